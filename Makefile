@@ -1,0 +1,35 @@
+# Everything runs in .venv, which `make setup` fills with the pinned development set.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup test check format soak bench lock
+
+setup: $(VENV)/dev.stamp
+
+$(VENV)/dev.stamp: requirements/dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@
+
+test: setup ## every test except the soaks
+	$(BIN)/python -m pytest -m "not soak"
+
+check: setup ## lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+soak: setup ## the heavy tests
+	$(BIN)/python -m pytest -m soak
+
+bench: setup ## speed and memory, measured and printed
+	$(BIN)/python -m bench
+
+lock: ## pin pyproject.toml's dependencies anew (needs uv)
+	requirements/lock.sh
