@@ -1,0 +1,78 @@
+"""The Celery application: how messages are sent and which Celery settings matter.
+
+Nothing here is relied on for correctness: no acknowledgement, no visibility timeout, no result.
+The settings serve promptness (connections that notice a dead peer) and small memory (nothing is
+stored).
+"""
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from shared.errors import BrokerUnavailable
+from shared.settings import Settings
+
+_CONNECT_TIMEOUT_S = 0.5
+_SEND_TIMEOUT_S = 0.5
+"""Two of these make the second that nobody waits longer than for a broker."""
+_CONSUME_TIMEOUT_S = 15.0
+"""Longer than the transport's blocking pop, short enough to notice a broker that froze."""
+
+
+def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
+    """Return the Celery application for sending steps or, as ``consumer``, for a worker."""
+    app = Celery("longhand", broker=settings.broker_url.get_secret_value(), set_as_current=consumer)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        # Acknowledged when it starts: a step that kills its worker is not redelivered by the broker
+        # but found by the reaper, which counts its attempts.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+            "socket_timeout": _CONSUME_TIMEOUT_S if consumer else _SEND_TIMEOUT_S,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            # A sender that finds the broker away gives up at once: the sweeper sends later.
+            **({} if consumer else {"max_retries": 1, "interval_start": 0, "interval_max": 0}),
+        },
+    )
+    return app
+
+
+def send_step(broker: Celery, *, kind: str, step_id: int, queue: str) -> None:
+    """Ring for one step.
+
+    Raises:
+        BrokerUnavailable: the message was not sent, or perhaps it was.
+    """
+    try:
+        broker.send_task(kind, args=(step_id,), queue=queue, retry=False)
+    except OperationalError as error:
+        raise BrokerUnavailable("Redis cannot be reached") from error
+
+
+def ping(settings: Settings) -> None:
+    """Make one round trip on a connection of its own.
+
+    Raises:
+        BrokerUnavailable: Redis cannot be reached, or does not answer, within a second.
+    """
+    try:
+        with redis.Redis.from_url(
+            settings.broker_url.get_secret_value(),
+            socket_connect_timeout=_CONNECT_TIMEOUT_S,
+            socket_timeout=_SEND_TIMEOUT_S,
+            retry=None,
+        ) as client:
+            client.ping()
+    except redis.RedisError as error:
+        raise BrokerUnavailable("Redis cannot be reached") from error

@@ -1,0 +1,214 @@
+"""Every error Longhand raises on purpose.
+
+    LonghandError
+    ├── PermanentError          retrying cannot help: the step, and with it the job, fails at once
+    │   ├── MediaError          the audio itself is at fault
+    │   │   ├── UnreadableMedia     no decoder understands it, or it is damaged
+    │   │   ├── TruncatedMedia      it ends before its own header says it does
+    │   │   ├── NoAudioTrack        a container (a video, say) without any sound
+    │   │   ├── AudioTooLong        more decoded audio than the limit allows
+    │   │   └── AudioOutOfBounds    sample rate or channel count outside what we decode
+    │   └── ModelError          the model cannot be loaded or used
+    ├── TransientError          the world is at fault: the step is tried again, later
+    │   ├── DatabaseUnavailable
+    │   │   └── CommitUncertain     the connection broke during the commit itself
+    │   ├── StorageUnavailable
+    │   ├── BrokerUnavailable
+    │   ├── TooManyUploads
+    │   └── DeviceOutOfMemory
+    ├── LeaseLost               another worker owns the step now; whatever this one holds is void
+    └── RequestError            what a caller asked for cannot be done as asked
+        ├── InvalidRequest
+        ├── UnknownModel
+        ├── UnsupportedLanguage
+        ├── UnknownFormat
+        ├── EmptyFile
+        ├── UploadTooLarge
+        ├── UploadStalled
+        ├── UnsupportedMediaType
+        ├── JobNotFound
+        └── TranscriptNotReady
+
+Retry decisions read the class, never the text. ``code`` is stable: it is stored with failed jobs
+and sent to clients; the message is one sentence for a person and carries no secret and no internal
+path.
+"""
+
+from typing import ClassVar
+
+
+class LonghandError(Exception):
+    """Base of all errors raised on purpose."""
+
+    code: ClassVar[str] = "error"
+
+
+class PermanentError(LonghandError):
+    """Trying again would give the same result."""
+
+    code = "permanent_error"
+
+
+class MediaError(PermanentError):
+    """The submitted audio cannot be transcribed."""
+
+    code = "media_error"
+
+
+class UnreadableMedia(MediaError):
+    """Not audio, a format we do not open, or damaged beyond decoding."""
+
+    code = "unreadable_media"
+
+
+class TruncatedMedia(MediaError):
+    """The file ends before its own header says it does."""
+
+    code = "truncated_media"
+
+
+class NoAudioTrack(MediaError):
+    """A readable container that holds no audio stream."""
+
+    code = "no_audio_track"
+
+
+class AudioTooLong(MediaError):
+    """More decoded audio than ``max_duration_s`` allows."""
+
+    code = "audio_too_long"
+
+
+class AudioOutOfBounds(MediaError):
+    """A sample rate or a channel count outside the supported range."""
+
+    code = "audio_out_of_bounds"
+
+
+class ModelError(PermanentError):
+    """A model that cannot be loaded, or that cannot do what its catalogue entry says."""
+
+    code = "model_error"
+
+
+class TransientError(LonghandError):
+    """A later attempt may succeed."""
+
+    code = "transient_error"
+
+
+class DatabaseUnavailable(TransientError):
+    """Postgres cannot be reached."""
+
+    code = "database_unavailable"
+
+
+class CommitUncertain(DatabaseUnavailable):
+    """The connection broke during the commit: all of the transaction was written, or nothing."""
+
+
+class StorageUnavailable(TransientError):
+    """The object store cannot be reached or answers with server errors."""
+
+    code = "storage_unavailable"
+
+
+class BrokerUnavailable(TransientError):
+    """Redis cannot be reached."""
+
+    code = "broker_unavailable"
+
+
+class TooManyUploads(TransientError):
+    """As many uploads as this process takes at once are under way."""
+
+    code = "too_many_uploads"
+
+
+class DeviceOutOfMemory(TransientError):
+    """The inference device ran out of memory."""
+
+    code = "device_out_of_memory"
+
+
+class LeaseLost(LonghandError):
+    """The step's lease expired, or its job ended, while this worker was at it."""
+
+    code = "lease_lost"
+
+
+class RequestError(LonghandError):
+    """A request that cannot be served as asked; ``status`` is its HTTP status."""
+
+    code = "request_error"
+    status: ClassVar[int] = 400
+
+
+class InvalidRequest(RequestError):
+    """A malformed body, parameter or cursor."""
+
+    code = "invalid_request"
+    status = 422
+
+
+class UnknownModel(RequestError):
+    """A model id that the catalogue does not have."""
+
+    code = "unknown_model"
+    status = 422
+
+
+class UnsupportedLanguage(RequestError):
+    """A language that the chosen model does not speak."""
+
+    code = "unsupported_language"
+    status = 422
+
+
+class UnknownFormat(RequestError):
+    """A transcript format that is not offered."""
+
+    code = "unknown_format"
+    status = 422
+
+
+class EmptyFile(RequestError):
+    """An upload of zero bytes."""
+
+    code = "empty_file"
+    status = 422
+
+
+class UploadTooLarge(RequestError):
+    """An upload over ``max_upload_bytes``, declared or found while reading."""
+
+    code = "upload_too_large"
+    status = 413
+
+
+class UploadStalled(RequestError):
+    """An upload whose sender fell silent."""
+
+    code = "upload_stalled"
+    status = 408
+
+
+class UnsupportedMediaType(RequestError):
+    """A request body of another type than the endpoint reads."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class JobNotFound(RequestError):
+    """No such job, or not this tenant's: the two answer alike."""
+
+    code = "job_not_found"
+    status = 404
+
+
+class TranscriptNotReady(RequestError):
+    """The job has not succeeded, so it has no transcript (yet)."""
+
+    code = "transcript_not_ready"
+    status = 409

@@ -1,0 +1,86 @@
+"""Every setting, its default and its meaning; read from ``LONGHAND_*`` environment variables.
+
+docs/settings.md documents each one, and a test compares the two.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the API and the workers. The three URLs are all that production must change."""
+
+    model_config = SettingsConfigDict(env_prefix="LONGHAND_", frozen=True)
+
+    database_url: SecretStr = Field(
+        default=SecretStr("postgresql+psycopg://longhand@127.0.0.1:5432/longhand"),
+        description="Postgres, as an SQLAlchemy URL with the psycopg driver.",
+    )
+    broker_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis or Valkey, as Celery's broker.",
+    )
+    storage_url: SecretStr = Field(
+        default=SecretStr("http://127.0.0.1:9000/longhand"),
+        description="The S3 bucket: http(s)://KEY:SECRET@HOST[:PORT]/BUCKET[?region=R]. Without "
+        "KEY:SECRET the usual AWS credential chain is asked.",
+    )
+    catalogue: Path = Field(
+        default=Path(__file__).parent.parent / "models.toml",
+        description="The model catalogue file.",
+    )
+    default_model: str = Field(
+        default="starter", description="The model of a job that names none (or `auto`)."
+    )
+    max_upload_bytes: int = Field(
+        default=2 * 1024**3, gt=0, description="Largest accepted upload, in bytes."
+    )
+    max_duration_s: float = Field(
+        default=12 * 3600.0, gt=0, description="Longest accepted audio, in seconds once decoded."
+    )
+    lease_s: float = Field(
+        default=30.0, gt=0, description="How long a claimed step is held without a heartbeat."
+    )
+    heartbeat_s: float = Field(
+        default=10.0, gt=0, description="How often a worker renews the leases it holds."
+    )
+    sweep_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="How often expired leases and undispatched steps are swept up.",
+    )
+    republish_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="Least age at which a dispatched but unclaimed step is sent again; on a slow "
+        "queue twice the recent wait counts instead.",
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, description="How often a step is tried before its job fails."
+    )
+    retry_base_s: float = Field(
+        default=2.0, ge=0, description="First retry's longest delay; it doubles with each attempt."
+    )
+    prepare_limit_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Wall time after which a stuck `prepare` or `finish` is killed.",
+    )
+    prepare_memory_bytes: int = Field(
+        default=2 * 1024**3,
+        gt=0,
+        description="Most memory a media child process may map before it is refused more.",
+    )
+    batch_wait_ms: float = Field(
+        default=5.0, ge=0, description="How long the batcher waits for a fuller batch."
+    )
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+
+@cache
+def get_settings() -> Settings:
+    """Read the environment once per process."""
+    return Settings()

@@ -1,0 +1,180 @@
+"""Dispatch on real Postgres and Valkey: bounded, fair, and indifferent to a broker that is away."""
+
+import base64
+import json
+from uuid import UUID
+
+import pytest
+from celery import Celery
+from jobstore import add_job, claim, prepare, step_ids
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from shared import steps
+from shared.broker import make_broker
+from shared.dispatch import fill_queues, forget_stale_dispatches
+from shared.settings import Settings
+from shared.workers import WorkerEntry, announce
+
+MODEL_QUEUE = steps.model_queue("oracle")
+NOWHERE = SecretStr("redis://127.0.0.1:1/0")
+
+
+@pytest.fixture
+def broker(settings: Settings) -> Celery:
+    app = make_broker(settings)
+    with app.connection_for_write() as connection:
+        connection.default_channel.client.flushdb()
+    return app
+
+
+def add_worker(database: Engine, queue: str, slots: int) -> None:
+    announce(
+        database,
+        WorkerEntry(
+            id=f"{queue}-{slots}",
+            role="model",
+            model="oracle",
+            queues=(queue,),
+            slots=slots,
+            device="cpu",
+            version="test",
+            load_s=None,
+        ),
+    )
+
+
+def messages(broker: Celery, queue: str) -> list[int]:
+    """The step ids in a queue, oldest first; they are consumed, as a lost message would be."""
+    found: list[int] = []
+    with broker.connection_for_read() as connection:
+        while raw := connection.default_channel.client.rpop(queue):
+            args, _kwargs, _embed = json.loads(base64.b64decode(json.loads(raw)["body"]))
+            found += args
+    return found
+
+
+def dispatched_jobs(database: Engine) -> list[UUID]:
+    """The job of each dispatched, unclaimed chunk."""
+    with database.begin() as connection:
+        return list(
+            connection.execute(
+                text("""
+                    SELECT job_id FROM steps
+                    WHERE kind = 'transcribe' AND state = 'queued' AND dispatched_at IS NOT NULL
+                """)
+            ).scalars()
+        )
+
+
+def test_a_message_carries_the_step_id_alone(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    job_id = add_job(database)
+    fill_queues(database, broker, settings)
+    assert messages(broker, "prepare") == step_ids(database, job_id, "prepare")
+
+
+def test_a_step_is_dispatched_once(database: Engine, broker: Celery, settings: Settings) -> None:
+    add_job(database)
+    fill_queues(database, broker, settings)
+    fill_queues(database, broker, settings)
+    assert len(messages(broker, "prepare")) == 1
+
+
+def test_the_backlog_is_bounded_by_the_slots_of_live_workers(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    prepare(database, add_job(database), chunks=40)
+    add_worker(database, MODEL_QUEUE, slots=7)
+    fill_queues(database, broker, settings)
+    fill_queues(database, broker, settings)
+    assert len(messages(broker, MODEL_QUEUE)) == 7
+
+
+def test_tenants_alternate_however_much_one_has_queued(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_worker(database, MODEL_QUEUE, slots=6)
+    big, small = add_job(database, tenant="big"), add_job(database, tenant="small")
+    prepare(database, big, chunks=50)
+    prepare(database, small, chunks=3)
+    fill_queues(database, broker, settings)
+    jobs = dispatched_jobs(database)
+    assert (jobs.count(big), jobs.count(small)) == (3, 3)
+
+
+def test_work_in_progress_counts_as_a_tenants_turn(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_worker(database, MODEL_QUEUE, slots=6)
+    big = add_job(database, tenant="big")
+    prepare(database, big, chunks=50)
+    for idx in range(4):
+        claim(database, big, "transcribe", idx)
+    small = add_job(database, tenant="small")
+    prepare(database, small, chunks=9)
+    fill_queues(database, broker, settings)
+    jobs = dispatched_jobs(database)
+    assert (jobs.count(big), jobs.count(small)) == (1, 5)
+
+
+def test_a_short_job_does_not_wait_behind_a_long_one_of_the_same_tenant(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_worker(database, MODEL_QUEUE, slots=4)
+    long, short = add_job(database), add_job(database)
+    prepare(database, long, chunks=500)
+    prepare(database, short, chunks=1)
+    fill_queues(database, broker, settings)
+    assert short in dispatched_jobs(database)
+
+
+def test_an_absent_broker_takes_nothing_with_it(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    job_id = add_job(database)
+    absent = make_broker(settings.model_copy(update={"broker_url": NOWHERE}))
+    fill_queues(database, absent, settings)
+    assert messages(broker, "prepare") == []
+    fill_queues(database, broker, settings)
+    assert messages(broker, "prepare") == step_ids(database, job_id, "prepare")
+
+
+def test_a_lost_message_is_sent_again_when_it_is_stale(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_job(database)
+    fill_queues(database, broker, settings)
+    [step_id] = messages(broker, "prepare")  # taken and lost
+    assert forget_stale_dispatches(database, least_age_s=60) == 0
+    assert forget_stale_dispatches(database, least_age_s=0) == 1
+    fill_queues(database, broker, settings)
+    assert messages(broker, "prepare") == [step_id]
+
+
+def test_a_queue_whose_real_wait_is_long_is_not_filled_with_copies(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_job(database)
+    fill_queues(database, broker, settings)
+    claimed = steps.claim(database, messages(broker, "prepare")[0], owner="x", lease_s=30)
+    assert claimed is not None
+    with database.begin() as connection:
+        connection.execute(text("UPDATE steps SET dispatched_at = now() - interval '100 s'"))
+    add_job(database)
+    fill_queues(database, broker, settings)
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                UPDATE steps SET dispatched_at = now() - interval '150 s' WHERE state = 'queued'
+            """)
+        )
+    assert forget_stale_dispatches(database, least_age_s=1) == 0
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                UPDATE steps SET dispatched_at = now() - interval '250 s' WHERE state = 'queued'
+            """)
+        )
+    assert forget_stale_dispatches(database, least_age_s=1) == 1

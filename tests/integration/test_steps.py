@@ -1,0 +1,262 @@
+"""The step store on real Postgres: claims, fences, completion, reaping."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from jobstore import (
+    CHUNK,
+    TRANSCRIPT,
+    add_job,
+    claim,
+    column,
+    expire,
+    prepare,
+    step_ids,
+    transcribe,
+)
+from sqlalchemy import Engine, text
+
+from shared import steps
+from shared.errors import (
+    LeaseLost,
+    StorageUnavailable,
+    TranscriptNotReady,
+    UnreadableMedia,
+)
+from shared.jobs import get_job, get_transcript
+from shared.steps import Claim, NewChunk
+from shared.tables import JobState
+
+
+def test_a_job_runs_through_its_steps_to_a_transcript(database: Engine) -> None:
+    job_id = add_job(database)
+    assert get_job(database, "default", job_id).stage == "queued"
+    prepare(database, job_id, chunks=2)
+    assert get_job(database, "default", job_id).stage == "transcribing"
+    for idx in (0, 1):
+        assert step_ids(database, job_id, "finish") == []
+        transcribe(database, claim(database, job_id, "transcribe", idx))
+    assert get_job(database, "default", job_id).stage == "finishing"
+    with pytest.raises(TranscriptNotReady, match="running"):
+        get_transcript(database, "default", job_id)
+    steps.complete_finish(
+        database,
+        claim(database, job_id, "finish"),
+        transcript=TRANSCRIPT,
+        metrics={"stitch_s": 0.1},
+        manifest={},
+    )
+    job = get_job(database, "default", job_id)
+    assert job.state == JobState.SUCCEEDED
+    assert job.stage == "done"
+    assert job.metrics["stitch_s"] == 0.1
+    assert job.metrics["rtfx"] > 0
+    assert get_transcript(database, "default", job_id) == TRANSCRIPT
+
+
+def test_a_job_without_speech_goes_straight_to_finish(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=0)
+    assert len(step_ids(database, job_id, "finish")) == 1
+
+
+def test_chunks_done_before_the_plan_is_complete_still_lead_to_one_finish(
+    database: Engine,
+) -> None:
+    job_id = add_job(database)
+    preparing = claim(database, job_id, "prepare")
+    steps.add_chunks(database, preparing, [NewChunk(0, CHUNK)], max_attempts=3)
+    transcribe(database, claim(database, job_id, "transcribe"))
+    assert step_ids(database, job_id, "finish") == []
+    steps.complete_prepare(database, preparing, duration_s=1.0, metrics={}, max_attempts=3)
+    assert len(step_ids(database, job_id, "finish")) == 1
+
+
+def test_a_duplicate_message_claims_nothing(database: Engine) -> None:
+    job_id = add_job(database)
+    claimed = claim(database, job_id, "prepare")
+    assert steps.claim(database, claimed.step_id, owner="other", lease_s=30) is None
+    steps.complete_prepare(database, claimed, duration_s=1.0, metrics={}, max_attempts=3)
+    assert steps.claim(database, claimed.step_id, owner="other", lease_s=30) is None
+    assert steps.claim(database, 10**12, owner="other", lease_s=30) is None
+
+
+def test_of_many_simultaneous_claims_exactly_one_wins(database: Engine) -> None:
+    job_id = add_job(database)
+    [step_id] = step_ids(database, job_id, "prepare")
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(
+            pool.map(lambda n: steps.claim(database, step_id, owner=str(n), lease_s=30), range(16))
+        )
+    assert len([claimed for claimed in claims if claimed]) == 1
+
+
+STALE_WRITES: dict[str, Callable[[Engine, Claim], None]] = {
+    "complete_prepare": lambda database, claimed: steps.complete_prepare(
+        database, claimed, duration_s=9.0, metrics={}, max_attempts=3
+    ),
+    "complete_transcribe": transcribe,
+    "complete_finish": lambda database, claimed: steps.complete_finish(
+        database, claimed, transcript=TRANSCRIPT, metrics={}, manifest={}
+    ),
+    "add_chunks": lambda database, claimed: steps.add_chunks(
+        database, claimed, [NewChunk(7, CHUNK)], max_attempts=3
+    ),
+    "fail": lambda database, claimed: steps.fail(database, claimed, UnreadableMedia("no")),
+    "retry": lambda database, claimed: steps.retry(
+        database, claimed, StorageUnavailable("no"), base_s=1
+    ),
+    "release": steps.release,
+}
+
+
+def snapshot(database: Engine) -> list[object]:
+    with database.begin() as connection:
+        return [
+            connection.execute(text(f"SELECT * FROM {table} ORDER BY 1")).all()
+            for table in ("jobs", "steps", "job_events", "transcripts")
+        ]
+
+
+@pytest.mark.parametrize("write", STALE_WRITES)
+def test_a_stale_epoch_writes_nothing(database: Engine, write: str) -> None:
+    job_id = add_job(database)
+    stale = claim(database, job_id, "prepare")
+    expire(database, stale)
+    assert steps.reap(database) == 1
+    current = claim(database, job_id, "prepare")
+    assert current.epoch == stale.epoch + 1
+    before = snapshot(database)
+    with pytest.raises(LeaseLost):
+        STALE_WRITES[write](database, stale)
+    assert snapshot(database) == before
+    STALE_WRITES[write](database, current)
+    assert snapshot(database) != before
+
+
+def test_expired_lease_is_requeued_once_and_unexpired_ones_are_left(database: Engine) -> None:
+    dead = claim(database, add_job(database), "prepare")
+    alive = claim(database, add_job(database), "prepare")
+    expire(database, dead)
+    assert steps.reap(database) == 1
+    assert steps.reap(database) == 0
+    assert column(database, dead.step_id, "state") == "queued"
+    assert column(database, alive.step_id, "state") == "running"
+
+
+def test_a_renewed_lease_survives_and_a_lost_one_is_told(database: Engine) -> None:
+    kept = claim(database, add_job(database), "prepare", lease_s=0.001)
+    lost = claim(database, add_job(database), "prepare")
+    expire(database, lost)
+    assert steps.renew(database, [kept], lease_s=30) == {kept.step_id}
+    assert steps.reap(database) == 1
+    assert steps.renew(database, [kept, lost], lease_s=30) == {kept.step_id}
+
+
+def test_a_step_that_kills_every_worker_fails_its_job(database: Engine) -> None:
+    job_id = add_job(database, max_attempts=2)
+    for _ in range(2):
+        expire(database, claim(database, job_id, "prepare"))
+        assert steps.reap(database) == 1
+    job = get_job(database, "default", job_id)
+    assert job.state == JobState.FAILED
+    assert job.error_code == "poisonous_input"
+    assert (
+        steps.claim(database, step_ids(database, job_id, "prepare")[0], owner="x", lease_s=30)
+        is None
+    )
+
+
+def test_a_permanent_error_fails_the_job_at_once(database: Engine) -> None:
+    job_id = add_job(database)
+    steps.fail(database, claim(database, job_id, "prepare"), UnreadableMedia("this is a poem"))
+    job = get_job(database, "default", job_id)
+    assert (job.state, job.error_code, job.error_detail) == (
+        JobState.FAILED,
+        "unreadable_media",
+        "this is a poem",
+    )
+
+
+def test_a_transient_error_is_retried_until_attempts_are_exhausted(database: Engine) -> None:
+    job_id = add_job(database, max_attempts=2)
+    error = StorageUnavailable("the object store cannot be reached")
+    steps.retry(database, claim(database, job_id, "prepare"), error, base_s=0)
+    assert get_job(database, "default", job_id).state == JobState.RUNNING
+    steps.retry(database, claim(database, job_id, "prepare"), error, base_s=0)
+    job = get_job(database, "default", job_id)
+    assert job.state == JobState.FAILED
+    assert job.error_code == "storage_unavailable"
+
+
+def test_a_retried_step_is_not_claimed_before_its_delay(database: Engine) -> None:
+    job_id = add_job(database)
+    claimed = claim(database, job_id, "prepare")
+    steps.retry(database, claimed, StorageUnavailable("down"), base_s=3600)
+    assert steps.claim(database, claimed.step_id, owner="x", lease_s=30) is None
+
+
+def test_a_released_step_has_lost_no_attempt(database: Engine) -> None:
+    job_id = add_job(database)
+    claimed = claim(database, job_id, "prepare")
+    steps.release(database, claimed)
+    again = claim(database, job_id, "prepare")
+    assert again.attempt == claimed.attempt
+    assert again.epoch > claimed.epoch
+
+
+def test_no_step_of_a_failed_job_is_claimed_or_completed(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=3)
+    running = claim(database, job_id, "transcribe", 0)
+    steps.fail(database, claim(database, job_id, "transcribe", 1), UnreadableMedia("no"))
+    waiting = step_ids(database, job_id, "transcribe")[2]
+    assert steps.claim(database, waiting, owner="x", lease_s=30) is None
+    assert steps.renew(database, [running], lease_s=30) == set()
+    with pytest.raises(LeaseLost):
+        transcribe(database, running)
+
+
+def test_a_repeated_prepare_keeps_the_chunks_already_done(database: Engine) -> None:
+    job_id = add_job(database)
+    first = claim(database, job_id, "prepare")
+    steps.add_chunks(database, first, [NewChunk(0, CHUNK), NewChunk(1, CHUNK)], max_attempts=3)
+    transcribe(database, claim(database, job_id, "transcribe", 0))
+    expire(database, first)
+    steps.reap(database)
+    prepare(database, job_id, chunks=3)
+    job = get_job(database, "default", job_id)
+    assert (job.chunks_total, job.chunks_done) == (3, 1)
+    assert column(database, step_ids(database, job_id, "transcribe")[0], "state") == "done"
+
+
+def test_chunks_completed_at_once_queue_finish_exactly_once(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=12)
+    claims = [claim(database, job_id, "transcribe", idx) for idx in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda claimed: transcribe(database, claimed), claims))
+    assert len(step_ids(database, job_id, "finish")) == 1
+    assert get_job(database, "default", job_id).chunks_done == 12
+
+
+def test_every_change_leaves_one_event(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=1)
+    transcribe(database, claim(database, job_id, "transcribe"))
+    with database.begin() as connection:
+        events = connection.execute(
+            text("SELECT event FROM job_events WHERE job_id = :id ORDER BY id"), {"id": job_id}
+        ).scalars()
+        assert list(events) == [
+            "job.queued",
+            "step.queued",
+            "job.running",
+            "step.claimed",
+            "step.queued",
+            "step.done",
+            "step.claimed",
+            "step.done",
+            "step.queued",
+        ]

@@ -1,0 +1,81 @@
+"""The vocabulary in which tests talk about jobs and steps."""
+
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+from uuid_utils.compat import uuid7
+
+from shared import steps
+from shared.options import ResolvedOptions
+from shared.steps import Claim, NewChunk, NewJob
+from shared.transcript import Transcript
+
+CHUNK = {"core_start": 0, "core_end": 16_000, "stride_left": 0, "stride_right": 0}
+TRANSCRIPT = Transcript(
+    text="hello", language="en", duration_s=1.0, speech_s=1.0, skipped_s=0.0, segments=[]
+)
+
+
+def add_job(database: Engine, *, tenant: str = "default", max_attempts: int = 3) -> UUID:
+    job_id = uuid7()
+    steps.create_job(
+        database,
+        NewJob(
+            id=job_id,
+            tenant=tenant,
+            options=ResolvedOptions(model="oracle", language=None, vad="off"),
+            source_key=f"jobs/{job_id}/source",
+            source_name="a.wav",
+            source_bytes=1,
+            sha256="0" * 64,
+        ),
+        max_attempts=max_attempts,
+    )
+    return job_id
+
+
+def step_ids(database: Engine, job_id: UUID, kind: str) -> list[int]:
+    with database.begin() as connection:
+        return list(
+            connection.execute(
+                text("SELECT id FROM steps WHERE job_id = :id AND kind = :kind ORDER BY idx"),
+                {"id": job_id, "kind": kind},
+            ).scalars()
+        )
+
+
+def claim(database: Engine, job_id: UUID, kind: str, idx: int = 0, lease_s: float = 30) -> Claim:
+    claimed = steps.claim(
+        database, step_ids(database, job_id, kind)[idx], owner="test", lease_s=lease_s
+    )
+    assert claimed is not None
+    return claimed
+
+
+def column(database: Engine, step_id: int, name: str) -> object:
+    with database.begin() as connection:
+        return connection.execute(
+            text(f"SELECT {name} FROM steps WHERE id = :id"), {"id": step_id}
+        ).scalar_one()
+
+
+def prepare(database: Engine, job_id: UUID, chunks: int) -> None:
+    claimed = claim(database, job_id, "prepare")
+    steps.add_chunks(
+        database, claimed, [NewChunk(idx, CHUNK) for idx in range(chunks)], max_attempts=3
+    )
+    steps.complete_prepare(database, claimed, duration_s=2.0, metrics={}, max_attempts=3)
+
+
+def transcribe(database: Engine, claimed: Claim) -> None:
+    steps.complete_transcribe(
+        database, claimed, output={"words": []}, timings={}, audio_s=1.0, max_attempts=3
+    )
+
+
+def expire(database: Engine, claimed: Claim) -> None:
+    with database.begin() as connection:
+        connection.execute(
+            text("UPDATE steps SET lease_until = now() - interval '1 s' WHERE id = :id"),
+            {"id": claimed.step_id},
+        )
