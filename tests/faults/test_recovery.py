@@ -1,0 +1,221 @@
+"""Jobs survive what happens to their workers and messages. The words are known: the oracle's."""
+
+import io
+import signal
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from jobstore import add_job
+from processes import Fleet, Worker, fleet, wait_until
+from sqlalchemy import Engine, text
+
+from shared.broker import make_broker, send_step
+from shared.dispatch import fill_queues
+from shared.jobs import get_job, get_transcript
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.tables import JobState
+from worker.audio import SAMPLE_RATE
+from worker.engines.oracle import encode
+
+WORDS = range(1000, 1600)
+"""About five minutes of them: a dozen chunks."""
+
+
+@pytest.fixture(scope="module")
+def source() -> bytes:
+    samples, _ = encode(WORDS, gap_s=0.3)
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def workers(settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet with a short lease, on an empty broker."""
+    impatient = settings.model_copy(
+        update={"lease_s": 3.0, "heartbeat_s": 0.5, "sweep_s": 0.5, "republish_s": 1.0}
+    )
+    flush(settings)
+    with fleet(impatient, tmp_path) as started:
+        yield started
+
+
+def flush(settings: Settings) -> None:
+    with make_broker(settings).connection_for_write() as connection:
+        connection.default_channel.client.flushall()
+
+
+def submit(database: Engine, storage: Storage, source: bytes) -> UUID:
+    job_id = add_job(database)
+    storage.put(f"jobs/{job_id}/source", source)
+    return job_id
+
+
+def start_all(workers: Fleet) -> None:
+    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    workers.start("cpu", "--concurrency", "1")
+    workers.start("model", "--model", "oracle")
+
+
+def assert_succeeds(database: Engine, job_id: UUID, *, within_s: float = 60.0) -> None:
+    """The job reaches succeeded, with every word once, in order, and one completion per step."""
+    wait_until(
+        lambda: get_job(database, "default", job_id).state not in ("queued", "running"),
+        within_s=within_s,
+    )
+    job = get_job(database, "default", job_id)
+    assert (job.state, job.error_detail) == (JobState.SUCCEEDED, None)
+    transcript = get_transcript(database, "default", job_id)
+    assert transcript.text.split() == [f"w{number:05d}" for number in WORDS]
+    with database.begin() as connection:
+        done = connection.execute(
+            text("""
+                SELECT count(*), count(DISTINCT step_id) FROM job_events
+                WHERE job_id = :id AND event = 'step.done'
+            """),
+            {"id": job_id},
+        ).one()
+        terminal = connection.execute(
+            text("""
+                SELECT count(*) FROM job_events
+                WHERE job_id = :id AND event IN ('job.succeeded', 'job.failed')
+            """),
+            {"id": job_id},
+        ).scalar_one()
+    assert done[0] == done[1]
+    assert terminal == 1
+
+
+def freeze_with_a_step(worker: Worker, database: Engine, kind: str) -> list[int]:
+    """Stop the worker (SIGSTOP) at a moment when it holds steps; return their ids."""
+
+    def held() -> list[int]:
+        with database.begin() as connection:
+            return list(
+                connection.execute(
+                    text("SELECT id FROM steps WHERE kind = :kind AND state = 'running'"),
+                    {"kind": kind},
+                ).scalars()
+            )
+
+    def caught() -> list[int]:
+        if not held():
+            return []
+        worker.signal(signal.SIGSTOP)
+        if not (steps := held()):
+            worker.signal(signal.SIGCONT)  # it completed them while we looked
+        return steps
+
+    return wait_until(caught)
+
+
+def attempts(database: Engine, step_ids: list[int]) -> list[int]:
+    with database.begin() as connection:
+        return list(
+            connection.execute(
+                text("SELECT attempt FROM steps WHERE id = ANY (:ids)"), {"ids": step_ids}
+            ).scalars()
+        )
+
+
+def test_a_killed_model_workers_chunks_are_finished_by_another(
+    database: Engine, storage: Storage, workers: Fleet, source: bytes
+) -> None:
+    job_id = submit(database, storage, source)
+    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    workers.start("cpu", "--concurrency", "1")
+    doomed = workers.start("model", "--model", "oracle")
+    held = freeze_with_a_step(doomed, database, "transcribe")
+    doomed.kill()
+    workers.start("model", "--model", "oracle")
+    assert_succeeds(database, job_id)
+    assert set(attempts(database, held)) == {2}
+
+
+def test_a_killed_cpu_workers_prepare_is_finished_by_another(
+    database: Engine, storage: Storage, workers: Fleet, source: bytes
+) -> None:
+    job_id = submit(database, storage, source)
+    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    doomed = workers.start("cpu", "--concurrency", "1")
+    held = freeze_with_a_step(doomed, database, "prepare")
+    doomed.kill()
+    workers.start("cpu", "--concurrency", "1")
+    workers.start("model", "--model", "oracle")
+    assert_succeeds(database, job_id)
+    assert attempts(database, held) == [2]
+
+
+def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(
+    database: Engine, storage: Storage, workers: Fleet, source: bytes
+) -> None:
+    job_id = submit(database, storage, source)
+    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    workers.start("cpu", "--concurrency", "1")
+    frozen = workers.start("model", "--model", "oracle")
+    freeze_with_a_step(frozen, database, "transcribe")
+    workers.start("model", "--model", "oracle")
+    assert_succeeds(database, job_id)
+    frozen.signal(signal.SIGCONT)
+    wait_until(lambda: "its result is dropped" in frozen.log)
+    assert_succeeds(database, job_id)
+
+
+def test_messages_sent_three_times_change_nothing(
+    database: Engine, storage: Storage, workers: Fleet, source: bytes
+) -> None:
+    job_id = submit(database, storage, source)
+    start_all(workers)
+    broker = make_broker(workers.settings)
+    seen: set[int] = set()
+
+    def copy_new_messages() -> bool:
+        with database.begin() as connection:
+            steps = connection.execute(text("SELECT id, kind, queue FROM steps")).all()
+        for step_id, kind, queue in steps:
+            if step_id not in seen:
+                seen.add(step_id)
+                for _ in range(3):
+                    send_step(broker, kind=kind, step_id=step_id, queue=queue)
+        return get_job(database, "default", job_id).state == JobState.SUCCEEDED
+
+    wait_until(copy_new_messages)
+    assert_succeeds(database, job_id)
+
+
+def test_a_flushed_broker_loses_no_job(
+    database: Engine, storage: Storage, workers: Fleet, source: bytes
+) -> None:
+    job_id = submit(database, storage, source)
+    fill_queues(database, make_broker(workers.settings), workers.settings)
+    flush(workers.settings)
+    start_all(workers)
+    wait_until(lambda: get_job(database, "default", job_id).chunks_done > 0)
+    flush(workers.settings)
+    assert_succeeds(database, job_id)
+
+
+def test_an_orderly_stop_leaves_nothing_to_the_reaper(
+    database: Engine, storage: Storage, workers: Fleet, source: bytes
+) -> None:
+    job_id = submit(database, storage, source)
+    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    workers.start("cpu", "--concurrency", "1")
+    first = workers.start("model", "--model", "oracle")
+    wait_until(lambda: get_job(database, "default", job_id).chunks_done > 0)
+    assert first.stop() == 0
+    with database.begin() as connection:
+        running = connection.execute(
+            text("SELECT count(*) FROM steps WHERE kind = 'transcribe' AND state = 'running'")
+        ).scalar_one()
+    assert running == 0
+    workers.start("model", "--model", "oracle")
+    assert_succeeds(database, job_id)

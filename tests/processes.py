@@ -1,0 +1,107 @@
+"""Real worker processes for tests, and waiting for what they do."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from shared.settings import Settings
+
+T = TypeVar("T")
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables from which a process reads exactly these settings."""
+    variables = dict(os.environ)
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+        variables[f"LONGHAND_{name.upper()}"] = str(plain)
+    return variables
+
+
+def wait_until(condition: Callable[[], T], *, within_s: float = 60.0) -> T:
+    """Poll until the condition holds, and return its value."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within_s} s"
+        time.sleep(0.02)
+    return value
+
+
+class Worker:
+    """A ``python -m worker`` process in a group of its own."""
+
+    def __init__(self, settings: Settings, log: Path, *arguments: str) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "worker", *arguments],
+                env=environment(settings),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it said so far."""
+        return self._log.read_text(errors="replace")
+
+    def signal(self, signum: signal.Signals) -> None:
+        """Signal the process and its children."""
+        os.killpg(self.process.pid, signum)
+
+    def kill(self) -> None:
+        """``kill -9``, children included."""
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, within_s: float = 30.0) -> int:
+        """Ask for an orderly end, as a supervisor would; return the exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+class Fleet:
+    """The workers of one test; whatever is left of them ends with it."""
+
+    def __init__(self, settings: Settings, logs: Path) -> None:
+        self.settings = settings
+        self.logs = logs
+        self._workers: list[Worker] = []
+
+    def start(self, *arguments: str) -> Worker:
+        """Start ``python -m worker ARGUMENTS``."""
+        log = self.logs / f"{len(self._workers)}-{arguments[0]}.log"
+        worker = Worker(self.settings, log, *arguments)
+        self._workers.append(worker)
+        return worker
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.kill()
+
+
+@contextmanager
+def fleet(settings: Settings, logs: Path) -> Iterator[Fleet]:
+    """Yield an empty fleet and end it afterwards."""
+    workers = Fleet(settings, logs)
+    try:
+        yield workers
+    finally:
+        workers.end()

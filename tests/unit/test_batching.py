@@ -1,0 +1,172 @@
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from shared.errors import DeviceOutOfMemory, ModelError
+from worker.audio import Hypothesis, Samples
+from worker.batching import Batcher, Inference
+from worker.engines.protocol import DecodeOptions
+
+EN, DE = DecodeOptions(language="en"), DecodeOptions(language="de")
+
+
+class GatedEngine:
+    """Stands in for a device: each call waits for the gate, then names items by their length."""
+
+    device = "cpu"
+    version = "gated 1"
+    max_batch = 4
+
+    def __init__(self, memory_items: int = 100) -> None:
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+        self.calls: list[tuple[str | None, list[int]]] = []
+        self.threads: set[int] = set()
+        self.memory_items = memory_items
+        self.short_by = 0
+        self.error: Exception | None = None
+
+    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        self.calls.append((options.language, [len(item) for item in batch]))
+        self.threads.add(threading.get_ident())
+        self.entered.release()
+        assert self.gate.wait(10)
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        if len(batch) > self.memory_items:
+            raise DeviceOutOfMemory("full")
+        return [Hypothesis((), str(len(item))) for item in batch][self.short_by :]
+
+
+@pytest.fixture
+def engine() -> GatedEngine:
+    return GatedEngine()
+
+
+@pytest.fixture
+def batcher(engine: GatedEngine) -> Iterator[Batcher]:
+    batcher = Batcher(engine, max_wait_ms=0)
+    yield batcher
+    engine.gate.set()
+    batcher.close()
+
+
+def item(n: int) -> Samples:
+    return np.zeros(n, dtype=np.float32)
+
+
+def occupy(engine: GatedEngine, batcher: Batcher) -> Future[Inference]:
+    """Let the engine work on one item, so that whatever follows queues up behind it."""
+    future = batcher.submit(item(0), EN)
+    assert engine.entered.acquire(timeout=10)
+    return future
+
+
+def test_queued_items_share_a_batch_by_options_oldest_group_first(
+    engine: GatedEngine, batcher: Batcher
+) -> None:
+    occupy(engine, batcher)
+    queued = [(1, DE), (2, EN), (3, DE), (4, DE), (5, EN), (6, DE), (7, DE)]
+    futures = [batcher.submit(item(n), options) for n, options in queued]
+    engine.gate.set()
+
+    results = [future.result(10) for future in futures]
+
+    assert engine.calls[1:] == [("de", [1, 3, 4, 6]), ("en", [2, 5]), ("de", [7])]
+    assert [r.hypothesis.language for r in results] == [str(n) for n, _ in queued]
+    assert [r.batch_size for r in results] == [4, 2, 4, 4, 2, 4, 1]
+    assert all(r.inference_s >= 0 for r in results)
+    assert len(engine.threads) == 1
+
+
+def test_full_batch_does_not_wait(engine: GatedEngine) -> None:
+    engine.gate.set()
+    batcher = Batcher(engine, max_batch=2, max_wait_ms=3_600_000)
+
+    futures = [batcher.submit(item(n), EN) for n in (1, 2)]
+
+    assert [future.result(10).batch_size for future in futures] == [2, 2]
+    batcher.close()
+
+
+def test_lone_item_waits_no_longer_than_told(engine: GatedEngine) -> None:
+    engine.gate.set()
+    batcher = Batcher(engine, max_batch=2, max_wait_ms=1)
+
+    assert batcher.submit(item(1), EN).result(10).batch_size == 1
+    batcher.close()
+
+
+def test_batch_too_large_for_the_device_is_halved_and_stays_halved() -> None:
+    engine = GatedEngine(memory_items=1)
+    batcher = Batcher(engine, max_wait_ms=0)
+    occupy(engine, batcher)
+    futures = [batcher.submit(item(n), EN) for n in range(1, 7)]
+    engine.gate.set()
+
+    results = [future.result(10) for future in futures]
+
+    assert [r.hypothesis.language for r in results] == list("123456")
+    assert [len(items) for _, items in engine.calls[1:]] == [4, 2, 1, 1, 2, 1, 1, 1, 1]
+    batcher.close()
+
+
+def test_item_too_large_for_the_device_gets_the_error() -> None:
+    engine = GatedEngine(memory_items=0)
+    engine.gate.set()
+    batcher = Batcher(engine, max_wait_ms=0)
+
+    with pytest.raises(DeviceOutOfMemory):
+        batcher.submit(item(1), EN).result(10)
+    batcher.close()
+
+
+def test_engine_error_fails_its_own_batch_only(engine: GatedEngine, batcher: Batcher) -> None:
+    failing = occupy(engine, batcher)
+    engine.error = ValueError("broken")
+    after = batcher.submit(item(1), EN)
+    engine.gate.set()
+
+    with pytest.raises(ValueError, match="broken"):
+        failing.result(10)
+    assert after.result(10).batch_size == 1
+    assert len(engine.calls) == 2
+
+
+def test_engine_error_reaches_every_item_of_its_batch(
+    engine: GatedEngine, batcher: Batcher
+) -> None:
+    occupy(engine, batcher)
+    futures = [batcher.submit(item(n), EN) for n in (1, 2)]
+    engine.gate.set()
+    engine.short_by = 1
+
+    for future in futures:
+        with pytest.raises(ModelError, match="gave 1 results for 2 chunks"):
+            future.result(10)
+
+
+def test_cancelled_item_is_not_inferred(engine: GatedEngine, batcher: Batcher) -> None:
+    occupy(engine, batcher)
+    dropped, kept = batcher.submit(item(1), EN), batcher.submit(item(2), EN)
+    assert dropped.cancel()
+    engine.gate.set()
+
+    assert kept.result(10).batch_size == 1
+    assert engine.calls[1:] == [("en", [2])]
+
+
+def test_closing_finishes_what_is_queued_and_refuses_more(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, max_wait_ms=3_600_000)
+    future = batcher.submit(item(1), EN)
+    engine.gate.set()
+
+    batcher.close()
+
+    assert future.result(0).batch_size == 1
+    with pytest.raises(RuntimeError, match="closed"):
+        batcher.submit(item(2), EN)

@@ -1,0 +1,189 @@
+"""The chunk planner: every speech sample in exactly one core, every chunk within the window."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.audio import SAMPLE_RATE, Chunk, Pcm, Span
+from worker.chunking import MAX_BRIDGE_S, MAX_STRIDE_S, ChunkPlanner
+from worker.vad import MAX_LAG_SAMPLES
+
+NOISE: Pcm = np.random.default_rng(7).integers(-9000, 9000, 60 * SAMPLE_RATE).astype(np.int16)
+
+windows_s = st.sampled_from([1.0, 2.5, 7.3])
+lengths = st.one_of(st.integers(1, 2000), st.integers(1, 15 * SAMPLE_RATE))
+gaps = st.one_of(st.integers(1, 2000), st.integers(1, 5 * SAMPLE_RATE))
+
+
+@st.composite
+def speech(draw: st.DrawFn) -> list[Span]:
+    spans, position = [], draw(st.integers(0, 3 * SAMPLE_RATE))
+    for length, gap in draw(st.lists(st.tuples(lengths, gaps), max_size=8)):
+        if position + length > len(NOISE):
+            break
+        spans.append(Span(position, position + length))
+        position += length + gap
+    return spans
+
+
+def plan(
+    window_s: float,
+    spans: list[Span],
+    audio: Pcm = NOISE,
+    ends: list[int] | None = None,
+    lag: int = 0,
+) -> list[Chunk]:
+    """Push ``audio`` in blocks that stop at ``ends``; speech comes in pieces, ``lag`` late."""
+    planner = ChunkPlanner(window_s)
+    chunks, pushed, heard = [], 0, 0
+    for end in [*sorted(ends or []), len(audio)]:
+        due = end if end == len(audio) else max(heard, end - lag)
+        pieces = [Span(max(s.start, heard), min(s.end, due)) for s in spans]
+        chunks += planner.push(audio[pushed:end], [p for p in pieces if p.start < p.end])
+        pushed, heard = end, due
+    return chunks + planner.finish()
+
+
+def seconds(start: float, end: float) -> Span:
+    return Span(int(start * SAMPLE_RATE), int(end * SAMPLE_RATE))
+
+
+@given(windows_s, speech())
+@settings(max_examples=150, deadline=None)
+def test_every_speech_sample_is_in_exactly_one_core(window_s: float, spans: list[Span]) -> None:
+    chunks = plan(window_s, spans)
+
+    assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
+    assert all(a.core_end <= b.core_start for a, b in pairwise(chunks))
+    in_core = np.zeros(len(NOISE), bool)
+    for chunk in chunks:
+        in_core[chunk.core_start : chunk.core_end] = True
+    assert all(in_core[span.start : span.end].all() for span in spans)
+
+
+@given(windows_s, speech())
+@settings(max_examples=150, deadline=None)
+def test_cores_begin_and_end_in_speech_and_bridge_only_short_silence(
+    window_s: float, spans: list[Span]
+) -> None:
+    is_speech = np.zeros(len(NOISE) + 1, bool)
+    for span in spans:
+        is_speech[span.start : span.end] = True
+
+    for chunk in plan(window_s, spans):
+        assert is_speech[chunk.core_start]
+        assert is_speech[chunk.core_end - 1]
+        spoken = np.flatnonzero(is_speech[chunk.core_start : chunk.core_end])
+        assert np.diff(spoken).max(initial=0) <= MAX_BRIDGE_S * SAMPLE_RATE + 1
+
+
+@given(windows_s, speech())
+@settings(max_examples=150, deadline=None)
+def test_core_and_strides_fit_the_window_and_the_neighbours(
+    window_s: float, spans: list[Span]
+) -> None:
+    chunks = plan(window_s, spans)
+
+    assert all(0 < chunk.n_samples <= window_s * SAMPLE_RATE for chunk in chunks)
+    assert all(chunk.start >= 0 and chunk.end <= len(NOISE) for chunk in chunks)
+    for left, right in pairwise(chunks):
+        assert left.stride_right == right.stride_left
+        assert left.end <= right.core_end
+        assert right.start >= left.core_start
+        assert (left.stride_right > 0) == (left.core_end == right.core_start)
+
+
+@given(
+    windows_s,
+    speech(),
+    st.lists(st.integers(1, len(NOISE) - 1), max_size=40),
+    st.integers(0, MAX_LAG_SAMPLES),
+)
+@settings(max_examples=150, deadline=None)
+def test_plan_does_not_depend_on_blocks_pieces_or_lag(
+    window_s: float, spans: list[Span], ends: list[int], lag: int
+) -> None:
+    assert plan(window_s, spans, ends=ends, lag=lag) == plan(window_s, spans)
+
+
+def test_spans_are_packed_up_to_the_window_and_cut_in_silence() -> None:
+    chunks = plan(10, [seconds(1, 4), seconds(5, 10), seconds(11, 14), seconds(14.5, 15)])
+
+    assert chunks == [
+        Chunk(0, 1 * SAMPLE_RATE, 10 * SAMPLE_RATE, 0, 0),
+        Chunk(1, 11 * SAMPLE_RATE, 15 * SAMPLE_RATE, 0, 0),
+    ]
+
+
+def test_a_span_of_exactly_the_window_is_one_chunk() -> None:
+    assert plan(10, [seconds(2, 12)]) == [Chunk(0, 2 * SAMPLE_RATE, 12 * SAMPLE_RATE, 0, 0)]
+
+
+def test_an_overlong_span_is_cut_in_its_quiet_moment_with_overlap() -> None:
+    audio = NOISE.copy()
+    audio[int(26.0 * SAMPLE_RATE) : int(26.3 * SAMPLE_RATE)] //= 50
+    audio[int(10.0 * SAMPLE_RATE) : int(10.3 * SAMPLE_RATE)] = 0  # quieter, but far too early
+
+    first, second = plan(30, [seconds(0, 50)], audio)
+
+    stride = int(MAX_STRIDE_S * SAMPLE_RATE)
+    assert 26.0 <= first.core_end / SAMPLE_RATE <= 26.3
+    assert second.core_start == first.core_end
+    assert (first.stride_left, first.stride_right) == (0, stride)
+    assert (second.stride_left, second.stride_right) == (stride, 0)
+
+
+def test_a_20_ms_closure_does_not_win_over_a_pause() -> None:
+    audio = NOISE.copy()
+    audio[27 * SAMPLE_RATE : 27 * SAMPLE_RATE + 320] = 0
+    audio[25 * SAMPLE_RATE : 25 * SAMPLE_RATE + 4000] //= 20
+
+    first, _ = plan(30, [seconds(0, 50)], audio)
+
+    assert 25 <= first.core_end / SAMPLE_RATE <= 25.25
+
+
+def test_a_chunk_is_released_while_silence_goes_on() -> None:
+    planner = ChunkPlanner(30)
+    planner.push(NOISE[: 2 * SAMPLE_RATE], [seconds(1, 2)])
+    released = []
+    for second in range(2, 10):
+        block = np.zeros(SAMPLE_RATE, np.int16)
+        released += [(second + 1, chunk) for chunk in planner.push(block, [])]
+
+    assert [chunk.core_end for _, chunk in released] == [2 * SAMPLE_RATE]
+    assert released[0][0] <= 2 + MAX_BRIDGE_S + MAX_LAG_SAMPLES / SAMPLE_RATE + 1
+    assert planner.finish() == []
+
+
+def test_silence_is_not_taken_for_the_end_while_a_span_may_still_come() -> None:
+    spans = [seconds(1, 2), seconds(4.9, 6)]
+    every_half_second = list(range(8000, len(NOISE), 8000))
+
+    chunks = plan(30, spans, ends=every_half_second, lag=MAX_LAG_SAMPLES)
+
+    assert chunks == [Chunk(0, 1 * SAMPLE_RATE, 6 * SAMPLE_RATE, 0, 0)]
+
+
+def test_planner_memory_does_not_grow_with_the_audio() -> None:
+    planner = ChunkPlanner(30)
+    kept = []
+    for second in range(600):
+        speaking = second % 200 < 100
+        block = NOISE[:SAMPLE_RATE]
+        planner.push(block, [seconds(second, second + 1)] if speaking else [])
+        kept.append(len(planner._energies._energies))
+
+    assert max(kept) <= 50 * (30 + MAX_BRIDGE_S + MAX_LAG_SAMPLES / SAMPLE_RATE + 2)
+
+
+def test_no_speech_gives_no_chunks() -> None:
+    assert plan(30, []) == []
+
+
+def test_a_window_too_short_for_strides_is_refused() -> None:
+    with pytest.raises(ValueError, match="window"):
+        ChunkPlanner(0.5)

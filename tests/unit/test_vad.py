@@ -1,0 +1,196 @@
+"""Voice activity detection: what is kept, what is left out, and when it is known."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.audio import SAMPLE_RATE, Pcm, Span
+from worker.vad import (
+    MAX_LAG_SAMPLES,
+    PADDING_SAMPLES,
+    VAD_NAMES,
+    WINDOW_SAMPLES,
+    EnergyVad,
+    SileroVad,
+    Vad,
+    make_vad,
+)
+
+FORMANTS_HZ = [  # a e i o u: Peterson and Barney 1952, male averages
+    (730, 1090, 2440),
+    (530, 1840, 2480),
+    (270, 2290, 3010),
+    (570, 840, 2410),
+    (300, 870, 2240),
+]
+
+
+def silence(duration_s: float) -> Pcm:
+    return np.zeros(int(duration_s * SAMPLE_RATE), np.int16)
+
+
+def vowels(duration_s: float) -> Pcm:
+    """Four vowels a second in a gliding male voice: artificial, but speech to Silero."""
+    t = np.arange(int(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
+    pitch_hz = 120 + 25 * np.sin(2 * np.pi * 0.7 * t)
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / SAMPLE_RATE
+    vowel = np.array(FORMANTS_HZ)[(t * 4).astype(int) % 5]
+    sound = np.zeros_like(t)
+    for harmonic in range(1, 40):
+        distances = (harmonic * pitch_hz[:, np.newaxis] - vowel) / (80, 100, 120)
+        gain = ((1, 0.6, 0.3) / (1 + distances**2)).sum(axis=1)
+        sound += gain * np.sin(harmonic * phase)
+    sound *= np.sqrt(np.abs(np.sin(4 * np.pi * t)))
+    return (12_000 * sound / np.abs(sound).max()).astype(np.int16)
+
+
+@cache
+def recording() -> Pcm:
+    """Speech at 2-5 s and 8-10 s of 12 s."""
+    return np.concatenate([silence(2), vowels(3), silence(3), vowels(2), silence(2)])
+
+
+def detect(vad: Vad, blocks: Iterable[Pcm]) -> list[Span]:
+    """Run ``vad``, check that spans come in order, and join those that touch."""
+    spans = [span for block in blocks for span in vad.push(block)] + vad.finish()
+    assert all(span.start < span.end for span in spans)
+    assert all(a.end <= b.start for a, b in pairwise(spans))
+    joined: list[Span] = []
+    for span in spans:
+        touches = joined and joined[-1].end == span.start
+        joined.append(Span(joined.pop().start if touches else span.start, span.end))
+    return joined
+
+
+def split(audio: Pcm, ends: list[int]) -> list[Pcm]:
+    return np.split(audio, sorted(ends))
+
+
+@pytest.mark.parametrize("make", [SileroVad, EnergyVad])
+def test_all_speech_is_kept_and_long_silence_is_left_out(make: Callable[[], Vad]) -> None:
+    spans = detect(make(), [recording()])
+
+    assert len(spans) == 2
+    for span, (start_s, end_s) in zip(spans, [(2, 5), (8, 10)], strict=True):
+        assert start_s - 0.5 <= span.start / SAMPLE_RATE <= start_s
+        assert end_s <= span.end / SAMPLE_RATE <= end_s + 0.6
+
+
+@pytest.mark.parametrize("name", VAD_NAMES)
+@given(ends=st.lists(st.integers(0, 12 * SAMPLE_RATE), max_size=20))
+@settings(max_examples=15, deadline=None)
+def test_result_does_not_depend_on_how_audio_is_split(name: str, ends: list[int]) -> None:
+    assert detect(make_vad(name), split(recording(), ends)) == detect(make_vad(name), [recording()])
+
+
+@pytest.mark.parametrize("name", VAD_NAMES)
+@pytest.mark.parametrize("block_samples", [160, SAMPLE_RATE])
+def test_speech_is_released_within_the_promised_lag(name: str, block_samples: int) -> None:
+    vad, audio = make_vad(name), recording()
+    released_at = []
+    for end in range(block_samples, len(audio) + 1, block_samples):
+        for span in vad.push(audio[end - block_samples : end]):
+            assert span.end <= end
+            released_at.append(end - block_samples - span.start)
+
+    assert released_at
+    assert max(released_at) <= MAX_LAG_SAMPLES
+
+
+@pytest.mark.parametrize("name", ["silero", "energy"])
+def test_silence_and_nothing_hold_no_speech(name: str) -> None:
+    assert detect(make_vad(name), [silence(5.01)]) == []
+    assert detect(make_vad(name), []) == []
+
+
+def test_music_like_tone_is_speech_by_energy_but_not_by_silero() -> None:
+    t = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    tone = (8000 * np.sin(2 * np.pi * 1000 * t)).astype(np.int16)
+
+    assert detect(SileroVad(), [tone]) == []
+    assert detect(EnergyVad(), [tone]) == [Span(0, len(tone))]
+
+
+def test_without_vad_every_sample_is_speech() -> None:
+    assert detect(make_vad("off"), [silence(1.5), silence(0.25)]) == [Span(0, 28_000)]
+
+
+def test_energy_threshold_is_in_decibels_below_full_scale() -> None:
+    square = np.full(SAMPLE_RATE, 3277, np.int16)  # RMS 0.1 of full scale: -20 dBFS
+
+    assert detect(EnergyVad(threshold_dbfs=-20.1), [square]) == [Span(0, SAMPLE_RATE)]
+    assert detect(EnergyVad(threshold_dbfs=-19.9), [square]) == []
+
+
+def test_a_click_is_not_speech_but_two_windows_are() -> None:
+    def burst(n_samples: int) -> Pcm:
+        audio = silence(3)
+        start = 50 * WINDOW_SAMPLES
+        audio[start : start + n_samples] = 9000
+        return audio
+
+    assert detect(EnergyVad(), [burst(WINDOW_SAMPLES)]) == []
+    assert detect(EnergyVad(), [burst(2 * WINDOW_SAMPLES)]) == [
+        Span(50 * WINDOW_SAMPLES - PADDING_SAMPLES, 52 * WINDOW_SAMPLES + PADDING_SAMPLES)
+    ]
+
+
+def test_pauses_shorter_than_the_padding_are_bridged_and_longer_ones_are_not() -> None:
+    def pause(n_windows: int) -> Pcm:
+        loud = np.full(20 * WINDOW_SAMPLES, 9000, np.int16)
+        return np.concatenate([loud, np.zeros(n_windows * WINDOW_SAMPLES, np.int16), loud])
+
+    assert len(detect(EnergyVad(), [pause(25)])) == 1
+    assert len(detect(EnergyVad(), [pause(26)])) == 2
+
+
+def test_speech_goes_on_at_a_lower_level_after_a_short_dip() -> None:
+    def level(dbfs: float, n_windows: int) -> Pcm:
+        return np.full(n_windows * WINDOW_SAMPLES, round(32768 * 10 ** (dbfs / 20)), np.int16)
+
+    loud, faint = level(-20, 20), level(-53, 60)
+    short_dip, long_dip = level(-90, 2), level(-90, 5)
+
+    assert detect(EnergyVad(), [loud, short_dip, faint]) == [Span(0, 82 * WINDOW_SAMPLES)]
+    assert detect(EnergyVad(), [loud, long_dip, faint]) == [
+        Span(0, 20 * WINDOW_SAMPLES + PADDING_SAMPLES)
+    ]
+
+
+def test_batches_give_the_probabilities_of_one_long_run() -> None:
+    vad, audio = SileroVad(), recording()[: 360 * WINDOW_SAMPLES]
+    batches = audio.reshape(-1, 12, WINDOW_SAMPLES)
+
+    probabilities = np.concatenate([vad._judge(batch) for batch in batches])
+
+    with_context = np.concatenate([np.zeros(64), audio / 32768]).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(with_context, 576)[::WINDOW_SAMPLES]
+    state = np.zeros((1, 1, 128), np.float32)
+    expected = vad._session.run(None, {"input": windows, "h": state, "c": state})[0]
+    assert np.abs(probabilities - expected).max() < 1e-4
+
+
+def test_speech_at_the_very_end_stops_with_the_audio() -> None:
+    audio = np.concatenate([silence(1), np.full(10_001, 9000, np.int16)])
+
+    assert detect(EnergyVad(), [audio])[-1].end == len(audio)
+
+
+def test_importing_the_module_loads_neither_onnxruntime_nor_ctranslate2() -> None:
+    code = (
+        "import sys, worker.vad as v; assert 'onnxruntime' not in sys.modules;"
+        "v.make_vad('silero'); assert not {'ctranslate2', 'faster_whisper'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="psychic"):
+        make_vad("psychic")

@@ -1,0 +1,1 @@
+"""From stored audio to a stored transcript: the processes that do the work."""

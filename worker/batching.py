@@ -1,0 +1,136 @@
+"""One thread that owns the engine and merges the chunks of all running jobs into its batches."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from shared.errors import DeviceOutOfMemory, ModelError
+from worker.audio import Hypothesis, Samples
+from worker.engines.protocol import DecodeOptions, Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """What a submitted chunk comes back as."""
+
+    hypothesis: Hypothesis
+    batch_size: int
+    """Items in the engine call that produced it."""
+    inference_s: float
+    """Wall time of that call, all its items together."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Item:
+    samples: Samples
+    options: DecodeOptions
+    future: Future[Inference] = field(default_factory=Future)
+    submitted: float = field(default_factory=time.monotonic)
+
+
+class Batcher:
+    """Groups chunks by decode options, oldest first; calls the engine with one group at a time.
+
+    A batch starts when it is full or when its oldest item has waited ``max_wait_ms``. When the
+    device runs out of memory the batch is tried again in halves, and later batches are no larger
+    than the half; an item that fails alone gets the error.
+    """
+
+    def __init__(
+        self, engine: Engine, max_batch: int | None = None, max_wait_ms: float = 5.0
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            engine: used by the batcher's thread only, from now on.
+            max_batch: most items in one call; None takes the engine's own limit.
+            max_wait_ms: longest wait for a fuller batch.
+        """
+        self.engine_version = engine.version
+        self._engine = engine
+        self._max_batch = max_batch or engine.max_batch
+        self._max_wait_s = max_wait_ms / 1000
+        self._queue: deque[_Item] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread.start()
+
+    def submit(self, samples: Samples, options: DecodeOptions) -> Future[Inference]:
+        """Queue one chunk, shape (n_samples,) at 16 kHz; the future may be cancelled until it runs.
+
+        The future raises ``DeviceOutOfMemory``, ``ModelError`` or whatever else the engine raised.
+
+        Raises:
+            RuntimeError: the batcher is closed.
+        """
+        item = _Item(samples, options)
+        with self._changed:
+            if self._closing:
+                raise RuntimeError("the batcher is closed")
+            self._queue.append(item)
+            self._changed.notify()
+        return item.future
+
+    def close(self) -> None:
+        """Take no more, finish what is queued, end the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            running = [item for item in batch if item.future.set_running_or_notify_cancel()]
+            if running:
+                self._infer(running)
+
+    def _next_batch(self) -> list[_Item]:
+        """Wait for the next group, oldest item first; empty once closed and drained."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            if not self._queue:
+                return []
+            oldest = self._queue[0]
+            # While waiting only this thread takes items away, so the oldest stays the oldest.
+            self._changed.wait_for(
+                lambda: self._closing or len(self._group(oldest)) >= self._max_batch,
+                timeout=max(0.0, oldest.submitted + self._max_wait_s - time.monotonic()),
+            )
+            batch = self._group(oldest)
+            taken = set(map(id, batch))
+            self._queue = deque(item for item in self._queue if id(item) not in taken)
+            return batch
+
+    def _group(self, oldest: _Item) -> list[_Item]:
+        """Return the items that may share a batch with the oldest one."""
+        alike = [item for item in self._queue if item.options == oldest.options]
+        return alike[: self._max_batch]
+
+    def _infer(self, batch: Sequence[_Item]) -> None:
+        """Call the engine and settle every future of the batch."""
+        started = time.monotonic()
+        try:
+            hypotheses = self._engine.transcribe([item.samples for item in batch], batch[0].options)
+            if len(hypotheses) != len(batch):
+                raise ModelError(
+                    f"{self.engine_version} gave {len(hypotheses)} results for {len(batch)} chunks"
+                )
+        except DeviceOutOfMemory as error:
+            if len(batch) == 1:
+                batch[0].future.set_exception(error)
+                return
+            half = len(batch) // 2
+            self._max_batch = min(self._max_batch, half)
+            self._infer(batch[:half])
+            self._infer(batch[half:])
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the waiting steps
+            for item in batch:
+                item.future.set_exception(error)
+        else:
+            inference_s = time.monotonic() - started
+            for item, hypothesis in zip(batch, hypotheses, strict=True):
+                item.future.set_result(Inference(hypothesis, len(batch), inference_s))

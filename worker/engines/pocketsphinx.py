@@ -1,0 +1,119 @@
+"""PocketSphinx: the starter engine, whose English model comes inside its wheel."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import numpy as np
+
+from shared.catalogue import Model
+from shared.errors import ModelError
+from worker.audio import SAMPLE_RATE, Hypothesis, Samples, WordHypothesis
+from worker.engines.protocol import DecodeOptions
+
+FRAME_SAMPLES = SAMPLE_RATE // 100
+"""The acoustic model's frame: 10 ms."""
+SLICE_SAMPLES = 10 * FRAME_SAMPLES
+"""Audio per call into the decoder, which holds the GIL throughout: other threads get their turn
+(the heartbeat's among them) after each."""
+MIN_SAMPLES = 10 * FRAME_SAMPLES
+"""Shorter items cannot hold a word, and the decoder refuses some of them."""
+MAX_WORD_S = 2.0
+"""No English word takes longer: one that does is noise that the search had to explain somehow."""
+LANGUAGE_WEIGHT = 5.5
+"""Found on the sentences of samples/ in three voices: word error rate 6.3 %, against 8.0 % with the
+library's own 6.5."""
+
+_PRONUNCIATION = re.compile(r"\(\d+\)$")
+"""Marks the dictionary's second and further pronunciations: 'the(2)'."""
+
+
+class PocketSphinxEngine:
+    """English words with times and posteriors, on one CPU core.
+
+    Each item is decoded twice: a cheap first pass only measures its cepstral mean, and the second
+    starts from that mean instead of guessing it from the first words. Both begin from a fresh front
+    end, so a result depends on nothing decoded before.
+    """
+
+    device = "cpu"
+    max_batch = 1
+
+    def __init__(self, model: Model) -> None:
+        """Load the model from the wheel.
+
+        Raises:
+            ModelError: the model is damaged, or not the one that the catalogue pins.
+        """
+        import pocketsphinx
+
+        digest = _digest(Path(pocketsphinx.get_model_path("en-us")))
+        if digest != model.revision:
+            raise ModelError(
+                f"the installed pocketsphinx carries model {digest}, "
+                f"the catalogue pins {model.revision} for '{model.id}'"
+            )
+        self.version = f"pocketsphinx {installed_version('pocketsphinx')}"
+        try:
+            self._decoder = pocketsphinx.Decoder(
+                pocketsphinx.Config(loglevel="FATAL", lw=LANGUAGE_WEIGHT)
+            )
+            # Spotting a keyphrase is the cheapest search that the same front end can be run with.
+            self._measurer = pocketsphinx.Decoder(
+                pocketsphinx.Config(
+                    loglevel="FATAL", lm=None, keyphrase="hello", kws_threshold=1e-20
+                )
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"pocketsphinx cannot load model '{model.id}': {error}") from error
+
+    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        """Return the words of each item; the beam size is the library's own business."""
+        return [Hypothesis(tuple(self._decode(samples)), options.language) for samples in batch]
+
+    def _decode(self, samples: Samples) -> Iterator[WordHypothesis]:
+        if len(samples) < MIN_SAMPLES or not samples.any():
+            return
+        pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        decoder = self._decoder
+        decoder.reinit_feat()
+        decoder.set_cmn(self._measure_cepstral_mean(pcm))
+        decoder.start_utt()
+        for at in range(0, len(pcm), 2 * SLICE_SAMPLES):
+            decoder.process_raw(pcm[at : at + 2 * SLICE_SAMPLES])
+        decoder.end_utt()
+        for segment in decoder.seg() or ():
+            start = segment.start_frame * FRAME_SAMPLES
+            end = min((segment.end_frame + 1) * FRAME_SAMPLES, len(samples))
+            # <s>, </s>, <sil>, [NOISE] and [SPEECH] are no words.
+            if segment.word[0] in "<[" or end - start > MAX_WORD_S * SAMPLE_RATE:
+                continue
+            yield WordHypothesis(
+                text=_PRONUNCIATION.sub("", segment.word),
+                start=min(start, end),
+                end=end,
+                # The log arithmetic of the lattice posteriors overshoots 1 a little.
+                confidence=min(1.0, max(0.0, segment.prob)),
+            )
+
+    def _measure_cepstral_mean(self, pcm: bytes) -> str:
+        measurer = self._measurer
+        measurer.reinit_feat()
+        measurer.start_utt()
+        measurer.process_raw(pcm, no_search=True, full_utt=True)
+        mean: str = measurer.get_cmn(True)
+        measurer.end_utt()
+        return mean
+
+
+def _digest(model_path: Path) -> str:
+    """Name the model by the content of its files."""
+    total = hashlib.sha256()
+    for path in sorted(model_path.rglob("*")):
+        if path.is_file():
+            total.update(path.relative_to(model_path).as_posix().encode() + b"\0")
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    return f"sha256:{total.hexdigest()}"

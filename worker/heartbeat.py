@@ -1,0 +1,107 @@
+"""The thread that keeps a worker process's leases, and its entry in the registry, alive."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from shared.errors import DatabaseUnavailable, LeaseLost
+from shared.settings import Settings
+from shared.steps import Claim, renew
+from shared.workers import WorkerEntry, announce, withdraw
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Lease:
+    """A claim under renewal."""
+
+    claim: Claim
+    lost: bool = False
+
+    def check(self) -> None:
+        """Stop work that has become pointless.
+
+        Raises:
+            LeaseLost: the last heartbeat found the claim void.
+        """
+        if self.lost:
+            raise LeaseLost(f"step {self.claim.step_id} is no longer held")
+
+
+class Heartbeat:
+    """Renews all leases held by this process every ``heartbeat_s``, from one thread.
+
+    A beat that finds Postgres away is repeated after a second, not after a whole period.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        """Start beating."""
+        self._engine = engine
+        self._settings = settings
+        self._entry: WorkerEntry | None = None
+        self._held: dict[int, Lease] = {}
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def hold(self, claim: Claim) -> Iterator[Lease]:
+        """Keep a claim alive while the block runs."""
+        lease = Lease(claim)
+        with self._lock:
+            self._held[claim.step_id] = lease
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                del self._held[claim.step_id]
+
+    def register(self, entry: WorkerEntry) -> None:
+        """Announce the worker in the registry from now on."""
+        self._entry = entry
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Stop beating and leave the registry."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        if self._entry is not None:
+            try:
+                withdraw(self._engine, self._entry.id)
+            except DatabaseUnavailable as error:
+                log.warning("%s: the registry will forget this worker by itself", error)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            begun = time.monotonic()
+            try:
+                self._beat()
+            except DatabaseUnavailable as error:
+                log.warning("%s: no heartbeat", error)
+                pause = 1.0
+            else:
+                pause = max(0.0, self._settings.heartbeat_s - (time.monotonic() - begun))
+            self._wake.wait(pause)
+            self._wake.clear()
+
+    def _beat(self) -> None:
+        if self._entry is not None:
+            announce(self._engine, self._entry)
+        with self._lock:
+            leases = list(self._held.values())
+        if not leases:
+            return
+        kept = renew(
+            self._engine, [lease.claim for lease in leases], lease_s=self._settings.lease_s
+        )
+        for lease in leases:
+            lease.lost = lease.claim.step_id not in kept

@@ -1,0 +1,65 @@
+"""What a worker process holds while it runs."""
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+
+from celery import Celery
+from sqlalchemy import Engine
+
+from shared.broker import make_broker
+from shared.catalogue import Catalogue, load_catalogue
+from shared.database import make_engine
+from shared.dispatch import Doorbell
+from shared.settings import Settings
+from shared.storage import Storage
+from worker.batching import Batcher
+from worker.heartbeat import Heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Connections and threads of one process; never carried over a fork."""
+
+    settings: Settings
+    owner: str
+    database: Engine
+    broker: Celery
+    storage: Storage
+    catalogue: Catalogue
+    doorbell: Doorbell
+    heartbeat: Heartbeat
+    batcher: Batcher | None = None
+    """Only in a model worker."""
+
+    def close(self) -> None:
+        """Stop the threads and leave the registry."""
+        self.doorbell.close()
+        self.heartbeat.stop()
+        if self.batcher is not None:
+            self.batcher.close()
+        self.database.dispose()
+
+
+def worker_id(role: str) -> str:
+    """Return an id no other process has had: a reused pid must not look like its predecessor."""
+    return f"{role}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def make_runtime(settings: Settings, owner: str, *, batcher: Batcher | None = None) -> Runtime:
+    """Open what a worker process needs."""
+    # Enough for every thread of the largest batch to commit at once without queueing for long.
+    database = make_engine(settings, pool_size=8)
+    broker = make_broker(settings)
+    return Runtime(
+        settings=settings,
+        owner=owner,
+        database=database,
+        broker=broker,
+        storage=Storage(settings.storage_url.get_secret_value()),
+        catalogue=load_catalogue(settings.catalogue),
+        doorbell=Doorbell(database, broker, settings),
+        heartbeat=Heartbeat(database, settings),
+        batcher=batcher,
+    )

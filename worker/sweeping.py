@@ -1,0 +1,29 @@
+"""The sweep: finds what died silently and rings again for what nobody answered."""
+
+import logging
+
+from shared.dispatch import fill_queues, forget_stale_dispatches
+from shared.errors import DatabaseUnavailable
+from shared.steps import reap
+from shared.workers import forget_dead_workers
+from worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def sweep(runtime: Runtime) -> None:
+    """Requeue expired leases and lost messages, and fill the queues.
+
+    Safe to run at any time, any number of times, by several processes at once.
+    """
+    database, settings = runtime.database, runtime.settings
+    try:
+        reaped = reap(database)
+        stale = forget_stale_dispatches(database, least_age_s=settings.republish_s)
+        forgotten = forget_dead_workers(database, silent_s=10 * settings.lease_s)
+        fill_queues(database, runtime.broker, settings)
+    except DatabaseUnavailable as error:
+        log.warning("%s: no sweep", error)
+        return
+    if reaped or stale or forgotten:
+        log.info("swept: %d leases, %d messages, %d workers", reaped, stale, forgotten)

@@ -1,0 +1,77 @@
+"""The Celery tasks: thin doors to the step handlers. A message names one step, nothing else.
+
+What they throw has been dealt with; Celery's events tell it to those who watch.
+"""
+
+import resource
+
+from celery.signals import worker_process_init, worker_process_shutdown
+
+from shared.errors import LonghandError
+from shared.settings import get_settings
+from worker.app import app
+from worker.runtime import Runtime, make_runtime, worker_id
+
+_runtime: Runtime | None = None
+
+
+def install(runtime: Runtime) -> None:
+    """Set what the tasks of this process work with."""
+    global _runtime  # noqa: PLW0603 - Celery gives tasks no other way to reach their process's state
+    _runtime = runtime
+
+
+def _installed() -> Runtime:
+    assert _runtime is not None, "the worker was not started by `python -m worker`"
+    return _runtime
+
+
+@app.task(name="prepare", throws=(LonghandError,))
+def prepare(step_id: int) -> None:
+    """Decode a job's source and plan its chunks."""
+    from worker.preparing import prepare as handler
+    from worker.running import run_step
+
+    run_step(_installed(), step_id, handler)
+
+
+@app.task(name="transcribe", throws=(LonghandError,))
+def transcribe(step_id: int) -> None:
+    """Infer one chunk."""
+    from worker.inferring import transcribe as handler
+    from worker.running import run_step
+
+    run_step(_installed(), step_id, handler)
+
+
+@app.task(name="finish", throws=(LonghandError,))
+def finish(step_id: int) -> None:
+    """Stitch a job's chunks into its transcript."""
+    from worker.finishing import finish as handler
+    from worker.running import run_step
+
+    run_step(_installed(), step_id, handler)
+
+
+@app.task(name="sweep", send_events=False)  # every few seconds: it would drown the steps
+def sweep() -> None:
+    """Requeue what died and ring for what waits."""
+    from worker.sweeping import sweep as handler
+
+    handler(_installed())
+
+
+@worker_process_init.connect
+def _open_child(**_: object) -> None:
+    """Give a pool child its own connections, and a bound on what a hostile file can make it map."""
+    settings = get_settings()
+    limit = settings.prepare_memory_bytes
+    # RLIMIT_DATA counts what is the process's own; RLIMIT_AS would count shared mappings too.
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    install(make_runtime(settings, worker_id("cpu")))
+
+
+@worker_process_shutdown.connect
+def _close_child(**_: object) -> None:
+    if _runtime is not None:
+        _runtime.close()
