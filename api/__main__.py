@@ -1,0 +1,43 @@
+"""``python -m api``: serve until SIGTERM or SIGINT, then finish what is under way and stop."""
+
+import argparse
+import logging
+import socket
+
+import uvicorn
+
+from api.app import create_app
+from shared.settings import get_settings
+
+GRACE_S = 10
+"""How long requests under way may still take; an upload cut off then leaves no object."""
+
+
+def main() -> None:
+    """Serve the API."""
+    parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    parser.add_argument("--fd", type=int, help="a listening socket to inherit instead")
+    arguments = parser.parse_args()
+
+    settings = get_settings()
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    config = uvicorn.Config(
+        create_app(settings),
+        host=arguments.host,
+        port=arguments.port,
+        timeout_graceful_shutdown=GRACE_S,
+        log_config=None,
+        # api.observing logs requests, without their query strings.
+        access_log=False,
+        server_header=False,
+    )
+    inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
+    uvicorn.Server(config).run(sockets=inherited)
+
+
+if __name__ == "__main__":
+    main()

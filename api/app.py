@@ -1,0 +1,74 @@
+"""The application: its parts put together, nothing global."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from api import health, jobs, metrics, models
+from api.lingering import LingeringClose
+from api.observing import Observer, RequestMetrics
+from api.openapi import install_problem_schema, problems
+from api.problems import install_problem_handlers
+from api.resources import Provided, open_resources
+from api.schemas import ServiceInfo
+from shared import __version__
+from shared.settings import Settings, get_settings
+
+CLEANUP_S = 10.0
+"""How long a stopping server waits until the uploads it cut off have left the object store."""
+
+root = APIRouter(tags=["service"])
+
+
+@root.get("/", responses=problems({}))
+async def show_service(resources: Provided) -> ServiceInfo:
+    """Say what runs here and where to go on."""
+    return ServiceInfo(
+        name="Longhand",
+        version=resources.version,
+        links={
+            "documentation": "/docs",
+            "openapi": "/openapi.json",
+            "jobs": "/jobs",
+            "models": "/models",
+            "status": "/health/status",
+            "metrics": "/metrics",
+        },
+    )
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; it opens its connections when it starts and closes them at the end.
+
+    Raises, when started:
+        ModelError: the catalogue cannot be read, or lacks the default model.
+    """
+    chosen = settings or get_settings()
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with open_resources(chosen, registry) as resources:
+            app.state.resources = resources
+            app.state.health = health.Health(resources)
+            yield
+            await resources.upload_slots.drain(CLEANUP_S)
+
+    app = FastAPI(
+        title="Longhand",
+        summary="Speech to text for teams who run it themselves.",
+        version=__version__,
+        lifespan=lifespan,
+    )
+    app.state.registry = registry
+    install_problem_handlers(app)
+    install_problem_schema(app)
+    for part in (root, jobs.router, models.router, health.router, metrics.router):
+        app.include_router(part)
+    # The last one added is the outermost: lingering is not part of a request's duration.
+    app.add_middleware(Observer, metrics=RequestMetrics(registry))
+    app.add_middleware(LingeringClose)
+    return app

@@ -1,0 +1,97 @@
+"""What the endpoints work with: made once per application, handed to them by dependency."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry, Counter
+from sqlalchemy import Engine
+
+from api.uploads import UploadSlots
+from shared import __version__
+from shared.broker import make_broker
+from shared.catalogue import Catalogue, load_catalogue
+from shared.database import make_engine
+from shared.dispatch import Doorbell
+from shared.errors import ModelError, UnknownModel
+from shared.settings import Settings
+from shared.storage import Storage
+
+DEFAULT_TENANT = "default"
+
+MAX_UPLOADS = 32
+"""Uploads received at once by one process; each holds up to about three parts of 8 MiB, and a
+connection of the object store's pool, which has as many."""
+
+_PROBE_THREADS = 8
+"""More than there are probes, and each has at most one thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The application's connections and fixed data."""
+
+    settings: Settings
+    version: str
+    catalogue: Catalogue
+    engine: Engine
+    storage: Storage
+    doorbell: Doorbell
+    probe_threads: ThreadPoolExecutor
+    upload_slots: UploadSlots
+    upload_threads: CapacityLimiter
+    """Uploads have threads of their own, so that a slow object store delays nothing else."""
+    upload_bytes: Counter
+
+
+@contextmanager
+def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[Resources]:
+    """Make the resources; nothing is connected to before it is needed.
+
+    Raises:
+        ModelError: the catalogue cannot be read, or lacks the default model.
+    """
+    catalogue = load_catalogue(settings.catalogue)
+    try:
+        catalogue.get(settings.default_model)
+    except UnknownModel as error:
+        raise ModelError(f"LONGHAND_DEFAULT_MODEL: {error}") from error
+    engine = make_engine(settings)
+    doorbell = Doorbell(engine, make_broker(settings), settings)
+    probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
+    try:
+        yield Resources(
+            settings=settings,
+            version=__version__,
+            catalogue=catalogue,
+            engine=engine,
+            storage=Storage(settings.storage_url.get_secret_value()),
+            doorbell=doorbell,
+            probe_threads=probe_threads,
+            upload_slots=UploadSlots(MAX_UPLOADS),
+            upload_threads=CapacityLimiter(MAX_UPLOADS),
+            upload_bytes=Counter(
+                "longhand_upload_bytes", "Bytes of uploads received.", registry=registry
+            ),
+        )
+    finally:
+        doorbell.close()
+        probe_threads.shutdown(wait=False, cancel_futures=True)
+        engine.dispose()
+
+
+def _resources(request: Request) -> Resources:
+    return cast(Resources, request.app.state.resources)
+
+
+def current_tenant() -> str:
+    """Return whose jobs the request may see; there is one tenant for now."""
+    return DEFAULT_TENANT
+
+
+Provided = Annotated[Resources, Depends(_resources)]
+Tenant = Annotated[str, Depends(current_tenant)]

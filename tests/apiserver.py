@@ -1,0 +1,213 @@
+"""The API on a real socket for tests, and dependencies that can be cut off."""
+
+import http.client
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from processes import environment
+from pydantic import SecretStr
+from starlette.types import ASGIApp
+
+from api.app import create_app
+from shared.settings import Settings
+from shared.storage import Storage
+
+_PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
+
+
+@contextmanager
+def serving(app: ASGIApp, *, grace_s: int = 5) -> Iterator[str]:
+    """Serve an ASGI application on a free loopback port and yield its base URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace_s))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        # The socket listens already: the first request waits until the application has started.
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def api(settings: Settings) -> Iterator[httpx.Client]:
+    """Serve the API and yield a client of it."""
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+@contextmanager
+def api_process(settings: Settings, log: Path) -> Iterator[tuple[httpx.Client, int]]:
+    """Run ``python -m api`` on an inherited socket; yield a client and the process id."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as output:
+        fd = listener.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "api", "--fd", str(fd)],
+            env=environment(settings),
+            pass_fds=[fd],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield client, process.pid
+        process.terminate()
+        assert process.wait(20) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most bytes that a process has held in memory so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+class Relay:
+    """A TCP relay to a local port that can play dead: refusing, or taking and never answering."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._open: list[socket.socket] = []
+        self._mute = False
+        self._lost: list[bytes] = []
+        self._closed = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Refuse all connections from now on and break the present ones."""
+        self._closed.set()
+        # shutdown wakes the accepting thread, which close alone would not.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def mute(self) -> None:
+        """Accept and swallow everything from now on."""
+        self._mute = True
+
+    def lose_answer(self, *said: bytes) -> None:
+        """Break the connection that says these things, in order, when the last is answered."""
+        self._lost = list(said)
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self._target))
+            self._open += [near, far]
+            threading.Thread(target=self._relay, args=(near, far), daemon=True).start()
+
+    def _relay(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far, suppress(OSError):
+            while True:
+                for readable in select.select([near, far], [], [])[0]:
+                    data = readable.recv(65_536)
+                    if not data:
+                        return
+                    if self._mute:
+                        continue
+                    if readable is near:
+                        far.sendall(data)
+                        while self._lost and self._lost[0] in data:
+                            del self._lost[0]
+                            if not self._lost:
+                                far.recv(65_536)
+                                return
+                    else:
+                        near.sendall(data)
+
+
+@contextmanager
+def relayed(settings: Settings, name: str) -> Iterator[tuple[Settings, Relay]]:
+    """Yield settings whose URL ``name`` goes through a relay, and the relay."""
+    url = getattr(settings, name).get_secret_value()
+    found = _PORT.search(url)
+    assert found is not None
+    relay = Relay(int(found[0]))
+    changed = SecretStr(_PORT.sub(str(relay.port), url))
+    try:
+        yield settings.model_copy(update={name: changed}), relay
+    finally:
+        relay.cut()
+
+
+def open_upload(base_url: str, head: str) -> socket.socket:
+    """Connect and send the head of a ``POST /jobs`` with multipart boundary ``b``."""
+    _, _, port = base_url.rstrip("/").rpartition(":")
+    connection = socket.create_connection(("127.0.0.1", int(port)), timeout=20)
+    connection.sendall(
+        (
+            "POST /jobs HTTP/1.1\r\nHost: test\r\n"
+            f"Content-Type: multipart/form-data; boundary=b\r\n{head}\r\n\r\n"
+        ).encode()
+    )
+    return connection
+
+
+def read_answer(connection: socket.socket) -> str:
+    """Read one response, head and body; the connection may stay open."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    head = "".join(f"{name.lower()}: {value}\n" for name, value in response.getheaders())
+    return f"{response.status}\n{head}\n{response.read().decode()}"
+
+
+def part(name: str, value: str | None = None) -> bytes:
+    """Return a field's part or, without a value, the beginning of a file's part."""
+    head = f'--b\r\nContent-Disposition: form-data; name="{name}"'
+    if value is None:
+        return f'{head}; filename="a.wav"\r\n\r\n'.encode()
+    return f"{head}\r\n\r\n{value}\r\n".encode()
+
+
+def endless() -> Iterator[bytes]:
+    """Yield a form whose file never ends."""
+    yield part("file")
+    while True:
+        yield bytes(65_536)
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that an answer is a problem of this kind, complete in form, and return it."""
+    problem: dict[str, Any] = answer.json()
+    assert (answer.status_code, problem["code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["status"] == status
+    assert problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    return problem
+
+
+def stored(storage: Storage) -> set[str]:
+    """Return the keys of all objects, unfinished uploads included."""
+    s3, bucket = storage._client, storage._bucket
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = {found["Key"] for page in pages for found in page.get("Contents", [])}
+    try:
+        unfinished = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    except s3.exceptions.NoSuchUpload:
+        unfinished = []  # rclone's way of saying that there never was one
+    return keys | {f"unfinished {upload['Key']} {upload['UploadId']}" for upload in unfinished}

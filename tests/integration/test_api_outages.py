@@ -1,0 +1,142 @@
+"""What clients get while Postgres, S3 or Redis is away."""
+
+import time
+from uuid import UUID
+
+import pytest
+from apiserver import (
+    api,
+    assert_problem,
+    open_upload,
+    part,
+    read_answer,
+    relayed,
+    stored,
+)
+from processes import wait_until
+from sqlalchemy import Engine
+
+from api.problems import RETRY_AFTER_S
+from shared.jobs import count_jobs, get_job
+from shared.settings import Settings
+from shared.storage import PART_BYTES, Storage
+
+FILE = {"file": ("a.wav", b"audio")}
+FILE_BYTES = PART_BYTES + 3 * 1024**2
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("database_url", "database_unavailable"), ("storage_url", "storage_unavailable")],
+)
+def test_without_postgres_or_s3_a_job_is_refused_with_a_time_to_retry(
+    settings: Settings, database: Engine, storage: Storage, url: str, code: str
+) -> None:
+    before = stored(storage)
+    with relayed(settings, url) as (cut_off, relay), api(cut_off) as client:
+        assert client.get("/ready").status_code == 200
+        relay.cut()
+        answer = client.post("/jobs", files=FILE)
+    assert_problem(answer, 503, code)
+    assert answer.headers["retry-after"] == str(RETRY_AFTER_S)
+    assert stored(storage) == before
+    assert sum(count_jobs(database).values()) == 0
+
+
+def test_without_postgres_an_upload_is_refused_before_it_is_sent(settings: Settings) -> None:
+    with relayed(settings, "database_url") as (cut_off, relay), api(cut_off) as client:
+        relay.cut()
+        with open_upload(str(client.base_url), "Content-Length: 10000000") as connection:
+            assert "database_unavailable" in read_answer(connection)
+        assert_problem(client.get("/jobs"), 503, "database_unavailable")
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("database_url", "database_unavailable"), ("storage_url", "storage_unavailable")],
+)
+def test_an_outage_during_an_upload_leaves_neither_job_nor_finished_object(
+    settings: Settings, database: Engine, storage: Storage, url: str, code: str
+) -> None:
+    before = stored(storage)
+    with (
+        relayed(settings, url) as (cut_off, relay),
+        api(cut_off) as client,
+        open_upload(str(client.base_url), "Transfer-Encoding: chunked") as connection,
+    ):
+        body = part("file") + bytes(FILE_BYTES)
+        connection.sendall(b"%x\r\n%b\r\n" % (len(body), body))
+        wait_until(lambda: stored(storage) != before, within_s=10)
+        relay.cut()
+        end = b"\r\n--b--\r\n"
+        connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(end), end))
+        answer = read_answer(connection)
+    assert answer.startswith("503\n")
+    assert code in answer
+    left = stored(storage) - before
+    # A store that is away cannot be told to forget an unfinished upload.
+    assert not left or (url == "storage_url" and all("unfinished" in key for key in left))
+    assert sum(count_jobs(database).values()) == 0
+
+
+def test_a_commit_whose_answer_is_lost_is_found_and_keeps_its_file(
+    settings: Settings, database: Engine, storage: Storage
+) -> None:
+    with relayed(settings, "database_url") as (cut_off, relay), api(cut_off) as client:
+        client.get("/jobs")
+        relay.lose_answer(b"INSERT INTO jobs", b"COMMIT")
+        answer = client.post("/jobs", files=FILE)
+    assert answer.status_code == 202, answer.text
+    job_id = answer.json()["id"]
+    assert count_jobs(database)["queued"] == 1
+    assert storage.size(f"jobs/{job_id}/source") == len(FILE["file"][1])
+
+
+@pytest.mark.parametrize("outage", ["cut", "mute"])
+def test_without_redis_a_job_is_accepted_within_a_second(
+    settings: Settings, database: Engine, outage: str
+) -> None:
+    with relayed(settings, "broker_url") as (cut_off, relay), api(cut_off) as client:
+        assert client.get("/ready").status_code == 200
+        getattr(relay, outage)()
+        for _ in range(3):
+            began = time.monotonic()
+            answer = client.post("/jobs", files=FILE)
+            assert time.monotonic() - began < 1
+            assert answer.status_code == 202
+    assert get_job(database, "default", UUID(answer.json()["id"])).state == "queued"
+
+
+@pytest.mark.parametrize("outage", ["cut", "mute"])
+@pytest.mark.parametrize(
+    ("url", "check"),
+    [("database_url", "postgres"), ("broker_url", "redis"), ("storage_url", "s3")],
+)
+def test_readiness_names_what_is_away_and_answers_soon(
+    settings: Settings, url: str, check: str, outage: str
+) -> None:
+    with relayed(settings, url) as (cut_off, relay), api(cut_off) as client:
+        assert client.get("/health/ready").json()["status"] == "ready"
+        getattr(relay, outage)()
+        began = time.monotonic()
+        answer = client.get("/health/ready")
+        took_s = time.monotonic() - began
+        assert client.get("/health/live").status_code == 200
+        relay.cut()
+    checks = answer.json()["checks"]
+    assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+    assert [name for name, state in checks.items() if not state["ok"]] == [check]
+    assert checks[check]["detail"]
+    assert took_s < 1.5
+
+
+def test_metrics_and_status_survive_postgres(settings: Settings) -> None:
+    with relayed(settings, "database_url") as (cut_off, relay), api(cut_off) as client:
+        relay.cut()
+        metrics = client.get("/metrics")
+        status = client.get("/health/status")
+        startup = client.get("/health/startup")
+    assert metrics.status_code == status.status_code == 200
+    assert "longhand_database_up 0.0" in metrics.text
+    assert status.json()["jobs"] is None
+    assert (startup.status_code, startup.json()["status"]) == (503, "starting")

@@ -1,0 +1,212 @@
+"""Health, metrics, models, and the document that describes the API."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from apiserver import api, assert_problem, serving
+from jobstore import add_job
+from sqlalchemy import Engine, text
+
+from api.app import create_app
+from shared.settings import Settings
+from shared.workers import WorkerEntry, announce
+
+WORKER = WorkerEntry(
+    id="w1",
+    role="model",
+    model="starter",
+    queues=["model.starter"],
+    slots=2,
+    device="cpu",
+    version="test",
+    load_s=0.1,
+)
+
+ROUTES = {
+    ("post", "/jobs"),
+    ("get", "/jobs"),
+    ("get", "/jobs/{job_id}"),
+    ("get", "/jobs/{job_id}/transcript"),
+    ("get", "/models"),
+    ("get", "/"),
+    ("get", "/health"),
+    ("get", "/ready"),
+    ("get", "/health/live"),
+    ("get", "/health/ready"),
+    ("get", "/health/startup"),
+    ("get", "/health/status"),
+    ("get", "/metrics"),
+}
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[httpx.Client]:
+    with api(settings) as client:
+        yield client
+
+
+def test_readiness_tells_of_each_model_whether_a_worker_is_alive(
+    client: httpx.Client, database: Engine
+) -> None:
+    announce(database, WORKER)
+    for path in ("/ready", "/health/ready"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert set(answer.json()["checks"]) == {"postgres", "redis", "s3"}
+        models = answer.json()["models"]
+        assert models["starter"] is True
+        assert models["whisper-tiny"] is False
+        assert "oracle" not in models
+    with database.begin() as connection:
+        connection.execute(text("UPDATE workers SET last_seen_at = now() - interval '1 hour'"))
+    assert client.get("/ready").json()["models"]["starter"] is False
+
+
+def test_status_and_metrics_tell_jobs_queues_and_workers(
+    client: httpx.Client, database: Engine
+) -> None:
+    announce(database, WORKER)
+    add_job(database)
+
+    status = client.get("/health/status").json()
+    metrics = client.get("/metrics").text
+
+    assert status["jobs"]["queued"] == 1
+    assert status["queues"] == [{"queue": "prepare", "state": "queued", "steps": 1}]
+    assert [(worker["id"], worker["slots"]) for worker in status["workers"]] == [("w1", 2)]
+    assert status["uptime_s"] >= 0
+    assert "longhand_database_up 1.0" in metrics
+    assert 'longhand_jobs{state="queued"} 1.0' in metrics
+    assert 'longhand_steps{queue="prepare",state="queued"} 1.0' in metrics
+    assert 'longhand_workers{model="starter",role="model"} 1.0' in metrics
+
+
+def test_requests_are_counted_by_template_not_by_what_clients_invent(
+    client: httpx.Client,
+) -> None:
+    client.get("/jobs/one")
+    client.get("/jobs/two")
+    client.get("/invented")
+    client.request("INVENTED", "/jobs")
+    client.post("/jobs", files={"file": ("a.wav", bytes(1000))})
+
+    metrics = client.get("/metrics").text
+
+    assert (
+        'longhand_http_requests_total{method="GET",route="/jobs/{job_id}",status="404"} 2.0'
+        in metrics
+    )
+    assert 'route="unmatched",status="404"' in metrics
+    assert "nvented" not in metrics
+    assert 'longhand_http_request_duration_seconds_count{method="POST",route="/jobs"}' in metrics
+    assert float(metrics.partition("\nlonghand_upload_bytes_total ")[2].split()[0]) > 1000
+
+
+def test_two_applications_in_one_process_count_apart(settings: Settings) -> None:
+    with api(settings) as one, api(settings) as other:
+        one.get("/models")
+        assert 'route="/models"' in one.get("/metrics").text
+        assert 'route="/models"' not in other.get("/metrics").text
+
+
+def test_startup_waits_for_the_schema(settings: Settings, database: Engine) -> None:
+    with database.begin() as connection:
+        version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        connection.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+    try:
+        with api(settings) as client:
+            assert client.get("/health/live").status_code == 200
+            assert client.get("/health/startup").status_code == 503
+            assert client.get("/ready").json()["checks"]["postgres"]["ok"] is False
+            restore(database, version)
+            assert client.get("/health/startup").json()["status"] == "started"
+            assert client.get("/ready").status_code == 200
+    finally:
+        restore(database, version)
+
+
+def restore(database: Engine, version: str) -> None:
+    with database.begin() as connection:
+        connection.execute(
+            text("UPDATE alembic_version SET version_num = :version"), {"version": version}
+        )
+
+
+def test_models_are_listed_without_the_hidden_ones(client: httpx.Client) -> None:
+    models = {model["id"]: model for model in client.get("/models").json()["models"]}
+    assert models["starter"]["languages"] == ["en"]
+    assert "oracle" not in models
+    answer = client.post("/jobs", data={"model": "oracle"}, files={"file": ("a", b"x")})
+    assert answer.status_code == 202
+
+
+def test_the_root_names_the_service(client: httpx.Client) -> None:
+    service = client.get("/").json()
+    assert service["name"] == "Longhand"
+    for path in service["links"].values():
+        assert client.get(path).status_code == 200
+
+
+def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
+    assert_problem(client.get("/nonesuch"), 404, "not_found")
+    answer = client.delete("/models")
+    assert_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET"
+
+
+def test_a_request_id_is_taken_over_if_harmless(client: httpx.Client) -> None:
+    def echoed(sent: str) -> str:
+        return client.get("/models", headers={"x-request-id": sent}).headers["x-request-id"]
+
+    assert echoed("trace-1:2.3") == "trace-1:2.3"
+    assert echoed("a b") != "a b"
+    assert echoed("x" * 500) != "x" * 500
+
+
+def test_an_unexpected_error_tells_nothing_of_the_inside(settings: Settings) -> None:
+    app = create_app(settings)
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("secret detail")
+
+    with serving(app) as url:
+        answer = httpx.get(f"{url}/broken")
+        metrics = httpx.get(f"{url}/metrics").text
+    assert_problem(answer, 500, "internal_error")
+    assert "secret" not in answer.text
+    assert 'route="/broken",status="500"' in metrics
+
+
+def test_the_openapi_document_describes_each_route_and_its_problems() -> None:
+    document = create_app(Settings()).openapi()
+
+    described = {
+        (method, path) for path, methods in document["paths"].items() for method in methods
+    }
+    assert described == ROUTES
+    form = document["paths"]["/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert set(form["schema"]["properties"]) == {"file", "model", "language", "vad"}
+    assert form["schema"]["required"] == ["file"]
+    problem = {"$ref": "#/components/schemas/Problem"}
+    for status in ("408", "413", "415", "422", "503", "default"):
+        response = document["paths"]["/jobs"]["post"]["responses"][status]
+        assert response["content"]["application/problem+json"]["schema"] == problem
+    assert "HTTPValidationError" not in str(document)
+    for reference in references(document):
+        assert reference.rpartition("/")[2] in document["components"]["schemas"], reference
+    assert "code" in document["components"]["schemas"]["Problem"]["required"]
+
+
+def references(node: object) -> Iterator[str]:
+    """Yield every schema reference in a document."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)

@@ -1,0 +1,118 @@
+"""The form parser, fed whole bodies and single bytes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.multipart import (
+    MAX_FIELD_BYTES,
+    MAX_PARTS,
+    Event,
+    Field,
+    FileBegin,
+    FileData,
+    FormParser,
+)
+from shared.errors import InvalidRequest, UnsupportedMediaType
+
+FORM = "multipart/form-data; boundary=b"
+
+
+def part(name: str, value: bytes, extra: str = "") -> bytes:
+    head = f'--b\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'
+    return head.encode() + value + b"\r\n"
+
+
+def parse(body: bytes, step: int | None = None) -> list[Event]:
+    parser = FormParser(FORM)
+    step = step or len(body)
+    events = [
+        event for at in range(0, len(body), step) for event in parser.feed(body[at : at + step])
+    ]
+    parser.finish()
+    return events
+
+
+def content(events: list[Event]) -> bytes:
+    return b"".join(event.data for event in events if isinstance(event, FileData))
+
+
+@given(
+    data=st.lists(st.sampled_from([b"\r\n--b", b"\r\n", b"-", b"--b--", b"audio", b"\0"])).map(
+        lambda pieces: b"".join(pieces).replace(b"\r\n--b", b"\r\n--c") + b"x"
+    ),
+    step=st.integers(1, 40),
+    file_first=st.booleans(),
+)
+def test_a_body_parses_alike_however_it_is_cut(data: bytes, step: int, file_first: bool) -> None:
+    file, field = part("file", data, '; filename="a.wav"'), part("model", b"tiny")
+    body = (file + field if file_first else field + file) + b"--b--\r\n"
+
+    events = parse(body, step)
+
+    assert content(events) == data
+    assert [event for event in events if isinstance(event, Field)] == [Field("model", "tiny")]
+    assert FileBegin("a.wav") in events
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("C:\\\\music\\\\a.mp3", "a.mp3"),
+        ("../../etc/passwd", "passwd"),
+        ("naïve ü 日本.wav", "naïve ü 日本.wav"),
+        ("a\0\x1b[31mb.wav", "a[31mb.wav"),
+        ("", "audio"),
+        ("dir/", "audio"),
+        ("x" * 300 + ".wav", "x" * 251 + ".wav"),
+    ],
+)
+def test_a_file_name_is_kept_without_path_and_control_characters(sent: str, kept: str) -> None:
+    events = parse(part("file", b"x", f'; filename="{sent}"') + b"--b--")
+    assert events[0] == FileBegin(kept)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        part("file", b"x"),
+        part("file", b"x") + b"--",
+        part("model", b"tiny") + b"--b--",
+        part("file", b"x") + part("file", b"y") + b"--b--",
+        part("model", b"x" * (MAX_FIELD_BYTES + 1)) + part("file", b"x") + b"--b--",
+        part("model", b"\xff\xfe") + part("file", b"x") + b"--b--",
+        part("model", b"x") * (MAX_PARTS + 1) + b"--b--",
+        b"--b\r\nContent-Type: text/plain\r\n\r\nx\r\n--b--",
+        b"--b\r\nno colon\r\n\r\nx\r\n--b--",
+        b"--other\r\n",
+        b"",
+    ],
+    ids=[
+        "unterminated",
+        "half a closing boundary",
+        "no file",
+        "two files",
+        "long field",
+        "field not UTF-8",
+        "many parts",
+        "part without a name",
+        "broken part header",
+        "another boundary",
+        "nothing",
+    ],
+)
+def test_a_broken_form_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parse(body, step=7)
+
+
+@pytest.mark.parametrize("content_type", [None, "", "audio/wav", "application/json"])
+def test_another_content_type_is_refused(content_type: str | None) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        FormParser(content_type)
+
+
+@pytest.mark.parametrize("parameter", ["", "; boundary=", f"; boundary={'b' * 1000}"])
+def test_a_missing_or_huge_boundary_is_refused(parameter: str) -> None:
+    with pytest.raises(InvalidRequest):
+        FormParser("multipart/form-data" + parameter)
