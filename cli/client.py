@@ -1,0 +1,214 @@
+"""The HTTP API as the command line uses it. Every failure is a ``CommandError`` of one line."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Self, cast
+from urllib.parse import urlsplit
+
+import httpx
+
+from cli.errors import CommandError
+
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+OUTAGE_S = 30.0
+"""How long a server that was there may be away, for a restart say."""
+BUSY_RETRIES = 6
+MAX_BUSY_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """What ``GET /jobs/{id}`` says of a job."""
+
+    id: str
+    state: str
+    stage: str
+    chunks_done: int
+    chunks_total: int
+    chunks_known: bool
+    """Whether ``chunks_total`` is final: the audio has been decoded to its end."""
+    audio_done_s: float
+    duration_s: float | None
+    error: str | None
+    """Why it failed, in one sentence."""
+
+    @classmethod
+    def parse(cls, body: dict[str, Any]) -> Self:
+        """Read a job resource, tolerating what older servers leave out."""
+        progress = body.get("progress") or {}
+        error = body.get("error")
+        return cls(
+            id=body["id"],
+            state=body["state"],
+            stage=progress.get("stage") or body["state"],
+            chunks_done=progress.get("chunks_done") or 0,
+            chunks_total=progress.get("chunks_total") or 0,
+            chunks_known=bool(progress.get("chunks_known")),
+            audio_done_s=progress.get("audio_done_s") or 0.0,
+            duration_s=body.get("duration_s"),
+            error=error["detail"] if error else None,
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has reached a state that it does not leave."""
+        return self.state in ("succeeded", "failed", "canceled")
+
+
+class _CountingFile:
+    """A file that tells how much of it has been read; httpx streams it in small pieces."""
+
+    def __init__(self, file: BinaryIO, on_read: Callable[[int], None]) -> None:
+        self._file = file
+        self._on_read = on_read
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._on_read(len(data))
+        return data
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+class Client:
+    """One server; safe to use from several threads."""
+
+    def __init__(self, base_url: str, stop: threading.Event) -> None:
+        """Check the address; connects on first use. ``stop`` ends every wait for a busy server.
+
+        Raises:
+            CommandError: it is no http(s) URL.
+        """
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CommandError(f"'{base_url}' is not a server's address: expected http://HOST:PORT")
+        self.base_url = base_url.rstrip("/")
+        self._stop = stop
+        # A proxy from the environment cannot reach this machine's own loopback.
+        local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        self._http = httpx.Client(base_url=self.base_url, timeout=TIMEOUT, trust_env=not local)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._http.close()
+
+    def submit(
+        self,
+        path: Path,
+        *,
+        model: str | None,
+        language: str | None,
+        on_sent: Callable[[int], None],
+    ) -> JobView:
+        """Upload a file, streaming it, and create its job; waits while the server says it is busy.
+
+        ``on_sent`` is told the bytes sent so far.
+
+        Raises:
+            CommandError: the file cannot be read, or the server refuses it or cannot be reached.
+        """
+        fields = {k: v for k, v in (("model", model), ("language", language)) if v is not None}
+        for attempt in range(BUSY_RETRIES + 1):
+            sent = 0
+
+            def count(n_bytes: int) -> None:
+                nonlocal sent
+                sent += n_bytes
+                on_sent(sent)
+
+            try:
+                with path.open("rb") as file:
+                    upload = cast("BinaryIO", _CountingFile(file, count))
+                    response = self._http.post(
+                        "/jobs", data=fields, files={"file": (path.name, upload)}
+                    )
+            except httpx.HTTPError as error:
+                raise CommandError(self._unreachable(error)) from error
+            if response.status_code not in (429, 503) or attempt == BUSY_RETRIES:
+                break
+            self._pause(_retry_after_s(response))
+        return JobView.parse(self._json(response))
+
+    def job(self, job_id: str) -> JobView:
+        """Return a job; sits out a short absence of the server.
+
+        Raises:
+            CommandError: the server is away for longer than OUTAGE_S, or does not know the job.
+        """
+        return JobView.parse(self._json(self._get(f"/jobs/{job_id}")))
+
+    def transcript(self, job_id: str, form: str) -> str:
+        """Return a succeeded job's transcript in one of the server's formats."""
+        response = self._get(f"/jobs/{job_id}/transcript", {"format": form})
+        self._check(response)
+        return response.text
+
+    def models_ready(self) -> dict[str, bool]:
+        """Return which models the server has a worker for.
+
+        Raises:
+            CommandError: it cannot be reached or is no Longhand server.
+        """
+        try:
+            response = self._http.get("/health/ready")
+            return dict(response.json()["models"])
+        except httpx.HTTPError as error:
+            raise CommandError(self._unreachable(error)) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(f"{self.base_url} does not answer like a Longhand server") from error
+
+    def _get(self, path: str, query: dict[str, str] | None = None) -> httpx.Response:
+        deadline = time.monotonic() + OUTAGE_S
+        while True:
+            try:
+                response = self._http.get(path, params=query)
+                if response.status_code not in (429, 502, 503, 504):
+                    return response
+                pause_s = _retry_after_s(response)
+            except httpx.HTTPError as error:
+                if time.monotonic() > deadline:
+                    raise CommandError(self._unreachable(error)) from error
+                pause_s = 0.5
+            if time.monotonic() > deadline:
+                return response
+            self._pause(pause_s)
+
+    def _json(self, response: httpx.Response) -> dict[str, Any]:
+        self._check(response)
+        try:
+            return cast("dict[str, Any]", response.json())
+        except ValueError as error:
+            raise CommandError(f"{self.base_url} does not answer like a Longhand server") from error
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.is_success:
+            return
+        try:
+            detail = response.json()["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = f"{self.base_url} answered {response.status_code} {response.reason_phrase}"
+        raise CommandError(" ".join(str(detail).split()))
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise CommandError("stopped")
+
+    def _unreachable(self, error: httpx.HTTPError) -> str:
+        return f"cannot reach {self.base_url}: {error or type(error).__name__}"
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    try:
+        return min(MAX_BUSY_WAIT_S, float(response.headers["Retry-After"]))
+    except (KeyError, ValueError):
+        return 1.0

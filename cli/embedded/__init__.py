@@ -1,0 +1,1 @@
+"""The embedded stack: the production shape on one machine, from wheels, under one directory."""

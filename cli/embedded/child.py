@@ -1,0 +1,182 @@
+"""One child process of the supervisor: how it is started, watched and ended.
+
+Each child leads a session of its own: Ctrl-C in the terminal reaches the supervisor alone, and the
+process group named by the child's pid holds everything that the child forks.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cli.embedded.directory import ChildRecord
+
+PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>: the signal the kernel sends to a process when its parent's thread dies."""
+MAX_LOG_BYTES = 20 * 1024**2
+"""A log grows to this, then becomes SERVICE.log.1."""
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
+STEADY_S = 60.0
+"""A child that lived this long starts again without a delay inherited from earlier deaths."""
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run as a child, and how to tell that it is ready and how to end it."""
+
+    name: str
+    """For people, and the name of its log."""
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    """The whole environment, nothing inherited."""
+    address: str = ""
+    """For people: where it listens, without credentials."""
+    is_ready: Callable[[], bool] = _always
+    """Cheap and quick to answer; polled while starting."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    """Asks for a graceful end."""
+    urgent_signal: signal.Signals = signal.SIGKILL
+    """Asks for an end now that loses nothing already promised."""
+    orphan_signal: signal.Signals = signal.SIGKILL
+    """Sent by the kernel (Linux) when the supervisor dies without having stopped it."""
+    grace_s: float = 5.0
+    """How long the graceful end may take."""
+    pass_fds: tuple[int, ...] = ()
+    cwd: Path | None = None
+
+
+@dataclass(slots=True)
+class Child:
+    """A program with its current process; start it from the main thread only.
+
+    PR_SET_PDEATHSIG follows the *thread* that forked: a child started by a helper thread would be
+    killed as soon as that thread ends.
+    """
+
+    program: Program
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    created_at: float = 0.0
+    started_s: float = 0.0
+    """Monotonic time of the last start."""
+    deaths: int = 0
+    """Unasked-for exits in a row, without a steady run in between."""
+    restart_at_s: float | None = field(default=None)
+    """Monotonic time at which a dead child is to be started again."""
+
+    def start(self) -> None:
+        """Start the program, its output appended to its log.
+
+        Raises:
+            OSError: it cannot be executed.
+        """
+        self.rotate_log()
+        parent = os.getpid()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.program.command,
+                env=dict(self.program.env),
+                cwd=self.program.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=self.program.pass_fds,
+                preexec_fn=lambda: _die_with(parent, self.program.orphan_signal),  # noqa: PLW1509
+            )
+        self.created_at = _created_at(self.process.pid)
+        self.started_s = time.monotonic()
+        self.restart_at_s = None
+
+    def exit_code(self) -> int | None:
+        """How the process ended (negative: by that signal), or None while it runs."""
+        return self.process.poll() if self.process else None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a live process."""
+        return self.process is not None and self.process.poll() is None
+
+    def note_death(self) -> float:
+        """Count an unasked-for exit; return the seconds to wait before the next start."""
+        if time.monotonic() - self.started_s >= STEADY_S:
+            self.deaths = 0
+        delay_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0**self.deaths)
+        self.deaths += 1
+        self.restart_at_s = time.monotonic() + delay_s
+        self.kill_group()
+        return delay_s
+
+    def send(self, signum: signal.Signals) -> None:
+        """Signal the process itself: a Celery parent or a postmaster ends its own children."""
+        if self.process is not None and self.running:
+            self.process.send_signal(signum)
+
+    def kill_group(self) -> None:
+        """SIGKILL the process and whatever it forked and left behind."""
+        if self.process is not None:
+            kill_group(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def record(self) -> ChildRecord | None:
+        """The live process, as noted in stack.json."""
+        if self.process is None or not self.running:
+            return None
+        return ChildRecord(self.program.name, self.process.pid, self.created_at)
+
+    def rotate_log(self, max_bytes: int = 0) -> None:
+        """Keep at most ``max_bytes`` of log, and as much again of the log before it.
+
+        Copied and truncated rather than renamed: a running process goes on appending to its file.
+        """
+        if self.log.exists() and self.log.stat().st_size > max_bytes and not self.deaths:
+            shutil.copyfile(self.log, self.log.with_name(self.log.name + ".1"))
+            os.truncate(self.log, 0)
+
+    def last_words(self) -> str:
+        """The last line of the log that says something, for a one-line error."""
+        with suppress(OSError):
+            lines = self.log.read_bytes()[-4096:].decode(errors="replace").splitlines()
+            full = [line for line in lines if "No space left on device" in line] or [
+                line for line in lines if line.strip()
+            ]
+            if full:
+                return full[-1].strip()
+        return "it said nothing"
+
+
+def kill_group(pid: int, signum: signal.Signals) -> None:
+    """Signal the process group that ``pid`` leads, if there is (still) one."""
+    # macOS answers EPERM where a group holds only zombies.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signum)
+
+
+def _created_at(pid: int) -> float:
+    import psutil
+
+    # A child that is already gone is a zombie until we wait for it, so it always has a start time.
+    return float(psutil.Process(pid).create_time())
+
+
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def _die_with(parent: int, signum: int) -> None:
+    """In the child, before exec: die when the supervisor does, even by ``kill -9`` (Linux)."""
+    if _prctl is not None:
+        _prctl(PR_SET_PDEATHSIG, signum)
+        if os.getppid() != parent:  # it died before the request above
+            os._exit(1)

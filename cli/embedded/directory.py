@@ -1,0 +1,180 @@
+"""One data directory: where an embedded stack keeps everything, and who may use it.
+
+DIR/lock               held (flock) by the one supervisor that runs here
+DIR/stack.json         what that supervisor runs: its API's address, its children
+DIR/credentials.json   generated once, readable by the owner only
+DIR/postgres/          PGDATA
+DIR/valkey/            its configuration; it keeps no data
+DIR/storage/longhand/  the bucket: one file per object
+DIR/logs/SERVICE.log   and SERVICE.log.1, the one before
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from cli.errors import CommandError
+
+MIN_FREE_BYTES = 256 * 1024**2
+"""Below this a stack is not started: a new cluster takes 50 MB, and WAL comes in 16 MB pieces."""
+
+Purpose = Literal["up", "transcribe"]
+
+
+def default_path(env: Mapping[str, str] = os.environ) -> Path:
+    """``$LONGHAND_DATA``, else ``longhand`` under the user's data home (XDG Base Directory)."""
+    if chosen := env.get("LONGHAND_DATA"):
+        return Path(chosen).expanduser().absolute()
+    data_home = env.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data_home).expanduser().absolute() / "longhand"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Secrets between the parts of one stack; hexadecimal, so that URLs need no quoting."""
+
+    postgres_password: str
+    valkey_password: str
+    s3_key: str
+    s3_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRecord:
+    """A process the supervisor started: the pid with its start time names it for good."""
+
+    name: str
+    pid: int
+    created_at: float
+    """Seconds since the epoch, as psutil reports it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackRecord:
+    """What runs, or was left, in a data directory."""
+
+    purpose: Purpose
+    supervisor_pid: int
+    api_url: str
+    children: tuple[ChildRecord, ...]
+
+
+class DirectoryInUse(CommandError):
+    """Another supervisor holds the data directory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"another longhand already runs in {path}; choose another directory with --data"
+        )
+
+
+class DataDirectory:
+    """Paths, secrets and the lock of one data directory; made on first use, for its owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.postgres = path / "postgres"
+        self.valkey = path / "valkey"
+        self.storage = path / "storage"
+        self.logs = path / "logs"
+        self._lock = path / "lock"
+        self._record = path / "stack.json"
+        self._credentials = path / "credentials.json"
+
+    def create(self) -> None:
+        """Make the directory and its parts.
+
+        Raises:
+            CommandError: too little space is left, or the path is no directory.
+            OSError: it cannot be made.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise CommandError(f"{self.path} is not a directory")
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free_bytes = shutil.disk_usage(self.path).free
+        if free_bytes < MIN_FREE_BYTES:
+            raise CommandError(
+                f"no space left in {self.path}: {free_bytes // 1024**2} MB free, "
+                f"{MIN_FREE_BYTES // 1024**2} MB needed"
+            )
+        for part in (self.valkey, self.storage, self.logs):
+            part.mkdir(mode=0o700, exist_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only supervisor here; the kernel lets go of the lock however this process ends.
+
+        Raises:
+            DirectoryInUse: another process holds it.
+        """
+        with self._lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DirectoryInUse(self.path) from None
+            yield
+
+    def owner(self) -> StackRecord | None:
+        """Return what the supervisor that holds the lock runs; None where nobody holds it.
+
+        One that has only begun to start may not have said yet; it is then taken for one that will
+        soon be gone.
+        """
+        if not self._lock.exists():
+            return None
+        with self._lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return self.read_record() or StackRecord("transcribe", 0, "", ())
+            return None
+
+    def credentials(self) -> Credentials:
+        """Return this directory's secrets, generating them on first use."""
+        try:
+            return Credentials(**json.loads(self._credentials.read_text()))
+        except FileNotFoundError:
+            fresh = Credentials(
+                postgres_password=secrets.token_hex(24),
+                valkey_password=secrets.token_hex(24),
+                s3_key=secrets.token_hex(10),
+                s3_secret=secrets.token_hex(24),
+            )
+            write_private(self._credentials, json.dumps(asdict(fresh)))
+            return fresh
+
+    def write_record(self, record: StackRecord) -> None:
+        """Say what runs here; atomic, so that a reader never sees half of it."""
+        write_private(self._record, json.dumps(asdict(record), indent=1))
+
+    def read_record(self) -> StackRecord | None:
+        """Return what runs here, or what a killed run left; None when there is nothing."""
+        try:
+            fields = json.loads(self._record.read_text())
+        except FileNotFoundError:
+            return None
+        children = tuple(ChildRecord(**child) for child in fields.pop("children"))
+        return StackRecord(children=children, **fields)
+
+    def remove_record(self) -> None:
+        """Say that nothing runs here."""
+        self._record.unlink(missing_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace ``path`` by a file that only its owner can read."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,0 +1,61 @@
+"""Turning the signals that end a terminal session into one flag that the main thread polls.
+
+A flag rather than an exception: an exception could surface between starting a child and noting it
+down, and so lose the child.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+POLL_S = 0.02
+
+
+class StopFlag:
+    """Whether, and how urgently, someone asked this process to stop."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        """The first signal received."""
+        self.urgent = False
+        """A second signal came: stop at once."""
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Raise the flag on SIGINT, SIGTERM and SIGHUP. Main thread only."""
+        before = {signum: signal.signal(signum, self._raise_flag) for signum in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+    def _raise_flag(self, signum: int, frame: FrameType | None) -> None:
+        del frame
+        if self.signum is None:
+            self.signum = signum
+        elif signum == signal.SIGINT:
+            # Not any second signal: a closing terminal sends SIGHUP and its shell a SIGTERM.
+            self.urgent = True
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but no longer than until the flag goes up."""
+        deadline = time.monotonic() + seconds
+        while self.signum is None and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, POLL_S))
+
+    def check(self) -> None:
+        """Raise ``Stopped`` if the flag is up."""
+        if self.signum is not None:
+            raise Stopped(self.signum)
+
+
+class Stopped(Exception):
+    """A signal asked this process to stop; raised only where ``StopFlag.check`` is called."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.exit_code = 128 + signum

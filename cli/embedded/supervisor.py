@@ -1,0 +1,204 @@
+"""Start children, keep them running, stop them in order, and end what a killed run left behind."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from cli.embedded.child import MAX_LOG_BYTES, Child, Program, kill_group
+from cli.embedded.directory import ChildRecord, DataDirectory, Purpose, StackRecord
+from cli.embedded.signals import POLL_S, StopFlag
+from cli.errors import CommandError
+
+MAX_START_DEATHS = 3
+"""A child that dies this often before everything is ready will not come up by being retried."""
+LEFTOVER_GRACE_S = 10.0
+"""How long a killed run's children may take to end; Postgres writes a checkpoint meanwhile."""
+
+CLOCK_SLACK_S = 2.0
+"""Start times derive from the boot time, which shifts a little as the clock is adjusted."""
+
+
+class Supervisor:
+    """The parent of a stack's processes. Not thread-safe: it belongs to the main thread."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        flag: StopFlag,
+        say: Callable[[str], None],
+        purpose: Purpose = "up",
+    ) -> None:
+        self.api_url = ""
+        self._directory = directory
+        self._flag = flag
+        self._say = say
+        self._purpose = purpose
+        self._children: list[Child] = []
+
+    def launch(self, programs: Iterable[Program]) -> None:
+        """Start programs without waiting for them.
+
+        Raises:
+            CommandError: one cannot be executed at all.
+        """
+        for program in programs:
+            child = Child(program, self._directory.logs / f"{program.name}.log")
+            self._children.append(child)
+            self._start(child)
+
+    def await_ready(self, names: Sequence[str], limit_s: float) -> None:
+        """Wait until the named children are ready, starting those again that die meanwhile.
+
+        Raises:
+            CommandError: one does not come up; the message holds its last log line.
+            Stopped: a signal came first.
+        """
+        deadline = time.monotonic() + limit_s
+        waiting = [child for child in self._children if child.program.name in names]
+        while waiting:
+            self._flag.check()
+            self.tend()
+            for child in self._children:
+                if child.deaths >= MAX_START_DEATHS:
+                    raise CommandError(self._obituary(child))
+            waiting = [c for c in waiting if not (c.running and c.program.is_ready())]
+            if waiting and time.monotonic() > deadline:
+                child = waiting[0]
+                raise CommandError(
+                    f"{child.program.name} is not ready after {limit_s:.0f} s: "
+                    f"{child.last_words()} (log: {child.log})"
+                )
+            self._flag.sleep(POLL_S)
+
+    def tend(self) -> None:
+        """One round of care: note deaths, restart what is due, keep logs bounded."""
+        now = time.monotonic()
+        for child in self._children:
+            if child.restart_at_s is not None:
+                if now >= child.restart_at_s:
+                    self._start(child)
+            elif (code := child.exit_code()) is not None:
+                delay_s = child.note_death()
+                self._write_record()
+                how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+                self._say(f"{child.program.name} died ({how}); restarting in {delay_s:g} s")
+            elif child.running:
+                child.rotate_log(MAX_LOG_BYTES)
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Tend the children until ``until()`` holds.
+
+        Raises:
+            Stopped: a signal came first.
+        """
+        while not until():
+            self._flag.check()
+            self.tend()
+            self._flag.sleep(0.1)
+
+    def forget(self, names: Sequence[str]) -> None:
+        """End the named children at once and drop them."""
+        gone = [child for child in self._children if child.program.name in names]
+        self._end(gone, urgent=True)
+        self._children = [child for child in self._children if child not in gone]
+
+    def stop(self, phases: Sequence[Sequence[str]]) -> None:
+        """End all children: phase after phase, those of one phase side by side.
+
+        Children that no phase names end last. A second Ctrl-C ends the rest at once.
+        """
+        named = {name for phase in phases for name in phase}
+        rest = [c.program.name for c in self._children if c.program.name not in named]
+        for names in (*phases, rest):
+            self._end([c for c in self._children if c.program.name in names], self._flag.urgent)
+        self._children.clear()
+        with suppress(OSError):
+            self._directory.remove_record()
+
+    def _end(self, children: Sequence[Child], urgent: bool) -> None:
+        started = time.monotonic()
+        for child in children:
+            child.restart_at_s = None
+            child.send(child.program.urgent_signal if urgent else child.program.stop_signal)
+        while any(child.running for child in children):
+            waited_s = time.monotonic() - started
+            if self._flag.urgent and not urgent:
+                urgent = True
+                for child in children:
+                    child.send(child.program.urgent_signal)
+            late = [c for c in children if c.running and waited_s > c.program.grace_s]
+            for child in late:
+                child.kill_group()
+            time.sleep(POLL_S)
+        for child in children:
+            child.kill_group()
+
+    def _start(self, child: Child) -> None:
+        try:
+            child.start()
+        except OSError as error:
+            raise CommandError(f"{child.program.name} cannot start: {error}") from error
+        self._write_record()
+
+    def _obituary(self, child: Child) -> str:
+        return f"{child.program.name} does not start: {child.last_words()} (log: {child.log})"
+
+    def _write_record(self) -> None:
+        records = tuple(r for child in self._children if (r := child.record()) is not None)
+        # On a full disk a run goes on without its record; its children still end with it.
+        with suppress(OSError):
+            self._directory.write_record(
+                StackRecord(self._purpose, os.getpid(), self.api_url, records)
+            )
+
+
+def end_leftovers(directory: DataDirectory) -> int:
+    """End exactly the processes a killed run left here; return how many. The caller holds the lock.
+
+    A process is ours when pid and start time match the record, or when the recorded leader is gone
+    and its group is not: a number still in use as a group is never given to a new process.
+    """
+    record = directory.read_record()
+    if record is None:
+        return 0
+    groups = {child.pid for child in record.children if _leads_our_group(child)}
+    found = len(_living(groups))
+    # SIGINT: the fast shutdown of Postgres, which may write a checkpoint; SIGKILL for the others.
+    for signum in (signal.SIGINT, signal.SIGKILL):
+        postgres = {c.pid for c in record.children if c.name == "postgres"} & groups
+        for pid in groups - postgres:
+            kill_group(pid, signal.SIGKILL)
+        for pid in postgres:
+            kill_group(pid, signum)
+        deadline = time.monotonic() + LEFTOVER_GRACE_S
+        while _living(groups) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+    directory.remove_record()
+    return found
+
+
+def _living(groups: set[int]) -> list[int]:
+    """Return the pids in these process groups; zombies, which only await their parent, left out."""
+    import psutil
+
+    pids = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            in_group = os.getpgid(process.pid) in groups
+            if in_group and process.status() != psutil.STATUS_ZOMBIE:
+                pids.append(process.pid)
+    return pids
+
+
+def _leads_our_group(child: ChildRecord) -> bool:
+    import psutil
+
+    if child.created_at < psutil.boot_time() - CLOCK_SLACK_S:
+        return False  # from before the machine's last start
+    try:
+        created_at = float(psutil.Process(child.pid).create_time())
+    except psutil.NoSuchProcess:
+        return True
+    return abs(created_at - child.created_at) < CLOCK_SLACK_S

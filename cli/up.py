@@ -1,0 +1,49 @@
+"""``longhand up``: the embedded stack in the foreground."""
+
+import sys
+from pathlib import Path
+
+from cli.embedded.directory import DataDirectory, DirectoryInUse
+from cli.embedded.signals import StopFlag, Stopped
+from cli.embedded.stack import Plan, running_stack
+from cli.models import prepare_model
+from cli.progress import PlainProgress, progress_on_stderr
+
+
+def up(*, port: int, data: Path, models: tuple[str, ...], flower: bool) -> int:
+    """Run until a signal stops it; return the exit code, 0 after a clean stop.
+
+    Raises:
+        CommandError: it cannot start: the directory is in use, the port taken, a part broken.
+    """
+    flag = StopFlag()
+    progress = PlainProgress()
+
+    def say(line: str) -> None:
+        progress.say(f"longhand: {line}")
+
+    with flag.installed():
+        try:
+            directory = DataDirectory(data)
+            directory.create()
+            if directory.owner() is not None:  # told before anything is downloaded
+                raise DirectoryInUse(data)
+            with progress_on_stderr() as bars:
+                chosen = tuple(prepare_model(m, flag, bars).id for m in models or (None,))
+            plan = Plan(models=tuple(dict.fromkeys(chosen)), port=port, flower=flower)
+            with running_stack(directory, plan, flag, say) as stack:
+                for program in stack.programs:
+                    _tell(f"{program.name:<24} {program.address or 'running'}")
+                _tell(f"ready {stack.api_url}")
+                try:
+                    stack.run()
+                finally:
+                    say("stopping; Ctrl-C again stops at once")
+        except Stopped:
+            return 0
+    return 0
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,87 @@
+"""The three bundled servers, started below a folder that only its owner may enter."""
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import sqlalchemy
+
+from cli.embedded import postgres
+from cli.embedded.directory import DataDirectory
+from cli.embedded.stack import running_servers
+from cli.errors import CommandError
+from shared.storage import PART_BYTES, Storage
+
+UPLOAD_PARTS = 24
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    return private / "data"
+
+
+def test_servers_keep_their_data_over_a_restart_and_start_warm_in_seconds(path: Path) -> None:
+    with running_servers(path) as endpoints:
+        engine = sqlalchemy.create_engine(endpoints.database_url)
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("CREATE TABLE kept AS SELECT 42 AS answer"))
+        engine.dispose()
+        Storage(endpoints.storage_url).put("kept", b"object")
+    began = time.monotonic()
+    with running_servers(path) as endpoints:
+        assert time.monotonic() - began < 5
+        engine = sqlalchemy.create_engine(endpoints.database_url)
+        with engine.begin() as connection:
+            assert connection.execute(sqlalchemy.text("SELECT answer FROM kept")).scalar() == 42
+            assert connection.execute(sqlalchemy.text("SHOW fsync")).scalar() == "on"
+        engine.dispose()
+        assert Storage(endpoints.storage_url).read("kept", 0, 100) == b"object"
+    # Only TCP: nothing to clear away.
+    assert not [entry for entry in path.rglob("*") if entry.is_socket()]
+
+
+def test_large_upload_is_readable_at_once_and_served_in_bounded_memory(path: Path) -> None:
+    with running_servers(path) as endpoints:
+        storage = Storage(endpoints.storage_url)
+        upload = storage.start_upload("large")
+        part = os.urandom(PART_BYTES)
+        for _ in range(UPLOAD_PARTS):
+            upload.write(part)
+        upload.finish()
+        start = 3 * PART_BYTES - 5
+        assert storage.size("large") == UPLOAD_PARTS * PART_BYTES
+        assert storage.read("large", start, start + 10) == part[-5:] + part[:5]
+        (rclone,) = (p for p in psutil.Process().children() if "rclone" in p.name())
+        assert rclone.memory_info().rss < UPLOAD_PARTS * PART_BYTES
+
+
+def test_unfinished_cluster_is_made_anew(path: Path) -> None:
+    directory = DataDirectory(path)
+    directory.create()
+    draft = path / "postgres.new"
+    draft.mkdir()
+    (draft / "PG_VERSION").write_text("18\n")
+    postgres.ensure_cluster(directory.postgres, "secret")
+    assert (directory.postgres / "global" / "pg_control").exists()
+    assert sorted(entry.name for entry in path.iterdir() if "postgres" in entry.name) == [
+        "postgres"
+    ]
+
+
+def test_cluster_of_an_unbundled_version_is_refused_by_name(path: Path) -> None:
+    directory = DataDirectory(path)
+    directory.create()
+    directory.postgres.mkdir()
+    (directory.postgres / "PG_VERSION").write_text("12\n")
+    with pytest.raises(CommandError, match="made by PostgreSQL 12, but only"):
+        postgres.program(directory.postgres, 1)
+
+
+def test_little_space_is_told_in_megabytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.embedded.directory.MIN_FREE_BYTES", 2**60)
+    with pytest.raises(CommandError, match=r"no space left in .* MB free"):
+        DataDirectory(path).create()
