@@ -1,0 +1,31 @@
+"""Decode, find speech and plan chunks: audio seconds per wall second, on one core."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from bench.audio import write_words
+from worker.audio import SAMPLE_RATE
+from worker.chunking import ChunkPlanner
+from worker.decode import DecodeLimits, decode
+from worker.vad import VAD_NAMES, make_vad
+
+MINUTES = 10
+
+
+def run() -> None:
+    """Print RTFx for each voice activity detector."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "words.wav"
+        write_words(path, MINUTES * 60)
+        for name in VAD_NAMES:
+            started = time.perf_counter()
+            vad, planner, n_samples = make_vad(name), ChunkPlanner(30), 0
+            with path.open("rb") as source:
+                for block in decode(source, DecodeLimits(max_duration_s=1e6)):
+                    n_samples += len(block)
+                    planner.push(block, vad.push(block))
+            wall_s = time.perf_counter() - started
+            print(
+                f"vad {name:<7} RTFx {n_samples / SAMPLE_RATE / wall_s:7.0f} (one pass, decode included)"
+            )

@@ -1,0 +1,48 @@
+"""The documents say what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+ROW = re.compile(r"^\| `(LONGHAND_[A-Z_]+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
+ONLY_CLI = {"LONGHAND_DATA", "LONGHAND_SERVER"}
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    rows = ROW.findall((ROOT / "docs/settings.md").read_text())
+    return {name: (default, meaning) for name, default, meaning in rows}
+
+
+def test_every_setting_is_documented_and_every_documented_setting_exists() -> None:
+    fields = {f"LONGHAND_{name.upper()}" for name in Settings.model_fields}
+    assert set(documented()) == fields | ONLY_CLI
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_setting_is_documented_with_its_own_words_and_default(name: str) -> None:
+    field = Settings.model_fields[name]
+    default, meaning = documented()[f"LONGHAND_{name.upper()}"]
+    assert meaning.replace("`", "") == (field.description or "").replace("`", "")
+    value = field.default
+    if name != "catalogue":
+        plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+        assert default == f"`{plain}`"
+
+
+@pytest.mark.parametrize(
+    "document",
+    sorted(
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.glob("**/*.md")
+        if ".venv" not in path.parts and "node_modules" not in path.parts
+    ),
+)
+def test_every_relative_link_of_a_document_resolves(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
