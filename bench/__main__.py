@@ -14,9 +14,7 @@ def main(names: list[str]) -> None:
     """Run the named measurements, or all."""
     unknown = set(names) - set(MEASUREMENTS)
     if unknown:
-        sys.exit(
-            f"bench: no measurement {', '.join(sorted(unknown))}; there are {' '.join(MEASUREMENTS)}"
-        )
+        sys.exit(f"bench: there is no {' or '.join(unknown)}, only {' '.join(MEASUREMENTS)}")
     for name in names or MEASUREMENTS:
         print(f"== {name}", flush=True)
         MEASUREMENTS[name]()

@@ -23,10 +23,13 @@ def run() -> None:
                 started = time.monotonic()
                 with memory.sampling():
                     printed = subprocess.run(
-                        command("transcribe", str(audio), "--server", running.url, "--model", "oracle"),
-                        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                        text=True, check=True,
-                    ).stdout  # fmt: skip
+                        command("transcribe", str(audio), "--server", running.url),
+                        cwd=ROOT,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                        text=True,
+                        check=True,
+                    ).stdout
                 wall_s = time.monotonic() - started
             peaks[minutes] = memory.peaks
             right = printed.split() == [f"w{number:05d}" for number in range(n_words)]

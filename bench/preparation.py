@@ -26,6 +26,5 @@ def run() -> None:
                     n_samples += len(block)
                     planner.push(block, vad.push(block))
             wall_s = time.perf_counter() - started
-            print(
-                f"vad {name:<7} RTFx {n_samples / SAMPLE_RATE / wall_s:7.0f} (one pass, decode included)"
-            )
+            rtfx = n_samples / SAMPLE_RATE / wall_s
+            print(f"vad {name:<7} RTFx {rtfx:7.0f} (decode, VAD and plan in one pass)")

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy
+from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -14,6 +15,8 @@ from shared.settings import Settings
 
 _CONNECT_TIMEOUT_S = 2
 """libpq's least. A caller who waits longer is better served by 503 and Retry-After."""
+_IDLE_IN_TRANSACTION_MS = 10_000
+"""A process frozen within a transaction keeps its row locks; the job must not freeze with it."""
 _TCP_USER_TIMEOUT_MS = 15_000
 """A server that vanished without a word is noticed before a lease of 30 s runs out."""
 
@@ -31,6 +34,7 @@ def make_engine(settings: Settings, *, pool_size: int = 10) -> Engine:
         connect_args={
             "connect_timeout": _CONNECT_TIMEOUT_S,
             "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
+            "options": f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_MS}",
             "application_name": "longhand",
         },
     )
@@ -54,7 +58,9 @@ def begin(engine: Engine) -> Iterator[Connection]:
     except (OperationalError, InterfaceError) as error:
         raise unavailable("Postgres cannot be reached") from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        # This one class of a lost session is no OperationalError to psycopg.
+        timed_out = isinstance(error.orig, IdleInTransactionSessionTimeout)
+        if error.connection_invalidated or timed_out:
             raise unavailable("the connection to Postgres broke") from error
         raise
 

@@ -347,8 +347,8 @@ def release(engine: Engine, claim: Claim) -> None:
 def reap(engine: Engine, *, limit: int = 500) -> int:
     """Running with an expired lease -> queued, or -> failed when that was the last attempt.
 
-    Returns the number of steps reaped. Each is its own transaction, so that one busy job does not
-    hold up the rest.
+    Returns the number of steps reaped. Each is its own transaction, and a job whose row is locked
+    is left to the next sweep, so that none holds up the rest.
     """
     with begin(engine) as connection:
         expired = [
@@ -369,7 +369,7 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
     for claim in expired:
         try:
             with begin(engine) as connection:
-                _fence(connection, claim, and_expired=True)
+                _fence(connection, claim, to_reap=True)
                 if claim.attempt >= claim.max_attempts:
                     detail = f"the worker died or hung at each of {claim.attempt} attempts"
                     _fail_step(connection, claim, "poisonous_input", detail)
@@ -377,23 +377,27 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
                     _requeue(connection, claim.step_id, delay_s=0)
                     _record_step(connection, claim, "step.reaped")
         except LeaseLost:
-            continue  # completed, or renewed by a late heartbeat, since we looked
+            continue  # since we looked: completed, renewed by a late heartbeat, or locked
         reaped += 1
     return reaped
 
 
-def _fence(connection: Connection, claim: Claim, *, and_expired: bool = False) -> None:
-    """Lock the job and the step, job first, if the claim is still current."""
+def _fence(connection: Connection, claim: Claim, *, to_reap: bool = False) -> None:
+    """Lock the job and the step, job first, if the claim is still current.
+
+    The reaper wants it expired too, and does not wait for the lock.
+    """
     row = connection.execute(
         text(f"""
             WITH job AS (
-                SELECT id FROM jobs WHERE id = :job_id AND state = 'running' FOR NO KEY UPDATE
+                SELECT id FROM jobs WHERE id = :job_id AND state = 'running'
+                FOR NO KEY UPDATE {"SKIP LOCKED" if to_reap else ""}
             )
             SELECT steps.id FROM job JOIN steps ON steps.job_id = job.id
             WHERE steps.id = :step_id AND steps.epoch = :epoch AND steps.state = 'running'
-              {"AND steps.lease_until < clock_timestamp()" if and_expired else ""}
+              {"AND steps.lease_until < clock_timestamp()" if to_reap else ""}
             FOR NO KEY UPDATE OF steps
-        """),  # noqa: S608 - the variable part is one of two constants
+        """),  # noqa: S608 - the variable parts are constants
         {"job_id": claim.job_id, "step_id": claim.step_id, "epoch": claim.epoch},
     ).one_or_none()
     if row is None:

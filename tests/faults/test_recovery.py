@@ -13,7 +13,9 @@ from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine, text
 
 from shared.broker import make_broker, send_step
+from shared.database import begin
 from shared.dispatch import fill_queues
+from shared.errors import DatabaseUnavailable
 from shared.jobs import get_job, get_transcript
 from shared.settings import Settings
 from shared.storage import Storage
@@ -161,12 +163,28 @@ def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(
     workers.start("beat", "--schedule", str(workers.logs / "beat"))
     workers.start("cpu", "--concurrency", "1")
     frozen = workers.start("model", "--model", "oracle")
-    freeze_with_a_step(frozen, database, "transcribe")
+    held = freeze_with_a_step(frozen, database, "transcribe")
     workers.start("model", "--model", "oracle")
     assert_succeeds(database, job_id)
     frozen.signal(signal.SIGCONT)
-    wait_until(lambda: "its result is dropped" in frozen.log)
+    # Postgres ended the session of a worker that froze within a transaction.
+    wait_until(
+        lambda: (
+            frozen.log.count("its result is dropped") + frozen.log.count("is left to the reaper")
+            >= len(held)
+        )
+    )
     assert_succeeds(database, job_id)
+
+
+def test_a_worker_frozen_within_a_transaction_does_not_freeze_its_job(
+    database: Engine, storage: Storage, workers: Fleet, source: bytes
+) -> None:
+    job_id = submit(database, storage, source)
+    with pytest.raises(DatabaseUnavailable), begin(database) as frozen:
+        frozen.execute(text("SELECT id FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
+        start_all(workers)
+        assert_succeeds(database, job_id)
 
 
 def test_messages_sent_three_times_change_nothing(

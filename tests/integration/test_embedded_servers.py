@@ -55,7 +55,11 @@ def test_large_upload_is_readable_at_once_and_served_in_bounded_memory(path: Pat
         start = 3 * PART_BYTES - 5
         assert storage.size("large") == UPLOAD_PARTS * PART_BYTES
         assert storage.read("large", start, start + 10) == part[-5:] + part[:5]
-        (rclone,) = (p for p in psutil.Process().children() if "rclone" in p.name())
+        (rclone,) = (
+            p
+            for p in psutil.Process().children()
+            if "rclone" in p.name() and str(path) in " ".join(p.cmdline())
+        )
         assert rclone.memory_info().rss < UPLOAD_PARTS * PART_BYTES
 
 

@@ -145,6 +145,20 @@ def test_expired_lease_is_requeued_once_and_unexpired_ones_are_left(database: En
     assert column(database, alive.step_id, "state") == "running"
 
 
+def test_a_locked_job_does_not_hold_up_the_reaper(database: Engine) -> None:
+    locked = claim(database, add_job(database), "prepare")
+    other = claim(database, add_job(database), "prepare")
+    expire(database, locked)
+    expire(database, other)
+    with database.begin() as connection:
+        connection.execute(
+            text("SELECT id FROM jobs WHERE id = :id FOR UPDATE"), {"id": locked.job_id}
+        )
+        assert steps.reap(database) == 1
+    assert column(database, other.step_id, "state") == "queued"
+    assert steps.reap(database) == 1
+
+
 def test_a_renewed_lease_survives_and_a_lost_one_is_told(database: Engine) -> None:
     kept = claim(database, add_job(database), "prepare", lease_s=0.001)
     lost = claim(database, add_job(database), "prepare")
