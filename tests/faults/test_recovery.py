@@ -181,7 +181,7 @@ def test_a_worker_frozen_within_a_transaction_does_not_freeze_its_job(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
     job_id = submit(database, storage, source)
-    with pytest.raises(DatabaseUnavailable), begin(database) as frozen:
+    with pytest.raises(DatabaseUnavailable), begin(database) as frozen:  # noqa: PT012
         frozen.execute(text("SELECT id FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
         start_all(workers)
         assert_succeeds(database, job_id)
