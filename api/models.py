@@ -5,12 +5,19 @@ from fastapi import APIRouter
 from api.openapi import problems
 from api.resources import Provided
 from api.schemas import ModelInfo, ModelList
+from shared.workers import live_workers
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/models", responses=problems({}))
-async def show_models(resources: Provided) -> ModelList:
-    """List the models that jobs may name."""
-    default = resources.settings.default_model
-    return ModelList(models=[ModelInfo.of(model, default) for model in resources.catalogue.visible])
+@router.get("/models", responses=problems({503: "Postgres is away; see Retry-After"}))
+def show_models(resources: Provided) -> ModelList:
+    """List the models that jobs may name, and which of them have a worker."""
+    settings = resources.settings
+    alive = {worker.model for worker in live_workers(resources.engine, live_s=settings.lease_s)}
+    return ModelList(
+        models=[
+            ModelInfo.of(model, default=model.id == settings.default_model, alive=model.id in alive)
+            for model in resources.catalogue.visible
+        ]
+    )

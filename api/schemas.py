@@ -120,9 +120,10 @@ class ModelInfo(BaseModel):
     languages: list[str] | None = Field(description="ISO 639 codes; null: any")
     vad: str = Field(description="voice activity detector of jobs that name none")
     default: bool = Field(description="whether jobs that name no model get this one")
+    alive: bool = Field(description="whether a worker is there; without one its jobs wait")
 
     @classmethod
-    def of(cls, model: Model, default_model: str) -> Self:
+    def of(cls, model: Model, *, default: bool, alive: bool) -> Self:
         """Return the wire form of a catalogue entry."""
         return cls(
             id=model.id,
@@ -130,7 +131,8 @@ class ModelInfo(BaseModel):
             engine=model.engine,
             languages=None if model.languages is None else sorted(model.languages),
             vad=model.vad,
-            default=model.id == default_model,
+            default=default,
+            alive=alive,
         )
 
 

@@ -63,6 +63,16 @@ def test_readiness_tells_of_each_model_whether_a_worker_is_alive(
     assert client.get("/ready").json()["models"]["starter"] is False
 
 
+def test_the_models_on_offer_tell_which_has_a_worker(
+    client: httpx.Client, database: Engine
+) -> None:
+    announce(database, WORKER)
+    alive = {model["id"]: model["alive"] for model in client.get("/models").json()["models"]}
+    assert alive["starter"] is True
+    assert alive["whisper-tiny"] is False
+    assert "oracle" not in alive
+
+
 def test_status_and_metrics_tell_jobs_queues_and_workers(
     client: httpx.Client, database: Engine
 ) -> None:

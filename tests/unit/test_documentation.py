@@ -46,3 +46,10 @@ def test_every_relative_link_of_a_document_resolves(document: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+def test_every_sample_that_a_document_names_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    samples = set(re.findall(r"samples/[\w.-]+", text))
+    assert samples
+    assert all((ROOT / sample).is_file() for sample in samples)
