@@ -1,5 +1,6 @@
 """Health, metrics, models, and the document that describes the API."""
 
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -220,3 +221,14 @@ def references(node: object) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from references(value)
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_documentation_is_read_without_any_other_server(
+    client: httpx.Client, page: str
+) -> None:
+    sources = re.findall(r'(?:src|href)="([^"]+)"', client.get(page).text)
+    assert sources
+    for source in sources:
+        assert source.startswith("/"), source
+        assert client.get(source).status_code == 200
