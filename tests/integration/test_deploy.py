@@ -6,331 +6,37 @@ import importlib.util
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
 
-import celery.bin.celery
-import flower.options
-import flower.urls
 import pytest
 import yaml
-from celery import Celery
-from pydantic import ValidationError
-from tornado.web import URLSpec
+from deployment import (
+    DOCKERFILE,
+    MODEL_SERVICES,
+    TREE,
+    VARIABLE,
+    Compose,
+    HelpOf,
+    broken_builds,
+    broken_copies,
+    broken_dependencies,
+    example_env,
+    exposed_ports,
+    failing_healthchecks,
+    instructions_of,
+    interpolated,
+    missing_services,
+    undeclared_volumes,
+    unknown_settings,
+    unlocked_installs,
+    unpinned_images,
+    unresolved_commands,
+    value_after,
+    wrong_addresses,
+)
 
-from api.app import create_app
 from cli.embedded import postgres, rclone, valkey
-from shared.catalogue import load_catalogue
-from shared.settings import Settings
-from shared.storage import Storage
-
-TREE = Path(__file__).parents[2]
-DOCKERFILE = "deploy/Dockerfile"
-SERVICES = {"postgres", "redis", "objects", "migrate", "weights", "api", "cpu", "beat", "flower"}
-MODEL_SERVICES = {"model-cpu": "cpu", "model-gpu": "gpu"}
-"""Each with the profile it is in."""
-
-BINARIES = {
-    "postgres": {"pg_isready"},
-    "valkey/valkey": {"valkey-server", "valkey-cli"},
-    "rclone/rclone": {"nc"},
-    "longhand-server": {"python", "celery"},
-    "longhand-gpu": {"python"},
-}
-"""What an image is known to carry, of that which the compose file calls."""
-
-Compose = dict[str, Any]
-Problems = list[str]
-HelpOf = Callable[[str, list[str]], str | None]
-"""From a module and its subcommand to what ``--help`` prints; None where there is no such one."""
-
-_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
-
-
-def interpolated(node: Any, env: Mapping[str, str]) -> Any:
-    """Fill in variables as Compose does."""
-    if isinstance(node, str):
-        return _VARIABLE.sub(lambda found: env.get(found["name"]) or found["default"] or "", node)
-    if isinstance(node, dict):
-        return {key: interpolated(value, env) for key, value in node.items()}
-    if isinstance(node, list):
-        return [interpolated(value, env) for value in node]
-    return node
-
-
-def example_env() -> dict[str, str]:
-    lines = (TREE / ".env.example").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
-
-def is_ours(service: Mapping[str, Any]) -> bool:
-    return "build" in service
-
-
-def words_of_test(service: Mapping[str, Any]) -> list[str]:
-    kind, *words = service["healthcheck"]["test"]
-    assert kind == "CMD", "without a shell between"
-    return list(words)
-
-
-# --- the checks: each returns what is wrong ---
-
-
-def missing_services(compose: Compose) -> Problems:
-    services = compose["services"]
-    wanted = SERVICES | MODEL_SERVICES.keys()
-    problems = [f"no service {name}" for name in sorted(wanted - services.keys())]
-    for name, profile in MODEL_SERVICES.items():
-        if services.get(name, {}).get("profiles") != [profile]:
-            problems.append(f"{name} is not in profile {profile}")
-    return problems
-
-
-def unresolved_commands(compose: Compose, help_of: HelpOf) -> Problems:
-    problems = []
-    for name, service in compose["services"].items():
-        if not is_ours(service):
-            continue
-        match service["command"]:
-            case ["python", "-m", module, *words]:
-                said = unknown_to_module(module, words, help_of)
-            case ["celery", "--app", app, "flower", *options]:
-                said = unknown_to_flower(app, options)
-            case other:
-                said = f"cannot tell what {other} does"
-        if said:
-            problems.append(f"{name}: {said}")
-    return problems
-
-
-def unknown_to_module(module: str, words: list[str], help_of: HelpOf) -> str | None:
-    """Ask the subcommand itself for its options."""
-    if importlib.util.find_spec(module) is None:
-        return f"no module {module}"
-    options = {word for word in words if word.startswith("--")}
-    first_option = next((at for at, word in enumerate(words) if word in options), len(words))
-    subcommand = words[:first_option]
-    text = help_of(module, subcommand)
-    if text is None:
-        return f"python -m {module} has no subcommand {' '.join(subcommand)}"
-    unknown = sorted(options - set(re.findall(r"--[a-z-]+", text)))
-    return f"python -m {module} knows no {unknown}" if unknown else None
-
-
-def unknown_to_flower(app: str, options: list[str]) -> str | None:
-    if not isinstance(importlib.import_module(app).app, Celery):
-        return f"{app}.app is no Celery application"
-    if "flower" not in celery.bin.celery.celery.commands:
-        return "celery has no command flower"
-    names = {option.removeprefix("--").partition("=")[0] for option in options}
-    known = flower.options.options  # Tornado's global registry, with Flower's options defined in it
-    unknown = sorted(name for name in names if name not in known)
-    return f"flower knows no {unknown}" if unknown else None
-
-
-def unknown_settings(compose: Compose) -> Problems:
-    """Names and values that Settings refuses, and models that do not fit together.
-
-    Raises:
-        ValueError: a bucket's URL cannot be read.
-        UnknownModel: the catalogue has no such model.
-    """
-    problems = []
-    buckets = set()
-    for name, service in compose["services"].items():
-        given = {
-            variable.removeprefix("LONGHAND_").lower(): value
-            for variable, value in service.get("environment", {}).items()
-            if variable.startswith("LONGHAND_")
-        }
-        try:
-            settings = Settings(**given)
-        except ValidationError as error:
-            problems += [f"{name}: {wrong['loc'][0]}: {wrong['msg']}" for wrong in error.errors()]
-            continue
-        if is_ours(service):
-            buckets.add(settings.storage_url.get_secret_value())
-            model = load_catalogue(settings.catalogue).get(settings.default_model)
-            named = service["command"][-1] if "--model" in service["command"] else model.id
-            if named != model.id:
-                problems.append(f"{name}: works with {named}, jobs go to {model.id}")
-    for url in buckets:
-        Storage(url)
-    return problems
-
-
-def wrong_addresses(compose: Compose) -> Problems:
-    """URLs whose host is no service, or whose password is not the one that service was given."""
-    services = compose["services"]
-    secrets = {
-        "postgres": services["postgres"]["environment"]["POSTGRES_PASSWORD"],
-        "redis": value_after("--requirepass", services["redis"]["command"]),
-        "objects": services["objects"]["environment"]["RCLONE_AUTH_KEY"].strip('"').split(",")[1],
-    }
-    problems = []
-    for name, service in services.items():
-        for url in urls_of(service):
-            if url.hostname not in secrets:
-                problems.append(f"{name}: {url.hostname} is not a server here")
-            elif unquote(url.password or "") != secrets[url.hostname]:
-                problems.append(f"{name}: wrong password for {url.hostname}")
-    return problems
-
-
-def value_after(option: str, command: list[str]) -> str:
-    return command[command.index(option) + 1]
-
-
-def urls_of(service: Mapping[str, Any]) -> Iterator[SplitResult]:
-    for variable, value in service.get("environment", {}).items():
-        if variable.startswith("LONGHAND_") and variable.endswith("_URL"):
-            yield urlsplit(value)
-
-
-def failing_healthchecks(compose: Compose) -> Problems:
-    paths = {"api": set(create_app().openapi()["paths"]), "flower": flower_paths()}
-    problems = []
-    for name, service in compose["services"].items():
-        if "healthcheck" not in service:
-            continue
-        words = words_of_test(service)
-        if words[0] not in BINARIES[service["image"].partition(":")[0]]:
-            problems.append(f"{name}: its image has no {words[0]}")
-        if words[:2] == ["python", "-c"]:
-            compile(words[2], name, "exec")
-            url = urlsplit(re.findall(r'"(http:[^"]+)"', words[2])[0])
-            if url.path not in paths[name]:
-                problems.append(f"{name}: serves no {url.path}")
-            if url.hostname != "127.0.0.1" or url.port != listening_port(service):
-                problems.append(f"{name}: does not listen on {url.netloc}")
-    return problems
-
-
-def flower_paths() -> set[str]:
-    """Without those that have a parameter: they are tuples or URLSpecs, as Tornado takes both."""
-    patterns = (
-        handler.regex.pattern.removesuffix("$") if isinstance(handler, URLSpec) else handler[0]
-        for handler in flower.urls.handlers
-    )
-    return {pattern for pattern in patterns if "(" not in pattern}
-
-
-def listening_port(service: Mapping[str, Any]) -> int:
-    found = re.search(r"--port[= ](\d+)", " ".join(service["command"]))
-    assert found, "a server's command names its port"
-    return int(found[1])
-
-
-def exposed_ports(compose: Compose) -> Problems:
-    """Published beyond loopback, or to a port that nobody listens on."""
-    problems = []
-    for name, service in compose["services"].items():
-        for published in service.get("ports", []):
-            host, _, inner = str(published).rpartition(":")
-            if not re.fullmatch(r"127\.0\.0\.1:\d+", host):
-                problems.append(f"{name}: {published} is published beyond loopback")
-            if inner != str(listening_port(service)):
-                problems.append(f"{name}: nothing listens on {inner}")
-        if service.get("network_mode") == "host":
-            problems.append(f"{name}: is on the host's network")
-    return problems
-
-
-def broken_dependencies(compose: Compose) -> Problems:
-    services = compose["services"]
-    problems = []
-    for name, service in services.items():
-        for needed, how in service.get("depends_on", {}).items():
-            other = services.get(needed)
-            if other is None:
-                problems.append(f"{name}: depends on {needed}, which is no service")
-                continue
-            if how["condition"] == "service_healthy" and "healthcheck" not in other:
-                problems.append(f"{name}: {needed} never becomes healthy")
-            if how["condition"] == "service_completed_successfully" and other["restart"] != "no":
-                problems.append(f"{name}: {needed} never completes")
-            if other.get("profiles") and not set(service.get("profiles", ())) <= set(
-                other["profiles"]
-            ):
-                problems.append(f"{name}: {needed} is not in all of its profiles")
-    return problems
-
-
-def undeclared_volumes(compose: Compose) -> Problems:
-    mounted = {
-        volume.partition(":")[0]
-        for service in compose["services"].values()
-        for volume in service.get("volumes", [])
-    }
-    return [f"volume {name}" for name in sorted(mounted ^ compose["volumes"].keys())]
-
-
-def broken_builds(compose: Compose, dockerfile: str) -> Problems:
-    stages = stages_of(dockerfile)
-    problems = []
-    for name, service in compose["services"].items():
-        if is_ours(service):
-            build = service["build"]
-            if not (TREE / build["context"] / build["dockerfile"]).is_file():
-                problems.append(f"{name}: no {build['dockerfile']}")
-            if build["target"] not in stages:
-                problems.append(f"{name}: no build target {build['target']}")
-    return problems
-
-
-def instructions_of(dockerfile: str) -> list[list[str]]:
-    lines = [line for line in dockerfile.splitlines() if not line.lstrip().startswith("#")]
-    joined = "\n".join(lines).replace("\\\n", " ")
-    return [line.split() for line in joined.splitlines() if line.strip()]
-
-
-def stages_of(dockerfile: str) -> list[str]:
-    return [words[3] for words in instructions_of(dockerfile) if words[0] == "FROM"]
-
-
-def broken_copies(dockerfile: str, ignore: str) -> Problems:
-    """Sources that are missing from the tree, kept out of the context, or from no stage."""
-    admitted = [line[1:] for line in ignore.splitlines() if line.startswith("!")]
-    stages = stages_of(dockerfile)
-    problems = []
-    for instruction, *words in instructions_of(dockerfile):
-        if instruction != "COPY":
-            continue
-        if words[0].startswith("--from="):
-            if words[0].removeprefix("--from=") not in stages:
-                problems.append(f"no stage {words[0]}")
-            continue
-        for source in words[:-1]:
-            if not (TREE / source).exists():
-                problems.append(f"{source} is not in the tree")
-            if source not in admitted:
-                problems.append(f"{source} is not in the build context")
-    return problems
-
-
-def unpinned_images(compose: Compose, dockerfile: str) -> Problems:
-    stages = stages_of(dockerfile)
-    bases = [words[1] for words in instructions_of(dockerfile) if words[0] == "FROM"]
-    named = [service["image"] for service in compose["services"].values() if not is_ours(service)]
-    named += [base for base in bases if base not in stages]
-    return [image for image in named if not re.search(r":\d+\.\d+", image)]
-
-
-def unlocked_installs(dockerfile: str) -> Problems:
-    """Anything but the tree itself that pip would fetch without checking its digest."""
-    return [
-        command.strip()
-        for words in instructions_of(dockerfile)
-        for command in " ".join(words).split("&&")
-        if "pip install" in command
-        and not ("--require-hashes" in command or "--no-deps --no-build-isolation" in command)
-    ]
-
-
-# --- the tests ---
 
 
 @pytest.fixture(scope="module")
@@ -580,7 +286,7 @@ def test_the_example_environment_names_exactly_the_variables_and_their_defaults(
     raw: Compose, default: Compose
 ) -> None:
     env = example_env()
-    used = {found["name"] for found in _VARIABLE.finditer(yaml.safe_dump(raw))}
+    used = {found["name"] for found in VARIABLE.finditer(yaml.safe_dump(raw))}
 
     assert used == env.keys() - {"COMPOSE_PROFILES"}
     assert env["COMPOSE_PROFILES"] in MODEL_SERVICES.values()
