@@ -25,7 +25,7 @@ from shared.errors import (
 )
 from shared.formats import FORMATS, render
 from shared.jobs import JobView, get_job, get_transcript, list_jobs
-from shared.steps import NewJob, create_job
+from shared.steps import NewJob, cancel_job, create_job
 from shared.tables import JobState
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,19 @@ def show_job(job_id: str, resources: Provided, tenant: Tenant) -> Job:
     if view.state == JobState.SUCCEEDED:
         transcript = get_transcript(resources.engine, tenant, view.id)
     return Job(**dict(JobSummary.of(view)), transcript=transcript)
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    responses=problems(
+        {404: "No such job", 409: "The job has succeeded or failed already", 503: _UNAVAILABLE}
+    ),
+)
+def cancel(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
+    """Stop a job: at once if it is queued, within a chunk if it is running."""
+    found_id = _existing_id(job_id)
+    cancel_job(resources.engine, tenant, found_id)
+    return JobSummary.of(get_job(resources.engine, tenant, found_id))
 
 
 @router.get(

@@ -5,8 +5,12 @@ The settings serve promptness (connections that notice a dead peer) and small me
 stored).
 """
 
+from typing import Any
+
 import redis
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
 from shared.errors import BrokerUnavailable
@@ -17,11 +21,31 @@ _SEND_TIMEOUT_S = 0.5
 """Two of these make the second that nobody waits longer than for a broker."""
 _CONSUME_TIMEOUT_S = 15.0
 """Longer than the transport's blocking pop, short enough to notice a broker that froze."""
+_RECONNECT_S = 1.0
+"""Celery's own pause between a worker's attempts grows to 30 s."""
+
+
+class _PromptConnection(Connection):
+    """A connection that looks every second whether the broker is back."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """Connect, however often it takes."""
+        steady = {"interval_start": _RECONNECT_S, "interval_step": 0, "interval_max": _RECONNECT_S}
+        return super().ensure_connection(*args, **steady | kwargs)  # type: ignore[no-untyped-call]
+
+
+class _PromptAmqp(AMQP):  # type: ignore[misc]
+    Connection = _PromptConnection
 
 
 def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
     """Return the Celery application for sending steps or, as ``consumer``, for a worker."""
-    app = Celery("longhand", broker=settings.broker_url.get_secret_value(), set_as_current=consumer)
+    app = Celery(
+        "longhand",
+        broker=settings.broker_url.get_secret_value(),
+        set_as_current=consumer,
+        amqp=_PromptAmqp,
+    )
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

@@ -69,13 +69,15 @@ class Doorbell:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while not self._closing:
+        while not self._closing or self._rung.is_set():
             self._rung.wait()
             self._rung.clear()
             try:
                 fill_queues(self._engine, self._broker, self._settings)
             except DatabaseUnavailable as error:
                 log.warning("%s: the sweeper will dispatch instead", error)
+            except Exception:  # whatever it was, later rings must be answered
+                log.exception("unexpected error: the sweeper will dispatch instead")
 
 
 def _queues_with_work(engine: Engine) -> Sequence[str]:
@@ -84,9 +86,10 @@ def _queues_with_work(engine: Engine) -> Sequence[str]:
         return (
             connection.execute(
                 text("""
-                    SELECT DISTINCT steps.queue FROM steps JOIN jobs ON jobs.id = steps.job_id
-                    WHERE steps.state = 'queued' AND steps.dispatched_at IS NULL
-                      AND steps.run_at <= clock_timestamp() AND jobs.state IN ('queued', 'running')
+                    SELECT DISTINCT steps.queue FROM jobs JOIN steps ON steps.job_id = jobs.id
+                    WHERE jobs.state IN ('queued', 'running')
+                      AND steps.state = 'queued' AND steps.dispatched_at IS NULL
+                      AND steps.run_at <= clock_timestamp()
                 """)
             )
             .scalars()
@@ -94,27 +97,28 @@ def _queues_with_work(engine: Engine) -> Sequence[str]:
         )
 
 
+# Of a job no more steps are ranked than there is room for: a long one has thousands.
 _FAIR_ORDER = text("""
     WITH busy AS (
         SELECT job_id, count(*) AS n FROM steps
         WHERE queue = :queue
-          AND (state = 'running'
-               OR state = 'queued' AND dispatched_at IS NOT NULL)
+          AND (state = 'running' OR state = 'queued' AND dispatched_at IS NOT NULL)
         GROUP BY job_id
-    ), waiting AS (
-        SELECT steps.id, steps.kind, jobs.tenant, jobs.priority, jobs.id AS job_id,
-               coalesce(busy.n, 0) + row_number() OVER (
-                   PARTITION BY jobs.id ORDER BY steps.idx
-               ) AS job_turn
-        FROM jobs
-        JOIN steps ON steps.job_id = jobs.id
-        LEFT JOIN busy ON busy.job_id = jobs.id
-        WHERE jobs.state IN ('queued', 'running')
-          AND steps.queue = :queue AND steps.state = 'queued'
-          AND steps.dispatched_at IS NULL AND steps.run_at <= clock_timestamp()
     ), tenant_busy AS (
         SELECT tenant, sum(n) AS n FROM busy JOIN jobs ON jobs.id = busy.job_id
         WHERE jobs.state IN ('queued', 'running') GROUP BY tenant
+    ), waiting AS (
+        SELECT next.id, next.kind, jobs.tenant, jobs.priority, jobs.id AS job_id,
+               coalesce(busy.n, 0) + next.turn AS job_turn
+        FROM jobs
+        LEFT JOIN busy ON busy.job_id = jobs.id
+        CROSS JOIN LATERAL (
+            SELECT id, kind, row_number() OVER (ORDER BY idx) AS turn FROM steps
+            WHERE job_id = jobs.id AND queue = :queue
+              AND state = 'queued' AND dispatched_at IS NULL AND run_at <= clock_timestamp()
+            ORDER BY idx LIMIT :room
+        ) AS next
+        WHERE jobs.state IN ('queued', 'running')
     )
     SELECT waiting.id, waiting.kind
     FROM waiting LEFT JOIN tenant_busy USING (tenant)
@@ -158,7 +162,10 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
             return []
         chosen = connection.execute(_FAIR_ORDER, {"queue": queue, "room": room}).all()
         connection.execute(
-            text("UPDATE steps SET dispatched_at = clock_timestamp() WHERE id = ANY (:ids)"),
+            text("""
+                UPDATE steps SET dispatched_at = clock_timestamp()
+                WHERE id = ANY (:ids) AND state = 'queued'
+            """),
             {"ids": [step_id for step_id, _ in chosen]},
         )
         return [(step_id, kind) for step_id, kind in chosen]
@@ -184,18 +191,22 @@ def forget_stale_dispatches(engine: Engine, *, least_age_s: float) -> int:
     with begin(engine) as connection:
         return connection.execute(
             text("""
-                WITH wait AS (
-                    SELECT queue, max(claimed_at - dispatched_at) AS longest FROM steps
-                    WHERE claimed_at > clock_timestamp() - interval '10 minutes'
-                      AND dispatched_at < claimed_at
-                    GROUP BY queue
+                WITH late AS (
+                    SELECT id, queue, clock_timestamp() - dispatched_at AS age FROM steps
+                    WHERE state = 'queued'
+                      AND dispatched_at < clock_timestamp() - make_interval(secs => :least_age_s)
+                ), usual AS (
+                    SELECT queue, (
+                        SELECT max(claimed_at - dispatched_at) FROM steps
+                        WHERE steps.queue = late.queue AND dispatched_at < claimed_at
+                          AND claimed_at > clock_timestamp() - interval '10 minutes'
+                    ) AS wait
+                    FROM late GROUP BY queue
                 )
                 UPDATE steps SET dispatched_at = NULL
-                FROM steps AS stale LEFT JOIN wait ON wait.queue = stale.queue
-                WHERE steps.id = stale.id AND stale.state = 'queued' AND steps.state = 'queued'
-                  AND steps.dispatched_at < clock_timestamp() - greatest(
-                      make_interval(secs => :least_age_s), 2 * coalesce(wait.longest, interval '0')
-                  )
+                FROM late JOIN usual USING (queue)
+                WHERE steps.id = late.id AND steps.state = 'queued'
+                  AND late.age > 2 * coalesce(usual.wait, interval '0')
             """),
             {"least_age_s": least_age_s},
         ).rowcount

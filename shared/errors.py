@@ -15,8 +15,10 @@
     │   ├── StorageUnavailable
     │   ├── BrokerUnavailable
     │   ├── TooManyUploads
-    │   └── DeviceOutOfMemory
+    │   ├── DeviceOutOfMemory
+    │   └── EngineFailed            the engine broke down; its process must be started anew
     ├── LeaseLost               another worker owns the step now; whatever this one holds is void
+    ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
     └── RequestError            what a caller asked for cannot be done as asked
         ├── InvalidRequest
         ├── UnknownModel
@@ -27,6 +29,7 @@
         ├── UploadStalled
         ├── UnsupportedMediaType
         ├── JobNotFound
+        ├── JobEnded
         └── TranscriptNotReady
 
 Retry decisions read the class, never the text. ``code`` is stable: it is stored with failed jobs
@@ -131,10 +134,22 @@ class DeviceOutOfMemory(TransientError):
     code = "device_out_of_memory"
 
 
+class EngineFailed(TransientError):
+    """The engine broke down for a reason of its own; whether it can go on is not known."""
+
+    code = "engine_failed"
+
+
 class LeaseLost(LonghandError):
     """The step's lease expired, or its job ended, while this worker was at it."""
 
     code = "lease_lost"
+
+
+class WorkerStopping(LonghandError):
+    """The worker was told to stop while it was at a step that would have taken longer."""
+
+    code = "worker_stopping"
 
 
 class RequestError(LonghandError):
@@ -205,6 +220,13 @@ class JobNotFound(RequestError):
 
     code = "job_not_found"
     status = 404
+
+
+class JobEnded(RequestError):
+    """A job that has succeeded or failed cannot be canceled any more."""
+
+    code = "job_ended"
+    status = 409
 
 
 class TranscriptNotReady(RequestError):

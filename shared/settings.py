@@ -71,8 +71,15 @@ class Settings(BaseSettings):
     )
     prepare_memory_bytes: int = Field(
         default=2 * 1024**3,
+        ge=512 * 1024**2,
+        description="Most memory a media child process may map before it is refused more; at "
+        "least 512 MiB.",
+    )
+    inference_limit_s: float = Field(
+        default=600.0,
         gt=0,
-        description="Most memory a media child process may map before it is refused more.",
+        description="Wall time after which a chunk handed to the model counts as hung; the model "
+        "worker then ends itself, to be started anew.",
     )
     batch_wait_ms: float = Field(
         default=5.0, ge=0, description="How long the batcher waits for a fuller batch."

@@ -21,9 +21,9 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
-from shared.errors import LeaseLost, LonghandError
+from shared.errors import JobEnded, JobNotFound, LeaseLost, LonghandError
 from shared.options import ResolvedOptions
-from shared.tables import StepKind
+from shared.tables import JobState, StepKind
 from shared.transcript import Transcript
 
 PREPARE_QUEUE = "prepare"
@@ -154,18 +154,30 @@ def claim(engine: Engine, step_id: int, *, owner: str, lease_s: float) -> Claim 
         return claimed
 
 
-def renew(engine: Engine, held: Sequence[Claim], *, lease_s: float) -> set[int]:
-    """Running -> running with a later ``lease_until``; returns the ids of the steps still held."""
+def renew(engine: Engine, held: Sequence[Claim], *, lease_s: float) -> set[tuple[int, int]]:
+    """Running -> running with a later ``lease_until``.
+
+    Returns (step id, epoch) of each claim that is still current. A step that another transaction
+    has locked is left to the next heartbeat, so that it holds up no other lease.
+    """
     with begin(engine) as connection:
         rows = connection.execute(
             text("""
-                UPDATE steps
-                SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
-                FROM jobs,
-                     unnest(CAST(:ids AS bigint[]), CAST(:epochs AS int[])) AS held (id, epoch)
-                WHERE steps.id = held.id AND steps.epoch = held.epoch AND steps.state = 'running'
-                  AND jobs.id = steps.job_id AND jobs.state = 'running'
-                RETURNING steps.id
+                WITH held AS (
+                    SELECT steps.id, steps.epoch
+                    FROM unnest(CAST(:ids AS bigint[]), CAST(:epochs AS int[])) AS claim (id, epoch)
+                    JOIN steps USING (id, epoch) JOIN jobs ON jobs.id = steps.job_id
+                    WHERE steps.state = 'running' AND jobs.state = 'running'
+                ), free AS (
+                    SELECT steps.id FROM steps JOIN held USING (id, epoch)
+                    WHERE steps.state = 'running'
+                    FOR NO KEY UPDATE OF steps SKIP LOCKED
+                ), renewed AS (
+                    UPDATE steps
+                    SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+                    FROM free WHERE steps.id = free.id
+                )
+                SELECT id, epoch FROM held
             """),
             {
                 "ids": [claim.step_id for claim in held],
@@ -173,7 +185,7 @@ def renew(engine: Engine, held: Sequence[Claim], *, lease_s: float) -> set[int]:
                 "lease_s": lease_s,
             },
         )
-        return {row.id for row in rows}
+        return {(row.id, row.epoch) for row in rows}
 
 
 def add_chunks(
@@ -342,6 +354,38 @@ def release(engine: Engine, claim: Claim) -> None:
             text("UPDATE steps SET attempt = attempt - 1 WHERE id = :id"), {"id": claim.step_id}
         )
         _record_step(connection, claim, "step.released")
+
+
+def cancel_job(engine: Engine, tenant: str, job_id: UUID) -> None:
+    """Job queued or running -> canceled; no step of it is claimed or completed from now on.
+
+    Its running steps' workers find their leases void and stop within a chunk. To cancel a canceled
+    job changes nothing.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        JobEnded: it has succeeded or failed already.
+    """
+    with begin(engine) as connection:
+        state = connection.execute(
+            text("""
+                SELECT state FROM jobs WHERE id = :id AND tenant = :tenant FOR NO KEY UPDATE
+            """),
+            {"id": job_id, "tenant": tenant},
+        ).scalar_one_or_none()
+        if state is None:
+            raise JobNotFound(f"there is no job {job_id}")
+        if state in (JobState.SUCCEEDED, JobState.FAILED):
+            raise JobEnded(f"the job has {state} already")
+        if state == JobState.CANCELED:
+            return
+        connection.execute(
+            text("""
+                UPDATE jobs SET state = 'canceled', finished_at = clock_timestamp() WHERE id = :id
+            """),
+            {"id": job_id},
+        )
+        _record(connection, job_id, "job.canceled")
 
 
 def reap(engine: Engine, *, limit: int = 500) -> int:

@@ -43,7 +43,7 @@ class JobState(StrEnum):
     FAILED = "failed"
     """Terminal: the error says why. Entered when a step fails for good."""
     CANCELED = "canceled"
-    """Terminal: its owner stopped it."""
+    """Terminal: its owner stopped it. Entered by ``cancel_job``; workers find their leases void."""
 
 
 ACTIVE_JOB_STATES = (JobState.QUEUED, JobState.RUNNING)
@@ -149,7 +149,18 @@ steps = Table(
     _one_of("kind", StepKind),
     _one_of("state", StepState),
     UniqueConstraint("job_id", "kind", "idx"),
-    Index("ix_steps_waiting", "queue", "job_id", "idx", postgresql_where=text("state = 'queued'")),
+    Index(
+        "ix_steps_waiting",
+        *("job_id", "queue", "idx"),
+        postgresql_where=text("state = 'queued' AND dispatched_at IS NULL"),
+    ),
+    Index(
+        "ix_steps_in_flight",
+        *("queue", "job_id"),
+        postgresql_where=text(
+            "state = 'running' OR state = 'queued' AND dispatched_at IS NOT NULL"
+        ),
+    ),
     Index("ix_steps_leased", "lease_until", postgresql_where=text("state = 'running'")),
     Index("ix_steps_queue_claimed_at", "queue", "claimed_at"),
 )

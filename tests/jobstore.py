@@ -1,5 +1,7 @@
 """The vocabulary in which tests talk about jobs and steps."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from sqlalchemy import Engine, text
@@ -79,3 +81,15 @@ def expire(database: Engine, claimed: Claim) -> None:
             text("UPDATE steps SET lease_until = now() - interval '1 s' WHERE id = :id"),
             {"id": claimed.step_id},
         )
+
+
+@contextmanager
+def missing_table(database: Engine, name: str) -> Iterator[None]:
+    """Make every query of a table fail in a way that is no outage."""
+    with database.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {name} RENAME TO missing_{name}"))
+    try:
+        yield
+    finally:
+        with database.begin() as connection:
+            connection.execute(text(f"ALTER TABLE missing_{name} RENAME TO {name}"))

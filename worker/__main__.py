@@ -28,6 +28,7 @@ from worker.app import SWEEP_QUEUE, app
 from worker.heartbeat import Heartbeat
 from worker.runtime import make_runtime, worker_id
 from worker.tasks import install
+from worker.ticking import end_without_beat
 
 log = logging.getLogger("worker")
 
@@ -49,6 +50,10 @@ def main() -> None:
     help="Pool children: steps done at once.",
 )
 def cpu(concurrency: int) -> None:
+    # Loaded before the children are forked: once, and not against their memory limit.
+    import worker.finishing
+    import worker.preparing  # noqa: F401
+
     settings = get_settings()
     queues = (PREPARE_QUEUE, FINISH_QUEUE)
     entry = _entry("cpu", queues=queues, slots=concurrency)
@@ -106,6 +111,10 @@ def beat(schedule: Path) -> None:
     entry = _entry("beat", queues=(SWEEP_QUEUE,), slots=1)
     runtime = make_runtime(settings, entry.id)
     install(runtime)
+    # Celery's two lines on every tick would drown the sweeps' own.
+    for name in ("celery.app.trace", "celery.worker.strategy"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    worker_ready.connect(lambda sender, **_: end_without_beat(sender), weak=False)
     try:
         _consume(entry, runtime.heartbeat, "--pool=solo", "--beat", f"--schedule={schedule}")
     finally:

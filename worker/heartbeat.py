@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from shared.errors import DatabaseUnavailable, LeaseLost
+from shared.errors import DatabaseUnavailable, LeaseLost, WorkerStopping
 from shared.settings import Settings
 from shared.steps import Claim, renew
 from shared.workers import WorkerEntry, announce, withdraw
+from worker import draining
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lease:
     """A claim under renewal."""
 
@@ -25,19 +26,22 @@ class Lease:
     lost: bool = False
 
     def check(self) -> None:
-        """Stop work that has become pointless.
+        """Stop work that has become pointless, or that would delay the worker's end.
 
         Raises:
             LeaseLost: the last heartbeat found the claim void.
+            WorkerStopping: the worker was told to stop.
         """
         if self.lost:
             raise LeaseLost(f"step {self.claim.step_id} is no longer held")
+        if draining.has_begun():
+            raise WorkerStopping(f"step {self.claim.step_id} is released: the worker stops")
 
 
 class Heartbeat:
     """Renews all leases held by this process every ``heartbeat_s``, from one thread.
 
-    A beat that finds Postgres away is repeated after a second, not after a whole period.
+    A beat that fails is repeated after a second, not after a whole period.
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -45,7 +49,7 @@ class Heartbeat:
         self._engine = engine
         self._settings = settings
         self._entry: WorkerEntry | None = None
-        self._held: dict[int, Lease] = {}
+        self._held: set[Lease] = set()  # a step can be in it twice: lost, and claimed again
         self._lock = threading.Lock()
         self._stopping = False
         self._wake = threading.Event()
@@ -57,12 +61,12 @@ class Heartbeat:
         """Keep a claim alive while the block runs."""
         lease = Lease(claim)
         with self._lock:
-            self._held[claim.step_id] = lease
+            self._held.add(lease)
         try:
             yield lease
         finally:
             with self._lock:
-                del self._held[claim.step_id]
+                self._held.remove(lease)
 
     def register(self, entry: WorkerEntry) -> None:
         """Announce the worker in the registry from now on."""
@@ -88,6 +92,9 @@ class Heartbeat:
             except DatabaseUnavailable as error:
                 log.warning("%s: no heartbeat", error)
                 pause = 1.0
+            except Exception:  # the thread must outlive it: without beats all leases run out
+                log.exception("unexpected error: no heartbeat")
+                pause = 1.0
             else:
                 pause = max(0.0, self._settings.heartbeat_s - (time.monotonic() - begun))
             self._wake.wait(pause)
@@ -97,11 +104,11 @@ class Heartbeat:
         if self._entry is not None:
             announce(self._engine, self._entry)
         with self._lock:
-            leases = list(self._held.values())
+            leases = list(self._held)
         if not leases:
             return
         kept = renew(
             self._engine, [lease.claim for lease in leases], lease_s=self._settings.lease_s
         )
         for lease in leases:
-            lease.lost = lease.claim.step_id not in kept
+            lease.lost = (lease.claim.step_id, lease.claim.epoch) not in kept

@@ -1,14 +1,25 @@
 """The ``transcribe`` step: one chunk through the batcher."""
 
+import logging
+import os
+import signal
 import time
+from concurrent.futures import wait
 
 from shared import steps
-from worker.audio import SAMPLE_RATE
+from shared.errors import EngineFailed
+from worker.audio import SAMPLE_RATE, Samples
+from worker.batching import Batcher, Inference
 from worker.chunks import chunk_from_json, hypothesis_to_json
 from worker.engines.protocol import DecodeOptions
 from worker.heartbeat import Lease
 from worker.pcm import read_pcm
 from worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+EXIT_HUNG = 70
+"""EX_SOFTWARE of sysexits.h."""
 
 
 def transcribe(runtime: Runtime, lease: Lease) -> None:
@@ -16,7 +27,7 @@ def transcribe(runtime: Runtime, lease: Lease) -> None:
 
     Raises:
         ModelError: the model cannot do this.
-        DeviceOutOfMemory, StorageUnavailable, DatabaseUnavailable: try again.
+        DeviceOutOfMemory, EngineFailed, StorageUnavailable, DatabaseUnavailable: try again.
         LeaseLost: somebody else has the chunk now.
     """
     claim = lease.claim
@@ -26,9 +37,8 @@ def transcribe(runtime: Runtime, lease: Lease) -> None:
     samples = read_pcm(runtime.storage, claim.job_id, chunk.start, chunk.end)
     read_s = time.monotonic() - begun
     model = runtime.catalogue.get(claim.model)
-    inference = runtime.batcher.submit(
-        samples, DecodeOptions(language=claim.language, beam_size=model.decode.beam_size)
-    ).result()
+    options = DecodeOptions(language=claim.language, beam_size=model.decode.beam_size)
+    inference = _infer(runtime.batcher, samples, options, runtime.settings.inference_limit_s)
     steps.complete_transcribe(
         runtime.database,
         claim,
@@ -43,3 +53,22 @@ def transcribe(runtime: Runtime, lease: Lease) -> None:
         audio_s=(chunk.core_end - chunk.core_start) / SAMPLE_RATE,
         max_attempts=runtime.settings.max_attempts,
     )
+
+
+def _infer(batcher: Batcher, samples: Samples, options: DecodeOptions, limit_s: float) -> Inference:
+    """Wait for the batcher; end this process where only a new one can go on.
+
+    A device whose context is lost fails every later call, and a hung call cannot be interrupted:
+    going on would cost all waiting chunks their attempts, or keep their leases for ever.
+    """
+    future = batcher.submit(samples, options)
+    wait([future], limit_s)
+    if not future.done():
+        log.critical("no result within %g s: the model worker ends itself", limit_s)
+        os._exit(EXIT_HUNG)
+    try:
+        return future.result()
+    except EngineFailed:
+        log.exception("the model worker stops, to be started anew")
+        os.kill(os.getpid(), signal.SIGTERM)  # orderly: the other chunks' errors are written, too
+        raise

@@ -4,7 +4,13 @@ import logging
 from collections.abc import Callable
 
 from shared import steps
-from shared.errors import DatabaseUnavailable, LeaseLost, PermanentError, TransientError
+from shared.errors import (
+    DatabaseUnavailable,
+    LeaseLost,
+    PermanentError,
+    TransientError,
+    WorkerStopping,
+)
 from worker.heartbeat import Lease
 from worker.runtime import Runtime
 
@@ -55,6 +61,9 @@ def _work(runtime: Runtime, lease: Lease, handler: Handler) -> None:
         handler(runtime, lease)
     except PermanentError as error:
         steps.fail(database, claim, error)
+        raise
+    except WorkerStopping:
+        steps.release(database, claim)
         raise
     except (LeaseLost, DatabaseUnavailable):
         raise

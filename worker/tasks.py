@@ -5,10 +5,11 @@ What they throw has been dealt with; Celery's events tell it to those who watch.
 
 import resource
 
-from celery.signals import worker_process_init, worker_process_shutdown
+from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
 
 from shared.errors import LonghandError
 from shared.settings import get_settings
+from worker import draining
 from worker.app import app
 from worker.runtime import Runtime, make_runtime, worker_id
 
@@ -59,6 +60,11 @@ def sweep() -> None:
     from worker.sweeping import sweep as handler
 
     handler(_installed())
+
+
+@worker_shutting_down.connect
+def _drain(**_: object) -> None:
+    draining.begin()
 
 
 @worker_process_init.connect

@@ -182,9 +182,18 @@ def upgrade() -> None:
     op.create_index(
         "ix_steps_waiting",
         "steps",
-        ["queue", "job_id", "idx"],
+        ["job_id", "queue", "idx"],
         unique=False,
-        postgresql_where=sa.text("state = 'queued'"),
+        postgresql_where=sa.text("state = 'queued' AND dispatched_at IS NULL"),
+    )
+    op.create_index(
+        "ix_steps_in_flight",
+        "steps",
+        ["queue", "job_id"],
+        unique=False,
+        postgresql_where=sa.text(
+            "state = 'running' OR state = 'queued' AND dispatched_at IS NOT NULL"
+        ),
     )
     op.create_table(
         "transcripts",
@@ -211,9 +220,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Revert."""
     op.drop_table("transcripts")
-    op.drop_index(
-        "ix_steps_waiting", table_name="steps", postgresql_where=sa.text("state = 'queued'")
-    )
+    op.drop_index("ix_steps_in_flight", table_name="steps")
+    op.drop_index("ix_steps_waiting", table_name="steps")
     op.drop_index("ix_steps_queue_claimed_at", table_name="steps")
     op.drop_index(
         "ix_steps_leased", table_name="steps", postgresql_where=sa.text("state = 'running'")

@@ -1,19 +1,13 @@
-"""A Whisper that any machine can have: real architecture and files, tiny size, random weights."""
+"""The catalogue, and a Whisper in the cache."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import ctranslate2
 import huggingface_hub.constants
-import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from randomwhisper import write_random_whisper
 
 from shared.catalogue import Model, load_catalogue
-
-N_TEXT_TOKENS, N_TIMESTAMPS = 1_000, 1_501
-WIDTH, HEADS, MELS, AUDIO_FRAMES, MAX_TOKENS = 32, 2, 80, 1_500, 448
 
 
 @pytest.fixture(scope="session")
@@ -30,96 +24,7 @@ def random_whisper(
     cache = tmp_path_factory.mktemp("hub")
     folder = cache / f"models--{model.source.replace('/', '--')}" / "snapshots" / model.revision
     folder.mkdir(parents=True)
-    special = _special_tokens(sorted(model.languages or ()))
-    vocabulary = _text_tokens() + special + [f"<|{i * 0.02:.2f}|>" for i in range(N_TIMESTAMPS)]
-    _write_weights(folder, vocabulary, n_languages=len(model.languages or ()))
-    _write_tokenizer(folder, vocabulary)
+    write_random_whisper(folder, model.languages or ())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
         yield model
-
-
-def _text_tokens() -> list[str]:
-    """All bytes, made-up words that begin with a space ('Ġ'), and the empty token, by which
-    CTranslate2 tells multilingual vocabularies."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [f"Ġw{i:03d}" for i in range(N_TEXT_TOKENS - len(letters) - 1)]
-    return [*letters, *words, ""]
-
-
-def _special_tokens(languages: list[str]) -> list[str]:
-    whisper_codes = ["jw" if code == "jv" else code for code in languages]
-    return [
-        "<|endoftext|>",
-        "<|startoftranscript|>",
-        *(f"<|{code}|>" for code in whisper_codes),
-        "<|translate|>",
-        "<|transcribe|>",
-        "<|startoflm|>",
-        "<|startofprev|>",
-        "<|nospeech|>",
-        "<|notimestamps|>",
-    ]
-
-
-def _write_tokenizer(folder: Path, vocabulary: list[str]) -> None:
-    text = {token: i for i, token in enumerate(vocabulary[:N_TEXT_TOKENS])}
-    tokenizer = Tokenizer(models.BPE(vocab=text, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True) for token in vocabulary[N_TEXT_TOKENS:]]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def _write_weights(folder: Path, vocabulary: list[str], n_languages: int) -> None:
-    rng = np.random.default_rng(3)
-
-    def noise(*shape: int) -> np.ndarray:
-        return (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
-
-    def set_linear(spec: object, n_out: int, n_in: int) -> None:
-        spec.weight, spec.bias = noise(n_out, n_in), np.zeros(n_out, np.float32)
-
-    def set_norm(spec: object) -> None:
-        spec.gamma, spec.beta = np.ones(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
-
-    def set_layer(layer: object) -> None:
-        attentions = [layer.self_attention, getattr(layer, "attention", None)]
-        for attention in filter(None, attentions):
-            set_norm(attention.layer_norm)
-            # Self-attention projects queries, keys and values at once; cross-attention apart.
-            sizes = {2: (3, 1), 3: (1, 2, 1)}[len(attention.linear)]
-            for linear, size in zip(attention.linear, sizes, strict=True):
-                set_linear(linear, size * WIDTH, WIDTH)
-        set_norm(layer.ffn.layer_norm)
-        set_linear(layer.ffn.linear_0, 4 * WIDTH, WIDTH)
-        set_linear(layer.ffn.linear_1, WIDTH, 4 * WIDTH)
-
-    spec = ctranslate2.specs.WhisperSpec(1, HEADS, 1, HEADS)
-    for conv, n_in in ((spec.encoder.conv1, MELS), (spec.encoder.conv2, WIDTH)):
-        conv.weight, conv.bias = noise(WIDTH, n_in, 3), np.zeros(WIDTH, np.float32)
-    spec.encoder.position_encodings.encodings = noise(AUDIO_FRAMES, WIDTH)
-    spec.decoder.position_encodings.encodings = noise(MAX_TOKENS, WIDTH)
-    spec.decoder.embeddings.weight = noise(len(vocabulary), WIDTH)
-    # Large logits: the model is sure of its garbage, so that no fallback samples at random. The
-    # first coordinate is the decoder's clock: from the twentieth token on it says "end of text".
-    spec.decoder.projection.weight = 30 * noise(len(vocabulary), WIDTH)
-    spec.decoder.position_encodings.encodings[20:, 0] = 100.0
-    spec.decoder.projection.weight[:, 0] = 0.0
-    spec.decoder.projection.weight[N_TEXT_TOKENS, 0] = 1_000.0
-    for part in (spec.encoder, spec.decoder):
-        set_norm(part.layer_norm)
-        for layer in part.layer:
-            set_layer(layer)
-    first_language = N_TEXT_TOKENS + 2
-    spec.config.lang_ids = list(range(first_language, first_language + n_languages))
-    spec.config.suppress_ids = []
-    spec.config.suppress_ids_begin = [N_TEXT_TOKENS]
-    spec.config.alignment_heads = [(0, head) for head in range(HEADS)]
-    spec.register_vocabulary(vocabulary)
-    spec.validate()
-    spec.save(str(folder))
-    config = json.loads((folder / "config.json").read_text())
-    assert config["alignment_heads"]

@@ -1,14 +1,11 @@
-"""Fetching weights from a hub: one on loopback that speaks as much of the protocol as we need."""
+"""Fetching weights from a hub on loopback."""
 
-import hashlib
-import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import huggingface_hub.constants
 import pytest
+from hub import Hub, running_hub
 
 from shared.catalogue import Model
 from shared.errors import ModelError
@@ -23,59 +20,10 @@ FILES = {
 }
 
 
-class Hub(ThreadingHTTPServer):
-    """A hub that has one repository and writes down what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), HubHandler)
-        self.files = dict(FILES)
-        self.asked: list[str] = []
-        self.tokens: list[str | None] = []
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-    def _answer(self, *, body: bool) -> None:
-        path = self.path.split("?")[0]
-        self.server.asked.append(path)
-        self.server.tokens.append(self.headers["Authorization"])
-        headers, content = {}, b""
-        if "/revision/" in path:
-            repository, _, commit = path.removeprefix("/api/models/").partition("/revision/")
-            files = [
-                {"rfilename": name, "size": len(data)} for name, data in self.server.files.items()
-            ]
-            content = json.dumps(
-                {"id": repository, "modelId": repository, "sha": commit, "siblings": files}
-            ).encode()
-        elif "/resolve/" in path:
-            commit, _, name = path.partition("/resolve/")[2].partition("/")
-            content = self.server.files[name]
-            headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
-        self.send_response(200)
-        for key, value in (headers | {"Content-Length": str(len(content))}).items():
-            self.send_header(key, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with Hub() as hub:
-        thread = Thread(target=hub.serve_forever)
-        thread.start()
-        endpoint = f"http://127.0.0.1:{hub.server_port}"
+    with running_hub(FILES) as hub:
+        endpoint = hub.url
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
         monkeypatch.setattr(
             huggingface_hub.constants,
@@ -84,8 +32,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         )
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
         yield hub
-        hub.shutdown()
-        thread.join()
 
 
 def test_download_fetches_the_pinned_files_once_without_a_token(

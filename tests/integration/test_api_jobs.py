@@ -290,3 +290,23 @@ def test_jobs_are_listed_newest_first_page_by_page(client: httpx.Client, databas
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=x"])
 def test_a_bad_page_is_refused(client: httpx.Client, query: str) -> None:
     assert_problem(client.get(f"/jobs?{query}"), 422, "invalid_request")
+
+
+def test_a_job_is_canceled_once_and_for_all(client: httpx.Client, database: Engine) -> None:
+    job_id = add_job(database)
+    for _ in range(2):
+        answer = client.post(f"/jobs/{job_id}/cancel")
+        assert answer.status_code == 200
+        assert answer.json()["state"] == "canceled"
+    assert client.get(f"/jobs/{job_id}").json()["state"] == "canceled"
+
+
+def test_a_job_that_has_ended_is_not_canceled(client: httpx.Client, database: Engine) -> None:
+    job_id = add_job(database)
+    finish(database, job_id)
+    assert_problem(client.post(f"/jobs/{job_id}/cancel"), 409, "job_ended")
+    assert client.get(f"/jobs/{job_id}").json()["state"] == "succeeded"
+
+
+def test_an_unknown_job_cannot_be_canceled(client: httpx.Client) -> None:
+    assert_problem(client.post(f"/jobs/{UUID(int=7)}/cancel"), 404, "job_not_found")

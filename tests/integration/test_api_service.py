@@ -29,6 +29,7 @@ ROUTES = {
     ("get", "/jobs"),
     ("get", "/jobs/{job_id}"),
     ("get", "/jobs/{job_id}/transcript"),
+    ("post", "/jobs/{job_id}/cancel"),
     ("get", "/models"),
     ("get", "/"),
     ("get", "/health"),

@@ -2,17 +2,19 @@
 
 import base64
 import json
+from typing import Any
 from uuid import UUID
 
 import pytest
 from celery import Celery
-from jobstore import add_job, claim, prepare, step_ids
+from jobstore import add_job, claim, missing_table, prepare, step_ids
+from processes import wait_until
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from shared import steps
 from shared.broker import make_broker
-from shared.dispatch import fill_queues, forget_stale_dispatches
+from shared.dispatch import _FAIR_ORDER, Doorbell, fill_queues, forget_stale_dispatches
 from shared.settings import Settings
 from shared.workers import WorkerEntry, announce
 
@@ -178,3 +180,31 @@ def test_a_queue_whose_real_wait_is_long_is_not_filled_with_copies(
             """)
         )
     assert forget_stale_dispatches(database, least_age_s=1) == 1
+
+
+def test_of_a_long_job_no_more_steps_are_ranked_than_there_is_room_for(database: Engine) -> None:
+    prepare(database, add_job(database), chunks=500)
+    with database.begin() as connection:
+        connection.execute(text("ANALYZE jobs, steps"))
+        plan = connection.execute(
+            text(f"EXPLAIN (ANALYZE, FORMAT JSON) {_FAIR_ORDER}"), {"queue": MODEL_QUEUE, "room": 4}
+        ).scalar_one()[0]["Plan"]
+
+    def rows_of_steps(node: dict[str, Any]) -> float:
+        own = node["Actual Rows"] * node["Actual Loops"] if "steps" in str(node) else 0
+        return max(own, *map(rows_of_steps, node.get("Plans", [])), 0)
+
+    assert rows_of_steps(plan) == 4
+
+
+def test_the_doorbell_outlives_an_error_that_nobody_expected(
+    database: Engine, broker: Celery, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = add_job(database)
+    doorbell = Doorbell(database, broker, settings)
+    with missing_table(database, "jobs"):
+        doorbell.ring()
+        wait_until(lambda: "unexpected error" in caplog.text)
+    doorbell.ring()
+    doorbell.close()
+    assert messages(broker, "prepare") == step_ids(database, job_id, "prepare")

@@ -19,6 +19,8 @@ from sqlalchemy import Engine, text
 
 from shared import steps
 from shared.errors import (
+    JobEnded,
+    JobNotFound,
     LeaseLost,
     StorageUnavailable,
     TranscriptNotReady,
@@ -145,6 +147,30 @@ def test_expired_lease_is_requeued_once_and_unexpired_ones_are_left(database: En
     assert column(database, alive.step_id, "state") == "running"
 
 
+def test_a_canceled_job_is_claimed_and_completed_no_more(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=2)
+    running = claim(database, job_id, "transcribe", 0)
+    steps.cancel_job(database, "default", job_id)
+    steps.cancel_job(database, "default", job_id)
+    assert get_job(database, "default", job_id).state == JobState.CANCELED
+    waiting = step_ids(database, job_id, "transcribe")[1]
+    assert steps.claim(database, waiting, owner="x", lease_s=30) is None
+    assert steps.renew(database, [running], lease_s=30) == set()
+    with pytest.raises(LeaseLost):
+        transcribe(database, running)
+
+
+def test_a_job_that_has_ended_or_is_anothers_cannot_be_canceled(database: Engine) -> None:
+    job_id = add_job(database)
+    with pytest.raises(JobNotFound):
+        steps.cancel_job(database, "other", job_id)
+    steps.fail(database, claim(database, job_id, "prepare"), UnreadableMedia("no"))
+    with pytest.raises(JobEnded, match="failed"):
+        steps.cancel_job(database, "default", job_id)
+    assert get_job(database, "default", job_id).state == JobState.FAILED
+
+
 def test_a_locked_job_does_not_hold_up_the_reaper(database: Engine) -> None:
     locked = claim(database, add_job(database), "prepare")
     other = claim(database, add_job(database), "prepare")
@@ -163,9 +189,9 @@ def test_a_renewed_lease_survives_and_a_lost_one_is_told(database: Engine) -> No
     kept = claim(database, add_job(database), "prepare", lease_s=0.001)
     lost = claim(database, add_job(database), "prepare")
     expire(database, lost)
-    assert steps.renew(database, [kept], lease_s=30) == {kept.step_id}
+    assert steps.renew(database, [kept], lease_s=30) == {(kept.step_id, kept.epoch)}
     assert steps.reap(database) == 1
-    assert steps.renew(database, [kept, lost], lease_s=30) == {kept.step_id}
+    assert steps.renew(database, [kept, lost], lease_s=30) == {(kept.step_id, kept.epoch)}
 
 
 def test_a_step_that_kills_every_worker_fails_its_job(database: Engine) -> None:
@@ -274,3 +300,19 @@ def test_every_change_leaves_one_event(database: Engine) -> None:
             "step.done",
             "step.queued",
         ]
+
+
+def test_a_locked_step_holds_up_no_other_lease(database: Engine) -> None:
+    locked, free = add_job(database), add_job(database)
+    claims = [claim(database, job_id, "prepare", lease_s=1) for job_id in (locked, free)]
+    with database.begin() as busy:
+        lock = text("SELECT 1 FROM steps WHERE id = :id FOR UPDATE")
+        busy.execute(lock, {"id": claims[0].step_id})
+        held = steps.renew(database, claims, lease_s=1000)
+        busy.execute(lock, {"id": claims[0].step_id})  # fails if Postgres had to end this session
+    assert held == {(claim.step_id, claim.epoch) for claim in claims}
+    with database.begin() as connection:
+        renewed = connection.execute(
+            text("SELECT id FROM steps WHERE lease_until > now() + interval '500 s'")
+        ).scalars()
+        assert list(renewed) == [claims[1].step_id]

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from shared.catalogue import Model
-from shared.errors import DeviceOutOfMemory, ModelError
+from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from worker.audio import SAMPLE_RATE, Hypothesis, Samples, WordHypothesis
 from worker.engines import weights
 from worker.engines.protocol import DecodeOptions
@@ -62,7 +62,7 @@ class FasterWhisperEngine:
 
         Raises:
             DeviceOutOfMemory: the GPU's memory is full.
-            ModelError: CTranslate2 failed otherwise.
+            EngineFailed: CTranslate2 failed otherwise.
         """
         try:
             return [self._decode(samples, options) for samples in batch]
@@ -70,7 +70,7 @@ class FasterWhisperEngine:
             # CTranslate2 has one exception class for everything; only its text tells them apart.
             if "out of memory" in str(error):
                 raise DeviceOutOfMemory(f"{self.device}: out of memory") from error
-            raise ModelError(f"{self.version} failed: {error}") from error
+            raise EngineFailed(f"{self.version} failed") from error
 
     def _decode(self, samples: Samples, options: DecodeOptions) -> Hypothesis:
         if samples.size == 0 or float(np.abs(samples).max()) < SILENCE_PEAK:

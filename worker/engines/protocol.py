@@ -36,5 +36,6 @@ class Engine(Protocol):
         Raises:
             DeviceOutOfMemory: the batch did not fit; a smaller one may.
             ModelError: the model cannot do this.
+            EngineFailed: it broke down otherwise; perhaps no later call can succeed.
         """
         ...

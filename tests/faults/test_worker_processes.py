@@ -1,0 +1,152 @@
+"""What the processes of a worker do when one of them, or Redis, goes away."""
+
+import io
+import signal
+import subprocess
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from jobstore import add_job, column, step_ids
+from processes import Fleet, Worker, fleet, wait_until
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from cli.embedded import valkey
+from cli.embedded.stack import free_ports
+from shared.jobs import get_job, get_transcript
+from shared.settings import Settings
+from shared.storage import Storage
+from worker.audio import SAMPLE_RATE
+from worker.engines.oracle import encode
+
+
+class Redis:
+    """A server of the test's own, to be killed and started again on the same port."""
+
+    def __init__(self, directory: Path) -> None:
+        port = free_ports(1)[0]
+        self.url = f"redis://:secret@127.0.0.1:{port}/0"
+        self._program = valkey.program(directory, port, "secret")
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._program.command, env=dict(self._program.env), stdout=subprocess.DEVNULL
+        )
+        wait_until(self._program.is_ready)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    server = Redis(tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def workers(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet with a short lease, on a broker of its own."""
+    impatient = settings.model_copy(
+        update={
+            "broker_url": SecretStr(redis.url),
+            "lease_s": 3.0,
+            "heartbeat_s": 0.5,
+            "sweep_s": 0.5,
+            "republish_s": 1.0,
+        }
+    )
+    with fleet(impatient, tmp_path) as started:
+        yield started
+
+
+def recording(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def start_beat(workers: Fleet) -> Worker:
+    return workers.start("beat", "--schedule", str(workers.logs / "beat"))
+
+
+def is_registered(database: Engine, role: str) -> bool:
+    with database.begin() as connection:
+        found = text("SELECT EXISTS (SELECT FROM workers WHERE role = :role)")
+        return bool(connection.execute(found, {"role": role}).scalar_one())
+
+
+def test_workers_go_on_by_themselves_once_redis_is_back(
+    database: Engine, storage: Storage, workers: Fleet, redis: Redis
+) -> None:
+    started = [
+        start_beat(workers),
+        workers.start("cpu", "--concurrency", "1"),
+        workers.start("model", "--model", "oracle"),
+    ]
+    for role in ("beat", "cpu", "model"):
+        wait_until(lambda role=role: is_registered(database, role))
+    redis.kill()
+    wait_until(lambda: all("Cannot connect" in worker.log for worker in started))
+    job_id = add_job(database)
+    storage.put(f"jobs/{job_id}/source", recording(encode(range(1000, 1005), gap_s=0.3)[0]))
+    redis.start()
+    wait_until(lambda: get_job(database, "default", job_id).state == "succeeded", within_s=20)
+    heard = get_transcript(database, "default", job_id).text
+    assert heard == "w01000 w01001 w01002 w01003 w01004"
+    for worker in started:
+        assert worker.process.poll() is None
+        assert "secret" not in worker.log
+        assert "Traceback" not in worker.log
+
+
+def test_a_worker_that_stops_releases_the_file_it_is_preparing(
+    database: Engine, storage: Storage, workers: Fleet
+) -> None:
+    job_id = add_job(database)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
+    storage.put(f"jobs/{job_id}/source", recording(np.tile(noise, 20)))
+    start_beat(workers)
+    worker = workers.start("cpu", "--concurrency", "1")
+    (step,) = step_ids(database, job_id, "prepare")
+    wait_until(lambda: column(database, step, "state") == "running")
+    assert worker.stop() == 0
+    assert column(database, step, "state") == "queued"
+    assert column(database, step, "attempt") == 0
+    assert "is released" in worker.log
+
+
+def test_a_killed_child_is_replaced_and_its_step_done_again(
+    database: Engine, storage: Storage, workers: Fleet
+) -> None:
+    job_id = add_job(database)
+    storage.put(f"jobs/{job_id}/source", recording(np.zeros(600 * SAMPLE_RATE)))
+    start_beat(workers)
+    worker = workers.start("cpu", "--concurrency", "1")
+    (step,) = step_ids(database, job_id, "prepare")
+    wait_until(lambda: column(database, step, "state") == "running")
+    owner = str(column(database, step, "lease_owner"))
+    psutil.Process(int(owner.split(":")[1])).send_signal(signal.SIGKILL)
+    wait_until(lambda: column(database, step, "state") == "done", within_s=30)
+    assert column(database, step, "attempt") == 2
+    assert worker.process.poll() is None
+
+
+def test_a_worker_whose_beat_process_died_ends_too(database: Engine, workers: Fleet) -> None:
+    worker = start_beat(workers)
+    wait_until(lambda: is_registered(database, "beat"))
+    (beat,) = psutil.Process(worker.process.pid).children()
+    beat.kill()
+    assert worker.process.wait(20) == 0
+    assert not is_registered(database, "beat")

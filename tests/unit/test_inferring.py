@@ -1,0 +1,57 @@
+"""What a model worker does about an engine that cannot go on."""
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from shared.errors import EngineFailed
+from worker.audio import Hypothesis, Samples
+from worker.batching import Batcher
+from worker.engines.protocol import DecodeOptions
+from worker.inferring import EXIT_HUNG, _infer
+
+SILENCE = np.zeros(16, np.float32)
+
+
+class FailingEngine:
+    device, version, max_batch = "cpu", "failing 1", 1
+
+    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        raise EngineFailed("the device is lost")
+
+
+class HangingEngine:
+    device, version, max_batch = "cpu", "hanging 1", 1
+
+    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        threading.Event().wait()
+        raise AssertionError
+
+
+@pytest.fixture
+def terminations() -> Iterator[list[int]]:
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, _: received.append(signum))
+    yield received
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_an_engine_that_breaks_down_stops_its_worker(terminations: list[int]) -> None:
+    with pytest.raises(EngineFailed):
+        _infer(Batcher(FailingEngine()), SILENCE, DecodeOptions(), limit_s=10)
+    assert terminations == [signal.SIGTERM]
+
+
+def infer_with_a_hung_engine() -> None:
+    _infer(Batcher(HangingEngine()), SILENCE, DecodeOptions(), limit_s=0.1)
+
+
+def test_an_engine_that_hangs_ends_its_worker() -> None:
+    worker = multiprocessing.get_context("fork").Process(target=infer_with_a_hung_engine)
+    worker.start()
+    worker.join(20)
+    assert worker.exitcode == EXIT_HUNG
