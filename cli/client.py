@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
@@ -10,9 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from cli.errors import CommandError
+from cli.errors import CommandError, printable
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+CANCEL_TIMEOUT_S = 1.0
 OUTAGE_S = 30.0
 """How long a server that was there may be away, for a restart say."""
 BUSY_RETRIES = 6
@@ -32,6 +34,8 @@ class JobView:
     """Whether ``chunks_total`` is final: the audio has been decoded to its end."""
     audio_done_s: float
     duration_s: float | None
+    heard_nothing: bool
+    """Whether the transcript is there, and empty."""
     error: str | None
     """Why it failed, in one sentence."""
 
@@ -49,6 +53,7 @@ class JobView:
             chunks_known=bool(progress.get("chunks_known")),
             audio_done_s=progress.get("audio_done_s") or 0.0,
             duration_s=body.get("duration_s"),
+            heard_nothing=(body.get("transcript") or {}).get("text") == "",
             error=error["detail"] if error else None,
         )
 
@@ -89,8 +94,12 @@ class Client:
         Raises:
             CommandError: it is no http(s) URL.
         """
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(base_url)
+            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is no number, say
+            valid = False
+        if not valid:
             raise CommandError(f"'{base_url}' is not a server's address: expected http://HOST:PORT")
         self.base_url = base_url.rstrip("/")
         self._stop = stop
@@ -130,14 +139,16 @@ class Client:
                 with path.open("rb") as file:
                     upload = cast("BinaryIO", _CountingFile(file, count))
                     response = self._http.post(
-                        "/jobs", data=fields, files={"file": (path.name, upload)}
+                        "/jobs", data=fields, files={"file": (printable(path.name), upload)}
                     )
             except httpx.HTTPError as error:
                 raise CommandError(self._unreachable(error)) from error
             if response.status_code not in (429, 503) or attempt == BUSY_RETRIES:
                 break
             self._pause(_retry_after_s(response))
-        return JobView.parse(self._json(response))
+        if response.status_code in (404, 405):
+            raise CommandError(self._foreign())
+        return self._view(response)
 
     def job(self, job_id: str) -> JobView:
         """Return a job; sits out a short absence of the server.
@@ -145,7 +156,12 @@ class Client:
         Raises:
             CommandError: the server is away for longer than OUTAGE_S, or does not know the job.
         """
-        return JobView.parse(self._json(self._get(f"/jobs/{job_id}")))
+        return self._view(self._get(f"/jobs/{job_id}"))
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for a job to be stopped; a server that is away or slow is not waited for."""
+        with suppress(httpx.HTTPError):
+            self._http.post(f"/jobs/{job_id}/cancel", timeout=CANCEL_TIMEOUT_S)
 
     def transcript(self, job_id: str, form: str) -> str:
         """Return a succeeded job's transcript in one of the server's formats."""
@@ -165,7 +181,7 @@ class Client:
         except httpx.HTTPError as error:
             raise CommandError(self._unreachable(error)) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise CommandError(f"{self.base_url} does not answer like a Longhand server") from error
+            raise CommandError(self._foreign()) from error
 
     def _get(self, path: str, query: dict[str, str] | None = None) -> httpx.Response:
         deadline = time.monotonic() + OUTAGE_S
@@ -183,12 +199,12 @@ class Client:
                 return response
             self._pause(pause_s)
 
-    def _json(self, response: httpx.Response) -> dict[str, Any]:
+    def _view(self, response: httpx.Response) -> JobView:
         self._check(response)
         try:
-            return cast("dict[str, Any]", response.json())
-        except ValueError as error:
-            raise CommandError(f"{self.base_url} does not answer like a Longhand server") from error
+            return JobView.parse(response.json())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CommandError(self._foreign()) from error
 
     def _check(self, response: httpx.Response) -> None:
         if response.is_success:
@@ -203,8 +219,14 @@ class Client:
         if self._stop.wait(seconds):
             raise CommandError("stopped")
 
+    def _foreign(self) -> str:
+        return f"{self.base_url} does not answer like a Longhand server"
+
     def _unreachable(self, error: httpx.HTTPError) -> str:
-        return f"cannot reach {self.base_url}: {error or type(error).__name__}"
+        reason = str(error) or type(error).__name__
+        if "WRONG_VERSION_NUMBER" in reason:  # as OpenSSL says it
+            reason = "it does not speak https; try http"
+        return f"cannot reach {self.base_url}: {reason}"
 
 
 def _retry_after_s(response: httpx.Response) -> float:

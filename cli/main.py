@@ -3,22 +3,41 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cli.errors import CommandError
+from cli.errors import CommandError, printable
+from shared import __version__
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Path(click.Path):
+    """A path; not the empty one that an unset shell variable leaves, which would mean '.'."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_PATH = _Path(path_type=Path)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 all done; 1 something failed, and a line on stderr says what; 2 wrong "
+    "usage; 130 Ctrl-C.",
+)
+@click.version_option(__version__, message="longhand %(version)s")
 def cli() -> None:
     """Longhand: speech to text on your own machines."""
 
 
 _data_option = click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     envvar="LONGHAND_DATA",
     metavar="DIR",
     help="Where the platform keeps its data.  [default: ~/.local/share/longhand]",
@@ -26,19 +45,21 @@ _data_option = click.option(
 
 
 @cli.command()
-@click.argument(
-    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
-@click.option("--model", metavar="ID", help="Model to use; 'auto' picks the best usable one.")
-@click.option("--language", metavar="xx", help="Language of the speech (ISO 639-1).")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_PATH)
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="txt", show_default=True, help="Output."
+    "--model",
+    metavar="ID",
+    help="Model to use, see 'longhand models'.  [default: auto, the best that is usable here]",
 )
+@click.option(
+    "--language", metavar="xx", help="Language of the speech, as in 'de'.  [default: detected]"
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="txt", show_default=True)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     metavar="DIR",
-    help="Write NAME.FORMAT files there instead of printing.",
+    help="Write FILE's transcript to DIR/FILE.FORMAT instead of printing it.",
 )
 @click.option(
     "--server",
@@ -56,7 +77,11 @@ def transcribe(
     server: str | None,
     data: Path | None,
 ) -> int:
-    """Transcribe audio files and print the transcripts."""
+    """Transcribe audio and video files and print the transcripts.
+
+    Uses the platform that 'longhand up' runs in the same data directory; where there is none,
+    starts one, and stops it again. Files that fail do not keep the others from being done.
+    """
     from cli.transcribe import Request
     from cli.transcribe import transcribe as run
 
@@ -64,12 +89,27 @@ def transcribe(
 
 
 @cli.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
-@click.option("--model", "models", metavar="ID", multiple=True, help="Model to serve; repeatable.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    metavar="N",
+    help="The API's port on 127.0.0.1; 0 takes any free one.  [default: 8000]",
+)
+@click.option(
+    "--model",
+    "models",
+    metavar="ID",
+    multiple=True,
+    help="Model to serve; repeatable, the first is the default.  [default: auto]",
+)
 @click.option("--flower", is_flag=True, help="Also start Flower, Celery's monitor.")
 @_data_option
 def up(port: int, models: tuple[str, ...], flower: bool, data: Path | None) -> int:
-    """Keep the platform running in the foreground."""
+    """Keep the platform running in the foreground until Ctrl-C.
+
+    Once all parts are up, the last line on stdout is 'ready URL'.
+    """
     from cli.up import up as run
 
     return run(port=port, data=_data_path(data), models=models, flower=flower)
@@ -78,13 +118,14 @@ def up(port: int, models: tuple[str, ...], flower: bool, data: Path | None) -> i
 @cli.command()
 def models() -> int:
     """List the models and whether they can be used here and now."""
-    from cli.models import availability, hub_probe, offered_models
+    from cli.models import FALLBACK, PREFERRED, availability, hub_probe, offered_models
 
     probe = hub_probe()
     for model in offered_models():
         found = availability(model, probe)
         click.echo(f"{model.id:<24} {'yes' if found.usable else 'no':<4} {found.reason}")
         click.echo(f"{'':<29} {model.description}")
+    click.echo(f"\n'auto' is {PREFERRED}; where that cannot be used, {FALLBACK}.")
     return 0
 
 
@@ -127,7 +168,7 @@ def _run(arguments: list[str]) -> int:
 def _fail(message: str, code: int) -> int:
     # Its reader may be gone with the terminal; the exit code still tells.
     try:
-        click.echo(f"longhand: error: {message}", err=True)
+        click.echo(printable(f"longhand: error: {message}"), err=True)
     except OSError:
         return code
     return code

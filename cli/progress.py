@@ -6,9 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
+from cli.errors import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+MIN_NAME_COLUMNS, MAX_NAME_COLUMNS = 12, 32
+MIN_BAR_COLUMNS, MAX_BAR_COLUMNS = 6, 24
+PHASE_COLUMNS = len("chunk 123 of 456")
+DETAIL_COLUMNS = len("148 of 148 MB")
+GAP = "  "
 
 
 class Progress(Protocol):
@@ -20,6 +28,10 @@ class Progress(Protocol):
 
     def show(self, name: str, phase: str, fraction: float | None = None, detail: str = "") -> None:
         """Show that ``name`` is in ``phase``; fraction in [0, 1] done, None where nobody knows."""
+        ...
+
+    def finish(self) -> None:
+        """Leave what is shown as it is; from now on there are only lines."""
         ...
 
 
@@ -42,57 +54,104 @@ class PlainProgress:
             if self._phases.get(name) == phase:
                 return
             self._phases[name] = phase
-        self.say(f"{name}: {phase}{f' ({detail})' if detail else ''}")
+        self.say(printable(f"{name}: {phase}{f' ({detail})' if detail else ''}"))
+
+    def finish(self) -> None:
+        pass
 
 
 class TerminalProgress:
-    """One bar per name, redrawn in place."""
+    """One line per name, redrawn in place."""
 
-    def __init__(self, bars: "RichProgress") -> None:
-        self._bars = bars
+    def __init__(self, lines: "RichProgress") -> None:
+        self._lines = lines
         self._tasks: dict[str, TaskID] = {}
         self._lock = threading.Lock()
 
     def say(self, line: str) -> None:
         with suppress(OSError):
-            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._lines.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, name: str, phase: str, fraction: float | None = None, detail: str = "") -> None:
         with suppress(OSError), self._lock:
             if name not in self._tasks:
-                self._tasks[name] = self._bars.add_task(name, total=None, phase="", detail="")
-            task = self._tasks[name]
-            self._bars.update(task, phase=phase, detail=detail)
-            if fraction is None:
-                self._bars.update(task, total=None)
-            else:
-                self._bars.update(task, total=1.0, completed=fraction)
+                self._tasks[name] = self._lines.add_task(printable(name), total=1.0)
+            self._lines.update(
+                self._tasks[name],
+                completed=fraction or 0.0,
+                phase=phase,
+                fraction=fraction,
+                detail=detail,
+            )
+
+    def finish(self) -> None:
+        with suppress(OSError):
+            self._lines.stop()
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time: 8.2 s, 4:05, 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def fit_line(name: str, phase: str, fraction: float | None, detail: str, columns: int) -> str:
+    """Lay out one name's line in ``columns``: its name, a bar while it is under way, how far it is.
+
+    Where room is short, first the bar shrinks and goes, then the detail is cut.
+    """
+    name_columns = max(MIN_NAME_COLUMNS, min(MAX_NAME_COLUMNS, columns // 4))
+    line = _shorten(name, name_columns).ljust(name_columns) + GAP
+    if fraction is not None and fraction < 1.0:
+        text_columns = len(GAP) + PHASE_COLUMNS + len(GAP) + DETAIL_COLUMNS
+        bar_columns = min(MAX_BAR_COLUMNS, columns - len(line) - text_columns)
+        if bar_columns >= MIN_BAR_COLUMNS:
+            done = int(fraction * bar_columns)
+            line += "━" * done + "╌" * (bar_columns - done) + GAP
+            phase = phase.ljust(PHASE_COLUMNS)
+    line += f"{phase}{GAP}{detail}" if detail else phase
+    return line.rstrip() if len(line) <= columns else line[: columns - 1] + "…"
+
+
+def _shorten(name: str, columns: int) -> str:
+    """Cut the middle out: names of one series differ at their ends."""
+    if len(name) <= columns:
+        return name
+    tail = (columns - 1) * 2 // 3
+    return f"{name[: columns - 1 - tail]}…{name[-tail:]}"
 
 
 @contextmanager
 def progress_on_stderr() -> Iterator[Progress]:
-    """Show bars while the block runs if stderr is a terminal, else lines."""
+    """Show lines that move while the block runs if stderr is a terminal, else plain ones."""
     if not sys.stderr.isatty():
         yield PlainProgress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
 
-    bars = RichProgress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[phase]}", markup=False),
-        TextColumn("{task.fields[detail]}", markup=False, style="dim"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
+    console = Console(stderr=True)
+
+    class Line(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            shown = task.fields
+            if "phase" not in shown:
+                return Text(task.description)
+            line = fit_line(
+                task.description, shown["phase"], shown["fraction"], shown["detail"], console.width
+            )
+            return Text(line, no_wrap=True, overflow="crop")
+
+    lines = RichProgress(Line(), console=console, redirect_stdout=False, redirect_stderr=False)
     with suppress(OSError):
-        bars.start()
+        lines.start()
     try:
-        yield TerminalProgress(bars)
+        yield TerminalProgress(lines)
     finally:
         with suppress(OSError):
-            bars.stop()
+            lines.stop()

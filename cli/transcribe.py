@@ -1,11 +1,12 @@
 """``longhand transcribe``: files in, transcripts out, through a platform that may be our own."""
 
+import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from cli.client import Client, JobView
 from cli.embedded.directory import DataDirectory
 from cli.embedded.signals import StopFlag, Stopped
 from cli.embedded.stack import Plan, running_stack
-from cli.errors import CommandError
+from cli.errors import CommandError, printable
+from cli.files import check_files, make_output_folder
 from cli.models import prepare_model
-from cli.progress import Progress, progress_on_stderr
+from cli.progress import Progress, duration, progress_on_stderr
+from shared.catalogue import Model
+from shared.errors import UnsupportedLanguage
 
 CONCURRENT_JOBS = 4
 """Enough to keep a worker's batch full, few enough to upload one after the other's progress."""
@@ -54,48 +58,36 @@ def transcribe(request: Request, server: str | None, data: Path) -> int:
     """
     flag = StopFlag()
     with flag.installed():
-        sources, refused = _check_files(request)
+        sources, refused = check_files(request.files, request.output)
         with progress_on_stderr() as progress:
             for line in refused:
-                progress.say(f"longhand: error: {line}")
+                progress.say(f"longhand: error: {printable(line)}")
             if not sources:
                 return 1
             if request.output is not None:
-                request.output.mkdir(parents=True, exist_ok=True)
-            with _platform(request, server, data, flag, progress) as target:
+                make_output_folder(request.output)
+            size_bytes = sum(path.stat().st_size for path in sources)
+            with _platform(request, server, data, size_bytes, flag, progress) as target:
                 outcomes = _run_jobs(request, sources, target, progress)
                 failed = _report(request, outcomes, progress)
         return 1 if failed or refused else 0
 
 
-def _check_files(request: Request) -> tuple[list[Path], list[str]]:
-    """Sort the files into those to submit and one line for each of the others."""
-    sources: list[Path] = []
-    refused: list[str] = []
-    outputs: dict[str, Path] = {}
-    for path in request.files:
-        if path.is_dir():
-            refused.append(f"{path}: is a directory, not an audio file")
-        elif not path.exists():
-            refused.append(f"{path}: no such file")
-        elif request.output is not None and path.stem in outputs:
-            refused.append(f"{path}: would overwrite the transcript of {outputs[path.stem]}")
-        else:
-            outputs[path.stem] = path
-            sources.append(path)
-    return sources, refused
-
-
 @contextmanager
 def _platform(
-    request: Request, server: str | None, data: Path, flag: StopFlag, progress: Progress
+    request: Request,
+    server: str | None,
+    data: Path,
+    size_bytes: int,
+    flag: StopFlag,
+    progress: Progress,
 ) -> Iterator[_Target]:
     """Provide the platform named, the one that runs in the data directory, or one of our own."""
     if server is not None:
         yield _Target(server, request.model, _waiting(flag))
         return
     directory = DataDirectory(data)
-    directory.create()
+    directory.create(for_files_bytes=size_bytes)
     waiting = False
     while (owner := directory.owner()) is not None:
         if owner.purpose == "up":
@@ -110,11 +102,20 @@ def _platform(
         flag.check()
         flag.sleep(0.2)
     model = prepare_model(request.model, flag, progress)
+    if request.language is not None:
+        _check_language(model, request.language)
     progress.say("longhand: starting the platform")
     plan = Plan(models=(model.id,), purpose="transcribe", drain_s=DRAIN_S)
     say = _prefixed(progress)
     with running_stack(directory, plan, flag, say) as stack:
         yield _Target(stack.api_url, model.id, stack.run)
+
+
+def _check_language(model: Model, language: str) -> None:
+    try:
+        model.check_language(language)
+    except UnsupportedLanguage as error:
+        raise CommandError(str(error)) from error
 
 
 def _served_model(wanted: str | None, url: str, flag: StopFlag) -> str | None:
@@ -152,22 +153,38 @@ def _run_jobs(
     """Submit all files, a few at a time, and wait for their ends in the main thread."""
     stop = threading.Event()
     client = Client(target.url, stop)
-    pool = ThreadPoolExecutor(CONCURRENT_JOBS, thread_name_prefix="job")
-    outcomes = [
-        (
-            path,
-            pool.submit(_transcribe_file, client, path, request, target.model, progress, stop),
-        )
-        for path in sources
-    ]
+    outcomes = [(path, Future[str]()) for path in sources]
+    waiting = queue.SimpleQueue[tuple[Path, Future[str]]]()
+    for outcome in outcomes:
+        waiting.put(outcome)
+    under_way: set[str] = set()
+
+    def work() -> None:
+        with suppress(queue.Empty):
+            while not stop.is_set():
+                path, future = waiting.get_nowait()
+                try:
+                    text = _transcribe_file(
+                        client, path, request, target.model, progress, stop, under_way
+                    )
+                except BaseException as error:  # noqa: BLE001 - raised again by whoever asks for the result
+                    future.set_exception(error)
+                else:
+                    future.set_result(text)
+
+    for _ in range(min(CONCURRENT_JOBS, len(outcomes))):
+        # Daemons: a server that does not answer must not keep this process after Ctrl-C.
+        threading.Thread(target=work, name="job", daemon=True).start()
     try:
         target.run(lambda: all(future.done() for _, future in outcomes))
     except Stopped:
-        stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Nobody waits for them any more, and the next run's jobs should not wait behind them.
+        for job_id in tuple(under_way):
+            client.cancel(job_id)
         raise
     finally:
-        client.close()
+        stop.set()
+    client.close()
     return outcomes
 
 
@@ -178,8 +195,12 @@ def _transcribe_file(
     model: str | None,
     progress: Progress,
     stop: threading.Event,
+    under_way: set[str],
 ) -> str:
-    """Take one file from upload to transcript, in a thread of its own."""
+    """Take one file from upload to transcript, in a thread of its own.
+
+    Its job's id is in ``under_way`` from its submission to its end.
+    """
     name = str(path)
     size_bytes = path.stat().st_size
     began = time.monotonic()
@@ -190,7 +211,9 @@ def _transcribe_file(
         language=request.language,
         on_sent=lambda sent: progress.show(name, "uploading", sent / max(size_bytes, 1)),
     )
+    under_way.add(job.id)
     job = _follow(client, job, name, progress, stop)
+    under_way.discard(job.id)
     if job.state != "succeeded":
         reason = job.error or f"the job was {job.state}"
         progress.show(name, job.state)
@@ -200,12 +223,9 @@ def _transcribe_file(
         (request.output / f"{path.stem}.{request.form}").write_text(text, encoding="utf-8")
     took_s = time.monotonic() - began
     audio_s = job.duration_s or 0.0
-    progress.show(
-        name,
-        "done",
-        1.0,
-        f"{audio_s:.1f} s of audio in {took_s:.1f} s, RTFx {audio_s / took_s:.2g} with upload",
-    )
+    heard = "no speech found in " if job.heard_nothing else ""
+    speed = f"{duration(took_s)} with upload, RTFx {_rtfx(audio_s, took_s)}"
+    progress.show(name, "done", 1.0, f"{heard}{duration(audio_s)} of audio in {speed}")
     return text
 
 
@@ -232,7 +252,7 @@ def _show(progress: Progress, name: str, job: JobView, wall_s: float) -> None:
         return
     # The plan grows while a long file is still being decoded.
     more = "" if job.chunks_known else "+"
-    rtfx = f"RTFx {job.audio_done_s / wall_s:.2g}" if wall_s and job.audio_done_s else ""
+    rtfx = f"RTFx {_rtfx(job.audio_done_s, wall_s)}" if wall_s and job.audio_done_s else ""
     progress.show(
         name,
         f"chunk {job.chunks_done} of {job.chunks_total}{more}",
@@ -241,25 +261,31 @@ def _show(progress: Progress, name: str, job: JobView, wall_s: float) -> None:
     )
 
 
+def _rtfx(audio_s: float, wall_s: float) -> str:
+    factor = audio_s / wall_s
+    return f"{factor:.1f}" if factor < 10 else f"{factor:.0f}"
+
+
 def _report(
     request: Request, outcomes: Sequence[tuple[Path, Future[str]]], progress: Progress
 ) -> bool:
     """Print what came out, in the order asked for; return whether a file failed."""
+    progress.finish()
     failed = False
     for path, future in outcomes:
         try:
             text = future.result()
         except CommandError as error:
             failed = True
-            progress.say(f"longhand: error: {path}: {error}")
+            progress.say(printable(f"longhand: error: {path}: {error}"))
             continue
         except OSError as error:
             failed = True
-            progress.say(f"longhand: error: {path}: {error.strerror}")
+            progress.say(printable(f"longhand: error: {path}: {error.strerror}"))
             continue
         if request.output is None:
             if len(request.files) > 1:
-                sys.stdout.write(f"==> {path} <==\n")
+                sys.stdout.write(printable(f"==> {path} <==") + "\n")
             sys.stdout.write(text if text.endswith("\n") else text + "\n")
             sys.stdout.flush()
     return failed

@@ -35,10 +35,7 @@ def up(*, port: int, data: Path, models: tuple[str, ...], flower: bool) -> int:
                 for program in stack.programs:
                     _tell(f"{program.name:<24} {program.address or 'running'}")
                 _tell(f"ready {stack.api_url}")
-                try:
-                    stack.run()
-                finally:
-                    say("stopping; Ctrl-C again stops at once")
+                stack.run()
         except Stopped:
             return 0
     return 0

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import click
-from celery.signals import worker_ready
+from celery.signals import beat_embedded_init, worker_ready
 
 from shared import __version__, database
 from shared.catalogue import load_catalogue
@@ -28,7 +28,7 @@ from worker.app import SWEEP_QUEUE, app
 from worker.heartbeat import Heartbeat
 from worker.runtime import make_runtime, worker_id
 from worker.tasks import install
-from worker.ticking import end_without_beat
+from worker.ticking import end_without_beat, end_without_worker
 
 log = logging.getLogger("worker")
 
@@ -115,6 +115,8 @@ def beat(schedule: Path) -> None:
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
     worker_ready.connect(lambda sender, **_: end_without_beat(sender), weak=False)
+    pid = os.getpid()
+    beat_embedded_init.connect(lambda **_: end_without_worker(pid), weak=False)
     try:
         _consume(entry, runtime.heartbeat, "--pool=solo", "--beat", f"--schedule={schedule}")
     finally:

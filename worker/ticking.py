@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 
 from celery.beat import PersistentScheduler, SchedulingError
 from celery.worker.consumer import Consumer
@@ -11,6 +12,8 @@ from celery.worker.consumer import Consumer
 from worker import draining
 
 log = logging.getLogger(__name__)
+
+PARENT_POLL_S = 1.0
 
 
 class Ticker(PersistentScheduler):  # type: ignore[misc]
@@ -35,3 +38,14 @@ def end_without_beat(consumer: Consumer) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="beat-watch", daemon=True).start()
+
+
+def end_without_worker(worker_pid: int) -> None:
+    """In the embedded beat process: end it with its worker, which if killed cannot do so itself."""
+
+    def watch() -> None:
+        while os.getppid() == worker_pid:
+            time.sleep(PARENT_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="worker-watch", daemon=True).start()

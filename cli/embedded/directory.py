@@ -88,8 +88,8 @@ class DataDirectory:
         self._record = path / "stack.json"
         self._credentials = path / "credentials.json"
 
-    def create(self) -> None:
-        """Make the directory and its parts.
+    def create(self, for_files_bytes: int = 0) -> None:
+        """Make the directory and its parts; see that a stack, and these files, fit in.
 
         Raises:
             CommandError: too little space is left, or the path is no directory.
@@ -99,10 +99,11 @@ class DataDirectory:
             raise CommandError(f"{self.path} is not a directory")
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         free_bytes = shutil.disk_usage(self.path).free
-        if free_bytes < MIN_FREE_BYTES:
+        needed_bytes = MIN_FREE_BYTES + for_files_bytes
+        if free_bytes < needed_bytes:
             raise CommandError(
                 f"no space left in {self.path}: {free_bytes // 1024**2} MB free, "
-                f"{MIN_FREE_BYTES // 1024**2} MB needed"
+                f"{needed_bytes // 1024**2} MB needed"
             )
         for part in (self.valkey, self.storage, self.logs):
             part.mkdir(mode=0o700, exist_ok=True)

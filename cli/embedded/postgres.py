@@ -97,7 +97,8 @@ def program(pgdata: Path, port: int) -> Program:
         "port": str(port),
         # No socket file: its path has a length limit that a data directory may exceed.
         "unix_socket_directories": "",
-        "max_connections": "200",
+        # A CPU worker has a child for each core, and each child up to three connections.
+        "max_connections": str(200 + 4 * (os.cpu_count() or 1)),
         "logging_collector": "off",
         "log_destination": "stderr",
     }

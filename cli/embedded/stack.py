@@ -19,7 +19,7 @@ from cli.embedded import postgres, rclone, valkey
 from cli.embedded.child import Program
 from cli.embedded.directory import DataDirectory, Purpose, write_private
 from cli.embedded.roll import RollCall
-from cli.embedded.signals import StopFlag
+from cli.embedded.signals import StopFlag, Stopped
 from cli.embedded.supervisor import Supervisor, end_leftovers
 from cli.errors import CommandError
 
@@ -179,6 +179,9 @@ def running_stack(
         try:
             stack.start()
             yield stack
+        except Stopped:
+            say("stopping; Ctrl-C again stops at once")
+            raise
         finally:
             stack.stop()
 
@@ -251,6 +254,7 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
     # Imported late: most starts find the schema as it should be.
+    from alembic.util import CommandError as AlembicError
     from pydantic import SecretStr
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -260,6 +264,11 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
 
     try:
         database.migrate(Settings(database_url=SecretStr(database_url)))
+    except AlembicError as error:
+        raise CommandError(
+            f"the database in {directory.postgres} is not of this version of Longhand, but of a "
+            "newer one; choose another directory with --data"
+        ) from error
     except (SQLAlchemyError, DatabaseUnavailable) as error:
         raise CommandError(f"cannot migrate the database: {str(error).splitlines()[0]}") from error
     write_private(stamp, digest.hexdigest())

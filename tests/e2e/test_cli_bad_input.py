@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -10,15 +12,16 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from commandline import COMMAND, ENV, ROOT, transcribe, write_words
 
 
 def longhand(*arguments: str | Path, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "cli.main", *map(str, arguments)],
-        env=dict(os.environ, PYTHONPATH=str(ROOT)) | extra,
+        [*COMMAND, *map(str, arguments)],
+        env=ENV | extra,
         capture_output=True,
         text=True,
         timeout=60,
@@ -41,6 +44,9 @@ class Refuser(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         while self.rfile.read1(65536).find(b"--\r\n") < 0:
             pass
+        if self.path != "/jobs":
+            self.send_error(404)
+            return
         body = json.dumps({"detail": "no model 'x';\nthere are y", "code": "unknown_model"})
         self.send_response(422)
         self.send_header("Content-Type", "application/problem+json")
@@ -77,6 +83,100 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_directory_is_no_audio_file(tmp_path: Path) -> None:
     done = longhand("transcribe", tmp_path, "--data", tmp_path / "data")
     assert "is a directory" in the_one_line(done)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("empty.wav", "the file is empty"),
+        ("pipe.wav", "is not a regular file"),
+        ("loop.wav", "cannot be read: Too many levels of symbolic links"),
+        ("n" * 300 + ".wav", "cannot be read: File name too long"),
+        ("two\nlines\x1b[31m.wav", "no such file"),
+        ("no-\udcff-text.wav", "no such file"),
+    ],
+)
+def test_file_that_cannot_be_uploaded_is_refused_before_anything_starts(
+    tmp_path: Path, name: str, problem: str
+) -> None:
+    (tmp_path / "empty.wav").touch()
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    line = the_one_line(longhand("transcribe", tmp_path / name, "--data", tmp_path / "data"))
+    assert line.endswith(problem)
+    assert line.isprintable()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_unreadable_file_is_told(tmp_path: Path, clip: Path) -> None:
+    clip.chmod(0)
+    done = longhand("transcribe", clip, "--data", tmp_path / "data")
+    assert the_one_line(done).endswith("cannot be read: Permission denied")
+
+
+def test_each_file_that_is_no_whole_audio_fails_in_one_line_of_its_own(tmp_path: Path) -> None:
+    words = write_words(tmp_path / "words.wav", [1, 2, 3]).read_bytes()
+    wav = (ROOT / "samples" / "hello.wav").read_bytes()
+    flac = (ROOT / "samples" / "weather.flac").read_bytes()
+    video = silent_video(tmp_path / "whole.mp4").read_bytes()
+    unsupported = "The file is not audio or video in a supported format."
+    incomplete = "The file is incomplete: it ends before its own header says it does."
+    bad = {
+        "text.txt": (b"Hello.\n" * 100, unsupported),
+        "image.png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(64), unsupported),
+        "header.wav": (words[:20], unsupported),
+        "cut.wav": (wav[: len(wav) // 2], incomplete),
+        "cut.flac": (flac[: len(flac) // 2], incomplete),
+        "cut.mp4": (video[: len(video) // 2], incomplete),
+        "silent.mp4": (video, "The file has no audio track."),
+        "samples.wav": (words[:40] + bytes(4), "The file holds no audio that can be decoded."),
+        "large.wav": (bytes(300_000), "the file is larger than 200000 bytes"),
+    }
+    for name, (content, _) in bad.items():
+        (tmp_path / name).write_bytes(content)
+    good = tmp_path / "with a blank, \u00e9 and \u65e5\u672c.wav"
+    good.write_bytes(words)
+    files = [*(tmp_path / name for name in bad), good]
+    done = transcribe(
+        tmp_path / "data", *files, "--model", "oracle", LONGHAND_MAX_UPLOAD_BYTES="200000"
+    )
+    assert done.returncode == 1
+    assert done.stdout == f"==> {good} <==\nw00001 w00002 w00003\n"
+    errors = [line for line in done.stderr.splitlines() if line.startswith("longhand: error: ")]
+    expected = [f"longhand: error: {tmp_path / n}: {why}" for n, (_, why) in bad.items()]
+    assert errors == expected
+    assert "Traceback" not in done.stderr
+
+
+def silent_video(path: Path) -> Path:
+    """Two seconds of grey pictures, without a soundtrack."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 64
+        for _ in range(20):
+            picture = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("option", ["--output", "--data"])
+def test_empty_path_of_an_unset_variable_is_not_the_current_folder(clip: Path, option: str) -> None:
+    assert "the path is empty" in the_one_line(longhand("transcribe", clip, option, ""), code=2)
+
+
+def test_output_that_is_a_file_is_refused(tmp_path: Path, clip: Path) -> None:
+    done = longhand("transcribe", clip, "--output", clip, "--data", tmp_path / "data")
+    assert the_one_line(done).endswith(f"cannot write transcripts into {clip}: not a directory")
+
+
+@pytest.mark.parametrize("language", ["de", "EN", "english"])
+def test_language_that_the_model_lacks_is_refused_before_anything_starts(
+    tmp_path: Path, clip: Path, language: str
+) -> None:
+    arguments = ("--model", "starter", "--language", language, "--data", tmp_path / "data")
+    line = the_one_line(longhand("transcribe", clip, *arguments))
+    assert line.endswith(f"model 'starter' does not know language '{language}'; it knows en")
 
 
 def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path) -> None:
@@ -118,6 +218,14 @@ def test_full_disk_is_told_before_anything_starts(tmp_path: Path) -> None:
     assert "no space left" in the_one_line(done)
 
 
+def test_files_larger_than_the_disk_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    large = tmp_path / "large.wav"
+    with large.open("wb") as file:
+        file.truncate(shutil.disk_usage(tmp_path).free)  # a hole: it takes no space itself
+    done = longhand("transcribe", large, "--model", "oracle", "--data", tmp_path / "data")
+    assert "no space left" in the_one_line(done)
+
+
 def test_full_disk_while_writing_transcripts_is_one_line(tmp_path: Path, clip: Path) -> None:
     done = longhand("transcribe", clip, "--output", "/dev/full/x", "--server", "http://127.0.0.1:1")
     assert "/dev/full" in the_one_line(done)
@@ -133,9 +241,39 @@ def test_unreachable_server_is_named(clip: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_server_address_without_scheme_is_refused(clip: Path) -> None:
-    done = longhand("transcribe", clip, "--server", "localhost:8000")
-    assert "is not a server's address" in the_one_line(done)
+@pytest.mark.parametrize(
+    "address", ["localhost:8000", "htp://host", "http://", "http://[x", "http://host:99999", ""]
+)
+def test_address_that_is_none_is_refused(clip: Path, address: str) -> None:
+    done = longhand("transcribe", clip, "--server", address)
+    assert f"'{address}' is not a server's address" in the_one_line(done)
+
+
+def test_ctrl_c_does_not_wait_for_a_server_that_is_silent(clip: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        command = [*COMMAND, "transcribe", str(clip), "--server", url]
+        with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as waiting:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                waiting.send_signal(signal.SIGINT)
+                _, stderr = waiting.communicate(timeout=5)
+    assert waiting.returncode == 130
+    assert "Traceback" not in stderr
+
+
+def test_server_that_speaks_no_https_is_told(clip: Path, refuser: str) -> None:
+    done = longhand("transcribe", clip, "--server", refuser.replace("http", "https"))
+    assert done.stderr.splitlines()[-1].endswith("it does not speak https; try http")
+
+
+def test_server_that_is_no_longhand_is_told(clip: Path, refuser: str) -> None:
+    done = longhand("transcribe", clip, "--server", f"{refuser}/elsewhere")
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith(f"{refuser}/elsewhere does not answer like a Longhand server")
 
 
 def test_servers_problem_is_shown_as_one_line(clip: Path, refuser: str) -> None:

@@ -8,19 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import psutil
+import httpx
 import pytest
-
-from worker.engines.oracle import encode
-
-ROOT = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-P", "-m", "cli.main")
-ENV = dict(os.environ, PYTHONPATH=str(ROOT))
+from commandline import COMMAND, ENV, Up, running_on, transcribe, write_words
+from processes import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -35,84 +30,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nothing_is_left(data: Path) -> Iterator[None]:
     """No test may leave a process that works on the data directory."""
     yield
-    wait_for(lambda: not running_on(data), 20)
+    wait_until(lambda: not running_on(data), within_s=20)
     assert not [path for path in data.rglob("*") if path.is_socket()]
-
-
-def wait_for(condition: Callable[[], bool], within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        time.sleep(0.05)
-
-
-def running_on(data: Path) -> list[str]:
-    """Commands of living processes that name the directory in their arguments or environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            words = [*process.cmdline(), process.cwd(), *process.environ().values()]
-            if any(str(data) in word for word in words):
-                found.append(" ".join(process.cmdline()))
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
-
-
-def write_words(path: Path, numbers: list[int]) -> Path:
-    samples, _ = encode(numbers)
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 16_000, 0, "NONE", "not compressed"))
-        file.writeframes((samples * 32767).astype(np.int16).tobytes())
-    return path
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return write_words(tmp_path / "clip.wav", [1, 2, 3])
-
-
-def transcribe(data: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "transcribe", *map(str, arguments), "--data", str(data)],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-class Up:
-    """A ``longhand up`` that has become ready."""
-
-    def __init__(self, data: Path) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(data)],
-            env=ENV,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-            if line.startswith("ready "):
-                return
-        raise AssertionError(self.process.stderr and self.process.stderr.read())
-
-    @property
-    def url(self) -> str:
-        return self.lines[-1].removeprefix("ready ")
-
-    def end(self, signum: signal.Signals) -> tuple[int, str]:
-        self.process.send_signal(signum)
-        _, stderr = self.process.communicate(timeout=60)
-        return self.process.returncode, stderr
 
 
 @pytest.fixture
@@ -184,8 +108,7 @@ def test_secrets_are_on_no_command_line(data: Path, up: Up) -> None:
 
 
 def test_dead_service_is_restarted_at_the_same_address(data: Path, up: Up, clip: Path) -> None:
-    record = json.loads((data / "stack.json").read_text())
-    pids = {child["name"]: child["pid"] for child in record["children"]}
+    pids = up.pids()
     for name in ("api", "postgres", "worker-cpu"):
         os.kill(pids[name], signal.SIGKILL)
     done = transcribe(data, clip, "--server", up.url)
@@ -224,3 +147,118 @@ def test_platform_runs_from_a_path_with_blanks(tmp_path: Path, clip: Path) -> No
     done = transcribe(data, clip, "--model", "oracle")
     assert done.stdout == "w00001 w00002 w00003\n", done.stderr
     shutil.rmtree(data)
+
+
+def test_each_format_is_written_and_a_broken_file_keeps_none_from_it(
+    data: Path, up: Up, clip: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(clip.read_bytes()[:3000])
+    other = write_words(tmp_path / "other.wav", [9])
+    marks = {"json": '"text":"w00009"', "srt": "00:00:00,", "vtt": "WEBVTT", "tsv": "start\tend"}
+    for form, mark in marks.items():
+        output = tmp_path / form
+        done = transcribe(data, clip, broken, other, "--format", form, "--output", output)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        errors = [line for line in done.stderr.splitlines() if line.startswith("longhand: error")]
+        assert len(errors) == 1
+        assert errors[0].startswith(f"longhand: error: {broken}: The file is incomplete")
+        assert {path.name for path in output.iterdir()} == {f"clip.{form}", f"other.{form}"}
+        written = (output / f"other.{form}").read_text()
+        assert mark in written.replace(": ", ":")
+        assert "w00009" in written
+
+
+@pytest.mark.parametrize("line", ["starting the platform", "chunk 0 of"])
+def test_ctrl_c_stops_everything_in_each_phase(data: Path, tmp_path: Path, line: str) -> None:
+    long = write_words(tmp_path / "long.wav", list(range(3000)))
+    command = [*COMMAND, "transcribe", str(long), "--model", "oracle", "--data", str(data)]
+    with subprocess.Popen(
+        command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        while line not in running.stderr.readline():
+            assert running.poll() is None, f"it never said '{line}'"
+        running.send_signal(signal.SIGINT)
+        stdout, stderr = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert stdout == ""
+    assert "stopping" in stderr
+    assert "Traceback" not in stderr
+    assert not running_on(data)
+
+
+def test_ctrl_c_cancels_the_jobs_that_nobody_waits_for(data: Path, up: Up, tmp_path: Path) -> None:
+    os.kill(up.pids()["worker-oracle"], signal.SIGSTOP)  # it never gets to the end
+    long = write_words(tmp_path / "long.wav", list(range(600)))
+    command = [*COMMAND, "transcribe", str(long), "--server", up.url]
+    with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        while "chunk 0 of" not in running.stderr.readline():
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+    os.kill(up.pids()["worker-oracle"], signal.SIGCONT)
+    assert httpx.get(f"{up.url}/jobs").json()["jobs"][0]["state"] == "canceled"
+
+
+def test_killed_transcribe_leaves_no_process(data: Path, tmp_path: Path) -> None:
+    long = write_words(tmp_path / "long.wav", list(range(3000)))
+    command = [*COMMAND, "transcribe", str(long), "--model", "oracle", "--data", str(data)]
+    with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        while "uploading" not in running.stderr.readline():
+            assert running.poll() is None
+        running.kill()
+    wait_until(lambda: not running_on(data), within_s=10)
+
+
+def test_jobs_of_a_platform_killed_whole_are_finished_by_the_next(
+    data: Path, tmp_path: Path
+) -> None:
+    numbers = list(range(600))
+    long = write_words(tmp_path / "long.wav", numbers)
+    soon = {f"LONGHAND_{name}_S": "1" for name in ("HEARTBEAT", "SWEEP", "REPUBLISH")}
+    soon["LONGHAND_LEASE_S"] = "3"
+    first = Up(data, **soon)
+    os.kill(first.pids()["worker-oracle"], signal.SIGSTOP)  # it never gets to the end
+    job = httpx.post(f"{first.url}/jobs", files={"file": long.open("rb")}).json()["id"]
+    wait_until(lambda: httpx.get(f"{first.url}/jobs/{job}").json()["progress"]["chunks_total"] > 3)
+    for pid in (first.process.pid, *first.pids().values()):
+        os.kill(pid, signal.SIGKILL)
+    first.process.communicate()
+
+    second = Up(data, **soon)
+    ended = wait_until(lambda: finished(second.url, job))
+    second.end(signal.SIGTERM)
+    assert ended["state"] == "succeeded"
+    assert ended["transcript"]["text"].split() == [f"w{number:05}" for number in numbers]
+
+
+def finished(url: str, job: str) -> dict[str, Any] | None:
+    """The job, once it has ended."""
+    body: dict[str, Any] = httpx.get(f"{url}/jobs/{job}").json()
+    return body if body["state"] in ("succeeded", "failed", "canceled") else None
+
+
+def test_jobs_are_taken_while_redis_is_away_and_done_once_it_is_back(
+    data: Path, up: Up, clip: Path
+) -> None:
+    def submit() -> str:
+        began = time.monotonic()
+        answer = httpx.post(f"{up.url}/jobs", files={"file": clip.open("rb")})
+        assert answer.status_code == 202
+        assert time.monotonic() - began < 1.0
+        return str(answer.json()["id"])
+
+    valkey = up.pids()["valkey"]
+    os.kill(valkey, signal.SIGSTOP)
+    frozen = submit()
+    assert httpx.get(f"{up.url}/jobs/{frozen}").json()["state"] == "queued"
+    os.kill(valkey, signal.SIGCONT)
+    assert wait_until(lambda: finished(up.url, frozen))["state"] == "succeeded"
+
+    os.kill(valkey, signal.SIGKILL)
+    dead = submit()
+    assert wait_until(lambda: finished(up.url, dead))["state"] == "succeeded"
+    assert up.pids()["valkey"] != valkey

@@ -93,7 +93,7 @@ FILE = {"file": ("a.wav", b"audio")}
         ({}, {"file": ("a.wav", b"")}, 422, "empty_file", "empty"),
         ({"model": "nonesuch"}, FILE, 422, "unknown_model", "nonesuch"),
         ({"model": "starter", "language": "de"}, FILE, 422, "unsupported_language", "de"),
-        ({"language": "German"}, FILE, 422, "invalid_request", "language"),
+        ({"language": "German"}, FILE, 422, "invalid_request", "such as 'en'"),
         ({"vad": "loud"}, FILE, 422, "invalid_request", "vad"),
         ({"speed": "9", "tone": "x"}, FILE, 422, "invalid_request", "'speed', 'tone'"),
         ({"model": ["starter", "oracle"]}, FILE, 422, "invalid_request", "'model'"),

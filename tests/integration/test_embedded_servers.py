@@ -44,6 +44,17 @@ def test_servers_keep_their_data_over_a_restart_and_start_warm_in_seconds(path: 
     assert not [entry for entry in path.rglob("*") if entry.is_socket()]
 
 
+def test_database_of_a_newer_version_is_refused_in_one_line(path: Path) -> None:
+    with running_servers(path) as endpoints:
+        engine = sqlalchemy.create_engine(endpoints.database_url)
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+        engine.dispose()
+    (path / "postgres" / "longhand-schema").unlink()
+    with pytest.raises(CommandError, match="of a newer one"), running_servers(path):
+        pass
+
+
 def test_large_upload_is_readable_at_once_and_served_in_bounded_memory(path: Path) -> None:
     with running_servers(path) as endpoints:
         storage = Storage(endpoints.storage_url)
