@@ -12,10 +12,9 @@ import logging
 import os
 import sys
 import time
-from pathlib import Path
 
 import click
-from celery.signals import beat_embedded_init, worker_ready
+from celery.signals import worker_ready
 
 from shared import __version__, database
 from shared.catalogue import load_catalogue
@@ -28,7 +27,7 @@ from worker.app import SWEEP_QUEUE, app
 from worker.heartbeat import Heartbeat
 from worker.runtime import make_runtime, worker_id
 from worker.tasks import install
-from worker.ticking import end_without_beat, end_without_worker
+from worker.ticking import start_ticking
 
 log = logging.getLogger("worker")
 
@@ -99,14 +98,7 @@ def model(model_id: str) -> None:
 
 
 @main.command(help="Tick, and sweep up what died or was lost.")
-@click.option(
-    "--schedule",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("/tmp/longhand-beat"),  # noqa: S108
-    show_default=True,
-    help="Where beat keeps the time of its last tick.",
-)
-def beat(schedule: Path) -> None:
+def beat() -> None:
     settings = get_settings()
     entry = _entry("beat", queues=(SWEEP_QUEUE,), slots=1)
     runtime = make_runtime(settings, entry.id)
@@ -114,11 +106,9 @@ def beat(schedule: Path) -> None:
     # Celery's two lines on every tick would drown the sweeps' own.
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    worker_ready.connect(lambda sender, **_: end_without_beat(sender), weak=False)
-    pid = os.getpid()
-    beat_embedded_init.connect(lambda **_: end_without_worker(pid), weak=False)
+    worker_ready.connect(lambda **_: start_ticking(app), weak=False)
     try:
-        _consume(entry, runtime.heartbeat, "--pool=solo", "--beat", f"--schedule={schedule}")
+        _consume(entry, runtime.heartbeat, "--pool=solo")
     finally:
         runtime.close()
 

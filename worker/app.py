@@ -11,7 +11,6 @@ app = make_broker(_settings, consumer=True)
 app.conf.update(
     imports=("worker.tasks",),
     task_time_limit=_settings.prepare_limit_s,
-    beat_scheduler="worker.ticking:Ticker",
     beat_schedule={
         "sweep": {
             "task": "sweep",

@@ -1,25 +1,29 @@
-"""Celery's beat, quiet through outages, and never missing without its worker noticing."""
+"""Celery's beat as a thread of the worker that answers it.
+
+A beat process of its own can outlive its worker, or die unnoticed.
+"""
 
 import logging
 import os
 import signal
 import threading
-import time
+from typing import Any
 
-from celery.beat import PersistentScheduler, SchedulingError
-from celery.worker.consumer import Consumer
+from celery import Celery
+from celery.beat import Scheduler, SchedulingError, Service
 
 from worker import draining
 
 log = logging.getLogger(__name__)
 
-PARENT_POLL_S = 1.0
 
+class Ticker(Scheduler):  # type: ignore[misc]
+    """Sends what is due; a tick that cannot be sent costs one line, not Celery's 100.
 
-class Ticker(PersistentScheduler):  # type: ignore[misc]
-    """Sends what is due; a tick that cannot be sent costs one line, not Celery's 100."""
+    Nothing is kept over a restart: a sweep is due whenever the worker starts.
+    """
 
-    def apply_entry(self, entry: object, producer: object = None) -> None:
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Send one entry's message."""
         try:
             self.apply_async(entry, producer=producer, advance=False)
@@ -27,25 +31,16 @@ class Ticker(PersistentScheduler):  # type: ignore[misc]
             log.warning("no tick: %s", error)
 
 
-def end_without_beat(consumer: Consumer) -> None:
-    """Stop this worker when its embedded beat process dies: Celery itself would not notice."""
-    beat = consumer.controller.beat
+def start_ticking(app: Celery) -> None:
+    """Tick from now on, in the background; a worker whose clock stops ends, to be started anew."""
+    service = Service(app, scheduler_cls=Ticker)
 
-    def watch() -> None:
-        beat.join()
-        if not draining.has_begun():
-            log.error("the beat process died: the worker stops, to be started anew")
-            os.kill(os.getpid(), signal.SIGTERM)
+    def tick() -> None:
+        try:
+            service.start()
+        finally:
+            if not draining.has_begun():
+                log.error("the clock stopped: the worker ends, to be started anew")
+                os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="beat-watch", daemon=True).start()
-
-
-def end_without_worker(worker_pid: int) -> None:
-    """In the embedded beat process: end it with its worker, which if killed cannot do so itself."""
-
-    def watch() -> None:
-        while os.getppid() == worker_pid:
-            time.sleep(PARENT_POLL_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="worker-watch", daemon=True).start()
+    threading.Thread(target=tick, name="beat", daemon=True).start()

@@ -140,7 +140,7 @@ class Stack:
             ),
             service(
                 "beat",
-                *("worker", "beat", "--schedule", str(self._directory.path / "beat")),
+                *("worker", "beat"),
                 is_ready=lambda: roll.worker("beat"),
             ),
         ]

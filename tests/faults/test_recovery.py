@@ -62,7 +62,7 @@ def submit(database: Engine, storage: Storage, source: bytes) -> UUID:
 
 
 def start_all(workers: Fleet) -> None:
-    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
     workers.start("model", "--model", "oracle")
 
@@ -132,7 +132,7 @@ def test_a_killed_model_workers_chunks_are_finished_by_another(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
     job_id = submit(database, storage, source)
-    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
     doomed = workers.start("model", "--model", "oracle")
     held = freeze_with_a_step(doomed, database, "transcribe")
@@ -146,7 +146,7 @@ def test_a_killed_cpu_workers_prepare_is_finished_by_another(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
     job_id = submit(database, storage, source)
-    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    workers.start("beat")
     doomed = workers.start("cpu", "--concurrency", "1")
     held = freeze_with_a_step(doomed, database, "prepare")
     doomed.kill()
@@ -160,7 +160,7 @@ def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
     job_id = submit(database, storage, source)
-    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
     frozen = workers.start("model", "--model", "oracle")
     held = freeze_with_a_step(frozen, database, "transcribe")
@@ -225,7 +225,7 @@ def test_an_orderly_stop_leaves_nothing_to_the_reaper(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
     job_id = submit(database, storage, source)
-    workers.start("beat", "--schedule", str(workers.logs / "beat"))
+    workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
     first = workers.start("model", "--model", "oracle")
     wait_until(lambda: get_job(database, "default", job_id).chunks_done > 0)

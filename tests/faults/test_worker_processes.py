@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 from jobstore import add_job, column, step_ids
-from processes import Fleet, Worker, fleet, wait_until
+from processes import Fleet, fleet, wait_until
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
@@ -77,10 +77,6 @@ def recording(samples: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def start_beat(workers: Fleet) -> Worker:
-    return workers.start("beat", "--schedule", str(workers.logs / "beat"))
-
-
 def is_registered(database: Engine, role: str) -> bool:
     with database.begin() as connection:
         found = text("SELECT EXISTS (SELECT FROM workers WHERE role = :role)")
@@ -91,7 +87,7 @@ def test_workers_go_on_by_themselves_once_redis_is_back(
     database: Engine, storage: Storage, workers: Fleet, redis: Redis
 ) -> None:
     started = [
-        start_beat(workers),
+        workers.start("beat"),
         workers.start("cpu", "--concurrency", "1"),
         workers.start("model", "--model", "oracle"),
     ]
@@ -117,7 +113,7 @@ def test_a_worker_that_stops_releases_the_file_it_is_preparing(
     job_id = add_job(database)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
     storage.put(f"jobs/{job_id}/source", recording(np.tile(noise, 20)))
-    start_beat(workers)
+    workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "1")
     (step,) = step_ids(database, job_id, "prepare")
     wait_until(lambda: column(database, step, "state") == "running")
@@ -132,7 +128,7 @@ def test_a_killed_child_is_replaced_and_its_step_done_again(
 ) -> None:
     job_id = add_job(database)
     storage.put(f"jobs/{job_id}/source", recording(np.zeros(600 * SAMPLE_RATE)))
-    start_beat(workers)
+    workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "1")
     (step,) = step_ids(database, job_id, "prepare")
     wait_until(lambda: column(database, step, "state") == "running")
@@ -141,12 +137,3 @@ def test_a_killed_child_is_replaced_and_its_step_done_again(
     wait_until(lambda: column(database, step, "state") == "done", within_s=30)
     assert column(database, step, "attempt") == 2
     assert worker.process.poll() is None
-
-
-def test_a_worker_whose_beat_process_died_ends_too(database: Engine, workers: Fleet) -> None:
-    worker = start_beat(workers)
-    wait_until(lambda: is_registered(database, "beat"))
-    (beat,) = psutil.Process(worker.process.pid).children()
-    beat.kill()
-    assert worker.process.wait(20) == 0
-    assert not is_registered(database, "beat")

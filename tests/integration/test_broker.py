@@ -1,7 +1,9 @@
 """How workers and beat go through an outage of the broker."""
 
 import logging
-from pathlib import Path
+import signal
+import subprocess
+import sys
 
 import pytest
 from celery.beat import ScheduleEntry
@@ -24,11 +26,27 @@ def test_a_worker_looks_every_second_whether_the_broker_is_back() -> None:
 
 
 def test_a_tick_that_cannot_be_sent_is_one_line_in_the_log(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = make_broker(NOWHERE)
-    ticker = Ticker(app=app, schedule_filename=str(tmp_path / "schedule"), lazy=True)
+    ticker = Ticker(app=app, lazy=True)
     with caplog.at_level(logging.INFO):
         ticker.apply_entry(ScheduleEntry(name="sweep", task="sweep", schedule=5.0, app=app))
     assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
     assert "secret" not in caplog.text
+
+
+def test_a_worker_whose_clock_stops_ends() -> None:
+    worker = """
+import time
+from celery import Celery
+from worker import ticking
+ticking.Ticker.tick = lambda self: 1 / 0
+ticking.start_ticking(Celery())
+time.sleep(60)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", worker], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGTERM
+    assert "the clock stopped" in ended.stderr
