@@ -137,7 +137,15 @@ def _data_path(chosen: Path | None) -> Path:
 
 def main() -> None:
     """Run the command line; the one place that turns failures into a line and an exit code."""
-    sys.exit(_run(sys.argv[1:]))
+    code = _run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            # Whoever read it has gone, with the terminal perhaps: the interpreter's own last flush
+            # must not change the exit code.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
@@ -157,9 +165,7 @@ def _run(arguments: list[str]) -> int:
     except CommandError as error:
         return _fail(str(error), 1)
     except BrokenPipeError:
-        # Whoever read our output has gone; do not fail again while flushing it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 1  # whoever read our output has gone
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", 1)

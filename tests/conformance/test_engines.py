@@ -151,8 +151,8 @@ def test_starter_lets_other_threads_run_while_it_decodes(
     done.set()
     counter.join()
 
-    # Ten slices a second of audio, and the interpreter may switch after each of them.
-    assert turns >= 5 * len(hello) / SAMPLE_RATE
+    # About five a second of audio; were the item one call, they would be three in all.
+    assert turns >= 2 * len(hello) / SAMPLE_RATE
 
 
 def test_wheel_with_another_model_than_pinned_is_refused(
