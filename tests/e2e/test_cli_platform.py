@@ -170,9 +170,9 @@ def test_each_format_is_written_and_a_broken_file_keeps_none_from_it(
         assert "w00009" in written
 
 
-@pytest.mark.parametrize("line", ["starting the platform", "chunk 0 of"])
+@pytest.mark.parametrize("line", ["starting the platform", ": chunk "])
 def test_ctrl_c_stops_everything_in_each_phase(data: Path, tmp_path: Path, line: str) -> None:
-    long = write_words(tmp_path / "long.wav", list(range(3000)))
+    long = write_words(tmp_path / "long.wav", list(range(8000)))
     command = [*COMMAND, "transcribe", str(long), "--model", "oracle", "--data", str(data)]
     with subprocess.Popen(
         command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
