@@ -1,0 +1,81 @@
+"""Training with the CTC loss alone, shared by the w2v-BERT and the conformer."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.models.recipe.data import Clip, pick
+from tests.models.recipe.windows import Stage, fill_window, stack
+
+log = logging.getLogger(__name__)
+
+PEAK_RATE, WARM_UP_STEPS = 2e-3, 150
+CURRICULUM = (
+    Stage(150, 48, (1,)),
+    Stage(250, 48, (1, 3)),
+    Stage(300, 32, (1, 3, 5)),
+    Stage(900, 32, (1, 3, 5, 9)),
+    Stage(350, 16, (1, 3, 5, 9), n_sentences=4, window_s=10.0),
+)
+
+
+def ctc_loss(
+    log_probs: Tensor, n_frames: Tensor, texts: Sequence[Sequence[int]], blank: int
+) -> Tensor:
+    """Return the mean over items, per token, of (n, frames, classes) log-probabilities."""
+    flat = torch.tensor([token for text in texts for token in text], dtype=torch.long)
+    n_tokens = torch.tensor([len(text) for text in texts])
+    return functional.ctc_loss(
+        log_probs.transpose(0, 1), flat, n_frames, n_tokens, blank=blank, zero_infinity=True
+    )
+
+
+def train(
+    model: nn.Module,
+    clips: Sequence[Clip],
+    encode: Callable[[str], list[int]],
+    blank: int,
+    seed: int,
+) -> None:
+    """Go through the curriculum; the learning rate warms up, then falls to nothing.
+
+    Args:
+        model: maps (n, samples) and lengths (n,) to log-probabilities (n, frames, classes) and
+            frames (n,).
+        clips: what to train on.
+        encode: gives a text's token ids.
+        blank: the id of CTC's blank.
+        seed: of the windows; the model was seeded when it was made.
+    """
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98))
+    total = sum(stage.n_steps for stage in CURRICULUM)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / WARM_UP_STEPS, 0.5 + 0.5 * math.cos(math.pi * step / total)),
+    )
+    step, started = 0, time.monotonic()
+    model.train()
+    for stage in CURRICULUM:
+        drawn = pick([clip for clip in clips if len(clip.text.split()) in stage.lengths], rng)
+        for _ in range(stage.n_steps):
+            windows = [fill_window(stage, drawn, rng) for _ in range(stage.batch_size)]
+            with torch.autocast("cpu", torch.bfloat16):
+                log_probs, n_frames = model(*stack(windows))
+            loss = ctc_loss(log_probs, n_frames, [encode(w.text) for w in windows], blank)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            if step % 50 == 0:
+                elapsed_s = time.monotonic() - started
+                log.info(f"step {step}/{total} {elapsed_s:.0f} s: loss {loss:.3f}")
+    model.eval()

@@ -1,0 +1,100 @@
+"""The three families' log-mel features, in torch; evaluation uses the libraries' own."""
+
+import torch
+from torch import Tensor, nn
+from transformers import SeamlessM4TFeatureExtractor, WhisperFeatureExtractor
+from transformers.audio_utils import mel_filter_bank
+
+HOP_SAMPLES = 160
+"""10 ms between frames in all three."""
+
+
+class WhisperFeatures(nn.Module):
+    """Whisper's: (n, samples) -> (n, 80, frames), floored 80 dB below the window's loudest."""
+
+    filters: Tensor
+    taper: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        bank = torch.tensor(WhisperFeatureExtractor(feature_size=80).mel_filters)
+        self.register_buffer("filters", bank.float().T.contiguous(), persistent=False)
+        self.register_buffer("taper", torch.hann_window(400), persistent=False)
+
+    @torch.autocast("cpu", enabled=False)
+    def forward(self, audio: Tensor) -> Tensor:
+        spectrum = torch.stft(audio, 400, HOP_SAMPLES, window=self.taper, return_complex=True)
+        power = torch.view_as_real(spectrum[..., :-1]).square().sum(-1)
+        mel = (self.filters @ power).clamp(min=1e-10).log10()
+        mel = torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8)
+        return (mel + 4) / 4
+
+
+class W2vBertFeatures(nn.Module):
+    """w2v-BERT's: Kaldi's filter bank at 16-bit scale, two frames to a step.
+
+    Takes (n, samples) and lengths (n,), gives (n, steps, 160) and steps (n,).
+    """
+
+    filters: Tensor
+    taper: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        library = SeamlessM4TFeatureExtractor()
+        self.register_buffer("filters", torch.tensor(library.mel_filters).float(), persistent=False)
+        self.register_buffer("taper", torch.tensor(library.window).float(), persistent=False)
+
+    @torch.autocast("cpu", enabled=False)
+    def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        frames = 32768 * audio.unfold(1, 400, HOP_SAMPLES)
+        frames = frames - frames.mean(-1, keepdim=True)
+        before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        spectrum = torch.fft.rfft((frames - 0.97 * before) * self.taper, 512)
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        mel = (power @ self.filters).clamp(min=torch.finfo(torch.float32).eps).log()
+        mel = _normalise(mel, 1 + (lengths - 400) // HOP_SAMPLES, in_root=1e-7)
+        mel = mel[:, : mel.shape[1] // 2 * 2]
+        return mel.unflatten(1, (-1, 2)).flatten(2), (1 + (lengths - 400) // HOP_SAMPLES) // 2
+
+
+class NemoFeatures(nn.Module):
+    """NeMo's: (n, samples) and lengths (n,) -> (n, 80, frames) and frames (n,)."""
+
+    filters: Tensor
+    taper: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        bank = mel_filter_bank(257, 80, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
+        self.register_buffer("filters", torch.tensor(bank).float(), persistent=False)
+        self.register_buffer("taper", torch.hann_window(400, periodic=False), persistent=False)
+
+    @torch.autocast("cpu", enabled=False)
+    def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        before = nn.functional.pad(audio, (1, 0))[:, :-1]
+        heard = torch.arange(audio.shape[1]) < lengths[:, None]
+        spectrum = torch.stft(
+            (audio - 0.97 * before) * heard,
+            n_fft=512,
+            hop_length=HOP_SAMPLES,
+            win_length=400,
+            window=self.taper,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)
+        n_frames = lengths // HOP_SAMPLES
+        mel = _normalise((power @ self.filters + 2**-24).log(), n_frames, beside_root=1e-5)
+        return mel[:, : int(n_frames.max())].transpose(1, 2), n_frames
+
+
+def _normalise(
+    mel: Tensor, n_frames: Tensor, in_root: float = 0.0, beside_root: float = 0.0
+) -> Tensor:
+    """Give each band of each item zero mean and unit variance; padding becomes zero."""
+    heard = (torch.arange(mel.shape[1]) < n_frames[:, None])[..., None]
+    mean = (mel * heard).sum(1, keepdim=True) / n_frames[:, None, None]
+    centred = (mel - mean) * heard
+    variance = centred.square().sum(1, keepdim=True) / (n_frames[:, None, None] - 1)
+    return centred / ((variance + in_root).sqrt() + beside_root)

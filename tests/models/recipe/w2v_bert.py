@@ -1,0 +1,76 @@
+"""A w2v-BERT of 1.2 million parameters that spells: CTC over letters, 20 ms a frame."""
+
+import string
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertForCTC,
+    Wav2Vec2BertProcessor,
+    Wav2Vec2CTCTokenizer,
+)
+
+from tests.models.recipe.features import W2vBertFeatures
+
+SYMBOLS = ["<pad>", "<unk>", "|", "'", *string.ascii_lowercase]
+"""The padding doubles as CTC's blank, the bar as the space: the family's custom."""
+BLANK = 0
+
+
+def encode(text: str) -> list[int]:
+    """Return the ids of a text's letters and spaces."""
+    return [SYMBOLS.index(letter) for letter in text.replace(" ", "|")]
+
+
+class W2vBert(nn.Module):
+    """Audio to log-probabilities; ``model`` is what is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = W2vBertFeatures()
+        self.model = Wav2Vec2BertForCTC(
+            Wav2Vec2BertConfig(
+                vocab_size=len(SYMBOLS),
+                hidden_size=128,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                intermediate_size=512,
+                feature_projection_input_dim=160,
+                conv_depthwise_kernel_size=31,
+                final_dropout=0.0,
+                conformer_conv_dropout=0.0,
+                layerdrop=0.0,
+                apply_spec_augment=False,
+                pad_token_id=BLANK,
+                bos_token_id=None,
+                eos_token_id=None,
+            )
+        )
+
+    def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        features, n_steps = self.features(audio, lengths)
+        mask = (torch.arange(features.shape[1]) < n_steps[:, None]).long()
+        logits = self.model(features, attention_mask=mask).logits
+        return logits.float().log_softmax(-1), n_steps
+
+
+def save(model: W2vBert, folder: Path) -> None:
+    """Write the folder that ``Wav2Vec2BertForCTC`` and ``Wav2Vec2BertProcessor`` load."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = folder / "vocab.json"
+    vocabulary.write_text(
+        "{" + ", ".join(f'"{symbol}": {i}' for i, symbol in enumerate(SYMBOLS)) + "}\n"
+    )
+    tokenizer = Wav2Vec2CTCTokenizer(
+        str(vocabulary),
+        bos_token=None,
+        eos_token=None,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        word_delimiter_token="|",
+    )
+    Wav2Vec2BertProcessor(SeamlessM4TFeatureExtractor(), tokenizer).save_pretrained(folder)
+    model.model.half().save_pretrained(folder)

@@ -1,0 +1,95 @@
+"""Training windows: sentences laid into silence, with noise over all of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.models.recipe.data import SAMPLE_RATE, Audio, Clip, noise, roughen
+
+EMPTY = 0.1
+"""How many of the long windows hold no speech, so that models learn to stay quiet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the curriculum: what its windows hold."""
+
+    n_steps: int
+    batch_size: int
+    lengths: tuple[int, ...]
+    """Words in a sentence."""
+    n_sentences: int = 1
+    """The most sentences in a window; with one, windows are cut to fit."""
+    window_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What is said in a window, and when, in seconds."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One training example."""
+
+    audio: Audio
+    sentences: tuple[Sentence, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join(sentence.text for sentence in self.sentences)
+
+
+def fill_window(stage: Stage, clips: Iterator[Clip], rng: np.random.Generator) -> Window:
+    """Lay sentences into a window, with pauses; one long window in ten stays empty."""
+    if stage.n_sentences == 1:
+        clip, lead_s = next(clips), rng.uniform(0, 0.5)
+        wanted = [(clip, lead_s)]
+        n_samples = round((lead_s + rng.uniform(0, 0.5)) * SAMPLE_RATE) + len(clip.pcm)
+    else:
+        n_samples = round(stage.window_s * SAMPLE_RATE)
+        if rng.random() < EMPTY:
+            return Window(hush(n_samples, rng), ())
+        n_sentences = rng.integers(1, stage.n_sentences + 1)
+        longest_s = 2 * stage.window_s / (n_sentences + 4)
+        wanted = [
+            (next(clips), rng.choice([rng.uniform(0.1, 0.8), rng.uniform(0.1, longest_s)]))
+            for _ in range(n_sentences)
+        ]
+    audio, sentences, at = np.zeros(n_samples, np.float32), [], 0
+    for clip, pause_s in wanted:
+        start = at + round(pause_s * SAMPLE_RATE)
+        if start + len(clip.pcm) > n_samples:
+            break
+        at = start + len(clip.pcm)
+        audio[start:at] = clip.audio * np.float32(10 ** (rng.uniform(-6, 0) / 20))
+        sentences.append(Sentence(clip.text, start / SAMPLE_RATE, at / SAMPLE_RATE))
+    return Window(roughen(audio, rng), tuple(sentences))
+
+
+def hush(n_samples: int, rng: np.random.Generator) -> Audio:
+    """Return silence, or noise from hardly audible to loud."""
+    if rng.random() < 0.3:
+        return np.zeros(n_samples, np.float32)
+    level = np.float32(10 ** (rng.uniform(-80, -10) / 20))
+    return (noise(n_samples, rng) * level).clip(-1, 1)
+
+
+def stack(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+    """Return (n, longest) samples, padded with silence, and each window's own length (n,).
+
+    The longest is an even number of 10 ms frames.
+    """
+    lengths = torch.tensor([len(window.audio) for window in windows])
+    longest = int(lengths.max())
+    audio = torch.zeros(len(windows), longest + -longest % 320)
+    for row, window in zip(audio, windows, strict=True):
+        row[: len(window.audio)] = torch.from_numpy(window.audio)
+    return audio, lengths
