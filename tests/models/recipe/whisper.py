@@ -35,8 +35,8 @@ LATEST_FIRST_TIMESTAMP_S = 1.0
 PEAK_RATE, WARM_UP_STEPS = 1.5e-3, 150
 CTC_WEIGHT, TIMESTAMP_WEIGHT = 0.4, 0.3
 INITIAL_SPREAD = 0.08
-"""Of weights, about 1 / sqrt(WIDTH). With the library's 0.02, meant for wider models, what the
-convolutions hear drowns in the position codes, and the model is deaf for hundreds of steps."""
+"""Of weights, about 1 / sqrt(WIDTH): the library's 0.02 is meant for wider models. At that, by
+reckoning, the convolutions' output is a twentieth of the position codes that are added to it."""
 IGNORED = -100
 
 
