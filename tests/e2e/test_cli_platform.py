@@ -262,3 +262,16 @@ def test_jobs_are_taken_while_redis_is_away_and_done_once_it_is_back(
     dead = submit()
     assert wait_until(lambda: finished(up.url, dead))["state"] == "succeeded"
     assert up.pids()["valkey"] != valkey
+
+
+def test_two_platforms_run_side_by_side(data: Path, up: Up, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    other = Up(tmp_path / "data")
+    try:
+        assert other.url != up.url
+        for directory in (data, tmp_path / "data"):
+            done = transcribe(directory, clip)
+            assert (done.returncode, done.stdout.split()) == (0, ["w00001", "w00002", "w00003"])
+        assert len(httpx.get(f"{other.url}/jobs").json()["jobs"]) == 1
+    finally:
+        other.end(signal.SIGTERM)
