@@ -226,7 +226,22 @@ def test_files_larger_than_the_disk_are_refused_before_anything_starts(tmp_path:
     assert "no space left" in the_one_line(done)
 
 
-def test_full_disk_while_writing_transcripts_is_one_line(tmp_path: Path, clip: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_output_that_finds_the_disk_full_is_one_line_and_a_failure() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "--help"],
+            env=ENV,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "longhand: error: No space left on device\n"
+
+
+def test_output_folder_that_cannot_be_made_is_one_line(clip: Path) -> None:
     done = longhand("transcribe", clip, "--output", "/dev/full/x", "--server", "http://127.0.0.1:1")
     assert "/dev/full" in the_one_line(done)
 
