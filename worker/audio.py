@@ -43,6 +43,8 @@ class Chunk:
     core_end: int
     stride_left: int
     stride_right: int
+    channel: int | None = None
+    """The channel it was cut from; None where all were mixed down to one."""
 
     @property
     def start(self) -> int:
@@ -73,3 +75,8 @@ class Hypothesis:
 
     words: tuple[WordHypothesis, ...]
     language: str | None = None
+    """ISO 639 code: the one given, else the one detected; None where nothing was detected."""
+    language_probability: float | None = None
+    """In [0, 1], of a detected language; None where the language was given."""
+    loop_suspected: bool = False
+    """The engine repeated itself, and decoding it again in other ways did not help."""

@@ -8,7 +8,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from shared.errors import DeviceOutOfMemory, ModelError
-from worker.audio import Hypothesis, Samples
+from worker import metrics
+from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from worker.engines.memory import device_memory_bytes
 from worker.engines.protocol import DecodeOptions, Engine
 
 
@@ -21,6 +23,10 @@ class Inference:
     """Items in the engine call that produced it."""
     inference_s: float
     """Wall time of that call, all its items together."""
+    batch_wait_s: float
+    """From submission to the beginning of that call."""
+    device_memory_bytes: int | None
+    """What the process held of the device's memory after it, or None: nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +56,8 @@ class Batcher:
             max_wait_ms: longest wait for a fuller batch.
         """
         self.engine_version = engine.version
+        self.weights_digest = engine.weights_digest
+        self.device = f"{engine.device} {engine.dtype}"
         self._engine = engine
         self._max_batch = max_batch or engine.max_batch
         self._max_wait_s = max_wait_ms / 1000
@@ -132,5 +140,14 @@ class Batcher:
                 item.future.set_exception(error)
         else:
             inference_s = time.monotonic() - started
+            memory_bytes = device_memory_bytes(self._engine.device)
+            metrics.BATCH_SIZE.observe(len(batch))
+            metrics.INFERENCE_S.observe(inference_s)
+            metrics.AUDIO_S.inc(sum(len(item.samples) for item in batch) / SAMPLE_RATE)
+            if memory_bytes is not None:
+                metrics.DEVICE_MEMORY_BYTES.set(memory_bytes)
             for item, hypothesis in zip(batch, hypotheses, strict=True):
-                item.future.set_result(Inference(hypothesis, len(batch), inference_s))
+                wait_s = started - item.submitted
+                item.future.set_result(
+                    Inference(hypothesis, len(batch), inference_s, wait_s, memory_bytes)
+                )

@@ -1,11 +1,12 @@
-"""The catalogue, and a Whisper in the cache."""
+"""The catalogue, a Whisper in the cache, and models of every other family in folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from randomwhisper import write_random_whisper
+from randomctc import WRITERS, catalogue_entry
+from randomwhisper import write_random_transformers_whisper, write_random_whisper
 
 from shared.catalogue import Model, load_catalogue
 
@@ -28,3 +29,22 @@ def random_whisper(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
         yield model
+
+
+@pytest.fixture(scope="session")
+def random_ctcs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    """Write networks with CTC and random weights; return their catalogue entries."""
+    folder = tmp_path_factory.mktemp("ctc")
+    for model_id, write in WRITERS.items():
+        write(folder / model_id)
+    return {model_id: catalogue_entry(model_id, folder / model_id) for model_id in WRITERS}
+
+
+@pytest.fixture(scope="session")
+def random_transformers_whisper(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Write a Whisper for transformers; return its catalogue entry."""
+    folder = tmp_path_factory.mktemp("transformers") / "whisper"
+    languages = frozenset({"de", "en", "fr", "jv"})
+    write_random_transformers_whisper(folder, languages)
+    model = catalogue_entry("random-whisper", folder, "transformers-whisper")
+    return model.model_copy(update={"languages": languages})

@@ -1,8 +1,10 @@
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 import numpy as np
+import psutil
 import pytest
 
 from shared.errors import DeviceOutOfMemory, ModelError
@@ -16,8 +18,9 @@ EN, DE = DecodeOptions(language="en"), DecodeOptions(language="de")
 class GatedEngine:
     """Stands in for a device: each call waits for the gate, then names items by their length."""
 
-    device = "cpu"
+    device, dtype = "cpu", "float32"
     version = "gated 1"
+    weights_digest = "none"
     max_batch = 4
 
     def __init__(self, memory_items: int = 100) -> None:
@@ -148,6 +151,23 @@ def test_engine_error_reaches_every_item_of_its_batch(
     for future in futures:
         with pytest.raises(ModelError, match="gave 1 results for 2 chunks"):
             future.result(10)
+
+
+def test_an_inference_tells_how_long_its_item_waited_and_what_memory_the_process_holds(
+    engine: GatedEngine, batcher: Batcher
+) -> None:
+    begun = time.monotonic()
+    occupy(engine, batcher)
+    waiting = batcher.submit(item(1), EN)
+    submitted = time.monotonic()
+    threading.Event().wait(0.05)
+    held_up_s = time.monotonic() - submitted
+    engine.gate.set()
+    told = waiting.result(10)
+
+    assert held_up_s <= told.batch_wait_s <= time.monotonic() - begun
+    resident = psutil.Process().memory_info().rss
+    assert told.device_memory_bytes == pytest.approx(resident, rel=0.2)
 
 
 def test_cancelled_item_is_not_inferred(engine: GatedEngine, batcher: Batcher) -> None:

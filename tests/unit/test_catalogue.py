@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from shared.catalogue import Catalogue, load_catalogue
+from shared.catalogue import Catalogue, Model, load_catalogue
 from shared.errors import ModelError, UnknownModel, UnsupportedLanguage
 
 SHIPPED = Path(__file__).parents[2] / "models.toml"
@@ -74,6 +75,7 @@ def test_good_file_loads(tmp_path: Path) -> None:
         ("window_s = 15", "window = 15", "window: Extra inputs"),
         ('vad = "silero"', 'vad = "magic"', "vad"),
         ('"pocketsphinx"', '"faster-whisper"', "full commit hash"),
+        ('"pocketsphinx"\nsource = "a wheel"', '"onnx-ctc"\nsource = "file:a"', "digest, sha256:"),
         ("[models.tiny]", "[models.Tiny]", "id"),
         ("[models.tiny]", "[model.tiny]", "unknown table 'model'"),
         ("[models.tiny]", "[models.tiny", "not valid TOML"),
@@ -92,3 +94,67 @@ def test_missing_file_is_refused_without_its_path(tmp_path: Path) -> None:
         load_catalogue(tmp_path / "absent.toml")
 
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"), [("file:weights/mine", "{}/weights/mine"), ("file:/srv/w", "/srv/w")]
+)
+def test_operators_folder_is_relative_to_the_catalogue(
+    tmp_path: Path, source: str, folder: str
+) -> None:
+    text = GOOD.replace('"pocketsphinx"\nsource = "a wheel"', f'"onnx-ctc"\nsource = "{source}"')
+    text = text.replace('"1"', f'"sha256:{"0" * 64}"')
+
+    model = load_text(tmp_path, text).get("tiny")
+
+    assert model.folder == Path(folder.format(tmp_path))
+
+
+@pytest.mark.parametrize("model_id", ["file:/etc", "../../etc", "/etc/passwd", "models/tiny", ""])
+def test_no_path_is_a_model_id(shipped: Catalogue, model_id: str) -> None:
+    with pytest.raises(UnknownModel):
+        shipped.get(model_id)
+    with pytest.raises(ValidationError, match="id"):
+        Model.model_validate({**shipped.get("starter").model_dump(), "id": model_id})
+
+
+def test_model_that_is_not_pinned_is_neither_offered_nor_given_nor_preferred(
+    shipped: Catalogue,
+) -> None:
+    unpinned = shipped.models["w2v-bert-hausa"]
+    assert unpinned.preferred_for == {"ha"}
+
+    assert unpinned not in shipped.visible
+    assert shipped.for_language("ha") is None
+    with pytest.raises(UnknownModel, match="'w2v-bert-hausa' is not set up here"):
+        shipped.get("w2v-bert-hausa")
+
+
+def test_model_that_its_operator_pins_is_preferred_for_its_language(tmp_path: Path) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    text = text.replace(
+        'revision = "unpinned"\nlanguages = "hausa"',
+        f"""revision = "{"a" * 40}"
+        languages = "hausa" """,
+    )
+
+    catalogue = load_text(tmp_path, text)
+
+    assert catalogue.for_language("ha") == catalogue.get("w2v-bert-hausa")
+
+
+def test_whispers_that_were_taught_to_translate_say_so(shipped: Catalogue) -> None:
+    assert {model.id for model in shipped.visible if model.translates} == {
+        "whisper-tiny",
+        "whisper-base",
+        "whisper-small",
+        "whisper-medium",
+        "whisper-large-v3",
+        "whisper-large-v3-torch",
+    }
+
+
+def test_models_for_english_only_say_so(shipped: Catalogue) -> None:
+    for model_id in ("whisper-small.en", "distil-whisper-large-v3"):
+        assert shipped.get(model_id).only_language == "en"
+        assert not shipped.get(model_id).detects_language

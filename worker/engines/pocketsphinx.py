@@ -1,6 +1,5 @@
 """PocketSphinx: the starter engine, whose English model comes inside its wheel."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version as installed_version
@@ -11,6 +10,7 @@ import numpy as np
 from shared.catalogue import Model
 from shared.errors import ModelError
 from worker.audio import SAMPLE_RATE, Hypothesis, Samples, WordHypothesis
+from worker.engines import weights
 from worker.engines.protocol import DecodeOptions
 
 FRAME_SAMPLES = SAMPLE_RATE // 100
@@ -39,6 +39,7 @@ class PocketSphinxEngine:
     """
 
     device = "cpu"
+    dtype = "float32"
     max_batch = 1
 
     def __init__(self, model: Model) -> None:
@@ -49,10 +50,10 @@ class PocketSphinxEngine:
         """
         import pocketsphinx
 
-        digest = _digest(Path(pocketsphinx.get_model_path("en-us")))
-        if digest != model.revision:
+        self.weights_digest = weights.digest(Path(pocketsphinx.get_model_path("en-us")))
+        if self.weights_digest != model.revision:
             raise ModelError(
-                f"the installed pocketsphinx carries model {digest}, "
+                f"the installed pocketsphinx carries model {self.weights_digest}, "
                 f"the catalogue pins {model.revision} for '{model.id}'"
             )
         self.version = f"pocketsphinx {installed_version('pocketsphinx')}"
@@ -106,14 +107,3 @@ class PocketSphinxEngine:
         mean: str = measurer.get_cmn(True)
         measurer.end_utt()
         return mean
-
-
-def _digest(model_path: Path) -> str:
-    """Name the model by the content of its files."""
-    total = hashlib.sha256()
-    for path in sorted(model_path.rglob("*")):
-        if path.is_file():
-            total.update(path.relative_to(model_path).as_posix().encode() + b"\0")
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{total.hexdigest()}"

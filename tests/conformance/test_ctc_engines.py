@@ -1,0 +1,221 @@
+"""What is particular to networks with CTC: strides, padding, and what is refused at loading."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
+from randomctc import WRITERS, catalogue_entry
+from safetensors.torch import load_file, save_file
+from trainedmodels import CTCS, MODELS, catalogue, heldout, recite
+
+from shared.catalogue import Model
+from shared.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
+from worker.audio import SAMPLE_RATE, Samples
+from worker.engines import load_engine
+from worker.engines.onnx_ctc import OnnxCtcEngine
+from worker.engines.protocol import DecodeOptions
+from worker.engines.transformers_ctc import TransformersCtcEngine
+
+OPTIONS = DecodeOptions(language="en")
+STRIDES = {"random-w2v-bert": 640, "random-wav2vec2-base": 320, "random-wav2vec2-large": 320}
+"""By the architecture: 20 ms, and twice that behind an adapter."""
+
+
+def noise(n_samples: int, seed: int) -> Samples:
+    return np.random.default_rng(seed).normal(0, 0.1, n_samples).astype(np.float32)
+
+
+@pytest.fixture
+def copied(random_ctcs: dict[str, Model], tmp_path: Path) -> Path:
+    """A folder with the files of a network, to be spoiled."""
+    folder = random_ctcs["random-w2v-bert"].folder
+    assert folder is not None
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("model_id", WRITERS)
+def test_word_times_are_multiples_of_the_networks_own_stride(
+    random_ctcs: dict[str, Model], model_id: str
+) -> None:
+    engine = load_engine(random_ctcs[model_id], device="cpu")
+
+    (heard,) = engine.transcribe([noise(4 * SAMPLE_RATE, seed=1)], OPTIONS)
+
+    times = np.array([time for word in heard.words for time in (word.start, word.end)])
+    # Garbage lasts from the first frame to the last: all of the audio is covered, no more.
+    assert np.gcd.reduce(times[times < 4 * SAMPLE_RATE]) == STRIDES[model_id]
+    assert 4 * SAMPLE_RATE - times.max() <= 4 * STRIDES[model_id]
+
+
+@pytest.mark.parametrize("model_id", WRITERS)
+@pytest.mark.parametrize("n_samples", [1_600, 16_000, 16_161, 30_007])
+def test_padding_is_not_heard(random_ctcs: dict[str, Model], model_id: str, n_samples: int) -> None:
+    engine = load_engine(random_ctcs[model_id], device="cpu")
+    item = noise(n_samples, seed=2)
+
+    (alone,) = engine.transcribe([item], OPTIONS)
+    padded, _ = engine.transcribe([item, noise(5 * SAMPLE_RATE, seed=3)], OPTIONS)
+
+    assert [(word.text, word.start, word.end) for word in padded.words] == [
+        (word.text, word.start, word.end) for word in alone.words
+    ]
+    assert [word.confidence for word in padded.words] == pytest.approx(
+        [word.confidence for word in alone.words], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("model_id", CTCS)
+@pytest.mark.parametrize("offset_samples", [0, 123, 4_321])
+def test_word_that_two_chunks_hear_has_the_same_times_in_both_to_40_ms(
+    model_id: str, offset_samples: int
+) -> None:
+    engine = load_engine(catalogue().get(model_id), device="cpu")
+    both, (_, second_start) = recite(heldout()[2:4])
+    # The overlap is the second sentence and as much silence as our chunks have on their sides.
+    cut = second_start - SAMPLE_RATE // 2 + offset_samples
+
+    first, second = engine.transcribe([both.samples, both.samples[cut:]], OPTIONS)
+
+    shifts = [
+        (cut + late.start - early.start, cut + late.end - early.end)
+        for early in first.words
+        for late in second.words
+        if early.text == late.text and abs(cut + late.start - early.start) < SAMPLE_RATE // 2
+    ]
+    # What is before the cut also tells a network what is after it: a word may be heard otherwise.
+    assert len(shifts) >= len(second.words) - 1 >= 3
+    assert np.abs(shifts).max() <= 640
+
+
+def test_bfloat16_is_computed_on_a_processor_if_asked(random_ctcs: dict[str, Model]) -> None:
+    engine = load_engine(random_ctcs["random-w2v-bert"], device="cpu", dtype="bfloat16")
+
+    assert engine.dtype == "bfloat16"
+    assert engine.transcribe([noise(16_000, seed=4)], OPTIONS)[0].words
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "double"])
+def test_dtype_that_the_device_cannot_do_is_refused(
+    random_ctcs: dict[str, Model], dtype: str
+) -> None:
+    with pytest.raises(ModelError, match=f"cannot compute in {dtype} on cpu"):
+        load_engine(random_ctcs["random-w2v-bert"], device="cpu", dtype=dtype)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_that_is_not_there_is_refused(random_ctcs: dict[str, Model]) -> None:
+    with pytest.raises(ModelError, match="finds no GPU"):
+        load_engine(random_ctcs["random-w2v-bert"], device="cuda")
+    with pytest.raises(ModelError, match="cannot use a GPU"):
+        load_engine(catalogue().get("tiny-conformer"), device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (torch.OutOfMemoryError("no room"), DeviceOutOfMemory),
+        (RuntimeError("an illegal memory access"), EngineFailed),
+    ],
+)
+def test_full_device_is_told_from_a_broken_one_by_torch(
+    random_ctcs: dict[str, Model], raised: RuntimeError, expected: type[LonghandError]
+) -> None:
+    engine = load_engine(random_ctcs["random-w2v-bert"], device="cpu")
+    assert isinstance(engine, TransformersCtcEngine)
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    engine._model.register_forward_pre_hook(fail)
+
+    with pytest.raises(expected):
+        engine.transcribe([noise(16_000, seed=4)], OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (RuntimeException("Failed to allocate memory for requested buffer"), DeviceOutOfMemory),
+        (Fail("CUDNN failure 4"), EngineFailed),
+    ],
+)
+def test_full_device_is_told_from_a_broken_one_by_onnx_runtime(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[LonghandError]
+) -> None:
+    engine = load_engine(catalogue().get("tiny-conformer"), device="cpu")
+    assert isinstance(engine, OnnxCtcEngine)
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(engine._recognizer, "recognize", fail)
+
+    with pytest.raises(expected):
+        engine.transcribe([noise(16_000, seed=4)], OPTIONS)
+
+
+def test_weights_other_than_pinned_are_refused_with_both_digests(copied: Path) -> None:
+    model = catalogue_entry("mine", copied)
+    (copied / "model.safetensors").write_bytes(b"other")
+
+    with pytest.raises(ModelError, match=f"are sha256:[0-9a-f]+, .* pins {model.revision}"):
+        load_engine(model, device="cpu")
+
+
+def test_damaged_weights_are_refused(copied: Path) -> None:
+    (copied / "model.safetensors").write_bytes(b"damaged")
+
+    with pytest.raises(ModelError, match="'mine' cannot be loaded"):
+        load_engine(catalogue_entry("mine", copied), device="cpu")
+
+
+def test_network_without_its_last_layer_is_refused(copied: Path) -> None:
+    tensors = load_file(copied / "model.safetensors")
+    kept = {name: t for name, t in tensors.items() if not name.startswith("lm_head")}
+    save_file(kept, copied / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(ModelError, match=r"lack lm_head\.bias, lm_head\.weight"):
+        load_engine(catalogue_entry("mine", copied), device="cpu")
+
+
+def test_pickled_weights_are_not_loaded(copied: Path) -> None:
+    torch.save(load_file(copied / "model.safetensors"), copied / "pytorch_model.bin")
+    model = catalogue_entry("mine", copied)
+    (copied / "model.safetensors").unlink()
+
+    with pytest.raises(ModelError, match=r"has no model\.safetensors or model\.safetensors\.index"):
+        load_engine(model, device="cpu")
+
+
+def test_code_in_a_models_folder_is_not_run(copied: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCTC": "network.Network"}
+    (copied / "config.json").write_text(json.dumps(config))
+    (copied / "network.py").write_text("raise SystemExit('code of the model was run')")
+
+    engine = load_engine(catalogue_entry("mine", copied), device="cpu")
+
+    assert engine.transcribe([noise(16_000, seed=4)], OPTIONS)[0].words
+
+
+@pytest.mark.parametrize("config", ["{}", '{"subsampling_factor": "4"}', "not JSON"])
+def test_conformer_that_does_not_state_its_frame_rate_is_refused(
+    tmp_path: Path, config: str
+) -> None:
+    folder = shutil.copytree(MODELS / "conformer", tmp_path / "copy")
+    (folder / "config.json").write_text(config)
+
+    with pytest.raises(ModelError, match="subsampling_factor"):
+        load_engine(catalogue_entry("mine", folder, "onnx-ctc"), device="cpu")
+
+
+def test_damaged_conformer_is_refused(tmp_path: Path) -> None:
+    folder = shutil.copytree(MODELS / "conformer", tmp_path / "copy")
+    (folder / "model.onnx").write_bytes(b"damaged")
+
+    with pytest.raises(ModelError, match="'mine' cannot be loaded"):
+        load_engine(catalogue_entry("mine", folder, "onnx-ctc"), device="cpu")

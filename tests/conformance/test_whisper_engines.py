@@ -1,0 +1,233 @@
+"""What both Whisper engines must do beyond what every engine must, over the same weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from randomctc import catalogue_entry
+from randomwhisper import convert_to_ctranslate2
+
+from shared.catalogue import Model
+from shared.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
+from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from worker.engines import load_engine
+from worker.engines.fallback import TEMPERATURES
+from worker.engines.protocol import DecodeOptions
+from worker.engines.transformers_whisper import LARGEST_GPU_BATCH, largest_batch
+from worker.engines.whisper import Answer, Whisper
+
+ENGINES = ["transformers-whisper", "faster-whisper"]
+
+
+@pytest.fixture(scope="module")
+def models(
+    random_transformers_whisper: Model, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Model]:
+    """The same random weights for either engine."""
+    folder = random_transformers_whisper.folder
+    assert folder is not None
+    converted = tmp_path_factory.mktemp("whisper") / "ct2"
+    convert_to_ctranslate2(folder, converted)
+    ct2 = catalogue_entry("random-whisper-ct2", converted, "faster-whisper")
+    return {
+        "transformers-whisper": random_transformers_whisper,
+        "faster-whisper": ct2.model_copy(
+            update={"languages": random_transformers_whisper.languages}
+        ),
+    }
+
+
+def load(models: dict[str, Model], engine: str) -> Whisper:
+    loaded = load_engine(models[engine], device="cpu", dtype="float32")
+    assert isinstance(loaded, Whisper)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def whispers(models: dict[str, Model]) -> dict[str, Whisper]:
+    return {engine: load(models, engine) for engine in ENGINES}
+
+
+@pytest.fixture(params=ENGINES)
+def whisper(request: pytest.FixtureRequest, whispers: dict[str, Whisper]) -> Whisper:
+    return whispers[request.param]
+
+
+@pytest.fixture(scope="module")
+def noises() -> list[Samples]:
+    rng = np.random.default_rng(1)
+    lengths = (SAMPLE_RATE, 7 * SAMPLE_RATE)
+    return [rng.normal(0, 0.1, n).astype(np.float32) for n in lengths]
+
+
+def texts(hypotheses: list[Hypothesis]) -> list[list[str]]:
+    return [[word.text for word in hypothesis.words] for hypothesis in hypotheses]
+
+
+def test_both_engines_hear_alike_with_equal_weights(
+    whispers: dict[str, Whisper], noises: list[Samples]
+) -> None:
+    options = DecodeOptions(language="en", beam_size=1)
+
+    one, other = (whispers[engine].transcribe(noises, options) for engine in ENGINES)
+
+    assert all(hypothesis.words for hypothesis in one)
+    assert texts(one) == texts(other)
+    for a, b in zip(one, other, strict=True):
+        confidences = [[word.confidence for word in x.words] for x in (a, b)]
+        assert confidences[0] == pytest.approx(confidences[1], abs=0.02)
+
+
+def test_language_is_detected_with_its_probability(
+    whispers: dict[str, Whisper], noises: list[Samples]
+) -> None:
+    one, other = (
+        whispers[engine].transcribe(noises, DecodeOptions(task="detect")) for engine in ENGINES
+    )
+
+    assert all(hypothesis.words == () for hypothesis in one)
+    assert [x.language for x in one] == [x.language for x in other]
+    shares = [[x.language_probability for x in hypotheses] for hypotheses in (one, other)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.02)
+    assert all(0 < share <= 1 for share in shares[0])
+
+
+def test_language_outside_the_catalogue_entry_is_never_detected(
+    models: dict[str, Model], noises: list[Samples]
+) -> None:
+    free = load(models, "transformers-whisper").transcribe(noises[:1], DecodeOptions())[0].language
+    others = frozenset(models["transformers-whisper"].languages or ()) - {free}
+    bound = {name: model.model_copy(update={"languages": others}) for name, model in models.items()}
+
+    for engine in ENGINES:
+        (heard,) = load(bound, engine).transcribe(noises[:1], DecodeOptions(task="detect"))
+        assert heard.language in others
+        assert heard.language_probability is not None
+        assert heard.language_probability < 0.5
+
+
+def test_given_language_has_no_probability(whisper: Whisper, noises: list[Samples]) -> None:
+    (heard,) = whisper.transcribe(noises[:1], DecodeOptions(language="fr"))
+
+    assert (heard.language, heard.language_probability) == ("fr", None)
+
+
+@pytest.mark.parametrize(
+    "change", [{"task": "translate"}, {"prompt": "w001 w002"}, {"hotwords": "w003"}]
+)
+def test_task_prompt_and_hotwords_reach_the_decoder(
+    whisper: Whisper, noises: list[Samples], change: dict[str, str]
+) -> None:
+    plain = whisper.transcribe(noises, DecodeOptions(language="fr", beam_size=1))
+
+    changed = whisper.transcribe(noises, DecodeOptions(language="fr", beam_size=1, **change))
+
+    assert texts(changed) != texts(plain)
+    assert [hypothesis.language for hypothesis in changed] == ["fr"] * len(noises)
+
+
+def test_language_without_a_token_is_a_clear_error(whisper: Whisper, noises: list[Samples]) -> None:
+    with pytest.raises(ModelError, match="no language 'xx'"):
+        whisper.transcribe(noises[:1], DecodeOptions(language="xx"))
+
+
+def test_only_the_item_that_loops_is_decoded_again(
+    whisper: Whisper, noises: list[Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, int]] = []
+    answer = whisper._answer
+
+    def loop_second(
+        encoded: object,
+        items: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        temperature: float,
+        beam_size: int,
+    ) -> list[Answer]:
+        asked.append((temperature, len(items)))
+        answers = answer(encoded, items, prompts, temperature, beam_size)
+        # What random weights say is left out: what matters is who is asked, and how often.
+        loops = {1} if temperature < TEMPERATURES[2] else set()
+        return [
+            each._replace(
+                avg_logprob=-0.1, tokens=[300, 301] * 40 if item in loops else [300, 301, 302]
+            )
+            for item, each in zip(items, answers, strict=True)
+        ]
+
+    monkeypatch.setattr(whisper, "_answer", loop_second)
+
+    heard = whisper.transcribe(noises, DecodeOptions(language="en", beam_size=1))
+
+    assert asked == [(0.0, 2), (0.2, 1), (0.4, 1)]
+    assert all(hypothesis.words for hypothesis in heard)
+    assert not any(hypothesis.loop_suspected for hypothesis in heard)
+
+
+def test_bfloat16_works_on_the_processor(models: dict[str, Model], noises: list[Samples]) -> None:
+    engine = load_engine(models["transformers-whisper"], device="cpu", dtype="bfloat16")
+
+    assert engine.dtype == "bfloat16"
+    assert engine.transcribe(noises[:1], DecodeOptions(language="en"))[0].words
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_unknown_dtype_is_a_clear_error(models: dict[str, Model], engine: str) -> None:
+    with pytest.raises(ModelError, match="float99"):
+        load_engine(models[engine], device="cpu", dtype="float99")
+
+
+def test_half_precision_on_the_processor_is_a_clear_error(models: dict[str, Model]) -> None:
+    with pytest.raises(ModelError, match="cannot compute in float16 on cpu"):
+        load_engine(models["transformers-whisper"], device="cpu", dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("message", "raised"),
+    [("CUDA failed with error out of memory", DeviceOutOfMemory), ("broken", EngineFailed)],
+)
+def test_failures_of_the_library_are_told_apart(
+    whispers: dict[str, Whisper],
+    noises: list[Samples],
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    raised: type[LonghandError],
+) -> None:
+    import torch
+
+    errors = {
+        "faster-whisper": RuntimeError(message),
+        "transformers-whisper": torch.OutOfMemoryError(message)
+        if raised is DeviceOutOfMemory
+        else RuntimeError(message),
+    }
+    for name, whisper in whispers.items():
+
+        def fail(batch: object, error: Exception = errors[name]) -> None:
+            raise error
+
+        monkeypatch.setattr(whisper, "_encode", fail)
+        with pytest.raises(raised):
+            whisper.transcribe(noises[:1], DecodeOptions(language="en"))
+
+
+def test_weights_that_lack_a_tensor_are_refused(models: dict[str, Model], tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    whole = models["transformers-whisper"].folder
+    assert whole is not None
+    for file in whole.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.decoder.layers.1.fc2.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(ModelError, match=r"lack model\.decoder\.layers\.1\.fc2\.weight"):
+        load_engine(catalogue_entry("x", tmp_path, "transformers-whisper"), device="cpu")
+
+
+def test_batch_on_a_gpu_is_what_fits() -> None:
+    assert largest_batch(room_bytes=1_000, fixed_bytes=100, item_bytes=100) == 9
+    assert largest_batch(room_bytes=10**9, fixed_bytes=0, item_bytes=1) == LARGEST_GPU_BATCH
+    assert largest_batch(room_bytes=50, fixed_bytes=100, item_bytes=100) == 1
