@@ -23,6 +23,7 @@
         ├── InvalidRequest
         ├── UnknownModel
         ├── UnsupportedLanguage
+        ├── UnsupportedOption
         ├── UnknownFormat
         ├── EmptyFile
         ├── UploadTooLarge
@@ -177,6 +178,13 @@ class UnsupportedLanguage(RequestError):
     """A language that the chosen model does not speak."""
 
     code = "unsupported_language"
+    status = 422
+
+
+class UnsupportedOption(RequestError):
+    """Something that the chosen model cannot do."""
+
+    code = "unsupported_option"
     status = 422
 
 

@@ -1,18 +1,26 @@
 """Transcripts as files: plain text, JSON, SubRip and WebVTT subtitles, tab-separated values.
 
+Written piece by piece from segments that are read as they are needed, in memory that does not grow
+with the transcript.
+
 Subtitle cues are built anew from the words and their times, so that they fit a screen however long
-the segments are: at most two lines of at most 42 characters, never more than one cue at a time.
+the segments are: at most two lines of at most 42 characters, never more than one cue of a channel
+at a time. Where channels were transcribed apart, all formats name the channel as JSON does, from 0.
 """
 
-from collections.abc import Callable, Iterator
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from pydantic_core import to_json
+
 from shared.errors import UnknownFormat
-from shared.transcript import Segment, Transcript, word_separator
+from shared.transcript import Segment, TranscriptHeader, join_segments, word_separator
 
 LINE_CHARS = 42
-"""Longest subtitle line in characters: Netflix's Timed Text Style Guide for Latin scripts."""
+"""Longest subtitle line in characters: Netflix's Timed Text Style Guide for Latin scripts. The name
+of a channel comes on top."""
 CUE_LINES = 2
 """Most lines of a cue, by the same guide."""
 MIN_CUE_MS = 833
@@ -20,13 +28,17 @@ MIN_CUE_MS = 833
 MAX_CUE_MS = 7_000
 """Longest cue, by the same guide."""
 
+_BLOCK_CHARS = 1 << 16
+"""Length from which on pieces are handed out together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """A transcript in one format."""
 
-    body: str
     media_type: str
+    blocks: Iterator[str]
+    """The file, in blocks of some 64 thousand characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +57,20 @@ class Cue:
     lines: tuple[str, ...]
     start_ms: int
     end_ms: int
+    channel: int | None = None
 
 
-def render(transcript: Transcript, format: str) -> Rendered:  # noqa: A002 (the API's word for it)
-    """Write the transcript in one of ``FORMATS``.
+def render(
+    header: TranscriptHeader,
+    segments: Iterable[Segment],
+    format: str,  # noqa: A002 (the API's word for it)
+) -> Rendered:
+    """Write a transcript in one of ``FORMATS``.
+
+    Args:
+        header: of the transcript.
+        segments: in order; iterated more than once, so no mere iterator.
+        format: name of the format.
 
     Raises:
         UnknownFormat: it is none of them.
@@ -57,27 +79,73 @@ def render(transcript: Transcript, format: str) -> Rendered:  # noqa: A002 (the 
         write, media_type = _WRITERS[format]
     except KeyError:
         raise UnknownFormat(f"no format '{format}'; there are {', '.join(FORMATS)}") from None
-    return Rendered(write(transcript), media_type)
+    return Rendered(media_type, in_blocks(write(header, segments)))
 
 
-def make_cues(transcript: Transcript) -> list[Cue]:
-    """Cut the words into subtitle cues, in order, without overlap; every word is in one of them."""
-    drafts = list(
-        chain.from_iterable(
-            _fill_cues(segment, transcript.language) for segment in transcript.segments
-        )
+def write_json(
+    header: TranscriptHeader, segments: Iterable[Segment], *, indent: int | None = None
+) -> Iterator[str]:
+    """Yield the parts of the JSON document that ``shared.transcript.Transcript`` describes."""
+    line, colon = ("\n", ": ") if indent else ("", ":")
+    inner, innermost = " " * (indent or 0), " " * 2 * (indent or 0)
+    fields = set(TranscriptHeader.model_fields)
+    yield header.model_dump_json(indent=indent, include=fields).removesuffix("}").rstrip("\n")
+    yield f',{line}{inner}"text"{colon}"'
+    for text in join_segments(segments, header.language):
+        yield to_json(text).decode()[1:-1]
+    yield f'",{line}{inner}"segments"{colon}['
+    found = False
+    for segment in segments:
+        document = segment.model_dump_json(indent=indent)
+        yield "," if found else ""
+        yield line + innermost + document.replace("\n", "\n" + innermost)
+        found = True
+    yield f"{line}{inner}]{line}}}" if found else f"]{line}}}"
+
+
+def in_blocks(parts: Iterable[str]) -> Iterator[str]:
+    """Put parts together to blocks that are worth sending."""
+    block: list[str] = []
+    n_chars = 0
+    for part in parts:
+        block.append(part)
+        n_chars += len(part)
+        if n_chars >= _BLOCK_CHARS:
+            yield "".join(block)
+            block, n_chars = [], 0
+    if block:
+        yield "".join(block)
+
+
+def make_cues(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[Cue]:
+    """Cut the words into subtitle cues by start time; every word is in one of them.
+
+    Cues of one channel never overlap. Each channel is a pass of its own over ``segments``.
+    """
+    channels = [None] if header.channels is None else range(header.channels)
+    passes = (_cues_of_channel(header, segments, channel) for channel in channels)
+    return heapq.merge(*passes, key=lambda cue: cue.start_ms)
+
+
+def _cues_of_channel(
+    header: TranscriptHeader, segments: Iterable[Segment], channel: int | None
+) -> Iterator[Cue]:
+    drafts = chain.from_iterable(
+        _fill_cues(segment, segment.language or header.language)
+        for segment in segments
+        if segment.channel == channel
     )
-    cues: list[Cue] = []
     free_from = 0
-    for position, draft in enumerate(drafts):
+    draft = next(drafts, None)
+    while draft is not None:
+        following = next(drafts, None)
         start = max(draft.start_ms, free_from)
         end = min(max(draft.end_ms, start + MIN_CUE_MS), start + MAX_CUE_MS)
-        if position + 1 < len(drafts):
+        if following is not None:
             # A cue is at least a millisecond long, or players drop it.
-            end = max(start + 1, min(end, drafts[position + 1].start_ms))
-        cues.append(Cue(draft.lines, start, end))
-        free_from = end
-    return cues
+            end = max(start + 1, min(end, following.start_ms))
+        yield Cue(draft.lines, start, end, channel)
+        free_from, draft = end, following
 
 
 def _fill_cues(segment: Segment, language: str | None) -> Iterator[Cue]:
@@ -134,44 +202,50 @@ def _clock(ms: int, decimal_mark: str) -> str:
     return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}{decimal_mark}{ms:03d}"
 
 
-def _write_txt(transcript: Transcript) -> str:
+def _label(channel: int | None) -> str:
+    """What stands before the words of a channel where there is no markup for it."""
+    return "" if channel is None else f"Channel {channel}: "
+
+
+def _write_txt(_: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
     """One segment a line."""
-    return "".join(f"{_one_line(segment.text)}\n" for segment in transcript.segments)
+    for segment in segments:
+        yield f"{_label(segment.channel)}{_one_line(segment.text)}\n"
 
 
-def _write_json(transcript: Transcript) -> str:
-    return transcript.model_dump_json(indent=2) + "\n"
+def _write_json(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
+    yield from write_json(header, segments, indent=2)
+    yield "\n"
 
 
-def _write_srt(transcript: Transcript) -> str:
+def _write_srt(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
     """SubRip, with LF line ends as FFmpeg and Whisper write them; every player reads both."""
-    return "\n".join(
-        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
-        + "".join(f"{line}\n" for line in cue.lines)
-        for number, cue in enumerate(make_cues(transcript), start=1)
-    )
+    for number, cue in enumerate(make_cues(header, segments), start=1):
+        yield "\n" if number > 1 else ""
+        yield f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
+        yield _label(cue.channel) + "".join(f"{line}\n" for line in cue.lines)
 
 
-def _write_vtt(transcript: Transcript) -> str:
-    """WebVTT (W3C); in cue text &, < and > are markup and so are escaped."""
+def _write_vtt(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
+    """WebVTT (W3C); in cue text &, < and > are markup and so are escaped. A channel is a voice."""
     escape = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-    cues = (
-        f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
-        + "".join(f"{line.translate(escape)}\n" for line in cue.lines)
-        for cue in make_cues(transcript)
-    )
-    return "WEBVTT\n" + "".join(cues)
+    yield "WEBVTT\n"
+    for cue in make_cues(header, segments):
+        yield f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
+        yield "" if cue.channel is None else f"<v Channel {cue.channel}>"
+        yield "".join(f"{line.translate(escape)}\n" for line in cue.lines)
 
 
-def _write_tsv(transcript: Transcript) -> str:
+def _write_tsv(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
     """Start and end in milliseconds and the text, one segment a line, as Whisper writes it."""
-    return "start\tend\ttext\n" + "".join(
-        f"{_ms(segment.start)}\t{_ms(segment.end)}\t{_one_line(segment.text)}\n"
-        for segment in transcript.segments
-    )
+    apart = header.channels is not None
+    yield "start\tend\ttext\tchannel\n" if apart else "start\tend\ttext\n"
+    for segment in segments:
+        yield f"{_ms(segment.start)}\t{_ms(segment.end)}\t{_one_line(segment.text)}"
+        yield f"\t{segment.channel}\n" if apart else "\n"
 
 
-_WRITERS: dict[str, tuple[Callable[[Transcript], str], str]] = {
+_WRITERS: dict[str, tuple[Callable[[TranscriptHeader, Iterable[Segment]], Iterator[str]], str]] = {
     "txt": (_write_txt, "text/plain; charset=utf-8"),
     "json": (_write_json, "application/json"),
     "srt": (_write_srt, "application/x-subrip; charset=utf-8"),

@@ -1,6 +1,6 @@
 """The job store's reading side: what clients and operators see of jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,14 +10,19 @@ from sqlalchemy import Engine, RowMapping, text
 
 from shared.database import begin
 from shared.errors import JobNotFound, TranscriptNotReady
+from shared.options import ResolvedOptions
 from shared.tables import JobState
-from shared.transcript import Transcript
+from shared.transcript import Segment, Transcript, TranscriptHeader, join_segments
 
 _COLUMNS = """
-    id, state, model, language, vad, source_name, source_bytes, sha256, duration_s,
-    chunks_total, chunks_done, plan_complete, audio_done_s, error_code, error_detail, metrics,
-    created_at, started_at, finished_at
+    id, state, model, options, detected_language, cached, source_name, source_bytes, sha256,
+    duration_s, chunks_total, chunks_done, plan_complete, audio_done_s, error_code, error_detail,
+    metrics, accuracy, created_at, started_at, finished_at
 """
+
+_SEGMENTS_PER_PAGE = 100
+_CHUNKS_PER_PAGE = 50
+"""Rows read at once: some hundred kilobytes of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +32,9 @@ class JobView:
     id: UUID
     state: JobState
     model: str
-    language: str | None
-    vad: str
+    options: ResolvedOptions
+    detected_language: str | None
+    cached: bool
     source_name: str
     source_bytes: int
     sha256: str
@@ -40,6 +46,7 @@ class JobView:
     error_code: str | None
     error_detail: str | None
     metrics: Mapping[str, Any]
+    accuracy: Mapping[str, Any] | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -66,21 +73,30 @@ class QueueCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparation:
+    """What ``prepare`` and ``detect`` found out about a job."""
+
+    duration_s: float
+    detected_probability: float | None
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkOutput:
     """A finished ``transcribe`` step: its chunk, and what the model made of it."""
 
     idx: int
-    input: Mapping[str, int]
+    input: Mapping[str, Any]
     output: Mapping[str, Any]
     timings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class FinishedChunks:
-    """What ``finish`` works on."""
+class StoredTranscript:
+    """A transcript whose segments are read as they are asked for, anew in each iteration."""
 
-    duration_s: float
-    chunks: list[ChunkOutput]
+    header: TranscriptHeader
+    segments: Iterable[Segment]
 
 
 def get_job(engine: Engine, tenant: str, job_id: UUID) -> JobView:
@@ -125,47 +141,134 @@ def list_jobs(
 
 
 def get_transcript(engine: Engine, tenant: str, job_id: UUID) -> Transcript:
-    """Return the transcript of a job that succeeded.
+    """Return the whole transcript of a job that succeeded; as ``open_transcript``."""
+    stored = open_transcript(engine, tenant, job_id)
+    segments = list(stored.segments)
+    running_text = "".join(join_segments(segments, stored.header.language))
+    return Transcript(**dict(stored.header), text=running_text, segments=segments)
+
+
+def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscript:
+    """Return the transcript of a job that succeeded, for reading bit by bit.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
         TranscriptNotReady: the job is in another state, which the message names.
-        DatabaseUnavailable: Postgres cannot be reached.
+        DatabaseUnavailable: Postgres cannot be reached; also while segments are read.
     """
     with begin(engine) as connection:
         row = connection.execute(
             text("""
-                SELECT jobs.state, transcripts.document
-                FROM jobs LEFT JOIN transcripts ON transcripts.job_id = jobs.id
+                SELECT jobs.state, jobs.transcript_id, transcripts.header
+                FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
                 WHERE jobs.id = :id AND tenant = :tenant
             """),
             {"id": job_id, "tenant": tenant},
         ).one_or_none()
     if row is None:
         raise JobNotFound(f"there is no job {job_id}")
-    if row.document is None:
+    if row.header is None:
         raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript")
-    return Transcript.model_validate(row.document)
+    return StoredTranscript(
+        TranscriptHeader.model_validate(row.header), _StoredSegments(engine, row.transcript_id)
+    )
 
 
-def finished_chunks(engine: Engine, job_id: UUID) -> FinishedChunks:
-    """Return a prepared job's length and its finished chunks in order.
+@dataclass(frozen=True, slots=True)
+class _StoredSegments:
+    """The segments of a transcript, page by page.
+
+    No transaction stays open between pages: a slow reader keeps nothing in the database.
+    """
+
+    engine: Engine
+    transcript_id: UUID
+
+    def __iter__(self) -> Iterator[Segment]:
+        after = -1
+        while True:
+            with begin(self.engine) as connection:
+                page = connection.execute(
+                    text("""
+                        SELECT idx, document FROM transcript_segments
+                        WHERE transcript_id = :id AND idx > :after ORDER BY idx LIMIT :limit
+                    """),
+                    {"id": self.transcript_id, "after": after, "limit": _SEGMENTS_PER_PAGE},
+                ).all()
+            for row in page:
+                yield Segment.model_validate(row.document)
+            if len(page) < _SEGMENTS_PER_PAGE:
+                return
+            after = page[-1].idx
+
+
+def get_preparation(engine: Engine, job_id: UUID) -> Preparation:
+    """Return what is known of a prepared job.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
     """
     with begin(engine) as connection:
-        duration_s = connection.execute(
-            text("SELECT duration_s FROM jobs WHERE id = :id"), {"id": job_id}
-        ).scalar_one()
-        rows = connection.execute(
-            text("""
-                SELECT idx, input, output, timings FROM steps
-                WHERE job_id = :id AND kind = 'transcribe' AND state = 'done' ORDER BY idx
-            """),
+        row = connection.execute(
+            text("SELECT duration_s, detected_probability, metrics FROM jobs WHERE id = :id"),
             {"id": job_id},
         ).mappings()
-        return FinishedChunks(duration_s, [ChunkOutput(**row) for row in rows])
+        return Preparation(**row.one())
+
+
+def finished_chunks(
+    engine: Engine, job_id: UUID, *, channel: int | None = None
+) -> Iterator[ChunkOutput]:
+    """Yield the finished chunks of one channel in order, read page by page.
+
+    ``channel`` is None for those of all channels mixed down.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    return _read_chunks(
+        engine,
+        """
+        SELECT idx, input, output, timings FROM steps
+        WHERE job_id = :id AND kind = 'transcribe' AND state = 'done' AND idx > :after
+          AND (input ->> 'channel')::int IS NOT DISTINCT FROM CAST(:channel AS int)
+        ORDER BY idx LIMIT :limit
+        """,
+        {"id": job_id, "channel": channel},
+    )
+
+
+def finished_chunks_without_words(engine: Engine, job_id: UUID) -> Iterator[ChunkOutput]:
+    """Yield what there is to know of a job's finished chunks but their words, in order of idx.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    return _read_chunks(
+        engine,
+        """
+        SELECT idx, input, output - 'words' AS output, timings FROM steps
+        WHERE job_id = :id AND kind = 'transcribe' AND state = 'done' AND idx > :after
+        ORDER BY idx LIMIT :limit
+        """,
+        {"id": job_id},
+    )
+
+
+def _read_chunks(
+    engine: Engine, query: str, parameters: Mapping[str, Any]
+) -> Iterator[ChunkOutput]:
+    after = -1
+    while True:
+        with begin(engine) as connection:
+            rows = connection.execute(
+                text(query), {**parameters, "after": after, "limit": _CHUNKS_PER_PAGE}
+            ).mappings()
+            page = [ChunkOutput(**row) for row in rows]
+        yield from page
+        if len(page) < _CHUNKS_PER_PAGE:
+            return
+        after = page[-1].idx
 
 
 def count_jobs(engine: Engine) -> dict[str, int]:
@@ -190,4 +293,10 @@ def count_steps(engine: Engine) -> list[QueueCount]:
 
 
 def _view(row: RowMapping) -> JobView:
-    return JobView(**{**row, "state": JobState(row["state"])})
+    return JobView(
+        **{
+            **row,
+            "state": JobState(row["state"]),
+            "options": ResolvedOptions.model_validate(row["options"]),
+        }
+    )

@@ -1,17 +1,26 @@
 """What a client may ask of a job, checked against the catalogue."""
 
+import hashlib
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from shared.catalogue import Catalogue
+from shared.accuracy import MAX_REFERENCE_CHARS
+from shared.catalogue import Catalogue, Model
+from shared.errors import UnsupportedOption
 
 AUTO = "auto"
 """Stands for the platform's default model."""
-_LANGUAGE_CODE = "^[a-z]{2,3}$"
+_LANGUAGE_CODE = re.compile("^[a-z]{2,3}$")
+
+
+def _language_code(value: object) -> object:
+    # A pattern alone would tell people a regular expression.
+    if isinstance(value, str) and not _LANGUAGE_CODE.match(value):
+        raise PydanticCustomError("language_code", "expected an ISO 639 code such as 'en'")
+    return value
 
 
 class JobOptions(BaseModel):
@@ -19,45 +28,111 @@ class JobOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(default=None, description="catalogue id; omitted or 'auto': default")
-    language: str | None = Field(
+    model: str | None = Field(
         default=None,
-        pattern=_LANGUAGE_CODE,
+        description="catalogue id; 'auto': the default; omitted: the catalogue's model for the "
+        "language, else the default",
+    )
+    language: Annotated[str | None, BeforeValidator(_language_code)] = Field(
+        default=None,
+        pattern=_LANGUAGE_CODE.pattern,
         description="ISO 639 code of the speech; omitted: the model detects it",
+    )
+    task: Literal["transcribe", "translate"] = Field(
+        default="transcribe", description="'translate': into English, by models that can"
+    )
+    prompt: str | None = Field(
+        default=None,
+        max_length=1_000,
+        description="text in whose style and spelling to write, by models that take one",
+    )
+    hotwords: str | None = Field(
+        default=None, max_length=1_000, description="words to expect, by models that take a prompt"
     )
     vad: Literal["silero", "energy", "off"] | None = Field(
         default=None, description="voice activity detector; omitted: the model's own"
     )
+    multichannel: bool = Field(
+        default=False, description="transcribe each channel apart, merged by time"
+    )
+    multilingual: bool = Field(
+        default=False, description="detect the language of each chunk, not once for the whole"
+    )
+    reference: str | None = Field(
+        default=None,
+        max_length=MAX_REFERENCE_CHARS,
+        description="what was really said: error rates are measured against it",
+    )
+    cache: bool = Field(
+        default=True, description="false: transcribe even if the same was transcribed before"
+    )
 
-    @field_validator("language", mode="before")
-    @classmethod
-    def _is_a_language_code(cls, value: object) -> object:
-        # The pattern alone would tell people a regular expression.
-        if isinstance(value, str) and not re.fullmatch(_LANGUAGE_CODE, value):
-            raise PydanticCustomError("language_code", "expected an ISO 639 code such as 'en'")
-        return value
 
+class ResolvedOptions(BaseModel):
+    """What a job's transcript depends on beside its audio, every choice made."""
 
-@dataclass(frozen=True, slots=True)
-class ResolvedOptions:
-    """Options with every choice made."""
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
-    language: str | None
-    vad: str
+    language: str | None = Field(default=None, description="None: to be detected")
+    task: Literal["transcribe", "translate"] = "transcribe"
+    prompt: str | None = None
+    hotwords: str | None = None
+    vad: Literal["silero", "energy", "off"]
+    multichannel: bool = False
+    multilingual: bool = False
 
 
 def resolve_options(
     options: JobOptions, catalogue: Catalogue, default_model: str
 ) -> ResolvedOptions:
-    """Fill in what the client left open.
+    """Choose the model, and fill in what the client left open.
 
     Raises:
         UnknownModel: the catalogue has no such model.
         UnsupportedLanguage: the model does not speak the language.
+        UnsupportedOption: the model cannot do what is asked of it.
     """
-    wanted = options.model or AUTO
-    model = catalogue.get(default_model if wanted == AUTO else wanted)
+    model = _choose_model(options, catalogue, default_model)
     if options.language is not None:
         model.check_language(options.language)
-    return ResolvedOptions(model=model.id, language=options.language, vad=options.vad or model.vad)
+    if options.task == "translate" and not model.translates:
+        raise UnsupportedOption(f"model '{model.id}' cannot translate")
+    if (options.prompt or options.hotwords) and not model.takes_prompt:
+        raise UnsupportedOption(f"model '{model.id}' takes neither prompt nor hotwords")
+    if options.multilingual and not model.detects_language:
+        raise UnsupportedOption(f"model '{model.id}' does not detect languages")
+    if options.multilingual and options.language is not None:
+        raise UnsupportedOption("a multilingual job cannot name one language")
+    return ResolvedOptions(
+        model=model.id,
+        language=options.language or model.only_language,
+        task=options.task,
+        prompt=options.prompt or None,
+        hotwords=options.hotwords or None,
+        vad=options.vad or model.vad,
+        multichannel=options.multichannel,
+        multilingual=options.multilingual,
+    )
+
+
+def _choose_model(options: JobOptions, catalogue: Catalogue, default_model: str) -> Model:
+    if options.model is None and options.language is not None:
+        preferred = catalogue.for_language(options.language)
+        if preferred is not None:
+            return preferred
+    named = options.model if options.model not in (None, "", AUTO) else default_model
+    return catalogue.get(named or default_model)
+
+
+def fingerprint(sha256: str, options: ResolvedOptions, model: Model) -> str:
+    """Return a digest of all that a transcript depends on: equal digests, equal transcripts.
+
+    Args:
+        sha256: hex digest of the source's bytes.
+        options: the job's.
+        model: the catalogue entry of ``options.model``; its weights count, and how they are used.
+    """
+    decoding = model.model_dump_json(include={"engine", "source", "revision", "window_s", "decode"})
+    facts = (sha256, decoding, options.model_dump_json())
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()

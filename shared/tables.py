@@ -34,12 +34,14 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     """Committed, nothing started. Entered by ``create_job``, left by the first claim; a crash
-    leaves it here and the sweeper rings for it again."""
+    leaves it here and the sweeper rings for it again. A job whose original is being transcribed
+    has no steps and waits here for the original's end."""
     RUNNING = "running"
     """At least one step was claimed. Left by ``finish`` or by the first step that fails for good;
     a crash of a worker does not change it."""
     SUCCEEDED = "succeeded"
-    """Terminal: the transcript is stored, in the same transaction by ``finish``."""
+    """Terminal: the transcript is stored, in the same transaction by ``finish``. Entered by
+    ``create_job`` where the same was transcribed before."""
     FAILED = "failed"
     """Terminal: the error says why. Entered when a step fails for good."""
     CANCELED = "canceled"
@@ -68,6 +70,7 @@ class StepKind(StrEnum):
     """The kinds of step, each a Celery task of the same name."""
 
     PREPARE = "prepare"
+    DETECT = "detect"
     TRANSCRIBE = "transcribe"
     FINISH = "finish"
 
@@ -99,8 +102,16 @@ jobs = Table(
     Column("tenant", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("model", Text, nullable=False, comment="catalogue id"),
-    Column("language", Text, comment="as requested; null lets the model detect it"),
-    Column("vad", Text, nullable=False),
+    Column("options", JSONB, nullable=False, comment="shared.options.ResolvedOptions"),
+    Column("fingerprint", Text, comment="of audio, model and options; null: not to be shared"),
+    Column(
+        "original_id",
+        ForeignKey("jobs.id", ondelete="SET NULL"),
+        comment="the equal job whose transcript this one gets",
+    ),
+    Column("cached", Boolean, nullable=False, server_default=text("false")),
+    Column("detected_language", Text, comment="of the whole, where one was to be detected"),
+    Column("detected_probability", REAL),
     Column("source_key", Text, nullable=False),
     Column("source_name", Text, nullable=False),
     Column("source_bytes", BigInteger, nullable=False),
@@ -115,12 +126,29 @@ jobs = Table(
     Column("error_detail", Text),
     Column("metrics", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("manifest", JSONB, comment="what it takes to explain and repeat the transcript"),
+    Column("transcript_id", ForeignKey("transcripts.id"), comment="equal jobs share one"),
+    Column("reference", Text, comment="what was really said, as the client says"),
+    Column("accuracy", JSONB, comment="shared.accuracy.Accuracy, against the reference"),
     _timestamp("created_at", nullable=False, default_now=True),
     _timestamp("started_at"),
     _timestamp("finished_at"),
     _one_of("state", JobState),
     Index(None, "tenant", "id"),
     Index("ix_jobs_active", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    Index(
+        "ix_jobs_original",
+        *("tenant", "fingerprint"),
+        postgresql_where=text(
+            "original_id IS NULL AND state IN ('queued', 'running', 'succeeded')"
+        ),
+    ),
+    Index(None, "original_id", postgresql_where=text("original_id IS NOT NULL")),
+    Index(None, "transcript_id"),
+    Index(
+        "ix_jobs_unmeasured",
+        "id",
+        postgresql_where=text("state = 'succeeded' AND reference IS NOT NULL AND accuracy IS NULL"),
+    ),
 )
 
 steps = Table(
@@ -188,9 +216,18 @@ job_events = Table(
 transcripts = Table(
     "transcripts",
     metadata,
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    Column("document", JSONB, nullable=False, comment="shared.transcript.Transcript"),
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="of the job that made it"),
+    Column("header", JSONB, nullable=False, comment="shared.transcript.TranscriptHeader"),
     _timestamp("created_at", nullable=False, default_now=True),
+)
+
+transcript_segments = Table(
+    "transcript_segments",
+    metadata,
+    Column("transcript_id", ForeignKey("transcripts.id", ondelete="CASCADE"), primary_key=True),
+    Column("idx", Integer, primary_key=True),
+    Column("document", JSONB, nullable=False, comment="shared.transcript.Segment"),
+    comment="One row per segment: a long transcript is written and read in pieces.",
 )
 
 workers = Table(
@@ -201,9 +238,12 @@ workers = Table(
     Column("model", Text, comment="catalogue id of a model worker"),
     Column("queues", ARRAY(Text), nullable=False),
     Column("slots", Integer, nullable=False, comment="steps it takes at once"),
+    Column("state", Text, nullable=False, comment="loading or ready"),
     Column("device", Text, nullable=False),
+    Column("dtype", Text, comment="what a model worker's device computes in"),
     Column("version", Text, nullable=False),
     Column("load_s", REAL, comment="seconds the model took to load"),
+    Column("warm_up_s", REAL, comment="seconds its first second of audio took"),
     _timestamp("started_at", nullable=False, default_now=True),
     _timestamp("last_seen_at", nullable=False, default_now=True),
 )

@@ -1,6 +1,7 @@
 """The transcript as clients see it. Times are seconds into the original file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -20,22 +21,51 @@ class Segment(BaseModel):
     """A run of words between two pauses or sentence ends."""
 
     id: int
-    start: float
-    end: float
+    start: float = Field(description="seconds into the original file")
+    end: float = Field(description="seconds into the original file")
     text: str
+    confidence: float | None = Field(
+        default=None, description="mean over its words; null where one has none"
+    )
+    language: str | None = Field(default=None, description="ISO 639 code of its text")
+    channel: int | None = Field(
+        default=None, description="from 0; null where channels were mixed down"
+    )
     words: list[Word]
 
 
-class Transcript(BaseModel):
+class TranscriptWarning(BaseModel):
+    """A reason to read the transcript with care."""
+
+    code: Literal["low_confidence", "loop_suspected", "clipped_audio"]
+    detail: str = Field(description="one sentence for people")
+
+
+class TranscriptHeader(BaseModel):
+    """What is to say of a transcript as a whole."""
+
+    language: str | None = Field(
+        description="ISO 639 code of the speech, given or detected; the one most of it is in"
+    )
+    language_probability: float | None = Field(
+        default=None, description="of a detected language, in [0, 1]; null where it was given"
+    )
+    channels: int | None = Field(
+        default=None, description="transcribed apart; null where they were mixed down"
+    )
+    duration_s: float = Field(description="decoded length of the audio")
+    speech_s: float = Field(description="audio that was handed to the model, of any channel")
+    skipped_s: float = Field(
+        description="audio the voice activity detector left out, in all channels at once"
+    )
+    warnings: list[TranscriptWarning] = Field(default_factory=list)
+
+
+class Transcript(TranscriptHeader):
     """The whole result of a job."""
 
     text: str
-    language: str | None = Field(description="ISO 639-1 code, given or detected")
-    duration_s: float = Field(description="decoded length of the audio")
-    speech_s: float = Field(description="audio that was handed to the model")
-    skipped_s: float = Field(description="audio the voice activity detector left out")
     segments: list[Segment]
-    warnings: list[str] = Field(default_factory=list)
 
 
 UNSPACED_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
@@ -54,9 +84,21 @@ def word_separator(left: str, right: str, language: str | None) -> str:
 
 def join_words(texts: Iterable[str], language: str | None) -> str:
     """Write words as running text in the manner of the language."""
-    parts: list[str] = []
-    for text in texts:
-        if parts:
-            parts.append(word_separator(parts[-1], text, language))
-        parts.append(text)
-    return "".join(parts)
+    return "".join(_joined((text, language) for text in texts))
+
+
+def join_segments(segments: Iterable[Segment], language: str | None) -> Iterator[str]:
+    """Yield the parts of the segments' running text, each in the manner of its language.
+
+    ``language`` is that of segments which name none.
+    """
+    return _joined((segment.text, segment.language or language) for segment in segments)
+
+
+def _joined(texts: Iterable[tuple[str, str | None]]) -> Iterator[str]:
+    previous = None
+    for text, language in texts:
+        if previous is not None:
+            yield word_separator(previous, text, language)
+        yield text
+        previous = text

@@ -32,7 +32,7 @@ def database(servers: Settings) -> Iterator[Engine]:
     """Postgres with empty tables."""
     engine = make_engine(servers)
     with engine.begin() as connection:
-        connection.execute(text("TRUNCATE jobs, workers CASCADE"))
+        connection.execute(text("TRUNCATE jobs, transcripts, workers CASCADE"))
     yield engine
     engine.dispose()
 

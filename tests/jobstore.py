@@ -10,22 +10,43 @@ from uuid_utils.compat import uuid7
 from shared import steps
 from shared.options import ResolvedOptions
 from shared.steps import Claim, NewChunk, NewJob
-from shared.transcript import Transcript
+from shared.transcript import Segment, Transcript, TranscriptHeader, Word
 
 CHUNK = {"core_start": 0, "core_end": 16_000, "stride_left": 0, "stride_right": 0}
+ORACLE = ResolvedOptions(model="oracle", vad="off")
 TRANSCRIPT = Transcript(
-    text="hello", language="en", duration_s=1.0, speech_s=1.0, skipped_s=0.0, segments=[]
+    text="hello",
+    language="en",
+    duration_s=1.0,
+    speech_s=1.0,
+    skipped_s=0.0,
+    segments=[
+        Segment(
+            id=0,
+            start=0.0,
+            end=0.5,
+            text="hello",
+            language="en",
+            words=[Word(text="hello", start=0.0, end=0.5)],
+        )
+    ],
 )
 
 
-def add_job(database: Engine, *, tenant: str = "default", max_attempts: int = 3) -> UUID:
+def add_job(
+    database: Engine,
+    *,
+    tenant: str = "default",
+    max_attempts: int = 3,
+    options: ResolvedOptions = ORACLE,
+) -> UUID:
     job_id = uuid7()
     steps.create_job(
         database,
         NewJob(
             id=job_id,
             tenant=tenant,
-            options=ResolvedOptions(model="oracle", language=None, vad="off"),
+            options=options,
             source_key=f"jobs/{job_id}/source",
             source_name="a.wav",
             source_bytes=1,
@@ -72,6 +93,21 @@ def prepare(database: Engine, job_id: UUID, chunks: int) -> None:
 def transcribe(database: Engine, claimed: Claim) -> None:
     steps.complete_transcribe(
         database, claimed, output={"words": []}, timings={}, audio_s=1.0, max_attempts=3
+    )
+
+
+def finish(
+    database: Engine, claimed: Claim, transcript: Transcript = TRANSCRIPT, **metrics: object
+) -> None:
+    steps.complete_finish(
+        database,
+        claimed,
+        segments=transcript.segments,
+        header=lambda: TranscriptHeader.model_validate(
+            transcript.model_dump(include=set(TranscriptHeader.model_fields))
+        ),
+        metrics=lambda: metrics,
+        manifest={},
     )
 
 

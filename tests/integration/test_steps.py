@@ -11,6 +11,7 @@ from jobstore import (
     claim,
     column,
     expire,
+    finish,
     prepare,
     step_ids,
     transcribe,
@@ -42,13 +43,7 @@ def test_a_job_runs_through_its_steps_to_a_transcript(database: Engine) -> None:
     assert get_job(database, "default", job_id).stage == "finishing"
     with pytest.raises(TranscriptNotReady, match="running"):
         get_transcript(database, "default", job_id)
-    steps.complete_finish(
-        database,
-        claim(database, job_id, "finish"),
-        transcript=TRANSCRIPT,
-        metrics={"stitch_s": 0.1},
-        manifest={},
-    )
+    finish(database, claim(database, job_id, "finish"), stitch_s=0.1)
     job = get_job(database, "default", job_id)
     assert job.state == JobState.SUCCEEDED
     assert job.stage == "done"
@@ -99,9 +94,7 @@ STALE_WRITES: dict[str, Callable[[Engine, Claim], None]] = {
         database, claimed, duration_s=9.0, metrics={}, max_attempts=3
     ),
     "complete_transcribe": transcribe,
-    "complete_finish": lambda database, claimed: steps.complete_finish(
-        database, claimed, transcript=TRANSCRIPT, metrics={}, manifest={}
-    ),
+    "complete_finish": finish,
     "add_chunks": lambda database, claimed: steps.add_chunks(
         database, claimed, [NewChunk(7, CHUNK)], max_attempts=3
     ),
@@ -151,8 +144,8 @@ def test_a_canceled_job_is_claimed_and_completed_no_more(database: Engine) -> No
     job_id = add_job(database)
     prepare(database, job_id, chunks=2)
     running = claim(database, job_id, "transcribe", 0)
-    steps.cancel_job(database, "default", job_id)
-    steps.cancel_job(database, "default", job_id)
+    steps.cancel_job(database, "default", job_id, max_attempts=3)
+    steps.cancel_job(database, "default", job_id, max_attempts=3)
     assert get_job(database, "default", job_id).state == JobState.CANCELED
     waiting = step_ids(database, job_id, "transcribe")[1]
     assert steps.claim(database, waiting, owner="x", lease_s=30) is None
@@ -164,10 +157,10 @@ def test_a_canceled_job_is_claimed_and_completed_no_more(database: Engine) -> No
 def test_a_job_that_has_ended_or_is_anothers_cannot_be_canceled(database: Engine) -> None:
     job_id = add_job(database)
     with pytest.raises(JobNotFound):
-        steps.cancel_job(database, "other", job_id)
+        steps.cancel_job(database, "other", job_id, max_attempts=3)
     steps.fail(database, claim(database, job_id, "prepare"), UnreadableMedia("no"))
     with pytest.raises(JobEnded, match="failed"):
-        steps.cancel_job(database, "default", job_id)
+        steps.cancel_job(database, "default", job_id, max_attempts=3)
     assert get_job(database, "default", job_id).state == JobState.FAILED
 
 
@@ -316,3 +309,18 @@ def test_a_locked_step_holds_up_no_other_lease(database: Engine) -> None:
             text("SELECT id FROM steps WHERE lease_until > now() + interval '500 s'")
         ).scalars()
         assert list(renewed) == [claims[1].step_id]
+
+
+def test_a_step_done_tells_how_long_it_was_due_before_it_was_claimed(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=1)
+    (step,) = step_ids(database, job_id, "transcribe")
+    with database.begin() as connection:
+        connection.execute(
+            text("UPDATE steps SET run_at = run_at - interval '1 hour' WHERE id = :id"),
+            {"id": step},
+        )
+    transcribe(database, claim(database, job_id, "transcribe"))
+    timings = column(database, step, "timings")
+    assert isinstance(timings, dict)
+    assert 3600 <= timings["queue_wait_s"] < 3660

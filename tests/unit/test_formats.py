@@ -1,5 +1,7 @@
 import json
 import re
+import tracemalloc
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -13,10 +15,21 @@ from shared.formats import (
     LINE_CHARS,
     MAX_CUE_MS,
     MIN_CUE_MS,
+    Cue,
+    in_blocks,
     make_cues,
-    render,
+    write_json,
 )
-from shared.transcript import Segment, Transcript, Word, join_words
+from shared.formats import render as render_stream
+from shared.transcript import Segment, Transcript, TranscriptHeader, Word, join_words
+
+
+def render(transcript: Transcript, name: str) -> str:
+    return "".join(render_stream(transcript, transcript.segments, name).blocks)
+
+
+def cues_of(transcript: Transcript) -> list[Cue]:
+    return list(make_cues(transcript, transcript.segments))
 
 
 def transcript_of(*segments: list[Word], language: str | None = "en") -> Transcript:
@@ -60,14 +73,14 @@ def transcripts(draw: st.DrawFn) -> Transcript:
 
 @given(transcripts())
 def test_cues_fit_the_screen(transcript: Transcript) -> None:
-    for cue in make_cues(transcript):
+    for cue in cues_of(transcript):
         assert 1 <= len(cue.lines) <= CUE_LINES
         assert all(1 <= len(line) <= LINE_CHARS for line in cue.lines)
 
 
 @given(transcripts())
 def test_cues_keep_every_word_in_order(transcript: Transcript) -> None:
-    shown = "".join("".join(cue.lines) for cue in make_cues(transcript)).replace(" ", "")
+    shown = "".join("".join(cue.lines) for cue in cues_of(transcript)).replace(" ", "")
 
     words = [word.text for segment in transcript.segments for word in segment.words]
     assert shown == "".join(words)
@@ -75,7 +88,7 @@ def test_cues_keep_every_word_in_order(transcript: Transcript) -> None:
 
 @given(transcripts())
 def test_cues_never_overlap_and_last_a_sensible_time(transcript: Transcript) -> None:
-    cues = make_cues(transcript)
+    cues = cues_of(transcript)
 
     for cue, following in pairwise(cues):
         assert cue.end_ms <= following.start_ms
@@ -86,50 +99,142 @@ def test_cues_never_overlap_and_last_a_sensible_time(transcript: Transcript) -> 
 @given(transcripts())
 def test_every_format_writes_every_transcript(transcript: Transcript) -> None:
     for name in FORMATS:
-        rendered = render(transcript, name)
-        assert "/" in rendered.media_type
-        assert rendered.body.endswith("\n") or not transcript.segments
+        assert "/" in render_stream(transcript, transcript.segments, name).media_type
+        assert render(transcript, name).endswith("\n") or not transcript.segments
 
 
 def test_cue_is_shown_while_its_words_are_spoken() -> None:
-    first, second = make_cues(HELLO)
+    first, second = cues_of(HELLO)
 
     assert (first.lines, first.start_ms, first.end_ms) == (("Hello R&D",), 500, 1600)
     assert (second.start_ms, second.end_ms) == (3_661_000, 3_662_000)
 
 
 def test_srt_is_subrip() -> None:
-    assert render(HELLO, "srt").body == (
+    assert render(HELLO, "srt") == (
         "1\n00:00:00,500 --> 00:00:01,600\nHello R&D\n\n2\n01:01:01,000 --> 01:01:02,000\n<end>\n"
     )
 
 
 def test_vtt_escapes_markup() -> None:
-    assert render(HELLO, "vtt").body == (
+    assert render(HELLO, "vtt") == (
         "WEBVTT\n\n00:00:00.500 --> 00:00:01.600\nHello R&amp;D\n"
         "\n01:01:01.000 --> 01:01:02.000\n&lt;end&gt;\n"
     )
 
 
 def test_tsv_has_milliseconds_and_one_segment_a_line() -> None:
-    assert render(HELLO, "tsv").body == (
+    assert render(HELLO, "tsv") == (
         "start\tend\ttext\n500\t1600\tHello R&D\n3661000\t3662000\t<end>\n"
     )
 
 
 def test_txt_has_one_segment_a_line() -> None:
-    assert render(HELLO, "txt").body == "Hello R&D\n<end>\n"
+    assert render(HELLO, "txt") == "Hello R&D\n<end>\n"
 
 
-def test_json_is_the_whole_transcript() -> None:
-    assert Transcript.model_validate(json.loads(render(HELLO, "json").body)) == HELLO
+@given(transcripts())
+def test_json_is_the_whole_transcript_as_written_at_once(transcript: Transcript) -> None:
+    assert render(transcript, "json") == transcript.model_dump_json(indent=2) + "\n"
+    compact = "".join(write_json(transcript, transcript.segments))
+    assert compact == transcript.model_dump_json()
+
+
+def test_json_escapes_what_it_must() -> None:
+    word = 'say "a\\b"\n\u2028\x00\x1f'
+    transcript = transcript_of([Word(text=word, start=0, end=1)], [Word(text="é", start=2, end=3)])
+
+    assert json.loads(render(transcript, "json"))["text"] == f"{word} é"
+    assert render(transcript, "json") == transcript.model_dump_json(indent=2) + "\n"
 
 
 def test_white_space_in_a_word_cannot_break_a_line_based_format() -> None:
     transcript = transcript_of([Word(text="a\tb\n\n9\nc", start=0, end=1)])
 
-    assert render(transcript, "tsv").body.splitlines()[1:] == ["0\t1000\ta b 9 c"]
-    assert not re.search(r"\n\n9", render(transcript, "srt").body)
+    assert render(transcript, "tsv").splitlines()[1:] == ["0\t1000\ta b 9 c"]
+    assert not re.search(r"\n\n9", render(transcript, "srt"))
+
+
+CROSS_TALK = Transcript(
+    language="en",
+    channels=2,
+    duration_s=10,
+    speech_s=10,
+    skipped_s=0,
+    text="Who there? me, still",
+    segments=[
+        Segment(
+            id=id_,
+            start=words[0].start,
+            end=words[-1].end,
+            text=" ".join(word.text for word in words),
+            channel=channel,
+            words=words,
+        )
+        for id_, channel, words in [
+            (0, 0, [Word(text="Who", start=0, end=5), Word(text="there?", start=5, end=9)]),
+            (1, 1, [Word(text="me,", start=1, end=2.5)]),
+            (2, 1, [Word(text="still", start=9.5, end=10)]),
+        ]
+    ],
+)
+
+
+def test_channels_are_named_in_every_format_and_keep_their_own_time() -> None:
+    assert render(CROSS_TALK, "txt") == (
+        "Channel 0: Who there?\nChannel 1: me,\nChannel 1: still\n"
+    )
+    assert render(CROSS_TALK, "tsv").splitlines()[:2] == [
+        "start\tend\ttext\tchannel",
+        "0\t9000\tWho there?\t0",
+    ]
+    assert render(CROSS_TALK, "vtt") == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:05.000\n<v Channel 0>Who\n"
+        "\n00:00:01.000 --> 00:00:02.500\n<v Channel 1>me,\n"
+        "\n00:00:05.000 --> 00:00:09.000\n<v Channel 0>there?\n"
+        "\n00:00:09.500 --> 00:00:10.333\n<v Channel 1>still\n"
+    )
+    assert render(CROSS_TALK, "srt").split("\n\n")[1] == (
+        "2\n00:00:01,000 --> 00:00:02,500\nChannel 1: me,"
+    )
+
+
+class ManySegments:
+    """Segments that exist only while they are looked at."""
+
+    def __init__(self, n_segments: int) -> None:
+        self._n_segments = n_segments
+
+    def __iter__(self) -> Iterator[Segment]:
+        for n in range(self._n_segments):
+            words = [
+                Word(text=f"word{at}", start=n * 4 + at * 0.3, end=n * 4 + at * 0.3 + 0.2)
+                for at in range(10)
+            ]
+            text = " ".join(word.text for word in words)
+            yield Segment(id=n, start=n * 4, end=n * 4 + 3, text=text, words=words)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_memory_does_not_grow_with_the_number_of_segments(name: str) -> None:
+    """A thousand segments, as of an hour of speech, would take five megabytes."""
+    header = TranscriptHeader(language="en", duration_s=40_000, speech_s=30_000, skipped_s=10_000)
+    tracemalloc.start()
+    try:
+        n_chars = sum(map(len, render_stream(header, ManySegments(1_000), name).blocks))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert n_chars > 50_000
+    assert peak_bytes < 500_000
+
+
+def test_blocks_are_worth_sending_and_lose_nothing() -> None:
+    blocks = list(in_blocks("x" * n for n in range(1_000)))
+
+    assert "".join(blocks) == "x" * 499_500
+    assert all(len(block) >= 65_536 for block in blocks[:-1])
 
 
 def test_unknown_format_is_answered_with_what_there_is() -> None:

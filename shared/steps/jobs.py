@@ -1,0 +1,115 @@
+"""A job's beginning, and its end by its owner's will."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Engine, text
+
+from shared.accuracy import check_reference
+from shared.database import begin
+from shared.errors import JobEnded, JobNotFound
+from shared.options import ResolvedOptions
+from shared.steps.audit import record
+from shared.steps.measuring import measure_at_once
+from shared.steps.plan import insert_prepare
+from shared.steps.sharing import (
+    find_original,
+    lock_equal_jobs,
+    promote_a_copy,
+    share_transcript,
+)
+from shared.tables import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a job is made of; its source object must be stored already."""
+
+    id: UUID
+    tenant: str
+    options: ResolvedOptions
+    source_key: str
+    source_name: str
+    source_bytes: int
+    sha256: str
+    fingerprint: str | None = None
+    """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
+    reference: str | None = None
+
+
+def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
+    """Nothing -> job queued, with its ``prepare`` step queued.
+
+    Where an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. Where
+    one is under way: nothing -> queued without steps, to end as that one ends.
+
+    Raises:
+        InvalidRequest: nothing can be measured against its reference.
+    """
+    if job.reference is not None:
+        check_reference(job.reference)
+    with begin(engine) as connection:
+        original = find_original(connection, job.tenant, job.fingerprint)
+        connection.execute(
+            text("""
+                INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
+                                  source_key, source_name, source_bytes, sha256, reference)
+                VALUES (:id, :tenant, 'queued', :model, :options, :fingerprint, :original_id,
+                        :source_key, :source_name, :source_bytes, :sha256, :reference)
+            """),
+            {
+                "id": job.id,
+                "tenant": job.tenant,
+                "model": job.options.model,
+                "options": Jsonb(job.options.model_dump(mode="json")),
+                "fingerprint": job.fingerprint,
+                "original_id": original,
+                "source_key": job.source_key,
+                "source_name": job.source_name,
+                "source_bytes": job.source_bytes,
+                "sha256": job.sha256,
+                "reference": job.reference,
+            },
+        )
+        record(connection, job.id, "job.queued")
+        if original is None:
+            insert_prepare(connection, job.id, max_attempts)
+        else:
+            measure_at_once(connection, share_transcript(connection, original))
+
+
+def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
+    """Job queued or running -> canceled; no step of it is claimed or completed from now on.
+
+    Its running steps' workers find their leases void and stop within a chunk. Of the jobs that wait
+    for this one the oldest is transcribed in its place. To cancel a canceled job changes nothing.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        JobEnded: it has succeeded or failed already.
+    """
+    with begin(engine) as connection:
+        job = connection.execute(
+            text("SELECT fingerprint FROM jobs WHERE id = :id AND tenant = :tenant"),
+            {"id": job_id, "tenant": tenant},
+        ).one_or_none()
+        if job is None:
+            raise JobNotFound(f"there is no job {job_id}")
+        if job.fingerprint is not None:
+            lock_equal_jobs(connection, tenant, job.fingerprint)
+        state = connection.execute(
+            text("SELECT state FROM jobs WHERE id = :id FOR NO KEY UPDATE"), {"id": job_id}
+        ).scalar_one()
+        if state in (JobState.SUCCEEDED, JobState.FAILED):
+            raise JobEnded(f"the job has {state} already")
+        if state == JobState.CANCELED:
+            return
+        connection.execute(
+            text("""
+                UPDATE jobs SET state = 'canceled', finished_at = clock_timestamp() WHERE id = :id
+            """),
+            {"id": job_id},
+        )
+        record(connection, job_id, "job.canceled")
+        promote_a_copy(connection, job_id, max_attempts)

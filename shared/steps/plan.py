@@ -1,0 +1,163 @@
+"""The plan of a job: the steps that ``prepare`` adds to it while it runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, Engine, text
+
+from shared.database import begin
+from shared.steps.audit import record
+from shared.steps.claims import Claim, fence
+from shared.tables import StepKind
+
+PREPARE_QUEUE = "prepare"
+FINISH_QUEUE = "finish"
+
+
+def model_queue(model: str) -> str:
+    """Return the name of the queue that the workers of ``model`` consume."""
+    return f"model.{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A chunk of the plan: its number and the input of its step."""
+
+    idx: int
+    input: Mapping[str, Any]
+
+
+def add_chunks(
+    engine: Engine,
+    claim: Claim,
+    chunks: Sequence[NewChunk],
+    *,
+    max_attempts: int,
+    hold: bool = False,
+) -> None:
+    """Nothing -> ``transcribe`` steps queued, while ``prepare`` runs.
+
+    A chunk that an earlier attempt planned stays as it is, done or not. Chunks on hold are not due
+    before the job's language is known (``add_detect``, ``release_chunks``); where it has been
+    sought already, they are not held.
+
+    Raises:
+        LeaseLost: the claim is no longer current.
+    """
+    with begin(engine) as connection:
+        fence(connection, claim)
+        # Whoever completes ``detect`` locks the job too: it cannot release what is held and miss
+        # the chunks that are being added.
+        hold = hold and not _is_detected(connection, claim.job_id)
+        inserted = insert_steps(
+            connection,
+            claim.job_id,
+            StepKind.TRANSCRIBE,
+            model_queue(claim.options.model),
+            chunks,
+            max_attempts,
+            hold=hold,
+        )
+        connection.execute(
+            text("UPDATE jobs SET chunks_total = chunks_total + :n WHERE id = :id"),
+            {"n": inserted, "id": claim.job_id},
+        )
+
+
+def release_chunks(engine: Engine, claim: Claim) -> None:
+    """Chunks on hold -> due: no language is to be detected first.
+
+    Raises:
+        LeaseLost: the claim is no longer current.
+    """
+    with begin(engine) as connection:
+        fence(connection, claim)
+        release_held(connection, claim.job_id)
+
+
+def add_detect(
+    engine: Engine, claim: Claim, chunks: Sequence[Mapping[str, Any]], *, max_attempts: int
+) -> None:
+    """Nothing -> ``detect`` step queued, while ``prepare`` runs; ``chunks`` are what it hears.
+
+    Raises:
+        LeaseLost: the claim is no longer current.
+    """
+    with begin(engine) as connection:
+        fence(connection, claim)
+        insert_steps(
+            connection,
+            claim.job_id,
+            StepKind.DETECT,
+            model_queue(claim.options.model),
+            [NewChunk(0, {"chunks": [dict(chunk) for chunk in chunks]})],
+            max_attempts,
+        )
+
+
+def insert_steps(
+    connection: Connection,
+    job_id: UUID,
+    kind: StepKind,
+    queue: str,
+    new: Sequence[NewChunk],
+    max_attempts: int,
+    *,
+    hold: bool = False,
+) -> int:
+    """Nothing -> queued; returns how many did not exist yet. Those on hold are never due."""
+    if not new:
+        return 0
+    rows = connection.execute(
+        text("""
+            INSERT INTO steps (job_id, kind, idx, queue, max_attempts, input, run_at)
+            SELECT :job_id, :kind, plan.idx, :queue, :max_attempts, plan.input,
+                   CASE WHEN :hold THEN 'infinity' ELSE now() END
+            FROM unnest(CAST(:idxs AS int[]), CAST(:inputs AS jsonb[])) AS plan (idx, input)
+            ON CONFLICT (job_id, kind, idx) DO NOTHING
+            RETURNING id
+        """),
+        {
+            "job_id": job_id,
+            "kind": kind,
+            "queue": queue,
+            "max_attempts": max_attempts,
+            "hold": hold,
+            "idxs": [chunk.idx for chunk in new],
+            "inputs": [Jsonb(dict(chunk.input)) for chunk in new],
+        },
+    ).all()
+    for row in rows:
+        record(connection, job_id, "step.queued", step_id=row.id)
+    return len(rows)
+
+
+def insert_prepare(connection: Connection, job_id: UUID, max_attempts: int) -> None:
+    insert_steps(
+        connection, job_id, StepKind.PREPARE, PREPARE_QUEUE, [NewChunk(0, {})], max_attempts
+    )
+
+
+def _is_detected(connection: Connection, job_id: UUID) -> bool:
+    done = connection.execute(
+        text("""
+            SELECT EXISTS (
+                SELECT FROM steps WHERE job_id = :id AND kind = 'detect' AND state = 'done'
+            )
+        """),
+        {"id": job_id},
+    )
+    return bool(done.scalar_one())
+
+
+def release_held(connection: Connection, job_id: UUID) -> None:
+    connection.execute(
+        text("""
+            UPDATE steps SET run_at = clock_timestamp()
+            WHERE job_id = :id AND kind = 'transcribe' AND state = 'queued' AND run_at = 'infinity'
+        """),
+        {"id": job_id},
+    )

@@ -1,0 +1,86 @@
+"""Equal jobs: computed once, and the transcript shared. The caller holds the transaction."""
+
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from shared.steps.audit import record
+from shared.steps.plan import insert_prepare
+
+
+def find_original(connection: Connection, tenant: str, fingerprint: str | None) -> UUID | None:
+    """Return, and lock, the equal job whose transcript a new job shall get, if there is one."""
+    if fingerprint is None:
+        return None
+    lock_equal_jobs(connection, tenant, fingerprint)
+    return connection.execute(
+        text("""
+            SELECT id FROM jobs
+            WHERE tenant = :tenant AND fingerprint = :fingerprint AND original_id IS NULL
+              AND state IN ('queued', 'running', 'succeeded')
+            ORDER BY state = 'succeeded' DESC, id DESC LIMIT 1
+            FOR NO KEY UPDATE
+        """),
+        {"tenant": tenant, "fingerprint": fingerprint},
+    ).scalar_one_or_none()
+
+
+def lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str) -> None:
+    """Keep others from choosing an original among these jobs; to be taken before any row.
+
+    Of two equal jobs at once the second waits here until it can see the first, and one that comes
+    while an original is canceled waits until it can see which copy takes its place.
+    """
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || :fingerprint, 0))"),
+        {"tenant": tenant, "fingerprint": fingerprint},
+    )
+
+
+def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
+    """Jobs that wait for ``original`` queued -> succeeded with its transcript, if it has succeeded.
+
+    The caller has locked the original's row. Returns the jobs that got the transcript.
+    """
+    rows = connection.execute(
+        text("""
+            UPDATE jobs
+            SET state = 'succeeded', cached = true, finished_at = clock_timestamp(),
+                transcript_id = original.transcript_id, duration_s = original.duration_s,
+                detected_language = original.detected_language,
+                detected_probability = original.detected_probability,
+                chunks_total = original.chunks_total, chunks_done = original.chunks_done,
+                audio_done_s = original.audio_done_s, plan_complete = true,
+                manifest = original.manifest
+            FROM jobs AS original
+            WHERE original.id = :original AND original.state = 'succeeded'
+              AND jobs.original_id = original.id AND jobs.state = 'queued'
+            RETURNING jobs.id
+        """),
+        {"original": original},
+    ).scalars()
+    shared = list(rows)
+    for job_id in shared:
+        record(connection, job_id, "job.succeeded", detail=f"equal to job {original}")
+    return shared
+
+
+def promote_a_copy(connection: Connection, original: UUID, max_attempts: int) -> None:
+    """The oldest job that waits for ``original`` gets a ``prepare`` step; the rest wait for it."""
+    promoted = connection.execute(
+        text("""
+            SELECT id FROM jobs WHERE original_id = :original AND state = 'queued'
+            ORDER BY id LIMIT 1 FOR NO KEY UPDATE
+        """),
+        {"original": original},
+    ).scalar_one_or_none()
+    if promoted is None:
+        return
+    connection.execute(
+        text("""
+            UPDATE jobs SET original_id = CASE WHEN id <> :promoted THEN CAST(:promoted AS uuid) END
+            WHERE original_id = :original AND state = 'queued'
+        """),
+        {"promoted": promoted, "original": original},
+    )
+    insert_prepare(connection, promoted, max_attempts)

@@ -1,0 +1,60 @@
+"""Equal jobs for tests, and their transcript, without any worker."""
+
+from uuid import UUID
+
+from jobstore import claim, prepare, transcribe
+from sqlalchemy import Engine
+from uuid_utils.compat import uuid7
+
+from shared import steps
+from shared.options import ResolvedOptions
+from shared.steps import NewJob
+from shared.transcript import Segment, TranscriptHeader
+
+
+def submit(
+    database: Engine,
+    *,
+    fingerprint: str | None = "f" * 64,
+    tenant: str = "default",
+    language: str | None = None,
+    reference: str | None = None,
+) -> UUID:
+    job_id = uuid7()
+    job = NewJob(
+        id=job_id,
+        tenant=tenant,
+        options=ResolvedOptions(model="oracle", language=language, vad="off"),
+        source_key=f"jobs/{job_id}/source",
+        source_name="a.wav",
+        source_bytes=1,
+        sha256="0" * 64,
+        fingerprint=fingerprint,
+        reference=reference,
+    )
+    steps.create_job(database, job, max_attempts=2)
+    return job_id
+
+
+def store(database: Engine, job_id: UUID, *said: str) -> None:
+    """Complete ``finish``: the transcript says 'hello there', or what is given, by segments."""
+    texts = said or ("hello there",)
+    steps.complete_finish(
+        database,
+        claim(database, job_id, "finish"),
+        segments=[
+            Segment(id=idx, start=idx, end=idx + 1, text=words, words=[])
+            for idx, words in enumerate(texts)
+        ],
+        header=lambda: TranscriptHeader(language="en", duration_s=2, speech_s=1, skipped_s=1),
+        metrics=dict,
+        manifest={"model": "oracle"},
+    )
+
+
+def compute(database: Engine, job_id: UUID, *said: str, until: str = "end") -> None:
+    """Take a job to its transcript, or to before its ``finish``."""
+    prepare(database, job_id, 1)
+    transcribe(database, claim(database, job_id, "transcribe"))
+    if until == "end":
+        store(database, job_id, *said)
