@@ -27,6 +27,7 @@ from typing import BinaryIO
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
@@ -87,7 +88,19 @@ class DecodeLimits:
     max_channels: int = 8
 
 
+Channels = npt.NDArray[np.int16]
+"""Audio of several channels, shape (n_channels, n_samples), at SAMPLE_RATE."""
+
+
 def decode(source: BinaryIO, limits: DecodeLimits) -> Iterator[Pcm]:
+    """Yield the best audio track of ``source``, its channels mixed down to one.
+
+    As ``decode_channels``, but blocks have the shape (n_samples,).
+    """
+    return (block[0] for block in _decode(source, limits, mix=True))
+
+
+def decode_channels(source: BinaryIO, limits: DecodeLimits) -> Iterator[Channels]:
     """Yield the best audio track of ``source`` (seekable, read only through ``read`` and ``seek``).
 
     Blocks hold BLOCK_SAMPLES samples, the last one 1 to BLOCK_SAMPLES; at least one is yielded.
@@ -100,8 +113,12 @@ def decode(source: BinaryIO, limits: DecodeLimits) -> Iterator[Pcm]:
         AudioOutOfBounds: sample rate or channel count outside the limits.
         AudioTooLong: more than ``limits.max_duration_s``; raised once that much was yielded.
     """
+    return _decode(source, limits, mix=False)
+
+
+def _decode(source: BinaryIO, limits: DecodeLimits, *, mix: bool) -> Iterator[Channels]:
     reader = _Reader(source)
-    missing_bytes = (declared_end(reader) or 0) - reader.seek(0, io.SEEK_END)
+    missing_bytes = (declared_end(reader) or 0) - reader.n_bytes
     reader.seek(0)
     try:
         with _open(reader) as container:
@@ -109,7 +126,8 @@ def decode(source: BinaryIO, limits: DecodeLimits) -> Iterator[Pcm]:
             slack_bytes = _TRUNCATION_TOLERANCE_S * (stream.codec_context.bit_rate or 0) / 8
             if missing_bytes > slack_bytes:
                 raise _truncated()
-            timeline = _Timeline(limits, origin_s=Fraction(container.start_time or 0, av.time_base))
+            origin_s = Fraction(container.start_time or 0, av.time_base)
+            timeline = _Timeline(limits, origin_s, mix=mix)
             timeline.check_bounds(stream.rate, stream.channels)
             for frame in _decode_packets(container, stream, reader):
                 yield from timeline.place(frame)
@@ -140,6 +158,7 @@ class _Reader:
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
+        self.n_bytes = source.seek(0, io.SEEK_END)
         self._failure: OSError | LonghandError | None = None
 
     def read(self, n_bytes: int) -> bytes:
@@ -151,6 +170,8 @@ class _Reader:
         return b""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET:  # a header may name offsets that no file can have
+            offset = min(offset, self.n_bytes)
         return self._source.seek(offset, whence)
 
     def tell(self) -> int:
@@ -168,7 +189,13 @@ def _open(reader: _Reader) -> InputContainer:
         "protocol_whitelist": "none",  # names no protocol: nothing but the reader can be read
     }
     try:
-        container = av.open(reader, "r", options=options, buffer_size=_READ_BYTES)
+        container = av.open(
+            reader,
+            "r",
+            options=options,
+            buffer_size=_READ_BYTES,
+            metadata_errors="replace",  # old taggers wrote whatever their machine's encoding was
+        )
     except av.FFmpegError as error:
         reader.check()
         if isinstance(error, av.EOFError):
@@ -208,6 +235,10 @@ def _decode_packets(
             packet = next(packets, None)
         except av.FFmpegError:
             packets, n_damaged = container.demux(stream), n_damaged + 1
+        except IndexError:
+            # A track appeared while reading (MPEG-TS). PyAV 18 does not know it and stumbles over
+            # it at the end, when all tracks before it, so ours too, have been flushed.
+            return
         else:
             if packet is None:
                 return
@@ -223,19 +254,22 @@ def _decode_packets(
 
 
 class _Timeline:
-    """Mixes frames down, resamples them and puts them where their timestamps say.
+    """Resamples frames, mixed down or not, and puts them where their timestamps say.
 
     ``n_samples`` counts what was placed, silence included; ``audio_s`` is without silence in front.
     """
 
-    def __init__(self, limits: DecodeLimits, origin_s: Fraction) -> None:
+    def __init__(self, limits: DecodeLimits, origin_s: Fraction, *, mix: bool) -> None:
         self._limits = limits
         self._origin_s = origin_s
+        self._mix = mix
+        self._n_channels = 1 if mix else 0
+        """Of what is yielded; 0 until the first frame tells."""
         self._end_s = Fraction(0)
         """Where the next frame is expected to start; a fraction, as sums of floats would drift."""
         self._shape: tuple[str, str, int] | None = None
         self._resampler: AudioResampler | None = None
-        self._pending: list[Pcm] = []
+        self._pending: list[Channels] = []
         self._n_pending = 0
         self.n_samples = 0
         self._lead_samples = 0
@@ -256,7 +290,13 @@ class _Timeline:
                 f"The audio has {n_channels} channels; 1 to {limits.max_channels} are supported."
             )
 
-    def place(self, frame: AudioFrame) -> Iterator[Pcm]:
+    def place(self, frame: AudioFrame) -> Iterator[Channels]:
+        self._n_channels = self._n_channels or frame.layout.nb_channels
+        if not self._mix and frame.layout.nb_channels != self._n_channels:
+            raise UnreadableMedia(
+                "The number of channels changes within the file; it can only be transcribed with "
+                "all channels mixed."
+            )
         if frame.pts is not None and frame.time_base is not None:
             hole_s = frame.pts * frame.time_base - self._origin_s - self._end_s
             if _HOLE_S < hole_s <= _MAX_HOLE_S:
@@ -271,56 +311,61 @@ class _Timeline:
             # FFmpeg would take channels without a layout for loudspeakers, and drop the third or
             # fourth as a subwoofer's; they are microphones as a rule, so each counts the same.
             unnamed = frame.layout.nb_channels > 2 and frame.layout.name.endswith(" channels")
-            layout = None if unnamed else "mono"
+            layout = "mono" if self._mix and not unnamed else None
             self._resampler = AudioResampler("s16", layout, SAMPLE_RATE)
             self._shape = shape
         assert self._resampler is not None
         self._end_s += Fraction(frame.samples, frame.sample_rate)
         for resampled in self._resampler.resample(frame):
-            yield from self._put(_mean_of_channels(resampled))
+            yield from self._put(self._channels(resampled))
 
-    def finish(self) -> Iterator[Pcm]:
+    def finish(self) -> Iterator[Channels]:
         yield from self._drain()
         if self._n_pending:
-            yield np.concatenate(self._pending)
+            yield np.concatenate(self._pending, axis=1)
 
-    def _drain(self) -> Iterator[Pcm]:
+    def _drain(self) -> Iterator[Channels]:
         """Empty the resampler: everything before ``_end_s`` is placed then."""
         if self._resampler is not None:
             for resampled in self._resampler.resample(None):
-                yield from self._put(_mean_of_channels(resampled))
+                yield from self._put(self._channels(resampled))
         self._resampler = self._shape = None
 
-    def _fill(self, hole_s: Fraction) -> Iterator[Pcm]:
+    def _fill(self, hole_s: Fraction) -> Iterator[Channels]:
         yield from self._drain()
         self._end_s += hole_s
         missing = round(self._end_s * SAMPLE_RATE) - self.n_samples
         if not self.n_samples:
             self._lead_samples = missing
         for start in range(0, missing, BLOCK_SAMPLES):
-            yield from self._put(np.zeros(min(BLOCK_SAMPLES, missing - start), np.int16))
+            n_samples = min(BLOCK_SAMPLES, missing - start)
+            yield from self._put(np.zeros((self._n_channels, n_samples), np.int16))
 
-    def _put(self, samples: Pcm) -> Iterator[Pcm]:
+    def _put(self, samples: Channels) -> Iterator[Channels]:
         self._pending.append(samples)
-        self._n_pending += len(samples)
-        self.n_samples += len(samples)
+        self._n_pending += samples.shape[1]
+        self.n_samples += samples.shape[1]
         if self._n_pending >= BLOCK_SAMPLES:
-            joined = np.concatenate(self._pending)
-            n_whole = len(joined) // BLOCK_SAMPLES
-            rest = joined[n_whole * BLOCK_SAMPLES :]
-            self._pending, self._n_pending = [rest], len(rest)
-            yield from joined[: n_whole * BLOCK_SAMPLES].reshape(n_whole, BLOCK_SAMPLES)
+            joined = np.concatenate(self._pending, axis=1)
+            n_whole = self._n_pending // BLOCK_SAMPLES
+            rest = joined[:, n_whole * BLOCK_SAMPLES :]
+            self._pending, self._n_pending = [rest], rest.shape[1]
+            for start in range(0, n_whole * BLOCK_SAMPLES, BLOCK_SAMPLES):
+                yield joined[:, start : start + BLOCK_SAMPLES]
         if self.n_samples > self._limits.max_duration_s * SAMPLE_RATE:
             raise AudioTooLong(
                 f"The audio is longer than the limit of {self._limits.max_duration_s:g} seconds."
             )
 
+    def _channels(self, frame: AudioFrame) -> Channels:
+        """Interleaved s16 -> (n_channels, n_samples), mixed down where that is wanted.
 
-def _mean_of_channels(frame: AudioFrame) -> Pcm:
-    """Interleaved s16 -> (n_samples,). Not planar: with 8 planes PyAV 18 reads beyond the last."""
-    channels = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
-    mixed = channels[:, 0] if channels.shape[1] == 1 else np.rint(channels.mean(axis=1))
-    return np.asarray(mixed, np.int16)
+        Not planar: with 8 planes PyAV 18 reads beyond the last.
+        """
+        channels = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
+        if self._mix and len(channels) > 1:
+            channels = np.rint(channels.mean(axis=0, keepdims=True))
+        return np.asarray(channels, np.int16)
 
 
 def _declared_duration_s(container: InputContainer, stream: AudioStream) -> float:

@@ -2,16 +2,24 @@
 
 import logging
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from shared import steps
-from shared.errors import StorageUnavailable
-from shared.jobs import finished_chunks
+from shared.errors import DatabaseUnavailable, StorageUnavailable
+from shared.jobs import (
+    ChunkOutput,
+    finished_chunks,
+    finished_chunks_without_words,
+    get_preparation,
+)
+from shared.transcript import TranscriptHeader
 from worker.audio import SAMPLE_RATE
 from worker.chunks import chunk_from_json, hypothesis_from_json
 from worker.heartbeat import Lease
 from worker.pcm import pcm_prefix
 from worker.runtime import Runtime
-from worker.stitching import stitch
+from worker.stitching import Heard, Stitcher, Survey, make_header, survey
 
 log = logging.getLogger(__name__)
 
@@ -19,42 +27,118 @@ log = logging.getLogger(__name__)
 def finish(runtime: Runtime, lease: Lease) -> None:
     """Store the transcript and end the job; then drop its decoded audio.
 
+    Error rates of texts too long to be compared within the job's last transaction come after it.
+
+    Chunks are read and segments written a page at a time: a long job needs no more memory than a
+    short one.
+
     Raises:
         DatabaseUnavailable: try again.
         LeaseLost: somebody else finishes this job now.
     """
-    claim = lease.claim
+    claim, database = lease.claim, runtime.database
     begun = time.monotonic()
-    job = finished_chunks(runtime.database, claim.job_id)
-    transcript = stitch(
-        (
-            (chunk_from_json(row.idx, row.input), hypothesis_from_json(row.output))
-            for row in job.chunks
-        ),
-        n_samples=round(job.duration_s * SAMPLE_RATE),
-        language=claim.language,
-    )
-    model = runtime.catalogue.get(claim.model)
-    steps.complete_finish(
-        runtime.database,
-        claim,
-        transcript=transcript,
-        metrics={
+    job = get_preparation(database, claim.job_id)
+    n_samples = round(job.duration_s * SAMPLE_RATE)
+    records = _Records()
+    found = survey(_heard(records.keep(finished_chunks_without_words(database, claim.job_id))))
+    channels = job.metrics.get("channels")
+    stitcher = Stitcher(n_samples, language=_text_language(claim, found))
+    numbers = [None] if channels is None else range(channels)
+
+    def header() -> TranscriptHeader:
+        return make_header(
+            found,
+            n_samples=n_samples,
+            channels=channels,
+            language=claim.language,
+            language_probability=job.detected_probability,
+            mean_confidence=stitcher.mean_confidence,
+            clipped_share=job.metrics.get("clipped_share"),
+        )
+
+    def metrics() -> dict[str, Any]:
+        return {
             "stitch_s": round(time.monotonic() - begun, 4),
-            "inference_s": round(sum(row.timings["inference_s"] for row in job.chunks), 3),
-        },
-        manifest={
-            "model": model.id,
-            "revision": model.revision,
-            "engines": sorted({row.output["engine"] for row in job.chunks}),
-            "decode": {"beam_size": model.decode.beam_size, "language": claim.language},
-            "vad": claim.vad,
-            "window_s": model.window_s,
-            "sample_rate": SAMPLE_RATE,
-            "chunks": [row.input for row in job.chunks],
-        },
+            "inference_s": round(records.inference_s, 3),
+        }
+
+    steps.complete_finish(
+        database,
+        claim,
+        segments=stitcher.stitch(
+            [_heard(finished_chunks(database, claim.job_id, channel=number)) for number in numbers]
+        ),
+        header=header,
+        metrics=metrics,
+        manifest=_manifest(runtime, claim, records),
     )
     try:
         runtime.storage.delete_prefix(pcm_prefix(claim.job_id))
     except StorageUnavailable as error:
         log.warning("%s: decoded audio of job %s stays behind", error, claim.job_id)
+    try:
+        steps.measure_pending(database)
+    except DatabaseUnavailable as error:
+        log.warning("%s: what has a reference is measured after the next job", error)
+
+
+class _Records:
+    """What the manifest and the metrics tell of a job's chunks."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Mapping[str, Any]] = []
+        self.inference_s = 0.0
+        """Device time: a batch counts once, shared among its items."""
+        self._seen: dict[str, set[str]] = {"engine": set(), "weights": set(), "device": set()}
+
+    def keep(self, rows: Iterable[ChunkOutput]) -> Iterator[ChunkOutput]:
+        """Pass the rows on, and note them."""
+        for row in rows:
+            self.chunks.append({"idx": row.idx, **row.input})
+            self.inference_s += row.timings["inference_s"] / row.timings["batch_size"]
+            for name, values in self._seen.items():
+                if name in row.output:
+                    values.add(row.output[name])
+            yield row
+
+    def seen(self, name: str) -> list[str]:
+        """Return the different values of a member of the outputs; one, unless workers differed."""
+        return sorted(self._seen[name])
+
+
+def _heard(rows: Iterable[ChunkOutput]) -> Iterator[Heard]:
+    return ((chunk_from_json(row.idx, row.input), hypothesis_from_json(row.output)) for row in rows)
+
+
+def _text_language(claim: steps.Claim, found: Survey) -> str | None:
+    """Return the language that the transcript is written in; None if its chunks' own."""
+    if claim.options.task == "translate":
+        return "en"
+    if claim.options.multilingual:
+        return None
+    return claim.language or found.language
+
+
+def _manifest(runtime: Runtime, claim: steps.Claim, records: _Records) -> dict[str, Any]:
+    """Return what it takes to explain and repeat the transcript."""
+    options = claim.options
+    model = runtime.catalogue.get(options.model)
+    return {
+        "model": model.id,
+        "revision": model.revision,
+        "weights": records.seen("weights"),
+        "engines": records.seen("engine"),
+        "devices": records.seen("device"),
+        "decode": {
+            "beam_size": model.decode.beam_size,
+            "language": claim.language,
+            "task": options.task,
+            "prompt": options.prompt,
+            "hotwords": options.hotwords,
+        },
+        "vad": options.vad,
+        "window_s": model.window_s,
+        "sample_rate": SAMPLE_RATE,
+        "chunks": records.chunks,
+    }

@@ -4,10 +4,12 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Sequence
 from concurrent.futures import wait
 
 from shared import steps
 from shared.errors import EngineFailed
+from shared.steps import Claim
 from worker.audio import SAMPLE_RATE, Samples
 from worker.batching import Batcher, Inference
 from worker.chunks import chunk_from_json, hypothesis_to_json
@@ -34,40 +36,62 @@ def transcribe(runtime: Runtime, lease: Lease) -> None:
     assert runtime.batcher is not None, "transcribe steps are queued for model workers only"
     chunk = chunk_from_json(claim.idx, claim.input)
     begun = time.monotonic()
-    samples = read_pcm(runtime.storage, claim.job_id, chunk.start, chunk.end)
+    samples = read_pcm(runtime.storage, claim.job_id, chunk.start, chunk.end, channel=chunk.channel)
     read_s = time.monotonic() - begun
-    model = runtime.catalogue.get(claim.model)
-    options = DecodeOptions(language=claim.language, beam_size=model.decode.beam_size)
-    inference = _infer(runtime.batcher, samples, options, runtime.settings.inference_limit_s)
+    options = decode_options(runtime, claim)
+    (inference,) = infer(runtime.batcher, [samples], options, runtime.settings.inference_limit_s)
     steps.complete_transcribe(
         runtime.database,
         claim,
         output=hypothesis_to_json(inference.hypothesis)
-        | {"engine": runtime.batcher.engine_version},
+        | {
+            "engine": runtime.batcher.engine_version,
+            "weights": runtime.batcher.weights_digest,
+            "device": runtime.batcher.device,
+        },
         timings={
             "read_s": round(read_s, 4),
+            "batch_wait_s": round(inference.batch_wait_s, 4),
             "inference_s": round(inference.inference_s, 4),
             "batch_size": inference.batch_size,
             "audio_s": chunk.n_samples / SAMPLE_RATE,
+            "device_memory_bytes": inference.device_memory_bytes,
         },
         audio_s=(chunk.core_end - chunk.core_start) / SAMPLE_RATE,
         max_attempts=runtime.settings.max_attempts,
     )
 
 
-def _infer(batcher: Batcher, samples: Samples, options: DecodeOptions, limit_s: float) -> Inference:
+def decode_options(runtime: Runtime, claim: Claim) -> DecodeOptions:
+    """Return how the job's chunks are to be decoded."""
+    asked = claim.options
+    return DecodeOptions(
+        language=claim.language,
+        task=asked.task,
+        prompt=asked.prompt,
+        hotwords=asked.hotwords,
+        beam_size=runtime.catalogue.get(asked.model).decode.beam_size,
+    )
+
+
+def infer(
+    batcher: Batcher, batch: Sequence[Samples], options: DecodeOptions, limit_s: float
+) -> list[Inference]:
     """Wait for the batcher; end this process where only a new one can go on.
 
     A device whose context is lost fails every later call, and a hung call cannot be interrupted:
     going on would cost all waiting chunks their attempts, or keep their leases for ever.
+
+    Raises:
+        ModelError: the model cannot do this.
+        DeviceOutOfMemory, EngineFailed: try again.
     """
-    future = batcher.submit(samples, options)
-    wait([future], limit_s)
-    if not future.done():
+    futures = [batcher.submit(samples, options) for samples in batch]
+    if wait(futures, limit_s).not_done:
         log.critical("no result within %g s: the model worker ends itself", limit_s)
         os._exit(EXIT_HUNG)
     try:
-        return future.result()
+        return [future.result() for future in futures]
     except EngineFailed:
         log.exception("the model worker stops, to be started anew")
         os.kill(os.getpid(), signal.SIGTERM)  # orderly: the other chunks' errors are written, too

@@ -19,11 +19,12 @@ def pcm_prefix(job_id: UUID) -> str:
 
 
 class PieceWriter:
-    """Writes a job's audio piece by piece; at most one piece is in memory."""
+    """Writes a stream of a job's audio piece by piece; at most one piece is in memory."""
 
-    def __init__(self, storage: Storage, job_id: UUID) -> None:
+    def __init__(self, storage: Storage, job_id: UUID, *, channel: int | None = None) -> None:
+        """``channel``: the one that this writer stores; None where all were mixed down."""
         self._storage = storage
-        self._prefix = pcm_prefix(job_id)
+        self._prefix = _channel_prefix(job_id, channel)
         self._pending = bytearray()
         self.stored_samples = 0
         """Samples from the beginning that can be read back."""
@@ -55,8 +56,12 @@ class PieceWriter:
         self.stored_samples += n_bytes // _BYTES_PER_SAMPLE
 
 
-def read_pcm(storage: Storage, job_id: UUID, start: int, end: int) -> Samples:
+def read_pcm(
+    storage: Storage, job_id: UUID, start: int, end: int, *, channel: int | None = None
+) -> Samples:
     """Return samples [start, end) of a job's audio, shape (end - start,), float32 in [-1, 1).
+
+    ``channel`` names one that was stored apart; None is the mix of all.
 
     Raises:
         StorageUnavailable: a piece cannot be read.
@@ -67,7 +72,7 @@ def read_pcm(storage: Storage, job_id: UUID, start: int, end: int) -> Samples:
         stop = min(end - index * PIECE_SAMPLES, PIECE_SAMPLES)
         parts.append(
             storage.read(
-                _piece_key(pcm_prefix(job_id), index),
+                _piece_key(_channel_prefix(job_id, channel), index),
                 offset * _BYTES_PER_SAMPLE,
                 stop * _BYTES_PER_SAMPLE,
             )
@@ -75,6 +80,10 @@ def read_pcm(storage: Storage, job_id: UUID, start: int, end: int) -> Samples:
         start += stop - offset
     pcm = np.frombuffer(b"".join(parts), dtype="<i2")
     return pcm.astype(np.float32) / 32768.0
+
+
+def _channel_prefix(job_id: UUID, channel: int | None) -> str:
+    return pcm_prefix(job_id) if channel is None else f"{pcm_prefix(job_id)}{channel}/"
 
 
 def _piece_key(prefix: str, index: int) -> str:

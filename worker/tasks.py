@@ -36,6 +36,15 @@ def prepare(step_id: int) -> None:
     run_step(_installed(), step_id, handler)
 
 
+@app.task(name="detect", throws=(LonghandError,))
+def detect(step_id: int) -> None:
+    """Find a job's language."""
+    from worker.detecting import detect as handler
+    from worker.running import run_step
+
+    run_step(_installed(), step_id, handler)
+
+
 @app.task(name="transcribe", throws=(LonghandError,))
 def transcribe(step_id: int) -> None:
     """Infer one chunk."""

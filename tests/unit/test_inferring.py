@@ -12,20 +12,20 @@ from shared.errors import EngineFailed
 from worker.audio import Hypothesis, Samples
 from worker.batching import Batcher
 from worker.engines.protocol import DecodeOptions
-from worker.inferring import EXIT_HUNG, _infer
+from worker.inferring import EXIT_HUNG, infer
 
 SILENCE = np.zeros(16, np.float32)
 
 
 class FailingEngine:
-    device, version, max_batch = "cpu", "failing 1", 1
+    device, dtype, version, weights_digest, max_batch = "cpu", "float32", "failing 1", "none", 1
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
         raise EngineFailed("the device is lost")
 
 
 class HangingEngine:
-    device, version, max_batch = "cpu", "hanging 1", 1
+    device, dtype, version, weights_digest, max_batch = "cpu", "float32", "hanging 1", "none", 1
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
         threading.Event().wait()
@@ -42,12 +42,12 @@ def terminations() -> Iterator[list[int]]:
 
 def test_an_engine_that_breaks_down_stops_its_worker(terminations: list[int]) -> None:
     with pytest.raises(EngineFailed):
-        _infer(Batcher(FailingEngine()), SILENCE, DecodeOptions(), limit_s=10)
+        infer(Batcher(FailingEngine()), [SILENCE], DecodeOptions(), limit_s=10)
     assert terminations == [signal.SIGTERM]
 
 
 def infer_with_a_hung_engine() -> None:
-    _infer(Batcher(HangingEngine()), SILENCE, DecodeOptions(), limit_s=0.1)
+    infer(Batcher(HangingEngine()), [SILENCE], DecodeOptions(), limit_s=0.1)
 
 
 def test_an_engine_that_hangs_ends_its_worker() -> None:

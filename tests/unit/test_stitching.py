@@ -1,19 +1,63 @@
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.transcript import Transcript, join_segments
 from worker.audio import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
-from worker.stitching import MAX_SEGMENT_CHARS, MAX_SEGMENT_S, stitch
+from worker.stitching import (
+    MAX_SEGMENT_CHARS,
+    MAX_SEGMENT_S,
+    Heard,
+    Stitcher,
+    make_header,
+    survey,
+)
 
 S = SAMPLE_RATE
 
 
-def hypothesis(*words: tuple[str, float, float], language: str | None = None) -> Hypothesis:
+def stitch(
+    *channels: Sequence[Heard],
+    n_samples: int,
+    language: str | None,
+    multilingual: bool = False,
+    clipped_share: float | None = None,
+) -> Transcript:
+    """The whole at once: header, text and segments."""
+    found = survey(pair for channel in channels for pair in channel)
+    written = None if multilingual else language or found.language
+    stitcher = Stitcher(n_samples, language=written)
+    segments = list(stitcher.stitch(channels))
+    header = make_header(
+        found,
+        n_samples=n_samples,
+        channels=len(channels) if len(channels) > 1 else None,
+        language=language,
+        language_probability=None,
+        mean_confidence=stitcher.mean_confidence,
+        clipped_share=clipped_share,
+    )
+    text = "".join(join_segments(segments, header.language))
+    return Transcript(**dict(header), text=text, segments=segments)
+
+
+def hypothesis(
+    *words: tuple[str, float, float],
+    language: str | None = None,
+    probability: float | None = None,
+    confidence: float | None = None,
+    loop_suspected: bool = False,
+) -> Hypothesis:
     """Words as (text, start, end) in seconds into the chunk."""
     return Hypothesis(
-        tuple(WordHypothesis(text, round(a * S), round(b * S)) for text, a, b in words), language
+        tuple(WordHypothesis(text, round(a * S), round(b * S), confidence) for text, a, b in words),
+        language,
+        probability,
+        loop_suspected,
     )
 
 
@@ -139,3 +183,113 @@ def test_silent_audio_gives_an_empty_transcript() -> None:
     transcript = stitch([], n_samples=S, language=None)
 
     assert (transcript.text, transcript.segments, transcript.skipped_s) == ("", [], 1)
+
+
+def test_channels_are_stitched_apart_and_merged_by_time() -> None:
+    agent = [(Chunk(0, 0, 10 * S, 0, 0, channel=0), hypothesis(("hello", 0, 1), ("bye", 8, 9)))]
+    client = [(Chunk(1, S, 9 * S, S, 0, channel=1), hypothesis(("hi", 0.5, 2), ("yes", 5, 6)))]
+
+    transcript = stitch(agent, client, n_samples=12 * S, language="en")
+
+    assert [(s.id, s.channel, s.text, s.start) for s in transcript.segments] == [
+        (0, 0, "hello", 0),
+        (1, 1, "hi", 0.5),  # while the other still speaks: each channel has its own time
+        (2, 1, "yes", 5),
+        (3, 0, "bye", 8),
+    ]
+    assert transcript.text == "hello hi yes bye"
+    assert (transcript.channels, transcript.speech_s, transcript.skipped_s) == (2, 10, 2)
+
+
+def test_a_segments_confidence_is_the_mean_of_its_words_or_unknown() -> None:
+    certain = hypothesis(("one", 0, 1), confidence=0.9)
+    doubtful = hypothesis(("two", 1, 2), confidence=0.5)
+    unknown = hypothesis(("three", 2, 3))
+    chunks = [Chunk(0, 0, S, 0, 0), Chunk(1, S, 2 * S, S, 0), Chunk(2, 2 * S, 3 * S, 2 * S, 0)]
+
+    known = stitch(
+        list(zip(chunks[:2], [certain, doubtful], strict=True)), n_samples=3 * S, language="en"
+    )
+    partly = stitch(
+        list(zip(chunks, [certain, doubtful, unknown], strict=True)), n_samples=3 * S, language="en"
+    )
+
+    assert [s.confidence for s in known.segments] == [0.7]
+    assert [s.confidence for s in partly.segments] == [None]
+
+
+def test_a_multilingual_transcript_is_cut_where_the_language_changes() -> None:
+    pairs = [
+        (Chunk(0, 0, S, 0, 0), hypothesis(("good", 0, 0.5), ("day", 0.5, 1), language="en")),
+        (Chunk(1, S, 3 * S, 0, 0), hypothesis(("你", 0, 0.5), ("好", 0.5, 1), language="zh")),
+    ]
+
+    transcript = stitch(pairs, n_samples=3 * S, language=None, multilingual=True)
+
+    assert [(s.language, s.text) for s in transcript.segments] == [
+        ("en", "good day"),
+        ("zh", "你好"),
+    ]
+    assert transcript.language == "zh"
+
+
+def test_the_probability_of_a_detected_language_is_the_mean_over_its_audio() -> None:
+    pairs = [
+        (Chunk(0, 0, S, 0, 0), hypothesis(language="de", probability=0.4)),
+        (Chunk(1, S, 4 * S, 0, 0), hypothesis(language="de", probability=0.8)),
+        (Chunk(2, 4 * S, 5 * S, 0, 0), hypothesis(language="en", probability=1.0)),
+    ]
+
+    transcript = stitch(pairs, n_samples=5 * S, language=None)
+
+    assert (transcript.language, transcript.language_probability) == ("de", pytest.approx(0.7))
+
+
+@pytest.mark.parametrize(("confidence", "warned"), [(0.49, True), (0.51, False), (None, False)])
+def test_low_confidence_is_warned_of_where_there_is_confidence(
+    confidence: float | None, warned: bool
+) -> None:
+    heard = hypothesis(("word", 0, 1), confidence=confidence)
+
+    warnings = stitch([(whole(1), heard)], n_samples=S, language="en").warnings
+
+    assert [w.code for w in warnings] == ["low_confidence"] * warned
+
+
+def test_loops_are_warned_of_with_the_first_places() -> None:
+    loops = [
+        (Chunk(i, i * 600 * S, (i * 600 + 30) * S, 0, 0), hypothesis(loop_suspected=i != 1))
+        for i in range(7)
+    ]
+
+    (warning,) = stitch(loops, n_samples=4200 * S, language="en").warnings
+
+    assert warning.code == "loop_suspected"
+    assert "0:00:00, 0:20:00, 0:30:00, 3 more" in warning.detail
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.02, True), (0.001, False), (None, False)])
+def test_clipped_audio_is_warned_of(share: float | None, warned: bool) -> None:
+    warnings = stitch([], n_samples=S, language="en", clipped_share=share).warnings
+
+    assert [(w.code, w.detail[:4]) for w in warnings] == [("clipped_audio", "2.0%")] * warned
+
+
+def test_memory_does_not_grow_with_the_number_of_words() -> None:
+    """Twenty thousand words, as of two hours of speech, would take ten megabytes."""
+
+    def chunks() -> Iterator[Heard]:
+        for index in range(400):
+            words = [(f"word{n:02d}", n * 0.4, n * 0.4 + 0.3) for n in range(50)]
+            yield Chunk(index, index * 20 * S, (index + 1) * 20 * S, 0, 0), hypothesis(*words)
+
+    stitcher = Stitcher(400 * 20 * S, language="en")
+    tracemalloc.start()
+    try:
+        n_words = sum(len(segment.words) for segment in stitcher.stitch([chunks()]))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert n_words == 20_000
+    assert peak_bytes < 500_000

@@ -1,0 +1,323 @@
+"""From a stored file to its transcript: the handlers of the steps, on real servers."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import jobstore
+import numpy as np
+import pytest
+from apiserver import stored
+from jobstore import add_job, claim, column, step_ids
+from media import wav
+from processes import wait_until
+from sqlalchemy import Engine, text
+
+from shared import steps
+from shared.database import begin
+from shared.errors import StorageUnavailable
+from shared.jobs import get_job, get_transcript
+from shared.options import ResolvedOptions
+from shared.settings import Settings
+from shared.steps import NewChunk
+from shared.steps.claims import fence
+from shared.steps.plan import release_held
+from shared.transcript import Segment, Transcript
+from worker import preparing
+from worker.audio import SAMPLE_RATE, Samples
+from worker.batching import Batcher
+from worker.engines.oracle import OracleEngine, encode, word_text
+from worker.finishing import finish
+from worker.heartbeat import Lease
+from worker.inferring import transcribe
+from worker.preparing import prepare
+from worker.running import run_step
+from worker.runtime import Runtime, make_runtime
+
+APART = ResolvedOptions(model="oracle", vad="energy", multichannel=True)
+DETECTING = ResolvedOptions(model="whisper-base", vad="energy")
+HELD = "steps.run_at = 'infinity'"
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    running = replace(make_runtime(settings, "test"), batcher=Batcher(OracleEngine()))
+    yield running
+    running.close()
+
+
+def speech(*at_s: float, word: int = 0) -> Samples:
+    """Ten seconds of words from each of the times on, silence in between, numbered from word."""
+    parts, end = [], 0
+    for begin_s in at_s:
+        samples, _ = encode(range(word, word + 20), gap_s=0.26)
+        parts += [np.zeros(round(begin_s * SAMPLE_RATE) - end, np.float32), samples]
+        end = round(begin_s * SAMPLE_RATE) + len(samples)
+        word += 20
+    return np.concatenate(parts)
+
+
+def submit(runtime: Runtime, options: ResolvedOptions, *channels: Samples) -> UUID:
+    job_id = add_job(runtime.database, options=options)
+    n_samples = max(map(len, channels))
+    both = np.stack([np.pad(samples, (0, n_samples - len(samples))) for samples in channels])
+    pcm = (both.T * 32767).astype(np.int16)
+    runtime.storage.put(f"jobs/{job_id}/source", wav(pcm, channels=len(channels)))
+    return job_id
+
+
+def run_all(runtime: Runtime, job_id: UUID) -> Transcript:
+    """Run every step of a job whose model is the oracle."""
+    for kind, handler in (("prepare", prepare), ("transcribe", transcribe), ("finish", finish)):
+        for step_id in step_ids(runtime.database, job_id, kind):
+            run_step(runtime, step_id, handler)
+    return get_transcript(runtime.database, "default", job_id)
+
+
+def start_preparing(runtime: Runtime, job_id: UUID) -> steps.Claim:
+    claimed = claim(runtime.database, job_id, "prepare")
+    prepare(runtime, Lease(claimed))
+    return claimed
+
+
+def prepare_again(runtime: Runtime, job_id: UUID) -> None:
+    """As after a crash just before the end."""
+    with begin(runtime.database) as connection:
+        connection.execute(
+            text("UPDATE steps SET state = 'queued' WHERE job_id = :id AND kind = 'prepare'"),
+            {"id": job_id},
+        )
+    start_preparing(runtime, job_id)
+
+
+def plan_of(database: Engine, job_id: UUID, where: str = "true") -> list[Any]:
+    with begin(database) as connection:
+        return [
+            (row.idx, row.input)
+            for row in connection.execute(
+                text(f"""
+                    SELECT idx, input FROM steps
+                    WHERE job_id = :id AND kind = 'transcribe' AND {where} ORDER BY idx
+                """),
+                {"id": job_id},
+            )
+        ]
+
+
+def words_of(segments: list[Segment], channel: int) -> list[str]:
+    return [word.text for found in segments if found.channel == channel for word in found.words]
+
+
+def texts(first: int, n_words: int) -> list[str]:
+    return [word_text(number) for number in range(first, first + n_words)]
+
+
+def test_each_channel_of_a_call_has_its_own_words_at_their_times(runtime: Runtime) -> None:
+    left, right = speech(1, 25, word=100), speech(5, word=500)
+    job_id = submit(runtime, APART, left, right)
+
+    transcript = run_all(runtime, job_id)
+
+    assert words_of(transcript.segments, 0) == texts(100, 40)
+    assert words_of(transcript.segments, 1) == texts(500, 20)
+    assert transcript.channels == 2
+    starts = [segment.start for segment in transcript.segments]
+    assert starts == sorted(starts)
+    assert [segment.id for segment in transcript.segments] == list(range(len(starts)))
+    (first_right,) = (s for s in transcript.segments if s.words[0].text == word_text(500))
+    assert first_right.start == pytest.approx(5.26, abs=0.01)
+    assert transcript.speech_s + transcript.skipped_s == pytest.approx(transcript.duration_s)
+    assert [idx for idx, _ in plan_of(runtime.database, job_id)] == [0, 1, 2]
+    metrics = get_job(runtime.database, "default", job_id).metrics
+    assert metrics["channels"] == 2
+    assert metrics.keys() >= {"prepare_s", "decode_s", "vad_s", "stitch_s", "inference_s"}
+    assert stored(runtime.storage) == {f"jobs/{job_id}/source"}
+
+
+def test_a_mono_file_asked_for_by_channel_is_channel_0(runtime: Runtime) -> None:
+    transcript = run_all(runtime, submit(runtime, APART, speech(0, word=7)))
+
+    assert words_of(transcript.segments, 0) == texts(7, 20)
+    assert transcript.channels == 1
+
+
+def test_mixed_channels_are_one_and_the_manifest_tells_how_it_was_made(runtime: Runtime) -> None:
+    mixed = replace_options(APART, multichannel=False)
+    job_id = submit(runtime, mixed, speech(0, word=7), speech(0, word=7))
+
+    transcript = run_all(runtime, job_id)
+
+    assert [word.text for s in transcript.segments for word in s.words] == texts(7, 20)
+    assert {segment.channel for segment in transcript.segments} == {None}
+    assert all((segment.confidence or 0) > 0.9 for segment in transcript.segments)
+    assert (transcript.channels, transcript.warnings) == (None, [])
+    with begin(runtime.database) as connection:
+        manifest = connection.execute(text("SELECT manifest FROM jobs")).scalar_one()
+    assert manifest["engines"] == [OracleEngine.version]
+    assert manifest["weights"] == [OracleEngine.weights_digest]
+    assert manifest["devices"] == ["cpu float64"]
+    assert manifest["vad"] == "energy"
+    assert [chunk["idx"] for chunk in manifest["chunks"]] == [0]
+
+
+def replace_options(options: ResolvedOptions, **changes: object) -> ResolvedOptions:
+    return options.model_copy(update=changes)
+
+
+def test_clipped_audio_is_warned_of(runtime: Runtime) -> None:
+    too_loud = np.clip(speech(0) * 20, -1, 1)
+
+    transcript = run_all(runtime, submit(runtime, jobstore.ORACLE, too_loud))
+
+    assert "clipped_audio" in [warning.code for warning in transcript.warnings]
+
+
+def test_a_repeated_prepare_finds_the_same_plan(runtime: Runtime) -> None:
+    job_id = submit(runtime, APART, speech(0, 25), speech(12, 50))
+    start_preparing(runtime, job_id)
+    first = plan_of(runtime.database, job_id)
+
+    prepare_again(runtime, job_id)
+
+    assert plan_of(runtime.database, job_id) == first
+    assert get_job(runtime.database, "default", job_id).chunks_total == len(first) == 4
+
+
+def test_chunks_wait_until_the_language_is_detected(runtime: Runtime) -> None:
+    job_id = submit(runtime, DETECTING, speech(0, 20, 40, 60))
+    start_preparing(runtime, job_id)
+    plan = plan_of(runtime.database, job_id)
+    assert len(plan) > 1
+    assert plan_of(runtime.database, job_id, HELD) == plan
+
+    detecting = claim(runtime.database, job_id, "detect")
+    chunks = [chunk for _, chunk in plan]
+    assert all(chunk in chunks for chunk in detecting.input["chunks"])
+    steps.complete_detect(runtime.database, detecting, language="de", probability=0.9, timings={})
+
+    assert plan_of(runtime.database, job_id, HELD) == []
+    assert claim(runtime.database, job_id, "transcribe").language == "de"
+
+
+def test_detection_does_not_wait_for_the_end_of_a_long_file(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "DETECT_AFTER_SAMPLES", 40 * SAMPLE_RATE)
+    job_id = submit(runtime, DETECTING, speech(*range(0, 300, 20)))
+
+    start_preparing(runtime, job_id)
+
+    (step,) = step_ids(runtime.database, job_id, "detect")
+    heard = column(runtime.database, step, "input")["chunks"]  # type: ignore[index]
+    assert len(heard) == 3
+    # The first piece of stored audio is two minutes long.
+    assert max(chunk["core_end"] for chunk in heard) <= 120 * SAMPLE_RATE
+    assert len(plan_of(runtime.database, job_id, HELD)) > 8
+
+
+def test_the_only_chunk_of_a_job_detects_its_language_itself(runtime: Runtime) -> None:
+    job_id = submit(runtime, DETECTING, speech(0))
+
+    start_preparing(runtime, job_id)
+
+    assert len(plan_of(runtime.database, job_id)) == 1
+    assert plan_of(runtime.database, job_id, HELD) == []
+    assert step_ids(runtime.database, job_id, "detect") == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        replace_options(DETECTING, language="en"),
+        replace_options(DETECTING, multilingual=True),
+        jobstore.ORACLE,
+    ],
+)
+def test_nothing_waits_where_no_language_is_to_be_detected(
+    runtime: Runtime, options: ResolvedOptions
+) -> None:
+    job_id = submit(runtime, options, speech(0, 20, 40))
+
+    start_preparing(runtime, job_id)
+
+    assert plan_of(runtime.database, job_id) != []
+    assert plan_of(runtime.database, job_id, HELD) == []
+    assert step_ids(runtime.database, job_id, "detect") == []
+
+
+@pytest.mark.parametrize("detected", [False, True])
+def test_a_repeated_prepare_detects_once_and_holds_what_was_held(
+    runtime: Runtime, detected: bool
+) -> None:
+    job_id = submit(runtime, DETECTING, speech(0, 20, 40))
+    start_preparing(runtime, job_id)
+    plan = plan_of(runtime.database, job_id)
+    if detected:
+        detecting = claim(runtime.database, job_id, "detect")
+        steps.complete_detect(
+            runtime.database, detecting, language=None, probability=None, timings={}
+        )
+
+    prepare_again(runtime, job_id)
+
+    assert plan_of(runtime.database, job_id) == plan
+    assert plan_of(runtime.database, job_id, HELD) == ([] if detected else plan)
+    assert len(step_ids(runtime.database, job_id, "detect")) == 1
+
+
+def test_a_chunk_added_while_the_language_becomes_known_is_not_stranded(
+    database: Engine,
+) -> None:
+    job_id = add_job(database)
+    planning = claim(database, job_id, "prepare")
+    steps.add_chunks(database, planning, [NewChunk(0, jobstore.CHUNK)], max_attempts=3, hold=True)
+    steps.add_detect(database, planning, [jobstore.CHUNK], max_attempts=3)
+    detecting = claim(database, job_id, "detect")
+
+    with ThreadPoolExecutor(1) as pool:
+        with begin(database) as completing:
+            # What complete_detect does, stopped midway.
+            fence(completing, detecting)
+            adding = pool.submit(
+                steps.add_chunks,
+                database,
+                planning,
+                [NewChunk(1, jobstore.CHUNK)],
+                max_attempts=3,
+                hold=True,
+            )
+            wait_until(lambda: somebody_waits_for_a_lock(database))
+            completing.execute(text("UPDATE steps SET state = 'done' WHERE kind = 'detect'"))
+            release_held(completing, job_id)
+        adding.result(timeout=10)
+
+    assert plan_of(database, job_id, HELD) == []
+
+
+def somebody_waits_for_a_lock(database: Engine) -> bool:
+    with begin(database) as connection:
+        waits = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(connection.execute(waits).scalar_one())
+
+
+def test_a_finish_that_breaks_off_leaves_nothing_behind(database: Engine) -> None:
+    job_id = add_job(database)
+    jobstore.prepare(database, job_id, chunks=0)
+    claimed = claim(database, job_id, "finish")
+    (segment,) = jobstore.TRANSCRIPT.segments
+
+    def segments() -> Iterator[Segment]:
+        for number in range(700):
+            yield segment.model_copy(update={"id": number})
+        raise StorageUnavailable("gone")
+
+    with pytest.raises(StorageUnavailable):
+        jobstore.finish(
+            database, claimed, jobstore.TRANSCRIPT.model_copy(update={"segments": segments()})
+        )
+
+    assert get_job(database, "default", job_id).state == "running"
+    jobstore.finish(database, claimed)
+    assert get_transcript(database, "default", job_id) == jobstore.TRANSCRIPT
