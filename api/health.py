@@ -14,7 +14,8 @@ from shared import broker
 from shared.database import schema_is_current
 from shared.errors import DatabaseUnavailable, LonghandError
 from shared.jobs import QueueCount, count_jobs, count_steps
-from shared.workers import WorkerView, live_workers
+from shared.references import count_cached
+from shared.workers import WorkerView, live_workers, model_states
 
 CHECK_LIMIT_S = 1.0
 """How long a health check waits for a dependency; orchestrators usually give one second or more."""
@@ -25,6 +26,7 @@ class Load:
     """What is to do, and who does it."""
 
     jobs: dict[str, int]
+    cached_jobs: int
     queues: list[QueueCount]
     workers: list[WorkerView]
 
@@ -49,12 +51,14 @@ class Health:
             _check(self.postgres), _check(self.redis), _check(self.s3)
         )
         checks = {"postgres": postgres.check, "redis": redis.check, "s3": s3.check}
-        alive = {worker.model for worker in postgres.answer or () if worker.model is not None}
+        states = model_states(postgres.answer or ())
         offered = {model.id for model in self._resources.catalogue.visible}
         return Readiness(
             status="ready" if all(check.ok for check in checks.values()) else "unavailable",
             checks=checks,
-            models={model: model in alive for model in sorted(offered | alive)},
+            models={
+                model: states.get(model, "absent") for model in sorted(offered | states.keys())
+            },
         )
 
     async def status(self) -> Status:
@@ -87,7 +91,7 @@ class Health:
     def _measure_load(self) -> Load:
         workers = self._find_workers()
         engine = self._resources.engine
-        return Load(count_jobs(engine), count_steps(engine), workers)
+        return Load(count_jobs(engine), count_cached(engine), count_steps(engine), workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ async def live() -> Alive:
 @router.get("/health/ready", responses={503: {"model": Readiness, "description": "Not ready"}})
 @router.get("/ready", responses={503: {"model": Readiness, "description": "Not ready"}})
 async def ready(response: Response, health: Provided) -> Readiness:
-    """Tell whether Postgres, Redis and S3 are reachable and which models have a worker."""
+    """Tell whether Postgres, Redis and S3 are reachable and how far each model is."""
     readiness = await health.readiness()
     response.status_code = 200 if readiness.status == "ready" else 503
     return readiness

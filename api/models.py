@@ -5,19 +5,23 @@ from fastapi import APIRouter
 from api.openapi import problems
 from api.resources import Provided
 from api.schemas import ModelInfo, ModelList
-from shared.workers import live_workers
+from shared.workers import live_workers, model_states
 
 router = APIRouter(tags=["models"])
 
 
 @router.get("/models", responses=problems({503: "Postgres is away; see Retry-After"}))
 def show_models(resources: Provided) -> ModelList:
-    """List the models that jobs may name, and which of them have a worker."""
+    """List the models that jobs may name, and how far their workers are."""
     settings = resources.settings
-    alive = {worker.model for worker in live_workers(resources.engine, live_s=settings.lease_s)}
+    states = model_states(live_workers(resources.engine, live_s=settings.lease_s))
     return ModelList(
         models=[
-            ModelInfo.of(model, default=model.id == settings.default_model, alive=model.id in alive)
+            ModelInfo.of(
+                model,
+                default=model.id == settings.default_model,
+                state=states.get(model.id, "absent"),
+            )
             for model in resources.catalogue.visible
         ]
     )

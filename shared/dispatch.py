@@ -133,7 +133,7 @@ _FAIR_ORDER = text("""
 def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tuple[int, str]]:
     """Mark as dispatched, and return, the steps whose messages should go to ``queue`` now.
 
-    Messages in the queue are kept to about the number of steps that its live workers take at once
+    Messages in the queue are kept to about the number of steps that its ready workers take at once
     (seen within ``live_s``; at least ``least``), so that order is decided here, late, and not by
     what was sent long ago. The order is fair: each tenant's next turn counts what it has running or
     dispatched, so tenants alternate; within a tenant priority decides, then each job's own turn
@@ -148,7 +148,7 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
             text("""
                 SELECT greatest(:least, (
                     SELECT coalesce(sum(slots), 0) FROM workers
-                    WHERE :queue = ANY (queues)
+                    WHERE :queue = ANY (queues) AND state = 'ready'
                       AND last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
                 )) - (
                     SELECT count(*) FROM steps JOIN jobs ON jobs.id = steps.job_id

@@ -5,6 +5,7 @@ docs/settings.md documents each one, and a test compares the two.
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -81,8 +82,34 @@ class Settings(BaseSettings):
         description="Wall time after which a chunk handed to the model counts as hung; the model "
         "worker then ends itself, to be started anew.",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="Where a model worker computes: `auto`, `cpu` or `cuda`; `auto`: on the GPU if "
+        "it can.",
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "int8", "int8_float16"] = Field(
+        default="auto",
+        description="What it computes in: `auto`, `float32`, `float16`, `bfloat16`, `int8` or "
+        "`int8_float16`; `auto` is the engine's choice for the device. Not every engine knows "
+        "every one; a worker that cannot do it does not start.",
+    )
+    torch_compile: bool = Field(
+        default=False,
+        description="Whether torch compiles the model first (engines on torch only): a start of "
+        "minutes, for shorter batches.",
+    )
     batch_wait_ms: float = Field(
         default=5.0, ge=0, description="How long the batcher waits for a fuller batch."
+    )
+    health_host: str = Field(
+        default="127.0.0.1", description="Address of a worker's own health endpoints."
+    )
+    health_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of a worker's own health endpoints and metrics; 0: none. `./longhand` "
+        "leaves it out, as its workers share one host.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 

@@ -1,12 +1,18 @@
 """The registry of living workers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import Engine, text
 
 from shared.database import begin
+
+WorkerState = Literal["loading", "ready"]
+"""It has started and takes no messages yet, or it takes them."""
+ModelState = Literal["ready", "loading", "absent"]
+"""The furthest that any worker of a model is; 'absent' where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +24,15 @@ class WorkerEntry:
     model: str | None
     queues: Sequence[str]
     slots: int
+    """Steps it takes at once; 0 while a model worker does not know yet."""
+    state: WorkerState
     device: str
+    dtype: str | None
+    """What a model worker's device computes in; None until the model is loaded."""
     version: str
     load_s: float | None
+    warm_up_s: float | None
+    """Seconds that the model's first inference took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +44,7 @@ class WorkerView(WorkerEntry):
 
 
 def announce(engine: Engine, worker: WorkerEntry) -> None:
-    """Enter a worker, or renew its ``last_seen_at``.
+    """Enter a worker, or renew its entry and ``last_seen_at``.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -40,9 +52,14 @@ def announce(engine: Engine, worker: WorkerEntry) -> None:
     with begin(engine) as connection:
         connection.execute(
             text("""
-                INSERT INTO workers (id, role, model, queues, slots, device, version, load_s)
-                VALUES (:id, :role, :model, :queues, :slots, :device, :version, :load_s)
-                ON CONFLICT (id) DO UPDATE SET last_seen_at = clock_timestamp()
+                INSERT INTO workers (id, role, model, queues, slots, state, device, dtype, version,
+                                     load_s, warm_up_s)
+                VALUES (:id, :role, :model, :queues, :slots, :state, :device, :dtype, :version,
+                        :load_s, :warm_up_s)
+                ON CONFLICT (id) DO UPDATE
+                SET slots = excluded.slots, state = excluded.state, device = excluded.device,
+                    dtype = excluded.dtype, version = excluded.version, load_s = excluded.load_s,
+                    warm_up_s = excluded.warm_up_s, last_seen_at = clock_timestamp()
             """),
             {
                 "id": worker.id,
@@ -50,9 +67,12 @@ def announce(engine: Engine, worker: WorkerEntry) -> None:
                 "model": worker.model,
                 "queues": list(worker.queues),
                 "slots": worker.slots,
+                "state": worker.state,
                 "device": worker.device,
+                "dtype": worker.dtype,
                 "version": worker.version,
                 "load_s": worker.load_s,
+                "warm_up_s": worker.warm_up_s,
             },
         )
 
@@ -88,8 +108,8 @@ def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
     with begin(engine) as connection:
         rows = connection.execute(
             text("""
-                SELECT id, role, model, queues, slots, device, version, load_s,
-                       started_at, last_seen_at
+                SELECT id, role, model, queues, slots, state, device, dtype, version, load_s,
+                       warm_up_s, started_at, last_seen_at
                 FROM workers
                 WHERE last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
                 ORDER BY role, model, id
@@ -97,3 +117,12 @@ def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
             {"live_s": live_s},
         ).mappings()
         return [WorkerView(**row) for row in rows]
+
+
+def model_states(workers: Iterable[WorkerEntry]) -> dict[str, ModelState]:
+    """Return how far each model is that has a worker; the others are 'absent'."""
+    states: dict[str, ModelState] = {}
+    for worker in workers:
+        if worker.model is not None and states.get(worker.model) != "ready":
+            states[worker.model] = worker.state
+    return states

@@ -15,6 +15,7 @@ from celery import Celery
 from pydantic import ValidationError
 from tornado.web import URLSpec
 
+import worker.health
 from api.app import create_app
 from shared.catalogue import load_catalogue
 from shared.settings import Settings
@@ -184,7 +185,11 @@ def urls_of(service: Mapping[str, Any]) -> Iterator[SplitResult]:
 
 
 def failing_healthchecks(compose: Compose) -> Problems:
-    paths = {"api": set(create_app().openapi()["paths"]), "flower": flower_paths()}
+    paths = {
+        "api": set(create_app().openapi()["paths"]),
+        "flower": flower_paths(),
+        **{name: set(worker.health.PATHS) for name in ("cpu", "beat", *MODEL_SERVICES)},
+    }
     problems = []
     for name, service in compose["services"].items():
         if "healthcheck" not in service:
@@ -212,6 +217,9 @@ def flower_paths() -> set[str]:
 
 
 def listening_port(service: Mapping[str, Any]) -> int:
+    """The port in a server's command; a worker's is that of its health endpoints."""
+    if service["command"][:3] == ["python", "-m", "worker"]:
+        return int(service["environment"]["LONGHAND_HEALTH_PORT"])
     found = re.search(r"--port[= ](\d+)", " ".join(service["command"]))
     assert found, "a server's command names its port"
     return int(found[1])

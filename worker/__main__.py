@@ -11,19 +11,21 @@ fetch    downloads a model's weights into the local cache; then exits.
 import logging
 import os
 import sys
-import time
+from dataclasses import replace
 
 import click
 from celery.signals import worker_ready
 
 from shared import __version__, database
 from shared.catalogue import load_catalogue
-from shared.errors import LonghandError
-from shared.settings import get_settings
+from shared.errors import LonghandError, ModelError
+from shared.settings import Settings, get_settings
 from shared.steps import FINISH_QUEUE, PREPARE_QUEUE, model_queue
 from shared.storage import Storage
 from shared.workers import WorkerEntry
+from worker import metrics
 from worker.app import SWEEP_QUEUE, app
+from worker.health import Health, serve_health
 from worker.heartbeat import Heartbeat
 from worker.runtime import make_runtime, worker_id
 from worker.tasks import install
@@ -56,10 +58,12 @@ def cpu(concurrency: int) -> None:
     settings = get_settings()
     queues = (PREPARE_QUEUE, FINISH_QUEUE)
     entry = _entry("cpu", queues=queues, slots=concurrency)
+    health = _serve_health(entry, settings)
     # The children hold the leases; this process only keeps the registry's entry alive.
     heartbeat = Heartbeat(database.make_engine(settings, pool_size=1), settings)
+    heartbeat.register(entry)
     try:
-        _consume(entry, heartbeat, "--pool=prefork")
+        _consume(entry, heartbeat, health, "--pool=prefork")
     finally:
         heartbeat.stop()
 
@@ -68,31 +72,51 @@ def cpu(concurrency: int) -> None:
 @click.option("--model", "model_id", required=True, help="Catalogue id of the model to load.")
 def model(model_id: str) -> None:
     from worker.batching import Batcher
-    from worker.engines import load_engine
+    from worker.loading import load
 
     settings = get_settings()
-    begun = time.monotonic()
     try:
-        engine = load_engine(load_catalogue(settings.catalogue).get(model_id))
+        catalogue_entry = load_catalogue(settings.catalogue).get(model_id)
     except LonghandError as error:
         raise click.ClickException(str(error)) from error
-    load_s = time.monotonic() - begun
-    log.info("loaded %s (%s) on %s in %.2f s", model_id, engine.version, engine.device, load_s)
-    # Twice the batch: while the device works on one batch, the next one's audio is being fetched.
+    # How many it takes at once is known once it is loaded.
     entry = _entry(
         "model",
         queues=(model_queue(model_id),),
-        slots=2 * engine.max_batch,
+        slots=0,
         model=model_id,
-        device=engine.device,
-        engine_version=engine.version,
-        load_s=load_s,
+        device=settings.device,
     )
-    batcher = Batcher(engine, max_batch=engine.max_batch, max_wait_ms=settings.batch_wait_ms)
-    runtime = make_runtime(settings, entry.id, batcher=batcher)
-    install(runtime)
+    health = _serve_health(entry, settings)
+    runtime = make_runtime(settings, entry.id)
+    runtime.heartbeat.register(entry)
     try:
-        _consume(entry, runtime.heartbeat, "--pool=threads")
+        loaded = load(catalogue_entry, settings)
+        engine = loaded.engine
+        log.info(
+            "loaded %s: %s on %s, dtype %s, load %.2f s, warm-up %.2f s, max_batch %d",
+            *(model_id, engine.version, engine.device, engine.dtype),
+            *(loaded.load_s, loaded.warm_up_s, engine.max_batch),
+        )
+        metrics.LOAD_S.set(loaded.load_s)
+        metrics.WARM_UP_S.set(loaded.warm_up_s)
+        batcher = Batcher(engine, max_batch=engine.max_batch, max_wait_ms=settings.batch_wait_ms)
+        runtime = replace(runtime, batcher=batcher)
+        install(runtime)
+        health.has_started = True
+        entry = replace(
+            entry,
+            # Twice the batch: while the device works on one, the next one's audio is fetched.
+            slots=2 * engine.max_batch,
+            device=engine.device,
+            dtype=engine.dtype,
+            version=engine.version,
+            load_s=loaded.load_s,
+            warm_up_s=loaded.warm_up_s,
+        )
+        _consume(entry, runtime.heartbeat, health, "--pool=threads")
+    except ModelError as error:
+        raise click.ClickException(str(error)) from error
     finally:
         runtime.close()
 
@@ -101,14 +125,16 @@ def model(model_id: str) -> None:
 def beat() -> None:
     settings = get_settings()
     entry = _entry("beat", queues=(SWEEP_QUEUE,), slots=1)
+    health = _serve_health(entry, settings)
     runtime = make_runtime(settings, entry.id)
+    runtime.heartbeat.register(entry)
     install(runtime)
     # Celery's two lines on every tick would drown the sweeps' own.
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
     worker_ready.connect(lambda **_: start_ticking(app), weak=False)
     try:
-        _consume(entry, runtime.heartbeat, "--pool=solo")
+        _consume(entry, runtime.heartbeat, health, "--pool=solo")
     finally:
         runtime.close()
 
@@ -145,28 +171,45 @@ def _entry(
     slots: int,
     model: str | None = None,
     device: str = "cpu",
-    engine_version: str | None = None,
-    load_s: float | None = None,
 ) -> WorkerEntry:
+    """Describe this worker as it starts."""
     return WorkerEntry(
         id=worker_id(role),
         role=role,
         model=model,
         queues=queues,
         slots=slots,
+        state="loading",
         device=device,
-        version=engine_version or f"longhand {__version__}",
-        load_s=load_s,
+        dtype=None,
+        version=f"longhand {__version__}",
+        load_s=None,
+        warm_up_s=None,
     )
 
 
-def _consume(entry: WorkerEntry, heartbeat: Heartbeat, *pool: str) -> None:
-    """Run Celery's worker until it is told to stop; register it once it takes messages."""
+def _serve_health(entry: WorkerEntry, settings: Settings) -> Health:
+    """Answer for this worker from now on, where the settings say; only models take long to load."""
+    health = Health(entry.role, entry.model, has_started=entry.model is None)
+    host, port = settings.health_host, settings.health_port
+    if port:
+        try:
+            serve_health(health, host, port)
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot serve health on {host}:{port}: {error.strerror}"
+            ) from error
+    return health
 
-    def register(**_: object) -> None:
-        heartbeat.register(entry)
 
-    worker_ready.connect(register, weak=False)
+def _consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str) -> None:
+    """Run Celery's worker until it is told to stop; it is ready once it takes messages."""
+
+    def become_ready(**_: object) -> None:
+        health.takes_messages = True
+        heartbeat.register(replace(entry, state="ready"))
+
+    worker_ready.connect(become_ready, weak=False)
     app.worker_main(
         [
             "worker",

@@ -69,7 +69,7 @@ class Heartbeat:
                 self._held.remove(lease)
 
     def register(self, entry: WorkerEntry) -> None:
-        """Announce the worker in the registry from now on."""
+        """Announce the worker in the registry from now on, as the entry says."""
         self._entry = entry
         self._wake.set()
 

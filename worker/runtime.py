@@ -31,7 +31,7 @@ class Runtime:
     doorbell: Doorbell
     heartbeat: Heartbeat
     batcher: Batcher | None = None
-    """Only in a model worker."""
+    """Only in a model worker, once its model is loaded."""
 
     def close(self) -> None:
         """Stop the threads and leave the registry."""
@@ -47,7 +47,7 @@ def worker_id(role: str) -> str:
     return f"{role}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
-def make_runtime(settings: Settings, owner: str, *, batcher: Batcher | None = None) -> Runtime:
+def make_runtime(settings: Settings, owner: str) -> Runtime:
     """Open what a worker process needs."""
     # Enough for every thread of the largest batch to commit at once without queueing for long.
     database = make_engine(settings, pool_size=8)
@@ -61,5 +61,4 @@ def make_runtime(settings: Settings, owner: str, *, batcher: Batcher | None = No
         catalogue=load_catalogue(settings.catalogue),
         doorbell=Doorbell(database, broker, settings),
         heartbeat=Heartbeat(database, settings),
-        batcher=batcher,
     )

@@ -31,6 +31,7 @@ class RollCall:
         return any(
             w["role"] == role
             and w["model"] == model
+            and w["state"] == "ready"
             # A worker that was killed stays on the roll until its last heartbeat is too old.
             and datetime.fromisoformat(w["started_at"]) >= self._began
             for w in workers

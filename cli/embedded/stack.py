@@ -276,7 +276,10 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
 
 def service_environment(endpoints: Endpoints) -> dict[str, str]:
     """Return this process's environment, pointed at ``endpoints`` and cleared of what misleads."""
-    foreign = ("PG", "RCLONE_", "AWS_", "CELERY_", "FLOWER_", "PYTHON", "LONGHAND_SERVER")
+    foreign = (
+        *("PG", "RCLONE_", "AWS_", "CELERY_", "FLOWER_", "PYTHON", "LONGHAND_SERVER"),
+        "LONGHAND_HEALTH_PORT",  # the workers would all want the same one
+    )
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     no_proxy = env.get("NO_PROXY", env.get("no_proxy", ""))
     env["NO_PROXY"] = env["no_proxy"] = ",".join(filter(None, [no_proxy, "127.0.0.1,localhost"]))

@@ -148,9 +148,13 @@ def test_every_healthcheck_asks_what_its_service_answers(default: Compose, broke
     services["redis"]["healthcheck"]["test"][1] = "curl"
     services["api"]["healthcheck"]["test"][3] = 'open("http://127.0.0.1:8000/healthy")'
     services["flower"]["healthcheck"]["test"][3] = 'open("http://127.0.0.1:5556/healthcheck")'
+    services["cpu"]["environment"]["LONGHAND_HEALTH_PORT"] = "0"
+    services["beat"]["healthcheck"]["test"][3] = 'open("http://127.0.0.1:8001/ready")'
     assert failing_healthchecks(broken) == [
         "redis: its image has no curl",
         "api: serves no /healthy",
+        "cpu: does not listen on 127.0.0.1:8001",
+        "beat: serves no /ready",
         "flower: does not listen on 127.0.0.1:5556",
     ]
 
@@ -172,7 +176,7 @@ def test_every_dependency_can_be_met(default: Compose, broken: Compose) -> None:
     services = broken["services"]
     services["cpu"]["depends_on"] = {"rabbitmq": {"condition": "service_started"}}
     services["beat"]["depends_on"] = {
-        "cpu": {"condition": "service_healthy"},
+        "migrate": {"condition": "service_healthy"},
         "api": {"condition": "service_completed_successfully"},
         "weights": {"condition": "service_completed_successfully"},
     }
@@ -180,7 +184,7 @@ def test_every_dependency_can_be_met(default: Compose, broken: Compose) -> None:
     assert broken_dependencies(broken) == [
         "cpu: depends on rabbitmq, which is no service",
         "model-gpu: weights is not in all of its profiles",
-        "beat: cpu never becomes healthy",
+        "beat: migrate never becomes healthy",
         "beat: api never completes",
     ]
 

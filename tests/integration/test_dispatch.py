@@ -16,7 +16,7 @@ from shared import steps
 from shared.broker import make_broker
 from shared.dispatch import _FAIR_ORDER, Doorbell, fill_queues, forget_stale_dispatches
 from shared.settings import Settings
-from shared.workers import WorkerEntry, announce
+from shared.workers import WorkerEntry, WorkerState, announce
 
 MODEL_QUEUE = steps.model_queue("oracle")
 NOWHERE = SecretStr("redis://127.0.0.1:1/0")
@@ -30,7 +30,7 @@ def broker(settings: Settings) -> Celery:
     return app
 
 
-def add_worker(database: Engine, queue: str, slots: int) -> None:
+def add_worker(database: Engine, queue: str, slots: int, state: WorkerState = "ready") -> None:
     announce(
         database,
         WorkerEntry(
@@ -39,9 +39,12 @@ def add_worker(database: Engine, queue: str, slots: int) -> None:
             model="oracle",
             queues=(queue,),
             slots=slots,
+            state=state,
             device="cpu",
+            dtype=None,
             version="test",
             load_s=None,
+            warm_up_s=None,
         ),
     )
 
@@ -92,6 +95,18 @@ def test_the_backlog_is_bounded_by_the_slots_of_live_workers(
     fill_queues(database, broker, settings)
     fill_queues(database, broker, settings)
     assert len(messages(broker, MODEL_QUEUE)) == 7
+
+
+def test_a_worker_that_still_loads_adds_nothing_to_the_backlog(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    prepare(database, add_job(database), chunks=40)
+    add_worker(database, MODEL_QUEUE, slots=20, state="loading")
+    fill_queues(database, broker, settings)
+    assert len(messages(broker, MODEL_QUEUE)) < 20
+    add_worker(database, MODEL_QUEUE, slots=20, state="ready")  # the same one, loaded
+    fill_queues(database, broker, settings)
+    assert len(dispatched_jobs(database)) == 20
 
 
 def test_tenants_alternate_however_much_one_has_queued(

@@ -1,0 +1,160 @@
+"""How a worker starts, and what it says of itself meanwhile."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from processes import Fleet, Worker, fleet, wait_until
+from randomwhisper import write_random_whisper
+from sqlalchemy import Engine
+
+from cli.embedded.stack import free_ports
+from shared.settings import Settings
+from shared.workers import WorkerView, live_workers
+from worker.engines import files, weights
+
+BROKEN = b"no JSON"
+
+
+@pytest.fixture
+def workers(settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet whose workers answer on a port of their own; one at a time."""
+    with fleet(settings.model_copy(update={"health_port": free_ports(1)[0]}), tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def stalled(workers: Fleet, tmp_path: Path) -> Path:
+    """A pipe in place of a file of a model's weights: its loading waits until that is written."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    write_random_whisper(folder, ["en"])
+    pipe = folder / "config.json"
+    pipe.rename(tmp_path / "config.json")
+    os.mkfifo(pipe)
+    names = files.present("faster-whisper", folder)
+    catalogue = tmp_path / "models.toml"
+    catalogue.write_text(f"""
+        [languages]
+        english = ["en"]
+
+        [models.stalled]
+        description = "Waits for its configuration."
+        engine = "faster-whisper"
+        source = "file:{folder}"
+        revision = "{weights.digest(folder, names)}"
+        languages = "english"
+        window_s = 30
+        vad = "off"
+        size_bytes = 0
+    """)
+    workers.settings = workers.settings.model_copy(
+        update={"catalogue": catalogue, "default_model": "stalled"}
+    )
+    return pipe
+
+
+def ask(worker: Worker, settings: Settings, path: str) -> tuple[int, str] | None:
+    """What the worker answers: code and status; None while it does not listen yet."""
+    assert worker.process.poll() is None, worker.log
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{settings.health_port}{path}")
+    except httpx.TransportError:
+        return None
+    return answer.status_code, answer.json()["status"]
+
+
+def entries(database: Engine) -> list[WorkerView]:
+    return live_workers(database, live_s=30)
+
+
+def said(worker: Worker) -> str:
+    """The last line of its log."""
+    return worker.log.rstrip().rpartition("\n")[2]
+
+
+def test_a_model_worker_is_loading_until_its_weights_are_there_and_then_ready(
+    database: Engine, workers: Fleet, stalled: Path, tmp_path: Path
+) -> None:
+    settings = workers.settings
+    worker = workers.start("model", "--model", "stalled")
+    wait_until(lambda: ask(worker, settings, "/health/startup") == (503, "loading"))
+    (entry,) = wait_until(lambda: entries(database))
+    assert (entry.model, entry.state, entry.slots) == ("stalled", "loading", 0)
+    assert ask(worker, settings, "/health/live") == (200, "alive")
+    assert ask(worker, settings, "/health/ready") == (503, "loading")
+
+    stalled.write_bytes((tmp_path / "config.json").read_bytes())
+
+    wait_until(lambda: ask(worker, settings, "/health/ready") == (200, "ready"))
+    assert ask(worker, settings, "/health/startup") == (200, "started")
+    (ready,) = wait_until(lambda: [each for each in entries(database) if each.state == "ready"])
+    assert ready.id == entry.id
+    assert ready.started_at == entry.started_at
+    assert ready.slots > 0
+    assert (ready.device, ready.dtype) == ("cpu", "int8_float32")
+    assert ready.load_s is not None
+    assert ready.load_s > 0
+    assert ready.warm_up_s is not None
+    assert ready.warm_up_s > 0
+    assert "loaded stalled: faster-whisper" in worker.log
+    metrics = httpx.get(f"http://127.0.0.1:{settings.health_port}/metrics").text
+    assert f"longhand_model_load_seconds {ready.load_s:.1f}"[:-2] in metrics
+    assert worker.stop() == 0
+    assert entries(database) == []
+
+
+def test_a_model_worker_whose_weights_are_broken_says_so_and_ends(
+    database: Engine, workers: Fleet, stalled: Path
+) -> None:
+    worker = workers.start("model", "--model", "stalled")
+    wait_until(lambda: ask(worker, workers.settings, "/health/startup") == (503, "loading"))
+    stalled.write_bytes(BROKEN)
+    assert worker.process.wait(30) == 1
+    assert said(worker).startswith("Error: model 'stalled' cannot be loaded on cpu")
+    assert "Traceback" not in worker.log
+    assert entries(database) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("device", "cuda"), ("dtype", "bfloat16")], ids=["device", "dtype"]
+)
+def test_a_model_worker_that_cannot_compute_as_it_should_ends(
+    workers: Fleet, stalled: Path, tmp_path: Path, setting: str, value: str
+) -> None:
+    stalled.unlink()
+    (tmp_path / "config.json").rename(stalled)
+    catalogue = workers.settings.catalogue
+    names = files.present("faster-whisper", stalled.parent)
+    pinned = f'revision = "{weights.digest(stalled.parent, names)}"'
+    lines = catalogue.read_text().splitlines()
+    catalogue.write_text("\n".join(pinned if "revision" in line else line for line in lines))
+    workers.settings = workers.settings.model_copy(update={setting: value})
+
+    worker = workers.start("model", "--model", "stalled")
+
+    assert worker.process.wait(30) == 1
+    assert said(worker).startswith("Error: model 'stalled' cannot be loaded")
+    assert value in said(worker)
+    assert "Traceback" not in worker.log
+
+
+def test_two_workers_do_not_share_a_health_port(workers: Fleet) -> None:
+    first = workers.start("beat")
+    wait_until(lambda: ask(first, workers.settings, "/health/ready") == (200, "ready"))
+    second = workers.start("cpu", "--concurrency", "1")
+    assert second.process.wait(30) == 1
+    assert said(second).startswith("Error: cannot serve health on 127.0.0.1:")
+    assert first.process.poll() is None
+
+
+def test_the_children_of_a_cpu_worker_do_not_hold_its_health_port(workers: Fleet) -> None:
+    """A child that outlives its parent for a moment would keep the next worker from starting."""
+    port = workers.settings.health_port
+    worker = workers.start("cpu", "--concurrency", "1")
+    wait_until(lambda: ask(worker, workers.settings, "/health/ready") == (200, "ready"))
+    (child,) = psutil.Process(worker.process.pid).children()
+    assert all(each.laddr.port != port for each in child.net_connections())

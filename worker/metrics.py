@@ -1,0 +1,19 @@
+"""What a worker process counts, for Prometheus; each process serves its own numbers."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LOAD_S = Gauge("longhand_model_load_seconds", "Time that the model took to load.")
+WARM_UP_S = Gauge("longhand_model_warm_up_seconds", "Time that its first inference took.")
+BATCH_SIZE = Histogram(
+    "longhand_batch_chunks", "Chunks per batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+INFERENCE_S = Histogram(
+    "longhand_batch_inference_seconds",
+    "Time per batch on the device.",
+    buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+)
+AUDIO_S = Counter("longhand_audio_seconds", "Audio transcribed, strides included.")
+DEVICE_MEMORY_BYTES = Gauge(
+    "longhand_device_memory_bytes",
+    "What this process holds of the device's memory; on a processor its resident memory.",
+)
