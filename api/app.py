@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from api import health, jobs, metrics, models
+from api import accuracy, health, jobs, metrics, models
 from api.lingering import LingeringClose
 from api.observing import Observer, RequestMetrics
 from api.openapi import install_problem_schema, problems
@@ -68,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.registry = registry
     install_problem_handlers(app)
     install_problem_schema(app)
-    for part in (root, jobs.router, models.router, health.router, metrics.router):
+    for part in (root, jobs.router, accuracy.router, models.router, health.router, metrics.router):
         app.include_router(part)
     # The last one added is the outermost: lingering is not part of a request's duration.
     app.add_middleware(Observer, metrics=RequestMetrics(registry))

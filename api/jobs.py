@@ -1,13 +1,16 @@
 """Submitting jobs and asking after them."""
 
 import logging
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated
-from uuid import UUID
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from uuid_utils.compat import uuid7
 
+from api.ids import existing_id, parse_id
 from api.openapi import job_form, problems
 from api.problems import error_response
 from api.resources import Provided, Resources, Tenant
@@ -23,8 +26,9 @@ from shared.errors import (
     TranscriptNotReady,
     UnknownFormat,
 )
-from shared.formats import FORMATS, render
-from shared.jobs import JobView, get_job, get_transcript, list_jobs
+from shared.formats import FORMATS, in_blocks, render, write_json
+from shared.jobs import JobView, get_job, list_jobs, open_transcript
+from shared.options import fingerprint
 from shared.steps import NewJob, cancel_job, create_job
 from shared.tables import JobState
 
@@ -57,9 +61,17 @@ _UNAVAILABLE = "Postgres or the object store is away; see Retry-After"
     },
 )
 async def submit_job(
-    request: Request, response: Response, resources: Provided, tenant: Tenant
+    request: Request,
+    response: Response,
+    background: BackgroundTasks,
+    resources: Provided,
+    tenant: Tenant,
 ) -> JobSummary:
-    """Take a file and queue its transcription."""
+    """Take a file and queue its transcription, unless the same was transcribed before.
+
+    A file of the same bytes with the same options, that was transcribed by the same model before,
+    gives a job that has succeeded already: its `cached` is true. The `cache` field turns that off.
+    """
     settings = resources.settings
     job_id = uuid7()
     with resources.upload_slots:
@@ -75,16 +87,24 @@ async def submit_job(
         received = await receiver.receive(
             request, Form(resources.catalogue, settings.default_model)
         )
+    model = resources.catalogue.get(received.options.model)
+    digest = fingerprint(received.sha256, received.options, model)
     job = NewJob(
         id=job_id,
         tenant=tenant,
         options=received.options,
+        fingerprint=digest if received.asked.cache else None,
+        reference=received.asked.reference,
         source_key=receiver.key,
         source_name=received.name,
         source_bytes=received.n_bytes,
         sha256=received.sha256,
     )
     view = await to_thread.run_sync(_commit, resources, job)
+    if view.cached:
+        resources.cached_jobs.inc()
+        # Nobody will decode it again: the transcript is another file's, of the same bytes.
+        background.add_task(_remove, resources, job.source_key)
     response.headers["Location"] = f"/jobs/{job_id}"
     return JobSummary.of(view)
 
@@ -99,7 +119,7 @@ def show_jobs(
     """List jobs, newest first."""
     before = None
     if cursor is not None:
-        before = _parse_id(cursor)
+        before = parse_id(cursor)
         if before is None:
             raise InvalidRequest("the cursor is not one that we gave out")
     found = list_jobs(resources.engine, tenant, limit=limit + 1, before=before)
@@ -110,14 +130,24 @@ def show_jobs(
     )
 
 
-@router.get("/jobs/{job_id}", responses=problems({404: "No such job", 503: _UNAVAILABLE}))
-def show_job(job_id: str, resources: Provided, tenant: Tenant) -> Job:
+@router.get(
+    "/jobs/{job_id}",
+    response_model=Job,
+    responses=problems({404: "No such job", 503: _UNAVAILABLE}),
+)
+def show_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
     """Tell a job's state and progress, and its transcript once it has succeeded."""
-    view = get_job(resources.engine, tenant, _existing_id(job_id))
-    transcript = None
-    if view.state == JobState.SUCCEEDED:
-        transcript = get_transcript(resources.engine, tenant, view.id)
-    return Job(**dict(JobSummary.of(view)), transcript=transcript)
+    view = get_job(resources.engine, tenant, existing_id(job_id))
+    job = Job(**dict(JobSummary.of(view)))
+    if view.state != JobState.SUCCEEDED:
+        return Response(job.model_dump_json(), media_type="application/json")
+    stored = open_transcript(resources.engine, tenant, view.id)
+    parts = chain(
+        [job.model_dump_json(exclude={"transcript"}).removesuffix("}"), ',"transcript":'],
+        write_json(stored.header, stored.segments),
+        ["}"],
+    )
+    return _stream(in_blocks(parts), "application/json")
 
 
 @router.post(
@@ -128,8 +158,9 @@ def show_job(job_id: str, resources: Provided, tenant: Tenant) -> Job:
 )
 def cancel(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
     """Stop a job: at once if it is queued, within a chunk if it is running."""
-    found_id = _existing_id(job_id)
-    cancel_job(resources.engine, tenant, found_id)
+    found_id = existing_id(job_id)
+    cancel_job(resources.engine, tenant, found_id, max_attempts=resources.settings.max_attempts)
+    resources.doorbell.ring()  # an equal job may be transcribed in its place
     return JobSummary.of(get_job(resources.engine, tenant, found_id))
 
 
@@ -158,14 +189,23 @@ def show_transcript(
     """Return the transcript alone, in the format asked for."""
     if format not in FORMATS:
         raise UnknownFormat(f"no format {format!r}; there are {', '.join(FORMATS)}")
-    found_id = _existing_id(job_id)
+    found_id = existing_id(job_id)
     try:
-        transcript = get_transcript(resources.engine, tenant, found_id)
+        stored = open_transcript(resources.engine, tenant, found_id)
     except TranscriptNotReady as error:
         state = get_job(resources.engine, tenant, found_id).state
         return error_response(request, error, state=state)
-    rendered = render(transcript, format)
-    return Response(rendered.body, media_type=rendered.media_type)
+    rendered = render(stored.header, stored.segments, format)
+    return _stream(rendered.blocks, rendered.media_type)
+
+
+def _stream(blocks: Iterator[str], media_type: str) -> Response:
+    """Send the blocks as they are made.
+
+    The first is made here and now: what goes wrong until then is still answered as a problem.
+    """
+    first = next(blocks, "")
+    return StreamingResponse(chain([first], blocks), media_type=media_type)
 
 
 def _commit(resources: Resources, job: NewJob) -> JobView:
@@ -192,20 +232,3 @@ def _remove(resources: Resources, key: str) -> None:
         resources.storage.delete_prefix(key)
     except StorageUnavailable as error:
         log.warning("%s was not removed: %s", key, error)
-
-
-def _existing_id(text: str) -> UUID:
-    """Return the id in ``text``; a text that is none names no job."""
-    job_id = _parse_id(text)
-    if job_id is None:
-        raise JobNotFound(f"there is no job {text}")
-    return job_id
-
-
-def _parse_id(text: str) -> UUID | None:
-    """Return the id, if written as we write ids; ``UUID`` alone takes braces and more."""
-    try:
-        job_id = UUID(text)
-    except ValueError:
-        return None
-    return job_id if str(job_id) == text.lower() else None

@@ -35,6 +35,11 @@ class LoadCollector:
         for state, n_jobs in self._load.jobs.items():
             jobs.add_metric([state], n_jobs)
         yield jobs
+        yield GaugeMetricFamily(
+            "longhand_jobs_cached",
+            "Jobs that succeeded with the transcript of an equal one.",
+            value=self._load.cached_jobs,
+        )
         steps = GaugeMetricFamily(
             "longhand_steps", "Steps of active jobs.", labels=["queue", "state"]
         )

@@ -1,9 +1,11 @@
-"""Multipart bodies as they arrive: bytes in, form events out, nothing kept but one short field.
+"""Multipart bodies as they arrive: bytes in, form events out, nothing kept but one field.
 
 No I/O happens here, so that whoever feeds the parser decides where a file goes and how fast.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -12,6 +14,9 @@ from shared.errors import InvalidRequest, UnsupportedMediaType
 
 MAX_PARTS = 32
 MAX_FIELD_BYTES = 4096
+"""Of a field for which no other limit is given."""
+
+_NO_LONG_FIELDS: Mapping[str, int] = MappingProxyType({})
 
 _MAX_FILE_NAME = 255
 """Characters of a client's file name that are kept; the longest name of common file systems."""
@@ -19,7 +24,7 @@ _MAX_FILE_NAME = 255
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A short form field, complete."""
+    """A form field, complete."""
 
     name: str
     value: str
@@ -49,8 +54,14 @@ class FormParser:
     the format (RFC 7578) or one of the limits above.
     """
 
-    def __init__(self, content_type: str | None) -> None:
+    def __init__(
+        self, content_type: str | None, *, long_fields: Mapping[str, int] = _NO_LONG_FIELDS
+    ) -> None:
         """Read the boundary from the request's Content-Type.
+
+        Args:
+            content_type: the header's value.
+            long_fields: the most bytes of fields that may be longer than ``MAX_FIELD_BYTES``.
 
         Raises:
             UnsupportedMediaType: it is not ``multipart/form-data``.
@@ -78,6 +89,7 @@ class FormParser:
             )
         except FormParserError as error:
             raise InvalidRequest("the multipart boundary is too long") from error
+        self._long_fields = long_fields
         self._events: list[Event] = []
         self._parts = 0
         self._file_seen = False
@@ -143,10 +155,9 @@ class FormParser:
             self._events.append(FileData(data[start:end]))
             return
         self._value += data[start:end]
-        if len(self._value) > MAX_FIELD_BYTES:
-            raise InvalidRequest(
-                f"the field {self._field!r} is longer than {MAX_FIELD_BYTES} bytes"
-            )
+        max_bytes = self._long_fields.get(self._field, MAX_FIELD_BYTES)
+        if len(self._value) > max_bytes:
+            raise InvalidRequest(f"the field {self._field!r} is longer than {max_bytes} bytes")
 
     def _on_part_end(self) -> None:
         if self._field is None:

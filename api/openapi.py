@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from api.problems import MEDIA_TYPE, Problem
+from api.schemas import NewReference
 from shared.options import JobOptions
 
 _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -43,6 +44,16 @@ def job_form() -> dict[str, Any]:
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
     }
+
+
+def reference_body() -> dict[str, Any]:
+    """Return the request body of ``POST /jobs/{id}/reference``, read as a stream as well."""
+    schema = NewReference.model_json_schema()
+    content = {
+        "application/json": {"schema": schema},
+        "text/plain": {"schema": {"type": "string"}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def install_problem_schema(app: FastAPI) -> None:

@@ -27,6 +27,9 @@ MAX_UPLOADS = 32
 """Uploads received at once by one process; each holds up to about three parts of 8 MiB, and a
 connection of the object store's pool, which has as many."""
 
+_MEASURING_THREADS = 2
+"""Each uses one core."""
+
 _PROBE_THREADS = 8
 """More than there are probes, and each has at most one thread."""
 
@@ -45,7 +48,10 @@ class Resources:
     upload_slots: UploadSlots
     upload_threads: CapacityLimiter
     """Uploads have threads of their own, so that a slow object store delays nothing else."""
+    measuring_threads: CapacityLimiter
+    """Error rates of long texts take seconds: not in the threads of other requests."""
     upload_bytes: Counter
+    cached_jobs: Counter
 
 
 @contextmanager
@@ -74,8 +80,14 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             probe_threads=probe_threads,
             upload_slots=UploadSlots(MAX_UPLOADS),
             upload_threads=CapacityLimiter(MAX_UPLOADS),
+            measuring_threads=CapacityLimiter(_MEASURING_THREADS),
             upload_bytes=Counter(
                 "longhand_upload_bytes", "Bytes of uploads received.", registry=registry
+            ),
+            cached_jobs=Counter(
+                "longhand_cached_jobs",
+                "Jobs answered at once with the transcript of an equal one.",
+                registry=registry,
             ),
         )
     finally:

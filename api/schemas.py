@@ -4,12 +4,14 @@ from datetime import datetime
 from typing import Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from shared.accuracy import MAX_REFERENCE_CHARS, Accuracy
 from shared.catalogue import Model
 from shared.jobs import JobView
 from shared.tables import JobState
 from shared.transcript import Transcript
+from shared.workers import ModelState, WorkerState
 
 
 class ServiceInfo(BaseModel):
@@ -58,7 +60,17 @@ class JobSummary(BaseModel):
     id: UUID
     state: JobState
     model: str
-    language: str | None = Field(description="as requested; null: detected by the model")
+    language: str | None = Field(
+        description="as requested, or the only one of the model; null: to be detected"
+    )
+    detected_language: str | None = Field(description="once it is known; null where none is asked")
+    task: Literal["transcribe", "translate"]
+    prompt: str | None
+    hotwords: str | None
+    vad: str = Field(description="voice activity detector")
+    multichannel: bool
+    multilingual: bool
+    cached: bool = Field(description="whether the transcript is that of an equal, earlier job")
     source: Source
     created_at: datetime
     started_at: datetime | None
@@ -66,12 +78,18 @@ class JobSummary(BaseModel):
     duration_s: float | None = Field(description="decoded length, known once prepared")
     progress: Progress
     error: JobError | None
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] = Field(
+        description="seconds spent and RTFx; 'accuracy' where there is a reference, see Accuracy"
+    )
     links: JobLinks
 
     @classmethod
     def of(cls, view: JobView) -> Self:
         """Return the wire form of a job."""
+        options = view.options
+        metrics = dict(view.metrics)
+        if view.accuracy is not None:
+            metrics["accuracy"] = dict(view.accuracy)
         error = None
         if view.error_code is not None:
             error = JobError(code=view.error_code, detail=view.error_detail or "")
@@ -79,7 +97,15 @@ class JobSummary(BaseModel):
             id=view.id,
             state=view.state,
             model=view.model,
-            language=view.language,
+            language=options.language,
+            detected_language=view.detected_language,
+            task=options.task,
+            prompt=options.prompt,
+            hotwords=options.hotwords,
+            vad=options.vad,
+            multichannel=options.multichannel,
+            multilingual=options.multilingual,
+            cached=view.cached,
             source=Source(name=view.source_name, bytes=view.source_bytes, sha256=view.sha256),
             created_at=view.created_at,
             started_at=view.started_at,
@@ -93,7 +119,7 @@ class JobSummary(BaseModel):
                 audio_done_s=view.audio_done_s,
             ),
             error=error,
-            metrics=dict(view.metrics),
+            metrics=metrics,
             links=JobLinks(self=f"/jobs/{view.id}", transcript=f"/jobs/{view.id}/transcript"),
         )
 
@@ -111,6 +137,40 @@ class JobPage(BaseModel):
     next_cursor: str | None = Field(description="the next page's cursor; null on the last page")
 
 
+class NewReference(BaseModel):
+    """What was really said in a job's audio."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reference: str = Field(description=f"at most {MAX_REFERENCE_CHARS} characters")
+
+
+class PooledAccuracy(Accuracy):
+    """Error rates of a model: the errors of all its jobs, divided by the size of all references."""
+
+    model: str
+    language: str | None = Field(description="of the speech; null: several, or not known")
+    task: str
+    jobs: int = Field(description="jobs with a reference")
+    audio_s: float
+
+
+class CacheStats(BaseModel):
+    """How often a transcript was there already."""
+
+    computed: int = Field(description="jobs that succeeded by computing their transcript")
+    cached: int = Field(description="jobs that succeeded with an equal job's transcript")
+    hit_rate: float | None = Field(description="cached / (computed + cached); null: no jobs yet")
+    audio_saved_s: float = Field(description="audio of the cached jobs, which no model heard again")
+
+
+class AccuracyStats(BaseModel):
+    """What references say of the models, and what the cache has saved."""
+
+    models: list[PooledAccuracy]
+    cache: CacheStats
+
+
 class ModelInfo(BaseModel):
     """A model that jobs may name."""
 
@@ -118,21 +178,33 @@ class ModelInfo(BaseModel):
     description: str
     engine: str
     languages: list[str] | None = Field(description="ISO 639 codes; null: any")
+    preferred_for: list[str] = Field(
+        description="languages whose jobs get this model unless they name one"
+    )
+    detects_language: bool = Field(description="whether it tells which language it hears")
+    translates: bool = Field(description="whether it takes task 'translate': into English")
+    takes_prompt: bool = Field(description="whether it takes 'prompt' and 'hotwords'")
     vad: str = Field(description="voice activity detector of jobs that name none")
     default: bool = Field(description="whether jobs that name no model get this one")
-    alive: bool = Field(description="whether a worker is there; without one its jobs wait")
+    state: ModelState = Field(
+        description="whether a worker is ready for it, loading it, or absent; jobs wait for one"
+    )
 
     @classmethod
-    def of(cls, model: Model, *, default: bool, alive: bool) -> Self:
+    def of(cls, model: Model, *, default: bool, state: ModelState) -> Self:
         """Return the wire form of a catalogue entry."""
         return cls(
             id=model.id,
             description=model.description,
             engine=model.engine,
             languages=None if model.languages is None else sorted(model.languages),
+            preferred_for=sorted(model.preferred_for),
+            detects_language=model.detects_language,
+            translates=model.translates,
+            takes_prompt=model.takes_prompt,
             vad=model.vad,
             default=default,
-            alive=alive,
+            state=state,
         )
 
 
@@ -160,7 +232,9 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "unavailable"]
     checks: dict[str, Check] = Field(description="postgres, redis and s3")
-    models: dict[str, bool] = Field(description="by model id: whether a worker is alive")
+    models: dict[str, ModelState] = Field(
+        description="by model id: whether a worker is ready for it, loading it, or absent"
+    )
 
 
 class Startup(BaseModel):
@@ -176,9 +250,13 @@ class WorkerInfo(BaseModel):
     id: str
     role: str
     model: str | None
+    state: WorkerState
     device: str
+    dtype: str | None = Field(description="what a model worker's device computes in")
     slots: int
     version: str
+    load_s: float | None = Field(description="seconds its model took to load")
+    warm_up_s: float | None = Field(description="seconds its model's first inference took")
     started_at: datetime
     last_seen_at: datetime
 

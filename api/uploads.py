@@ -19,11 +19,13 @@ from starlette.requests import Request
 
 from api.multipart import MAX_FIELD_BYTES, MAX_PARTS, Field, FileBegin, FileData, FormParser
 from api.problems import describe, summarize
+from shared.accuracy import MAX_REFERENCE_CHARS, check_reference
 from shared.catalogue import Catalogue
 from shared.errors import (
     EmptyFile,
     InvalidRequest,
     LonghandError,
+    RequestError,
     StorageUnavailable,
     TooManyUploads,
     UploadStalled,
@@ -40,7 +42,11 @@ IDLE_S = 30.0
 _BATCH_BYTES = 1024**2
 """Bytes gathered for one hop into a thread, which costs as much as hashing some 100 KiB."""
 
-_FORM_BYTES = MAX_PARTS * (MAX_FIELD_BYTES + 1024)
+_LONG_FIELDS = {"reference": 4 * MAX_REFERENCE_CHARS}
+"""Fields that may be longer than the parser's usual limit, in bytes: UTF-8 has at most four for a
+character."""
+
+_FORM_BYTES = MAX_PARTS * (MAX_FIELD_BYTES + 1024) + sum(_LONG_FIELDS.values())
 """The most that fields, headers and boundaries add to a file."""
 
 Result = TypeVar("Result")
@@ -59,8 +65,10 @@ class Form:
         """Take a field.
 
         Raises:
-            InvalidRequest: it was given before.
+            InvalidRequest: it was given before, or has what no text has.
         """
+        if "\0" in field.value:
+            raise InvalidRequest(f"the field {field.name!r} contains a NUL character")
         if field.name not in JobOptions.model_fields:
             self._unknown.append(field.name)
             return
@@ -69,22 +77,39 @@ class Form:
         self._values[field.name] = field.value
 
     def check_so_far(self) -> None:
-        """Refuse what no later field can put right; what lacks its model is checked at the end.
+        """Refuse what no later field can put right.
+
+        A form that has named no model yet is refused if no model can do what it asks for.
 
         Raises:
             InvalidRequest: unknown fields or bad values.
             UnknownModel: the catalogue has no such model.
             UnsupportedLanguage: the model does not speak the language.
+            UnsupportedOption: the model cannot do what is asked of it.
         """
-        options = self._options()
-        if options.model is not None:
-            resolve_options(options, self._catalogue, self._default_model)
+        asked = self._asked()
+        try:
+            self._resolve(asked)
+        except RequestError:
+            if asked.model is not None or not self._any_model_can(asked):
+                raise
 
-    def resolve(self) -> ResolvedOptions:
-        """Return the complete options; raises like ``check_so_far``."""
-        return resolve_options(self._options(), self._catalogue, self._default_model)
+    def resolve(self) -> tuple[JobOptions, ResolvedOptions]:
+        """Return what is asked for, and what follows from it; raises like ``check_so_far``."""
+        asked = self._asked()
+        return asked, self._resolve(asked)
 
-    def _options(self) -> JobOptions:
+    def _any_model_can(self, asked: JobOptions) -> bool:
+        for model in self._catalogue.models:
+            with contextlib.suppress(RequestError):
+                self._resolve(asked.model_copy(update={"model": model}))
+                return True
+        return False
+
+    def _resolve(self, asked: JobOptions) -> ResolvedOptions:
+        return resolve_options(asked, self._catalogue, self._default_model)
+
+    def _asked(self) -> JobOptions:
         if self._unknown:
             names = ", ".join(repr(name) for name in self._unknown)
             known = ", ".join(JobOptions.model_fields)
@@ -92,9 +117,12 @@ class Form:
         # An empty field is what a form sends for a choice not made.
         given = {name: value for name, value in self._values.items() if value}
         try:
-            return JobOptions.model_validate(given)
+            asked = JobOptions.model_validate(given)
         except ValidationError as error:
             raise InvalidRequest(summarize(describe(error))) from error
+        if asked.reference is not None:
+            check_reference(asked.reference)
+        return asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +132,9 @@ class ReceivedFile:
     name: str
     n_bytes: int
     sha256: str
+    asked: JobOptions
     options: ResolvedOptions
+    """What follows from ``asked``."""
 
 
 class Receiver:
@@ -140,7 +170,7 @@ class Receiver:
             StorageUnavailable: the object store failed.
             ClientDisconnect: the client went away.
         """
-        parser = FormParser(request.headers.get("content-type"))
+        parser = FormParser(request.headers.get("content-type"), long_fields=_LONG_FIELDS)
         self._refuse_declared_size(request)
         name = ""
         complete = False
@@ -156,7 +186,7 @@ class Receiver:
                         case FileData():
                             await self._take(event.data)
             parser.finish()
-            options = form.resolve()
+            asked, options = form.resolve()
             if self._n_bytes == 0:
                 raise EmptyFile("the file is empty")
             await self._in_thread(self._finish)
@@ -164,7 +194,7 @@ class Receiver:
         finally:
             if not complete:
                 await self._in_thread(self._discard)
-        return ReceivedFile(name, self._n_bytes, self._hash.hexdigest(), options)
+        return ReceivedFile(name, self._n_bytes, self._hash.hexdigest(), asked, options)
 
     def _refuse_declared_size(self, request: Request) -> None:
         declared = request.headers.get("content-length")

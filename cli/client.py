@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ class JobView:
     """Whether ``chunks_total`` is final: the audio has been decoded to its end."""
     audio_done_s: float
     duration_s: float | None
+    cached: bool
+    """Whether the transcript is that of an equal, earlier job."""
     heard_nothing: bool
     """Whether the transcript is there, and empty."""
     error: str | None
@@ -53,6 +55,7 @@ class JobView:
             chunks_known=bool(progress.get("chunks_known")),
             audio_done_s=progress.get("audio_done_s") or 0.0,
             duration_s=body.get("duration_s"),
+            cached=bool(body.get("cached")),
             heard_nothing=(body.get("transcript") or {}).get("text") == "",
             error=error["detail"] if error else None,
         )
@@ -115,18 +118,16 @@ class Client:
         self,
         path: Path,
         *,
-        model: str | None,
-        language: str | None,
+        fields: Mapping[str, str],
         on_sent: Callable[[int], None],
     ) -> JobView:
         """Upload a file, streaming it, and create its job; waits while the server says it is busy.
 
-        ``on_sent`` is told the bytes sent so far.
+        ``fields`` are the options of ``POST /jobs``; ``on_sent`` is told the bytes sent so far.
 
         Raises:
             CommandError: the file cannot be read, or the server refuses it or cannot be reached.
         """
-        fields = {k: v for k, v in (("model", model), ("language", language)) if v is not None}
         for attempt in range(BUSY_RETRIES + 1):
             sent = 0
 
@@ -139,7 +140,7 @@ class Client:
                 with path.open("rb") as file:
                     upload = cast("BinaryIO", _CountingFile(file, count))
                     response = self._http.post(
-                        "/jobs", data=fields, files={"file": (printable(path.name), upload)}
+                        "/jobs", data=dict(fields), files={"file": (printable(path.name), upload)}
                     )
             except httpx.HTTPError as error:
                 raise CommandError(self._unreachable(error)) from error
@@ -169,8 +170,8 @@ class Client:
         self._check(response)
         return response.text
 
-    def models_ready(self) -> dict[str, bool]:
-        """Return which models the server has a worker for.
+    def model_states(self) -> dict[str, str]:
+        """Return how far the workers of each model are: 'ready', 'loading' or 'absent'.
 
         Raises:
             CommandError: it cannot be reached or is no Longhand server.

@@ -54,6 +54,21 @@ _data_option = click.option(
 @click.option(
     "--language", metavar="xx", help="Language of the speech, as in 'de'.  [default: detected]"
 )
+@click.option(
+    "--task",
+    type=click.Choice(("transcribe", "translate")),
+    default="transcribe",
+    show_default=True,
+    help="Write what is said, or its English translation, by models that can.",
+)
+@click.option("--translate", is_flag=True, help="The same as --task translate.")
+@click.option("--prompt", metavar="TEXT", help="Text in whose style and spelling to write.")
+@click.option("--hotwords", metavar="WORDS", help="Words to expect, such as names.")
+@click.option("--multichannel", is_flag=True, help="Transcribe each channel apart.")
+@click.option("--multilingual", is_flag=True, help="Detect the language again and again.")
+@click.option(
+    "--no-cache", is_flag=True, help="Transcribe even what the platform has transcribed before."
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="txt", show_default=True)
 @click.option(
     "--output",
@@ -72,6 +87,13 @@ def transcribe(
     files: tuple[Path, ...],
     model: str | None,
     language: str | None,
+    task: str,
+    translate: bool,
+    prompt: str | None,
+    hotwords: str | None,
+    multichannel: bool,
+    multilingual: bool,
+    no_cache: bool,
     form: str,
     output: Path | None,
     server: str | None,
@@ -84,8 +106,19 @@ def transcribe(
     """
     from cli.transcribe import Request
     from cli.transcribe import transcribe as run
+    from shared.options import JobOptions
 
-    return run(Request(files, model, language, form, output), server, _data_path(data))
+    options = JobOptions.model_construct(
+        model=model,
+        language=language,
+        task="translate" if translate else task,
+        prompt=prompt,
+        hotwords=hotwords,
+        multichannel=multichannel,
+        multilingual=multilingual,
+        cache=not no_cache,
+    )
+    return run(Request(files, options, form, output), server, _data_path(data))
 
 
 @cli.command()
@@ -123,8 +156,8 @@ def models() -> int:
     probe = hub_probe()
     for model in offered_models():
         found = availability(model, probe)
-        click.echo(f"{model.id:<24} {'yes' if found.usable else 'no':<4} {found.reason}")
-        click.echo(f"{'':<29} {model.description}")
+        click.echo(f"{model.id:<29} {'yes' if found.usable else 'no':<4} {found.reason}")
+        click.echo(f"{'':<34} {model.description}")
     click.echo(f"\n'auto' is {PREFERRED}; where that cannot be used, {FALLBACK}.")
     return 0
 

@@ -16,10 +16,11 @@ from cli.embedded.signals import StopFlag, Stopped
 from cli.embedded.stack import Plan, running_stack
 from cli.errors import CommandError, printable
 from cli.files import check_files, make_output_folder
-from cli.models import prepare_model
+from cli.models import AUTO, preferred_model, prepare_model
 from cli.progress import Progress, duration, progress_on_stderr
-from shared.catalogue import Model
-from shared.errors import UnsupportedLanguage
+from shared.catalogue import Catalogue, Model
+from shared.errors import RequestError
+from shared.options import JobOptions, resolve_options
 
 CONCURRENT_JOBS = 4
 """Enough to keep a worker's batch full, few enough to upload one after the other's progress."""
@@ -34,10 +35,19 @@ class Request:
     """What the person asked for."""
 
     files: tuple[Path, ...]
-    model: str | None
-    language: str | None
+    options: JobOptions
+    """Not validated: the server says what is wrong with them."""
     form: str
     output: Path | None
+
+    def fields(self, model: str | None) -> dict[str, str]:
+        """Return the options that are not as they are by default, as fields of ``POST /jobs``."""
+        chosen = {**self.options.model_dump(exclude_defaults=True), "model": model}
+        return {
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in chosen.items()
+            if value is not None
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ def _platform(
 ) -> Iterator[_Target]:
     """Provide the platform named, the one that runs in the data directory, or one of our own."""
     if server is not None:
-        yield _Target(server, request.model, _waiting(flag))
+        yield _Target(server, request.options.model, _waiting(flag))
         return
     directory = DataDirectory(data)
     directory.create(for_files_bytes=size_bytes)
@@ -92,18 +102,16 @@ def _platform(
     while (owner := directory.owner()) is not None:
         if owner.purpose == "up":
             progress.say(f"longhand: using the platform that runs at {owner.api_url}")
-            yield _Target(
-                owner.api_url, _served_model(request.model, owner.api_url, flag), _waiting(flag)
-            )
+            model_id = _served_model(request.options, owner.api_url, flag)
+            yield _Target(owner.api_url, model_id, _waiting(flag))
             return
         if not waiting:
             progress.say(f"longhand: waiting for another longhand in {data} to finish")
             waiting = True
         flag.check()
         flag.sleep(0.2)
-    model = prepare_model(request.model, flag, progress)
-    if request.language is not None:
-        _check_language(model, request.language)
+    model = prepare_model(request.options.model, flag, progress, language=request.options.language)
+    _check_options(request.options, model)
     progress.say("longhand: starting the platform")
     plan = Plan(models=(model.id,), purpose="transcribe", drain_s=DRAIN_S)
     say = _prefixed(progress)
@@ -111,26 +119,38 @@ def _platform(
         yield _Target(stack.api_url, model.id, stack.run)
 
 
-def _check_language(model: Model, language: str) -> None:
+def _check_options(options: JobOptions, model: Model) -> None:
+    """Refuse what the model cannot do before a platform is started for it."""
+    chosen = options.model_copy(update={"model": model.id})
     try:
-        model.check_language(language)
-    except UnsupportedLanguage as error:
+        resolve_options(chosen, Catalogue({model.id: model}), model.id)
+    except RequestError as error:
         raise CommandError(str(error)) from error
 
 
-def _served_model(wanted: str | None, url: str, flag: StopFlag) -> str | None:
-    """Check that a local platform has a worker for the model: else its job would wait for ever."""
-    if wanted is None:
+def _served_model(options: JobOptions, url: str, flag: StopFlag) -> str | None:
+    """Check that a local platform has a worker for the model: else its job would wait for ever.
+
+    Returns the model to name; None leaves the choice to the platform.
+    """
+    wanted = options.model
+    preferred = None
+    if wanted is None and options.language is not None:
+        preferred = preferred_model(options.language)
+    if wanted is None and preferred is None:
         return None
     client = Client(url, threading.Event())
     try:
-        ready = client.models_ready()
+        states = client.model_states()
     finally:
         client.close()
-    if wanted not in ("auto", *ready) or not ready.get(wanted, True):
-        serving = ", ".join(sorted(model for model, up in ready.items() if up)) or "none"
-        raise CommandError(f"the platform at {url} does not run '{wanted}'; it runs: {serving}")
     flag.check()
+    served = sorted(model for model, state in states.items() if state != "absent")
+    if wanted is None:
+        return preferred.id if preferred is not None and preferred.id in served else AUTO
+    if wanted not in (AUTO, *served):
+        serving = ", ".join(served) or "none"
+        raise CommandError(f"the platform at {url} does not run '{wanted}'; it runs: {serving}")
     return wanted
 
 
@@ -207,8 +227,7 @@ def _transcribe_file(
     progress.show(name, "uploading", 0.0)
     job = client.submit(
         path,
-        model=model,
-        language=request.language,
+        fields=request.fields(model),
         on_sent=lambda sent: progress.show(name, "uploading", sent / max(size_bytes, 1)),
     )
     under_way.add(job.id)
@@ -224,6 +243,9 @@ def _transcribe_file(
     took_s = time.monotonic() - began
     audio_s = job.duration_s or 0.0
     heard = "no speech found in " if job.heard_nothing else ""
+    if job.cached:
+        progress.show(name, "done (cached)", 1.0, f"{heard}{duration(audio_s)} of audio")
+        return text
     speed = f"{duration(took_s)} with upload, RTFx {_rtfx(audio_s, took_s)}"
     progress.show(name, "done", 1.0, f"{heard}{duration(audio_s)} of audio in {speed}")
     return text

@@ -36,7 +36,10 @@ def nothing_is_left(data: Path) -> Iterator[None]:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return write_words(tmp_path / "clip.wav", [1, 2, 3])
+    """Three words; a file like no other, so that no earlier test's transcript is shared."""
+    path = write_words(tmp_path / "clip.wav", [1, 2, 3])
+    path.write_bytes(path.read_bytes() + b"LIST" + (16).to_bytes(4, "little") + os.urandom(16))
+    return path
 
 
 @pytest.fixture
@@ -91,6 +94,18 @@ def test_up_serves_transcribe_and_refuses_a_second_up(
     assert up.url in done.stderr
     transcript = json.loads((tmp_path / "out" / "clip.json").read_text())
     assert transcript["text"] == "w00001 w00002 w00003"
+
+    again = transcribe(data, clip)
+    assert again.stdout == "w00001 w00002 w00003\n"
+    assert f"{clip}: done (cached)" in again.stderr
+    anew = transcribe(data, clip, "--no-cache", "--multichannel", "--language", "en")
+    assert anew.stdout == "Channel 0: w00001 w00002 w00003\n", anew.stderr
+    assert "(cached)" not in anew.stderr
+    newest = httpx.get(f"{up.url}/jobs").json()["jobs"][0]
+    assert (newest["multichannel"], newest["language"]) == (True, "en")
+    impossible = transcribe(data, clip, "--translate")
+    assert impossible.returncode == 1
+    assert "model 'oracle' cannot translate" in impossible.stderr
 
     refused = transcribe(data, clip, "--model", "starter")
     assert refused.returncode == 1
@@ -246,7 +261,9 @@ def test_jobs_are_taken_while_redis_is_away_and_done_once_it_is_back(
 ) -> None:
     def submit() -> str:
         began = time.monotonic()
-        answer = httpx.post(f"{up.url}/jobs", files={"file": clip.open("rb")})
+        answer = httpx.post(
+            f"{up.url}/jobs", data={"cache": "false"}, files={"file": clip.open("rb")}
+        )
         assert answer.status_code == 202
         assert time.monotonic() - began < 1.0
         return str(answer.json()["id"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
+import jobstore
 import pytest
 from apiserver import (
     api,
@@ -26,11 +27,12 @@ from sqlalchemy import Engine
 
 from api.app import create_app
 from api.uploads import Receiver
-from shared import steps
 from shared.formats import FORMATS
 from shared.jobs import count_jobs
+from shared.options import JobOptions
 from shared.settings import Settings
 from shared.storage import PART_BYTES, Storage
+from shared.transcript import Segment, Transcript, Word
 
 MIB = 1024**2
 
@@ -44,11 +46,10 @@ def client(servers: Settings) -> Iterator[httpx.Client]:
         yield client
 
 
-def finish(database: Engine, job_id: UUID) -> None:
+def finish(database: Engine, job_id: UUID, transcript: Transcript = TRANSCRIPT) -> None:
     prepare(database, job_id, 1)
     transcribe(database, claim(database, job_id, "transcribe"))
-    claimed = claim(database, job_id, "finish")
-    steps.complete_finish(database, claimed, transcript=TRANSCRIPT, manifest={}, metrics={})
+    jobstore.finish(database, claim(database, job_id, "finish"), transcript)
 
 
 def test_an_accepted_job_is_committed_and_its_file_stored(
@@ -81,7 +82,67 @@ def test_fields_may_follow_the_file_and_be_empty(client: httpx.Client) -> None:
         "/jobs", content=body, headers={"content-type": "multipart/form-data; boundary=b"}
     )
     assert answer.status_code == 202, answer.text
-    assert (answer.json()["model"], answer.json()["language"]) == ("starter", None)
+    assert (answer.json()["model"], answer.json()["language"]) == ("starter", "en")
+
+
+def test_every_option_is_taken_and_shown(client: httpx.Client) -> None:
+    chosen = {
+        "model": "whisper-tiny",
+        "language": "de",
+        "task": "translate",
+        "prompt": "Dr. Müller says",
+        "hotwords": "Tardis",
+        "vad": "off",
+        "multichannel": "true",
+        "multilingual": "0",
+        "reference": "what was said " * 100_000,
+        "cache": "no",
+    }
+    answer = client.post("/jobs", data=chosen, files={"file": ("a.wav", b"audio")})
+    assert answer.status_code == 202, answer.text
+    shown = client.get(answer.headers["location"]).json()
+    same = ("model", "language", "task", "prompt", "hotwords", "vad")
+    assert {name: shown[name] for name in same} == {name: chosen[name] for name in same}
+    assert (shown["multichannel"], shown["multilingual"], shown["cached"]) == (True, False, False)
+    assert shown["detected_language"] is None
+
+
+def test_what_the_default_model_cannot_do_may_be_asked_of_one_named_after_the_file(
+    client: httpx.Client,
+) -> None:
+    file_first = part("task", "translate") + part("file") + b"x\r\n" + part("model", "whisper-base")
+    answer = client.post(
+        "/jobs",
+        content=file_first + b"--b--\r\n",
+        headers={"content-type": "multipart/form-data; boundary=b"},
+    )
+    assert answer.status_code == 202, answer.text
+
+
+def test_a_language_has_the_model_that_the_catalogue_prefers_for_it(
+    servers: Settings, tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "models.toml"
+    text = servers.catalogue.read_text()
+    at = text.index("[models.oracle]")
+    prefers = text[:at] + text[at:].replace(
+        "hidden = true", 'hidden = true\npreferred_for = ["ha"]'
+    )
+    catalogue.write_text(prefers)
+    chosen = servers.model_copy(update={"catalogue": catalogue, "default_model": "whisper-tiny"})
+    with api(chosen) as client:
+        models = [
+            client.post("/jobs", data=fields, files=FILE).json()["model"]
+            for fields in ({"language": "ha"}, {"language": "de"}, {"model": "auto"}, {})
+        ]
+    assert models == ["oracle", "whisper-tiny", "whisper-tiny", "whisper-tiny"]
+
+
+def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/jobs"]["post"]
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert set(form) == {"file", *JobOptions.model_fields}
+    assert all(field["description"] for field in form.values())
 
 
 FILE = {"file": ("a.wav", b"audio")}
@@ -92,9 +153,22 @@ FILE = {"file": ("a.wav", b"audio")}
     [
         ({}, {"file": ("a.wav", b"")}, 422, "empty_file", "empty"),
         ({"model": "nonesuch"}, FILE, 422, "unknown_model", "nonesuch"),
+        ({"model": "file:/etc"}, FILE, 422, "unknown_model", "file:/etc"),
+        ({"model": "../models/mine"}, FILE, 422, "unknown_model", "../models/mine"),
         ({"model": "starter", "language": "de"}, FILE, 422, "unsupported_language", "de"),
         ({"language": "German"}, FILE, 422, "invalid_request", "such as 'en'"),
         ({"vad": "loud"}, FILE, 422, "invalid_request", "vad"),
+        ({"multichannel": "maybe"}, FILE, 422, "invalid_request", "valid boolean"),
+        ({"task": "summarize"}, FILE, 422, "invalid_request", "'translate'"),
+        ({"task": "translate"}, FILE, 422, "unsupported_option", "cannot translate"),
+        ({"prompt": "Dr. Who"}, FILE, 422, "unsupported_option", "prompt"),
+        ({"hotwords": "Tardis"}, FILE, 422, "unsupported_option", "hotwords"),
+        ({"multilingual": "1"}, FILE, 422, "unsupported_option", "detect"),
+        ({"prompt": "x" * 1001}, FILE, 422, "invalid_request", "1000"),
+        ({"prompt": "a\0b"}, FILE, 422, "invalid_request", "NUL"),
+        ({"reference": "?"}, FILE, 422, "invalid_request", "no words"),
+        ({"reference": "x" * 2_000_001}, FILE, 422, "invalid_request", "2000000"),
+        ({"reference": "x" * 8_000_001}, FILE, 422, "invalid_request", "8000000 bytes"),
         ({"speed": "9", "tone": "x"}, FILE, 422, "invalid_request", "'speed', 'tone'"),
         ({"model": ["starter", "oracle"]}, FILE, 422, "invalid_request", "'model'"),
         ({"model": "x" * 5000}, FILE, 422, "invalid_request", "'model'"),
@@ -144,6 +218,9 @@ def test_a_body_that_is_no_form_is_refused(
         (part("model", "starter") + part("language", "de"), "unsupported_language"),
         (part("vad", "loud"), "invalid_request"),
         (part("speed", "9"), "invalid_request"),
+        (part("model", "starter") + part("task", "translate"), "unsupported_option"),
+        (part("multilingual", "on") + part("language", "en"), "unsupported_option"),
+        (part("reference", "..."), "invalid_request"),
     ],
 )
 def test_bad_options_are_refused_before_the_file_is_sent(
@@ -185,7 +262,7 @@ def test_memory_stays_flat_under_a_chunked_excess(settings: Settings, tmp_path: 
 
 
 def test_bytes_beside_the_file_count_too(client: httpx.Client) -> None:
-    body = part("file") + b"x\r\n--b--\r\n" + bytes(21 * MIB)
+    body = part("file") + b"x\r\n--b--\r\n" + bytes(29 * MIB)
 
     def chunks() -> Iterator[bytes]:
         yield body
@@ -271,6 +348,45 @@ def test_a_finished_job_has_its_transcript_in_every_format(
         client.get(f"/jobs/{job_id}/transcript?format=pdf"), 422, "unknown_format"
     )
     assert "srt" in str(problem["detail"])
+
+
+def hours_of(n_segments: int) -> Transcript:
+    words = [Word(text=f"word{at}", start=at * 0.3, end=at * 0.3 + 0.2) for at in range(10)]
+    line = " ".join(word.text for word in words)
+    segment = Segment(id=0, start=0, end=3, text=line, language="en", words=words)
+    return Transcript(
+        language="en",
+        duration_s=4.0 * n_segments,
+        speech_s=3.0 * n_segments,
+        skipped_s=1.0 * n_segments,
+        text=" ".join([line] * n_segments),
+        segments=[
+            segment.model_copy(update={"id": n, "start": 4.0 * n, "end": 4.0 * n + 3})
+            for n in range(n_segments)
+        ],
+    )
+
+
+def test_a_long_transcript_is_sent_whole_in_memory_for_a_short_one(
+    settings: Settings, database: Engine, tmp_path: Path
+) -> None:
+    long = hours_of(3_000)
+    ids = [add_job(database) for _ in range(2)]
+    finish(database, ids[0])
+    finish(database, ids[1], long)
+    with api_process(settings, tmp_path / "api.log") as (client, pid):
+        for path in ("", "/transcript"):
+            client.get(f"/jobs/{ids[0]}{path}")
+        before = peak_memory(pid)
+        plain = client.get(f"/jobs/{ids[1]}/transcript", params={"format": "json"})
+        job = client.get(f"/jobs/{ids[1]}")
+        grown = peak_memory(pid) - before
+
+    assert plain.text == long.model_dump_json(indent=2) + "\n"
+    assert Transcript.model_validate(job.json()["transcript"]) == long
+    assert job.json()["id"] == str(ids[1])
+    assert len(plain.content) > 4 * MIB
+    assert grown < 8 * MIB
 
 
 def test_jobs_are_listed_newest_first_page_by_page(client: httpx.Client, database: Engine) -> None:

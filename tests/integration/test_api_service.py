@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ from jobstore import add_job
 from sqlalchemy import Engine, text
 
 from api.app import create_app
+from shared.options import JobOptions
 from shared.settings import Settings
 from shared.workers import WorkerEntry, announce
 
@@ -19,9 +21,12 @@ WORKER = WorkerEntry(
     model="starter",
     queues=["model.starter"],
     slots=2,
+    state="ready",
     device="cpu",
+    dtype="float32",
     version="test",
     load_s=0.1,
+    warm_up_s=0.01,
 )
 
 ROUTES = {
@@ -30,6 +35,8 @@ ROUTES = {
     ("get", "/jobs/{job_id}"),
     ("get", "/jobs/{job_id}/transcript"),
     ("post", "/jobs/{job_id}/cancel"),
+    ("post", "/jobs/{job_id}/reference"),
+    ("get", "/accuracy/stats"),
     ("get", "/models"),
     ("get", "/"),
     ("get", "/health"),
@@ -48,31 +55,39 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_readiness_tells_of_each_model_whether_a_worker_is_alive(
+def test_readiness_tells_of_each_model_how_far_its_workers_are(
     client: httpx.Client, database: Engine
 ) -> None:
+    loading = replace(WORKER, id="w2", model="whisper-base", state="loading")
     announce(database, WORKER)
+    announce(database, loading)
+    announce(database, replace(WORKER, id="w3", state="loading"))  # a second one of its model
     for path in ("/ready", "/health/ready"):
         answer = client.get(path)
         assert answer.status_code == 200
         assert set(answer.json()["checks"]) == {"postgres", "redis", "s3"}
         models = answer.json()["models"]
-        assert models["starter"] is True
-        assert models["whisper-tiny"] is False
+        assert models["starter"] == "ready"
+        assert models["whisper-base"] == "loading"
+        assert models["whisper-tiny"] == "absent"
         assert "oracle" not in models
+    announce(database, replace(loading, state="ready"))
+    assert client.get("/ready").json()["models"]["whisper-base"] == "ready"
     with database.begin() as connection:
         connection.execute(text("UPDATE workers SET last_seen_at = now() - interval '1 hour'"))
-    assert client.get("/ready").json()["models"]["starter"] is False
+    assert client.get("/ready").json()["models"]["starter"] == "absent"
 
 
-def test_the_models_on_offer_tell_which_has_a_worker(
+def test_the_models_on_offer_tell_how_far_their_workers_are(
     client: httpx.Client, database: Engine
 ) -> None:
     announce(database, WORKER)
-    alive = {model["id"]: model["alive"] for model in client.get("/models").json()["models"]}
-    assert alive["starter"] is True
-    assert alive["whisper-tiny"] is False
-    assert "oracle" not in alive
+    announce(database, replace(WORKER, id="w2", model="whisper-base", state="loading"))
+    states = {model["id"]: model["state"] for model in client.get("/models").json()["models"]}
+    assert states["starter"] == "ready"
+    assert states["whisper-base"] == "loading"
+    assert states["whisper-tiny"] == "absent"
+    assert "oracle" not in states
 
 
 def test_status_and_metrics_tell_jobs_queues_and_workers(
@@ -86,7 +101,9 @@ def test_status_and_metrics_tell_jobs_queues_and_workers(
 
     assert status["jobs"]["queued"] == 1
     assert status["queues"] == [{"queue": "prepare", "state": "queued", "steps": 1}]
-    assert [(worker["id"], worker["slots"]) for worker in status["workers"]] == [("w1", 2)]
+    (worker,) = status["workers"]
+    assert (worker["id"], worker["slots"], worker["state"]) == ("w1", 2, "ready")
+    assert (worker["device"], worker["dtype"]) == ("cpu", "float32")
     assert status["uptime_s"] >= 0
     assert "longhand_database_up 1.0" in metrics
     assert 'longhand_jobs{state="queued"} 1.0' in metrics
@@ -199,7 +216,7 @@ def test_the_openapi_document_describes_each_route_and_its_problems() -> None:
     }
     assert described == ROUTES
     form = document["paths"]["/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]
-    assert set(form["schema"]["properties"]) == {"file", "model", "language", "vad"}
+    assert set(form["schema"]["properties"]) == {"file", *JobOptions.model_fields}
     assert form["schema"]["required"] == ["file"]
     problem = {"$ref": "#/components/schemas/Problem"}
     for status in ("408", "413", "415", "422", "503", "default"):

@@ -106,6 +106,16 @@ def test_a_broken_form_is_refused(body: bytes) -> None:
         parse(body, step=7)
 
 
+def test_a_long_field_has_a_limit_of_its_own() -> None:
+    def parse_long(n_bytes: int) -> list[Event]:
+        parser = FormParser(FORM, long_fields={"reference": 10_000})
+        return parser.feed(part("reference", b"x" * n_bytes) + b"--b--")
+
+    assert parse_long(10_000) == [Field("reference", "x" * 10_000)]
+    with pytest.raises(InvalidRequest, match="10000 bytes"):
+        parse_long(10_001)
+
+
 @pytest.mark.parametrize("content_type", [None, "", "audio/wav", "application/json"])
 def test_another_content_type_is_refused(content_type: str | None) -> None:
     with pytest.raises(UnsupportedMediaType):

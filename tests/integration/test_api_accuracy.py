@@ -1,0 +1,194 @@
+"""References over real sockets: error rates of jobs, and of models."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from apiserver import api, assert_problem
+from equaljobs import compute, submit
+from jobstore import add_job
+from sqlalchemy import Engine
+
+from shared import steps
+from shared.accuracy import MAX_REFERENCE_CHARS
+from shared.settings import Settings
+from shared.steps import measuring
+
+pytestmark = pytest.mark.usefixtures("database")
+
+TEXT = {"content-type": "text/plain; charset=utf-8"}
+
+
+@pytest.fixture(scope="module")
+def client(servers: Settings) -> Iterator[httpx.Client]:
+    with api(servers) as client:
+        yield client
+
+
+def upload(client: httpx.Client, **fields: str) -> dict[str, Any]:
+    answer = client.post("/jobs", data=fields, files={"file": ("a.wav", b"x")})
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+def metrics(client: httpx.Client, job_id: object) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/jobs/{job_id}").json()["metrics"]
+    return found
+
+
+def test_a_reference_given_with_the_job_is_measured_when_it_has_succeeded(
+    client: httpx.Client, database: Engine
+) -> None:
+    reference = "Hello, there! " * 2000  # longer than any other field may be
+    job = upload(client, reference=reference)
+    assert "accuracy" not in job["metrics"]
+    compute(database, UUID(job["id"]), *["hello there"] * 1999)
+    accuracy = metrics(client, job["id"])["accuracy"]
+    assert (accuracy["words"], accuracy["word_errors"], accuracy["wer"]) == (4000, 2, 0.0005)
+
+
+def test_jobs_that_share_a_transcript_are_measured_each_against_its_own_reference(
+    client: httpx.Client, database: Engine
+) -> None:
+    first = upload(client, reference="hello there")
+    waiting = upload(client, reference="hello where")
+    without = upload(client)
+    compute(database, UUID(first["id"]))
+    cached = upload(client, reference="hallo there you")
+
+    assert cached["metrics"]["accuracy"]["wer"] == 0.6667
+    assert metrics(client, cached["id"])["accuracy"]["wer"] == 0.6667
+    assert metrics(client, first["id"])["accuracy"]["wer"] == 0.0
+    assert metrics(client, waiting["id"])["accuracy"]["wer"] == 0.5
+    assert "accuracy" not in metrics(client, without["id"])
+
+
+def test_long_texts_are_measured_after_the_job_has_succeeded(
+    client: httpx.Client, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_CHEAP_CELLS", 100)
+    job = upload(client, reference="hello there")
+    compute(database, UUID(job["id"]))
+    assert "accuracy" not in metrics(client, job["id"])
+    assert steps.measure_pending(database) == 1
+    assert metrics(client, job["id"])["accuracy"]["wer"] == 0.0
+    assert steps.measure_pending(database) == 0
+
+
+@pytest.mark.parametrize("body", ["json", "text"])
+def test_a_reference_can_be_given_afterwards_and_replaced(
+    client: httpx.Client, database: Engine, body: str
+) -> None:
+    job_id = submit(database)
+    compute(database, job_id)
+    for reference, wer in (("hello there, Müller", 0.3333), ("Hello — there.", 0.0)):
+        if body == "json":
+            answer = client.post(f"/jobs/{job_id}/reference", json={"reference": reference})
+        else:
+            answer = client.post(
+                f"/jobs/{job_id}/reference", content=reference.encode(), headers=TEXT
+            )
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["wer"] == wer
+        assert metrics(client, job_id)["accuracy"] == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status", "code", "detail"),
+    [
+        (b'{"reference": ""}', "application/json", 422, "invalid_request", "no words"),
+        (b'{"reference": "a\\u0000"}', "application/json", 422, "invalid_request", "NUL"),
+        (b'{"reference": "\\ud800 a"}', "application/json", 422, "invalid_request", "body"),
+        (b'{"reference": 5}', "application/json", 422, "invalid_request", "reference"),
+        (b'{"text": "a"}', "application/json", 422, "invalid_request", "reference"),
+        (b"nonsense", "application/json", 422, "invalid_request", "JSON"),
+        (b" ... ", "text/plain", 422, "invalid_request", "no words"),
+        (b"\xff", "text/plain", 422, "invalid_request", "UTF-8"),
+        (b"a" * (MAX_REFERENCE_CHARS + 1), "text/plain", 422, "invalid_request", "2000000"),
+        (bytes(7 * MAX_REFERENCE_CHARS), "text/plain", 422, "invalid_request", "2000000"),
+        (b"a", "audio/wav", 415, "unsupported_media_type", "text/plain"),
+    ],
+    ids=["empty", "nul", "surrogate", "number", "misnamed", "no json", "dots", "latin-1", "long",
+         "huge", "type"],
+)  # fmt: skip
+def test_a_bad_reference_is_refused_with_the_reason(
+    client: httpx.Client,
+    database: Engine,
+    content: bytes,
+    content_type: str,
+    status: int,
+    code: str,
+    detail: str,
+) -> None:
+    job_id = submit(database)
+    compute(database, job_id)
+    answer = client.post(
+        f"/jobs/{job_id}/reference", content=content, headers={"content-type": content_type}
+    )
+    assert detail in assert_problem(answer, status, code)["detail"]
+    assert "accuracy" not in metrics(client, job_id)
+
+
+@pytest.mark.parametrize("reference", ["?!", " ", "\0a"])
+def test_a_job_whose_reference_is_none_is_refused(client: httpx.Client, reference: str) -> None:
+    answer = client.post(
+        "/jobs", data={"reference": reference}, files={"file": ("a.wav", b"audio")}
+    )
+    assert_problem(answer, 422, "invalid_request")
+    assert client.get("/jobs").json()["jobs"] == []
+
+
+def test_only_jobs_of_ones_own_that_have_succeeded_take_a_reference(
+    client: httpx.Client, database: Engine
+) -> None:
+    foreign = submit(database, tenant="them")
+    compute(database, foreign)
+    for unknown in (foreign, UUID(int=7), "x"):
+        answer = client.post(f"/jobs/{unknown}/reference", json={"reference": "a"})
+        assert_problem(answer, 404, "job_not_found")
+    early = client.post(f"/jobs/{add_job(database)}/reference", json={"reference": "a"})
+    assert assert_problem(early, 409, "transcript_not_ready")["state"] == "queued"
+
+
+def test_statistics_pool_errors_and_words_and_count_what_the_cache_saved(
+    client: httpx.Client, database: Engine
+) -> None:
+    assert client.get("/accuracy/stats").json() == {
+        "models": [],
+        "cache": {"computed": 0, "cached": 0, "hit_rate": None, "audio_saved_s": 0.0},
+    }
+    for language, reference, said in (
+        ("en", "one two three four", "one two three four"),
+        ("en", "one", "two"),
+        ("de", "eins zwei", "eins"),
+    ):
+        job = submit(database, fingerprint=None, language=language, reference=reference)
+        compute(database, job, said)
+    compute(database, submit(database, fingerprint="f", tenant="them", reference="a"))
+    compute(database, submit(database, fingerprint="e"))
+    for _ in range(4):
+        submit(database, fingerprint="e")
+    stats = client.get("/accuracy/stats").json()
+
+    german, english = stats["models"]
+    assert (english["model"], english["language"], english["task"]) == (
+        "oracle",
+        "en",
+        "transcribe",
+    )
+    assert (english["jobs"], english["audio_s"]) == (2, 4.0)
+    # One word of five; the mean of both jobs' rates would be a half.
+    assert (english["words"], english["word_errors"], english["wer"]) == (5, 1, 0.2)
+    assert (german["language"], german["wer"]) == ("de", 0.5)
+    assert stats["cache"] == {"computed": 4, "cached": 4, "hit_rate": 0.5, "audio_saved_s": 8.0}
+
+
+def test_the_document_shows_both_bodies_of_a_reference(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    body = paths["/jobs/{job_id}/reference"]["post"]["requestBody"]["content"]
+    assert set(body) == {"application/json", "text/plain"}
+    assert "reference" in json.dumps(body["application/json"])
