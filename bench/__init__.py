@@ -1,1 +1,1 @@
-"""Speed and memory, measured and printed: ``make bench``, or ``python -m bench NAME``."""
+"""Speed, fidelity and memory, measured: ``make bench``, or ``python -m bench NAME``."""

@@ -1,24 +1,42 @@
-"""``python -m bench [startup] [preparation] [memory]``: run some or all measurements.
+"""``python -m bench [startup] [preparation] [fidelity] [memory]``: run some or all measurements.
 
+``--catalogue FILE --model ID`` (as often as there are models) has ``fidelity`` measure models, too.
 Ratios are taken side by side in one run; absolute numbers are this machine's.
 """
 
-import sys
+import argparse
+from pathlib import Path
 
-from bench import memory, preparation, startup
+from bench import fidelity, memory, preparation, startup
+from shared.catalogue import load_catalogue
+from worker.engines import load_engine
 
-MEASUREMENTS = {"startup": startup.run, "preparation": preparation.run, "memory": memory.run}
+MEASUREMENTS = ("startup", "preparation", "fidelity", "memory")
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Run the named measurements, or all."""
-    unknown = set(names) - set(MEASUREMENTS)
-    if unknown:
-        sys.exit(f"bench: there is no {' or '.join(unknown)}, only {' '.join(MEASUREMENTS)}")
-    for name in names or MEASUREMENTS:
+    parser = argparse.ArgumentParser(prog="bench")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=" ".join(MEASUREMENTS))
+    parser.add_argument("--catalogue", type=Path, default=Path("models.toml"))
+    parser.add_argument("--model", action="append", default=[], dest="models")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(MEASUREMENTS):
+        parser.error(f"there is no {' or '.join(sorted(unknown))}, only {' '.join(MEASUREMENTS)}")
+    for name in arguments.names or MEASUREMENTS:
         print(f"== {name}", flush=True)
-        MEASUREMENTS[name]()
+        match name:
+            case "startup":
+                startup.run()
+            case "preparation":
+                preparation.run()
+            case "fidelity":
+                catalogue = load_catalogue(arguments.catalogue)
+                models = [catalogue.get(model_id) for model_id in arguments.models]
+                fidelity.run({model.id: (load_engine(model), model.window_s) for model in models})
+            case "memory":
+                memory.run()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -53,15 +54,18 @@ def platform(data: Path, model: str) -> Iterator[Platform]:
 
 @dataclass
 class PeakMemory:
-    """Samples the resident memory of a platform's services, forked children included, 20 times/s.
+    """Samples the memory of a platform's services, forked children included, 10 times a second.
 
-    RSS counts pages shared with other processes in each of them, so the sum over services
-    overstates; a service's own growth shows undistorted.
+    RSS counts pages shared with other processes in each of them. A long-lived Postgres backend
+    touches more and more of the buffers that all backends share, whose size is a setting; so what
+    is a process's own is kept apart.
     """
 
     data: Path
     peaks: dict[str, int] = field(default_factory=dict)
     """Service name -> the largest RSS of any one of its processes, in bytes."""
+    own_peaks: dict[str, int] = field(default_factory=dict)
+    """The same without shared pages, neither shared memory's nor those of files."""
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
@@ -77,11 +81,14 @@ class PeakMemory:
 
     def _sample_until(self, done: threading.Event) -> None:
         children = json.loads((self.data / "stack.json").read_text())["children"]
-        while not done.wait(0.05):
+        while not done.wait(0.1):
             for child in children:
                 with suppress(psutil.NoSuchProcess):
                     service = psutil.Process(child["pid"])
                     for process in (service, *service.children(recursive=True)):
                         with suppress(psutil.NoSuchProcess):
-                            rss = process.memory_info().rss
-                            self.peaks[child["name"]] = max(rss, self.peaks.get(child["name"], 0))
+                            self._note(child["name"], process.memory_info())
+
+    def _note(self, name: str, memory: Any) -> None:
+        self.peaks[name] = max(memory.rss, self.peaks.get(name, 0))
+        self.own_peaks[name] = max(memory.rss - memory.shared, self.own_peaks.get(name, 0))

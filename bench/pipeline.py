@@ -1,0 +1,82 @@
+"""Everything between a file and its words in one process: the platform's stages, no platform."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import BinaryIO
+
+import numpy as np
+
+from shared.transcript import Word
+from worker.audio import SAMPLE_RATE, Chunk, Hypothesis, Pcm, Samples
+from worker.chunking import ChunkPlanner
+from worker.decode import DecodeLimits, decode
+from worker.engines.protocol import DecodeOptions, Engine
+from worker.stitching import Stitcher, survey
+from worker.vad import make_vad
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a recording."""
+
+    words: list[Word]
+    chunks: list[Chunk]
+    duration_s: float
+    skipped_s: float
+
+    @property
+    def cuts_s(self) -> list[float]:
+        """Where chunks meet, strides overlapping, because there was no silence to cut in."""
+        return [
+            left.core_end / SAMPLE_RATE
+            for left, right in pairwise(self.chunks)
+            if left.core_end == right.core_start
+        ]
+
+
+def read(source: BinaryIO) -> Iterator[Pcm]:
+    """Decode a file of any length, block by block."""
+    return decode(source, DecodeLimits(max_duration_s=24 * 3600))
+
+
+def transcribe(
+    blocks: Iterable[Pcm],
+    engine: Engine,
+    *,
+    vad: str,
+    window_s: float,
+    options: DecodeOptions | None = None,
+) -> Outcome:
+    """Find speech, plan chunks, infer in batches and stitch; holds the whole audio in memory."""
+    detector, planner = make_vad(vad), ChunkPlanner(window_s)
+    read_so_far: list[Pcm] = []
+    chunks: list[Chunk] = []
+    for block in blocks:
+        read_so_far.append(block)
+        chunks += planner.push(block, detector.push(block))
+    chunks += planner.push(np.zeros(0, np.int16), detector.finish())
+    chunks += planner.finish()
+    pcm = np.concatenate(read_so_far)
+    heard = list(zip(chunks, infer(engine, pcm, chunks, options or DecodeOptions()), strict=True))
+    segments = Stitcher(len(pcm)).stitch([heard])
+    return Outcome(
+        words=[word for segment in segments for word in segment.words],
+        chunks=chunks,
+        duration_s=len(pcm) / SAMPLE_RATE,
+        skipped_s=(len(pcm) - survey(heard).speech_samples) / SAMPLE_RATE,
+    )
+
+
+def infer(
+    engine: Engine, pcm: Pcm, chunks: list[Chunk], options: DecodeOptions
+) -> Iterator[Hypothesis]:
+    """Yield each chunk's hypothesis, from batches as large as the engine takes."""
+    for first in range(0, len(chunks), engine.max_batch):
+        batch = chunks[first : first + engine.max_batch]
+        yield from engine.transcribe([as_float(pcm[c.start : c.end]) for c in batch], options)
+
+
+def as_float(pcm: Pcm) -> Samples:
+    """Return stored audio in the form that engines take."""
+    return pcm.astype(np.float32) / 32768
