@@ -1,0 +1,65 @@
+"""What a worker says of itself, from its start to its end."""
+
+from collections.abc import Sequence
+
+import pytest
+
+import worker.draining
+import worker.loading
+from shared.catalogue import load_catalogue
+from shared.errors import DeviceOutOfMemory, ModelError
+from shared.settings import Settings
+from worker.audio import Hypothesis, Samples
+from worker.engines.protocol import DecodeOptions
+from worker.health import Health
+from worker.loading import load
+
+
+class FullDevice:
+    """An engine that loads and has no memory left to infer with."""
+
+    device, dtype, version, weights_digest, max_batch = "cuda", "float16", "full 1", "none", 1
+
+    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        raise DeviceOutOfMemory("cuda: out of memory")
+
+
+@pytest.fixture
+def draining(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process's workers drain for the time of a test."""
+    monkeypatch.setattr(worker.draining, "_begun", bytearray(1))
+    worker.draining.begin()
+
+
+def test_a_worker_is_started_before_it_is_ready() -> None:
+    health = Health("model", "starter")
+    assert [health.answer(f"/health/{path}")[0] for path in ("live", "startup", "ready")] == [
+        200,
+        503,
+        503,
+    ]
+    health.has_started = True
+    assert health.answer("/health/startup")[0] == 200
+    assert health.answer("/health/ready")[0] == 503
+    health.takes_messages = True
+    assert health.answer("/health/ready") == (
+        200,
+        {"status": "ready", "role": "model", "model": "starter"},
+    )
+
+
+@pytest.mark.usefixtures("draining")
+def test_a_worker_that_drains_is_alive_but_not_ready() -> None:
+    health = Health("cpu", has_started=True, takes_messages=True)
+    code, document = health.answer("/health/ready")
+    assert (code, document["status"]) == (503, "draining")
+    assert health.answer("/health/live")[0] == 200
+
+
+def test_a_model_that_cannot_infer_is_not_taken_for_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker.loading, "load_engine", lambda *_, **__: FullDevice())
+    model = load_catalogue(Settings().catalogue).get("starter")
+    with pytest.raises(ModelError, match="on cuda with dtype float16, but cannot infer: cuda: out"):
+        load(model, Settings())
