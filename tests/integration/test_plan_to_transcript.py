@@ -133,7 +133,8 @@ def test_each_channel_of_a_call_has_its_own_words_at_their_times(runtime: Runtim
     metrics = get_job(runtime.database, "default", job_id).metrics
     assert metrics["channels"] == 2
     assert metrics.keys() >= {"prepare_s", "decode_s", "vad_s", "stitch_s", "inference_s"}
-    assert stored(runtime.storage) == {f"jobs/{job_id}/source"}
+    kept = {key for key in stored(runtime.storage) if str(job_id) in key}
+    assert kept == {f"jobs/{job_id}/source"}
 
 
 def test_a_mono_file_asked_for_by_channel_is_channel_0(runtime: Runtime) -> None:
