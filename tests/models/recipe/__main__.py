@@ -28,7 +28,6 @@ def main() -> None:
     """Run one step of the recipe."""
     arguments = _parse()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(2)
     words = read_words(arguments.words)
     trained, tested = arguments.data / "trained.npz", arguments.data / "tested.npz"
     seed, out = arguments.seed, arguments.out
@@ -53,7 +52,15 @@ def main() -> None:
         case "ctc":
             torch.manual_seed(seed)
             speller = w2v_bert.W2vBert()
-            ctc.train(speller, load_clips(trained), w2v_bert.encode, w2v_bert.BLANK, seed)
+            ctc.train(
+                speller,
+                load_clips(trained),
+                w2v_bert.encode,
+                w2v_bert.BLANK,
+                w2v_bert.LAST_STAGES,
+                seed,
+                arguments.data / "ctc.pt",
+            )
             w2v_bert.save(speller, out / "ctc")
         case "conformer":
             torch.manual_seed(seed)
@@ -63,7 +70,9 @@ def main() -> None:
                 load_clips(trained),
                 lambda text: list(pieces.encode(text).ids),
                 conformer.BLANK,
+                conformer.LAST_STAGES,
                 seed,
+                arguments.data / "conformer.pt",
             )
             conformer.save(model, pieces, out / "conformer")
         case "evaluate":

@@ -2,7 +2,8 @@
 
 Attention from scratch finds no alignment on long sentences, so training goes from single words to
 longer ones on windows cut to the batch's longest, with a CTC loss on the encoder beside the
-decoder's, and ends on full 30 s windows with several sentences, silence and noise.
+decoder's, then to windows with several sentences, and ends as the model will be used: on a few
+sentences, silence or noise, and digital silence up to 30 s.
 """
 
 import logging
@@ -21,7 +22,8 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from tests.models.recipe.data import Clip, pick
+from tests.models.recipe.checkpoints import resume, save
+from tests.models.recipe.data import SAMPLE_RATE, Clip, pick
 from tests.models.recipe.features import WhisperFeatures
 from tests.models.recipe.tokens import Vocabulary
 from tests.models.recipe.windows import Sentence, Stage, fill_window, stack
@@ -32,7 +34,7 @@ WIDTH, HEADS, ENCODER_LAYERS, DECODER_LAYERS = 128, 4, 3, 2
 MELS, WINDOW_S = 80, 30.0
 LATEST_FIRST_TIMESTAMP_S = 1.0
 """Whisper's decoders allow no later beginning, so none is taught."""
-PEAK_RATE, WARM_UP_STEPS = 1.5e-3, 150
+WARM_UP_STEPS = 150
 CTC_WEIGHT, TIMESTAMP_WEIGHT = 0.4, 0.3
 INITIAL_SPREAD = 0.08
 """Of weights, about 1 / sqrt(WIDTH): the library's 0.02 is meant for wider models. At that, by
@@ -40,14 +42,47 @@ reckoning, the convolutions' output is a twentieth of the position codes that ar
 IGNORED = -100
 
 
-CURRICULUM = (
-    Stage(150, 48, (1,)),
-    Stage(250, 48, (1, 3)),
-    Stage(300, 32, (1, 3, 5)),
-    Stage(2_400, 32, (1, 3, 5, 9)),
-    Stage(900, 16, (1, 3, 5, 9), n_sentences=4, window_s=10.0),
-    Stage(200, 8, (1, 3, 5, 9), n_sentences=9, window_s=WINDOW_S),
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of the training with a learning rate that warms up, then falls to nothing."""
+
+    peak_rate: float
+    stages: tuple[Stage, ...]
+
+    @property
+    def n_steps(self) -> int:
+        return sum(stage.n_steps for stage in self.stages)
+
+
+PHASES = (
+    Phase(
+        1.5e-3,
+        (
+            Stage(150, 48, (1,)),
+            Stage(250, 48, (1, 3)),
+            Stage(300, 32, (1, 3, 5)),
+            Stage(2_400, 32, (1, 3, 5, 9)),
+            Stage(900, 16, (1, 3, 5, 9), n_sentences=4, window_s=10.0),
+            Stage(200, 8, (1, 3, 5, 9), n_sentences=9, window_s=WINDOW_S),
+        ),
+    ),
+    Phase(
+        5e-4,
+        (Stage(700, 16, (1, 3, 5, 9), n_sentences=2, window_s=8.0, cut=True),),
+    ),
 )
+PADDED_WHOLLY, LONGEST_OTHERWISE_S = 0.15, 15.0
+"""How many batches of the last phase are as long as a window; it is not worth more of the time."""
+
+
+def rate(step: int) -> float:
+    """Return the learning rate of a step, counted from 0 through all phases."""
+    for phase in PHASES:
+        if step < phase.n_steps:
+            warm = (step + 1) / WARM_UP_STEPS
+            return phase.peak_rate * min(warm, 0.5 + 0.5 * math.cos(math.pi * step / phase.n_steps))
+        step -= phase.n_steps
+    return 0.0
 
 
 def write_tokens(
@@ -155,6 +190,13 @@ def make_batch(
         for window in windows
     ]
     audio, _ = stack(windows)
+    if stage.cut:
+        # As in use: what is heard is followed by silence up to 30 s.
+        length_s = WINDOW_S
+        if rng.random() >= PADDED_WHOLLY:
+            length_s = rng.uniform(audio.shape[1] / SAMPLE_RATE, LONGEST_OTHERWISE_S)
+        n_samples = int(length_s * SAMPLE_RATE) // 320 * 320
+        audio = functional.pad(audio, (0, max(0, n_samples - audio.shape[1])))
     n_tokens = max(len(given) for given, _ in tokens)
     given = torch.full((len(windows), n_tokens), vocabulary.end)
     answers = torch.full((len(windows), n_tokens), IGNORED)
@@ -177,31 +219,27 @@ def ctc_loss(log_probs: Tensor, texts: Sequence[Tensor], blank: int) -> Tensor:
 
 
 def train(clips: Sequence[Clip], vocabulary: Vocabulary, seed: int, checkpoint: Path) -> Trainee:
-    """Go through the curriculum; the learning rate warms up, then falls to nothing.
+    """Go through all phases.
 
     A run that was broken off goes on from its checkpoint.
     """
     torch.manual_seed(seed)
     trainee = Trainee(vocabulary).train()
-    optimizer = torch.optim.AdamW(trainee.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98))
-    done = _resume(checkpoint, trainee, optimizer)
+    optimizer = torch.optim.AdamW(trainee.parameters(), lr=1.0, betas=(0.9, 0.98))
+    done = resume(checkpoint, trainee, optimizer)
     rng = np.random.default_rng([seed, done])
     weights = torch.ones(len(vocabulary))
     weights[vocabulary.first_timestamp :] = TIMESTAMP_WEIGHT
-    total = sum(stage.n_steps for stage in CURRICULUM)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(
-            (done + step + 1) / WARM_UP_STEPS, 0.5 + 0.5 * math.cos(math.pi * (done + step) / total)
-        ),
-    )
+    total = sum(phase.n_steps for phase in PHASES)
     step, started = 0, time.monotonic()
-    for stage in CURRICULUM:
+    for stage in (stage for phase in PHASES for stage in phase.stages):
         drawn = pick([clip for clip in clips if len(clip.text.split()) in stage.lengths], rng)
         for _ in range(stage.n_steps):
             step += 1
             if step <= done:
                 continue
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step - 1)
             batch = make_batch(stage, drawn, vocabulary, rng)
             with torch.autocast("cpu", torch.bfloat16):
                 logits, log_probs = trainee(batch.audio, batch.given)
@@ -213,23 +251,11 @@ def train(clips: Sequence[Clip], vocabulary: Vocabulary, seed: int, checkpoint: 
             (loss + CTC_WEIGHT * heard).backward()
             nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
             if step % 50 == 0 or step == total:
                 right = (logits.argmax(-1) == batch.answers)[batch.answers != IGNORED]
                 log.info(
                     f"step {step}/{total} {time.monotonic() - started:.0f} s: loss {loss:.3f}, "
                     f"CTC loss {heard:.3f}, tokens right {right.float().mean():.1%}",
                 )
-                state = {"model": trainee.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save({"step": step, **state}, checkpoint)
+                save(checkpoint, step, trainee, optimizer)
     return trainee.eval()
-
-
-def _resume(checkpoint: Path, trainee: Trainee, optimizer: torch.optim.Optimizer) -> int:
-    """Take up a checkpoint where there is one; return how many steps it had made."""
-    if not checkpoint.exists():
-        return 0
-    state = torch.load(checkpoint)
-    trainee.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])

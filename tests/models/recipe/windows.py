@@ -24,6 +24,8 @@ class Stage:
     n_sentences: int = 1
     """The most sentences in a window; with one, windows are cut to fit."""
     window_s: float = 0.0
+    cut: bool = False
+    """Whether windows end soon after their last sentence, rather than being equally long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def fill_window(stage: Stage, clips: Iterator[Clip], rng: np.random.Generator) -
         at = start + len(clip.pcm)
         audio[start:at] = clip.audio * np.float32(10 ** (rng.uniform(-6, 0) / 20))
         sentences.append(Sentence(clip.text, start / SAMPLE_RATE, at / SAMPLE_RATE))
+    if stage.cut and sentences:
+        audio = audio[: at + round(rng.uniform(0, 1) * SAMPLE_RATE)]
     return Window(roughen(audio, rng), tuple(sentences))
 
 

@@ -1,0 +1,74 @@
+"""Real words through the whole platform: upload, chunks, every engine, accuracy in the answer."""
+
+import wave
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from apiserver import api
+from processes import Fleet, fleet, wait_until
+from trainedmodels import (
+    CATALOGUE,
+    CTCS,
+    MOST_WORD_ERRORS,
+    WHISPERS,
+    Sentence,
+    heldout,
+    recite,
+)
+
+from shared.settings import Settings
+from worker.audio import SAMPLE_RATE
+
+
+@pytest.fixture
+def platform(settings: Settings, tmp_path: Path) -> Iterator[tuple[httpx.Client, Fleet]]:
+    """The API and a CPU worker, with the catalogue of the trained models."""
+    chosen = settings.model_copy(update={"catalogue": CATALOGUE, "default_model": WHISPERS[0]})
+    with fleet(chosen, tmp_path) as workers, api(chosen) as client:
+        workers.start("cpu", "--concurrency", "1")
+        workers.start("beat")
+        yield client, workers
+
+
+def wav(sentence: Sentence) -> bytes:
+    file = BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(SAMPLE_RATE)
+        sound.writeframes(np.round(sentence.samples * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("model", WHISPERS + CTCS)
+def test_a_recital_longer_than_a_window_is_heard_word_for_word(
+    platform: tuple[httpx.Client, Fleet], model: str
+) -> None:
+    client, workers = platform
+    recital, starts = recite(heldout())
+    assert len(recital.samples) > 30 * SAMPLE_RATE
+    workers.start("model", "--model", model)
+
+    posted = client.post(
+        "/jobs",
+        data={"model": model, "reference": recital.text},
+        files={"file": ("recital.wav", wav(recital))},
+    )
+    assert posted.status_code == 202, posted.text
+
+    def ended() -> dict[str, Any] | None:
+        job: dict[str, Any] = client.get(f"/jobs/{posted.json()['id']}").json()
+        return job if job["state"] in ("succeeded", "failed") else None
+
+    job = wait_until(ended, within_s=90)
+    assert job["state"] == "succeeded", job["error"]
+    assert job["metrics"]["accuracy"]["wer"] <= MOST_WORD_ERRORS, job["transcript"]["text"]
+    assert job["transcript"]["language"] == "en"  # detected by the Whispers, known of the others
+    words = [word for segment in job["transcript"]["segments"] for word in segment["words"]]
+    last = len(heldout()[-1].text.split())
+    assert words[-last]["start"] >= starts[-1] / SAMPLE_RATE - 0.25
