@@ -22,6 +22,7 @@ from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from worker.audio import SAMPLE_RATE, Hypothesis, Samples
 from worker.engines import ctc, weights
 from worker.engines.protocol import DecodeOptions
+from worker.engines.torch_device import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -56,19 +57,10 @@ class TransformersCtcEngine:
         import torch
 
         folder, self.weights_digest = weights.pinned(model)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        elif device == "cuda" and not torch.cuda.is_available():
-            raise ModelError(f"model '{model.id}': torch finds no GPU")
-        if dtype == "auto":
-            dtype = "float16" if device == "cuda" else "float32"
-        if dtype not in ("float32", "float16", "bfloat16") or (device, dtype) == ("cpu", "float16"):
-            raise ModelError(f"model '{model.id}' cannot compute in {dtype} on {device}")
-        self.device: str = device
-        self.dtype = dtype
+        self.device, self.dtype = choose_device(model, device, dtype)
         self.version = f"transformers {installed_version('transformers')}"
-        self._model, self._features, tokenizer = _load(model, folder, getattr(torch, dtype))
-        self._model.to(device).eval()
+        self._model, self._features, tokenizer = _load(model, folder, getattr(torch, self.dtype))
+        self._model.to(self.device).eval()
         self._symbols = _symbols(tokenizer, self._model.config.vocab_size)
         self._blank: int = self._model.config.pad_token_id
         self._n_steps: torch.Tensor | None = None
@@ -76,7 +68,7 @@ class TransformersCtcEngine:
         self._frame_samples = self._measure_stride()
         self.max_batch = 1
         if self._masks:
-            self.max_batch = GPU_BATCH if device == "cuda" else CPU_BATCH
+            self.max_batch = GPU_BATCH if self.device == "cuda" else CPU_BATCH
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
         """Return the words of each item; greedy, so the beam size means nothing here.

@@ -17,6 +17,7 @@ from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from worker.audio import SAMPLE_RATE, Hypothesis, Samples
 from worker.engines import weights
 from worker.engines.protocol import DecodeOptions
+from worker.engines.torch_device import choose_device
 from worker.engines.whisper import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
 from worker.engines.whisper_tokens import (
     MAX_ANSWER_TOKENS,
@@ -76,22 +77,17 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         import torch
 
         folder, self.weights_digest = weights.pinned(model)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        elif device == "cuda" and not torch.cuda.is_available():
-            raise ModelError(f"model '{model.id}': torch finds no GPU")
-        if dtype == "auto":
-            dtype = "float16" if device == "cuda" else "float32"
-        if dtype not in ("float32", "float16", "bfloat16") or (device, dtype) == ("cpu", "float16"):
-            raise ModelError(f"model '{model.id}' cannot compute in {dtype} on {device}")
-        self.device: str = device
-        self.dtype = dtype
+        self.device, self.dtype = choose_device(model, device, dtype)
         self.version = f"transformers {installed_version('transformers')}"
-        flash = device == "cuda" and dtype != "float32" and find_spec("flash_attn") is not None
-        self._net, self._features, tokenizer = _load(
-            model, folder, getattr(torch, dtype), "flash_attention_2" if flash else "sdpa"
+        flash = (
+            self.device == "cuda"
+            and self.dtype != "float32"
+            and find_spec("flash_attn") is not None
         )
-        self._net.to(device).eval()
+        self._net, self._features, tokenizer = _load(
+            model, folder, getattr(torch, self.dtype), "flash_attention_2" if flash else "sdpa"
+        )
+        self._net.to(self.device).eval()
         settings = self._net.generation_config
         multilingual = bool(getattr(settings, "is_multilingual", True))
         super().__init__(model, Vocabulary(tokenizer, multilingual=multilingual))
@@ -106,7 +102,9 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             for part in (self._net.model.encoder, self._net.model.decoder):
                 part.forward = torch.compile(part.forward, dynamic=True)
         torch.manual_seed(SEED)
-        self.max_batch = self._fit_batch(model.decode.beam_size) if device == "cuda" else CPU_BATCH
+        self.max_batch = (
+            self._fit_batch(model.decode.beam_size) if self.device == "cuda" else CPU_BATCH
+        )
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
         """Return the words of each item and the language given or detected.

@@ -1,0 +1,31 @@
+"""Where and in what the engines on torch compute."""
+
+from typing import Literal
+
+from shared.catalogue import Model
+from shared.errors import ModelError
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def choose_device(
+    model: Model, device: Literal["auto", "cpu", "cuda"], dtype: str
+) -> tuple[str, str]:
+    """Return 'cpu' or 'cuda', and one of ``DTYPES``.
+
+    'auto' takes the GPU if there is one, and float16 there, else float32.
+
+    Raises:
+        ModelError: there is no GPU, or the device cannot compute in the dtype.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise ModelError(f"model '{model.id}': torch finds no GPU")
+    chosen = "cuda" if found and device != "cpu" else "cpu"
+    if dtype == "auto":
+        dtype = "float16" if chosen == "cuda" else "float32"
+    if dtype not in DTYPES or (chosen, dtype) == ("cpu", "float16"):
+        raise ModelError(f"model '{model.id}' cannot compute in {dtype} on {chosen}")
+    return chosen, dtype
