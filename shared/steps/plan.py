@@ -136,6 +136,7 @@ def insert_steps(
 
 
 def insert_prepare(connection: Connection, job_id: UUID, max_attempts: int) -> None:
+    """Nothing -> ``prepare`` step queued."""
     insert_steps(
         connection, job_id, StepKind.PREPARE, PREPARE_QUEUE, [NewChunk(0, {})], max_attempts
     )
@@ -154,6 +155,7 @@ def _is_detected(connection: Connection, job_id: UUID) -> bool:
 
 
 def release_held(connection: Connection, job_id: UUID) -> None:
+    """Chunks on hold -> due; the caller has locked the job row."""
     connection.execute(
         text("""
             UPDATE steps SET run_at = clock_timestamp()
