@@ -3,10 +3,12 @@
 import argparse
 import logging
 import socket
+from functools import partial
 
 import uvicorn
 
-from api.app import create_app
+from api.app import create_app, end_waits
+from api.serving import Server
 from shared.settings import get_settings
 
 GRACE_S = 10
@@ -25,8 +27,9 @@ def main() -> None:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=arguments.host,
         port=arguments.port,
         timeout_graceful_shutdown=GRACE_S,
@@ -36,7 +39,7 @@ def main() -> None:
         server_header=False,
     )
     inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
-    uvicorn.Server(config).run(sockets=inherited)
+    Server(config, partial(end_waits, app)).run(sockets=inherited)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,20 @@
 """References: what was really said, and how near the models come to it."""
 
-import asyncio
-
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
+from api.bodies import read_body
 from api.ids import existing_id
 from api.openapi import problems, reference_body
 from api.problems import describe, error_response, summarize
 from api.resources import Provided, Tenant
-from api.schemas import AccuracyStats, CacheStats, NewReference, PooledAccuracy
-from api.uploads import IDLE_S
+from api.schemas.accuracy import AccuracyStats, CacheStats, NewReference, PooledAccuracy
 from shared import steps
 from shared.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure
 from shared.errors import (
     InvalidRequest,
     TranscriptNotReady,
-    UnsupportedMediaType,
-    UploadStalled,
 )
 from shared.jobs import get_job
 from shared.references import accuracy_by_model, cache_use, get_spoken
@@ -101,25 +97,12 @@ async def _read_reference(request: Request) -> str:
         InvalidRequest: it is malformed or too long, or nothing can be measured against it.
         UploadStalled: it does not come to its end.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in ("application/json", "text/plain"):
-        raise UnsupportedMediaType('send {"reference": "..."} as application/json, or text/plain')
-    body = bytearray()
-    try:
-        async with asyncio.timeout(IDLE_S):
-            async for data in request.stream():
-                body += data
-                if len(body) > _MAX_BODY_BYTES:
-                    raise InvalidRequest(
-                        f"the reference is longer than {MAX_REFERENCE_CHARS} characters"
-                    )
-    except TimeoutError as error:
-        raise UploadStalled(f"the reference did not come whole within {IDLE_S:g} s") from error
+    media_type, body = await read_body(request, ("application/json", "text/plain"), _MAX_BODY_BYTES)
     try:
         if media_type == "text/plain":
             reference = body.decode()
         else:
-            reference = NewReference.model_validate_json(bytes(body)).reference
+            reference = NewReference.model_validate_json(body).reference
     except UnicodeDecodeError as error:
         raise InvalidRequest("the reference is not UTF-8 text") from error
     except ValidationError as error:

@@ -7,18 +7,34 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from api import accuracy, health, jobs, metrics, models
+from api import (
+    accuracy,
+    deliveries,
+    events,
+    health,
+    jobs,
+    lifecycle,
+    metrics,
+    models,
+    webhooks,
+    workers,
+)
 from api.lingering import LingeringClose
 from api.observing import Observer, RequestMetrics
-from api.openapi import install_problem_schema, problems
+from api.openapi import install_schemas, problems
 from api.problems import install_problem_handlers
 from api.resources import Provided, open_resources
-from api.schemas import ServiceInfo
+from api.schemas.service import ServiceInfo
 from shared import __version__
 from shared.settings import Settings, get_settings
 
 CLEANUP_S = 10.0
 """How long a stopping server waits until the uploads it cut off have left the object store."""
+
+_AREAS = (
+    *(jobs, lifecycle, events, deliveries, webhooks),
+    *(accuracy, models, workers, health, metrics),
+)
 
 root = APIRouter(tags=["service"])
 
@@ -34,6 +50,8 @@ async def show_service(resources: Provided) -> ServiceInfo:
             "openapi": "/openapi.json",
             "jobs": "/jobs",
             "models": "/models",
+            "workers": "/workers",
+            "webhooks": "/webhooks",
             "status": "/health/status",
             "metrics": "/metrics",
         },
@@ -67,10 +85,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.registry = registry
     install_problem_handlers(app)
-    install_problem_schema(app)
-    for part in (root, jobs.router, accuracy.router, models.router, health.router, metrics.router):
+    install_schemas(app)
+    for part in (
+        root,
+        *(area.router for area in _AREAS),
+    ):
         app.include_router(part)
     # The last one added is the outermost: lingering is not part of a request's duration.
     app.add_middleware(Observer, metrics=RequestMetrics(registry))
     app.add_middleware(LingeringClose)
     return app
+
+
+def end_waits(app: FastAPI) -> None:
+    """Answer at once whoever waits for news of a job: a server that stops waits for its answers."""
+    app.state.resources.watcher.stop()

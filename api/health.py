@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api.probes import Answer, Probe
 from api.resources import Resources
-from api.schemas import Alive, Check, QueueDepth, Readiness, Startup, Status, WorkerInfo
+from api.schemas.service import Alive, Check, QueueDepth, Readiness, Startup, Status, WorkerInfo
 from shared import broker
 from shared.database import schema_is_current
 from shared.errors import DatabaseUnavailable, LonghandError

@@ -1,40 +1,49 @@
 """Submitting jobs and asking after them."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Annotated
+from uuid import UUID
 
 from anyio import to_thread
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from uuid_utils.compat import uuid7
 
+from api.forms import Form
 from api.ids import existing_id, parse_id
-from api.openapi import job_form, problems
+from api.openapi import job_form, problems, transcript_answer
 from api.problems import error_response
 from api.resources import Provided, Resources, Tenant
-from api.schemas import Job, JobPage, JobSummary
-from api.uploads import Form, Receiver
+from api.schemas.jobs import Job, JobPage, JobSummary
+from api.uploads import ALLOWANCE_S, Receiver
 from shared.database import ping
 from shared.errors import (
     CommitUncertain,
     DatabaseUnavailable,
     InvalidRequest,
     JobNotFound,
-    StorageUnavailable,
+    LonghandError,
     TranscriptNotReady,
     UnknownFormat,
 )
 from shared.formats import FORMATS, in_blocks, render, write_json
-from shared.jobs import JobView, get_job, list_jobs, open_transcript
-from shared.options import fingerprint
-from shared.steps import NewJob, cancel_job, create_job
+from shared.jobs import JobView, StoredTranscript, get_job, list_jobs, open_transcript
+from shared.objects import source_key
+from shared.options import JobOptions, fingerprint
+from shared.partial import PartialView, open_partial_transcript
+from shared.steps import JobWebhook, NewJob, abandon_upload, begin_upload, create_job
 from shared.tables import JobState
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["jobs"])
+
+MAX_WAIT_S = 60
+"""Proxies usually give up on an answer after as long."""
 
 _UNAVAILABLE = "Postgres or the object store is away; see Retry-After"
 
@@ -46,7 +55,7 @@ _UNAVAILABLE = "Postgres or the object store is away; see Retry-After"
     openapi_extra=job_form(),
     responses=problems(
         {
-            408: "The sender fell silent",
+            408: "The sender fell silent, or took longer than 12 hours",
             413: "The file is over the size limit",
             415: "The body is not multipart/form-data",
             422: "The form, an option or the file is wrong",
@@ -63,7 +72,6 @@ _UNAVAILABLE = "Postgres or the object store is away; see Retry-After"
 async def submit_job(
     request: Request,
     response: Response,
-    background: BackgroundTasks,
     resources: Provided,
     tenant: Tenant,
 ) -> JobSummary:
@@ -77,25 +85,32 @@ async def submit_job(
     with resources.upload_slots:
         # A database that is away is told before the upload, not after.
         await to_thread.run_sync(ping, resources.engine)
+        key = source_key(job_id)
         receiver = Receiver(
             resources.storage,
-            f"jobs/{job_id}/source",
+            key,
             max_bytes=settings.max_upload_bytes,
             threads=resources.upload_threads,
             count_bytes=resources.upload_bytes.inc,
+            begin=partial(begin_upload, resources.engine, key, allowance_s=ALLOWANCE_S),
+            abandon=partial(_abandon, resources, key),
         )
         received = await receiver.receive(
-            request, Form(resources.catalogue, settings.default_model)
+            request, Form(resources.catalogue, settings.default_model, resources.outbound)
         )
+    asked = received.asked
     model = resources.catalogue.get(received.options.model)
     digest = fingerprint(received.sha256, received.options, model)
     job = NewJob(
         id=job_id,
         tenant=tenant,
         options=received.options,
-        fingerprint=digest if received.asked.cache else None,
-        reference=received.asked.reference,
-        source_key=receiver.key,
+        fingerprint=digest if asked.cache else None,
+        reference=asked.reference,
+        metadata=asked.metadata,
+        webhook=_webhook(asked),
+        result_url=f"{settings.public_url}/jobs/{job_id}",
+        source_key=key,
         source_name=received.name,
         source_bytes=received.n_bytes,
         sha256=received.sha256,
@@ -103,8 +118,7 @@ async def submit_job(
     view = await to_thread.run_sync(_commit, resources, job)
     if view.cached:
         resources.cached_jobs.inc()
-        # Nobody will decode it again: the transcript is another file's, of the same bytes.
-        background.add_task(_remove, resources, job.source_key)
+        resources.remover.ring()  # nobody will decode its file
     response.headers["Location"] = f"/jobs/{job_id}"
     return JobSummary.of(view)
 
@@ -133,13 +147,65 @@ def show_jobs(
 @router.get(
     "/jobs/{job_id}",
     response_model=Job,
-    responses=problems({404: "No such job", 503: _UNAVAILABLE}),
+    responses=problems(
+        {
+            404: "No such job",
+            422: "A bad wait",
+            503: f"{_UNAVAILABLE}; or too many clients are waiting",
+        }
+    ),
 )
-def show_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
-    """Tell a job's state and progress, and its transcript once it has succeeded."""
-    view = get_job(resources.engine, tenant, existing_id(job_id))
+async def show_job(
+    job_id: str,
+    request: Request,
+    resources: Provided,
+    tenant: Tenant,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the job's end, at most"),
+    ] = 0,
+) -> Response:
+    """Tell a job's state and progress, and its transcript once it has succeeded.
+
+    With `wait`, the answer comes as soon as the job has ended, or else after that time.
+    """
+    found_id = existing_id(job_id)
+    if wait:
+        await _wait_for_end(request, resources, tenant, found_id, wait)
+    return await to_thread.run_sync(_show, resources, tenant, found_id)
+
+
+async def _wait_for_end(
+    request: Request, resources: Resources, tenant: str, job_id: UUID, wait_s: float
+) -> None:
+    """Return when the job has ended, ``wait_s`` are over, or nobody waits for the answer any more.
+
+    Raises:
+        TooManyStreams: as many clients as may are watching jobs.
+    """
+    view = await to_thread.run_sync(get_job, resources.engine, tenant, job_id)
+    if view.ended:
+        return
+    with resources.watcher.watch(job_id) as watch:
+        waits = (watch.news(view.last_event, ended=True), _disconnection(request))
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            await asyncio.wait(tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _disconnection(request: Request) -> bool:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    return True
+
+
+def _show(resources: Resources, tenant: str, job_id: UUID) -> Response:
+    view = get_job(resources.engine, tenant, job_id)
     job = Job(**dict(JobSummary.of(view)))
-    if view.state != JobState.SUCCEEDED:
+    if view.state != JobState.SUCCEEDED or view.transcript_deleted_at is not None:
         return Response(job.model_dump_json(), media_type="application/json")
     stored = open_transcript(resources.engine, tenant, view.id)
     parts = chain(
@@ -150,32 +216,20 @@ def show_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
     return _stream(in_blocks(parts), "application/json")
 
 
-@router.post(
-    "/jobs/{job_id}/cancel",
-    responses=problems(
-        {404: "No such job", 409: "The job has succeeded or failed already", 503: _UNAVAILABLE}
-    ),
-)
-def cancel(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
-    """Stop a job: at once if it is queued, within a chunk if it is running."""
-    found_id = existing_id(job_id)
-    cancel_job(resources.engine, tenant, found_id, max_attempts=resources.settings.max_attempts)
-    resources.doorbell.ring()  # an equal job may be transcribed in its place
-    return JobSummary.of(get_job(resources.engine, tenant, found_id))
-
-
 @router.get(
     "/jobs/{job_id}/transcript",
     response_class=Response,
     responses=problems(
         {
             404: "No such job",
-            409: "The job has not succeeded; the member 'state' tells its state",
+            409: "The job has not succeeded, and `partial` is not true; the member 'state' tells "
+            "its state",
+            410: "The transcript was removed: its time was up",
             422: "An unknown format",
             503: _UNAVAILABLE,
         }
     )
-    | {200: {"description": "The transcript", "content": {"application/json": {}, "text/*": {}}}},
+    | transcript_answer(),
 )
 def show_transcript(
     job_id: str,
@@ -185,18 +239,34 @@ def show_transcript(
     format: Annotated[  # noqa: A002 - the query parameter's name
         str, Query(description=f"one of {', '.join(FORMATS)}")
     ] = "json",
+    partial: Annotated[
+        bool, Query(description="true: of a job in any other state, what is transcribed so far")
+    ] = False,
 ) -> Response:
-    """Return the transcript alone, in the format asked for."""
+    """Return the transcript alone, in the format asked for.
+
+    With `partial=true`, while the job runs or after it has failed, what its finished chunks say, in
+    time order; as JSON it says `"partial": true` and what is missing.
+    """
     if format not in FORMATS:
         raise UnknownFormat(f"no format {format!r}; there are {', '.join(FORMATS)}")
     found_id = existing_id(job_id)
+    found: StoredTranscript | PartialView
     try:
-        stored = open_transcript(resources.engine, tenant, found_id)
+        found = open_transcript(resources.engine, tenant, found_id)
     except TranscriptNotReady as error:
-        state = get_job(resources.engine, tenant, found_id).state
-        return error_response(request, error, state=state)
-    rendered = render(stored.header, stored.segments, format)
+        if not partial:
+            state = get_job(resources.engine, tenant, found_id).state
+            return error_response(request, error, state=state)
+        found = open_partial_transcript(resources.engine, tenant, found_id)
+    rendered = render(found.header, found.segments, format)
     return _stream(rendered.blocks, rendered.media_type)
+
+
+def _webhook(asked: JobOptions) -> JobWebhook | None:
+    if asked.webhook_url is None or asked.webhook_secret is None:
+        return None
+    return JobWebhook(asked.webhook_url, asked.webhook_secret)
 
 
 def _stream(blocks: Iterator[str], media_type: str) -> Response:
@@ -217,18 +287,20 @@ def _commit(resources: Resources, job: NewJob) -> JobView:
         try:
             get_job(engine, job.tenant, job.id)
         except JobNotFound:
-            _remove(resources, job.source_key)
+            _abandon(resources, job.source_key)
             raise error from None
-        # While nobody can tell, the file stays: one too many is better than a job without its own.
-    except DatabaseUnavailable:
-        _remove(resources, job.source_key)
+    except LonghandError:
+        _abandon(resources, job.source_key)
         raise
     resources.doorbell.ring()
     return get_job(engine, job.tenant, job.id)
 
 
-def _remove(resources: Resources, key: str) -> None:
+def _abandon(resources: Resources, key: str) -> None:
+    """Have the file removed, unless its job was committed after all."""
     try:
-        resources.storage.delete_prefix(key)
-    except StorageUnavailable as error:
-        log.warning("%s was not removed: %s", key, error)
+        abandon_upload(resources.engine, key)
+    except DatabaseUnavailable as error:
+        log.warning("%s: %s is removed when its time is up", error, key)
+        return
+    resources.remover.ring()

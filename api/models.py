@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from api.openapi import problems
 from api.resources import Provided
-from api.schemas import ModelInfo, ModelList
+from api.schemas.service import ModelInfo, ModelList
 from shared.workers import live_workers, model_states
 
 router = APIRouter(tags=["models"])

@@ -4,12 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
 
 from api.problems import MEDIA_TYPE, Problem
-from api.schemas import NewReference
+from api.schemas.accuracy import NewReference
+from api.schemas.jobs import SegmentsEvent, StateEvent
 from shared.options import JobOptions
+from shared.transcript import PartialTranscript
 
 _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+_TRANSCRIPTS = ("Transcript", "PartialTranscript")
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -23,6 +28,13 @@ def problems(descriptions: Mapping[int, str]) -> Responses:
     # Naming a default also keeps FastAPI from documenting a 422 of its own form.
     responses["default"] = {"description": "Any other problem", "content": _PROBLEM_CONTENT}
     return responses
+
+
+def transcript_answer() -> Responses:
+    """Return the documentation of a transcript in any of its formats."""
+    schemas = [{"$ref": f"#/components/schemas/{name}"} for name in _TRANSCRIPTS]
+    content = {"application/json": {"schema": {"anyOf": schemas}}, "text/*": {}}
+    return {200: {"description": "The transcript", "content": content}}
 
 
 def job_form() -> dict[str, Any]:
@@ -56,13 +68,18 @@ def reference_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def install_problem_schema(app: FastAPI) -> None:
-    """Add the schema of problems to the document of ``app``."""
+def install_schemas(app: FastAPI) -> None:
+    """Add to the document of ``app`` what answers are made of without FastAPI's knowledge."""
     generate = app.openapi
+    models = (Problem, StateEvent, SegmentsEvent, PartialTranscript)
+    _, schemas = models_json_schema(
+        [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
+    )
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        components = document["components"]["schemas"]
+        document["components"]["schemas"] = schemas["$defs"] | components
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

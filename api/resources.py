@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, cast
 
 from anyio import CapacityLimiter
@@ -12,12 +13,16 @@ from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy import Engine
 
 from api.uploads import UploadSlots
+from api.watching import Watcher
 from shared import __version__
 from shared.broker import make_broker
 from shared.catalogue import Catalogue, load_catalogue
 from shared.database import make_engine
 from shared.dispatch import Doorbell
 from shared.errors import ModelError, UnknownModel
+from shared.events import glimpse_jobs
+from shared.outbound import Outbound
+from shared.removing import Remover
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -29,6 +34,12 @@ connection of the object store's pool, which has as many."""
 
 _MEASURING_THREADS = 2
 """Each uses one core."""
+
+_EVENT_THREADS = 4
+"""Each takes a few milliseconds, and a connection of the database's pool."""
+
+_TEST_THREADS = 8
+"""Webhook tests at once; a receiver that hangs takes 15 s of one."""
 
 _PROBE_THREADS = 8
 """More than there are probes, and each has at most one thread."""
@@ -44,12 +55,18 @@ class Resources:
     engine: Engine
     storage: Storage
     doorbell: Doorbell
+    remover: Remover
     probe_threads: ThreadPoolExecutor
     upload_slots: UploadSlots
     upload_threads: CapacityLimiter
     """Uploads have threads of their own, so that a slow object store delays nothing else."""
     measuring_threads: CapacityLimiter
     """Error rates of long texts take seconds: not in the threads of other requests."""
+    watcher: Watcher
+    event_threads: CapacityLimiter
+    """All streams of events read in these few threads; one that waits for news holds none."""
+    outbound: Outbound
+    test_threads: CapacityLimiter
     upload_bytes: Counter
     cached_jobs: Counter
 
@@ -67,7 +84,9 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
     except UnknownModel as error:
         raise ModelError(f"LONGHAND_DEFAULT_MODEL: {error}") from error
     engine = make_engine(settings)
+    storage = Storage(settings.storage_url.get_secret_value())
     doorbell = Doorbell(engine, make_broker(settings), settings)
+    remover = Remover(engine, storage)
     probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
     try:
         yield Resources(
@@ -75,12 +94,17 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             version=__version__,
             catalogue=catalogue,
             engine=engine,
-            storage=Storage(settings.storage_url.get_secret_value()),
+            storage=storage,
             doorbell=doorbell,
+            remover=remover,
             probe_threads=probe_threads,
             upload_slots=UploadSlots(MAX_UPLOADS),
             upload_threads=CapacityLimiter(MAX_UPLOADS),
             measuring_threads=CapacityLimiter(_MEASURING_THREADS),
+            watcher=Watcher(partial(glimpse_jobs, engine), max_watches=settings.max_streams),
+            event_threads=CapacityLimiter(_EVENT_THREADS),
+            outbound=Outbound.of(settings),
+            test_threads=CapacityLimiter(_TEST_THREADS),
             upload_bytes=Counter(
                 "longhand_upload_bytes", "Bytes of uploads received.", registry=registry
             ),
@@ -92,6 +116,7 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
         )
     finally:
         doorbell.close()
+        remover.close()
         probe_threads.shutdown(wait=False, cancel_futures=True)
         engine.dispose()
 

@@ -2,7 +2,8 @@
 
 At most a batch of bytes waits here and a part in the store's writer; the next bytes are read from
 the client only after these are written, so a slow store slows the client down. Whatever goes wrong,
-a vanished client and a server that stops included, the object is gone afterwards.
+a vanished client and a server that stops included, the object is removed afterwards: by this
+process if it can, and else by the sweeper, to which it was named before its first byte was stored.
 """
 
 import asyncio
@@ -14,24 +15,19 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from pydantic import ValidationError
 from starlette.requests import Request
 
+from api.forms import Form
 from api.multipart import MAX_FIELD_BYTES, MAX_PARTS, Field, FileBegin, FileData, FormParser
-from api.problems import describe, summarize
-from shared.accuracy import MAX_REFERENCE_CHARS, check_reference
-from shared.catalogue import Catalogue
+from shared.accuracy import MAX_REFERENCE_CHARS
 from shared.errors import (
     EmptyFile,
-    InvalidRequest,
-    LonghandError,
-    RequestError,
     StorageUnavailable,
     TooManyUploads,
     UploadStalled,
     UploadTooLarge,
 )
-from shared.options import JobOptions, ResolvedOptions, resolve_options
+from shared.options import MAX_METADATA_BYTES, JobOptions, ResolvedOptions
 from shared.storage import Storage, Upload
 
 log = logging.getLogger(__name__)
@@ -39,90 +35,26 @@ log = logging.getLogger(__name__)
 IDLE_S = 30.0
 """How long a client may send nothing; the usual value of proxies is 30 to 60 s."""
 
+LIMIT_S = 12 * 3600.0
+"""How long an upload may take in all: 2 GiB at 50 kB/s."""
+
+ALLOWANCE_S = 2 * LIMIT_S
+"""When the sweeper removes an upload whose job was not committed. None is under way by then: the
+bytes come within ``LIMIT_S``, and what follows them takes minutes at most."""
+
 _BATCH_BYTES = 1024**2
 """Bytes gathered for one hop into a thread, which costs as much as hashing some 100 KiB."""
 
-_LONG_FIELDS = {"reference": 4 * MAX_REFERENCE_CHARS}
-"""Fields that may be longer than the parser's usual limit, in bytes: UTF-8 has at most four for a
-character."""
+_LONG_FIELDS = {
+    "reference": 4 * MAX_REFERENCE_CHARS,  # UTF-8 has at most four bytes for a character
+    "metadata": MAX_METADATA_BYTES,
+}
+"""Fields that may be longer than the parser's usual limit, in bytes."""
 
 _FORM_BYTES = MAX_PARTS * (MAX_FIELD_BYTES + 1024) + sum(_LONG_FIELDS.values())
 """The most that fields, headers and boundaries add to a file."""
 
 Result = TypeVar("Result")
-
-
-class Form:
-    """The options of a form, as they come in before and after the file."""
-
-    def __init__(self, catalogue: Catalogue, default_model: str) -> None:
-        self._catalogue = catalogue
-        self._default_model = default_model
-        self._values: dict[str, str] = {}
-        self._unknown: list[str] = []
-
-    def add(self, field: Field) -> None:
-        """Take a field.
-
-        Raises:
-            InvalidRequest: it was given before, or has what no text has.
-        """
-        if "\0" in field.value:
-            raise InvalidRequest(f"the field {field.name!r} contains a NUL character")
-        if field.name not in JobOptions.model_fields:
-            self._unknown.append(field.name)
-            return
-        if field.name in self._values:
-            raise InvalidRequest(f"the field {field.name!r} is given twice")
-        self._values[field.name] = field.value
-
-    def check_so_far(self) -> None:
-        """Refuse what no later field can put right.
-
-        A form that has named no model yet is refused if no model can do what it asks for.
-
-        Raises:
-            InvalidRequest: unknown fields or bad values.
-            UnknownModel: the catalogue has no such model.
-            UnsupportedLanguage: the model does not speak the language.
-            UnsupportedOption: the model cannot do what is asked of it.
-        """
-        asked = self._asked()
-        try:
-            self._resolve(asked)
-        except RequestError:
-            if asked.model is not None or not self._any_model_can(asked):
-                raise
-
-    def resolve(self) -> tuple[JobOptions, ResolvedOptions]:
-        """Return what is asked for, and what follows from it; raises like ``check_so_far``."""
-        asked = self._asked()
-        return asked, self._resolve(asked)
-
-    def _any_model_can(self, asked: JobOptions) -> bool:
-        for model in self._catalogue.models:
-            with contextlib.suppress(RequestError):
-                self._resolve(asked.model_copy(update={"model": model}))
-                return True
-        return False
-
-    def _resolve(self, asked: JobOptions) -> ResolvedOptions:
-        return resolve_options(asked, self._catalogue, self._default_model)
-
-    def _asked(self) -> JobOptions:
-        if self._unknown:
-            names = ", ".join(repr(name) for name in self._unknown)
-            known = ", ".join(JobOptions.model_fields)
-            raise InvalidRequest(f"unknown fields: {names}; there are file, {known}")
-        # An empty field is what a form sends for a choice not made.
-        given = {name: value for name, value in self._values.items() if value}
-        try:
-            asked = JobOptions.model_validate(given)
-        except ValidationError as error:
-            raise InvalidRequest(summarize(describe(error))) from error
-        if asked.reference is not None:
-            check_reference(asked.reference)
-        return asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +80,36 @@ class Receiver:
         max_bytes: int,
         threads: CapacityLimiter,
         count_bytes: Callable[[int], None],
+        begin: Callable[[], None],
+        abandon: Callable[[], None],
         idle_s: float = IDLE_S,
+        limit_s: float = LIMIT_S,
     ) -> None:
+        """Prepare to receive.
+
+        Args:
+            storage: where the object goes.
+            key: its name there.
+            max_bytes: of the file.
+            threads: in which the store is written to; ``begin`` and ``abandon`` run there too.
+            count_bytes: is told of bytes as they come in.
+            begin: called before the first byte is stored.
+            abandon: called after ``begin`` where nothing of the object may stay.
+            idle_s: how long the client may be silent.
+            limit_s: how long the upload may take.
+        """
         self._storage = storage
         self.key = key
         self._max_bytes = max_bytes
         self._threads = threads
         self._count_bytes = count_bytes
-        self._idle_s = idle_s
+        self._begin, self._abandon = begin, abandon
+        self._idle_s, self._limit_s = idle_s, limit_s
         self._upload: Upload = storage.start_upload(key)
         self._hash = hashlib.sha256()
         self._batch = bytearray()
         self._n_bytes = 0
-        self._finishing = False
+        self._begun = False
 
     async def receive(self, request: Request, form: Form) -> ReceivedFile:
         """Store the request's file; on any failure nothing of it is left.
@@ -204,6 +153,7 @@ class Receiver:
     async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
         """Yield the body as it comes, as long as it comes."""
         n_bytes = 0
+        ends = asyncio.get_running_loop().time() + self._limit_s
         stream = request.stream()
         while True:
             try:
@@ -213,6 +163,8 @@ class Receiver:
                 raise UploadStalled(f"nothing was received for {self._idle_s:g} s") from error
             if data is None:
                 return
+            if asyncio.get_running_loop().time() > ends:
+                raise UploadStalled(f"the upload took longer than {self._limit_s:g} s")
             n_bytes += len(data)
             self._count_bytes(len(data))
             if n_bytes > self._max_bytes + _FORM_BYTES:
@@ -228,6 +180,9 @@ class Receiver:
             await self._in_thread(self._write_batch)
 
     def _write_batch(self) -> None:
+        if not self._begun:
+            self._begin()
+            self._begun = True
         batch = bytes(self._batch)
         self._batch.clear()
         self._hash.update(batch)
@@ -236,18 +191,19 @@ class Receiver:
     def _finish(self) -> None:
         """Make the object visible, and see that the store has all of it."""
         self._write_batch()
-        self._finishing = True
         self._upload.finish()
         if self._storage.size(self.key) != self._n_bytes:
             raise StorageUnavailable("the object store did not keep the whole file")
 
     def _discard(self) -> None:
+        if not self._begun:
+            return
         try:
+            # Not every store lists what was begun: here its id is known.
             self._upload.abort()
-            if self._finishing:
-                self._storage.delete_prefix(self.key)
-        except LonghandError as error:
-            log.warning("%s was not removed: %s", self.key, error)
+        except StorageUnavailable as error:
+            log.warning("%s: the upload of %s is aborted later", error, self.key)
+        self._abandon()
 
     def _too_large(self) -> UploadTooLarge:
         return UploadTooLarge(f"the file is larger than {self._max_bytes} bytes")

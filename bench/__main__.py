@@ -1,17 +1,18 @@
-"""``python -m bench [startup] [preparation] [fidelity] [memory]``: run some or all measurements.
+"""``python -m bench [NAME ...]``: run some or all measurements.
 
-``--catalogue FILE --model ID`` (as often as there are models) has ``fidelity`` measure models, too.
+``--catalogue FILE --model ID`` (as often as there are models) has ``fidelity`` measure models, too,
+and says which models ``devices`` runs on every device at hand.
 Ratios are taken side by side in one run; absolute numbers are this machine's.
 """
 
 import argparse
 from pathlib import Path
 
-from bench import fidelity, memory, preparation, startup
+from bench import cache, devices, fidelity, memory, preparation, startup
 from shared.catalogue import load_catalogue
 from worker.engines import load_engine
 
-MEASUREMENTS = ("startup", "preparation", "fidelity", "memory")
+MEASUREMENTS = ("startup", "preparation", "fidelity", "memory", "cache", "devices")
 
 
 def main() -> None:
@@ -23,6 +24,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(MEASUREMENTS):
         parser.error(f"there is no {' or '.join(sorted(unknown))}, only {' '.join(MEASUREMENTS)}")
+    catalogue = load_catalogue(arguments.catalogue)
+    models = [catalogue.get(model_id) for model_id in arguments.models]
     for name in arguments.names or MEASUREMENTS:
         print(f"== {name}", flush=True)
         match name:
@@ -31,11 +34,13 @@ def main() -> None:
             case "preparation":
                 preparation.run()
             case "fidelity":
-                catalogue = load_catalogue(arguments.catalogue)
-                models = [catalogue.get(model_id) for model_id in arguments.models]
                 fidelity.run({model.id: (load_engine(model), model.window_s) for model in models})
             case "memory":
                 memory.run()
+            case "cache":
+                cache.run()
+            case "devices":
+                devices.run(models)
 
 
 if __name__ == "__main__":

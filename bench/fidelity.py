@@ -9,8 +9,9 @@ import numpy.typing as npt
 from bench import cuts, quiet, speech
 from bench.audio import place_words, to_pcm, wav_of, white_noise
 from bench.pipeline import Outcome, read, transcribe
+from shared.chunks import SAMPLE_RATE
 from shared.transcript import Word
-from worker.audio import SAMPLE_RATE, Pcm, Samples
+from worker.audio import Pcm, Samples
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 from worker.engines.protocol import Engine
 from worker.vad import make_vad

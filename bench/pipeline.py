@@ -7,12 +7,13 @@ from typing import BinaryIO
 
 import numpy as np
 
+from shared.chunks import SAMPLE_RATE, Chunk, Hypothesis
+from shared.stitching import Stitcher, survey
 from shared.transcript import Word
-from worker.audio import SAMPLE_RATE, Chunk, Hypothesis, Pcm, Samples
+from worker.audio import Pcm, Samples
 from worker.chunking import ChunkPlanner
 from worker.decode import DecodeLimits, decode
 from worker.engines.protocol import DecodeOptions, Engine
-from worker.stitching import Stitcher, survey
 from worker.vad import make_vad
 
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from bench.audio import write_words
-from worker.audio import SAMPLE_RATE
+from shared.chunks import SAMPLE_RATE
 from worker.chunking import ChunkPlanner
 from worker.decode import DecodeLimits, decode
 from worker.vad import VAD_NAMES, make_vad

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from bench.audio import pink
 from bench.pipeline import as_float, read
-from worker.audio import SAMPLE_RATE, Samples, Span
+from shared.chunks import SAMPLE_RATE
+from worker.audio import Samples, Span
 
 ROOT = Path(__file__).resolve().parent.parent
 HELDOUT = ROOT / "tests/models/heldout"

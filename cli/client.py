@@ -30,9 +30,12 @@ class JobView:
     stage: str
     chunks_done: int
     chunks_total: int
-    chunks_known: bool
-    """Whether ``chunks_total`` is final: the audio has been decoded to its end."""
-    audio_done_s: float
+    """As far as the audio is decoded."""
+    percent: float | None
+    """Transcribed of the whole; None until the whole is known."""
+    rtfx: float | None
+    """Audio per second of this run; None before there is a speed."""
+    eta_s: float | None
     duration_s: float | None
     cached: bool
     """Whether the transcript is that of an equal, earlier job."""
@@ -43,7 +46,7 @@ class JobView:
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> Self:
-        """Read a job resource, tolerating what older servers leave out."""
+        """Read a job resource, tolerating what it leaves out."""
         progress = body.get("progress") or {}
         error = body.get("error")
         return cls(
@@ -52,8 +55,9 @@ class JobView:
             stage=progress.get("stage") or body["state"],
             chunks_done=progress.get("chunks_done") or 0,
             chunks_total=progress.get("chunks_total") or 0,
-            chunks_known=bool(progress.get("chunks_known")),
-            audio_done_s=progress.get("audio_done_s") or 0.0,
+            percent=progress.get("percent"),
+            rtfx=progress.get("rtfx"),
+            eta_s=progress.get("eta_s"),
             duration_s=body.get("duration_s"),
             cached=bool(body.get("cached")),
             heard_nothing=(body.get("transcript") or {}).get("text") == "",
@@ -151,13 +155,15 @@ class Client:
             raise CommandError(self._foreign())
         return self._view(response)
 
-    def job(self, job_id: str) -> JobView:
-        """Return a job; sits out a short absence of the server.
+    def job(self, job_id: str, *, wait_s: float) -> JobView:
+        """Return a job as soon as it has ended, or as it is after ``wait_s``.
+
+        Sits out a short absence of the server.
 
         Raises:
             CommandError: the server is away for longer than OUTAGE_S, or does not know the job.
         """
-        return self._view(self._get(f"/jobs/{job_id}"))
+        return self._view(self._get(f"/jobs/{job_id}", {"wait": f"{wait_s:g}"}))
 
     def cancel(self, job_id: str) -> None:
         """Ask for a job to be stopped; a server that is away or slow is not waited for."""

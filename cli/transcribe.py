@@ -24,8 +24,8 @@ from shared.options import JobOptions, resolve_options
 
 CONCURRENT_JOBS = 4
 """Enough to keep a worker's batch full, few enough to upload one after the other's progress."""
-FIRST_POLL_S = 0.1
-MAX_POLL_S = 1.0
+LOOK_S = 1.0
+"""How often progress is shown anew; a job's end is shown at once."""
 DRAIN_S = 1.0
 """The jobs have ended or were given up: what a worker still holds then can be lost to a kill."""
 
@@ -57,6 +57,8 @@ class _Target:
     url: str
     model: str | None
     run: Callable[[Callable[[], bool]], None]
+    lasting: bool = True
+    """Whether it runs on afterwards, so that a failed job can be retried."""
 
 
 def transcribe(request: Request, server: str | None, data: Path) -> int:
@@ -116,7 +118,7 @@ def _platform(
     plan = Plan(models=(model.id,), purpose="transcribe", drain_s=DRAIN_S)
     say = _prefixed(progress)
     with running_stack(directory, plan, flag, say) as stack:
-        yield _Target(stack.api_url, model.id, stack.run)
+        yield _Target(stack.api_url, model.id, stack.run, lasting=False)
 
 
 def _check_options(options: JobOptions, model: Model) -> None:
@@ -185,7 +187,7 @@ def _run_jobs(
                 path, future = waiting.get_nowait()
                 try:
                     text = _transcribe_file(
-                        client, path, request, target.model, progress, stop, under_way
+                        client, path, request, target, progress, stop, under_way
                     )
                 except BaseException as error:  # noqa: BLE001 - raised again by whoever asks for the result
                     future.set_exception(error)
@@ -212,7 +214,7 @@ def _transcribe_file(
     client: Client,
     path: Path,
     request: Request,
-    model: str | None,
+    target: _Target,
     progress: Progress,
     stop: threading.Event,
     under_way: set[str],
@@ -227,7 +229,7 @@ def _transcribe_file(
     progress.show(name, "uploading", 0.0)
     job = client.submit(
         path,
-        fields=request.fields(model),
+        fields=request.fields(target.model),
         on_sent=lambda sent: progress.show(name, "uploading", sent / max(size_bytes, 1)),
     )
     under_way.add(job.id)
@@ -235,6 +237,9 @@ def _transcribe_file(
     under_way.discard(job.id)
     if job.state != "succeeded":
         reason = job.error or f"the job was {job.state}"
+        if job.state == "failed" and job.chunks_done and target.lasting:
+            again = f"curl -X POST {target.url}/jobs/{job.id}/retry"
+            reason += f"; {job.chunks_done} of its chunks are done, from which it goes on: {again}"
         progress.show(name, job.state)
         raise CommandError(reason)
     text = client.transcript(job.id, request.form)
@@ -246,7 +251,7 @@ def _transcribe_file(
     if job.cached:
         progress.show(name, "done (cached)", 1.0, f"{heard}{duration(audio_s)} of audio")
         return text
-    speed = f"{duration(took_s)} with upload, RTFx {_rtfx(audio_s, took_s)}"
+    speed = f"{duration(took_s)} with upload, RTFx {_number(audio_s / took_s)}"
     progress.show(name, "done", 1.0, f"{heard}{duration(audio_s)} of audio in {speed}")
     return text
 
@@ -255,36 +260,29 @@ def _follow(
     client: Client, job: JobView, name: str, progress: Progress, stop: threading.Event
 ) -> JobView:
     """Show a job's progress until it ends."""
-    pause_s = FIRST_POLL_S
-    began: float | None = None
     while not job.ended:
-        if job.stage not in ("queued", "preparing") and began is None:
-            began = time.monotonic()
-        _show(progress, name, job, time.monotonic() - began if began else 0.0)
-        if stop.wait(pause_s):
+        _show(progress, name, job)
+        if stop.is_set():
             raise CommandError("stopped")
-        pause_s = min(MAX_POLL_S, pause_s * 1.3)
-        job = client.job(job.id)
+        job = client.job(job.id, wait_s=LOOK_S)
     return job
 
 
-def _show(progress: Progress, name: str, job: JobView, wall_s: float) -> None:
-    if job.chunks_total == 0 or job.stage not in ("transcribing", "finishing"):
+def _show(progress: Progress, name: str, job: JobView) -> None:
+    speed = [] if job.rtfx is None else [f"RTFx {_number(job.rtfx)}"]
+    if job.stage == "transcribing" and job.percent is not None:
+        left = [] if job.eta_s is None else [f"{duration(job.eta_s)} left"]
+        phase = f"{int(job.percent)} %"
+        progress.show(name, phase, job.percent / 100, ", ".join(speed + left))
+    elif job.stage == "transcribing":
+        # The plan grows while a long file is still being decoded.
+        chunks = f"chunk {job.chunks_done} of {job.chunks_total}+"
+        progress.show(name, job.stage, None, ", ".join([chunks, *speed]))
+    else:
         progress.show(name, job.stage)
-        return
-    # The plan grows while a long file is still being decoded.
-    more = "" if job.chunks_known else "+"
-    rtfx = f"RTFx {_rtfx(job.audio_done_s, wall_s)}" if wall_s and job.audio_done_s else ""
-    progress.show(
-        name,
-        f"chunk {job.chunks_done} of {job.chunks_total}{more}",
-        job.chunks_done / job.chunks_total,
-        rtfx,
-    )
 
 
-def _rtfx(audio_s: float, wall_s: float) -> str:
-    factor = audio_s / wall_s
+def _number(factor: float) -> str:
     return f"{factor:.1f}" if factor < 10 else f"{factor:.0f}"
 
 

@@ -19,8 +19,12 @@ from shared.settings import Settings
 _CONNECT_TIMEOUT_S = 0.5
 _SEND_TIMEOUT_S = 0.5
 """Two of these make the second that nobody waits longer than for a broker."""
-_CONSUME_TIMEOUT_S = 15.0
-"""Longer than the transport's blocking pop, short enough to notice a broker that froze."""
+_CONSUME_TIMEOUT_S = 5.0
+"""Longer than the transport's blocking pop of a second, short enough to notice a frozen broker."""
+_CHECK_CONNECTION_S = 3
+"""How often a consumer looks whether the answer to its pop is overdue. One whose connection died
+without a word listens on a new one after some 15 s: kombu looks twice, and then waits for one more
+answer on it."""
 _RECONNECT_S = 1.0
 """Celery's own pause between a worker's attempts grows to 30 s."""
 
@@ -64,7 +68,11 @@ def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
             "socket_connect_timeout": _CONNECT_TIMEOUT_S,
             "socket_timeout": _CONSUME_TIMEOUT_S if consumer else _SEND_TIMEOUT_S,
             "socket_keepalive": True,
-            "health_check_interval": 10,
+            "health_check_interval": _CHECK_CONNECTION_S,
+            # kombu would keep what is not acknowledged in Redis. An acknowledgement that is lost on
+            # a dead connection then counts against the prefetch limit for ever, and a worker that
+            # does one step at a time takes no message any more.
+            "ack_emulation": False,
             # A sender that finds the broker away gives up at once: the sweeper sends later.
             **({} if consumer else {"max_retries": 1, "interval_start": 0, "interval_max": 0}),
         },

@@ -7,8 +7,8 @@ the step's state.
 """
 
 import logging
-import threading
 from collections.abc import Sequence
+from functools import partial
 
 from celery import Celery
 from sqlalchemy import Engine, text
@@ -16,12 +16,19 @@ from sqlalchemy import Engine, text
 from shared.broker import send_step
 from shared.database import begin
 from shared.errors import BrokerUnavailable, DatabaseUnavailable
+from shared.ringing import Bell
 from shared.settings import Settings
+from shared.steps import DELIVER_QUEUE
+from shared.tables import STEP_MAY_RUN
 
 log = logging.getLogger(__name__)
 
 _LEAST_BACKLOG = 4
 """Messages kept in a queue that no live worker is known to consume: enough to wake a new one."""
+
+LANE_LIMIT = 4
+"""Steps of one lane in flight at once: a quarter of what a delivery worker does. An endpoint that
+hangs does not hold up the others."""
 
 
 def fill_queues(engine: Engine, broker: Celery, settings: Settings) -> None:
@@ -43,45 +50,23 @@ def fill_queues(engine: Engine, broker: Celery, settings: Settings) -> None:
                 return
 
 
-class Doorbell:
-    """Fills the queues from a thread of its own, so that nobody who rings waits for the broker.
-
-    Rings while a round is under way are answered by one further round.
-    """
+class Doorbell(Bell):
+    """Fills the queues whenever it is rung."""
 
     def __init__(self, engine: Engine, broker: Celery, settings: Settings) -> None:
-        self._engine = engine
-        self._broker = broker
-        self._settings = settings
-        self._rung = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
-        self._thread.start()
+        """Wait for rings."""
+        super().__init__("doorbell", partial(_dispatch, engine, broker, settings))
 
-    def ring(self) -> None:
-        """Ask for a round; returns at once."""
-        self._rung.set()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Answer what was rung and stop."""
-        self._closing = True
-        self._rung.set()
-        self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        while not self._closing or self._rung.is_set():
-            self._rung.wait()
-            self._rung.clear()
-            try:
-                fill_queues(self._engine, self._broker, self._settings)
-            except DatabaseUnavailable as error:
-                log.warning("%s: the sweeper will dispatch instead", error)
-            except Exception:  # whatever it was, later rings must be answered
-                log.exception("unexpected error: the sweeper will dispatch instead")
+def _dispatch(engine: Engine, broker: Celery, settings: Settings) -> None:
+    try:
+        fill_queues(engine, broker, settings)
+    except DatabaseUnavailable as error:
+        log.warning("%s: the sweeper will dispatch instead", error)
 
 
 def _queues_with_work(engine: Engine) -> Sequence[str]:
-    """Return the queues that have a due, undispatched step of an active job."""
+    """Return the queues that have a due, undispatched step that may run."""
     with begin(engine) as connection:
         return (
             connection.execute(
@@ -90,12 +75,23 @@ def _queues_with_work(engine: Engine) -> Sequence[str]:
                     WHERE jobs.state IN ('queued', 'running')
                       AND steps.state = 'queued' AND steps.dispatched_at IS NULL
                       AND steps.run_at <= clock_timestamp()
+                    UNION
+                    SELECT DISTINCT queue FROM steps
+                    WHERE lane IS NOT NULL AND state = 'queued' AND dispatched_at IS NULL
+                      AND run_at <= statement_timestamp()
                 """)
             )
             .scalars()
             .all()
         )
 
+
+# Steps of several jobs are written without locks on the jobs, so none that is locked is waited for:
+# who changes all steps of a job, to retry it or to delete it, may wait for this one.
+_FREE_OF_IDS = """
+    SELECT id FROM steps WHERE id = ANY (:ids) AND state = 'queued'
+    FOR NO KEY UPDATE SKIP LOCKED
+"""
 
 # Of a job no more steps are ranked than there is room for: a long one has thousands.
 _FAIR_ORDER = text("""
@@ -130,6 +126,51 @@ _FAIR_ORDER = text("""
 """)
 
 
+# Jobs that have ended are too many to look through, so these are found lane by lane; each lane that
+# has any by one look into the index ("loose index scan"), and of it no more than it takes at once.
+# Unlike the clock's, the statement's time is a bound that the index knows.
+_ORDER_OF_DELIVERIES = text("""
+    WITH RECURSIVE lanes AS (
+        SELECT min(lane) AS lane FROM steps
+        WHERE lane IS NOT NULL AND state = 'queued' AND dispatched_at IS NULL
+        UNION ALL
+        SELECT (
+            SELECT min(steps.lane) FROM steps
+            WHERE steps.lane > lanes.lane AND state = 'queued' AND dispatched_at IS NULL
+        ) FROM lanes WHERE lanes.lane IS NOT NULL
+    ), busy AS (
+        SELECT steps.lane, jobs.tenant FROM steps JOIN jobs ON jobs.id = steps.job_id
+        WHERE queue = :queue
+          AND (steps.state = 'running' OR steps.state = 'queued' AND dispatched_at IS NOT NULL)
+    ), lane_busy AS (
+        SELECT lane, count(*) AS n FROM busy GROUP BY lane
+    ), tenant_busy AS (
+        SELECT tenant, count(*) AS n FROM busy GROUP BY tenant
+    ), waiting AS (
+        SELECT next.id, next.kind, next.run_at, jobs.tenant,
+               coalesce(lane_busy.n, 0) + next.turn AS lane_turn
+        FROM lanes
+        LEFT JOIN lane_busy USING (lane)
+        CROSS JOIN LATERAL (
+            SELECT id, kind, job_id, run_at, row_number() OVER (ORDER BY run_at) AS turn
+            FROM steps
+            WHERE steps.lane = lanes.lane AND state = 'queued' AND dispatched_at IS NULL
+              AND run_at <= statement_timestamp()
+            ORDER BY run_at LIMIT :lane_limit
+        ) AS next
+        JOIN jobs ON jobs.id = next.job_id
+        WHERE coalesce(lane_busy.n, 0) + next.turn <= :lane_limit
+    )
+    SELECT waiting.id, waiting.kind
+    FROM waiting LEFT JOIN tenant_busy USING (tenant)
+    ORDER BY coalesce(tenant_busy.n, 0) + row_number() OVER (
+                 PARTITION BY tenant ORDER BY lane_turn, run_at, waiting.id
+             ),
+             run_at, waiting.id
+    LIMIT :room
+""")
+
+
 def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tuple[int, str]]:
     """Mark as dispatched, and return, the steps whose messages should go to ``queue`` now.
 
@@ -137,7 +178,8 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
     (seen within ``live_s``; at least ``least``), so that order is decided here, late, and not by
     what was sent long ago. The order is fair: each tenant's next turn counts what it has running or
     dispatched, so tenants alternate; within a tenant priority decides, then each job's own turn
-    (a short job does not wait for a long one's chunks), then age.
+    (a short job does not wait for a long one's chunks), then age. Of a tenant's deliveries, each
+    endpoint's own turn decides, then age, and an endpoint has at most ``LANE_LIMIT`` in flight.
     """
     with begin(engine) as connection:
         connection.execute(
@@ -145,7 +187,7 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
             {"queue": queue},
         )
         room = connection.execute(
-            text("""
+            text(f"""
                 SELECT greatest(:least, (
                     SELECT coalesce(sum(slots), 0) FROM workers
                     WHERE :queue = ANY (queues) AND state = 'ready'
@@ -153,31 +195,34 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
                 )) - (
                     SELECT count(*) FROM steps JOIN jobs ON jobs.id = steps.job_id
                     WHERE steps.queue = :queue AND steps.state = 'queued'
-                      AND steps.dispatched_at IS NOT NULL AND jobs.state IN ('queued', 'running')
+                      AND steps.dispatched_at IS NOT NULL AND {STEP_MAY_RUN}
                 )
-            """),
+            """),  # noqa: S608 - the variable part is a constant
             {"queue": queue, "live_s": live_s, "least": least},
         ).scalar_one()
         if room <= 0:
             return []
-        chosen = connection.execute(_FAIR_ORDER, {"queue": queue, "room": room}).all()
-        connection.execute(
-            text("""
+        if queue == DELIVER_QUEUE:
+            limits = {"queue": queue, "room": room, "lane_limit": LANE_LIMIT}
+            chosen = connection.execute(_ORDER_OF_DELIVERIES, limits).all()
+        else:
+            chosen = connection.execute(_FAIR_ORDER, {"queue": queue, "room": room}).all()
+        taken = connection.execute(
+            text(f"""
                 UPDATE steps SET dispatched_at = clock_timestamp()
-                WHERE id = ANY (:ids) AND state = 'queued'
-            """),
+                WHERE id IN ({_FREE_OF_IDS}) RETURNING id
+            """),  # noqa: S608 - the variable part is a constant
             {"ids": [step_id for step_id, _ in chosen]},
         )
-        return [(step_id, kind) for step_id, kind in chosen]
+        free = set(taken.scalars())
+        return [(step_id, kind) for step_id, kind in chosen if step_id in free]
 
 
 def _take_back(engine: Engine, step_ids: Sequence[int]) -> None:
     """Dispatched -> undispatched: their messages could not be sent."""
     with begin(engine) as connection:
         connection.execute(
-            text("""
-                UPDATE steps SET dispatched_at = NULL WHERE id = ANY (:ids) AND state = 'queued'
-            """),
+            text(f"UPDATE steps SET dispatched_at = NULL WHERE id IN ({_FREE_OF_IDS})"),  # noqa: S608
             {"ids": list(step_ids)},
         )
 
@@ -202,11 +247,14 @@ def forget_stale_dispatches(engine: Engine, *, least_age_s: float) -> int:
                           AND claimed_at > clock_timestamp() - interval '10 minutes'
                     ) AS wait
                     FROM late GROUP BY queue
+                ), stale AS (
+                    SELECT steps.id
+                    FROM steps JOIN late USING (id) JOIN usual ON usual.queue = late.queue
+                    WHERE steps.state = 'queued'
+                      AND late.age > 2 * coalesce(usual.wait, interval '0')
+                    FOR NO KEY UPDATE OF steps SKIP LOCKED
                 )
-                UPDATE steps SET dispatched_at = NULL
-                FROM late JOIN usual USING (queue)
-                WHERE steps.id = late.id AND steps.state = 'queued'
-                  AND late.age > 2 * coalesce(usual.wait, interval '0')
+                UPDATE steps SET dispatched_at = NULL FROM stale WHERE steps.id = stale.id
             """),
             {"least_age_s": least_age_s},
         ).rowcount

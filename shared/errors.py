@@ -8,13 +8,16 @@
     │   │   ├── NoAudioTrack        a container (a video, say) without any sound
     │   │   ├── AudioTooLong        more decoded audio than the limit allows
     │   │   └── AudioOutOfBounds    sample rate or channel count outside what we decode
-    │   └── ModelError          the model cannot be loaded or used
+    │   ├── ModelError          the model cannot be loaded or used
+    │   └── DeliveryVoid        a webhook's receiver shall not have it any more
     ├── TransientError          the world is at fault: the step is tried again, later
     │   ├── DatabaseUnavailable
     │   │   └── CommitUncertain     the connection broke during the commit itself
     │   ├── StorageUnavailable
     │   ├── BrokerUnavailable
+    │   ├── OutboundFailed          an address that a client named gave no answer
     │   ├── TooManyUploads
+    │   ├── TooManyStreams
     │   ├── DeviceOutOfMemory
     │   └── EngineFailed            the engine broke down; its process must be started anew
     ├── LeaseLost               another worker owns the step now; whatever this one holds is void
@@ -31,7 +34,15 @@
         ├── UnsupportedMediaType
         ├── JobNotFound
         ├── JobEnded
-        └── TranscriptNotReady
+        ├── JobNotFailed
+        ├── AudioGone
+        ├── TranscriptNotReady
+        ├── TranscriptDeleted
+        ├── ForbiddenUrl
+        ├── WebhookNotFound
+        ├── TooManyWebhooks
+        ├── DeliveryNotFound
+        └── DeliveryNotReplayable
 
 Retry decisions read the class, never the text. ``code`` is stable: it is stored with failed jobs
 and sent to clients; the message is one sentence for a person and carries no secret and no internal
@@ -95,6 +106,12 @@ class ModelError(PermanentError):
     code = "model_error"
 
 
+class DeliveryVoid(PermanentError):
+    """A webhook delivery that nobody wants any more: its webhook is disabled, say, or deleted."""
+
+    code = "delivery_void"
+
+
 class TransientError(LonghandError):
     """A later attempt may succeed."""
 
@@ -123,10 +140,22 @@ class BrokerUnavailable(TransientError):
     code = "broker_unavailable"
 
 
+class OutboundFailed(TransientError):
+    """No answer could be had from an address that a client named."""
+
+    code = "outbound_failed"
+
+
 class TooManyUploads(TransientError):
     """As many uploads as this process takes at once are under way."""
 
     code = "too_many_uploads"
+
+
+class TooManyStreams(TransientError):
+    """As many clients as this process serves at once are watching jobs."""
+
+    code = "too_many_streams"
 
 
 class DeviceOutOfMemory(TransientError):
@@ -237,8 +266,64 @@ class JobEnded(RequestError):
     status = 409
 
 
+class JobNotFailed(RequestError):
+    """A job in another state than failed cannot be retried."""
+
+    code = "job_not_failed"
+    status = 409
+
+
+class AudioGone(RequestError):
+    """The audio that a retry needs was removed, its time being up."""
+
+    code = "audio_gone"
+    status = 409
+
+
 class TranscriptNotReady(RequestError):
     """The job has not succeeded, so it has no transcript (yet)."""
 
     code = "transcript_not_ready"
+    status = 409
+
+
+class TranscriptDeleted(RequestError):
+    """The job has succeeded, but its transcript was removed, its time being up."""
+
+    code = "transcript_deleted"
+    status = 410
+
+
+class ForbiddenUrl(RequestError):
+    """A URL that requests are not sent to: not https, or an address that is not public."""
+
+    code = "forbidden_url"
+    status = 422
+
+
+class WebhookNotFound(RequestError):
+    """No such webhook, or not this tenant's: the two answer alike."""
+
+    code = "webhook_not_found"
+    status = 404
+
+
+class TooManyWebhooks(RequestError):
+    """The tenant has as many webhooks as it may have."""
+
+    code = "too_many_webhooks"
+    status = 409
+
+
+class DeliveryNotFound(RequestError):
+    """No such delivery, or not this tenant's: the two answer alike."""
+
+    code = "delivery_not_found"
+    status = 404
+
+
+class DeliveryNotReplayable(RequestError):
+    """A delivery that is still pending, or whose webhook takes none."""
+
+    code = "delivery_not_replayable"
     status = 409

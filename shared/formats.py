@@ -16,7 +16,7 @@ from itertools import chain
 from pydantic_core import to_json
 
 from shared.errors import UnknownFormat
-from shared.transcript import Segment, TranscriptHeader, join_segments, word_separator
+from shared.transcript import Header, Segment, join_segments, word_separator
 
 LINE_CHARS = 42
 """Longest subtitle line in characters: Netflix's Timed Text Style Guide for Latin scripts. The name
@@ -61,7 +61,7 @@ class Cue:
 
 
 def render(
-    header: TranscriptHeader,
+    header: Header,
     segments: Iterable[Segment],
     format: str,  # noqa: A002 (the API's word for it)
 ) -> Rendered:
@@ -83,13 +83,13 @@ def render(
 
 
 def write_json(
-    header: TranscriptHeader, segments: Iterable[Segment], *, indent: int | None = None
+    header: Header, segments: Iterable[Segment], *, indent: int | None = None
 ) -> Iterator[str]:
-    """Yield the parts of the JSON document that ``shared.transcript.Transcript`` describes."""
+    """Yield the parts of a ``Transcript`` or ``PartialTranscript`` as a JSON document."""
     line, colon = ("\n", ": ") if indent else ("", ":")
     inner, innermost = " " * (indent or 0), " " * 2 * (indent or 0)
-    fields = set(TranscriptHeader.model_fields)
-    yield header.model_dump_json(indent=indent, include=fields).removesuffix("}").rstrip("\n")
+    head = header.model_dump_json(indent=indent, exclude={"text", "segments"})
+    yield head.removesuffix("}").rstrip("\n")
     yield f',{line}{inner}"text"{colon}"'
     for text in join_segments(segments, header.language):
         yield to_json(text).decode()[1:-1]
@@ -117,7 +117,7 @@ def in_blocks(parts: Iterable[str]) -> Iterator[str]:
         yield "".join(block)
 
 
-def make_cues(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[Cue]:
+def make_cues(header: Header, segments: Iterable[Segment]) -> Iterator[Cue]:
     """Cut the words into subtitle cues by start time; every word is in one of them.
 
     Cues of one channel never overlap. Each channel is a pass of its own over ``segments``.
@@ -128,7 +128,7 @@ def make_cues(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator
 
 
 def _cues_of_channel(
-    header: TranscriptHeader, segments: Iterable[Segment], channel: int | None
+    header: Header, segments: Iterable[Segment], channel: int | None
 ) -> Iterator[Cue]:
     drafts = chain.from_iterable(
         _fill_cues(segment, segment.language or header.language)
@@ -207,18 +207,18 @@ def _label(channel: int | None) -> str:
     return "" if channel is None else f"Channel {channel}: "
 
 
-def _write_txt(_: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
+def _write_txt(_: Header, segments: Iterable[Segment]) -> Iterator[str]:
     """One segment a line."""
     for segment in segments:
         yield f"{_label(segment.channel)}{_one_line(segment.text)}\n"
 
 
-def _write_json(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
+def _write_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
     yield from write_json(header, segments, indent=2)
     yield "\n"
 
 
-def _write_srt(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
+def _write_srt(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
     """SubRip, with LF line ends as FFmpeg and Whisper write them; every player reads both."""
     for number, cue in enumerate(make_cues(header, segments), start=1):
         yield "\n" if number > 1 else ""
@@ -226,7 +226,7 @@ def _write_srt(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterato
         yield _label(cue.channel) + "".join(f"{line}\n" for line in cue.lines)
 
 
-def _write_vtt(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
+def _write_vtt(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
     """WebVTT (W3C); in cue text &, < and > are markup and so are escaped. A channel is a voice."""
     escape = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
     yield "WEBVTT\n"
@@ -236,7 +236,7 @@ def _write_vtt(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterato
         yield "".join(f"{line.translate(escape)}\n" for line in cue.lines)
 
 
-def _write_tsv(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterator[str]:
+def _write_tsv(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
     """Start and end in milliseconds and the text, one segment a line, as Whisper writes it."""
     apart = header.channels is not None
     yield "start\tend\ttext\tchannel\n" if apart else "start\tend\ttext\n"
@@ -245,7 +245,7 @@ def _write_tsv(header: TranscriptHeader, segments: Iterable[Segment]) -> Iterato
         yield f"\t{segment.channel}\n" if apart else "\n"
 
 
-_WRITERS: dict[str, tuple[Callable[[TranscriptHeader, Iterable[Segment]], Iterator[str]], str]] = {
+_WRITERS: dict[str, tuple[Callable[[Header, Iterable[Segment]], Iterator[str]], str]] = {
     "txt": (_write_txt, "text/plain; charset=utf-8"),
     "json": (_write_json, "application/json"),
     "srt": (_write_srt, "application/x-subrip; charset=utf-8"),

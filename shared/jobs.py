@@ -1,27 +1,31 @@
 """The job store's reading side: what clients and operators see of jobs."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, RowMapping, text
 
 from shared.database import begin
-from shared.errors import JobNotFound, TranscriptNotReady
+from shared.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.options import ResolvedOptions
-from shared.tables import JobState
+from shared.tables import ACTIVE_JOB_STATES, STEP_MAY_RUN, JobState
 from shared.transcript import Segment, Transcript, TranscriptHeader, join_segments
 
 _COLUMNS = """
     id, state, model, options, detected_language, cached, source_name, source_bytes, sha256,
-    duration_s, chunks_total, chunks_done, plan_complete, audio_done_s, error_code, error_detail,
-    metrics, accuracy, created_at, started_at, finished_at
+    duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
+    percent_done, audio_kept_s,
+    audio_done_s, error_code, error_detail, metrics, accuracy, metadata, created_at, started_at,
+    finished_at, run, audio_deleted_at, transcript_deleted_at,
+    extract(epoch FROM clock_timestamp() - transcribing_since)::float8 AS transcribing_s,
+    (SELECT max(job_events.id) FROM job_events WHERE job_id = jobs.id) AS last_event
 """
 
 _SEGMENTS_PER_PAGE = 100
-_CHUNKS_PER_PAGE = 50
 """Rows read at once: some hundred kilobytes of words."""
 
 
@@ -42,14 +46,37 @@ class JobView:
     chunks_total: int
     chunks_done: int
     plan_complete: bool
+    audio_planned_s: float
+    """Of all chunks planned so far."""
+    planned_share: float
+    """How much of the whole audio that is, in [0, 1]; an estimate until ``plan_complete``."""
+    percent_done: float | None
+    """The most that could be said so far."""
+    audio_kept_s: float
+    """Transcribed before ``transcribing_s`` began, by earlier runs of the job."""
     audio_done_s: float
     error_code: str | None
     error_detail: str | None
     metrics: Mapping[str, Any]
     accuracy: Mapping[str, Any] | None
+    metadata: Mapping[str, Any]
+    """The client's own."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    run: int
+    """1, and one more for each retry."""
+    audio_deleted_at: datetime | None
+    transcript_deleted_at: datetime | None
+    transcribing_s: float | None
+    """Seconds since this run of the job claimed its first chunk, by the database's clock."""
+    last_event: int
+    """Id of the latest of the job's events."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is in a state that only a retry by its owner leaves."""
+        return self.state not in ACTIVE_JOB_STATES
 
     @property
     def stage(self) -> str:
@@ -62,6 +89,42 @@ class JobView:
             return "finishing"
         return "transcribing" if self.chunks_total else "preparing"
 
+    @property
+    def percent(self) -> float | None:
+        """Audio transcribed, of 100, never falling; None while nobody knows how much there is.
+
+        While the audio is being decoded, the whole is estimated from how much of the file has been
+        read. 100 is said of a job that has succeeded, and of no other.
+        """
+        if self.state == JobState.SUCCEEDED:
+            return 100.0
+        if not self.planned_share:
+            return None
+        # Down to a tenth: what is shown is done.
+        return math.floor((self.percent_done or 0.0) * 10) / 10
+
+    @property
+    def rtfx(self) -> float | None:
+        """Audio per wall second since the first chunk was claimed; None before any is done.
+
+        The wall is that of this run of the job, with the waits between its chunks.
+        """
+        heard_s = self.audio_done_s - self.audio_kept_s
+        if self.state != JobState.RUNNING or not self.transcribing_s or heard_s <= 0:
+            return None
+        return heard_s / self.transcribing_s
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until all audio is transcribed, if it goes on at this speed; None without one.
+
+        How much there is, is estimated as for ``percent``.
+        """
+        rtfx = self.rtfx
+        if rtfx is None or not self.planned_share:
+            return None
+        return max(0.0, self.audio_planned_s / self.planned_share - self.audio_done_s) / rtfx
+
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
@@ -70,25 +133,6 @@ class QueueCount:
     queue: str
     state: str
     steps: int
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """What ``prepare`` and ``detect`` found out about a job."""
-
-    duration_s: float
-    detected_probability: float | None
-    metrics: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkOutput:
-    """A finished ``transcribe`` step: its chunk, and what the model made of it."""
-
-    idx: int
-    input: Mapping[str, Any]
-    output: Mapping[str, Any]
-    timings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +151,19 @@ def get_job(engine: Engine, tenant: str, job_id: UUID) -> JobView:
         DatabaseUnavailable: Postgres cannot be reached.
     """
     with begin(engine) as connection:
-        row = (
-            connection.execute(
-                text(f"SELECT {_COLUMNS} FROM jobs WHERE id = :id AND tenant = :tenant"),  # noqa: S608
-                {"id": job_id, "tenant": tenant},
-            )
-            .mappings()
-            .one_or_none()
+        return read_job(connection, tenant, job_id)
+
+
+def read_job(connection: Connection, tenant: str, job_id: UUID) -> JobView:
+    """Return a job within a transaction; as ``get_job``."""
+    row = (
+        connection.execute(
+            text(f"SELECT {_COLUMNS} FROM jobs WHERE id = :id AND tenant = :tenant"),  # noqa: S608
+            {"id": job_id, "tenant": tenant},
         )
+        .mappings()
+        .one_or_none()
+    )
     if row is None:
         raise JobNotFound(f"there is no job {job_id}")
     return _view(row)
@@ -154,12 +203,13 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
     Raises:
         JobNotFound: there is no such job for this tenant.
         TranscriptNotReady: the job is in another state, which the message names.
+        TranscriptDeleted: it was removed; also while segments are read.
         DatabaseUnavailable: Postgres cannot be reached; also while segments are read.
     """
     with begin(engine) as connection:
         row = connection.execute(
             text("""
-                SELECT jobs.state, jobs.transcript_id, transcripts.header
+                SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header
                 FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
                 WHERE jobs.id = :id AND tenant = :tenant
             """),
@@ -167,6 +217,8 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
         ).one_or_none()
     if row is None:
         raise JobNotFound(f"there is no job {job_id}")
+    if row.transcript_deleted_at is not None:
+        raise TranscriptDeleted("the transcript was removed: its time was up")
     if row.header is None:
         raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript")
     return StoredTranscript(
@@ -195,80 +247,21 @@ class _StoredSegments:
                     """),
                     {"id": self.transcript_id, "after": after, "limit": _SEGMENTS_PER_PAGE},
                 ).all()
+                last = len(page) < _SEGMENTS_PER_PAGE
+                # A transcript removed while it is read must not look like a short one.
+                if last and not self._exists(connection):
+                    raise TranscriptDeleted("the transcript was removed while it was read")
             for row in page:
                 yield Segment.model_validate(row.document)
-            if len(page) < _SEGMENTS_PER_PAGE:
+            if last:
                 return
             after = page[-1].idx
 
-
-def get_preparation(engine: Engine, job_id: UUID) -> Preparation:
-    """Return what is known of a prepared job.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    with begin(engine) as connection:
-        row = connection.execute(
-            text("SELECT duration_s, detected_probability, metrics FROM jobs WHERE id = :id"),
-            {"id": job_id},
-        ).mappings()
-        return Preparation(**row.one())
-
-
-def finished_chunks(
-    engine: Engine, job_id: UUID, *, channel: int | None = None
-) -> Iterator[ChunkOutput]:
-    """Yield the finished chunks of one channel in order, read page by page.
-
-    ``channel`` is None for those of all channels mixed down.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    return _read_chunks(
-        engine,
-        """
-        SELECT idx, input, output, timings FROM steps
-        WHERE job_id = :id AND kind = 'transcribe' AND state = 'done' AND idx > :after
-          AND (input ->> 'channel')::int IS NOT DISTINCT FROM CAST(:channel AS int)
-        ORDER BY idx LIMIT :limit
-        """,
-        {"id": job_id, "channel": channel},
-    )
-
-
-def finished_chunks_without_words(engine: Engine, job_id: UUID) -> Iterator[ChunkOutput]:
-    """Yield what there is to know of a job's finished chunks but their words, in order of idx.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    return _read_chunks(
-        engine,
-        """
-        SELECT idx, input, output - 'words' AS output, timings FROM steps
-        WHERE job_id = :id AND kind = 'transcribe' AND state = 'done' AND idx > :after
-        ORDER BY idx LIMIT :limit
-        """,
-        {"id": job_id},
-    )
-
-
-def _read_chunks(
-    engine: Engine, query: str, parameters: Mapping[str, Any]
-) -> Iterator[ChunkOutput]:
-    after = -1
-    while True:
-        with begin(engine) as connection:
-            rows = connection.execute(
-                text(query), {**parameters, "after": after, "limit": _CHUNKS_PER_PAGE}
-            ).mappings()
-            page = [ChunkOutput(**row) for row in rows]
-        yield from page
-        if len(page) < _CHUNKS_PER_PAGE:
-            return
-        after = page[-1].idx
+    def _exists(self, connection: Connection) -> bool:
+        found = connection.execute(
+            text("SELECT FROM transcripts WHERE id = :id"), {"id": self.transcript_id}
+        )
+        return found.one_or_none() is not None
 
 
 def count_jobs(engine: Engine) -> dict[str, int]:
@@ -279,15 +272,15 @@ def count_jobs(engine: Engine) -> dict[str, int]:
 
 
 def count_steps(engine: Engine) -> list[QueueCount]:
-    """Return the number of waiting and running steps of active jobs by queue."""
+    """Return the number of waiting and running steps by queue, without those of ended jobs."""
     with begin(engine) as connection:
         counts = connection.execute(
-            text("""
+            text(f"""
                 SELECT queue, steps.state, count(*)
                 FROM steps JOIN jobs ON jobs.id = steps.job_id
-                WHERE steps.state IN ('queued', 'running') AND jobs.state IN ('queued', 'running')
+                WHERE steps.state IN ('queued', 'running') AND {STEP_MAY_RUN}
                 GROUP BY queue, steps.state ORDER BY queue, steps.state
-            """)
+            """)  # noqa: S608 - the variable part is a constant
         )
         return [QueueCount(queue, state, n) for queue, state, n in counts]
 

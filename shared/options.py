@@ -1,11 +1,12 @@
 """What a client may ask of a job, checked against the catalogue."""
 
 import hashlib
+import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 
 from shared.accuracy import MAX_REFERENCE_CHARS
 from shared.catalogue import Catalogue, Model
@@ -13,6 +14,8 @@ from shared.errors import UnsupportedOption
 
 AUTO = "auto"
 """Stands for the platform's default model."""
+MAX_METADATA_BYTES = 16 * 1024
+_ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 _LANGUAGE_CODE = re.compile("^[a-z]{2,3}$")
 
 
@@ -21,6 +24,21 @@ def _language_code(value: object) -> object:
     if isinstance(value, str) and not _LANGUAGE_CODE.match(value):
         raise PydanticCustomError("language_code", "expected an ISO 639 code such as 'en'")
     return value
+
+
+def _json_object(value: object) -> object:
+    """Return the object in a form field's text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = from_json(value, allow_inf_nan=False)
+        # Numbers beyond a float become infinite without a word; NUL has no place in a database.
+        kept = json.dumps(found, allow_nan=False)
+    except ValueError as error:
+        raise PydanticCustomError("json_object", "expected a JSON object") from error
+    if not isinstance(found, dict) or _ESCAPED_NUL.search(kept):
+        raise PydanticCustomError("json_object", "expected a JSON object, without NUL characters")
+    return found
 
 
 class JobOptions(BaseModel):
@@ -65,6 +83,18 @@ class JobOptions(BaseModel):
     )
     cache: bool = Field(
         default=True, description="false: transcribe even if the same was transcribed before"
+    )
+    metadata: Annotated[dict[str, Any], BeforeValidator(_json_object)] = Field(
+        default_factory=dict,
+        description=f"a JSON object of at most {MAX_METADATA_BYTES} bytes, returned with the job "
+        "and in its webhook events",
+    )
+    webhook_url: str | None = Field(
+        default=None, description="told of this job's end, beside the webhooks of /webhooks"
+    )
+    webhook_secret: str | None = Field(
+        default=None,
+        description="signs what is sent to webhook_url: whsec_ and the base64 of 24 to 64 bytes",
     )
 
 

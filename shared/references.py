@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.accuracy import Accuracy
 from shared.database import begin
-from shared.errors import JobNotFound, TranscriptNotReady
+from shared.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ def get_spoken(engine: Engine, tenant: str, job_id: UUID) -> Spoken:
     Raises:
         JobNotFound: there is no such job for this tenant.
         TranscriptNotReady: the job is in another state, which the message names.
+        TranscriptDeleted: its transcript was removed.
         DatabaseUnavailable: Postgres cannot be reached.
     """
     with begin(engine) as connection:
@@ -57,7 +58,10 @@ def get_spoken(engine: Engine, tenant: str, job_id: UUID) -> Spoken:
             raise JobNotFound(f"there is no job {job_id}")
         if state != "succeeded":
             raise TranscriptNotReady(f"the job is {state}, so it has no transcript")
-        return read_spoken(connection, job_id)
+        spoken = read_spoken(connection, job_id)
+    if spoken is None:
+        raise TranscriptDeleted("the transcript was removed: its time was up")
+    return spoken
 
 
 def accuracy_by_model(engine: Engine, tenant: str) -> list[ModelAccuracy]:
@@ -125,8 +129,8 @@ def count_cached(engine: Engine) -> int:
         return int(found.scalar_one())
 
 
-def read_spoken(connection: Connection, job_id: UUID) -> Spoken:
-    """Return the text of a job that has a transcript."""
+def read_spoken(connection: Connection, job_id: UUID) -> Spoken | None:
+    """Return the text of a job; None if it has no transcript, not any more say."""
     row = connection.execute(
         text("""
             SELECT CASE options ->> 'task' WHEN 'translate' THEN 'en'
@@ -137,5 +141,5 @@ def read_spoken(connection: Connection, job_id: UUID) -> Spoken:
             WHERE jobs.id = :id
         """),
         {"id": job_id},
-    ).one()
-    return Spoken(row.text or "", row.language)
+    ).one_or_none()
+    return None if row is None else Spoken(row.text or "", row.language)

@@ -3,6 +3,7 @@
 docs/settings.md documents each one, and a test compares the two.
 """
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,12 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         default=2 * 1024**3, gt=0, description="Largest accepted upload, in bytes."
     )
+    max_streams: int = Field(
+        default=500,
+        gt=0,
+        description="How many clients of one API process may watch jobs at once (events, `wait`); "
+        "each holds a connection, of which the operating system allows a process 1024 by default.",
+    )
     max_duration_s: float = Field(
         default=12 * 3600.0, gt=0, description="Longest accepted audio, in seconds once decoded."
     )
@@ -63,7 +70,10 @@ class Settings(BaseSettings):
         default=5, ge=1, description="How often a step is tried before its job fails."
     )
     retry_base_s: float = Field(
-        default=2.0, ge=0, description="First retry's longest delay; it doubles with each attempt."
+        default=4.0,
+        ge=0,
+        description="First retry's longest delay, half of which is certain; both double with each "
+        "attempt.",
     )
     prepare_limit_s: float = Field(
         default=3600.0,
@@ -100,6 +110,43 @@ class Settings(BaseSettings):
     )
     batch_wait_ms: float = Field(
         default=5.0, ge=0, description="How long the batcher waits for a fuller batch."
+    )
+    public_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s]+[^\s/])?$",
+        description="Where clients reach the API, such as `https://longhand.example.com`, for the "
+        "URLs in webhook events; empty: these are paths alone.",
+    )
+    outbound_http: bool = Field(
+        default=False, description="Whether webhooks may be sent over plain `http`."
+    )
+    outbound_allow: str = Field(
+        default="",
+        description="Host names and networks (CIDR), separated by commas, that webhooks may reach "
+        "although their addresses are not public.",
+    )
+    keep_audio_s: float = Field(
+        default=86_400.0,
+        ge=0,
+        description="How long the audio of a job that succeeded or was canceled is kept, in "
+        "seconds; `inf`: until the job is deleted. Nothing reads it any more.",
+    )
+    keep_failed_audio_s: float = Field(
+        default=7 * 86_400.0,
+        ge=0,
+        description="The same for a job that failed: how long it can be retried.",
+    )
+    keep_transcripts_s: float = Field(
+        default=math.inf,
+        ge=0,
+        description="How long after its job's end a transcript is kept, in seconds; `inf`: until "
+        "the job is deleted. References and finished chunks go with it.",
+    )
+    keep_jobs_s: float = Field(
+        default=math.inf,
+        ge=0,
+        description="When a job that has ended is deleted with all that is its own, in seconds; "
+        "`inf`: when it is asked for. One with a pending webhook delivery is kept until that ends.",
     )
     health_host: str = Field(
         default="127.0.0.1", description="Address of a worker's own health endpoints."

@@ -97,17 +97,51 @@ class Storage:
         return io.BufferedReader(_RangeReader(self, key), buffer_size=_READ_BYTES)
 
     def delete_prefix(self, prefix: str) -> None:
-        """Remove all objects whose key begins with ``prefix``."""
+        """Remove all objects whose key begins with ``prefix``, and uploads begun there.
+
+        Returns once the store has confirmed all of it.
+        """
         with _translated():
+            # Uploads first: one that is completed meanwhile is found among the objects.
+            self._abort_uploads(prefix)
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix
             )
             for page in pages:
                 keys = [{"Key": found["Key"]} for found in page.get("Contents", [])]
-                if keys:
-                    self._client.delete_objects(
-                        Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True}
-                    )
+                if not keys:
+                    continue
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True}
+                )
+                if kept := answer.get("Errors"):
+                    code = kept[0].get("Code", "unknown")
+                    raise StorageUnavailable(f"the object store kept {len(kept)} objects ({code})")
+
+    def _abort_uploads(self, prefix: str) -> None:
+        """Forget the parts of uploads that nobody will complete.
+
+        MinIO lists those of an exact key only, some stores list none: an upload's own ``abort``
+        does without the list, and where its process was killed, a lifecycle rule must help.
+        """
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self._bucket, Prefix=prefix
+        )
+        try:
+            begun = [upload for page in pages for upload in page.get("Uploads", [])]
+        except ClientError as error:
+            # rclone says NoSuchUpload where there never was one.
+            if _code(error) in ("NoSuchUpload", "NotImplemented"):
+                return
+            raise
+        for upload in begun:
+            try:
+                self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":  # it has ended meanwhile
+                    raise
 
 
 class Upload:
@@ -198,7 +232,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "unknown")
-        raise StorageUnavailable(f"the object store refused a request ({code})") from error
+        raise StorageUnavailable(f"the object store refused a request ({_code(error)})") from error
     except BotoCoreError as error:
         raise StorageUnavailable("the object store cannot be reached") from error
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))

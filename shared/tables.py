@@ -26,24 +26,30 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
 
 
 class JobState(StrEnum):
-    """Where a job is. A terminal state is left only by an explicit retry of its owner."""
+    """Where a job is. A terminal state is left only by its owner's retry of a failed job.
+
+    From any state a job may be deleted: its row is gone then, and workers find their leases void.
+    """
 
     QUEUED = "queued"
-    """Committed, nothing started. Entered by ``create_job``, left by the first claim; a crash
-    leaves it here and the sweeper rings for it again. A job whose original is being transcribed
-    has no steps and waits here for the original's end."""
+    """Committed, nothing started. Entered by ``create_job``, and from failed by ``retry_job``; left
+    by the first claim. A crash leaves it here and the sweeper rings for it again. A job whose
+    original is being transcribed has no steps and waits here for the original's end."""
     RUNNING = "running"
     """At least one step was claimed. Left by ``finish`` or by the first step that fails for good;
     a crash of a worker does not change it."""
     SUCCEEDED = "succeeded"
     """Terminal: the transcript is stored, in the same transaction by ``finish``. Entered by
-    ``create_job`` where the same was transcribed before."""
+    ``create_job`` and ``retry_job`` where the same was transcribed before. The transcript may have
+    been removed since: ``transcript_deleted_at`` says so."""
     FAILED = "failed"
-    """Terminal: the error says why. Entered when a step fails for good."""
+    """Terminal: the error says why. Entered when a step fails for good; left by ``retry_job``, for
+    which audio and finished chunks stay: the audio until its time is up, the chunks as long as the
+    job does."""
     CANCELED = "canceled"
     """Terminal: its owner stopped it. Entered by ``cancel_job``; workers find their leases void."""
 
@@ -55,13 +61,15 @@ class StepState(StrEnum):
     """Where a step is. Steps left over when a job ends stay as they are: no claim takes them."""
 
     QUEUED = "queued"
-    """Waits for a worker. Entered on creation, and from running by reap, retry and release; left
-    by a claim. A crash changes nothing: its message is sent again."""
+    """Waits for a worker. Entered on creation, from running by reap, retry and release, and from
+    any state but done when a failed job is retried; left by a claim. A crash changes nothing: its
+    message is sent again."""
     RUNNING = "running"
     """A worker holds its lease. Entered by a claim; when the worker dies the lease expires and the
     sweeper puts the step back to queued."""
     DONE = "done"
-    """Its output is stored. Entered by the completion of the worker whose epoch is current."""
+    """Its output is stored. Entered by the completion of the worker whose epoch is current; never
+    left, also when the job is retried."""
     FAILED = "failed"
     """A permanent error, or attempts exhausted; its job failed in the same transaction."""
 
@@ -73,6 +81,25 @@ class StepKind(StrEnum):
     DETECT = "detect"
     TRANSCRIBE = "transcribe"
     FINISH = "finish"
+    DELIVER = "deliver"
+    """One webhook delivery. The only kind that is claimed after its job has ended."""
+
+
+STEP_MAY_RUN = f"(jobs.state IN ('queued', 'running') OR steps.kind = '{StepKind.DELIVER}')"
+"""Of a step and its job, in SQL: whether the step may be claimed and go on. Its job is active, or
+it tells of the job's end."""
+
+
+class DeliveryState(StrEnum):
+    """Where a webhook delivery is."""
+
+    PENDING = "pending"
+    """Entered with the job's end, or by a replay; its ``deliver`` step makes the attempts. A crash
+    costs one of them."""
+    DELIVERED = "delivered"
+    """Terminal: the receiver answered 2xx."""
+    FAILED = "failed"
+    """The attempts are exhausted, or the endpoint was disabled. Left by a replay alone."""
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -110,6 +137,15 @@ jobs = Table(
         comment="the equal job whose transcript this one gets",
     ),
     Column("cached", Boolean, nullable=False, server_default=text("false")),
+    # JSON, not JSONB: it comes back as it was given.
+    Column("metadata", JSON, nullable=False, server_default=text("'{}'::json")),
+    Column("result_url", Text, comment="what its webhook events tell; null: its path alone"),
+    Column(
+        "webhook_endpoint_id",
+        ForeignKey("webhook_endpoints.id", ondelete="SET NULL"),
+        comment="of the webhook_url that the job itself named",
+    ),
+    Column("run", Integer, nullable=False, server_default="1", comment="raised by every retry"),
     Column("detected_language", Text, comment="of the whole, where one was to be detected"),
     Column("detected_probability", REAL),
     Column("source_key", Text, nullable=False),
@@ -121,7 +157,24 @@ jobs = Table(
     Column("chunks_total", Integer, nullable=False, server_default="0"),
     Column("chunks_done", Integer, nullable=False, server_default="0"),
     Column("plan_complete", Boolean, nullable=False, server_default=text("false")),
+    Column("audio_planned_s", Double, nullable=False, server_default="0", comment="of all chunks"),
+    Column(
+        "planned_share",
+        Double,
+        nullable=False,
+        server_default="0",
+        comment="of the whole audio, planned; estimated until plan_complete",
+    ),
     Column("audio_done_s", Double, nullable=False, server_default="0"),
+    Column("percent_done", Double, comment="the most that could be said so far; never falls"),
+    Column(
+        "audio_kept_s",
+        Double,
+        nullable=False,
+        server_default="0",
+        comment="of audio_done_s: from before transcribing_since, by earlier runs",
+    ),
+    _timestamp("transcribing_since"),
     Column("error_code", Text),
     Column("error_detail", Text),
     Column("metrics", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
@@ -132,6 +185,8 @@ jobs = Table(
     _timestamp("created_at", nullable=False, default_now=True),
     _timestamp("started_at"),
     _timestamp("finished_at"),
+    _timestamp("audio_deleted_at"),
+    _timestamp("transcript_deleted_at"),
     _one_of("state", JobState),
     Index(None, "tenant", "id"),
     Index("ix_jobs_active", "id", postgresql_where=text("state IN ('queued', 'running')")),
@@ -144,6 +199,18 @@ jobs = Table(
     ),
     Index(None, "original_id", postgresql_where=text("original_id IS NOT NULL")),
     Index(None, "transcript_id"),
+    Index(None, "webhook_endpoint_id", postgresql_where=text("webhook_endpoint_id IS NOT NULL")),
+    Index("ix_jobs_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+    Index(
+        "ix_jobs_with_audio",
+        *("state", "finished_at"),
+        postgresql_where=text("audio_deleted_at IS NULL AND finished_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_jobs_with_transcript",
+        "finished_at",
+        postgresql_where=text("transcript_id IS NOT NULL"),
+    ),
     Index(
         "ix_jobs_unmeasured",
         "id",
@@ -157,8 +224,9 @@ steps = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("kind", Text, nullable=False),
-    Column("idx", Integer, nullable=False, comment="the chunk's number; 0 for other kinds"),
+    Column("idx", Integer, nullable=False, comment="the number of a chunk or a delivery; else 0"),
     Column("queue", Text, nullable=False),
+    Column("lane", Text, comment="of a deliver step: its endpoint, which takes only a few at once"),
     Column("state", Text, nullable=False, server_default="queued"),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("max_attempts", Integer, nullable=False),
@@ -183,6 +251,11 @@ steps = Table(
         postgresql_where=text("state = 'queued' AND dispatched_at IS NULL"),
     ),
     Index(
+        "ix_steps_waiting_in_lanes",
+        *("lane", "run_at"),
+        postgresql_where=text("lane IS NOT NULL AND state = 'queued' AND dispatched_at IS NULL"),
+    ),
+    Index(
         "ix_steps_in_flight",
         *("queue", "job_id"),
         postgresql_where=text(
@@ -197,7 +270,7 @@ job_events = Table(
     "job_events",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("step_id", BigInteger, comment="null for a change of the job itself"),
     Column("event", Text, nullable=False),
     Column("attempt", Integer),
@@ -210,6 +283,7 @@ job_events = Table(
         nullable=False,
         server_default=text("clock_timestamp()"),
     ),
+    Index(None, "job_id", "id"),
     comment="Append-only: one row per change of a job or a step.",
 )
 
@@ -234,7 +308,7 @@ workers = Table(
     "workers",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("role", Text, nullable=False, comment="cpu, model or beat"),
+    Column("role", Text, nullable=False, comment="cpu, model, deliver or beat"),
     Column("model", Text, comment="catalogue id of a model worker"),
     Column("queues", ARRAY(Text), nullable=False),
     Column("slots", Integer, nullable=False, comment="steps it takes at once"),
@@ -244,6 +318,101 @@ workers = Table(
     Column("version", Text, nullable=False),
     Column("load_s", REAL, comment="seconds the model took to load"),
     Column("warm_up_s", REAL, comment="seconds its first second of audio took"),
+    Column(
+        "suspect_step",
+        BigInteger,
+        comment="the step its model hears alone now, as an attempt before this one has failed",
+    ),
     _timestamp("started_at", nullable=False, default_now=True),
     _timestamp("last_seen_at", nullable=False, default_now=True),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("prefix", Text, primary_key=True, comment="all objects whose keys begin with it"),
+    _timestamp("due_at", nullable=False),
+    Column(
+        "again_at",
+        DateTime(timezone=True),
+        comment="when to remove once more what was written late",
+    ),
+    Column("taken_at", DateTime(timezone=True), comment="when it was last tried"),
+    Index(None, "due_at"),
+    comment="What the sweeper removes from the object store, unless it is taken back before.",
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("events", ARRAY(Text), nullable=False, comment="the types it wants"),
+    Column("secret", Text, nullable=False, comment="whsec_..."),
+    Column("old_secret", Text, comment="signs too, until it expires"),
+    _timestamp("old_secret_until"),
+    Column("listed", Boolean, nullable=False, comment="false: made for jobs that name its URL"),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("disabled_reason", Text),
+    _timestamp("failing_since"),
+    _timestamp("created_at", nullable=False, default_now=True),
+    Index("ix_webhook_endpoints_listed", "tenant", "id", postgresql_where=text("listed")),
+    Index(
+        "uq_webhook_endpoints_unlisted",
+        *("tenant", "url", "secret"),
+        unique=True,
+        postgresql_where=text("NOT listed"),
+    ),
+)
+
+webhook_events = Table(
+    "webhook_events",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="the webhook-id header"),
+    Column("tenant", Text, nullable=False),
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), comment="null for test events"),
+    Column("run", Integer, nullable=False, comment="the job's, of which this is the end"),
+    Column("type", Text, nullable=False),
+    Column("body", Text, nullable=False, comment="as sent, to the byte"),
+    _timestamp("created_at", nullable=False, default_now=True),
+    UniqueConstraint("job_id", "run"),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    Column("tenant", Text, nullable=False),
+    Column("event_id", ForeignKey("webhook_events.id", ondelete="CASCADE"), nullable=False),
+    Column(
+        "endpoint_id",
+        ForeignKey("webhook_endpoints.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("state", Text, nullable=False, server_default="pending"),
+    Column("error", Text, comment="why it failed"),
+    _timestamp("created_at", nullable=False, default_now=True),
+    _timestamp("finished_at"),
+    _one_of("state", DeliveryState),
+    UniqueConstraint("event_id", "endpoint_id"),
+    Index(None, "tenant", "id"),
+    Index(None, "endpoint_id", "id"),
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column(
+        "delivery_id",
+        ForeignKey("webhook_deliveries.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("status_code", Integer, comment="null: there was no answer"),
+    Column("latency_ms", REAL, nullable=False),
+    Column("error", Text, comment="why it counts as failed"),
+    _timestamp("at", nullable=False, default_now=True),
 )

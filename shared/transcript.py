@@ -41,8 +41,8 @@ class TranscriptWarning(BaseModel):
     detail: str = Field(description="one sentence for people")
 
 
-class TranscriptHeader(BaseModel):
-    """What is to say of a transcript as a whole."""
+class Header(BaseModel):
+    """What is to say of any transcript as a whole."""
 
     language: str | None = Field(
         description="ISO 639 code of the speech, given or detected; the one most of it is in"
@@ -53,16 +53,58 @@ class TranscriptHeader(BaseModel):
     channels: int | None = Field(
         default=None, description="transcribed apart; null where they were mixed down"
     )
+    warnings: list[TranscriptWarning] = Field(default_factory=list)
+
+
+class TranscriptHeader(Header):
+    """What is to say of a whole transcript."""
+
+    partial: Literal[False] = False
     duration_s: float = Field(description="decoded length of the audio")
     speech_s: float = Field(description="audio that was handed to the model, of any channel")
     skipped_s: float = Field(
         description="audio the voice activity detector left out, in all channels at once"
     )
-    warnings: list[TranscriptWarning] = Field(default_factory=list)
 
 
 class Transcript(TranscriptHeader):
     """The whole result of a job."""
+
+    text: str
+    segments: list[Segment]
+
+
+MAX_MISSING = 100
+"""Spans that a partial transcript names: some kilobytes, whatever the length of the audio."""
+
+
+class MissingSpan(BaseModel):
+    """Audio that is planned but not transcribed, in some channel."""
+
+    start: float = Field(description="seconds into the original file")
+    end: float = Field(description="seconds into the original file")
+
+
+class PartialHeader(Header):
+    """What is to say of the transcript of a job that has not succeeded (yet)."""
+
+    partial: Literal[True] = True
+    duration_s: float | None = Field(
+        description="decoded length of the audio; null while it is not known"
+    )
+    speech_s: float = Field(description="audio that the model has transcribed, of any channel")
+    missing_s: float = Field(
+        description="audio that is planned but not transcribed, in some channel; more may be "
+        "planned while duration_s is null"
+    )
+    missing: list[MissingSpan] = Field(
+        description=f"where that is, in order; past {MAX_MISSING} spans the last one reaches over "
+        "all that follow, and what is not missing between them"
+    )
+
+
+class PartialTranscript(PartialHeader):
+    """What a job has transcribed so far; the whole one may cut segments in other places."""
 
     text: str
     segments: list[Segment]

@@ -1,18 +1,24 @@
 """The registry of living workers."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal
+from uuid import UUID
 
 from sqlalchemy import Engine, text
 
 from shared.database import begin
+from shared.tables import STEP_MAY_RUN, StepKind
 
 WorkerState = Literal["loading", "ready"]
 """It has started and takes no messages yet, or it takes them."""
 ModelState = Literal["ready", "loading", "absent"]
 """The furthest that any worker of a model is; 'absent' where there is none."""
+
+_CHILD = "/"
+"""Between a worker's id and what tells its processes apart; no host is named like that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,32 @@ class WorkerView(WorkerEntry):
 
     started_at: datetime
     last_seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStep:
+    """A step that a worker is at."""
+
+    job_id: UUID
+    kind: StepKind
+    idx: int
+    attempt: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BusyWorker(WorkerView):
+    """A worker and what it is at."""
+
+    steps: Sequence[RunningStep]
+    """Of the asking tenant's jobs."""
+    other_steps: int
+    """How many there are of other tenants' jobs."""
+
+
+def child_id(worker_id: str, number: str) -> str:
+    """Return the id under which one of a worker's processes claims steps."""
+    return f"{worker_id}{_CHILD}{number}"
 
 
 def announce(engine: Engine, worker: WorkerEntry) -> None:
@@ -87,6 +119,21 @@ def withdraw(engine: Engine, worker_id: str) -> None:
         connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": worker_id})
 
 
+def name_suspect(engine: Engine, worker_id: str, step_id: int | None) -> None:
+    """Say which step the worker's model hears alone from now on, or that it is over.
+
+    If the worker dies or hangs meanwhile, that step is to blame, and no other that it holds.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        connection.execute(
+            text("UPDATE workers SET suspect_step = :step_id WHERE id = :id"),
+            {"id": worker_id, "step_id": step_id},
+        )
+
+
 def forget_dead_workers(engine: Engine, *, silent_s: float) -> int:
     """Remove the workers not heard of for ``silent_s``; returns how many."""
     with begin(engine) as connection:
@@ -117,6 +164,42 @@ def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
             {"live_s": live_s},
         ).mappings()
         return [WorkerView(**row) for row in rows]
+
+
+def busy_workers(engine: Engine, tenant: str, *, live_s: float) -> list[BusyWorker]:
+    """Return the workers heard of within ``live_s``, and the steps that they hold leases of.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    workers = live_workers(engine, live_s=live_s)
+    with begin(engine) as connection:
+        rows = connection.execute(
+            text(f"""
+                SELECT split_part(lease_owner, :child, 1) AS worker, jobs.tenant = :tenant AS own,
+                       job_id, kind, idx, attempt, claimed_at AS since
+                FROM steps JOIN jobs ON jobs.id = steps.job_id
+                WHERE steps.state = 'running' AND {STEP_MAY_RUN}
+                ORDER BY claimed_at, steps.id
+            """),  # noqa: S608 - the variable part is a constant
+            {"child": _CHILD, "tenant": tenant},
+        ).all()
+    own: dict[str, list[RunningStep]] = {}
+    others: Counter[str] = Counter()
+    for row in rows:
+        if row.own:
+            step = RunningStep(row.job_id, StepKind(row.kind), row.idx, row.attempt, row.since)
+            own.setdefault(row.worker, []).append(step)
+        else:
+            others[row.worker] += 1
+    return [
+        BusyWorker(
+            **{field.name: getattr(worker, field.name) for field in fields(worker)},
+            steps=own.get(worker.id, ()),
+            other_steps=others[worker.id],
+        )
+        for worker in workers
+    ]
 
 
 def model_states(workers: Iterable[WorkerEntry]) -> dict[str, ModelState]:

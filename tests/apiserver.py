@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,26 @@ from processes import environment
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from api.app import create_app
+from api.app import create_app, end_waits
+from api.serving import Server
 from shared.settings import Settings
 from shared.storage import Storage
 
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
 
 
+def nothing() -> None:
+    """What a server does when it stops that serves no streams."""
+
+
 @contextmanager
-def serving(app: ASGIApp, *, grace_s: int = 5) -> Iterator[str]:
+def serving(
+    app: ASGIApp, *, grace_s: int = 5, on_stop: Callable[[], None] = nothing
+) -> Iterator[str]:
     """Serve an ASGI application on a free loopback port and yield its base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace_s))
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace_s)
+    server = Server(config, on_stop)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -45,7 +54,11 @@ def serving(app: ASGIApp, *, grace_s: int = 5) -> Iterator[str]:
 @contextmanager
 def api(settings: Settings) -> Iterator[httpx.Client]:
     """Serve the API and yield a client of it."""
-    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=30) as client:
+    app = create_app(settings)
+    with (
+        serving(app, on_stop=partial(end_waits, app)) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
         yield client
 
 
@@ -66,7 +79,8 @@ def api_process(settings: Settings, log: Path) -> Iterator[tuple[httpx.Client, i
         with httpx.Client(base_url=url, timeout=30) as client:
             yield client, process.pid
         process.terminate()
-        assert process.wait(20) in (0, -signal.SIGTERM)
+        # Killed: by the test itself.
+        assert process.wait(20) in (0, -signal.SIGTERM, -signal.SIGKILL)
     finally:
         process.kill()
         process.wait()
@@ -87,6 +101,7 @@ class Relay:
         self.port = int(self._listener.getsockname()[1])
         self._open: list[socket.socket] = []
         self._mute = False
+        self._away = False
         self._lost: list[bytes] = []
         self._closed = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -102,6 +117,17 @@ class Relay:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def go_away(self) -> None:
+        """Break the present connections and every new one, until ``come_back``."""
+        self._away = True
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def come_back(self) -> None:
+        """Relay new connections again."""
+        self._away = False
+
     def mute(self) -> None:
         """Accept and swallow everything from now on."""
         self._mute = True
@@ -116,6 +142,9 @@ class Relay:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            if self._away:
+                near.close()
+                continue
             far = socket.create_connection(("127.0.0.1", self._target))
             self._open += [near, far]
             threading.Thread(target=self._relay, args=(near, far), daemon=True).start()

@@ -32,7 +32,9 @@ def database(servers: Settings) -> Iterator[Engine]:
     """Postgres with empty tables."""
     engine = make_engine(servers)
     with engine.begin() as connection:
-        connection.execute(text("TRUNCATE jobs, transcripts, workers CASCADE"))
+        connection.execute(
+            text("TRUNCATE jobs, transcripts, workers, webhook_endpoints, removals CASCADE")
+        )
     yield engine
     engine.dispose()
 

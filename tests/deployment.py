@@ -23,7 +23,18 @@ from shared.storage import Storage
 
 TREE = Path(__file__).parents[1]
 DOCKERFILE = "deploy/Dockerfile"
-SERVICES = {"postgres", "redis", "objects", "migrate", "weights", "api", "cpu", "beat", "flower"}
+SERVICES = {
+    "postgres",
+    "redis",
+    "objects",
+    "migrate",
+    "weights",
+    "api",
+    "cpu",
+    "deliver",
+    "beat",
+    "flower",
+}
 MODEL_SERVICES = {"model-cpu": "cpu", "model-gpu": "gpu"}
 """Each with the profile it is in."""
 
@@ -188,7 +199,7 @@ def failing_healthchecks(compose: Compose) -> Problems:
     paths = {
         "api": set(create_app().openapi()["paths"]),
         "flower": flower_paths(),
-        **{name: set(worker.health.PATHS) for name in ("cpu", "beat", *MODEL_SERVICES)},
+        **{name: set(worker.health.PATHS) for name in ("cpu", "deliver", "beat", *MODEL_SERVICES)},
     }
     problems = []
     for name, service in compose["services"].items():

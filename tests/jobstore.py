@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
 from shared import steps
+from shared.chunks import Hypothesis, hypothesis_to_json
 from shared.options import ResolvedOptions
 from shared.steps import Claim, NewChunk, NewJob
 from shared.transcript import Segment, Transcript, TranscriptHeader, Word
@@ -91,8 +92,9 @@ def prepare(database: Engine, job_id: UUID, chunks: int) -> None:
 
 
 def transcribe(database: Engine, claimed: Claim) -> None:
+    heard_nothing = hypothesis_to_json(Hypothesis(words=()))
     steps.complete_transcribe(
-        database, claimed, output={"words": []}, timings={}, audio_s=1.0, max_attempts=3
+        database, claimed, output=heard_nothing, timings={}, audio_s=1.0, max_attempts=3
     )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from shared.catalogue import Catalogue, load_catalogue
-from worker.audio import SAMPLE_RATE, Samples
+from shared.chunks import SAMPLE_RATE
+from worker.audio import Samples
 from worker.decode import DecodeLimits, decode
 
 MODELS = Path(__file__).parent / "models"

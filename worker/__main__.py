@@ -2,6 +2,7 @@
 
 \b
 cpu      prepares and finishes: a prefork pool, so that a hostile file costs one child.
+deliver  sends webhook events: threads, most of which wait for receivers.
 model    infers: one process, one preloaded model, threads that feed its batcher.
 beat     ticks and sweeps: Celery's beat and who answers it, apart from work that takes long.
 migrate  brings the database's schema up to date and makes the bucket; then exits.
@@ -12,6 +13,7 @@ import logging
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 
 import click
 from celery.signals import worker_ready
@@ -19,8 +21,10 @@ from celery.signals import worker_ready
 from shared import __version__, database
 from shared.catalogue import load_catalogue
 from shared.errors import LonghandError, ModelError
+from shared.outbound import Outbound
+from shared.ringing import Bell
 from shared.settings import Settings, get_settings
-from shared.steps import FINISH_QUEUE, PREPARE_QUEUE, model_queue
+from shared.steps import DELIVER_QUEUE, FINISH_QUEUE, PREPARE_QUEUE, model_queue
 from shared.storage import Storage
 from shared.workers import WorkerEntry
 from worker import metrics
@@ -28,8 +32,9 @@ from worker.app import SWEEP_QUEUE, app
 from worker.health import Health, serve_health
 from worker.heartbeat import Heartbeat
 from worker.runtime import make_runtime, worker_id
-from worker.tasks import install
+from worker.tasks import install, lead
 from worker.ticking import start_ticking
+from worker.tidying import tidy
 
 log = logging.getLogger("worker")
 
@@ -62,6 +67,7 @@ def cpu(concurrency: int) -> None:
     # The children hold the leases; this process only keeps the registry's entry alive.
     heartbeat = Heartbeat(database.make_engine(settings, pool_size=1), settings)
     heartbeat.register(entry)
+    lead(entry.id)
     try:
         _consume(entry, heartbeat, health, "--pool=prefork")
     finally:
@@ -121,6 +127,27 @@ def model(model_id: str) -> None:
         runtime.close()
 
 
+@main.command(help="Send webhook events.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Threads: attempts made at once.",
+)
+def deliver(concurrency: int) -> None:
+    settings = get_settings()
+    entry = _entry("deliver", queues=(DELIVER_QUEUE,), slots=concurrency)
+    health = _serve_health(entry, settings)
+    runtime = make_runtime(settings, entry.id)
+    runtime.heartbeat.register(entry)
+    install(replace(runtime, outbound=Outbound.of(settings)))
+    try:
+        _consume(entry, runtime.heartbeat, health, "--pool=threads")
+    finally:
+        runtime.close()
+
+
 @main.command(help="Tick, and sweep up what died or was lost.")
 def beat() -> None:
     settings = get_settings()
@@ -128,6 +155,7 @@ def beat() -> None:
     health = _serve_health(entry, settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
+    runtime = replace(runtime, tidier=Bell("tidier", partial(tidy, runtime)))
     install(runtime)
     # Celery's two lines on every tick would drown the sweeps' own.
     for name in ("celery.app.trace", "celery.worker.strategy"):

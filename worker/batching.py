@@ -5,11 +5,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
+from shared.chunks import SAMPLE_RATE, Hypothesis
 from shared.errors import DeviceOutOfMemory, ModelError
 from worker import metrics
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from worker.audio import Samples
 from worker.engines.memory import device_memory_bytes
 from worker.engines.protocol import DecodeOptions, Engine
 
@@ -33,6 +35,7 @@ class Inference:
 class _Item:
     samples: Samples
     options: DecodeOptions
+    alone: AbstractContextManager[None] | None
     future: Future[Inference] = field(default_factory=Future)
     submitted: float = field(default_factory=time.monotonic)
 
@@ -67,15 +70,22 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
 
-    def submit(self, samples: Samples, options: DecodeOptions) -> Future[Inference]:
+    def submit(
+        self,
+        samples: Samples,
+        options: DecodeOptions,
+        *,
+        alone: AbstractContextManager[None] | None = None,
+    ) -> Future[Inference]:
         """Queue one chunk, shape (n_samples,) at 16 kHz; the future may be cancelled until it runs.
 
+        With ``alone`` it is a batch by itself, and the engine is called within that context.
         The future raises ``DeviceOutOfMemory``, ``ModelError`` or whatever else the engine raised.
 
         Raises:
             RuntimeError: the batcher is closed.
         """
-        item = _Item(samples, options)
+        item = _Item(samples, options, alone)
         with self._changed:
             if self._closing:
                 raise RuntimeError("the batcher is closed")
@@ -115,14 +125,21 @@ class Batcher:
 
     def _group(self, oldest: _Item) -> list[_Item]:
         """Return the items that may share a batch with the oldest one."""
-        alike = [item for item in self._queue if item.options == oldest.options]
+        if oldest.alone is not None:
+            return [oldest]
+        alike = [
+            item for item in self._queue if item.options == oldest.options and item.alone is None
+        ]
         return alike[: self._max_batch]
 
     def _infer(self, batch: Sequence[_Item]) -> None:
         """Call the engine and settle every future of the batch."""
         started = time.monotonic()
         try:
-            hypotheses = self._engine.transcribe([item.samples for item in batch], batch[0].options)
+            with batch[0].alone or nullcontext():
+                hypotheses = self._engine.transcribe(
+                    [item.samples for item in batch], batch[0].options
+                )
             if len(hypotheses) != len(batch):
                 raise ModelError(
                     f"{self.engine_version} gave {len(hypotheses)} results for {len(batch)} chunks"

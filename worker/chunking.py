@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from worker.audio import SAMPLE_RATE, Chunk, Pcm, Span
+from shared.chunks import SAMPLE_RATE, Chunk
+from worker.audio import Pcm, Span
 from worker.vad import MAX_LAG_SAMPLES
 
 FRAME_SAMPLES = SAMPLE_RATE * 20 // 1000

@@ -34,6 +34,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Discard
 
+from shared.chunks import SAMPLE_RATE
 from shared.errors import (
     AudioOutOfBounds,
     AudioTooLong,
@@ -42,7 +43,7 @@ from shared.errors import (
     TruncatedMedia,
     UnreadableMedia,
 )
-from worker.audio import SAMPLE_RATE, Pcm
+from worker.audio import Pcm
 from worker.headers import declared_end
 
 BLOCK_SAMPLES = SAMPLE_RATE

@@ -4,8 +4,7 @@ import time
 from collections.abc import Iterable
 
 from shared import steps
-from worker.audio import Hypothesis
-from worker.chunks import chunk_from_json
+from shared.chunks import Hypothesis, chunk_from_json
 from worker.engines.protocol import DecodeOptions
 from worker.heartbeat import Lease
 from worker.inferring import infer
@@ -22,15 +21,13 @@ def detect(runtime: Runtime, lease: Lease) -> None:
         LeaseLost: somebody else has the step now.
     """
     claim = lease.claim
-    assert runtime.batcher is not None, "detect steps are queued for model workers only"
     begun = time.monotonic()
     chunks = [chunk_from_json(0, data) for data in claim.input["chunks"]]
     samples = [
         read_pcm(runtime.storage, claim.job_id, chunk.start, chunk.end, channel=chunk.channel)
         for chunk in chunks
     ]
-    limit_s = runtime.settings.inference_limit_s
-    inferences = infer(runtime.batcher, samples, DecodeOptions(task="detect"), limit_s)
+    inferences = infer(runtime, claim, samples, DecodeOptions(task="detect"))
     language, probability = choose_language(inference.hypothesis for inference in inferences)
     steps.complete_detect(
         runtime.database,

@@ -6,26 +6,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from shared import steps
-from shared.errors import DatabaseUnavailable, StorageUnavailable
-from shared.jobs import (
+from shared.chunks import SAMPLE_RATE
+from shared.errors import DatabaseUnavailable
+from shared.outputs import (
     ChunkOutput,
+    as_heard,
     finished_chunks,
     finished_chunks_without_words,
     get_preparation,
 )
+from shared.removing import remove_due
+from shared.stitching import Stitcher, make_header, survey, text_language
 from shared.transcript import TranscriptHeader
-from worker.audio import SAMPLE_RATE
-from worker.chunks import chunk_from_json, hypothesis_from_json
 from worker.heartbeat import Lease
-from worker.pcm import pcm_prefix
 from worker.runtime import Runtime
-from worker.stitching import Heard, Stitcher, Survey, make_header, survey
 
 log = logging.getLogger(__name__)
 
+REMOVED_AT_ONCE = 10
+"""Of the prefixes that are due to go; the rest is the sweeper's."""
+
 
 def finish(runtime: Runtime, lease: Lease) -> None:
-    """Store the transcript and end the job; then drop its decoded audio.
+    """Store the transcript and end the job; then remove its decoded audio.
 
     Error rates of texts too long to be compared within the job's last transaction come after it.
 
@@ -41,9 +44,10 @@ def finish(runtime: Runtime, lease: Lease) -> None:
     job = get_preparation(database, claim.job_id)
     n_samples = round(job.duration_s * SAMPLE_RATE)
     records = _Records()
-    found = survey(_heard(records.keep(finished_chunks_without_words(database, claim.job_id))))
+    found = survey(as_heard(records.keep(finished_chunks_without_words(database, claim.job_id))))
     channels = job.metrics.get("channels")
-    stitcher = Stitcher(n_samples, language=_text_language(claim, found))
+    language = text_language(claim.options, claim.language or found.language)
+    stitcher = Stitcher(n_samples, language=language)
     numbers = [None] if channels is None else range(channels)
 
     def header() -> TranscriptHeader:
@@ -67,20 +71,21 @@ def finish(runtime: Runtime, lease: Lease) -> None:
         database,
         claim,
         segments=stitcher.stitch(
-            [_heard(finished_chunks(database, claim.job_id, channel=number)) for number in numbers]
+            [
+                as_heard(finished_chunks(database, claim.job_id, channel=number))
+                for number in numbers
+            ]
         ),
         header=header,
         metrics=metrics,
         manifest=_manifest(runtime, claim, records),
     )
     try:
-        runtime.storage.delete_prefix(pcm_prefix(claim.job_id))
-    except StorageUnavailable as error:
-        log.warning("%s: decoded audio of job %s stays behind", error, claim.job_id)
-    try:
         steps.measure_pending(database)
+        # The decoded audio of this job is due; some more that is does not take long.
+        remove_due(database, runtime.storage, limit=REMOVED_AT_ONCE)
     except DatabaseUnavailable as error:
-        log.warning("%s: what has a reference is measured after the next job", error)
+        log.warning("%s: what is left to do after a job is done later", error)
 
 
 class _Records:
@@ -105,19 +110,6 @@ class _Records:
     def seen(self, name: str) -> list[str]:
         """Return the different values of a member of the outputs; one, unless workers differed."""
         return sorted(self._seen[name])
-
-
-def _heard(rows: Iterable[ChunkOutput]) -> Iterator[Heard]:
-    return ((chunk_from_json(row.idx, row.input), hypothesis_from_json(row.output)) for row in rows)
-
-
-def _text_language(claim: steps.Claim, found: Survey) -> str | None:
-    """Return the language that the transcript is written in; None if its chunks' own."""
-    if claim.options.task == "translate":
-        return "en"
-    if claim.options.multilingual:
-        return None
-    return claim.language or found.language
 
 
 def _manifest(runtime: Runtime, claim: steps.Claim, records: _Records) -> dict[str, Any]:

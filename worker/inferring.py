@@ -5,14 +5,18 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+
+import sqlalchemy
 
 from shared import steps
-from shared.errors import EngineFailed
+from shared.chunks import SAMPLE_RATE, chunk_from_json, hypothesis_to_json
+from shared.errors import DatabaseUnavailable, EngineFailed
 from shared.steps import Claim
-from worker.audio import SAMPLE_RATE, Samples
-from worker.batching import Batcher, Inference
-from worker.chunks import chunk_from_json, hypothesis_to_json
+from shared.workers import name_suspect
+from worker.audio import Samples
+from worker.batching import Inference
 from worker.engines.protocol import DecodeOptions
 from worker.heartbeat import Lease
 from worker.pcm import read_pcm
@@ -39,7 +43,7 @@ def transcribe(runtime: Runtime, lease: Lease) -> None:
     samples = read_pcm(runtime.storage, claim.job_id, chunk.start, chunk.end, channel=chunk.channel)
     read_s = time.monotonic() - begun
     options = decode_options(runtime, claim)
-    (inference,) = infer(runtime.batcher, [samples], options, runtime.settings.inference_limit_s)
+    (inference,) = infer(runtime, claim, [samples], options)
     steps.complete_transcribe(
         runtime.database,
         claim,
@@ -57,7 +61,7 @@ def transcribe(runtime: Runtime, lease: Lease) -> None:
             "audio_s": chunk.n_samples / SAMPLE_RATE,
             "device_memory_bytes": inference.device_memory_bytes,
         },
-        audio_s=(chunk.core_end - chunk.core_start) / SAMPLE_RATE,
+        audio_s=chunk.n_core_samples / SAMPLE_RATE,
         max_attempts=runtime.settings.max_attempts,
     )
 
@@ -74,9 +78,47 @@ def decode_options(runtime: Runtime, claim: Claim) -> DecodeOptions:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """While the engine hears a step that an earlier attempt may have died of: says so.
+
+    If this worker dies of it, too, the other steps that it holds have lost no attempt by it.
+    """
+
+    database: sqlalchemy.Engine
+    claim: Claim
+
+    def __enter__(self) -> None:
+        self._say(self.claim.step_id)
+
+    def __exit__(self, *_: object) -> None:
+        self._say(None)
+
+    def _say(self, step_id: int | None) -> None:
+        try:
+            name_suspect(self.database, self.claim.owner, step_id)
+        except DatabaseUnavailable as error:
+            log.warning("%s: if this worker dies, all its steps lose an attempt", error)
+
+
 def infer(
-    batcher: Batcher, batch: Sequence[Samples], options: DecodeOptions, limit_s: float
+    runtime: Runtime, claim: Claim, batch: Sequence[Samples], options: DecodeOptions
 ) -> list[Inference]:
+    """Have a step's audio heard by the model.
+
+    What was attempted before is heard alone: it may be what the worker before died of.
+
+    Raises:
+        ModelError: the model cannot do this.
+        DeviceOutOfMemory, EngineFailed: try again.
+    """
+    assert runtime.batcher is not None, "such steps are queued for model workers only"
+    alone = Suspicion(runtime.database, claim) if claim.attempt > 1 else None
+    futures = [runtime.batcher.submit(samples, options, alone=alone) for samples in batch]
+    return await_inferences(futures, runtime.settings.inference_limit_s)
+
+
+def await_inferences(futures: Sequence[Future[Inference]], limit_s: float) -> list[Inference]:
     """Wait for the batcher; end this process where only a new one can go on.
 
     A device whose context is lost fails every later call, and a hung call cannot be interrupted:
@@ -86,7 +128,6 @@ def infer(
         ModelError: the model cannot do this.
         DeviceOutOfMemory, EngineFailed: try again.
     """
-    futures = [batcher.submit(samples, options) for samples in batch]
     if wait(futures, limit_s).not_done:
         log.critical("no result within %g s: the model worker ends itself", limit_s)
         os._exit(EXIT_HUNG)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.catalogue import Model
+from shared.chunks import SAMPLE_RATE
 from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.settings import Settings
-from worker.audio import SAMPLE_RATE
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 

@@ -13,6 +13,9 @@ INFERENCE_S = Histogram(
     buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
 )
 AUDIO_S = Counter("longhand_audio_seconds", "Audio transcribed, strides included.")
+WEBHOOK_ATTEMPTS = Counter(
+    "longhand_webhook_attempts", "Attempts to deliver webhook events.", ["outcome"]
+)
 DEVICE_MEMORY_BYTES = Gauge(
     "longhand_device_memory_bytes",
     "What this process holds of the device's memory; on a processor its resident memory.",

@@ -4,18 +4,15 @@ from uuid import UUID
 
 import numpy as np
 
+from shared.chunks import SAMPLE_RATE
+from shared.objects import pcm_prefix
 from shared.storage import Storage
-from worker.audio import SAMPLE_RATE, Pcm, Samples
+from worker.audio import Pcm, Samples
 
 PIECE_SAMPLES = 120 * SAMPLE_RATE
 """Two minutes, 3.8 MB: the first chunks start early, and the objects are few."""
 
 _BYTES_PER_SAMPLE = 2
-
-
-def pcm_prefix(job_id: UUID) -> str:
-    """Return the key prefix of a job's pieces."""
-    return f"jobs/{job_id}/pcm/"
 
 
 class PieceWriter:

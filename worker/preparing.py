@@ -1,5 +1,6 @@
 """The ``prepare`` step: decode, find speech, plan chunks, store audio - all in one pass."""
 
+import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,9 +10,9 @@ from typing import BinaryIO
 import numpy as np
 
 from shared import steps
-from worker.audio import SAMPLE_RATE, Chunk, Pcm
+from shared.chunks import SAMPLE_RATE, Chunk, chunk_to_json
+from worker.audio import Pcm
 from worker.chunking import ChunkPlanner
-from worker.chunks import chunk_to_json
 from worker.clipping import ClippingMeter
 from worker.decode import Channels, DecodeLimits, decode, decode_channels
 from worker.heartbeat import Lease
@@ -46,6 +47,7 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     decode_s = 0.0
     limits = DecodeLimits(max_duration_s=settings.max_duration_s)
     with runtime.storage.open(claim.source_key) as source:
+        source_bytes = source.seek(0, io.SEEK_END)
         blocks = _decode(source, limits, apart=claim.options.multichannel)
         while True:
             lease.check()
@@ -59,10 +61,12 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
                 channels = [_Channel(runtime, lease, number, len(block)) for number in numbers]
             for channel, samples in zip(channels, block, strict=True):
                 channel.push(samples)
-            plan.add([chunk for channel in channels for chunk in channel.take_ready()])
+            ready = [chunk for channel in channels for chunk in channel.take_ready()]
+            plan.add(ready, source.tell() / source_bytes / channels[0].n_samples)
     for channel in channels:
         channel.finish()
-    plan.add([chunk for channel in channels for chunk in channel.take_ready()])
+    ready = [chunk for channel in channels for chunk in channel.take_ready()]
+    plan.add(ready, 1 / channels[0].n_samples)
     plan.finish()
     metrics = {
         "prepare_s": round(time.monotonic() - begun, 3),
@@ -155,8 +159,12 @@ class _Plan:
         self._candidates: list[Chunk] = []
         """What the language can be detected from; ten minutes at most."""
 
-    def add(self, chunks: Sequence[Chunk]) -> None:
-        """Add chunks whose audio can be read back."""
+    def add(self, chunks: Sequence[Chunk], sample_share: float) -> None:
+        """Add chunks whose audio can be read back.
+
+        ``sample_share`` is one over the length of the whole: while that is not known, estimated
+        from how many samples the part of the file has given that was read so far.
+        """
         if not chunks:
             return
         new = [steps.NewChunk(chunk.index, chunk_to_json(chunk)) for chunk in chunks]
@@ -165,6 +173,7 @@ class _Plan:
             self._claim,
             new,
             max_attempts=self._runtime.settings.max_attempts,
+            share=min(1.0, max(chunk.end for chunk in chunks) * sample_share),
             hold=self._hold,
         )
         if self._detects:

@@ -11,6 +11,7 @@ from shared.errors import (
     TransientError,
     WorkerStopping,
 )
+from shared.tables import StepKind
 from worker.heartbeat import Lease
 from worker.runtime import Runtime
 
@@ -43,7 +44,12 @@ def run_step(runtime: Runtime, step_id: int, handler: Handler) -> None:
             log.info("step %d: nothing to claim", step_id)
             return
         with runtime.heartbeat.hold(claim) as lease:
-            _work(runtime, lease, handler)
+            try:
+                _work(runtime, lease, handler)
+            except LeaseLost:
+                if claim.kind == StepKind.PREPARE:
+                    steps.report_late_audio(runtime.database, claim.job_id)
+                raise
     except LeaseLost as error:
         log.warning("%s: its result is dropped", error)
         raise

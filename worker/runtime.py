@@ -12,6 +12,8 @@ from shared.broker import make_broker
 from shared.catalogue import Catalogue, load_catalogue
 from shared.database import make_engine
 from shared.dispatch import Doorbell
+from shared.outbound import Outbound
+from shared.ringing import Bell
 from shared.settings import Settings
 from shared.storage import Storage
 from worker.batching import Batcher
@@ -32,6 +34,10 @@ class Runtime:
     heartbeat: Heartbeat
     batcher: Batcher | None = None
     """Only in a model worker, once its model is loaded."""
+    tidier: Bell | None = None
+    """Only in the worker that sweeps."""
+    outbound: Outbound | None = None
+    """Only in a delivery worker."""
 
     def close(self) -> None:
         """Stop the threads and leave the registry."""
@@ -39,6 +45,8 @@ class Runtime:
         self.heartbeat.stop()
         if self.batcher is not None:
             self.batcher.close()
+        if self.tidier is not None:
+            self.tidier.close()
         self.database.dispose()
 
 

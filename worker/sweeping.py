@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def sweep(runtime: Runtime) -> None:
-    """Requeue expired leases and lost messages, and fill the queues.
+    """Requeue expired leases and lost messages, fill the queues, and have things tidied up.
 
     Safe to run at any time, any number of times, by several processes at once.
     """
@@ -25,5 +25,7 @@ def sweep(runtime: Runtime) -> None:
     except DatabaseUnavailable as error:
         log.warning("%s: no sweep", error)
         return
+    if runtime.tidier is not None:
+        runtime.tidier.ring()
     if reaped or stale or forgotten:
         log.info("swept: %d leases, %d messages, %d workers", reaped, stale, forgotten)

@@ -3,23 +3,33 @@
 What they throw has been dealt with; Celery's events tell it to those who watch.
 """
 
+import os
 import resource
+import uuid
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
 
 from shared.errors import LonghandError
 from shared.settings import get_settings
+from shared.workers import child_id
 from worker import draining
 from worker.app import app
-from worker.runtime import Runtime, make_runtime, worker_id
+from worker.runtime import Runtime, make_runtime
 
 _runtime: Runtime | None = None
+_parent_id = ""
 
 
 def install(runtime: Runtime) -> None:
     """Set what the tasks of this process work with."""
     global _runtime  # noqa: PLW0603 - Celery gives tasks no other way to reach their process's state
     _runtime = runtime
+
+
+def lead(worker_id: str) -> None:
+    """Name the worker whose pool children the processes forked from this one will be."""
+    global _parent_id  # noqa: PLW0603 - as above
+    _parent_id = worker_id
 
 
 def _installed() -> Runtime:
@@ -63,6 +73,15 @@ def finish(step_id: int) -> None:
     run_step(_installed(), step_id, handler)
 
 
+@app.task(name="deliver", throws=(LonghandError,))
+def deliver(step_id: int) -> None:
+    """Make one attempt to deliver a webhook event."""
+    from worker.delivering import deliver as handler
+    from worker.running import run_step
+
+    run_step(_installed(), step_id, handler)
+
+
 @app.task(name="sweep", send_events=False)  # every few seconds: it would drown the steps
 def sweep() -> None:
     """Requeue what died and ring for what waits."""
@@ -79,11 +98,15 @@ def _drain(**_: object) -> None:
 @worker_process_init.connect
 def _open_child(**_: object) -> None:
     """Give a pool child its own connections, and a bound on what a hostile file can make it map."""
+    if not _parent_id:
+        return  # no child: Celery's solo pool says so of the worker itself
     settings = get_settings()
     limit = settings.prepare_memory_bytes
     # RLIMIT_DATA counts what is the process's own; RLIMIT_AS would count shared mappings too.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    install(make_runtime(settings, worker_id("cpu")))
+    # A reused pid must not look like its predecessor.
+    number = f"{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    install(make_runtime(settings, child_id(_parent_id, number)))
 
 
 @worker_process_shutdown.connect

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from shared.chunks import SAMPLE_RATE
 from shared.errors import ModelError
-from worker.audio import SAMPLE_RATE, Pcm, Span
+from worker.audio import Pcm, Span
 
 if TYPE_CHECKING:
     import onnxruntime

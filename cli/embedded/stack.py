@@ -2,7 +2,7 @@
 
 Postgres, Valkey, rclone      side by side, each on a free loopback port
 schema                        migrated in this process, only when the migrations changed
-API, CPU worker, model workers, beat (and Flower)      side by side
+API, CPU worker, model workers, delivery worker, beat (and Flower)      side by side
 """
 
 import hashlib
@@ -137,6 +137,12 @@ class Stack:
                     grace_s=drain_s,
                 )
                 for model in self.plan.models
+            ),
+            service(
+                "worker-deliver",
+                *("worker", "deliver"),
+                is_ready=lambda: roll.worker("deliver"),
+                grace_s=drain_s,
             ),
             service(
                 "beat",

@@ -19,7 +19,10 @@ from shared.steps.completion import (
     complete_prepare,
     complete_transcribe,
 )
-from shared.steps.jobs import NewJob, cancel_job, create_job
+from shared.steps.deleting import delete_job
+from shared.steps.delivering import complete_attempt, replay
+from shared.steps.ending import DELIVER_QUEUE
+from shared.steps.jobs import JobWebhook, NewJob, cancel_job, create_job
 from shared.steps.measuring import measure_pending, set_reference
 from shared.steps.plan import (
     FINISH_QUEUE,
@@ -30,22 +33,34 @@ from shared.steps.plan import (
     model_queue,
     release_chunks,
 )
+from shared.steps.removals import abandon_upload, begin_upload, report_late_audio
+from shared.steps.retention import expire_audio, expire_jobs, expire_transcripts
+from shared.steps.retrying import retry_job
 
 __all__ = [
+    "DELIVER_QUEUE",
     "FINISH_QUEUE",
     "PREPARE_QUEUE",
     "Claim",
+    "JobWebhook",
     "NewChunk",
     "NewJob",
+    "abandon_upload",
     "add_chunks",
     "add_detect",
+    "begin_upload",
     "cancel_job",
     "claim",
+    "complete_attempt",
     "complete_detect",
     "complete_finish",
     "complete_prepare",
     "complete_transcribe",
     "create_job",
+    "delete_job",
+    "expire_audio",
+    "expire_jobs",
+    "expire_transcripts",
     "fail",
     "measure_pending",
     "model_queue",
@@ -53,6 +68,9 @@ __all__ = [
     "release",
     "release_chunks",
     "renew",
+    "replay",
+    "report_late_audio",
     "retry",
+    "retry_job",
     "set_reference",
 ]

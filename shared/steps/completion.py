@@ -9,16 +9,22 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
-from shared.steps.audit import record
+from shared.objects import pcm_prefix
 from shared.steps.claims import Claim, fence, record_step
+from shared.steps.ending import end_jobs
 from shared.steps.measuring import measure_at_once
 from shared.steps.plan import FINISH_QUEUE, NewChunk, insert_steps, release_held
+from shared.steps.removals import schedule_removal
 from shared.steps.sharing import share_transcript
 from shared.tables import StepKind
 from shared.transcript import Segment, TranscriptHeader
 
-_SEGMENTS_AT_ONCE = 500
-"""Rows of a transcript written by one statement: some hundred kilobytes."""
+_MOST_PERCENT = 99.0
+"""Of a job that has not succeeded: the last one is for ``finish``."""
+
+_SEGMENTS_AT_ONCE = 100
+"""Rows of a transcript written by one statement: some hundred kilobytes, of which Postgres needs
+several copies while it reads them."""
 
 
 def complete_prepare(
@@ -36,16 +42,16 @@ def complete_prepare(
     """
     with begin(engine) as connection:
         fence(connection, claim)
-        _finish_step(connection, claim, output=None, timings=metrics)
+        finish_step(connection, claim, output=None, timings=metrics)
         connection.execute(
             text("""
-                UPDATE jobs SET plan_complete = true, duration_s = :duration_s,
+                UPDATE jobs SET plan_complete = true, planned_share = 1, duration_s = :duration_s,
                                 metrics = metrics || :metrics
                 WHERE id = :id
             """),
             {"id": claim.job_id, "duration_s": duration_s, "metrics": Jsonb(dict(metrics))},
         )
-        _add_finish_when_complete(connection, claim.job_id, max_attempts)
+        _advance(connection, claim.job_id, max_attempts)
 
 
 def complete_detect(
@@ -65,7 +71,7 @@ def complete_detect(
     """
     with begin(engine) as connection:
         fence(connection, claim)
-        _finish_step(connection, claim, output=None, timings=timings)
+        finish_step(connection, claim, output=None, timings=timings)
         connection.execute(
             text("""
                 UPDATE jobs SET detected_language = :language, detected_probability = :probability
@@ -92,7 +98,7 @@ def complete_transcribe(
     """
     with begin(engine) as connection:
         fence(connection, claim)
-        _finish_step(connection, claim, output=output, timings=timings)
+        finish_step(connection, claim, output=output, timings=timings)
         connection.execute(
             text("""
                 UPDATE jobs
@@ -101,7 +107,7 @@ def complete_transcribe(
             """),
             {"id": claim.job_id, "audio_s": audio_s},
         )
-        _add_finish_when_complete(connection, claim.job_id, max_attempts)
+        _advance(connection, claim.job_id, max_attempts)
 
 
 def complete_finish(
@@ -118,12 +124,13 @@ def complete_finish(
     Jobs that wait for this one succeed with it. Those with a reference are measured, unless their
     texts are too long to be compared within a transaction (``measure_pending``).
 
-    RTFx is audio seconds per wall second from the first claim to the stored transcript.
+    RTFx is audio seconds per wall second from the first claim to the stored transcript. A job that
+    was retried has none: it did a part of its work before.
 
     Args:
         engine: the database.
         claim: of the ``finish`` step.
-        segments: in order; taken and written a few hundred at a time.
+        segments: in order; taken and written a hundred at a time.
         header: called once all segments were taken.
         metrics: called after ``header``.
         manifest: what it takes to explain and repeat the transcript.
@@ -156,7 +163,7 @@ def complete_finish(
             {"id": claim.job_id, "header": Jsonb(summary.model_dump(mode="json"))},
         )
         measured = dict(metrics())
-        _finish_step(connection, claim, output=None, timings=measured)
+        finish_step(connection, claim, output=None, timings=measured)
         connection.execute(
             text("""
                 UPDATE jobs SET state = 'succeeded', finished_at = clock_timestamp(),
@@ -165,11 +172,12 @@ def complete_finish(
                                                          THEN :language END,
                                 detected_probability = CASE WHEN options ->> 'language' IS NULL
                                                             THEN CAST(:probability AS real) END,
-                                metrics = metrics || :metrics || jsonb_build_object(
-                                    'rtfx', round((duration_s / extract(
+                                metrics = metrics || :metrics || CASE run WHEN 1
+                                    THEN jsonb_build_object('rtfx', round((duration_s / extract(
                                         epoch FROM clock_timestamp() - started_at
-                                    ))::numeric, 2)
-                                ),
+                                    ))::numeric, 2))
+                                    ELSE '{}'
+                                END,
                                 manifest = :manifest
                 WHERE id = :id
             """),
@@ -181,18 +189,20 @@ def complete_finish(
                 "manifest": Jsonb(dict(manifest)),
             },
         )
-        record(connection, claim.job_id, "job.succeeded")
+        schedule_removal(connection, pcm_prefix(claim.job_id), late_writes=True)
+        end_jobs(connection, [claim.job_id])
         shared = share_transcript(connection, claim.job_id)
         measure_at_once(connection, [claim.job_id, *shared])
 
 
-def _finish_step(
+def finish_step(
     connection: Connection,
     claim: Claim,
     *,
     output: Mapping[str, Any] | None,
     timings: Mapping[str, Any],
 ) -> None:
+    """Step running -> done; the caller has fenced the claim, and does what follows from it."""
     connection.execute(
         text("""
             UPDATE steps SET state = 'done', output = :output,
@@ -211,11 +221,20 @@ def _finish_step(
     record_step(connection, claim, "step.done")
 
 
-def _add_finish_when_complete(connection: Connection, job_id: UUID, max_attempts: int) -> None:
-    """Queue ``finish`` if plan and chunks are complete; the caller has locked the job row."""
+def _advance(connection: Connection, job_id: UUID, max_attempts: int) -> None:
+    """Note how far the job is, and queue ``finish`` if plan and chunks are complete.
+
+    What share of the whole is planned is an estimate while the audio is being decoded, so the
+    percentage could fall; what was said once is kept. The caller has locked the job row.
+    """
     complete = connection.execute(
-        text("SELECT plan_complete AND chunks_done = chunks_total FROM jobs WHERE id = :id"),
-        {"id": job_id},
+        text("""
+            UPDATE jobs SET percent_done = greatest(percent_done, least(:most,
+                100 * planned_share * coalesce(audio_done_s / nullif(audio_planned_s, 0), 1)
+            ))
+            WHERE id = :id RETURNING plan_complete AND chunks_done = chunks_total
+        """),
+        {"id": job_id, "most": _MOST_PERCENT},
     ).scalar_one()
     if complete:
         insert_steps(

@@ -1,18 +1,23 @@
 """A job's beginning, and its end by its owner's will."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 from sqlalchemy import Engine, text
 
 from shared.accuracy import check_reference
 from shared.database import begin
 from shared.errors import JobEnded, JobNotFound
+from shared.objects import pcm_prefix
 from shared.options import ResolvedOptions
 from shared.steps.audit import record
+from shared.steps.ending import end_jobs
 from shared.steps.measuring import measure_at_once
 from shared.steps.plan import insert_prepare
+from shared.steps.removals import keep_upload, schedule_removal
 from shared.steps.sharing import (
     find_original,
     lock_equal_jobs,
@@ -20,6 +25,15 @@ from shared.steps.sharing import (
     share_transcript,
 )
 from shared.tables import JobState
+from shared.webhooks.endpoints import keep_unlisted
+
+
+@dataclass(frozen=True, slots=True)
+class JobWebhook:
+    """A URL that is told of one job's end, whatever the tenant's endpoints are."""
+
+    url: str
+    secret: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,11 @@ class NewJob:
     fingerprint: str | None = None
     """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
     reference: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """The client's own, returned to it as it is."""
+    webhook: JobWebhook | None = None
+    result_url: str | None = None
+    """Where webhook events say that the job is to be found; None: its path alone."""
 
 
 def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
@@ -51,12 +70,17 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
         check_reference(job.reference)
     with begin(engine) as connection:
         original = find_original(connection, job.tenant, job.fingerprint)
+        endpoint_id = None
+        if job.webhook is not None:
+            endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
         connection.execute(
             text("""
                 INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
-                                  source_key, source_name, source_bytes, sha256, reference)
+                                  source_key, source_name, source_bytes, sha256, reference,
+                                  metadata, webhook_endpoint_id, result_url)
                 VALUES (:id, :tenant, 'queued', :model, :options, :fingerprint, :original_id,
-                        :source_key, :source_name, :source_bytes, :sha256, :reference)
+                        :source_key, :source_name, :source_bytes, :sha256, :reference,
+                        :metadata, :webhook_endpoint_id, :result_url)
             """),
             {
                 "id": job.id,
@@ -70,8 +94,12 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
                 "source_bytes": job.source_bytes,
                 "sha256": job.sha256,
                 "reference": job.reference,
+                "metadata": Json(dict(job.metadata)),
+                "webhook_endpoint_id": endpoint_id,
+                "result_url": job.result_url,
             },
         )
+        keep_upload(connection, job.source_key)
         record(connection, job.id, "job.queued")
         if original is None:
             insert_prepare(connection, job.id, max_attempts)
@@ -100,7 +128,9 @@ def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
             lock_equal_jobs(connection, tenant, job.fingerprint)
         state = connection.execute(
             text("SELECT state FROM jobs WHERE id = :id FOR NO KEY UPDATE"), {"id": job_id}
-        ).scalar_one()
+        ).scalar_one_or_none()
+        if state is None:
+            raise JobNotFound(f"there is no job {job_id}")
         if state in (JobState.SUCCEEDED, JobState.FAILED):
             raise JobEnded(f"the job has {state} already")
         if state == JobState.CANCELED:
@@ -111,5 +141,6 @@ def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
             """),
             {"id": job_id},
         )
-        record(connection, job_id, "job.canceled")
+        end_jobs(connection, [job_id])
+        schedule_removal(connection, pcm_prefix(job_id), late_writes=True)
         promote_a_copy(connection, job_id, max_attempts)

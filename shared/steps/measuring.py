@@ -32,6 +32,8 @@ def measure_at_once(connection: Connection, job_ids: Iterable[UUID]) -> None:
         if reference is None:
             continue
         spoken = read_spoken(connection, job_id)
+        if spoken is None:
+            continue
         cheap = len(reference) * len(spoken.text) <= _CHEAP_CELLS
         if cheap and time.monotonic() - began < _AT_ONCE_S:
             accuracy = measure(reference, spoken.text, spoken.language)
@@ -61,7 +63,7 @@ def measure_pending(engine: Engine, *, limit: int = 20) -> int:
         with begin(engine) as connection:
             reference = _reference_of(connection, job_id)
             spoken = read_spoken(connection, job_id)
-        if reference is None:
+        if reference is None or spoken is None:
             continue
         # Outside of any transaction: this can take a minute.
         accuracy = measure(reference, spoken.text, spoken.language)
@@ -76,13 +78,13 @@ def set_reference(
     """Give a job that succeeded a reference, in place of any it had, and what was measured.
 
     Raises:
-        JobNotFound: there is no such job for this tenant.
+        JobNotFound: there is no such job for this tenant, or its transcript is gone by now.
     """
     with begin(engine) as connection:
         found = connection.execute(
             text("""
                 UPDATE jobs SET reference = :reference, accuracy = :accuracy
-                WHERE id = :id AND tenant = :tenant AND state = 'succeeded' RETURNING id
+                WHERE id = :id AND tenant = :tenant AND transcript_id IS NOT NULL RETURNING id
             """),
             {
                 "id": job_id,
@@ -97,7 +99,7 @@ def set_reference(
 
 def _reference_of(connection: Connection, job_id: UUID) -> str | None:
     found = connection.execute(text("SELECT reference FROM jobs WHERE id = :id"), {"id": job_id})
-    reference: str | None = found.scalar_one()
+    reference: str | None = found.scalar_one_or_none()
     return reference
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
+from shared.chunks import SAMPLE_RATE, chunk_from_json
 from shared.database import begin
 from shared.steps.audit import record
 from shared.steps.claims import Claim, fence
@@ -24,7 +25,7 @@ def model_queue(model: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewChunk:
-    """A chunk of the plan: its number and the input of its step."""
+    """A step to be added: its number among its kind, and its input; for chunks, their JSON form."""
 
     idx: int
     input: Mapping[str, Any]
@@ -36,13 +37,15 @@ def add_chunks(
     chunks: Sequence[NewChunk],
     *,
     max_attempts: int,
+    share: float = 0.0,
     hold: bool = False,
 ) -> None:
     """Nothing -> ``transcribe`` steps queued, while ``prepare`` runs.
 
     A chunk that an earlier attempt planned stays as it is, done or not. Chunks on hold are not due
     before the job's language is known (``add_detect``, ``release_chunks``); where it has been
-    sought already, they are not held.
+    sought already, they are not held. ``share`` is how much of the whole audio is planned with
+    them, in [0, 1], as far as that can be told.
 
     Raises:
         LeaseLost: the claim is no longer current.
@@ -61,9 +64,20 @@ def add_chunks(
             max_attempts,
             hold=hold,
         )
+        planned = (chunk_from_json(new.idx, new.input) for new in chunks if new.idx in inserted)
         connection.execute(
-            text("UPDATE jobs SET chunks_total = chunks_total + :n WHERE id = :id"),
-            {"n": inserted, "id": claim.job_id},
+            text("""
+                UPDATE jobs SET chunks_total = chunks_total + :n,
+                                audio_planned_s = audio_planned_s + :audio_s,
+                                planned_share = greatest(planned_share, :share)
+                WHERE id = :id
+            """),
+            {
+                "n": len(inserted),
+                "share": share,
+                "audio_s": sum(chunk.n_core_samples for chunk in planned) / SAMPLE_RATE,
+                "id": claim.job_id,
+            },
         )
 
 
@@ -107,10 +121,10 @@ def insert_steps(
     max_attempts: int,
     *,
     hold: bool = False,
-) -> int:
-    """Nothing -> queued; returns how many did not exist yet. Those on hold are never due."""
+) -> set[int]:
+    """Nothing -> queued; returns the idx of those that are new. Those on hold are never due."""
     if not new:
-        return 0
+        return set()
     rows = connection.execute(
         text("""
             INSERT INTO steps (job_id, kind, idx, queue, max_attempts, input, run_at)
@@ -118,7 +132,7 @@ def insert_steps(
                    CASE WHEN :hold THEN 'infinity' ELSE now() END
             FROM unnest(CAST(:idxs AS int[]), CAST(:inputs AS jsonb[])) AS plan (idx, input)
             ON CONFLICT (job_id, kind, idx) DO NOTHING
-            RETURNING id
+            RETURNING id, idx
         """),
         {
             "job_id": job_id,
@@ -132,7 +146,7 @@ def insert_steps(
     ).all()
     for row in rows:
         record(connection, job_id, "step.queued", step_id=row.id)
-    return len(rows)
+    return {row.idx for row in rows}
 
 
 def insert_prepare(connection: Connection, job_id: UUID, max_attempts: int) -> None:

@@ -4,8 +4,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from shared.steps.audit import record
+from shared.objects import job_prefix
+from shared.steps.ending import end_jobs
 from shared.steps.plan import insert_prepare
+from shared.steps.removals import schedule_removal
 
 
 def find_original(connection: Connection, tenant: str, fingerprint: str | None) -> UUID | None:
@@ -18,6 +20,7 @@ def find_original(connection: Connection, tenant: str, fingerprint: str | None) 
             SELECT id FROM jobs
             WHERE tenant = :tenant AND fingerprint = :fingerprint AND original_id IS NULL
               AND state IN ('queued', 'running', 'succeeded')
+              AND (state <> 'succeeded' OR transcript_id IS NOT NULL)
             ORDER BY state = 'succeeded' DESC, id DESC LIMIT 1
             FOR NO KEY UPDATE
         """),
@@ -37,10 +40,20 @@ def lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str) -> No
     )
 
 
+def try_to_lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str) -> bool:
+    """Do as ``lock_equal_jobs``, or return False where that would have to wait."""
+    locked = connection.execute(
+        text("SELECT pg_try_advisory_xact_lock(hashtextextended(:tenant || :fingerprint, 0))"),
+        {"tenant": tenant, "fingerprint": fingerprint},
+    )
+    return bool(locked.scalar_one())
+
+
 def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
     """Jobs that wait for ``original`` queued -> succeeded with its transcript, if it has succeeded.
 
-    The caller has locked the original's row. Returns the jobs that got the transcript.
+    Nobody will decode their own files, of the same bytes: these go. The caller has locked the
+    original's row. Returns the jobs that got the transcript.
     """
     rows = connection.execute(
         text("""
@@ -50,8 +63,9 @@ def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
                 detected_language = original.detected_language,
                 detected_probability = original.detected_probability,
                 chunks_total = original.chunks_total, chunks_done = original.chunks_done,
-                audio_done_s = original.audio_done_s, plan_complete = true,
-                manifest = original.manifest
+                audio_planned_s = original.audio_planned_s, audio_done_s = original.audio_done_s,
+                plan_complete = true,
+                manifest = original.manifest, audio_deleted_at = clock_timestamp()
             FROM jobs AS original
             WHERE original.id = :original AND original.state = 'succeeded'
               AND jobs.original_id = original.id AND jobs.state = 'queued'
@@ -61,7 +75,8 @@ def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
     ).scalars()
     shared = list(rows)
     for job_id in shared:
-        record(connection, job_id, "job.succeeded", detail=f"equal to job {original}")
+        schedule_removal(connection, job_prefix(job_id), late_writes=False)
+    end_jobs(connection, shared, f"equal to job {original}")
     return shared
 
 

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from trainedmodels import CTCS, MODELS, catalogue, heldout, recite
 
 from shared.catalogue import Model
+from shared.chunks import SAMPLE_RATE
 from shared.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
-from worker.audio import SAMPLE_RATE, Samples
+from worker.audio import Samples
 from worker.engines import load_engine
 from worker.engines.onnx_ctc import OnnxCtcEngine
 from worker.engines.protocol import DecodeOptions

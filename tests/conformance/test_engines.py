@@ -12,8 +12,9 @@ import trainedmodels
 from randomctc import WRITERS
 
 from shared.catalogue import Model
+from shared.chunks import SAMPLE_RATE, Hypothesis
 from shared.errors import ModelError
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from worker.audio import Samples
 from worker.engines import load_engine, missing_engine, weights
 from worker.engines.oracle import encode
 from worker.engines.protocol import DecodeOptions, Engine

@@ -17,7 +17,8 @@ from trainedmodels import (
     recite,
 )
 
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from shared.chunks import SAMPLE_RATE, Hypothesis
+from worker.audio import Samples
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 

@@ -9,8 +9,9 @@ from randomctc import catalogue_entry
 from randomwhisper import convert_to_ctranslate2
 
 from shared.catalogue import Model
+from shared.chunks import SAMPLE_RATE, Hypothesis
 from shared.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from worker.audio import Samples
 from worker.engines import load_engine
 from worker.engines.fallback import TEMPERATURES
 from worker.engines.protocol import DecodeOptions

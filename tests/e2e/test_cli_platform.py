@@ -75,7 +75,16 @@ def test_up_serves_transcribe_and_refuses_a_second_up(
     data: Path, up: Up, clip: Path, tmp_path: Path
 ) -> None:
     names = [line.split()[0] for line in up.lines]
-    expected = ["postgres", "valkey", "rclone", "api", "worker-cpu", "worker-oracle", "beat"]
+    expected = [
+        "postgres",
+        "valkey",
+        "rclone",
+        "api",
+        "worker-cpu",
+        "worker-oracle",
+        "worker-deliver",
+        "beat",
+    ]
     assert names == [*expected, "ready"]
 
     second = subprocess.run(
@@ -185,7 +194,7 @@ def test_each_format_is_written_and_a_broken_file_keeps_none_from_it(
         assert "w00009" in written
 
 
-@pytest.mark.parametrize("line", ["starting the platform", ": chunk "])
+@pytest.mark.parametrize("line", ["starting the platform", " %"])
 def test_ctrl_c_stops_everything_in_each_phase(data: Path, tmp_path: Path, line: str) -> None:
     long = write_words(tmp_path / "long.wav", list(range(8000)))
     command = [*COMMAND, "transcribe", str(long), "--model", "oracle", "--data", str(data)]
@@ -210,7 +219,7 @@ def test_ctrl_c_cancels_the_jobs_that_nobody_waits_for(data: Path, up: Up, tmp_p
     command = [*COMMAND, "transcribe", str(long), "--server", up.url]
     with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
-        while "chunk 0 of" not in running.stderr.readline():
+        while ": 0 %" not in running.stderr.readline():
             assert running.poll() is None
         running.send_signal(signal.SIGINT)
     os.kill(up.pids()["worker-oracle"], signal.SIGCONT)

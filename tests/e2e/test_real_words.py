@@ -21,8 +21,8 @@ from trainedmodels import (
     recite,
 )
 
+from shared.chunks import SAMPLE_RATE
 from shared.settings import Settings
-from worker.audio import SAMPLE_RATE
 
 
 @pytest.fixture

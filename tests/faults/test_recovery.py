@@ -13,6 +13,7 @@ from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine, text
 
 from shared.broker import make_broker, send_step
+from shared.chunks import SAMPLE_RATE
 from shared.database import begin
 from shared.dispatch import fill_queues
 from shared.errors import DatabaseUnavailable
@@ -20,7 +21,6 @@ from shared.jobs import get_job, get_transcript
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tables import JobState
-from worker.audio import SAMPLE_RATE
 from worker.engines.oracle import encode
 
 WORDS = range(1000, 1600)

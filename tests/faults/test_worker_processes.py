@@ -17,10 +17,10 @@ from sqlalchemy import Engine, text
 
 from cli.embedded import valkey
 from cli.embedded.stack import free_ports
+from shared.chunks import SAMPLE_RATE
 from shared.jobs import get_job, get_transcript
 from shared.settings import Settings
 from shared.storage import Storage
-from worker.audio import SAMPLE_RATE
 from worker.engines.oracle import encode
 
 

@@ -109,7 +109,7 @@ def test_a_reference_can_be_given_afterwards_and_replaced(
         (b" ... ", "text/plain", 422, "invalid_request", "no words"),
         (b"\xff", "text/plain", 422, "invalid_request", "UTF-8"),
         (b"a" * (MAX_REFERENCE_CHARS + 1), "text/plain", 422, "invalid_request", "2000000"),
-        (bytes(7 * MAX_REFERENCE_CHARS), "text/plain", 422, "invalid_request", "2000000"),
+        (bytes(7 * MAX_REFERENCE_CHARS), "text/plain", 422, "invalid_request", "12001024 bytes"),
         (b"a", "audio/wav", 415, "unsupported_media_type", "text/plain"),
     ],
     ids=["empty", "nul", "surrogate", "number", "misnamed", "no json", "dots", "latin-1", "long",

@@ -113,16 +113,20 @@ def test_a_waiting_job_takes_the_place_of_the_one_canceled(
     assert step_ids(database, UUID(second["id"]), "prepare")
 
 
-def test_the_file_of_a_cached_job_is_not_kept_and_those_of_others_are(
+def test_the_file_of_a_cached_job_is_not_kept_and_that_of_its_original_is(
     client: httpx.Client, database: Engine, storage: Storage
 ) -> None:
     first = submit(client)
     waiting = submit(client)
+    assert f"jobs/{waiting['id']}/source" in stored(storage)
     compute(database, UUID(first["id"]))
     cached = submit(client)
-    wait_until(lambda: f"jobs/{cached['id']}/source" not in stored(storage))
-    kept = {f"jobs/{job['id']}/source" for job in (first, waiting)}
-    assert kept <= stored(storage)
+    gone = {f"jobs/{job['id']}/source" for job in (waiting, cached)}
+    wait_until(lambda: not gone & stored(storage))
+    assert f"jobs/{first['id']}/source" in stored(storage)
+    for job, given_up in ((first, False), (waiting, True), (cached, True)):
+        shown = client.get(f"/jobs/{job['id']}").json()
+        assert (shown["audio_deleted_at"] is not None) is given_up
 
 
 def test_cached_answers_are_counted(client: httpx.Client, database: Engine) -> None:

@@ -281,10 +281,14 @@ def test_a_client_that_goes_away_leaves_no_object(client: httpx.Client, storage:
     wait_until(lambda: stored(storage) == before, within_s=10)
 
 
-def test_a_client_that_falls_silent_is_given_up_and_leaves_no_object(
-    client: httpx.Client, storage: Storage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", [{"idle_s": 0.5}, {"limit_s": 0.0}])
+def test_a_client_that_falls_silent_or_never_ends_is_given_up_and_leaves_no_object(
+    client: httpx.Client,
+    storage: Storage,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: dict[str, float],
 ) -> None:
-    defaults = {**(Receiver.__init__.__kwdefaults__ or {}), "idle_s": 0.5}
+    defaults = {**(Receiver.__init__.__kwdefaults__ or {}), **limit}
     monkeypatch.setattr(Receiver.__init__, "__kwdefaults__", defaults)
     before = stored(storage)
     with open_upload(str(client.base_url), "Content-Length: 20000000") as connection:
@@ -292,7 +296,7 @@ def test_a_client_that_falls_silent_is_given_up_and_leaves_no_object(
         answer = read_answer(connection)
     assert answer.startswith("408\n")
     assert "upload_stalled" in answer
-    assert stored(storage) == before
+    wait_until(lambda: stored(storage) == before, within_s=10)
 
 
 def test_a_server_told_to_stop_ends_uploads_without_a_trace(

@@ -11,11 +11,21 @@ from jobstore import add_job, claim, missing_table, prepare, step_ids
 from processes import wait_until
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
+from webhookstore import add_hook, cancel, make_due
 
 from shared import steps
 from shared.broker import make_broker
-from shared.dispatch import _FAIR_ORDER, Doorbell, fill_queues, forget_stale_dispatches
+from shared.dispatch import (
+    _FAIR_ORDER,
+    _ORDER_OF_DELIVERIES,
+    LANE_LIMIT,
+    Doorbell,
+    fill_queues,
+    forget_stale_dispatches,
+)
 from shared.settings import Settings
+from shared.webhooks.attempts import Attempt
+from shared.webhooks.endpoints import EventType
 from shared.workers import WorkerEntry, WorkerState, announce
 
 MODEL_QUEUE = steps.model_queue("oracle")
@@ -212,6 +222,129 @@ def test_of_a_long_job_no_more_steps_are_ranked_than_there_is_room_for(database:
     assert rows_of_steps(plan) == 4
 
 
+# --- deliveries: their jobs have ended ---
+
+URL = "https://receiver.example/hook"
+
+
+def in_flight(database: Engine) -> list[tuple[str, UUID]]:
+    """The tenant and the endpoint of each delivery that was dispatched or claimed."""
+    with database.begin() as connection:
+        rows = connection.execute(
+            text("""
+                SELECT tenant, CAST(lane AS uuid) AS lane
+                FROM steps JOIN jobs ON jobs.id = steps.job_id
+                WHERE kind = 'deliver' AND dispatched_at IS NOT NULL
+            """)
+        )
+        return [(row.tenant, row.lane) for row in rows]
+
+
+def end_jobs(database: Engine, n: int, tenant: str = "default") -> list[UUID]:
+    jobs = [add_job(database, tenant=tenant) for _ in range(n)]
+    for job_id in jobs:
+        cancel(database, job_id, tenant)
+    return jobs
+
+
+def test_a_delivery_is_dispatched_though_its_job_has_ended(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_hook(database, URL)
+    (job_id,) = end_jobs(database, 1)
+    fill_queues(database, broker, settings)
+    fill_queues(database, broker, settings)
+    assert messages(broker, steps.DELIVER_QUEUE) == step_ids(database, job_id, "deliver")
+    assert messages(broker, "prepare") == []
+
+
+def test_of_one_endpoint_a_few_deliveries_are_in_flight_and_the_others_go_on(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_worker(database, steps.DELIVER_QUEUE, slots=16)
+    slow, _ = add_hook(database, URL, EventType.CANCELED)
+    jobs = end_jobs(database, 20)
+    fill_queues(database, broker, settings)
+    assert in_flight(database) == [("default", slow)] * LANE_LIMIT
+    claimed = steps.claim(database, messages(broker, steps.DELIVER_QUEUE)[0], owner="x", lease_s=30)
+    assert claimed is not None
+    other, _ = add_hook(database, URL, EventType.CANCELED)
+    with database.begin() as connection:  # nothing more for the slow one
+        connection.execute(text("UPDATE webhook_endpoints SET enabled = id = :id"), {"id": other})
+    end_jobs(database, 2)
+    fill_queues(database, broker, settings)
+    assert sorted(in_flight(database)) == sorted(
+        [("default", slow)] * LANE_LIMIT + [("default", other)] * 2
+    )
+    steps.complete_attempt(database, claimed, Attempt(200, 1.0, None))
+    fill_queues(database, broker, settings)
+    assert len(in_flight(database)) == LANE_LIMIT + 2 + 1  # the one that is done, too
+    assert len(jobs) == 20
+
+
+def test_tenants_alternate_in_deliveries_too(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_worker(database, steps.DELIVER_QUEUE, slots=6)
+    for _ in range(3):
+        add_hook(database, URL, tenant="big")
+    add_hook(database, URL, tenant="small")
+    end_jobs(database, 20, "big")
+    end_jobs(database, 3, "small")
+    fill_queues(database, broker, settings)
+    tenants = [tenant for tenant, _ in in_flight(database)]
+    assert (tenants.count("big"), tenants.count("small")) == (3, 3)
+
+
+def test_endpoints_of_a_tenant_take_turns(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_worker(database, steps.DELIVER_QUEUE, slots=4)
+    first, _ = add_hook(database, URL)
+    end_jobs(database, 10)
+    second, _ = add_hook(database, URL)
+    end_jobs(database, 2)
+    fill_queues(database, broker, settings)
+    assert sorted(lane for _, lane in in_flight(database)) == sorted([first, first, second, second])
+
+
+def test_a_delivery_whose_next_attempt_is_not_due_waits(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_hook(database, URL)
+    (job_id,) = end_jobs(database, 1)
+    held = claim(database, job_id, "deliver")
+    steps.complete_attempt(database, held, Attempt(500, 1.0, "no"))
+    fill_queues(database, broker, settings)
+    assert messages(broker, steps.DELIVER_QUEUE) == []
+    make_due(database, job_id)
+    fill_queues(database, broker, settings)
+    assert messages(broker, steps.DELIVER_QUEUE) == [held.step_id]
+
+
+@pytest.mark.parametrize("due", [True, False])
+def test_a_backlog_of_one_endpoint_is_not_looked_through(database: Engine, due: bool) -> None:
+    add_hook(database, URL)
+    end_jobs(database, 100)
+    with database.begin() as connection:
+        delay = "0 s" if due else "1 hour"
+        connection.execute(text(f"UPDATE steps SET run_at = now() + interval '{delay}'"))
+    with database.begin() as connection:
+        connection.execute(text("ANALYZE jobs, steps"))
+        for small in ("seqscan", "bitmapscan"):  # what is chosen for so few rows alone
+            connection.execute(text(f"SET LOCAL enable_{small} = off"))
+        plan = connection.execute(
+            text(f"EXPLAIN (ANALYZE, FORMAT JSON) {_ORDER_OF_DELIVERIES}"),
+            {"queue": steps.DELIVER_QUEUE, "room": 16, "lane_limit": LANE_LIMIT},
+        ).scalar_one()[0]["Plan"]
+
+    def most_rows(node: dict[str, Any]) -> float:
+        own = node["Actual Rows"] * node["Actual Loops"]
+        return max(own, *map(most_rows, node.get("Plans", [])), 0)
+
+    assert most_rows(plan) <= 2 * LANE_LIMIT
+
+
 def test_the_doorbell_outlives_an_error_that_nobody_expected(
     database: Engine, broker: Celery, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -223,3 +356,16 @@ def test_the_doorbell_outlives_an_error_that_nobody_expected(
     doorbell.ring()
     doorbell.close()
     assert messages(broker, "prepare") == step_ids(database, job_id, "prepare")
+
+
+def test_a_locked_step_is_not_waited_for_and_goes_the_next_time(
+    database: Engine, settings: Settings, broker: Celery
+) -> None:
+    locked, free = [step_ids(database, add_job(database), "prepare")[0] for _ in range(2)]
+    with database.begin() as busy:
+        busy.execute(text("SELECT 1 FROM steps WHERE id = :id FOR UPDATE"), {"id": locked})
+        fill_queues(database, broker, settings)
+        assert messages(broker, "prepare") == [free]
+        assert forget_stale_dispatches(database, least_age_s=0) == 1
+    fill_queues(database, broker, settings)
+    assert sorted(messages(broker, "prepare")) == sorted([locked, free])

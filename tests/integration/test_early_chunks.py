@@ -10,10 +10,10 @@ from media import wav
 from processes import Fleet, fleet, wait_until
 from sqlalchemy import Engine, text
 
+from shared.chunks import SAMPLE_RATE
 from shared.jobs import get_job
 from shared.settings import Settings
 from shared.storage import Storage
-from worker.audio import SAMPLE_RATE
 from worker.engines.oracle import encode
 
 

@@ -16,6 +16,7 @@ from processes import wait_until
 from sqlalchemy import Engine, text
 
 from shared import steps
+from shared.chunks import SAMPLE_RATE
 from shared.database import begin
 from shared.errors import StorageUnavailable
 from shared.jobs import get_job, get_transcript
@@ -26,7 +27,7 @@ from shared.steps.claims import fence
 from shared.steps.plan import release_held
 from shared.transcript import Segment, Transcript
 from worker import preparing
-from worker.audio import SAMPLE_RATE, Samples
+from worker.audio import Samples
 from worker.batching import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.finishing import finish
@@ -184,6 +185,29 @@ def test_a_repeated_prepare_finds_the_same_plan(runtime: Runtime) -> None:
 
     assert plan_of(runtime.database, job_id) == first
     assert get_job(runtime.database, "default", job_id).chunks_total == len(first) == 4
+
+
+def test_how_much_is_planned_is_told_while_the_rest_is_being_decoded(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[float, float]] = []
+
+    def spy(
+        database: Engine, claimed: steps.Claim, chunks: Any, *, share: float, **rest: Any
+    ) -> None:
+        planned = max(chunk.input["core_end"] + chunk.input["stride_right"] for chunk in chunks)
+        told.append((share, planned))
+        add_chunks(database, claimed, chunks, share=share, **rest)
+
+    add_chunks = steps.add_chunks
+    monkeypatch.setattr(preparing.steps, "add_chunks", spy)
+    audio = speech(*range(0, 900, 20))
+    start_preparing(runtime, submit(runtime, jobstore.ORACLE, audio))
+
+    assert len(told) > 3
+    assert [share for share, _ in told] == pytest.approx(
+        [planned / len(audio) for _, planned in told], rel=0.02
+    )
 
 
 def test_chunks_wait_until_the_language_is_detected(runtime: Runtime) -> None:

@@ -2,13 +2,13 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
 from equaljobs import compute, store, submit
+from interleaving import interleave, waiting_sessions
 from jobstore import claim, expire, step_ids
 from processes import wait_until
 from sqlalchemy import Engine, text
@@ -171,38 +171,6 @@ def test_a_copy_serves_on_when_its_original_is_gone(database: Engine) -> None:
 
 
 # --- two transactions at once, in both orders ---
-
-
-def waiting_sessions(database: Engine) -> int:
-    with database.begin() as connection:
-        return int(
-            connection.execute(
-                text("""
-                    SELECT count(*) FROM pg_stat_activity
-                    WHERE wait_event_type = 'Lock' AND datname = current_database()
-                """)
-            ).scalar_one()
-        )
-
-
-@contextmanager
-def each_change_held_up(database: Engine) -> Iterator[None]:
-    """Stop every change of a job at its event: within its transaction, its locks all taken."""
-    with database.begin() as gate:
-        gate.execute(text("LOCK TABLE job_events IN SHARE MODE"))
-        yield
-
-
-def interleave(
-    database: Engine, first: Callable[[], object], second: Callable[[], object]
-) -> list[Future[object]]:
-    """Bring ``first`` to the middle of its transaction, start ``second``, then let both go on."""
-    with ThreadPoolExecutor(2) as pool, each_change_held_up(database):
-        futures = [pool.submit(first)]
-        wait_until(lambda: waiting_sessions(database) == 1)
-        futures.append(pool.submit(second))
-        wait_until(lambda: waiting_sessions(database) == 2)
-    return futures
 
 
 ORDERS = pytest.mark.parametrize("submitted", ["first", "second"])

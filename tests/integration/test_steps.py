@@ -28,8 +28,10 @@ from shared.errors import (
     UnreadableMedia,
 )
 from shared.jobs import get_job, get_transcript
+from shared.settings import Settings
 from shared.steps import Claim, NewChunk
 from shared.tables import JobState
+from shared.workers import name_suspect
 
 
 def test_a_job_runs_through_its_steps_to_a_transcript(database: Engine) -> None:
@@ -201,6 +203,31 @@ def test_a_step_that_kills_every_worker_fails_its_job(database: Engine) -> None:
     )
 
 
+def test_what_a_worker_held_beside_the_step_it_died_of_has_lost_no_attempt(
+    database: Engine,
+) -> None:
+
+    guilty, innocent = add_job(database), add_job(database)
+    claims = []
+    for job_id in (guilty, innocent):
+        prepare(database, job_id, chunks=1)
+        claims.append(claim(database, job_id, "transcribe", lease_s=0))
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO workers (id, role, queues, slots, state, device, version)
+                VALUES ('test', 'model', '{}', 8, 'ready', 'cpu', 'test')
+            """)
+        )
+    name_suspect(database, "test", claims[0].step_id)
+    assert steps.reap(database) == 2
+    assert [column(database, each.step_id, "attempt") for each in claims] == [1, 0]
+    again = [claim(database, job_id, "transcribe", lease_s=0) for job_id in (guilty, innocent)]
+    name_suspect(database, "test", None)
+    assert steps.reap(database) == 2
+    assert [column(database, each.step_id, "attempt") for each in again] == [2, 1]
+
+
 def test_a_permanent_error_fails_the_job_at_once(database: Engine) -> None:
     job_id = add_job(database)
     steps.fail(database, claim(database, job_id, "prepare"), UnreadableMedia("this is a poem"))
@@ -228,6 +255,24 @@ def test_a_retried_step_is_not_claimed_before_its_delay(database: Engine) -> Non
     claimed = claim(database, job_id, "prepare")
     steps.retry(database, claimed, StorageUnavailable("down"), base_s=3600)
     assert steps.claim(database, claimed.step_id, owner="x", lease_s=30) is None
+
+
+def test_attempts_outlast_an_outage_of_half_a_minute(database: Engine, settings: Settings) -> None:
+    job_id = add_job(database, max_attempts=settings.max_attempts)
+    waited_s = 0.0
+    for _ in range(settings.max_attempts - 1):
+        claimed = claim(database, job_id, "prepare")
+        steps.retry(database, claimed, StorageUnavailable("down"), base_s=settings.retry_base_s)
+        with database.begin() as connection:
+            waited_s += connection.execute(
+                text("""
+                    UPDATE steps SET run_at = now() FROM steps AS before
+                    WHERE steps.id = :id AND before.id = steps.id
+                    RETURNING extract(epoch FROM before.run_at - clock_timestamp())::float
+                """),
+                {"id": claimed.step_id},
+            ).scalar_one()
+    assert 29 < waited_s <= 60
 
 
 def test_a_released_step_has_lost_no_attempt(database: Engine) -> None:

@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
+from shared.chunks import SAMPLE_RATE
 from shared.errors import StorageUnavailable
 from shared.storage import PART_BYTES, Storage
-from worker.audio import SAMPLE_RATE
 from worker.pcm import PIECE_SAMPLES, PieceWriter, read_pcm
 
 

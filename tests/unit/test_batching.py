@@ -2,13 +2,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 import numpy as np
 import psutil
 import pytest
 
+from shared.chunks import Hypothesis
 from shared.errors import DeviceOutOfMemory, ModelError
-from worker.audio import Hypothesis, Samples
+from worker.audio import Samples
 from worker.batching import Batcher, Inference
 from worker.engines.protocol import DecodeOptions
 
@@ -102,6 +104,29 @@ def test_lone_item_waits_no_longer_than_told(engine: GatedEngine) -> None:
 
     assert batcher.submit(item(1), EN).result(10).batch_size == 1
     batcher.close()
+
+
+def test_an_item_that_is_to_be_alone_is_a_batch_by_itself_within_its_context(
+    engine: GatedEngine, batcher: Batcher
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        seen.append(("enter", len(engine.calls)))
+        yield
+        seen.append(("exit", len(engine.calls)))
+
+    first = batcher.submit(np.zeros(1, np.float32), EN)
+    assert engine.entered.acquire(timeout=10)
+    futures = [batcher.submit(np.zeros(2, np.float32), EN)]
+    futures.append(batcher.submit(np.zeros(3, np.float32), EN, alone=alone()))
+    futures.append(batcher.submit(np.zeros(4, np.float32), EN))
+    engine.gate.set()
+    for future in [first, *futures]:
+        future.result(10)
+    assert engine.calls == [("en", [1]), ("en", [2, 4]), ("en", [3])]
+    assert seen == [("enter", 2), ("exit", 3)]
 
 
 def test_batch_too_large_for_the_device_is_halved_and_stays_halved() -> None:

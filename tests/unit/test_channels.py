@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from media import KINDS, Channels, at_rate, mux, wav
 
+from shared.chunks import SAMPLE_RATE
 from shared.errors import AudioTooLong, UnreadableMedia
-from worker.audio import SAMPLE_RATE
 from worker.decode import BLOCK_SAMPLES, DecodeLimits, decode, decode_channels
 from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.engines.protocol import DecodeOptions

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.audio import SAMPLE_RATE, Chunk, Pcm, Span
+from shared.chunks import SAMPLE_RATE, Chunk
+from worker.audio import Pcm, Span
 from worker.chunking import MAX_BRIDGE_S, MAX_STRIDE_S, ChunkPlanner
 from worker.vad import MAX_LAG_SAMPLES
 

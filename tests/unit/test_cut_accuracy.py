@@ -5,8 +5,9 @@ import numpy as np
 from bench.cuts import accuracy, errors_per_word, word_times_s
 from bench.pipeline import Outcome
 from bench.speech import Recital
+from shared.chunks import SAMPLE_RATE, Chunk
 from shared.transcript import Word
-from worker.audio import SAMPLE_RATE, Chunk, Span
+from worker.audio import Span
 
 RECITAL = Recital(
     samples=np.zeros(20 * SAMPLE_RATE, np.float32),

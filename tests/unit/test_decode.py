@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from media import KINDS, encode, mux, noise, wav
 
+from shared.chunks import SAMPLE_RATE
 from shared.errors import (
     AudioTooLong,
     MediaError,
@@ -19,7 +20,7 @@ from shared.errors import (
     TruncatedMedia,
     UnreadableMedia,
 )
-from worker.audio import SAMPLE_RATE, Pcm
+from worker.audio import Pcm
 from worker.decode import BLOCK_SAMPLES, DecodeLimits, decode
 
 LIMITS = DecodeLimits(max_duration_s=3600)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.audio import Hypothesis
+from shared.chunks import Hypothesis
 from worker.detecting import choose_language
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from media import Kind, encode, mux, noise, ten_hours_of_silence, wav
 
+from shared.chunks import SAMPLE_RATE
 from shared.errors import AudioOutOfBounds, AudioTooLong, MediaError, UnreadableMedia
-from worker.audio import SAMPLE_RATE
 from worker.decode import FORMATS, DecodeLimits, decode
 
 LIMITS = DecodeLimits(max_duration_s=3600)

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
+from shared.chunks import Hypothesis
 from shared.errors import EngineFailed
-from worker.audio import Hypothesis, Samples
+from worker.audio import Samples
 from worker.batching import Batcher
 from worker.engines.protocol import DecodeOptions
-from worker.inferring import EXIT_HUNG, infer
+from worker.inferring import EXIT_HUNG, await_inferences
 
 SILENCE = np.zeros(16, np.float32)
 
@@ -41,13 +42,15 @@ def terminations() -> Iterator[list[int]]:
 
 
 def test_an_engine_that_breaks_down_stops_its_worker(terminations: list[int]) -> None:
+    future = Batcher(FailingEngine()).submit(SILENCE, DecodeOptions())
     with pytest.raises(EngineFailed):
-        infer(Batcher(FailingEngine()), [SILENCE], DecodeOptions(), limit_s=10)
+        await_inferences([future], limit_s=10)
     assert terminations == [signal.SIGTERM]
 
 
 def infer_with_a_hung_engine() -> None:
-    infer(Batcher(HangingEngine()), [SILENCE], DecodeOptions(), limit_s=0.1)
+    future = Batcher(HangingEngine()).submit(SILENCE, DecodeOptions())
+    await_inferences([future], limit_s=0.1)
 
 
 def test_an_engine_that_hangs_ends_its_worker() -> None:

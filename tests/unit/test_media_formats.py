@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from media import KINDS, Channels, at_rate, encode
 
-from worker.audio import Hypothesis
+from shared.chunks import Hypothesis
 from worker.decode import DecodeLimits, decode
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 from worker.engines.oracle import encode as encode_words

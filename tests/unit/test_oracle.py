@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.audio import SAMPLE_RATE, Samples, WordHypothesis
+from shared.chunks import SAMPLE_RATE, WordHypothesis
+from worker.audio import Samples
 from worker.engines.oracle import (
     HOP_SAMPLES,
     MAX_WORD,

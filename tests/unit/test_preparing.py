@@ -1,6 +1,6 @@
 import pytest
 
-from worker.audio import Chunk
+from shared.chunks import Chunk
 from worker.preparing import choose_for_detection
 
 

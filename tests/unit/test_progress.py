@@ -11,14 +11,14 @@ LONG_NAME = "recordings/2026-11-21-meeting-of-the-board-part-one-of-three.wav"
 @pytest.mark.parametrize("fraction", [None, 0.0, 0.27, 1.0])
 def test_line_never_exceeds_the_terminal(columns: int, fraction: float | None) -> None:
     detail = "1:02:03 of audio in 4:05 with upload, RTFx 15"
-    assert len(fit_line(LONG_NAME, "chunk 123 of 456", fraction, detail, columns)) <= columns
+    assert len(fit_line(LONG_NAME, "downloading", fraction, detail, columns)) <= columns
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-def test_chunks_and_speed_are_whole_in_common_widths(columns: int) -> None:
-    line = fit_line(LONG_NAME, "chunk 12 of 99", 12 / 99, "RTFx 3.7", columns)
-    assert "chunk 12 of 99" in line
-    assert "RTFx 3.7" in line
+def test_percent_and_time_left_are_whole_in_common_widths(columns: int) -> None:
+    line = fit_line(LONG_NAME, "12 %", 0.12, "RTFx 3.7, 2:05 left", columns)
+    assert "12 %" in line
+    assert "RTFx 3.7, 2:05 left" in line
 
 
 def test_shortened_name_keeps_its_end() -> None:
@@ -26,7 +26,7 @@ def test_shortened_name_keeps_its_end() -> None:
 
 
 def test_bar_is_filled_as_far_as_the_work_is_done() -> None:
-    line = fit_line("a.wav", "chunk 2 of 4", 0.5, "", 80)
+    line = fit_line("a.wav", "50 %", 0.5, "", 120)
     assert line.count("\u2501") == line.count("\u254c") > 0
 
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.transcript import Transcript, join_segments
-from worker.audio import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
-from worker.stitching import (
+from shared.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
+from shared.stitching import (
     MAX_SEGMENT_CHARS,
     MAX_SEGMENT_S,
     Heard,
@@ -16,6 +15,7 @@ from worker.stitching import (
     make_header,
     survey,
 )
+from shared.transcript import Transcript, join_segments
 
 S = SAMPLE_RATE
 

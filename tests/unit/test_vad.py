@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.audio import SAMPLE_RATE, Pcm, Span
+from shared.chunks import SAMPLE_RATE
+from worker.audio import Pcm, Span
 from worker.vad import (
     MAX_LAG_SAMPLES,
     PADDING_SAMPLES,

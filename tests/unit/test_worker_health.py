@@ -7,9 +7,10 @@ import pytest
 import worker.draining
 import worker.loading
 from shared.catalogue import load_catalogue
+from shared.chunks import Hypothesis
 from shared.errors import DeviceOutOfMemory, ModelError
 from shared.settings import Settings
-from worker.audio import Hypothesis, Samples
+from worker.audio import Samples
 from worker.engines.protocol import DecodeOptions
 from worker.health import Health
 from worker.loading import load

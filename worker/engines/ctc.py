@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from worker.audio import SAMPLE_RATE, Samples, WordHypothesis
+from shared.chunks import SAMPLE_RATE, WordHypothesis
+from worker.audio import Samples
 
 LogProbs = npt.NDArray[np.float32]
 """Natural logarithms of the posteriors, shape (n_frames, n_symbols)."""

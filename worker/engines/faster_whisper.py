@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from shared.catalogue import Model
+from shared.chunks import Hypothesis
 from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
-from worker.audio import Hypothesis, Samples
+from worker.audio import Samples
 from worker.engines import weights
 from worker.engines.protocol import DecodeOptions
 from worker.engines.whisper import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.catalogue import Model
+from shared.chunks import SAMPLE_RATE, Hypothesis
 from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from worker.audio import Samples
 from worker.engines import ctc, weights
 from worker.engines.protocol import DecodeOptions
 

@@ -17,7 +17,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples, WordHypothesis
+from shared.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
+from worker.audio import Samples
 from worker.engines.protocol import DecodeOptions
 
 SYMBOL_SAMPLES = 640

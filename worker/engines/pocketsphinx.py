@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from shared.catalogue import Model
+from shared.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
 from shared.errors import ModelError
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples, WordHypothesis
+from worker.audio import Samples
 from worker.engines import weights
 from worker.engines.protocol import DecodeOptions
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from worker.audio import Hypothesis, Samples
+from shared.chunks import Hypothesis
+from worker.audio import Samples
 
 DecodeTask = Literal["transcribe", "translate", "detect"]
 """Words in the language spoken, words in English, or only the language and no words."""

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from shared.catalogue import Model
+from shared.chunks import SAMPLE_RATE, Hypothesis
 from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from worker.audio import Samples
 from worker.engines import ctc, weights
 from worker.engines.protocol import DecodeOptions
 from worker.engines.torch_device import choose_device

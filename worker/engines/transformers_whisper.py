@@ -1,21 +1,20 @@
 """Whisper through transformers and torch: float32 on a CPU, float16 on a GPU."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from shared.catalogue import Model
+from shared.chunks import SAMPLE_RATE, Hypothesis
 from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from worker.audio import Samples
 from worker.engines import weights
+from worker.engines.alignment_heads import AlignmentHeads
 from worker.engines.protocol import DecodeOptions
 from worker.engines.torch_device import choose_device
 from worker.engines.whisper import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
@@ -28,7 +27,6 @@ from worker.engines.whisper_tokens import (
 from worker.engines.whisper_words import Alignment, align_tokens, path_starts
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import torch
     from torch import Tensor
 
@@ -93,7 +91,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         super().__init__(model, Vocabulary(tokenizer, multilingual=multilingual))
         self._suppressed = [*(settings.suppress_tokens or ()), *self._vocabulary.never_answered]
         self._suppressed_first = list(settings.begin_suppress_tokens or ())
-        self._heads = _alignment_heads(settings, self._net.config)
+        self._heads = AlignmentHeads(self._net)
         # From here on only what is said below counts when tokens are chosen.
         self._net.generation_config = type(settings)()
         # Reading a text at once is cheap, and a compiled decoder has no heads to watch.
@@ -197,7 +195,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         longest = max(map(len, given))
         padded = [tokens + [end] * (longest - len(tokens)) for tokens in given]
         hidden = encoded.hidden[list(items)]
-        with self._watched_heads() as seen:
+        with self._heads.watched() as seen:
             read = self._read(hidden, torch.tensor(padded, device=self.device))
         alignments = []
         for i, (start, text) in enumerate(zip(starts, texts, strict=True)):
@@ -205,7 +203,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             said = slice(len(start), len(start) + len(text) + 1)
             probabilities = self._net.proj_out(read[i, said]).float()[:, :end].softmax(-1)
             spoken = probabilities[torch.arange(len(text)), torch.tensor(text)]
-            score = self._attention(seen, i, said, n_frames[i])
+            score = self._heads.weigh(seen, i, said, n_frames[i])
             alignments.append(align_tokens(path_starts(score), spoken.tolist()))
         return alignments
 
@@ -297,55 +295,6 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             going_on &= said != end
         return total / n_said
 
-    @contextmanager
-    def _watched_heads(self) -> "Iterator[dict[tuple[int, str], Tensor]]":
-        """Note the cross-attention's queries and keys, by (layer, 'q_proj' or 'k_proj').
-
-        Attention is fast because it never writes its weights down; those of a few heads are
-        computed anew from these.
-        """
-        seen: dict[tuple[int, str], Tensor] = {}
-        hooks = []
-        for layer in {layer for layer, _ in self._heads}:
-            attention = self._net.model.decoder.layers[layer].encoder_attn
-            for name in ("q_proj", "k_proj"):
-                note = partial(_note, seen, (layer, name))
-                hooks.append(getattr(attention, name).register_forward_hook(note))
-        try:
-            yield seen
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _attention(
-        self, seen: "dict[tuple[int, str], Tensor]", item: int, said: slice, n_frames: int
-    ) -> "npt.NDArray[np.floating]":
-        """Return how strongly the alignment heads tie tokens to frames, (n_tokens, n_frames).
-
-        Weights are brought to equal mean and spread over the tokens, smoothed over the frames by a
-        median filter, and averaged over the heads.
-        """
-        import torch
-        from torch.nn import functional
-
-        config = self._net.config
-        size = config.d_model // config.decoder_attention_heads
-        heads = []
-        for layer, head in self._heads:
-            columns = slice(head * size, (head + 1) * size)
-            queries = seen[layer, "q_proj"][item, said, columns].float()
-            keys = seen[layer, "k_proj"][item, :n_frames, columns].float()
-            heads.append((queries @ keys.T * size**-0.5).softmax(-1))
-        weights = torch.stack(heads)
-        spread, mean = torch.std_mean(weights, dim=1, keepdim=True, correction=0)
-        weights = (weights - mean) / spread.clamp_min(1e-9)
-        beside = config.median_filter_width // 2
-        if n_frames > beside:
-            padded = functional.pad(weights, (beside, beside), mode="reflect")
-            weights = padded.unfold(-1, 2 * beside + 1, 1).median(-1).values
-        score: npt.NDArray[np.floating] = weights.mean(dim=0).cpu().numpy()
-        return score
-
     def _fit_batch(self, beam_size: int) -> int:
         """Return how many windows fit the GPU, from the peaks of one and of two of full length."""
         import torch
@@ -373,25 +322,6 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
 def largest_batch(room_bytes: int, fixed_bytes: int, item_bytes: int) -> int:
     """Return how many items fit, at least one: one that does not fit is reported when it comes."""
     return max(1, min(LARGEST_GPU_BATCH, (room_bytes - fixed_bytes) // item_bytes))
-
-
-def _note(
-    seen: "dict[tuple[int, str], Tensor]",
-    key: tuple[int, str],
-    _module: object,
-    _inputs: object,
-    output: "Tensor",
-) -> None:
-    seen[key] = output
-
-
-def _alignment_heads(settings: Any, config: Any) -> list[tuple[int, int]]:
-    """Return (layer, head) pairs; all of the upper half where the model names none, as OpenAI's."""
-    named = getattr(settings, "alignment_heads", None)
-    if named:
-        return [(layer, head) for layer, head in named]
-    layers = range(config.decoder_layers // 2, config.decoder_layers)
-    return list(product(layers, range(config.decoder_attention_heads)))
 
 
 def _load(model: Model, folder: Path, dtype: "torch.dtype", attention: str) -> tuple[Any, Any, Any]:

@@ -7,7 +7,8 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from shared.catalogue import Model
-from worker.audio import SAMPLE_RATE, Hypothesis, Samples
+from shared.chunks import SAMPLE_RATE, Hypothesis
+from worker.audio import Samples
 from worker.engines.fallback import Attempt, Outcome, decode_with_fallback
 from worker.engines.protocol import DecodeOptions
 from worker.engines.whisper_tokens import Vocabulary

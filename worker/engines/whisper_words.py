@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from worker.audio import SAMPLE_RATE, WordHypothesis
+from shared.chunks import SAMPLE_RATE, WordHypothesis
 from worker.engines.fallback import Segment
 from worker.engines.whisper_tokens import TIMESTAMP_S, Vocabulary
 

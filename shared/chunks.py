@@ -1,0 +1,105 @@
+"""Chunks and hypotheses: what the worker, the job store and the API say of a job's audio.
+
+They count in samples of the original timeline at 16 kHz: integers add up exactly over ten hours,
+seconds do not. Seconds appear at the wire only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SAMPLE_RATE = 16_000
+"""Samples per second of all audio after decoding; every engine we use was trained on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One unit of inference: [start, end) is heard, words in [core_start, core_end) are kept.
+
+    The strides on both sides are context that neighbours hear too; cores never overlap.
+    """
+
+    index: int
+    core_start: int
+    core_end: int
+    stride_left: int
+    stride_right: int
+    channel: int | None = None
+    """The channel it was cut from; None where all were mixed down to one."""
+
+    @property
+    def start(self) -> int:
+        return self.core_start - self.stride_left
+
+    @property
+    def end(self) -> int:
+        return self.core_end + self.stride_right
+
+    @property
+    def n_samples(self) -> int:
+        """Length of what is heard."""
+        return self.end - self.start
+
+    @property
+    def n_core_samples(self) -> int:
+        """Length of what is kept: over all chunks of a channel, its planned audio, once."""
+        return self.core_end - self.core_start
+
+
+@dataclass(frozen=True, slots=True)
+class WordHypothesis:
+    """A word as an engine heard it; start and end in samples from the chunk's first sample."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """An engine's raw output for one chunk: words in time order, and the language it heard."""
+
+    words: tuple[WordHypothesis, ...]
+    language: str | None = None
+    """ISO 639 code: the one given, else the one detected; None where nothing was detected."""
+    language_probability: float | None = None
+    """In [0, 1], of a detected language; None where the language was given."""
+    loop_suspected: bool = False
+    """The engine repeated itself, and decoding it again in other ways did not help."""
+
+
+def chunk_to_json(chunk: Chunk) -> dict[str, int | None]:
+    """Return a chunk as the input of its ``transcribe`` step; its index is the step's idx."""
+    return {
+        "core_start": chunk.core_start,
+        "core_end": chunk.core_end,
+        "stride_left": chunk.stride_left,
+        "stride_right": chunk.stride_right,
+        "channel": chunk.channel,
+    }
+
+
+def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
+    """Return the chunk that a ``transcribe`` step's input describes."""
+    return Chunk(index=idx, **data)
+
+
+def hypothesis_to_json(hypothesis: Hypothesis) -> dict[str, Any]:
+    """Return a hypothesis as a step's output; a word is [text, start, end, confidence]."""
+    return {
+        "language": hypothesis.language,
+        "language_probability": hypothesis.language_probability,
+        "loop_suspected": hypothesis.loop_suspected,
+        "words": [[word.text, word.start, word.end, word.confidence] for word in hypothesis.words],
+    }
+
+
+def hypothesis_from_json(data: Mapping[str, Any]) -> Hypothesis:
+    """Return the hypothesis that a step's output holds; its words may have been left out."""
+    return Hypothesis(
+        words=tuple(WordHypothesis(*word) for word in data.get("words", ())),
+        language=data["language"],
+        language_probability=data["language_probability"],
+        loop_suspected=data["loop_suspected"],
+    )

@@ -1,0 +1,41 @@
+"""Work that is done when somebody rings for it."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+class Bell:
+    """Does its work in a thread of its own, so that nobody who rings waits for it.
+
+    Rings while a round is under way are answered by one further round.
+    """
+
+    def __init__(self, name: str, work: Callable[[], object]) -> None:
+        """Wait for rings; ``work`` deals with the errors that it expects."""
+        self._work = work
+        self._rung = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def ring(self) -> None:
+        """Ask for a round; returns at once."""
+        self._rung.set()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Answer what was rung and stop."""
+        self._closing = True
+        self._rung.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._closing or self._rung.is_set():
+            self._rung.wait()
+            self._rung.clear()
+            try:
+                self._work()
+            except Exception:  # whatever it was, later rings must be answered
+                log.exception("%s: unexpected error", self._thread.name)

@@ -1,0 +1,59 @@
+"""A job removed for good, with all that is its own."""
+
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from shared.database import begin
+from shared.errors import JobNotFound
+from shared.objects import job_prefix
+from shared.steps.removals import schedule_removal
+from shared.steps.sharing import lock_equal_jobs, promote_a_copy
+
+
+def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
+    """Job in any state -> nothing: its steps, events and webhook deliveries go with it.
+
+    Workers at it find their claims void. Of the jobs that wait for it the oldest is transcribed in
+    its place. Its transcript goes with the last job that has it, its objects as soon as the object
+    store allows.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant, or not any more.
+    """
+    with begin(engine) as connection:
+        job = connection.execute(
+            text("SELECT fingerprint FROM jobs WHERE id = :id AND tenant = :tenant"),
+            {"id": job_id, "tenant": tenant},
+        ).one_or_none()
+        if job is None:
+            raise JobNotFound(f"there is no job {job_id}")
+        if job.fingerprint is not None:
+            lock_equal_jobs(connection, tenant, job.fingerprint)
+        locked = connection.execute(
+            text("SELECT id FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id}
+        ).one_or_none()
+        if locked is None:
+            raise JobNotFound(f"there is no job {job_id}")
+        erase_job(connection, job_id, max_attempts)
+
+
+def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
+    """Remove a job; the caller holds the lock on its equals and the one on its row."""
+    promote_a_copy(connection, job_id, max_attempts)
+    transcript_id = connection.execute(
+        text("DELETE FROM jobs WHERE id = :id RETURNING transcript_id"), {"id": job_id}
+    ).scalar_one()
+    drop_transcript(connection, transcript_id)
+    schedule_removal(connection, job_prefix(job_id), late_writes=True)
+
+
+def drop_transcript(connection: Connection, transcript_id: UUID | None) -> None:
+    """Remove a transcript that no job has any more; the caller holds the lock on equal jobs."""
+    connection.execute(
+        text("""
+            DELETE FROM transcripts
+            WHERE id = :id AND NOT EXISTS (SELECT FROM jobs WHERE transcript_id = :id)
+        """),
+        {"id": transcript_id},
+    )

@@ -1,0 +1,523 @@
+"""Deliveries to real receivers: signed, tried again, given up, replayed; the job is left alone."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from jobstore import add_job, claim, column, expire, missing_table
+from prometheus_client import REGISTRY
+from receivers import Receiver, Reply, receiving
+from sqlalchemy import Engine, text
+from standardwebhooks import WebhookVerificationError
+from webhookstore import (
+    TENANT,
+    add_hook,
+    attempt,
+    cancel,
+    deliver_steps,
+    deliveries,
+    endpoint,
+    events,
+    loopback,
+    make_due,
+    on_loopback,
+)
+
+from shared import steps
+from shared.errors import (
+    DeliveryNotFound,
+    DeliveryNotReplayable,
+    DeliveryVoid,
+    LeaseLost,
+    WorkerStopping,
+)
+from shared.jobs import get_job
+from shared.settings import Settings
+from shared.steps.delivering import FAILING_DAYS
+from shared.tables import DeliveryState, JobState
+from shared.webhooks.attempts import MAX_ATTEMPTS, RETRY_DELAYS_S
+from shared.webhooks.deliveries import DeliveryView
+from shared.webhooks.endpoints import change_endpoint, delete_endpoint, rotate_secret
+from worker import draining
+from worker.delivering import deliver
+from worker.running import InternalError, run_step
+from worker.runtime import Runtime, make_runtime
+
+PENDING, DELIVERED, FAILED = DeliveryState
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    made = make_runtime(on_loopback(settings), "test")
+    yield replace(made, outbound=loopback())
+    made.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as started:
+        yield started
+
+
+@pytest.fixture
+def hook(database: Engine, receiver: Receiver) -> tuple[UUID, str]:
+    """An endpoint for all events at the receiver: its id and its secret."""
+    return add_hook(database, receiver.url)
+
+
+def ended_job(database: Engine) -> UUID:
+    job_id = add_job(database)
+    cancel(database, job_id)
+    return job_id
+
+
+def only(database: Engine, job_id: UUID | None = None) -> DeliveryView:
+    (found,) = deliveries(database, job_id)
+    return found
+
+
+def delay_s(database: Engine, view: DeliveryView) -> float:
+    """Seconds from the last attempt to the next."""
+    assert view.next_attempt_at is not None
+    return (view.next_attempt_at - view.attempts[-1].at).total_seconds()
+
+
+def test_a_delivery_is_verified_by_a_strangers_library(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    job_id = ended_job(database)
+    attempt(runtime, job_id)
+    (request,) = receiver.requests
+    assert request.verify(hook[1]) == events(database, job_id)[0]["body"]
+    found = only(database)
+    assert (found.state, found.error, found.next_attempt_at) == (DELIVERED, None, None)
+    assert (request.id, request.body.decode()) == (str(found.event_id), found.body)
+    assert request.headers["content-type"] == "application/json"
+    (made,) = found.attempts
+    assert (made.status_code, made.error) == (204, None)
+    assert 0 < made.latency_ms < 5000
+    assert found.finished_at is not None
+    assert deliver_steps(database, job_id, state="done")
+
+
+def test_a_body_that_was_tampered_with_is_not_verified(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    attempt(runtime, ended_job(database))
+    forged = replace(receiver.requests[0], body=receiver.requests[0].body + b" ")
+    with pytest.raises(WebhookVerificationError):
+        forged.verify(hook[1])
+
+
+def test_what_failed_is_sent_again_with_the_same_id(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    receiver.reply(Reply(500), Reply(503, body=b"secret words"), Reply(200))
+    job_id = ended_job(database)
+    counted = {outcome: count_attempts(outcome) for outcome in ("failed", "delivered")}
+    for _ in range(2):
+        attempt(runtime, job_id)
+        assert only(database).state == PENDING
+    attempt(runtime, job_id)
+    found = only(database)
+    assert found.state == DELIVERED
+    assert [made.status_code for made in found.attempts] == [500, 503, 200]
+    assert len({request.id for request in receiver.requests}) == 1
+    assert len({request.body for request in receiver.requests}) == 1
+    assert len(receiver.verified(hook[1])) == 3
+    assert "secret words" not in str(found)
+    assert count_attempts("failed") == counted["failed"] + 2
+    assert count_attempts("delivered") == counted["delivered"] + 1
+
+
+def count_attempts(outcome: str) -> float:
+    """What the worker's own metrics say."""
+    return REGISTRY.get_sample_value("longhand_webhook_attempts_total", {"outcome": outcome}) or 0
+
+
+def test_a_dead_receiver_is_tried_ten_times_in_about_28_hours(
+    database: Engine, runtime: Runtime
+) -> None:
+    with receiving() as gone:
+        add_hook(database, gone.url)
+    job_id = ended_job(database)
+    delays = []
+    for made in range(1, MAX_ATTEMPTS + 1):
+        attempt(runtime, job_id)
+        found = only(database)
+        assert len(found.attempts) == made
+        assert found.attempts[-1].status_code is None
+        if made < MAX_ATTEMPTS:
+            assert found.state == PENDING
+            delays.append(delay_s(database, found))
+            assert delays[-1] == pytest.approx(RETRY_DELAYS_S[made - 1], rel=0.1, abs=0.5)
+    assert found.state == FAILED
+    assert found.error == "the connection was refused (after 10 attempts)"
+    assert sum(delays) == pytest.approx(28 * 3600, rel=0.1)
+    assert sum(RETRY_DELAYS_S) == pytest.approx(28 * 3600, rel=0.01)
+
+
+def test_delays_are_spread(database: Engine, runtime: Runtime) -> None:
+    with receiving() as gone:
+        add_hook(database, gone.url)
+    delays = set()
+    for _ in range(3):
+        job_id = ended_job(database)
+        attempt(runtime, job_id)
+        delays.add(round(delay_s(database, only(database, job_id)), 2))
+    assert len(delays) > 1
+
+
+def test_a_delivery_that_fails_for_good_leaves_its_job_as_it_is(
+    database: Engine, runtime: Runtime
+) -> None:
+    with receiving() as gone:
+        add_hook(database, gone.url)
+    job_id = ended_job(database)
+    before = get_job(database, TENANT, job_id)
+    for _ in range(MAX_ATTEMPTS):
+        attempt(runtime, job_id)
+    assert only(database).state == FAILED
+    (step,) = deliver_steps(database, job_id, state="failed")
+    assert column(database, step, "error_code") == "delivery_failed"
+    after = get_job(database, TENANT, job_id)
+    assert replace(after, last_event=before.last_event) == before
+
+
+def test_a_pending_delivery_holds_up_no_retry_of_its_job(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    job_id = add_job(database, max_attempts=1)
+    expire(database, claim(database, job_id, "prepare"))
+    steps.reap(database)
+    steps.retry_job(database, TENANT, job_id, max_attempts=1)
+    attempt(runtime, job_id)
+    assert [event["type"] for event in receiver.verified(hook[1])] == ["job.failed"]
+    assert get_job(database, TENANT, job_id).state == JobState.QUEUED
+
+
+def test_retry_after_is_honoured(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    receiver.reply(Reply(503, {"Retry-After": "3600"}))
+    attempt(runtime, ended_job(database))
+    assert 3600 <= delay_s(database, only(database)) <= 3600 * 1.1 + 1
+
+
+def test_a_redirect_is_a_failure_and_is_not_followed(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    with receiving() as target:
+        receiver.reply(Reply(307, {"Location": target.url}))
+        attempt(runtime, ended_job(database))
+    assert target.requests == []
+    (made,) = only(database).attempts
+    assert (made.status_code, only(database).state) == (307, PENDING)
+    assert "redirects are not followed" in str(made.error)
+
+
+def test_a_receiver_behind_the_wall_is_not_called(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    strict = make_runtime(runtime.settings, "strict")
+    try:
+        attempt(replace(strict, outbound=type(loopback())(allow_http=True)), ended_job(database))
+    finally:
+        strict.close()
+    assert receiver.requests == []
+    (made,) = only(database).attempts
+    assert made.error == "the URL names an address that is not public"
+
+
+# --- rotation ---
+
+
+def test_after_a_rotation_both_secrets_verify_for_a_day_and_then_the_new_one(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    endpoint_id, old = hook
+    view, new = rotate_secret(database, TENANT, endpoint_id)
+    assert view.old_secret_until is not None
+    lasts = view.old_secret_until - datetime.now(UTC)
+    assert abs(lasts - timedelta(hours=24)) < timedelta(minutes=1)
+    attempt(runtime, ended_job(database))
+    (request,) = receiver.requests
+    assert request.headers["webhook-signature"].count("v1,") == 2
+    assert request.verify(old) == request.verify(new)
+
+    with database.begin() as connection:
+        connection.execute(text("UPDATE webhook_endpoints SET old_secret_until = now()"))
+    attempt(runtime, ended_job(database))
+    later = receiver.requests[1]
+    later.verify(new)
+    with pytest.raises(WebhookVerificationError):
+        later.verify(old)
+
+
+# --- health ---
+
+
+def test_410_disables_the_endpoint_and_fails_what_is_pending(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    first, second = ended_job(database), ended_job(database)
+    receiver.reply(Reply(410))
+    attempt(runtime, first)
+    found = endpoint(database, hook[0])
+    assert (found.enabled, found.disabled_reason) == (
+        False,
+        "the receiver answered 410: it is gone",
+    )
+    for job_id in (first, second):
+        assert only(database, job_id).state == FAILED
+        assert only(database, job_id).error == found.disabled_reason
+    with pytest.raises(DeliveryVoid):
+        attempt(runtime, second)
+    assert len(receiver.requests) == 1
+    assert deliver_steps(database, second, state="failed")
+    ended_job(database)
+    assert len(deliveries(database)) == 2
+
+
+def test_an_endpoint_that_failed_for_days_is_disabled(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    receiver.reply(Reply(500))
+    job_id = ended_job(database)
+    attempt(runtime, job_id)
+    assert endpoint(database, hook[0]).failing_since is not None
+    since(database, days=FAILING_DAYS, minutes=-1)
+    attempt(runtime, job_id)
+    assert endpoint(database, hook[0]).enabled
+    since(database, days=FAILING_DAYS, minutes=1)
+    attempt(runtime, job_id)
+    found = endpoint(database, hook[0])
+    assert not found.enabled
+    assert found.disabled_reason == "nothing could be delivered to it for 5 days"
+    assert only(database).state == FAILED
+
+
+def test_a_success_in_between_keeps_an_endpoint_enabled(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    receiver.reply(Reply(500), Reply(200), Reply(500))
+    job_id = ended_job(database)
+    attempt(runtime, job_id)
+    since(database, days=FAILING_DAYS, minutes=-1)
+    attempt(runtime, job_id)
+    assert endpoint(database, hook[0]).failing_since is None
+    attempt(runtime, ended_job(database))
+    assert endpoint(database, hook[0]).enabled
+
+
+def since(database: Engine, *, days: int, minutes: int) -> None:
+    """Let all endpoints have failed for so long."""
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                UPDATE webhook_endpoints
+                SET failing_since = now() - make_interval(days => :days, mins => :minutes)
+            """),
+            {"days": days, "minutes": minutes},
+        )
+
+
+def test_what_is_pending_for_an_endpoint_disabled_by_its_owner_fails_and_is_not_sent(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    job_id = ended_job(database)
+    change_endpoint(database, TENANT, hook[0], enabled=False)
+    assert (only(database).state, only(database).error) == (
+        FAILED,
+        "its owner disabled the webhook",
+    )
+    with pytest.raises(DeliveryVoid):
+        attempt(runtime, job_id)
+    change_endpoint(database, TENANT, hook[0], enabled=True)
+    assert receiver.requests == []
+    attempt(runtime, ended_job(database))
+    assert len(receiver.requests) == 1
+
+
+def test_what_is_pending_for_a_deleted_endpoint_is_not_sent(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    job_id = ended_job(database)
+    delete_endpoint(database, TENANT, hook[0])
+    with pytest.raises(DeliveryVoid):
+        attempt(runtime, job_id)
+    assert receiver.requests == []
+    assert deliver_steps(database, job_id, state="failed")
+
+
+def test_an_endpoint_deleted_while_an_attempt_is_made_breaks_nothing(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    receiver.reply(Reply(500, hang=True))
+    job_id = ended_job(database)
+    worker = threading.Thread(target=attempt, args=(runtime, job_id))
+    worker.start()
+    while not receiver.requests:
+        time.sleep(0.01)
+    delete_endpoint(database, TENANT, hook[0])
+    receiver.release()
+    worker.join(20)
+    assert deliver_steps(database, job_id, state="failed")
+
+
+# --- crashes and stops ---
+
+
+def test_an_attempt_whose_worker_died_is_made_again(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    job_id = ended_job(database)
+    lost = claim(database, job_id, "deliver")
+    expire(database, lost)
+    assert steps.reap(database) == 1
+    attempt(runtime, job_id)
+    assert only(database).state == DELIVERED
+    with pytest.raises(LeaseLost):
+        steps.release(database, lost)
+
+
+def test_a_delivery_that_kills_every_worker_fails_alone(
+    database: Engine, hook: tuple[UUID, str]
+) -> None:
+    job_id = ended_job(database)
+    for _ in range(MAX_ATTEMPTS):
+        make_due(database, job_id)
+        expire(database, claim(database, job_id, "deliver"))
+        assert steps.reap(database) == 1
+    assert only(database).state == FAILED
+    assert get_job(database, TENANT, job_id).state == JobState.CANCELED
+
+
+def test_a_lease_of_a_delivery_is_renewed_though_its_job_has_ended(
+    database: Engine, hook: tuple[UUID, str]
+) -> None:
+    held = claim(database, ended_job(database), "deliver", lease_s=1)
+    assert steps.renew(database, [held], lease_s=30) == {(held.step_id, held.epoch)}
+
+
+def test_a_bug_costs_an_attempt_and_not_the_job(
+    database: Engine, runtime: Runtime, hook: tuple[UUID, str]
+) -> None:
+    job_id = ended_job(database)
+    with missing_table(database, "webhook_attempts"), pytest.raises(InternalError):
+        attempt(runtime, job_id)
+    assert only(database).state == PENDING
+    attempt(runtime, job_id)
+    assert only(database).state == DELIVERED
+
+
+def test_a_worker_that_stops_releases_what_it_has_not_sent(
+    database: Engine,
+    runtime: Runtime,
+    receiver: Receiver,
+    hook: tuple[UUID, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job_id = ended_job(database)
+    (step,) = deliver_steps(database, job_id)
+    monkeypatch.setattr(draining, "has_begun", lambda: True)
+    with pytest.raises(WorkerStopping):
+        run_step(runtime, step, deliver)
+    assert receiver.requests == []
+    assert (column(database, step, "state"), column(database, step, "attempt")) == ("queued", 0)
+
+
+# --- replay ---
+
+
+@pytest.mark.parametrize("before", [DELIVERED, FAILED])
+def test_a_delivery_is_replayed_with_the_same_id_and_all_its_attempts(
+    database: Engine,
+    runtime: Runtime,
+    receiver: Receiver,
+    hook: tuple[UUID, str],
+    before: DeliveryState,
+) -> None:
+    receiver.reply(Reply(200 if before == DELIVERED else 500))
+    job_id = ended_job(database)
+    for _ in range(MAX_ATTEMPTS):
+        attempt(runtime, job_id)
+    found = only(database)
+    assert found.state == before
+    steps.replay(database, TENANT, found.id)
+    pending = only(database)
+    assert (pending.state, pending.error, pending.finished_at) == (PENDING, None, None)
+    (step,) = deliver_steps(database, job_id)
+    assert (column(database, step, "idx"), column(database, step, "max_attempts")) == (1, 10)
+    receiver.reply(Reply(200))
+    attempt(runtime, job_id)
+    after = only(database)
+    assert after.state == DELIVERED
+    assert len(after.attempts) == len(found.attempts) + 1
+    assert {request.id for request in receiver.requests} == {str(found.event_id)}
+
+
+def test_a_pending_delivery_is_not_replayed(database: Engine, hook: tuple[UUID, str]) -> None:
+    job_id = ended_job(database)
+    with pytest.raises(DeliveryNotReplayable, match="pending"):
+        steps.replay(database, TENANT, only(database).id)
+    assert len(deliver_steps(database, job_id)) == 1
+
+
+def test_another_tenants_delivery_is_not_replayed(database: Engine, hook: tuple[UUID, str]) -> None:
+    ended_job(database)
+    change_endpoint(database, TENANT, hook[0], enabled=False)
+    with pytest.raises(DeliveryNotFound):
+        steps.replay(database, "somebody else", only(database).id)
+    assert only(database).state == FAILED
+
+
+def test_to_a_disabled_endpoint_nothing_is_replayed(
+    database: Engine, hook: tuple[UUID, str]
+) -> None:
+    ended_job(database)
+    change_endpoint(database, TENANT, hook[0], enabled=False)
+    with pytest.raises(DeliveryNotReplayable, match="disabled"):
+        steps.replay(database, TENANT, only(database).id)
+    assert only(database).state == FAILED
+
+
+def test_a_step_left_over_from_before_a_replay_sends_nothing(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    job_id = ended_job(database)
+    change_endpoint(database, TENANT, hook[0], enabled=False)
+    change_endpoint(database, TENANT, hook[0], enabled=True)
+    (left_over,) = deliver_steps(database, job_id)
+    steps.replay(database, TENANT, only(database).id)
+    assert left_over not in deliver_steps(database, job_id)
+    attempt(runtime, job_id)
+    assert len(receiver.requests) == 1
+
+
+# --- many at once ---
+
+
+def test_endpoints_disabled_and_attempts_written_at_once_do_not_deadlock(
+    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
+) -> None:
+    receiver.reply(Reply(500), Reply(410), Reply(500))
+    jobs = [ended_job(database) for _ in range(12)]
+    threads = [threading.Thread(target=_try, args=(runtime, job_id)) for job_id in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not endpoint(database, hook[0]).enabled
+    assert {view.state for view in deliveries(database)} == {FAILED}
+
+
+def _try(runtime: Runtime, job_id: UUID) -> None:
+    try:
+        attempt(runtime, job_id)
+    except DeliveryVoid:
+        return

@@ -1,0 +1,184 @@
+"""The ids of a job's events grow in the order in which they become visible.
+
+An id is drawn when the event is written. Were it not for the lock on the job's row, a transition
+that drew a lower id could commit after one with a higher id, and whoever had read that one already
+would never see the first.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import jobstore
+import pytest
+from equaljobs import submit
+from jobstore import CHUNK, add_job, claim, step_ids
+from processes import wait_until
+from spokenjobs import hear, planned
+from sqlalchemy import Engine, text
+
+from shared import steps
+from shared.errors import ModelError, StorageUnavailable
+from shared.events import read_events
+from shared.steps import NewChunk
+
+Transition = Callable[[], object]
+
+
+def claiming(database: Engine, job_id: UUID) -> Transition:
+    (step_id,) = step_ids(database, job_id, "prepare")
+    return lambda: steps.claim(database, step_id, owner="test", lease_s=30)
+
+
+def claiming_a_further_step(database: Engine, job_id: UUID) -> Transition:
+    planned(database, job_id, 2)
+    hear(database, job_id, 0)
+    step_id = step_ids(database, job_id, "transcribe")[1]
+    return lambda: steps.claim(database, step_id, owner="test", lease_s=30)
+
+
+def releasing(database: Engine, job_id: UUID) -> Transition:
+    claimed = claim(database, job_id, "prepare")
+    return lambda: steps.release(database, claimed)
+
+
+def trying_again(database: Engine, job_id: UUID) -> Transition:
+    claimed = claim(database, job_id, "prepare")
+    return lambda: steps.retry(database, claimed, StorageUnavailable("away"), base_s=1)
+
+
+def failing(database: Engine, job_id: UUID) -> Transition:
+    claimed = claim(database, job_id, "prepare")
+    return lambda: steps.fail(database, claimed, ModelError("broken"))
+
+
+def planning(database: Engine, job_id: UUID) -> Transition:
+    claimed = claim(database, job_id, "prepare")
+    return lambda: steps.add_chunks(database, claimed, [NewChunk(0, CHUNK)], max_attempts=3)
+
+
+def seeking_the_language(database: Engine, job_id: UUID) -> Transition:
+    claimed = claim(database, job_id, "prepare")
+    return lambda: steps.add_detect(database, claimed, [CHUNK], max_attempts=3)
+
+
+def completing_the_plan(database: Engine, job_id: UUID) -> Transition:
+    claimed = claim(database, job_id, "prepare")
+    return lambda: steps.complete_prepare(
+        database, claimed, duration_s=1, metrics={}, max_attempts=3
+    )
+
+
+def transcribing(database: Engine, job_id: UUID) -> Transition:
+    planned(database, job_id, 1)
+    claimed = claim(database, job_id, "transcribe")
+    return lambda: jobstore.transcribe(database, claimed)
+
+
+def finishing(database: Engine, job_id: UUID) -> Transition:
+    planned(database, job_id, 0)
+    claimed = claim(database, job_id, "finish")
+    return lambda: jobstore.finish(database, claimed)
+
+
+def canceling(database: Engine, job_id: UUID) -> Transition:
+    return lambda: steps.cancel_job(database, "default", job_id, max_attempts=3)
+
+
+def taking_up_again(database: Engine, job_id: UUID) -> Transition:
+    steps.fail(database, claim(database, job_id, "prepare"), ModelError("broken"))
+    return lambda: steps.retry_job(database, "default", job_id, max_attempts=3)
+
+
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        claiming,
+        claiming_a_further_step,
+        releasing,
+        trying_again,
+        failing,
+        planning,
+        seeking_the_language,
+        completing_the_plan,
+        transcribing,
+        finishing,
+        canceling,
+        taking_up_again,
+    ],
+)
+def test_a_transition_draws_no_event_before_it_has_the_lock_of_its_job(
+    database: Engine, prepared: Callable[[Engine, UUID], Transition]
+) -> None:
+    job_id = add_job(database)
+    transition = prepared(database, job_id)
+
+    assert_waits_for(database, job_id, transition)
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+def test_what_happens_to_a_copy_is_told_under_the_lock_of_the_copy(
+    database: Engine, end: str
+) -> None:
+    original, copy = submit(database), submit(database)
+    planned(database, original, 0)
+    claimed = claim(database, original, "finish")
+    ends: dict[str, Transition] = {
+        "succeeded": lambda: jobstore.finish(database, claimed),
+        "failed": lambda: steps.fail(database, claimed, ModelError("broken")),
+    }
+
+    assert_waits_for(database, copy, ends[end])
+
+
+def assert_waits_for(database: Engine, job_id: UUID, transition: Transition) -> None:
+    """Check that the job has no event more while its row is locked, and has one afterwards."""
+    before = drawn(database, job_id)
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as locking:
+            locking.execute(
+                text("SELECT FROM jobs WHERE id = :id FOR NO KEY UPDATE"), {"id": job_id}
+            )
+            changing = pool.submit(transition)
+            wait_until(lambda: changing.done() or somebody_waits_for_a_lock(database))
+            assert not changing.done()
+            at = {"id": job_id, "event": "job.test"}
+            locking.execute(text("INSERT INTO job_events (job_id, event) VALUES (:id, :event)"), at)
+        changing.result(timeout=10)
+    events = drawn(database, job_id)[len(before) :]
+    assert events[0] == "job.test"
+    assert len(events) > 1
+
+
+def drawn(database: Engine, job_id: UUID) -> list[str]:
+    """The job's events by their ids."""
+    with database.begin() as connection:
+        found = connection.execute(
+            text("SELECT event FROM job_events WHERE job_id = :id ORDER BY id"), {"id": job_id}
+        )
+        return list(found.scalars())
+
+
+def somebody_waits_for_a_lock(database: Engine) -> bool:
+    with database.begin() as connection:
+        waits = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(connection.execute(waits).scalar_one())
+
+
+def test_who_reads_on_from_the_last_event_seen_misses_none(database: Engine) -> None:
+    job_id = add_job(database)
+    n_chunks = 40
+    planned(database, job_id, n_chunks)
+    told: list[int] = []
+    with ThreadPoolExecutor(4) as pool:
+        hearing = [pool.submit(hear, database, job_id, idx) for idx in range(n_chunks)]
+        over = complete = False
+        while not (over and complete):
+            over = all(done.done() for done in hearing)
+            page = read_events(database, "default", job_id, after=told[-1] if told else 0)
+            told += [event.id for event in page.events]
+            complete = page.complete
+        for done in hearing:
+            done.result()
+    # Queued and running, and each chunk once.
+    assert len(told) == len(set(told)) == n_chunks + 2

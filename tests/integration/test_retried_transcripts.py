@@ -1,0 +1,176 @@
+"""Failed jobs through the real handlers on real servers: retried, they end with every word once."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from apiserver import stored
+from jobstore import ORACLE, add_job, claim, column, step_ids
+from media import wav
+from removals import remove_all
+from sqlalchemy import text
+
+from shared import steps
+from shared.errors import EngineFailed, LeaseLost
+from shared.jobs import get_job, get_transcript
+from shared.objects import source_key
+from shared.settings import Settings
+from shared.tables import JobState
+from worker import preparing
+from worker.batching import Batcher
+from worker.engines.oracle import OracleEngine, encode, word_text
+from worker.finishing import finish
+from worker.heartbeat import Lease
+from worker.inferring import transcribe
+from worker.preparing import prepare
+from worker.running import run_step
+from worker.runtime import Runtime, make_runtime
+
+WORDS = range(300, 600)
+"""Two and a half minutes of them: more than a piece of decoded audio, and several chunks."""
+HANDLERS = {"prepare": prepare, "transcribe": transcribe, "finish": finish}
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    running = replace(make_runtime(settings, "test"), batcher=Batcher(OracleEngine()))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def source() -> bytes:
+    samples, _ = encode(WORDS, gap_s=0.3)
+    return wav((samples * 32767).astype(np.int16)[:, None])
+
+
+@pytest.fixture
+def job_id(runtime: Runtime, source: bytes) -> UUID:
+    added = add_job(runtime.database)
+    runtime.storage.put(source_key(added), source)
+    return added
+
+
+def run(runtime: Runtime, job_id: UUID, kind: str, *idxs: int) -> None:
+    """Do the steps of a kind, or those named, that can be claimed."""
+    found = step_ids(runtime.database, job_id, kind)
+    for step_id in [found[idx] for idx in idxs] if idxs else found:
+        run_step(runtime, step_id, HANDLERS[kind])
+
+
+def break_down(runtime: Runtime, job_id: UUID, kind: str, idx: int = 0) -> None:
+    steps.fail(runtime.database, claim(runtime.database, job_id, kind, idx), EngineFailed("so"))
+
+
+def fail_in_prepare(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -> None:
+    """Fail half way, when a part of the plan is there and its first chunk is transcribed."""
+    decode = preparing._decode
+
+    def broken(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for block in decode(*arguments, **options):
+            yield block
+            if step_ids(runtime.database, job_id, "transcribe"):
+                run(runtime, job_id, "transcribe", 0)
+                raise EngineFailed("half way")
+
+    with runtime.database.begin() as connection:
+        connection.execute(text("UPDATE steps SET max_attempts = 1"))
+    with patch.context() as patched:
+        patched.setattr(preparing, "_decode", broken)
+        with pytest.raises(EngineFailed):
+            run(runtime, job_id, "prepare")
+
+
+def fail_in_a_chunk(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -> None:
+    run(runtime, job_id, "prepare")
+    run(runtime, job_id, "transcribe", 0, 2)
+    break_down(runtime, job_id, "transcribe", 1)
+
+
+def fail_in_a_chunk_while_it_is_prepared(
+    runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch
+) -> None:
+    add_chunks = steps.add_chunks
+
+    def break_down_at_once(*arguments: Any, **options: Any) -> None:
+        add_chunks(*arguments, **options)
+        break_down(runtime, job_id, "transcribe")
+
+    with patch.context() as patched:
+        patched.setattr(steps, "add_chunks", break_down_at_once)
+        with pytest.raises(LeaseLost):
+            run(runtime, job_id, "prepare")
+
+
+def fail_in_finish(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -> None:
+    run(runtime, job_id, "prepare")
+    run(runtime, job_id, "transcribe")
+    break_down(runtime, job_id, "finish")
+
+
+@pytest.mark.parametrize(
+    ("fail", "kept"),
+    [
+        (fail_in_prepare, 1),
+        (fail_in_a_chunk, 2),
+        (fail_in_a_chunk_while_it_is_prepared, 0),
+        (fail_in_finish, None),
+    ],
+)
+def test_a_retried_job_ends_with_one_right_transcript_and_does_no_chunk_again(
+    runtime: Runtime, job_id: UUID, monkeypatch: pytest.MonkeyPatch, fail: Any, kept: int | None
+) -> None:
+    fail(runtime, job_id, monkeypatch)
+    failed = get_job(runtime.database, "default", job_id)
+    assert failed.state == JobState.FAILED
+    assert failed.chunks_done == (failed.chunks_total if kept is None else kept)
+
+    steps.retry_job(runtime.database, "default", job_id, max_attempts=3)
+    for kind in HANDLERS:
+        run(runtime, job_id, kind)
+
+    job = get_job(runtime.database, "default", job_id)
+    assert (job.state, job.run, job.error_detail) == (JobState.SUCCEEDED, 2, None)
+    transcript = get_transcript(runtime.database, "default", job_id)
+    assert transcript.text.split() == [word_text(number) for number in WORDS]
+    assert job.chunks_done == job.chunks_total
+    with runtime.database.begin() as connection:
+        done = connection.execute(
+            text("""
+                SELECT count(*), count(DISTINCT step_id) FROM job_events
+                WHERE job_id = :id AND event = 'step.done'
+            """),
+            {"id": job_id},
+        ).one()
+    assert done[0] == done[1]
+    remove_all(runtime.database, runtime.storage)
+    left = {key for key in stored(runtime.storage) if str(job_id) in key}
+    assert left == {source_key(job_id)}
+
+
+def test_chunks_that_wait_for_the_language_still_do_when_its_detection_is_retried(
+    runtime: Runtime, source: bytes
+) -> None:
+    detecting = ORACLE.model_copy(update={"model": "whisper-base", "language": None})
+    job_id = add_job(runtime.database, options=detecting)
+    runtime.storage.put(source_key(job_id), source)
+    prepare(runtime, Lease(claim(runtime.database, job_id, "prepare")))
+    break_down(runtime, job_id, "detect")
+
+    steps.retry_job(runtime.database, "default", job_id, max_attempts=3)
+
+    chunks = step_ids(runtime.database, job_id, "transcribe")
+    first = chunks[0]
+    assert steps.claim(runtime.database, first, owner="test", lease_s=30) is None
+    steps.complete_detect(
+        runtime.database,
+        claim(runtime.database, job_id, "detect"),
+        language="en",
+        probability=0.9,
+        timings={},
+    )
+    assert column(runtime.database, first, "state") == "queued"
+    assert steps.claim(runtime.database, first, owner="test", lease_s=30) is not None

@@ -1,0 +1,309 @@
+"""Failed jobs taken up again on real Postgres: from where they stopped, once, and by one worker."""
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import pytest
+from equaljobs import compute, store, submit
+from interleaving import each_change_held_up, interleave, waiting_sessions
+from jobstore import add_job, claim, column, expire, finish, prepare, step_ids, transcribe
+from processes import wait_until
+from sqlalchemy import Engine, text
+
+from shared import steps
+from shared.errors import (
+    AudioGone,
+    EngineFailed,
+    JobNotFailed,
+    JobNotFound,
+    LeaseLost,
+    UnreadableMedia,
+)
+from shared.jobs import JobView, get_job
+from shared.tables import JobState
+
+
+def retry(database: Engine, job_id: UUID, tenant: str = "default") -> None:
+    steps.retry_job(database, tenant, job_id, max_attempts=2)
+
+
+def view(database: Engine, job_id: UUID) -> JobView:
+    return get_job(database, "default", job_id)
+
+
+def fail(database: Engine, job_id: UUID, kind: str = "prepare", idx: int = 0) -> None:
+    steps.fail(database, claim(database, job_id, kind, idx), EngineFailed("it broke down"))
+
+
+def lose_audio(database: Engine) -> None:
+    assert steps.expire_audio(database, JobState.FAILED, keep_s=0, limit=100)
+
+
+def computes(database: Engine, job_id: UUID) -> bool:
+    return bool(step_ids(database, job_id, "prepare"))
+
+
+def test_what_is_done_stays_and_the_rest_is_queued_with_all_its_attempts(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=4)
+    transcribe(database, claim(database, job_id, "transcribe", 0))
+    held = claim(database, job_id, "transcribe", 1)
+    expire(database, claim(database, job_id, "transcribe", 2))
+    steps.reap(database)
+    fail(database, job_id, "transcribe", 3)
+
+    retry(database, job_id)
+
+    job = view(database, job_id)
+    assert (job.state, job.run, job.chunks_done, job.chunks_total) == ("queued", 2, 1, 4)
+    assert (job.error_code, job.error_detail, job.finished_at) == (None, None, None)
+    chunks = step_ids(database, job_id, "transcribe")
+    assert [column(database, chunk, "state") for chunk in chunks] == ["done", *["queued"] * 3]
+    assert [column(database, chunk, "attempt") for chunk in chunks] == [1, 0, 0, 0]
+    with pytest.raises(LeaseLost):
+        transcribe(database, held)
+    for idx in (1, 2, 3):
+        again = claim(database, job_id, "transcribe", idx)
+        assert again.attempt == 1
+        transcribe(database, again)
+    finish(database, claim(database, job_id, "finish"))
+    assert view(database, job_id).state == JobState.SUCCEEDED
+    assert "rtfx" not in view(database, job_id).metrics
+
+
+def test_each_run_is_in_the_audit_trail_and_ends_with_its_own_webhook_event(
+    database: Engine,
+) -> None:
+    job_id = add_job(database)
+    fail(database, job_id)
+    retry(database, job_id)
+    fail(database, job_id)
+    with database.begin() as connection:
+        events = connection.execute(
+            text("SELECT event FROM job_events WHERE job_id = :id ORDER BY id"), {"id": job_id}
+        ).scalars()
+        job_events = [event for event in events if event.startswith("job.")]
+        ends = connection.execute(
+            text("SELECT run, type FROM webhook_events WHERE job_id = :id ORDER BY run"),
+            {"id": job_id},
+        ).all()
+    first_run = ["job.queued", "job.running", "job.failed"]
+    assert job_events == [*first_run, "job.retried", "job.running", "job.failed"]
+    assert [tuple(end) for end in ends] == [(1, "job.failed"), (2, "job.failed")]
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "succeeded", "canceled"])
+def test_a_job_that_has_not_failed_is_not_retried(database: Engine, state: str) -> None:
+    job_id = add_job(database)
+    if state == "running":
+        claim(database, job_id, "prepare")
+    elif state == "succeeded":
+        compute(database, job_id)
+    elif state == "canceled":
+        steps.cancel_job(database, "default", job_id, max_attempts=2)
+    with pytest.raises(JobNotFailed, match=state):
+        retry(database, job_id)
+    assert (view(database, job_id).state, view(database, job_id).run) == (state, 1)
+
+
+def test_another_tenants_job_is_not_retried(database: Engine) -> None:
+    job_id = add_job(database)
+    fail(database, job_id)
+    with pytest.raises(JobNotFound):
+        retry(database, job_id, tenant="them")
+
+
+def test_of_retries_at_once_one_wins(database: Engine) -> None:
+    job_id = add_job(database)
+    fail(database, job_id)
+
+    def attempt(_: int) -> bool:
+        try:
+            retry(database, job_id)
+        except JobNotFailed:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(attempt, range(12))) == 1
+    assert view(database, job_id).run == 2
+    assert claim(database, job_id, "prepare").attempt == 1
+
+
+# --- workers that have not noticed yet ---
+
+
+def test_a_stale_workers_completion_is_refused_before_within_and_after_the_retry(
+    database: Engine,
+) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=2)
+    stale = claim(database, job_id, "transcribe", 0)
+    fail(database, job_id, "transcribe", 1)
+
+    def assert_refused() -> None:
+        with pytest.raises(LeaseLost):
+            transcribe(database, stale)
+
+    assert_refused()
+    with ThreadPoolExecutor(1) as pool, each_change_held_up(database):
+        retried = pool.submit(retry, database, job_id)
+        wait_until(lambda: waiting_sessions(database) == 1)
+        assert_refused()
+    retried.result(20)
+    assert_refused()
+    again = claim(database, job_id, "transcribe", 0)
+    assert_refused()
+    transcribe(database, again)
+    assert view(database, job_id).chunks_done == 1
+
+
+def test_a_reaper_that_looked_before_the_retry_does_not_requeue_what_is_running_again(
+    database: Engine,
+) -> None:
+    job_id = add_job(database, max_attempts=1)
+    prepare(database, job_id, chunks=2)
+    stale = claim(database, job_id, "transcribe", 0)
+    fail(database, job_id, "transcribe", 1)
+    expire(database, stale)
+    retry(database, job_id)
+    assert steps.reap(database) == 0
+    current = claim(database, job_id, "transcribe", 0)
+    assert steps.reap(database) == 0
+    assert steps.renew(database, [stale, current], lease_s=30) == {(current.step_id, current.epoch)}
+    assert current.epoch > stale.epoch + 1
+
+
+def test_a_released_chunk_of_a_job_that_failed_since_is_not_done_twice(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=2)
+    stale = claim(database, job_id, "transcribe", 0)
+    fail(database, job_id, "transcribe", 1)
+    retry(database, job_id)
+    with pytest.raises(LeaseLost):
+        steps.release(database, stale)
+    with pytest.raises(LeaseLost):
+        steps.retry(database, stale, EngineFailed("late"), base_s=0)
+    with pytest.raises(LeaseLost):
+        steps.fail(database, stale, UnreadableMedia("late"))
+    assert view(database, job_id).state == JobState.QUEUED
+
+
+# --- audio that is gone ---
+
+
+def test_a_retry_that_needs_audio_which_is_gone_is_refused_and_changes_nothing(
+    database: Engine,
+) -> None:
+    unprepared, half = add_job(database), add_job(database)
+    fail(database, unprepared)
+    prepare(database, half, chunks=2)
+    transcribe(database, claim(database, half, "transcribe", 0))
+    fail(database, half, "transcribe", 1)
+    lose_audio(database)
+    for job_id in (unprepared, half):
+        with pytest.raises(AudioGone):
+            retry(database, job_id)
+        assert (view(database, job_id).state, view(database, job_id).run) == ("failed", 1)
+
+
+def test_a_job_that_failed_when_all_was_heard_is_finished_without_its_audio(
+    database: Engine,
+) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=1)
+    transcribe(database, claim(database, job_id, "transcribe"))
+    fail(database, job_id, "finish")
+    lose_audio(database)
+    retry(database, job_id)
+    finish(database, claim(database, job_id, "finish"))
+    assert view(database, job_id).state == JobState.SUCCEEDED
+
+
+# --- equal jobs, which failed without steps of their own ---
+
+
+def failed_copies(database: Engine, n_copies: int) -> tuple[UUID, list[UUID]]:
+    original = submit(database)
+    copies = [submit(database) for _ in range(n_copies)]
+    fail(database, original)
+    return original, copies
+
+
+def test_a_failed_copy_without_an_equal_job_is_computed_and_the_next_waits_for_it(
+    database: Engine,
+) -> None:
+    original, (first, second) = failed_copies(database, 2)
+    retry(database, first)
+    retry(database, second)
+    assert computes(database, first)
+    assert not computes(database, second)
+    compute(database, first)
+    assert (view(database, first).cached, view(database, second).cached) == (False, True)
+    assert view(database, original).state == JobState.FAILED
+
+
+def test_of_copies_retried_at_once_one_is_computed(database: Engine) -> None:
+    _, copies = failed_copies(database, 8)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda job_id: retry(database, job_id), copies))
+    computed = [job_id for job_id in copies if computes(database, job_id)]
+    assert len(computed) == 1
+    compute(database, computed[0])
+    assert {view(database, job_id).state for job_id in copies} == {JobState.SUCCEEDED}
+
+
+def test_a_failed_copy_waits_for_its_original_that_was_retried(database: Engine) -> None:
+    original, (copy,) = failed_copies(database, 1)
+    retry(database, original)
+    retry(database, copy)
+    assert not computes(database, copy)
+    compute(database, original)
+    assert (view(database, copy).state, view(database, copy).cached) == ("succeeded", True)
+    assert view(database, copy).run == 2
+
+
+def test_a_failed_copy_gets_the_transcript_that_there_is_by_now_even_without_its_audio(
+    database: Engine,
+) -> None:
+    _, (copy, other) = failed_copies(database, 2)
+    lose_audio(database)
+    with pytest.raises(AudioGone):
+        retry(database, copy)
+    compute(database, submit(database))
+    retry(database, copy)
+    assert (view(database, copy).state, view(database, copy).cached) == ("succeeded", True)
+    assert view(database, other).state == JobState.FAILED
+
+
+def test_a_copy_without_audio_does_not_wait_for_a_job_in_whose_place_it_could_not_be_done(
+    database: Engine,
+) -> None:
+    _, (copy,) = failed_copies(database, 1)
+    lose_audio(database)
+    submit(database)
+    with pytest.raises(AudioGone):
+        retry(database, copy)
+    assert view(database, copy).state == JobState.FAILED
+
+
+def test_a_failed_copy_whose_original_was_deleted_is_computed(database: Engine) -> None:
+    original, (copy,) = failed_copies(database, 1)
+    steps.delete_job(database, "default", original, max_attempts=2)
+    retry(database, copy)
+    assert computes(database, copy)
+    compute(database, copy)
+    assert view(database, copy).state == JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("submitted", ["first", "second"])
+def test_a_retried_copy_never_waits_for_an_original_that_succeeds_meanwhile(
+    database: Engine, submitted: str
+) -> None:
+    original, (copy,) = failed_copies(database, 1)
+    retry(database, original)
+    compute(database, original, until="finish")
+    calls = [lambda: retry(database, copy), lambda: store(database, original)]
+    for future in interleave(database, *(calls if submitted == "first" else calls[::-1])):
+        future.result(20)
+    assert (view(database, copy).state, view(database, copy).cached) == ("succeeded", True)

@@ -1,0 +1,80 @@
+"""Webhook receivers of every mood, and what each of them has taken."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import checker
+from receivers import Received, Receiver, Reply, receiving
+
+
+class MoodyReceiver(Receiver):
+    """Gives the first request of every event a reply of its own; takes what comes again."""
+
+    first: Reply = Reply()
+
+    def __init__(self, first: Reply) -> None:
+        super().__init__("127.0.0.1", 0, None)
+        self.first = first
+        self.taken: list[checker.Received] = []
+
+    def _take(self, request: Received) -> Reply:
+        again = any(seen.id == request.id for seen in list(self.requests))
+        reply = super()._take(request)
+        if not again:
+            if self.first.hang:
+                self._released.wait()
+            reply = self.first
+        if 200 <= reply.status < 300:
+            self.taken.append(checker.Received(request.id, request.body.decode()))
+        return reply
+
+
+@dataclass(slots=True)
+class Moods:
+    """The URLs of the receivers."""
+
+    kind: str
+    slow: str
+    """Fails at first."""
+    hanging: str
+    """Says nothing at first."""
+    refusing: str
+    redirecting: str
+    receivers: list[MoodyReceiver] = field(default_factory=list)
+
+    @property
+    def deaf(self) -> frozenset[str]:
+        """The URLs at which nothing is ever taken."""
+        return frozenset({self.refusing, self.redirecting})
+
+    def taken(self) -> list[checker.Received]:
+        """Return what was answered with 2xx, wherever."""
+        return [request for receiver in self.receivers for request in receiver.taken]
+
+
+@contextmanager
+def moods() -> Iterator[Moods]:
+    """Run one receiver of each mood."""
+    with ExitStack() as stack:
+        kind = MoodyReceiver(Reply())
+        slow = MoodyReceiver(Reply(500))
+        # Silent for longer than anybody waits; what it says in the end is not a success.
+        hanging = MoodyReceiver(Reply(500, hang=True))
+        for receiver in (kind, slow, hanging):
+            stack.callback(receiver.close)
+        target = stack.enter_context(receiving())
+        redirecting = stack.enter_context(receiving(Reply(302, {"Location": target.url})))
+        # Bound, and not listening: whoever connects is refused.
+        refusing = stack.enter_context(socket.socket())
+        refusing.bind(("127.0.0.1", 0))
+        yield Moods(
+            kind.url,
+            slow.url,
+            hanging.url,
+            f"http://127.0.0.1:{refusing.getsockname()[1]}/hook",
+            redirecting.url,
+            [kind, slow, hanging],
+        )
+        assert target.requests == [], "a redirection was followed"

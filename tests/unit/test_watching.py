@@ -1,0 +1,184 @@
+"""One look for all who wait, and whom it wakes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
+from uuid import UUID, uuid4
+
+import pytest
+
+from api.watching import Watcher
+from shared.errors import DatabaseUnavailable, TooManyStreams
+from shared.events import Glimpse
+
+A_JOB = uuid4()
+
+
+class Jobs:
+    """What there is to see, and who has looked."""
+
+    def __init__(self, *job_ids: UUID) -> None:
+        self.seen = {job_id: Glimpse(ended=False, last_event=1) for job_id in job_ids}
+        self.looks: list[set[UUID]] = []
+        self.away = False
+
+    def look(self, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]:
+        asked = set(job_ids)
+        self.looks.append(asked)
+        if self.away:
+            raise DatabaseUnavailable("gone")
+        return {job_id: found for job_id, found in self.seen.items() if job_id in asked}
+
+    def happen(self, job_id: UUID, *, ended: bool = False) -> None:
+        self.seen[job_id] = Glimpse(ended, self.seen[job_id].last_event + 1)
+
+
+def run(test: Callable[[Watcher], Awaitable[None]], jobs: Jobs, *, most: int = 5000) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await test(Watcher(jobs.look, max_watches=most, interval_s=0.01))
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_thousands_who_wait_are_one_question_at_a_time() -> None:
+    jobs = Jobs(*(uuid4() for _ in range(3000)))
+
+    async def test(watcher: Watcher) -> None:
+        with ExitStack() as watches:
+            waits = [
+                asyncio.create_task(watches.enter_context(watcher.watch(job_id)).news(1))
+                for job_id in jobs.seen
+            ]
+            await until(lambda: len(jobs.looks) > 2)
+            assert not any(wait.done() for wait in waits)
+            for job_id in list(jobs.seen):
+                jobs.happen(job_id)
+            assert all(await asyncio.gather(*waits))
+        assert jobs.looks[-1] == set(jobs.seen)
+
+    run(test, jobs)
+
+
+def test_nobody_who_waits_means_no_question() -> None:
+    jobs = Jobs(A_JOB)
+
+    async def test(watcher: Watcher) -> None:
+        for _ in range(2):  # it starts again when somebody comes again
+            with watcher.watch(A_JOB) as watch:
+                assert await watch.news(0)
+            before = len(jobs.looks)
+            await asyncio.sleep(0.1)
+            assert len(jobs.looks) <= before + 1  # the one that was under way
+
+    run(test, jobs)
+
+
+def test_only_news_of_the_job_wakes() -> None:
+    other = uuid4()
+    jobs = Jobs(A_JOB, other)
+
+    async def test(watcher: Watcher) -> None:
+        with watcher.watch(A_JOB) as watch, watcher.watch(other) as of_other:
+            wait = asyncio.create_task(watch.news(1))
+            jobs.happen(other)
+            assert await of_other.news(1)
+            assert not wait.done()
+            jobs.happen(A_JOB)
+            assert await wait
+
+    run(test, jobs)
+
+
+def test_who_waits_for_the_end_is_not_woken_before() -> None:
+    jobs = Jobs(A_JOB)
+
+    async def test(watcher: Watcher) -> None:
+        with watcher.watch(A_JOB) as watch:
+            wait = asyncio.create_task(watch.news(1, ended=True))
+            jobs.happen(A_JOB)
+            assert await watch.news(1)
+            assert not wait.done()
+            jobs.happen(A_JOB, ended=True)
+            assert await wait
+
+    run(test, jobs)
+
+
+def test_an_end_that_was_there_before_is_no_news() -> None:
+    """As of a job that has failed and was retried, when another client saw its failure."""
+    jobs = Jobs(A_JOB)
+    jobs.happen(A_JOB, ended=True)
+
+    async def test(watcher: Watcher) -> None:
+        with watcher.watch(A_JOB) as earlier:
+            assert await earlier.news(0, ended=True)
+            with watcher.watch(A_JOB) as watch:
+                wait = asyncio.create_task(watch.news(3, ended=True))
+                jobs.happen(A_JOB)
+                before = len(jobs.looks)
+                await until(lambda: len(jobs.looks) > before + 2)
+                assert not wait.done()
+                jobs.happen(A_JOB, ended=True)
+                assert await wait
+
+    run(test, jobs)
+
+
+def test_a_job_that_was_deleted_ends_the_wait() -> None:
+    jobs = Jobs(A_JOB)
+
+    async def test(watcher: Watcher) -> None:
+        with watcher.watch(A_JOB) as watch:
+            del jobs.seen[A_JOB]
+            assert await watch.news(1, ended=True)
+
+    run(test, jobs)
+
+
+def test_an_outage_delays_news_and_loses_none() -> None:
+    jobs = Jobs(A_JOB)
+    jobs.away = True
+
+    async def test(watcher: Watcher) -> None:
+        with watcher.watch(A_JOB) as watch:
+            wait = asyncio.create_task(watch.news(1))
+            jobs.happen(A_JOB)
+            await until(lambda: len(jobs.looks) > 2)
+            assert not wait.done()
+            jobs.away = False
+            assert await wait
+
+    run(test, jobs)
+
+
+def test_a_server_that_stops_ends_all_waits_at_once() -> None:
+    jobs = Jobs(A_JOB)
+
+    async def test(watcher: Watcher) -> None:
+        with watcher.watch(A_JOB) as watch:
+            wait = asyncio.create_task(watch.news(1))
+            await until(lambda: bool(jobs.looks))
+            watcher.stop()
+            assert await wait is False
+            assert await watch.news(1) is False
+
+    run(test, jobs)
+
+
+def test_past_the_limit_clients_are_refused_until_one_leaves() -> None:
+    jobs = Jobs(A_JOB)
+
+    async def test(watcher: Watcher) -> None:
+        with watcher.watch(A_JOB):
+            with watcher.watch(A_JOB), pytest.raises(TooManyStreams), watcher.watch(uuid4()):
+                pass
+            with watcher.watch(A_JOB):
+                pass
+
+    run(test, jobs, most=2)

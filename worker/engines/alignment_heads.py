@@ -1,0 +1,92 @@
+"""The attention heads of a Whisper on torch that follow the speech, watched while they read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+Seen = dict[tuple[int, str], "Tensor"]
+"""(layer, 'q_proj' or 'k_proj') -> what it gave, shape (n_items, n_tokens or 1500, width)."""
+
+
+class AlignmentHeads:
+    """The heads that a model names, and what they look at."""
+
+    def __init__(self, network: Any) -> None:
+        """Take a ``WhisperForConditionalGeneration`` with its own generation settings."""
+        self._network = network
+        named = getattr(network.generation_config, "alignment_heads", None)
+        self._heads = [(layer, head) for layer, head in named or _upper_half(network.config)]
+
+    @contextmanager
+    def watched(self) -> Iterator[Seen]:
+        """Note the cross-attention's queries and keys while the block runs the decoder.
+
+        Attention is fast because it never writes its weights down; those of a few heads are
+        computed anew from these.
+        """
+        seen: Seen = {}
+        hooks = []
+        for layer in {layer for layer, _ in self._heads}:
+            attention = self._network.model.decoder.layers[layer].encoder_attn
+            for name in ("q_proj", "k_proj"):
+                note = partial(_note, seen, (layer, name))
+                hooks.append(getattr(attention, name).register_forward_hook(note))
+        try:
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def weigh(
+        self, seen: Seen, item: int, said: slice, n_frames: int
+    ) -> "npt.NDArray[np.floating]":
+        """Return how strongly the heads tie an item's tokens to its frames, (n_tokens, n_frames).
+
+        Weights are brought to equal mean and spread over the tokens, smoothed over the frames by a
+        median filter, and averaged over the heads: as in OpenAI's ``timing.py``.
+
+        Args:
+            seen: of a block that was watched.
+            item: its place in the batch.
+            said: the positions whose tokens count.
+            n_frames: of 20 ms, that hold the item's audio.
+        """
+        import torch
+        from torch.nn import functional
+
+        config = self._network.config
+        size = config.d_model // config.decoder_attention_heads
+        heads = []
+        for layer, head in self._heads:
+            columns = slice(head * size, (head + 1) * size)
+            queries = seen[layer, "q_proj"][item, said, columns].float()
+            keys = seen[layer, "k_proj"][item, :n_frames, columns].float()
+            heads.append((queries @ keys.T * size**-0.5).softmax(-1))
+        weights = torch.stack(heads)
+        spread, mean = torch.std_mean(weights, dim=1, keepdim=True, correction=0)
+        weights = (weights - mean) / spread.clamp_min(1e-9)
+        beside = config.median_filter_width // 2
+        if n_frames > beside:
+            padded = functional.pad(weights, (beside, beside), mode="reflect")
+            weights = padded.unfold(-1, 2 * beside + 1, 1).median(-1).values
+        score: npt.NDArray[np.floating] = weights.mean(dim=0).cpu().numpy()
+        return score
+
+
+def _upper_half(config: Any) -> Iterator[tuple[int, int]]:
+    """Yield (layer, head) of all heads of the upper layers, which OpenAI's code takes, too."""
+    layers = range(config.decoder_layers // 2, config.decoder_layers)
+    return product(layers, range(config.decoder_attention_heads))
+
+
+def _note(
+    seen: Seen, key: tuple[int, str], _module: object, _inputs: object, output: "Tensor"
+) -> None:
+    seen[key] = output

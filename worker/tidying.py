@@ -1,0 +1,50 @@
+"""Keeping things tidy: what is past its time, and the objects that nothing needs any more."""
+
+import logging
+
+from shared import steps
+from shared.errors import DatabaseUnavailable
+from shared.removing import BATCH, remove_due
+from shared.tables import JobState
+from worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def tidy(runtime: Runtime) -> None:
+    """Expire what is past its time and remove objects that are due, until nothing is left to do.
+
+    Takes as long as the object store does, so it has a thread of its own beside the sweep.
+    """
+    try:
+        while _tidy_a_batch(runtime):
+            pass
+    except DatabaseUnavailable as error:
+        log.warning("%s: nothing is tidied up", error)
+
+
+def _tidy_a_batch(runtime: Runtime) -> bool:
+    """Return whether there is more to do at once."""
+    database, settings = runtime.database, runtime.settings
+    keep_audio_s = {
+        JobState.SUCCEEDED: settings.keep_audio_s,
+        JobState.CANCELED: settings.keep_audio_s,
+        JobState.FAILED: settings.keep_failed_audio_s,
+    }
+    jobs = steps.expire_jobs(
+        database, keep_s=settings.keep_jobs_s, max_attempts=settings.max_attempts, limit=BATCH
+    )
+    transcripts = steps.expire_transcripts(
+        database, keep_s=settings.keep_transcripts_s, limit=BATCH
+    )
+    audios = [
+        steps.expire_audio(database, state, keep_s=keep_s, limit=BATCH)
+        for state, keep_s in keep_audio_s.items()
+    ]
+    removed = remove_due(database, runtime.storage)
+    if jobs or transcripts or any(audios):
+        log.info(
+            "past their time: %d jobs, %d transcripts, audio of %d jobs",
+            *(jobs, transcripts, sum(audios)),
+        )
+    return BATCH in (jobs, transcripts, *audios, removed)
