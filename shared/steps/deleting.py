@@ -5,10 +5,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
-from shared.errors import JobNotFound
 from shared.objects import job_prefix
 from shared.steps.removals import schedule_removal
-from shared.steps.sharing import lock_equal_jobs, promote_a_copy
+from shared.steps.sharing import lock_with_equals, promote_a_copy
 
 
 def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
@@ -22,19 +21,7 @@ def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
         JobNotFound: there is no such job for this tenant, or not any more.
     """
     with begin(engine) as connection:
-        job = connection.execute(
-            text("SELECT fingerprint FROM jobs WHERE id = :id AND tenant = :tenant"),
-            {"id": job_id, "tenant": tenant},
-        ).one_or_none()
-        if job is None:
-            raise JobNotFound(f"there is no job {job_id}")
-        if job.fingerprint is not None:
-            lock_equal_jobs(connection, tenant, job.fingerprint)
-        locked = connection.execute(
-            text("SELECT id FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id}
-        ).one_or_none()
-        if locked is None:
-            raise JobNotFound(f"there is no job {job_id}")
+        lock_with_equals(connection, tenant, job_id)
         erase_job(connection, job_id, max_attempts)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from shared.accuracy import check_reference
 from shared.database import begin
-from shared.errors import JobEnded, JobNotFound
+from shared.errors import JobEnded
 from shared.objects import pcm_prefix
 from shared.options import ResolvedOptions
 from shared.steps.audit import record
@@ -20,7 +20,7 @@ from shared.steps.plan import insert_prepare
 from shared.steps.removals import keep_upload, schedule_removal
 from shared.steps.sharing import (
     find_original,
-    lock_equal_jobs,
+    lock_with_equals,
     promote_a_copy,
     share_transcript,
 )
@@ -118,19 +118,7 @@ def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
         JobEnded: it has succeeded or failed already.
     """
     with begin(engine) as connection:
-        job = connection.execute(
-            text("SELECT fingerprint FROM jobs WHERE id = :id AND tenant = :tenant"),
-            {"id": job_id, "tenant": tenant},
-        ).one_or_none()
-        if job is None:
-            raise JobNotFound(f"there is no job {job_id}")
-        if job.fingerprint is not None:
-            lock_equal_jobs(connection, tenant, job.fingerprint)
-        state = connection.execute(
-            text("SELECT state FROM jobs WHERE id = :id FOR NO KEY UPDATE"), {"id": job_id}
-        ).scalar_one_or_none()
-        if state is None:
-            raise JobNotFound(f"there is no job {job_id}")
+        state = lock_with_equals(connection, tenant, job_id)
         if state in (JobState.SUCCEEDED, JobState.FAILED):
             raise JobEnded(f"the job has {state} already")
         if state == JobState.CANCELED:

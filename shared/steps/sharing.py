@@ -4,10 +4,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from shared.errors import JobNotFound
 from shared.objects import job_prefix
 from shared.steps.ending import end_jobs
 from shared.steps.plan import insert_prepare
 from shared.steps.removals import schedule_removal
+from shared.tables import JobState
 
 
 def find_original(connection: Connection, tenant: str, fingerprint: str | None) -> UUID | None:
@@ -47,6 +49,27 @@ def try_to_lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str
         {"tenant": tenant, "fingerprint": fingerprint},
     )
     return bool(locked.scalar_one())
+
+
+def lock_with_equals(connection: Connection, tenant: str, job_id: UUID) -> JobState:
+    """Lock a job whose copies will need another original, its equals first; return its state.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant, or not any more.
+    """
+    job = connection.execute(
+        text("SELECT fingerprint FROM jobs WHERE id = :id AND tenant = :tenant"),
+        {"id": job_id, "tenant": tenant},
+    ).one_or_none()
+    if job is not None and job.fingerprint is not None:
+        lock_equal_jobs(connection, tenant, job.fingerprint)
+    state = connection.execute(
+        text("SELECT state FROM jobs WHERE id = :id AND tenant = :tenant FOR UPDATE"),
+        {"id": job_id, "tenant": tenant},
+    ).scalar_one_or_none()
+    if state is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    return JobState(state)
 
 
 def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
