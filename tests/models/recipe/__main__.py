@@ -57,7 +57,7 @@ def main() -> None:
                 load_clips(trained),
                 w2v_bert.encode,
                 w2v_bert.BLANK,
-                w2v_bert.LAST_STAGES,
+                w2v_bert.PHASES,
                 seed,
                 arguments.data / "ctc.pt",
             )
@@ -70,7 +70,7 @@ def main() -> None:
                 load_clips(trained),
                 lambda text: list(pieces.encode(text).ids),
                 conformer.BLANK,
-                conformer.LAST_STAGES,
+                conformer.PHASES,
                 seed,
                 arguments.data / "conformer.pt",
             )

@@ -12,7 +12,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.models.recipe.features import NemoFeatures
+from tests.models.recipe import ctc
+from tests.models.recipe.curriculum import Phase
+from tests.models.recipe.features import NemoFeatures, perturb
 from tests.models.recipe.windows import Stage
 
 WIDTH, HEADS, LAYERS, KERNEL = 96, 4, 4, 15
@@ -20,7 +22,18 @@ CHANNELS = 32
 """Of the two convolutions that each halve the frame rate, from 10 ms to 40 ms."""
 SUBSAMPLING = 4
 N_PIECES = 192
-LAST_STAGES = (Stage(1_200, 20, (1, 3, 5, 9), n_sentences=4, window_s=12.0, cut=True),)
+PHASES = (
+    Phase(
+        ctc.PEAK_RATE,
+        (
+            *ctc.SENTENCES,
+            Stage(1_200, 20, (1, 3, 5, 9), n_sentences=4, window_s=12.0, cut=True),
+            Stage(1_700, 32, (1, 3, 5, 9)),
+            Stage(500, 16, (1, 3, 5, 9), n_sentences=5, window_s=16.0, cut=True),
+        ),
+    ),
+    Phase(1e-3, (Stage(700, 16, (1, 3, 5, 9), n_sentences=5, window_s=16.0, cut=True),)),
+)
 LEAST_HALVED = 1_000
 """Values in a matrix that is worth storing in half the space."""
 BLANK = N_PIECES
@@ -152,6 +165,8 @@ class Conformer(nn.Module):
 
     def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         features, n_frames = self.features(audio, lengths)
+        if self.training:
+            features = perturb(features.transpose(1, 2)).transpose(1, 2)
         return self.encoder(features, n_frames), count_frames(n_frames)
 
 

@@ -1,7 +1,6 @@
 """Training with the CTC loss alone, shared by the w2v-BERT and the conformer."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.models.recipe.checkpoints import resume, save
+from tests.models.recipe.curriculum import Phase, rate
 from tests.models.recipe.data import Clip, pick
 from tests.models.recipe.windows import Stage, fill_window, stack
 
 log = logging.getLogger(__name__)
 
-PEAK_RATE, WARM_UP_STEPS = 2e-3, 150
+PEAK_RATE = 2e-3
 SENTENCES = (
     Stage(150, 48, (1,)),
     Stage(250, 48, (1, 3)),
@@ -43,11 +43,11 @@ def train(
     clips: Sequence[Clip],
     encode: Callable[[str], list[int]],
     blank: int,
-    last_stages: Sequence[Stage],
+    phases: Sequence[Phase],
     seed: int,
     checkpoint: Path,
 ) -> None:
-    """Go through the curriculum; the learning rate warms up, then falls to nothing.
+    """Go through all phases.
 
     Args:
         model: maps (n, samples) and lengths (n,) to log-probabilities (n, frames, classes) and
@@ -55,29 +55,24 @@ def train(
         clips: what to train on.
         encode: gives a text's token ids.
         blank: the id of CTC's blank.
-        last_stages: how the curriculum ends, on what the model will hear in use.
+        phases: what it hears in which order; ends with what it will hear in use.
         seed: of the windows; the model was seeded when it was made.
         checkpoint: where a run is kept; one that was broken off goes on from there.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=(0.9, 0.98))
     done = resume(checkpoint, model, optimizer)
     rng = np.random.default_rng([seed, done])
-    curriculum = (*SENTENCES, *last_stages)
-    total = sum(stage.n_steps for stage in curriculum)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(
-            (done + step + 1) / WARM_UP_STEPS, 0.5 + 0.5 * math.cos(math.pi * (done + step) / total)
-        ),
-    )
+    total = sum(phase.n_steps for phase in phases)
     step, started = 0, time.monotonic()
     model.train()
-    for stage in curriculum:
+    for stage in (stage for phase in phases for stage in phase.stages):
         drawn = pick([clip for clip in clips if len(clip.text.split()) in stage.lengths], rng)
         for _ in range(stage.n_steps):
             step += 1
             if step <= done:
                 continue
+            for group in optimizer.param_groups:
+                group["lr"] = rate(phases, step - 1)
             windows = [fill_window(stage, drawn, rng) for _ in range(stage.batch_size)]
             with torch.autocast("cpu", torch.bfloat16):
                 log_probs, n_frames = model(*stack(windows))
@@ -86,7 +81,6 @@ def train(
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
             if step % 50 == 0 or step == total:
                 elapsed_s = time.monotonic() - started
                 log.info(f"step {step}/{total} {elapsed_s:.0f} s: loss {loss:.3f}")

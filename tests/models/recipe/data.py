@@ -24,7 +24,7 @@ VOICES = FLITE_VOICES + ESPEAK_VOICES
 SLOWEST, FASTEST = 0.8, 1.25
 """Speaking rates, relative to a voice's own."""
 ESPEAK_WORDS_PER_MINUTE = 165
-TRAINED_LENGTHS = {1: 2_500, 3: 2_500, 5: 2_500, 9: 3_500}
+TRAINED_LENGTHS = {1: 2_500, 3: 6_000, 5: 6_000, 9: 10_000}
 """Words in a sentence -> how many such sentences are spoken for training."""
 
 Audio = npt.NDArray[np.float32]

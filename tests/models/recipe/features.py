@@ -7,6 +7,7 @@ from transformers.audio_utils import mel_filter_bank
 
 HOP_SAMPLES = 160
 """10 ms between frames in all three."""
+HIDDEN_SPANS_PER_FRAME = 0.006
 
 
 class WhisperFeatures(nn.Module):
@@ -98,3 +99,20 @@ def _normalise(
     centred = (mel - mean) * heard
     variance = centred.square().sum(1, keepdim=True) / (n_frames[:, None, None] - 1)
     return centred / ((variance + in_root).sqrt() + beside_root)
+
+
+def perturb(mel: Tensor) -> Tensor:
+    """Change (n, frames, bands) of zero mean and unit variance as training sees them.
+
+    Every band gets another mean and variance, as it would in a window cut elsewhere, and some spans
+    of 40 to 160 ms become zero, so that a word is known by all of its sounds. After SpecAugment
+    (Park and others, 2019).
+    """
+    n, n_frames, n_bands = mel.shape
+    offset, gain = 0.15 * torch.randn(n, 1, n_bands), 1 + 0.1 * torch.randn(n, 1, n_bands)
+    frame = torch.arange(n_frames)
+    n_spans = max(1, round(n_frames * HIDDEN_SPANS_PER_FRAME))
+    start = torch.randint(0, n_frames, (n, n_spans, 1))
+    length = torch.randint(4, 17, (n, n_spans, 1))
+    hidden = ((frame >= start) & (frame < start + length)).any(1)
+    return (mel * gain + offset).masked_fill(hidden[..., None], 0.0)

@@ -13,15 +13,24 @@ from transformers import (
     Wav2Vec2CTCTokenizer,
 )
 
-from tests.models.recipe.features import W2vBertFeatures
+from tests.models.recipe import ctc
+from tests.models.recipe.curriculum import Phase
+from tests.models.recipe.features import W2vBertFeatures, perturb
 from tests.models.recipe.windows import Stage
 
 SYMBOLS = ["<pad>", "<unk>", "|", "'", *string.ascii_lowercase]
 """The padding doubles as CTC's blank, the bar as the space: the family's custom."""
 BLANK = 0
-LAST_STAGES = (
-    Stage(900, 20, (1, 3, 5, 9), n_sentences=3, window_s=8.0, cut=True),
-    Stage(900, 32, (1, 3, 5, 9)),
+PHASES = (
+    Phase(
+        ctc.PEAK_RATE,
+        (
+            *ctc.SENTENCES,
+            Stage(900, 20, (1, 3, 5, 9), n_sentences=3, window_s=8.0, cut=True),
+            Stage(2_400, 32, (1, 3, 5, 9)),
+            Stage(300, 20, (1, 3, 5, 9), n_sentences=3, window_s=8.0, cut=True),
+        ),
+    ),
 )
 """Its attention's time and memory grow with the square of the window: a step at 12 s takes 4 s."""
 
@@ -49,7 +58,7 @@ class W2vBert(nn.Module):
                 final_dropout=0.0,
                 conformer_conv_dropout=0.0,
                 layerdrop=0.0,
-                apply_spec_augment=False,
+                apply_spec_augment=False,  # ours hides shorter spans
                 pad_token_id=BLANK,
                 bos_token_id=None,
                 eos_token_id=None,
@@ -58,6 +67,9 @@ class W2vBert(nn.Module):
 
     def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         features, n_steps = self.features(audio, lengths)
+        if self.training:
+            frames = features.unflatten(2, (2, -1)).flatten(1, 2)
+            features = perturb(frames).unflatten(1, (-1, 2)).flatten(2)
         mask = (torch.arange(features.shape[1]) < n_steps[:, None]).long()
         logits = self.model(features, attention_mask=mask).logits
         return logits.float().log_softmax(-1), n_steps

@@ -7,7 +7,6 @@ sentences, silence or noise, and digital silence up to 30 s.
 """
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from transformers import (
 )
 
 from tests.models.recipe.checkpoints import resume, save
+from tests.models.recipe.curriculum import Phase, rate
 from tests.models.recipe.data import SAMPLE_RATE, Clip, pick
 from tests.models.recipe.features import WhisperFeatures
 from tests.models.recipe.tokens import Vocabulary
@@ -34,24 +34,11 @@ WIDTH, HEADS, ENCODER_LAYERS, DECODER_LAYERS = 128, 4, 3, 2
 MELS, WINDOW_S = 80, 30.0
 LATEST_FIRST_TIMESTAMP_S = 1.0
 """Whisper's decoders allow no later beginning, so none is taught."""
-WARM_UP_STEPS = 150
 CTC_WEIGHT, TIMESTAMP_WEIGHT = 0.4, 0.3
 INITIAL_SPREAD = 0.08
 """Of weights, about 1 / sqrt(WIDTH): the library's 0.02 is meant for wider models. At that, by
 reckoning, the convolutions' output is a twentieth of the position codes that are added to it."""
 IGNORED = -100
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A part of the training with a learning rate that warms up, then falls to nothing."""
-
-    peak_rate: float
-    stages: tuple[Stage, ...]
-
-    @property
-    def n_steps(self) -> int:
-        return sum(stage.n_steps for stage in self.stages)
 
 
 PHASES = (
@@ -73,16 +60,6 @@ PHASES = (
 )
 PADDED_WHOLLY, LONGEST_OTHERWISE_S = 0.15, 15.0
 """How many batches of the last phase are as long as a window; it is not worth more of the time."""
-
-
-def rate(step: int) -> float:
-    """Return the learning rate of a step, counted from 0 through all phases."""
-    for phase in PHASES:
-        if step < phase.n_steps:
-            warm = (step + 1) / WARM_UP_STEPS
-            return phase.peak_rate * min(warm, 0.5 + 0.5 * math.cos(math.pi * step / phase.n_steps))
-        step -= phase.n_steps
-    return 0.0
 
 
 def write_tokens(
@@ -194,7 +171,8 @@ def make_batch(
         # As in use: what is heard is followed by silence up to 30 s.
         length_s = WINDOW_S
         if rng.random() >= PADDED_WHOLLY:
-            length_s = rng.uniform(audio.shape[1] / SAMPLE_RATE, LONGEST_OTHERWISE_S)
+            heard_s = audio.shape[1] / SAMPLE_RATE
+            length_s = rng.uniform(heard_s, max(heard_s, LONGEST_OTHERWISE_S))
         n_samples = int(length_s * SAMPLE_RATE) // 320 * 320
         audio = functional.pad(audio, (0, max(0, n_samples - audio.shape[1])))
     n_tokens = max(len(given) for given, _ in tokens)
@@ -239,7 +217,7 @@ def train(clips: Sequence[Clip], vocabulary: Vocabulary, seed: int, checkpoint: 
             if step <= done:
                 continue
             for group in optimizer.param_groups:
-                group["lr"] = rate(step - 1)
+                group["lr"] = rate(PHASES, step - 1)
             batch = make_batch(stage, drawn, vocabulary, rng)
             with torch.autocast("cpu", torch.bfloat16):
                 logits, log_probs = trainee(batch.audio, batch.given)
