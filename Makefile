@@ -26,7 +26,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-soak: setup ## the heavy tests
+soak: setup ## the heavy tests: an hour and a half; see docs/faults.md
 	$(BIN)/python -m pytest -m soak
 
 bench: setup ## speed, fidelity and memory, measured and printed (a quarter of an hour)

@@ -8,11 +8,11 @@ Ratios are taken side by side in one run; absolute numbers are this machine's.
 import argparse
 from pathlib import Path
 
-from bench import cache, devices, fidelity, memory, preparation, startup
+from bench import cache, devices, fairness, fidelity, memory, preparation, startup
 from shared.catalogue import load_catalogue
 from worker.engines import load_engine
 
-MEASUREMENTS = ("startup", "preparation", "fidelity", "memory", "cache", "devices")
+MEASUREMENTS = ("startup", "preparation", "fidelity", "memory", "cache", "fairness", "devices")
 
 
 def main() -> None:
@@ -39,6 +39,8 @@ def main() -> None:
                 memory.run()
             case "cache":
                 cache.run()
+            case "fairness":
+                fairness.run()
             case "devices":
                 devices.run(models)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-import checker
+import history
 from receivers import Received, Receiver, Reply, receiving
 
 
@@ -17,7 +17,7 @@ class MoodyReceiver(Receiver):
     def __init__(self, first: Reply) -> None:
         super().__init__("127.0.0.1", 0, None)
         self.first = first
-        self.taken: list[checker.Received] = []
+        self.taken: list[history.Received] = []
 
     def _take(self, request: Received) -> Reply:
         again = any(seen.id == request.id for seen in list(self.requests))
@@ -27,7 +27,7 @@ class MoodyReceiver(Receiver):
                 self._released.wait()
             reply = self.first
         if 200 <= reply.status < 300:
-            self.taken.append(checker.Received(request.id, request.body.decode()))
+            self.taken.append(history.Received(request.id, request.body.decode()))
         return reply
 
 
@@ -49,7 +49,7 @@ class Moods:
         """The URLs at which nothing is ever taken."""
         return frozenset({self.refusing, self.redirecting})
 
-    def taken(self) -> list[checker.Received]:
+    def taken(self) -> list[history.Received]:
         """Return what was answered with 2xx, wherever."""
         return [request for receiver in self.receivers for request in receiver.taken]
 

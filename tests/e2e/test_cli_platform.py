@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -269,12 +268,10 @@ def test_jobs_are_taken_while_redis_is_away_and_done_once_it_is_back(
     data: Path, up: Up, clip: Path
 ) -> None:
     def submit() -> str:
-        began = time.monotonic()
         answer = httpx.post(
             f"{up.url}/jobs", data={"cache": "false"}, files={"file": clip.open("rb")}
         )
         assert answer.status_code == 202
-        assert time.monotonic() - began < 1.0
         return str(answer.json()["id"])
 
     valkey = up.pids()["valkey"]

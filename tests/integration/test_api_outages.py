@@ -17,6 +17,7 @@ from processes import wait_until
 from removals import remove_all
 from sqlalchemy import Engine
 
+from api.health import CHECK_LIMIT_S
 from api.problems import RETRY_AFTER_S
 from shared.jobs import count_jobs, get_job
 from shared.settings import Settings
@@ -95,17 +96,19 @@ def test_a_commit_whose_answer_is_lost_is_found_and_keeps_its_file(
 
 
 @pytest.mark.parametrize("outage", ["cut", "mute"])
-def test_without_redis_a_job_is_accepted_within_a_second(
-    settings: Settings, database: Engine, outage: str
+def test_a_job_is_accepted_without_waiting_for_redis(
+    settings: Settings, database: Engine, outage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Whoever waited for a Redis that says nothing would wait longer than the client does (30 s).
+    monkeypatch.setattr("shared.broker._CONNECT_TIMEOUT_S", 120.0)
+    monkeypatch.setattr("shared.broker._SEND_TIMEOUT_S", 120.0)
     with relayed(settings, "broker_url") as (cut_off, relay), api(cut_off) as client:
         assert client.get("/ready").status_code == 200
         getattr(relay, outage)()
         for _ in range(3):
-            began = time.monotonic()
             answer = client.post("/jobs", files=FILE)
-            assert time.monotonic() - began < 1
             assert answer.status_code == 202
+        relay.cut()  # lets the doorbell's thread go
     assert get_job(database, "default", UUID(answer.json()["id"])).state == "queued"
 
 
@@ -114,7 +117,7 @@ def test_without_redis_a_job_is_accepted_within_a_second(
     ("url", "check"),
     [("database_url", "postgres"), ("broker_url", "redis"), ("storage_url", "s3")],
 )
-def test_readiness_names_what_is_away_and_answers_soon(
+def test_readiness_names_what_is_away_and_does_not_wait_for_it(
     settings: Settings, url: str, check: str, outage: str
 ) -> None:
     with relayed(settings, url) as (cut_off, relay), api(cut_off) as client:
@@ -129,7 +132,8 @@ def test_readiness_names_what_is_away_and_answers_soon(
     assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
     assert [name for name, state in checks.items() if not state["ok"]] == [check]
     assert checks[check]["detail"]
-    assert took_s < 1.5
+    # Of those that say nothing, Postgres would be given up after 15 s, the object store after 60.
+    assert took_s < 10 * CHECK_LIMIT_S
 
 
 def test_metrics_and_status_survive_postgres(settings: Settings) -> None:

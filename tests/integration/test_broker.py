@@ -1,16 +1,21 @@
 """How workers and beat go through an outage of the broker."""
 
+import contextlib
 import logging
 import signal
 import subprocess
 import sys
 
 import pytest
+import redis
+from apiserver import relayed
 from celery.beat import ScheduleEntry
+from kombu import Consumer, Message, Queue
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
-from shared.broker import make_broker
+from shared.broker import make_broker, send_step
+from shared.errors import BrokerUnavailable
 from shared.settings import Settings
 from worker.ticking import Ticker
 
@@ -23,6 +28,36 @@ def test_a_worker_looks_every_second_whether_the_broker_is_back() -> None:
     with pytest.raises(OperationalError):
         connection.ensure_connection(lambda _error, pause: pauses.append(pause), max_retries=2)
     assert pauses == [1.0, 1.0]
+
+
+def test_a_message_to_a_broker_that_says_nothing_is_given_up(settings: Settings) -> None:
+    with relayed(settings, "broker_url") as (muted, relay):
+        relay.mute()
+        with pytest.raises(BrokerUnavailable):
+            send_step(make_broker(muted), kind="prepare", step_id=1, queue="nobody")
+
+
+def test_an_acknowledgement_lost_on_a_dead_connection_costs_no_prefetch_slot(
+    settings: Settings,
+) -> None:
+    with relayed(settings, "broker_url") as (muted, relay):
+        send_step(make_broker(muted), kind="prepare", step_id=1, queue="acknowledged")
+        connection = make_broker(muted, consumer=True).connection_for_read()
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=1)
+        received: list[Message] = []
+        consumer = Consumer(
+            channel, [Queue("acknowledged")], on_message=received.append, accept=["json"]
+        )
+        with consumer:
+            connection.drain_events(timeout=10)
+            assert not channel.qos.can_consume()
+            relay.mute()
+            received[0].ack()
+            assert channel.qos.can_consume()
+            relay.cut()
+            with contextlib.suppress(OSError, redis.RedisError):
+                consumer.cancel()
 
 
 def test_a_tick_that_cannot_be_sent_is_one_line_in_the_log(

@@ -1,7 +1,5 @@
 """Dispatch on real Postgres and Valkey: bounded, fair, and indifferent to a broker that is away."""
 
-import base64
-import json
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +8,7 @@ from celery import Celery
 from jobstore import add_job, claim, missing_table, prepare, step_ids
 from processes import wait_until
 from pydantic import SecretStr
+from queues import add_worker, take_messages
 from sqlalchemy import Engine, text
 from webhookstore import add_hook, cancel, make_due
 
@@ -26,7 +25,6 @@ from shared.dispatch import (
 from shared.settings import Settings
 from shared.webhooks.attempts import Attempt
 from shared.webhooks.endpoints import EventType
-from shared.workers import WorkerEntry, WorkerState, announce
 
 MODEL_QUEUE = steps.model_queue("oracle")
 NOWHERE = SecretStr("redis://127.0.0.1:1/0")
@@ -38,35 +36,6 @@ def broker(settings: Settings) -> Celery:
     with app.connection_for_write() as connection:
         connection.default_channel.client.flushdb()
     return app
-
-
-def add_worker(database: Engine, queue: str, slots: int, state: WorkerState = "ready") -> None:
-    announce(
-        database,
-        WorkerEntry(
-            id=f"{queue}-{slots}",
-            role="model",
-            model="oracle",
-            queues=(queue,),
-            slots=slots,
-            state=state,
-            device="cpu",
-            dtype=None,
-            version="test",
-            load_s=None,
-            warm_up_s=None,
-        ),
-    )
-
-
-def messages(broker: Celery, queue: str) -> list[int]:
-    """The step ids in a queue, oldest first; they are consumed, as a lost message would be."""
-    found: list[int] = []
-    with broker.connection_for_read() as connection:
-        while raw := connection.default_channel.client.rpop(queue):
-            args, _kwargs, _embed = json.loads(base64.b64decode(json.loads(raw)["body"]))
-            found += args
-    return found
 
 
 def dispatched_jobs(database: Engine) -> list[UUID]:
@@ -87,14 +56,14 @@ def test_a_message_carries_the_step_id_alone(
 ) -> None:
     job_id = add_job(database)
     fill_queues(database, broker, settings)
-    assert messages(broker, "prepare") == step_ids(database, job_id, "prepare")
+    assert take_messages(broker, "prepare") == step_ids(database, job_id, "prepare")
 
 
 def test_a_step_is_dispatched_once(database: Engine, broker: Celery, settings: Settings) -> None:
     add_job(database)
     fill_queues(database, broker, settings)
     fill_queues(database, broker, settings)
-    assert len(messages(broker, "prepare")) == 1
+    assert len(take_messages(broker, "prepare")) == 1
 
 
 def test_the_backlog_is_bounded_by_the_slots_of_live_workers(
@@ -104,7 +73,7 @@ def test_the_backlog_is_bounded_by_the_slots_of_live_workers(
     add_worker(database, MODEL_QUEUE, slots=7)
     fill_queues(database, broker, settings)
     fill_queues(database, broker, settings)
-    assert len(messages(broker, MODEL_QUEUE)) == 7
+    assert len(take_messages(broker, MODEL_QUEUE)) == 7
 
 
 def test_a_worker_that_still_loads_adds_nothing_to_the_backlog(
@@ -113,7 +82,7 @@ def test_a_worker_that_still_loads_adds_nothing_to_the_backlog(
     prepare(database, add_job(database), chunks=40)
     add_worker(database, MODEL_QUEUE, slots=20, state="loading")
     fill_queues(database, broker, settings)
-    assert len(messages(broker, MODEL_QUEUE)) < 20
+    assert len(take_messages(broker, MODEL_QUEUE)) < 20
     add_worker(database, MODEL_QUEUE, slots=20, state="ready")  # the same one, loaded
     fill_queues(database, broker, settings)
     assert len(dispatched_jobs(database)) == 20
@@ -163,9 +132,9 @@ def test_an_absent_broker_takes_nothing_with_it(
     job_id = add_job(database)
     absent = make_broker(settings.model_copy(update={"broker_url": NOWHERE}))
     fill_queues(database, absent, settings)
-    assert messages(broker, "prepare") == []
+    assert take_messages(broker, "prepare") == []
     fill_queues(database, broker, settings)
-    assert messages(broker, "prepare") == step_ids(database, job_id, "prepare")
+    assert take_messages(broker, "prepare") == step_ids(database, job_id, "prepare")
 
 
 def test_a_lost_message_is_sent_again_when_it_is_stale(
@@ -173,11 +142,11 @@ def test_a_lost_message_is_sent_again_when_it_is_stale(
 ) -> None:
     add_job(database)
     fill_queues(database, broker, settings)
-    [step_id] = messages(broker, "prepare")  # taken and lost
+    [step_id] = take_messages(broker, "prepare")  # taken and lost
     assert forget_stale_dispatches(database, least_age_s=60) == 0
     assert forget_stale_dispatches(database, least_age_s=0) == 1
     fill_queues(database, broker, settings)
-    assert messages(broker, "prepare") == [step_id]
+    assert take_messages(broker, "prepare") == [step_id]
 
 
 def test_a_queue_whose_real_wait_is_long_is_not_filled_with_copies(
@@ -185,7 +154,7 @@ def test_a_queue_whose_real_wait_is_long_is_not_filled_with_copies(
 ) -> None:
     add_job(database)
     fill_queues(database, broker, settings)
-    claimed = steps.claim(database, messages(broker, "prepare")[0], owner="x", lease_s=30)
+    claimed = steps.claim(database, take_messages(broker, "prepare")[0], owner="x", lease_s=30)
     assert claimed is not None
     with database.begin() as connection:
         connection.execute(text("UPDATE steps SET dispatched_at = now() - interval '100 s'"))
@@ -254,8 +223,8 @@ def test_a_delivery_is_dispatched_though_its_job_has_ended(
     (job_id,) = end_jobs(database, 1)
     fill_queues(database, broker, settings)
     fill_queues(database, broker, settings)
-    assert messages(broker, steps.DELIVER_QUEUE) == step_ids(database, job_id, "deliver")
-    assert messages(broker, "prepare") == []
+    assert take_messages(broker, steps.DELIVER_QUEUE) == step_ids(database, job_id, "deliver")
+    assert take_messages(broker, "prepare") == []
 
 
 def test_of_one_endpoint_a_few_deliveries_are_in_flight_and_the_others_go_on(
@@ -266,7 +235,9 @@ def test_of_one_endpoint_a_few_deliveries_are_in_flight_and_the_others_go_on(
     jobs = end_jobs(database, 20)
     fill_queues(database, broker, settings)
     assert in_flight(database) == [("default", slow)] * LANE_LIMIT
-    claimed = steps.claim(database, messages(broker, steps.DELIVER_QUEUE)[0], owner="x", lease_s=30)
+    claimed = steps.claim(
+        database, take_messages(broker, steps.DELIVER_QUEUE)[0], owner="x", lease_s=30
+    )
     assert claimed is not None
     other, _ = add_hook(database, URL, EventType.CANCELED)
     with database.begin() as connection:  # nothing more for the slow one
@@ -316,10 +287,10 @@ def test_a_delivery_whose_next_attempt_is_not_due_waits(
     held = claim(database, job_id, "deliver")
     steps.complete_attempt(database, held, Attempt(500, 1.0, "no"))
     fill_queues(database, broker, settings)
-    assert messages(broker, steps.DELIVER_QUEUE) == []
+    assert take_messages(broker, steps.DELIVER_QUEUE) == []
     make_due(database, job_id)
     fill_queues(database, broker, settings)
-    assert messages(broker, steps.DELIVER_QUEUE) == [held.step_id]
+    assert take_messages(broker, steps.DELIVER_QUEUE) == [held.step_id]
 
 
 @pytest.mark.parametrize("due", [True, False])
@@ -355,7 +326,7 @@ def test_the_doorbell_outlives_an_error_that_nobody_expected(
         wait_until(lambda: "unexpected error" in caplog.text)
     doorbell.ring()
     doorbell.close()
-    assert messages(broker, "prepare") == step_ids(database, job_id, "prepare")
+    assert take_messages(broker, "prepare") == step_ids(database, job_id, "prepare")
 
 
 def test_a_locked_step_is_not_waited_for_and_goes_the_next_time(
@@ -365,7 +336,7 @@ def test_a_locked_step_is_not_waited_for_and_goes_the_next_time(
     with database.begin() as busy:
         busy.execute(text("SELECT 1 FROM steps WHERE id = :id FOR UPDATE"), {"id": locked})
         fill_queues(database, broker, settings)
-        assert messages(broker, "prepare") == [free]
+        assert take_messages(broker, "prepare") == [free]
         assert forget_stale_dispatches(database, least_age_s=0) == 1
     fill_queues(database, broker, settings)
-    assert sorted(messages(broker, "prepare")) == sorted([locked, free])
+    assert sorted(take_messages(broker, "prepare")) == sorted([locked, free])

@@ -25,7 +25,7 @@ def test_an_endless_sender_is_cut_off_and_still_gets_the_refusal() -> None:
 
 
 def test_the_refusal_goes_out_at_once_and_what_is_still_sent_is_not_answered_by_a_reset() -> None:
-    with serving(LingeringClose(refuse, linger_s=1)) as url:
+    with serving(LingeringClose(refuse, linger_s=20)) as url:
         began = time.monotonic()
         with open_upload(url, "Content-Length: 1000000000") as connection:
             answer = connection.recv(4096)
@@ -35,7 +35,7 @@ def test_the_refusal_goes_out_at_once_and_what_is_still_sent_is_not_answered_by_
                 time.sleep(0.02)  # a slow sender: a reset would have time to arrive
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"connection: close" in answer
-    assert answered_s < 0.5
+    assert answered_s < 10, "the answer waited for the body"
 
 
 def test_a_sender_that_asks_first_is_refused_without_being_told_to_continue() -> None:

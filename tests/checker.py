@@ -1,0 +1,246 @@
+"""Was any job lost, doubled or mishandled? A pure function over what was read after a run.
+
+``check`` replays the history of every job (``job_events``) against the state machine that
+``shared.tables`` describes, and compares what is left in the tables, in the transcripts and at the
+webhook receivers with what the clients were promised. It knows nothing of how the platform does
+its work: only what may be seen of it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from history import Event, Fault, History, Job, Step
+from replay import Replay, Rule, Tenure, Violation
+
+LOST = frozenset({Rule.LOST, Rule.WRONG_END, Rule.WRONG_WORDS})
+DOUBLED = frozenset({Rule.TWO_ENDS, Rule.STALE_WRITE, Rule.AFTER_THE_END})
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How long a step that a fault left without its holder waited for the next one."""
+
+    fault: Fault
+    job_id: UUID
+    step_id: int
+    took: timedelta
+    disturbed: timedelta
+    """How much of it lay within other faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the check found."""
+
+    violations: Sequence[Violation]
+    recoveries: Sequence[Recovery]
+
+    def jobs_that_broke(self, rules: frozenset[Rule]) -> int:
+        """Return how many jobs broke one of these rules."""
+        return len({each.job_id for each in self.violations if each.rule in rules})
+
+
+def check(history: History, *, lease_s: float, recovery_s: float) -> Verdict:
+    """Replay and compare everything.
+
+    Args:
+        history: what was read.
+        lease_s: the lease that the platform ran with: nobody may lose a step sooner.
+        recovery_s: how long after a fault a step that it left without its holder may wait to be
+            claimed again, times of other faults not counted.
+    """
+    events_of: dict[UUID, list[Event]] = defaultdict(list)
+    steps_of: dict[UUID, list[Step]] = defaultdict(list)
+    for event in history.events:
+        events_of[event.job_id].append(event)
+    for step in history.steps:
+        steps_of[step.job_id].append(step)
+    jobs = {job.id: job for job in history.jobs}
+    violations = [
+        Violation(Rule.LOST, job_id, "accepted, and not there")
+        for job_id in history.accepted - jobs.keys()
+    ]
+    tenures: list[Tenure] = []
+    for job in history.jobs:
+        replay = Replay(job, steps_of[job.id], timedelta(seconds=lease_s))
+        violations += replay.run(events_of[job.id])
+        tenures += replay.tenures
+        violations += _outcome(job, steps_of[job.id], history)
+        violations += _as_its_original(job, jobs)
+    delivers = {step.id for step in history.steps if step.kind == "deliver"}
+    violations += _rework(tenures, history.faults, delivers)
+    recoveries = list(_recoveries(tenures, history.faults))
+    violations += [
+        Violation(
+            Rule.SLOW,
+            each.job_id,
+            f"step {each.step_id} was claimed again {each.took.total_seconds():.1f} s after "
+            f"{each.fault.kind}, {each.disturbed.total_seconds():.1f} s of it within other faults",
+        )
+        for each in recoveries
+        if each.took - each.disturbed > timedelta(seconds=recovery_s)
+    ]
+    violations += _webhooks(history, jobs)
+    return Verdict(violations, recoveries)
+
+
+def _outcome(job: Job, steps: Sequence[Step], history: History) -> Iterator[Violation]:
+    """Hold how a job ended against what was said in its file and what its client was told."""
+    recording = history.recordings.get(job.sha256)
+    if recording is None:
+        yield Violation(Rule.LOST, job.id, "nobody sent this file")
+        return
+    if job.state in ("queued", "running"):
+        yield Violation(Rule.LOST, job.id, f"still {job.state}")
+        return
+    if job.id in history.canceled and job.state != "canceled":
+        yield Violation(Rule.WRONG_END, job.id, f"{job.state}, although its client canceled it")
+    if job.state == "canceled":
+        if job.id not in history.canceled and "canceled" not in recording.ends:
+            yield Violation(Rule.WRONG_END, job.id, "canceled, although nobody asked for that")
+    elif job.state not in recording.ends:
+        yield Violation(Rule.WRONG_END, job.id, f"{job.state} ({job.error_code})")
+    elif job.state == "failed" and job.error_code not in recording.error_codes:
+        yield Violation(Rule.WRONG_END, job.id, f"failed with {job.error_code}")
+    if job.state != "succeeded":
+        if job.text is not None:
+            yield Violation(Rule.WRONG_WORDS, job.id, f"{job.state}, with a transcript")
+        return
+    if job.text is None:
+        yield Violation(Rule.LOST, job.id, "succeeded, without a transcript")
+    elif job.text.split() != recording.text.split():
+        yield Violation(Rule.WRONG_WORDS, job.id, _difference(job.text, recording.text))
+    kinds = Counter(step.kind for step in steps if step.kind != "deliver")
+    if not job.cached:
+        done = sum(step.state == "done" for step in steps if step.kind == "transcribe")
+        counted = (kinds["transcribe"], done)
+        if (job.chunks_total, job.chunks_done) != counted:
+            yield Violation(
+                Rule.ROWS_DISAGREE,
+                job.id,
+                f"counted {job.chunks_done} of {job.chunks_total} chunks; there are {counted}",
+            )
+        if (kinds["prepare"], kinds["finish"]) != (1, 1):
+            yield Violation(Rule.ROWS_DISAGREE, job.id, f"succeeded with the steps {dict(kinds)}")
+        if any(step.state != "done" for step in steps if step.kind != "deliver"):
+            yield Violation(Rule.ROWS_DISAGREE, job.id, "succeeded with a step not done")
+
+
+def _difference(heard: str, said: str) -> str:
+    words, expected = Counter(heard.split()), Counter(said.split())
+    missing, extra = expected - words, words - expected
+    return (
+        f"{missing.total()} words missing ({' '.join([*missing][:3])}), "
+        f"{extra.total()} too many ({' '.join([*extra][:3])})"
+        if missing or extra
+        else "its words are in another order"
+    )
+
+
+def _as_its_original(job: Job, jobs: Mapping[UUID, Job]) -> Iterator[Violation]:
+    """A job that got its end from an equal one has the end, and the words, of that one."""
+    if job.original_id is None or job.state == "canceled":
+        return
+    original = jobs.get(job.original_id)
+    if original is not None and (original.state, original.text) != (job.state, job.text):
+        yield Violation(
+            Rule.WRONG_END,
+            job.id,
+            f"{job.state}, but {original.state} is its original {original.id}",
+        )
+
+
+def _rework(
+    tenures: Iterable[Tenure], faults: Sequence[Fault], delivers: Set[int]
+) -> Iterator[Violation]:
+    """Every claim after a step's first needs a fault that hit the holder before.
+
+    Or, of a delivery, a receiver that did not take it.
+    """
+    for tenure in tenures:
+        if tenure.next_claim is None or tenure.ended is None:
+            continue
+        refused = tenure.ended.event == "step.retried" and tenure.claimed.step_id in delivers
+        if refused or tenure.ended.event == "step.released":
+            continue
+        if not any(_cost(fault, tenure) for fault in faults):
+            yield Violation(
+                Rule.REWORK,
+                tenure.claimed.job_id,
+                f"step {tenure.claimed.step_id}, epoch {tenure.claimed.epoch}: "
+                f"{tenure.ended.event} ({tenure.ended.detail}), and nothing had happened to "
+                f"{tenure.claimed.worker}",
+            )
+
+
+def _cost(fault: Fault, tenure: Tenure) -> bool:
+    """Whether a fault can be why a tenure ended without its step being done."""
+    assert tenure.ended is not None
+    overlaps = fault.began <= tenure.ended.at and fault.ended >= tenure.claimed.at
+    return overlaps and fault.hits(tenure.claimed.worker)
+
+
+def _recoveries(tenures: Iterable[Tenure], faults: Sequence[Fault]) -> Iterator[Recovery]:
+    """For every step that a fault took from its holder: when the next claim came."""
+    for tenure in tenures:
+        ended, following = tenure.ended, tenure.next_claim
+        if ended is None or following is None or ended.event != "step.reaped":
+            continue
+        causes = [
+            fault
+            for fault in faults
+            if fault.kills
+            and fault.hits(tenure.claimed.worker)
+            and tenure.claimed.at <= fault.began <= ended.at
+        ]
+        if causes:
+            cause = max(causes, key=lambda fault: fault.began)
+            others = [fault for fault in faults if fault is not cause]
+            yield Recovery(
+                cause,
+                tenure.claimed.job_id,
+                tenure.claimed.step_id or 0,
+                took=following.at - cause.began,
+                disturbed=_covered(cause.began, following.at, others),
+            )
+
+
+def _covered(begin: datetime, end: datetime, faults: Sequence[Fault]) -> timedelta:
+    """Return how much of [begin, end] lay within any fault."""
+    covered, until = timedelta(), begin
+    for fault in sorted(faults, key=lambda each: each.began):
+        first, last = max(fault.began, until), min(fault.ended, end)
+        if last > first:
+            covered += last - first
+            until = last
+    return covered
+
+
+def _webhooks(history: History, jobs: Mapping[UUID, Job]) -> Iterator[Violation]:
+    """Each end of a job is one event; it arrives where it has to go, and is always the same."""
+    told = Counter(event.job_id for event in history.told)
+    for job in history.jobs:
+        ends = job.run - (job.state in ("queued", "running"))
+        if told[job.id] != ends:
+            yield Violation(Rule.WEBHOOK, job.id, f"{told[job.id]} events tell {ends} ends")
+    bodies: dict[str, set[str]] = defaultdict(set)
+    for request in history.received:
+        bodies[request.event_id].add(request.body)
+    for event in history.told:
+        job_then = jobs.get(event.job_id)
+        if job_then is None or (
+            event.run == job_then.run and event.type != f"job.{job_then.state}"
+        ):
+            yield Violation(Rule.WEBHOOK, event.job_id, f"told {event.type}")
+        for url, state in event.deliveries:
+            if state != ("pending" if url in history.deaf else "delivered"):
+                yield Violation(Rule.WEBHOOK, event.job_id, f"its delivery to {url} is {state}")
+        taken = any(url not in history.deaf for url, _ in event.deliveries)
+        if bodies[str(event.id)] != ({event.body} if taken else set()):
+            yield Violation(Rule.WEBHOOK, event.job_id, "what arrived is not what was told")
+    known = {str(event.id) for event in history.told}
+    for event_id in bodies.keys() - known:
+        yield Violation(Rule.WEBHOOK, None, f"event {event_id} arrived and was never told")

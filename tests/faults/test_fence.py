@@ -1,0 +1,65 @@
+"""The checker is able to fail: without the fence, a stale worker's writes are found.
+
+Both tests do the same with the same processes, but for the fence of one of them: its step is taken
+from it while it is frozen, another worker does it, and then it wakes.
+"""
+
+import random
+import signal
+from pathlib import Path
+
+import httpx
+from checker import Verdict, check
+from clients import Crowd, Work
+from faultstack import OpenFault, fault_stack, now
+from readings import read_history
+from replay import Rule
+
+from shared.jobs import get_job
+
+LEASE_S = 2.0
+
+
+def wake_a_stale_worker(path: Path, *, fenced: bool) -> Verdict:
+    """Let a worker lose a step in its sleep, and give its result when the job has succeeded."""
+    gate = path / "gate"
+    with fault_stack(path, lease_s=LEASE_S, heartbeat_s=0.5, sweep_s=0.5, republish_s=1.0) as stack:
+        crowd = Crowd(stack.url, [], random.Random(0))
+        stack.add_worker("beat", "beat")
+        stack.add_worker("cpu", "cpu", "--concurrency", "1")
+        unfenced = {} if fenced else {"FAULTY_UNFENCED": "1"}
+        stale = stack.add_worker(
+            "stale", "model", "--model", "oracle", FAULTY_GATE=str(gate), **unfenced
+        )
+        stack.wait(lambda: stale.pid in stack.ready_pids())
+        gate.touch()
+        with httpx.Client(base_url=stack.url, timeout=30) as client:
+            job_id = crowd.submit(client, Work((1, 2, 3)))
+        stack.wait(lambda: stack.held_by(frozenset({stale.pid})))
+        frozen = OpenFault("pause", now(), frozenset({stale.pid}), kills=True)
+        stale.child.send(signal.SIGSTOP)
+        stack.add_worker("fresh", "model", "--model", "oracle")
+        stack.wait(lambda: get_job(stack.database, "default", job_id).state == "succeeded")
+        gate.unlink()
+        stale.child.send(signal.SIGCONT)
+        said = "its result is dropped" if fenced else "succeeded in"
+        stack.wait(lambda: said in stale.child.log.read_text())
+        stack.faults.append(frozen.over())
+        history = read_history(
+            stack.database,
+            recordings=crowd.recordings,
+            faults=stack.faults,
+            accepted=crowd.accepted,
+            canceled=crowd.canceled,
+        )
+    return check(history, lease_s=LEASE_S, recovery_s=60)
+
+
+def test_a_stale_worker_writes_nothing(tmp_path: Path) -> None:
+    assert wake_a_stale_worker(tmp_path, fenced=True).violations == []
+
+
+def test_without_the_fence_the_checker_finds_the_stale_workers_writes(tmp_path: Path) -> None:
+    verdict = wake_a_stale_worker(tmp_path, fenced=False)
+    found = {violation.rule for violation in verdict.violations}
+    assert {Rule.STALE_WRITE, Rule.AFTER_THE_END, Rule.ROWS_DISAGREE} <= found

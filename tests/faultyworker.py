@@ -1,0 +1,78 @@
+"""``python tests/faultyworker.py ROLE``: ``python -m worker ROLE`` with an oracle that can be hurt.
+
+The engine kills its process when it hears one word, and never returns when it hears another: a
+model that crashes and one that hangs. Three variables of the environment change more:
+
+FAULTY_PACE_S    seconds that each batch takes longer, so that faults find steps in hand
+FAULTY_GATE      a file; while it exists no batch gets its result
+FAULTY_UNFENCED  any value: writes of this worker are not fenced, to see what the fence is good for
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from sqlalchemy import Connection, text
+
+import worker.engines.oracle
+from shared import steps
+from shared.chunks import Hypothesis
+from shared.steps import Claim, claims
+from worker.audio import Samples
+from worker.engines.oracle import OracleEngine, word_text
+from worker.engines.protocol import DecodeOptions
+
+CRASHES, HANGS = 0xDEAD, 0xBEEF
+"""Numbers whose words nobody else may say."""
+
+
+class TouchyOracle(OracleEngine):
+    """The oracle, and what it cannot bear to hear."""
+
+    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        """Return the words, if it lives."""
+        hypotheses = super().transcribe(batch, options)
+        heard = {word.text for hypothesis in hypotheses for word in hypothesis.words}
+        if word_text(CRASHES) in heard:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word_text(HANGS) in heard:
+            threading.Event().wait()
+        time.sleep(float(os.environ.get("FAULTY_PACE_S", "0")))
+        gate = os.environ.get("FAULTY_GATE")
+        while gate and Path(gate).exists():
+            time.sleep(0.01)
+        return hypotheses
+
+
+def lock_only(connection: Connection, claim: Claim, *, to_reap: bool = False) -> None:
+    """Take the locks that ``claims.fence`` takes, and check nothing."""
+    connection.execute(
+        text("SELECT FROM jobs WHERE id = :id FOR NO KEY UPDATE"), {"id": claim.job_id}
+    )
+    connection.execute(
+        text("SELECT FROM steps WHERE id = :id FOR NO KEY UPDATE"), {"id": claim.step_id}
+    )
+
+
+def fence_users() -> list[ModuleType]:
+    """Return the modules of ``shared.steps`` that fence their writes."""
+    return [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith(steps.__name__) and getattr(module, "fence", None) is claims.fence
+    ]
+
+
+if __name__ == "__main__":
+    worker.engines.oracle.OracleEngine = TouchyOracle  # type: ignore[misc]
+    if os.environ.get("FAULTY_UNFENCED"):
+        for user in fence_users():
+            user.fence = lock_only  # type: ignore[attr-defined]
+    from worker.__main__ import main
+
+    main()

@@ -1,0 +1,393 @@
+"""What the step store promises, in some lines of Python; and the same operations on the real one.
+
+An ``Operation`` is done both ways: ``apply`` to a ``Model``, ``run`` on Postgres. Both say what
+came of it in the same words.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from jobstore import CHUNK, ORACLE, TRANSCRIPT, expire, finish, transcribe
+from sqlalchemy import Engine, text
+
+from shared import steps
+from shared.errors import JobEnded, JobNotFailed, LeaseLost, StorageUnavailable, UnreadableMedia
+from shared.steps import Claim, NewChunk, NewJob
+
+TENANT = "default"
+MAX_ATTEMPTS = 2
+ACTIVE = ("queued", "running")
+
+StepKey = tuple[UUID, str, int]
+"""Job, kind and number."""
+ClaimKey = tuple[StepKey, int]
+"""A step and an epoch of it."""
+
+
+@dataclass(slots=True)
+class MStep:
+    """A step, as it should be."""
+
+    state: str = "queued"
+    attempt: int = 0
+    epoch: int = 0
+
+
+@dataclass(slots=True)
+class MJob:
+    """A job, as it should be."""
+
+    fingerprint: str | None
+    state: str = "queued"
+    run: int = 1
+    original: UUID | None = None
+    cached: bool = False
+    plan_complete: bool = False
+    chunks_total: int = 0
+    chunks_done: int = 0
+
+
+@dataclass(slots=True)
+class Model:
+    """All jobs and steps, as they should be."""
+
+    jobs: dict[UUID, MJob] = field(default_factory=dict)
+    steps: dict[StepKey, MStep] = field(default_factory=dict)
+
+    def is_current(self, claim: ClaimKey) -> bool:
+        """Whether a claim still holds its step."""
+        key, epoch = claim
+        step = self.steps[key]
+        return (self.jobs[key[0]].state in ACTIVE) and (step.state, step.epoch) == (
+            "running",
+            epoch,
+        )
+
+    def of_job(self, job_id: UUID) -> Iterator[MStep]:
+        """Yield a job's steps."""
+        return (step for key, step in self.steps.items() if key[0] == job_id)
+
+    def add_step(self, key: StepKey) -> bool:
+        """Nothing -> queued, unless it is there."""
+        if key in self.steps:
+            return False
+        self.steps[key] = MStep()
+        return True
+
+    def begin(self, job_id: UUID) -> None:
+        """A new job, or one retried that has no steps: computed, shared, or to wait."""
+        job = self.jobs[job_id]
+        equal = [
+            (other.state == "succeeded", other_id)
+            for other_id, other in self.jobs.items()
+            if other_id != job_id
+            and job.fingerprint is not None
+            and other.fingerprint == job.fingerprint
+            and other.original is None
+            and other.state in (*ACTIVE, "succeeded")
+        ]
+        job.original = max(equal)[1] if equal else None
+        if job.original is None:
+            self.add_step((job_id, "prepare", 0))
+        else:
+            self.share(job.original)
+
+    def share(self, original_id: UUID) -> None:
+        """Jobs that wait for one that has succeeded succeed with it."""
+        original = self.jobs[original_id]
+        for job in self.jobs.values():
+            waits = job.original == original_id and job.state == "queued"
+            if waits and original.state == "succeeded":
+                job.state, job.cached, job.plan_complete = "succeeded", True, True
+                job.chunks_total, job.chunks_done = original.chunks_total, original.chunks_done
+
+    def fail(self, key: StepKey) -> None:
+        """A step fails for good, its job with it, and with that one the jobs that wait."""
+        self.steps[key].state = "failed"
+        self.jobs[key[0]].state = "failed"
+        for job in self.jobs.values():
+            if job.original == key[0] and job.state == "queued":
+                job.state = "failed"
+
+    def finish_if_complete(self, job_id: UUID) -> None:
+        """The last chunk of a complete plan queues ``finish``."""
+        job = self.jobs[job_id]
+        if job.plan_complete and job.chunks_done == job.chunks_total:
+            self.add_step((job_id, "finish", 0))
+
+
+class Operation(Protocol):
+    """Something that a client, a worker or the sweeper does."""
+
+    def apply(self, model: Model) -> str:
+        """Do it to the model."""
+        ...
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        """Do it for real; new claims go into ``held``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A client submits a file."""
+
+    job_id: UUID
+    fingerprint: str | None
+
+    def apply(self, model: Model) -> str:
+        model.jobs[self.job_id] = MJob(self.fingerprint)
+        model.begin(self.job_id)
+        return "created"
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        job = NewJob(
+            id=self.job_id,
+            tenant=TENANT,
+            options=ORACLE,
+            source_key=f"jobs/{self.job_id}/source",
+            source_name="a.wav",
+            source_bytes=1,
+            sha256="0" * 64,
+            fingerprint=self.fingerprint,
+        )
+        steps.create_job(engine, job, max_attempts=MAX_ATTEMPTS)
+        return "created"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimStep:
+    """A message arrives, be it the first or a copy."""
+
+    key: StepKey
+
+    def apply(self, model: Model) -> str:
+        step, job = model.steps[self.key], model.jobs[self.key[0]]
+        if step.state != "queued" or job.state not in ACTIVE:
+            return "nothing to claim"
+        step.state, job.state = "running", "running"
+        step.attempt += 1
+        step.epoch += 1
+        return f"epoch {step.epoch}"
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        claimed = steps.claim(engine, step_id(engine, self.key), owner="test", lease_s=3600)
+        if claimed is None:
+            return "nothing to claim"
+        held[self.key, claimed.epoch] = claimed
+        return f"epoch {claimed.epoch}"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A worker writes, with a claim that it got at some time: current or not."""
+
+    claim: ClaimKey
+    what: str
+    """release, retry, fail, complete, or add N."""
+
+    def apply(self, model: Model) -> str:
+        if not model.is_current(self.claim):
+            return "lease lost"
+        key, _ = self.claim
+        job_id, kind, _ = key
+        step, job = model.steps[key], model.jobs[job_id]
+        match self.what.split():
+            case ["release"]:
+                step.state = "queued"
+                step.attempt -= 1
+            case ["retry"] if step.attempt < MAX_ATTEMPTS:
+                step.state = "queued"
+            case ["retry"] | ["fail"]:
+                model.fail(key)
+            case ["add", n]:
+                added = [model.add_step((job_id, "transcribe", idx)) for idx in range(int(n))]
+                job.chunks_total += sum(added)
+            case ["complete"]:
+                step.state = "done"
+                match kind:
+                    case "prepare":
+                        job.plan_complete = True
+                        model.finish_if_complete(job_id)
+                    case "transcribe":
+                        job.chunks_done += 1
+                        model.finish_if_complete(job_id)
+                    case "finish":
+                        job.state = "succeeded"
+                        model.share(job_id)
+        return "written"
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        claimed = held[self.claim]
+        writes: dict[str, Callable[[], None]] = {
+            "release": lambda: steps.release(engine, claimed),
+            "retry": lambda: steps.retry(engine, claimed, StorageUnavailable("down"), base_s=0),
+            "fail": lambda: steps.fail(engine, claimed, UnreadableMedia("a poem")),
+            "complete": lambda: complete(engine, claimed),
+            "add": lambda: steps.add_chunks(
+                engine,
+                claimed,
+                [NewChunk(idx, CHUNK) for idx in range(int(self.what[4:]))],
+                max_attempts=MAX_ATTEMPTS,
+            ),
+        }
+        try:
+            writes[self.what.split()[0]]()
+        except LeaseLost:
+            return "lease lost"
+        return "written"
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """A heartbeat of a worker that believes to hold these."""
+
+    claims: tuple[ClaimKey, ...]
+
+    def apply(self, model: Model) -> str:
+        return str(sorted(claim[1] for claim in self.claims if model.is_current(claim)))
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        kept = steps.renew(engine, [held[claim] for claim in self.claims], lease_s=3600)
+        return str(sorted(epoch for _, epoch in kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Reap:
+    """A worker dies with a step in hand, and the sweeper finds out."""
+
+    claim: ClaimKey
+
+    def apply(self, model: Model) -> str:
+        if not model.is_current(self.claim):
+            return "0 reaped"
+        step = model.steps[self.claim[0]]
+        if step.attempt >= MAX_ATTEMPTS:
+            model.fail(self.claim[0])
+        else:
+            step.state = "queued"
+        return "1 reaped"
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        if held[self.claim].epoch == epoch_of(engine, self.claim[0]):
+            expire(engine, held[self.claim])
+        return f"{steps.reap(engine)} reaped"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A client cancels a job."""
+
+    job_id: UUID
+
+    def apply(self, model: Model) -> str:
+        job = model.jobs[self.job_id]
+        if job.state in ("succeeded", "failed"):
+            return "ended already"
+        if job.state in ACTIVE:
+            job.state = "canceled"
+            waiting = [
+                job_id
+                for job_id, other in model.jobs.items()
+                if other.original == self.job_id and other.state == "queued"
+            ]
+            if waiting:
+                promoted = min(waiting)
+                for job_id in waiting:
+                    model.jobs[job_id].original = None if job_id == promoted else promoted
+                model.add_step((promoted, "prepare", 0))
+        return "canceled"
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        try:
+            steps.cancel_job(engine, TENANT, self.job_id, max_attempts=MAX_ATTEMPTS)
+        except JobEnded:
+            return "ended already"
+        return "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryJob:
+    """A client has a failed job tried again."""
+
+    job_id: UUID
+
+    def apply(self, model: Model) -> str:
+        job = model.jobs[self.job_id]
+        if job.state != "failed":
+            return "has not failed"
+        job.state = "queued"
+        job.run += 1
+        if (self.job_id, "prepare", 0) not in model.steps:
+            model.begin(self.job_id)
+            return "queued"
+        job.original = None
+        for step in model.of_job(self.job_id):
+            if step.state != "done":
+                step.state, step.attempt = "queued", 0
+                step.epoch += 1
+        return "queued"
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        try:
+            steps.retry_job(engine, TENANT, self.job_id, max_attempts=MAX_ATTEMPTS)
+        except JobNotFailed:
+            return "has not failed"
+        return "queued"
+
+
+def complete(engine: Engine, claimed: Claim) -> None:
+    """Complete a step of any kind."""
+    match claimed.kind:
+        case "prepare":
+            steps.complete_prepare(
+                engine, claimed, duration_s=2.0, metrics={}, max_attempts=MAX_ATTEMPTS
+            )
+        case "transcribe":
+            transcribe(engine, claimed)
+        case "finish":
+            finish(engine, claimed, TRANSCRIPT)
+
+
+def step_id(engine: Engine, key: StepKey) -> int:
+    """Look a step up."""
+    with engine.begin() as connection:
+        found = text("SELECT id FROM steps WHERE job_id = :job AND kind = :kind AND idx = :idx")
+        return int(
+            connection.execute(found, {"job": key[0], "kind": key[1], "idx": key[2]}).scalar_one()
+        )
+
+
+def epoch_of(engine: Engine, key: StepKey) -> int:
+    """Return a step's epoch."""
+    with engine.begin() as connection:
+        found = text("SELECT epoch FROM steps WHERE id = :id")
+        return int(connection.execute(found, {"id": step_id(engine, key)}).scalar_one())
+
+
+def read_model(engine: Engine, fingerprints: dict[UUID, str | None]) -> Model:
+    """Return what Postgres has, in the model's terms."""
+    with engine.begin() as connection:
+        jobs = connection.execute(text("SELECT * FROM jobs")).all()
+        found = connection.execute(text("SELECT * FROM steps")).all()
+    return Model(
+        jobs={
+            row.id: MJob(
+                fingerprint=fingerprints[row.id],
+                state=row.state,
+                run=row.run,
+                original=row.original_id,
+                cached=row.cached,
+                plan_complete=row.plan_complete,
+                chunks_total=row.chunks_total,
+                chunks_done=row.chunks_done,
+            )
+            for row in jobs
+        },
+        steps={
+            (row.job_id, row.kind, row.idx): MStep(row.state, row.attempt, row.epoch)
+            for row in found
+        },
+    )
