@@ -91,10 +91,15 @@ def prepare(database: Engine, job_id: UUID, chunks: int) -> None:
     steps.complete_prepare(database, claimed, duration_s=2.0, metrics={}, max_attempts=3)
 
 
-def transcribe(database: Engine, claimed: Claim) -> None:
+def transcribe(database: Engine, claimed: Claim, *, max_attempts: int = 3) -> None:
     heard_nothing = hypothesis_to_json(Hypothesis(words=()))
     steps.complete_transcribe(
-        database, claimed, output=heard_nothing, timings={}, audio_s=1.0, max_attempts=3
+        database,
+        claimed,
+        output=heard_nothing,
+        timings={},
+        audio_s=1.0,
+        max_attempts=max_attempts,
     )
 
 

@@ -346,7 +346,7 @@ def complete(engine: Engine, claimed: Claim) -> None:
                 engine, claimed, duration_s=2.0, metrics={}, max_attempts=MAX_ATTEMPTS
             )
         case "transcribe":
-            transcribe(engine, claimed)
+            transcribe(engine, claimed, max_attempts=MAX_ATTEMPTS)
         case "finish":
             finish(engine, claimed, TRANSCRIPT)
 

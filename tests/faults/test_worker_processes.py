@@ -132,8 +132,8 @@ def test_a_killed_child_is_replaced_and_its_step_done_again(
     worker = workers.start("cpu", "--concurrency", "1")
     (step,) = step_ids(database, job_id, "prepare")
     wait_until(lambda: column(database, step, "state") == "running")
-    owner = str(column(database, step, "lease_owner"))
-    psutil.Process(int(owner.split(":")[1])).send_signal(signal.SIGKILL)
+    (child,) = psutil.Process(worker.process.pid).children()
+    child.send_signal(signal.SIGKILL)
     wait_until(lambda: column(database, step, "state") == "done", within_s=30)
     assert column(database, step, "attempt") == 2
     assert worker.process.poll() is None
