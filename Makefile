@@ -29,7 +29,7 @@ format: setup
 soak: setup ## the heavy tests: an hour and a half; see docs/faults.md
 	$(BIN)/python -m pytest -m soak
 
-bench: setup ## speed, fidelity and memory, measured and printed (a quarter of an hour)
+bench: setup ## speed, fairness, fidelity and memory, measured and printed (half an hour)
 	$(BIN)/python -m bench
 
 lock: ## pin pyproject.toml's dependencies anew (needs uv)
