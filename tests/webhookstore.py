@@ -4,6 +4,7 @@ import json
 from typing import Any
 from uuid import UUID
 
+from jobstore import add_job
 from sqlalchemy import Engine, text
 
 from shared import steps
@@ -91,6 +92,19 @@ def attempt(runtime: Runtime, job_id: UUID) -> None:
 def cancel(database: Engine, job_id: UUID, tenant: str = TENANT) -> None:
     """End a job, the shortest way."""
     steps.cancel_job(database, tenant, job_id, max_attempts=2)
+
+
+def ended_job(database: Engine) -> UUID:
+    """Add a job and end it."""
+    job_id = add_job(database)
+    cancel(database, job_id)
+    return job_id
+
+
+def only(database: Engine, job_id: UUID | None = None) -> DeliveryView:
+    """The only delivery, of a job or at all."""
+    (found,) = deliveries(database, job_id)
+    return found
 
 
 def loopback() -> Outbound:

@@ -1,8 +1,5 @@
 """Deliveries to real receivers: signed, tried again, given up, replayed; the job is left alone."""
 
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -17,67 +14,30 @@ from webhookstore import (
     TENANT,
     add_hook,
     attempt,
-    cancel,
     deliver_steps,
-    deliveries,
-    endpoint,
+    ended_job,
     events,
-    loopback,
     make_due,
-    on_loopback,
+    only,
 )
 
 from shared import steps
 from shared.errors import (
-    DeliveryNotFound,
-    DeliveryNotReplayable,
-    DeliveryVoid,
     LeaseLost,
     WorkerStopping,
 )
 from shared.jobs import get_job
-from shared.settings import Settings
-from shared.steps.delivering import FAILING_DAYS
+from shared.outbound import Outbound
 from shared.tables import DeliveryState, JobState
 from shared.webhooks.attempts import MAX_ATTEMPTS, RETRY_DELAYS_S
 from shared.webhooks.deliveries import DeliveryView
-from shared.webhooks.endpoints import change_endpoint, delete_endpoint, rotate_secret
+from shared.webhooks.endpoints import rotate_secret
 from worker import draining
 from worker.delivering import deliver
 from worker.running import InternalError, run_step
 from worker.runtime import Runtime, make_runtime
 
 PENDING, DELIVERED, FAILED = DeliveryState
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    made = make_runtime(on_loopback(settings), "test")
-    yield replace(made, outbound=loopback())
-    made.close()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as started:
-        yield started
-
-
-@pytest.fixture
-def hook(database: Engine, receiver: Receiver) -> tuple[UUID, str]:
-    """An endpoint for all events at the receiver: its id and its secret."""
-    return add_hook(database, receiver.url)
-
-
-def ended_job(database: Engine) -> UUID:
-    job_id = add_job(database)
-    cancel(database, job_id)
-    return job_id
-
-
-def only(database: Engine, job_id: UUID | None = None) -> DeliveryView:
-    (found,) = deliveries(database, job_id)
-    return found
 
 
 def delay_s(database: Engine, view: DeliveryView) -> float:
@@ -225,7 +185,7 @@ def test_a_receiver_behind_the_wall_is_not_called(
 ) -> None:
     strict = make_runtime(runtime.settings, "strict")
     try:
-        attempt(replace(strict, outbound=type(loopback())(allow_http=True)), ended_job(database))
+        attempt(replace(strict, outbound=Outbound(allow_http=True)), ended_job(database))
     finally:
         strict.close()
     assert receiver.requests == []
@@ -256,117 +216,6 @@ def test_after_a_rotation_both_secrets_verify_for_a_day_and_then_the_new_one(
     later.verify(new)
     with pytest.raises(WebhookVerificationError):
         later.verify(old)
-
-
-# --- health ---
-
-
-def test_410_disables_the_endpoint_and_fails_what_is_pending(
-    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
-) -> None:
-    first, second = ended_job(database), ended_job(database)
-    receiver.reply(Reply(410))
-    attempt(runtime, first)
-    found = endpoint(database, hook[0])
-    assert (found.enabled, found.disabled_reason) == (
-        False,
-        "the receiver answered 410: it is gone",
-    )
-    for job_id in (first, second):
-        assert only(database, job_id).state == FAILED
-        assert only(database, job_id).error == found.disabled_reason
-    with pytest.raises(DeliveryVoid):
-        attempt(runtime, second)
-    assert len(receiver.requests) == 1
-    assert deliver_steps(database, second, state="failed")
-    ended_job(database)
-    assert len(deliveries(database)) == 2
-
-
-def test_an_endpoint_that_failed_for_days_is_disabled(
-    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
-) -> None:
-    receiver.reply(Reply(500))
-    job_id = ended_job(database)
-    attempt(runtime, job_id)
-    assert endpoint(database, hook[0]).failing_since is not None
-    since(database, days=FAILING_DAYS, minutes=-1)
-    attempt(runtime, job_id)
-    assert endpoint(database, hook[0]).enabled
-    since(database, days=FAILING_DAYS, minutes=1)
-    attempt(runtime, job_id)
-    found = endpoint(database, hook[0])
-    assert not found.enabled
-    assert found.disabled_reason == "nothing could be delivered to it for 5 days"
-    assert only(database).state == FAILED
-
-
-def test_a_success_in_between_keeps_an_endpoint_enabled(
-    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
-) -> None:
-    receiver.reply(Reply(500), Reply(200), Reply(500))
-    job_id = ended_job(database)
-    attempt(runtime, job_id)
-    since(database, days=FAILING_DAYS, minutes=-1)
-    attempt(runtime, job_id)
-    assert endpoint(database, hook[0]).failing_since is None
-    attempt(runtime, ended_job(database))
-    assert endpoint(database, hook[0]).enabled
-
-
-def since(database: Engine, *, days: int, minutes: int) -> None:
-    """Let all endpoints have failed for so long."""
-    with database.begin() as connection:
-        connection.execute(
-            text("""
-                UPDATE webhook_endpoints
-                SET failing_since = now() - make_interval(days => :days, mins => :minutes)
-            """),
-            {"days": days, "minutes": minutes},
-        )
-
-
-def test_what_is_pending_for_an_endpoint_disabled_by_its_owner_fails_and_is_not_sent(
-    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
-) -> None:
-    job_id = ended_job(database)
-    change_endpoint(database, TENANT, hook[0], enabled=False)
-    assert (only(database).state, only(database).error) == (
-        FAILED,
-        "its owner disabled the webhook",
-    )
-    with pytest.raises(DeliveryVoid):
-        attempt(runtime, job_id)
-    change_endpoint(database, TENANT, hook[0], enabled=True)
-    assert receiver.requests == []
-    attempt(runtime, ended_job(database))
-    assert len(receiver.requests) == 1
-
-
-def test_what_is_pending_for_a_deleted_endpoint_is_not_sent(
-    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
-) -> None:
-    job_id = ended_job(database)
-    delete_endpoint(database, TENANT, hook[0])
-    with pytest.raises(DeliveryVoid):
-        attempt(runtime, job_id)
-    assert receiver.requests == []
-    assert deliver_steps(database, job_id, state="failed")
-
-
-def test_an_endpoint_deleted_while_an_attempt_is_made_breaks_nothing(
-    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
-) -> None:
-    receiver.reply(Reply(500, hang=True))
-    job_id = ended_job(database)
-    worker = threading.Thread(target=attempt, args=(runtime, job_id))
-    worker.start()
-    while not receiver.requests:
-        time.sleep(0.01)
-    delete_endpoint(database, TENANT, hook[0])
-    receiver.release()
-    worker.join(20)
-    assert deliver_steps(database, job_id, state="failed")
 
 
 # --- crashes and stops ---
@@ -429,95 +278,3 @@ def test_a_worker_that_stops_releases_what_it_has_not_sent(
         run_step(runtime, step, deliver)
     assert receiver.requests == []
     assert (column(database, step, "state"), column(database, step, "attempt")) == ("queued", 0)
-
-
-# --- replay ---
-
-
-@pytest.mark.parametrize("before", [DELIVERED, FAILED])
-def test_a_delivery_is_replayed_with_the_same_id_and_all_its_attempts(
-    database: Engine,
-    runtime: Runtime,
-    receiver: Receiver,
-    hook: tuple[UUID, str],
-    before: DeliveryState,
-) -> None:
-    receiver.reply(Reply(200 if before == DELIVERED else 500))
-    job_id = ended_job(database)
-    for _ in range(MAX_ATTEMPTS):
-        attempt(runtime, job_id)
-    found = only(database)
-    assert found.state == before
-    steps.replay(database, TENANT, found.id)
-    pending = only(database)
-    assert (pending.state, pending.error, pending.finished_at) == (PENDING, None, None)
-    (step,) = deliver_steps(database, job_id)
-    assert (column(database, step, "idx"), column(database, step, "max_attempts")) == (1, 10)
-    receiver.reply(Reply(200))
-    attempt(runtime, job_id)
-    after = only(database)
-    assert after.state == DELIVERED
-    assert len(after.attempts) == len(found.attempts) + 1
-    assert {request.id for request in receiver.requests} == {str(found.event_id)}
-
-
-def test_a_pending_delivery_is_not_replayed(database: Engine, hook: tuple[UUID, str]) -> None:
-    job_id = ended_job(database)
-    with pytest.raises(DeliveryNotReplayable, match="pending"):
-        steps.replay(database, TENANT, only(database).id)
-    assert len(deliver_steps(database, job_id)) == 1
-
-
-def test_another_tenants_delivery_is_not_replayed(database: Engine, hook: tuple[UUID, str]) -> None:
-    ended_job(database)
-    change_endpoint(database, TENANT, hook[0], enabled=False)
-    with pytest.raises(DeliveryNotFound):
-        steps.replay(database, "somebody else", only(database).id)
-    assert only(database).state == FAILED
-
-
-def test_to_a_disabled_endpoint_nothing_is_replayed(
-    database: Engine, hook: tuple[UUID, str]
-) -> None:
-    ended_job(database)
-    change_endpoint(database, TENANT, hook[0], enabled=False)
-    with pytest.raises(DeliveryNotReplayable, match="disabled"):
-        steps.replay(database, TENANT, only(database).id)
-    assert only(database).state == FAILED
-
-
-def test_a_step_left_over_from_before_a_replay_sends_nothing(
-    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
-) -> None:
-    job_id = ended_job(database)
-    change_endpoint(database, TENANT, hook[0], enabled=False)
-    change_endpoint(database, TENANT, hook[0], enabled=True)
-    (left_over,) = deliver_steps(database, job_id)
-    steps.replay(database, TENANT, only(database).id)
-    assert left_over not in deliver_steps(database, job_id)
-    attempt(runtime, job_id)
-    assert len(receiver.requests) == 1
-
-
-# --- many at once ---
-
-
-def test_endpoints_disabled_and_attempts_written_at_once_do_not_deadlock(
-    database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
-) -> None:
-    receiver.reply(Reply(500), Reply(410), Reply(500))
-    jobs = [ended_job(database) for _ in range(12)]
-    threads = [threading.Thread(target=_try, args=(runtime, job_id)) for job_id in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert not endpoint(database, hook[0]).enabled
-    assert {view.state for view in deliveries(database)} == {FAILED}
-
-
-def _try(runtime: Runtime, job_id: UUID) -> None:
-    try:
-        attempt(runtime, job_id)
-    except DeliveryVoid:
-        return

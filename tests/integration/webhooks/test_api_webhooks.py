@@ -421,7 +421,7 @@ def test_webhook_fields_and_metadata_make_no_other_job_of_it(
 
 
 def test_the_receiver_of_the_readme_verifies_what_it_is_sent(client: httpx.Client) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
     (code,) = (
         block.split("```")[0]
         for block in readme.split("```python\n")[1:]

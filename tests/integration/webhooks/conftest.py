@@ -1,0 +1,36 @@
+"""A worker's runtime, a receiver, and an endpoint at it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from receivers import Receiver, receiving
+from sqlalchemy import Engine
+from webhookstore import (
+    add_hook,
+    loopback,
+    on_loopback,
+)
+
+from shared.settings import Settings
+from worker.runtime import Runtime, make_runtime
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    made = make_runtime(on_loopback(settings), "test")
+    yield replace(made, outbound=loopback())
+    made.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as started:
+        yield started
+
+
+@pytest.fixture
+def hook(database: Engine, receiver: Receiver) -> tuple[UUID, str]:
+    """An endpoint for all events at the receiver: its id and its secret."""
+    return add_hook(database, receiver.url)
