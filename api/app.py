@@ -16,6 +16,7 @@ from api import (
     lifecycle,
     metrics,
     models,
+    submission,
     webhooks,
     workers,
 )
@@ -32,7 +33,7 @@ CLEANUP_S = 10.0
 """How long a stopping server waits until the uploads it cut off have left the object store."""
 
 _AREAS = (
-    *(jobs, lifecycle, events, deliveries, webhooks),
+    *(submission, jobs, lifecycle, events, deliveries, webhooks),
     *(accuracy, models, workers, health, metrics),
 )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from jobstore import claim
+from jobstore import add_job, claim
 from sqlalchemy import Engine
 
 from shared import steps
@@ -15,6 +15,7 @@ from shared.chunks import (
     chunk_to_json,
     hypothesis_to_json,
 )
+from shared.errors import ModelError
 from shared.steps import Claim, NewChunk
 
 CHUNK_S = 10
@@ -79,6 +80,16 @@ def hear(database: Engine, job_id: UUID, idx: int, *, language: str | None = "en
         audio_s=heard.n_core_samples / SAMPLE_RATE,
         max_attempts=3,
     )
+
+
+def ended_job(database: Engine, *, chunks: int = 3) -> UUID:
+    """A job whose chunks ended in reverse, and which has failed then."""
+    job_id = add_job(database)
+    planned(database, job_id, chunks)
+    for idx in reversed(range(chunks)):
+        hear(database, job_id, idx)
+    steps.fail(database, claim(database, job_id, "finish"), ModelError("no: it is broken"))
+    return job_id
 
 
 def _heard(chunk: Chunk, text: str, at_s: float) -> WordHypothesis | None:

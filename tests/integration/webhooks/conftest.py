@@ -1,20 +1,25 @@
-"""A worker's runtime, a receiver, and an endpoint at it."""
+"""A client of the API, a worker's runtime, a receiver, and an endpoint at it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID
 
+import httpx
 import pytest
+from apiserver import api
 from receivers import Receiver, receiving
 from sqlalchemy import Engine
-from webhookstore import (
-    add_hook,
-    loopback,
-    on_loopback,
-)
+from webhookstore import add_hook, loopback, on_loopback
 
 from shared.settings import Settings
 from worker.runtime import Runtime, make_runtime
+
+
+@pytest.fixture(scope="module")
+def client(servers: Settings) -> Iterator[httpx.Client]:
+    public = on_loopback(servers).model_copy(update={"public_url": "https://l.example.com/api"})
+    with api(public) as client:
+        yield client
 
 
 @pytest.fixture

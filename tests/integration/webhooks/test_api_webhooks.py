@@ -1,29 +1,18 @@
-"""Webhooks over real sockets: kept, rotated, tested, listed, replayed, by their owner alone."""
+"""Webhooks over real sockets: kept, rotated, tested, removed, by their owner alone."""
 
-import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
 from apiserver import api, assert_problem
 from jobstore import add_job
 from processes import wait_until
-from receivers import Receiver, Reply, receiving
+from receivers import Receiver, Reply
 from sqlalchemy import Engine, text
-from webhookstore import (
-    SECRET,
-    add_hook,
-    cancel,
-    deliver_steps,
-    deliveries,
-    endpoint,
-    on_loopback,
-)
+from webhookstore import SECRET, add_hook, cancel, endpoint
 
 from cli.embedded.stack import free_ports
 from shared.settings import Settings
@@ -32,19 +21,6 @@ from shared.webhooks.endpoints import MAX_ENDPOINTS
 URL = "https://receiver.example/hook"
 FILE = {"file": ("a.wav", b"audio")}
 ALL = ["job.succeeded", "job.failed", "job.canceled"]
-
-
-@pytest.fixture(scope="module")
-def client(servers: Settings) -> Iterator[httpx.Client]:
-    public = on_loopback(servers).model_copy(update={"public_url": "https://l.example.com/api"})
-    with api(public) as client:
-        yield client
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as started:
-        yield started
 
 
 def add(client: httpx.Client, **fields: Any) -> dict[str, Any]:
@@ -182,9 +158,6 @@ def test_there_is_a_limit_to_the_webhooks_of_a_tenant(
     assert str(MAX_ENDPOINTS) in problem["detail"]
 
 
-# --- tests ---
-
-
 @pytest.mark.usefixtures("database")
 def test_a_test_is_sent_at_once_and_recorded(client: httpx.Client, receiver: Receiver) -> None:
     added = add(client, url=receiver.url, events=["job.failed"])
@@ -222,78 +195,6 @@ def test_a_test_that_fails_says_why_and_nothing_of_the_answer(
     assert client.get(f"/webhooks/{added['id']}").json()["enabled"]
 
 
-# --- deliveries ---
-
-
-def test_deliveries_are_listed_newest_first_by_page_and_filter(
-    client: httpx.Client, database: Engine
-) -> None:
-    first, _ = add_hook(database, URL)
-    second, _ = add_hook(database, URL)
-    add_hook(database, URL, tenant="somebody else")
-    jobs = [add_job(database) for _ in range(3)]
-    for job_id in jobs:
-        cancel(database, job_id)
-    theirs = add_job(database, tenant="somebody else")
-    cancel(database, theirs, "somebody else")
-    with database.begin() as connection:
-        connection.execute(
-            text("UPDATE webhook_deliveries SET state = 'failed' WHERE endpoint_id = :id"),
-            {"id": second},
-        )
-
-    def listed(**parameters: object) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            page = client.get(
-                "/webhooks/deliveries",
-                params={"limit": 2, **parameters, **({"cursor": cursor} if cursor else {})},  # type: ignore[dict-item]
-            ).json()
-            found += page["deliveries"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return found
-
-    assert [each["id"] for each in listed()] == [str(view.id) for view in deliveries(database)]
-    assert len(listed()) == 6
-    of_job = listed(job_id=jobs[1])
-    assert {each["job_id"] for each in of_job} == {str(jobs[1])}
-    assert len(of_job) == 2
-    assert [each["endpoint_id"] for each in listed(endpoint_id=first)] == [str(first)] * 3
-    assert {each["endpoint_id"] for each in listed(state="failed")} == {str(second)}
-    assert len(listed(state="pending", endpoint_id=first, job_id=jobs[0])) == 1
-    assert listed(job_id=theirs) == []
-    (pending,) = listed(job_id=jobs[0], endpoint_id=first)
-    assert pending["next_attempt_at"] is not None
-    assert json.loads(pending["event"]["body"])["data"]["job_id"] == str(jobs[0])
-
-
-@pytest.mark.parametrize(
-    "parameters", [{"cursor": "x"}, {"job_id": "x"}, {"endpoint_id": "x"}, {"state": "x"}], ids=str
-)
-def test_a_bad_filter_is_refused(client: httpx.Client, parameters: dict[str, str]) -> None:
-    answer = client.get("/webhooks/deliveries", params=parameters)
-    assert_problem(answer, 422, "invalid_request")
-
-
-def test_a_replay_is_pending_again_and_has_a_step(client: httpx.Client, database: Engine) -> None:
-    endpoint_id, _ = add_hook(database, URL)
-    job_id = add_job(database)
-    cancel(database, job_id)
-    (delivery,) = client.get("/webhooks/deliveries").json()["deliveries"]
-    path = f"/webhooks/deliveries/{delivery['id']}/replay"
-    problem = assert_problem(client.post(path), 409, "delivery_not_replayable")
-    assert problem["detail"] == "the delivery is pending"
-    client.patch(f"/webhooks/{endpoint_id}", json={"enabled": False})
-    assert_problem(client.post(path), 409, "delivery_not_replayable")
-    client.patch(f"/webhooks/{endpoint_id}", json={"enabled": True})
-    answer = client.post(path)
-    assert answer.status_code == 202
-    assert (answer.json()["state"], answer.json()["event"]) == ("pending", delivery["event"])
-    assert len(deliver_steps(database, job_id)) == 1
-
-
 def test_a_foreign_an_unknown_and_a_malformed_id_are_one_404(
     client: httpx.Client, database: Engine
 ) -> None:
@@ -325,99 +226,6 @@ def test_a_foreign_an_unknown_and_a_malformed_id_are_one_404(
     assert endpoint(database, foreign).enabled
     assert client.get("/webhooks").json() == {"webhooks": []}
     assert client.get("/webhooks/deliveries").json()["deliveries"] == []
-
-
-# --- jobs that name a URL ---
-
-
-def test_a_job_has_a_url_a_secret_and_metadata_of_its_own(
-    client: httpx.Client, database: Engine, receiver: Receiver
-) -> None:
-    tags = {"customer": "Ä", "nested": {"n": [1, 2.5, None, True]}}
-    fields = {
-        "webhook_url": receiver.url,
-        "webhook_secret": SECRET,
-        "metadata": json.dumps(tags),
-    }
-    answer = client.post("/jobs", data=fields, files=FILE)
-    assert answer.status_code == 202, answer.text
-    job = answer.json()
-    assert job["metadata"] == tags
-    assert client.get(f"/jobs/{job['id']}").json()["metadata"] == tags
-    assert "whsec_" not in answer.text
-    assert client.get("/webhooks").json() == {"webhooks": []}
-
-    client.post(f"/jobs/{job['id']}/cancel")
-
-    (view,) = deliveries(database, UUID(job["id"]))
-    assert view.url == receiver.url
-    data = json.loads(view.body)["data"]
-    assert data["metadata"] == tags
-    assert data["result_url"] == f"https://l.example.com/api/jobs/{job['id']}"
-    path = f"/webhooks/{view.endpoint_id}"
-    for hidden in (client.get(path), client.post(f"{path}/test"), client.delete(path)):
-        assert_problem(hidden, 404, "webhook_not_found")
-
-
-@pytest.mark.parametrize(
-    ("fields", "code", "detail"),
-    [
-        ({"webhook_url": URL}, "invalid_request", "together"),
-        ({"webhook_secret": SECRET}, "invalid_request", "together"),
-        ({"webhook_url": URL, "webhook_secret": "hush"}, "invalid_request", "24 to 64"),
-        ({"webhook_url": URL, "webhook_secret": "whsec_YWJj"}, "invalid_request", "24 to 64"),
-        ({"webhook_url": URL, "webhook_secret": "whsec_?"}, "invalid_request", "base64"),
-        ({"webhook_url": URL, "webhook_secret": "whsec_é"}, "invalid_request", "base64"),
-        (
-            {"webhook_url": URL, "webhook_secret": "whsec_" + "YWJj" * 22},
-            "invalid_request",
-            "24 to 64",
-        ),
-        ({"webhook_url": "ftp://r.example", "webhook_secret": SECRET}, "forbidden_url", "https"),
-        ({"webhook_url": "https://10.0.0.1", "webhook_secret": SECRET}, "forbidden_url", "public"),
-        ({"metadata": "x"}, "invalid_request", "JSON object"),
-        ({"metadata": "[1]"}, "invalid_request", "JSON object"),
-        ({"metadata": "null"}, "invalid_request", "JSON object"),
-        ({"metadata": '{"a": NaN}'}, "invalid_request", "JSON object"),
-        ({"metadata": '{"a": 1e999}'}, "invalid_request", "JSON object"),
-        ({"metadata": '{"a": "\\u0000"}'}, "invalid_request", "NUL"),
-        ({"metadata": '{"a\\u0000": 1}'}, "invalid_request", "NUL"),
-        ({"metadata": '{"a": "\\ud800"}'}, "invalid_request", "JSON object"),
-        ({"metadata": '{"a":' * 3000 + "1" + "}" * 3000}, "invalid_request", "16384"),
-        ({"metadata": '{"a":' * 1000 + "1" + "}" * 1000}, "invalid_request", "JSON object"),
-        ({"metadata": json.dumps({"a": "x" * 16_384})}, "invalid_request", "16384"),
-    ],
-)
-def test_bad_fields_of_a_job_are_refused(
-    client: httpx.Client, fields: dict[str, str], code: str, detail: str
-) -> None:
-    before = client.get("/jobs").json()
-    problem = assert_problem(client.post("/jobs", data=fields, files=FILE), 422, code)
-    assert detail in problem["detail"]
-    assert client.get("/jobs").json() == before
-
-
-@pytest.mark.parametrize(
-    "metadata", ["{}", '{"a": "\\\\u0000"}', json.dumps({"a": "x" * 16_375}), '{"n": [1e300, 0.1]}']
-)
-def test_metadata_at_the_limits_come_back_as_they_were(client: httpx.Client, metadata: str) -> None:
-    answer = client.post("/jobs", data={"metadata": metadata}, files=FILE)
-    assert answer.status_code == 202, answer.text
-    assert answer.json()["metadata"] == json.loads(metadata)
-
-
-def test_webhook_fields_and_metadata_make_no_other_job_of_it(
-    client: httpx.Client, database: Engine
-) -> None:
-    plain = client.post("/jobs", files=FILE).json()
-    fields = {"webhook_url": URL, "webhook_secret": SECRET, "metadata": '{"a": 1}'}
-    equal = client.post("/jobs", data=fields, files=FILE).json()
-    with database.begin() as connection:
-        original = connection.execute(
-            text("SELECT original_id FROM jobs WHERE id = :id"), {"id": equal["id"]}
-        ).scalar_one()
-    assert str(original) == plain["id"]
-    assert (plain["metadata"], equal["metadata"]) == ({}, {"a": 1})
 
 
 def test_the_receiver_of_the_readme_verifies_what_it_is_sent(client: httpx.Client) -> None:

@@ -1,0 +1,161 @@
+"""Forms over real sockets: what they may say, and every way in which they are refused."""
+
+import hashlib
+import os
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+from apiserver import api, assert_problem, part, stored
+from sqlalchemy import Engine
+
+from shared.jobs import count_jobs
+from shared.options import JobOptions
+from shared.settings import Settings
+from shared.storage import PART_BYTES, Storage
+
+MIB = 1024**2
+
+pytestmark = pytest.mark.usefixtures("database")
+
+FILE = {"file": ("a.wav", b"audio")}
+
+
+def test_an_accepted_job_is_committed_and_its_file_stored(
+    client: httpx.Client, storage: Storage
+) -> None:
+    audio = os.urandom(PART_BYTES + 12_345)
+
+    answer = client.post(
+        "/jobs", data={"language": "en", "vad": "energy"}, files={"file": ("a b.wav", audio)}
+    )
+
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == f"/jobs/{job['id']}" == job["links"]["self"]
+    assert UUID(job["id"]).version == 7
+    assert job["source"] == {
+        "name": "a b.wav",
+        "bytes": len(audio),
+        "sha256": hashlib.sha256(audio).hexdigest(),
+    }
+    assert (job["state"], job["model"], job["language"]) == ("queued", "oracle", "en")
+    assert job["progress"]["stage"] == "queued"
+    assert client.get(answer.headers["location"]).json() == {**job, "transcript": None}
+    assert storage.read(f"jobs/{job['id']}/source", 0, len(audio) + 1) == audio
+
+
+def test_fields_may_follow_the_file_and_be_empty(client: httpx.Client) -> None:
+    body = part("file") + b"x\r\n" + part("model", "starter") + part("language", "") + b"--b--\r\n"
+    answer = client.post(
+        "/jobs", content=body, headers={"content-type": "multipart/form-data; boundary=b"}
+    )
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["model"], answer.json()["language"]) == ("starter", "en")
+
+
+def test_every_option_is_taken_and_shown(client: httpx.Client) -> None:
+    chosen = {
+        "model": "whisper-tiny",
+        "language": "de",
+        "task": "translate",
+        "prompt": "Dr. Müller says",
+        "hotwords": "Tardis",
+        "vad": "off",
+        "multichannel": "true",
+        "multilingual": "0",
+        "reference": "what was said " * 100_000,
+        "cache": "no",
+    }
+    answer = client.post("/jobs", data=chosen, files={"file": ("a.wav", b"audio")})
+    assert answer.status_code == 202, answer.text
+    shown = client.get(answer.headers["location"]).json()
+    same = ("model", "language", "task", "prompt", "hotwords", "vad")
+    assert {name: shown[name] for name in same} == {name: chosen[name] for name in same}
+    assert (shown["multichannel"], shown["multilingual"], shown["cached"]) == (True, False, False)
+    assert shown["detected_language"] is None
+
+
+def test_what_the_default_model_cannot_do_may_be_asked_of_one_named_after_the_file(
+    client: httpx.Client,
+) -> None:
+    file_first = part("task", "translate") + part("file") + b"x\r\n" + part("model", "whisper-base")
+    answer = client.post(
+        "/jobs",
+        content=file_first + b"--b--\r\n",
+        headers={"content-type": "multipart/form-data; boundary=b"},
+    )
+    assert answer.status_code == 202, answer.text
+
+
+def test_a_language_has_the_model_that_the_catalogue_prefers_for_it(
+    servers: Settings, tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "models.toml"
+    text = servers.catalogue.read_text()
+    at = text.index("[models.oracle]")
+    prefers = text[:at] + text[at:].replace(
+        "hidden = true", 'hidden = true\npreferred_for = ["ha"]'
+    )
+    catalogue.write_text(prefers)
+    chosen = servers.model_copy(update={"catalogue": catalogue, "default_model": "whisper-tiny"})
+    with api(chosen) as client:
+        models = [
+            client.post("/jobs", data=fields, files=FILE).json()["model"]
+            for fields in ({"language": "ha"}, {"language": "de"}, {"model": "auto"}, {})
+        ]
+    assert models == ["oracle", "whisper-tiny", "whisper-tiny", "whisper-tiny"]
+
+
+def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/jobs"]["post"]
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert set(form) == {"file", *JobOptions.model_fields}
+    assert all(field["description"] for field in form.values())
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "status", "code", "detail"),
+    [
+        ({}, {"file": ("a.wav", b"")}, 422, "empty_file", "empty"),
+        ({"model": "nonesuch"}, FILE, 422, "unknown_model", "nonesuch"),
+        ({"model": "file:/etc"}, FILE, 422, "unknown_model", "file:/etc"),
+        ({"model": "../models/mine"}, FILE, 422, "unknown_model", "../models/mine"),
+        ({"model": "starter", "language": "de"}, FILE, 422, "unsupported_language", "de"),
+        ({"language": "German"}, FILE, 422, "invalid_request", "such as 'en'"),
+        ({"vad": "loud"}, FILE, 422, "invalid_request", "vad"),
+        ({"multichannel": "maybe"}, FILE, 422, "invalid_request", "valid boolean"),
+        ({"task": "summarize"}, FILE, 422, "invalid_request", "'translate'"),
+        ({"task": "translate"}, FILE, 422, "unsupported_option", "cannot translate"),
+        ({"prompt": "Dr. Who"}, FILE, 422, "unsupported_option", "prompt"),
+        ({"hotwords": "Tardis"}, FILE, 422, "unsupported_option", "hotwords"),
+        ({"multilingual": "1"}, FILE, 422, "unsupported_option", "detect"),
+        ({"prompt": "x" * 1001}, FILE, 422, "invalid_request", "1000"),
+        ({"prompt": "a\0b"}, FILE, 422, "invalid_request", "NUL"),
+        ({"reference": "?"}, FILE, 422, "invalid_request", "no words"),
+        ({"reference": "x" * 2_000_001}, FILE, 422, "invalid_request", "2000000"),
+        ({"reference": "x" * 8_000_001}, FILE, 422, "invalid_request", "8000000 bytes"),
+        ({"speed": "9", "tone": "x"}, FILE, 422, "invalid_request", "'speed', 'tone'"),
+        ({"model": ["starter", "oracle"]}, FILE, 422, "invalid_request", "'model'"),
+        ({"model": "x" * 5000}, FILE, 422, "invalid_request", "'model'"),
+        ({}, {"audio": ("a.wav", b"x"), **FILE}, 422, "invalid_request", "'audio'"),
+        ({}, {"file": ("a.wav", bytes(20 * MIB + 1))}, 413, "upload_too_large", "20971520"),
+        ({"model": "starter"}, {"other": b""}, 422, "invalid_request", "file"),
+    ],
+)
+def test_a_bad_form_is_refused_and_leaves_nothing(
+    client: httpx.Client,
+    storage: Storage,
+    database: Engine,
+    fields: dict[str, str],
+    files: dict[str, tuple[str, bytes]],
+    status: int,
+    code: str,
+    detail: str,
+) -> None:
+    before = stored(storage)
+    answer = client.post("/jobs", data=fields, files=files)
+    assert detail in str(assert_problem(answer, status, code)["detail"])
+    assert stored(storage) == before
+    assert sum(count_jobs(database).values()) == 0

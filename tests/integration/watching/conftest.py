@@ -1,0 +1,15 @@
+"""A client of the API."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from apiserver import api
+
+from shared.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def client(servers: Settings) -> Iterator[httpx.Client]:
+    with api(servers) as client:
+        yield client
