@@ -230,6 +230,13 @@ steps = Table(
     Column("state", Text, nullable=False, server_default="queued"),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("max_attempts", Integer, nullable=False),
+    Column(
+        "outages",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="claims given back because a service was away; not among the attempts",
+    ),
     Column("epoch", Integer, nullable=False, server_default="0", comment="raised by every claim"),
     Column("lease_owner", Text),
     _timestamp("lease_until"),
@@ -378,6 +385,7 @@ webhook_events = Table(
     Column("body", Text, nullable=False, comment="as sent, to the byte"),
     _timestamp("created_at", nullable=False, default_now=True),
     UniqueConstraint("job_id", "run"),
+    Index("ix_webhook_events_tests", "created_at", postgresql_where=text("job_id IS NULL")),
 )
 
 webhook_deliveries = Table(

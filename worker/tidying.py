@@ -37,14 +37,15 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
     transcripts = steps.expire_transcripts(
         database, keep_s=settings.keep_transcripts_s, limit=BATCH
     )
+    tests = steps.expire_test_events(database, keep_s=settings.keep_jobs_s, limit=BATCH)
     audios = [
         steps.expire_audio(database, state, keep_s=keep_s, limit=BATCH)
         for state, keep_s in keep_audio_s.items()
     ]
     removed = remove_due(database, runtime.storage)
-    if jobs or transcripts or any(audios):
+    if jobs or transcripts or tests or any(audios):
         log.info(
-            "past their time: %d jobs, %d transcripts, audio of %d jobs",
-            *(jobs, transcripts, sum(audios)),
+            "past their time: %d jobs, %d transcripts, audio of %d jobs, %d tests of webhooks",
+            *(jobs, transcripts, sum(audios), tests),
         )
-    return BATCH in (jobs, transcripts, *audios, removed)
+    return BATCH in (jobs, transcripts, tests, *audios, removed)

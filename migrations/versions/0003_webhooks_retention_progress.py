@@ -81,6 +81,12 @@ def upgrade() -> None:
         ),
         sa.UniqueConstraint("job_id", "run", name=op.f("uq_webhook_events_job_id_run")),
     )
+    op.create_index(
+        "ix_webhook_events_tests",
+        "webhook_events",
+        ["created_at"],
+        postgresql_where=sa.text("job_id IS NULL"),
+    )
     op.create_table(
         "webhook_deliveries",
         sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
@@ -251,6 +257,16 @@ def upgrade() -> None:
             comment="of a deliver step: its endpoint, which takes only a few at once",
         ),
     )
+    op.add_column(
+        "steps",
+        sa.Column(
+            "outages",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="claims given back because a service was away; not among the attempts",
+        ),
+    )
     op.alter_column(
         "steps",
         "idx",
@@ -288,6 +304,7 @@ def downgrade() -> None:
     """Revert; what the older schema cannot hold is lost."""
     op.execute("DELETE FROM steps WHERE kind = 'deliver'")
     _allow_kinds("prepare", "detect", "transcribe", "finish")
+    op.drop_column("steps", "outages")
     op.drop_column("steps", "lane")
     op.drop_column("workers", "suspect_step")
     op.alter_column(

@@ -1,7 +1,7 @@
-"""What nobody has wanted to keep for longer: audio, transcripts and jobs past their time.
+"""What nobody has wanted to keep for longer: audio, transcripts, jobs and tests past their time.
 
-Each call makes one bounded batch of changes and passes over whatever another transaction holds: it
-is there in the next one.
+Each call makes one bounded batch of changes and passes over the jobs, and the tests, that another
+transaction holds: they are there in the next one.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,9 @@ from shared.tables import JobState
 
 FOR_EVER_S = 3e9
 """A century; Postgres has no intervals of much more, and infinity is more."""
+
+KEEP_TESTS_S = 30 * 86_400.0
+"""The longest that webhooks' test events are kept."""
 
 
 def expire_audio(engine: Engine, state: JobState, *, keep_s: float, limit: int) -> int:
@@ -74,6 +77,33 @@ def expire_jobs(engine: Engine, *, keep_s: float, max_attempts: int, limit: int)
         keep_s=keep_s,
         limit=limit,
     )
+
+
+def expire_test_events(engine: Engine, *, keep_s: float, limit: int) -> int:
+    """Webhooks' test events, which belong to no job, go after ``keep_s`` with their deliveries.
+
+    After ``KEEP_TESTS_S`` at the latest: a test tells whether a receiver answers, not what became
+    of a job.
+    """
+    with begin(engine) as connection:
+        # Their deliveries are locked here too, so that nothing waits for a lock once it holds one:
+        # who deletes an endpoint takes the same rows in another order.
+        expired = connection.execute(
+            text("""
+                WITH old AS (
+                    SELECT webhook_events.id
+                    FROM webhook_events JOIN webhook_deliveries ON event_id = webhook_events.id
+                    WHERE job_id IS NULL
+                      AND webhook_events.created_at <= now() - make_interval(secs => :keep_s)
+                    ORDER BY webhook_events.created_at LIMIT :limit
+                    FOR UPDATE SKIP LOCKED
+                )
+                DELETE FROM webhook_events USING old WHERE webhook_events.id = old.id
+                RETURNING webhook_events.id
+            """),
+            {"keep_s": min(keep_s, KEEP_TESTS_S), "limit": limit},
+        )
+        return len(expired.all())
 
 
 def _expire(

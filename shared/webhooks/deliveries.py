@@ -179,7 +179,9 @@ def record_test(
     delivery_id = uuid7()
     with begin(engine) as connection:
         found = connection.execute(
-            text("SELECT FROM webhook_endpoints WHERE id = :id FOR KEY SHARE"), {"id": endpoint_id}
+            # Shared with other tests; who deletes the endpoint waits and removes this one too.
+            text("SELECT FROM webhook_endpoints WHERE id = :id FOR SHARE"),
+            {"id": endpoint_id},
         ).one_or_none()
         if found is None:
             raise WebhookNotFound(f"there is no webhook {endpoint_id}")

@@ -166,7 +166,7 @@ def change_endpoint(
 
 
 def delete_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> None:
-    """Remove an endpoint with its deliveries; what is pending is not sent.
+    """Remove an endpoint with its deliveries and test events; what is pending is not sent.
 
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
@@ -174,6 +174,14 @@ def delete_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> None:
     """
     with begin(engine) as connection:
         _read(connection, tenant, endpoint_id, lock=True)
+        # Jobs' events stay; a test's has no other reader than its endpoint's owner.
+        connection.execute(
+            text("""
+                DELETE FROM webhook_events USING webhook_deliveries
+                WHERE event_id = webhook_events.id AND endpoint_id = :id AND job_id IS NULL
+            """),
+            {"id": endpoint_id},
+        )
         connection.execute(
             text("DELETE FROM webhook_endpoints WHERE id = :id"), {"id": endpoint_id}
         )
@@ -202,7 +210,11 @@ def rotate_secret(engine: Engine, tenant: str, endpoint_id: UUID) -> tuple[Endpo
 
 
 def keep_unlisted(connection: Connection, tenant: str, url: str, secret: str) -> UUID:
-    """Return the endpoint of all jobs that name this URL with this secret, enabled."""
+    """Return the endpoint of all jobs that name this URL with this secret, enabled.
+
+    Its row stays locked until the caller's transaction has committed its job: ``drop_unlisted``
+    sees the job then. Where that is first, the endpoint is made anew.
+    """
     found: UUID = connection.execute(
         text("""
             INSERT INTO webhook_endpoints (id, tenant, url, events, secret, listed)
@@ -222,6 +234,36 @@ def keep_unlisted(connection: Connection, tenant: str, url: str, secret: str) ->
         },
     ).scalar_one()
     return found
+
+
+def lock_unlisted(connection: Connection, job_id: UUID) -> UUID | None:
+    """Lock, and return, the endpoint that a job has made or found for the URL it names.
+
+    Before the job goes, as an endpoint's row is locked before those of its deliveries.
+    """
+    found: UUID | None = connection.execute(
+        text("""
+            SELECT webhook_endpoints.id
+            FROM jobs JOIN webhook_endpoints ON webhook_endpoints.id = webhook_endpoint_id
+            WHERE jobs.id = :id FOR NO KEY UPDATE OF webhook_endpoints
+        """),
+        {"id": job_id},
+    ).scalar_one_or_none()
+    return found
+
+
+def drop_unlisted(connection: Connection, endpoint_id: UUID) -> None:
+    """Remove an endpoint that no job names any more; deliveries to it have gone with the jobs.
+
+    The caller has locked it: of the last two jobs that go at once, the second sees that it is.
+    """
+    connection.execute(
+        text("""
+            DELETE FROM webhook_endpoints
+            WHERE id = :id AND NOT EXISTS (SELECT FROM jobs WHERE webhook_endpoint_id = :id)
+        """),
+        {"id": endpoint_id},
+    )
 
 
 def disable(connection: Connection, endpoint_id: UUID, reason: str) -> None:

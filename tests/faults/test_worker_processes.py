@@ -6,10 +6,12 @@ import subprocess
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import psutil
 import pytest
+from apiserver import stored
 from jobstore import add_job, column, step_ids
 from processes import Fleet, fleet, wait_until
 from pydantic import SecretStr
@@ -19,6 +21,7 @@ from cli.embedded import valkey
 from cli.embedded.stack import free_ports
 from shared.chunks import SAMPLE_RATE
 from shared.jobs import get_job, get_transcript
+from shared.objects import pcm_prefix
 from shared.settings import Settings
 from shared.storage import Storage
 from worker.engines.oracle import encode
@@ -137,3 +140,31 @@ def test_a_killed_child_is_replaced_and_its_step_done_again(
     wait_until(lambda: column(database, step, "state") == "done", within_s=30)
     assert column(database, step, "attempt") == 2
     assert worker.process.poll() is None
+
+
+def test_the_children_of_a_killed_worker_die_with_it_in_the_middle_of_their_work(
+    database: Engine, storage: Storage, workers: Fleet
+) -> None:
+    job_id = add_job(database)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
+    storage.put(f"jobs/{job_id}/source", recording(np.tile(noise, 20)))
+    workers.start("beat")
+    worker = workers.start("cpu", "--concurrency", "2")
+    (step,) = step_ids(database, job_id, "prepare")
+    wait_until(lambda: pieces(storage, job_id))
+    parent = psutil.Process(worker.process.pid)
+    busy, idle = parent.children()
+    parent.kill()
+    worker.process.wait()
+    _, alive = psutil.wait_procs([busy, idle], timeout=10)
+    for child in alive:
+        child.kill()
+    assert not alive
+    written = pieces(storage, job_id)
+    wait_until(lambda: column(database, step, "state") == "queued", within_s=20)
+    assert column(database, step, "attempt") == 1
+    assert pieces(storage, job_id) == written
+
+
+def pieces(storage: Storage, job_id: UUID) -> set[str]:
+    return {key for key in stored(storage) if pcm_prefix(job_id) in key}

@@ -10,13 +10,13 @@ from equaljobs import compute, submit
 from jobstore import add_job, claim, expire, missing_table, prepare
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
-from uuid_utils.compat import uuid7
 from webhookstore import (
     OTHER_SECRET,
     SECRET,
     TENANT,
     add_hook,
     cancel,
+    create,
     deliver_steps,
     deliveries,
     endpoint,
@@ -24,35 +24,14 @@ from webhookstore import (
 )
 
 from shared import steps
-from shared.errors import StorageUnavailable, UnreadableMedia
+from shared.errors import EngineFailed, UnreadableMedia
 from shared.jobs import get_job
-from shared.options import ResolvedOptions
-from shared.steps import JobWebhook, NewJob
+from shared.steps import JobWebhook
 from shared.tables import JobState
 from shared.transcript import TranscriptHeader
 from shared.webhooks.endpoints import EventType, change_endpoint, delete_endpoint
 
 URL = "https://receiver.example/hook"
-
-
-def new_job(**fields: object) -> NewJob:
-    job_id = uuid7()
-    return NewJob(
-        id=job_id,
-        tenant=TENANT,
-        options=ResolvedOptions(model="oracle", vad="off"),
-        source_key=f"jobs/{job_id}/source",
-        source_name="a.wav",
-        source_bytes=1,
-        sha256="0" * 64,
-        **fields,  # type: ignore[arg-type]
-    )
-
-
-def create(database: Engine, **fields: object) -> UUID:
-    job = new_job(**fields)
-    steps.create_job(database, job, max_attempts=2)
-    return job.id
 
 
 def fail(database: Engine, job_id: UUID) -> None:
@@ -61,7 +40,7 @@ def fail(database: Engine, job_id: UUID) -> None:
 
 def exhaust(database: Engine, job_id: UUID) -> None:
     for _ in range(2):
-        steps.retry(database, claim(database, job_id, "prepare"), StorageUnavailable(""), base_s=0)
+        steps.retry(database, claim(database, job_id, "prepare"), EngineFailed(""), base_s=0)
 
 
 def kill_workers(database: Engine, job_id: UUID) -> None:
