@@ -11,10 +11,11 @@
     │   ├── ModelError          the model cannot be loaded or used
     │   └── DeliveryVoid        a webhook's receiver shall not have it any more
     ├── TransientError          the world is at fault: the step is tried again, later
-    │   ├── DatabaseUnavailable
-    │   │   └── CommitUncertain     the connection broke during the commit itself
-    │   ├── StorageUnavailable
-    │   ├── BrokerUnavailable
+    │   ├── Outage              a service we stand on is away: this costs the step no attempt
+    │   │   ├── DatabaseUnavailable
+    │   │   │   └── CommitUncertain     the connection broke during the commit itself
+    │   │   ├── StorageUnavailable
+    │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
     │   ├── TooManyUploads
     │   ├── TooManyStreams
@@ -118,7 +119,13 @@ class TransientError(LonghandError):
     code = "transient_error"
 
 
-class DatabaseUnavailable(TransientError):
+class Outage(TransientError):
+    """A service that all jobs need is away: no fault of the step's, and soon over, one hopes."""
+
+    code = "outage"
+
+
+class DatabaseUnavailable(Outage):
     """Postgres cannot be reached."""
 
     code = "database_unavailable"
@@ -128,13 +135,13 @@ class CommitUncertain(DatabaseUnavailable):
     """The connection broke during the commit: all of the transaction was written, or nothing."""
 
 
-class StorageUnavailable(TransientError):
+class StorageUnavailable(Outage):
     """The object store cannot be reached or answers with server errors."""
 
     code = "storage_unavailable"
 
 
-class BrokerUnavailable(TransientError):
+class BrokerUnavailable(Outage):
     """Redis cannot be reached."""
 
     code = "broker_unavailable"

@@ -67,13 +67,16 @@ class Settings(BaseSettings):
         "queue twice the recent wait counts instead.",
     )
     max_attempts: int = Field(
-        default=5, ge=1, description="How often a step is tried before its job fails."
+        default=5,
+        ge=1,
+        description="How often a step is tried before its job fails; a time when the object store "
+        "was away does not count.",
     )
     retry_base_s: float = Field(
-        default=4.0,
+        default=2.0,
         ge=0,
-        description="First retry's longest delay, half of which is certain; both double with each "
-        "attempt.",
+        description="First retry's longest delay; it doubles with each one, up to five minutes. "
+        "Delays are random, from nothing to the longest.",
     )
     prepare_limit_s: float = Field(
         default=3600.0,
@@ -146,7 +149,8 @@ class Settings(BaseSettings):
         default=math.inf,
         ge=0,
         description="When a job that has ended is deleted with all that is its own, in seconds; "
-        "`inf`: when it is asked for. One with a pending webhook delivery is kept until that ends.",
+        "`inf`: when it is asked for. One with a pending webhook delivery is kept until that ends. "
+        "Test events of webhooks go after the same time, and after 30 days at the latest.",
     )
     health_host: str = Field(
         default="127.0.0.1", description="Address of a worker's own health endpoints."

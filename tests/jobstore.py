@@ -40,6 +40,7 @@ def add_job(
     tenant: str = "default",
     max_attempts: int = 3,
     options: ResolvedOptions = ORACLE,
+    source_bytes: int = 1,
 ) -> UUID:
     job_id = uuid7()
     steps.create_job(
@@ -50,7 +51,7 @@ def add_job(
             options=options,
             source_key=f"jobs/{job_id}/source",
             source_name="a.wav",
-            source_bytes=1,
+            source_bytes=source_bytes,
             sha256="0" * 64,
         ),
         max_attempts=max_attempts,

@@ -77,6 +77,7 @@ _STEP_ENDS: Mapping[str, str] = {
     "step.failed": "failed",
     "step.released": "queued",
     "step.retried": "queued",
+    "step.postponed": "queued",
     "step.reaped": "queued",
 }
 """What ends a tenure, and the state that the step is in afterwards."""
@@ -204,7 +205,7 @@ class Replay:
             yield self._violation(Rule.EARLY_REAP, f"step {event.step_id} at epoch {event.epoch}")
         step.tenure.ended = event
         step.state = _STEP_ENDS[event.event]
-        if event.event == "step.released":
+        if event.event in ("step.released", "step.postponed"):
             step.attempt -= 1
 
     def _after_the_end(self, event: Event) -> Iterator[Violation]:

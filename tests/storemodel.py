@@ -13,8 +13,16 @@ from jobstore import CHUNK, ORACLE, TRANSCRIPT, expire, finish, transcribe
 from sqlalchemy import Engine, text
 
 from shared import steps
-from shared.errors import JobEnded, JobNotFailed, LeaseLost, StorageUnavailable, UnreadableMedia
+from shared.errors import (
+    EngineFailed,
+    JobEnded,
+    JobNotFailed,
+    LeaseLost,
+    StorageUnavailable,
+    UnreadableMedia,
+)
 from shared.steps import Claim, NewChunk, NewJob
+from shared.steps.unfinished import MAX_OUTAGES
 
 TENANT = "default"
 MAX_ATTEMPTS = 2
@@ -32,6 +40,7 @@ class MStep:
 
     state: str = "queued"
     attempt: int = 0
+    outages: int = 0
     epoch: int = 0
 
 
@@ -186,7 +195,7 @@ class Write:
 
     claim: ClaimKey
     what: str
-    """release, retry, fail, complete, or add N."""
+    """release, postpone, retry, fail, complete, or add N."""
 
     def apply(self, model: Model) -> str:
         if not model.is_current(self.claim):
@@ -198,9 +207,13 @@ class Write:
             case ["release"]:
                 step.state = "queued"
                 step.attempt -= 1
+            case ["postpone"] if step.outages < MAX_OUTAGES - 1:
+                step.state = "queued"
+                step.attempt -= 1
+                step.outages += 1
             case ["retry"] if step.attempt < MAX_ATTEMPTS:
                 step.state = "queued"
-            case ["retry"] | ["fail"]:
+            case ["postpone"] | ["retry"] | ["fail"]:
                 model.fail(key)
             case ["add", n]:
                 added = [model.add_step((job_id, "transcribe", idx)) for idx in range(int(n))]
@@ -223,7 +236,8 @@ class Write:
         claimed = held[self.claim]
         writes: dict[str, Callable[[], None]] = {
             "release": lambda: steps.release(engine, claimed),
-            "retry": lambda: steps.retry(engine, claimed, StorageUnavailable("down"), base_s=0),
+            "retry": lambda: steps.retry(engine, claimed, EngineFailed("broken"), base_s=0),
+            "postpone": lambda: steps.retry(engine, claimed, StorageUnavailable("away"), base_s=0),
             "fail": lambda: steps.fail(engine, claimed, UnreadableMedia("a poem")),
             "complete": lambda: complete(engine, claimed),
             "add": lambda: steps.add_chunks(
@@ -326,7 +340,7 @@ class RetryJob:
         job.original = None
         for step in model.of_job(self.job_id):
             if step.state != "done":
-                step.state, step.attempt = "queued", 0
+                step.state, step.attempt, step.outages = "queued", 0, 0
                 step.epoch += 1
         return "queued"
 
@@ -387,7 +401,7 @@ def read_model(engine: Engine, fingerprints: dict[UUID, str | None]) -> Model:
             for row in jobs
         },
         steps={
-            (row.job_id, row.kind, row.idx): MStep(row.state, row.attempt, row.epoch)
+            (row.job_id, row.kind, row.idx): MStep(row.state, row.attempt, row.outages, row.epoch)
             for row in found
         },
     )

@@ -12,7 +12,7 @@ then, except that after its subclass ``CommitUncertain`` only Postgres knows. Ev
 safe to find already made.
 """
 
-from shared.steps.claims import Claim, claim, fail, reap, release, renew, retry
+from shared.steps.claims import Claim, claim, renew
 from shared.steps.completion import (
     complete_detect,
     complete_finish,
@@ -34,8 +34,14 @@ from shared.steps.plan import (
     release_chunks,
 )
 from shared.steps.removals import abandon_upload, begin_upload, report_late_audio
-from shared.steps.retention import expire_audio, expire_jobs, expire_transcripts
+from shared.steps.retention import (
+    expire_audio,
+    expire_jobs,
+    expire_test_events,
+    expire_transcripts,
+)
 from shared.steps.retrying import retry_job
+from shared.steps.unfinished import fail, reap, release, retry
 
 __all__ = [
     "DELIVER_QUEUE",
@@ -60,6 +66,7 @@ __all__ = [
     "delete_job",
     "expire_audio",
     "expire_jobs",
+    "expire_test_events",
     "expire_transcripts",
     "fail",
     "measure_pending",

@@ -1,4 +1,4 @@
-"""Claims: the right to work on a step, how it is got, kept, checked and given up."""
+"""Claims: the right to work on a step, how it is got, kept and checked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
-from shared.errors import LeaseLost, LonghandError
+from shared.errors import LeaseLost
 from shared.options import ResolvedOptions
 from shared.steps.audit import record
-from shared.steps.ending import end_jobs, fail_delivery
 from shared.tables import STEP_MAY_RUN, StepKind
 
 
@@ -25,6 +24,7 @@ class Claim:
     idx: int
     attempt: int
     max_attempts: int
+    outages: int
     epoch: int
     owner: str
     input: Mapping[str, Any]
@@ -65,9 +65,9 @@ def claim(engine: Engine, step_id: int, *, owner: str, lease_s: float) -> Claim 
                     WHERE steps.id = :step_id AND steps.job_id = job.id
                       AND steps.state = 'queued' AND steps.run_at <= clock_timestamp()
                     RETURNING steps.id AS step_id, steps.job_id, steps.kind, steps.idx,
-                              steps.attempt, steps.max_attempts, steps.epoch, steps.input,
-                              job.state AS job_state, job.options, job.detected_language,
-                              job.source_key, job.transcribing_since
+                              steps.attempt, steps.max_attempts, steps.outages, steps.epoch,
+                              steps.input, job.state AS job_state, job.options,
+                              job.detected_language, job.source_key, job.transcribing_since
                 """),  # noqa: S608 - the variable part is a constant
                 {"step_id": step_id, "owner": owner, "lease_s": lease_s},
             )
@@ -137,99 +137,6 @@ def renew(engine: Engine, held: Sequence[Claim], *, lease_s: float) -> set[tuple
         return {(row.id, row.epoch) for row in rows}
 
 
-def release(engine: Engine, claim: Claim) -> None:
-    """Step running -> queued at once, as if never claimed: an orderly stop is no failed attempt.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    with begin(engine) as connection:
-        fence(connection, claim)
-        _give_back(connection, claim)
-
-
-def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) -> None:
-    """Step running -> queued after a backoff, or -> failed when attempts are exhausted.
-
-    The delay is uniform in the upper half of [0, base_s * 2**(attempt - 1)], the "equal jitter" of
-    Marc Brooker's "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015). With his "full
-    jitter" all attempts may fall into an outage of a few seconds; so it takes one of half a minute
-    (5 attempts from 4 s on) to fail a job.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    with begin(engine) as connection:
-        fence(connection, claim)
-        if claim.attempt >= claim.max_attempts:
-            detail = f"{error} (after {claim.attempt} attempts)"
-            fail_step(connection, claim, error.code, detail)
-            return
-        longest_s = base_s * 2 ** (claim.attempt - 1)
-        requeue(connection, claim.step_id, least_s=longest_s / 2, most_s=longest_s)
-        record_step(connection, claim, "step.retried", f"{error.code}: {error}")
-
-
-def fail(engine: Engine, claim: Claim, error: LonghandError) -> None:
-    """Step running -> failed and job running -> failed: trying again cannot help.
-
-    Of a delivery: step running -> failed, delivery pending -> failed.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    with begin(engine) as connection:
-        fence(connection, claim)
-        fail_step(connection, claim, error.code, str(error))
-
-
-def reap(engine: Engine, *, limit: int = 500) -> int:
-    """Running with an expired lease -> queued, or -> failed when that was the last attempt.
-
-    Where the worker had said which step it was trying alone when it died, the others that it held
-    have lost no attempt: they are not to blame.
-
-    Returns the number of steps reaped. Each is its own transaction, and a job whose row is locked
-    is left to the next sweep, so that none holds up the rest.
-    """
-    with begin(engine) as connection:
-        expired = [
-            {**row}
-            for row in connection.execute(
-                text(f"""
-                    SELECT steps.id AS step_id, job_id, kind, idx, attempt, max_attempts, epoch,
-                           lease_owner AS owner, input, options, detected_language, source_key,
-                           suspect_step
-                    FROM steps JOIN jobs ON jobs.id = steps.job_id
-                    LEFT JOIN workers ON workers.id = lease_owner
-                    WHERE steps.state = 'running' AND {STEP_MAY_RUN}
-                      AND lease_until < clock_timestamp()
-                    ORDER BY lease_until LIMIT :limit
-                """),  # noqa: S608 - the variable part is a constant
-                {"limit": limit},
-            ).mappings()
-        ]
-    reaped = 0
-    for row in expired:
-        suspect = row.pop("suspect_step")
-        claim = claim_of(row)
-        try:
-            with begin(engine) as connection:
-                fence(connection, claim, to_reap=True)
-                if suspect not in (None, claim.step_id):
-                    _give_back(connection, claim, f"the worker died of step {suspect}")
-                elif claim.attempt >= claim.max_attempts:
-                    detail = f"the worker died or hung at each of {claim.attempt} attempts"
-                    fail_step(connection, claim, "poisonous_input", detail)
-                else:
-                    requeue(connection, claim.step_id)
-                    record_step(connection, claim, "step.reaped")
-        except LeaseLost:
-            continue  # since we looked: completed, renewed by a late heartbeat, or locked
-        reaped += 1
-    return reaped
-
-
 def fence(connection: Connection, claim: Claim, *, to_reap: bool = False) -> None:
     """Lock the job and the step, job first, if the claim is still current.
 
@@ -276,56 +183,4 @@ def claim_of(row: Mapping[str, Any]) -> Claim:
             "kind": StepKind(row["kind"]),
             "options": ResolvedOptions.model_validate(row["options"]),
         }
-    )
-
-
-def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> None:
-    """Step running -> failed, with what follows from it; the caller has fenced the claim."""
-    connection.execute(
-        text("""
-            UPDATE steps SET state = 'failed', error_code = :code, error_detail = :detail,
-                             lease_until = NULL, finished_at = clock_timestamp()
-            WHERE id = :id
-        """),
-        {"id": claim.step_id, "code": code, "detail": detail},
-    )
-    record_step(connection, claim, "step.failed", f"{code}: {detail}")
-    if claim.kind == StepKind.DELIVER:
-        fail_delivery(connection, claim.input["delivery_id"], detail)
-        return
-    # Jobs that wait for this one have the same audio and options: they fail as it does.
-    failed = connection.execute(
-        text("""
-            UPDATE jobs SET state = 'failed', error_code = :code, error_detail = :detail,
-                            finished_at = clock_timestamp()
-            WHERE id = :id OR original_id = :id AND state = 'queued'
-            RETURNING id
-        """),
-        {"id": claim.job_id, "code": code, "detail": detail},
-    ).scalars()
-    end_jobs(connection, failed.all(), f"{code}: {detail}")
-
-
-def _give_back(connection: Connection, claim: Claim, detail: str | None = None) -> None:
-    """Step running -> queued, as if never claimed; the caller has fenced the claim."""
-    requeue(connection, claim.step_id)
-    connection.execute(
-        text("UPDATE steps SET attempt = attempt - 1 WHERE id = :id"), {"id": claim.step_id}
-    )
-    record_step(connection, claim, "step.released", detail)
-
-
-def requeue(
-    connection: Connection, step_id: int, *, least_s: float = 0.0, most_s: float = 0.0
-) -> None:
-    """Step running -> queued, due after a random delay between the two; its caller fenced it."""
-    connection.execute(
-        text("""
-            UPDATE steps
-            SET state = 'queued', lease_owner = NULL, lease_until = NULL, dispatched_at = NULL,
-                run_at = clock_timestamp()
-                         + make_interval(secs => :least_s + (:most_s - :least_s) * random())
-            WHERE id = :id
-        """),
-        {"id": step_id, "least_s": least_s, "most_s": most_s},
     )

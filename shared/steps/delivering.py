@@ -9,9 +9,10 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
 from shared.errors import DeliveryNotFound, DeliveryNotReplayable
-from shared.steps.claims import Claim, fail_step, fence, record_step, requeue
+from shared.steps.claims import Claim, fence, record_step
 from shared.steps.completion import finish_step
 from shared.steps.ending import insert_deliver_steps
+from shared.steps.unfinished import fail_step, requeue
 from shared.webhooks.attempts import Attempt, next_attempt_s
 from shared.webhooks.deliveries import add_attempt
 from shared.webhooks.endpoints import disable

@@ -109,7 +109,7 @@ def test_no_job_is_lost_or_done_twice_whatever_is_attacked(
         crashing=2,
         hanging=1,
         settle_s=90,
-        # The attempts outlast the object store's 3 s, and poison is through in time.
+        # Poison is through in time.
         max_attempts=4,
         retry_base_s=1.0,
     )

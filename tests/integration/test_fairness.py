@@ -4,16 +4,16 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
-from jobstore import CHUNK, add_job, prepare, transcribe
+from jobstore import CHUNK, add_job, claim, prepare, step_ids, transcribe
 from psycopg.types.json import Jsonb
 from queues import add_worker, take_messages
 from sqlalchemy import Engine, text
 
 from shared import steps
 from shared.broker import make_broker
-from shared.dispatch import fill_queues
+from shared.dispatch import LARGE_BYTES, fill_queues
 from shared.settings import Settings
-from shared.steps import Claim
+from shared.steps import PREPARE_QUEUE, Claim
 
 MODEL_QUEUE = steps.model_queue("oracle")
 SLOTS = 8
@@ -57,8 +57,8 @@ class Rounds:
 
     def next(self) -> list[UUID]:
         """Finish what is held, and claim the next; return whose chunks these are."""
-        for claim in self._held:
-            transcribe(self._database, claim)
+        for held in self._held:
+            transcribe(self._database, held)
         taken = take_messages(self._broker, MODEL_QUEUE, SLOTS)
         claims = [
             steps.claim(self._database, step_id, owner="test", lease_s=60) for step_id in taken
@@ -97,3 +97,45 @@ def test_the_big_one_gets_every_slot_that_nobody_else_needs(
     prepare(database, small, chunks=3)
     rounds = Rounds(database, broker, settings)
     assert [rounds.next().count(small) for _ in range(3)] == [3, 0, 0]
+
+
+# --- large files: preparing one takes a slot for as long as it is decoded ---
+
+
+@pytest.mark.parametrize(("slots", "at_once"), [(1, 1), (2, 1), (4, 3)])
+def test_large_files_are_prepared_on_all_slots_but_one(
+    database: Engine, broker: Celery, settings: Settings, slots: int, at_once: int
+) -> None:
+    add_worker(database, PREPARE_QUEUE, slots)
+    large = sorted(add_job(database, source_bytes=LARGE_BYTES) for _ in range(5))
+    small = add_job(database, source_bytes=LARGE_BYTES - 1)
+    prepares = {step_ids(database, job_id, "prepare")[0]: job_id for job_id in [*large, small]}
+
+    def sent() -> set[UUID]:
+        fill_queues(database, broker, settings)
+        return {prepares[step_id] for step_id in take_messages(broker, PREPARE_QUEUE)}
+
+    assert sent() == {small, *large[:at_once]}
+    for job_id in large[:at_once]:
+        claim(database, job_id, "prepare")
+    assert sent() == set()
+    prepare(database, small, chunks=1)
+    assert sent() == set()
+    with database.begin() as connection:
+        connection.execute(
+            text("UPDATE jobs SET state = 'canceled' WHERE id = :id"), {"id": large[0]}
+        )
+    assert sent() == {large[at_once]}
+
+
+def test_small_files_do_not_queue_up_behind_the_large_ones_of_their_tenant(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_worker(database, PREPARE_QUEUE, 4)
+    for _ in range(20):
+        add_job(database, source_bytes=LARGE_BYTES)
+    mine = add_job(database)
+    for _ in range(20):
+        add_job(database, tenant="other")
+    fill_queues(database, broker, settings)
+    assert step_ids(database, mine, "prepare")[0] in take_messages(broker, PREPARE_QUEUE)

@@ -20,16 +20,18 @@ from sqlalchemy import Engine, text
 
 from shared import steps
 from shared.errors import (
+    EngineFailed,
     JobEnded,
     JobNotFound,
     LeaseLost,
     StorageUnavailable,
     TranscriptNotReady,
+    TransientError,
     UnreadableMedia,
 )
 from shared.jobs import get_job, get_transcript
-from shared.settings import Settings
 from shared.steps import Claim, NewChunk
+from shared.steps.unfinished import LONGEST_DELAY_S, MAX_OUTAGES
 from shared.tables import JobState
 from shared.workers import name_suspect
 
@@ -241,13 +243,27 @@ def test_a_permanent_error_fails_the_job_at_once(database: Engine) -> None:
 
 def test_a_transient_error_is_retried_until_attempts_are_exhausted(database: Engine) -> None:
     job_id = add_job(database, max_attempts=2)
-    error = StorageUnavailable("the object store cannot be reached")
+    error = EngineFailed("the engine broke down")
     steps.retry(database, claim(database, job_id, "prepare"), error, base_s=0)
     assert get_job(database, "default", job_id).state == JobState.RUNNING
     steps.retry(database, claim(database, job_id, "prepare"), error, base_s=0)
     job = get_job(database, "default", job_id)
     assert job.state == JobState.FAILED
-    assert job.error_code == "storage_unavailable"
+    assert job.error_code == "engine_failed"
+
+
+def test_an_outage_costs_no_attempt_until_there_were_twenty(database: Engine) -> None:
+    job_id = add_job(database, max_attempts=1)
+    away = StorageUnavailable("the object store cannot be reached")
+    for _ in range(MAX_OUTAGES - 1):
+        claimed = claim(database, job_id, "prepare")
+        assert claimed.attempt == 1
+        steps.retry(database, claimed, away, base_s=0)
+    steps.retry(database, claim(database, job_id, "prepare"), away, base_s=0)
+    job = get_job(database, "default", job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "storage_unavailable")
+    steps.retry_job(database, "default", job_id, max_attempts=1)
+    assert claim(database, job_id, "prepare").outages == 0
 
 
 def test_a_retried_step_is_not_claimed_before_its_delay(database: Engine) -> None:
@@ -257,22 +273,33 @@ def test_a_retried_step_is_not_claimed_before_its_delay(database: Engine) -> Non
     assert steps.claim(database, claimed.step_id, owner="x", lease_s=30) is None
 
 
-def test_attempts_outlast_an_outage_of_half_a_minute(database: Engine, settings: Settings) -> None:
-    job_id = add_job(database, max_attempts=settings.max_attempts)
-    waited_s = 0.0
-    for _ in range(settings.max_attempts - 1):
-        claimed = claim(database, job_id, "prepare")
-        steps.retry(database, claimed, StorageUnavailable("down"), base_s=settings.retry_base_s)
-        with database.begin() as connection:
-            waited_s += connection.execute(
-                text("""
-                    UPDATE steps SET run_at = now() FROM steps AS before
-                    WHERE steps.id = :id AND before.id = steps.id
-                    RETURNING extract(epoch FROM before.run_at - clock_timestamp())::float
-                """),
-                {"id": claimed.step_id},
-            ).scalar_one()
-    assert 29 < waited_s <= 60
+@pytest.mark.parametrize("error", [EngineFailed("broken"), StorageUnavailable("away")])
+def test_delays_are_random_from_nothing_to_a_bound_that_doubles(
+    database: Engine, error: TransientError
+) -> None:
+    bounds_s = [2, 4, 8, 16, 32, 64, 128, 256, LONGEST_DELAY_S, LONGEST_DELAY_S]
+    shares = []
+    for _ in range(10):
+        job_id = add_job(database, max_attempts=len(bounds_s) + 1)
+        for bound_s in bounds_s:
+            claimed = claim(database, job_id, "prepare")
+            steps.retry(database, claimed, error, base_s=2)
+            shares.append(make_due(database, claimed) / bound_s)
+    assert -0.1 < min(shares) < 0.1
+    assert 0.9 < max(shares) <= 1
+
+
+def make_due(database: Engine, claimed: Claim) -> float:
+    """Let a step's delay pass; return the seconds that were left of it."""
+    with database.begin() as connection:
+        return connection.execute(
+            text("""
+                UPDATE steps SET run_at = now() FROM steps AS before
+                WHERE steps.id = :id AND before.id = steps.id
+                RETURNING extract(epoch FROM before.run_at - clock_timestamp())::float
+            """),
+            {"id": claimed.step_id},
+        ).scalar_one()
 
 
 def test_a_released_step_has_lost_no_attempt(database: Engine) -> None:

@@ -1,0 +1,176 @@
+"""Claims that end with their step unfinished: released, tried again, failed, reaped."""
+
+from sqlalchemy import Connection, Engine, text
+
+from shared.database import begin
+from shared.errors import LeaseLost, LonghandError, Outage
+from shared.steps.claims import Claim, claim_of, fence, record_step
+from shared.steps.ending import end_jobs, fail_delivery
+from shared.tables import STEP_MAY_RUN, StepKind
+
+MAX_OUTAGES = 20
+"""With delays from 2 s on they span 37 minutes in the mean: 1, 2, 4 ... 128 s, then 150 s each."""
+
+LONGEST_DELAY_S = 300.0
+"""When a service is back after a long outage, all work goes on within this time."""
+
+
+def release(engine: Engine, claim: Claim) -> None:
+    """Step running -> queued at once, as if never claimed: an orderly stop is no failed attempt.
+
+    Raises:
+        LeaseLost: the claim is no longer current.
+    """
+    with begin(engine) as connection:
+        fence(connection, claim)
+        _give_back(connection, claim)
+
+
+def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) -> None:
+    """Step running -> queued after a backoff, or -> failed when it was tried often enough.
+
+    An ``Outage`` is not among the attempts, so that all jobs outlast one of half an hour: it takes
+    ``MAX_OUTAGES`` to fail a step. Anything else costs the attempt.
+
+    The n-th delay is uniform in [0, base_s * 2**(n - 1)], at most ``LONGEST_DELAY_S``: the "full
+    jitter" of Marc Brooker's "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
+
+    Raises:
+        LeaseLost: the claim is no longer current.
+    """
+    is_outage = isinstance(error, Outage)
+    tried = claim.outages + 1 if is_outage else claim.attempt
+    with begin(engine) as connection:
+        fence(connection, claim)
+        if tried >= (MAX_OUTAGES if is_outage else claim.max_attempts):
+            fail_step(connection, claim, error.code, f"{error} (after {tried} attempts)")
+            return
+        longest_s = min(base_s * 2 ** (tried - 1), LONGEST_DELAY_S)
+        requeue(connection, claim.step_id, most_s=longest_s)
+        if is_outage:
+            _uncount_attempt(connection, claim, outages=1)
+        record_step(
+            connection,
+            claim,
+            "step.postponed" if is_outage else "step.retried",
+            f"{error.code}: {error}",
+        )
+
+
+def fail(engine: Engine, claim: Claim, error: LonghandError) -> None:
+    """Step running -> failed and job running -> failed: trying again cannot help.
+
+    Of a delivery: step running -> failed, delivery pending -> failed.
+
+    Raises:
+        LeaseLost: the claim is no longer current.
+    """
+    with begin(engine) as connection:
+        fence(connection, claim)
+        fail_step(connection, claim, error.code, str(error))
+
+
+def reap(engine: Engine, *, limit: int = 500) -> int:
+    """Running with an expired lease -> queued, or -> failed when that was the last attempt.
+
+    Where the worker had said which step it was trying alone when it died, the others that it held
+    have lost no attempt: they are not to blame.
+
+    Returns the number of steps reaped. Each is its own transaction, and a job whose row is locked
+    is left to the next sweep, so that none holds up the rest.
+    """
+    with begin(engine) as connection:
+        expired = [
+            {**row}
+            for row in connection.execute(
+                text(f"""
+                    SELECT steps.id AS step_id, job_id, kind, idx, attempt, max_attempts, outages,
+                           epoch, lease_owner AS owner, input, options, detected_language,
+                           source_key, suspect_step
+                    FROM steps JOIN jobs ON jobs.id = steps.job_id
+                    LEFT JOIN workers ON workers.id = lease_owner
+                    WHERE steps.state = 'running' AND {STEP_MAY_RUN}
+                      AND lease_until < clock_timestamp()
+                    ORDER BY lease_until LIMIT :limit
+                """),  # noqa: S608 - the variable part is a constant
+                {"limit": limit},
+            ).mappings()
+        ]
+    reaped = 0
+    for row in expired:
+        suspect = row.pop("suspect_step")
+        claim = claim_of(row)
+        try:
+            with begin(engine) as connection:
+                fence(connection, claim, to_reap=True)
+                if suspect not in (None, claim.step_id):
+                    _give_back(connection, claim, f"the worker died of step {suspect}")
+                elif claim.attempt >= claim.max_attempts:
+                    detail = f"the worker died or hung at each of {claim.attempt} attempts"
+                    fail_step(connection, claim, "poisonous_input", detail)
+                else:
+                    requeue(connection, claim.step_id)
+                    record_step(connection, claim, "step.reaped")
+        except LeaseLost:
+            continue  # since we looked: completed, renewed by a late heartbeat, or locked
+        reaped += 1
+    return reaped
+
+
+def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> None:
+    """Step running -> failed, with what follows from it; the caller has fenced the claim."""
+    connection.execute(
+        text("""
+            UPDATE steps SET state = 'failed', error_code = :code, error_detail = :detail,
+                             lease_until = NULL, finished_at = clock_timestamp()
+            WHERE id = :id
+        """),
+        {"id": claim.step_id, "code": code, "detail": detail},
+    )
+    record_step(connection, claim, "step.failed", f"{code}: {detail}")
+    if claim.kind == StepKind.DELIVER:
+        fail_delivery(connection, claim.input["delivery_id"], detail)
+        return
+    # Jobs that wait for this one have the same audio and options: they fail as it does.
+    failed = connection.execute(
+        text("""
+            UPDATE jobs SET state = 'failed', error_code = :code, error_detail = :detail,
+                            finished_at = clock_timestamp()
+            WHERE id = :id OR original_id = :id AND state = 'queued'
+            RETURNING id
+        """),
+        {"id": claim.job_id, "code": code, "detail": detail},
+    ).scalars()
+    end_jobs(connection, failed.all(), f"{code}: {detail}")
+
+
+def _give_back(connection: Connection, claim: Claim, detail: str | None = None) -> None:
+    """Step running -> queued, as if never claimed; the caller has fenced the claim."""
+    requeue(connection, claim.step_id)
+    _uncount_attempt(connection, claim)
+    record_step(connection, claim, "step.released", detail)
+
+
+def _uncount_attempt(connection: Connection, claim: Claim, *, outages: int = 0) -> None:
+    connection.execute(
+        text("""
+            UPDATE steps SET attempt = attempt - 1, outages = outages + :outages WHERE id = :id
+        """),
+        {"id": claim.step_id, "outages": outages},
+    )
+
+
+def requeue(
+    connection: Connection, step_id: int, *, least_s: float = 0.0, most_s: float = 0.0
+) -> None:
+    """Step running -> queued, due after a random delay between the two; its caller fenced it."""
+    connection.execute(
+        text("""
+            UPDATE steps
+            SET state = 'queued', lease_owner = NULL, lease_until = NULL, dispatched_at = NULL,
+                run_at = clock_timestamp()
+                         + make_interval(secs => :least_s + (:most_s - :least_s) * random())
+            WHERE id = :id
+        """),
+        {"id": step_id, "least_s": least_s, "most_s": most_s},
+    )
