@@ -18,17 +18,13 @@ from shared.database import begin
 from shared.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.ringing import Bell
 from shared.settings import Settings
-from shared.steps import DELIVER_QUEUE
+from shared.steps import DELIVER_QUEUE, PREPARE_LARGE_QUEUE
 from shared.tables import STEP_MAY_RUN
 
 log = logging.getLogger(__name__)
 
 _LEAST_BACKLOG = 4
 """Messages kept in a queue that no live worker is known to consume: enough to wake a new one."""
-
-LARGE_BYTES = 16 * 1024**2
-"""From here on, files are prepared on all slots but one. Shorter ones, even at 64 kbit/s, take
-seconds: half an hour of audio is decoded and its speech found in some three of them."""
 
 LANE_LIMIT = 4
 """Steps of one lane in flight at once: a quarter of what a delivery worker does. An endpoint that
@@ -97,15 +93,9 @@ _FREE_OF_IDS = """
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
-# Of a job no more steps are ranked than there is room for: a long one has thousands. Of large files
-# one is always prepared, and as many as leave one slot to small ones, which wait for none of them.
+# Of a job no more steps are ranked than there is room for: a long one has thousands.
 _FAIR_ORDER = text("""
-    WITH large_busy AS (
-        SELECT count(*) AS n FROM steps JOIN jobs ON jobs.id = steps.job_id
-        WHERE queue = :queue AND kind = 'prepare' AND source_bytes >= :large_bytes
-          AND (steps.state = 'running' OR steps.state = 'queued' AND dispatched_at IS NOT NULL)
-          AND jobs.state IN ('queued', 'running')
-    ), busy AS (
+    WITH busy AS (
         SELECT job_id, count(*) AS n FROM steps
         WHERE queue = :queue
           AND (state = 'running' OR state = 'queued' AND dispatched_at IS NOT NULL)
@@ -115,8 +105,7 @@ _FAIR_ORDER = text("""
         WHERE jobs.state IN ('queued', 'running') GROUP BY tenant
     ), waiting AS (
         SELECT next.id, next.kind, jobs.tenant, jobs.priority, jobs.id AS job_id,
-               coalesce(busy.n, 0) + next.turn AS job_turn,
-               next.kind = 'prepare' AND source_bytes >= :large_bytes AS is_large
+               coalesce(busy.n, 0) + next.turn AS job_turn
         FROM jobs
         LEFT JOIN busy ON busy.job_id = jobs.id
         CROSS JOIN LATERAL (
@@ -126,22 +115,13 @@ _FAIR_ORDER = text("""
             ORDER BY idx LIMIT :room
         ) AS next
         WHERE jobs.state IN ('queued', 'running')
-    ), in_turn AS (
-        SELECT waiting.*,
-               coalesce(tenant_busy.n, 0) + row_number() OVER (
-                   PARTITION BY tenant, is_large ORDER BY priority DESC, job_turn, job_id
-               ) AS turn
-        FROM waiting LEFT JOIN tenant_busy USING (tenant)
-    ), in_order AS (
-        SELECT in_turn.*,
-               count(*) FILTER (WHERE is_large) OVER (
-                   ORDER BY turn, priority DESC, job_id, id
-               ) AS nth_large
-        FROM in_turn
     )
-    SELECT in_order.id, kind FROM in_order, large_busy
-    WHERE NOT is_large OR nth_large + large_busy.n <= greatest(1, :slots - 1)
-    ORDER BY turn, priority DESC, job_id, in_order.id
+    SELECT waiting.id, waiting.kind
+    FROM waiting LEFT JOIN tenant_busy USING (tenant)
+    ORDER BY coalesce(tenant_busy.n, 0) + row_number() OVER (
+                 PARTITION BY tenant ORDER BY priority DESC, job_turn, job_id
+             ),
+             priority DESC, job_id
     LIMIT :room
 """)
 
@@ -198,38 +178,43 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
     (seen within ``live_s``; at least ``least``), so that order is decided here, late, and not by
     what was sent long ago. The order is fair: each tenant's next turn counts what it has running or
     dispatched, so tenants alternate; within a tenant priority decides, then each job's own turn
-    (a short job does not wait for a long one's chunks), then age. Large files are prepared on all
-    slots but one. Of a tenant's deliveries, each endpoint's own turn decides, then age, and an
-    endpoint has at most ``LANE_LIMIT`` in flight.
+    (a short job does not wait for a long one's chunks), then age. Of a tenant's deliveries, each
+    endpoint's own turn decides, then age, and an endpoint has at most ``LANE_LIMIT`` in flight.
+
+    Large files are prepared one at least at a time, and as many as leave a slot to others: small
+    files and ``finish`` wait for none of them.
     """
     with begin(engine) as connection:
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtext('longhand:dispatch:' || :queue))"),
             {"queue": queue},
         )
-        slots, backlog = connection.execute(
+        slots, running, backlog = connection.execute(
             text(f"""
                 SELECT (
                     SELECT coalesce(sum(slots), 0) FROM workers
                     WHERE :queue = ANY (queues) AND state = 'ready'
                       AND last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
-                ), (
-                    SELECT count(*) FROM steps JOIN jobs ON jobs.id = steps.job_id
-                    WHERE steps.queue = :queue AND steps.state = 'queued'
-                      AND steps.dispatched_at IS NOT NULL AND {STEP_MAY_RUN}
-                )
+                ), count(*) FILTER (WHERE steps.state = 'running'),
+                   count(*) FILTER (WHERE steps.state = 'queued')
+                FROM steps JOIN jobs ON jobs.id = steps.job_id
+                WHERE steps.queue = :queue AND {STEP_MAY_RUN}
+                  AND (steps.state = 'running'
+                       OR steps.state = 'queued' AND steps.dispatched_at IS NOT NULL)
             """),  # noqa: S608 - the variable part is a constant
             {"queue": queue, "live_s": live_s},
         ).one()
-        room = max(least, slots) - backlog
+        if queue == PREPARE_LARGE_QUEUE:
+            room = max(1, slots - 1) - running - backlog
+        else:
+            room = max(least, slots) - backlog
         if room <= 0:
             return []
         if queue == DELIVER_QUEUE:
             limits = {"queue": queue, "room": room, "lane_limit": LANE_LIMIT}
             chosen = connection.execute(_ORDER_OF_DELIVERIES, limits).all()
         else:
-            limits = {"queue": queue, "room": room, "slots": slots, "large_bytes": LARGE_BYTES}
-            chosen = connection.execute(_FAIR_ORDER, limits).all()
+            chosen = connection.execute(_FAIR_ORDER, {"queue": queue, "room": room}).all()
         taken = connection.execute(
             text(f"""
                 UPDATE steps SET dispatched_at = clock_timestamp()

@@ -24,7 +24,13 @@ from shared.errors import LonghandError, ModelError
 from shared.outbound import Outbound
 from shared.ringing import Bell
 from shared.settings import Settings, get_settings
-from shared.steps import DELIVER_QUEUE, FINISH_QUEUE, PREPARE_QUEUE, model_queue
+from shared.steps import (
+    DELIVER_QUEUE,
+    FINISH_QUEUE,
+    PREPARE_LARGE_QUEUE,
+    PREPARE_QUEUE,
+    model_queue,
+)
 from shared.storage import Storage
 from shared.workers import WorkerEntry
 from worker import metrics
@@ -61,7 +67,7 @@ def cpu(concurrency: int) -> None:
     import worker.preparing  # noqa: F401
 
     settings = get_settings()
-    queues = (PREPARE_QUEUE, FINISH_QUEUE)
+    queues = (PREPARE_QUEUE, PREPARE_LARGE_QUEUE, FINISH_QUEUE)
     entry = _entry("cpu", queues=queues, slots=concurrency)
     health = _serve_health(entry, settings)
     # The children hold the leases; this process only keeps the registry's entry alive.

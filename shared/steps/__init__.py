@@ -26,6 +26,8 @@ from shared.steps.jobs import JobWebhook, NewJob, cancel_job, create_job
 from shared.steps.measuring import measure_pending, set_reference
 from shared.steps.plan import (
     FINISH_QUEUE,
+    LARGE_BYTES,
+    PREPARE_LARGE_QUEUE,
     PREPARE_QUEUE,
     NewChunk,
     add_chunks,
@@ -46,6 +48,8 @@ from shared.steps.unfinished import fail, reap, release, retry
 __all__ = [
     "DELIVER_QUEUE",
     "FINISH_QUEUE",
+    "LARGE_BYTES",
+    "PREPARE_LARGE_QUEUE",
     "PREPARE_QUEUE",
     "Claim",
     "JobWebhook",

@@ -15,6 +15,10 @@ from shared.steps.claims import Claim, fence
 from shared.tables import StepKind
 
 PREPARE_QUEUE = "prepare"
+PREPARE_LARGE_QUEUE = "prepare.large"
+LARGE_BYTES = 16 * 1024**2
+"""Smaller files take seconds: of speech at 64 kbit/s they have half an hour, which is decoded and
+searched for speech in some three."""
 FINISH_QUEUE = "finish"
 
 
@@ -150,10 +154,12 @@ def insert_steps(
 
 
 def insert_prepare(connection: Connection, job_id: UUID, max_attempts: int) -> None:
-    """Nothing -> ``prepare`` step queued."""
-    insert_steps(
-        connection, job_id, StepKind.PREPARE, PREPARE_QUEUE, [NewChunk(0, {})], max_attempts
-    )
+    """Nothing -> ``prepare`` step queued, with those of other large files if its own is large."""
+    source_bytes = connection.execute(
+        text("SELECT source_bytes FROM jobs WHERE id = :id"), {"id": job_id}
+    ).scalar_one()
+    queue = PREPARE_LARGE_QUEUE if source_bytes >= LARGE_BYTES else PREPARE_QUEUE
+    insert_steps(connection, job_id, StepKind.PREPARE, queue, [NewChunk(0, {})], max_attempts)
 
 
 def _is_detected(connection: Connection, job_id: UUID) -> bool:

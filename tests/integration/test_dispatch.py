@@ -18,7 +18,6 @@ from shared.dispatch import (
     _FAIR_ORDER,
     _ORDER_OF_DELIVERIES,
     LANE_LIMIT,
-    LARGE_BYTES,
     Doorbell,
     fill_queues,
     forget_stale_dispatches,
@@ -182,8 +181,7 @@ def test_of_a_long_job_no_more_steps_are_ranked_than_there_is_room_for(database:
     with database.begin() as connection:
         connection.execute(text("ANALYZE jobs, steps"))
         plan = connection.execute(
-            text(f"EXPLAIN (ANALYZE, FORMAT JSON) {_FAIR_ORDER}"),
-            {"queue": MODEL_QUEUE, "room": 4, "slots": 4, "large_bytes": LARGE_BYTES},
+            text(f"EXPLAIN (ANALYZE, FORMAT JSON) {_FAIR_ORDER}"), {"queue": MODEL_QUEUE, "room": 4}
         ).scalar_one()[0]["Plan"]
 
     def rows_of_steps(node: dict[str, Any]) -> float:

@@ -11,9 +11,9 @@ from sqlalchemy import Engine, text
 
 from shared import steps
 from shared.broker import make_broker
-from shared.dispatch import LARGE_BYTES, fill_queues
+from shared.dispatch import fill_queues
 from shared.settings import Settings
-from shared.steps import PREPARE_QUEUE, Claim
+from shared.steps import LARGE_BYTES, PREPARE_LARGE_QUEUE, PREPARE_QUEUE, Claim
 
 MODEL_QUEUE = steps.model_queue("oracle")
 SLOTS = 8
@@ -106,35 +106,29 @@ def test_the_big_one_gets_every_slot_that_nobody_else_needs(
 def test_large_files_are_prepared_on_all_slots_but_one(
     database: Engine, broker: Celery, settings: Settings, slots: int, at_once: int
 ) -> None:
-    add_worker(database, PREPARE_QUEUE, slots)
+    add_worker(database, PREPARE_LARGE_QUEUE, slots)
     large = sorted(add_job(database, source_bytes=LARGE_BYTES) for _ in range(5))
-    small = add_job(database, source_bytes=LARGE_BYTES - 1)
-    prepares = {step_ids(database, job_id, "prepare")[0]: job_id for job_id in [*large, small]}
+    prepares = {step_ids(database, job_id, "prepare")[0]: job_id for job_id in large}
 
     def sent() -> set[UUID]:
         fill_queues(database, broker, settings)
-        return {prepares[step_id] for step_id in take_messages(broker, PREPARE_QUEUE)}
+        return {prepares[step_id] for step_id in take_messages(broker, PREPARE_LARGE_QUEUE)}
 
-    assert sent() == {small, *large[:at_once]}
+    assert sent() == {*large[:at_once]}
+    assert sent() == set()
     for job_id in large[:at_once]:
         claim(database, job_id, "prepare")
     assert sent() == set()
-    prepare(database, small, chunks=1)
-    assert sent() == set()
-    with database.begin() as connection:
-        connection.execute(
-            text("UPDATE jobs SET state = 'canceled' WHERE id = :id"), {"id": large[0]}
-        )
+    steps.cancel_job(database, "default", large[0], max_attempts=2)
     assert sent() == {large[at_once]}
 
 
 def test_small_files_do_not_queue_up_behind_the_large_ones_of_their_tenant(
     database: Engine, broker: Celery, settings: Settings
 ) -> None:
-    add_worker(database, PREPARE_QUEUE, 4)
     for _ in range(20):
         add_job(database, source_bytes=LARGE_BYTES)
-    mine = add_job(database)
+    mine = add_job(database, source_bytes=LARGE_BYTES - 1)
     for _ in range(20):
         add_job(database, tenant="other")
     fill_queues(database, broker, settings)
