@@ -66,20 +66,29 @@ def _dispatch(engine: Engine, broker: Celery, settings: Settings) -> None:
 
 
 def _queues_with_work(engine: Engine) -> Sequence[str]:
-    """Return the queues that have a due, undispatched step that may run."""
+    """Return the queues that have an undispatched step; of deliveries, one that is due."""
     with begin(engine) as connection:
         return (
             connection.execute(
                 text("""
-                    SELECT DISTINCT steps.queue FROM jobs JOIN steps ON steps.job_id = jobs.id
-                    WHERE jobs.state IN ('queued', 'running')
-                      AND steps.state = 'queued' AND steps.dispatched_at IS NULL
-                      AND steps.run_at <= clock_timestamp()
-                    UNION
-                    SELECT DISTINCT queue FROM steps
-                    WHERE lane IS NOT NULL AND state = 'queued' AND dispatched_at IS NULL
-                      AND run_at <= statement_timestamp()
-                """)
+                    WITH RECURSIVE queues AS (
+                        SELECT min(queue) AS queue FROM steps
+                        WHERE state = 'queued' AND dispatched_at IS NULL
+                        UNION ALL
+                        SELECT (
+                            SELECT min(steps.queue) FROM steps
+                            WHERE steps.queue > queues.queue
+                              AND state = 'queued' AND dispatched_at IS NULL
+                        ) FROM queues WHERE queues.queue IS NOT NULL
+                    )
+                    SELECT queue FROM queues
+                    WHERE queue <> :deliver OR queue = :deliver AND EXISTS (
+                        SELECT FROM steps
+                        WHERE lane IS NOT NULL AND state = 'queued' AND dispatched_at IS NULL
+                          AND run_at <= statement_timestamp()
+                    )
+                """),
+                {"deliver": DELIVER_QUEUE},
             )
             .scalars()
             .all()
@@ -93,42 +102,78 @@ _FREE_OF_IDS = """
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
-# Of a job no more steps are ranked than there is room for: a long one has thousands.
+# Thousands of jobs may wait, and thousands of steps of one, so no more are looked at than there is
+# room for: of each tenant that has any, found by one look into the index ("loose index scan"), the
+# first jobs, and of each job the first steps. Jobs with something in flight have had their turn, so
+# as many jobs more are looked at as there are of these. Unlike the clock's, the statement's time is
+# a bound that the index knows.
 _FAIR_ORDER = text("""
-    WITH busy AS (
-        SELECT job_id, count(*) AS n FROM steps
+    WITH RECURSIVE busy AS (
+        SELECT job_id, jobs.tenant, count(*) AS n
+        FROM steps JOIN jobs ON jobs.id = steps.job_id
         WHERE queue = :queue
-          AND (state = 'running' OR state = 'queued' AND dispatched_at IS NOT NULL)
-        GROUP BY job_id
-    ), tenant_busy AS (
-        SELECT tenant, sum(n) AS n FROM busy JOIN jobs ON jobs.id = busy.job_id
-        WHERE jobs.state IN ('queued', 'running') GROUP BY tenant
+          AND (steps.state = 'running'
+               OR steps.state = 'queued' AND dispatched_at < 'infinity')
+          AND jobs.state IN ('queued', 'running')
+        GROUP BY job_id, jobs.tenant
+    ), tenants AS (
+        SELECT min(tenant) AS tenant FROM steps
+        WHERE queue = :queue AND state = 'queued' AND dispatched_at IS NULL
+        UNION ALL
+        SELECT (
+            SELECT min(steps.tenant) FROM steps
+            WHERE queue = :queue AND steps.tenant > tenants.tenant
+              AND state = 'queued' AND dispatched_at IS NULL
+        ) FROM tenants WHERE tenants.tenant IS NOT NULL
+    ), tenants_busy AS (
+        SELECT tenants.tenant, coalesce(sum(n), 0) AS n, count(job_id) AS n_jobs
+        FROM tenants LEFT JOIN busy USING (tenant)
+        WHERE tenants.tenant IS NOT NULL GROUP BY tenants.tenant
     ), waiting AS (
-        SELECT next.id, next.kind, jobs.tenant, jobs.priority, jobs.id AS job_id,
-               coalesce(busy.n, 0) + next.turn AS job_turn
-        FROM jobs
-        LEFT JOIN busy ON busy.job_id = jobs.id
+        SELECT next.id, next.kind, tenants_busy.tenant, tenants_busy.n AS tenant_turn,
+               first.rank, first.job_id, coalesce(busy.n, 0) + next.turn AS job_turn
+        FROM tenants_busy
+        CROSS JOIN LATERAL (
+            WITH RECURSIVE first AS (
+                (
+                    SELECT rank, job_id FROM steps
+                    WHERE queue = :queue AND tenant = tenants_busy.tenant
+                      AND state = 'queued' AND dispatched_at IS NULL
+                      AND run_at <= statement_timestamp()
+                    ORDER BY rank, job_id LIMIT 1
+                )
+                UNION ALL
+                SELECT following.* FROM first CROSS JOIN LATERAL (
+                    SELECT rank, job_id FROM steps
+                    WHERE queue = :queue AND tenant = tenants_busy.tenant
+                      AND (steps.rank, steps.job_id) > (first.rank, first.job_id)
+                      AND state = 'queued' AND dispatched_at IS NULL
+                      AND run_at <= statement_timestamp()
+                    ORDER BY rank, job_id LIMIT 1
+                ) AS following
+            )
+            SELECT rank, job_id FROM first LIMIT :room + tenants_busy.n_jobs
+        ) AS first
+        LEFT JOIN busy ON busy.job_id = first.job_id
         CROSS JOIN LATERAL (
             SELECT id, kind, row_number() OVER (ORDER BY idx) AS turn FROM steps
-            WHERE job_id = jobs.id AND queue = :queue
-              AND state = 'queued' AND dispatched_at IS NULL AND run_at <= clock_timestamp()
+            WHERE queue = :queue AND tenant = tenants_busy.tenant
+              AND rank = first.rank AND job_id = first.job_id
+              AND state = 'queued' AND dispatched_at IS NULL AND run_at <= statement_timestamp()
             ORDER BY idx LIMIT :room
         ) AS next
-        WHERE jobs.state IN ('queued', 'running')
     )
-    SELECT waiting.id, waiting.kind
-    FROM waiting LEFT JOIN tenant_busy USING (tenant)
-    ORDER BY coalesce(tenant_busy.n, 0) + row_number() OVER (
-                 PARTITION BY tenant ORDER BY priority DESC, job_turn, job_id
+    SELECT id, kind FROM waiting
+    ORDER BY tenant_turn + row_number() OVER (
+                 PARTITION BY tenant ORDER BY rank, job_turn, job_id
              ),
-             priority DESC, job_id
+             rank, job_id
     LIMIT :room
 """)
 
 
-# Jobs that have ended are too many to look through, so these are found lane by lane; each lane that
-# has any by one look into the index ("loose index scan"), and of it no more than it takes at once.
-# Unlike the clock's, the statement's time is a bound that the index knows.
+# Jobs that have ended are too many to look through, so these are found lane by lane, and of each no
+# more than it takes at once.
 _ORDER_OF_DELIVERIES = text("""
     WITH RECURSIVE lanes AS (
         SELECT min(lane) AS lane FROM steps
@@ -141,7 +186,7 @@ _ORDER_OF_DELIVERIES = text("""
     ), busy AS (
         SELECT steps.lane, jobs.tenant FROM steps JOIN jobs ON jobs.id = steps.job_id
         WHERE queue = :queue
-          AND (steps.state = 'running' OR steps.state = 'queued' AND dispatched_at IS NOT NULL)
+          AND (steps.state = 'running' OR steps.state = 'queued' AND dispatched_at < 'infinity')
     ), lane_busy AS (
         SELECT lane, count(*) AS n FROM busy GROUP BY lane
     ), tenant_busy AS (
@@ -200,7 +245,7 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
                 FROM steps JOIN jobs ON jobs.id = steps.job_id
                 WHERE steps.queue = :queue AND {STEP_MAY_RUN}
                   AND (steps.state = 'running'
-                       OR steps.state = 'queued' AND steps.dispatched_at IS NOT NULL)
+                       OR steps.state = 'queued' AND steps.dispatched_at < 'infinity')
             """),  # noqa: S608 - the variable part is a constant
             {"queue": queue, "live_s": live_s},
         ).one()
@@ -218,7 +263,7 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
         taken = connection.execute(
             text(f"""
                 UPDATE steps SET dispatched_at = clock_timestamp()
-                WHERE id IN ({_FREE_OF_IDS}) RETURNING id
+                WHERE id IN ({_FREE_OF_IDS}) AND dispatched_at IS NULL RETURNING id
             """),  # noqa: S608 - the variable part is a constant
             {"ids": [step_id for step_id, _ in chosen]},
         )
@@ -230,7 +275,10 @@ def _take_back(engine: Engine, step_ids: Sequence[int]) -> None:
     """Dispatched -> undispatched: their messages could not be sent."""
     with begin(engine) as connection:
         connection.execute(
-            text(f"UPDATE steps SET dispatched_at = NULL WHERE id IN ({_FREE_OF_IDS})"),  # noqa: S608
+            text(f"""
+                UPDATE steps SET dispatched_at = NULL
+                WHERE id IN ({_FREE_OF_IDS}) AND dispatched_at < 'infinity'
+            """),  # noqa: S608 - the variable part is a constant
             {"ids": list(step_ids)},
         )
 
@@ -246,7 +294,7 @@ def forget_stale_dispatches(engine: Engine, *, least_age_s: float) -> int:
             text("""
                 WITH late AS (
                     SELECT id, queue, clock_timestamp() - dispatched_at AS age FROM steps
-                    WHERE state = 'queued'
+                    WHERE state = 'queued' AND dispatched_at < 'infinity'
                       AND dispatched_at < clock_timestamp() - make_interval(secs => :least_age_s)
                 ), usual AS (
                     SELECT queue, (
@@ -258,7 +306,7 @@ def forget_stale_dispatches(engine: Engine, *, least_age_s: float) -> int:
                 ), stale AS (
                     SELECT steps.id
                     FROM steps JOIN late USING (id) JOIN usual ON usual.queue = late.queue
-                    WHERE steps.state = 'queued'
+                    WHERE steps.state = 'queued' AND steps.dispatched_at < 'infinity'
                       AND late.age > 2 * coalesce(usual.wait, interval '0')
                     FOR NO KEY UPDATE OF steps SKIP LOCKED
                 )

@@ -107,9 +107,16 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({allowed})", name=column)
 
 
-def _timestamp(name: str, *, nullable: bool = True, default_now: bool = False) -> Column[object]:
-    server_default = func.now() if default_now else None
-    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=server_default)
+def _timestamp(
+    name: str, *, nullable: bool = True, default_now: bool = False, comment: str | None = None
+) -> Column[object]:
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=nullable,
+        server_default=func.now() if default_now else None,
+        comment=comment,
+    )
 
 
 metadata = MetaData(
@@ -226,6 +233,10 @@ steps = Table(
     Column("kind", Text, nullable=False),
     Column("idx", Integer, nullable=False, comment="the number of a chunk or a delivery; else 0"),
     Column("queue", Text, nullable=False),
+    Column("tenant", Text, nullable=False, comment="its job's"),
+    Column(
+        "rank", Integer, nullable=False, comment="minus its job's priority: the lowest goes first"
+    ),
     Column("lane", Text, comment="of a deliver step: its endpoint, which takes only a few at once"),
     Column("state", Text, nullable=False, server_default="queued"),
     Column("attempt", Integer, nullable=False, server_default="0"),
@@ -241,7 +252,7 @@ steps = Table(
     Column("lease_owner", Text),
     _timestamp("lease_until"),
     _timestamp("run_at", nullable=False, default_now=True),
-    _timestamp("dispatched_at"),
+    _timestamp("dispatched_at", comment="infinity: its job has ended, it is not to be sent"),
     _timestamp("claimed_at"),
     _timestamp("finished_at"),
     Column("input", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
@@ -254,7 +265,7 @@ steps = Table(
     UniqueConstraint("job_id", "kind", "idx"),
     Index(
         "ix_steps_waiting",
-        *("job_id", "queue", "idx"),
+        *("queue", "tenant", "rank", "job_id", "idx", "run_at"),
         postgresql_where=text("state = 'queued' AND dispatched_at IS NULL"),
     ),
     Index(
@@ -266,7 +277,7 @@ steps = Table(
         "ix_steps_in_flight",
         *("queue", "job_id"),
         postgresql_where=text(
-            "state = 'running' OR state = 'queued' AND dispatched_at IS NOT NULL"
+            "state = 'running' OR state = 'queued' AND dispatched_at < 'infinity'"
         ),
     ),
     Index("ix_steps_leased", "lease_until", postgresql_where=text("state = 'running'")),

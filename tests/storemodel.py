@@ -385,7 +385,9 @@ def read_model(engine: Engine, fingerprints: dict[UUID, str | None]) -> Model:
     """Return what Postgres has, in the model's terms."""
     with engine.begin() as connection:
         jobs = connection.execute(text("SELECT * FROM jobs")).all()
-        found = connection.execute(text("SELECT * FROM steps")).all()
+        found = connection.execute(
+            text("SELECT job_id, kind, idx, state, attempt, outages, epoch FROM steps")
+        ).all()
     return Model(
         jobs={
             row.id: MJob(

@@ -257,6 +257,35 @@ def upgrade() -> None:
             comment="of a deliver step: its endpoint, which takes only a few at once",
         ),
     )
+    op.add_column("steps", sa.Column("tenant", sa.Text(), comment="its job's"))
+    op.add_column(
+        "steps",
+        sa.Column("rank", sa.Integer(), comment="minus its job's priority: the lowest goes first"),
+    )
+    op.execute("""
+        UPDATE steps SET tenant = jobs.tenant, rank = -jobs.priority
+        FROM jobs WHERE jobs.id = job_id
+    """)
+    op.alter_column("steps", "tenant", existing_comment="its job's", nullable=False)
+    op.alter_column(
+        "steps",
+        "rank",
+        existing_comment="minus its job's priority: the lowest goes first",
+        nullable=False,
+    )
+    op.alter_column(
+        "steps",
+        "dispatched_at",
+        comment="infinity: its job has ended, it is not to be sent",
+        existing_type=TIMESTAMP,
+        existing_nullable=True,
+    )
+    op.execute("""
+        UPDATE steps SET dispatched_at = 'infinity' FROM jobs
+        WHERE jobs.id = job_id AND jobs.state IN ('succeeded', 'failed', 'canceled')
+          AND steps.state = 'queued'
+    """)
+    _index_queues(["queue", "tenant", "rank", "job_id", "idx", "run_at"], in_flight="< 'infinity'")
     op.add_column(
         "steps",
         sa.Column(
@@ -305,6 +334,18 @@ def downgrade() -> None:
     op.execute("DELETE FROM steps WHERE kind = 'deliver'")
     _allow_kinds("prepare", "detect", "transcribe", "finish")
     op.drop_column("steps", "outages")
+    op.execute("UPDATE steps SET dispatched_at = NULL WHERE dispatched_at = 'infinity'")
+    _index_queues(["job_id", "queue", "idx"], in_flight="IS NOT NULL")
+    op.alter_column(
+        "steps",
+        "dispatched_at",
+        existing_comment="infinity: its job has ended, it is not to be sent",
+        comment=None,
+        existing_type=TIMESTAMP,
+        existing_nullable=True,
+    )
+    op.drop_column("steps", "rank")
+    op.drop_column("steps", "tenant")
     op.drop_column("steps", "lane")
     op.drop_column("workers", "suspect_step")
     op.alter_column(
@@ -355,3 +396,22 @@ def _allow_kinds(*kinds: str) -> None:
     op.drop_constraint("ck_steps_kind", "steps")
     allowed = ", ".join(f"'{kind}'" for kind in kinds)
     op.create_check_constraint(op.f("ck_steps_kind"), "steps", f"kind IN ({allowed})")
+
+
+def _index_queues(waiting: list[str], in_flight: str) -> None:
+    op.drop_index("ix_steps_waiting", "steps")
+    op.drop_index("ix_steps_in_flight", "steps")
+    op.create_index(
+        "ix_steps_waiting",
+        "steps",
+        waiting,
+        postgresql_where=sa.text("state = 'queued' AND dispatched_at IS NULL"),
+    )
+    op.create_index(
+        "ix_steps_in_flight",
+        "steps",
+        ["queue", "job_id"],
+        postgresql_where=sa.text(
+            f"state = 'running' OR state = 'queued' AND dispatched_at {in_flight}"
+        ),
+    )

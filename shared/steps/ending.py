@@ -35,6 +35,14 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
         """),
         {"ids": list(job_ids)},
     ).all()
+    # They are not to be dispatched, nor looked through by who looks for what is.
+    connection.execute(
+        text("""
+            UPDATE steps SET dispatched_at = 'infinity'
+            WHERE job_id = ANY (:ids) AND kind <> 'deliver' AND state = 'queued'
+        """),
+        {"ids": list(job_ids)},
+    )
     for job in ended:
         record(connection, job.id, f"job.{job.state}", detail=detail)
         _announce(connection, job)
@@ -46,13 +54,15 @@ def insert_deliver_steps(
     """Nothing -> ``deliver`` step queued, for each pair of a delivery and its endpoint."""
     rows = connection.execute(
         text("""
-            INSERT INTO steps (job_id, kind, idx, queue, lane, max_attempts, input)
-            SELECT :job_id, :kind, used.n + delivery.turn - 1, :queue, delivery.lane,
-                   :max_attempts, jsonb_build_object('delivery_id', delivery.id)
-            FROM unnest(CAST(:ids AS text[]), CAST(:lanes AS text[]))
+            INSERT INTO steps (job_id, kind, idx, queue, tenant, rank, lane, max_attempts, input)
+            SELECT jobs.id, :kind, used.n + delivery.turn - 1, :queue, jobs.tenant, -jobs.priority,
+                   delivery.lane, :max_attempts, jsonb_build_object('delivery_id', delivery.id)
+            FROM jobs,
+                 unnest(CAST(:ids AS text[]), CAST(:lanes AS text[]))
                      WITH ORDINALITY AS delivery (id, lane, turn),
                  (SELECT coalesce(max(idx) + 1, 0) AS n FROM steps
                   WHERE job_id = :job_id AND kind = :kind) AS used
+            WHERE jobs.id = :job_id
             RETURNING id
         """),
         {

@@ -131,10 +131,12 @@ def insert_steps(
         return set()
     rows = connection.execute(
         text("""
-            INSERT INTO steps (job_id, kind, idx, queue, max_attempts, input, run_at)
-            SELECT :job_id, :kind, plan.idx, :queue, :max_attempts, plan.input,
-                   CASE WHEN :hold THEN 'infinity' ELSE now() END
-            FROM unnest(CAST(:idxs AS int[]), CAST(:inputs AS jsonb[])) AS plan (idx, input)
+            INSERT INTO steps (job_id, kind, idx, queue, tenant, rank, max_attempts, input, run_at)
+            SELECT jobs.id, :kind, plan.idx, :queue, jobs.tenant, -jobs.priority, :max_attempts,
+                   plan.input, CASE WHEN :hold THEN 'infinity' ELSE now() END
+            FROM jobs,
+                 unnest(CAST(:idxs AS int[]), CAST(:inputs AS jsonb[])) AS plan (idx, input)
+            WHERE jobs.id = :job_id
             ON CONFLICT (job_id, kind, idx) DO NOTHING
             RETURNING id, idx
         """),

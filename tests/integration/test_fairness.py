@@ -33,9 +33,9 @@ def add_chunks(database: Engine, job_id: UUID, count: int) -> None:
     with database.begin() as connection:
         connection.execute(
             text("""
-                INSERT INTO steps (job_id, kind, idx, queue, max_attempts, input)
-                SELECT :job_id, 'transcribe', n, :queue, 3, :input
-                FROM generate_series(1, :count - 1) AS n
+                INSERT INTO steps (job_id, kind, idx, queue, tenant, rank, max_attempts, input)
+                SELECT id, 'transcribe', n, :queue, tenant, 0, 3, :input
+                FROM jobs, generate_series(1, :count - 1) AS n WHERE id = :job_id
             """),
             {"job_id": job_id, "queue": MODEL_QUEUE, "input": Jsonb(CHUNK), "count": count},
         )
