@@ -221,6 +221,7 @@ def run(
     rng: random.Random,
     *,
     files_per_attack: int,
+    most_active: int,
     breath_s: float,
     settle_s: float,
     deaf: frozenset[str],
@@ -232,7 +233,9 @@ def run(
         crowd: its clients.
         attacks: in their order; no more is submitted after the last.
         rng: what is left to chance.
-        files_per_attack: how many files are let in before each attack.
+        files_per_attack: how many files are let in before each attack, at most.
+        most_active: no more are let in than make so many jobs under way: attacks go on as long as
+            there is work, rather than as long as it takes to submit it.
         breath_s: between two attacks.
         settle_s: how long the platform may take, after the last attack, to end all jobs.
         deaf: URLs of receivers that nobody needs to wait for.
@@ -240,7 +243,7 @@ def run(
     crowd.start(4)
     try:
         for attack in attacks:
-            crowd.allow(files_per_attack)
+            crowd.allow(min(files_per_attack, max(0, most_active - _count_active(stack))))
             stack.pause(rng.uniform(0, breath_s))
             attack(stack, crowd, rng)
             if crowd.is_done:
@@ -257,6 +260,13 @@ def run(
 def share(n_files: int, n_attacks: int) -> int:
     """Return how many files go with each attack, so that the last one finds some, too."""
     return math.ceil(n_files / n_attacks)
+
+
+def _count_active(stack: FaultStack) -> int:
+    with begin(stack.database) as connection:
+        return connection.execute(
+            text("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")
+        ).scalar_one()
 
 
 def _is_at_work(stack: FaultStack, deaf: frozenset[str]) -> bool:
