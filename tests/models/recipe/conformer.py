@@ -33,6 +33,7 @@ PHASES = (
         ),
     ),
     Phase(1e-3, (Stage(700, 16, (1, 3, 5, 9), n_sentences=5, window_s=16.0, cut=True),)),
+    Phase(6e-4, (Stage(600, 20, (1, 3, 5, 9), n_sentences=4, window_s=12.0, cut=True),)),
 )
 LEAST_HALVED = 1_000
 """Values in a matrix that is worth storing in half the space."""

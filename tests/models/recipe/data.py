@@ -118,10 +118,15 @@ def roughen(audio: Audio, rng: np.random.Generator) -> Audio:
     """Change the level, and every second time add hiss or rumble 10 to 40 dB below the speech."""
     audio = audio * np.float32(10 ** (rng.uniform(-20, 0) / 20) / max(np.abs(audio).max(), 1e-3))
     if rng.random() < 0.5:
-        heard = audio[audio != 0]
-        rms = float(np.sqrt(np.mean(heard**2))) if heard.size else 0.1
-        audio = audio + noise(len(audio), rng) * np.float32(rms * 10 ** (-rng.uniform(10, 40) / 20))
+        audio = add_noise(audio, rng)
     return audio.clip(-1, 1)
+
+
+def add_noise(audio: Audio, rng: np.random.Generator) -> Audio:
+    """Add hiss or rumble 10 to 40 dB below what is heard."""
+    heard = audio[audio != 0]
+    rms = float(np.sqrt(np.mean(heard**2))) if heard.size else 0.1
+    return audio + noise(len(audio), rng) * np.float32(rms * 10 ** (-rng.uniform(10, 40) / 20))
 
 
 def noise(n_samples: int, rng: np.random.Generator) -> Audio:

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.models.recipe.data import SAMPLE_RATE, Audio, Clip, noise, roughen
+from tests.models.recipe.data import SAMPLE_RATE, Audio, Clip, add_noise, noise, roughen
 
 EMPTY = 0.1
 """How many of the long windows hold no speech, so that models learn to stay quiet."""
+NOISY_ALONE = 0.3
+"""How many sentences of a long window have noise of their own, as one speaker of several may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def fill_window(stage: Stage, clips: Iterator[Clip], rng: np.random.Generator) -
         n_sentences = rng.integers(1, stage.n_sentences + 1)
         longest_s = 2 * stage.window_s / (n_sentences + 4)
         wanted = [
-            (next(clips), rng.choice([rng.uniform(0.1, 0.8), rng.uniform(0.1, longest_s)]))
+            (next(clips), rng.choice([rng.uniform(0, 0.8), rng.uniform(0, longest_s)]))
             for _ in range(n_sentences)
         ]
     audio, sentences, at = np.zeros(n_samples, np.float32), [], 0
@@ -72,6 +74,10 @@ def fill_window(stage: Stage, clips: Iterator[Clip], rng: np.random.Generator) -
             break
         at = start + len(clip.pcm)
         audio[start:at] = clip.audio * np.float32(10 ** (rng.uniform(-6, 0) / 20))
+        if rng.random() < NOISY_ALONE:
+            before, after = (round(margin * SAMPLE_RATE) for margin in rng.uniform(0, 0.4, 2))
+            around = slice(max(0, start - before), at + after)
+            audio[around] = add_noise(audio[around], rng)
         sentences.append(Sentence(clip.text, start / SAMPLE_RATE, at / SAMPLE_RATE))
     if stage.cut and sentences:
         audio = audio[: at + round(rng.uniform(0, 1) * SAMPLE_RATE)]
