@@ -35,7 +35,7 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
         """),
         {"ids": list(job_ids)},
     ).all()
-    # They are not to be dispatched, nor looked through by who looks for what is.
+    # What waits leaves its queue: dispatch neither sends it nor has to pass over it.
     connection.execute(
         text("""
             UPDATE steps SET dispatched_at = 'infinity'

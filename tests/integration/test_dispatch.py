@@ -196,13 +196,21 @@ def most_rows(plan: dict[str, Any]) -> float:
 
 
 def test_a_backlog_of_jobs_is_not_looked_through(database: Engine) -> None:
-    waiting, canceled = [[add_job(database) for _ in range(100)] for _ in range(2)]
+    canceled, waiting = [[add_job(database) for _ in range(100)] for _ in range(2)]
+    prepare(database, canceled[0], chunks=100)
+    prepare(database, waiting[0], chunks=100)
     for job_id in canceled:
         steps.cancel_job(database, "default", job_id, max_attempts=2)
-    prepare(database, waiting[0], chunks=100)
     for queue in (PREPARE_QUEUE, MODEL_QUEUE):
-        plan = explain(database, str(_FAIR_ORDER), {"queue": queue, "room": 4})
-        assert most_rows(plan) <= 8, queue
+        limits = {"queue": queue, "room": 4}
+        assert most_rows(explain(database, str(_FAIR_ORDER), limits)) <= 8, queue
+        with database.begin() as connection:
+            chosen = [row.id for row in connection.execute(_FAIR_ORDER, limits)]
+            jobs = connection.execute(
+                text("SELECT job_id FROM steps WHERE id = ANY (:ids)"), {"ids": chosen}
+            ).scalars()
+            assert len(chosen) == 4
+            assert {*jobs} <= {*waiting}
 
 
 def test_of_a_long_job_no_more_steps_are_ranked_than_there_is_room_for(database: Engine) -> None:
