@@ -58,3 +58,35 @@ def test_a_migration_can_be_reverted(servers: Settings) -> None:
     assert inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()
     migrate(settings)
+
+
+def test_steps_of_older_schemas_get_their_tenants_and_ended_jobs_leave_the_queues(
+    servers: Settings,
+) -> None:
+    settings = scratch_settings(servers, "upgraded")
+    command.upgrade(config(settings), "0002")
+    engine = make_engine(settings)
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+                WITH job AS (
+                    INSERT INTO jobs (id, tenant, state, model, options, source_key, source_name,
+                                      source_bytes, sha256, priority, finished_at)
+                    SELECT gen_random_uuid(), tenant, state, 'oracle', '{}', tenant, 'a.wav', 1,
+                           '', priority, CASE WHEN state = 'canceled' THEN now() END
+                    FROM (VALUES ('active', 'queued', 3), ('ended', 'canceled', 0))
+                        AS made (tenant, state, priority)
+                    RETURNING id
+                )
+                INSERT INTO steps (job_id, kind, idx, queue, max_attempts)
+                SELECT id, 'prepare', 0, 'prepare', 3 FROM job
+            """)
+        )
+    engine.dispose()
+    migrate(settings)
+    with engine.begin() as connection:
+        found = connection.execute(
+            text("SELECT tenant, rank, dispatched_at = 'infinity' FROM steps ORDER BY tenant")
+        ).all()
+    engine.dispose()
+    assert [tuple(row) for row in found] == [("active", -3, None), ("ended", 0, True)]
