@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     retry_base_s: float = Field(
         default=2.0,
         ge=0,
-        description="First retry's longest delay; it doubles with each one, up to five minutes. "
+        description="First retry's longest delay; it doubles with each one, up to 30 s. "
         "Delays are random, from nothing to the longest.",
     )
     prepare_limit_s: float = Field(

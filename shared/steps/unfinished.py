@@ -8,11 +8,11 @@ from shared.steps.claims import Claim, claim_of, fence, record_step
 from shared.steps.ending import end_jobs, fail_delivery
 from shared.tables import STEP_MAY_RUN, StepKind
 
-MAX_OUTAGES = 20
-"""With delays from 2 s on they span 37 minutes in the mean: 1, 2, 4 ... 128 s, then 150 s each."""
+MAX_OUTAGES = 120
+"""With delays from 2 s on they span half an hour in the mean: 1, 2, 4, 8 s, then 15 s each."""
 
-LONGEST_DELAY_S = 300.0
-"""When a service is back after a long outage, all work goes on within this time."""
+LONGEST_DELAY_S = 30.0
+"""When a service is back, all work goes on within this time; with a sweep, 45 s."""
 
 
 def release(engine: Engine, claim: Claim) -> None:

@@ -252,7 +252,7 @@ def test_a_transient_error_is_retried_until_attempts_are_exhausted(database: Eng
     assert job.error_code == "engine_failed"
 
 
-def test_an_outage_costs_no_attempt_until_there_were_twenty(database: Engine) -> None:
+def test_an_outage_costs_no_attempt_until_there_were_too_many(database: Engine) -> None:
     job_id = add_job(database, max_attempts=1)
     away = StorageUnavailable("the object store cannot be reached")
     for _ in range(MAX_OUTAGES - 1):
@@ -277,7 +277,7 @@ def test_a_retried_step_is_not_claimed_before_its_delay(database: Engine) -> Non
 def test_delays_are_random_from_nothing_to_a_bound_that_doubles(
     database: Engine, error: TransientError
 ) -> None:
-    bounds_s = [2, 4, 8, 16, 32, 64, 128, 256, LONGEST_DELAY_S, LONGEST_DELAY_S]
+    bounds_s = [2, 4, 8, 16, LONGEST_DELAY_S, LONGEST_DELAY_S]
     shares = []
     for _ in range(10):
         job_id = add_job(database, max_attempts=len(bounds_s) + 1)

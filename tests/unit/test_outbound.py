@@ -216,6 +216,10 @@ def speaking(said: Iterable[bytes]) -> Iterator[str]:
                 connection.recv(65_536)
                 for data in said:
                     connection.sendall(data)
+                # To close with a part of the request unread would reset the connection.
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65_536):
+                    pass
 
         thread = threading.Thread(target=speak)
         thread.start()
