@@ -9,26 +9,15 @@ its work: only what may be seen of it.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from history import Event, Fault, History, Job, Step
+from recoveries import Recovery, find_recoveries
 from replay import Replay, Rule, Tenure, Violation
 
 LOST = frozenset({Rule.LOST, Rule.WRONG_END, Rule.WRONG_WORDS})
 DOUBLED = frozenset({Rule.TWO_ENDS, Rule.STALE_WRITE, Rule.AFTER_THE_END})
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """How long a step that a fault left without its holder waited for the next one."""
-
-    fault: Fault
-    job_id: UUID
-    step_id: int
-    took: timedelta
-    disturbed: timedelta
-    """How much of it lay within other faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +39,8 @@ def check(history: History, *, lease_s: float, recovery_s: float) -> Verdict:
         history: what was read.
         lease_s: the lease that the platform ran with: nobody may lose a step sooner.
         recovery_s: how long after a fault a step that it left without its holder may wait to be
-            claimed again, times of other faults not counted.
+            claimed again; times of other faults do not count, nor do those in which, back in its
+            queue, it waits its turn behind older jobs.
     """
     events_of: dict[UUID, list[Event]] = defaultdict(list)
     steps_of: dict[UUID, list[Step]] = defaultdict(list)
@@ -72,16 +62,17 @@ def check(history: History, *, lease_s: float, recovery_s: float) -> Verdict:
         violations += _as_its_original(job, jobs)
     delivers = {step.id for step in history.steps if step.kind == "deliver"}
     violations += _rework(tenures, history.faults, delivers)
-    recoveries = list(_recoveries(tenures, history.faults))
+    recoveries = list(find_recoveries(tenures, history))
     violations += [
         Violation(
             Rule.SLOW,
             each.job_id,
             f"step {each.step_id} was claimed again {each.took.total_seconds():.1f} s after "
-            f"{each.fault.kind}, {each.disturbed.total_seconds():.1f} s of it within other faults",
+            f"{each.fault.kind}, {each.excused.total_seconds():.1f} s of it within other faults "
+            "or behind older jobs",
         )
         for each in recoveries
-        if each.took - each.disturbed > timedelta(seconds=recovery_s)
+        if each.took - each.excused > timedelta(seconds=recovery_s)
     ]
     violations += _webhooks(history, jobs)
     return Verdict(violations, recoveries)
@@ -181,42 +172,6 @@ def _cost(fault: Fault, tenure: Tenure) -> bool:
     assert tenure.ended is not None
     overlaps = fault.began <= tenure.ended.at and fault.ended >= tenure.claimed.at
     return overlaps and fault.hits(tenure.claimed.worker)
-
-
-def _recoveries(tenures: Iterable[Tenure], faults: Sequence[Fault]) -> Iterator[Recovery]:
-    """For every step that a fault took from its holder: when the next claim came."""
-    for tenure in tenures:
-        ended, following = tenure.ended, tenure.next_claim
-        if ended is None or following is None or ended.event != "step.reaped":
-            continue
-        causes = [
-            fault
-            for fault in faults
-            if fault.kills
-            and fault.hits(tenure.claimed.worker)
-            and tenure.claimed.at <= fault.began <= ended.at
-        ]
-        if causes:
-            cause = max(causes, key=lambda fault: fault.began)
-            others = [fault for fault in faults if fault is not cause]
-            yield Recovery(
-                cause,
-                tenure.claimed.job_id,
-                tenure.claimed.step_id or 0,
-                took=following.at - cause.began,
-                disturbed=_covered(cause.began, following.at, others),
-            )
-
-
-def _covered(begin: datetime, end: datetime, faults: Sequence[Fault]) -> timedelta:
-    """Return how much of [begin, end] lay within any fault."""
-    covered, until = timedelta(), begin
-    for fault in sorted(faults, key=lambda each: each.began):
-        first, last = max(fault.began, until), min(fault.ended, end)
-        if last > first:
-            covered += last - first
-            until = last
-    return covered
 
 
 def _webhooks(history: History, jobs: Mapping[UUID, Job]) -> Iterator[Violation]:

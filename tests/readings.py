@@ -2,9 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from checker import DOUBLED, LOST, Recovery, Verdict
+from checker import DOUBLED, LOST, Verdict
 from history import Event, Fault, History, Job, Received, Recording, Step, Told
 from sqlalchemy import Engine, text
 
@@ -106,17 +107,21 @@ def table(history: History, verdict: Verdict, *, stale_writes_refused: int) -> s
         f"{'other violations':<28}{len(verdict.violations):>8}   of any rule",
         f"{'webhook events delivered':<28}{_delivered(history):>8}",
         f"{'stale writes refused':<28}{stale_writes_refused:>8}",
-        _waits("recovery", verdict.recoveries),
-        _waits("  no other fault meanwhile", [r for r in verdict.recoveries if not r.disturbed]),
+        _waits("back in the queue after", [each.requeued for each in verdict.recoveries]),
+        _waits("claimed again after", [each.took for each in verdict.recoveries]),
+        _waits(
+            "  no other fault meanwhile",
+            [each.took for each in verdict.recoveries if not each.disturbed],
+        ),
     ]
     kinds = Counter(fault.kind for fault in history.faults)
     lines += [f"  {kind:<34}{count:>4}" for kind, count in sorted(kinds.items())]
     return "\n".join(lines)
 
 
-def _waits(what: str, recoveries: Sequence[Recovery]) -> str:
-    """Return how many steps were claimed again after a fault, and after how many seconds."""
-    waits = sorted(each.took.total_seconds() for each in recoveries)
+def _waits(what: str, recoveries: Sequence[timedelta]) -> str:
+    """Return how many steps a fault left without their holder, and how many seconds it took."""
+    waits = sorted(each.total_seconds() for each in recoveries)
     if not waits:
         return f"{what:<28}{0:>8}"
     at = {"p50": waits[len(waits) // 2], "p99": waits[-1 - len(waits) // 100], "max": waits[-1]}

@@ -33,7 +33,7 @@ RECOVERY_S = 15.0
 """Lease and sweep take 3.5 s here; the rest is what a busy machine with few cores may add."""
 SOAK_JOBS = int(os.environ.get("SOAK_JOBS", "10000"))
 SOAK_SEED = int(os.environ.get("SOAK_SEED", str(time.time_ns() % 10**6)))
-SOAK_LIMIT_S = float(os.environ.get("SOAK_LIMIT_S", "3600"))
+SOAK_LIMIT_S = float(os.environ.get("SOAK_LIMIT_S", "5400"))
 
 
 def attack(
