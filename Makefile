@@ -13,8 +13,12 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	touch $@
 
+# Whole platforms of processes need the machine for themselves; the rest goes side by side.
+ALONE := tests/e2e tests/faults
+
 test: setup ## every test except the soaks
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" $(ALONE)
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile $(ALONE:%=--ignore=%)
 
 check: setup ## lint, types, import contracts
 	$(BIN)/ruff check .
