@@ -99,8 +99,9 @@ def program(pgdata: Path, port: int) -> Program:
         "unix_socket_directories": "",
         # A CPU worker has a child for each core, and each child up to three connections.
         "max_connections": str(200 + 4 * (os.cpu_count() or 1)),
-        # A laptop's share; what does not fit is in the kernel's page cache.
-        "shared_buffers": "16MB",
+        # All its processes share them, and they fill up once: what does not fit is in the kernel's
+        # page cache.
+        "shared_buffers": "4MB",
         "logging_collector": "off",
         "log_destination": "stderr",
     }
