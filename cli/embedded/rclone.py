@@ -39,7 +39,7 @@ def program(storage: Path, port: int, key: str, secret: str) -> Program:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(storage),
             "TMPDIR": str(storage.parent),
-            # Go would let garbage grow to as much as is in use, which is 5 kB for each job stored. A
+            # Go would let garbage grow to as much as is in use, which is 5 kB for a job stored. A
             # limit (GOMEMLIMIT) would have it collect without end once that much is in use.
             "GOGC": "25",
             # In the environment, not on the command line, which every user can read.
