@@ -13,12 +13,10 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	touch $@
 
-# Whole platforms of processes need the machine for themselves; the rest goes side by side.
-ALONE := tests/e2e tests/faults
-
+# Faults have bounds in seconds, and the machine for themselves; the rest goes side by side.
 test: setup ## every test except the soaks
-	$(BIN)/python -m pytest -m "not soak" $(ALONE)
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile $(ALONE:%=--ignore=%)
+	$(BIN)/python -m pytest -m "not soak" tests/faults
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --ignore=tests/faults
 
 check: setup ## lint, types, import contracts
 	$(BIN)/ruff check .
