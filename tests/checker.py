@@ -39,8 +39,7 @@ def check(history: History, *, lease_s: float, recovery_s: float) -> Verdict:
         history: what was read.
         lease_s: the lease that the platform ran with: nobody may lose a step sooner.
         recovery_s: how long after a fault a step that it left without its holder may wait to be
-            claimed again; times of other faults do not count, nor do those in which, back in its
-            queue, it waits its turn behind older jobs.
+            claimed again, times of other faults not counted.
     """
     events_of: dict[UUID, list[Event]] = defaultdict(list)
     steps_of: dict[UUID, list[Step]] = defaultdict(list)
@@ -62,17 +61,16 @@ def check(history: History, *, lease_s: float, recovery_s: float) -> Verdict:
         violations += _as_its_original(job, jobs)
     delivers = {step.id for step in history.steps if step.kind == "deliver"}
     violations += _rework(tenures, history.faults, delivers)
-    recoveries = list(find_recoveries(tenures, history))
+    recoveries = list(find_recoveries(tenures, history.faults))
     violations += [
         Violation(
             Rule.SLOW,
             each.job_id,
             f"step {each.step_id} was claimed again {each.took.total_seconds():.1f} s after "
-            f"{each.fault.kind}, {each.excused.total_seconds():.1f} s of it within other faults "
-            "or behind older jobs",
+            f"{each.fault.kind}, {each.disturbed.total_seconds():.1f} s of it within other faults",
         )
         for each in recoveries
-        if each.took - each.excused > timedelta(seconds=recovery_s)
+        if each.took - each.disturbed > timedelta(seconds=recovery_s)
     ]
     violations += _webhooks(history, jobs)
     return Verdict(violations, recoveries)

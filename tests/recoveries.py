@@ -1,15 +1,12 @@
 """How long steps that a fault left without their holder waited for the next one."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from history import Event, Fault, History
+from history import Fault
 from replay import Tenure
-
-Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +21,17 @@ class Recovery:
     took: timedelta
     disturbed: timedelta
     """How much of it lay within other faults."""
-    excused: timedelta
-    """The same, and how long it waited its turn in the queue behind steps of older jobs."""
 
 
-def find_recoveries(tenures: Iterable[Tenure], history: History) -> Iterator[Recovery]:
+def find_recoveries(tenures: Iterable[Tenure], faults: Sequence[Fault]) -> Iterator[Recovery]:
     """Yield a recovery for every step that a fault took from its holder."""
-    kinds = {step.id: step.kind for step in history.steps}
-    claims: dict[str, list[Event]] = defaultdict(list)
-    for event in history.events:
-        if event.event == "step.claimed" and event.step_id in kinds:
-            claims[kinds[event.step_id]].append(event)
     for tenure in tenures:
         ended, following, step_id = tenure.ended, tenure.next_claim, tenure.claimed.step_id
         if ended is None or following is None or step_id is None or ended.event != "step.reaped":
             continue
         causes = [
             fault
-            for fault in history.faults
+            for fault in faults
             if fault.kills
             and fault.hits(tenure.claimed.worker)
             and tenure.claimed.at <= fault.began <= ended.at
@@ -49,29 +39,23 @@ def find_recoveries(tenures: Iterable[Tenure], history: History) -> Iterator[Rec
         if not causes:
             continue
         cause = max(causes, key=lambda fault: fault.began)
-        others = [(fault.began, fault.ended) for fault in history.faults if fault is not cause]
-        older = [
-            claim.at
-            for claim in claims.get(kinds.get(step_id, ""), ())
-            if claim.job_id < following.job_id and ended.at < claim.at < following.at
-        ]
-        in_turn = (ended.at, max(older, default=ended.at))
         yield Recovery(
             cause,
             tenure.claimed.job_id,
             step_id,
             requeued=ended.at - cause.began,
             took=following.at - cause.began,
-            disturbed=_covered(cause.began, following.at, others),
-            excused=_covered(cause.began, following.at, [*others, in_turn]),
+            disturbed=_covered(
+                cause.began, following.at, [fault for fault in faults if fault is not cause]
+            ),
         )
 
 
-def _covered(begin: datetime, end: datetime, spans: Iterable[Span]) -> timedelta:
-    """Return how much of [begin, end] lay within any span."""
+def _covered(begin: datetime, end: datetime, faults: Sequence[Fault]) -> timedelta:
+    """Return how much of [begin, end] lay within any fault."""
     covered, until = timedelta(), begin
-    for began, ended in sorted(spans):
-        first, last = max(began, until), min(ended, end)
+    for fault in sorted(faults, key=lambda each: each.began):
+        first, last = max(fault.began, until), min(fault.ended, end)
         if last > first:
             covered += last - first
             until = last

@@ -10,7 +10,7 @@ from checker import Verdict, check
 from history import Event, Fault, History, Job, Received, Recording, Step, Told, pid_of
 from replay import Rule
 
-OLDER, JOB, COPY, NOBODY, TOLD = (UUID(int=number) for number in range(5))
+JOB, COPY, NOBODY, TOLD = (UUID(int=number) for number in range(4))
 URL = "http://127.0.0.1:9/hook"
 START = datetime(2030, 1, 1, tzinfo=UTC)
 FIRST, SECOND = "model@host:11:aaaa", "model@host:22:bbbb"
@@ -111,7 +111,10 @@ def with_job(**changes: object) -> History:
 def test_a_step_done_again_after_its_worker_was_killed_is_right_and_measured() -> None:
     found = verdict(GOOD)
     assert found.violations == []
-    assert [(each.step_id, each.took) for each in found.recoveries] == [(2, timedelta(seconds=3.5))]
+    (recovery,) = found.recoveries
+    assert recovery.step_id == 2
+    assert recovery.requeued == timedelta(seconds=3)
+    assert recovery.took == timedelta(seconds=3.5)
 
 
 def test_a_job_accepted_and_gone_is_lost() -> None:
@@ -271,24 +274,6 @@ def test_a_recovery_that_took_too_long_is_found_and_other_faults_excuse_it() -> 
     assert [violation.rule for violation in slow.violations] == [Rule.SLOW]
     outage = Fault("kill redis", at(5), at(6))
     assert verdict(replace(GOOD, faults=[KILL, outage]), recovery_s=3).violations == []
-
-
-def test_a_step_back_in_its_queue_may_wait_its_turn_behind_older_jobs() -> None:
-    ahead = replace(event(6.2, "step.claimed", 9), job_id=OLDER)
-    history = replace(
-        GOOD,
-        steps=[*ROWS, Step(9, OLDER, "transcribe", 0, "running", 1, 1)],
-        events=sorted([*GOOD.events, ahead], key=lambda each: each.at),
-    )
-    (recovery,) = verdict(history).recoveries
-    assert recovery.requeued == timedelta(seconds=3)
-    assert (recovery.took - recovery.excused) == timedelta(seconds=3.3)
-    assert verdict(history, recovery_s=3.4).violations == []
-    younger = replace(ahead, job_id=COPY)
-    passed_by = replace(
-        history, events=[younger if each is ahead else each for each in history.events]
-    )
-    assert [each.rule for each in verdict(passed_by, recovery_s=3.4).violations] == [Rule.SLOW]
 
 
 def test_a_copy_ends_as_its_original() -> None:
