@@ -12,7 +12,7 @@ MAX_OUTAGES = 120
 """With delays from 2 s on they span half an hour in the mean: 1, 2, 4, 8 s, then 15 s each."""
 
 LONGEST_DELAY_S = 30.0
-"""When a service is back, all work goes on within this time; with a sweep, 45 s."""
+"""When a service is back, all that waited for it is due again within this time."""
 
 
 def release(engine: Engine, claim: Claim) -> None:
