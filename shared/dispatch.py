@@ -222,9 +222,10 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
     Messages in the queue are kept to about the number of steps that its ready workers take at once
     (seen within ``live_s``; at least ``least``), so that order is decided here, late, and not by
     what was sent long ago. The order is fair: each tenant's next turn counts what it has running or
-    dispatched, so tenants alternate; within a tenant priority decides, then each job's own turn
-    (a short job does not wait for a long one's chunks), then age. Of a tenant's deliveries, each
-    endpoint's own turn decides, then age, and an endpoint has at most ``LANE_LIMIT`` in flight.
+    dispatched, so tenants alternate; within a tenant what has lost its worker goes first, then
+    priority decides, then each job's own turn (a short job does not wait for a long one's chunks),
+    then age. Of a tenant's deliveries, each endpoint's own turn decides, then age, and an endpoint
+    has at most ``LANE_LIMIT`` in flight.
 
     Large files are prepared one at least at a time, and as many as leave a slot to others: small
     files and ``finish`` wait for none of them.

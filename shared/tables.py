@@ -235,7 +235,10 @@ steps = Table(
     Column("queue", Text, nullable=False),
     Column("tenant", Text, nullable=False, comment="its job's"),
     Column(
-        "rank", Integer, nullable=False, comment="minus its job's priority: the lowest goes first"
+        "rank",
+        Integer,
+        nullable=False,
+        comment="lowest first: minus its job's priority, least if its worker was lost",
     ),
     Column("lane", Text, comment="of a deliver step: its endpoint, which takes only a few at once"),
     Column("state", Text, nullable=False, server_default="queued"),

@@ -260,7 +260,11 @@ def upgrade() -> None:
     op.add_column("steps", sa.Column("tenant", sa.Text(), comment="its job's"))
     op.add_column(
         "steps",
-        sa.Column("rank", sa.Integer(), comment="minus its job's priority: the lowest goes first"),
+        sa.Column(
+            "rank",
+            sa.Integer(),
+            comment="lowest first: minus its job's priority, least if its worker was lost",
+        ),
     )
     op.execute("""
         UPDATE steps SET tenant = jobs.tenant, rank = -jobs.priority
@@ -270,7 +274,7 @@ def upgrade() -> None:
     op.alter_column(
         "steps",
         "rank",
-        existing_comment="minus its job's priority: the lowest goes first",
+        existing_comment="lowest first: minus its job's priority, least if its worker was lost",
         nullable=False,
     )
     op.alter_column(

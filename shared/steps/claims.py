@@ -51,14 +51,15 @@ def claim(engine: Engine, step_id: int, *, owner: str, lease_s: float) -> Claim 
             connection.execute(
                 text(f"""
                     WITH job AS (
-                        SELECT jobs.id, jobs.state, options, detected_language, source_key,
-                               transcribing_since
+                        SELECT jobs.id, jobs.state, jobs.priority, options, detected_language,
+                               source_key, transcribing_since
                         FROM jobs JOIN steps ON steps.job_id = jobs.id
                         WHERE steps.id = :step_id AND {STEP_MAY_RUN}
                         FOR NO KEY UPDATE OF jobs
                     )
                     UPDATE steps
                     SET state = 'running', attempt = attempt + 1, epoch = epoch + 1,
+                        rank = -job.priority,
                         lease_owner = :owner, claimed_at = clock_timestamp(),
                         lease_until = clock_timestamp() + make_interval(secs => :lease_s)
                     FROM job

@@ -14,6 +14,9 @@ MAX_OUTAGES = 120
 LONGEST_DELAY_S = 30.0
 """When a service is back, all that waited for it is due again within this time."""
 
+_FIRST_RANK = -(2**31)
+"""Before any priority."""
+
 
 def release(engine: Engine, claim: Claim) -> None:
     """Step running -> queued at once, as if never claimed: an orderly stop is no failed attempt.
@@ -46,7 +49,7 @@ def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) 
             fail_step(connection, claim, error.code, f"{error} (after {tried} attempts)")
             return
         longest_s = min(base_s * 2 ** (tried - 1), LONGEST_DELAY_S)
-        requeue(connection, claim.step_id, most_s=longest_s)
+        requeue(connection, claim.step_id, least_s=0.0, most_s=longest_s)
         if is_outage:
             _uncount_attempt(connection, claim, outages=1)
         record_step(
@@ -109,7 +112,7 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
                     detail = f"the worker died or hung at each of {claim.attempt} attempts"
                     fail_step(connection, claim, "poisonous_input", detail)
                 else:
-                    requeue(connection, claim.step_id)
+                    _requeue_first(connection, claim.step_id)
                     record_step(connection, claim, "step.reaped")
         except LeaseLost:
             continue  # since we looked: completed, renewed by a late heartbeat, or locked
@@ -146,7 +149,7 @@ def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> N
 
 def _give_back(connection: Connection, claim: Claim, detail: str | None = None) -> None:
     """Step running -> queued, as if never claimed; the caller has fenced the claim."""
-    requeue(connection, claim.step_id)
+    _requeue_first(connection, claim.step_id)
     _uncount_attempt(connection, claim)
     record_step(connection, claim, "step.released", detail)
 
@@ -160,9 +163,7 @@ def _uncount_attempt(connection: Connection, claim: Claim, *, outages: int = 0) 
     )
 
 
-def requeue(
-    connection: Connection, step_id: int, *, least_s: float = 0.0, most_s: float = 0.0
-) -> None:
+def requeue(connection: Connection, step_id: int, *, least_s: float, most_s: float) -> None:
     """Step running -> queued, due after a random delay between the two; its caller fenced it."""
     connection.execute(
         text("""
@@ -173,4 +174,22 @@ def requeue(
             WHERE id = :id
         """),
         {"id": step_id, "least_s": least_s, "most_s": most_s},
+    )
+
+
+def _requeue_first(connection: Connection, step_id: int) -> None:
+    """Step running -> queued, due at once and before what its tenant has not begun.
+
+    It has had its turn, and lost its worker. A delivery is, by the time at which it was due before,
+    among the first of its lane.
+    """
+    connection.execute(
+        text("""
+            UPDATE steps
+            SET state = 'queued', lease_owner = NULL, lease_until = NULL, dispatched_at = NULL,
+                rank = :first,
+                run_at = CASE WHEN lane IS NULL THEN clock_timestamp() ELSE run_at END
+            WHERE id = :id
+        """),
+        {"id": step_id, "first": _FIRST_RANK},
     )

@@ -1,5 +1,6 @@
 """Dispatch on real Postgres and Valkey: bounded, fair, and indifferent to a broker that is away."""
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from shared.dispatch import (
     fill_queues,
     forget_stale_dispatches,
 )
+from shared.errors import StorageUnavailable
 from shared.settings import Settings
 from shared.steps import PREPARE_QUEUE
 from shared.webhooks.attempts import Attempt
@@ -228,6 +230,51 @@ def test_of_a_long_job_no_more_steps_are_ranked_than_there_is_room_for(database:
     assert rows_of_steps(plan) == 4
 
 
+LOSSES: dict[str, Callable[[Engine, steps.Claim], object]] = {
+    "reaped": lambda engine, _: steps.reap(engine),
+    "released": steps.release,
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_step_that_lost_its_worker_goes_before_what_its_tenant_has_not_begun(
+    database: Engine, broker: Celery, settings: Settings, loss: str
+) -> None:
+    *_, youngest = [add_job(database) for _ in range(20)]
+    claimed = claim(database, youngest, "prepare", lease_s=0)
+    LOSSES[loss](database, claimed)
+    fill_queues(database, broker, settings)
+    assert take_messages(broker, "prepare")[0] == claimed.step_id
+
+
+def test_tenants_alternate_also_when_one_has_lost_its_workers(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_worker(database, MODEL_QUEUE, slots=6)
+    unlucky, other = add_job(database, tenant="a"), add_job(database, tenant="b")
+    prepare(database, unlucky, chunks=9)
+    prepare(database, other, chunks=9)
+    for idx in range(9):
+        claim(database, unlucky, "transcribe", idx, lease_s=0)
+    steps.reap(database)
+    fill_queues(database, broker, settings)
+    jobs = dispatched_jobs(database)
+    assert (jobs.count(unlucky), jobs.count(other)) == (3, 3)
+
+
+def test_what_is_tried_again_after_an_error_takes_its_turn(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    *_, youngest = [add_job(database) for _ in range(20)]
+    steps.release(database, claim(database, youngest, "prepare"))
+    claimed = claim(database, youngest, "prepare")
+    steps.retry(database, claimed, StorageUnavailable("away"), base_s=0)
+    fill_queues(database, broker, settings)
+    sent = take_messages(broker, "prepare")
+    assert sent
+    assert claimed.step_id not in sent
+
+
 # --- deliveries: their jobs have ended ---
 
 URL = "https://receiver.example/hook"
@@ -328,6 +375,17 @@ def test_a_delivery_whose_next_attempt_is_not_due_waits(
     make_due(database, job_id)
     fill_queues(database, broker, settings)
     assert take_messages(broker, steps.DELIVER_QUEUE) == [held.step_id]
+
+
+def test_a_delivery_that_lost_its_worker_is_before_those_that_came_due_after_it(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    add_hook(database, URL)
+    first, *_ = end_jobs(database, 1 + 2 * LANE_LIMIT)
+    claimed = claim(database, first, "deliver", lease_s=0)
+    steps.reap(database)
+    fill_queues(database, broker, settings)
+    assert take_messages(broker, steps.DELIVER_QUEUE)[0] == claimed.step_id
 
 
 @pytest.mark.parametrize("due", [True, False])
