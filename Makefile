@@ -16,7 +16,7 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
 # Faults have bounds in seconds, and the machine for themselves; the rest goes side by side.
 test: setup ## every test except the soaks
 	$(BIN)/python -m pytest -m "not soak" tests/faults
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --ignore=tests/faults
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/faults
 
 check: setup ## lint, types, import contracts
 	$(BIN)/ruff check .
