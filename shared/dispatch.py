@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 _LEAST_BACKLOG = 4
 """Messages kept in a queue that no live worker is known to consume: enough to wake a new one."""
 
+_LAST_CLAIMS = 20
+"""By which a queue's wait is judged."""
+
 LANE_LIMIT = 4
 """Steps of one lane in flight at once: a quarter of what a delivery worker does. An endpoint that
 hangs does not hold up the others."""
@@ -287,8 +290,9 @@ def _take_back(engine: Engine, step_ids: Sequence[int]) -> None:
 def forget_stale_dispatches(engine: Engine, *, least_age_s: float) -> int:
     """Dispatched but unclaimed for too long -> undispatched: the message is presumed lost.
 
-    Too long is twice the longest wait among the queue's claims of the last ten minutes, at least
-    ``least_age_s``: a slow queue is not filled with copies. Returns the number of steps.
+    Too long is twice what the queue's last claims waited, at least ``least_age_s``: a slow queue is
+    not filled with copies. It is the median that counts, so that the few that an outage held up do
+    not put off what it has lost. Returns the number of steps.
     """
     with begin(engine) as connection:
         return connection.execute(
@@ -299,9 +303,12 @@ def forget_stale_dispatches(engine: Engine, *, least_age_s: float) -> int:
                       AND dispatched_at < clock_timestamp() - make_interval(secs => :least_age_s)
                 ), usual AS (
                     SELECT queue, (
-                        SELECT max(claimed_at - dispatched_at) FROM steps
-                        WHERE steps.queue = late.queue AND dispatched_at < claimed_at
-                          AND claimed_at > clock_timestamp() - interval '10 minutes'
+                        SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY wait) FROM (
+                            SELECT claimed_at - dispatched_at AS wait FROM steps
+                            WHERE steps.queue = late.queue AND dispatched_at < claimed_at
+                              AND claimed_at IS NOT NULL
+                            ORDER BY claimed_at DESC LIMIT :last_claims
+                        ) AS waits
                     ) AS wait
                     FROM late GROUP BY queue
                 ), stale AS (
@@ -313,5 +320,5 @@ def forget_stale_dispatches(engine: Engine, *, least_age_s: float) -> int:
                 )
                 UPDATE steps SET dispatched_at = NULL FROM stale WHERE steps.id = stale.id
             """),
-            {"least_age_s": least_age_s},
+            {"least_age_s": least_age_s, "last_claims": _LAST_CLAIMS},
         ).rowcount

@@ -117,7 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         receiver = self.server.receiver
-        reply = receiver._take(Received(time.time(), self.path, headers, self.rfile.read(length)))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            return  # who sent it was killed meanwhile: half a request is none
+        reply = receiver._take(Received(time.time(), self.path, headers, body))
         try:
             self.send_response(reply.status)
             for name, value in reply.headers.items():

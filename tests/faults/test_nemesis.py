@@ -91,8 +91,9 @@ def attack(
         )
         refused = stack.stale_writes_refused()
     verdict = check(history, lease_s=LEASE_S, recovery_s=RECOVERY_S)
+    wrong = [*crowd.errors, *map(str, verdict.violations)]
     report = table(history, verdict, stale_writes_refused=refused)
-    return f"{report}\n{took_s:.0f} s", [*crowd.errors, *map(str, verdict.violations)]
+    return "\n".join([report, *wrong, f"{took_s:.0f} s"]), wrong
 
 
 def test_no_job_is_lost_or_done_twice_whatever_is_attacked(

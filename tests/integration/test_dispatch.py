@@ -1,6 +1,7 @@
 """Dispatch on real Postgres and Valkey: bounded, fair, and indifferent to a broker that is away."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -175,6 +176,31 @@ def test_a_queue_whose_real_wait_is_long_is_not_filled_with_copies(
             text("""
                 UPDATE steps SET dispatched_at = now() - interval '250 s' WHERE state = 'queued'
             """)
+        )
+    assert forget_stale_dispatches(database, least_age_s=1) == 1
+
+
+def test_the_few_that_waited_long_do_not_put_off_what_is_lost(
+    database: Engine, broker: Celery, settings: Settings
+) -> None:
+    def claim_after(wait_s: float) -> None:
+        job_id = add_job(database)
+        fill_queues(database, broker, settings)
+        with database.begin() as connection:
+            connection.execute(
+                text("UPDATE steps SET dispatched_at = now() - :wait WHERE job_id = :id"),
+                {"id": job_id, "wait": timedelta(seconds=wait_s)},
+            )
+        claim(database, job_id, "prepare")
+
+    for wait_s in (100, 100, 5, 5, 5):
+        claim_after(wait_s)
+    lost = add_job(database)
+    fill_queues(database, broker, settings)
+    with database.begin() as connection:
+        connection.execute(
+            text("UPDATE steps SET dispatched_at = now() - interval '30 s' WHERE job_id = :id"),
+            {"id": lost},
         )
     assert forget_stale_dispatches(database, least_age_s=1) == 1
 
