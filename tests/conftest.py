@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import Celery
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from cli.embedded.stack import running_servers
+from shared.broker import make_broker
 from shared.database import make_engine
 from shared.settings import Settings
 from shared.storage import Storage
@@ -49,6 +51,15 @@ def database(pool: Engine) -> Engine:
 def settings(database: Engine, servers: Settings) -> Settings:
     """Settings of servers whose tables are empty."""
     return servers
+
+
+@pytest.fixture
+def broker(settings: Settings) -> Celery:
+    """A sender of messages, to queues that are empty."""
+    app = make_broker(settings)
+    with app.connection_for_write() as connection:
+        connection.default_channel.client.flushdb()
+    return app
 
 
 @pytest.fixture

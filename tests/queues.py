@@ -2,9 +2,10 @@
 
 import base64
 import json
+from uuid import UUID
 
 from celery import Celery
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from shared.workers import WorkerEntry, WorkerState, announce
 
@@ -38,3 +39,16 @@ def take_messages(broker: Celery, queue: str, at_most: int = 1_000_000) -> list[
             args, _kwargs, _embed = json.loads(base64.b64decode(json.loads(raw)["body"]))
             found += args
     return found
+
+
+def dispatched_jobs(database: Engine) -> list[UUID]:
+    """The job of each dispatched, unclaimed chunk."""
+    with database.begin() as connection:
+        return list(
+            connection.execute(
+                text("""
+                    SELECT job_id FROM steps
+                    WHERE kind = 'transcribe' AND state = 'queued' AND dispatched_at IS NOT NULL
+                """)
+            ).scalars()
+        )

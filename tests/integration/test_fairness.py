@@ -10,21 +10,12 @@ from queues import add_worker, take_messages
 from sqlalchemy import Engine, text
 
 from shared import steps
-from shared.broker import make_broker
 from shared.dispatch import fill_queues
 from shared.settings import Settings
 from shared.steps import LARGE_BYTES, PREPARE_LARGE_QUEUE, PREPARE_QUEUE, Claim
 
 MODEL_QUEUE = steps.model_queue("oracle")
 SLOTS = 8
-
-
-@pytest.fixture
-def broker(settings: Settings) -> Celery:
-    app = make_broker(settings)
-    with app.connection_for_write() as connection:
-        connection.default_channel.client.flushdb()
-    return app
 
 
 def add_chunks(database: Engine, job_id: UUID, count: int) -> None:

@@ -1,0 +1,23 @@
+"""What Postgres has to do for a query, for tests that bound it."""
+
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+
+def explain(database: Engine, query: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run a query on tables that seem large; return its plan."""
+    with database.begin() as connection:
+        connection.execute(text("ANALYZE jobs, steps"))
+        for small in ("seqscan", "bitmapscan"):  # what is chosen for so few rows alone
+            connection.execute(text(f"SET LOCAL enable_{small} = off"))
+        plan: dict[str, Any] = connection.execute(
+            text(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}"), parameters
+        ).scalar_one()[0]["Plan"]
+        return plan
+
+
+def most_rows(plan: dict[str, Any]) -> float:
+    """The most rows that any part of a query had to do with."""
+    own = plan["Actual Rows"] * plan["Actual Loops"]
+    return max(own, *map(most_rows, plan.get("Plans", [])), 0)
