@@ -64,7 +64,7 @@ class Settings(BaseSettings):
         default=15.0,
         gt=0,
         description="Least age at which a dispatched but unclaimed step is sent again; on a slow "
-        "queue twice the recent wait counts instead.",
+        "queue twice the median of the last waits counts instead.",
     )
     max_attempts: int = Field(
         default=5,
