@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from pydantic import SecretStr
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from cli.embedded.stack import running_servers
 from shared.broker import make_broker
@@ -42,8 +42,9 @@ def pool(servers: Settings) -> Iterator[Engine]:
 def database(pool: Engine) -> Engine:
     """Postgres with empty tables."""
     with pool.begin() as connection:
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(table.delete())  # some rows: TRUNCATE takes twenty times as long
+        # Not DELETE, which is faster: plans that tests look at would depend on the dead rows.
+        names = ", ".join(table.name for table in metadata.sorted_tables)
+        connection.execute(text(f"TRUNCATE {names}"))
     return pool
 
 
