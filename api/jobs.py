@@ -1,4 +1,4 @@
-"""Asking after jobs: all of them, one with its progress, its transcript."""
+"""Asking after jobs: all of them, one with its progress, its transcript and manifest."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ from api.resources import Provided, Resources, Tenant
 from api.schemas.jobs import Job, JobPage, JobSummary
 from shared.errors import InvalidRequest, TranscriptNotReady, UnknownFormat
 from shared.formats import FORMATS, in_blocks, render, write_json
-from shared.jobs import StoredTranscript, get_job, list_jobs, open_transcript
+from shared.jobs import StoredTranscript, get_job, get_manifest, list_jobs, open_transcript
+from shared.manifest import Manifest
 from shared.partial import PartialView, open_partial_transcript
 from shared.tables import JobState
 
@@ -167,6 +168,28 @@ def show_transcript(
         found = open_partial_transcript(resources.engine, tenant, found_id)
     rendered = render(found.header, found.segments, format)
     return _stream(rendered.blocks, rendered.media_type)
+
+
+@router.get(
+    "/jobs/{job_id}/manifest",
+    response_model=Manifest,
+    responses=problems(
+        {
+            404: "No such job",
+            409: "The job has not succeeded; the member 'state' tells its state",
+            503: _UNAVAILABLE,
+        }
+    ),
+)
+def show_manifest(job_id: str, request: Request, resources: Provided, tenant: Tenant) -> Response:
+    """Tell how the transcript was made: model, weights, devices, options, and every chunk."""
+    found_id = existing_id(job_id)
+    try:
+        manifest = get_manifest(resources.engine, tenant, found_id)
+    except TranscriptNotReady as error:
+        state = get_job(resources.engine, tenant, found_id).state
+        return error_response(request, error, state=state)
+    return Response(manifest, media_type="application/json")
 
 
 def _stream(blocks: Iterator[str], media_type: str) -> Response:

@@ -226,6 +226,31 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
     )
 
 
+def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
+    """Return how the transcript of a job that succeeded was made, a ``Manifest`` as JSON.
+
+    It outlives the transcript.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        TranscriptNotReady: the job is in another state, which the message names.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        row = connection.execute(
+            text("""
+                SELECT state, CAST(manifest AS text) AS manifest FROM jobs
+                WHERE id = :id AND tenant = :tenant
+            """),
+            {"id": job_id, "tenant": tenant},
+        ).one_or_none()
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    if row.manifest is None:
+        raise TranscriptNotReady(f"the job is {row.state}, so it has no manifest")
+    return str(row.manifest)
+
+
 @dataclass(frozen=True, slots=True)
 class _StoredSegments:
     """The segments of a transcript, page by page.

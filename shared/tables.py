@@ -185,7 +185,8 @@ jobs = Table(
     Column("error_code", Text),
     Column("error_detail", Text),
     Column("metrics", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    Column("manifest", JSONB, comment="what it takes to explain and repeat the transcript"),
+    # JSON, not JSONB: it names every chunk, and Postgres would take it apart whole, in memory.
+    Column("manifest", JSON, comment="shared.manifest.Manifest, of the transcript"),
     Column("transcript_id", ForeignKey("transcripts.id"), comment="equal jobs share one"),
     Column("reference", Text, comment="what was really said, as the client says"),
     Column("accuracy", JSONB, comment="shared.accuracy.Accuracy, against the reference"),

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from jobstore import claim, prepare, transcribe
+from jobstore import MANIFEST, claim, prepare, transcribe
 from sqlalchemy import Engine
 from uuid_utils.compat import uuid7
 
@@ -48,7 +48,7 @@ def store(database: Engine, job_id: UUID, *said: str) -> None:
         ],
         header=lambda: TranscriptHeader(language="en", duration_s=2, speech_s=1, skipped_s=1),
         metrics=dict,
-        manifest={"model": "oracle"},
+        manifest=MANIFEST,
     )
 
 

@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid7
 
 from shared import steps
 from shared.chunks import Hypothesis, hypothesis_to_json
+from shared.manifest import Decoding, Manifest, ManifestChunk
 from shared.options import ResolvedOptions
 from shared.steps import Claim, NewChunk, NewJob
 from shared.transcript import Segment, Transcript, TranscriptHeader, Word
@@ -31,6 +32,19 @@ TRANSCRIPT = Transcript(
             words=[Word(text="hello", start=0.0, end=0.5)],
         )
     ],
+)
+
+MANIFEST = Manifest(
+    model="oracle",
+    revision="1",
+    weights=["sha256:" + 64 * "0"],
+    engines=["oracle 1"],
+    devices=["cpu float64"],
+    decode=Decoding(beam_size=1, language=None, task="transcribe", prompt=None, hotwords=None),
+    vad="off",
+    window_s=30.0,
+    sample_rate=16_000,
+    chunks=[ManifestChunk(idx=0, channel=None, **CHUNK)],
 )
 
 
@@ -115,7 +129,7 @@ def finish(
             transcript.model_dump(include=set(TranscriptHeader.model_fields))
         ),
         metrics=lambda: metrics,
-        manifest={},
+        manifest=MANIFEST,
     )
 
 

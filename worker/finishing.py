@@ -2,12 +2,13 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from shared import steps
 from shared.chunks import SAMPLE_RATE
 from shared.errors import DatabaseUnavailable
+from shared.manifest import Decoding, Manifest, ManifestChunk
 from shared.outputs import (
     ChunkOutput,
     as_heard,
@@ -92,7 +93,7 @@ class _Records:
     """What the manifest and the metrics tell of a job's chunks."""
 
     def __init__(self) -> None:
-        self.chunks: list[Mapping[str, Any]] = []
+        self.chunks: list[ManifestChunk] = []
         self.inference_s = 0.0
         """Device time: a batch counts once, shared among its items."""
         self._seen: dict[str, set[str]] = {"engine": set(), "weights": set(), "device": set()}
@@ -100,7 +101,7 @@ class _Records:
     def keep(self, rows: Iterable[ChunkOutput]) -> Iterator[ChunkOutput]:
         """Pass the rows on, and note them."""
         for row in rows:
-            self.chunks.append({"idx": row.idx, **row.input})
+            self.chunks.append(ManifestChunk(idx=row.idx, **row.input))
             self.inference_s += row.timings["inference_s"] / row.timings["batch_size"]
             for name, values in self._seen.items():
                 if name in row.output:
@@ -112,25 +113,24 @@ class _Records:
         return sorted(self._seen[name])
 
 
-def _manifest(runtime: Runtime, claim: steps.Claim, records: _Records) -> dict[str, Any]:
-    """Return what it takes to explain and repeat the transcript."""
+def _manifest(runtime: Runtime, claim: steps.Claim, records: _Records) -> Manifest:
     options = claim.options
     model = runtime.catalogue.get(options.model)
-    return {
-        "model": model.id,
-        "revision": model.revision,
-        "weights": records.seen("weights"),
-        "engines": records.seen("engine"),
-        "devices": records.seen("device"),
-        "decode": {
-            "beam_size": model.decode.beam_size,
-            "language": claim.language,
-            "task": options.task,
-            "prompt": options.prompt,
-            "hotwords": options.hotwords,
-        },
-        "vad": options.vad,
-        "window_s": model.window_s,
-        "sample_rate": SAMPLE_RATE,
-        "chunks": records.chunks,
-    }
+    return Manifest(
+        model=model.id,
+        revision=model.revision,
+        weights=records.seen("weights"),
+        engines=records.seen("engine"),
+        devices=records.seen("device"),
+        decode=Decoding(
+            beam_size=model.decode.beam_size,
+            language=claim.language,
+            task=options.task,
+            prompt=options.prompt,
+            hotwords=options.hotwords,
+        ),
+        vad=options.vad,
+        window_s=model.window_s,
+        sample_rate=SAMPLE_RATE,
+        chunks=records.chunks,
+    )

@@ -32,6 +32,11 @@ def program(storage: Path, port: int, key: str, secret: str) -> Program:
             f"--addr=127.0.0.1:{port}",
             "--config=",  # the user's own remotes are none of our business
             "--vfs-cache-mode=off",
+            "--buffer-size=0",  # reads ahead, 16 MiB for each reader, from a local disk
+            # What is stored is remembered: some 5 kB for a job. Listings can be read again, and
+            # we set no metadata (0 would set no limit).
+            "--dir-cache-time=1m",
+            "--metadata-max-objects=1",
             "--log-level=NOTICE",
             str(storage),
         ),
@@ -39,8 +44,8 @@ def program(storage: Path, port: int, key: str, secret: str) -> Program:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(storage),
             "TMPDIR": str(storage.parent),
-            # Go would let garbage grow to as much as is in use, which is 5 kB for a job stored. A
-            # limit (GOMEMLIMIT) would have it collect without end once that much is in use.
+            # Go would let garbage grow to as much as is in use. A limit (GOMEMLIMIT) would have it
+            # collect without end once that much is in use.
             "GOGC": "25",
             # In the environment, not on the command line, which every user can read.
             "RCLONE_AUTH_KEY": f'"{key},{secret}"',

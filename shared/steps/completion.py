@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
+from shared.manifest import Manifest
 from shared.objects import pcm_prefix
 from shared.steps.claims import Claim, fence, record_step
 from shared.steps.ending import end_jobs
@@ -22,8 +23,8 @@ from shared.transcript import Segment, TranscriptHeader
 _MOST_PERCENT = 99.0
 """Of a job that has not succeeded: the last one is for ``finish``."""
 
-_SEGMENTS_AT_ONCE = 100
-"""Rows of a transcript written by one statement: some hundred kilobytes, of which Postgres needs
+_SEGMENTS_AT_ONCE = 20
+"""Rows of a transcript written by one statement: some ten kilobytes, of which Postgres needs
 several copies while it reads them."""
 
 
@@ -117,7 +118,7 @@ def complete_finish(
     segments: Iterable[Segment],
     header: Callable[[], TranscriptHeader],
     metrics: Callable[[], Mapping[str, Any]],
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
 ) -> None:
     """``finish`` running -> done and job running -> succeeded, with the transcript.
 
@@ -130,7 +131,7 @@ def complete_finish(
     Args:
         engine: the database.
         claim: of the ``finish`` step.
-        segments: in order; taken and written a hundred at a time.
+        segments: in order; taken and written a few at a time.
         header: called once all segments were taken.
         metrics: called after ``header``.
         manifest: what it takes to explain and repeat the transcript.
@@ -178,7 +179,7 @@ def complete_finish(
                                     ))::numeric, 2))
                                     ELSE '{}'
                                 END,
-                                manifest = :manifest
+                                manifest = CAST(:manifest AS json)
                 WHERE id = :id
             """),
             {
@@ -186,7 +187,7 @@ def complete_finish(
                 "language": summary.language,
                 "probability": summary.language_probability,
                 "metrics": Jsonb(measured),
-                "manifest": Jsonb(dict(manifest)),
+                "manifest": manifest.model_dump_json(),
             },
         )
         schedule_removal(connection, pcm_prefix(claim.job_id), late_writes=True)

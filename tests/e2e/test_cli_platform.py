@@ -111,6 +111,9 @@ def test_up_serves_transcribe_and_refuses_a_second_up(
     assert "(cached)" not in anew.stderr
     newest = httpx.get(f"{up.url}/jobs").json()["jobs"][0]
     assert (newest["multichannel"], newest["language"]) == (True, "en")
+    manifest = httpx.get(f"{up.url}/jobs/{newest['id']}/manifest").json()
+    assert (manifest["model"], manifest["decode"]["language"]) == ("oracle", "en")
+    assert [chunk["channel"] for chunk in manifest["chunks"]] == [0]
     impossible = transcribe(data, clip, "--translate")
     assert impossible.returncode == 1
     assert "model 'oracle' cannot translate" in impossible.stderr

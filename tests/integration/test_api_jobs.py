@@ -9,10 +9,11 @@ import httpx
 import jobstore
 import pytest
 from apiserver import api, api_process, assert_problem, peak_memory
-from jobstore import TRANSCRIPT, add_job, claim, prepare, transcribe
+from jobstore import MANIFEST, TRANSCRIPT, add_job, claim, prepare, transcribe
 from sqlalchemy import Engine
 
 from shared.formats import FORMATS
+from shared.manifest import Manifest
 from shared.settings import Settings
 from shared.transcript import Segment, Transcript, Word
 
@@ -34,7 +35,7 @@ def finish(database: Engine, job_id: UUID, transcript: Transcript = TRANSCRIPT) 
 
 
 @pytest.mark.parametrize("job_id", ["01890000-0000-7000-8000-000000000000", "x", "%7B1%7D", "%00"])
-@pytest.mark.parametrize("suffix", ["", "/transcript"])
+@pytest.mark.parametrize("suffix", ["", "/transcript", "/manifest"])
 def test_unknown_foreign_and_malformed_ids_are_one_404(
     client: httpx.Client, database: Engine, job_id: str, suffix: str
 ) -> None:
@@ -47,12 +48,24 @@ def test_unknown_foreign_and_malformed_ids_are_one_404(
     assert problems[0] == problems[1]
 
 
-def test_a_transcript_asked_for_too_early_is_a_conflict_that_names_the_state(
+@pytest.mark.parametrize("result", ["transcript", "manifest"])
+def test_a_result_asked_for_too_early_is_a_conflict_that_names_the_state(
+    client: httpx.Client, database: Engine, result: str
+) -> None:
+    job_id = add_job(database)
+    problem = assert_problem(client.get(f"/jobs/{job_id}/{result}"), 409, "transcript_not_ready")
+    assert problem["state"] == "queued"
+    assert result in str(problem["detail"])
+
+
+def test_the_manifest_of_a_finished_job_is_told_as_it_was_written(
     client: httpx.Client, database: Engine
 ) -> None:
     job_id = add_job(database)
-    problem = assert_problem(client.get(f"/jobs/{job_id}/transcript"), 409, "transcript_not_ready")
-    assert problem["state"] == "queued"
+    finish(database, job_id)
+    answer = client.get(f"/jobs/{job_id}/manifest")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert Manifest.model_validate_json(answer.content) == MANIFEST
 
 
 def test_a_finished_job_has_its_transcript_in_every_format(

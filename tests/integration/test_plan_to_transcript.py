@@ -19,7 +19,8 @@ from shared import steps
 from shared.chunks import SAMPLE_RATE
 from shared.database import begin
 from shared.errors import StorageUnavailable
-from shared.jobs import get_job, get_transcript
+from shared.jobs import get_job, get_manifest, get_transcript
+from shared.manifest import Manifest
 from shared.options import ResolvedOptions
 from shared.settings import Settings
 from shared.steps import NewChunk
@@ -155,13 +156,15 @@ def test_mixed_channels_are_one_and_the_manifest_tells_how_it_was_made(runtime: 
     assert {segment.channel for segment in transcript.segments} == {None}
     assert all((segment.confidence or 0) > 0.9 for segment in transcript.segments)
     assert (transcript.channels, transcript.warnings) == (None, [])
-    with begin(runtime.database) as connection:
-        manifest = connection.execute(text("SELECT manifest FROM jobs")).scalar_one()
-    assert manifest["engines"] == [OracleEngine.version]
-    assert manifest["weights"] == [OracleEngine.weights_digest]
-    assert manifest["devices"] == ["cpu float64"]
-    assert manifest["vad"] == "energy"
-    assert [chunk["idx"] for chunk in manifest["chunks"]] == [0]
+    stored = get_manifest(runtime.database, "default", job_id)
+    manifest = Manifest.model_validate_json(stored)
+    assert manifest.engines == [OracleEngine.version]
+    assert manifest.weights == [OracleEngine.weights_digest]
+    assert manifest.devices == ["cpu float64"]
+    assert manifest.vad == "energy"
+    [chunk] = manifest.chunks
+    assert (chunk.idx, chunk.channel) == (0, None)
+    assert 0 <= chunk.core_start < chunk.core_end
 
 
 def replace_options(options: ResolvedOptions, **changes: object) -> ResolvedOptions:

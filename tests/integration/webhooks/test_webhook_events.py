@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from equaljobs import compute, submit
-from jobstore import add_job, claim, expire, missing_table, prepare
+from jobstore import MANIFEST, add_job, claim, expire, missing_table, prepare
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 from webhookstore import (
@@ -123,7 +123,7 @@ def test_a_job_does_not_end_without_its_event(database: Engine, table: str, stat
                     language="en", duration_s=2, speech_s=1, skipped_s=1
                 ),
                 metrics=dict,
-                manifest={},
+                manifest=MANIFEST,
             )
         elif state == "failed":
             steps.fail(database, finishing, UnreadableMedia("no"))

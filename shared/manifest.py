@@ -1,0 +1,44 @@
+"""What it takes to explain and repeat a transcript."""
+
+from pydantic import BaseModel, Field
+
+
+class Decoding(BaseModel):
+    """What the model was told."""
+
+    beam_size: int
+    language: str | None = Field(
+        description="ISO 639 code, given or detected; null where each chunk has its own"
+    )
+    task: str
+    prompt: str | None
+    hotwords: str | None
+
+
+class ManifestChunk(BaseModel):
+    """A part of the audio that the model heard at once: a core, and context on both sides of it.
+
+    Of what it heard, the words whose middle lies in the core were kept.
+    """
+
+    idx: int
+    core_start: int = Field(description="samples into the decoded audio")
+    core_end: int = Field(description="samples into the decoded audio")
+    stride_left: int = Field(description="samples of context before the core")
+    stride_right: int = Field(description="samples of context after the core")
+    channel: int | None = Field(description="from 0; null where channels were mixed down")
+
+
+class Manifest(BaseModel):
+    """How a transcript was made; lists of more than one where its workers differed."""
+
+    model: str
+    revision: str
+    weights: list[str] = Field(description="digests of the files that were loaded")
+    engines: list[str] = Field(description="with the versions of what they rest on")
+    devices: list[str] = Field(description="and the type that they computed in")
+    decode: Decoding
+    vad: str
+    window_s: float
+    sample_rate: int = Field(description="of the decoded audio, in Hz")
+    chunks: list[ManifestChunk]
