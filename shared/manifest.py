@@ -18,7 +18,7 @@ class Decoding(BaseModel):
 class ManifestChunk(BaseModel):
     """A part of the audio that the model heard at once: a core, and context on both sides of it.
 
-    Of what it heard, the words whose middle lies in the core were kept.
+    Of what it heard, the words in the core were kept.
     """
 
     idx: int

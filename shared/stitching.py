@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from shared.chunks import SAMPLE_RATE, Chunk, Hypothesis
 from shared.options import ResolvedOptions
+from shared.seams import keep_once
 from shared.transcript import Segment, TranscriptHeader, TranscriptWarning, Word, join_words
 
 PAUSE_S = 0.8
@@ -92,10 +93,9 @@ def text_language(options: ResolvedOptions, spoken: str | None) -> str | None:
 class Stitcher:
     """Joins the hypotheses of one job, and says what there is to say of the whole.
 
-    A word belongs to the chunk whose core holds its midpoint, so a word that two neighbours heard
-    is kept once. Word times are moved to the original timeline, where none starts before the one
-    before it has ended. Segments end at sentence ends, at pauses of ``PAUSE_S``, where the language
-    changes and before they outgrow a subtitle.
+    A word that two neighbours heard is kept once (``seams``). Word times are moved to the original
+    timeline, where none starts before the one before it has ended. Segments end at sentence ends,
+    at pauses of ``PAUSE_S``, where the language changes and before they outgrow a subtitle.
     """
 
     def __init__(self, n_samples: int, *, language: str | None = None) -> None:
@@ -147,18 +147,13 @@ class Stitcher:
     def _words(self, chunks: Iterable[Heard]) -> Iterator["_PlacedWord"]:
         """Yield the words of one channel at their places on the original timeline."""
         previous_end = 0
-        for chunk, hypothesis in chunks:
+        for chunk, hypothesis, own in keep_once(chunks):
             language = self._language or hypothesis.language
-            for heard in hypothesis.words:
-                text = heard.text.strip()
-                # A word of no length at the chunk's very end still lies on its last sample.
-                midpoint = chunk.start + min((heard.start + heard.end) // 2, chunk.n_samples - 1)
-                if not text or not chunk.core_start <= midpoint < chunk.core_end:
-                    continue
+            for heard in own:
                 start = min(max(chunk.start + heard.start, previous_end), self._n_samples)
                 end = min(max(chunk.start + heard.end, start), self._n_samples)
                 word = Word(
-                    text=text,
+                    text=heard.text.strip(),
                     start=to_seconds(start),
                     end=to_seconds(end),
                     confidence=heard.confidence,

@@ -16,9 +16,6 @@ WHISPERS = ("tiny-whisper", "tiny-whisper-ct2")
 CTCS = ("tiny-conformer", "tiny-w2v-bert")
 MOST_WORD_ERRORS = 0.03
 """Word error rate on held-out sentences of the voices that the models were trained on."""
-MOST_RECITAL_ERRORS = {"tiny-w2v-bert": 0.08}
-"""The same on all sentences one after another, cut by the platform, where a model needs more: see
-the known limits in tests/models/README.md."""
 
 
 @dataclass(frozen=True, slots=True)

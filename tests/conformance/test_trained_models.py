@@ -75,15 +75,14 @@ def test_held_out_sentences_are_heard(engine: Engine, sentences: list[Sentence])
 
 
 def test_every_sentence_of_a_full_window_is_heard(
-    loaded: Callable[[str], Engine], sentences: list[Sentence]
+    ctc_model_id: str, loaded: Callable[[str], Engine], sentences: list[Sentence]
 ) -> None:
-    model_id = "tiny-conformer"  # the others hear one sentence at a time
-    window_samples = round(catalogue().get(model_id).window_s * SAMPLE_RATE)
+    window_samples = round(catalogue().get(ctc_model_id).window_s * SAMPLE_RATE)
     recitals = [recite(sentences[:n])[0] for n in range(1, len(sentences) + 1)]
     fullest = [recital for recital in recitals if len(recital.samples) <= window_samples][-1]
     assert len(fullest.text.split()) > len(sentences[0].text.split())
 
-    (heard,) = loaded(model_id).transcribe([fullest.samples], OPTIONS)
+    (heard,) = loaded(ctc_model_id).transcribe([fullest.samples], OPTIONS)
 
     assert jiwer.wer(fullest.text, text_of(heard)) <= MOST_WORD_ERRORS
 

@@ -6,9 +6,8 @@ and blanks dropped then (Graves et al. 2006, "Connectionist Temporal Classificat
 
 Frame i covers samples [i, i + 1) times the network's stride. A word lasts from the beginning of its
 first symbol's first frame to the end of its last symbol's last one. Networks emit symbols late and
-shortly, so this is where a word was recognised rather than its full length. What is exact: the same
-audio, cut elsewhere, gives the same times to within a frame, so that a word heard by two chunks is
-kept by the one whose core holds its midpoint.
+shortly, so this is where a word was recognised rather than its full length. The same audio, cut
+elsewhere, mostly gives the same times to within a frame.
 """
 
 import math

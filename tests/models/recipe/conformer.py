@@ -22,6 +22,7 @@ CHANNELS = 32
 """Of the two convolutions that each halve the frame rate, from 10 ms to 40 ms."""
 SUBSAMPLING = 4
 N_PIECES = 192
+HEARD_AS_IT_IS = Stage(600, 20, (1, 3, 5, 9), n_sentences=4, window_s=12.0, cut=True, gentle=True)
 PHASES = (
     Phase(
         ctc.PEAK_RATE,
@@ -34,6 +35,9 @@ PHASES = (
     ),
     Phase(1e-3, (Stage(700, 16, (1, 3, 5, 9), n_sentences=5, window_s=16.0, cut=True),)),
     Phase(6e-4, (Stage(600, 20, (1, 3, 5, 9), n_sentences=4, window_s=12.0, cut=True),)),
+    Phase(6e-4, (HEARD_AS_IT_IS,)),
+    Phase(6e-4, (HEARD_AS_IT_IS,)),
+    Phase(6e-4, (HEARD_AS_IT_IS,)),
 )
 LEAST_HALVED = 1_000
 """Values in a matrix that is worth storing in half the space."""
@@ -164,10 +168,12 @@ class Conformer(nn.Module):
         super().__init__()
         self.features, self.encoder = NemoFeatures(), Encoder()
 
-    def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, audio: Tensor, lengths: Tensor, *, gently: bool = False
+    ) -> tuple[Tensor, Tensor]:
         features, n_frames = self.features(audio, lengths)
         if self.training:
-            features = perturb(features.transpose(1, 2)).transpose(1, 2)
+            features = perturb(features.transpose(1, 2), gently=gently).transpose(1, 2)
         return self.encoder(features, n_frames), count_frames(n_frames)
 
 

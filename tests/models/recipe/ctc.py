@@ -75,7 +75,7 @@ def train(
                 group["lr"] = rate(phases, step - 1)
             windows = [fill_window(stage, drawn, rng) for _ in range(stage.batch_size)]
             with torch.autocast("cpu", torch.bfloat16):
-                log_probs, n_frames = model(*stack(windows))
+                log_probs, n_frames = model(*stack(windows), gently=stage.gentle)
             loss = ctc_loss(log_probs, n_frames, [encode(w.text) for w in windows], blank)
             optimizer.zero_grad()
             loss.backward()

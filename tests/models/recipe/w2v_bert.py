@@ -31,6 +31,10 @@ PHASES = (
             Stage(300, 20, (1, 3, 5, 9), n_sentences=3, window_s=8.0, cut=True),
         ),
     ),
+    Phase(
+        1e-3,
+        (Stage(1_000, 20, (1, 3, 5, 9), n_sentences=3, window_s=8.0, cut=True, gentle=True),),
+    ),
 )
 """Its attention's time and memory grow with the square of the window: a step at 12 s takes 4 s."""
 
@@ -65,11 +69,13 @@ class W2vBert(nn.Module):
             )
         )
 
-    def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, audio: Tensor, lengths: Tensor, *, gently: bool = False
+    ) -> tuple[Tensor, Tensor]:
         features, n_steps = self.features(audio, lengths)
         if self.training:
             frames = features.unflatten(2, (2, -1)).flatten(1, 2)
-            features = perturb(frames).unflatten(1, (-1, 2)).flatten(2)
+            features = perturb(frames, gently=gently).unflatten(1, (-1, 2)).flatten(2)
         mask = (torch.arange(features.shape[1]) < n_steps[:, None]).long()
         logits = self.model(features, attention_mask=mask).logits
         return logits.float().log_softmax(-1), n_steps

@@ -28,6 +28,8 @@ class Stage:
     window_s: float = 0.0
     cut: bool = False
     """Whether windows end soon after their last sentence, rather than being equally long."""
+    gentle: bool = False
+    """Whether CTC models hear nearly what is there (``perturb``), as they do in the end."""
 
 
 @dataclass(frozen=True, slots=True)
