@@ -35,6 +35,7 @@ ROUTES = {
     ("get", "/jobs/{job_id}"),
     ("delete", "/jobs/{job_id}"),
     ("get", "/jobs/{job_id}/transcript"),
+    ("get", "/jobs/{job_id}/manifest"),
     ("get", "/jobs/{job_id}/events"),
     ("post", "/jobs/{job_id}/cancel"),
     ("post", "/jobs/{job_id}/retry"),
