@@ -69,6 +69,10 @@ class Hypothesis:
     """The engine repeated itself, and decoding it again in other ways did not help."""
 
 
+Heard = tuple[Chunk, Hypothesis]
+"""A chunk, and what the model made of it."""
+
+
 def chunk_to_json(chunk: Chunk) -> dict[str, int | None]:
     """Return a chunk as the input of its ``transcribe`` step; its index is the step's idx."""
     return {

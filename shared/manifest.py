@@ -23,7 +23,7 @@ class ManifestChunk(BaseModel):
 
     idx: int
     core_start: int = Field(description="samples into the decoded audio")
-    core_end: int = Field(description="samples into the decoded audio")
+    core_end: int = Field(description="samples into the decoded audio, exclusive")
     stride_left: int = Field(description="samples of context before the core")
     stride_right: int = Field(description="samples of context after the core")
     channel: int | None = Field(description="from 0; null where channels were mixed down")
@@ -39,6 +39,6 @@ class Manifest(BaseModel):
     devices: list[str] = Field(description="and the type that they computed in")
     decode: Decoding
     vad: str
-    window_s: float
+    window_s: float = Field(description="the longest chunk, in seconds, context included")
     sample_rate: int = Field(description="of the decoded audio, in Hz")
     chunks: list[ManifestChunk]

@@ -7,10 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from shared.chunks import chunk_from_json, hypothesis_from_json
+from shared.chunks import Heard, chunk_from_json, hypothesis_from_json
 from shared.database import begin
 from shared.errors import LeaseLost
-from shared.stitching import Heard
 
 _CHUNKS_PER_PAGE = 50
 """Rows read at once: some hundred kilobytes of words."""

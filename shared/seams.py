@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from unicodedata import category
 
-from shared.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
+from shared.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
 
 SAME_WORD_S = 0.5
-"""Two neighbours' times of a word are no further apart. Less than any stride, and than what lies
-between two words that are the same, unless they are said one right after the other."""
+"""Two neighbours' times of a word are taken to be no further apart: our choice, less than the
+stride of any window of 3 s or more. What is said twice within it stays two words as long as one of
+the neighbours has heard both."""
 
 
 @dataclass(slots=True)
@@ -29,10 +30,11 @@ class _Candidate:
 Kept = tuple[Chunk, Hypothesis, Sequence[WordHypothesis]]
 
 
-def keep_once(chunks: Iterable[tuple[Chunk, Hypothesis]]) -> Iterator[Kept]:
+def keep_once(chunks: Iterable[Heard]) -> Iterator[Kept]:
     """Yield each chunk with those of its words that are its own; one chunk is taken ahead.
 
-    ``chunks`` are of one channel, in the order of their cores. Words without text are nobody's.
+    ``chunks`` are of one channel, in the order of their cores; word times stay samples into their
+    chunk. Words without text are nobody's.
     """
     left: tuple[Chunk, Hypothesis, list[_Candidate]] | None = None
     for chunk, hypothesis in chunks:

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.chunks import SAMPLE_RATE, Chunk, Hypothesis
+from shared.chunks import SAMPLE_RATE, Heard
 from shared.options import ResolvedOptions
 from shared.seams import keep_once
 from shared.transcript import Segment, TranscriptHeader, TranscriptWarning, Word, join_words
@@ -32,8 +32,6 @@ CLIPPED_SHARE = 0.005
 0.01 %, by 3 dB 0.02 to 1.2 %, by 6 dB 0.7 to 6.5 %, by 12 dB 8 to 25 %."""
 _LOOPS_NAMED = 3
 """Places that a warning of loops names; the rest it counts."""
-
-Heard = tuple[Chunk, Hypothesis]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def program(storage: Path, port: int, key: str, secret: str) -> Program:
             f"--addr=127.0.0.1:{port}",
             "--config=",  # the user's own remotes are none of our business
             "--vfs-cache-mode=off",
-            "--buffer-size=0",  # reads ahead, 16 MiB for each reader, from a local disk
+            "--buffer-size=0",  # by default 16 MiB are read ahead for each reader
             # What is stored is remembered: some 5 kB for a job. Listings can be read again, and
             # we set no metadata (0 would set no limit).
             "--dir-cache-time=1m",

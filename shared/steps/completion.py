@@ -24,7 +24,7 @@ _MOST_PERCENT = 99.0
 """Of a job that has not succeeded: the last one is for ``finish``."""
 
 _SEGMENTS_AT_ONCE = 20
-"""Rows of a transcript written by one statement: some ten kilobytes, of which Postgres needs
+"""Rows of a transcript written by one statement: tens of kilobytes, of which Postgres needs
 several copies while it reads them."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
+from shared.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
 from shared.seams import SAME_WORD_S, keep_once
 
 S = SAMPLE_RATE
@@ -17,7 +17,7 @@ Said = Sequence[tuple[str, float]]
 """Words and their midpoints, in seconds into the file."""
 
 
-def heard(chunk: Chunk, said: Said, length_s: float = 0.1) -> tuple[Chunk, Hypothesis]:
+def heard(chunk: Chunk, said: Said, length_s: float = 0.1) -> Heard:
     half = length_s / 2
     words = [
         WordHypothesis(
@@ -28,7 +28,7 @@ def heard(chunk: Chunk, said: Said, length_s: float = 0.1) -> tuple[Chunk, Hypot
     return chunk, Hypothesis(tuple(words))
 
 
-def kept(*chunks: tuple[Chunk, Hypothesis]) -> list[list[str]]:
+def kept(*chunks: Heard) -> list[list[str]]:
     return [[word.text for word in words] for _, _, words in keep_once(chunks)]
 
 

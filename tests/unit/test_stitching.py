@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
+from shared.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
 from shared.stitching import (
     MAX_SEGMENT_CHARS,
     MAX_SEGMENT_S,
-    Heard,
     Stitcher,
     make_header,
     survey,
