@@ -11,7 +11,7 @@ from api.resources import Provided, Tenant
 from api.schemas.webhooks import Delivery, DeliveryPage
 from shared import steps
 from shared.errors import DeliveryNotFound, InvalidRequest
-from shared.tables import DeliveryState
+from shared.states import DeliveryState
 from shared.webhooks.deliveries import get_delivery, list_deliveries
 
 router = APIRouter(tags=["webhooks"])

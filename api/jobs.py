@@ -20,7 +20,7 @@ from shared.formats import FORMATS, in_blocks, render, write_json
 from shared.jobs import StoredTranscript, get_job, get_manifest, list_jobs, open_transcript
 from shared.manifest import Manifest
 from shared.partial import PartialView, open_partial_transcript
-from shared.tables import JobState
+from shared.states import JobState
 
 router = APIRouter(tags=["jobs"])
 

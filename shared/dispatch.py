@@ -18,8 +18,8 @@ from shared.database import begin
 from shared.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.ringing import Bell
 from shared.settings import Settings
+from shared.states import STEP_MAY_RUN
 from shared.steps import DELIVER_QUEUE, PREPARE_LARGE_QUEUE
-from shared.tables import STEP_MAY_RUN
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from sqlalchemy import Engine, RowMapping, text
 from shared.chunks import chunk_from_json, hypothesis_from_json
 from shared.database import begin
 from shared.jobs import JobView, read_job
+from shared.states import ACTIVE_JOB_STATES, JobState
 from shared.stitching import Stitcher, text_language, to_seconds
-from shared.tables import ACTIVE_JOB_STATES, JobState
 from shared.transcript import Segment
 
 _PAGE = 10

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, RowMapping, text
 from shared.database import begin
 from shared.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.options import ResolvedOptions
-from shared.tables import ACTIVE_JOB_STATES, STEP_MAY_RUN, JobState
+from shared.states import ACTIVE_JOB_STATES, STEP_MAY_RUN, JobState
 from shared.transcript import Segment, Transcript, TranscriptHeader, join_segments
 
 _COLUMNS = """

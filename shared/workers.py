@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from shared.database import begin
-from shared.tables import STEP_MAY_RUN, StepKind
+from shared.states import STEP_MAY_RUN, StepKind
 
 WorkerState = Literal["loading", "ready"]
 """It has started and takes no messages yet, or it takes them."""

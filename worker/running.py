@@ -11,7 +11,7 @@ from shared.errors import (
     TransientError,
     WorkerStopping,
 )
-from shared.tables import StepKind
+from shared.states import StepKind
 from worker.heartbeat import Lease
 from worker.runtime import Runtime
 

@@ -5,7 +5,7 @@ import logging
 from shared import steps
 from shared.errors import DatabaseUnavailable
 from shared.removing import BATCH, remove_due
-from shared.tables import JobState
+from shared.states import JobState
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from shared.jobs import JobView
-from shared.tables import JobState
+from shared.states import JobState
 from shared.transcript import Segment, Transcript
 
 

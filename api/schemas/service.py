@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from shared.catalogue import Model
-from shared.tables import StepKind
+from shared.states import StepKind
 from shared.workers import ModelState, WorkerState
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from shared.outbound import MAX_URL_CHARS
-from shared.tables import DeliveryState
+from shared.states import DeliveryState
 from shared.webhooks.deliveries import DeliveryView
 from shared.webhooks.endpoints import MAX_ENDPOINTS, EndpointView
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Engine, text
 from shared.database import begin
 from shared.errors import LeaseLost
 from shared.options import ResolvedOptions
+from shared.states import STEP_MAY_RUN, StepKind
 from shared.steps.audit import record
-from shared.tables import STEP_MAY_RUN, StepKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from sqlalchemy import Connection, Engine, text
 from shared.database import begin
 from shared.manifest import Manifest
 from shared.objects import pcm_prefix
+from shared.states import StepKind
 from shared.steps.claims import Claim, fence, record_step
 from shared.steps.ending import end_jobs
 from shared.steps.measuring import measure_at_once
 from shared.steps.plan import FINISH_QUEUE, NewChunk, insert_steps, release_held
 from shared.steps.removals import schedule_removal
 from shared.steps.sharing import share_transcript
-from shared.tables import StepKind
 from shared.transcript import Segment, TranscriptHeader
 
 _MOST_PERCENT = 99.0

@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 from uuid_utils.compat import uuid7
 
+from shared.states import StepKind
 from shared.steps.audit import record
-from shared.tables import StepKind
 from shared.webhooks.attempts import MAX_ATTEMPTS
 from shared.webhooks.deliveries import event_body
 

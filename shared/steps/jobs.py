@@ -13,6 +13,7 @@ from shared.database import begin
 from shared.errors import JobEnded
 from shared.objects import pcm_prefix
 from shared.options import ResolvedOptions
+from shared.states import JobState
 from shared.steps.audit import record
 from shared.steps.ending import end_jobs
 from shared.steps.measuring import measure_at_once
@@ -24,7 +25,6 @@ from shared.steps.sharing import (
     promote_a_copy,
     share_transcript,
 )
-from shared.tables import JobState
 from shared.webhooks.endpoints import keep_unlisted
 
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.chunks import SAMPLE_RATE, chunk_from_json
 from shared.database import begin
+from shared.states import StepKind
 from shared.steps.audit import record
 from shared.steps.claims import Claim, fence
-from shared.tables import StepKind
 
 PREPARE_QUEUE = "prepare"
 PREPARE_LARGE_QUEUE = "prepare.large"

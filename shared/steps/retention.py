@@ -11,11 +11,11 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
 from shared.objects import job_prefix
+from shared.states import JobState
 from shared.steps.audit import record
 from shared.steps.deleting import drop_transcript, erase_job
 from shared.steps.removals import schedule_removal
 from shared.steps.sharing import try_to_lock_equal_jobs
-from shared.tables import JobState
 
 FOR_EVER_S = 3e9
 """A century; Postgres has no intervals of much more, and infinity is more."""

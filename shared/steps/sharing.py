@@ -6,10 +6,10 @@ from sqlalchemy import Connection, text
 
 from shared.errors import JobNotFound
 from shared.objects import job_prefix
+from shared.states import JobState
 from shared.steps.ending import end_jobs
 from shared.steps.plan import insert_prepare
 from shared.steps.removals import schedule_removal
-from shared.tables import JobState
 
 
 def find_original(connection: Connection, tenant: str, fingerprint: str | None) -> UUID | None:

@@ -4,9 +4,9 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
 from shared.errors import LeaseLost, LonghandError, Outage
+from shared.states import STEP_MAY_RUN, StepKind
 from shared.steps.claims import Claim, claim_of, fence, record_step
 from shared.steps.ending import end_jobs, fail_delivery
-from shared.tables import STEP_MAY_RUN, StepKind
 
 MAX_OUTAGES = 120
 """With delays from 2 s on they span half an hour in the mean: 1, 2, 4, 8 s, then 15 s each."""

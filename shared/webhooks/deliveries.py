@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from shared.database import begin
 from shared.errors import DeliveryNotFound, DeliveryVoid, WebhookNotFound
-from shared.tables import DeliveryState
+from shared.states import DeliveryState
 from shared.webhooks.attempts import Attempt, Outgoing
 from shared.webhooks.endpoints import TEST_EVENT
 

@@ -19,8 +19,8 @@ from shared.dispatch import fill_queues
 from shared.errors import DatabaseUnavailable
 from shared.jobs import get_job, get_transcript
 from shared.settings import Settings
+from shared.states import JobState
 from shared.storage import Storage
-from shared.tables import JobState
 from worker.engines.oracle import encode
 
 WORDS = range(1000, 1600)

@@ -18,8 +18,8 @@ from shared.errors import EngineFailed
 from shared.jobs import count_jobs
 from shared.objects import job_prefix, source_key
 from shared.settings import Settings
+from shared.states import JobState
 from shared.storage import Storage
-from shared.tables import JobState
 from shared.workers import WorkerEntry, announce, child_id
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -15,8 +15,9 @@ from shared import steps
 from shared.errors import JobNotFound, LeaseLost, StorageUnavailable, UnreadableMedia
 from shared.jobs import JobView, get_job, get_transcript
 from shared.objects import job_prefix
+from shared.states import JobState
 from shared.steps import NewChunk
-from shared.tables import JobState, metadata
+from shared.tables import metadata
 
 
 def delete(database: Engine, job_id: UUID, tenant: str = "default") -> None:

@@ -14,8 +14,8 @@ from shared.events import read_events
 from shared.jobs import JobView, get_job, get_transcript, open_transcript
 from shared.objects import job_prefix
 from shared.references import get_spoken
+from shared.states import JobState
 from shared.steps.retention import FOR_EVER_S
-from shared.tables import JobState
 
 HOUR_S = 3600.0
 ENDS = {"succeeded", "failed", "canceled"}

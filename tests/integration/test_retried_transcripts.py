@@ -18,7 +18,7 @@ from shared.errors import EngineFailed, LeaseLost
 from shared.jobs import get_job, get_transcript
 from shared.objects import source_key
 from shared.settings import Settings
-from shared.tables import JobState
+from shared.states import JobState
 from worker import preparing
 from worker.batching import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text

@@ -20,7 +20,7 @@ from shared.errors import (
     UnreadableMedia,
 )
 from shared.jobs import JobView, get_job
-from shared.tables import JobState
+from shared.states import JobState
 
 
 def retry(database: Engine, job_id: UUID, tenant: str = "default") -> None:

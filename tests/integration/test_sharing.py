@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 from shared import steps
 from shared.errors import JobEnded, JobNotFound, LeaseLost, LonghandError, UnreadableMedia
 from shared.jobs import JobView, get_job, get_manifest
-from shared.tables import JobState
+from shared.states import JobState
 
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
 

@@ -30,9 +30,9 @@ from shared.errors import (
     UnreadableMedia,
 )
 from shared.jobs import get_job, get_transcript
+from shared.states import JobState
 from shared.steps import Claim, NewChunk
 from shared.steps.unfinished import LONGEST_DELAY_S, MAX_OUTAGES
-from shared.tables import JobState
 from shared.workers import name_suspect
 
 

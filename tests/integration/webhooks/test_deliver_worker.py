@@ -16,7 +16,7 @@ from shared.dispatch import LANE_LIMIT
 from shared.errors import UnreadableMedia
 from shared.jobs import get_job
 from shared.settings import Settings
-from shared.tables import DeliveryState, JobState
+from shared.states import DeliveryState, JobState
 from shared.webhooks.endpoints import EventType
 from shared.workers import live_workers
 

@@ -28,7 +28,7 @@ from shared.errors import (
 )
 from shared.jobs import get_job
 from shared.outbound import Outbound
-from shared.tables import DeliveryState, JobState
+from shared.states import DeliveryState, JobState
 from shared.webhooks.attempts import MAX_ATTEMPTS, RETRY_DELAYS_S
 from shared.webhooks.deliveries import DeliveryView
 from shared.webhooks.endpoints import rotate_secret

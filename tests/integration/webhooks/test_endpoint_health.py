@@ -20,8 +20,8 @@ from webhookstore import (
 from shared.errors import (
     DeliveryVoid,
 )
+from shared.states import DeliveryState
 from shared.steps.delivering import FAILING_DAYS
-from shared.tables import DeliveryState
 from shared.webhooks.endpoints import change_endpoint, delete_endpoint
 from worker.runtime import Runtime
 

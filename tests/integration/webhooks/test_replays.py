@@ -19,7 +19,7 @@ from shared.errors import (
     DeliveryNotFound,
     DeliveryNotReplayable,
 )
-from shared.tables import DeliveryState
+from shared.states import DeliveryState
 from shared.webhooks.attempts import MAX_ATTEMPTS
 from shared.webhooks.endpoints import change_endpoint
 from worker.runtime import Runtime

@@ -26,8 +26,8 @@ from webhookstore import (
 from shared import steps
 from shared.errors import EngineFailed, UnreadableMedia
 from shared.jobs import get_job
+from shared.states import JobState
 from shared.steps import JobWebhook
-from shared.tables import JobState
 from shared.transcript import TranscriptHeader
 from shared.webhooks.endpoints import EventType, change_endpoint, delete_endpoint
 
