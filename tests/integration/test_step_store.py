@@ -27,20 +27,16 @@ from readings import read_history
 from replay import Rule
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
-from storemodel import (
-    ACTIVE,
+from storemodel import ACTIVE, ClaimKey, Model, StepKey, read_model
+from storeoperations import (
     Cancel,
-    ClaimKey,
     ClaimStep,
     Create,
-    Model,
     Operation,
     Reap,
     Renew,
     RetryJob,
-    StepKey,
     Write,
-    read_model,
 )
 from uuid_utils.compat import uuid7
 
