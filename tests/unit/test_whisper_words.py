@@ -104,6 +104,20 @@ def test_pause_within_the_path_is_no_part_of_a_word(vocabulary: Vocabulary) -> N
     assert (first.confidence, second.confidence) == (0.9, pytest.approx(0.6))
 
 
+def test_words_that_the_path_leaves_in_another_segment_come_back(vocabulary: Vocabulary) -> None:
+    tokens = [*spell(vocabulary, " a b"), *spell(vocabulary, " c d")]
+    segments = [Segment(0.0, 1.0, tuple(tokens[:4])), Segment(3.0, 4.0, tuple(tokens[4:]))]
+    # Of the first segment's words one is put into the second, and one of the second's before it.
+    starts = np.array([0.0, 0.1, 0.4, 1.9, 1.9, 2.0, 2.0, 3.6, 4.0])
+
+    words = time_words(segments, Alignment(starts, np.full(8, 0.9)), vocabulary, "en", 16_000 * 6)
+
+    assert [word.text for word in words] == ["a", "b", "c", "d"]
+    within = [(0.0, 1.5), (0.0, 1.5), (2.5, 4.5), (2.5, 4.5)]
+    for word, (earliest_s, latest_s) in zip(words, within, strict=True):
+        assert earliest_s * 16_000 <= word.start <= word.end <= latest_s * 16_000
+
+
 def test_languages_go_by_their_iso_codes(vocabulary: Vocabulary) -> None:
     assert set(vocabulary.languages) == {"en", "ja", "jv"}
     assert vocabulary.start_sequence("jv", "translate")[0] == vocabulary.start

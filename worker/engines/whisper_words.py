@@ -112,13 +112,19 @@ class _Word:
 def _correct(
     words: Sequence[_Word], segment: Segment, median_s: float, previous_end_s: float
 ) -> None:
-    """Take pauses out of a segment's first and last word: the path gives all frames to tokens."""
-    first, last = words[0], words[-1]
-    start_s, end_s = segment.start_s, segment.end_s
-    if start_s is not None and first.start_s + TIMESTAMP_TOLERANCE_S < start_s < first.end_s:
-        first.start_s = max(0.0, min(first.end_s - median_s, start_s))
-    if end_s is not None and last.start_s < end_s < last.end_s - TIMESTAMP_TOLERANCE_S:
-        last.end_s = max(last.start_s + median_s, end_s)
+    """Bring a segment's words to where it is, and take pauses out of its first and last word.
+
+    The path gives all frames to tokens, and may leave words of one segment in the next.
+    """
+    first, start_s, end_s = words[0], segment.start_s, segment.end_s
+    for word in words:
+        if start_s is not None and word.start_s + TIMESTAMP_TOLERANCE_S < start_s:
+            if word.end_s <= start_s:
+                word.end_s = start_s + median_s
+            word.start_s = max(0.0, min(word.end_s - median_s, start_s))
+        if end_s is not None and word.end_s - TIMESTAMP_TOLERANCE_S > end_s:
+            word.start_s = min(word.start_s, end_s - median_s)
+            word.end_s = max(word.start_s + median_s, end_s)
     after_pause = first.end_s - previous_end_s > PAUSE * median_s
     if after_pause and first.end_s - first.start_s > LONG_WORD * median_s:
         first.start_s = first.end_s - LONG_WORD * median_s
