@@ -17,6 +17,7 @@ from trainedmodels import (
     recite,
 )
 
+from bench.audio import music
 from shared.chunks import SAMPLE_RATE, Hypothesis
 from worker.audio import Samples
 from worker.engines import load_engine
@@ -42,11 +43,6 @@ def model_id(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def engine(model_id: str, loaded: Callable[[str], Engine]) -> Engine:
     return loaded(model_id)
-
-
-@pytest.fixture(params=CTCS)
-def ctc_model_id(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture(params=WHISPERS)
@@ -75,14 +71,14 @@ def test_held_out_sentences_are_heard(engine: Engine, sentences: list[Sentence])
 
 
 def test_every_sentence_of_a_full_window_is_heard(
-    ctc_model_id: str, loaded: Callable[[str], Engine], sentences: list[Sentence]
+    model_id: str, engine: Engine, sentences: list[Sentence]
 ) -> None:
-    window_samples = round(catalogue().get(ctc_model_id).window_s * SAMPLE_RATE)
+    window_samples = round(catalogue().get(model_id).window_s * SAMPLE_RATE)
     recitals = [recite(sentences[:n])[0] for n in range(1, len(sentences) + 1)]
     fullest = [recital for recital in recitals if len(recital.samples) <= window_samples][-1]
     assert len(fullest.text.split()) > len(sentences[0].text.split())
 
-    (heard,) = loaded(ctc_model_id).transcribe([fullest.samples], OPTIONS)
+    (heard,) = engine.transcribe([fullest.samples], OPTIONS)
 
     assert jiwer.wer(fullest.text, text_of(heard)) <= MOST_WORD_ERRORS
 
@@ -119,6 +115,15 @@ def test_whisper_stays_quiet_where_nothing_is_said(whisper: Engine, level: float
     noise: Samples = np.random.default_rng(1).normal(0, 1, 30 * SAMPLE_RATE).astype(np.float32)
 
     (heard,) = whisper.transcribe([level * noise], OPTIONS)
+
+    assert heard.words == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whisper_stays_quiet_where_music_is_played(whisper: Engine, seed: int) -> None:
+    pcm = np.concatenate([*music(30.0, -20, seed)])
+
+    (heard,) = whisper.transcribe([pcm.astype(np.float32) / 32768], OPTIONS)
 
     assert heard.words == ()
 

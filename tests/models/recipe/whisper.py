@@ -39,27 +39,31 @@ INITIAL_SPREAD = 0.08
 """Of weights, about 1 / sqrt(WIDTH): the library's 0.02 is meant for wider models. At that, by
 reckoning, the convolutions' output is a twentieth of the position codes that are added to it."""
 IGNORED = -100
+LENGTHS = (1, 3, 5, 9)
+"""Words in a sentence, once single words are known."""
+
+
+def _windows(n_steps: int, batch_size: int, n_sentences: int, window_s: float) -> Stage:
+    return Stage(n_steps, batch_size, LENGTHS, n_sentences, window_s, cut=True)
 
 
 PHASES = (
     Phase(
         1.5e-3,
         (
-            Stage(150, 48, (1,)),
-            Stage(250, 48, (1, 3)),
-            Stage(300, 32, (1, 3, 5)),
-            Stage(2_400, 32, (1, 3, 5, 9)),
-            Stage(900, 16, (1, 3, 5, 9), n_sentences=4, window_s=10.0),
-            Stage(200, 8, (1, 3, 5, 9), n_sentences=9, window_s=WINDOW_S),
+            Stage(100, 48, (1,)),
+            Stage(200, 48, (1, 3)),
+            Stage(600, 32, LENGTHS),
+            _windows(900, 16, 4, 12.0),
         ),
     ),
-    Phase(
-        5e-4,
-        (Stage(700, 16, (1, 3, 5, 9), n_sentences=2, window_s=8.0, cut=True),),
-    ),
+    Phase(8e-4, (_windows(900, 16, 4, 12.0),)),
+    Phase(1e-3, (_windows(600, 10, 8, 28.0),)),
+    Phase(1e-3, (_windows(1_500, 10, 8, 28.0),)),
+    Phase(8e-4, (_windows(1_000, 10, 12, 28.0),)),
 )
 PADDED_WHOLLY, LONGEST_OTHERWISE_S = 0.15, 15.0
-"""How many batches of the last phase are as long as a window; it is not worth more of the time."""
+"""How many batches of cut windows are as long as 30 s; it is not worth more of the time."""
 
 
 def write_tokens(
@@ -98,8 +102,13 @@ class Trainee(nn.Module):
         with torch.no_grad():
             # A timestamp begins as the encoder's own code for its frame: equally spaced, 20 ms.
             frames = self.model.model.encoder.embed_positions.weight
-            times = self.model.model.decoder.embed_tokens.weight[vocabulary.first_timestamp :]
+            decoder = self.model.model.decoder
+            times = decoder.embed_tokens.weight[vocabulary.first_timestamp :]
             times[: len(frames)] = 0.1 * frames
+            # Positions are coded alike, and stay so: each learned by itself, the later ones, which
+            # few windows reach, would not know which token came before them.
+            positions = decoder.embed_positions.weight.requires_grad_(False)
+            positions.copy_(0.1 * frames[: len(positions)])
 
     def encode(self, audio: Tensor) -> Tensor:
         """Return (n, frames, WIDTH) of (n, samples) of any length; the library takes 30 s only."""

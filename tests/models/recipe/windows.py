@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.models.recipe.data import SAMPLE_RATE, Audio, Clip, add_noise, noise, roughen
 
-EMPTY = 0.1
+EMPTY = 0.15
 """How many of the long windows hold no speech, so that models learn to stay quiet."""
 NOISY_ALONE = 0.3
 """How many sentences of a long window have noise of their own, as one speaker of several may."""
@@ -54,7 +54,7 @@ class Window:
 
 
 def fill_window(stage: Stage, clips: Iterator[Clip], rng: np.random.Generator) -> Window:
-    """Lay sentences into a window, with pauses; one long window in ten stays empty."""
+    """Lay sentences into a window, with pauses; some long windows stay empty."""
     if stage.n_sentences == 1:
         clip, lead_s = next(clips), rng.uniform(0, 0.5)
         wanted = [(clip, lead_s)]
@@ -87,11 +87,35 @@ def fill_window(stage: Stage, clips: Iterator[Clip], rng: np.random.Generator) -
 
 
 def hush(n_samples: int, rng: np.random.Generator) -> Audio:
-    """Return silence, or noise from hardly audible to loud."""
-    if rng.random() < 0.3:
+    """Return silence, noise or music, from hardly audible to loud."""
+    kind = rng.random()
+    if kind < 0.2:
         return np.zeros(n_samples, np.float32)
-    level = np.float32(10 ** (rng.uniform(-80, -10) / 20))
-    return (noise(n_samples, rng) * level).clip(-1, 1)
+    if kind < 0.6:
+        level = np.float32(10 ** (rng.uniform(-80, -10) / 20))
+        return (noise(n_samples, rng) * level).clip(-1, 1)
+    return music(n_samples, rng) * np.float32(10 ** (rng.uniform(-40, 0) / 20))
+
+
+def music(n_samples: int, rng: np.random.Generator) -> Audio:
+    """Return up to four voices of plucked, blown or bowed notes, as loud as may be."""
+    sound = np.zeros(n_samples)
+    for _ in range(rng.integers(1, 5)):
+        at = 0
+        while at < n_samples:
+            n = min(round(rng.uniform(0.1, 2.0) * SAMPLE_RATE), n_samples - at)
+            time_s = np.arange(n) / SAMPLE_RATE
+            pitch_hz = 80 * 2 ** (rng.uniform(0, 48) / 12)
+            wobble_s = rng.uniform(0, 0.01) / pitch_hz * np.sin(rng.uniform(25, 45) * time_s)
+            phase = 2 * np.pi * pitch_hz * (time_s + wobble_s)
+            n_harmonics = int(min(rng.integers(1, 10), 7_000 // pitch_hz))
+            harmonics = range(1, n_harmonics + 1)
+            note = sum(np.sin(k * phase) / k ** rng.uniform(0.5, 2) for k in harmonics)
+            plucked = rng.random() < 0.5
+            swell = np.exp(-rng.uniform(1, 8) * time_s) if plucked else (time_s / 0.1).clip(max=1)
+            sound[at : at + n] += note * swell
+            at += n + round(rng.choice([0.0, rng.uniform(0, 0.5)]) * SAMPLE_RATE)
+    return (sound / np.abs(sound).max()).astype(np.float32)
 
 
 def stack(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
