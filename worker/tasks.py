@@ -5,6 +5,7 @@ What they throw has been dealt with; Celery's events tell it to those who watch.
 
 import os
 import resource
+import threading
 import uuid
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
@@ -88,6 +89,11 @@ def sweep() -> None:
     from worker.sweeping import sweep as handler
 
     handler(_installed())
+
+
+# Celery sends it from its handler of stop signals, and a second one may come while the handler of
+# the first has this lock: were it not re-entrant, the worker would wait for itself for ever.
+worker_shutting_down.lock = threading.RLock()
 
 
 @worker_shutting_down.connect
