@@ -271,10 +271,11 @@ def _count_active(stack: FaultStack) -> int:
 
 
 def _bring_deliveries_forward(stack: FaultStack, deaf: frozenset[str]) -> None:
-    """Make the next attempts due now: the third comes five minutes after the second.
+    """Make due now what has lost an attempt with its worker and failed in another.
 
-    It takes a third where a worker died before its request went out, and the receiver was moody
-    at the first that it saw.
+    The third attempt comes five minutes after the second. That many it takes where a worker died
+    before its request went out, and the receiver was moody at the first that it saw. Whatever has
+    failed twice as told by its receiver is left to wait, and found out.
     """
     with begin(stack.database) as connection:
         connection.execute(
@@ -282,6 +283,10 @@ def _bring_deliveries_forward(stack: FaultStack, deaf: frozenset[str]) -> None:
                 UPDATE steps SET run_at = now() FROM webhook_endpoints
                 WHERE steps.lane = webhook_endpoints.id::text AND url <> ALL (:deaf)
                     AND steps.state = 'queued' AND steps.run_at > now() + interval '1 minute'
+                    AND steps.attempt > 1 AND 1 = (
+                        SELECT count(*) FROM webhook_attempts
+                        WHERE delivery_id = (steps.input ->> 'delivery_id')::uuid
+                    )
             """),
             {"deaf": list(deaf)},
         )
