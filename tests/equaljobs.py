@@ -2,13 +2,11 @@
 
 from uuid import UUID
 
-from jobstore import MANIFEST, claim, prepare, transcribe
+from jobstore import MANIFEST, claim, new_job, prepare, transcribe
 from sqlalchemy import Engine
-from uuid_utils.compat import uuid7
 
 from shared import steps
 from shared.options import ResolvedOptions
-from shared.steps import NewJob
 from shared.transcript import Segment, TranscriptHeader
 
 
@@ -20,20 +18,14 @@ def submit(
     language: str | None = None,
     reference: str | None = None,
 ) -> UUID:
-    job_id = uuid7()
-    job = NewJob(
-        id=job_id,
+    job = new_job(
         tenant=tenant,
         options=ResolvedOptions(model="oracle", language=language, vad="off"),
-        source_key=f"jobs/{job_id}/source",
-        source_name="a.wav",
-        source_bytes=1,
-        sha256="0" * 64,
         fingerprint=fingerprint,
         reference=reference,
     )
     steps.create_job(database, job, max_attempts=2)
-    return job_id
+    return job.id
 
 
 def store(database: Engine, job_id: UUID, *said: str) -> None:

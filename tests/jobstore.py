@@ -48,6 +48,20 @@ MANIFEST = Manifest(
 )
 
 
+def new_job(job_id: UUID | None = None, **fields: object) -> NewJob:
+    """Return a job to be created, of which these fields are given."""
+    job_id = job_id or uuid7()
+    usual: dict[str, object] = {
+        "tenant": "default",
+        "options": ORACLE,
+        "source_key": f"jobs/{job_id}/source",
+        "source_name": "a.wav",
+        "source_bytes": 1,
+        "sha256": "0" * 64,
+    }
+    return NewJob(id=job_id, **usual | fields)  # type: ignore[arg-type]
+
+
 def add_job(
     database: Engine,
     *,
@@ -56,21 +70,9 @@ def add_job(
     options: ResolvedOptions = ORACLE,
     source_bytes: int = 1,
 ) -> UUID:
-    job_id = uuid7()
-    steps.create_job(
-        database,
-        NewJob(
-            id=job_id,
-            tenant=tenant,
-            options=options,
-            source_key=f"jobs/{job_id}/source",
-            source_name="a.wav",
-            source_bytes=source_bytes,
-            sha256="0" * 64,
-        ),
-        max_attempts=max_attempts,
-    )
-    return job_id
+    job = new_job(tenant=tenant, options=options, source_bytes=source_bytes)
+    steps.create_job(database, job, max_attempts=max_attempts)
+    return job.id
 
 
 def step_ids(database: Engine, job_id: UUID, kind: str) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from jobstore import CHUNK, ORACLE, TRANSCRIPT, expire, finish, transcribe
+from jobstore import CHUNK, TRANSCRIPT, expire, finish, new_job, transcribe
 from sqlalchemy import Engine, text
 from storemodel import ACTIVE, ClaimKey, MJob, Model, StepKey
 
@@ -22,7 +22,7 @@ from shared.errors import (
     StorageUnavailable,
     UnreadableMedia,
 )
-from shared.steps import Claim, NewChunk, NewJob
+from shared.steps import Claim, NewChunk
 from shared.steps.unfinished import MAX_OUTAGES
 
 TENANT = "default"
@@ -54,16 +54,7 @@ class Create:
         return "created"
 
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
-        job = NewJob(
-            id=self.job_id,
-            tenant=TENANT,
-            options=ORACLE,
-            source_key=f"jobs/{self.job_id}/source",
-            source_name="a.wav",
-            source_bytes=1,
-            sha256="0" * 64,
-            fingerprint=self.fingerprint,
-        )
+        job = new_job(self.job_id, fingerprint=self.fingerprint)
         steps.create_job(engine, job, max_attempts=MAX_ATTEMPTS)
         return "created"
 

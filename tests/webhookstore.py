@@ -4,14 +4,12 @@ import json
 from typing import Any
 from uuid import UUID
 
-from jobstore import ORACLE, add_job
+from jobstore import add_job, new_job
 from sqlalchemy import Engine, text
-from uuid_utils.compat import uuid7
 
 from shared import steps
 from shared.outbound import Outbound
 from shared.settings import Settings
-from shared.steps import NewJob
 from shared.webhooks.deliveries import DeliveryView, list_deliveries
 from shared.webhooks.endpoints import EventType, add_endpoint
 from worker.delivering import deliver
@@ -93,19 +91,9 @@ def attempt(runtime: Runtime, job_id: UUID) -> None:
 
 def create(database: Engine, **fields: object) -> UUID:
     """Add a job of which these fields are given."""
-    job_id = uuid7()
-    job = NewJob(
-        id=job_id,
-        tenant=TENANT,
-        options=ORACLE,
-        source_key=f"jobs/{job_id}/source",
-        source_name="a.wav",
-        source_bytes=1,
-        sha256="0" * 64,
-        **fields,  # type: ignore[arg-type]
-    )
+    job = new_job(**fields)
     steps.create_job(database, job, max_attempts=2)
-    return job_id
+    return job.id
 
 
 def cancel(database: Engine, job_id: UUID, tenant: str = TENANT) -> None:
