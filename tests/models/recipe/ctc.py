@@ -60,7 +60,7 @@ def train(
         checkpoint: where a run is kept; one that was broken off goes on from there.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=(0.9, 0.98))
-    done = resume(checkpoint, model, optimizer)
+    done = resume(checkpoint, model, [optimizer])
     rng = np.random.default_rng([seed, done])
     total = sum(phase.n_steps for phase in phases)
     step, started = 0, time.monotonic()
@@ -84,5 +84,5 @@ def train(
             if step % 50 == 0 or step == total:
                 elapsed_s = time.monotonic() - started
                 log.info(f"step {step}/{total} {elapsed_s:.0f} s: loss {loss:.3f}")
-                save(checkpoint, step, model, optimizer)
+                save(checkpoint, step, model, [optimizer])
     model.eval()

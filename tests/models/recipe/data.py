@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +25,7 @@ VOICES = FLITE_VOICES + ESPEAK_VOICES
 SLOWEST, FASTEST = 0.8, 1.25
 """Speaking rates, relative to a voice's own."""
 ESPEAK_WORDS_PER_MINUTE = 165
+LONG_NOISE_S = 200
 TRAINED_LENGTHS = {1: 2_500, 3: 6_000, 5: 6_000, 9: 10_000}
 """Words in a sentence -> how many such sentences are spoken for training."""
 
@@ -130,14 +132,21 @@ def add_noise(audio: Audio, rng: np.random.Generator) -> Audio:
 
 
 def noise(n_samples: int, rng: np.random.Generator) -> Audio:
-    """Return noise of unit power: white, or low-passed to any degree."""
-    white = rng.standard_normal(n_samples, dtype=np.float32)
-    smooth = rng.choice([0, 4, 16, 64])
+    """Return some of four long noises of unit power: white, or low-passed to any degree."""
+    long = _long_noise(int(rng.choice([0, 4, 16, 64])))
+    at = rng.integers(len(long) - n_samples)
+    return long[at : at + n_samples]
+
+
+@cache
+def _long_noise(smooth: int) -> Audio:
+    n_samples = LONG_NOISE_S * SAMPLE_RATE
+    white = np.random.default_rng(smooth).standard_normal(n_samples, dtype=np.float32)
     if smooth:
         spectrum = np.fft.rfft(white)
         spectrum /= np.sqrt(1 + (np.arange(len(spectrum)) / len(spectrum) * smooth) ** 2)
         white = np.fft.irfft(spectrum, n_samples).astype(np.float32)
-    return white / np.float32(max(white.std(), 1e-6))
+    return white / white.std()
 
 
 def pick(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:

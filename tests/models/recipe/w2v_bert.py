@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import (
     SeamlessM4TFeatureExtractor,
     Wav2Vec2BertConfig,
@@ -12,6 +13,7 @@ from transformers import (
     Wav2Vec2BertProcessor,
     Wav2Vec2CTCTokenizer,
 )
+from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertSelfAttention
 
 from tests.models.recipe import ctc
 from tests.models.recipe.curriculum import Phase
@@ -35,12 +37,52 @@ PHASES = (
     Phase(1e-3, (HEARD_AS_IT_IS,)),
     Phase(1e-3, (HEARD_AS_IT_IS,)),
 )
-"""Its attention's time and memory grow with the square of the window: a step at 12 s takes 4 s."""
 
 
 def encode(text: str) -> list[int]:
     """Return the ids of a text's letters and spaces."""
     return [SYMBOLS.index(letter) for letter in text.replace(" ", "|")]
+
+
+class SelfAttention(Wav2Vec2BertSelfAttention):
+    """What the library's computes, in half the time.
+
+    Item by item without the padding, so that the scores of one, (heads, frames, frames), stay in
+    the cache; and each query is multiplied once by the vectors of all distances, of which the
+    library makes a copy for each pair of frames.
+    """
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object
+    ) -> tuple[Tensor, None]:
+        n, n_frames, _size = hidden_states.shape
+        lengths = [n_frames] * n
+        if attention_mask is not None:
+            lengths = (attention_mask[:, 0, 0] == 0).sum(-1).tolist()
+        split = (self.num_heads, self.head_size)
+        query, key, value = (
+            project(hidden_states).unflatten(-1, split).transpose(1, 2)
+            for project in (self.linear_q, self.linear_k, self.linear_v)
+        )
+        with torch.autocast("cpu", enabled=False):  # it would have the softmax in 32 bits
+            items = zip(query * self.scaling, key, value, lengths, strict=True)
+            mixed = [
+                functional.pad(
+                    self._mix(q[:, :length], k[:, :length], v[:, :length]),
+                    (0, 0, 0, n_frames - length),
+                )
+                for q, k, v, length in items
+            ]
+        return self.linear_out(torch.stack(mixed).transpose(1, 2).flatten(2)), None
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return (heads, frames, size) for the like, the query being scaled."""
+        left, right = self.left_max_position_embeddings, self.right_max_position_embeddings
+        frame = torch.arange(query.shape[1])
+        distance = (frame - frame[:, None]).clamp(-left, right) + left
+        of_distances = query @ self.distance_embedding.weight.to(query.dtype).T
+        placed = of_distances.gather(-1, distance.expand(self.num_heads, -1, -1))
+        return (query @ key.transpose(-1, -2) + placed).softmax(-1) @ value
 
 
 class W2vBert(nn.Module):
@@ -65,8 +107,11 @@ class W2vBert(nn.Module):
                 pad_token_id=BLANK,
                 bos_token_id=None,
                 eos_token_id=None,
+                attn_implementation="eager",
             )
         )
+        for layer in self.model.wav2vec2_bert.encoder.layers:
+            layer.self_attn = SelfAttention(self.model.config)
 
     def forward(
         self, audio: Tensor, lengths: Tensor, *, gently: bool = False

@@ -99,12 +99,12 @@ def hush(n_samples: int, rng: np.random.Generator) -> Audio:
 
 def music(n_samples: int, rng: np.random.Generator) -> Audio:
     """Return up to four voices of plucked, blown or bowed notes, as loud as may be."""
-    sound = np.zeros(n_samples)
+    sound = np.zeros(n_samples, np.float32)
     for _ in range(rng.integers(1, 5)):
         at = 0
         while at < n_samples:
             n = min(round(rng.uniform(0.1, 2.0) * SAMPLE_RATE), n_samples - at)
-            time_s = np.arange(n) / SAMPLE_RATE
+            time_s = np.arange(n, dtype=np.float32) / SAMPLE_RATE
             pitch_hz = 80 * 2 ** (rng.uniform(0, 48) / 12)
             wobble_s = rng.uniform(0, 0.01) / pitch_hz * np.sin(rng.uniform(25, 45) * time_s)
             phase = 2 * np.pi * pitch_hz * (time_s + wobble_s)
