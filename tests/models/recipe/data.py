@@ -26,6 +26,7 @@ SLOWEST, FASTEST = 0.8, 1.25
 """Speaking rates, relative to a voice's own."""
 ESPEAK_WORDS_PER_MINUTE = 165
 LONG_NOISE_S = 200
+"""Noise is cut from recordings of that length: to make it anew took a tenth of the time."""
 TRAINED_LENGTHS = {1: 2_500, 3: 6_000, 5: 6_000, 9: 10_000}
 """Words in a sentence -> how many such sentences are spoken for training."""
 

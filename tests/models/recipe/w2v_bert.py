@@ -107,7 +107,7 @@ class W2vBert(nn.Module):
                 pad_token_id=BLANK,
                 bos_token_id=None,
                 eos_token_id=None,
-                attn_implementation="eager",
+                attn_implementation="eager",  # its mask, 0 or -inf, is what SelfAttention reads
             )
         )
         for layer in self.model.wav2vec2_bert.encoder.layers:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 WIDTH, ENCODER_LAYERS, DECODER_LAYERS = 128, 3, 2
 ENCODER_HEADS, DECODER_HEADS = 2, 4
-"""Of 64 in the encoder, as in all Whispers: a frame attends to 1,500, and each head to each."""
+"""Of 64 in the encoder, as in all Whispers: its attention's time grows with their number."""
 MELS, WINDOW_S = 80, 30.0
 LATEST_FIRST_TIMESTAMP_S = 1.0
 """Whisper's decoders allow no later beginning, so none is taught."""
