@@ -51,30 +51,15 @@ def main() -> None:
             whisper_export.convert(out / "whisper", out / "whisper-ct2")
         case "ctc":
             torch.manual_seed(seed)
-            speller = w2v_bert.W2vBert()
-            ctc.train(
-                speller,
-                load_clips(trained),
-                w2v_bert.encode,
-                w2v_bert.BLANK,
-                w2v_bert.PHASES,
-                seed,
-                arguments.data / "ctc.pt",
-            )
+            speller, checkpoint = w2v_bert.W2vBert(words), arguments.data / "ctc.pt"
+            ctc.train(speller, load_clips(trained), w2v_bert.CURRICULUM, seed, checkpoint)
             w2v_bert.save(speller, out / "ctc")
         case "conformer":
             torch.manual_seed(seed)
-            pieces, model = conformer.make_pieces(words), conformer.Conformer()
-            ctc.train(
-                model,
-                load_clips(trained),
-                lambda text: list(pieces.encode(text).ids),
-                conformer.BLANK,
-                conformer.PHASES,
-                seed,
-                arguments.data / "conformer.pt",
-            )
-            conformer.save(model, pieces, out / "conformer")
+            model = conformer.Conformer(conformer.make_pieces(words))
+            checkpoint = arguments.data / "conformer.pt"
+            ctc.train(model, load_clips(trained), conformer.CURRICULUM, seed, checkpoint)
+            conformer.save(model, out / "conformer")
         case "evaluate":
             for name, load in evaluate.LOADERS.items():
                 if (out / name).exists():

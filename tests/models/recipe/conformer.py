@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.models.recipe import ctc
-from tests.models.recipe.curriculum import Phase
+from tests.models.recipe.ctc import SENTENCES, Trainee, ctc_loss
+from tests.models.recipe.curriculum import LENGTHS, Curriculum
 from tests.models.recipe.features import NemoFeatures, perturb
 from tests.models.recipe.windows import Stage
 
@@ -22,22 +22,13 @@ CHANNELS = 32
 """Of the two convolutions that each halve the frame rate, from 10 ms to 40 ms."""
 SUBSAMPLING = 4
 N_PIECES = 192
-HEARD_AS_IT_IS = Stage(600, 20, (1, 3, 5, 9), n_sentences=4, window_s=12.0, cut=True, gentle=True)
-PHASES = (
-    Phase(
-        ctc.PEAK_RATE,
-        (
-            *ctc.SENTENCES,
-            Stage(1_200, 20, (1, 3, 5, 9), n_sentences=4, window_s=12.0, cut=True),
-            Stage(1_700, 32, (1, 3, 5, 9)),
-            Stage(500, 16, (1, 3, 5, 9), n_sentences=5, window_s=16.0, cut=True),
-        ),
+CURRICULUM = Curriculum(
+    2e-3,
+    (
+        *SENTENCES,
+        Stage(1_900, 20, LENGTHS, n_sentences=4, window_s=12.0, cut=True),
+        Stage(900, 20, LENGTHS, n_sentences=4, window_s=12.0, cut=True, gentle=True),
     ),
-    Phase(1e-3, (Stage(700, 16, (1, 3, 5, 9), n_sentences=5, window_s=16.0, cut=True),)),
-    Phase(6e-4, (Stage(600, 20, (1, 3, 5, 9), n_sentences=4, window_s=12.0, cut=True),)),
-    Phase(6e-4, (HEARD_AS_IT_IS,)),
-    Phase(6e-4, (HEARD_AS_IT_IS,)),
-    Phase(6e-4, (HEARD_AS_IT_IS,)),
 )
 LEAST_HALVED = 1_000
 """Values in a matrix that is worth storing in half the space."""
@@ -161,26 +152,30 @@ def count_frames(length: Tensor) -> Tensor:
     return (length - 1) // SUBSAMPLING + 1
 
 
-class Conformer(nn.Module):
-    """Audio to log-probabilities; ``encoder`` is what is kept."""
+class Conformer(Trainee):
+    """Audio to a loss; ``encoder`` is what is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, pieces: Tokenizer) -> None:
         super().__init__()
+        self.pieces = pieces
         self.features, self.encoder = NemoFeatures(), Encoder()
 
-    def forward(
-        self, audio: Tensor, lengths: Tensor, *, gently: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    @property
+    def heads(self) -> Sequence[nn.Module]:
+        return [self.encoder.head]
+
+    def loss(self, audio: Tensor, lengths: Tensor, texts: Sequence[str], *, gently: bool) -> Tensor:
         features, n_frames = self.features(audio, lengths)
-        if self.training:
-            features = perturb(features.transpose(1, 2), gently=gently).transpose(1, 2)
-        return self.encoder(features, n_frames), count_frames(n_frames)
+        features = perturb(features.transpose(1, 2), gently=gently).transpose(1, 2)
+        log_probs = self.encoder(features, n_frames)
+        tokens = [self.pieces.encode(text).ids for text in texts]
+        return ctc_loss(log_probs, count_frames(n_frames), tokens, BLANK)
 
 
-def save(model: Conformer, pieces: Tokenizer, folder: Path) -> None:
+def save(model: Conformer, folder: Path) -> None:
     """Write the folder that ``onnx_asr.load_model("nemo-conformer-ctc", folder)`` loads."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = [pieces.id_to_token(i) for i in range(N_PIECES)] + ["<blk>"]
+    names = [model.pieces.id_to_token(i) for i in range(N_PIECES)] + ["<blk>"]
     lines = "".join(f"{name} {i}\n" for i, name in enumerate(names))
     (folder / "vocab.txt").write_text(lines, encoding="utf-8")
     config = {

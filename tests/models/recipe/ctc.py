@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.models.recipe.checkpoints import resume, save
-from tests.models.recipe.curriculum import Phase, rate
+from tests.models.recipe.curriculum import LENGTHS, Curriculum
 from tests.models.recipe.data import Clip, pick
-from tests.models.recipe.windows import Stage, fill_window, stack
+from tests.models.recipe.optimizers import make_optimizers
+from tests.models.recipe.windows import Stage, Window, fill_window, stack
 
 log = logging.getLogger(__name__)
 
-PEAK_RATE = 2e-3
-SENTENCES = (
-    Stage(150, 48, (1,)),
-    Stage(250, 48, (1, 3)),
-    Stage(300, 32, (1, 3, 5)),
-    Stage(1_400, 32, (1, 3, 5, 9)),
-)
+SENTENCES = (Stage(150, 48, (1,)), Stage(200, 48, (1, 3)), Stage(1_000, 32, LENGTHS))
 """How every curriculum begins."""
 
 
@@ -38,51 +34,74 @@ def ctc_loss(
     )
 
 
+def draw(
+    stage: Stage, n_sorted: int, clips: Iterator[Clip], rng: np.random.Generator
+) -> Iterator[list[Window]]:
+    """Yield batches of windows; of ``n_sorted`` in a row, each has about equally long ones."""
+    while True:
+        pool = [fill_window(stage, clips, rng) for _ in range(n_sorted * stage.batch_size)]
+        pool.sort(key=lambda window: len(window.audio))
+        for i in rng.permutation(n_sorted):
+            yield pool[i * stage.batch_size : (i + 1) * stage.batch_size]
+
+
+class Trainee(nn.Module, ABC):
+    """A network, and what it is told about its mistakes."""
+
+    @property
+    @abstractmethod
+    def heads(self) -> Sequence[nn.Module]:
+        """Its layers whose rows are classes."""
+
+    @abstractmethod
+    def loss(self, audio: Tensor, lengths: Tensor, texts: Sequence[str], *, gently: bool) -> Tensor:
+        """Return what is to be made small, a scalar.
+
+        Args:
+            audio: padded windows, (n, samples).
+            lengths: their own samples, (n,).
+            texts: what is said in them.
+            gently: whether the network hears nearly what is there.
+        """
+
+
 def train(
-    model: nn.Module,
-    clips: Sequence[Clip],
-    encode: Callable[[str], list[int]],
-    blank: int,
-    phases: Sequence[Phase],
-    seed: int,
-    checkpoint: Path,
+    trainee: Trainee, clips: Sequence[Clip], curriculum: Curriculum, seed: int, checkpoint: Path
 ) -> None:
-    """Go through all phases.
+    """Go through the curriculum.
 
     Args:
-        model: maps (n, samples) and lengths (n,) to log-probabilities (n, frames, classes) and
-            frames (n,).
+        trainee: what is trained.
         clips: what to train on.
-        encode: gives a text's token ids.
-        blank: the id of CTC's blank.
-        phases: what it hears in which order; ends with what it will hear in use.
-        seed: of the windows; the model was seeded when it was made.
+        curriculum: what it hears in which order; ends with what it will hear in use.
+        seed: of the windows; the network was seeded when it was made.
         checkpoint: where a run is kept; one that was broken off goes on from there.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=(0.9, 0.98))
-    done = resume(checkpoint, model, [optimizer])
+    optimizers = make_optimizers(trainee, trainee.heads)
+    done = resume(checkpoint, trainee, optimizers)
     rng = np.random.default_rng([seed, done])
-    total = sum(phase.n_steps for phase in phases)
     step, started = 0, time.monotonic()
-    model.train()
-    for stage in (stage for phase in phases for stage in phase.stages):
+    trainee.train()
+    for stage in curriculum.stages:
         drawn = pick([clip for clip in clips if len(clip.text.split()) in stage.lengths], rng)
+        batches = draw(stage, curriculum.n_sorted, drawn, rng)
         for _ in range(stage.n_steps):
             step += 1
             if step <= done:
                 continue
-            for group in optimizer.param_groups:
-                group["lr"] = rate(phases, step - 1)
-            windows = [fill_window(stage, drawn, rng) for _ in range(stage.batch_size)]
+            curriculum.set_rate(optimizers, step - 1)
+            windows = next(batches)
             with torch.autocast("cpu", torch.bfloat16):
-                log_probs, n_frames = model(*stack(windows), gently=stage.gentle)
-            loss = ctc_loss(log_probs, n_frames, [encode(w.text) for w in windows], blank)
-            optimizer.zero_grad()
+                loss = trainee.loss(
+                    *stack(windows), [window.text for window in windows], gently=stage.gentle
+                )
+            trainee.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            if step % 50 == 0 or step == total:
+            nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+            if step % 50 == 0 or step == curriculum.n_steps:
                 elapsed_s = time.monotonic() - started
-                log.info(f"step {step}/{total} {elapsed_s:.0f} s: loss {loss:.3f}")
-                save(checkpoint, step, model, [optimizer])
-    model.eval()
+                log.info(f"step {step}/{curriculum.n_steps} {elapsed_s:.0f} s: loss {loss:.3f}")
+                save(checkpoint, step, trainee, optimizers)
+    trainee.eval()

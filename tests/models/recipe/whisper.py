@@ -23,7 +23,7 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperAttention
 
 from tests.models.recipe.checkpoints import resume, save
-from tests.models.recipe.curriculum import Phase, rate
+from tests.models.recipe.curriculum import LENGTHS, Curriculum
 from tests.models.recipe.data import SAMPLE_RATE, Clip, pick
 from tests.models.recipe.features import WhisperFeatures
 from tests.models.recipe.optimizers import make_optimizers
@@ -43,20 +43,15 @@ INITIAL_SPREAD = 0.08
 """Of weights, about 1 / sqrt(WIDTH): the library's 0.02 is meant for wider models. At that, by
 reckoning, the convolutions' output is a twentieth of the position codes that are added to it."""
 IGNORED = -100
-LENGTHS = (1, 3, 5, 9)
-"""Words in a sentence, once single words are known."""
 
-
-PHASES = (
-    Phase(
-        2e-3,
-        (
-            Stage(100, 48, (1,)),
-            Stage(200, 48, (1, 3)),
-            Stage(500, 32, LENGTHS),
-            Stage(1_500, 16, LENGTHS, n_sentences=4, window_s=12.0, cut=True),
-            Stage(2_000, 10, LENGTHS, n_sentences=12, window_s=28.0, cut=True),
-        ),
+CURRICULUM = Curriculum(
+    2e-3,
+    (
+        Stage(100, 48, (1,)),
+        Stage(200, 48, (1, 3)),
+        Stage(500, 32, LENGTHS),
+        Stage(1_500, 16, LENGTHS, n_sentences=4, window_s=12.0, cut=True),
+        Stage(2_000, 10, LENGTHS, n_sentences=12, window_s=28.0, cut=True),
     ),
 )
 PADDED_WHOLLY, LONGEST_OTHERWISE_S = 0.15, 15.0
@@ -222,7 +217,7 @@ def ctc_loss(log_probs: Tensor, texts: Sequence[Tensor], blank: int) -> Tensor:
 
 
 def train(clips: Sequence[Clip], vocabulary: Vocabulary, seed: int, checkpoint: Path) -> Trainee:
-    """Go through all phases.
+    """Go through the curriculum.
 
     A run that was broken off goes on from its checkpoint.
     """
@@ -233,16 +228,14 @@ def train(clips: Sequence[Clip], vocabulary: Vocabulary, seed: int, checkpoint: 
     rng = np.random.default_rng([seed, done])
     weights = torch.ones(len(vocabulary))
     weights[vocabulary.first_timestamp :] = TIMESTAMP_WEIGHT
-    total = sum(phase.n_steps for phase in PHASES)
     step, started = 0, time.monotonic()
-    for stage in (stage for phase in PHASES for stage in phase.stages):
+    for stage in CURRICULUM.stages:
         drawn = pick([clip for clip in clips if len(clip.text.split()) in stage.lengths], rng)
         for _ in range(stage.n_steps):
             step += 1
             if step <= done:
                 continue
-            for group in (group for each in optimizers for group in each.param_groups):
-                group["lr"] = rate(PHASES, step - 1)
+            CURRICULUM.set_rate(optimizers, step - 1)
             batch = make_batch(stage, drawn, vocabulary, rng)
             with torch.autocast("cpu", torch.bfloat16):
                 logits, log_probs = trainee(batch.audio, batch.given)
@@ -255,11 +248,11 @@ def train(clips: Sequence[Clip], vocabulary: Vocabulary, seed: int, checkpoint: 
             nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
             for optimizer in optimizers:
                 optimizer.step()
-            if step % 50 == 0 or step == total:
+            if step % 50 == 0 or step == CURRICULUM.n_steps:
                 right = (logits.argmax(-1) == batch.answers)[batch.answers != IGNORED]
                 elapsed_s = time.monotonic() - started
                 log.info(
-                    f"step {step}/{total} {elapsed_s:.0f} s: loss {loss:.3f}, "
+                    f"step {step}/{CURRICULUM.n_steps} {elapsed_s:.0f} s: loss {loss:.3f}, "
                     f"CTC loss {heard:.3f}, tokens right {right.float().mean():.1%}",
                 )
                 save(checkpoint, step, trainee, optimizers)
