@@ -20,7 +20,7 @@ from tests.models.recipe.windows import Stage, Window, fill_window, stack
 log = logging.getLogger(__name__)
 
 SENTENCES = (Stage(150, 48, (1,)), Stage(200, 48, (1, 3)), Stage(1_000, 32, LENGTHS))
-"""How every curriculum begins."""
+"""How both curricula begin."""
 
 
 def ctc_loss(
