@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tests.models.recipe import conformer, ctc, evaluate, heldout, w2v_bert, whisper, whisper_export
+from tests.models.recipe import conformer, evaluate, heldout, w2v_bert, whisper, whisper_export
 from tests.models.recipe.data import (
     TRAINED_LENGTHS,
     load_clips,
@@ -17,6 +17,7 @@ from tests.models.recipe.data import (
     write_lines,
 )
 from tests.models.recipe.tokens import make_vocabulary
+from tests.models.recipe.training import train
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ def main() -> None:
     words = read_words(arguments.words)
     trained, tested = arguments.data / "trained.npz", arguments.data / "tested.npz"
     seed, out = arguments.seed, arguments.out
+    checkpoint = arguments.data / f"{arguments.step}.pt"
+    torch.manual_seed(seed)
     started = time.monotonic()
     match arguments.step:
         case "speak":
@@ -44,21 +47,18 @@ def main() -> None:
             save_clips(speak_all(unknown), tested)
             heldout.write_heldout(words, out / "heldout", seed + 2)
         case "whisper":
-            vocabulary, clips = make_vocabulary(words), load_clips(trained)
-            checkpoint = arguments.data / "whisper.pt"
-            trainee = whisper.train(clips, vocabulary, seed, checkpoint)
-            whisper_export.save(trainee, clips, out / "whisper")
+            clips, vocabulary = load_clips(trained), make_vocabulary(words)
+            listener = whisper.Whisper(vocabulary)
+            train(listener, clips, whisper.CURRICULUM, seed, checkpoint)
+            whisper_export.save(listener, clips, out / "whisper")
             whisper_export.convert(out / "whisper", out / "whisper-ct2")
         case "ctc":
-            torch.manual_seed(seed)
-            speller, checkpoint = w2v_bert.W2vBert(words), arguments.data / "ctc.pt"
-            ctc.train(speller, load_clips(trained), w2v_bert.CURRICULUM, seed, checkpoint)
+            speller = w2v_bert.W2vBert(words)
+            train(speller, load_clips(trained), w2v_bert.CURRICULUM, seed, checkpoint)
             w2v_bert.save(speller, out / "ctc")
         case "conformer":
-            torch.manual_seed(seed)
             model = conformer.Conformer(conformer.make_pieces(words))
-            checkpoint = arguments.data / "conformer.pt"
-            ctc.train(model, load_clips(trained), conformer.CURRICULUM, seed, checkpoint)
+            train(model, load_clips(trained), conformer.CURRICULUM, seed, checkpoint)
             conformer.save(model, out / "conformer")
         case "evaluate":
             for name, load in evaluate.LOADERS.items():

@@ -12,10 +12,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.models.recipe.ctc import SENTENCES, Trainee, ctc_loss
+from tests.models.recipe.ctc import SENTENCES, ctc_loss
 from tests.models.recipe.curriculum import LENGTHS, Curriculum
 from tests.models.recipe.features import NemoFeatures, perturb
-from tests.models.recipe.windows import Stage
+from tests.models.recipe.training import Trainee
+from tests.models.recipe.windows import Stage, Window, stack
 
 WIDTH, HEADS, LAYERS, KERNEL = 96, 4, 4, 15
 CHANNELS = 32
@@ -164,11 +165,11 @@ class Conformer(Trainee):
     def heads(self) -> Sequence[nn.Module]:
         return [self.encoder.head]
 
-    def loss(self, audio: Tensor, lengths: Tensor, texts: Sequence[str], *, gently: bool) -> Tensor:
-        features, n_frames = self.features(audio, lengths)
-        features = perturb(features.transpose(1, 2), gently=gently).transpose(1, 2)
+    def loss(self, windows: Sequence[Window], stage: Stage, rng: np.random.Generator) -> Tensor:
+        features, n_frames = self.features(*stack(windows))
+        features = perturb(features.transpose(1, 2), gently=stage.gentle).transpose(1, 2)
         log_probs = self.encoder(features, n_frames)
-        tokens = [self.pieces.encode(text).ids for text in texts]
+        tokens = [self.pieces.encode(window.text).ids for window in windows]
         return ctc_loss(log_probs, count_frames(n_frames), tokens, BLANK)
 
 

@@ -4,6 +4,7 @@ import string
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,10 +17,11 @@ from transformers import (
 )
 from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertSelfAttention
 
-from tests.models.recipe.ctc import SENTENCES, Trainee, ctc_loss
+from tests.models.recipe.ctc import SENTENCES, ctc_loss
 from tests.models.recipe.curriculum import LENGTHS, Curriculum
 from tests.models.recipe.features import W2vBertFeatures, perturb
-from tests.models.recipe.windows import Stage
+from tests.models.recipe.training import Trainee
+from tests.models.recipe.windows import Stage, Window, stack
 
 SYMBOLS = ["<pad>", "<unk>", "|", "'", *string.ascii_lowercase]
 """The padding doubles as CTC's blank, the bar as the space: the family's custom."""
@@ -119,12 +121,13 @@ class W2vBert(Trainee):
     def heads(self) -> Sequence[nn.Module]:
         return [self.model.lm_head, self.whole_words]
 
-    def loss(self, audio: Tensor, lengths: Tensor, texts: Sequence[str], *, gently: bool) -> Tensor:
-        features, n_steps = self.features(audio, lengths)
+    def loss(self, windows: Sequence[Window], stage: Stage, rng: np.random.Generator) -> Tensor:
+        features, n_steps = self.features(*stack(windows))
         frames = features.unflatten(2, (2, -1)).flatten(1, 2)
-        features = perturb(frames, gently=gently).unflatten(1, (-1, 2)).flatten(2)
+        features = perturb(frames, gently=stage.gentle).unflatten(1, (-1, 2)).flatten(2)
         mask = (torch.arange(features.shape[1]) < n_steps[:, None]).long()
         heard = self.model(features, attention_mask=mask, output_hidden_states=True)
+        texts = [window.text for window in windows]
         letters = [[SYMBOLS.index(letter) for letter in text.replace(" ", "|")] for text in texts]
         words = [[self.words[word] for word in text.split()] for text in texts]
         inner = self.whole_words(heard.hidden_states[WORD_LAYER])

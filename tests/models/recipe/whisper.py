@@ -6,11 +6,8 @@ decoder's, then to windows with several sentences, and ends as the model will be
 sentences, silence or noise, and digital silence up to 30 s.
 """
 
-import logging
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,15 +19,12 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperAttention
 
-from tests.models.recipe.checkpoints import resume, save
 from tests.models.recipe.curriculum import LENGTHS, Curriculum
-from tests.models.recipe.data import SAMPLE_RATE, Clip, pick
+from tests.models.recipe.data import SAMPLE_RATE
 from tests.models.recipe.features import WhisperFeatures
-from tests.models.recipe.optimizers import make_optimizers
 from tests.models.recipe.tokens import Vocabulary
-from tests.models.recipe.windows import Sentence, Stage, fill_window, stack
-
-log = logging.getLogger(__name__)
+from tests.models.recipe.training import Trainee
+from tests.models.recipe.windows import Sentence, Stage, Window, stack
 
 WIDTH, ENCODER_LAYERS, DECODER_LAYERS = 128, 3, 2
 ENCODER_HEADS, DECODER_HEADS = 2, 4
@@ -82,8 +76,14 @@ def write_tokens(
     return prompt + body, [*answers, *body, vocabulary.end]
 
 
-class Trainee(nn.Module):
-    """The model, and a CTC head on its encoder that is there for training only."""
+class Whisper(Trainee):
+    """Audio to a loss; ``model`` is what is kept.
+
+    A CTC head on its encoder is there for training only.
+    """
+
+    token_weights: Tensor
+    """How much an answer counts, by the token it should be."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -91,6 +91,9 @@ class Trainee(nn.Module):
         self.features = WhisperFeatures()
         self.model = WhisperForConditionalGeneration(_config(vocabulary))
         self.ctc = nn.Linear(WIDTH, vocabulary.end + 1)  # its blank is the end token
+        weights = torch.ones(len(vocabulary))
+        weights[vocabulary.first_timestamp :] = TIMESTAMP_WEIGHT
+        self.register_buffer("token_weights", weights, persistent=False)
         with torch.no_grad():
             # A timestamp begins as the encoder's own code for its frame: equally spaced, 20 ms.
             frames = self.model.model.encoder.embed_positions.weight
@@ -101,6 +104,21 @@ class Trainee(nn.Module):
             # few windows reach, would not know which token came before them.
             positions = decoder.embed_positions.weight.requires_grad_(False)
             positions.copy_(0.1 * frames[: len(positions)])
+
+    @property
+    def heads(self) -> Sequence[nn.Module]:
+        return [self.ctc, self.model.proj_out]
+
+    def loss(self, windows: Sequence[Window], stage: Stage, rng: np.random.Generator) -> Tensor:
+        batch = make_batch(windows, stage, self.vocabulary, rng)
+        logits, log_probs = self(batch.audio, batch.given)
+        answered = functional.cross_entropy(
+            logits.float().flatten(0, 1),
+            batch.answers.flatten(),
+            self.token_weights,
+            ignore_index=IGNORED,
+        )
+        return answered + CTC_WEIGHT * ctc_loss(log_probs, batch.texts, self.vocabulary.end)
 
     def encode(self, audio: Tensor) -> Tensor:
         """Return (n, frames, WIDTH) of (n, samples) of any length; the library takes 30 s only."""
@@ -178,10 +196,9 @@ class Batch:
 
 
 def make_batch(
-    stage: Stage, clips: Iterator[Clip], vocabulary: Vocabulary, rng: np.random.Generator
+    windows: Sequence[Window], stage: Stage, vocabulary: Vocabulary, rng: np.random.Generator
 ) -> Batch:
-    """Fill as many windows as the stage asks for."""
-    windows = [fill_window(stage, clips, rng) for _ in range(stage.batch_size)]
+    """Write down what is to be answered, and lengthen what is heard as engines do."""
     tokens = [
         write_tokens(window.sentences, vocabulary, timed=rng.random() < 0.85, rng=rng)
         for window in windows
@@ -214,46 +231,3 @@ def ctc_loss(log_probs: Tensor, texts: Sequence[Tensor], blank: int) -> Tensor:
     n_tokens = torch.tensor([len(text) for text in texts])
     flat = torch.cat(list(texts))
     return functional.ctc_loss(log_probs, flat, n_frames, n_tokens, blank=blank, zero_infinity=True)
-
-
-def train(clips: Sequence[Clip], vocabulary: Vocabulary, seed: int, checkpoint: Path) -> Trainee:
-    """Go through the curriculum.
-
-    A run that was broken off goes on from its checkpoint.
-    """
-    torch.manual_seed(seed)
-    trainee = Trainee(vocabulary).train()
-    optimizers = make_optimizers(trainee, [trainee.ctc, trainee.model.proj_out])
-    done = resume(checkpoint, trainee, optimizers)
-    rng = np.random.default_rng([seed, done])
-    weights = torch.ones(len(vocabulary))
-    weights[vocabulary.first_timestamp :] = TIMESTAMP_WEIGHT
-    step, started = 0, time.monotonic()
-    for stage in CURRICULUM.stages:
-        drawn = pick([clip for clip in clips if len(clip.text.split()) in stage.lengths], rng)
-        for _ in range(stage.n_steps):
-            step += 1
-            if step <= done:
-                continue
-            CURRICULUM.set_rate(optimizers, step - 1)
-            batch = make_batch(stage, drawn, vocabulary, rng)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits, log_probs = trainee(batch.audio, batch.given)
-            loss = functional.cross_entropy(
-                logits.float().flatten(0, 1), batch.answers.flatten(), weights, ignore_index=IGNORED
-            )
-            heard = ctc_loss(log_probs, batch.texts, vocabulary.end)
-            trainee.zero_grad()
-            (loss + CTC_WEIGHT * heard).backward()
-            nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-            if step % 50 == 0 or step == CURRICULUM.n_steps:
-                right = (logits.argmax(-1) == batch.answers)[batch.answers != IGNORED]
-                elapsed_s = time.monotonic() - started
-                log.info(
-                    f"step {step}/{CURRICULUM.n_steps} {elapsed_s:.0f} s: loss {loss:.3f}, "
-                    f"CTC loss {heard:.3f}, tokens right {right.float().mean():.1%}",
-                )
-                save(checkpoint, step, trainee, optimizers)
-    return trainee.eval()

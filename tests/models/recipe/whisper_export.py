@@ -18,7 +18,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from tests.models.recipe.data import Clip, pick
 from tests.models.recipe.tokens import Vocabulary
-from tests.models.recipe.whisper import LATEST_FIRST_TIMESTAMP_S, MELS, Trainee
+from tests.models.recipe.whisper import LATEST_FIRST_TIMESTAMP_S, MELS, Whisper
 from tests.models.recipe.windows import Sentence, Stage, fill_window, stack
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ N_ALIGNMENT_WINDOWS = 24
 MOST_ALIGNMENT_HEADS = 3
 
 
-def save(trainee: Trainee, clips: Sequence[Clip], folder: Path) -> None:
+def save(trainee: Whisper, clips: Sequence[Clip], folder: Path) -> None:
     """Write the folder that ``WhisperForConditionalGeneration`` and ``AutoProcessor`` load."""
     vocabulary = trainee.vocabulary
     trainee.model.generation_config = _generation_config(
@@ -50,7 +50,7 @@ def convert(folder: Path, target: Path) -> None:
         file.chmod(0o644)
 
 
-def find_alignment_heads(trainee: Trainee, clips: Sequence[Clip]) -> list[list[int]]:
+def find_alignment_heads(trainee: Whisper, clips: Sequence[Clip]) -> list[list[int]]:
     """Return the (layer, head) pairs whose attention follows the speech best.
 
     Of windows with several sentences it is known when each is spoken. A head scores by how much of
