@@ -69,6 +69,26 @@ def test_padding_is_not_heard(random_ctcs: dict[str, Model], model_id: str, n_sa
     )
 
 
+def test_speech_looks_the_same_beside_digital_silence_as_beside_a_quiet_recording() -> None:
+    engine = load_engine(catalogue().get("tiny-w2v-bert"), device="cpu")
+    assert isinstance(engine, TransformersCtcEngine)
+    seen: list[torch.Tensor] = []
+
+    def see(_network: torch.nn.Module, _: object, inputs: dict[str, torch.Tensor]) -> None:
+        seen.append(inputs["input_features"])
+
+    engine._model.register_forward_pre_hook(see, with_kwargs=True)
+    speech = heldout()[0].samples
+    quiet = np.random.default_rng(5).integers(-1, 2, 4 * SAMPLE_RATE).astype(np.float32) / 32768
+
+    for beside in (np.zeros_like(quiet), quiet):
+        engine.transcribe([np.concatenate([speech, beside])], OPTIONS)
+
+    of_silent, of_quiet = (float(item[0, : len(speech) // 320].std()) for item in seen)
+    # Undithered, speech beside silence varies three fifths as much.
+    assert of_silent == pytest.approx(of_quiet, rel=0.1)
+
+
 @pytest.mark.parametrize("model_id", CTCS)
 @pytest.mark.parametrize("offset_samples", [0, 123, 4_321])
 def test_word_that_two_chunks_hear_has_the_same_times_in_both_to_40_ms(

@@ -52,6 +52,20 @@ def test_symbol_that_says_nothing_is_left_out_and_splits_no_word() -> None:
     assert [word.text for word in ctc.join_words(heard, STRIDE, 960)] == ["ac"]
 
 
+GAP = "_" * (round(ctc.LONGEST_GAP_S * 16_000 / STRIDE) + 1)
+
+
+def test_symbol_of_a_word_that_the_items_end_cuts_off_is_not_of_the_word_before() -> None:
+    path = f"ab{GAP}c_"
+
+    assert words(path, len(path) * STRIDE) == [("ab", 0, 2), ("c", len(path) - 2, len(path) - 1)]
+
+
+@pytest.mark.parametrize("path", [f"ab{GAP[2:]}c_", f"ab{GAP}c {'_' * 20}", f"a{GAP}bc {'_' * 20}"])
+def test_word_may_be_spoken_slowly(path: str) -> None:
+    assert [text for text, _, _ in words(path, len(path) * STRIDE)] == ["abc"]
+
+
 def test_blank_may_be_any_symbol() -> None:
     heard = ctc.best_path(emissions("aabca"), ["x", " ", "a", "b", "c"], blank=2)
 

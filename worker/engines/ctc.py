@@ -29,6 +29,12 @@ SILENCE_PEAK = 1e-4
 """Peak below which an item is silence (-80 dBFS, 3 steps of 16-bit audio): features are brought to
 equal loudness, so that a network would hear its dither as noise."""
 
+LONGEST_GAP_S = 0.8
+"""Between symbols of one word: our choice. In words of tests/models' networks at most 0.3 s lies
+between two letters; before letters of a word cut off by the item's end, 0.9 s or more."""
+END_S = 0.2
+"""The last part of an item, where a word cut off may leave its letters: our choice."""
+
 
 class Emission(NamedTuple):
     """A symbol of the best path: its text (a space begins a word), frames [start, end), and the
@@ -74,14 +80,25 @@ def join_words(
     A word's confidence is the geometric mean of its symbols' posteriors, so that long words are not
     doubted for their length alone.
 
+    Where an item ends within a word, a network may name a letter of it and no space before. So a
+    symbol at the end and long after the word before it begins another word: else that one would
+    seem to last to the end, and its middle to lie in the next chunk.
+
     Args:
         emissions: in the order of their frames.
         frame_samples: the network's stride.
         n_samples: the length of the item, past which no word ends.
     """
+    longest_gap, end = (round(s * SAMPLE_RATE / frame_samples) for s in (LONGEST_GAP_S, END_S))
+    n_frames = n_samples // frame_samples
     words: list[list[Emission]] = [[]]
     for emission in emissions:
-        if emission.text.startswith(" "):
+        cut_off = (
+            words[-1]
+            and emission.start - words[-1][-1].end > longest_gap
+            and emission.start >= n_frames - end
+        )
+        if cut_off or emission.text.startswith(" "):
             words.append([])
         if emission.text.strip():
             words[-1].append(emission)

@@ -8,6 +8,11 @@ The feature extractor's own ``return_attention_mask`` says which of the two a ne
 One leak is left in the library: the convolutions of an adapter, by which many fine-tuned w2v-BERTs
 halve their frame rate, look past an item's end. Alone they see zeros there, so zeros are put there
 in batches too. Networks with other adapters are run item by item.
+
+w2v-BERT's features are logarithms in Kaldi's filter bank, with neither its dither nor its energy
+floor, of which Kaldi wants one. Digital silence is far below all speech then, and as the features
+are brought to zero mean and unit variance over the item, its share of the item changes how the
+words look. So noise is laid under what w2v-BERT hears, as loud as Kaldi's dither.
 """
 
 from collections.abc import Sequence
@@ -28,6 +33,8 @@ from worker.engines.torch_device import choose_device
 if TYPE_CHECKING:
     import torch
 
+DITHER = 1 / 32_768
+"""Standard deviation of the noise: Kaldi's default, one step of 16-bit audio."""
 GPU_BATCH = 16
 """Items of 20 s: less than 2 GB of attention scores in the largest of these networks."""
 CPU_BATCH = 4
@@ -56,6 +63,7 @@ class TransformersCtcEngine:
                 or the device or dtype cannot be used.
         """
         import torch
+        from transformers import SeamlessM4TFeatureExtractor
 
         folder, self.weights_digest = weights.pinned(model)
         self.device, self.dtype = choose_device(model, device, dtype)
@@ -65,6 +73,7 @@ class TransformersCtcEngine:
         self._symbols = _symbols(tokenizer, self._model.config.vocab_size)
         self._blank: int = self._model.config.pad_token_id
         self._n_steps: torch.Tensor | None = None
+        self._dithers = isinstance(self._features, SeamlessM4TFeatureExtractor)
         self._masks: bool = self._features.return_attention_mask and self._close_adapter()
         self._frame_samples = self._measure_stride()
         self.max_batch = 1
@@ -140,7 +149,7 @@ class TransformersCtcEngine:
 
     def _prepare(self, items: Sequence[Samples]) -> "dict[str, torch.Tensor]":
         inputs = self._features(
-            [np.asarray(samples) for samples in items],
+            [_dither(samples) if self._dithers else np.asarray(samples) for samples in items],
             sampling_rate=SAMPLE_RATE,
             padding=True,
             return_attention_mask=self._masks,
@@ -164,6 +173,12 @@ class TransformersCtcEngine:
             self._count_frames(self._prepare([np.zeros(n, dtype=np.float32)]))[0] for n in lengths
         )
         return round((lengths[1] - lengths[0]) / (longer - shorter))
+
+
+def _dither(samples: Samples) -> Samples:
+    """Lay noise under an item, (n,); always the same, so that equal audio has equal words."""
+    noise = np.random.default_rng(0).standard_normal(len(samples), np.float32)
+    return samples + np.float32(DITHER) * noise
 
 
 def _load(model: Model, folder: Path, dtype: "torch.dtype") -> tuple[Any, Any, Any]:

@@ -54,11 +54,15 @@ def load_transformers_ctc(folder: Path) -> Recognize:
     import torch
     from transformers import AutoModelForCTC, AutoProcessor
 
+    from tests.models.recipe.features import DITHER
+
     model = AutoModelForCTC.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
+    rng = np.random.default_rng(0)
 
     def recognize(audio: Audio) -> str:
-        features = processor(audio, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        dithered = audio + DITHER * rng.standard_normal(len(audio), np.float32)
+        features = processor(dithered, sampling_rate=SAMPLE_RATE, return_tensors="pt")
         with torch.no_grad():
             letters = model(**features).logits.argmax(-1)
         return str(processor.batch_decode(letters)[0])

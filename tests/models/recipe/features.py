@@ -8,6 +8,8 @@ from transformers.audio_utils import mel_filter_bank
 HOP_SAMPLES = 160
 """10 ms between frames in all three."""
 HIDDEN_SPANS_PER_FRAME = 0.006
+DITHER = 1 / 32768
+"""Noise that w2v-BERT hears beneath all sound, as ``worker.engines.transformers_ctc`` adds it."""
 
 
 class WhisperFeatures(nn.Module):
@@ -56,6 +58,7 @@ class W2vBertFeatures(nn.Module):
 
     @torch.autocast("cpu", enabled=False)
     def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        audio = audio + DITHER * torch.randn_like(audio)
         real, imaginary = (audio.unfold(1, 400, HOP_SAMPLES) @ self.waves).chunk(2, dim=-1)
         power = real * real + imaginary * imaginary
         mel = (power @ self.filters).clamp(min=torch.finfo(torch.float32).eps).log()

@@ -34,8 +34,8 @@ CURRICULUM = Curriculum(
     (
         *SENTENCES,
         Stage(1_600, 32, LENGTHS),
-        Stage(1_900, 20, LENGTHS, n_sentences=3, window_s=8.0, cut=True),
-        Stage(1_000, 20, LENGTHS, n_sentences=3, window_s=8.0, cut=True, gentle=True),
+        Stage(2_300, 20, LENGTHS, n_sentences=3, window_s=8.0, cut=True),
+        Stage(1_400, 20, LENGTHS, n_sentences=3, window_s=8.0, cut=True, gentle=True),
     ),
     n_sorted=6,
 )
