@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bench import cuts, quiet, speech
+from bench import cuts, loops, quiet, speech
 from bench.audio import place_words, to_pcm, wav_of, white_noise
 from bench.pipeline import Outcome, read, transcribe
 from shared.chunks import SAMPLE_RATE
@@ -32,6 +32,7 @@ def run(engines: dict[str, tuple[Engine, float]]) -> None:
     quiet.run(engines)
     for name, (engine, window_s) in engines.items():
         cuts.run(name, engine, window_s)
+        loops.run(name, engine)
 
 
 def print_sweep() -> None:

@@ -17,6 +17,7 @@ from trainedmodels import (
     recite,
 )
 
+from bench import loops
 from bench.audio import music
 from shared.chunks import SAMPLE_RATE, Hypothesis
 from worker.audio import Samples
@@ -108,6 +109,15 @@ def test_words_that_are_heard_well_are_trusted(engine: Engine, sentences: list[S
     confidences = [word.confidence for word in clear.words]
     assert all(c is not None and 0 < c <= 1 for c in confidences)
     assert np.mean([c for c in confidences if c is not None]) > 0.8
+
+
+def test_loops_in_batches_are_caught_and_leave_the_words_that_were_said(whisper: Engine) -> None:
+    looping, others = loops.measure(whisper, n_batches=5)
+
+    assert looping.n >= 15
+    assert looping.n_again >= 0.99 * looping.n
+    assert others.n_again == 0
+    assert max(looping.wer, others.wer) <= MOST_WORD_ERRORS
 
 
 @pytest.mark.parametrize("level", [0.0, 0.001, 0.01, 0.1])

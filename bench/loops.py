@@ -1,0 +1,110 @@
+"""Loops put into a Whisper's answers, batch by batch: how many of them its safety net catches."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jiwer
+import numpy as np
+
+from bench.speech import heldout
+from worker.engines.protocol import DecodeOptions, Engine
+from worker.engines.whisper import Answer, Whisper
+from worker.engines.whisper_tokens import MAX_ANSWER_TOKENS
+
+N_BATCHES, BATCH_SIZE = 50, 8
+LOOPING = 0.5
+LONGEST_PERIOD = 8
+"""In tokens; the shortest is one."""
+REPEATS = (4, 60)
+
+
+class Injector:
+    """Stands before a Whisper's decoder; spoils its first answers and sees which it gives again."""
+
+    def __init__(self, whisper: Whisper[Any], rng: np.random.Generator) -> None:
+        self._answer, self._end = whisper._answer, whisper._vocabulary.end
+        self._rng = rng
+        self.looping: set[int] = set()
+        self.again: set[int] = set()
+
+    def __call__(
+        self,
+        encoded: Any,
+        items: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        temperature: float,
+        beam_size: int,
+    ) -> list[Answer]:
+        answers = self._answer(encoded, items, prompts, temperature, beam_size)
+        if temperature > 0:
+            self.again.update(items)
+            return answers
+        self.looping = {item for item in items if self._rng.random() < LOOPING}
+        self.again = set()
+        return [
+            answer._replace(tokens=self._loop(answer.tokens)) if item in self.looping else answer
+            for item, answer in zip(items, answers, strict=True)
+        ]
+
+    def _loop(self, tokens: Sequence[int]) -> list[int]:
+        """Repeat some of the text where it stands, up to what a decoder may answer."""
+        text = [i for i, token in enumerate(tokens) if token < self._end]
+        at = int(self._rng.choice(text))
+        longest = next(n for n in range(LONGEST_PERIOD, 0, -1) if at + n - 1 in text)
+        period = tokens[at : at + int(self._rng.integers(1, longest + 1))]
+        n_times = int(self._rng.integers(*REPEATS, endpoint=True))
+        looped = [*tokens[:at], *period * n_times, *tokens[at + len(period) :]]
+        return looped[:MAX_ANSWER_TOKENS]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What became of those that looped, or of the others."""
+
+    n: int
+    n_again: int
+    """Of them, decoded again."""
+    wer: float
+    """Of the words in the end."""
+
+
+def run(name: str, engine: Engine) -> None:
+    """Print how many loops a Whisper caught, what else it decoded again, and what came out.
+
+    Other engines do not loop: of those nothing is printed.
+    """
+    if not isinstance(engine, Whisper):
+        return
+    print(f"-- {name}: loops in half of the answers, batches of {BATCH_SIZE}")
+    print(f"{'answers':<12}{'items':>7}{'decoded again %':>17}{'WER %':>8}")
+    for kind, answers in zip(("looping", "others"), measure(engine, N_BATCHES), strict=True):
+        again = answers.n_again / answers.n
+        print(f"{kind:<12}{answers.n:>7}{100 * again:>17.2f}{100 * answers.wer:>8.2f}")
+
+
+def measure(engine: Engine, n_batches: int) -> tuple[Answers, Answers]:
+    """Have a Whisper hear batches of sentences; return its answers that looped, and the others."""
+    assert isinstance(engine, Whisper)
+    rng = np.random.default_rng(0)
+    injector = Injector(engine, rng)
+    n_again: Counter[bool] = Counter()
+    said: dict[bool, list[str]] = {True: [], False: []}
+    heard: dict[bool, list[str]] = {True: [], False: []}
+    engine._answer = injector
+    for _ in range(n_batches):
+        clips = [heldout()[i] for i in rng.integers(len(heldout()), size=BATCH_SIZE)]
+        batch = [clip.samples for clip in clips]
+        hypotheses = engine.transcribe(batch, DecodeOptions(language="en"))
+        for item, (clip, hypothesis) in enumerate(zip(clips, hypotheses, strict=True)):
+            looped = item in injector.looping
+            n_again[looped] += item in injector.again
+            said[looped].append(clip.text)
+            heard[looped].append(" ".join(word.text.strip() for word in hypothesis.words))
+    del engine._answer  # its class has the right one
+    looping, others = (
+        Answers(len(said[looped]), n_again[looped], jiwer.wer(said[looped], heard[looped]))
+        for looped in (True, False)
+    )
+    return looping, others
