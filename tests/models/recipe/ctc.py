@@ -1,4 +1,4 @@
-"""What the w2v-BERT and the conformer share: a CTC loss, and how their training begins."""
+"""The CTC loss, and how the models that learn by it alone begin."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from tests.models.recipe.curriculum import LENGTHS
 from tests.models.recipe.windows import Stage
 
 SENTENCES = (Stage(150, 48, (1,)), Stage(200, 48, (1, 3)), Stage(1_000, 32, LENGTHS))
-"""How both curricula begin."""
+"""How the curricula of the w2v-BERT and the conformer begin."""
 
 
 def ctc_loss(

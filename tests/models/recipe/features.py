@@ -34,7 +34,7 @@ class WhisperFeatures(nn.Module):
 
 
 class W2vBertFeatures(nn.Module):
-    """w2v-BERT's: Kaldi's filter bank at 16-bit scale, two frames to a step.
+    """w2v-BERT's: Kaldi's filter bank at 16-bit scale, over dither, two frames to a step.
 
     Takes (n, samples) and lengths (n,), gives (n, steps, 160) and steps (n,).
     """

@@ -84,7 +84,7 @@ def draw(
     """Yield batches of windows; of ``n_sorted`` in a row, each has about equally long ones."""
     while True:
         pool = [fill_window(stage, clips, rng) for _ in range(n_sorted * stage.batch_size)]
-        if n_sorted > 1:
+        if n_sorted > 1:  # within one batch the order means nothing
             pool.sort(key=lambda window: len(window.audio))
         for i in rng.permutation(n_sorted):
             yield pool[i * stage.batch_size : (i + 1) * stage.batch_size]
