@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
+from unittest.mock import patch
 
 import jiwer
 import numpy as np
@@ -14,10 +16,12 @@ from worker.engines.whisper import Answer, Whisper
 from worker.engines.whisper_tokens import MAX_ANSWER_TOKENS
 
 N_BATCHES, BATCH_SIZE = 50, 8
-LOOPING = 0.5
+LOOPING_SHARE = 0.5
+"""Of the answers that have text."""
 LONGEST_PERIOD = 8
 """In tokens; the shortest is one."""
 REPEATS = (4, 60)
+"""How often the period is said: at least and at most."""
 
 
 class Injector:
@@ -41,19 +45,26 @@ class Injector:
         if temperature > 0:
             self.again.update(items)
             return answers
-        self.looping = {item for item in items if self._rng.random() < LOOPING}
+        said = dict(zip(items, answers, strict=True))
         self.again = set()
+        self.looping = {
+            item
+            for item, answer in said.items()
+            if any(map(self._is_text, answer.tokens)) and self._rng.random() < LOOPING_SHARE
+        }
         return [
             answer._replace(tokens=self._loop(answer.tokens)) if item in self.looping else answer
-            for item, answer in zip(items, answers, strict=True)
+            for item, answer in said.items()
         ]
+
+    def _is_text(self, token: int) -> bool:
+        return token < self._end
 
     def _loop(self, tokens: Sequence[int]) -> list[int]:
         """Repeat some of the text where it stands, up to what a decoder may answer."""
-        text = [i for i, token in enumerate(tokens) if token < self._end]
-        at = int(self._rng.choice(text))
-        longest = next(n for n in range(LONGEST_PERIOD, 0, -1) if at + n - 1 in text)
-        period = tokens[at : at + int(self._rng.integers(1, longest + 1))]
+        at = int(self._rng.choice([i for i, token in enumerate(tokens) if self._is_text(token)]))
+        period = [*takewhile(self._is_text, tokens[at : at + LONGEST_PERIOD])]
+        del period[int(self._rng.integers(1, len(period) + 1)) :]
         n_times = int(self._rng.integers(*REPEATS, endpoint=True))
         looped = [*tokens[:at], *period * n_times, *tokens[at + len(period) :]]
         return looped[:MAX_ANSWER_TOKENS]
@@ -92,17 +103,16 @@ def measure(engine: Engine, n_batches: int) -> tuple[Answers, Answers]:
     n_again: Counter[bool] = Counter()
     said: dict[bool, list[str]] = {True: [], False: []}
     heard: dict[bool, list[str]] = {True: [], False: []}
-    engine._answer = injector
-    for _ in range(n_batches):
-        clips = [heldout()[i] for i in rng.integers(len(heldout()), size=BATCH_SIZE)]
-        batch = [clip.samples for clip in clips]
-        hypotheses = engine.transcribe(batch, DecodeOptions(language="en"))
-        for item, (clip, hypothesis) in enumerate(zip(clips, hypotheses, strict=True)):
-            looped = item in injector.looping
-            n_again[looped] += item in injector.again
-            said[looped].append(clip.text)
-            heard[looped].append(" ".join(word.text.strip() for word in hypothesis.words))
-    del engine._answer  # its class has the right one
+    with patch.object(engine, "_answer", injector):
+        for _ in range(n_batches):
+            clips = [heldout()[i] for i in rng.integers(len(heldout()), size=BATCH_SIZE)]
+            batch = [clip.samples for clip in clips]
+            hypotheses = engine.transcribe(batch, DecodeOptions(language="en"))
+            for item, (clip, hypothesis) in enumerate(zip(clips, hypotheses, strict=True)):
+                looped = item in injector.looping
+                n_again[looped] += item in injector.again
+                said[looped].append(clip.text)
+                heard[looped].append(" ".join(word.text.strip() for word in hypothesis.words))
     looping, others = (
         Answers(len(said[looped]), n_again[looped], jiwer.wer(said[looped], heard[looped]))
         for looped in (True, False)
