@@ -28,7 +28,6 @@ MIN_SAMPLES = SAMPLE_RATE // 10
 SILENCE_PEAK = 1e-4
 """Peak below which an item is silence (-80 dBFS, 3 steps of 16-bit audio): features are brought to
 equal loudness, so that a network would hear its dither as noise."""
-
 LONGEST_GAP_S = 0.8
 """Between symbols of one word: our choice. In words of tests/models' networks at most 0.3 s lies
 between two letters; before letters of a word cut off by the item's end, 0.9 s or more."""
@@ -89,14 +88,14 @@ def join_words(
         frame_samples: the network's stride.
         n_samples: the length of the item, past which no word ends.
     """
-    longest_gap, end = (round(s * SAMPLE_RATE / frame_samples) for s in (LONGEST_GAP_S, END_S))
-    n_frames = n_samples // frame_samples
+    longest_gap = LONGEST_GAP_S * SAMPLE_RATE / frame_samples
+    end_start = (n_samples - END_S * SAMPLE_RATE) / frame_samples
     words: list[list[Emission]] = [[]]
     for emission in emissions:
         cut_off = (
             words[-1]
             and emission.start - words[-1][-1].end > longest_gap
-            and emission.start >= n_frames - end
+            and emission.start >= end_start
         )
         if cut_off or emission.text.startswith(" "):
             words.append([])
