@@ -232,14 +232,14 @@ class FaultStack:
         self.postgres.send(signum)
         self.postgres.process.wait(60)
         self.postgres.start()
-        self.wait(self.postgres.program.is_ready)
+        self.wait(lambda: serves(self.postgres))
 
     def restart_redis(self, down_s: float) -> None:
         """Kill it, with all that is in it, and start it again."""
         self.redis.kill_group()
         self.pause(down_s)
         self.redis.start()
-        self.wait(self.redis.program.is_ready)
+        self.wait(lambda: serves(self.redis))
 
     def end(self) -> None:
         """Kill everything."""
@@ -254,6 +254,12 @@ class FaultStack:
         self.postgres.send(signal.SIGQUIT)
         if self.postgres.process is not None:
             self.postgres.process.wait(30)
+
+
+def serves(server: Child) -> bool:
+    """Tell whether a server is ready; one that has died will not be."""
+    assert server.running, f"{server.program.name} died: {server.last_words()}"
+    return server.program.is_ready()
 
 
 @contextmanager
@@ -302,7 +308,7 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
         try:
             for server in servers:
                 server.start()
-            stack.wait(lambda: all(server.program.is_ready() for server in servers))
+            stack.wait(lambda: all(map(serves, servers)))
             database.migrate(settings)
             fd = listener.fileno()
             stack.add("api", sys.executable, "-m", "api", "--fd", str(fd), pass_fds=(fd,))

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from port_for import PortForException, available_good_ports, select_random
+
 from cli.embedded import postgres, rclone, valkey
 from cli.embedded.child import Program
 from cli.embedded.directory import DataDirectory, Purpose, write_private
@@ -295,15 +297,23 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return distinct loopback TCP ports that are free at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Return distinct loopback TCP ports that are free at this moment.
+
+    They lie outside the range from which the system serves whoever asks for any port, so that none
+    is given away before its server listens, or while that is being started again.
+
+    Raises:
+        CommandError: there are too few.
+    """
+    # Where that range is all there is, a server that finds its port taken is given another.
+    candidates = available_good_ports() or set(range(1024, 65_536))
+    ports: list[int] = []
+    for _ in range(count):
+        try:
+            ports.append(select_random(candidates, exclude_ports=ports))
+        except PortForException as error:
+            raise CommandError("no loopback port is free for the embedded servers") from error
+    return ports
 
 
 def _listen(port: int) -> socket.socket:

@@ -1,15 +1,17 @@
 """The three bundled servers, started below a folder that only its owner may enter."""
 
 import os
+import socket
 from pathlib import Path
 
+import port_for.ephemeral
 import psutil
 import pytest
 import sqlalchemy
 
-from cli.embedded import postgres
+from cli.embedded import postgres, stack
 from cli.embedded.directory import DataDirectory
-from cli.embedded.stack import running_servers
+from cli.embedded.stack import free_ports, running_servers
 from cli.errors import CommandError
 from shared.storage import PART_BYTES, Storage
 
@@ -73,6 +75,30 @@ def test_large_upload_is_readable_at_once_and_served_in_bounded_memory(path: Pat
             if "rclone" in p.name() and str(path) in " ".join(p.cmdline())
         )
         assert rclone.memory_info().rss < UPLOAD_PARTS * PART_BYTES
+
+
+def test_no_port_is_of_those_that_are_given_to_whoever_asks_for_any() -> None:
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = free_ports(100)
+    assert len(set(ports)) == 100
+    assert not [port for port in ports if port <= 1024 or low <= port <= high]
+
+
+def test_ports_are_found_where_the_system_gives_away_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port_for.ephemeral, "port_ranges", lambda: [(1024, 65_535)])
+    assert len(set(free_ports(3))) == 3
+
+
+def test_servers_move_when_one_of_their_ports_was_taken_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = int(other.getsockname()[1])
+        choices = [[*free_ports(1), taken, *free_ports(1)], free_ports(3)]
+        monkeypatch.setattr(stack, "free_ports", lambda count: choices.pop(0))
+        with running_servers(path) as endpoints:
+            assert f":{taken}/" not in endpoints.broker_url
+    assert choices == []
 
 
 def test_unfinished_cluster_is_made_anew(path: Path) -> None:
