@@ -1,4 +1,4 @@
-"""Cutting in speech costs a trained network nothing: chunks say what the whole says."""
+"""Cutting in speech costs a trained CTC network nothing, and a Whisper little."""
 
 import jiwer
 import numpy as np
@@ -10,33 +10,49 @@ from bench.cuts import accuracy, transcribe_uncut
 from bench.pipeline import transcribe
 from bench.speech import heldout, recite
 from worker.engines import load_engine
-from worker.engines.protocol import Engine
 
 DURATION_S = 600
-SHORT_WINDOW_S = 6.0
 LEAST_AS_UNCUT = 0.999
 MOST_NEAR_CUTS = 1.05
 """The word error rate within a second of a cut, as a multiple of that elsewhere."""
-
-
-@pytest.fixture(scope="module")
-def conformer() -> Engine:
-    return load_engine(catalogue().get("tiny-conformer"), device="cpu")
+MOST_NEAR_WHISPERS_CUTS = 0.01
+"""That rate for Whisper, of which nothing is promised: with words lost and doubled it was 4 %."""
 
 
 @pytest.mark.parametrize("gaps_s", [(0.1, 1.0), (0.0, 0.0)], ids=["pauses", "no pauses"])
-@pytest.mark.parametrize("window_s", [12.0, SHORT_WINDOW_S])
+@pytest.mark.parametrize(
+    ("model_id", "window_s"),
+    [("tiny-conformer", 12.0), ("tiny-conformer", 6.0), ("tiny-w2v-bert", 8.0)],
+)
 def test_chunks_say_what_the_whole_says(
-    conformer: Engine, gaps_s: tuple[float, float], window_s: float
+    model_id: str, window_s: float, gaps_s: tuple[float, float]
 ) -> None:
+    model = catalogue().get(model_id)
+    engine = load_engine(model, device="cpu")
     recital = recite(heldout(), DURATION_S, np.random.default_rng(1), gaps_s)
     pcm = to_pcm(recital.samples)
-    uncut = transcribe_uncut(conformer, recital, pcm, catalogue().get("tiny-conformer").window_s)
+    uncut = transcribe_uncut(engine, recital, pcm, model.window_s)
 
-    outcome = transcribe([pcm], conformer, vad="off", window_s=window_s)
+    outcome = transcribe([pcm], engine, vad="off", window_s=window_s)
 
     assert len(outcome.cuts_s) >= DURATION_S / window_s
     assert 1 - jiwer.cer(uncut, " ".join(word.text for word in outcome.words)) >= LEAST_AS_UNCUT
     found = accuracy(recital, outcome)
     assert found.n_near > 200
     assert found.wer_near <= MOST_NEAR_CUTS * found.wer_interior
+
+
+def test_whispers_words_at_cuts_are_kept_once_though_it_times_them_roughly() -> None:
+    model = catalogue().get("tiny-whisper-ct2")
+    recital = recite(heldout(), DURATION_S, np.random.default_rng(1), (0.0, 0.0))
+
+    outcome = transcribe(
+        [to_pcm(recital.samples)],
+        load_engine(model, device="cpu"),
+        vad="off",
+        window_s=model.window_s,
+    )
+
+    found = accuracy(recital, outcome)
+    assert found.n_near > 200
+    assert found.wer_near <= MOST_NEAR_WHISPERS_CUTS
