@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from celery import Celery
 from pydantic import SecretStr
@@ -16,6 +17,13 @@ from shared.storage import Storage
 from shared.tables import metadata
 
 SAMPLES = Path(__file__).parent.parent / "samples"
+
+# Tests judge what is right, on machines that may be busy; what is fast, benchmarks judge.
+hypothesis.settings.register_profile(
+    "untimed",
+    hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]),
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -251,7 +251,6 @@ def run_machine(
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=length,
-                deadline=None,
                 phases=phases,
                 suppress_health_check=list(HealthCheck),
             ),

@@ -53,7 +53,7 @@ def seconds(start: float, end: float) -> Span:
 
 
 @given(windows_s, speech())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_speech_sample_is_in_exactly_one_core(window_s: float, spans: list[Span]) -> None:
     chunks = plan(window_s, spans)
 
@@ -66,7 +66,7 @@ def test_every_speech_sample_is_in_exactly_one_core(window_s: float, spans: list
 
 
 @given(windows_s, speech())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_cores_begin_and_end_in_speech_and_bridge_only_short_silence(
     window_s: float, spans: list[Span]
 ) -> None:
@@ -82,7 +82,7 @@ def test_cores_begin_and_end_in_speech_and_bridge_only_short_silence(
 
 
 @given(windows_s, speech())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_core_and_strides_fit_the_window_and_the_neighbours(
     window_s: float, spans: list[Span]
 ) -> None:
@@ -103,7 +103,7 @@ def test_core_and_strides_fit_the_window_and_the_neighbours(
     st.lists(st.integers(1, len(NOISE) - 1), max_size=40),
     st.integers(0, MAX_LAG_SAMPLES),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_plan_does_not_depend_on_blocks_pieces_or_lag(
     window_s: float, spans: list[Span], ends: list[int], lag: int
 ) -> None:

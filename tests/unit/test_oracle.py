@@ -23,7 +23,7 @@ def read(samples: Samples) -> list[WordHypothesis]:
     return list(OracleEngine().transcribe([samples.astype(np.float32)], DecodeOptions())[0].words)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(0, MAX_WORD), max_size=12),
     st.floats(0, 0.3),

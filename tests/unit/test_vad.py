@@ -86,7 +86,7 @@ def test_all_speech_is_kept_and_long_silence_is_left_out(make: Callable[[], Vad]
 
 @pytest.mark.parametrize("name", VAD_NAMES)
 @given(ends=st.lists(st.integers(0, 12 * SAMPLE_RATE), max_size=20))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_result_does_not_depend_on_how_audio_is_split(name: str, ends: list[int]) -> None:
     assert detect(make_vad(name), split(recording(), ends)) == detect(make_vad(name), [recording()])
 
