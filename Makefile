@@ -13,10 +13,11 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	touch $@
 
-# Faults have bounds in seconds, and the machine for themselves; the rest goes side by side.
+# Faults have bounds in seconds, and the machine for themselves; the rest goes side by side, where
+# threads that wait for each other busily (OpenMP's) would only be in each other's way.
 test: setup ## every test except the soaks
 	$(BIN)/python -m pytest -m "not soak" tests/faults
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/faults
 
 check: setup ## lint, types, import contracts
 	$(BIN)/ruff check .
