@@ -84,6 +84,10 @@ def _agree(
 
 
 def _put(ours: Sequence[_Candidate], theirs: Sequence[_Candidate], *, before_cut: bool) -> None:
+    """Give words of the left and of the right chunk to the left one (before the cut) or the other.
+
+    The cuts at the chunks' other ends may still take them away.
+    """
     for candidate in ours:
         candidate.before_right_cut = before_cut
     for candidate in theirs:
