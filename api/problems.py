@@ -5,6 +5,7 @@ so ``title`` is the status' phrase; programs read ``code``, people read ``detail
 """
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -26,10 +27,28 @@ RETRY_AFTER_S = 5
 """What a client is told to wait: about the time after which the sweeper looks again, too."""
 
 
+_LARGE_NUMBER = re.compile(r"\b\d{4,}\b")
+
+
 class Problem(BaseModel):
     """Problem details as in RFC 9457."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Not Found",
+                    "status": 404,
+                    "code": "job_not_found",
+                    "detail": "there is no job 0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21",
+                    "instance": "/jobs/0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21",
+                    "request_id": "6cc9eda867514dd0a6274728d2a957de",
+                }
+            ]
+        },
+    )
 
     type: str = "about:blank"
     title: str = Field(description="the phrase of the HTTP status")
@@ -76,7 +95,10 @@ def error_response(request: Request, error: LonghandError, **members: Any) -> JS
 def describe(error: ValidationError | RequestValidationError) -> list[dict[str, str]]:
     """Return what is wrong with which input, without pydantic's internals or the input itself."""
     return [
-        {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
+        {
+            "field": ".".join(str(part) for part in item["loc"]),
+            "message": _LARGE_NUMBER.sub(lambda found: f"{int(found[0]):,}", item["msg"]),
+        }
         for item in error.errors()
     ]
 

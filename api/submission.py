@@ -26,6 +26,7 @@ router = APIRouter(tags=["jobs"])
 
 @router.post(
     "/jobs",
+    summary="Submit a file",
     status_code=202,
     response_model=JobSummary,
     openapi_extra=job_form(),

@@ -186,7 +186,7 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
 def test_a_receiver_that_hangs_is_given_up_in_time() -> None:
     began = time.monotonic()
     with receiving(Reply(hang=True)) as receiver:
-        with pytest.raises(OutboundFailed, match=r"no answer within 0\.3 s"):
+        with pytest.raises(OutboundFailed, match=r"no answer within 0\.3 seconds"):
             post(outbound(nowhere, LOOPBACK), receiver.url, timeout_s=0.3)
         assert time.monotonic() - began < 3
 
