@@ -111,6 +111,7 @@ async def _read_reference(request: Request) -> str:
     except UnicodeDecodeError as error:
         raise InvalidRequest("the reference is not UTF-8 text") from error
     except ValidationError as error:
-        raise InvalidRequest(f"the body is wrong: {summarize(describe(error))}") from error
+        wrong = summarize(describe(error, NewReference.model_fields))
+        raise InvalidRequest(f"the body is wrong: {wrong}") from error
     check_reference(reference)
     return reference

@@ -29,7 +29,8 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidRequest(f"the body is wrong: {summarize(describe(error))}") from error
+        wrong = summarize(describe(error, model.model_fields))
+        raise InvalidRequest(f"the body is wrong: {wrong}") from error
 
 
 async def read_body(

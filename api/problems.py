@@ -6,7 +6,7 @@ so ``title`` is the status' phrase; programs read ``code``, people read ``detail
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from api.spelling import nearest
 from shared.errors import InvalidRequest, LonghandError, RequestError, TransientError
 
 log = logging.getLogger(__name__)
@@ -92,15 +93,29 @@ def error_response(request: Request, error: LonghandError, **members: Any) -> JS
     return _internal_error(request, error)
 
 
-def describe(error: ValidationError | RequestValidationError) -> list[dict[str, str]]:
-    """Return what is wrong with which input, without pydantic's internals or the input itself."""
+def describe(
+    error: ValidationError | RequestValidationError, known: Collection[str] = ()
+) -> list[dict[str, str]]:
+    """Return what is wrong with which input, without pydantic's internals or the input itself.
+
+    Args:
+        error: what the validation found.
+        known: the names that an unknown one may have been meant for.
+    """
     return [
         {
             "field": ".".join(str(part) for part in item["loc"]),
-            "message": _LARGE_NUMBER.sub(lambda found: f"{int(found[0]):,}", item["msg"]),
+            "message": _message(item, known),
         }
         for item in error.errors()
     ]
+
+
+def _message(item: Mapping[str, Any], known: Collection[str]) -> str:
+    if item["type"] == "extra_forbidden":
+        meant = nearest(str(item["loc"][-1]), known)
+        return "unknown" if meant is None else f"unknown (did you mean {meant!r}?)"
+    return _LARGE_NUMBER.sub(lambda found: f"{int(found[0]):,}", str(item["msg"]))
 
 
 def summarize(errors: Sequence[Mapping[str, str]]) -> str:

@@ -13,6 +13,7 @@ _HABITS = {
     **dict.fromkeys(("keywords", "keyterms", "phrases", "vocabulary", "word_boost"), "hotwords"),
     **dict.fromkeys(("translate", "translation"), "task"),
     **dict.fromkeys(("initial_prompt", "context"), "prompt"),
+    **dict.fromkeys(("text", "transcript", "truth"), "reference"),
     **dict.fromkeys(("response_format", "output_format"), "format"),
     **dict.fromkeys(("page_size", "count"), "limit"),
     **dict.fromkeys(("after", "before", "page"), "cursor"),

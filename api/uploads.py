@@ -139,8 +139,9 @@ class Receiver:
                             name = event.file_name
                         case FileData():
                             await self._take(event.data)
-            parser.finish()
+            # Before the parser misses the file: a field unknown to us may be meant as such.
             asked, options = form.resolve()
+            parser.finish()
             if self._n_bytes == 0:
                 raise EmptyFile("the file is empty")
             await self._in_thread(self._finish)

@@ -148,7 +148,13 @@ def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> No
         ),
         ({"model": "starter"}, {"other": b""}, 422, "invalid_request", "as 'other': send it as"),
         ({"lang": "en", "x": "1"}, FILE, 422, "invalid_request", "'lang' (did you mean 'language'"),
-        ({"audio": "a.wav"}, FILE, 422, "invalid_request", "'audio' (did you mean 'file'?)"),
+        (
+            {"audio": "a.wav"},
+            {"model": b""},
+            422,
+            "invalid_request",
+            "'audio' (did you mean 'file'",
+        ),
         ({"callback_url": "x"}, FILE, 422, "invalid_request", "did you mean 'webhook_url'?"),
     ],
 )
