@@ -8,9 +8,15 @@ from fastapi.dependencies.models import Dependant
 from api.spelling import with_nearest
 from shared.errors import InvalidRequest
 
+_MOST_TOLD = 8
+"""Unknown names that an answer repeats: a query may have thousands."""
 
-def refuse_unknown_parameters(request: Request) -> None:
+
+async def refuse_unknown_parameters(request: Request) -> None:
     """Refuse a query with a parameter that the route does not have; a dependency of every route.
+
+    A coroutine, though it waits for nothing: other functions are called in a thread, and probes of
+    the service's health shall not depend on there being one.
 
     Raises:
         InvalidRequest: the query has one.
@@ -21,12 +27,13 @@ def refuse_unknown_parameters(request: Request) -> None:
     if not unknown:
         return
     if known:
-        instead = f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
+        instead = f"this endpoint has {', '.join(known)}"
     elif "requestBody" in (route.openapi_extra or {}):
         instead = "this endpoint has none: what it takes is sent in the body"
     else:
         instead = "this endpoint has none"
-    raise InvalidRequest(f"unknown query parameters: {with_nearest(unknown, known)}; {instead}")
+    told = with_nearest(unknown[:_MOST_TOLD], known)
+    raise InvalidRequest(f"unknown query parameters: {told}; {instead}")
 
 
 def _parameters(dependant: Dependant) -> Iterator[str]:

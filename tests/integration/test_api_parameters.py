@@ -40,13 +40,17 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(
 @pytest.mark.parametrize(
     ("method", "path", "detail"),
     [
-        ("GET", "/jobs?limt=5&y=", "'limt' (did you mean 'limit'?), 'y'; there are limit, cursor"),
+        (
+            "GET",
+            "/jobs?limt=5&y=",
+            "'limt' (did you mean 'limit'?), 'y'; this endpoint has limit, cursor",
+        ),
         (
             "GET",
             "/jobs/x/transcript?response_format=srt",
-            "'response_format' (did you mean 'format'?); there are format, partial",
+            "'response_format' (did you mean 'format'?); this endpoint has format, partial",
         ),
-        ("GET", "/jobs/x?wiat=5", "'wiat' (did you mean 'wait'?); there is wait"),
+        ("GET", "/jobs/x?wiat=5", "'wiat' (did you mean 'wait'?); this endpoint has wait"),
         ("GET", "/models?limit=5", "'limit'; this endpoint has none"),
         (
             "POST",
@@ -60,6 +64,13 @@ def test_what_was_meant_and_what_there_is_are_told(
 ) -> None:
     problem = assert_problem(client.request(method, path), 422, "invalid_request")
     assert problem["detail"] == f"unknown query parameters: {detail}"
+
+
+def test_of_very_many_unknown_parameters_the_first_are_told(client: httpx.Client) -> None:
+    answer = client.get("/models", params={f"p{n}": "" for n in range(1000)})
+    detail = assert_problem(answer, 422, "invalid_request")["detail"]
+    assert "'p0', 'p1', " in detail
+    assert len(detail) < 200
 
 
 @pytest.mark.usefixtures("database")
@@ -86,4 +97,4 @@ def test_a_parameter_of_a_dependency_is_one_of_the_endpoint() -> None:
 
     with serving(app) as url:
         assert httpx.get(f"{url}/?start=7").json() == 7
-        assert "there is start" in httpx.get(f"{url}/?end=7").json()["detail"]
+        assert "this endpoint has start" in httpx.get(f"{url}/?end=7").json()["detail"]
