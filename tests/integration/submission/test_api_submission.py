@@ -55,6 +55,13 @@ def test_fields_may_follow_the_file_and_be_empty(client: httpx.Client) -> None:
     assert (answer.json()["model"], answer.json()["language"]) == ("starter", "en")
 
 
+def test_a_text_may_come_from_a_file_as_well(client: httpx.Client) -> None:
+    said = {"prompt": ("prompt.txt", b"Dr. Who says"), **FILE}
+    answer = client.post("/jobs", data={"model": "whisper-tiny"}, files=said)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["prompt"] == "Dr. Who says"
+
+
 def test_every_option_is_taken_and_shown(client: httpx.Client) -> None:
     chosen = {
         "model": "whisper-tiny",
