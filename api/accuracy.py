@@ -27,6 +27,7 @@ _MAX_BODY_BYTES = 6 * MAX_REFERENCE_CHARS + 1024
 
 @router.post(
     "/jobs/{job_id}/reference",
+    summary="Measure a transcript against a reference",
     response_model=Accuracy,
     openapi_extra=reference_body(),
     responses=problems(
@@ -62,8 +63,12 @@ async def add_reference(
     return accuracy
 
 
-@router.get("/accuracy/stats", responses=problems({503: "Postgres is away; see Retry-After"}))
-def show_stats(resources: Provided, tenant: Tenant) -> AccuracyStats:
+@router.get(
+    "/accuracy/stats",
+    summary="Compare the models' accuracy",
+    responses=problems({503: "Postgres is away; see Retry-After"}),
+)
+def show_accuracy(resources: Provided, tenant: Tenant) -> AccuracyStats:
     """Pool the error rates of all jobs with a reference, and count what the cache has saved."""
     pools = accuracy_by_model(resources.engine, tenant)
     use = cache_use(resources.engine, tenant)
@@ -106,6 +111,7 @@ async def _read_reference(request: Request) -> str:
     except UnicodeDecodeError as error:
         raise InvalidRequest("the reference is not UTF-8 text") from error
     except ValidationError as error:
-        raise InvalidRequest(f"the body is wrong: {summarize(describe(error))}") from error
+        wrong = summarize(describe(error, NewReference.model_fields))
+        raise InvalidRequest(f"the body is wrong: {wrong}") from error
     check_reference(reference)
     return reference

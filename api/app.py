@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -22,7 +22,8 @@ from api import (
 )
 from api.lingering import LingeringClose
 from api.observing import Observer, RequestMetrics
-from api.openapi import install_schemas, problems
+from api.openapi import TAGS, install_schemas, operation_id, problems
+from api.parameters import refuse_unknown_parameters
 from api.problems import install_problem_handlers
 from api.resources import Provided, open_resources
 from api.schemas.service import ServiceInfo
@@ -40,9 +41,9 @@ _AREAS = (
 root = APIRouter(tags=["service"])
 
 
-@root.get("/", responses=problems({}))
+@root.get("/", summary="See what runs here", responses=problems({}))
 async def show_service(resources: Provided) -> ServiceInfo:
-    """Say what runs here and where to go on."""
+    """Say what runs here, in which version, and where to go on."""
     return ServiceInfo(
         name="Longhand",
         version=resources.version,
@@ -83,6 +84,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Speech to text for teams who run it themselves.",
         version=__version__,
         lifespan=lifespan,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
     )
     app.state.registry = registry
     install_problem_handlers(app)
@@ -91,7 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         root,
         *(area.router for area in _AREAS),
     ):
-        app.include_router(part)
+        app.include_router(part, dependencies=[Depends(refuse_unknown_parameters)])
     # The last one added is the outermost: lingering is not part of a request's duration.
     app.add_middleware(Observer, metrics=RequestMetrics(registry))
     app.add_middleware(LingeringClose)

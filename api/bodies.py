@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from api.problems import describe, summarize
 from api.uploads import IDLE_S
 from shared.errors import InvalidRequest, UnsupportedMediaType, UploadStalled
+from shared.quantities import duration, size
 
 MAX_JSON_BYTES = 64 * 1024
 
@@ -28,7 +29,8 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidRequest(f"the body is wrong: {summarize(describe(error))}") from error
+        wrong = summarize(describe(error, model.model_fields))
+        raise InvalidRequest(f"the body is wrong: {wrong}") from error
 
 
 async def read_body(
@@ -43,16 +45,19 @@ async def read_body(
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in media_types:
-        raise UnsupportedMediaType(f"send the body as {' or '.join(media_types)}")
+        raise UnsupportedMediaType(
+            f"send the body as {' or '.join(media_types)}, with "
+            f"curl -H 'Content-Type: {media_types[0]}'; this one is {media_type or 'of no type'}"
+        )
     body = bytearray()
     try:
         async with asyncio.timeout(IDLE_S):
             async for data in request.stream():
                 body += data
                 if len(body) > max_bytes:
-                    raise InvalidRequest(f"the body is longer than {max_bytes} bytes")
+                    raise InvalidRequest(f"the body is larger than {size(max_bytes)}")
     except TimeoutError as error:
-        raise UploadStalled(f"the body did not come whole within {IDLE_S:g} s") from error
+        raise UploadStalled(f"the body did not come whole within {duration(IDLE_S)}") from error
     return media_type, bytes(body)
 
 

@@ -21,6 +21,7 @@ _UNAVAILABLE = "Postgres is away; see Retry-After"
 
 @router.get(
     "/webhooks/deliveries",
+    summary="List deliveries",
     responses=problems({422: "A bad filter, limit or cursor", 503: _UNAVAILABLE}),
 )
 def show_deliveries(
@@ -51,6 +52,7 @@ def show_deliveries(
 
 @router.post(
     "/webhooks/deliveries/{delivery_id}/replay",
+    summary="Send an event again",
     status_code=202,
     responses=problems(
         {
@@ -60,7 +62,7 @@ def show_deliveries(
         }
     ),
 )
-def replay(delivery_id: str, resources: Provided, tenant: Tenant) -> Delivery:
+def replay_delivery(delivery_id: str, resources: Provided, tenant: Tenant) -> Delivery:
     """Send an event again, with the same `webhook-id` and all attempts anew."""
     found_id = parse_id(delivery_id)
     if found_id is None:

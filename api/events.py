@@ -83,6 +83,7 @@ async def _open(
 
 @router.get(
     "/jobs/{job_id}/events",
+    summary="Follow a job's events",
     response_class=EventSourceResponse,
     responses=problems(
         {

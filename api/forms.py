@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from api.multipart import Field
 from api.problems import describe, summarize
+from api.spelling import with_nearest
 from shared.accuracy import check_reference
 from shared.catalogue import Catalogue
 from shared.errors import InvalidRequest, RequestError
@@ -77,9 +78,11 @@ class Form:
 
     def _asked(self) -> JobOptions:
         if self._unknown:
-            names = ", ".join(repr(name) for name in self._unknown)
-            known = ", ".join(JobOptions.model_fields)
-            raise InvalidRequest(f"unknown fields: {names}; there are file, {known}")
+            known = ("file", *JobOptions.model_fields)
+            raise InvalidRequest(
+                f"unknown fields: {with_nearest(self._unknown, known)}; "
+                f"there are {', '.join(known)}"
+            )
         # An empty field is what a form sends for a choice not made.
         given = {name: value for name, value in self._values.items() if value}
         try:

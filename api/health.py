@@ -14,6 +14,7 @@ from shared import broker
 from shared.database import schema_is_current
 from shared.errors import DatabaseUnavailable, LonghandError
 from shared.jobs import QueueCount, count_jobs, count_steps
+from shared.quantities import duration
 from shared.references import count_cached
 from shared.workers import WorkerView, live_workers, model_states
 
@@ -106,7 +107,7 @@ async def _check(probe: Probe[Answer]) -> _Outcome[Answer]:
     try:
         return _Outcome(Check(ok=True), await probe.ask(CHECK_LIMIT_S))
     except TimeoutError:
-        return _Outcome(Check(ok=False, detail=f"no answer within {CHECK_LIMIT_S:g} s"), None)
+        return _Outcome(Check(ok=False, detail=f"no answer within {duration(CHECK_LIMIT_S)}"), None)
     except LonghandError as error:
         return _Outcome(Check(ok=False, detail=str(error)), None)
 
@@ -120,24 +121,32 @@ Provided = Annotated[Health, Depends(_health)]
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health/live")
-@router.get("/health")
-async def live() -> Alive:
+@router.get("/health/live", summary="Ask whether the process answers")
+@router.get("/health", include_in_schema=False)
+async def show_liveness() -> Alive:
     """Tell that the process answers; nothing else is asked."""
     return Alive()
 
 
-@router.get("/health/ready", responses={503: {"model": Readiness, "description": "Not ready"}})
-@router.get("/ready", responses={503: {"model": Readiness, "description": "Not ready"}})
-async def ready(response: Response, health: Provided) -> Readiness:
+@router.get(
+    "/health/ready",
+    summary="Ask whether jobs can be taken",
+    responses={503: {"model": Readiness, "description": "Not ready"}},
+)
+@router.get("/ready", include_in_schema=False)
+async def show_readiness(response: Response, health: Provided) -> Readiness:
     """Tell whether Postgres, Redis and S3 are reachable and how far each model is."""
     readiness = await health.readiness()
     response.status_code = 200 if readiness.status == "ready" else 503
     return readiness
 
 
-@router.get("/health/startup", responses={503: {"model": Startup, "description": "Not started"}})
-async def startup(response: Response, health: Provided) -> Startup:
+@router.get(
+    "/health/startup",
+    summary="Ask whether the database is migrated",
+    responses={503: {"model": Startup, "description": "Not started"}},
+)
+async def show_startup(response: Response, health: Provided) -> Startup:
     """Tell whether the database has been migrated to this version's schema."""
     check = (await _check(health.schema)).check
     if check.ok:
@@ -146,7 +155,7 @@ async def startup(response: Response, health: Provided) -> Startup:
     return Startup(status="starting", detail=check.detail)
 
 
-@router.get("/health/status")
-async def status(health: Provided) -> Status:
+@router.get("/health/status", summary="See everything at a glance")
+async def show_status(health: Provided) -> Status:
     """Give people an overview; always 200, as it is not for machines to act on."""
     return await health.status()

@@ -30,7 +30,11 @@ MAX_WAIT_S = 60
 _UNAVAILABLE = "Postgres is away; see Retry-After"
 
 
-@router.get("/jobs", responses=problems({422: "A bad limit or cursor", 503: _UNAVAILABLE}))
+@router.get(
+    "/jobs",
+    summary="List jobs",
+    responses=problems({422: "A bad limit or cursor", 503: _UNAVAILABLE}),
+)
 def show_jobs(
     resources: Provided,
     tenant: Tenant,
@@ -53,6 +57,7 @@ def show_jobs(
 
 @router.get(
     "/jobs/{job_id}",
+    summary="Get a job, or wait for its end",
     response_model=Job,
     responses=problems(
         {
@@ -125,6 +130,7 @@ def _show(resources: Resources, tenant: str, job_id: UUID) -> Response:
 
 @router.get(
     "/jobs/{job_id}/transcript",
+    summary="Get a transcript",
     response_class=Response,
     responses=problems(
         {
@@ -144,7 +150,7 @@ def show_transcript(
     resources: Provided,
     tenant: Tenant,
     format: Annotated[  # noqa: A002 - the query parameter's name
-        str, Query(description=f"one of {', '.join(FORMATS)}")
+        str, Query(description="of the answer", json_schema_extra={"enum": list(FORMATS)})
     ] = "json",
     partial: Annotated[
         bool, Query(description="true: of a job in any other state, what is transcribed so far")
@@ -172,6 +178,7 @@ def show_transcript(
 
 @router.get(
     "/jobs/{job_id}/manifest",
+    summary="See how a transcript was made",
     response_model=Manifest,
     responses=problems(
         {

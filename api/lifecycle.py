@@ -16,11 +16,12 @@ _UNAVAILABLE = "Postgres is away; see Retry-After"
 
 @router.post(
     "/jobs/{job_id}/cancel",
+    summary="Cancel a job",
     responses=problems(
         {404: "No such job", 409: "The job has succeeded or failed already", 503: _UNAVAILABLE}
     ),
 )
-def cancel(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
+def cancel_job(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
     """Stop a job: at once if it is queued, within a chunk if it is running."""
     found_id = existing_id(job_id)
     steps.cancel_job(
@@ -33,6 +34,7 @@ def cancel(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
 
 @router.post(
     "/jobs/{job_id}/retry",
+    summary="Retry a failed job",
     status_code=202,
     responses=problems(
         {
@@ -42,7 +44,7 @@ def cancel(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
         }
     ),
 )
-def retry(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
+def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
     """Take up a failed job where it stopped: chunks that are transcribed stay so.
 
     Its `run` is raised. The end of every run is a webhook event of its own.
@@ -58,10 +60,11 @@ def retry(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
 
 @router.delete(
     "/jobs/{job_id}",
+    summary="Delete a job",
     status_code=204,
     responses=problems({404: "No such job, or not any more", 503: _UNAVAILABLE}),
 )
-def delete(job_id: str, resources: Provided, tenant: Tenant) -> None:
+def delete_job(job_id: str, resources: Provided, tenant: Tenant) -> None:
     """Remove a job, its transcript, its audio and its events; if it is running, stop it.
 
     Webhook deliveries that are still to be made are not made any more. A job that waits for this

@@ -66,6 +66,7 @@ def _registry(request: Request) -> CollectorRegistry:
 
 @router.get(
     "/metrics",
+    summary="Get metrics for Prometheus",
     response_class=Response,
     responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}},
 )

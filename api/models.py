@@ -10,7 +10,11 @@ from shared.workers import live_workers, model_states
 router = APIRouter(tags=["models"])
 
 
-@router.get("/models", responses=problems({503: "Postgres is away; see Retry-After"}))
+@router.get(
+    "/models",
+    summary="List the models",
+    responses=problems({503: "Postgres is away; see Retry-After"}),
+)
 def show_models(resources: Provided) -> ModelList:
     """List the models that jobs may name, and how far their workers are."""
     settings = resources.settings

@@ -3,7 +3,8 @@
 No I/O happens here, so that whoever feeds the parser decides where a file goes and how fast.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,10 +12,16 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from shared.errors import InvalidRequest, UnsupportedMediaType
+from shared.quantities import size
 
 MAX_PARTS = 32
 MAX_FIELD_BYTES = 4096
 """Of a field for which no other limit is given."""
+
+_EXAMPLE = "curl -F file=@talk.mp3 URL"
+
+_FILE_NAME = re.compile(rb";\s*filename\*?\s*=", re.IGNORECASE)
+"""Not from the library's parameters, which lack the form ``filename*``."""
 
 _NO_LONG_FIELDS: Mapping[str, int] = MappingProxyType({})
 
@@ -55,12 +62,17 @@ class FormParser:
     """
 
     def __init__(
-        self, content_type: str | None, *, long_fields: Mapping[str, int] = _NO_LONG_FIELDS
+        self,
+        content_type: str | None,
+        *,
+        texts: Collection[str] = (),
+        long_fields: Mapping[str, int] = _NO_LONG_FIELDS,
     ) -> None:
         """Read the boundary from the request's Content-Type.
 
         Args:
             content_type: the header's value.
+            texts: the fields whose text may come as a file, as ``curl -F field=@text.txt`` does.
             long_fields: the most bytes of fields that may be longer than ``MAX_FIELD_BYTES``.
 
         Raises:
@@ -69,7 +81,10 @@ class FormParser:
         """
         media_type, parameters = parse_options_header(content_type)
         if media_type != b"multipart/form-data":
-            raise UnsupportedMediaType("send the audio as multipart/form-data, in a part 'file'")
+            raise UnsupportedMediaType(
+                "send the audio as multipart/form-data in a part named 'file', as "
+                f"{_EXAMPLE} does; this body is {media_type.decode('latin-1') or 'of no type'}"
+            )
         boundary = parameters.get(b"boundary", b"")
         if not boundary:
             raise InvalidRequest("the Content-Type header names no multipart boundary")
@@ -89,6 +104,7 @@ class FormParser:
             )
         except FormParserError as error:
             raise InvalidRequest("the multipart boundary is too long") from error
+        self._texts = texts
         self._long_fields = long_fields
         self._events: list[Event] = []
         self._parts = 0
@@ -96,7 +112,7 @@ class FormParser:
         self._ended = False
         self._header_name = bytearray()
         self._header_value = bytearray()
-        self._disposition = b""
+        self._part_headers: dict[bytes, bytes] = {}
         self._field: str | None = None
         """The field being read; None while in the file."""
         self._value = bytearray()
@@ -115,13 +131,15 @@ class FormParser:
         if not self._ended:
             raise InvalidRequest("the multipart body ends before its closing boundary")
         if not self._file_seen:
-            raise InvalidRequest("the form has no file: send the audio in a part named 'file'")
+            raise InvalidRequest(
+                f"the form has no file: send the audio in a part named 'file', as {_EXAMPLE} does"
+            )
 
     def _on_part_begin(self) -> None:
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise InvalidRequest(f"the form has more than {MAX_PARTS} parts")
-        self._disposition = b""
+        self._part_headers.clear()
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -130,22 +148,35 @@ class FormParser:
         self._header_value += data[start:end]
 
     def _on_header_end(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = bytes(self._header_value)
+        self._part_headers[bytes(self._header_name.lower())] = bytes(self._header_value)
         self._header_name.clear()
         self._header_value.clear()
 
     def _on_headers_finished(self) -> None:
-        kind, parameters = parse_options_header(self._disposition)
+        disposition = self._part_headers.get(b"content-disposition", b"")
+        kind, parameters = parse_options_header(disposition)
         name = parameters.get(b"name", b"").decode(errors="replace")
         if kind != b"form-data" or not name:
             raise InvalidRequest("a part of the form has no name")
-        if name != "file":
+        has_file_name = _FILE_NAME.search(disposition) is not None
+        is_file = name == "file" or (has_file_name and name not in self._texts)
+        if not is_file:
             self._field = name
             self._value.clear()
             return
         if self._file_seen:
-            raise InvalidRequest("the form has more than one file: submit one job for each")
+            raise InvalidRequest(
+                f"the form has more than one file, the second as {name!r}: submit one job for each"
+            )
+        if name != "file":
+            raise InvalidRequest(
+                f"the form has a file as {name!r}: send it as 'file', as {_EXAMPLE} does"
+            )
+        if not has_file_name and b"content-type" not in self._part_headers:
+            raise InvalidRequest(
+                "the field 'file' is a text and not a file: did you forget the @, as in "
+                f"{_EXAMPLE}?"
+            )
         self._file_seen = True
         self._field = None
         self._events.append(FileBegin(_clean_file_name(parameters.get(b"filename", b""))))
@@ -157,7 +188,7 @@ class FormParser:
         self._value += data[start:end]
         max_bytes = self._long_fields.get(self._field, MAX_FIELD_BYTES)
         if len(self._value) > max_bytes:
-            raise InvalidRequest(f"the field {self._field!r} is longer than {max_bytes} bytes")
+            raise InvalidRequest(f"the field {self._field!r} is longer than {size(max_bytes)}")
 
     def _on_part_end(self) -> None:
         if self._field is None:

@@ -1,22 +1,43 @@
-"""The parts of the OpenAPI document that endpoints cannot tell by their types."""
+"""The parts of the OpenAPI document that endpoints cannot tell by their types.
+
+Swagger UI (/docs) fills a body in from the document and sends what it has filled in: per schema the
+first of its ``examples``, else its ``default``, else a value made up from its type ("string"). So
+whatever a body may leave out has one of the first two.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from api.problems import MEDIA_TYPE, Problem
-from api.schemas.accuracy import NewReference
+from api.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
 from api.schemas.jobs import SegmentsEvent, StateEvent
 from shared.options import JobOptions
 from shared.transcript import PartialTranscript
 
 _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
+TAGS = [
+    {"name": "jobs", "description": "Submit audio, follow its transcription, get the transcript."},
+    {"name": "webhooks", "description": "Be told of jobs' ends instead of asking."},
+    {"name": "accuracy", "description": "Word and character error rates, and the cache's use."},
+    {"name": "models", "description": "The models that jobs may name."},
+    {"name": "workers", "description": "Who works here, and at what."},
+    {"name": "health", "description": "For probes, for Prometheus and for a quick look."},
+    {"name": "service", "description": "What runs here."},
+]
+
 _TRANSCRIPTS = ("Transcript", "PartialTranscript")
 
 Responses = dict[int | str, dict[str, Any]]
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return an operation's id, from which clients' generators make the names of methods."""
+    return route.name
 
 
 def problems(descriptions: Mapping[int, str]) -> Responses:
@@ -40,6 +61,7 @@ def transcript_answer() -> Responses:
 def job_form() -> dict[str, Any]:
     """Return the request body of ``POST /jobs``, which the endpoint reads as a raw stream."""
     options = JobOptions.model_json_schema()["properties"]
+    fields = {name: _form_field(schema) for name, schema in options.items()}
     schema = {
         "type": "object",
         "required": ["file"],
@@ -50,7 +72,7 @@ def job_form() -> dict[str, Any]:
                 "format": "binary",
                 "description": "the audio, in any common container and codec; a video's sound too",
             },
-            **options,
+            **fields,
         },
     }
     return {
@@ -58,12 +80,27 @@ def job_form() -> dict[str, Any]:
     }
 
 
+def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an option's schema as a form has it: where JSON says null, a form's field is empty."""
+    choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if not choices:
+        return dict(schema)
+    (choice,) = choices
+    field = {**schema, **choice, "default": ""}
+    del field["anyOf"]
+    if "enum" in field:
+        field["enum"] = ["", *field["enum"]]
+    if "pattern" in field:
+        field["pattern"] = f"^$|{field['pattern']}"
+    return field
+
+
 def reference_body() -> dict[str, Any]:
     """Return the request body of ``POST /jobs/{id}/reference``, read as a stream as well."""
     schema = NewReference.model_json_schema()
     content = {
         "application/json": {"schema": schema},
-        "text/plain": {"schema": {"type": "string"}},
+        "text/plain": {"schema": {"type": "string", "examples": [EXAMPLE_REFERENCE]}},
     }
     return {"requestBody": {"required": True, "content": content}}
 

@@ -5,7 +5,8 @@ so ``title`` is the status' phrase; programs read ``code``, people read ``detail
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from api.spelling import nearest
 from shared.errors import InvalidRequest, LonghandError, RequestError, TransientError
 
 log = logging.getLogger(__name__)
@@ -26,10 +28,28 @@ RETRY_AFTER_S = 5
 """What a client is told to wait: about the time after which the sweeper looks again, too."""
 
 
+_LARGE_NUMBER = re.compile(r"\b\d{4,}\b")
+
+
 class Problem(BaseModel):
     """Problem details as in RFC 9457."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Not Found",
+                    "status": 404,
+                    "code": "job_not_found",
+                    "detail": "there is no job 0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21",
+                    "instance": "/jobs/0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21",
+                    "request_id": "6cc9eda867514dd0a6274728d2a957de",
+                }
+            ]
+        },
+    )
 
     type: str = "about:blank"
     title: str = Field(description="the phrase of the HTTP status")
@@ -73,12 +93,29 @@ def error_response(request: Request, error: LonghandError, **members: Any) -> JS
     return _internal_error(request, error)
 
 
-def describe(error: ValidationError | RequestValidationError) -> list[dict[str, str]]:
-    """Return what is wrong with which input, without pydantic's internals or the input itself."""
+def describe(
+    error: ValidationError | RequestValidationError, known: Collection[str] = ()
+) -> list[dict[str, str]]:
+    """Return what is wrong with which input, without pydantic's internals or the input itself.
+
+    Args:
+        error: what the validation found.
+        known: the names that an unknown one may have been meant for.
+    """
     return [
-        {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
+        {
+            "field": ".".join(str(part) for part in item["loc"]),
+            "message": _message(item, known),
+        }
         for item in error.errors()
     ]
+
+
+def _message(item: Mapping[str, Any], known: Collection[str]) -> str:
+    if item["type"] == "extra_forbidden":
+        meant = nearest(str(item["loc"][-1]), known)
+        return "unknown" if meant is None else f"unknown (did you mean {meant!r}?)"
+    return _LARGE_NUMBER.sub(lambda found: f"{int(found[0]):,}", str(item["msg"]))
 
 
 def summarize(errors: Sequence[Mapping[str, str]]) -> str:

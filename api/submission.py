@@ -26,13 +26,14 @@ router = APIRouter(tags=["jobs"])
 
 @router.post(
     "/jobs",
+    summary="Submit a file",
     status_code=202,
     response_model=JobSummary,
     openapi_extra=job_form(),
     responses=problems(
         {
             408: "The sender fell silent, or took longer than 12 hours",
-            413: "The file is over the size limit",
+            413: "The file is larger than LONGHAND_MAX_UPLOAD_BYTES, by default 2 GiB",
             415: "The body is not multipart/form-data",
             422: "The form, an option or the file is wrong",
             503: "Postgres or the object store is away; see Retry-After",

@@ -28,6 +28,7 @@ from shared.errors import (
     UploadTooLarge,
 )
 from shared.options import MAX_METADATA_BYTES, JobOptions, ResolvedOptions
+from shared.quantities import duration, size
 from shared.storage import Storage, Upload
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,11 @@ class Receiver:
             StorageUnavailable: the object store failed.
             ClientDisconnect: the client went away.
         """
-        parser = FormParser(request.headers.get("content-type"), long_fields=_LONG_FIELDS)
+        parser = FormParser(
+            request.headers.get("content-type"),
+            texts=JobOptions.model_fields,
+            long_fields=_LONG_FIELDS,
+        )
         self._refuse_declared_size(request)
         name = ""
         complete = False
@@ -134,8 +139,9 @@ class Receiver:
                             name = event.file_name
                         case FileData():
                             await self._take(event.data)
-            parser.finish()
+            # Before the parser misses the file: a field unknown to us may be meant as such.
             asked, options = form.resolve()
+            parser.finish()
             if self._n_bytes == 0:
                 raise EmptyFile("the file is empty")
             await self._in_thread(self._finish)
@@ -160,11 +166,11 @@ class Receiver:
                 async with asyncio.timeout(self._idle_s):
                     data = await anext(stream, None)
             except TimeoutError as error:
-                raise UploadStalled(f"nothing was received for {self._idle_s:g} s") from error
+                raise UploadStalled(f"nothing was received for {duration(self._idle_s)}") from error
             if data is None:
                 return
             if asyncio.get_running_loop().time() > ends:
-                raise UploadStalled(f"the upload took longer than {self._limit_s:g} s")
+                raise UploadStalled(f"the upload took longer than {duration(self._limit_s)}")
             n_bytes += len(data)
             self._count_bytes(len(data))
             if n_bytes > self._max_bytes + _FORM_BYTES:
@@ -206,7 +212,9 @@ class Receiver:
         self._abandon()
 
     def _too_large(self) -> UploadTooLarge:
-        return UploadTooLarge(f"the file is larger than {self._max_bytes} bytes")
+        return UploadTooLarge(
+            f"the file is larger than {size(self._max_bytes)} (LONGHAND_MAX_UPLOAD_BYTES)"
+        )
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         """Run ``work`` to its end, even when this request is cancelled meanwhile.
@@ -240,7 +248,7 @@ class UploadSlots:
             TooManyUploads: none is free.
         """
         if self._taken == self._n_slots:
-            raise TooManyUploads("as many uploads as allowed are under way")
+            raise TooManyUploads(f"{self._n_slots} uploads are under way, which is the limit")
         self._taken += 1
         self._idle.clear()
 

@@ -104,7 +104,10 @@ class Watcher:
             TooManyStreams: as many as may are watching.
         """
         if self._n_watches == self._max_watches:
-            raise TooManyStreams("as many clients as allowed are watching jobs")
+            raise TooManyStreams(
+                f"{self._max_watches} clients are watching jobs, which is the limit "
+                "(LONGHAND_MAX_STREAMS)"
+            )
         watched = self._watched.setdefault(job_id, _Watched())
         watched.n_watches += 1
         self._n_watches += 1

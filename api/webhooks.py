@@ -34,6 +34,7 @@ _BODY_PROBLEMS = {
 
 @router.post(
     "/webhooks",
+    summary="Add a webhook",
     status_code=201,
     response_model=WebhookWithSecret,
     openapi_extra=json_body(NewWebhook),
@@ -60,7 +61,7 @@ async def add_webhook(
     return WebhookWithSecret.with_secret(view, secret)
 
 
-@router.get("/webhooks", responses=problems({503: _UNAVAILABLE}))
+@router.get("/webhooks", summary="List webhooks", responses=problems({503: _UNAVAILABLE}))
 def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
     """List all webhooks, but not those that jobs named for themselves."""
     found = endpoints.list_endpoints(resources.engine, tenant)
@@ -68,7 +69,9 @@ def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
 
 
 @router.get(
-    "/webhooks/{webhook_id}", responses=problems({404: "No such webhook", 503: _UNAVAILABLE})
+    "/webhooks/{webhook_id}",
+    summary="Get a webhook",
+    responses=problems({404: "No such webhook", 503: _UNAVAILABLE}),
 )
 def show_webhook(webhook_id: str, resources: Provided, tenant: Tenant) -> Webhook:
     """Show a webhook."""
@@ -77,6 +80,7 @@ def show_webhook(webhook_id: str, resources: Provided, tenant: Tenant) -> Webhoo
 
 @router.patch(
     "/webhooks/{webhook_id}",
+    summary="Change a webhook",
     response_model=Webhook,
     openapi_extra=json_body(WebhookChange),
     responses=problems({**_BODY_PROBLEMS, 404: "No such webhook", 503: _UNAVAILABLE}),
@@ -106,6 +110,7 @@ async def change_webhook(
 
 @router.delete(
     "/webhooks/{webhook_id}",
+    summary="Remove a webhook",
     status_code=204,
     responses=problems({404: "No such webhook", 503: _UNAVAILABLE}),
 )
@@ -116,9 +121,10 @@ def remove_webhook(webhook_id: str, resources: Provided, tenant: Tenant) -> None
 
 @router.post(
     "/webhooks/{webhook_id}/rotate",
+    summary="Replace a webhook's secret",
     responses=problems({404: "No such webhook", 503: _UNAVAILABLE}),
 )
-def rotate(webhook_id: str, resources: Provided, tenant: Tenant) -> WebhookWithSecret:
+def rotate_secret(webhook_id: str, resources: Provided, tenant: Tenant) -> WebhookWithSecret:
     """Replace the secret. For 24 hours the one before it signs too."""
     view, secret = endpoints.rotate_secret(resources.engine, tenant, _existing_id(webhook_id))
     return WebhookWithSecret.with_secret(view, secret)
@@ -126,6 +132,7 @@ def rotate(webhook_id: str, resources: Provided, tenant: Tenant) -> WebhookWithS
 
 @router.post(
     "/webhooks/{webhook_id}/test",
+    summary="Send a test event",
     responses=problems({404: "No such webhook", 503: _UNAVAILABLE}),
 )
 async def test_webhook(webhook_id: str, resources: Provided, tenant: Tenant) -> TestResult:

@@ -10,7 +10,11 @@ from shared.workers import busy_workers
 router = APIRouter(tags=["workers"])
 
 
-@router.get("/workers", responses=problems({503: "Postgres is away; see Retry-After"}))
+@router.get(
+    "/workers",
+    summary="List the workers",
+    responses=problems({503: "Postgres is away; see Retry-After"}),
+)
 def show_workers(resources: Provided, tenant: Tenant) -> WorkerList:
     """List the living workers and the steps that they are at; of others' jobs only how many."""
     found = busy_workers(resources.engine, tenant, live_s=resources.settings.lease_s)

@@ -65,7 +65,7 @@ def check_reference(reference: str) -> None:
         InvalidRequest: it has no words, is too long, or is no text that can be stored.
     """
     if len(reference) > MAX_REFERENCE_CHARS:
-        raise InvalidRequest(f"the reference is longer than {MAX_REFERENCE_CHARS} characters")
+        raise InvalidRequest(f"the reference is longer than {MAX_REFERENCE_CHARS:,} characters")
     if "\0" in reference:
         raise InvalidRequest("the reference contains a NUL character")
     if not any(character.isalnum() for character in reference):

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError, from_json
 from shared.accuracy import MAX_REFERENCE_CHARS
 from shared.catalogue import Catalogue, Model
 from shared.errors import UnsupportedOption
+from shared.quantities import size
 
 AUTO = "auto"
 """Stands for the platform's default model."""
@@ -54,7 +55,7 @@ class JobOptions(BaseModel):
     language: Annotated[str | None, BeforeValidator(_language_code)] = Field(
         default=None,
         pattern=_LANGUAGE_CODE.pattern,
-        description="ISO 639 code of the speech; omitted: the model detects it",
+        description="ISO 639 code of the speech, such as 'en'; omitted: the model detects it",
     )
     task: Literal["transcribe", "translate"] = Field(
         default="transcribe", description="'translate': into English, by models that can"
@@ -85,12 +86,14 @@ class JobOptions(BaseModel):
         default=True, description="false: transcribe even if the same was transcribed before"
     )
     metadata: Annotated[dict[str, Any], BeforeValidator(_json_object)] = Field(
-        default_factory=dict,
-        description=f"a JSON object of at most {MAX_METADATA_BYTES} bytes, returned with the job "
-        "and in its webhook events",
+        default={},
+        description='a JSON object, such as {"order": 17}, of at most '
+        f"{size(MAX_METADATA_BYTES)}, returned with the job and in its webhook events",
     )
     webhook_url: str | None = Field(
-        default=None, description="told of this job's end, beside the webhooks of /webhooks"
+        default=None,
+        description="told of this job's end, beside the webhooks of /webhooks; such as "
+        "https://your-receiver.example/longhand; needs webhook_secret",
     )
     webhook_secret: str | None = Field(
         default=None,

@@ -23,12 +23,15 @@ import httpx
 
 from shared.addresses import Address, Network, is_public, parse_address
 from shared.errors import ForbiddenUrl, OutboundFailed
+from shared.quantities import duration
 from shared.settings import Settings
 
 Resolver = Callable[[str], Sequence[str]]
 """Returns the addresses of a host; raises OSError or UnicodeError where there are none."""
 
 MAX_URL_CHARS = 2048
+
+_HOW_TO_ALLOW = "(an operator can allow it: LONGHAND_OUTBOUND_ALLOW)"
 
 _CONNECT_S = 5.0
 """The most that one address may take to answer, so that the host's next one gets a chance."""
@@ -102,13 +105,17 @@ class Outbound:
             ForbiddenUrl: no request is sent there.
         """
         if len(url) > MAX_URL_CHARS:
-            raise ForbiddenUrl(f"the URL is longer than {MAX_URL_CHARS} characters")
+            raise ForbiddenUrl(f"the URL is longer than {MAX_URL_CHARS:,} characters")
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise ForbiddenUrl("this is not a URL") from error
         if parsed.scheme not in self._schemes:
-            raise ForbiddenUrl(f"the URL must begin with {' or '.join(self._schemes)}://")
+            allowed = " or ".join(f"{scheme}://" for scheme in self._schemes)
+            how = " (an operator can allow http://: LONGHAND_OUTBOUND_HTTP)"
+            raise ForbiddenUrl(
+                f"the URL must begin with {allowed}{how if parsed.scheme == 'http' else ''}"
+            )
         host = parsed.raw_host.decode()
         if not host:
             raise ForbiddenUrl("the URL names no host")
@@ -118,7 +125,7 @@ class Outbound:
             raise ForbiddenUrl("the URL carries a user name or a password")
         address = parse_address(host)
         if address is not None and not self._may_reach(host, address):
-            raise ForbiddenUrl("the URL names an address that is not public")
+            raise ForbiddenUrl(f"the URL names an address that is not public {_HOW_TO_ALLOW}")
         return parsed
 
     def post(
@@ -167,7 +174,7 @@ class Outbound:
         except httpcore.ConnectTimeout as error:
             raise OutboundFailed("the connection took too long") from error
         except httpcore.TimeoutException as error:
-            raise OutboundFailed(f"there was no answer within {timeout_s:g} s") from error
+            raise OutboundFailed(f"there was no answer within {duration(timeout_s)}") from error
         except httpcore.ConnectError as error:
             raise OutboundFailed(_why_not_connected(error)) from error
         except httpcore.NetworkError as error:
@@ -192,7 +199,7 @@ class Outbound:
                 found = []
         # One sentence for both: what an inner name server knows is nobody's business.
         if not found or not all(self._may_reach(host, address) for address in found):
-            raise OutboundFailed("the URL's host has no public address")
+            raise OutboundFailed(f"the URL's host has no public address {_HOW_TO_ALLOW}")
         return found
 
     def _may_reach(self, host: str, address: Address) -> bool:

@@ -43,6 +43,7 @@ from shared.errors import (
     TruncatedMedia,
     UnreadableMedia,
 )
+from shared.quantities import duration
 from worker.audio import Pcm
 from worker.headers import declared_end
 
@@ -283,8 +284,8 @@ class _Timeline:
         limits = self._limits
         if not limits.min_rate_hz <= rate_hz <= limits.max_rate_hz:
             raise AudioOutOfBounds(
-                f"The sample rate of {rate_hz} Hz is outside "
-                f"{limits.min_rate_hz} to {limits.max_rate_hz} Hz."
+                f"The sample rate of {rate_hz:,} Hz is outside "
+                f"{limits.min_rate_hz:,} to {limits.max_rate_hz:,} Hz."
             )
         if not 1 <= n_channels <= limits.max_channels:
             raise AudioOutOfBounds(
@@ -355,7 +356,8 @@ class _Timeline:
                 yield joined[:, start : start + BLOCK_SAMPLES]
         if self.n_samples > self._limits.max_duration_s * SAMPLE_RATE:
             raise AudioTooLong(
-                f"The audio is longer than the limit of {self._limits.max_duration_s:g} seconds."
+                f"The audio is longer than {duration(self._limits.max_duration_s)} "
+                "(LONGHAND_MAX_DURATION_S)."
             )
 
     def _channels(self, frame: AudioFrame) -> Channels:

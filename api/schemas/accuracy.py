@@ -4,13 +4,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.accuracy import MAX_REFERENCE_CHARS, Accuracy
 
+EXAMPLE_REFERENCE = "Good morning. This is what was really said."
+
 
 class NewReference(BaseModel):
     """What was really said in a job's audio."""
 
     model_config = ConfigDict(extra="forbid")
 
-    reference: str = Field(description=f"at most {MAX_REFERENCE_CHARS} characters")
+    reference: str = Field(
+        description=f"at most {MAX_REFERENCE_CHARS:,} characters", examples=[EXAMPLE_REFERENCE]
+    )
 
 
 class PooledAccuracy(Accuracy):

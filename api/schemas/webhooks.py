@@ -26,7 +26,14 @@ def _once(events: list[EventName]) -> list[EventName]:
     return [event for event in ALL_EVENTS if event in events]
 
 
-Url = Annotated[str, Field(max_length=MAX_URL_CHARS, description="https; its host must be public")]
+Url = Annotated[
+    str,
+    Field(
+        max_length=MAX_URL_CHARS,
+        description="https; its host must be public",
+        examples=["https://your-receiver.example/longhand"],
+    ),
+]
 Description = Annotated[str, Field(max_length=500), AfterValidator(_storable)]
 Events = Annotated[list[EventName], Field(min_length=1), AfterValidator(_once)]
 
@@ -37,14 +44,16 @@ class NewWebhook(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: Url
-    description: Description = ""
+    description: Description = Field(default="", examples=["newsroom"])
     events: Events = Field(default=list(ALL_EVENTS), description="which events to send")
 
 
 class WebhookChange(BaseModel):
     """What is to change of a webhook; what is left out stays."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"description": "newsroom"}]}
+    )
 
     url: Url | None = None
     description: Description | None = None

@@ -130,7 +130,10 @@ def test_each_file_that_is_no_whole_audio_fails_in_one_line_of_its_own(tmp_path:
         "cut.mp4": (video[: len(video) // 2], incomplete),
         "silent.mp4": (video, "The file has no audio track."),
         "samples.wav": (words[:40] + bytes(4), "The file holds no audio that can be decoded."),
-        "large.wav": (bytes(300_000), "the file is larger than 200000 bytes"),
+        "large.wav": (
+            bytes(300_000),
+            "the file is larger than 195.3 KiB (LONGHAND_MAX_UPLOAD_BYTES)",
+        ),
     }
     for name, (content, _) in bad.items():
         (tmp_path / name).write_bytes(content)

@@ -89,6 +89,36 @@ def test_a_url_of_the_open_network_is_taken(url: str) -> None:
     Outbound().check_url(url)
 
 
+def allowed_by(what: str, setting: str = "LONGHAND_OUTBOUND_ALLOW") -> str:
+    return f"(an operator can allow {what}: {setting})"
+
+
+@pytest.mark.parametrize(
+    ("url", "allow_http", "said"),
+    [
+        (
+            "http://example.com/",
+            False,
+            f"the URL must begin with https:// {allowed_by('http://', 'LONGHAND_OUTBOUND_HTTP')}",
+        ),
+        ("ftp://example.com/", False, "the URL must begin with https://"),
+        ("ftp://example.com/", True, "the URL must begin with https:// or http://"),
+        (
+            "https://127.0.0.1/",
+            False,
+            f"the URL names an address that is not public {allowed_by('it')}",
+        ),
+        ("https://h/" + "x" * 2048, False, "the URL is longer than 2,048 characters"),
+    ],
+)
+def test_a_refusal_names_the_setting_that_would_help_if_there_is_one(
+    url: str, allow_http: bool, said: str
+) -> None:
+    with pytest.raises(ForbiddenUrl) as refused:
+        Outbound(allow_http=allow_http).check_url(url)
+    assert str(refused.value) == said
+
+
 def outbound(resolve: Callable[[str], list[str]], *allow: str, **given: object) -> Outbound:
     return Outbound(allow_http=True, allow=allow, resolver=resolve, **given)  # type: ignore[arg-type]
 
@@ -136,6 +166,7 @@ def test_a_name_that_does_not_exist_and_an_inner_one_are_told_alike() -> None:
             post(outbound(resolve), "http://inner.example/")
         said.append(str(failed.value))
     assert said[0] == said[1]
+    assert said[0] == (f"the URL's host has no public address {allowed_by('it')}")
 
 
 def test_the_checked_address_is_dialled_whatever_a_second_look_up_would_say() -> None:
@@ -186,7 +217,7 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
 def test_a_receiver_that_hangs_is_given_up_in_time() -> None:
     began = time.monotonic()
     with receiving(Reply(hang=True)) as receiver:
-        with pytest.raises(OutboundFailed, match=r"no answer within 0\.3 s"):
+        with pytest.raises(OutboundFailed, match=r"no answer within 0\.3 seconds"):
             post(outbound(nowhere, LOOPBACK), receiver.url, timeout_s=0.3)
         assert time.monotonic() - began < 3
 

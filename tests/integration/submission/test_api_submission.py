@@ -55,6 +55,13 @@ def test_fields_may_follow_the_file_and_be_empty(client: httpx.Client) -> None:
     assert (answer.json()["model"], answer.json()["language"]) == ("starter", "en")
 
 
+def test_a_text_may_come_from_a_file_as_well(client: httpx.Client) -> None:
+    said = {"prompt": ("prompt.txt", b"Dr. Who says"), **FILE}
+    answer = client.post("/jobs", data={"model": "whisper-tiny"}, files=said)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["prompt"] == "Dr. Who says"
+
+
 def test_every_option_is_taken_and_shown(client: httpx.Client) -> None:
     chosen = {
         "model": "whisper-tiny",
@@ -131,17 +138,31 @@ def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> No
         ({"prompt": "Dr. Who"}, FILE, 422, "unsupported_option", "prompt"),
         ({"hotwords": "Tardis"}, FILE, 422, "unsupported_option", "hotwords"),
         ({"multilingual": "1"}, FILE, 422, "unsupported_option", "detect"),
-        ({"prompt": "x" * 1001}, FILE, 422, "invalid_request", "1000"),
+        ({"prompt": "x" * 1001}, FILE, 422, "invalid_request", "1,000 characters"),
         ({"prompt": "a\0b"}, FILE, 422, "invalid_request", "NUL"),
         ({"reference": "?"}, FILE, 422, "invalid_request", "no words"),
-        ({"reference": "x" * 2_000_001}, FILE, 422, "invalid_request", "2000000"),
-        ({"reference": "x" * 8_000_001}, FILE, 422, "invalid_request", "8000000 bytes"),
+        ({"reference": "x" * 2_000_001}, FILE, 422, "invalid_request", "2,000,000 characters"),
+        ({"reference": "x" * 8_000_001}, FILE, 422, "invalid_request", "7.6 MiB"),
         ({"speed": "9", "tone": "x"}, FILE, 422, "invalid_request", "'speed', 'tone'"),
         ({"model": ["starter", "oracle"]}, FILE, 422, "invalid_request", "'model'"),
         ({"model": "x" * 5000}, FILE, 422, "invalid_request", "'model'"),
         ({}, {"audio": ("a.wav", b"x"), **FILE}, 422, "invalid_request", "'audio'"),
-        ({}, {"file": ("a.wav", bytes(20 * MIB + 1))}, 413, "upload_too_large", "20971520"),
-        ({"model": "starter"}, {"other": b""}, 422, "invalid_request", "file"),
+        (
+            {},
+            {"file": ("a.wav", bytes(20 * MIB + 1))},
+            *(413, "upload_too_large"),
+            "the file is larger than 20 MiB (LONGHAND_MAX_UPLOAD_BYTES)",
+        ),
+        ({"model": "starter"}, {"other": b""}, 422, "invalid_request", "as 'other': send it as"),
+        ({"lang": "en", "x": "1"}, FILE, 422, "invalid_request", "'lang' (did you mean 'language'"),
+        (
+            {"audio": "a.wav"},
+            {"model": b""},
+            422,
+            "invalid_request",
+            "'audio' (did you mean 'file'",
+        ),
+        ({"callback_url": "x"}, FILE, 422, "invalid_request", "did you mean 'webhook_url'?"),
     ],
 )
 def test_a_bad_form_is_refused_and_leaves_nothing(

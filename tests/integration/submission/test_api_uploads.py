@@ -114,12 +114,19 @@ def test_a_client_that_goes_away_leaves_no_object(client: httpx.Client, storage:
     wait_until(lambda: stored(storage) == before, within_s=10)
 
 
-@pytest.mark.parametrize("limit", [{"idle_s": 0.5}, {"limit_s": 0.0}])
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ({"idle_s": 0.5}, "nothing was received for 0.5 seconds"),
+        ({"limit_s": 0.0}, "the upload took longer than 0 seconds"),
+    ],
+)
 def test_a_client_that_falls_silent_or_never_ends_is_given_up_and_leaves_no_object(
     client: httpx.Client,
     storage: Storage,
     monkeypatch: pytest.MonkeyPatch,
     limit: dict[str, float],
+    told: str,
 ) -> None:
     defaults = {**(Receiver.__init__.__kwdefaults__ or {}), **limit}
     monkeypatch.setattr(Receiver.__init__, "__kwdefaults__", defaults)
@@ -129,6 +136,7 @@ def test_a_client_that_falls_silent_or_never_ends_is_given_up_and_leaves_no_obje
         answer = read_answer(connection)
     assert answer.startswith("408\n")
     assert "upload_stalled" in answer
+    assert told in answer
     wait_until(lambda: stored(storage) == before, within_s=10)
 
 

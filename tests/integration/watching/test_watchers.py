@@ -40,7 +40,8 @@ def test_past_the_limit_streams_and_waits_are_refused_with_a_time_to_retry(
         with events_of(client, job_id), events_of(client, job_id):
             for path in (f"/jobs/{job_id}/events", f"/jobs/{job_id}?wait=5"):
                 answer = client.get(path)
-                assert_problem(answer, 503, "too_many_streams")
+                problem = assert_problem(answer, 503, "too_many_streams")
+                assert "which is the limit (LONGHAND_MAX_STREAMS)" in problem["detail"]
                 assert answer.headers["retry-after"] == str(RETRY_AFTER_S)
             assert client.get(f"/jobs/{job_id}").status_code == 200
         # Those that have left make room.

@@ -1,6 +1,11 @@
 """Jobs that name a URL of their own, and what else they carry to it."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -12,6 +17,7 @@ from webhookstore import SECRET, deliveries
 
 URL = "https://receiver.example/hook"
 FILE = {"file": ("a.wav", b"audio")}
+README = Path(__file__).parents[3] / "README.md"
 
 
 def test_a_job_has_a_url_a_secret_and_metadata_of_its_own(
@@ -67,9 +73,9 @@ def test_a_job_has_a_url_a_secret_and_metadata_of_its_own(
         ({"metadata": '{"a": "\\u0000"}'}, "invalid_request", "NUL"),
         ({"metadata": '{"a\\u0000": 1}'}, "invalid_request", "NUL"),
         ({"metadata": '{"a": "\\ud800"}'}, "invalid_request", "JSON object"),
-        ({"metadata": '{"a":' * 3000 + "1" + "}" * 3000}, "invalid_request", "16384"),
+        ({"metadata": '{"a":' * 3000 + "1" + "}" * 3000}, "invalid_request", "16 KiB"),
         ({"metadata": '{"a":' * 1000 + "1" + "}" * 1000}, "invalid_request", "JSON object"),
-        ({"metadata": json.dumps({"a": "x" * 16_384})}, "invalid_request", "16384"),
+        ({"metadata": json.dumps({"a": "x" * 16_384})}, "invalid_request", "16 KiB"),
     ],
 )
 def test_bad_fields_of_a_job_are_refused(
@@ -79,6 +85,24 @@ def test_bad_fields_of_a_job_are_refused(
     problem = assert_problem(client.post("/jobs", data=fields, files=FILE), 422, code)
     assert detail in problem["detail"]
     assert client.get("/jobs").json() == before
+
+
+def test_the_secret_that_the_readme_makes_is_taken(client: httpx.Client) -> None:
+    (command,) = re.findall(r"^python3 .*whsec_.*$", README.read_text(), re.MULTILINE)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    made = [
+        subprocess.run(
+            ["sh", "-c", command],
+            env={"PATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for _ in range(2)
+    ]
+    assert made[0] != made[1]
+    fields = {"webhook_url": URL, "webhook_secret": made[0]}
+    assert client.post("/jobs", data=fields, files=FILE).status_code == 202
 
 
 @pytest.mark.parametrize(

@@ -89,14 +89,16 @@ def test_a_secret_is_shown_when_it_is_made_and_never_again(client: httpx.Client)
         ({"url": "ftp://receiver.example/"}, "forbidden_url", "https"),
         ({"url": "https://user:secret@receiver.example/"}, "forbidden_url", "password"),
         ({"url": "https://10.0.0.1/"}, "forbidden_url", "not public"),
+        ({"url": "https://10.0.0.1/"}, "forbidden_url", "LONGHAND_OUTBOUND_ALLOW"),
         ({"url": "https://[::ffff:10.0.0.1]/"}, "forbidden_url", "not public"),
         ({"url": "https://169.254.169.254/latest"}, "forbidden_url", "not public"),
         ({"url": "receiver"}, "forbidden_url", "https"),
-        ({"url": "https://r.example/" + "x" * 2048}, "invalid_request", "url"),
+        ({"url": "https://r.example/" + "x" * 2048}, "invalid_request", "2,048 characters"),
         ({}, "invalid_request", "url"),
         ({"url": URL, "events": []}, "invalid_request", "events"),
         ({"url": URL, "events": ["job.started"]}, "invalid_request", "job.canceled"),
-        ({"url": URL, "secret": SECRET}, "invalid_request", "secret"),
+        ({"url": URL, "secret": SECRET}, "invalid_request", "secret: unknown"),
+        ({"url": URL, "event": ["job.failed"]}, "invalid_request", "did you mean 'events'?"),
         ({"url": URL, "description": "a\0b"}, "invalid_request", "NUL"),
         ({"url": URL, "description": "x" * 501}, "invalid_request", "500"),
         ([], "invalid_request", "body"),
@@ -129,15 +131,26 @@ def test_plain_http_is_refused_unless_the_operator_allows_it(settings: Settings)
         )
         fields = {"webhook_url": "http://receiver.example/", "webhook_secret": SECRET}
         assert_problem(strict.post("/jobs", data=fields, files=FILE), 422, "forbidden_url")
-    assert problem["detail"] == "the URL must begin with https://"
+    assert problem["detail"] == (
+        "the URL must begin with https:// (an operator can allow http://: LONGHAND_OUTBOUND_HTTP)"
+    )
 
 
 def test_a_body_that_is_no_json_or_too_long_is_refused(client: httpx.Client) -> None:
     headers = {"content-type": "application/json"}
     assert_problem(client.post("/webhooks", content=b"{", headers=headers), 422, "invalid_request")
     long = b" " * 100_000
-    assert_problem(client.post("/webhooks", content=long, headers=headers), 422, "invalid_request")
-    assert_problem(client.post("/webhooks", data={"url": URL}), 415, "unsupported_media_type")
+    refused = client.post("/webhooks", content=long, headers=headers)
+    problem = assert_problem(refused, 422, "invalid_request")
+    assert problem["detail"] == "the body is larger than 64 KiB"
+
+
+def test_a_body_sent_as_curl_does_by_itself_is_told_how_to_be_sent(client: httpx.Client) -> None:
+    answer = client.post("/webhooks", data={"url": URL})
+    assert assert_problem(answer, 415, "unsupported_media_type")["detail"] == (
+        "send the body as application/json, with curl -H 'Content-Type: application/json'; "
+        "this one is application/x-www-form-urlencoded"
+    )
 
 
 def test_there_is_a_limit_to_the_webhooks_of_a_tenant(

@@ -190,7 +190,10 @@ def test_a_receiver_behind_the_wall_is_not_called(
         strict.close()
     assert receiver.requests == []
     (made,) = only(database).attempts
-    assert made.error == "the URL names an address that is not public"
+    assert made.error == (
+        "the URL names an address that is not public "
+        "(an operator can allow it: LONGHAND_OUTBOUND_ALLOW)"
+    )
 
 
 # --- rotation ---

@@ -1,0 +1,43 @@
+"""Query parameters that an endpoint does not have: refused, as unknown fields of a form are."""
+
+from collections.abc import Iterator
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+
+from api.spelling import with_nearest
+from shared.errors import InvalidRequest
+
+_MOST_TOLD = 8
+"""Unknown names that an answer repeats: a query may have thousands."""
+
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Refuse a query with a parameter that the route does not have; a dependency of every route.
+
+    A coroutine, though it waits for nothing: other functions are called in a thread, and probes of
+    the service's health shall not depend on there being one.
+
+    Raises:
+        InvalidRequest: the query has one.
+    """
+    route = request.scope["route"]
+    known = [*_parameters(route.dependant)]
+    unknown = [name for name in request.query_params if name not in known]
+    if not unknown:
+        return
+    if known:
+        instead = f"this endpoint has {', '.join(known)}"
+    elif "requestBody" in (route.openapi_extra or {}):
+        instead = "this endpoint has none: what it takes is sent in the body"
+    else:
+        instead = "this endpoint has none"
+    told = with_nearest(unknown[:_MOST_TOLD], known)
+    raise InvalidRequest(f"unknown query parameters: {told}; {instead}")
+
+
+def _parameters(dependant: Dependant) -> Iterator[str]:
+    """Yield the names of an endpoint's query parameters, those of its dependencies included."""
+    yield from (field.alias for field in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from _parameters(each)

@@ -1,0 +1,72 @@
+"""The page /docs, tried out as it is offered: every operation takes what the page sends."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from apiserver import api
+from equaljobs import compute, submit
+from receivers import receiving
+from sqlalchemy import Engine
+from swagger import operations
+from webhookstore import add_hook, on_loopback, only
+
+from shared.settings import Settings
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[httpx.Client]:
+    with api(on_loopback(settings)) as client:
+        yield client
+
+
+@pytest.fixture
+def ids(database: Engine) -> Iterator[dict[str, str]]:
+    """Parameters of paths: a job that has succeeded, a webhook, and a delivery to it."""
+    with receiving() as receiver:
+        hook, _ = add_hook(database, receiver.url)
+        job = submit(database)
+        compute(database, job)
+        delivery = only(database, job)
+        yield {"job_id": str(job), "webhook_id": str(hook), "delivery_id": str(delivery.id)}
+
+
+CREATED = {"submit_job": 202, "add_webhook": 201, "change_webhook": 200, "add_reference": 200}
+
+
+def test_no_operation_refuses_what_the_page_makes_up(
+    client: httpx.Client, ids: dict[str, str]
+) -> None:
+    answers = [
+        (operation.spec["operationId"], client.send(request))
+        for operation in operations(client.get("/openapi.json").json())
+        for media_type in operation.media_types
+        for request in [operation.request(client, ids, b"audio", media_type)]
+    ]
+
+    refused = {
+        name: answer.text
+        for name, answer in answers
+        if answer.status_code in (400, 415, 422) or answer.status_code >= 500
+    }
+    assert refused == {}
+    written = [(name, answer.status_code) for name, answer in answers if name in CREATED]
+    assert {name for name, _ in written} == CREATED.keys()
+    assert all(status == CREATED[name] for name, status in written), written
+
+
+def test_a_file_alone_tried_out_is_a_job_without_anything_made_up(
+    client: httpx.Client,
+) -> None:
+    (submit_job,) = (
+        each
+        for each in operations(client.get("/openapi.json").json())
+        if each.spec["operationId"] == "submit_job"
+    )
+    (media_type,) = submit_job.media_types
+    tried = client.send(submit_job.request(client, {}, b"audio", media_type)).json()
+    plain = client.post("/jobs", files={"file": ("a.wav", b"audio")}).json()
+    own = ("id", "created_at", "links", "cached")
+    assert {k: v for k, v in tried.items() if k not in own} == {
+        k: v for k, v in plain.items() if k not in own
+    }
