@@ -29,7 +29,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-soak: setup ## the heavy tests: up to two hours; see docs/faults.md
+soak: setup ## the heavy tests: about an hour; see docs/faults.md
 	$(BIN)/python -m pytest -m soak
 
 bench: setup ## speed, fairness, fidelity and memory, measured and printed (half an hour)

@@ -1,0 +1,351 @@
+"""Every code block of the documents does what it says, and does so when it is run again.
+
+Commands and programs run as they are written, on a real platform. Only this is changed: addresses
+are the platform's own, JOB_ID is the job that was sent last, and the Whispers are the tiny one of
+tests/models under the names of the catalogue, since no test may need a model hub.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from commandline import COMMAND, ENV
+from documents import LANGUAGES, ROOT, Block, blocks, documents
+from processes import environment, wait_until
+from receivers import Receiver, receiving
+from trainedmodels import MODELS
+
+from bench.__main__ import MEASUREMENTS
+from cli.embedded.stack import free_ports
+from shared.settings import Settings
+from shared.webhooks.signing import new_secret
+
+NOT_RUN = {
+    "docker": "there is no Docker engine; test_deploy.py checks the files that it reads",
+    "cp": "for docker",
+    "git": "the address is the reader's; the test of the first run clones",
+    "make": "the tests would run the tests; that each target exists is checked",
+    "bench": "takes long; that each benchmark exists is checked",
+    "pip": "would change the environment of the tests",
+    "hf": "asks the model hub",
+}
+"""Commands that no test runs, and why."""
+
+ALL = [block for document in documents() for block in blocks(document)]
+README = [block for block in ALL if block.document == "README.md"]
+EXAMPLE_HOOK = "https://example.com/hook"
+EXAMPLE_SECRET = "whsec_..."
+SERVER = "127.0.0.1:8000"
+MODEL_IDS = ("whisper-base", "whisper-small")
+
+
+class Reader:
+    """Somebody who does what the documents say, in a folder that looks like the clone."""
+
+    def __init__(self, folder: Path, hook: Receiver) -> None:
+        self.folder = folder
+        self.hook = hook
+        self.secret = new_secret()
+        self.address = f"127.0.0.1:{free_ports(1)[0]}"
+        self.env = ENV | {
+            "LONGHAND_DATA": str(folder / "data"),
+            "LONGHAND_CATALOGUE": str(folder / "models.toml"),
+            "LONGHAND_OUTBOUND_HTTP": "true",
+            "LONGHAND_OUTBOUND_ALLOW": "127.0.0.1",
+            "HOME": str(folder),
+        }
+        self._job = ""
+
+    def sent(self, text: str) -> str:
+        """Return what is written in a document as it is run here."""
+        text = text.replace(SERVER, self.address).replace(EXAMPLE_HOOK, self.hook.url)
+        return text.replace(EXAMPLE_SECRET, self.secret)
+
+    def run(self, command: str) -> str:
+        """Run a command of a shell block, and return what it printed.
+
+        curl fails where the answer is a problem, as a reader would see it.
+        """
+        if "JOB_ID" in command:
+            job = self.failed_job() if "/retry" in command else self._job
+            command = command.replace("JOB_ID", job)
+        strict = 'curl() { command curl --silent --show-error --fail-with-body "$@"; }\n'
+        done = subprocess.run(
+            ["bash", "-c", strict + self.sent(command)],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if done.stdout.startswith("{") and "state" in (answer := json.loads(done.stdout)):
+            self._job = answer.get("id", self._job)
+        return done.stdout
+
+    def failed_job(self) -> str:
+        """Return a job that has failed: its file is no audio."""
+        noise = {"file": ("noise.mp3", os.urandom(999))}
+        base = f"http://{self.address}/jobs"
+        job = httpx.post(base, files=noise, data={"model": "starter"}).json()["id"]
+        ended = httpx.get(f"{base}/{job}", params={"wait": 30}, timeout=60).json()
+        assert ended["state"] == "failed"
+        return str(job)
+
+    @contextmanager
+    def running(self, command: list[str], ready: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a command in the background, from the line that begins with ``ready`` on."""
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=self.env, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stdout is not None
+            assert any(line.startswith(ready) for line in process.stdout)
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """A reader whose platform is up."""
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / "samples").symlink_to(ROOT / "samples")
+    script = folder / "longhand"
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    script.chmod(0o755)
+    for name in audio_names():
+        shutil.copy(ROOT / "samples" / "hello.wav", folder / name)
+    (folder / "models.toml").write_text(stand_in_catalogue())
+    with receiving() as hook:
+        reader = Reader(folder, hook)
+        port = reader.address.rpartition(":")[2]
+        models = [f"--model={model}" for model in ("starter", *MODEL_IDS)]
+        with reader.running([str(script), "up", "--port", port, *models], "ready "):
+            yield reader
+
+
+def audio_names() -> set[str]:
+    """Return the reader's own recordings that the README's commands name."""
+    return {
+        word
+        for block in README
+        if block.language == "sh"
+        for command in block.commands
+        for word in shlex.split(command, comments=True)
+        if re.fullmatch(r"[a-z]+\.(mp3|m4a|mp4|wav)", word)
+    }
+
+
+def stand_in_catalogue() -> str:
+    """Return the tree's catalogue, the weights of its Whispers those of the tiny one."""
+    tiny = tomllib.loads((MODELS / "models.toml").read_text())["models"]["tiny-whisper-ct2"]
+    entries = re.split(r"(?=^\[models\.)", (ROOT / "models.toml").read_text(), flags=re.MULTILINE)
+    for at, entry in enumerate(entries):
+        if entry.startswith(tuple(f"[models.{model}]" for model in MODEL_IDS)):
+            moved = re.sub(r'source = ".*"', f'source = "file:{MODELS}/whisper-ct2"', entry)
+            entries[at] = re.sub(r'revision = ".*"', f'revision = "{tiny["revision"]}"', moved)
+    return "".join(entries)
+
+
+def kind(command: str) -> str:
+    """Return which of NOT_RUN a command is, or else its own name."""
+    words = [word for word in shlex.split(command, comments=True) if "=" not in word] or [command]
+    name = Path(words[0]).name
+    if name.startswith("python") and "-m" in words:
+        return words[words.index("-m") + 1]
+    return name
+
+
+def is_production(block: Block) -> bool:
+    return block.language == "sh" and "worker" in map(kind, block.commands)
+
+
+def is_used(block: Block) -> bool:
+    return block.language == "sh" and {*map(kind, block.commands)} <= {"longhand", "curl", "python3"}
+
+
+def programs(sign: str) -> list[Block]:
+    """Return the README's Python blocks in which this stands."""
+    found = [block for block in README if block.language == "python" and sign in block.text]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("block", ALL, ids=str)
+def test_every_block_says_what_it_is(block: Block) -> None:
+    assert block.language in LANGUAGES
+    if block.language == "json":
+        json.loads(block.text)
+    if block.language == "python":
+        compile(block.text, str(block), "exec")
+    if block.language == "text":
+        assert not re.search(r"^\$ |^(curl|python|make) |^\./longhand", block.text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.language == "sh"], ids=str)
+def test_every_command_is_run_or_there_is_a_reason_why_not(block: Block) -> None:
+    if is_used(block) or is_production(block):
+        return
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for command in block.commands:
+        words = [word for word in shlex.split(command, comments=True) if "=" not in word]
+        name = kind(command)
+        assert name in NOT_RUN or not words, command
+        if name == "make":
+            assert words[1] in targets
+        if name == "bench":
+            assert {word for word in words[3:] if word.islower()} <= {*MEASUREMENTS}
+
+
+@pytest.mark.parametrize("time", ["once", "again"])
+@pytest.mark.parametrize("block", [block for block in README if is_used(block)], ids=str)
+def test_the_commands_of_the_readme_work(reader: Reader, block: Block, time: str) -> None:
+    for command in block.commands:
+        words = shlex.split(command, comments=True)
+        if words[:2] == ["./longhand", "up"]:
+            if len(words) > 2:  # the plain one is what the reader's platform is
+                port = str(free_ports(1)[0])
+                with reader.running([port if w == "8001" else w for w in words], "ready "):
+                    pass
+        else:
+            reader.run(command)
+
+
+@pytest.mark.parametrize("time", ["once", "again"])
+@pytest.mark.parametrize("block", programs("httpx."), ids=str)
+def test_the_client_of_the_readme_prints_a_transcript(
+    reader: Reader, block: Block, time: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", reader.sent(block.text)],
+        cwd=reader.folder,
+        env=reader.env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) > 5
+
+
+@pytest.mark.parametrize("time", ["once", "again"])
+@pytest.mark.parametrize("block", programs("HTTPServer("), ids=str)
+def test_the_receiver_of_the_readme_takes_signed_events_and_no_others(
+    reader: Reader, block: Block, time: str
+) -> None:
+    port = free_ports(1)[0]
+    program = reader.sent(block.text).replace("9000", str(port))
+    url = f"http://127.0.0.1:{port}"
+    receiver = subprocess.Popen(
+        [sys.executable, "-u", "-c", program],
+        cwd=reader.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        wait_until(lambda: refusal(url) == 401)
+        with (reader.folder / "samples/hello.wav").open("rb") as audio:
+            httpx.post(
+                f"http://{reader.address}/jobs",
+                data={"model": "starter", "webhook_url": url, "webhook_secret": reader.secret},
+                files={"file": audio},
+            ).raise_for_status()
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline().startswith("job.succeeded {")
+    finally:
+        receiver.kill()
+        receiver.communicate()
+
+
+def refusal(url: str) -> int | None:
+    """Return what a receiver says to an event without a signature; None while it is not there."""
+    try:
+        return httpx.post(url, content=b"{}").status_code
+    except httpx.ConnectError:
+        return None
+
+
+def test_the_event_that_the_readme_shows_is_like_those_that_arrive(reader: Reader) -> None:
+    (shown,) = [json.loads(block.text) for block in README if block.language == "json"]
+    with (reader.folder / "samples/hello.wav").open("rb") as audio:
+        httpx.post(
+            f"http://{reader.address}/jobs",
+            data={"webhook_url": reader.hook.url, "webhook_secret": reader.secret}
+            | {"model": "starter", "metadata": json.dumps(shown["data"]["metadata"])},
+            files={"file": audio},
+        ).raise_for_status()
+
+    def arrived() -> list[dict[str, object]]:
+        events = [json.loads(request.body) for request in list(reader.hook.requests)]
+        return [e for e in events if e["data"].get("metadata") == shown["data"]["metadata"]]
+
+    event = wait_until(arrived)[0]
+    assert event.keys() == shown.keys()
+    assert event["data"].keys() == shown["data"].keys()  # type: ignore[attr-defined]
+    assert event["type"] == shown["type"]
+
+
+def test_the_stream_that_the_readme_shows_is_like_a_real_one(reader: Reader) -> None:
+    (shown,) = [b.text for b in README if b.language == "text" and "event: " in b.text]
+    job = reader.run(f"curl -F file=@samples/hello.wav -F cache=false http://{SERVER}/jobs")
+    stream = reader.run(f"curl -N http://{SERVER}/jobs/{json.loads(job)['id']}/events")
+    for part in re.findall(r"^event: \w+$|\"\w+\":", shown, re.MULTILINE):
+        assert part in stream
+
+
+def test_the_production_commands_make_a_platform(servers: Settings, tmp_path: Path) -> None:
+    (block,) = [block for block in README if is_production(block)]
+    port = str(free_ports(1)[0])
+    (tmp_path / "models.toml").write_text(stand_in_catalogue())
+    env = environment(servers) | {
+        "LONGHAND_CATALOGUE": str(tmp_path / "models.toml"),
+        "LONGHAND_DEFAULT_MODEL": MODEL_IDS[1],
+        "PYTHONPATH": str(ROOT),
+    }
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for number, command in enumerate(block.commands):
+            words = [port if word == "8000" else word for word in shlex.split(command)]
+            words[0] = str(Path(sys.executable).with_name(Path(words[0]).name))
+            with (tmp_path / f"{number}.log").open("wb") as log:
+                process = subprocess.Popen(words, env=env, cwd=tmp_path, stdout=log, stderr=log)
+            if "migrate" in words:
+                assert process.wait(60) == 0, log
+            else:
+                running.append(process)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            wait_until(lambda: serves(client))
+            with (ROOT / "samples/hello.wav").open("rb") as audio:
+                job = client.post("/jobs", files={"file": audio}).json()
+            ended = client.get(f"/jobs/{job['id']}", params={"wait": 60}).json()
+        assert ended["state"] == "succeeded", ended
+        assert all(process.poll() is None for process in running)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(60)
+
+
+def serves(client: httpx.Client) -> bool:
+    """Whether the API answers and its model has a worker that is ready."""
+    try:
+        return bool(client.get("/health/ready").json()["models"].get(MODEL_IDS[1]) == "ready")
+    except httpx.TransportError:
+        return False
