@@ -29,7 +29,7 @@ _BEFORE_A_NAME = _by_language(
     fr="m mm mme mmes mlle mlles dr pr me mgr st ste",
     es="sr sra sres srta dr dra d dña prof ud uds lic ing gral sto sta",
     pt="sr sra srs dr dra d prof profa eng exmo exma",
-    it="sig sigg dott prof avv ing arch geom on mons",
+    it="sig sigg dott dott.ssa prof avv ing arch geom on mons",
     nl="dhr mevr mw dr drs prof ir ing mr ds st",
     sv="dr prof hr fr",
     da="dr prof hr fr",
@@ -118,7 +118,7 @@ def _is_abbreviation(stem: str, following: str | None, language: str) -> bool:
         return False
     return (
         (len(stem) == 1 and stem.isalpha() and (language, stem) != ("en", "I"))  # "J", "z", "B"
-        or re.fullmatch(r"\w{1,3}(\.\w{1,3})+", stem) is not None  # "e.g", "U.S", "z.B"
+        or re.fullmatch(r"[^\W\d]{1,3}(\.[^\W\d]{1,3})+", stem) is not None  # "e.g", "U.S", "z.B"
         or lowered in _of(_BEFORE_A_NAME, language)
         or lowered in _of(_MID_SENTENCE, language)
         or (language in _ORDINAL_LANGUAGES and re.fullmatch(r"\d{1,2}", stem) is not None)

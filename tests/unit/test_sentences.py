@@ -12,6 +12,7 @@ from shared.sentences import ends_clause, ends_sentence
         ("No.", "I", "en"),
         ("it.", None, "en"),
         ("5.", "Then", "en"),
+        ("3.5.", "Then", "en"),
         ("etc.", "Then", "en"),
         ("I.", "Then", "en"),
         ("a.m.", "The", "en"),
