@@ -1,18 +1,29 @@
 """``python -m bench [NAME ...]``: run some or all measurements.
 
 ``--catalogue FILE --model ID`` (as often as there are models) has ``fidelity`` measure models, too,
-and says which models ``devices`` runs on every device at hand.
+and says which models ``devices`` runs on every device at hand. ``--text FILE`` (in
+``--language CODE``) and ``--transcript FILE`` (a JSON one), as often as there are files, say what
+``subtitles`` makes cues of; without them it takes the texts of the samples.
 Ratios are taken side by side in one run; absolute numbers are this machine's.
 """
 
 import argparse
 from pathlib import Path
 
-from bench import cache, devices, fairness, fidelity, memory, preparation, startup
+from bench import cache, devices, fairness, fidelity, memory, preparation, startup, subtitles
 from shared.catalogue import load_catalogue
 from worker.engines import load_engine
 
-MEASUREMENTS = ("startup", "preparation", "fidelity", "memory", "cache", "fairness", "devices")
+MEASUREMENTS = (
+    "startup",
+    "preparation",
+    "fidelity",
+    "subtitles",
+    "memory",
+    "cache",
+    "fairness",
+    "devices",
+)
 
 
 def main() -> None:
@@ -21,6 +32,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=" ".join(MEASUREMENTS))
     parser.add_argument("--catalogue", type=Path, default=Path("models.toml"))
     parser.add_argument("--model", action="append", default=[], dest="models")
+    parser.add_argument("--text", action="append", type=Path, default=[], dest="texts")
+    parser.add_argument("--transcript", action="append", type=Path, default=[], dest="transcripts")
+    parser.add_argument("--language", default="en")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(MEASUREMENTS):
         parser.error(f"there is no {' or '.join(sorted(unknown))}, only {' '.join(MEASUREMENTS)}")
@@ -35,6 +49,8 @@ def main() -> None:
                 preparation.run()
             case "fidelity":
                 fidelity.run({model.id: (load_engine(model), model.window_s) for model in models})
+            case "subtitles":
+                subtitles.run(arguments.texts, arguments.transcripts, arguments.language)
             case "memory":
                 memory.run()
             case "cache":

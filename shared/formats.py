@@ -3,30 +3,18 @@
 Written piece by piece from segments that are read as they are needed, in memory that does not grow
 with the transcript.
 
-Subtitle cues are built anew from the words and their times, so that they fit a screen however long
-the segments are: at most two lines of at most 42 characters, never more than one cue of a channel
-at a time. Where channels were transcribed apart, all formats name the channel as JSON does, from 0.
+Subtitles are made of cues (``shared.cues``), not of segments. Where channels were transcribed
+apart, all formats name the channel as JSON does, from 0.
 """
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 from pydantic_core import to_json
 
+from shared.cues import make_cues, milliseconds, one_line
 from shared.errors import UnknownFormat
-from shared.transcript import Header, Segment, join_segments, word_separator
-
-LINE_CHARS = 42
-"""Longest subtitle line in characters: Netflix's Timed Text Style Guide for Latin scripts. The name
-of a channel comes on top."""
-CUE_LINES = 2
-"""Most lines of a cue, by the same guide."""
-MIN_CUE_MS = 833
-"""Shortest cue unless the next one follows sooner: 5/6 of a second, by the same guide."""
-MAX_CUE_MS = 7_000
-"""Longest cue, by the same guide."""
+from shared.transcript import Header, Segment, join_segments
 
 _BLOCK_CHARS = 1 << 16
 """Length from which on pieces are handed out together."""
@@ -39,25 +27,6 @@ class Rendered:
     media_type: str
     blocks: Iterator[str]
     """The file, in blocks of some 64 thousand characters."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A word, or a part of one that is longer than a line; milliseconds."""
-
-    text: str
-    start_ms: int
-    end_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cue:
-    """Lines shown from ``start_ms`` until ``end_ms``."""
-
-    lines: tuple[str, ...]
-    start_ms: int
-    end_ms: int
-    channel: int | None = None
 
 
 def render(
@@ -117,85 +86,6 @@ def in_blocks(parts: Iterable[str]) -> Iterator[str]:
         yield "".join(block)
 
 
-def make_cues(header: Header, segments: Iterable[Segment]) -> Iterator[Cue]:
-    """Cut the words into subtitle cues by start time; every word is in one of them.
-
-    Cues of one channel never overlap. Each channel is a pass of its own over ``segments``.
-    """
-    channels = [None] if header.channels is None else range(header.channels)
-    passes = (_cues_of_channel(header, segments, channel) for channel in channels)
-    return heapq.merge(*passes, key=lambda cue: cue.start_ms)
-
-
-def _cues_of_channel(
-    header: Header, segments: Iterable[Segment], channel: int | None
-) -> Iterator[Cue]:
-    drafts = chain.from_iterable(
-        _fill_cues(segment, segment.language or header.language)
-        for segment in segments
-        if segment.channel == channel
-    )
-    free_from = 0
-    draft = next(drafts, None)
-    while draft is not None:
-        following = next(drafts, None)
-        start = max(draft.start_ms, free_from)
-        end = min(max(draft.end_ms, start + MIN_CUE_MS), start + MAX_CUE_MS)
-        if following is not None:
-            # A cue is at least a millisecond long, or players drop it.
-            end = max(start + 1, min(end, following.start_ms))
-        yield Cue(draft.lines, start, end, channel)
-        free_from, draft = end, following
-
-
-def _fill_cues(segment: Segment, language: str | None) -> Iterator[Cue]:
-    """Pack a segment's words into cues, line by line; a cue's times are those of its words."""
-    lines: list[str] = []
-    start_ms = end_ms = 0
-    for piece in _pieces(segment):
-        if lines:
-            separator = word_separator(lines[-1], piece.text, language)
-            fits_line = len(lines[-1]) + len(separator) + len(piece.text) <= LINE_CHARS
-            fits_cue = piece.end_ms - start_ms <= MAX_CUE_MS and (
-                fits_line or len(lines) < CUE_LINES
-            )
-            if not fits_cue:
-                yield Cue(tuple(lines), start_ms, end_ms)
-                lines = []
-            elif fits_line:
-                lines[-1] += separator + piece.text
-            else:
-                lines.append(piece.text)
-        if not lines:
-            lines, start_ms = [piece.text], piece.start_ms
-        end_ms = piece.end_ms
-    if lines:
-        yield Cue(tuple(lines), start_ms, end_ms)
-
-
-def _pieces(segment: Segment) -> Iterator[_Piece]:
-    """Yield the segment's words, hard-split where one is longer than a line."""
-    for word in segment.words:
-        text = _one_line(word.text)
-        start, end = _ms(word.start), _ms(word.end)
-        for at in range(0, len(text), LINE_CHARS):
-            until = min(at + LINE_CHARS, len(text))
-            yield _Piece(
-                text[at:until],
-                start + (end - start) * at // len(text),
-                start + (end - start) * until // len(text),
-            )
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def _one_line(text: str) -> str:
-    """Collapse all white space, so that text cannot break a line-based format."""
-    return " ".join(text.split())
-
-
 def _clock(ms: int, decimal_mark: str) -> str:
     """Write milliseconds as HH:MM:SS and three decimals; hours may exceed 99."""
     s, ms = divmod(ms, 1000)
@@ -210,7 +100,7 @@ def _label(channel: int | None) -> str:
 def _write_txt(_: Header, segments: Iterable[Segment]) -> Iterator[str]:
     """One segment a line."""
     for segment in segments:
-        yield f"{_label(segment.channel)}{_one_line(segment.text)}\n"
+        yield f"{_label(segment.channel)}{one_line(segment.text)}\n"
 
 
 def _write_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
@@ -241,7 +131,8 @@ def _write_tsv(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
     apart = header.channels is not None
     yield "start\tend\ttext\tchannel\n" if apart else "start\tend\ttext\n"
     for segment in segments:
-        yield f"{_ms(segment.start)}\t{_ms(segment.end)}\t{_one_line(segment.text)}"
+        start, end = milliseconds(segment.start), milliseconds(segment.end)
+        yield f"{start}\t{end}\t{one_line(segment.text)}"
         yield f"\t{segment.channel}\n" if apart else "\n"
 
 

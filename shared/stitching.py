@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from shared.chunks import SAMPLE_RATE, Heard
 from shared.options import ResolvedOptions
 from shared.seams import keep_once
+from shared.sentences import CLOSING_MARKS, SENTENCE_ENDS
 from shared.transcript import Segment, TranscriptHeader, TranscriptWarning, Word, join_words
 
 PAUSE_S = 0.8
@@ -20,10 +21,6 @@ MAX_SEGMENT_S = 7.0
 """Longest segment, unless one word is longer: the longest time a subtitle should stand."""
 MAX_SEGMENT_CHARS = 84
 """Longest segment text, unless one word is longer: a subtitle's two lines of 42 characters."""
-SENTENCE_ENDS = frozenset(".?!…。！？｡؟।")  # noqa: RUF001 (other scripts are meant)
-"""Characters that end a sentence at the end of a word, in the scripts of the languages we offer."""
-CLOSING_MARKS = "\"'”’»)]』」）"  # noqa: RUF001
-"""What may follow a sentence's end within the word."""
 
 LOW_CONFIDENCE = 0.5
 """Mean word confidence below which we warn: the model holds its words for more likely wrong."""

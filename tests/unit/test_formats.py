@@ -2,24 +2,13 @@ import json
 import re
 import tracemalloc
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from wordstreams import transcript_of, transcripts
 
 from shared.errors import UnknownFormat
-from shared.formats import (
-    CUE_LINES,
-    FORMATS,
-    LINE_CHARS,
-    MAX_CUE_MS,
-    MIN_CUE_MS,
-    Cue,
-    in_blocks,
-    make_cues,
-    write_json,
-)
+from shared.formats import FORMATS, in_blocks, write_json
 from shared.formats import render as render_stream
 from shared.transcript import Segment, Transcript, TranscriptHeader, Word, join_words
 
@@ -28,72 +17,10 @@ def render(transcript: Transcript, name: str) -> str:
     return "".join(render_stream(transcript, transcript.segments, name).blocks)
 
 
-def cues_of(transcript: Transcript) -> list[Cue]:
-    return list(make_cues(transcript, transcript.segments))
-
-
-def transcript_of(*segments: list[Word], language: str | None = "en") -> Transcript:
-    texts = [join_words((word.text for word in words), language) for words in segments]
-    return Transcript(
-        text=join_words(texts, language),
-        language=language,
-        duration_s=1e6,
-        speech_s=1e6,
-        skipped_s=0,
-        segments=[
-            Segment(id=i, start=words[0].start, end=words[-1].end, text=text, words=words)
-            for i, (words, text) in enumerate(zip(segments, texts, strict=True))
-        ],
-    )
-
-
 HELLO = transcript_of(
     [Word(text="Hello", start=0.5, end=0.9), Word(text="R&D", start=1.0, end=1.6)],
     [Word(text="<end>", start=3661.0, end=3662.0, confidence=0.5)],
 )
-
-
-@st.composite
-def transcripts(draw: st.DrawFn) -> Transcript:
-    """Words of any length in time order, gaps and lengths from nothing to many seconds."""
-    language = draw(st.sampled_from([None, "en", "ja"]))
-    letters = st.characters(categories=["L", "N", "P"])
-    now = 0.0
-    segments = []
-    for sizes in draw(st.lists(st.lists(st.integers(1, 100), min_size=1, max_size=25), max_size=4)):
-        words = []
-        for size in sizes:
-            start = round(now + draw(st.sampled_from([0, 0, 0.001, 0.2, 9.0])), 3)
-            now = round(start + draw(st.sampled_from([0, 0.001, 0.3, 1.0, 12.0])), 3)
-            text = draw(st.text(letters, min_size=size, max_size=size))
-            words.append(Word(text=text, start=start, end=now))
-        segments.append(words)
-    return transcript_of(*segments, language=language)
-
-
-@given(transcripts())
-def test_cues_fit_the_screen(transcript: Transcript) -> None:
-    for cue in cues_of(transcript):
-        assert 1 <= len(cue.lines) <= CUE_LINES
-        assert all(1 <= len(line) <= LINE_CHARS for line in cue.lines)
-
-
-@given(transcripts())
-def test_cues_keep_every_word_in_order(transcript: Transcript) -> None:
-    shown = "".join("".join(cue.lines) for cue in cues_of(transcript)).replace(" ", "")
-
-    words = [word.text for segment in transcript.segments for word in segment.words]
-    assert shown == "".join(words)
-
-
-@given(transcripts())
-def test_cues_never_overlap_and_last_a_sensible_time(transcript: Transcript) -> None:
-    cues = cues_of(transcript)
-
-    for cue, following in pairwise(cues):
-        assert cue.end_ms <= following.start_ms
-        assert cue.end_ms - cue.start_ms >= MIN_CUE_MS or cue.end_ms == following.start_ms
-    assert all(1 <= cue.end_ms - cue.start_ms <= MAX_CUE_MS for cue in cues)
 
 
 @given(transcripts())
@@ -101,13 +28,6 @@ def test_every_format_writes_every_transcript(transcript: Transcript) -> None:
     for name in FORMATS:
         assert "/" in render_stream(transcript, transcript.segments, name).media_type
         assert render(transcript, name).endswith("\n") or not transcript.segments
-
-
-def test_cue_is_shown_while_its_words_are_spoken() -> None:
-    first, second = cues_of(HELLO)
-
-    assert (first.lines, first.start_ms, first.end_ms) == (("Hello R&D",), 500, 1600)
-    assert (second.start_ms, second.end_ms) == (3_661_000, 3_662_000)
 
 
 def test_srt_is_subrip() -> None:
@@ -189,7 +109,7 @@ def test_channels_are_named_in_every_format_and_keep_their_own_time() -> None:
         "0\t9000\tWho there?\t0",
     ]
     assert render(CROSS_TALK, "vtt") == (
-        "WEBVTT\n\n00:00:00.000 --> 00:00:05.000\n<v Channel 0>Who\n"
+        "WEBVTT\n\n00:00:00.000 --> 00:00:04.917\n<v Channel 0>Who\n"
         "\n00:00:01.000 --> 00:00:02.500\n<v Channel 1>me,\n"
         "\n00:00:05.000 --> 00:00:09.000\n<v Channel 0>there?\n"
         "\n00:00:09.500 --> 00:00:10.333\n<v Channel 1>still\n"

@@ -1,0 +1,38 @@
+"""Transcripts made of words with their times, given or drawn."""
+
+from hypothesis import strategies as st
+
+from shared.transcript import Segment, Transcript, Word, join_words
+
+
+def transcript_of(*segments: list[Word], language: str | None = "en") -> Transcript:
+    texts = [join_words((word.text for word in words), language) for words in segments]
+    return Transcript(
+        text=join_words(texts, language),
+        language=language,
+        duration_s=1e6,
+        speech_s=1e6,
+        skipped_s=0,
+        segments=[
+            Segment(id=i, start=words[0].start, end=words[-1].end, text=text, words=words)
+            for i, (words, text) in enumerate(zip(segments, texts, strict=True))
+        ],
+    )
+
+
+@st.composite
+def transcripts(draw: st.DrawFn) -> Transcript:
+    """Words of any length in time order, gaps and lengths from nothing to many seconds."""
+    language = draw(st.sampled_from([None, "en", "ja"]))
+    letters = st.characters(categories=["L", "N", "P"])
+    now = 0.0
+    segments = []
+    for sizes in draw(st.lists(st.lists(st.integers(1, 100), min_size=1, max_size=25), max_size=4)):
+        words = []
+        for size in sizes:
+            start = round(now + draw(st.sampled_from([0, 0, 0.001, 0.2, 9.0])), 3)
+            now = round(start + draw(st.sampled_from([0, 0.001, 0.3, 1.0, 12.0])), 3)
+            text = draw(st.text(letters, min_size=size, max_size=size))
+            words.append(Word(text=text, start=start, end=now))
+        segments.append(words)
+    return transcript_of(*segments, language=language)
