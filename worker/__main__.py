@@ -208,7 +208,7 @@ def _entry(
 ) -> WorkerEntry:
     """Describe this worker as it starts."""
     return WorkerEntry(
-        id=worker_id(role),
+        id=worker_id(role, model),
         role=role,
         model=model,
         queues=queues,
@@ -243,11 +243,12 @@ def _consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: st
         health.takes_messages = True
         heartbeat.register(replace(entry, state="ready"))
 
+    health.failing = lambda: heartbeat.failing
     worker_ready.connect(become_ready, weak=False)
     app.worker_main(
         [
             "worker",
-            f"--hostname={entry.id.replace(':', '-')}",
+            f"--hostname={entry.id}",
             f"--queues={','.join(entry.queues)}",
             f"--concurrency={entry.slots}",
             f"--loglevel={get_settings().log_level}",
