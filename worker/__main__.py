@@ -5,6 +5,7 @@ cpu      prepares and finishes: a prefork pool, so that a hostile file costs one
 deliver  sends webhook events: threads, most of which wait for receivers.
 model    infers: one process, one preloaded model, threads that feed its batcher.
 beat     ticks and sweeps: Celery's beat and who answers it, apart from work that takes long.
+flower   serves Flower, Celery's monitor.
 migrate  brings the database's schema up to date and makes the bucket; then exits.
 fetch    downloads a model's weights into the local cache; then exits.
 """
@@ -37,6 +38,7 @@ from worker import metrics
 from worker.app import SWEEP_QUEUE, app
 from worker.health import Health, serve_health
 from worker.heartbeat import Heartbeat
+from worker.monitor import LOOPBACK, serve_flower
 from worker.runtime import make_runtime, worker_id
 from worker.tasks import install, lead
 from worker.ticking import start_ticking
@@ -171,6 +173,13 @@ def beat() -> None:
         _consume(entry, runtime.heartbeat, health, "--pool=solo")
     finally:
         runtime.close()
+
+
+@main.command(help="Serve Flower; beyond loopback only with LONGHAND_FLOWER_PASSWORD.")
+@click.option("--address", default=LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True)
+def flower(address: str, port: int) -> None:
+    serve_flower(app, address=address, port=port, sweep_queue=SWEEP_QUEUE)
 
 
 @main.command(help="Bring the database up to date and make the bucket.")

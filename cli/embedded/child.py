@@ -42,7 +42,7 @@ class Program:
     env: Mapping[str, str]
     """The environment, nothing inherited; ``Child`` adds the name of the log."""
     address: str = ""
-    """For people: where it listens, without credentials."""
+    """For people: where it listens, with the login where they need one to look at it."""
     is_ready: Callable[[], bool] = _always
     """Cheap and quick to answer; polled while starting."""
     stop_signal: signal.Signals = signal.SIGTERM
