@@ -13,6 +13,7 @@ fetch    downloads a model's weights into the local cache; then exits.
 import logging
 import os
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -21,7 +22,7 @@ from celery.signals import worker_ready
 
 from shared import __version__, database
 from shared.catalogue import load_catalogue
-from shared.errors import LonghandError, ModelError
+from shared.errors import DatabaseUnavailable, DatabaseUnfit, LonghandError, ModelError
 from shared.outbound import Outbound
 from shared.ringing import Bell
 from shared.settings import Settings, get_settings
@@ -45,6 +46,9 @@ from worker.ticking import start_ticking
 from worker.tidying import tidy
 
 log = logging.getLogger("worker")
+
+_LOOK_S = 1.0
+"""How often a worker that waits for its database looks again."""
 
 
 @click.group(help=__doc__)
@@ -72,6 +76,7 @@ def cpu(concurrency: int) -> None:
     queues = (PREPARE_QUEUE, PREPARE_LARGE_QUEUE, FINISH_QUEUE)
     entry = _entry("cpu", queues=queues, slots=concurrency)
     health = _serve_health(entry, settings)
+    _await_database(settings)
     # The children hold the leases; this process only keeps the registry's entry alive.
     heartbeat = Heartbeat(database.make_engine(settings, pool_size=1), settings)
     heartbeat.register(entry)
@@ -102,6 +107,7 @@ def model(model_id: str) -> None:
         device=settings.device,
     )
     health = _serve_health(entry, settings)
+    _await_database(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     try:
@@ -147,6 +153,7 @@ def deliver(concurrency: int) -> None:
     settings = get_settings()
     entry = _entry("deliver", queues=(DELIVER_QUEUE,), slots=concurrency)
     health = _serve_health(entry, settings)
+    _await_database(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     install(replace(runtime, outbound=Outbound.of(settings)))
@@ -161,6 +168,7 @@ def beat() -> None:
     settings = get_settings()
     entry = _entry("beat", queues=(SWEEP_QUEUE,), slots=1)
     health = _serve_health(entry, settings)
+    _await_database(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     runtime = replace(runtime, tidier=Bell("tidier", partial(tidy, runtime)))
@@ -243,6 +251,28 @@ def _serve_health(entry: WorkerEntry, settings: Settings) -> Health:
                 f"cannot serve health on {host}:{port}: {error.strerror}"
             ) from error
     return health
+
+
+def _await_database(settings: Settings) -> None:
+    """Wait until the database is there and migrated, so that the order of starts does not matter.
+
+    Raises:
+        click.ClickException: it cannot be used, however long one waits.
+    """
+    engine = database.make_engine(settings, pool_size=1)
+    said = ""
+    while True:
+        try:
+            database.check(engine)
+            break
+        except DatabaseUnfit as error:
+            raise click.ClickException(str(error)) from error
+        except DatabaseUnavailable as error:
+            if said != str(error):
+                said = str(error)
+                log.warning("the worker waits: %s", said)
+        time.sleep(_LOOK_S)
+    engine.dispose()
 
 
 def _consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str) -> None:

@@ -54,7 +54,8 @@ def serve_flower(app: Celery, *, address: str, port: int, sweep_queue: str) -> N
 
     apply_env_options()
     options.address, options.port = address, port
-    options.purge_offline_workers = options.purge_offline_workers or PURGE_S
+    if options.purge_offline_workers is None:
+        options.purge_offline_workers = PURGE_S
     # What its broker page lists as long as no worker has said from which queues it takes messages.
     app.conf.task_default_queue = PREPARE_QUEUE
     others = (PREPARE_LARGE_QUEUE, FINISH_QUEUE, DELIVER_QUEUE, sweep_queue)

@@ -268,20 +268,18 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
     # Imported late: most starts find the schema as it should be.
-    from alembic.util import CommandError as AlembicError
     from pydantic import SecretStr
     from sqlalchemy.exc import SQLAlchemyError
 
     from shared import database
-    from shared.errors import DatabaseUnavailable
+    from shared.errors import DatabaseUnavailable, DatabaseUnfit
     from shared.settings import Settings
 
     try:
         database.migrate(Settings(database_url=SecretStr(database_url)))
-    except AlembicError as error:
+    except DatabaseUnfit as error:
         raise CommandError(
-            f"the database in {directory.postgres} is not of this version of Longhand, but of a "
-            "newer one; choose another directory with --data"
+            f"cannot use {directory.postgres}: {error}; choose another directory with --data"
         ) from error
     except (SQLAlchemyError, DatabaseUnavailable) as error:
         raise CommandError(f"cannot migrate the database: {str(error).splitlines()[0]}") from error
