@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy
-from psycopg.errors import IdleInTransactionSessionTimeout
+from psycopg.errors import IdleInTransactionSessionTimeout, UndefinedColumn, UndefinedTable
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.errors import CommitUncertain, DatabaseUnavailable, DatabaseUnfit, SchemaMissing
@@ -54,8 +54,8 @@ def begin(engine: Engine) -> Iterator[Connection]:
     Raises:
         DatabaseUnavailable: no connection could be had, or it broke; nothing was written.
         CommitUncertain: it broke during the commit; all or nothing was written.
-        SchemaMissing: a statement failed, and the schema is not this version's.
-        DatabaseUnfit: the same, and the schema is of a newer version.
+        SchemaMissing: a table or column is missing, and so are migrations.
+        DatabaseUnfit: a table or column is missing in the schema of a newer version.
     """
     unavailable: type[DatabaseUnavailable] = DatabaseUnavailable
     try:
@@ -71,8 +71,8 @@ def begin(engine: Engine) -> Iterator[Connection]:
         timed_out = isinstance(error.orig, IdleInTransactionSessionTimeout)
         if error.connection_invalidated or timed_out:
             raise unavailable("the connection to Postgres broke") from error
-        if isinstance(error, ProgrammingError):  # a table is missing, say: ours to blame, or whose?
-            check(engine)
+        if isinstance(error.orig, UndefinedTable | UndefinedColumn):
+            check(engine)  # perhaps the statement is right, and the schema is not
         raise
 
 

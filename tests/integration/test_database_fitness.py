@@ -12,8 +12,9 @@ from apiserver import api, api_process, assert_problem
 from processes import Fleet, Worker, environment, fleet, wait_until
 from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError
 
-from shared.database import check, make_engine, migrate
+from shared.database import begin, check, make_engine, migrate
 from shared.errors import DatabaseUnfit
 from shared.settings import Settings
 from shared.workers import live_workers
@@ -164,6 +165,19 @@ def test_requests_before_the_migration_are_told_to_run_it(servers: Settings, rev
         migrate(early)
         assert client.get("/jobs").status_code == 200
         assert client.get("/health/startup").status_code == 200
+
+
+def test_a_column_that_a_newer_version_has_dropped_is_told_as_that(servers: Settings) -> None:
+    newer = scratch_settings(servers, "dropped")
+    migrate(newer)
+    engine = make_engine(newer)
+    wrong = text("SELECT no_such_column FROM jobs")
+    with pytest.raises(ProgrammingError), begin(engine) as connection:
+        connection.execute(wrong)  # a mistake of ours stays one
+    set_revision(newer, "9999")
+    with pytest.raises(DatabaseUnfit), begin(engine) as connection:
+        connection.execute(wrong)
+    engine.dispose()
 
 
 def test_the_api_says_at_its_start_what_is_missing(servers: Settings, tmp_path: Path) -> None:
