@@ -3,13 +3,18 @@
 import argparse
 import logging
 import socket
+import sys
 from functools import partial
 
 import uvicorn
 
 from api.app import create_app, end_waits
 from api.serving import Server
-from shared.settings import get_settings
+from shared import database
+from shared.errors import DatabaseUnavailable, DatabaseUnfit
+from shared.settings import Settings, get_settings
+
+log = logging.getLogger("api")
 
 GRACE_S = 10
 """How long requests under way may still take; an upload cut off then leaves no object."""
@@ -27,6 +32,7 @@ def main() -> None:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    _check_database(settings)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -40,6 +46,19 @@ def main() -> None:
     )
     inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
     Server(config, partial(end_waits, app)).run(sockets=inherited)
+
+
+def _check_database(settings: Settings) -> None:
+    """End where no waiting would help; say what is missing otherwise, as health and requests do."""
+    engine = database.make_engine(settings, pool_size=1)
+    try:
+        database.check(engine)
+    except DatabaseUnfit as error:
+        sys.exit(f"Error: {error}")
+    except DatabaseUnavailable as error:
+        log.warning("%s", error)
+    finally:
+        engine.dispose()
 
 
 if __name__ == "__main__":

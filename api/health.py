@@ -11,8 +11,8 @@ from api.probes import Answer, Probe
 from api.resources import Resources
 from api.schemas.service import Alive, Check, QueueDepth, Readiness, Startup, Status, WorkerInfo
 from shared import broker
-from shared.database import schema_is_current
-from shared.errors import DatabaseUnavailable, LonghandError
+from shared.database import check as check_database
+from shared.errors import LonghandError
 from shared.jobs import QueueCount, count_jobs, count_steps
 from shared.quantities import duration
 from shared.references import count_cached
@@ -80,9 +80,9 @@ class Health:
         return overview
 
     def _check_schema(self) -> None:
-        """Raise ``DatabaseUnavailable`` unless the schema is, or was once seen, current."""
-        if not self._schema_seen and not schema_is_current(self._resources.engine):
-            raise DatabaseUnavailable("the database lacks this version's schema")
+        """Raise ``DatabaseUnavailable`` unless the database is, or was once, fit and current."""
+        if not self._schema_seen:
+            check_database(self._resources.engine)
         self._schema_seen = True
 
     def _find_workers(self) -> list[WorkerView]:

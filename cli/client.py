@@ -43,6 +43,7 @@ class JobView:
     """Whether the transcript is there, and empty."""
     error: str | None
     """Why it failed, in one sentence."""
+    error_code: str | None
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> Self:
@@ -62,6 +63,7 @@ class JobView:
             cached=bool(body.get("cached")),
             heard_nothing=(body.get("transcript") or {}).get("text") == "",
             error=error["detail"] if error else None,
+            error_code=error.get("code") if error else None,
         )
 
     @property

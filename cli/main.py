@@ -137,15 +137,29 @@ def transcribe(
     help="Model to serve; repeatable, the first is the default.  [default: auto]",
 )
 @click.option("--flower", is_flag=True, help="Also start Flower, Celery's monitor.")
+@click.option(
+    "--flower-port",
+    type=click.IntRange(1, 65535),
+    default=5555,
+    metavar="N",
+    help="Flower's port on 127.0.0.1.  [default: 5555]",
+)
 @_data_option
-def up(port: int, models: tuple[str, ...], flower: bool, data: Path | None) -> int:
+def up(
+    port: int, models: tuple[str, ...], flower: bool, flower_port: int, data: Path | None
+) -> int:
     """Keep the platform running in the foreground until Ctrl-C.
 
     Once all parts are up, the last line on stdout is 'ready URL'.
     """
     from cli.up import up as run
 
-    return run(port=port, data=_data_path(data), models=models, flower=flower)
+    return run(
+        port=port,
+        data=_data_path(data),
+        models=models,
+        flower_port=flower_port if flower else None,
+    )
 
 
 @cli.command()

@@ -59,6 +59,8 @@ class _Target:
     run: Callable[[Callable[[], bool]], None]
     lasting: bool = True
     """Whether it runs on afterwards, so that a failed job can be retried."""
+    logs: Path | None = None
+    """Where its processes' logs are, if they are on this machine."""
 
 
 def transcribe(request: Request, server: str | None, data: Path) -> int:
@@ -105,7 +107,7 @@ def _platform(
         if owner.purpose == "up":
             progress.say(f"longhand: using the platform that runs at {owner.api_url}")
             model_id = _served_model(request.options, owner.api_url, flag)
-            yield _Target(owner.api_url, model_id, _waiting(flag))
+            yield _Target(owner.api_url, model_id, _waiting(flag), logs=directory.logs)
             return
         if not waiting:
             progress.say(f"longhand: waiting for another longhand in {data} to finish")
@@ -118,7 +120,7 @@ def _platform(
     plan = Plan(models=(model.id,), purpose="transcribe", drain_s=DRAIN_S)
     say = _prefixed(progress)
     with running_stack(directory, plan, flag, say) as stack:
-        yield _Target(stack.api_url, model.id, stack.run, lasting=False)
+        yield _Target(stack.api_url, model.id, stack.run, lasting=False, logs=directory.logs)
 
 
 def _check_options(options: JobOptions, model: Model) -> None:
@@ -237,6 +239,8 @@ def _transcribe_file(
     under_way.discard(job.id)
     if job.state != "succeeded":
         reason = job.error or f"the job was {job.state}"
+        if job.error_code == "internal_error" and target.logs is not None:
+            reason += f" (logs: {target.logs})"
         if job.state == "failed" and job.chunks_done and target.lasting:
             again = f"curl -X POST {target.url}/jobs/{job.id}/retry"
             reason += f"; {job.chunks_done} of its chunks are done, from which it goes on: {again}"

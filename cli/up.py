@@ -10,7 +10,7 @@ from cli.models import prepare_model
 from cli.progress import PlainProgress, progress_on_stderr
 
 
-def up(*, port: int, data: Path, models: tuple[str, ...], flower: bool) -> int:
+def up(*, port: int, data: Path, models: tuple[str, ...], flower_port: int | None) -> int:
     """Run until a signal stops it; return the exit code, 0 after a clean stop.
 
     Raises:
@@ -30,7 +30,7 @@ def up(*, port: int, data: Path, models: tuple[str, ...], flower: bool) -> int:
                 raise DirectoryInUse(data)
             with progress_on_stderr() as bars:
                 chosen = tuple(prepare_model(m, flag, bars).id for m in models or (None,))
-            plan = Plan(models=tuple(dict.fromkeys(chosen)), port=port, flower=flower)
+            plan = Plan(tuple(dict.fromkeys(chosen)), port=port, flower_port=flower_port)
             with running_stack(directory, plan, flag, say) as stack:
                 for program in stack.programs:
                     _tell(f"{program.name:<24} {program.address or 'running'}")

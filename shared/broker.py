@@ -6,6 +6,7 @@ stored).
 """
 
 from typing import Any
+from uuid import UUID
 
 import redis
 from celery import Celery
@@ -15,6 +16,10 @@ from kombu.exceptions import OperationalError
 
 from shared.errors import BrokerUnavailable
 from shared.settings import Settings
+from shared.states import StepKind
+
+FLOWER_USER = "longhand"
+"""Whom Flower lets in, with the password of the settings."""
 
 _CONNECT_TIMEOUT_S = 0.5
 _SEND_TIMEOUT_S = 0.5
@@ -80,14 +85,25 @@ def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
     return app
 
 
-def send_step(broker: Celery, *, kind: str, step_id: int, queue: str) -> None:
-    """Ring for one step.
+def send_step(
+    broker: Celery, *, kind: str, step_id: int, queue: str, job_id: UUID, idx: int
+) -> None:
+    """Ring for one step; whose it is, and the number of its chunk, Flower and the logs show.
 
     Raises:
         BrokerUnavailable: the message was not sent, or perhaps it was.
     """
+    chunk = f" of chunk {idx}" if kind == StepKind.TRANSCRIBE else ""
     try:
-        broker.send_task(kind, args=(step_id,), queue=queue, retry=False)
+        broker.send_task(
+            kind,
+            args=(step_id,),
+            # Shown in place of the arguments, never read.
+            argsrepr=f"job {job_id}, {kind}{chunk}, step {step_id}",
+            kwargsrepr="",
+            queue=queue,
+            retry=False,
+        )
     except OperationalError as error:
         raise BrokerUnavailable("Redis cannot be reached") from error
 

@@ -1,16 +1,17 @@
-"""The connection to Postgres, and how its absence is told."""
+"""The connection to Postgres, and how it is told that it is away or not what we need."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy
-from psycopg.errors import IdleInTransactionSessionTimeout
+from psycopg.errors import IdleInTransactionSessionTimeout, UndefinedColumn, UndefinedTable
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from shared.errors import CommitUncertain, DatabaseUnavailable
+from shared.errors import CommitUncertain, DatabaseUnavailable, DatabaseUnfit, SchemaMissing
 from shared.settings import Settings
 
 _CONNECT_TIMEOUT_S = 2
@@ -19,6 +20,9 @@ _IDLE_IN_TRANSACTION_MS = 10_000
 """A process frozen within a transaction keeps its row locks; the job must not freeze with it."""
 _TCP_USER_TIMEOUT_MS = 15_000
 """A server that vanished without a word is noticed before a lease of 30 s runs out."""
+
+# It has a line for each of its plugins, at every start.
+logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -36,6 +40,9 @@ def make_engine(settings: Settings, *, pool_size: int = 10) -> Engine:
             "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
             "options": f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_MS}",
             "application_name": "longhand",
+            # Whatever PGCLIENTENCODING says; and psycopg reads no text from a SQL_ASCII session, so
+            # that not even the server's encoding could be asked for.
+            "client_encoding": "UTF8",
         },
     )
 
@@ -47,6 +54,8 @@ def begin(engine: Engine) -> Iterator[Connection]:
     Raises:
         DatabaseUnavailable: no connection could be had, or it broke; nothing was written.
         CommitUncertain: it broke during the commit; all or nothing was written.
+        SchemaMissing: a table or column is missing, and so are migrations.
+        DatabaseUnfit: a table or column is missing in the schema of a newer version.
     """
     unavailable: type[DatabaseUnavailable] = DatabaseUnavailable
     try:
@@ -62,6 +71,8 @@ def begin(engine: Engine) -> Iterator[Connection]:
         timed_out = isinstance(error.orig, IdleInTransactionSessionTimeout)
         if error.connection_invalidated or timed_out:
             raise unavailable("the connection to Postgres broke") from error
+        if isinstance(error.orig, UndefinedTable | UndefinedColumn):
+            check(engine)  # perhaps the statement is right, and the schema is not
         raise
 
 
@@ -80,9 +91,19 @@ def migrate(settings: Settings) -> None:
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
+        DatabaseUnfit: the database has an encoding other than UTF8, or a newer version's schema.
     """
     from alembic import command
     from alembic.config import Config
+
+    engine = make_engine(settings, pool_size=1)
+    try:
+        check(engine)
+        return
+    except SchemaMissing:
+        pass
+    finally:
+        engine.dispose()
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -95,15 +116,36 @@ def migrate(settings: Settings) -> None:
         raise DatabaseUnavailable("Postgres cannot be reached") from error
 
 
-def schema_is_current(engine: Engine) -> bool:
-    """Tell whether all migrations of this tree have been applied.
+def check(engine: Engine) -> None:
+    """See that the database is one to work with: of our encoding, with exactly our migrations.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
+        SchemaMissing: migrations of this tree have not been applied yet.
+        DatabaseUnfit: it has an encoding other than UTF8, or a newer version's schema.
     """
-    from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    expected = set(ScriptDirectory(str(MIGRATIONS)).get_heads())
     with begin(engine) as connection:
-        return set(MigrationContext.configure(connection).get_current_heads()) == expected
+        _check_encoding(connection)
+        # Not by a MigrationContext, which logs two lines each time.
+        applied = set()
+        if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar_one():
+            applied = set(
+                connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
+            )
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    if applied == set(scripts.get_heads()):
+        return
+    if applied - {script.revision for script in scripts.walk_revisions()}:
+        raise DatabaseUnfit("the database has the schema of a newer version of Longhand")
+    raise SchemaMissing("the database lacks this version's schema: run `python -m worker migrate`")
+
+
+def _check_encoding(connection: Connection) -> None:
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise DatabaseUnfit(
+            f"the database's encoding is {encoding}, not UTF8, in which transcripts are kept: "
+            "create it with ENCODING 'UTF8' TEMPLATE template0"
+        )

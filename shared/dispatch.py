@@ -9,9 +9,10 @@ the step's state.
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from celery import Celery
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Row, text
 
 from shared.broker import send_step
 from shared.database import begin
@@ -45,12 +46,19 @@ def fill_queues(engine: Engine, broker: Celery, settings: Settings) -> None:
     """
     for queue in _queues_with_work(engine):
         chosen = _take(engine, queue, live_s=settings.lease_s, least=_LEAST_BACKLOG)
-        for sent, (step_id, kind) in enumerate(chosen):
+        for sent, step in enumerate(chosen):
             try:
-                send_step(broker, kind=kind, step_id=step_id, queue=queue)
+                send_step(
+                    broker,
+                    kind=step.kind,
+                    step_id=step.id,
+                    queue=queue,
+                    job_id=step.job_id,
+                    idx=step.idx,
+                )
             except BrokerUnavailable as error:
                 log.warning("%s: %d messages kept back for %s", error, len(chosen) - sent, queue)
-                _take_back(engine, [unsent for unsent, _ in chosen[sent:]])
+                _take_back(engine, [unsent.id for unsent in chosen[sent:]])
                 return
 
 
@@ -220,8 +228,10 @@ _ORDER_OF_DELIVERIES = text("""
 """)
 
 
-def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tuple[int, str]]:
-    """Mark as dispatched, and return, the steps whose messages should go to ``queue`` now.
+def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[Row[Any]]:
+    """Mark as dispatched the steps whose messages should go to ``queue`` now.
+
+    Returns id, kind, job_id and idx of each, in their order.
 
     Messages in the queue are kept to about the number of steps that its ready workers take at once
     (seen within ``live_s``; at least ``least``), so that order is decided here, late, and not by
@@ -268,12 +278,13 @@ def _take(engine: Engine, queue: str, *, live_s: float, least: int) -> list[tupl
         taken = connection.execute(
             text(f"""
                 UPDATE steps SET dispatched_at = clock_timestamp()
-                WHERE id IN ({_FREE_OF_IDS}) AND dispatched_at IS NULL RETURNING id
+                WHERE id IN ({_FREE_OF_IDS}) AND dispatched_at IS NULL
+                RETURNING id, kind, job_id, idx
             """),  # noqa: S608 - the variable part is a constant
             {"ids": [step_id for step_id, _ in chosen]},
         )
-        free = set(taken.scalars())
-        return [(step_id, kind) for step_id, kind in chosen if step_id in free]
+        free = {step.id: step for step in taken}
+        return [free[step_id] for step_id, _ in chosen if step_id in free]
 
 
 def _take_back(engine: Engine, step_ids: Sequence[int]) -> None:

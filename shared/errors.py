@@ -13,14 +13,17 @@
     ├── TransientError          the world is at fault: the step is tried again, later
     │   ├── Outage              a service we stand on is away: this costs the step no attempt
     │   │   ├── DatabaseUnavailable
-    │   │   │   └── CommitUncertain     the connection broke during the commit itself
+    │   │   │   ├── CommitUncertain     the connection broke during the commit itself
+    │   │   │   ├── SchemaMissing       nobody has run this version's migrations
+    │   │   │   └── DatabaseUnfit       of a newer version, or of an encoding other than UTF8
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
     │   ├── TooManyUploads
     │   ├── TooManyStreams
     │   ├── DeviceOutOfMemory
-    │   └── EngineFailed            the engine broke down; its process must be started anew
+    │   ├── EngineFailed            the engine broke down; its process must be started anew
+    │   └── InternalError           a bug of ours; twice in the same way fails the step
     ├── LeaseLost               another worker owns the step now; whatever this one holds is void
     ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
     └── RequestError            what a caller asked for cannot be done as asked
@@ -135,6 +138,18 @@ class CommitUncertain(DatabaseUnavailable):
     """The connection broke during the commit: all of the transaction was written, or nothing."""
 
 
+class SchemaMissing(DatabaseUnavailable):
+    """The database lacks this version's schema, or a part of it: it is to be migrated first."""
+
+    code = "schema_missing"
+
+
+class DatabaseUnfit(DatabaseUnavailable):
+    """A database that this version cannot use, however long one waits."""
+
+    code = "database_unfit"
+
+
 class StorageUnavailable(Outage):
     """The object store cannot be reached or answers with server errors."""
 
@@ -175,6 +190,19 @@ class EngineFailed(TransientError):
     """The engine broke down for a reason of its own; whether it can go on is not known."""
 
     code = "engine_failed"
+
+
+class InternalError(TransientError):
+    """A bug of ours. Tried again, since other errors hide behind bugs, but not in the same way.
+
+    ``fingerprint`` tells bugs apart: the exception's class, and the place in the code.
+    """
+
+    code = "internal_error"
+
+    def __init__(self, message: str, fingerprint: str = "") -> None:
+        super().__init__(message)  # one that is unpickled is made with this, and gets the rest then
+        self.fingerprint = fingerprint
 
 
 class LeaseLost(LonghandError):

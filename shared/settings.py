@@ -163,6 +163,16 @@ class Settings(BaseSettings):
         "leaves it out, as its workers share one host.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_name: str = Field(
+        default="",
+        description="Name of the file that a worker's output goes to, to which its errors refer; "
+        "`./longhand` sets it. Empty: they name the worker.",
+    )
+    flower_password: SecretStr = Field(
+        default=SecretStr(""),
+        description="Password of user `longhand` in Flower; empty: none is asked for, and Flower "
+        "listens on loopback only. `./longhand up --flower` makes one where there is none.",
+    )
 
 
 @cache

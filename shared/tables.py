@@ -189,6 +189,7 @@ steps = Table(
     Column("timings", JSONB),
     Column("error_code", Text),
     Column("error_detail", Text),
+    Column("bug", Text, comment="fingerprint of the unexpected error that ended the last attempt"),
     _one_of("kind", StepKind),
     _one_of("state", StepState),
     UniqueConstraint("job_id", "kind", "idx"),
@@ -272,6 +273,19 @@ workers = Table(
     ),
     _timestamp("started_at", nullable=False, default_now=True),
     _timestamp("last_seen_at", nullable=False, default_now=True),
+)
+
+worker_kinds = Table(
+    "worker_kinds",
+    metadata,
+    Column("worker_id", ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("proven", Boolean, nullable=False, comment="whether it has done such a step"),
+    Column("bug", Text, comment="fingerprint of the unexpected error that it met last"),
+    Column("failures", Integer, nullable=False, comment="how often in a row, before it is proven"),
+    Column("reason", Text, comment="the same for people"),
+    _one_of("kind", StepKind),
+    comment="What became of each kind of step at a worker, since the worker's start.",
 )
 
 removals = Table(

@@ -17,8 +17,20 @@ WorkerState = Literal["loading", "ready"]
 ModelState = Literal["ready", "loading", "absent"]
 """The furthest that any worker of a model is; 'absent' where there is none."""
 
+FAILURES = 2
+"""Unexpected errors in a row, all the same, after which every step of a kind is said to fail, at a
+worker that has done none yet."""
+
 _CHILD = "/"
 """Between a worker's id and what tells its processes apart; no host is named like that."""
+
+
+_FAILING = f"""
+    ARRAY(
+        SELECT reason FROM worker_kinds
+        WHERE worker_id = workers.id AND failures >= {FAILURES} ORDER BY kind
+    ) AS failing
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,8 @@ class WorkerView(WorkerEntry):
 
     started_at: datetime
     last_seen_at: datetime
+    failing: Sequence[str]
+    """What every step of a kind fails with, one sentence a kind, as long as none has succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +89,22 @@ def child_id(worker_id: str, number: str) -> str:
     return f"{worker_id}{_CHILD}{number}"
 
 
-def announce(engine: Engine, worker: WorkerEntry) -> None:
+def parent_id(owner: str) -> str:
+    """Return the id of the worker whose process claims steps under this one."""
+    return owner.partition(_CHILD)[0]
+
+
+def announce(engine: Engine, worker: WorkerEntry) -> Sequence[str]:
     """Enter a worker, or renew its entry and ``last_seen_at``.
+
+    Returns what every step of a kind fails with at this worker (``WorkerView.failing``).
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
     """
     with begin(engine) as connection:
-        connection.execute(
-            text("""
+        failing: Sequence[str] = connection.execute(
+            text(f"""
                 INSERT INTO workers (id, role, model, queues, slots, state, device, dtype, version,
                                      load_s, warm_up_s)
                 VALUES (:id, :role, :model, :queues, :slots, :state, :device, :dtype, :version,
@@ -92,7 +113,8 @@ def announce(engine: Engine, worker: WorkerEntry) -> None:
                 SET slots = excluded.slots, state = excluded.state, device = excluded.device,
                     dtype = excluded.dtype, version = excluded.version, load_s = excluded.load_s,
                     warm_up_s = excluded.warm_up_s, last_seen_at = clock_timestamp()
-            """),
+                RETURNING {_FAILING}
+            """),  # noqa: S608 - the variable part is a constant
             {
                 "id": worker.id,
                 "role": worker.role,
@@ -106,7 +128,50 @@ def announce(engine: Engine, worker: WorkerEntry) -> None:
                 "load_s": worker.load_s,
                 "warm_up_s": worker.warm_up_s,
             },
+        ).scalar_one()
+        return failing
+
+
+def note_success(engine: Engine, worker_id: str, kind: StepKind) -> None:
+    """Say that the worker has done a step of the kind: not every one fails.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        connection.execute(
+            text("""
+                INSERT INTO worker_kinds (worker_id, kind, proven, failures)
+                SELECT id, :kind, true, 0 FROM workers WHERE id = :id
+                ON CONFLICT (worker_id, kind) DO UPDATE
+                SET proven = true, failures = 0, bug = NULL, reason = NULL
+            """),
+            {"id": worker_id, "kind": kind},
         )
+
+
+def note_bug(engine: Engine, worker_id: str, kind: StepKind, bug: str, reason: str) -> int:
+    """Say that a step of the kind ended with an unexpected error at the worker.
+
+    Returns how many did so in a row in this way; 0 once a step of the kind has succeeded there.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        times: int | None = connection.execute(
+            text("""
+                INSERT INTO worker_kinds AS known (worker_id, kind, proven, bug, failures, reason)
+                SELECT id, :kind, false, :bug, 1, :reason FROM workers WHERE id = :id
+                ON CONFLICT (worker_id, kind) DO UPDATE
+                SET bug = excluded.bug, reason = excluded.reason,
+                    failures = CASE WHEN known.bug = excluded.bug THEN known.failures + 1 ELSE 1 END
+                WHERE NOT known.proven
+                RETURNING failures
+            """),
+            {"id": worker_id, "kind": kind, "bug": bug, "reason": reason},
+        ).scalar_one_or_none()
+        return times or 0
 
 
 def withdraw(engine: Engine, worker_id: str) -> None:
@@ -154,13 +219,13 @@ def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
     """
     with begin(engine) as connection:
         rows = connection.execute(
-            text("""
+            text(f"""
                 SELECT id, role, model, queues, slots, state, device, dtype, version, load_s,
-                       warm_up_s, started_at, last_seen_at
+                       warm_up_s, started_at, last_seen_at, {_FAILING}
                 FROM workers
                 WHERE last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
                 ORDER BY role, model, id
-            """),
+            """),  # noqa: S608 - the variable part is a constant
             {"live_s": live_s},
         ).mappings()
         return [WorkerView(**row) for row in rows]

@@ -57,10 +57,10 @@ def transcribe(
 class Up:
     """A ``longhand up`` that has become ready."""
 
-    def __init__(self, data: Path, **variables: str) -> None:
+    def __init__(self, data: Path, *options: str, **variables: str) -> None:
         self._data = data
         self.process = subprocess.Popen(
-            [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(data)],
+            [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(data), *options],
             env=ENV | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,6 +1,5 @@
 """Checks of the compose file and the Dockerfile against this tree; each returns what is wrong."""
 
-import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -8,10 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import celery.bin.celery
-import flower.options
 import flower.urls
-from celery import Celery
 from pydantic import ValidationError
 from tornado.web import URLSpec
 
@@ -42,7 +38,7 @@ BINARIES = {
     "postgres": {"pg_isready"},
     "valkey/valkey": {"valkey-server", "valkey-cli"},
     "rclone/rclone": {"nc"},
-    "longhand-server": {"python", "celery"},
+    "longhand-server": {"python"},
     "longhand-gpu": {"python"},
 }
 """What an image is known to carry, of that which the compose file calls."""
@@ -102,8 +98,6 @@ def unresolved_commands(compose: Compose, help_of: HelpOf) -> Problems:
         match service["command"]:
             case ["python", "-m", module, *words]:
                 said = unknown_to_module(module, words, help_of)
-            case ["celery", "--app", app, "flower", *options]:
-                said = unknown_to_flower(app, options)
             case other:
                 said = f"cannot tell what {other} does"
         if said:
@@ -115,25 +109,14 @@ def unknown_to_module(module: str, words: list[str], help_of: HelpOf) -> str | N
     """Ask the subcommand itself for its options."""
     if importlib.util.find_spec(module) is None:
         return f"no module {module}"
-    options = {word for word in words if word.startswith("--")}
-    first_option = next((at for at, word in enumerate(words) if word in options), len(words))
+    options = {word.partition("=")[0] for word in words if word.startswith("--")}
+    first_option = next((at for at, word in enumerate(words) if word.startswith("--")), len(words))
     subcommand = words[:first_option]
     text = help_of(module, subcommand)
     if text is None:
         return f"python -m {module} has no subcommand {' '.join(subcommand)}"
     unknown = sorted(options - set(re.findall(r"--[a-z-]+", text)))
     return f"python -m {module} knows no {unknown}" if unknown else None
-
-
-def unknown_to_flower(app: str, options: list[str]) -> str | None:
-    if not isinstance(importlib.import_module(app).app, Celery):
-        return f"{app}.app is no Celery application"
-    if "flower" not in celery.bin.celery.celery.commands:
-        return "celery has no command flower"
-    names = {option.removeprefix("--").partition("=")[0] for option in options}
-    known = flower.options.options  # Tornado's global registry, with Flower's options defined in it
-    unknown = sorted(name for name in names if name not in known)
-    return f"flower knows no {unknown}" if unknown else None
 
 
 def unknown_settings(compose: Compose) -> Problems:
@@ -228,12 +211,10 @@ def flower_paths() -> set[str]:
 
 
 def listening_port(service: Mapping[str, Any]) -> int:
-    """The port in a server's command; a worker's is that of its health endpoints."""
-    if service["command"][:3] == ["python", "-m", "worker"]:
-        return int(service["environment"]["LONGHAND_HEALTH_PORT"])
-    found = re.search(r"--port[= ](\d+)", " ".join(service["command"]))
-    assert found, "a server's command names its port"
-    return int(found[1])
+    """The port in a server's command; that of a worker's health endpoints where there is none."""
+    if found := re.search(r"--port[= ](\d+)", " ".join(service["command"])):
+        return int(found[1])
+    return int(service["environment"]["LONGHAND_HEALTH_PORT"])
 
 
 def exposed_ports(compose: Compose) -> Problems:

@@ -1,10 +1,11 @@
 """``python tests/faultyworker.py ROLE``: ``python -m worker ROLE`` with an oracle that can be hurt.
 
 The engine kills its process when it hears one word, and never returns when it hears another: a
-model that crashes and one that hangs. Three variables of the environment change more:
+model that crashes and one that hangs. Four variables of the environment change more:
 
 FAULTY_PACE_S    seconds that each batch takes longer, so that faults find steps in hand
 FAULTY_GATE      a file; while it exists no batch gets its result
+FAULTY_BUG       a file; while it exists every file that is prepared meets a bug
 FAULTY_UNFENCED  any value: writes of this worker are not fenced, to see what the fence is good for
 """
 
@@ -20,12 +21,16 @@ from types import ModuleType
 from sqlalchemy import Connection, text
 
 import worker.engines.oracle
+import worker.preparing
 from shared import steps
 from shared.chunks import Hypothesis
 from shared.steps import Claim, claims
 from worker.audio import Samples
 from worker.engines.oracle import OracleEngine, word_text
 from worker.engines.protocol import DecodeOptions
+from worker.heartbeat import Lease
+from worker.preparing import prepare
+from worker.runtime import Runtime
 
 CRASHES, HANGS = 0xDEAD, 0xBEEF
 """Numbers whose words nobody else may say."""
@@ -49,6 +54,13 @@ class TouchyOracle(OracleEngine):
         return hypotheses
 
 
+def prepare_with_a_bug(runtime: Runtime, lease: Lease) -> None:
+    """Prepare, unless there is a bug, as a library of an unforeseen version may have one."""
+    if Path(os.environ["FAULTY_BUG"]).exists():
+        raise TypeError(f"no two of its messages are equal: {time.time_ns()}")
+    prepare(runtime, lease)
+
+
 def lock_only(connection: Connection, claim: Claim, *, to_reap: bool = False) -> None:
     """Take the locks that ``claims.fence`` takes, and check nothing."""
     connection.execute(
@@ -70,6 +82,8 @@ def fence_users() -> list[ModuleType]:
 
 if __name__ == "__main__":
     worker.engines.oracle.OracleEngine = TouchyOracle  # type: ignore[misc]
+    if os.environ.get("FAULTY_BUG"):
+        worker.preparing.prepare = prepare_with_a_bug
     if os.environ.get("FAULTY_UNFENCED"):
         for user in fence_users():
             user.fence = lock_only  # type: ignore[attr-defined]

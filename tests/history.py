@@ -122,9 +122,9 @@ class History:
 
 
 def pid_of(worker: str) -> int:
-    """Return the process id in a worker's name, ROLE@HOST:PID:RANDOM, of a pool its child's.
+    """Return the process id in a worker's name, ROLE[-MODEL]@HOST-PID-RANDOM; a child's, its own.
 
-    A child's name goes on with /PID:RANDOM.
+    A child's name goes on with /PID-RANDOM.
     """
-    found = re.search(r"[:/](\d+):\w+$", worker)
+    found = re.search(r"[-/](\d+)-\w+$", worker)
     return int(found[1]) if found else 0

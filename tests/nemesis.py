@@ -187,9 +187,11 @@ def mess_up_messages(stack: FaultStack, crowd: Crowd, rng: random.Random) -> Non
     with suppress(BrokerUnavailable, DatabaseUnavailable, OSError):
         broker = make_broker(stack.settings)
         with begin(stack.database) as connection:
-            steps = connection.execute(text("SELECT id, kind, queue FROM steps")).all()
+            steps = connection.execute(
+                text("SELECT id AS step_id, kind, queue, job_id, idx FROM steps")
+            ).all()
         for step in rng.choices(steps, k=_COPIES):
-            send_step(broker, kind=step.kind, step_id=step.id, queue=step.queue)
+            send_step(broker, **step._mapping)
         with broker.connection_for_write() as connection:
             redis = connection.default_channel.client
             for queue in {step.queue for step in steps}:

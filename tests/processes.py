@@ -16,6 +16,9 @@ from shared.settings import Settings
 
 T = TypeVar("T")
 
+ROOT = Path(__file__).parent.parent
+FAULTY_WORKER = Path(__file__).parent / "faultyworker.py"
+
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables from which a process reads exactly these settings."""
@@ -37,14 +40,15 @@ def wait_until(condition: Callable[[], T], *, within_s: float = 60.0) -> T:
 
 
 class Worker:
-    """A ``python -m worker`` process in a group of its own."""
+    """A ``python -m worker`` process in a group of its own; with faults, ``faultyworker``."""
 
-    def __init__(self, settings: Settings, log: Path, *arguments: str) -> None:
+    def __init__(self, settings: Settings, log: Path, *arguments: str, **faults: str) -> None:
         self._log = log
+        program = (str(FAULTY_WORKER),) if faults else ("-m", "worker")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker", *arguments],
-                env=environment(settings),
+                [sys.executable, *program, *arguments],
+                env=environment(settings) | {"PYTHONPATH": str(ROOT)} | faults,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -83,10 +87,10 @@ class Fleet:
         self.logs = logs
         self._workers: list[Worker] = []
 
-    def start(self, *arguments: str) -> Worker:
-        """Start ``python -m worker ARGUMENTS``."""
+    def start(self, *arguments: str, **faults: str) -> Worker:
+        """Start ``python -m worker ARGUMENTS``; with variables of ``faultyworker``, that."""
         log = self.logs / f"{len(self._workers)}-{arguments[0]}.log"
-        worker = Worker(self.settings, log, *arguments)
+        worker = Worker(self.settings, log, *arguments, **faults)
         self._workers.append(worker)
         return worker
 

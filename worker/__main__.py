@@ -5,6 +5,7 @@ cpu      prepares and finishes: a prefork pool, so that a hostile file costs one
 deliver  sends webhook events: threads, most of which wait for receivers.
 model    infers: one process, one preloaded model, threads that feed its batcher.
 beat     ticks and sweeps: Celery's beat and who answers it, apart from work that takes long.
+flower   serves Flower, Celery's monitor.
 migrate  brings the database's schema up to date and makes the bucket; then exits.
 fetch    downloads a model's weights into the local cache; then exits.
 """
@@ -12,6 +13,7 @@ fetch    downloads a model's weights into the local cache; then exits.
 import logging
 import os
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +22,7 @@ from celery.signals import worker_ready
 
 from shared import __version__, database
 from shared.catalogue import load_catalogue
-from shared.errors import LonghandError, ModelError
+from shared.errors import DatabaseUnavailable, DatabaseUnfit, LonghandError, ModelError
 from shared.outbound import Outbound
 from shared.ringing import Bell
 from shared.settings import Settings, get_settings
@@ -37,12 +39,16 @@ from worker import metrics
 from worker.app import SWEEP_QUEUE, app
 from worker.health import Health, serve_health
 from worker.heartbeat import Heartbeat
+from worker.monitor import LOOPBACK, serve_flower
 from worker.runtime import make_runtime, worker_id
 from worker.tasks import install, lead
 from worker.ticking import start_ticking
 from worker.tidying import tidy
 
 log = logging.getLogger("worker")
+
+_LOOK_S = 1.0
+"""How often a worker that waits for its database looks again."""
 
 
 @click.group(help=__doc__)
@@ -70,6 +76,7 @@ def cpu(concurrency: int) -> None:
     queues = (PREPARE_QUEUE, PREPARE_LARGE_QUEUE, FINISH_QUEUE)
     entry = _entry("cpu", queues=queues, slots=concurrency)
     health = _serve_health(entry, settings)
+    _await_database(settings)
     # The children hold the leases; this process only keeps the registry's entry alive.
     heartbeat = Heartbeat(database.make_engine(settings, pool_size=1), settings)
     heartbeat.register(entry)
@@ -100,6 +107,7 @@ def model(model_id: str) -> None:
         device=settings.device,
     )
     health = _serve_health(entry, settings)
+    _await_database(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     try:
@@ -145,6 +153,7 @@ def deliver(concurrency: int) -> None:
     settings = get_settings()
     entry = _entry("deliver", queues=(DELIVER_QUEUE,), slots=concurrency)
     health = _serve_health(entry, settings)
+    _await_database(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     install(replace(runtime, outbound=Outbound.of(settings)))
@@ -159,6 +168,7 @@ def beat() -> None:
     settings = get_settings()
     entry = _entry("beat", queues=(SWEEP_QUEUE,), slots=1)
     health = _serve_health(entry, settings)
+    _await_database(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     runtime = replace(runtime, tidier=Bell("tidier", partial(tidy, runtime)))
@@ -171,6 +181,13 @@ def beat() -> None:
         _consume(entry, runtime.heartbeat, health, "--pool=solo")
     finally:
         runtime.close()
+
+
+@main.command(help="Serve Flower; beyond loopback only with LONGHAND_FLOWER_PASSWORD.")
+@click.option("--address", default=LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True)
+def flower(address: str, port: int) -> None:
+    serve_flower(app, address=address, port=port, sweep_queue=SWEEP_QUEUE)
 
 
 @main.command(help="Bring the database up to date and make the bucket.")
@@ -208,7 +225,7 @@ def _entry(
 ) -> WorkerEntry:
     """Describe this worker as it starts."""
     return WorkerEntry(
-        id=worker_id(role),
+        id=worker_id(role, model),
         role=role,
         model=model,
         queues=queues,
@@ -236,6 +253,28 @@ def _serve_health(entry: WorkerEntry, settings: Settings) -> Health:
     return health
 
 
+def _await_database(settings: Settings) -> None:
+    """Wait until the database is there and migrated, so that the order of starts does not matter.
+
+    Raises:
+        click.ClickException: it cannot be used, however long one waits.
+    """
+    engine = database.make_engine(settings, pool_size=1)
+    said = ""
+    while True:
+        try:
+            database.check(engine)
+            break
+        except DatabaseUnfit as error:
+            raise click.ClickException(str(error)) from error
+        except DatabaseUnavailable as error:
+            if said != str(error):
+                said = str(error)
+                log.warning("the worker waits: %s", said)
+        time.sleep(_LOOK_S)
+    engine.dispose()
+
+
 def _consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str) -> None:
     """Run Celery's worker until it is told to stop; it is ready once it takes messages."""
 
@@ -243,11 +282,12 @@ def _consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: st
         health.takes_messages = True
         heartbeat.register(replace(entry, state="ready"))
 
+    health.failing = lambda: heartbeat.failing
     worker_ready.connect(become_ready, weak=False)
     app.worker_main(
         [
             "worker",
-            f"--hostname={entry.id.replace(':', '-')}",
+            f"--hostname={entry.id}",
             f"--queues={','.join(entry.queues)}",
             f"--concurrency={entry.slots}",
             f"--loglevel={get_settings().log_level}",

@@ -1,7 +1,11 @@
 """The worker's Celery application, and what beat sends."""
 
+import click
+from celery.signals import import_modules
+
 from shared.broker import make_broker
 from shared.settings import get_settings
+from worker.monitor import secure_flower
 
 SWEEP_QUEUE = "sweep"
 
@@ -20,3 +24,13 @@ app.conf.update(
         }
     },
 )
+
+
+def _secure_flower(**_: object) -> None:
+    """Make Celery's own ``flower`` command safe, too: its options are read, it listens not yet."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.command.name == "flower":
+        secure_flower(_settings)
+
+
+import_modules.connect(_secure_flower, sender=app)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,9 +28,12 @@ class Health:
     has_started: bool = False
     """Its model, if it has one, is loaded and warm."""
     takes_messages: bool = False
+    failing: Callable[[], Sequence[str]] = tuple
+    """Asks what every step of a kind fails with here."""
 
     def answer(self, path: str) -> tuple[int, dict[str, str | None]]:
         """Return the status code and document for one of the paths under ``/health``."""
+        reasons: Sequence[str] = ()
         if path == "/health/live":
             code, status = 200, "alive"
         elif not self.has_started:
@@ -38,11 +42,14 @@ class Health:
             code, status = 200, "started"
         elif draining.has_begun():
             code, status = 503, "draining"
-        elif self.takes_messages:
-            code, status = 200, "ready"
-        else:
+        elif not self.takes_messages:
             code, status = 503, "starting"
-        return code, {"status": status, "role": self.role, "model": self.model}
+        elif reasons := self.failing():
+            code, status = 503, "failing"
+        else:
+            code, status = 200, "ready"
+        document = {"status": status, "role": self.role, "model": self.model}
+        return code, document | ({"reason": "; ".join(reasons)} if reasons else {})
 
 
 def serve_health(health: Health, host: str, port: int) -> None:

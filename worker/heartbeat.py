@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -46,6 +46,8 @@ class Heartbeat:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         """Start beating."""
+        self.failing: Sequence[str] = ()
+        """What every step of a kind fails with at this worker, as its entry last said."""
         self._engine = engine
         self._settings = settings
         self._entry: WorkerEntry | None = None
@@ -102,7 +104,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         if self._entry is not None:
-            announce(self._engine, self._entry)
+            self.failing = announce(self._engine, self._entry)
         with self._lock:
             leases = list(self._held)
         if not leases:

@@ -21,12 +21,6 @@ Handler = Callable[[Runtime, Lease], None]
 """Does a step's work, up to and including its completion."""
 
 
-class InternalError(TransientError):
-    """A bug of ours. Tried again, since other errors hide behind bugs, but not forever."""
-
-    code = "internal_error"
-
-
 def run_step(runtime: Runtime, step_id: int, handler: Handler) -> None:
     """Answer a message: claim the step, run ``handler`` on it, and write how it ended.
 
@@ -46,6 +40,7 @@ def run_step(runtime: Runtime, step_id: int, handler: Handler) -> None:
         with runtime.heartbeat.hold(claim) as lease:
             try:
                 _work(runtime, lease, handler)
+                runtime.record.note_success(claim.kind)
             except LeaseLost:
                 if claim.kind == StepKind.PREPARE:
                     steps.report_late_audio(runtime.database, claim.job_id)
@@ -78,6 +73,6 @@ def _work(runtime: Runtime, lease: Lease, handler: Handler) -> None:
         raise
     except Exception as error:  # a bug must cost an attempt, not a lease of silence
         log.exception("step %d (%s): unexpected error", claim.step_id, claim.kind)
-        bug = InternalError("an unexpected error, which the worker has logged")
+        bug = runtime.record.note_bug(claim.step_id, claim.kind, error)
         steps.retry(database, claim, bug, base_s=settings.retry_base_s)
         raise bug from error

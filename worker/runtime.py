@@ -17,6 +17,7 @@ from shared.ringing import Bell
 from shared.settings import Settings
 from shared.storage import Storage
 from worker.batching import Batcher
+from worker.bugs import Record
 from worker.heartbeat import Heartbeat
 
 
@@ -32,6 +33,7 @@ class Runtime:
     catalogue: Catalogue
     doorbell: Doorbell
     heartbeat: Heartbeat
+    record: Record
     batcher: Batcher | None = None
     """Only in a model worker, once its model is loaded."""
     tidier: Bell | None = None
@@ -50,9 +52,18 @@ class Runtime:
         self.database.dispose()
 
 
-def worker_id(role: str) -> str:
-    """Return an id no other process has had: a reused pid must not look like its predecessor."""
-    return f"{role}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+def worker_id(role: str, model: str | None = None) -> str:
+    """Return the worker's name, ROLE[-MODEL]@HOST-PID-RANDOM: for registry, Celery and logs alike.
+
+    No other process has had it: a reused pid must not look like its predecessor.
+    """
+    what = role if model is None else f"{role}-{model}"
+    return f"{what}@{socket.gethostname()}-{unique_pid()}"
+
+
+def unique_pid() -> str:
+    """Return PID-RANDOM of this process."""
+    return f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def make_runtime(settings: Settings, owner: str) -> Runtime:
@@ -69,4 +80,5 @@ def make_runtime(settings: Settings, owner: str) -> Runtime:
         catalogue=load_catalogue(settings.catalogue),
         doorbell=Doorbell(database, broker, settings),
         heartbeat=Heartbeat(database, settings),
+        record=Record(database, settings, owner),
     )

@@ -3,10 +3,8 @@
 What they throw has been dealt with; Celery's events tell it to those who watch.
 """
 
-import os
 import resource
 import threading
-import uuid
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
 
@@ -15,7 +13,7 @@ from shared.settings import get_settings
 from shared.workers import child_id
 from worker import draining
 from worker.app import app
-from worker.runtime import Runtime, make_runtime
+from worker.runtime import Runtime, make_runtime, unique_pid
 
 _runtime: Runtime | None = None
 _parent_id = ""
@@ -110,9 +108,7 @@ def _open_child(**_: object) -> None:
     limit = settings.prepare_memory_bytes
     # RLIMIT_DATA counts what is the process's own; RLIMIT_AS would count shared mappings too.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    # A reused pid must not look like its predecessor.
-    number = f"{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    install(make_runtime(settings, child_id(_parent_id, number)))
+    install(make_runtime(settings, child_id(_parent_id, unique_pid())))
 
 
 @worker_process_shutdown.connect

@@ -107,6 +107,9 @@ class WorkerInfo(BaseModel):
     warm_up_s: float | None = Field(description="seconds its model's first inference took")
     started_at: datetime
     last_seen_at: datetime
+    failing: list[str] = Field(
+        description="what every step of a kind fails with here, as long as none has succeeded"
+    )
 
 
 class WorkerStep(BaseModel):

@@ -40,9 +40,9 @@ class Program:
     """For people, and the name of its log."""
     command: tuple[str, ...]
     env: Mapping[str, str]
-    """The whole environment, nothing inherited."""
+    """The environment, nothing inherited; ``Child`` adds the name of the log."""
     address: str = ""
-    """For people: where it listens, without credentials."""
+    """For people: where it listens, with the login where they need one to look at it."""
     is_ready: Callable[[], bool] = _always
     """Cheap and quick to answer; polled while starting."""
     stop_signal: signal.Signals = signal.SIGTERM
@@ -77,7 +77,7 @@ class Child:
     """Monotonic time at which a dead child is to be started again."""
 
     def start(self) -> None:
-        """Start the program, its output appended to its log.
+        """Start the program, its output appended to its log, whose name it is told.
 
         Raises:
             OSError: it cannot be executed.
@@ -87,7 +87,7 @@ class Child:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.program.command,
-                env=dict(self.program.env),
+                env={**self.program.env, "LONGHAND_LOG_NAME": self.log.name},
                 cwd=self.program.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

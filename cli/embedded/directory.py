@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -44,6 +44,7 @@ class Credentials:
     valkey_password: str
     s3_key: str
     s3_secret: str
+    flower_password: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +139,21 @@ class DataDirectory:
             return None
 
     def credentials(self) -> Credentials:
-        """Return this directory's secrets, generating them on first use."""
-        try:
-            return Credentials(**json.loads(self._credentials.read_text()))
-        except FileNotFoundError:
-            fresh = Credentials(
-                postgres_password=secrets.token_hex(24),
-                valkey_password=secrets.token_hex(24),
-                s3_key=secrets.token_hex(10),
-                s3_secret=secrets.token_hex(24),
-            )
-            write_private(self._credentials, json.dumps(asdict(fresh)))
-            return fresh
+        """Return this directory's secrets, generating on first use those that are not there."""
+        known: dict[str, str] = {}
+        with suppress(FileNotFoundError):
+            known = json.loads(self._credentials.read_text())
+        fresh = {
+            "postgres_password": secrets.token_hex(24),
+            "valkey_password": secrets.token_hex(24),
+            "s3_key": secrets.token_hex(10),
+            "s3_secret": secrets.token_hex(24),
+            "flower_password": secrets.token_hex(12),
+        }
+        if fresh.keys() - known.keys():
+            known = fresh | known
+            write_private(self._credentials, json.dumps(known))
+        return Credentials(**known)
 
     def write_record(self, record: StackRecord) -> None:
         """Say what runs here; atomic, so that a reader never sees half of it."""

@@ -11,9 +11,10 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from port_for import PortForException, available_good_ports, select_random
 
@@ -60,7 +61,8 @@ class Plan:
     """Catalogue ids, one model worker each; the first is the default for jobs that name none."""
     port: int = 0
     """The API's; 0 for any free one."""
-    flower: bool = False
+    flower_port: int | None = None
+    """Flower's; None for no Flower."""
     purpose: Purpose = "up"
     drain_s: float = 15.0
     """How long workers may take to finish the step in hand when they are stopped."""
@@ -78,7 +80,9 @@ class Stack:
         self._flag = flag
         self._say = say
         self._supervisor = Supervisor(directory, flag, say, plan.purpose)
-        self._listener = _listen(plan.port)
+        if plan.flower_port is not None:  # told before anything is started
+            _listen(plan.flower_port, "--flower-port").close()
+        self._listener = _listen(plan.port, "--port")
         port = self._listener.getsockname()[1]
         self.api_url = self._supervisor.api_url = f"http://127.0.0.1:{port}"
 
@@ -152,17 +156,19 @@ class Stack:
                 is_ready=lambda: roll.worker("beat"),
             ),
         ]
-        if self.plan.flower:
-            port = free_ports(1)[0]
-            services.append(
-                service(
-                    "flower",
-                    *("celery", "--app=worker.app", "flower", "--address=127.0.0.1"),
-                    f"--port={port}",
-                    address=f"http://127.0.0.1:{port}",
-                    is_ready=lambda: _listens(port),
-                )
+        if (port := self.plan.flower_port) is not None:
+            from shared.broker import FLOWER_USER  # late: it imports Celery
+
+            secrets = self._directory.credentials()
+            password = env.get("LONGHAND_FLOWER_PASSWORD") or secrets.flower_password
+            flower = service(
+                "flower",
+                *("worker", "flower", f"--port={port}"),
+                # With this login a browser and curl are let in at once.
+                address=f"http://{FLOWER_USER}:{quote(password, safe='')}@127.0.0.1:{port}",
+                is_ready=lambda: _listens(port),
             )
+            services.append(replace(flower, env={**env, "LONGHAND_FLOWER_PASSWORD": password}))
         return services
 
 
@@ -262,20 +268,18 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
     # Imported late: most starts find the schema as it should be.
-    from alembic.util import CommandError as AlembicError
     from pydantic import SecretStr
     from sqlalchemy.exc import SQLAlchemyError
 
     from shared import database
-    from shared.errors import DatabaseUnavailable
+    from shared.errors import DatabaseUnavailable, DatabaseUnfit
     from shared.settings import Settings
 
     try:
         database.migrate(Settings(database_url=SecretStr(database_url)))
-    except AlembicError as error:
+    except DatabaseUnfit as error:
         raise CommandError(
-            f"the database in {directory.postgres} is not of this version of Longhand, but of a "
-            "newer one; choose another directory with --data"
+            f"cannot use {directory.postgres}: {error}; choose another directory with --data"
         ) from error
     except (SQLAlchemyError, DatabaseUnavailable) as error:
         raise CommandError(f"cannot migrate the database: {str(error).splitlines()[0]}") from error
@@ -316,8 +320,8 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _listen(port: int) -> socket.socket:
-    """Bind the API's socket here: a taken port is told at once, and an API restart keeps it."""
+def _listen(port: int, option: str) -> socket.socket:
+    """Bind a socket here: a taken port is told at once, and a restart of the API keeps its own."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -325,7 +329,9 @@ def _listen(port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise CommandError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from error
+        raise CommandError(
+            f"cannot listen on 127.0.0.1:{port}: {error.strerror}; choose another with {option}"
+        ) from error
     return listener
 
 

@@ -96,7 +96,7 @@ def _queue_what_is_not_done(connection: Connection, job_id: UUID) -> None:
             UPDATE steps
             SET state = 'queued', attempt = 0, outages = 0, epoch = epoch + 1,
                 lease_owner = NULL, lease_until = NULL, dispatched_at = NULL, claimed_at = NULL,
-                finished_at = NULL, error_code = NULL, error_detail = NULL,
+                finished_at = NULL, error_code = NULL, error_detail = NULL, bug = NULL,
                 run_at = CASE WHEN run_at = 'infinity' THEN run_at ELSE clock_timestamp() END
             WHERE job_id = :id AND kind <> 'deliver' AND state <> 'done'
             RETURNING id, epoch

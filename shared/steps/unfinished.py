@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
-from shared.errors import LeaseLost, LonghandError, Outage
+from shared.errors import InternalError, LeaseLost, LonghandError, Outage
 from shared.states import STEP_MAY_RUN, StepKind
 from shared.steps.claims import Claim, claim_of, fence, record_step
 from shared.steps.ending import end_jobs, fail_delivery
@@ -33,7 +33,8 @@ def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) 
     """Step running -> queued after a backoff, or -> failed when it was tried often enough.
 
     An ``Outage`` is not among the attempts, so that all jobs outlast one of half an hour: it takes
-    ``MAX_OUTAGES`` to fail a step. Anything else costs the attempt.
+    ``MAX_OUTAGES`` to fail a step. Anything else costs the attempt. An ``InternalError`` with the
+    fingerprint of the attempt before fails the step at once.
 
     The n-th delay is uniform in [0, base_s * 2**(n - 1)], at most ``LONGEST_DELAY_S``: the "full
     jitter" of Marc Brooker's "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
@@ -45,11 +46,20 @@ def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) 
     tried = claim.outages + 1 if is_outage else claim.attempt
     with begin(engine) as connection:
         fence(connection, claim)
+        bug = _last_bug(connection, claim)
+        if isinstance(error, InternalError):
+            if error.fingerprint == bug:
+                detail = f"{claim.kind} failed twice in the same way: {error}"
+                fail_step(connection, claim, error.code, detail)
+                return
+            bug = error.fingerprint
+        elif not is_outage:
+            bug = None
         if tried >= (MAX_OUTAGES if is_outage else claim.max_attempts):
             fail_step(connection, claim, error.code, f"{error} (after {tried} attempts)")
             return
         longest_s = min(base_s * 2 ** (tried - 1), LONGEST_DELAY_S)
-        requeue(connection, claim.step_id, least_s=0.0, most_s=longest_s)
+        requeue(connection, claim.step_id, least_s=0.0, most_s=longest_s, bug=bug)
         if is_outage:
             _uncount_attempt(connection, claim, outages=1)
         record_step(
@@ -112,7 +122,7 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
                     detail = f"the worker died or hung at each of {claim.attempt} attempts"
                     fail_step(connection, claim, "poisonous_input", detail)
                 else:
-                    _requeue_first(connection, claim.step_id)
+                    _requeue_first(connection, claim.step_id, bug=None)
                     record_step(connection, claim, "step.reaped")
         except LeaseLost:
             continue  # since we looked: completed, renewed by a late heartbeat, or locked
@@ -149,7 +159,7 @@ def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> N
 
 def _give_back(connection: Connection, claim: Claim, detail: str | None = None) -> None:
     """Step running -> queued, as if never claimed; the caller has fenced the claim."""
-    _requeue_first(connection, claim.step_id)
+    _requeue_first(connection, claim.step_id, bug=_last_bug(connection, claim))
     _uncount_attempt(connection, claim)
     record_step(connection, claim, "step.released", detail)
 
@@ -163,21 +173,32 @@ def _uncount_attempt(connection: Connection, claim: Claim, *, outages: int = 0) 
     )
 
 
-def requeue(connection: Connection, step_id: int, *, least_s: float, most_s: float) -> None:
+def _last_bug(connection: Connection, claim: Claim) -> str | None:
+    """Return the fingerprint of the unexpected error that ended the attempt before, if one did."""
+    bug: str | None = connection.execute(
+        text("SELECT bug FROM steps WHERE id = :id"), {"id": claim.step_id}
+    ).scalar_one()
+    return bug
+
+
+def requeue(
+    connection: Connection, step_id: int, *, least_s: float, most_s: float, bug: str | None = None
+) -> None:
     """Step running -> queued, due after a random delay between the two; its caller fenced it."""
     connection.execute(
         text("""
             UPDATE steps
             SET state = 'queued', lease_owner = NULL, lease_until = NULL, dispatched_at = NULL,
+                bug = :bug,
                 run_at = clock_timestamp()
                          + make_interval(secs => :least_s + (:most_s - :least_s) * random())
             WHERE id = :id
         """),
-        {"id": step_id, "least_s": least_s, "most_s": most_s},
+        {"id": step_id, "least_s": least_s, "most_s": most_s, "bug": bug},
     )
 
 
-def _requeue_first(connection: Connection, step_id: int) -> None:
+def _requeue_first(connection: Connection, step_id: int, *, bug: str | None) -> None:
     """Step running -> queued, due at once and before what its tenant has not begun.
 
     It has had its turn, and lost its worker. A delivery is, by the time at which it was due before,
@@ -187,9 +208,9 @@ def _requeue_first(connection: Connection, step_id: int) -> None:
         text("""
             UPDATE steps
             SET state = 'queued', lease_owner = NULL, lease_until = NULL, dispatched_at = NULL,
-                rank = :first,
+                rank = :first, bug = :bug,
                 run_at = CASE WHEN lane IS NULL THEN clock_timestamp() ELSE run_at END
             WHERE id = :id
         """),
-        {"id": step_id, "first": _FIRST_RANK},
+        {"id": step_id, "first": _FIRST_RANK, "bug": bug},
     )

@@ -202,6 +202,16 @@ def test_taken_port_is_named(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in the_one_line(done)
 
 
+def test_a_taken_port_of_flower_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ("--port", "0", "--flower", "--flower-port", str(port), "--model", "oracle")
+        done = longhand("up", *options, "--data", tmp_path / "d")
+    assert f"cannot listen on 127.0.0.1:{port}" in the_one_line(done)
+    assert "choose another with --flower-port" in done.stderr
+    assert not (tmp_path / "d" / "postgres").exists()
+
+
 def test_data_path_that_is_a_file_is_refused(clip: Path) -> None:
     done = longhand("up", "--model", "oracle", "--port", "0", "--data", clip)
     assert "is not a directory" in the_one_line(done)

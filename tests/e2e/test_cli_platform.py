@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import httpx
 import pytest
 from commandline import COMMAND, ENV, Up, running_on, transcribe, write_words
 from processes import wait_until
+
+from cli.embedded.directory import DataDirectory
+from cli.embedded.stack import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +127,35 @@ def test_up_serves_transcribe_and_refuses_a_second_up(
     assert "does not run 'starter'; it runs: oracle" in refused.stderr
 
     assert up.end(signal.SIGINT)[0] == 0
+
+
+@pytest.mark.parametrize("chosen", ["", "of/my own@choice"])
+def test_flower_has_a_fixed_port_and_the_address_printed_lets_one_in(
+    data: Path, chosen: str
+) -> None:
+    port = free_ports(1)[0]
+    options = ("--flower", "--flower-port", str(port))
+    running = Up(data, *options, LONGHAND_FLOWER_PASSWORD=chosen)
+    try:
+        (address,) = [line.split()[1] for line in running.lines if line.startswith("flower ")]
+        assert address.endswith(f"@127.0.0.1:{port}")
+        assert httpx.get(f"{address}/broker").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/broker").status_code == 401
+        secret = chosen or json.loads((data / "credentials.json").read_text())["flower_password"]
+        assert httpx.get(f"http://127.0.0.1:{port}/", auth=("longhand", secret)).status_code == 200
+    finally:
+        assert running.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_directory_of_an_earlier_version_gets_the_secret_that_it_lacks(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    first = directory.credentials()
+    path = tmp_path / "credentials.json"
+    path.write_text(json.dumps({k: v for k, v in asdict(first).items() if k != "flower_password"}))
+    second = directory.credentials()
+    assert replace(second, flower_password="") == replace(first, flower_password="")
+    assert second.flower_password
+    assert directory.credentials() == second
 
 
 def test_secrets_are_on_no_command_line(data: Path, up: Up) -> None:

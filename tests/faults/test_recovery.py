@@ -26,6 +26,8 @@ from worker.engines.oracle import encode
 WORDS = range(1000, 1600)
 """About five minutes of them: a dozen chunks."""
 
+COPIES = "SELECT id AS step_id, kind, queue, job_id, idx FROM steps"
+
 
 @pytest.fixture(scope="module")
 def source() -> bytes:
@@ -197,12 +199,12 @@ def test_messages_sent_three_times_change_nothing(
 
     def copy_new_messages() -> bool:
         with database.begin() as connection:
-            steps = connection.execute(text("SELECT id, kind, queue FROM steps")).all()
-        for step_id, kind, queue in steps:
-            if step_id not in seen:
-                seen.add(step_id)
+            steps = connection.execute(text(COPIES)).all()
+        for step in steps:
+            if step.step_id not in seen:
+                seen.add(step.step_id)
                 for _ in range(3):
-                    send_step(broker, kind=kind, step_id=step_id, queue=queue)
+                    send_step(broker, **step._mapping)
         return get_job(database, "default", job_id).state == JobState.SUCCEEDED
 
     wait_until(copy_new_messages)

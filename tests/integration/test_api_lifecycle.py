@@ -162,7 +162,7 @@ def test_an_expired_transcript_is_gone_and_the_job_tells_since_when(
 # --- who works at what ---
 
 WORKER = WorkerEntry(
-    id="cpu@host:1:ab",
+    id="cpu@host-1-ab",
     role="cpu",
     model=None,
     queues=("prepare", "finish"),
@@ -184,7 +184,9 @@ def take(database: Engine, job_id: UUID, kind: str, owner: str, idx: int = 0) ->
 def test_workers_tell_what_they_are_at_and_of_others_jobs_only_how_much(
     client: httpx.Client, database: Engine
 ) -> None:
-    model = replace(WORKER, id="model@host:2:cd", role="model", model="oracle", dtype="float32")
+    model = replace(
+        WORKER, id="model-oracle@host-2-cd", role="model", model="oracle", dtype="float32"
+    )
     for worker in (WORKER, model):
         announce(database, worker)
     ours, theirs, foreign = add_job(database), add_job(database), add_job(database, tenant="them")

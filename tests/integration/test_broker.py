@@ -5,6 +5,7 @@ import logging
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import redis
@@ -13,12 +14,14 @@ from celery.beat import ScheduleEntry
 from kombu import Consumer, Message, Queue
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
+from uuid_utils.compat import uuid7
 
 from shared.broker import make_broker, send_step
 from shared.errors import BrokerUnavailable
 from shared.settings import Settings
 from worker.ticking import Ticker
 
+STEP: dict[str, Any] = {"kind": "prepare", "step_id": 1, "job_id": uuid7(), "idx": 0}
 NOWHERE = Settings(broker_url=SecretStr("redis://:secret@127.0.0.1:1/0"))
 
 
@@ -34,14 +37,14 @@ def test_a_message_to_a_broker_that_says_nothing_is_given_up(settings: Settings)
     with relayed(settings, "broker_url") as (muted, relay):
         relay.mute()
         with pytest.raises(BrokerUnavailable):
-            send_step(make_broker(muted), kind="prepare", step_id=1, queue="nobody")
+            send_step(make_broker(muted), queue="nobody", **STEP)
 
 
 def test_an_acknowledgement_lost_on_a_dead_connection_costs_no_prefetch_slot(
     settings: Settings,
 ) -> None:
     with relayed(settings, "broker_url") as (muted, relay):
-        send_step(make_broker(muted), kind="prepare", step_id=1, queue="acknowledged")
+        send_step(make_broker(muted), queue="acknowledged", **STEP)
         connection = make_broker(muted, consumer=True).connection_for_read()
         channel = connection.channel()
         channel.basic_qos(prefetch_count=1)

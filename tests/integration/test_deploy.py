@@ -104,7 +104,7 @@ def test_every_command_resolves_in_this_tree(
         "cpu: no module labourer",
         "model-cpu: python -m worker knows no ['--modell']",
         "beat: python -m worker has no subcommand beet",
-        "flower: flower knows no ['adress']",
+        "flower: python -m worker knows no ['--adress']",
     ]
 
 
@@ -128,9 +128,14 @@ def test_every_url_reaches_a_service_with_the_password_that_service_was_given(ra
         "REDIS_PASSWORD": "two",
         "S3_KEY": "three",
         "S3_SECRET": "four",
+        "FLOWER_PASSWORD": "five",
     }
     compose = interpolated(raw, env)
     assert wrong_addresses(compose) == []
+
+    flower = compose["services"]["flower"]["environment"]
+    assert flower["LONGHAND_FLOWER_PASSWORD"] == "five"
+    assert flower["LONGHAND_BROKER_URL"] == "redis://:two@redis:6379/0"
 
     environment = compose["services"]["api"]["environment"]
     environment["LONGHAND_BROKER_URL"] = "redis://:one@redis:6379/0"

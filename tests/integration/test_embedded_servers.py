@@ -54,7 +54,7 @@ def test_database_of_a_newer_version_is_refused_in_one_line(path: Path) -> None:
             connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
         engine.dispose()
     (path / "postgres" / "longhand-schema").unlink()
-    with pytest.raises(CommandError, match="of a newer one"), running_servers(path):
+    with pytest.raises(CommandError, match="newer version of Longhand"), running_servers(path):
         pass
 
 

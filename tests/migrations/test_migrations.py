@@ -1,59 +1,40 @@
 """Migrations lead to the schema that the code is written for, and back."""
 
-from pathlib import Path
-
-import sqlalchemy
+import pytest
 from alembic import command
-from alembic.config import Config
-from pydantic import SecretStr
+from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import inspect, text
 
-from shared.database import make_engine, migrate, schema_is_current
+from shared.database import check, make_engine, migrate
+from shared.errors import SchemaMissing
 from shared.settings import Settings
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def scratch_settings(servers: Settings, name: str) -> Settings:
-    """Settings of a fresh database on the same server."""
-    url = sqlalchemy.make_url(servers.database_url.get_secret_value())
-    engine = make_engine(servers).execution_options(isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    scratch = url.set(database=name).render_as_string(hide_password=False)
-    return servers.model_copy(update={"database_url": SecretStr(scratch)})
-
-
-def config(settings: Settings) -> Config:
-    found = Config(ROOT / "alembic.ini")
-    url = settings.database_url.get_secret_value()
-    found.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-    return found
 
 
 def test_the_migrated_schema_is_the_one_in_the_code(servers: Settings) -> None:
     settings = scratch_settings(servers, "migrated")
     migrate(settings)
-    command.check(config(settings))  # raises where a migration is missing
+    command.check(alembic_config(settings))  # raises where a migration is missing
 
 
 def test_a_schema_is_current_only_when_all_migrations_are_applied(servers: Settings) -> None:
     settings = scratch_settings(servers, "stepwise")
     engine = make_engine(settings)
-    assert not schema_is_current(engine)
+    with pytest.raises(SchemaMissing):
+        check(engine)
+    command.upgrade(alembic_config(settings), "0004")
+    with pytest.raises(SchemaMissing):
+        check(engine)
     migrate(settings)
-    assert schema_is_current(engine)
+    check(engine)
     migrate(settings)
-    assert schema_is_current(engine)
+    check(engine)
     engine.dispose()
 
 
 def test_a_migration_can_be_reverted(servers: Settings) -> None:
     settings = scratch_settings(servers, "reverted")
     migrate(settings)
-    command.downgrade(config(settings), "base")
+    command.downgrade(alembic_config(settings), "base")
     engine = make_engine(settings)
     assert inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()
@@ -64,7 +45,7 @@ def test_steps_of_older_schemas_get_their_tenants_and_ended_jobs_leave_the_queue
     servers: Settings,
 ) -> None:
     settings = scratch_settings(servers, "upgraded")
-    command.upgrade(config(settings), "0002")
+    command.upgrade(alembic_config(settings), "0002")
     engine = make_engine(settings)
     with engine.begin() as connection:
         connection.execute(

@@ -13,8 +13,8 @@ from replay import Rule
 JOB, COPY, NOBODY, TOLD = (UUID(int=number) for number in range(4))
 URL = "http://127.0.0.1:9/hook"
 START = datetime(2030, 1, 1, tzinfo=UTC)
-FIRST, SECOND = "model@host:11:aaaa", "model@host:22:bbbb"
-CPU = "cpu@host:33:cccc"
+FIRST, SECOND = "model@host-11-aaaa", "model@host-22-bbbb"
+CPU = "cpu@host-33-cccc"
 
 
 def at(seconds: float) -> datetime:
@@ -361,5 +361,5 @@ def test_an_event_from_nowhere_is_found() -> None:
 
 
 def test_a_workers_process_is_read_from_its_name() -> None:
-    assert pid_of("model@some-host:4711:0a1b2c3d") == 4711
-    assert pid_of("cpu@some-host:4711:0a1b2c3d/4712:3d2c1b0a") == 4712
+    assert pid_of("model-whisper-base@some-host-4711-0a1b2c3d") == 4711
+    assert pid_of("cpu@some-host-4711-0a1b2c3d/4712-3d2c1b0a") == 4712

@@ -49,6 +49,18 @@ def test_a_worker_is_started_before_it_is_ready() -> None:
     )
 
 
+def test_a_worker_at_which_every_step_fails_is_not_ready_and_says_why() -> None:
+    reasons = ["every prepare step fails"]
+    health = Health("cpu", has_started=True, takes_messages=True, failing=lambda: reasons)
+    assert health.answer("/health/ready") == (
+        503,
+        {"status": "failing", "role": "cpu", "model": None, "reason": "every prepare step fails"},
+    )
+    assert health.answer("/health/live")[0] == 200
+    reasons.clear()
+    assert health.answer("/health/ready")[0] == 200
+
+
 @pytest.mark.usefixtures("draining")
 def test_a_worker_that_drains_is_alive_but_not_ready() -> None:
     health = Health("cpu", has_started=True, takes_messages=True)

@@ -23,6 +23,7 @@ from webhookstore import (
 
 from shared import steps
 from shared.errors import (
+    InternalError,
     LeaseLost,
     WorkerStopping,
 )
@@ -34,7 +35,7 @@ from shared.webhooks.deliveries import DeliveryView
 from shared.webhooks.endpoints import rotate_secret
 from worker import draining
 from worker.delivering import deliver
-from worker.running import InternalError, run_step
+from worker.running import run_step
 from worker.runtime import Runtime, make_runtime
 
 PENDING, DELIVERED, FAILED = DeliveryState

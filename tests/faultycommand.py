@@ -1,0 +1,26 @@
+"""``python tests/faultycommand.py ARGUMENTS``: ``longhand ARGUMENTS`` with faulty workers."""
+
+import dataclasses
+from typing import Any
+
+from processes import FAULTY_WORKER
+
+import cli.embedded.stack
+from cli.embedded.child import Program
+
+
+def faulty(*arguments: Any, **options: Any) -> Program:
+    """Return the program; a worker as ``faultyworker`` runs it."""
+    program = Program(*arguments, **options)
+    match program.command:
+        case (python, "-P", "-m", "worker", *words):
+            command = (python, "-P", str(FAULTY_WORKER), *words)
+            return dataclasses.replace(program, command=command)
+    return program
+
+
+if __name__ == "__main__":
+    cli.embedded.stack.Program = faulty  # type: ignore[misc,assignment]
+    from cli.main import main
+
+    main()

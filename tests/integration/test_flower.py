@@ -1,0 +1,220 @@
+"""Flower as people see it: who gets in, and whether what it shows is so."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from celery import Celery
+from jobstore import add_job
+from processes import Fleet, Worker, environment, fleet, wait_until
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+from uuid_utils.compat import uuid7
+
+from cli.embedded.stack import free_ports
+from shared.broker import FLOWER_USER, send_step
+from shared.chunks import SAMPLE_RATE
+from shared.jobs import get_job
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.workers import live_workers
+from worker.engines.oracle import encode
+
+PASSWORD = "open:sesame,please"
+LOGIN = (FLOWER_USER, PASSWORD)
+FIXED_QUEUES = {"prepare", "prepare.large", "finish", "deliver", "sweep"}
+
+
+@pytest.fixture
+def port() -> int:
+    return free_ports(1)[0]
+
+
+@pytest.fixture
+def workers(settings: Settings, broker: Celery, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet on an empty broker, whose Flower wants a password."""
+    changes = {"flower_password": SecretStr(PASSWORD), "heartbeat_s": 0.5, "sweep_s": 0.5}
+    with fleet(settings.model_copy(update=changes), tmp_path) as started:
+        yield started
+
+
+def ask(worker: Worker, port: int, path: str, **options: Any) -> httpx.Response | None:
+    """What Flower answers; None while it does not listen yet."""
+    assert worker.process.poll() is None, worker.log
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=20, **options)
+    except httpx.TransportError:
+        return None
+
+
+def queues(flower: Worker, port: int) -> dict[str, int]:
+    """The length of each queue that Flower knows."""
+    answer = wait_until(lambda: ask(flower, port, "/api/queues/length", auth=LOGIN))
+    return {queue["name"]: queue["messages"] for queue in answer.json()["active_queues"]}
+
+
+def recording() -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
+        file.writeframes((encode([1, 2, 3])[0] * 32767).astype(np.int16).tobytes())
+    return buffer.getvalue()
+
+
+def test_flower_shows_the_real_queues_workers_and_jobs(
+    database: Engine, broker: Celery, storage: Storage, workers: Fleet, port: int
+) -> None:
+    for number in range(3):
+        send_step(
+            broker, kind="finish", step_id=-number, queue="finish", job_id=uuid7(), idx=number
+        )
+    flower = workers.start("flower", "--port", str(port))
+    assert queues(flower, port) == dict.fromkeys(FIXED_QUEUES, 0) | {"finish": 3}
+
+    workers.start("beat")
+    workers.start("cpu", "--concurrency", "1")
+    workers.start("deliver", "--concurrency", "1")
+    workers.start("model", "--model", "oracle")
+    wait_until(lambda: [w.state for w in live_workers(database, live_s=30)] == 4 * ["ready"])
+    wait_until(lambda: queues(flower, port) == dict.fromkeys({*FIXED_QUEUES, "model.oracle"}, 0))
+    ids = {worker.id for worker in live_workers(database, live_s=30)}
+    host = socket.gethostname()
+    roles = {worker_id.partition("@")[0] for worker_id in ids}
+    assert roles == {"beat", "cpu", "deliver", "model-oracle"}
+    assert all(worker_id.partition("@")[2].startswith(f"{host}-") for worker_id in ids)
+    answer = ask(flower, port, "/api/workers", params={"refresh": "1"}, auth=LOGIN)
+    assert answer is not None
+    assert set(answer.json()) == ids
+
+    job_id = add_job(database)
+    storage.put(f"jobs/{job_id}/source", recording())
+    wait_until(lambda: get_job(database, "default", job_id).state == "succeeded")
+
+    def tasks() -> dict[str, dict[str, Any]]:
+        answer = ask(flower, port, "/api/tasks", params={"search": str(job_id)}, auth=LOGIN)
+        assert answer is not None
+        done = [task for task in answer.json().values() if task["state"] == "SUCCESS"]
+        return {task["name"]: task for task in done}
+
+    wait_until(lambda: len(tasks()) == 3)
+    found = tasks()
+    with database.begin() as connection:
+        rows = connection.execute(
+            text("""
+                SELECT kind, steps.id, split_part(worker, '/', 1) AS worker
+                FROM steps JOIN job_events ON step_id = steps.id AND event = 'step.done'
+                WHERE steps.job_id = :id
+            """),
+            {"id": job_id},
+        ).all()
+    assert {row.kind for row in rows} == {"prepare", "transcribe", "finish"}
+    for row in rows:
+        chunk = " of chunk 0" if row.kind == "transcribe" else ""
+        assert found[row.kind]["args"] == f"job {job_id}, {row.kind}{chunk}, step {row.id}"
+        assert found[row.kind]["worker"] == row.worker
+        assert row.worker in ids
+    for page, shown in (("/workers", ids), ("/broker", {*FIXED_QUEUES, "model.oracle"})):
+        answer = ask(flower, port, page, auth=LOGIN)
+        assert answer is not None
+        assert all(word in answer.text for word in shown)
+    assert flower.stop() == 0
+    assert PASSWORD not in flower.log
+
+
+@pytest.mark.parametrize("path", ["/", "/tasks", "/broker", "/api/workers", "/api/tasks"])
+@pytest.mark.parametrize("auth", [None, (FLOWER_USER, "guess"), ("admin", PASSWORD)])
+def test_nobody_gets_into_flower_without_the_password(
+    flower: tuple[Worker, int], path: str, auth: tuple[str, str] | None
+) -> None:
+    answer = wait_until(lambda: ask(*flower, path, auth=auth))
+    assert answer.status_code == 401
+    assert "prepare" not in answer.text
+
+
+@pytest.fixture(scope="module")
+def flower(
+    servers: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Worker, int]]:
+    """A Flower of its own, and its port."""
+    port = free_ports(1)[0]
+    behind_login = servers.model_copy(update={"flower_password": SecretStr(PASSWORD)})
+    with fleet(behind_login, tmp_path_factory.mktemp("flower")) as started:
+        yield started.start("flower", "--port", str(port)), port
+
+
+def celery_flower(settings: Settings, *options: str) -> subprocess.Popen[str]:
+    """Celery's own command."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "celery", "--app=worker.app", "flower", *options],
+        env=environment(settings),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1"])
+def test_flower_does_not_listen_beyond_loopback_without_a_password(
+    workers: Fleet, address: str, port: int
+) -> None:
+    workers.settings = workers.settings.model_copy(update={"flower_password": SecretStr("")})
+    sentence = (
+        f"Error: Flower does not listen on {address} without a password: "
+        "set LONGHAND_FLOWER_PASSWORD\n"
+    )
+    ours = workers.start("flower", f"--address={address}", f"--port={port}")
+    assert (ours.process.wait(60), ours.log) == (1, sentence)
+    theirs = celery_flower(workers.settings, f"--address={address}", f"--port={port}")
+    assert theirs.communicate(timeout=60)[1] == sentence
+    assert theirs.returncode == 1
+
+
+@pytest.mark.parametrize(("password", "code"), [("", 200), (PASSWORD, 401)])
+def test_celerys_own_flower_listens_on_loopback_and_asks_for_the_password(
+    settings: Settings, port: int, password: str, code: int
+) -> None:
+    changed = settings.model_copy(update={"flower_password": SecretStr(password)})
+    process = celery_flower(changed, f"--port={port}")
+    try:
+
+        def answer() -> httpx.Response | None:
+            assert process.poll() is None
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/broker", timeout=20)
+            except httpx.TransportError:
+                return None
+
+        assert wait_until(answer).status_code == code
+        assert listening(port) == {"127.0.0.1"}
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def listening(port: int) -> set[str]:
+    """The addresses on which somebody listens on this port."""
+    import psutil
+
+    return {
+        each.laddr.ip
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port
+    }
+
+
+def test_a_port_that_is_taken_is_one_sentence(workers: Fleet) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flower = workers.start("flower", f"--port={port}")
+        assert flower.process.wait(60) == 1
+    said = f"Error: cannot serve Flower on 127.0.0.1:{port}: {os.strerror(98)}\n"
+    assert flower.log.endswith(said)
+    assert "Traceback" not in flower.log
