@@ -3,12 +3,15 @@
 import argparse
 import logging
 import socket
+import sys
 from functools import partial
 
 import uvicorn
 
 from api.app import create_app, end_waits
 from api.serving import Server
+from shared.catalogue import read_catalogue
+from shared.errors import ModelError
 from shared.settings import get_settings
 
 GRACE_S = 10
@@ -27,6 +30,10 @@ def main() -> None:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    try:
+        read_catalogue(settings)
+    except ModelError as error:
+        sys.exit(f"Error: {error}")
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -20,7 +20,7 @@ from celery.signals import worker_ready
 
 from shared import __version__, database
 from shared.catalogue import load_catalogue
-from shared.errors import LonghandError, ModelError
+from shared.errors import LonghandError
 from shared.outbound import Outbound
 from shared.ringing import Bell
 from shared.settings import Settings, get_settings
@@ -45,7 +45,18 @@ from worker.tidying import tidy
 log = logging.getLogger("worker")
 
 
-@click.group(help=__doc__)
+class _Roles(click.Group):
+    """What stands in a worker's way is said in one sentence."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a role."""
+        try:
+            return super().invoke(ctx)
+        except LonghandError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Roles, help=__doc__)
 def main() -> None:
     logging.basicConfig(
         level=get_settings().log_level.upper(),
@@ -67,6 +78,7 @@ def cpu(concurrency: int) -> None:
     import worker.preparing  # noqa: F401
 
     settings = get_settings()
+    load_catalogue(settings.catalogue)  # what is wrong with it is told here, not by each child
     queues = (PREPARE_QUEUE, PREPARE_LARGE_QUEUE, FINISH_QUEUE)
     entry = _entry("cpu", queues=queues, slots=concurrency)
     health = _serve_health(entry, settings)
@@ -87,10 +99,7 @@ def model(model_id: str) -> None:
     from worker.loading import load
 
     settings = get_settings()
-    try:
-        catalogue_entry = load_catalogue(settings.catalogue).get(model_id)
-    except LonghandError as error:
-        raise click.ClickException(str(error)) from error
+    catalogue_entry = load_catalogue(settings.catalogue).get(model_id)
     # How many it takes at once is known once it is loaded.
     entry = _entry(
         "model",
@@ -127,8 +136,6 @@ def model(model_id: str) -> None:
             warm_up_s=loaded.warm_up_s,
         )
         _consume(entry, runtime.heartbeat, health, "--pool=threads")
-    except ModelError as error:
-        raise click.ClickException(str(error)) from error
     finally:
         runtime.close()
 
@@ -176,11 +183,8 @@ def beat() -> None:
 @main.command(help="Bring the database up to date and make the bucket.")
 def migrate() -> None:
     settings = get_settings()
-    try:
-        database.migrate(settings)
-        Storage(settings.storage_url.get_secret_value()).create_bucket()
-    except LonghandError as error:
-        raise click.ClickException(str(error)) from error
+    database.migrate(settings)
+    Storage(settings.storage_url.get_secret_value()).create_bucket()
 
 
 @main.command(help="Download a model's weights into the local cache.")
@@ -188,13 +192,10 @@ def migrate() -> None:
 def fetch(model_id: str) -> None:
     from worker.engines.weights import download
 
-    try:
-        path = download(
-            load_catalogue(get_settings().catalogue).get(model_id),
-            lambda done, total: log.info("%s: %d of %d bytes", model_id, done, total),
-        )
-    except LonghandError as error:
-        raise click.ClickException(str(error)) from error
+    path = download(
+        load_catalogue(get_settings().catalogue).get(model_id),
+        lambda done, total: log.info("%s: %d of %d bytes", model_id, done, total),
+    )
     log.info("%s is in %s", model_id, path)
 
 
