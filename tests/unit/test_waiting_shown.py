@@ -1,13 +1,16 @@
 """What the command line shows of a job that waits, and of a model taken for want of a better."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from cli.client import JobView
+from cli.main import cli
 from cli.models import second_best_note
 from cli.progress import Progress
-from cli.transcribe import _show
+from cli.transcribe import Request, _show
 from shared.catalogue import load_catalogue
 from shared.settings import Settings
 
@@ -52,3 +55,21 @@ def test_the_note_on_a_second_best_model_fits_its_frame_and_is_true(model: str) 
     assert f"Using '{model}'" in lines[1]
     assert ("LOW ACCURACY" in lines[1]) == (model == "starter")
     assert "'whisper-base' is not usable: weights (148 MB)" in " ".join(lines)
+
+
+def test_the_wish_to_wait_for_a_worker_reaches_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sent: list[dict[str, str]] = []
+
+    def run(request: Request, _server: str | None, _data: Path) -> int:
+        sent.append(request.fields(request.options.model))
+        return 0
+
+    monkeypatch.setattr("cli.transcribe.transcribe", run)
+    arguments = ["transcribe", "a.wav", "--data", str(tmp_path)]
+
+    for flags in ([], ["--wait-for-worker"]):
+        assert CliRunner().invoke(cli, [*arguments, *flags]).exit_code == 0
+
+    assert sent == [{}, {"wait_for_worker": "true"}]
