@@ -36,8 +36,8 @@ _UNSERVED = """
     )
 """
 
-# The queues are found by one look into the index each ("loose index scan"). A step is due for no
-# longer than its queue had no worker, so of a served queue no step is looked at.
+# The queues are found by one look into the index each ("loose index scan"). Steps are looked for in
+# those alone that nobody serves.
 UNSERVED_JOBS = f"""
     WITH RECURSIVE queues AS (
         SELECT min(queue) AS queue FROM steps WHERE {_WAITING}
