@@ -11,7 +11,8 @@ import uvicorn
 from api.app import create_app, end_waits
 from api.serving import Server
 from shared import database
-from shared.errors import DatabaseUnavailable, DatabaseUnfit
+from shared.catalogue import read_catalogue
+from shared.errors import DatabaseUnavailable, DatabaseUnfit, ModelError
 from shared.settings import Settings, get_settings
 
 log = logging.getLogger("api")
@@ -32,6 +33,10 @@ def main() -> None:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    try:
+        read_catalogue(settings)
+    except ModelError as error:
+        sys.exit(f"Error: {error}")
     _check_database(settings)
     app = create_app(settings)
     config = uvicorn.Config(

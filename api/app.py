@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; it opens its connections when it starts and closes them at the end.
 
     Raises, when started:
-        ModelError: the catalogue cannot be read, or lacks the default model.
+        ModelError: the catalogue cannot be read, or lacks a model that a setting names.
     """
     chosen = settings or get_settings()
     registry = CollectorRegistry()

@@ -20,7 +20,15 @@ from starlette.exceptions import HTTPException
 from api.ids import existing_id
 from api.openapi import problems
 from api.resources import Provided, Resources, Tenant
-from api.schemas.jobs import JobError, Progress, SegmentsEvent, StateEvent
+from api.schemas.jobs import (
+    JobError,
+    Progress,
+    ProgressEvent,
+    SegmentsEvent,
+    StateEvent,
+    WaitingFor,
+)
+from api.summaries import what_it_waits_for
 from api.watching import Watch
 from shared.errors import DatabaseUnavailable, InvalidRequest, JobNotFound
 from shared.events import ChunkDone, StateChange, read_events
@@ -29,6 +37,10 @@ router = APIRouter(tags=["jobs"])
 
 RECONNECT_MS = 2_000
 """How long a client waits before it comes back: a restart of the server takes about that long."""
+
+LOOK_AGAIN_S = 10.0
+"""How long a stream goes without news before it looks whether the job waits for a worker: what
+becomes of workers is no event of a job."""
 
 _OUTAGE_PAUSE_S = 1.0
 """How long a stream waits before it asks again a database that is away."""
@@ -39,7 +51,7 @@ class _News:
     """What a stream has to send, written out: it may wait long for a slow client."""
 
     events: list[ServerSentEvent]
-    progress: Progress
+    progress: ProgressEvent
     complete: bool
     """Whether there were no further events then."""
     ended: bool
@@ -93,7 +105,7 @@ async def _open(
         }
     )
     | {
-        200: {"description": "The events; see StateEvent, SegmentsEvent and Progress"},
+        200: {"description": "The events; see StateEvent, SegmentsEvent and ProgressEvent"},
         204: {"description": "The job has ended and there are no events after Last-Event-ID"},
     },
 )
@@ -104,8 +116,9 @@ async def stream_events(
 
     Server-Sent Events, each with JSON as its data: `state` whenever the job enters a state,
     `segments` for each chunk that is transcribed, in the order in which they end, and `progress`,
-    the present one, whenever it changes. `progress` has no id, as it is not repeated. The stream
-    ends after the last `state`; for a client that has seen it, the answer is 204.
+    the present one with what the job waits for, whenever that changes. `progress` has no id, as it
+    is not repeated. The stream ends after the last `state`; for a client that has seen it, the
+    answer is 204.
     """
     yield ServerSentEvent(retry=RECONNECT_MS)
     news, shown = source.first, None
@@ -116,13 +129,21 @@ async def stream_events(
             shown = counts
         for event in news.events:
             yield event
-        if news.complete and (news.ended or not await source.watch.news(news.last_event)):
+        if news.complete and (news.ended or not await _goes_on(source, news.last_event)):
             return
         after = news.last_event if news.complete else int(news.events[-1].id or 0)
         try:
             news = await _read_patiently(source, after)
         except JobNotFound:
             return  # it was deleted
+
+
+async def _goes_on(source: _Source, after: int) -> bool:
+    """Wait for news, not for long; return False when the server stops."""
+    try:
+        return await asyncio.wait_for(source.watch.news(after), LOOK_AGAIN_S)
+    except TimeoutError:
+        return True
 
 
 async def _read_patiently(source: _Source, after: int) -> _News:
@@ -143,7 +164,10 @@ def _read(resources: Resources, tenant: str, job_id: UUID, after: int) -> _News:
     page = read_events(resources.engine, tenant, job_id, after=after)
     return _News(
         events=[_written(event) for event in page.events],
-        progress=Progress.of(page.job),
+        progress=ProgressEvent(
+            **dict(Progress.of(page.job)),
+            waiting_for=WaitingFor.of(what_it_waits_for(resources, page.job)),
+        ),
         complete=page.complete,
         ended=page.job.ended,
         last_event=page.job.last_event,

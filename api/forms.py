@@ -1,6 +1,7 @@
 """The form of ``POST /jobs``: its fields, checked as early as they can be."""
 
 import contextlib
+from collections.abc import Collection
 
 from pydantic import ValidationError
 
@@ -10,6 +11,7 @@ from api.spelling import with_nearest
 from shared.accuracy import check_reference
 from shared.catalogue import Catalogue
 from shared.errors import InvalidRequest, RequestError
+from shared.model_choice import check_served, choose_model, names_model, served_supply
 from shared.options import JobOptions, ResolvedOptions, resolve_options
 from shared.outbound import Outbound
 from shared.webhooks.signing import check_secret
@@ -18,9 +20,17 @@ from shared.webhooks.signing import check_secret
 class Form:
     """The options of a form, as they come in before and after the file."""
 
-    def __init__(self, catalogue: Catalogue, default_model: str, outbound: Outbound) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        default_model: str,
+        served: Collection[str],
+        outbound: Outbound,
+    ) -> None:
+        """Begin an empty form; jobs for the models ``served`` are taken."""
         self._catalogue = catalogue
-        self._default_model = default_model
+        self._served = served
+        self._supply = served_supply(catalogue, default_model, served)
         self._outbound = outbound
         self._values: dict[str, str] = {}
         self._unknown: list[str] = []
@@ -41,7 +51,7 @@ class Form:
         self._values[field.name] = field.value
 
     def check_so_far(self) -> None:
-        """Refuse what no later field can put right.
+        """Refuse what no later field can put right, as long as ``wait_for_worker`` is none.
 
         A form that has named no model yet is refused if no model can do what it asks for.
 
@@ -50,13 +60,14 @@ class Form:
             UnknownModel: the catalogue has no such model.
             UnsupportedLanguage: the model does not speak the language.
             UnsupportedOption: the model cannot do what is asked of it.
+            ModelNotServed: no worker serves the model, and the job is not to wait for one.
             ForbiddenUrl: nothing is sent to the job's webhook.
         """
         asked = self._asked()
         try:
             self._resolve(asked)
         except RequestError:
-            if asked.model is not None or not self._any_model_can(asked):
+            if names_model(asked) or not self._any_model_can(asked):
                 raise
 
     def resolve(self) -> tuple[JobOptions, ResolvedOptions]:
@@ -74,7 +85,10 @@ class Form:
         return False
 
     def _resolve(self, asked: JobOptions) -> ResolvedOptions:
-        return resolve_options(asked, self._catalogue, self._default_model)
+        choice = choose_model(asked, self._supply)
+        if not asked.wait_for_worker:
+            check_served(choice, asked, self._catalogue, self._served)
+        return resolve_options(asked, choice.model)
 
     def _asked(self) -> JobOptions:
         if self._unknown:

@@ -14,7 +14,8 @@ from api.ids import existing_id, parse_id
 from api.openapi import problems, transcript_answer
 from api.problems import error_response
 from api.resources import Provided, Resources, Tenant
-from api.schemas.jobs import Job, JobPage, JobSummary
+from api.schemas.jobs import Job, JobPage
+from api.summaries import summarize_job, summarize_jobs
 from shared.errors import InvalidRequest, TranscriptNotReady, UnknownFormat
 from shared.formats import FORMATS, in_blocks, render, write_json
 from shared.jobs import StoredTranscript, get_job, get_manifest, list_jobs, open_transcript
@@ -50,7 +51,7 @@ def show_jobs(
     found = list_jobs(resources.engine, tenant, limit=limit + 1, before=before)
     page = found[:limit]
     return JobPage(
-        jobs=[JobSummary.of(view) for view in page],
+        jobs=summarize_jobs(resources, page),
         next_cursor=str(page[-1].id) if len(found) > limit else None,
     )
 
@@ -116,7 +117,7 @@ async def _disconnection(request: Request) -> bool:
 
 def _show(resources: Resources, tenant: str, job_id: UUID) -> Response:
     view = get_job(resources.engine, tenant, job_id)
-    job = Job(**dict(JobSummary.of(view)))
+    job = Job(**dict(summarize_job(resources, view)))
     if view.state != JobState.SUCCEEDED or view.transcript_deleted_at is not None:
         return Response(job.model_dump_json(), media_type="application/json")
     stored = open_transcript(resources.engine, tenant, view.id)

@@ -6,6 +6,7 @@ from api.ids import existing_id
 from api.openapi import problems
 from api.resources import Provided, Tenant
 from api.schemas.jobs import JobSummary
+from api.summaries import summarize_job
 from shared import steps
 from shared.jobs import get_job
 
@@ -29,7 +30,7 @@ def cancel_job(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
     )
     resources.doorbell.ring()  # an equal job may be transcribed in its place
     resources.remover.ring()
-    return JobSummary.of(get_job(resources.engine, tenant, found_id))
+    return summarize_job(resources, get_job(resources.engine, tenant, found_id))
 
 
 @router.post(
@@ -55,7 +56,7 @@ def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
     )
     resources.doorbell.ring()
     resources.remover.ring()  # an equal job may have been transcribed meanwhile
-    return JobSummary.of(get_job(resources.engine, tenant, found_id))
+    return summarize_job(resources, get_job(resources.engine, tenant, found_id))
 
 
 @router.delete(

@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from api.problems import MEDIA_TYPE, Problem
 from api.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
-from api.schemas.jobs import SegmentsEvent, StateEvent
+from api.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
 from shared.options import JobOptions
 from shared.transcript import PartialTranscript
 
@@ -108,7 +108,7 @@ def reference_body() -> dict[str, Any]:
 def install_schemas(app: FastAPI) -> None:
     """Add to the document of ``app`` what answers are made of without FastAPI's knowledge."""
     generate = app.openapi
-    models = (Problem, StateEvent, SegmentsEvent, PartialTranscript)
+    models = (Problem, StateEvent, SegmentsEvent, ProgressEvent, PartialTranscript)
     _, schemas = models_json_schema(
         [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
     )

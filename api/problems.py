@@ -85,6 +85,7 @@ def problem_response(
 def error_response(request: Request, error: LonghandError, **members: Any) -> JSONResponse:
     """Return the answer to an error raised on purpose."""
     if isinstance(error, RequestError):
+        members = {**error.members, **members}
         return problem_response(request, error.status, error.code, str(error), **members)
     if isinstance(error, TransientError):
         headers = {"Retry-After": str(RETRY_AFTER_S)}

@@ -16,15 +16,15 @@ from api.uploads import UploadSlots
 from api.watching import Watcher
 from shared import __version__
 from shared.broker import make_broker
-from shared.catalogue import Catalogue, load_catalogue
+from shared.catalogue import Catalogue, read_catalogue
 from shared.database import make_engine
 from shared.dispatch import Doorbell
-from shared.errors import ModelError, UnknownModel
 from shared.events import glimpse_jobs
 from shared.outbound import Outbound
 from shared.removing import Remover
 from shared.settings import Settings
 from shared.storage import Storage
+from shared.workers import SERVED_LATELY_S, served_models
 
 DEFAULT_TENANT = "default"
 
@@ -70,19 +70,24 @@ class Resources:
     upload_bytes: Counter
     cached_jobs: Counter
 
+    def find_served(self) -> frozenset[str]:
+        """Return the models whose jobs are taken: served by a worker lately, or on demand.
+
+        Raises:
+            DatabaseUnavailable: Postgres cannot be reached.
+        """
+        within_s = max(SERVED_LATELY_S, self.settings.lease_s)
+        return served_models(self.engine, within_s=within_s) | self.settings.on_demand_ids
+
 
 @contextmanager
 def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[Resources]:
     """Make the resources; nothing is connected to before it is needed.
 
     Raises:
-        ModelError: the catalogue cannot be read, or lacks the default model.
+        ModelError: the catalogue cannot be read, or lacks a model that a setting names.
     """
-    catalogue = load_catalogue(settings.catalogue)
-    try:
-        catalogue.get(settings.default_model)
-    except UnknownModel as error:
-        raise ModelError(f"LONGHAND_DEFAULT_MODEL: {error}") from error
+    catalogue = read_catalogue(settings)
     engine = make_engine(settings)
     storage = Storage(settings.storage_url.get_secret_value())
     doorbell = Doorbell(engine, make_broker(settings), settings)

@@ -11,10 +11,10 @@ from api.forms import Form
 from api.openapi import job_form, problems
 from api.resources import Provided, Resources, Tenant
 from api.schemas.jobs import JobSummary
+from api.summaries import summarize_job
 from api.uploads import ALLOWANCE_S, Receiver
-from shared.database import ping
 from shared.errors import CommitUncertain, DatabaseUnavailable, JobNotFound, LonghandError
-from shared.jobs import JobView, get_job
+from shared.jobs import get_job
 from shared.objects import source_key
 from shared.options import JobOptions, fingerprint
 from shared.steps import JobWebhook, NewJob, abandon_upload, begin_upload, create_job
@@ -33,6 +33,7 @@ router = APIRouter(tags=["jobs"])
     responses=problems(
         {
             408: "The sender fell silent, or took longer than 12 hours",
+            409: "No worker serves the model; the member `served_models` lists those that are",
             413: "The file is larger than LONGHAND_MAX_UPLOAD_BYTES, by default 2 GiB",
             415: "The body is not multipart/form-data",
             422: "The form, an option or the file is wrong",
@@ -61,7 +62,7 @@ async def submit_job(
     job_id = uuid7()
     with resources.upload_slots:
         # A database that is away is told before the upload, not after.
-        await to_thread.run_sync(ping, resources.engine)
+        served = await to_thread.run_sync(resources.find_served)
         key = source_key(job_id)
         receiver = Receiver(
             resources.storage,
@@ -73,7 +74,8 @@ async def submit_job(
             abandon=partial(_abandon, resources, key),
         )
         received = await receiver.receive(
-            request, Form(resources.catalogue, settings.default_model, resources.outbound)
+            request,
+            Form(resources.catalogue, settings.default_model, served, resources.outbound),
         )
     asked = received.asked
     model = resources.catalogue.get(received.options.model)
@@ -92,12 +94,12 @@ async def submit_job(
         source_bytes=received.n_bytes,
         sha256=received.sha256,
     )
-    view = await to_thread.run_sync(_commit, resources, job)
-    if view.cached:
+    summary = await to_thread.run_sync(_commit, resources, job)
+    if summary.cached:
         resources.cached_jobs.inc()
         resources.remover.ring()  # nobody will decode its file
     response.headers["Location"] = f"/jobs/{job_id}"
-    return JobSummary.of(view)
+    return summary
 
 
 def _webhook(asked: JobOptions) -> JobWebhook | None:
@@ -106,7 +108,7 @@ def _webhook(asked: JobOptions) -> JobWebhook | None:
     return JobWebhook(asked.webhook_url, asked.webhook_secret)
 
 
-def _commit(resources: Resources, job: NewJob) -> JobView:
+def _commit(resources: Resources, job: NewJob) -> JobSummary:
     """Commit the job, ring for it and read it back; its file goes if it was not committed."""
     engine = resources.engine
     try:
@@ -121,7 +123,7 @@ def _commit(resources: Resources, job: NewJob) -> JobView:
         _abandon(resources, job.source_key)
         raise
     resources.doorbell.ring()
-    return get_job(engine, job.tenant, job.id)
+    return summarize_job(resources, get_job(engine, job.tenant, job.id))
 
 
 def _abandon(resources: Resources, key: str) -> None:

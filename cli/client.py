@@ -41,6 +41,8 @@ class JobView:
     """Whether the transcript is that of an equal, earlier job."""
     heard_nothing: bool
     """Whether the transcript is there, and empty."""
+    waiting_for: str | None
+    """What it cannot go on without; None: nothing, or its turn."""
     error: str | None
     """Why it failed, in one sentence."""
     error_code: str | None
@@ -50,6 +52,7 @@ class JobView:
         """Read a job resource, tolerating what it leaves out."""
         progress = body.get("progress") or {}
         error = body.get("error")
+        waiting_for = body.get("waiting_for")
         return cls(
             id=body["id"],
             state=body["state"],
@@ -62,6 +65,7 @@ class JobView:
             duration_s=body.get("duration_s"),
             cached=bool(body.get("cached")),
             heard_nothing=(body.get("transcript") or {}).get("text") == "",
+            waiting_for=waiting_for["detail"] if waiting_for else None,
             error=error["detail"] if error else None,
             error_code=error.get("code") if error else None,
         )
@@ -177,20 +181,6 @@ class Client:
         response = self._get(f"/jobs/{job_id}/transcript", {"format": form})
         self._check(response)
         return response.text
-
-    def model_states(self) -> dict[str, str]:
-        """Return how far the workers of each model are: 'ready', 'loading' or 'absent'.
-
-        Raises:
-            CommandError: it cannot be reached or is no Longhand server.
-        """
-        try:
-            response = self._http.get("/health/ready")
-            return dict(response.json()["models"])
-        except httpx.HTTPError as error:
-            raise CommandError(self._unreachable(error)) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise CommandError(self._foreign()) from error
 
     def _get(self, path: str, query: dict[str, str] | None = None) -> httpx.Response:
         deadline = time.monotonic() + OUTAGE_S

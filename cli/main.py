@@ -49,7 +49,10 @@ _data_option = click.option(
 @click.option(
     "--model",
     metavar="ID",
-    help="Model to use, see 'longhand models'.  [default: auto, the best that is usable here]",
+    help="Model to use, see 'longhand models'.  [default: auto: the model that the catalogue "
+    "prefers for the stated language, if it is served (or usable, where no platform runs yet); "
+    "else LONGHAND_DEFAULT_MODEL, if set; else a model that is served; else the best that is here; "
+    "never one that lacks the language or what else is asked]",
 )
 @click.option(
     "--language", metavar="xx", help="Language of the speech, as in 'de'.  [default: detected]"
@@ -68,6 +71,11 @@ _data_option = click.option(
 @click.option("--multilingual", is_flag=True, help="Detect the language again and again.")
 @click.option(
     "--no-cache", is_flag=True, help="Transcribe even what the platform has transcribed before."
+)
+@click.option(
+    "--wait-for-worker",
+    is_flag=True,
+    help="If no worker serves the model, have the job wait for one.",
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), default="txt", show_default=True)
 @click.option(
@@ -94,6 +102,7 @@ def transcribe(
     multichannel: bool,
     multilingual: bool,
     no_cache: bool,
+    wait_for_worker: bool,
     form: str,
     output: Path | None,
     server: str | None,
@@ -117,6 +126,7 @@ def transcribe(
         multichannel=multichannel,
         multilingual=multilingual,
         cache=not no_cache,
+        wait_for_worker=wait_for_worker,
     )
     return run(Request(files, options, form, output), server, _data_path(data))
 
@@ -164,15 +174,11 @@ def up(
 
 @cli.command()
 def models() -> int:
-    """List the models and whether they can be used here and now."""
-    from cli.models import FALLBACK, PREFERRED, availability, hub_probe, offered_models
+    """List the models, whether they can be used here and now, and which one 'auto' is."""
+    from cli.models import list_models
 
-    probe = hub_probe()
-    for model in offered_models():
-        found = availability(model, probe)
-        click.echo(f"{model.id:<29} {'yes' if found.usable else 'no':<4} {found.reason}")
-        click.echo(f"{'':<34} {model.description}")
-    click.echo(f"\n'auto' is {PREFERRED}; where that cannot be used, {FALLBACK}.")
+    for line in list_models():
+        click.echo(line)
     return 0
 
 

@@ -1,21 +1,23 @@
 """Which models can be used here and now, and which one ``auto`` means."""
 
+import textwrap
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cli.embedded.signals import StopFlag
 from cli.errors import CommandError
 from cli.progress import Progress
-from shared.catalogue import HUB_ENGINES, Model, load_catalogue
+from shared.catalogue import HUB_ENGINES, Catalogue, Model, read_catalogue
 from shared.errors import LonghandError
+from shared.model_choice import Choice, Supply, can_do, choose_model
+from shared.options import JobOptions
 from shared.settings import get_settings
 
-AUTO = "auto"
-PREFERRED = "whisper-base"
-"""What ``auto`` means when its weights are here or can be fetched."""
-FALLBACK = "starter"
 HUB_TIMEOUT_S = 5
+_WIDTH = 78
+"""Columns of the frame around the note on accuracy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,33 +27,6 @@ class Availability:
     usable: bool
     reason: str
     needs_download: bool = False
-
-
-def offered_models() -> Sequence[Model]:
-    """Return the catalogue's models in its order, without the hidden ones.
-
-    Those whose weights the operator has still to name are among them: the operator reads this list.
-
-    Raises:
-        CommandError: the catalogue cannot be read.
-    """
-    try:
-        models = load_catalogue(get_settings().catalogue).models.values()
-        return [model for model in models if not model.hidden]
-    except LonghandError as error:
-        raise CommandError(str(error)) from error
-
-
-def find_model(model_id: str) -> Model:
-    """Return a catalogue entry.
-
-    Raises:
-        CommandError: there is none of that id.
-    """
-    try:
-        return load_catalogue(get_settings().catalogue).get(model_id)
-    except LonghandError as error:
-        raise CommandError(str(error)) from error
 
 
 def availability(model: Model, hub_answers: Callable[[], bool]) -> Availability:
@@ -92,60 +67,152 @@ def hub_probe() -> Callable[[], bool]:
     return ask
 
 
-def preferred_model(language: str) -> Model | None:
-    """Return the model that the catalogue prefers for a language, if there is one.
+class Here:
+    """The models of this machine, for a platform that is still to be started."""
+
+    def __init__(self) -> None:
+        """Read the catalogue.
+
+        Raises:
+            CommandError: it cannot be read, or lacks a model that a setting names.
+        """
+        settings = get_settings()
+        try:
+            self.catalogue: Catalogue = read_catalogue(settings)
+        except LonghandError as error:
+            raise CommandError(str(error)) from error
+        self._default = settings.default_model
+        self._hub_answers = hub_probe()
+        self._refused: dict[str, str] = {}
+        """Why what seemed usable is not, by model."""
+
+    def availability(self, model: Model) -> Availability:
+        """Tell whether a model can be used; fetching its weights may be a part of that."""
+        if model.id in self._refused:
+            return Availability(False, self._refused[model.id])
+        return availability(model, self._hub_answers)
+
+    def refuse(self, model: Model, problem: str) -> None:
+        """Do without a model whose weights could not be fetched."""
+        self._refused[model.id] = problem
+
+    def choose(self, options: JobOptions) -> Choice:
+        """Return the model for a job.
+
+        Raises:
+            CommandError: none will do.
+        """
+        supply = Supply(
+            self.catalogue,
+            self._default,
+            is_at_hand=lambda model: availability(model, lambda: False).usable,
+            is_served=lambda _: False,
+            is_here=self._is_here,
+            called="models that can be used here",
+        )
+        try:
+            return choose_model(options, supply)
+        except LonghandError as error:
+            raise CommandError(str(error)) from error
+
+    def better(self, choice: Choice, options: JobOptions) -> tuple[Model, str] | None:
+        """Return the model that is preferred to the best that is here, and what is in its way."""
+        if choice.reason == "best":
+            for model in self.catalogue.ranking:
+                if model == choice.model:
+                    break
+                found = self.availability(model)
+                if can_do(options, model) and not found.usable:
+                    return model, found.reason
+        return None
+
+    def _is_here(self, model: Model) -> bool:
+        found = self.availability(model)
+        worth_it = model in self.catalogue.first_choices
+        return found.usable and (worth_it or not found.needs_download)
+
+
+def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Model:
+    """Return the model for jobs with these options, its weights in place.
 
     Raises:
-        CommandError: the catalogue cannot be read.
-    """
-    try:
-        return load_catalogue(get_settings().catalogue).for_language(language)
-    except LonghandError as error:
-        raise CommandError(str(error)) from error
-
-
-def prepare_model(
-    wanted: str | None, flag: StopFlag, progress: Progress, *, language: str | None = None
-) -> Model:
-    """Return the model to use for ``wanted`` (None or 'auto': the best one), its weights in place.
-
-    Where no model is named, a language has the one that the catalogue prefers for it, if its
-    weights are here already.
-
-    Raises:
-        CommandError: a model named outright is unknown, or cannot be used here.
+        CommandError: it is unknown, cannot be used here, or cannot do what is asked.
         Stopped: a signal came during the download.
     """
-    if wanted is None and language is not None:
-        preferred = preferred_model(language)
-        if preferred is not None and availability(preferred, lambda: False).usable:
-            return preferred
-    probe = hub_probe()
-    chosen = wanted not in (None, AUTO)
-    model = find_model(wanted if wanted and chosen else PREFERRED)
-    found = availability(model, probe)
-    if found.usable and not found.needs_download:
-        return model
-    problem = found.reason
-    if found.usable:
-        problem = _download(model, flag, progress)
+    here = Here()
+    while True:
+        choice = here.choose(options)
+        model = choice.model
+        found = here.availability(model)
+        problem = found.reason
+        if found.usable:
+            problem = _download(model, flag, progress) if found.needs_download else ""
         if not problem:
+            if (better := here.better(choice, options)) is not None:
+                progress.say(second_best_note(model, *better))
             return model
-    if chosen:
-        raise CommandError(f"model '{model.id}' cannot be used here: {problem}")
-    progress.say(low_accuracy_note(problem))
-    return find_model(FALLBACK)
+        if choice.reason != "best":
+            setting = "LONGHAND_DEFAULT_MODEL: " if choice.reason == "default" else ""
+            raise CommandError(f"{setting}model '{model.id}' cannot be used here: {problem}")
+        here.refuse(model, problem)
 
 
-def low_accuracy_note(reason: str) -> str:
-    """Say, so that nobody misses it, that accuracy is low, why, and how to change that."""
-    bar = "=" * 78
-    return (
-        f"{bar}\nNOTE: LOW ACCURACY. Using '{FALLBACK}', the small model that comes with the "
-        f"install:\nexpect many wrong words. '{PREFERRED}' is not usable: {reason}.\n"
-        "For a good transcript run this again with access to the internet (or put its weights\n"
-        f"into the Hugging Face cache); './longhand models' lists what there is.\n{bar}"
-    )
+def second_best_note(model: Model, better: Model, reason: str) -> str:
+    """Say, so that nobody misses it, which model was taken for want of a better one, and why."""
+    if model.is_rough:
+        headline = f"LOW ACCURACY. Using '{model.id}': expect many wrong words."
+    else:
+        headline = f"Using '{model.id}', which is not the best of the catalogue."
+    advice = "For a better transcript "
+    if better.engine in HUB_ENGINES and better.folder is None:
+        advice += (
+            "run this again with access to the internet (or put its weights into the Hugging Face "
+            "cache), or "
+        )
+    advice += "name another model with --model; './longhand models' lists what there is."
+    paragraphs = (f"NOTE: {headline}", f"'{better.id}' is not usable: {reason}.", advice)
+    lines = (textwrap.fill(each, _WIDTH, break_on_hyphens=False) for each in paragraphs)
+    bar = "=" * _WIDTH
+    return "\n".join([bar, *lines, bar])
+
+
+def list_models() -> Iterator[str]:
+    """Yield lines that say which models can be used here and now, and what ``auto`` is.
+
+    Those whose weights the operator has still to name are among them: the operator reads this.
+
+    Raises:
+        CommandError: the catalogue cannot be read, or lacks a model that a setting names.
+    """
+    here = Here()
+    for model in here.catalogue.models.values():
+        if not model.hidden:
+            found = here.availability(model)
+            yield f"{model.id:<29} {'yes' if found.usable else 'no':<4} {found.reason}"
+            yield f"{'':<34} {model.description}"
+    yield ""
+    yield _what_auto_is(here)
+    for language in here.catalogue.routed_languages:
+        with suppress(CommandError):
+            choice = here.choose(JobOptions(language=language))
+            if choice.reason == "language":
+                yield f"For language '{language}' it is {choice.model.id}, preferred for it."
+    yield "A platform that runs already goes by the models that it serves: see GET /models there."
+
+
+def _what_auto_is(here: Here) -> str:
+    try:
+        choice = here.choose(JobOptions())
+    except CommandError as error:
+        return f"'auto' is no model now: {error}."
+    model = choice.model.id
+    if choice.reason == "default":
+        found = here.availability(choice.model)
+        but = "" if found.usable else f", but it cannot be used here: {found.reason}"
+        return f"'auto' is {model} now: LONGHAND_DEFAULT_MODEL names it{but}."
+    better = here.better(choice, JobOptions())
+    because = "" if better is None else f"; {better[0].id} is better, but cannot be used"
+    return f"'auto' is {model} now: the best that can be used here{because}."
 
 
 def _download(model: Model, flag: StopFlag, progress: Progress) -> str:

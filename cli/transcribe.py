@@ -16,11 +16,9 @@ from cli.embedded.signals import StopFlag, Stopped
 from cli.embedded.stack import Plan, running_stack
 from cli.errors import CommandError, printable
 from cli.files import check_files, make_output_folder
-from cli.models import AUTO, preferred_model, prepare_model
+from cli.models import prepare_model
 from cli.progress import Progress, duration, progress_on_stderr
-from shared.catalogue import Catalogue, Model
-from shared.errors import RequestError
-from shared.options import JobOptions, resolve_options
+from shared.options import JobOptions
 
 CONCURRENT_JOBS = 4
 """Enough to keep a worker's batch full, few enough to upload one after the other's progress."""
@@ -106,7 +104,7 @@ def _platform(
     while (owner := directory.owner()) is not None:
         if owner.purpose == "up":
             progress.say(f"longhand: using the platform that runs at {owner.api_url}")
-            model_id = _served_model(request.options, owner.api_url, flag)
+            model_id = request.options.model
             yield _Target(owner.api_url, model_id, _waiting(flag), logs=directory.logs)
             return
         if not waiting:
@@ -114,48 +112,12 @@ def _platform(
             waiting = True
         flag.check()
         flag.sleep(0.2)
-    model = prepare_model(request.options.model, flag, progress, language=request.options.language)
-    _check_options(request.options, model)
+    model = prepare_model(request.options, flag, progress)
     progress.say("longhand: starting the platform")
     plan = Plan(models=(model.id,), purpose="transcribe", drain_s=DRAIN_S)
     say = _prefixed(progress)
     with running_stack(directory, plan, flag, say) as stack:
         yield _Target(stack.api_url, model.id, stack.run, lasting=False, logs=directory.logs)
-
-
-def _check_options(options: JobOptions, model: Model) -> None:
-    """Refuse what the model cannot do before a platform is started for it."""
-    chosen = options.model_copy(update={"model": model.id})
-    try:
-        resolve_options(chosen, Catalogue({model.id: model}), model.id)
-    except RequestError as error:
-        raise CommandError(str(error)) from error
-
-
-def _served_model(options: JobOptions, url: str, flag: StopFlag) -> str | None:
-    """Check that a local platform has a worker for the model: else its job would wait for ever.
-
-    Returns the model to name; None leaves the choice to the platform.
-    """
-    wanted = options.model
-    preferred = None
-    if wanted is None and options.language is not None:
-        preferred = preferred_model(options.language)
-    if wanted is None and preferred is None:
-        return None
-    client = Client(url, threading.Event())
-    try:
-        states = client.model_states()
-    finally:
-        client.close()
-    flag.check()
-    served = sorted(model for model, state in states.items() if state != "absent")
-    if wanted is None:
-        return preferred.id if preferred is not None and preferred.id in served else AUTO
-    if wanted not in (AUTO, *served):
-        serving = ", ".join(served) or "none"
-        raise CommandError(f"the platform at {url} does not run '{wanted}'; it runs: {serving}")
-    return wanted
 
 
 def _waiting(flag: StopFlag) -> Callable[[Callable[[], bool]], None]:
@@ -273,6 +235,10 @@ def _follow(
 
 
 def _show(progress: Progress, name: str, job: JobView) -> None:
+    if job.waiting_for is not None:
+        # A phase of its own: where progress is written line by line, only new phases are.
+        progress.show(name, "waiting", None, f"for {job.waiting_for}")
+        return
     speed = [] if job.rtfx is None else [f"RTFx {_number(job.rtfx)}"]
     if job.stage == "transcribing" and job.percent is not None:
         left = [] if job.eta_s is None else [f"{duration(job.eta_s)} left"]

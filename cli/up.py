@@ -8,6 +8,7 @@ from cli.embedded.signals import StopFlag, Stopped
 from cli.embedded.stack import Plan, running_stack
 from cli.models import prepare_model
 from cli.progress import PlainProgress, progress_on_stderr
+from shared.options import JobOptions
 
 
 def up(*, port: int, data: Path, models: tuple[str, ...], flower_port: int | None) -> int:
@@ -29,7 +30,8 @@ def up(*, port: int, data: Path, models: tuple[str, ...], flower_port: int | Non
             if directory.owner() is not None:  # told before anything is downloaded
                 raise DirectoryInUse(data)
             with progress_on_stderr() as bars:
-                chosen = tuple(prepare_model(m, flag, bars).id for m in models or (None,))
+                wanted = [JobOptions(model=model) for model in models or (None,)]
+                chosen = tuple(prepare_model(options, flag, bars).id for options in wanted)
             plan = Plan(tuple(dict.fromkeys(chosen)), port=port, flower_port=flower_port)
             with running_stack(directory, plan, flag, say) as stack:
                 for program in stack.programs:

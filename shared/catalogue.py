@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from shared.errors import ModelError, UnknownModel, UnsupportedLanguage
+from shared.settings import Settings
 
 EngineName = Literal[
     "pocketsphinx",
@@ -39,6 +40,9 @@ WHISPERS: frozenset[EngineName] = frozenset({"faster-whisper", "transformers-whi
 HUB_ENGINES: frozenset[EngineName] = WHISPERS | {"transformers-ctc", "onnx-ctc"}
 """Engines that need weights: of the Hugging Face hub, pinned to a commit, or of a folder, pinned to
 the digest of its files. The others carry what they need."""
+
+ROUGH_ENGINES: frozenset[EngineName] = frozenset({"pocketsphinx"})
+"""Engines that recognise speech, but get many words wrong: for trying things out."""
 
 FOLDER_PREFIX = "file:"
 """Begins the source of weights that the operator keeps in a folder of their own."""
@@ -124,6 +128,11 @@ class Model(BaseModel):
         return self.engine in WHISPERS and (self.languages is None or len(self.languages) > 1)
 
     @property
+    def is_rough(self) -> bool:
+        """Whether many wrong words are to be expected of it."""
+        return self.engine in ROUGH_ENGINES
+
+    @property
     def only_language(self) -> str | None:
         """The one language it knows, or None if it knows several."""
         return next(iter(self.languages)) if self.languages and len(self.languages) == 1 else None
@@ -156,16 +165,34 @@ class Catalogue:
     """All models by id, in the file's order."""
 
     models: Mapping[str, Model]
+    auto: tuple[str, ...] = ()
+    """Ids of the models that ``auto`` prefers, best first; empty: the file's order is."""
 
     @property
     def visible(self) -> tuple[Model, ...]:
         """The models to offer to users."""
         return tuple(m for m in self.models.values() if m.is_pinned and not m.hidden)
 
-    def for_language(self, language: str) -> Model | None:
-        """Return the model that jobs in this language get unless they name one, if there is one."""
+    @property
+    def first_choices(self) -> tuple[Model, ...]:
+        """The models that are worth a download for a job that names none, best first."""
+        chosen = (self.models[model_id] for model_id in self.auto)
+        return tuple(model for model in chosen if model.is_pinned) or self.visible
+
+    @property
+    def ranking(self) -> tuple[Model, ...]:
+        """All models that a job may get which names none, best first."""
+        return tuple(dict.fromkeys((*self.first_choices, *self.visible)))
+
+    def preferred_for(self, language: str) -> tuple[Model, ...]:
+        """Return the models that jobs in this language get before any other."""
         preferred = (m for m in self.models.values() if language in m.preferred_for)
-        return next((m for m in preferred if m.is_pinned), None)
+        return tuple(model for model in preferred if model.is_pinned)
+
+    @property
+    def routed_languages(self) -> tuple[str, ...]:
+        """The languages for which a model is preferred, in the order of the alphabet."""
+        return tuple(sorted({code for m in self.models.values() for code in m.preferred_for}))
 
     def get(self, model_id: str) -> Model:
         """Return a model, hidden or not.
@@ -186,6 +213,24 @@ class Catalogue:
         return model
 
 
+def read_catalogue(settings: Settings) -> Catalogue:
+    """Read the catalogue that the settings name, and check the settings that name its models.
+
+    Raises:
+        ModelError: the catalogue is missing or wrong, or a setting names a model that it lacks.
+    """
+    catalogue = load_catalogue(settings.catalogue)
+    named = [("LONGHAND_ON_DEMAND_MODELS", model) for model in sorted(settings.on_demand_ids)]
+    if settings.default_model:
+        named.append(("LONGHAND_DEFAULT_MODEL", settings.default_model))
+    for setting, model_id in named:
+        try:
+            catalogue.get(model_id)
+        except UnknownModel as error:
+            raise ModelError(f"{setting}: {error}") from error
+    return catalogue
+
+
 def load_catalogue(path: Path) -> Catalogue:
     """Read and check a catalogue file.
 
@@ -199,12 +244,18 @@ def load_catalogue(path: Path) -> Catalogue:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"the catalogue {path.name} is not valid TOML: {error}") from error
     languages, entries = document.pop("languages", {}), document.pop("models", {})
+    auto = document.pop("auto", [])
     if document:
         raise ModelError(f"{path.name}: unknown table '{min(document)}'")
     if not isinstance(languages, dict) or not isinstance(entries, dict) or not entries:
         raise ModelError(f"{path.name} needs a [languages] table and at least one [models.ID]")
+    if not isinstance(auto, list) or not all(isinstance(model_id, str) for model_id in auto):
+        raise ModelError(f"{path.name}: auto must be a list of model ids")
+    if unknown := [model_id for model_id in auto if model_id not in entries]:
+        raise ModelError(f"{path.name}: auto names '{unknown[0]}', which is none of its models")
     return Catalogue(
-        {model_id: _parse(path, model_id, entry, languages) for model_id, entry in entries.items()}
+        {model_id: _parse(path, model_id, entry, languages) for model_id, entry in entries.items()},
+        tuple(auto),
     )
 
 

@@ -9,6 +9,7 @@
     │   │   ├── AudioTooLong        more decoded audio than the limit allows
     │   │   └── AudioOutOfBounds    sample rate or channel count outside what we decode
     │   ├── ModelError          the model cannot be loaded or used
+    │   ├── NoWorker            nobody has come to do the step
     │   └── DeliveryVoid        a webhook's receiver shall not have it any more
     ├── TransientError          the world is at fault: the step is tried again, later
     │   ├── Outage              a service we stand on is away: this costs the step no attempt
@@ -29,6 +30,7 @@
     └── RequestError            what a caller asked for cannot be done as asked
         ├── InvalidRequest
         ├── UnknownModel
+        ├── ModelNotServed
         ├── UnsupportedLanguage
         ├── UnsupportedOption
         ├── UnknownFormat
@@ -53,7 +55,8 @@ and sent to clients; the message is one sentence for a person and carries no sec
 path.
 """
 
-from typing import ClassVar
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
 
 class LonghandError(Exception):
@@ -108,6 +111,12 @@ class ModelError(PermanentError):
     """A model that cannot be loaded, or that cannot do what its catalogue entry says."""
 
     code = "model_error"
+
+
+class NoWorker(PermanentError):
+    """A step has waited for as long as it may, and no worker takes steps of its kind or model."""
+
+    code = "no_worker"
 
 
 class DeliveryVoid(PermanentError):
@@ -222,6 +231,8 @@ class RequestError(LonghandError):
 
     code = "request_error"
     status: ClassVar[int] = 400
+    members: Mapping[str, Any] = {}
+    """What programs are told beside the code; all of it JSON."""
 
 
 class InvalidRequest(RequestError):
@@ -236,6 +247,18 @@ class UnknownModel(RequestError):
 
     code = "unknown_model"
     status = 422
+
+
+class ModelNotServed(RequestError):
+    """A model that no worker serves: its job would wait for nobody knows how long."""
+
+    code = "model_not_served"
+    status = 409
+
+    def __init__(self, message: str, served_models: Collection[str]) -> None:
+        """Name the models that can be had instead."""
+        super().__init__(message)
+        self.members = {"served_models": sorted(served_models)}
 
 
 class UnsupportedLanguage(RequestError):

@@ -9,12 +9,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, from_json
 
 from shared.accuracy import MAX_REFERENCE_CHARS
-from shared.catalogue import Catalogue, Model
+from shared.catalogue import Model
 from shared.errors import UnsupportedOption
 from shared.quantities import size
 
 AUTO = "auto"
-"""Stands for the platform's default model."""
+"""In place of a model: ``AUTO_RULE`` chooses. To name none means the same."""
+AUTO_RULE = (
+    "the model that the catalogue prefers for the stated language, if it is served (or usable, "
+    "where no platform runs yet); else LONGHAND_DEFAULT_MODEL, if set; else a model that is "
+    "served; else the best that is here; never one that lacks the language or what else is asked"
+)
+"""Which model ``auto`` is: what ``shared.model_choice`` does, in one sentence for people."""
 MAX_METADATA_BYTES = 16 * 1024
 _ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 _LANGUAGE_CODE = re.compile("^[a-z]{2,3}$")
@@ -48,9 +54,12 @@ class JobOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(
-        default=None,
-        description="catalogue id; 'auto': the default; omitted: the catalogue's model for the "
-        "language, else the default",
+        default=None, description=f"catalogue id; omitted or 'auto': {AUTO_RULE}"
+    )
+    wait_for_worker: bool = Field(
+        default=False,
+        description="true: take the job although no worker serves its model, and wait for one; to "
+        "be given before the file, as what is refused is refused before that is read",
     )
     language: Annotated[str | None, BeforeValidator(_language_code)] = Field(
         default=None,
@@ -116,17 +125,13 @@ class ResolvedOptions(BaseModel):
     multilingual: bool = False
 
 
-def resolve_options(
-    options: JobOptions, catalogue: Catalogue, default_model: str
-) -> ResolvedOptions:
-    """Choose the model, and fill in what the client left open.
+def check_options(options: JobOptions, model: Model) -> None:
+    """Refuse what the model cannot do.
 
     Raises:
-        UnknownModel: the catalogue has no such model.
         UnsupportedLanguage: the model does not speak the language.
         UnsupportedOption: the model cannot do what is asked of it.
     """
-    model = _choose_model(options, catalogue, default_model)
     if options.language is not None:
         model.check_language(options.language)
     if options.task == "translate" and not model.translates:
@@ -137,6 +142,16 @@ def resolve_options(
         raise UnsupportedOption(f"model '{model.id}' does not detect languages")
     if options.multilingual and options.language is not None:
         raise UnsupportedOption("a multilingual job cannot name one language")
+
+
+def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
+    """Fill in what the client left open, for the model that was chosen.
+
+    Raises:
+        UnsupportedLanguage: the model does not speak the language.
+        UnsupportedOption: the model cannot do what is asked of it.
+    """
+    check_options(options, model)
     return ResolvedOptions(
         model=model.id,
         language=options.language or model.only_language,
@@ -147,15 +162,6 @@ def resolve_options(
         multichannel=options.multichannel,
         multilingual=options.multilingual,
     )
-
-
-def _choose_model(options: JobOptions, catalogue: Catalogue, default_model: str) -> Model:
-    if options.model is None and options.language is not None:
-        preferred = catalogue.for_language(options.language)
-        if preferred is not None:
-            return preferred
-    named = options.model if options.model not in (None, "", AUTO) else default_model
-    return catalogue.get(named or default_model)
 
 
 def fingerprint(sha256: str, options: ResolvedOptions, model: Model) -> str:

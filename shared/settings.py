@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -32,10 +32,23 @@ class Settings(BaseSettings):
     )
     catalogue: Path = Field(
         default=Path(__file__).parent.parent / "models.toml",
-        description="The model catalogue file.",
+        description="The model catalogue file; a relative path starts where the process does.",
     )
     default_model: str = Field(
-        default="starter", description="The model of a job that names none (or `auto`)."
+        default="",
+        description="The model of a job that names none (or `auto`), unless its language has a "
+        "preferred one; empty: one that is served.",
+    )
+    on_demand_models: str = Field(
+        default="",
+        description="Model ids, separated by commas, whose workers are started when there are jobs "
+        "for them, by an autoscaler say: jobs for them are taken while they have no worker.",
+    )
+    worker_wait_s: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="How long a step that is due waits for a worker of its model, or a CPU worker, "
+        "while there is none; then its job fails with `no_worker`. `inf`: for ever.",
     )
     max_upload_bytes: int = Field(
         default=2 * 1024**3, gt=0, description="Largest accepted upload, in bytes."
@@ -173,6 +186,17 @@ class Settings(BaseSettings):
         description="Password of user `longhand` in Flower; empty: none is asked for, and Flower "
         "listens on loopback only. `./longhand up --flower` makes one where there is none.",
     )
+
+    @field_validator("catalogue")
+    @classmethod
+    def _does_not_move(cls, catalogue: Path) -> Path:
+        """Make it absolute: nothing that is done later depends on where it is done."""
+        return catalogue.expanduser().absolute()
+
+    @property
+    def on_demand_ids(self) -> frozenset[str]:
+        """The ids in ``on_demand_models``."""
+        return frozenset(filter(None, map(str.strip, self.on_demand_models.split(","))))
 
 
 @cache

@@ -25,7 +25,8 @@ class JobState(StrEnum):
     ``create_job`` and ``retry_job`` where the same was transcribed before. The transcript may have
     been removed since: ``transcript_deleted_at`` says so."""
     FAILED = "failed"
-    """Terminal: the error says why. Entered when a step fails for good; left by ``retry_job``, for
+    """Terminal: the error says why. Entered when a step fails for good, or has waited for a worker
+    for as long as it may; left by ``retry_job``, for
     which audio and finished chunks stay: the audio until its time is up, the chunks as long as the
     job does."""
     CANCELED = "canceled"

@@ -212,6 +212,14 @@ steps = Table(
     ),
     Index("ix_steps_leased", "lease_until", postgresql_where=text("state = 'running'")),
     Index("ix_steps_queue_claimed_at", "queue", "claimed_at"),
+    Index(
+        "ix_steps_due",
+        *("queue", "run_at"),
+        postgresql_where=text(
+            "state = 'queued' AND kind <> 'deliver'"
+            " AND (dispatched_at IS NULL OR dispatched_at < 'infinity')"
+        ),
+    ),
 )
 
 job_events = Table(
@@ -286,6 +294,14 @@ worker_kinds = Table(
     Column("reason", Text, comment="the same for people"),
     _one_of("kind", StepKind),
     comment="What became of each kind of step at a worker, since the worker's start.",
+)
+
+served_queues = Table(
+    "served_queues",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    _timestamp("last_served_at", nullable=False),
+    comment="When a worker that is gone last served a queue; the living are in workers.",
 )
 
 removals = Table(

@@ -1,16 +1,17 @@
-"""The registry of living workers."""
+"""The registry of living workers, and when each queue was last served."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
 from shared.states import STEP_MAY_RUN, StepKind
+from shared.steps import queue_model
 
 WorkerState = Literal["loading", "ready"]
 """It has started and takes no messages yet, or it takes them."""
@@ -20,6 +21,9 @@ ModelState = Literal["ready", "loading", "absent"]
 FAILURES = 2
 """Unexpected errors in a row, all the same, after which every step of a kind is said to fail, at a
 worker that has done none yet."""
+SERVED_LATELY_S = 900.0
+"""How long a model counts as served after its last worker was seen: a restart of all its workers
+takes less."""
 
 _CHILD = "/"
 """Between a worker's id and what tells its processes apart; no host is named like that."""
@@ -181,7 +185,7 @@ def withdraw(engine: Engine, worker_id: str) -> None:
         DatabaseUnavailable: Postgres cannot be reached.
     """
     with begin(engine) as connection:
-        connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": worker_id})
+        _remove(connection, "id = :id", "clock_timestamp()", {"id": worker_id})
 
 
 def name_suspect(engine: Engine, worker_id: str, step_id: int | None) -> None:
@@ -201,14 +205,35 @@ def name_suspect(engine: Engine, worker_id: str, step_id: int | None) -> None:
 
 def forget_dead_workers(engine: Engine, *, silent_s: float) -> int:
     """Remove the workers not heard of for ``silent_s``; returns how many."""
+    silent = "last_seen_at < clock_timestamp() - make_interval(secs => :silent_s)"
     with begin(engine) as connection:
-        return connection.execute(
-            text("""
-                DELETE FROM workers
-                WHERE last_seen_at < clock_timestamp() - make_interval(secs => :silent_s)
-            """),
-            {"silent_s": silent_s},
-        ).rowcount
+        return _remove(connection, silent, "last_seen_at", {"silent_s": silent_s})
+
+
+def _remove(
+    connection: Connection, condition: str, seen_at: str, parameters: Mapping[str, object]
+) -> int:
+    """Remove workers, and note when they last served their queues; returns how many.
+
+    One that never was ready has served none.
+    """
+    removed = connection.execute(
+        text(f"""
+            WITH gone AS (
+                DELETE FROM workers WHERE {condition} RETURNING state, queues, {seen_at} AS seen_at
+            ), noted AS (
+                INSERT INTO served_queues (queue, last_served_at)
+                SELECT queue, max(seen_at) FROM gone CROSS JOIN unnest(queues) AS queue
+                WHERE state = 'ready' GROUP BY queue ORDER BY queue
+                ON CONFLICT (queue) DO UPDATE SET last_served_at = greatest(
+                    served_queues.last_served_at, excluded.last_served_at
+                )
+            )
+            SELECT count(*) FROM gone
+        """),  # noqa: S608 - the variable parts are constants
+        parameters,
+    )
+    return int(removed.scalar_one())
 
 
 def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
@@ -229,6 +254,28 @@ def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
             {"live_s": live_s},
         ).mappings()
         return [WorkerView(**row) for row in rows]
+
+
+def served_models(engine: Engine, *, within_s: float) -> frozenset[str]:
+    """Return the ids of the models that a worker has served, or begun to load, within ``within_s``.
+
+    Also where it has stopped or was forgotten since.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        queues = connection.execute(
+            text("""
+                SELECT queue FROM workers CROSS JOIN unnest(queues) AS queue
+                WHERE last_seen_at > clock_timestamp() - make_interval(secs => :within_s)
+                UNION
+                SELECT queue FROM served_queues
+                WHERE last_served_at > clock_timestamp() - make_interval(secs => :within_s)
+            """),
+            {"within_s": within_s},
+        ).scalars()
+        return frozenset(model for queue in queues if (model := queue_model(queue)) is not None)
 
 
 def busy_workers(engine: Engine, tenant: str, *, live_s: float) -> list[BusyWorker]:

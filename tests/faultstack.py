@@ -289,6 +289,7 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
         broker_url=SecretStr(f"redis://:{secrets.valkey_password}@127.0.0.1:{redis_proxy.port}/0"),
         storage_url=SecretStr(f"http://{s3_login}@127.0.0.1:{s3_proxy.port}/{rclone.BUCKET}"),
         default_model="oracle",
+        on_demand_models="oracle",
         outbound_http=True,
         outbound_allow="127.0.0.0/8",
     ).model_copy(update=changes)

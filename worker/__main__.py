@@ -22,7 +22,7 @@ from celery.signals import worker_ready
 
 from shared import __version__, database
 from shared.catalogue import load_catalogue
-from shared.errors import DatabaseUnavailable, DatabaseUnfit, LonghandError, ModelError
+from shared.errors import DatabaseUnavailable, DatabaseUnfit, LonghandError
 from shared.outbound import Outbound
 from shared.ringing import Bell
 from shared.settings import Settings, get_settings
@@ -51,7 +51,18 @@ _LOOK_S = 1.0
 """How often a worker that waits for its database looks again."""
 
 
-@click.group(help=__doc__)
+class _Roles(click.Group):
+    """What stands in a worker's way is said in one sentence."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a role."""
+        try:
+            return super().invoke(ctx)
+        except LonghandError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Roles, help=__doc__)
 def main() -> None:
     logging.basicConfig(
         level=get_settings().log_level.upper(),
@@ -73,6 +84,7 @@ def cpu(concurrency: int) -> None:
     import worker.preparing  # noqa: F401
 
     settings = get_settings()
+    load_catalogue(settings.catalogue)  # what is wrong with it is told here, not by each child
     queues = (PREPARE_QUEUE, PREPARE_LARGE_QUEUE, FINISH_QUEUE)
     entry = _entry("cpu", queues=queues, slots=concurrency)
     health = _serve_health(entry, settings)
@@ -94,10 +106,7 @@ def model(model_id: str) -> None:
     from worker.loading import load
 
     settings = get_settings()
-    try:
-        catalogue_entry = load_catalogue(settings.catalogue).get(model_id)
-    except LonghandError as error:
-        raise click.ClickException(str(error)) from error
+    catalogue_entry = load_catalogue(settings.catalogue).get(model_id)
     # How many it takes at once is known once it is loaded.
     entry = _entry(
         "model",
@@ -135,8 +144,6 @@ def model(model_id: str) -> None:
             warm_up_s=loaded.warm_up_s,
         )
         _consume(entry, runtime.heartbeat, health, "--pool=threads")
-    except ModelError as error:
-        raise click.ClickException(str(error)) from error
     finally:
         runtime.close()
 
@@ -193,11 +200,8 @@ def flower(address: str, port: int) -> None:
 @main.command(help="Bring the database up to date and make the bucket.")
 def migrate() -> None:
     settings = get_settings()
-    try:
-        database.migrate(settings)
-        Storage(settings.storage_url.get_secret_value()).create_bucket()
-    except LonghandError as error:
-        raise click.ClickException(str(error)) from error
+    database.migrate(settings)
+    Storage(settings.storage_url.get_secret_value()).create_bucket()
 
 
 @main.command(help="Download a model's weights into the local cache.")
@@ -205,13 +209,10 @@ def migrate() -> None:
 def fetch(model_id: str) -> None:
     from worker.engines.weights import download
 
-    try:
-        path = download(
-            load_catalogue(get_settings().catalogue).get(model_id),
-            lambda done, total: log.info("%s: %d of %d bytes", model_id, done, total),
-        )
-    except LonghandError as error:
-        raise click.ClickException(str(error)) from error
+    path = download(
+        load_catalogue(get_settings().catalogue).get(model_id),
+        lambda done, total: log.info("%s: %d of %d bytes", model_id, done, total),
+    )
     log.info("%s is in %s", model_id, path)
 
 
@@ -257,7 +258,7 @@ def _await_database(settings: Settings) -> None:
     """Wait until the database is there and migrated, so that the order of starts does not matter.
 
     Raises:
-        click.ClickException: it cannot be used, however long one waits.
+        DatabaseUnfit: it cannot be used, however long one waits.
     """
     engine = database.make_engine(settings, pool_size=1)
     said = ""
@@ -265,8 +266,8 @@ def _await_database(settings: Settings) -> None:
         try:
             database.check(engine)
             break
-        except DatabaseUnfit as error:
-            raise click.ClickException(str(error)) from error
+        except DatabaseUnfit:
+            raise
         except DatabaseUnavailable as error:
             if said != str(error):
                 said = str(error)

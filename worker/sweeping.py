@@ -4,7 +4,7 @@ import logging
 
 from shared.dispatch import fill_queues, forget_stale_dispatches
 from shared.errors import DatabaseUnavailable
-from shared.steps import reap
+from shared.steps import fail_unserved, reap
 from shared.workers import forget_dead_workers
 from worker.runtime import Runtime
 
@@ -14,12 +14,15 @@ log = logging.getLogger(__name__)
 def sweep(runtime: Runtime) -> None:
     """Requeue expired leases and lost messages, fill the queues, and have things tidied up.
 
+    Jobs that have waited for a worker for as long as they may fail.
+
     Safe to run at any time, any number of times, by several processes at once.
     """
     database, settings = runtime.database, runtime.settings
     try:
         reaped = reap(database)
         stale = forget_stale_dispatches(database, least_age_s=settings.republish_s)
+        unserved = fail_unserved(database, wait_s=settings.worker_wait_s, live_s=settings.lease_s)
         forgotten = forget_dead_workers(database, silent_s=10 * settings.lease_s)
         fill_queues(database, runtime.broker, settings)
     except DatabaseUnavailable as error:
@@ -27,5 +30,8 @@ def sweep(runtime: Runtime) -> None:
         return
     if runtime.tidier is not None:
         runtime.tidier.ring()
-    if reaped or stale or forgotten:
-        log.info("swept: %d leases, %d messages, %d workers", reaped, stale, forgotten)
+    if reaped or stale or forgotten or unserved:
+        log.info(
+            "swept: %d leases, %d messages, %d workers, %d jobs without a worker",
+            *(reaped, stale, forgotten, unserved),
+        )

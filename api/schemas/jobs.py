@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from shared.jobs import JobView
 from shared.states import JobState
 from shared.transcript import Segment, Transcript
+from shared.waiting import Waiting, WaitingCode
 
 
 class Source(BaseModel):
@@ -62,6 +63,27 @@ class JobError(BaseModel):
 
     code: str = Field(description="stable and machine-readable, such as 'unreadable_media'")
     detail: str
+
+
+class WaitingFor(BaseModel):
+    """What a job waits for that is not its turn."""
+
+    code: WaitingCode = Field(
+        description="model_worker: a worker for its model; cpu_worker: one that prepares and "
+        "finishes; equal_job: the end of a job that is equal"
+    )
+    detail: str = Field(description="for a person: what it is")
+
+    @classmethod
+    def of(cls, waiting: Waiting | None) -> Self | None:
+        """Return the wire form."""
+        return None if waiting is None else cls(code=waiting.code, detail=waiting.detail)
+
+
+class ProgressEvent(Progress):
+    """An event `progress`: how far the job is, and what it waits for."""
+
+    waiting_for: WaitingFor | None
 
 
 class StateEvent(BaseModel):
@@ -123,6 +145,9 @@ class JobSummary(BaseModel):
         description="when the transcript was removed: its time was up"
     )
     duration_s: float | None = Field(description="decoded length, known once prepared")
+    waiting_for: WaitingFor | None = Field(
+        description="what it cannot go on without; null: nothing, or its turn"
+    )
     progress: Progress
     error: JobError | None
     metadata: dict[str, Any] = Field(description="as given with the job")
@@ -132,7 +157,7 @@ class JobSummary(BaseModel):
     links: JobLinks
 
     @classmethod
-    def of(cls, view: JobView) -> Self:
+    def of(cls, view: JobView, waiting: Waiting | None) -> Self:
         """Return the wire form of a job."""
         options = view.options
         metrics = dict(view.metrics)
@@ -162,6 +187,7 @@ class JobSummary(BaseModel):
             audio_deleted_at=view.audio_deleted_at,
             transcript_deleted_at=view.transcript_deleted_at,
             duration_s=view.duration_s,
+            waiting_for=WaitingFor.of(waiting),
             progress=Progress.of(view),
             error=error,
             metadata=dict(view.metadata),

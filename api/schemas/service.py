@@ -33,13 +33,16 @@ class ModelInfo(BaseModel):
     translates: bool = Field(description="whether it takes task 'translate': into English")
     takes_prompt: bool = Field(description="whether it takes 'prompt' and 'hotwords'")
     vad: str = Field(description="voice activity detector of jobs that name none")
-    default: bool = Field(description="whether jobs that name no model get this one")
-    state: ModelState = Field(
-        description="whether a worker is ready for it, loading it, or absent; jobs wait for one"
+    default: bool = Field(
+        description="whether a job that names no model and no language gets it now"
+    )
+    state: ModelState = Field(description="whether a worker is ready for it, loading it, or absent")
+    on_demand: bool = Field(
+        description="whether jobs for it are taken while it has no worker: one is started for them"
     )
 
     @classmethod
-    def of(cls, model: Model, *, default: bool, state: ModelState) -> Self:
+    def of(cls, model: Model, *, default: bool, state: ModelState, on_demand: bool) -> Self:
         """Return the wire form of a catalogue entry."""
         return cls(
             id=model.id,
@@ -53,6 +56,7 @@ class ModelInfo(BaseModel):
             vad=model.vad,
             default=default,
             state=state,
+            on_demand=on_demand,
         )
 
 

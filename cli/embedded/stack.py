@@ -25,6 +25,7 @@ from cli.embedded.roll import RollCall
 from cli.embedded.signals import StopFlag, Stopped
 from cli.embedded.supervisor import Supervisor, end_leftovers
 from cli.errors import CommandError
+from shared.settings import get_settings
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 SERVERS_LIMIT_S = 60.0
@@ -297,6 +298,8 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
     env["NO_PROXY"] = env["no_proxy"] = ",".join(filter(None, [no_proxy, "127.0.0.1,localhost"]))
     env["PYTHONPATH"] = str(SOURCE_ROOT)
     env["PYTHONUNBUFFERED"] = "1"
+    if "LONGHAND_CATALOGUE" in env:  # relative to here, and services run in another folder
+        env["LONGHAND_CATALOGUE"] = str(get_settings().catalogue)
     return env | endpoints.env()
 
 

@@ -33,6 +33,7 @@ from shared.steps.plan import (
     add_chunks,
     add_detect,
     model_queue,
+    queue_model,
     release_chunks,
 )
 from shared.steps.removals import abandon_upload, begin_upload, report_late_audio
@@ -44,6 +45,7 @@ from shared.steps.retention import (
 )
 from shared.steps.retrying import retry_job
 from shared.steps.unfinished import fail, reap, release, retry
+from shared.steps.unserved import fail_unserved
 
 __all__ = [
     "DELIVER_QUEUE",
@@ -73,8 +75,10 @@ __all__ = [
     "expire_test_events",
     "expire_transcripts",
     "fail",
+    "fail_unserved",
     "measure_pending",
     "model_queue",
+    "queue_model",
     "reap",
     "release",
     "release_chunks",

@@ -22,9 +22,17 @@ searched for speech in some three."""
 FINISH_QUEUE = "finish"
 
 
+_MODEL_PREFIX = "model."
+
+
 def model_queue(model: str) -> str:
     """Return the name of the queue that the workers of ``model`` consume."""
-    return f"model.{model}"
+    return f"{_MODEL_PREFIX}{model}"
+
+
+def queue_model(queue: str) -> str | None:
+    """Return the model whose workers consume the queue; None where it is no model's."""
+    return queue.removeprefix(_MODEL_PREFIX) if queue.startswith(_MODEL_PREFIX) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Claims that end with their step unfinished: released, tried again, failed, reaped."""
 
+from uuid import UUID
+
 from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
@@ -144,7 +146,14 @@ def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> N
     if claim.kind == StepKind.DELIVER:
         fail_delivery(connection, claim.input["delivery_id"], detail)
         return
-    # Jobs that wait for this one have the same audio and options: they fail as it does.
+    fail_job(connection, claim.job_id, code, detail)
+
+
+def fail_job(connection: Connection, job_id: UUID, code: str, detail: str) -> None:
+    """Job queued or running -> failed, and those that wait for it; the caller has locked its row.
+
+    They have the same audio and options.
+    """
     failed = connection.execute(
         text("""
             UPDATE jobs SET state = 'failed', error_code = :code, error_detail = :detail,
@@ -152,7 +161,7 @@ def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> N
             WHERE id = :id OR original_id = :id AND state = 'queued'
             RETURNING id
         """),
-        {"id": claim.job_id, "code": code, "detail": detail},
+        {"id": job_id, "code": code, "detail": detail},
     ).scalars()
     end_jobs(connection, failed.all(), f"{code}: {detail}")
 

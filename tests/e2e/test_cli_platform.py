@@ -120,11 +120,17 @@ def test_up_serves_transcribe_and_refuses_a_second_up(
     assert [chunk["channel"] for chunk in manifest["chunks"]] == [0]
     impossible = transcribe(data, clip, "--translate")
     assert impossible.returncode == 1
-    assert "model 'oracle' cannot translate" in impossible.stderr
+    assert "none of the served models can translate; those are oracle" in impossible.stderr
 
-    refused = transcribe(data, clip, "--model", "starter")
-    assert refused.returncode == 1
-    assert "does not run 'starter'; it runs: oracle" in refused.stderr
+    for where in ([], ["--server", up.url]):
+        refused = transcribe(data, clip, "--model", "starter", *where)
+        assert refused.returncode == 1
+        last = refused.stderr.splitlines()[-1]
+        assert last == (
+            f"longhand: error: {clip}: no worker serves 'starter'; name one that is served "
+            "(oracle), start a worker for 'starter', or set wait_for_worker to have the job wait "
+            "until there is one"
+        )
 
     assert up.end(signal.SIGINT)[0] == 0
 

@@ -31,6 +31,7 @@ from cli.embedded.stack import free_ports
 from shared.settings import Settings
 from shared.webhooks.signing import new_secret
 
+RUN = {"longhand", "curl", "python3"}
 NOT_RUN = {
     "docker": "there is no Docker engine; test_deploy.py checks the files that it reads",
     "cp": "for docker",
@@ -175,7 +176,7 @@ def is_production(block: Block) -> bool:
 
 
 def is_used(block: Block) -> bool:
-    return block.language == "sh" and {*map(kind, block.commands)} <= {"longhand", "curl", "python3"}
+    return block.language == "sh" and {*map(kind, block.commands)} <= RUN
 
 
 def programs(sign: str) -> list[Block]:

@@ -28,7 +28,13 @@ from shared.settings import Settings
 @pytest.fixture
 def platform(settings: Settings, tmp_path: Path) -> Iterator[tuple[httpx.Client, Fleet]]:
     """The API and a CPU worker, with the catalogue of the trained models."""
-    chosen = settings.model_copy(update={"catalogue": CATALOGUE, "default_model": WHISPERS[0]})
+    chosen = settings.model_copy(
+        update={
+            "catalogue": CATALOGUE,
+            "default_model": WHISPERS[0],
+            "on_demand_models": ",".join(WHISPERS + CTCS),  # their workers start as jobs come
+        }
+    )
     with fleet(chosen, tmp_path) as workers, api(chosen) as client:
         workers.start("cpu", "--concurrency", "1")
         workers.start("beat")

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from shared.catalogue import Catalogue, Model, load_catalogue
+from shared.catalogue import Catalogue, Model, load_catalogue, read_catalogue
 from shared.errors import ModelError, UnknownModel, UnsupportedLanguage
+from shared.settings import Settings
 
 SHIPPED = Path(__file__).parents[2] / "models.toml"
 
@@ -78,6 +79,12 @@ def test_good_file_loads(tmp_path: Path) -> None:
         ('"pocketsphinx"\nsource = "a wheel"', '"onnx-ctc"\nsource = "file:a"', "digest, sha256:"),
         ("[models.tiny]", "[models.Tiny]", "id"),
         ("[models.tiny]", "[model.tiny]", "unknown table 'model'"),
+        (
+            "[languages]",
+            'auto = ["tiny", "x"]\n[languages]',
+            "auto names 'x', which is none",
+        ),
+        ("[languages]", 'auto = "tiny"\n[languages]', "auto must be a list of model ids"),
         ("[models.tiny]", "[models.tiny", "not valid TOML"),
     ],
 )
@@ -87,6 +94,41 @@ def test_bad_file_is_refused_with_the_reason(
     assert old in GOOD
     with pytest.raises(ModelError, match=complaint.replace("[", r"\[")):
         load_text(tmp_path, GOOD.replace(old, new))
+
+
+def test_without_an_order_of_preference_the_files_order_counts(tmp_path: Path) -> None:
+    second = GOOD.partition("[models.tiny]")[2]
+    both = f"{GOOD}\n[models.other]{second}"
+    assert [m.id for m in load_text(tmp_path, both).first_choices] == ["tiny", "other"]
+    ordered = load_text(tmp_path, 'auto = ["other"]\n' + both)
+    assert [model.id for model in ordered.first_choices] == ["other"]
+    assert [model.id for model in ordered.ranking] == ["other", "tiny"]
+
+
+@pytest.mark.parametrize("setting", ["default_model", "on_demand_models"])
+def test_a_setting_that_names_a_model_which_there_is_not_is_told(
+    tmp_path: Path, setting: str
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(GOOD)
+    named = Settings.model_validate({"catalogue": path, setting: "nope"})
+    complaint = f"LONGHAND_{setting.upper()}: no model 'nope'; there are tiny"
+    with pytest.raises(ModelError) as refused:
+        read_catalogue(named)
+    assert str(refused.value) == complaint
+    assert read_catalogue(Settings.model_validate({"catalogue": path, setting: "tiny"}))
+
+
+def test_a_relative_catalogue_is_the_one_where_the_settings_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LONGHAND_CATALOGUE", "mine.toml")
+    settings = Settings()
+    monkeypatch.chdir("/")
+    assert settings.catalogue == tmp_path / "mine.toml"
+    assert read_catalogue(settings).get("tiny")
 
 
 def test_missing_file_is_refused_without_its_path(tmp_path: Path) -> None:
@@ -125,7 +167,7 @@ def test_model_that_is_not_pinned_is_neither_offered_nor_given_nor_preferred(
     assert unpinned.preferred_for == {"ha"}
 
     assert unpinned not in shipped.visible
-    assert shipped.for_language("ha") is None
+    assert shipped.preferred_for("ha") == ()
     with pytest.raises(UnknownModel, match="'w2v-bert-hausa' is not set up here"):
         shipped.get("w2v-bert-hausa")
 
@@ -140,7 +182,8 @@ def test_model_that_its_operator_pins_is_preferred_for_its_language(tmp_path: Pa
 
     catalogue = load_text(tmp_path, text)
 
-    assert catalogue.for_language("ha") == catalogue.get("w2v-bert-hausa")
+    assert catalogue.preferred_for("ha") == (catalogue.get("w2v-bert-hausa"),)
+    assert catalogue.routed_languages == ("ha", "hi")
 
 
 def test_whispers_that_were_taught_to_translate_say_so(shipped: Catalogue) -> None:

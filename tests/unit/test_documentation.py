@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.main import cli
+from shared.options import AUTO_RULE, JobOptions
 from shared.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -31,6 +33,17 @@ def test_a_setting_is_documented_with_its_own_words_and_default(name: str) -> No
     if name != "catalogue":
         plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
         assert default == f"`{plain}`"
+
+
+def test_the_rule_for_a_jobs_model_is_the_same_sentence_everywhere() -> None:
+    def words(text: str) -> str:
+        return " ".join(text.split())
+
+    with cli.make_context("longhand", ["transcribe"], resilient_parsing=True) as context:
+        told = cli.commands["transcribe"].get_help(context)
+    assert AUTO_RULE in words(told)
+    assert AUTO_RULE in words((ROOT / "docs/models.md").read_text())
+    assert AUTO_RULE in str(JobOptions.model_fields["model"].description)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""What the command line shows of a job that waits, and of a model taken for want of a better."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cli.client import JobView
+from cli.main import cli
+from cli.models import second_best_note
+from cli.progress import Progress
+from cli.transcribe import Request, _show
+from shared.catalogue import load_catalogue
+from shared.settings import Settings
+
+
+class Shown(Progress):
+    """Progress that is kept."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def show(self, name: str, phase: str, fraction: float | None = None, detail: str = "") -> None:
+        self.lines.append((phase, detail))
+
+
+def job(**fields: Any) -> JobView:
+    return JobView.parse({"id": "one", "state": "running", **fields})
+
+
+def test_a_job_that_waits_is_shown_with_what_it_waits_for() -> None:
+    shown = Shown()
+    progress = {"stage": "transcribing", "chunks_done": 1, "chunks_total": 2, "percent": 40.0}
+    waiting = {"code": "model_worker", "detail": "a worker for model whisper-small"}
+
+    _show(shown, "a.wav", job(progress=progress, waiting_for=waiting))
+    _show(shown, "a.wav", job(progress=progress, waiting_for=None))
+
+    assert shown.lines[0] == ("waiting", "for a worker for model whisper-small")
+    assert shown.lines[1][0] == "40 %"
+
+
+@pytest.mark.parametrize("model", ["starter", "whisper-tiny"])
+def test_the_note_on_a_second_best_model_fits_its_frame_and_is_true(model: str) -> None:
+    catalogue = load_catalogue(Settings().catalogue)
+    reason = "weights (148 MB) not downloaded, and the model hub does not answer " + "at all " * 20
+
+    lines = second_best_note(catalogue.get(model), catalogue.get("whisper-base"), reason).split(
+        "\n"
+    )
+
+    assert lines[0] == lines[-1] == 78 * "="
+    assert max(map(len, lines)) == 78
+    assert f"Using '{model}'" in lines[1]
+    assert ("LOW ACCURACY" in lines[1]) == (model == "starter")
+    assert "'whisper-base' is not usable: weights (148 MB)" in " ".join(lines)
+
+
+def test_the_wish_to_wait_for_a_worker_reaches_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sent: list[dict[str, str]] = []
+
+    def run(request: Request, _server: str | None, _data: Path) -> int:
+        sent.append(request.fields(request.options.model))
+        return 0
+
+    monkeypatch.setattr("cli.transcribe.transcribe", run)
+    arguments = ["transcribe", "a.wav", "--data", str(tmp_path)]
+
+    for flags in ([], ["--wait-for-worker"]):
+        assert CliRunner().invoke(cli, [*arguments, *flags]).exit_code == 0
+
+    assert sent == [{}, {"wait_for_worker": "true"}]
