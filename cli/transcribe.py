@@ -237,7 +237,7 @@ def _transcribe_file(
     under_way.discard(job.id)
     if job.state != "succeeded":
         reason = job.error or f"the job was {job.state}"
-        if job.state == "failed" and job.chunks_done and target.lasting:
+        if job.chunks_done and target.lasting:
             again = f"curl -X POST {target.url}/jobs/{job.id}/retry"
             reason += f"; {job.chunks_done} of its chunks are done, from which it goes on: {again}"
         progress.show(name, job.state)

@@ -58,10 +58,16 @@ def test_a_foreign_job_is_as_unknown_as_any(client: httpx.Client, database: Engi
     assert count_jobs(database)["failed"] == 1
 
 
-def test_a_failed_job_is_retried_and_says_so(client: httpx.Client, database: Engine) -> None:
+@pytest.mark.parametrize("how", ["failed", "canceled"])
+def test_a_job_that_failed_or_was_canceled_is_retried_and_says_so(
+    client: httpx.Client, database: Engine, how: str
+) -> None:
     job_id = submit(client)
-    assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "job_not_failed")
-    fail(database, job_id)
+    assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "job_not_retryable")
+    if how == "failed":
+        fail(database, job_id)
+    else:
+        assert client.post(f"/jobs/{job_id}/cancel").json()["state"] == "canceled"
     assert client.get(f"/jobs/{job_id}").json()["run"] == 1
 
     answer = client.post(f"/jobs/{job_id}/retry")
@@ -69,7 +75,7 @@ def test_a_failed_job_is_retried_and_says_so(client: httpx.Client, database: Eng
     assert answer.status_code == 202
     job = answer.json()
     assert (job["state"], job["run"], job["error"], job["finished_at"]) == ("queued", 2, None, None)
-    assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "job_not_failed")
+    assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "job_not_retryable")
     compute(database, job_id)
     assert client.get(f"/jobs/{job_id}").json()["transcript"]["text"] == "hello there"
 

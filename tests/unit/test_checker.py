@@ -316,6 +316,34 @@ def test_a_retried_job_may_end_once_more() -> None:
     assert broken(history) == set()
 
 
+def test_a_canceled_job_that_is_retried_goes_on_and_ends_once_more() -> None:
+    retried = [
+        *BEFORE,
+        event(2, "step.claimed", 2, by=FIRST),
+        event(3, "job.canceled"),
+        event(4, "job.retried"),
+        replace(event(4.1, "step.queued", 2), epoch=2),
+        event(5, "job.running"),
+        replace(event(6, "step.claimed", 2, epoch=3, by=SECOND), attempt=1),
+        event(7, "step.done", 2, epoch=3, by=SECOND),
+        *AFTER,
+    ]
+    first = Told(NOBODY, JOB, 1, "job.canceled", "{}", ())
+    history = replace(
+        with_events(retried),
+        jobs=[replace(SUCCEEDED, run=2)],
+        steps=[ROWS[0], replace(ROWS[1], attempt=1, epoch=3), ROWS[2]],
+        faults=[],
+        told=[first, replace(GOOD.told[0], run=2)],
+    )
+    assert broken(history) == set()
+    unasked = [each for each in retried if each.event != "job.retried"]
+    assert Rule.ILLEGAL in broken(replace(history, events=unasked))
+    stale = replace(event(6.5, "step.done", 2, by=FIRST), id=65)
+    late = sorted([*retried, stale], key=lambda each: each.at)
+    assert Rule.STALE_WRITE in broken(replace(history, events=late))
+
+
 def test_an_end_told_twice_or_never_is_found() -> None:
     twice = [*GOOD.told, replace(GOOD.told[0], id=COPY, deliveries=())]
     assert broken(replace(GOOD, told=twice)) == {Rule.WEBHOOK}
