@@ -7,10 +7,11 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from uuid_utils.compat import uuid7
 
+from api.answers import answer_with_job
 from api.forms import Form
 from api.openapi import job_form, problems
 from api.resources import Provided, Resources, Tenant
-from api.schemas.jobs import JobSummary
+from api.schemas.jobs import Job
 from api.uploads import ALLOWANCE_S, Receiver
 from shared.database import ping
 from shared.errors import CommitUncertain, DatabaseUnavailable, JobNotFound, LonghandError
@@ -27,7 +28,7 @@ router = APIRouter(tags=["jobs"])
 @router.post(
     "/jobs",
     status_code=202,
-    response_model=JobSummary,
+    response_model=Job,
     openapi_extra=job_form(),
     responses=problems(
         {
@@ -45,16 +46,12 @@ router = APIRouter(tags=["jobs"])
         }
     },
 )
-async def submit_job(
-    request: Request,
-    response: Response,
-    resources: Provided,
-    tenant: Tenant,
-) -> JobSummary:
+async def submit_job(request: Request, resources: Provided, tenant: Tenant) -> Response:
     """Take a file and queue its transcription, unless the same was transcribed before.
 
     A file of the same bytes with the same options, that was transcribed by the same model before,
-    gives a job that has succeeded already: its `cached` is true. The `cache` field turns that off.
+    gives a job that has succeeded already: its `cached` is true, and its transcript is in the
+    answer. The `cache` field turns that off.
     """
     settings = resources.settings
     job_id = uuid7()
@@ -95,8 +92,10 @@ async def submit_job(
     if view.cached:
         resources.cached_jobs.inc()
         resources.remover.ring()  # nobody will decode its file
+    answer = partial(answer_with_job, resources.engine, tenant, view, status_code=202)
+    response = await to_thread.run_sync(answer)
     response.headers["Location"] = f"/jobs/{job_id}"
-    return JobSummary.of(view)
+    return response
 
 
 def _webhook(asked: JobOptions) -> JobWebhook | None:

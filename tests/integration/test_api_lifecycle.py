@@ -90,6 +90,32 @@ def test_a_job_whose_audio_is_gone_is_not_retried_and_tells_since_when(
     assert client.get(f"/jobs/{job_id}").json()["audio_deleted_at"] is not None
 
 
+def test_the_answer_to_every_request_about_one_job_is_the_same_whole_job(
+    client: httpx.Client, database: Engine
+) -> None:
+    submitted = client.post("/jobs", files={"file": ("a.wav", b"audio")})
+    job_id, copy_id = UUID(submitted.json()["id"]), submit(client)
+    assert submitted.json() == client.get(f"/jobs/{job_id}").json()
+    for tried in (copy_id, job_id):
+        canceled = client.post(f"/jobs/{tried}/cancel")
+        assert canceled.json() == client.get(f"/jobs/{tried}").json()
+        assert canceled.json()["transcript"] is None
+    retried = client.post(f"/jobs/{job_id}/retry")
+    assert retried.json() == client.get(f"/jobs/{job_id}").json()
+    compute(database, job_id)
+
+    # Its equal has succeeded meanwhile: it has its transcript at once.
+    at_once = client.post(f"/jobs/{copy_id}/retry")
+    cached = client.post("/jobs", files={"file": ("a.wav", b"audio")})
+
+    for answer in (at_once, cached):
+        assert answer.status_code == 202
+        job = answer.json()
+        assert (job["state"], job["transcript"]["text"]) == ("succeeded", "hello there")
+        assert job == client.get(f"/jobs/{job['id']}").json()
+    assert cached.headers["location"] == f"/jobs/{cached.json()['id']}"
+
+
 def test_a_deleted_job_is_gone_and_so_are_its_objects(
     client: httpx.Client, database: Engine, storage: Storage
 ) -> None:

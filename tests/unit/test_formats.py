@@ -19,6 +19,7 @@ from shared.formats import (
     in_blocks,
     make_cues,
     write_json,
+    write_text_json,
 )
 from shared.formats import render as render_stream
 from shared.transcript import Segment, Transcript, TranscriptHeader, Word, join_words
@@ -138,6 +139,8 @@ def test_json_is_the_whole_transcript_as_written_at_once(transcript: Transcript)
     assert render(transcript, "json") == transcript.model_dump_json(indent=2) + "\n"
     compact = "".join(write_json(transcript, transcript.segments))
     assert compact == transcript.model_dump_json()
+    text_alone = "".join(write_text_json(transcript, transcript.segments))
+    assert text_alone == transcript.model_dump_json(exclude={"segments"})
 
 
 def test_json_escapes_what_it_must() -> None:
