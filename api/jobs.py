@@ -1,27 +1,24 @@
 """Asking after jobs: all of them, one with its progress, its transcript and manifest."""
 
 import asyncio
-from collections.abc import Iterator
-from itertools import chain
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
+from api.answers import answer_with_job, stream
 from api.ids import existing_id, parse_id
 from api.openapi import problems, transcript_answer
 from api.problems import error_response
 from api.resources import Provided, Resources, Tenant
 from api.schemas.jobs import Job, JobPage
-from api.summaries import summarize_job, summarize_jobs
+from api.summaries import summarize_jobs
 from shared.errors import InvalidRequest, TranscriptNotReady, UnknownFormat
-from shared.formats import FORMATS, in_blocks, render, write_json
+from shared.formats import FORMATS, render
 from shared.jobs import StoredTranscript, get_job, get_manifest, list_jobs, open_transcript
 from shared.manifest import Manifest
 from shared.partial import PartialView, open_partial_transcript
-from shared.states import JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -63,7 +60,7 @@ def show_jobs(
     responses=problems(
         {
             404: "No such job",
-            422: "A bad wait",
+            422: "A bad wait, or an unknown thing to include",
             503: f"{_UNAVAILABLE}; or too many clients are waiting",
         }
     ),
@@ -77,15 +74,25 @@ async def show_job(
         float,
         Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the job's end, at most"),
     ] = 0,
+    include: Annotated[
+        list[Literal["words"]],
+        Query(description="words: the transcript whole, with its segments and their words"),
+    ] = [],  # noqa: B006 - FastAPI hands out copies
 ) -> Response:
     """Tell a job's state and progress, and its transcript once it has succeeded.
 
-    With `wait`, the answer comes as soon as the job has ended, or else after that time.
+    Of the transcript it is the text, and what is to say of it as a whole; with `include=words`
+    everything. With `wait`, the answer comes as soon as the job has ended, or else after that time.
     """
     found_id = existing_id(job_id)
     if wait:
         await _wait_for_end(request, resources, tenant, found_id, wait)
-    return await to_thread.run_sync(_show, resources, tenant, found_id)
+    return await to_thread.run_sync(_show, resources, tenant, found_id, "words" in include)
+
+
+def _show(resources: Resources, tenant: str, job_id: UUID, words: bool) -> Response:
+    view = get_job(resources.engine, tenant, job_id)
+    return answer_with_job(resources, tenant, view, words=words)
 
 
 async def _wait_for_end(
@@ -113,20 +120,6 @@ async def _disconnection(request: Request) -> bool:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     return True
-
-
-def _show(resources: Resources, tenant: str, job_id: UUID) -> Response:
-    view = get_job(resources.engine, tenant, job_id)
-    job = Job(**dict(summarize_job(resources, view)))
-    if view.state != JobState.SUCCEEDED or view.transcript_deleted_at is not None:
-        return Response(job.model_dump_json(), media_type="application/json")
-    stored = open_transcript(resources.engine, tenant, view.id)
-    parts = chain(
-        [job.model_dump_json(exclude={"transcript"}).removesuffix("}"), ',"transcript":'],
-        write_json(stored.header, stored.segments),
-        ["}"],
-    )
-    return _stream(in_blocks(parts), "application/json")
 
 
 @router.get(
@@ -174,7 +167,7 @@ def show_transcript(
             return error_response(request, error, state=state)
         found = open_partial_transcript(resources.engine, tenant, found_id)
     rendered = render(found.header, found.segments, format)
-    return _stream(rendered.blocks, rendered.media_type)
+    return stream(rendered.blocks, rendered.media_type)
 
 
 @router.get(
@@ -198,12 +191,3 @@ def show_manifest(job_id: str, request: Request, resources: Provided, tenant: Te
         state = get_job(resources.engine, tenant, found_id).state
         return error_response(request, error, state=state)
     return Response(manifest, media_type="application/json")
-
-
-def _stream(blocks: Iterator[str], media_type: str) -> Response:
-    """Send the blocks as they are made.
-
-    The first is made here and now: what goes wrong until then is still answered as a problem.
-    """
-    first = next(blocks, "")
-    return StreamingResponse(chain([first], blocks), media_type=media_type)

@@ -1,12 +1,12 @@
 """What becomes of a job by its owner's will: canceled, retried, deleted."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
+from api.answers import answer_with_job
 from api.ids import existing_id
 from api.openapi import problems
 from api.resources import Provided, Tenant
-from api.schemas.jobs import JobSummary
-from api.summaries import summarize_job
+from api.schemas.jobs import Job
 from shared import steps
 from shared.jobs import get_job
 
@@ -18,35 +18,41 @@ _UNAVAILABLE = "Postgres is away; see Retry-After"
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Cancel a job",
+    response_model=Job,
     responses=problems(
         {404: "No such job", 409: "The job has succeeded or failed already", 503: _UNAVAILABLE}
     ),
 )
-def cancel_job(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
-    """Stop a job: at once if it is queued, within a chunk if it is running."""
+def cancel_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
+    """Stop a job: at once if it is queued, within a chunk if it is running.
+
+    It can be taken up again (`/retry`) while its audio is kept.
+    """
     found_id = existing_id(job_id)
     steps.cancel_job(
         resources.engine, tenant, found_id, max_attempts=resources.settings.max_attempts
     )
     resources.doorbell.ring()  # an equal job may be transcribed in its place
-    resources.remover.ring()
-    return summarize_job(resources, get_job(resources.engine, tenant, found_id))
+    view = get_job(resources.engine, tenant, found_id)
+    return answer_with_job(resources, tenant, view)
 
 
 @router.post(
     "/jobs/{job_id}/retry",
-    summary="Retry a failed job",
+    summary="Retry a failed or canceled job",
     status_code=202,
+    response_model=Job,
     responses=problems(
         {
             404: "No such job",
-            409: "The job has not failed (job_not_failed), or its audio was removed (audio_gone)",
+            409: "The job has neither failed nor been canceled (job_not_retryable), or its audio "
+            "was removed (audio_gone)",
             503: _UNAVAILABLE,
         }
     ),
 )
-def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
-    """Take up a failed job where it stopped: chunks that are transcribed stay so.
+def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
+    """Take up a job that failed or was canceled where it stopped: what is transcribed stays so.
 
     Its `run` is raised. The end of every run is a webhook event of its own.
     """
@@ -56,7 +62,8 @@ def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> JobSummary:
     )
     resources.doorbell.ring()
     resources.remover.ring()  # an equal job may have been transcribed meanwhile
-    return summarize_job(resources, get_job(resources.engine, tenant, found_id))
+    view = get_job(resources.engine, tenant, found_id)
+    return answer_with_job(resources, tenant, view, status_code=202)
 
 
 @router.delete(

@@ -7,14 +7,14 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from uuid_utils.compat import uuid7
 
+from api.answers import answer_with_job
 from api.forms import Form
 from api.openapi import job_form, problems
 from api.resources import Provided, Resources, Tenant
-from api.schemas.jobs import JobSummary
-from api.summaries import summarize_job
+from api.schemas.jobs import Job
 from api.uploads import ALLOWANCE_S, Receiver
 from shared.errors import CommitUncertain, DatabaseUnavailable, JobNotFound, LonghandError
-from shared.jobs import get_job
+from shared.jobs import JobView, get_job
 from shared.objects import source_key
 from shared.options import JobOptions, fingerprint
 from shared.steps import JobWebhook, NewJob, abandon_upload, begin_upload, create_job
@@ -28,7 +28,7 @@ router = APIRouter(tags=["jobs"])
     "/jobs",
     summary="Submit a file",
     status_code=202,
-    response_model=JobSummary,
+    response_model=Job,
     openapi_extra=job_form(),
     responses=problems(
         {
@@ -47,16 +47,12 @@ router = APIRouter(tags=["jobs"])
         }
     },
 )
-async def submit_job(
-    request: Request,
-    response: Response,
-    resources: Provided,
-    tenant: Tenant,
-) -> JobSummary:
+async def submit_job(request: Request, resources: Provided, tenant: Tenant) -> Response:
     """Take a file and queue its transcription, unless the same was transcribed before.
 
     A file of the same bytes with the same options, that was transcribed by the same model before,
-    gives a job that has succeeded already: its `cached` is true. The `cache` field turns that off.
+    gives a job that has succeeded already: its `cached` is true, and its transcript is in the
+    answer. The `cache` field turns that off.
     """
     settings = resources.settings
     job_id = uuid7()
@@ -94,12 +90,14 @@ async def submit_job(
         source_bytes=received.n_bytes,
         sha256=received.sha256,
     )
-    summary = await to_thread.run_sync(_commit, resources, job)
-    if summary.cached:
+    view = await to_thread.run_sync(_commit, resources, job)
+    if view.cached:
         resources.cached_jobs.inc()
         resources.remover.ring()  # nobody will decode its file
+    answer = partial(answer_with_job, resources, tenant, view, status_code=202)
+    response = await to_thread.run_sync(answer)
     response.headers["Location"] = f"/jobs/{job_id}"
-    return summary
+    return response
 
 
 def _webhook(asked: JobOptions) -> JobWebhook | None:
@@ -108,7 +106,7 @@ def _webhook(asked: JobOptions) -> JobWebhook | None:
     return JobWebhook(asked.webhook_url, asked.webhook_secret)
 
 
-def _commit(resources: Resources, job: NewJob) -> JobSummary:
+def _commit(resources: Resources, job: NewJob) -> JobView:
     """Commit the job, ring for it and read it back; its file goes if it was not committed."""
     engine = resources.engine
     try:
@@ -123,7 +121,7 @@ def _commit(resources: Resources, job: NewJob) -> JobSummary:
         _abandon(resources, job.source_key)
         raise
     resources.doorbell.ring()
-    return summarize_job(resources, get_job(engine, job.tenant, job.id))
+    return get_job(engine, job.tenant, job.id)
 
 
 def _abandon(resources: Resources, key: str) -> None:

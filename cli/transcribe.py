@@ -203,7 +203,7 @@ def _transcribe_file(
         reason = job.error or f"the job was {job.state}"
         if job.error_code == "internal_error" and target.logs is not None:
             reason += f" (logs: {target.logs})"
-        if job.state == "failed" and job.chunks_done and target.lasting:
+        if job.chunks_done and target.lasting:
             again = f"curl -X POST {target.url}/jobs/{job.id}/retry"
             reason += f"; {job.chunks_done} of its chunks are done, from which it goes on: {again}"
         progress.show(name, job.state)

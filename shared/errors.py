@@ -40,7 +40,7 @@
         ├── UnsupportedMediaType
         ├── JobNotFound
         ├── JobEnded
-        ├── JobNotFailed
+        ├── JobNotRetryable
         ├── AudioGone
         ├── TranscriptNotReady
         ├── TranscriptDeleted
@@ -324,10 +324,10 @@ class JobEnded(RequestError):
     status = 409
 
 
-class JobNotFailed(RequestError):
-    """A job in another state than failed cannot be retried."""
+class JobNotRetryable(RequestError):
+    """A job that is queued or running or has succeeded cannot be retried."""
 
-    code = "job_not_failed"
+    code = "job_not_retryable"
     status = 409
 
 

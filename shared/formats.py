@@ -51,18 +51,20 @@ def render(
     return Rendered(media_type, in_blocks(write(header, segments)))
 
 
+def write_text_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
+    """Yield the parts of a ``TranscriptText`` as a JSON document."""
+    yield from _open_json(header, segments, None)
+    yield "}"
+
+
 def write_json(
     header: Header, segments: Iterable[Segment], *, indent: int | None = None
 ) -> Iterator[str]:
     """Yield the parts of a ``Transcript`` or ``PartialTranscript`` as a JSON document."""
     line, colon = ("\n", ": ") if indent else ("", ":")
     inner, innermost = " " * (indent or 0), " " * 2 * (indent or 0)
-    head = header.model_dump_json(indent=indent, exclude={"text", "segments"})
-    yield head.removesuffix("}").rstrip("\n")
-    yield f',{line}{inner}"text"{colon}"'
-    for text in join_segments(segments, header.language):
-        yield to_json(text).decode()[1:-1]
-    yield f'",{line}{inner}"segments"{colon}['
+    yield from _open_json(header, segments, indent)
+    yield f',{line}{inner}"segments"{colon}['
     found = False
     for segment in segments:
         document = segment.model_dump_json(indent=indent)
@@ -70,6 +72,17 @@ def write_json(
         yield line + innermost + document.replace("\n", "\n" + innermost)
         found = True
     yield f"{line}{inner}]{line}}}" if found else f"]{line}}}"
+
+
+def _open_json(header: Header, segments: Iterable[Segment], indent: int | None) -> Iterator[str]:
+    """Yield a transcript's JSON up to its text, without what ends the object."""
+    line, colon = ("\n", ": ") if indent else ("", ":")
+    head = header.model_dump_json(indent=indent, exclude={"text", "segments"})
+    yield head.removesuffix("}").rstrip("\n")
+    yield f',{line}{" " * (indent or 0)}"text"{colon}"'
+    for text in join_segments(segments, header.language):
+        yield to_json(text).decode()[1:-1]
+    yield '"'
 
 
 def in_blocks(parts: Iterable[str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, RowMapping, text
@@ -24,6 +24,16 @@ _COLUMNS = """
     extract(epoch FROM clock_timestamp() - transcribing_since)::float8 AS transcribing_s,
     (SELECT max(job_events.id) FROM job_events WHERE job_id = jobs.id) AS last_event
 """
+
+Stage = Literal["queued", "preparing", "transcribing", "finishing", "done", "failed", "canceled"]
+"""How far a job is. One that is running is at one of the three after ``queued``."""
+
+_STAGES: Mapping[JobState, Stage] = {
+    JobState.QUEUED: "queued",
+    JobState.SUCCEEDED: "done",
+    JobState.FAILED: "failed",
+    JobState.CANCELED: "canceled",
+}
 
 _SEGMENTS_PER_PAGE = 100
 """Rows read at once: some hundred kilobytes of words."""
@@ -79,12 +89,10 @@ class JobView:
         return self.state not in ACTIVE_JOB_STATES
 
     @property
-    def stage(self) -> str:
-        """What is being done: queued, preparing, transcribing, finishing or done."""
-        if self.state == JobState.QUEUED:
-            return "queued"
+    def stage(self) -> Stage:
+        """What is being done; of a job that has ended, how it has."""
         if self.state != JobState.RUNNING:
-            return "done"
+            return _STAGES[self.state]
         if self.plan_complete and self.chunks_done == self.chunks_total:
             return "finishing"
         return "transcribing" if self.chunks_total else "preparing"
@@ -141,6 +149,8 @@ class StoredTranscript:
 
     header: TranscriptHeader
     segments: Iterable[Segment]
+    segments_without_words: Iterable[Segment]
+    """The same with no word in any: all there is to the text."""
 
 
 def get_job(engine: Engine, tenant: str, job_id: UUID) -> JobView:
@@ -222,7 +232,9 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
     if row.header is None:
         raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript")
     return StoredTranscript(
-        TranscriptHeader.model_validate(row.header), _StoredSegments(engine, row.transcript_id)
+        TranscriptHeader.model_validate(row.header),
+        _StoredSegments(engine, row.transcript_id, "document"),
+        _StoredSegments(engine, row.transcript_id, """document || '{"words": []}' AS document"""),
     )
 
 
@@ -260,16 +272,18 @@ class _StoredSegments:
 
     engine: Engine
     transcript_id: UUID
+    document: str
+    """The column to read, in SQL."""
 
     def __iter__(self) -> Iterator[Segment]:
         after = -1
         while True:
             with begin(self.engine) as connection:
                 page = connection.execute(
-                    text("""
-                        SELECT idx, document FROM transcript_segments
+                    text(f"""
+                        SELECT idx, {self.document} FROM transcript_segments
                         WHERE transcript_id = :id AND idx > :after ORDER BY idx LIMIT :limit
-                    """),
+                    """),  # noqa: S608 - the variable part is one of two constants
                     {"id": self.transcript_id, "after": after, "limit": _SEGMENTS_PER_PAGE},
                 ).all()
                 last = len(page) < _SEGMENTS_PER_PAGE

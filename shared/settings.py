@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         default=86_400.0,
         ge=0,
         description="How long the audio of a job that succeeded or was canceled is kept, in "
-        "seconds; `inf`: until the job is deleted. Nothing reads it any more.",
+        "seconds; `inf`: until the job is deleted. A canceled job can be retried for as long.",
     )
     keep_failed_audio_s: float = Field(
         default=7 * 86_400.0,

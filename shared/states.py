@@ -8,15 +8,16 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job is. A terminal state is left only by its owner's retry of a failed job.
+    """Where a job is. A terminal state is left only when its owner retries a job.
 
     From any state a job may be deleted: its row is gone then, and workers find their leases void.
     """
 
     QUEUED = "queued"
-    """Committed, nothing started. Entered by ``create_job``, and from failed by ``retry_job``; left
-    by the first claim. A crash leaves it here and the sweeper rings for it again. A job whose
-    original is being transcribed has no steps and waits here for the original's end."""
+    """Committed, nothing started. Entered by ``create_job``, and from failed or canceled by
+    ``retry_job``; left by the first claim. A crash leaves it here and the sweeper rings for it
+    again. A job whose original is being transcribed has no steps and waits here for the original's
+    end."""
     RUNNING = "running"
     """At least one step was claimed. Left by ``finish`` or by the first step that fails for good;
     a crash of a worker does not change it."""
@@ -30,10 +31,13 @@ class JobState(StrEnum):
     which audio and finished chunks stay: the audio until its time is up, the chunks as long as the
     job does."""
     CANCELED = "canceled"
-    """Terminal: its owner stopped it. Entered by ``cancel_job``; workers find their leases void."""
+    """Terminal: its owner stopped it. Entered by ``cancel_job``; workers find their leases void.
+    Left by ``retry_job``, for which audio and finished chunks stay as those of a failed job do."""
 
 
 ACTIVE_JOB_STATES = (JobState.QUEUED, JobState.RUNNING)
+
+RETRYABLE_JOB_STATES = (JobState.FAILED, JobState.CANCELED)
 
 
 class StepState(StrEnum):
@@ -41,7 +45,7 @@ class StepState(StrEnum):
 
     QUEUED = "queued"
     """Waits for a worker. Entered on creation, from running by reap, retry and release, and from
-    any state but done when a failed job is retried; left by a claim. A crash changes nothing: its
+    any state but done when its job is retried; left by a claim. A crash changes nothing: its
     message is sent again."""
     RUNNING = "running"
     """A worker holds its lease. Entered by a claim; when the worker dies the lease expires and the

@@ -133,7 +133,7 @@ class Stitcher:
                 start=words[0].start,
                 end=words[-1].end,
                 text=join_words((word.text for word in words), run[0].language),
-                confidence=round(sum(confidences) / len(words), 4) if known else None,
+                confidence=sum(confidences) / len(words) if known else None,
                 language=run[0].language,
                 channel=run[0].channel,
                 words=words,

@@ -1,9 +1,12 @@
 """The transcript as clients see it. Times are seconds into the original file."""
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+
+Probability = Annotated[float, AfterValidator(lambda value: round(value, 3))]
+"""In [0, 1], to three digits: more would be noise."""
 
 
 class Word(BaseModel):
@@ -12,7 +15,7 @@ class Word(BaseModel):
     text: str
     start: float = Field(description="seconds into the original file")
     end: float = Field(description="seconds into the original file")
-    confidence: float | None = Field(
+    confidence: Probability | None = Field(
         default=None, description="posterior in [0, 1]; null where the engine gives none"
     )
 
@@ -24,7 +27,7 @@ class Segment(BaseModel):
     start: float = Field(description="seconds into the original file")
     end: float = Field(description="seconds into the original file")
     text: str
-    confidence: float | None = Field(
+    confidence: Probability | None = Field(
         default=None, description="mean over its words; null where one has none"
     )
     language: str | None = Field(default=None, description="ISO 639 code of its text")
@@ -47,7 +50,7 @@ class Header(BaseModel):
     language: str | None = Field(
         description="ISO 639 code of the speech, given or detected; the one most of it is in"
     )
-    language_probability: float | None = Field(
+    language_probability: Probability | None = Field(
         default=None, description="of a detected language, in [0, 1]; null where it was given"
     )
     channels: int | None = Field(
@@ -67,10 +70,15 @@ class TranscriptHeader(Header):
     )
 
 
-class Transcript(TranscriptHeader):
-    """The whole result of a job."""
+class TranscriptText(TranscriptHeader):
+    """The result of a job without its words' times."""
 
     text: str
+
+
+class Transcript(TranscriptText):
+    """The whole result of a job."""
+
     segments: list[Segment]
 
 

@@ -37,6 +37,8 @@ class Work:
     numbers: tuple[int, ...]
     cancels: bool = False
     """Its client cancels it soon after."""
+    retries: bool = False
+    """Its client wants it after all, when it has been canceled."""
     webhook: str | None = None
     """Who is to be told of its end."""
 
@@ -67,9 +69,10 @@ def make_works(
 ) -> list[Work]:
     """Return files of a few seconds, each unlike the others, and some special ones among them.
 
-    One in twenty-five takes more than one chunk, one in twelve is canceled by its client, one in
-    twenty is the same as the one before it; ``crashing`` and ``hanging`` ones hurt the model. One
-    in five tells a receiver of its end, mostly one that takes what it gets.
+    One in twenty-five takes more than one chunk, one in twelve is canceled by its client and every
+    other one of these retried, one in twenty is the same as the one before it; ``crashing`` and
+    ``hanging`` ones hurt the model. One in five tells a receiver of its end, mostly one that takes
+    what it gets.
     """
     works: list[Work] = []
     for number in range(count):
@@ -77,7 +80,7 @@ def make_works(
         n_words = rng.randint(150, 220) if number % 25 == 7 else rng.randint(4, 16)
         # Two that begin alike differ in their second word.
         numbers = (first, number // _HIGHEST, *range(first + 1, first + n_words))
-        works.append(Work(numbers, cancels=number % 12 == 5))
+        works.append(Work(numbers, cancels=number % 12 == 5, retries=number % 24 == 5))
         if number % 20 == 11:
             works[-1] = Work(works[-2].numbers)
     places = rng.sample(range(count // 4), crashing + hanging)
@@ -88,7 +91,9 @@ def make_works(
         url = unkind[rank % 4] if rank < 4 * 4 else tell.kind
         works[number] = replace(works[number], webhook=url)
     for place, hurt in zip(places, [CRASHES] * crashing + [HANGS] * hanging, strict=True):
-        works[place] = replace(works[place], numbers=(place, hurt, place + 1), cancels=False)
+        works[place] = replace(
+            works[place], numbers=(place, hurt, place + 1), cancels=False, retries=False
+        )
     return works
 
 
@@ -172,23 +177,32 @@ class Crowd:
             time.sleep(_PAUSE_S)
         raise AssertionError("nobody accepted a file")
 
-    def cancel(self, client: httpx.Client, job_id: UUID) -> None:
-        """Cancel a job, unless it has ended by itself; go on until there is an answer."""
+    def cancel(self, client: httpx.Client, job_id: UUID) -> bool:
+        """Cancel a job, unless it has ended by itself: then return False."""
+        answer = self._insist(client, f"/jobs/{job_id}/cancel")
+        if answer.status_code == 200:
+            self.canceled.add(job_id)
+        return answer.status_code == 200
+
+    def retry(self, client: httpx.Client, job_id: UUID) -> None:
+        """Have a canceled job taken up again, unless a request without an answer has done so."""
+        self._insist(client, f"/jobs/{job_id}/retry")
+        self.canceled.discard(job_id)
+
+    def _insist(self, client: httpx.Client, path: str) -> httpx.Response:
+        """Ask for a change of a job until there is an answer: it is made, or it conflicts."""
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             try:
-                answer = client.post(f"/jobs/{job_id}/cancel")
+                answer = client.post(path)
             except httpx.TransportError:
                 answer = None
-            if answer is not None and answer.status_code == 200:
-                self.canceled.add(job_id)
-                return
-            if answer is not None and answer.status_code == 409:
-                return
+            if answer is not None and answer.status_code in (200, 202, 409):
+                return answer
             if answer is not None and answer.status_code < 500:
-                raise AssertionError(f"not canceled: {answer.text}")
+                raise AssertionError(f"refused: {answer.text}")
             time.sleep(_PAUSE_S)
-        raise AssertionError("nobody canceled a job")
+        raise AssertionError(f"nobody answered to {path}")
 
     def _next(self) -> Work | None:
         """Wait until one more file may be submitted; None when there will be none."""
@@ -206,7 +220,8 @@ class Crowd:
                     job_id = self.submit(client, work)
                     if work.cancels:
                         time.sleep(rng.uniform(0, 0.5))
-                        self.cancel(client, job_id)
+                        if self.cancel(client, job_id) and work.retries:
+                            self.retry(client, job_id)
                 except AssertionError as error:
                     self.errors.append(str(error))
 

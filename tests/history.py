@@ -107,7 +107,7 @@ class History:
     accepted: frozenset[UUID]
     """Jobs that clients were told of with a 202."""
     canceled: frozenset[UUID]
-    """Jobs that clients were told are canceled."""
+    """Jobs that clients were told are canceled, and did not have retried."""
     recordings: Mapping[str, Recording]
     """By the SHA-256 of the file."""
     jobs: Sequence[Job]

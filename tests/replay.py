@@ -67,6 +67,7 @@ _JOB_MOVES: Mapping[str | None, Mapping[str, str]] = {
         "job.canceled": "canceled",
     },
     "failed": {"job.retried": "queued"},
+    "canceled": {"job.retried": "queued"},
 }
 
 _BETWEEN_STATEMENTS = timedelta(seconds=1)

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 ACTIVE = ("queued", "running")
+RETRYABLE = ("failed", "canceled")
 
 StepKey = tuple[UUID, str, int]
 """Job, kind and number."""

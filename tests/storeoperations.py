@@ -11,13 +11,13 @@ from uuid import UUID
 
 from jobstore import CHUNK, TRANSCRIPT, expire, finish, new_job, transcribe
 from sqlalchemy import Engine, text
-from storemodel import ACTIVE, ClaimKey, MJob, Model, StepKey
+from storemodel import ACTIVE, RETRYABLE, ClaimKey, MJob, Model, StepKey
 
 from shared import steps
 from shared.errors import (
     EngineFailed,
     JobEnded,
-    JobNotFailed,
+    JobNotRetryable,
     LeaseLost,
     StorageUnavailable,
     UnreadableMedia,
@@ -217,14 +217,14 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class RetryJob:
-    """A client has a failed job tried again."""
+    """A client has a job tried again that failed or was canceled."""
 
     job_id: UUID
 
     def apply(self, model: Model) -> str:
         job = model.jobs[self.job_id]
-        if job.state != "failed":
-            return "has not failed"
+        if job.state not in RETRYABLE:
+            return "nothing to retry"
         job.state = "queued"
         job.run += 1
         if (self.job_id, "prepare", 0) not in model.steps:
@@ -240,8 +240,8 @@ class RetryJob:
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
         try:
             steps.retry_job(engine, TENANT, self.job_id, max_attempts=MAX_ATTEMPTS)
-        except JobNotFailed:
-            return "has not failed"
+        except JobNotRetryable:
+            return "nothing to retry"
         return "queued"
 
 

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from shared.jobs import JobView
+from shared.jobs import JobView, Stage
 from shared.states import JobState
-from shared.transcript import Segment, Transcript
+from shared.transcript import Segment, Transcript, TranscriptText
 from shared.waiting import Waiting, WaitingCode
 
 
@@ -23,7 +23,7 @@ class Source(BaseModel):
 class Progress(BaseModel):
     """How far a job is."""
 
-    stage: str = Field(description="queued, preparing, transcribing, finishing or done")
+    stage: Stage = Field(description="what is being done; of a job that has ended, how it has")
     chunks_done: int
     chunks_total: int = Field(description="chunks planned so far")
     chunks_known: bool = Field(description="whether chunks_total is final")
@@ -203,7 +203,9 @@ class JobSummary(BaseModel):
 class Job(JobSummary):
     """A job, with its transcript once it has succeeded, and until that is deleted."""
 
-    transcript: Transcript | None = None
+    transcript: TranscriptText | Transcript | None = Field(
+        default=None, description="with its segments where they were asked for: include=words"
+    )
 
 
 class JobPage(BaseModel):

@@ -11,14 +11,13 @@ from sqlalchemy import Engine, text
 from shared.accuracy import check_reference
 from shared.database import begin
 from shared.errors import JobEnded
-from shared.objects import pcm_prefix
 from shared.options import ResolvedOptions
 from shared.states import JobState
 from shared.steps.audit import record
 from shared.steps.ending import end_jobs
 from shared.steps.measuring import measure_at_once
 from shared.steps.plan import insert_prepare
-from shared.steps.removals import keep_upload, schedule_removal
+from shared.steps.removals import keep_upload
 from shared.steps.sharing import (
     find_original,
     lock_with_equals,
@@ -110,8 +109,9 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
 def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
     """Job queued or running -> canceled; no step of it is claimed or completed from now on.
 
-    Its running steps' workers find their leases void and stop within a chunk. Of the jobs that wait
-    for this one the oldest is transcribed in its place. To cancel a canceled job changes nothing.
+    Its running steps' workers find their leases void and stop within a chunk. Its audio and its
+    finished chunks stay for a retry. Of the jobs that wait for this one the oldest is transcribed
+    in its place. To cancel a canceled job changes nothing.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
@@ -130,5 +130,4 @@ def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
             {"id": job_id},
         )
         end_jobs(connection, [job_id])
-        schedule_removal(connection, pcm_prefix(job_id), late_writes=True)
         promote_a_copy(connection, job_id, max_attempts)

@@ -78,7 +78,10 @@ def abandon_upload(engine: Engine, key: str) -> None:
 
 
 def report_late_audio(engine: Engine, job_id: UUID) -> None:
-    """What a ``prepare`` may have written after its job had no use for it -> due to go."""
+    """What a ``prepare`` may have written after its job had no use for it -> due to go.
+
+    A job that failed or was canceled may be retried: what belongs to it goes with its audio.
+    """
     with begin(engine) as connection:
         job = connection.execute(
             text("SELECT state, audio_deleted_at FROM jobs WHERE id = :id"),
@@ -86,7 +89,7 @@ def report_late_audio(engine: Engine, job_id: UUID) -> None:
         ).one_or_none()
         if job is None or job.audio_deleted_at is not None:
             schedule_removal(connection, job_prefix(job_id), late_writes=True)
-        elif job.state in ("succeeded", "canceled"):
+        elif job.state == "succeeded":
             schedule_removal(connection, pcm_prefix(job_id), late_writes=True)
 
 

@@ -1,46 +1,46 @@
-"""A failed job taken up again where it stopped."""
+"""A job that failed or was canceled, taken up again where it stopped."""
 
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
-from shared.errors import AudioGone, JobNotFailed, JobNotFound
+from shared.errors import AudioGone, JobNotFound, JobNotRetryable
+from shared.states import RETRYABLE_JOB_STATES
 from shared.steps.audit import record
 from shared.steps.measuring import measure_at_once
 from shared.steps.plan import insert_prepare
-from shared.steps.sharing import find_original, share_transcript
+from shared.steps.sharing import find_original, lock_equal_jobs, share_transcript
 
 
 def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
-    """Job failed -> queued, its next run begun: steps not done -> queued anew, those done stay.
+    """Job failed or canceled -> queued, its next run begun: steps not done -> queued anew.
 
-    A job that failed without steps of its own, as the one it waited for failed, begins as
+    A job that ended without steps of its own, as it waited for another one, begins as
     ``create_job`` has it begin: with an equal job's transcript, waiting for one under way, or with
     a ``prepare`` step.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
-        JobNotFailed: it is in another state.
+        JobNotRetryable: it is in another state.
         AudioGone: its audio was removed, and is still needed.
     """
     with begin(engine) as connection:
         job = connection.execute(
-            text("""
-                SELECT fingerprint, EXISTS (
-                    SELECT FROM steps WHERE job_id = jobs.id AND kind = 'prepare'
-                ) AS computes
-                FROM jobs WHERE id = :id AND tenant = :tenant
-            """),
+            text("SELECT fingerprint FROM jobs WHERE id = :id AND tenant = :tenant"),
             {"id": job_id, "tenant": tenant},
         ).one_or_none()
         if job is None:
             raise JobNotFound(f"there is no job {job_id}")
-        # The original's row before the copy's, as everywhere. Whether a job has steps of its own
-        # changes under the lock that this takes, or not at all.
-        original = None if job.computes else find_original(connection, tenant, job.fingerprint)
+        # A job gets steps of its own under this lock: whether it has some does not change from here
+        # on. Those that have no fingerprint have them from the beginning.
+        if job.fingerprint is not None:
+            lock_equal_jobs(connection, tenant, job.fingerprint)
+        computes = _computes(connection, job_id)
+        # The original's row before the copy's, as everywhere.
+        original = None if computes else find_original(connection, tenant, job.fingerprint)
         audio_gone = _take_up(connection, job_id, original)
-        if job.computes:
+        if computes:
             if audio_gone and not _all_is_heard(connection, job_id):
                 raise AudioGone("the audio of the job was removed; send the file again")
             _queue_what_is_not_done(connection, job_id)
@@ -53,16 +53,26 @@ def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -
         measure_at_once(connection, shared)
 
 
+def _computes(connection: Connection, job_id: UUID) -> bool:
+    found = connection.execute(
+        text("SELECT EXISTS (SELECT FROM steps WHERE job_id = :id AND kind = 'prepare')"),
+        {"id": job_id},
+    )
+    return bool(found.scalar_one())
+
+
 def _take_up(connection: Connection, job_id: UUID, original: UUID | None) -> bool:
-    """Job failed -> queued; returns whether its audio was removed."""
+    """Job failed or canceled -> queued; returns whether its audio was removed."""
     job = connection.execute(
         text("SELECT state, audio_deleted_at FROM jobs WHERE id = :id FOR NO KEY UPDATE"),
         {"id": job_id},
     ).one_or_none()
     if job is None:
         raise JobNotFound(f"there is no job {job_id}")
-    if job.state != "failed":
-        raise JobNotFailed(f"the job is {job.state}; only a failed one can be retried")
+    if job.state not in RETRYABLE_JOB_STATES:
+        raise JobNotRetryable(
+            f"the job is {job.state}; only one that failed or was canceled can be retried"
+        )
     # What is not said anew stays: the plan, what is done of it, and what it was measured to take.
     connection.execute(
         text("""
@@ -88,8 +98,8 @@ def _all_is_heard(connection: Connection, job_id: UUID) -> bool:
 def _queue_what_is_not_done(connection: Connection, job_id: UUID) -> None:
     """Steps queued, running or failed -> queued with all their attempts before them.
 
-    The epoch is raised: a worker that has not noticed the job's failure yet holds nothing from now
-    on. Chunks on hold stay on hold.
+    The epoch is raised: a worker that has not noticed the job's end yet holds nothing from now on.
+    Chunks on hold stay on hold.
     """
     queued = connection.execute(
         text("""

@@ -68,7 +68,8 @@ def test_a_recital_longer_than_a_window_is_heard_word_for_word(
     assert posted.status_code == 202, posted.text
 
     def ended() -> dict[str, Any] | None:
-        job: dict[str, Any] = client.get(f"/jobs/{posted.json()['id']}").json()
+        url = f"/jobs/{posted.json()['id']}"
+        job: dict[str, Any] = client.get(url, params={"include": "words"}).json()
         return job if job["state"] in ("succeeded", "failed") else None
 
     job = wait_until(ended, within_s=90)

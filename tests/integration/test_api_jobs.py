@@ -1,5 +1,6 @@
 """Asking after jobs over real sockets: listed, read in every format, canceled."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,14 @@ from apiserver import api, api_process, assert_problem, peak_memory
 from jobstore import MANIFEST, TRANSCRIPT, add_job, claim, prepare, transcribe
 from sqlalchemy import Engine
 
+from api.answers import answer_with_job
+from shared import steps
+from shared.errors import UnreadableMedia
 from shared.formats import FORMATS
+from shared.jobs import get_job
 from shared.manifest import Manifest
 from shared.settings import Settings
-from shared.transcript import Segment, Transcript, Word
+from shared.transcript import Segment, Transcript, TranscriptWarning, Word
 
 MIB = 1024**2
 
@@ -89,6 +94,75 @@ def test_a_finished_job_has_its_transcript_in_every_format(
     assert "srt" in str(problem["detail"])
 
 
+def test_a_job_tells_its_text_and_its_words_where_they_are_asked_for(
+    client: httpx.Client, database: Engine
+) -> None:
+    job_id = add_job(database)
+    whole = TRANSCRIPT.model_copy(
+        update={"warnings": [TranscriptWarning(code="clipped_audio", detail="Too loud.")]}
+    )
+    url = f"/jobs/{job_id}"
+    assert client.get(f"{url}?include=words").json()["transcript"] is None
+    finish(database, job_id, whole)
+
+    plain, words = client.get(url).json(), client.get(f"{url}?include=words").json()
+
+    assert plain["transcript"] == whole.model_dump(exclude={"segments"})
+    assert words == {**plain, "transcript": whole.model_dump()}
+
+
+@pytest.mark.parametrize("query", ["include=word", "include=", "include=words&include=all"])
+def test_an_unknown_thing_to_include_is_refused(
+    client: httpx.Client, database: Engine, query: str
+) -> None:
+    problem = assert_problem(
+        client.get(f"/jobs/{add_job(database)}?{query}"), 422, "invalid_request"
+    )
+    assert "words" in str(problem["detail"])
+
+
+def test_the_schema_of_a_job_has_both_shapes_of_its_transcript(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    shapes = schemas["Job"]["properties"]["transcript"]["anyOf"]
+    names = [shape["$ref"].rpartition("/")[2] for shape in shapes if "$ref" in shape]
+    assert [("segments" in schemas[name]["properties"]) for name in names] == [False, True]
+    assert all("text" in schemas[name]["required"] for name in names)
+    for path, method in [
+        *[("/jobs", "post"), ("/jobs/{job_id}", "get")],
+        *[("/jobs/{job_id}/cancel", "post"), ("/jobs/{job_id}/retry", "post")],
+    ]:
+        answers = document["paths"][path][method]["responses"]
+        (answer,) = (answers[status] for status in ("200", "202") if status in answers)
+        assert answer["content"]["application/json"]["schema"]["$ref"].endswith("/Job")
+
+
+@pytest.mark.parametrize(("end", "stage"), [("fail", "failed"), ("cancel", "canceled")])
+def test_a_job_that_did_not_succeed_is_not_done(
+    client: httpx.Client, database: Engine, end: str, stage: str
+) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, 1)
+    if end == "fail":
+        steps.fail(database, claim(database, job_id, "transcribe"), UnreadableMedia("a poem"))
+    else:
+        client.post(f"/jobs/{job_id}/cancel")
+    for job in (client.get(f"/jobs/{job_id}").json(), client.get("/jobs").json()["jobs"][0]):
+        assert (job["state"], job["progress"]["stage"]) == (stage, stage)
+
+
+def test_a_transcript_that_is_removed_while_its_job_is_read_leaves_a_job_without_one(
+    database: Engine,
+) -> None:
+    job_id = add_job(database)
+    finish(database, job_id)
+    view = get_job(database, "default", job_id)
+    steps.expire_transcripts(database, keep_s=0, limit=9)
+    job = json.loads(answer_with_job(database, "default", view).body)
+    assert (job["state"], job["transcript"]) == ("succeeded", None)
+    assert job["transcript_deleted_at"] is not None
+
+
 def hours_of(n_segments: int) -> Transcript:
     words = [Word(text=f"word{at}", start=at * 0.3, end=at * 0.3 + 0.2) for at in range(10)]
     line = " ".join(word.text for word in words)
@@ -114,17 +188,22 @@ def test_a_long_transcript_is_sent_whole_in_memory_for_a_short_one(
     finish(database, ids[0])
     finish(database, ids[1], long)
     with api_process(settings, tmp_path / "api.log") as (client, pid):
-        for path in ("", "/transcript"):
+        for path in ("", "?include=words", "/transcript"):
             client.get(f"/jobs/{ids[0]}{path}")
         before = peak_memory(pid)
         plain = client.get(f"/jobs/{ids[1]}/transcript", params={"format": "json"})
-        job = client.get(f"/jobs/{ids[1]}")
+        job, whole = (
+            client.get(f"/jobs/{ids[1]}", params=query) for query in ({}, {"include": "words"})
+        )
         grown = peak_memory(pid) - before
 
     assert plain.text == long.model_dump_json(indent=2) + "\n"
-    assert Transcript.model_validate(job.json()["transcript"]) == long
+    assert Transcript.model_validate(whole.json()["transcript"]) == long
+    assert whole.json() == {**job.json(), "transcript": long.model_dump()}
+    assert job.json()["transcript"] == long.model_dump(exclude={"segments"})
     assert job.json()["id"] == str(ids[1])
     assert len(plain.content) > 4 * MIB
+    assert len(job.content) < MIB
     assert grown < 8 * MIB
 
 

@@ -58,10 +58,16 @@ def test_a_foreign_job_is_as_unknown_as_any(client: httpx.Client, database: Engi
     assert count_jobs(database)["failed"] == 1
 
 
-def test_a_failed_job_is_retried_and_says_so(client: httpx.Client, database: Engine) -> None:
+@pytest.mark.parametrize("how", ["failed", "canceled"])
+def test_a_job_that_failed_or_was_canceled_is_retried_and_says_so(
+    client: httpx.Client, database: Engine, how: str
+) -> None:
     job_id = submit(client)
-    assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "job_not_failed")
-    fail(database, job_id)
+    assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "job_not_retryable")
+    if how == "failed":
+        fail(database, job_id)
+    else:
+        assert client.post(f"/jobs/{job_id}/cancel").json()["state"] == "canceled"
     assert client.get(f"/jobs/{job_id}").json()["run"] == 1
 
     answer = client.post(f"/jobs/{job_id}/retry")
@@ -69,7 +75,7 @@ def test_a_failed_job_is_retried_and_says_so(client: httpx.Client, database: Eng
     assert answer.status_code == 202
     job = answer.json()
     assert (job["state"], job["run"], job["error"], job["finished_at"]) == ("queued", 2, None, None)
-    assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "job_not_failed")
+    assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "job_not_retryable")
     compute(database, job_id)
     assert client.get(f"/jobs/{job_id}").json()["transcript"]["text"] == "hello there"
 
@@ -82,6 +88,32 @@ def test_a_job_whose_audio_is_gone_is_not_retried_and_tells_since_when(
     steps.expire_audio(database, JobState.FAILED, keep_s=0, limit=9)
     assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "audio_gone")
     assert client.get(f"/jobs/{job_id}").json()["audio_deleted_at"] is not None
+
+
+def test_the_answer_to_every_request_about_one_job_is_the_same_whole_job(
+    client: httpx.Client, database: Engine
+) -> None:
+    submitted = client.post("/jobs", files={"file": ("a.wav", b"audio")})
+    job_id, copy_id = UUID(submitted.json()["id"]), submit(client)
+    assert submitted.json() == client.get(f"/jobs/{job_id}").json()
+    for tried in (copy_id, job_id):
+        canceled = client.post(f"/jobs/{tried}/cancel")
+        assert canceled.json() == client.get(f"/jobs/{tried}").json()
+        assert canceled.json()["transcript"] is None
+    retried = client.post(f"/jobs/{job_id}/retry")
+    assert retried.json() == client.get(f"/jobs/{job_id}").json()
+    compute(database, job_id)
+
+    # Its equal has succeeded meanwhile: it has its transcript at once.
+    at_once = client.post(f"/jobs/{copy_id}/retry")
+    cached = client.post("/jobs", files={"file": ("a.wav", b"audio")})
+
+    for answer in (at_once, cached):
+        assert answer.status_code == 202
+        job = answer.json()
+        assert (job["state"], job["transcript"]["text"]) == ("succeeded", "hello there")
+        assert job == client.get(f"/jobs/{job['id']}").json()
+    assert cached.headers["location"] == f"/jobs/{cached.json()['id']}"
 
 
 def test_a_deleted_job_is_gone_and_so_are_its_objects(

@@ -90,6 +90,11 @@ def taking_up_again(database: Engine, job_id: UUID) -> Transition:
     return lambda: steps.retry_job(database, "default", job_id, max_attempts=3)
 
 
+def taking_up_what_was_canceled(database: Engine, job_id: UUID) -> Transition:
+    steps.cancel_job(database, "default", job_id, max_attempts=3)
+    return lambda: steps.retry_job(database, "default", job_id, max_attempts=3)
+
+
 @pytest.mark.parametrize(
     "prepared",
     [
@@ -105,6 +110,7 @@ def taking_up_again(database: Engine, job_id: UUID) -> Transition:
         finishing,
         canceling,
         taking_up_again,
+        taking_up_what_was_canceled,
     ],
 )
 def test_a_transition_draws_no_event_before_it_has_the_lock_of_its_job(

@@ -1,8 +1,8 @@
 """Objects that nothing needs any more: removed in the end, whatever happens in between."""
 
 import logging
-from collections.abc import Iterator
-from uuid import uuid4
+from collections.abc import Callable, Iterator
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from shared.errors import LeaseLost, StorageUnavailable
 from shared.objects import job_prefix, source_key
 from shared.removing import PATIENCE_S, Remover, remove_due
 from shared.settings import Settings
+from shared.states import JobState
 from shared.steps.removals import (
     LATE_WRITES_S,
     confirm_removal,
@@ -181,9 +182,22 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     running.close()
 
 
-@pytest.mark.parametrize("end", ["delete_job", "cancel_job"])
-def test_a_worker_cut_off_in_the_middle_leaves_no_audio_behind(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, end: str
+def delete(database: Engine, job_id: UUID) -> None:
+    steps.delete_job(database, "default", job_id, max_attempts=2)
+
+
+def cancel(database: Engine, job_id: UUID) -> None:
+    steps.cancel_job(database, "default", job_id, max_attempts=2)
+
+
+def cancel_and_keep_nothing(database: Engine, job_id: UUID) -> None:
+    cancel(database, job_id)
+    steps.expire_audio(database, JobState.CANCELED, keep_s=0, limit=9)
+
+
+@pytest.mark.parametrize("end", [delete, cancel_and_keep_nothing, cancel])
+def test_a_worker_cut_off_in_the_middle_leaves_no_audio_behind_that_is_not_kept(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, end: Callable[[Engine, UUID], None]
 ) -> None:
     """It stores a piece when the objects have been removed already, as one that was frozen does."""
     job_id = add_job(runtime.database)
@@ -192,7 +206,7 @@ def test_a_worker_cut_off_in_the_middle_leaves_no_audio_behind(
     put = runtime.storage.put
 
     def put_late(key: str, data: bytes) -> None:
-        getattr(steps, end)(runtime.database, "default", job_id, max_attempts=2)
+        end(runtime.database, job_id)
         remove_all(runtime.database, runtime.storage)
         put(key, data)
 
@@ -204,5 +218,8 @@ def test_a_worker_cut_off_in_the_middle_leaves_no_audio_behind(
     late = keys(runtime.storage, job_prefix(job_id))
     assert any("/pcm/" in key for key in late)
     remove_all(runtime.database, runtime.storage)
-    left = keys(runtime.storage, job_prefix(job_id))
-    assert left == ({source_key(job_id)} if end == "cancel_job" else set())
+    if end == cancel:
+        assert keys(runtime.storage, job_prefix(job_id)) == {source_key(job_id), *late}
+        steps.expire_audio(runtime.database, JobState.CANCELED, keep_s=0, limit=9)
+        remove_all(runtime.database, runtime.storage)
+    assert not keys(runtime.storage, job_prefix(job_id))

@@ -81,6 +81,16 @@ def test_audio_goes_when_its_time_is_up_and_not_before(database: Engine, state: 
     assert steps.expire_audio(database, JobState(state), keep_s=HOUR_S, limit=100) == 0
 
 
+def test_nothing_of_a_canceled_jobs_audio_goes_before_its_time(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=2)
+    steps.cancel_job(database, "default", job_id, max_attempts=2)
+    assert pending(database) == []
+    make_older(database, job_id, 2)
+    assert steps.expire_audio(database, JobState.CANCELED, keep_s=HOUR_S, limit=100) == 1
+    assert pending(database) == [job_prefix(job_id)]
+
+
 def test_audio_that_is_kept_for_no_time_goes_right_after_the_end(database: Engine) -> None:
     ended(database, "succeeded")
     assert steps.expire_audio(database, JobState.SUCCEEDED, keep_s=0, limit=100) == 1
@@ -168,13 +178,19 @@ def test_an_expired_transcript_is_not_offered_and_copies_serve_on_until_their_ow
     assert step_ids(database, anew, "prepare")
 
 
-def test_finished_chunks_of_a_failed_job_stay_as_long_as_it_does(database: Engine) -> None:
+@pytest.mark.parametrize("state", ["failed", "canceled"])
+def test_finished_chunks_of_a_job_to_be_retried_stay_as_long_as_it_does(
+    database: Engine, state: str
+) -> None:
     job_id = add_job(database)
     prepare(database, job_id, chunks=2)
     transcribe(database, claim(database, job_id, "transcribe", 0))
-    steps.fail(database, claim(database, job_id, "transcribe", 1), UnreadableMedia("no"))
+    if state == "failed":
+        steps.fail(database, claim(database, job_id, "transcribe", 1), UnreadableMedia("no"))
+    else:
+        steps.cancel_job(database, "default", job_id, max_attempts=2)
     make_older(database, job_id, 2)
-    steps.expire_audio(database, JobState.FAILED, keep_s=0, limit=100)
+    steps.expire_audio(database, JobState(state), keep_s=0, limit=100)
     assert expire_transcripts(database, 0) == 0
     assert column(database, step_ids(database, job_id, "transcribe")[0], "output") is not None
 
@@ -192,11 +208,12 @@ def test_jobs_go_when_their_time_is_up_in_whatever_way_they_ended(database: Engi
     assert {job_prefix(job_id) for job_id in old} <= set(pending(database))
 
 
-def test_a_job_that_is_running_again_is_not_past_its_time(database: Engine) -> None:
-    job_id = ended(database, "failed", hours_ago=2)
+@pytest.mark.parametrize("state", ["failed", "canceled"])
+def test_a_job_that_is_running_again_is_not_past_its_time(database: Engine, state: str) -> None:
+    job_id = ended(database, state, hours_ago=2)
     steps.retry_job(database, "default", job_id, max_attempts=2)
     assert expire_jobs(database, HOUR_S) == 0
-    assert steps.expire_audio(database, JobState.FAILED, keep_s=0, limit=100) == 0
+    assert steps.expire_audio(database, JobState(state), keep_s=0, limit=100) == 0
 
 
 def test_a_job_with_a_delivery_to_be_made_is_kept_until_that_ends(database: Engine) -> None:

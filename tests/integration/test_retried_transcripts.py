@@ -1,4 +1,4 @@
-"""Failed jobs through the real handlers on real servers: retried, they end with every word once."""
+"""Jobs that failed or were canceled, through the real handlers: retried, they end word for word."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -84,6 +84,41 @@ def fail_in_prepare(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -
             run(runtime, job_id, "prepare")
 
 
+def cancel(runtime: Runtime, job_id: UUID) -> None:
+    steps.cancel_job(runtime.database, "default", job_id, max_attempts=3)
+    # Whatever the cancellation made superfluous is gone before the retry.
+    remove_all(runtime.database, runtime.storage)
+
+
+def cancel_in_prepare(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -> None:
+    """Cancel half way, when a part of the plan is there and its first chunk is transcribed."""
+    add_chunks = steps.add_chunks
+
+    def cancel_then(*arguments: Any, **options: Any) -> None:
+        add_chunks(*arguments, **options)
+        run(runtime, job_id, "transcribe", 0)
+        cancel(runtime, job_id)
+
+    with patch.context() as patched:
+        patched.setattr(steps, "add_chunks", cancel_then)
+        with pytest.raises(LeaseLost):
+            run(runtime, job_id, "prepare")
+
+
+def cancel_in_a_chunk(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -> None:
+    run(runtime, job_id, "prepare")
+    run(runtime, job_id, "transcribe", 0, 2)
+    claim(runtime.database, job_id, "transcribe", 1)
+    cancel(runtime, job_id)
+
+
+def cancel_in_finish(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -> None:
+    run(runtime, job_id, "prepare")
+    run(runtime, job_id, "transcribe")
+    claim(runtime.database, job_id, "finish")
+    cancel(runtime, job_id)
+
+
 def fail_in_a_chunk(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -> None:
     run(runtime, job_id, "prepare")
     run(runtime, job_id, "transcribe", 0, 2)
@@ -112,21 +147,24 @@ def fail_in_finish(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("fail", "kept"),
+    ("end", "kept"),
     [
         (fail_in_prepare, 1),
         (fail_in_a_chunk, 2),
         (fail_in_a_chunk_while_it_is_prepared, 0),
         (fail_in_finish, None),
+        (cancel_in_prepare, 1),
+        (cancel_in_a_chunk, 2),
+        (cancel_in_finish, None),
     ],
 )
 def test_a_retried_job_ends_with_one_right_transcript_and_does_no_chunk_again(
-    runtime: Runtime, job_id: UUID, monkeypatch: pytest.MonkeyPatch, fail: Any, kept: int | None
+    runtime: Runtime, job_id: UUID, monkeypatch: pytest.MonkeyPatch, end: Any, kept: int | None
 ) -> None:
-    fail(runtime, job_id, monkeypatch)
-    failed = get_job(runtime.database, "default", job_id)
-    assert failed.state == JobState.FAILED
-    assert failed.chunks_done == (failed.chunks_total if kept is None else kept)
+    end(runtime, job_id, monkeypatch)
+    ended = get_job(runtime.database, "default", job_id)
+    assert ended.state == ("failed" if end.__name__.startswith("fail") else "canceled")
+    assert ended.chunks_done == (ended.chunks_total if kept is None else kept)
 
     steps.retry_job(runtime.database, "default", job_id, max_attempts=3)
     for kind in HANDLERS:

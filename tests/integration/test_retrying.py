@@ -1,4 +1,4 @@
-"""Failed jobs taken up again on real Postgres: from where they stopped, once, and by one worker."""
+"""Jobs that failed or were canceled, taken up again on real Postgres: once, and by one worker."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -14,13 +14,16 @@ from shared import steps
 from shared.errors import (
     AudioGone,
     EngineFailed,
-    JobNotFailed,
     JobNotFound,
+    JobNotRetryable,
     LeaseLost,
     UnreadableMedia,
 )
 from shared.jobs import JobView, get_job
 from shared.states import JobState
+from shared.steps.ending import end_jobs
+from shared.steps.plan import insert_prepare
+from shared.steps.sharing import lock_equal_jobs
 
 
 def retry(database: Engine, job_id: UUID, tenant: str = "default") -> None:
@@ -35,22 +38,42 @@ def fail(database: Engine, job_id: UUID, kind: str = "prepare", idx: int = 0) ->
     steps.fail(database, claim(database, job_id, kind, idx), EngineFailed("it broke down"))
 
 
-def lose_audio(database: Engine) -> None:
-    assert steps.expire_audio(database, JobState.FAILED, keep_s=0, limit=100)
+def cancel(database: Engine, job_id: UUID) -> None:
+    steps.cancel_job(database, "default", job_id, max_attempts=2)
+
+
+def end(database: Engine, job_id: UUID, how: str, kind: str = "prepare", idx: int = 0) -> None:
+    """End a job while the step named is its next one: that one fails, or the owner cancels."""
+    if how == "failed":
+        fail(database, job_id, kind, idx)
+    else:
+        claim(database, job_id, kind, idx)
+        cancel(database, job_id)
+    assert view(database, job_id).state == how
+
+
+def lose_audio(database: Engine, how: str) -> None:
+    assert steps.expire_audio(database, JobState(how), keep_s=0, limit=100)
 
 
 def computes(database: Engine, job_id: UUID) -> bool:
     return bool(step_ids(database, job_id, "prepare"))
 
 
-def test_what_is_done_stays_and_the_rest_is_queued_with_all_its_attempts(database: Engine) -> None:
+HOW = pytest.mark.parametrize("how", ["failed", "canceled"])
+
+
+@HOW
+def test_what_is_done_stays_and_the_rest_is_queued_with_all_its_attempts(
+    database: Engine, how: str
+) -> None:
     job_id = add_job(database)
     prepare(database, job_id, chunks=4)
     transcribe(database, claim(database, job_id, "transcribe", 0))
     held = claim(database, job_id, "transcribe", 1)
     expire(database, claim(database, job_id, "transcribe", 2))
     steps.reap(database)
-    fail(database, job_id, "transcribe", 3)
+    end(database, job_id, how, "transcribe", 3)
 
     retry(database, job_id)
 
@@ -71,13 +94,14 @@ def test_what_is_done_stays_and_the_rest_is_queued_with_all_its_attempts(databas
     assert "rtfx" not in view(database, job_id).metrics
 
 
+@HOW
 def test_each_run_is_in_the_audit_trail_and_ends_with_its_own_webhook_event(
-    database: Engine,
+    database: Engine, how: str
 ) -> None:
     job_id = add_job(database)
-    fail(database, job_id)
+    end(database, job_id, how)
     retry(database, job_id)
-    fail(database, job_id)
+    end(database, job_id, how)
     with database.begin() as connection:
         events = connection.execute(
             text("SELECT event FROM job_events WHERE job_id = :id ORDER BY id"), {"id": job_id}
@@ -87,21 +111,21 @@ def test_each_run_is_in_the_audit_trail_and_ends_with_its_own_webhook_event(
             text("SELECT run, type FROM webhook_events WHERE job_id = :id ORDER BY run"),
             {"id": job_id},
         ).all()
-    first_run = ["job.queued", "job.running", "job.failed"]
-    assert job_events == [*first_run, "job.retried", "job.running", "job.failed"]
-    assert [tuple(end) for end in ends] == [(1, "job.failed"), (2, "job.failed")]
+    first_run = ["job.queued", "job.running", f"job.{how}"]
+    assert job_events == [*first_run, "job.retried", "job.running", f"job.{how}"]
+    assert [tuple(told) for told in ends] == [(1, f"job.{how}"), (2, f"job.{how}")]
 
 
-@pytest.mark.parametrize("state", ["queued", "running", "succeeded", "canceled"])
-def test_a_job_that_has_not_failed_is_not_retried(database: Engine, state: str) -> None:
+@pytest.mark.parametrize("state", ["queued", "running", "succeeded"])
+def test_a_job_that_neither_failed_nor_was_canceled_is_not_retried(
+    database: Engine, state: str
+) -> None:
     job_id = add_job(database)
     if state == "running":
         claim(database, job_id, "prepare")
     elif state == "succeeded":
         compute(database, job_id)
-    elif state == "canceled":
-        steps.cancel_job(database, "default", job_id, max_attempts=2)
-    with pytest.raises(JobNotFailed, match=state):
+    with pytest.raises(JobNotRetryable, match=state):
         retry(database, job_id)
     assert (view(database, job_id).state, view(database, job_id).run) == (state, 1)
 
@@ -113,14 +137,43 @@ def test_another_tenants_job_is_not_retried(database: Engine) -> None:
         retry(database, job_id, tenant="them")
 
 
-def test_of_retries_at_once_one_wins(database: Engine) -> None:
+def test_a_job_canceled_before_anything_was_begun_is_retried(database: Engine) -> None:
     job_id = add_job(database)
-    fail(database, job_id)
+    cancel(database, job_id)
+    retry(database, job_id)
+    compute(database, job_id)
+    assert (view(database, job_id).state, view(database, job_id).run) == ("succeeded", 2)
+
+
+def test_a_retried_job_is_canceled_again_and_retried_again(database: Engine) -> None:
+    job_id = add_job(database)
+    for run in (1, 2, 3):
+        assert view(database, job_id).run == run
+        end(database, job_id, "canceled")
+        retry(database, job_id)
+    compute(database, job_id)
+    assert view(database, job_id).state == JobState.SUCCEEDED
+
+
+def test_a_retried_jobs_steps_are_sent_to_workers_again(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=1)
+    cancel(database, job_id)
+    (chunk,) = step_ids(database, job_id, "transcribe")
+    assert column(database, chunk, "dispatched_at = 'infinity'") is True
+    retry(database, job_id)
+    assert column(database, chunk, "dispatched_at") is None
+
+
+@HOW
+def test_of_retries_at_once_one_wins(database: Engine, how: str) -> None:
+    job_id = add_job(database)
+    end(database, job_id, how)
 
     def attempt(_: int) -> bool:
         try:
             retry(database, job_id)
-        except JobNotFailed:
+        except JobNotRetryable:
             return False
         return True
 
@@ -133,13 +186,14 @@ def test_of_retries_at_once_one_wins(database: Engine) -> None:
 # --- workers that have not noticed yet ---
 
 
+@HOW
 def test_a_stale_workers_completion_is_refused_before_within_and_after_the_retry(
-    database: Engine,
+    database: Engine, how: str
 ) -> None:
     job_id = add_job(database)
     prepare(database, job_id, chunks=2)
     stale = claim(database, job_id, "transcribe", 0)
-    fail(database, job_id, "transcribe", 1)
+    end(database, job_id, how, "transcribe", 1)
 
     def assert_refused() -> None:
         with pytest.raises(LeaseLost):
@@ -158,13 +212,14 @@ def test_a_stale_workers_completion_is_refused_before_within_and_after_the_retry
     assert view(database, job_id).chunks_done == 1
 
 
+@HOW
 def test_a_reaper_that_looked_before_the_retry_does_not_requeue_what_is_running_again(
-    database: Engine,
+    database: Engine, how: str
 ) -> None:
     job_id = add_job(database, max_attempts=1)
     prepare(database, job_id, chunks=2)
     stale = claim(database, job_id, "transcribe", 0)
-    fail(database, job_id, "transcribe", 1)
+    end(database, job_id, how, "transcribe", 1)
     expire(database, stale)
     retry(database, job_id)
     assert steps.reap(database) == 0
@@ -174,11 +229,14 @@ def test_a_reaper_that_looked_before_the_retry_does_not_requeue_what_is_running_
     assert current.epoch > stale.epoch + 1
 
 
-def test_a_released_chunk_of_a_job_that_failed_since_is_not_done_twice(database: Engine) -> None:
+@HOW
+def test_a_released_chunk_of_a_job_that_ended_since_is_not_done_twice(
+    database: Engine, how: str
+) -> None:
     job_id = add_job(database)
     prepare(database, job_id, chunks=2)
     stale = claim(database, job_id, "transcribe", 0)
-    fail(database, job_id, "transcribe", 1)
+    end(database, job_id, how, "transcribe", 1)
     retry(database, job_id)
     with pytest.raises(LeaseLost):
         steps.release(database, stale)
@@ -192,59 +250,67 @@ def test_a_released_chunk_of_a_job_that_failed_since_is_not_done_twice(database:
 # --- audio that is gone ---
 
 
+@HOW
 def test_a_retry_that_needs_audio_which_is_gone_is_refused_and_changes_nothing(
-    database: Engine,
+    database: Engine, how: str
 ) -> None:
     unprepared, half = add_job(database), add_job(database)
-    fail(database, unprepared)
+    end(database, unprepared, how)
     prepare(database, half, chunks=2)
     transcribe(database, claim(database, half, "transcribe", 0))
-    fail(database, half, "transcribe", 1)
-    lose_audio(database)
+    end(database, half, how, "transcribe", 1)
+    lose_audio(database, how)
     for job_id in (unprepared, half):
         with pytest.raises(AudioGone):
             retry(database, job_id)
-        assert (view(database, job_id).state, view(database, job_id).run) == ("failed", 1)
+        assert (view(database, job_id).state, view(database, job_id).run) == (how, 1)
 
 
-def test_a_job_that_failed_when_all_was_heard_is_finished_without_its_audio(
-    database: Engine,
+@HOW
+def test_a_job_that_ended_when_all_was_heard_is_finished_without_its_audio(
+    database: Engine, how: str
 ) -> None:
     job_id = add_job(database)
     prepare(database, job_id, chunks=1)
     transcribe(database, claim(database, job_id, "transcribe"))
-    fail(database, job_id, "finish")
-    lose_audio(database)
+    end(database, job_id, how, "finish")
+    lose_audio(database, how)
     retry(database, job_id)
     finish(database, claim(database, job_id, "finish"))
     assert view(database, job_id).state == JobState.SUCCEEDED
 
 
-# --- equal jobs, which failed without steps of their own ---
+# --- equal jobs, which ended without steps of their own ---
 
 
-def failed_copies(database: Engine, n_copies: int) -> tuple[UUID, list[UUID]]:
+def ended_copies(database: Engine, n_copies: int, how: str) -> tuple[UUID, list[UUID]]:
     original = submit(database)
     copies = [submit(database) for _ in range(n_copies)]
-    fail(database, original)
+    if how == "canceled":
+        for copy in copies:
+            cancel(database, copy)
+    end(database, original, how)
+    assert {view(database, job_id).state for job_id in copies} == {how}
     return original, copies
 
 
-def test_a_failed_copy_without_an_equal_job_is_computed_and_the_next_waits_for_it(
-    database: Engine,
+@HOW
+def test_an_ended_copy_without_an_equal_job_is_computed_and_the_next_waits_for_it(
+    database: Engine, how: str
 ) -> None:
-    original, (first, second) = failed_copies(database, 2)
+    original, (first, second) = ended_copies(database, 2, how)
     retry(database, first)
     retry(database, second)
     assert computes(database, first)
     assert not computes(database, second)
     compute(database, first)
     assert (view(database, first).cached, view(database, second).cached) == (False, True)
-    assert view(database, original).state == JobState.FAILED
+    assert view(database, original).state == how
 
 
-def test_of_copies_retried_at_once_one_is_computed(database: Engine) -> None:
-    _, copies = failed_copies(database, 8)
+@HOW
+def test_of_copies_retried_at_once_one_is_computed(database: Engine, how: str) -> None:
+    _, copies = ended_copies(database, 8, how)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda job_id: retry(database, job_id), copies))
     computed = [job_id for job_id in copies if computes(database, job_id)]
@@ -253,8 +319,9 @@ def test_of_copies_retried_at_once_one_is_computed(database: Engine) -> None:
     assert {view(database, job_id).state for job_id in copies} == {JobState.SUCCEEDED}
 
 
-def test_a_failed_copy_waits_for_its_original_that_was_retried(database: Engine) -> None:
-    original, (copy,) = failed_copies(database, 1)
+@HOW
+def test_an_ended_copy_waits_for_its_original_that_was_retried(database: Engine, how: str) -> None:
+    original, (copy,) = ended_copies(database, 1, how)
     retry(database, original)
     retry(database, copy)
     assert not computes(database, copy)
@@ -263,32 +330,35 @@ def test_a_failed_copy_waits_for_its_original_that_was_retried(database: Engine)
     assert view(database, copy).run == 2
 
 
-def test_a_failed_copy_gets_the_transcript_that_there_is_by_now_even_without_its_audio(
-    database: Engine,
+@HOW
+def test_an_ended_copy_gets_the_transcript_that_there_is_by_now_even_without_its_audio(
+    database: Engine, how: str
 ) -> None:
-    _, (copy, other) = failed_copies(database, 2)
-    lose_audio(database)
+    _, (copy, other) = ended_copies(database, 2, how)
+    lose_audio(database, how)
     with pytest.raises(AudioGone):
         retry(database, copy)
     compute(database, submit(database))
     retry(database, copy)
     assert (view(database, copy).state, view(database, copy).cached) == ("succeeded", True)
-    assert view(database, other).state == JobState.FAILED
+    assert view(database, other).state == how
 
 
+@HOW
 def test_a_copy_without_audio_does_not_wait_for_a_job_in_whose_place_it_could_not_be_done(
-    database: Engine,
+    database: Engine, how: str
 ) -> None:
-    _, (copy,) = failed_copies(database, 1)
-    lose_audio(database)
+    _, (copy,) = ended_copies(database, 1, how)
+    lose_audio(database, how)
     submit(database)
     with pytest.raises(AudioGone):
         retry(database, copy)
-    assert view(database, copy).state == JobState.FAILED
+    assert view(database, copy).state == how
 
 
-def test_a_failed_copy_whose_original_was_deleted_is_computed(database: Engine) -> None:
-    original, (copy,) = failed_copies(database, 1)
+@HOW
+def test_an_ended_copy_whose_original_was_deleted_is_computed(database: Engine, how: str) -> None:
+    original, (copy,) = ended_copies(database, 1, how)
     steps.delete_job(database, "default", original, max_attempts=2)
     retry(database, copy)
     assert computes(database, copy)
@@ -296,14 +366,50 @@ def test_a_failed_copy_whose_original_was_deleted_is_computed(database: Engine) 
     assert view(database, copy).state == JobState.SUCCEEDED
 
 
+@HOW
 @pytest.mark.parametrize("submitted", ["first", "second"])
 def test_a_retried_copy_never_waits_for_an_original_that_succeeds_meanwhile(
-    database: Engine, submitted: str
+    database: Engine, submitted: str, how: str
 ) -> None:
-    original, (copy,) = failed_copies(database, 1)
+    original, (copy,) = ended_copies(database, 1, how)
     retry(database, original)
     compute(database, original, until="finish")
     calls = [lambda: retry(database, copy), lambda: store(database, original)]
     for future in interleave(database, *(calls if submitted == "first" else calls[::-1])):
         future.result(20)
     assert (view(database, copy).state, view(database, copy).cached) == ("succeeded", True)
+
+
+def test_a_canceled_original_goes_on_beside_the_copy_that_took_its_place(database: Engine) -> None:
+    original, promoted, waiting = [submit(database) for _ in range(3)]
+    prepare(database, original, chunks=2)
+    transcribe(database, claim(database, original, "transcribe", 0))
+    cancel(database, original)
+
+    retry(database, original)
+
+    assert view(database, original).chunks_done == 1
+    compute(database, promoted)
+    assert (view(database, waiting).state, view(database, waiting).cached) == ("succeeded", True)
+    assert view(database, original).state == JobState.QUEUED
+    transcribe(database, claim(database, original, "transcribe", 1))
+    store(database, original)
+    assert (view(database, original).state, view(database, original).cached) == ("succeeded", False)
+
+
+def test_a_retry_takes_up_the_steps_that_its_job_got_while_it_waited_for_the_lock(
+    database: Engine,
+) -> None:
+    """Another retry began them, and the job was canceled again."""
+    _, (copy,) = ended_copies(database, 1, "canceled")
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as first:
+            lock_equal_jobs(first, "default", "f" * 64)
+            late = pool.submit(retry, database, copy)
+            wait_until(lambda: waiting_sessions(database) == 1)
+            first.execute(text("UPDATE jobs SET run = run + 1 WHERE id = :id"), {"id": copy})
+            insert_prepare(first, copy, 2)
+            end_jobs(first, [copy])
+        late.result(20)
+    (prepare_step,) = step_ids(database, copy, "prepare")
+    assert column(database, prepare_step, "dispatched_at") is None

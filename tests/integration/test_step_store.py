@@ -27,7 +27,7 @@ from readings import read_history
 from replay import Rule
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
-from storemodel import ACTIVE, ClaimKey, Model, StepKey, read_model
+from storemodel import ACTIVE, RETRYABLE, ClaimKey, Model, StepKey, read_model
 from storeoperations import (
     Cancel,
     ClaimStep,
@@ -122,7 +122,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def cancel(self, pick: int) -> None:
-        if len(self.model.jobs) == MAX_JOBS:
+        # Not too often: what is canceled does not fail.
+        if len(self.model.jobs) == MAX_JOBS or pick % 4 == 1:
             self._do(self._draw_cancel(pick))
 
     @rule(pick=PICK)
@@ -221,8 +222,8 @@ class StoreMachine(RuleBasedStateMachine):
         return Cancel(_some([*self.model.jobs], pick))
 
     def _draw_retry_job(self, pick: int) -> Operation:
-        failed = [job_id for job_id, job in self.model.jobs.items() if job.state == "failed"]
-        return RetryJob(_some(failed if failed and pick % 4 else [*self.model.jobs], pick))
+        ended = [job_id for job_id, job in self.model.jobs.items() if job.state in RETRYABLE]
+        return RetryJob(_some(ended if ended and pick % 4 else [*self.model.jobs], pick))
 
     def _claimable(self) -> list[StepKey]:
         return [

@@ -7,6 +7,7 @@ from sqlalchemy import inspect, text
 
 from shared.database import check, make_engine, migrate
 from shared.errors import SchemaMissing
+from shared.objects import job_prefix
 from shared.settings import Settings
 
 
@@ -71,3 +72,31 @@ def test_steps_of_older_schemas_get_their_tenants_and_ended_jobs_leave_the_queue
         ).all()
     engine.dispose()
     assert [tuple(row) for row in found] == [("active", -3, None), ("ended", 0, True)]
+
+
+def test_what_was_canceled_before_its_audio_was_kept_gives_up_all_of_it(servers: Settings) -> None:
+    settings = scratch_settings(servers, "canceled")
+    command.upgrade(alembic_config(settings), "0004")
+    engine = make_engine(settings)
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO jobs (id, tenant, state, model, options, source_key, source_name,
+                                  source_bytes, sha256, finished_at)
+                SELECT gen_random_uuid(), state, state, 'oracle', '{}', '', 'a.wav', 1, '', now()
+                FROM (VALUES ('failed'), ('canceled')) AS made (state)
+            """)
+        )
+    engine.dispose()
+    migrate(settings)
+    with engine.begin() as connection:
+        gone = connection.execute(
+            text("SELECT state, id FROM jobs WHERE audio_deleted_at IS NOT NULL")
+        ).all()
+        removals = connection.execute(text("SELECT prefix FROM removals")).scalars().all()
+        events = connection.execute(text("SELECT job_id, event FROM job_events")).all()
+    engine.dispose()
+    ((state, job_id),) = gone
+    assert state == "canceled"
+    assert removals == [job_prefix(job_id)]
+    assert [tuple(event) for event in events] == [(job_id, "job.audio_removed")]

@@ -293,12 +293,12 @@ def test_a_copy_ends_as_its_original() -> None:
     assert Rule.WRONG_END in broken(replace(history, jobs=[failed, copied]))
 
 
-def test_a_retried_job_may_end_once_more() -> None:
-    retried = [
+def retried(*first_end: Event) -> History:
+    """The job ended so while its chunk was held, was retried and succeeded."""
+    events = [
         *BEFORE,
         event(2, "step.claimed", 2, by=FIRST),
-        event(3, "step.failed", 2, by=FIRST),
-        event(3.1, "job.failed"),
+        *first_end,
         event(4, "job.retried"),
         replace(event(4.1, "step.queued", 2), epoch=2),
         event(5, "job.running"),
@@ -306,14 +306,31 @@ def test_a_retried_job_may_end_once_more() -> None:
         event(7, "step.done", 2, epoch=3, by=SECOND),
         *AFTER,
     ]
-    first = Told(NOBODY, JOB, 1, "job.failed", "{}", ())
-    history = replace(
-        with_events(retried),
+    first = Told(NOBODY, JOB, 1, first_end[-1].event, "{}", ())
+    return replace(
+        with_events(events),
         jobs=[replace(SUCCEEDED, run=2)],
         steps=[ROWS[0], replace(ROWS[1], attempt=1, epoch=3), ROWS[2]],
+        faults=[],
         told=[first, replace(GOOD.told[0], run=2)],
     )
+
+
+FAILED = retried(event(3, "step.failed", 2, by=FIRST), event(3.1, "job.failed"))
+CANCELED = retried(event(3.1, "job.canceled"))
+
+
+@pytest.mark.parametrize("history", [FAILED, CANCELED], ids=["failed", "canceled"])
+def test_a_retried_job_may_end_once_more_and_no_other_job(history: History) -> None:
     assert broken(history) == set()
+    unasked = [each for each in history.events if each.event != "job.retried"]
+    assert Rule.ILLEGAL in broken(replace(history, events=unasked))
+
+
+def test_a_worker_that_writes_with_its_claim_of_before_the_retry_is_found() -> None:
+    stale = event(6.5, "step.done", 2, by=FIRST)
+    late = sorted([*CANCELED.events, stale], key=lambda each: each.at)
+    assert Rule.STALE_WRITE in broken(replace(CANCELED, events=late))
 
 
 def test_an_end_told_twice_or_never_is_found() -> None:

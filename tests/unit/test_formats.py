@@ -8,7 +8,7 @@ from hypothesis import given
 from wordstreams import transcript_of, transcripts
 
 from shared.errors import UnknownFormat
-from shared.formats import FORMATS, in_blocks, write_json
+from shared.formats import FORMATS, in_blocks, write_json, write_text_json
 from shared.formats import render as render_stream
 from shared.transcript import Segment, Transcript, TranscriptHeader, Word, join_words
 
@@ -58,6 +58,8 @@ def test_json_is_the_whole_transcript_as_written_at_once(transcript: Transcript)
     assert render(transcript, "json") == transcript.model_dump_json(indent=2) + "\n"
     compact = "".join(write_json(transcript, transcript.segments))
     assert compact == transcript.model_dump_json()
+    text_alone = "".join(write_text_json(transcript, transcript.segments))
+    assert text_alone == transcript.model_dump_json(exclude={"segments"})
 
 
 def test_json_escapes_what_it_must() -> None:

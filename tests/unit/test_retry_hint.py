@@ -1,4 +1,4 @@
-"""What the command line says of a job that failed half way."""
+"""What the command line says of a job that failed or was canceled half way."""
 
 import threading
 from collections.abc import Callable
@@ -15,14 +15,15 @@ from shared.options import JobOptions
 
 
 class Platform:
-    """A client of a platform on which every job has failed at once."""
+    """A client of a platform on which every job has ended at once."""
 
-    def __init__(self, chunks_done: int) -> None:
+    def __init__(self, state: str, chunks_done: int) -> None:
+        error = {"code": "engine_failed", "detail": "it broke down"}
         self._job = {
             "id": "one",
-            "state": "failed",
-            "progress": {"chunks_done": chunks_done, "chunks_total": 9},
-            "error": {"code": "engine_failed", "detail": "it broke down"},
+            "state": state,
+            "progress": {"stage": state, "chunks_done": chunks_done, "chunks_total": 9},
+            "error": error if state == "failed" else None,
         }
 
     def submit(
@@ -31,30 +32,35 @@ class Platform:
         return JobView.parse(self._job)
 
 
-class Silence(Progress):
+class Phases(Progress):
     def __init__(self) -> None:
-        pass
+        self.shown: list[str] = []
 
-    def show(self, *_: Any) -> None:
-        pass
+    def show(self, name: str, phase: str, fraction: float | None = None, detail: str = "") -> None:
+        self.shown.append(phase)
 
 
-def reason(tmp_path: Path, *, chunks_done: int, lasting: bool) -> str:
+def reason(tmp_path: Path, *, state: str = "failed", chunks_done: int, lasting: bool) -> str:
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"x")
     request = Request(files=[clip], options=JobOptions(), form="txt", output=None)
     target = _Target("http://127.0.0.1:1", None, lambda _: None, lasting=lasting)
-    platform: Any = Platform(chunks_done)
+    platform: Any = Platform(state, chunks_done)
+    phases = Phases()
     with pytest.raises(CommandError) as failure:
-        _transcribe_file(platform, clip, request, target, Silence(), threading.Event(), set())
+        _transcribe_file(platform, clip, request, target, phases, threading.Event(), set())
+    assert phases.shown[-1] == state
     return str(failure.value)
 
 
-def test_a_job_that_failed_half_way_on_a_platform_that_runs_on_says_how_it_is_taken_up(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("state", "why"), [("failed", "it broke down"), ("canceled", "the job was canceled")]
+)
+def test_a_job_that_ended_half_way_on_a_platform_that_runs_on_says_how_it_is_taken_up(
+    tmp_path: Path, state: str, why: str
 ) -> None:
-    told = reason(tmp_path, chunks_done=4, lasting=True)
-    assert told.startswith("it broke down; 4 of its chunks")
+    told = reason(tmp_path, state=state, chunks_done=4, lasting=True)
+    assert told.startswith(f"{why}; 4 of its chunks")
     assert told.endswith("curl -X POST http://127.0.0.1:1/jobs/one/retry")
 
 

@@ -1,3 +1,4 @@
+import json
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -215,6 +216,27 @@ def test_a_segments_confidence_is_the_mean_of_its_words_or_unknown() -> None:
 
     assert [s.confidence for s in known.segments] == [0.7]
     assert [s.confidence for s in partly.segments] == [None]
+
+
+def test_confidences_are_written_with_three_digits() -> None:
+    heard = [
+        hypothesis(
+            ("o", 0, 0.5), ("ne", 0.5, 1), confidence=0.124456, probability=2 / 3, language="en"
+        ),
+        hypothesis(("two", 0, 1), confidence=0.99951, probability=0.61234567, language="en"),
+    ]
+    chunks = [Chunk(0, 0, S, 0, 0), Chunk(1, S, 2 * S, 0, 0)]
+
+    written = json.loads(
+        stitch(
+            list(zip(chunks, heard, strict=True)), n_samples=2 * S, language=None
+        ).model_dump_json()
+    )
+
+    (segment,) = written["segments"]
+    assert [word["confidence"] for word in segment["words"]] == [0.124, 0.124, 1.0]
+    assert segment["confidence"] == 0.416
+    assert written["language_probability"] == 0.64
 
 
 def test_a_multilingual_transcript_is_cut_where_the_language_changes() -> None:

@@ -171,6 +171,44 @@ def test_progress_is_told_when_it_changes_and_never_falls(
     assert told[-1]["stage"] == "done"
 
 
+@pytest.mark.parametrize("stage", ["failed", "canceled"])
+def test_the_last_progress_of_a_job_that_did_not_succeed_says_so(
+    client: httpx.Client, database: Engine, stage: str
+) -> None:
+    job_id = ended_job(database) if stage == "failed" else add_job(database)
+    if stage == "canceled":
+        planned(database, job_id, 1)
+        hear(database, job_id, 0)
+        steps.cancel_job(database, "default", job_id, max_attempts=3)
+    told = [json.loads(e.data) for e in read_all(client, job_id) if e.event == "progress"]
+    assert [progress["stage"] for progress in told] == [stage]
+    assert told[0]["percent"] < 100
+
+
+def test_a_canceled_job_that_is_retried_is_followed_to_its_next_end(
+    client: httpx.Client, database: Engine
+) -> None:
+    job_id = add_job(database)
+    planned(database, job_id, 2)
+    hear(database, job_id, 0)
+    steps.cancel_job(database, "default", job_id, max_attempts=3)
+    *_, last = read_all(client, job_id)
+    assert client.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": last.id}).status_code == (
+        204
+    )
+    steps.retry_job(database, "default", job_id, max_attempts=3)
+    with events_of(client, job_id, last.id) as source:
+        told = source.iter_sse()
+        states = [json.loads(e.data)["state"] for e in take_states(told, 1)]
+        hear(database, job_id, 1)
+        jobstore.finish(database, claim(database, job_id, "finish"))
+        rest = list(told)
+    states += [json.loads(e.data)["state"] for e in rest if e.event == "state"]
+    assert states == ["queued", "running", "succeeded"]
+    heard = [json.loads(e.data)["chunk"] for e in rest if e.event == "segments"]
+    assert heard == [1], "what was done before is not told again"
+
+
 def test_a_retried_job_is_followed_past_its_failure(client: httpx.Client, database: Engine) -> None:
     job_id = ended_job(database)
     steps.retry_job(database, "default", job_id, max_attempts=3)

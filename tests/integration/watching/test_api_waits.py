@@ -30,7 +30,8 @@ def test_a_long_poll_is_answered_as_soon_as_the_job_ends(
         httpx.Client(base_url=url, timeout=90) as client,
         ThreadPoolExecutor(1) as pool,
     ):
-        polling = pool.submit(client.get, f"/jobs/{job_id}", params={"wait": 60})
+        query = {"wait": "60", "include": "words"}
+        polling = pool.submit(client.get, f"/jobs/{job_id}", params=query)
         client.get("/health/live")  # the application has started
         wait_until(lambda: app.state.resources.watcher._watched)
         finishing = claim(database, job_id, "finish")

@@ -97,12 +97,13 @@ def test_a_second_cancellation_makes_no_second_event(database: Engine) -> None:
 def test_each_run_of_a_job_has_its_event(database: Engine) -> None:
     add_hook(database, URL)
     job_id = add_job(database)
-    fail(database, job_id)
-    steps.retry_job(database, TENANT, job_id, max_attempts=2)
+    for end in (fail, cancel):
+        end(database, job_id)
+        steps.retry_job(database, TENANT, job_id, max_attempts=2)
     compute(database, job_id)
     found = [(event["run"], event["type"]) for event in events(database, job_id)]
-    assert found == [(1, "job.failed"), (2, "job.succeeded")]
-    assert len(deliver_steps(database, job_id)) == 2
+    assert found == [(1, "job.failed"), (2, "job.canceled"), (3, "job.succeeded")]
+    assert len(deliver_steps(database, job_id)) == 3
 
 
 @pytest.mark.parametrize("table", ["webhook_events", "webhook_deliveries"])
