@@ -11,19 +11,23 @@ from pydantic_core import PydanticCustomError, from_json
 from shared.accuracy import MAX_REFERENCE_CHARS
 from shared.catalogue import Catalogue, Model
 from shared.errors import UnsupportedOption
+from shared.languages import UnknownLanguage, language_code
 
 AUTO = "auto"
 """Stands for the platform's default model."""
 MAX_METADATA_BYTES = 16 * 1024
 _ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
-_LANGUAGE_CODE = re.compile("^[a-z]{2,3}$")
 
 
 def _language_code(value: object) -> object:
-    # A pattern alone would tell people a regular expression.
-    if isinstance(value, str) and not _LANGUAGE_CODE.match(value):
-        raise PydanticCustomError("language_code", "expected an ISO 639 code such as 'en'")
-    return value
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() == AUTO:
+        return None
+    try:
+        return language_code(value)
+    except UnknownLanguage as error:
+        raise PydanticCustomError("language_code", "{problem}", {"problem": str(error)}) from error
 
 
 def _json_object(value: object) -> object:
@@ -53,8 +57,8 @@ class JobOptions(BaseModel):
     )
     language: Annotated[str | None, BeforeValidator(_language_code)] = Field(
         default=None,
-        pattern=_LANGUAGE_CODE.pattern,
-        description="ISO 639 code of the speech; omitted: the model detects it",
+        description="of the speech: an ISO 639 code, or what means one, as 'en-US' or 'English'; "
+        "'auto' or omitted: the model detects it",
     )
     task: Literal["transcribe", "translate"] = Field(
         default="transcribe", description="'translate': into English, by models that can"
