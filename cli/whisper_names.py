@@ -78,9 +78,7 @@ def ignored(ctx: click.Context) -> str:
     if not names:
         return ""
     verb = "decides" if len(names) == 1 else "decide"
-    return (
-        f"{', '.join(names)} {verb} nothing here: the platform and the model's catalogue entry do"
-    )
+    return f"{', '.join(names)} {verb} nothing here; the platform and the catalogue do"
 
 
 def vad_of_filter(
