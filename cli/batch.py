@@ -1,6 +1,7 @@
 """A batch of files on their way: a few at a time, from upload to transcript."""
 
 import json
+import os
 import queue
 import sys
 import threading
@@ -154,7 +155,9 @@ class Batch:
         if not several:
             return text if text.endswith("\n") else text + "\n"
         if form == "json":
-            document = {"file": work.source.name, **json.loads(text)}
+            # Names may hold stray bytes, which no encoding has.
+            name = os.fsencode(work.source.name).decode("utf-8", "replace")
+            document = {"file": name, **json.loads(text)}
             return json.dumps(document, ensure_ascii=False) + "\n"
         return f"{printable(f'==> {work.source.name} <==')}\n{text}" + "\n" * (text[-1:] != "\n")
 

@@ -1,5 +1,6 @@
 """The ``longhand`` command: what it accepts, and how every failure becomes one line."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -158,7 +159,7 @@ def transcribe(
         raise click.UsageError("several formats go into a folder: name it by --output", ctx)
     if output is None and skip_existing:
         raise click.UsageError("--skip-existing looks into a folder: name it by --output", ctx)
-    if output is None and not _can_print():
+    if output is None and not ctx.obj:
         raise CommandError("standard output is closed: name a folder by --output")
     options = _job_options(
         ctx,
@@ -218,11 +219,6 @@ def _check_reference(ctx: click.Context, reference: str) -> None:
         raise click.UsageError(f"--reference: {error}", ctx) from error
 
 
-def _can_print() -> bool:
-    """Whether standard output was open when this process began: see ``_fill_closed``."""
-    return sys.stdout is not None and sys.stdout.writable()
-
-
 @cli.command()
 @click.option(
     "--port",
@@ -272,12 +268,10 @@ def _data_path(chosen: Path | None) -> Path:
 
 def main() -> None:
     """Run the command line; the one place that turns failures into a line and an exit code."""
-    _fill_closed()
-    code = _run(sys.argv[1:])
+    code = _run(sys.argv[1:], can_print=_prepare_streams())
     for stream in (sys.stdout, sys.stderr):
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except OSError:
             # Whoever read it has gone, with the terminal perhaps: the interpreter's own last flush
             # must not change the exit code.
@@ -285,23 +279,31 @@ def main() -> None:
     sys.exit(code)
 
 
-def _fill_closed() -> None:
-    """Put something in the place of standard streams that were closed.
+def _prepare_streams() -> bool:
+    """Put something in the place of standard streams that were closed; return if stdout was not.
 
     The next file opened would get their numbers otherwise, and Python has no objects for them.
     """
+    can_print = sys.stdout is not None
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(os.dup(2), "w")
+    sys.stdout = sys.stdout or os.fdopen(os.dup(1), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.dup(2), "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Files and pipes get UTF-8, as those of --output do; a terminal gets what it can show.
+        encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="replace")
+    return can_print
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], *, can_print: bool) -> int:
     from cli.embedded.signals import Stopped
 
     try:
-        return int(cli.main(arguments, prog_name="longhand", standalone_mode=False) or 0)
+        return int(
+            cli.main(arguments, prog_name="longhand", standalone_mode=False, obj=can_print) or 0
+        )
     except Stopped as stopped:
         return stopped.exit_code
     except click.exceptions.NoArgsIsHelpError as help_wanted:

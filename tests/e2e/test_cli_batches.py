@@ -106,7 +106,7 @@ def test_skip_existing_does_what_is_missing_and_then_nothing(
 
 def test_json_of_several_files_is_one_document_a_line(data: Path, up: Up, tmp_path: Path) -> None:
     clips = [write_words(tmp_path / f"{name}.wav", [31, n]) for n, name in enumerate(("b", "日本"))]
-    done = transcribe(data, *clips, "--format", "json")
+    done = transcribe(data, *clips, "--format", "json", PYTHONIOENCODING="latin-1")
     assert done.returncode == 0, done.stderr
     documents = [json.loads(line) for line in done.stdout.splitlines()]
     assert [document["file"] for document in documents] == [str(clip) for clip in clips]
