@@ -1,14 +1,13 @@
 """A batch of files on their way: a few at a time, from upload to transcript."""
 
 import json
-import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cli.client import Client, JobView
@@ -16,6 +15,7 @@ from cli.embedded.signals import Stopped
 from cli.errors import CommandError, printable
 from cli.files import Source, is_folder
 from cli.outputs import Outputs
+from cli.printing import as_printed, print_text
 from cli.progress import TRANSCRIBING, Progress, duration, factor
 from cli.tally import State, Tally, Work
 from shared.options import JobOptions
@@ -24,7 +24,7 @@ LOOK_S = 1.0
 """How often progress is shown anew; a job's end is shown at once."""
 FEW_FILES = 10
 """So many may each leave a line on a terminal; of more, only those that failed do."""
-ABANDON_S = 4.0
+ABANDON_S = 6.0
 """How long the end of an interrupted batch waits for what its jobs have said so far."""
 
 
@@ -43,6 +43,11 @@ class Request:
     skip_existing: bool = False
     reference: str | None = None
     """What was really said in the one file there is."""
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one file was asked for, however many there are."""
+        return len(self.files) > 1 or is_folder(self.files[0])
 
     def fields(self, model: str | None) -> dict[str, str]:
         """Return the options that are not as they are by default, as fields of ``POST /jobs``."""
@@ -112,9 +117,11 @@ class Batch:
             self._target.run(self._look)
         except (Stopped, CommandError, OSError) as error:
             self._progress.finish()
-            self._abandon()
-            if isinstance(error, Stopped):
-                self._print(all_that_is=True)
+            stopped = isinstance(error, Stopped)
+            self._abandon(keep=stopped)
+            if stopped:
+                with suppress(CommandError, OSError):  # the terminal may be what has ended
+                    self._print(all_that_is=True)
                 self._summarize(skipped, refused)
             raise
         finally:
@@ -130,8 +137,9 @@ class Batch:
         if now_s - self._total_s >= LOOK_S:
             self._total_s = now_s
             self._progress.total(self._tally.total())
-        self._print()
-        return all(work.ended.is_set() for work in self._works)
+        all_ended = all(work.ended.is_set() for work in self._works)
+        self._print()  # after that look: what ends in between is printed in the next round
+        return all_ended
 
     def _print(self, *, all_that_is: bool = False) -> None:
         """Print the transcripts that are next in order, or all that there are."""
@@ -144,22 +152,9 @@ class Batch:
             if work.bug is not None:
                 raise work.bug
             if self._outputs is None and work.state is State.DONE:
-                text = self._as_printed(work)
+                text = as_printed(work, self._request.formats[0], several=self._request.several)
                 work.texts.clear()
-                self._progress.aside(lambda text=text: _write(text))  # type: ignore[misc]
-
-    def _as_printed(self, work: Work) -> str:
-        form = self._request.formats[0]
-        text = work.texts[form]
-        several = len(self._request.files) > 1 or is_folder(self._request.files[0])
-        if not several:
-            return text if text.endswith("\n") else text + "\n"
-        if form == "json":
-            # Names may hold stray bytes, which no encoding has.
-            name = os.fsencode(work.source.name).decode("utf-8", "replace")
-            document = {"file": name, **json.loads(text)}
-            return json.dumps(document, ensure_ascii=False) + "\n"
-        return f"{printable(f'==> {work.source.name} <==')}\n{text}" + "\n" * (text[-1:] != "\n")
+                self._progress.aside(partial(print_text, text))
 
     def _serve(self, waiting: "queue.SimpleQueue[Work]") -> None:
         """Take one file after the other, in a thread of its own."""
@@ -272,15 +267,20 @@ class Batch:
             summary = self._tally.summary(skipped=skipped, refused=refused)
             self._progress.say(f"longhand: {summary}")
 
-    def _abandon(self) -> None:
-        """Keep what the jobs have said so far, and cancel them: nobody waits for them any more.
+    def _abandon(self, *, keep: bool) -> None:
+        """Cancel the jobs, which nobody waits for any more; ``keep`` what they have said so far.
 
         The next run's jobs should not wait behind them.
         """
         left = tuple(self._under_way.items())
         self._stop.set()
+        outputs = self._outputs if keep else None
+        if left and outputs is not None:
+            self._progress.say("longhand: keeping what was done so far")
         threads = [
-            threading.Thread(target=self._give_up, args=job, name="abandon", daemon=True)
+            threading.Thread(
+                target=self._give_up, args=(*job, outputs), name="abandon", daemon=True
+            )
             for job in left
         ]
         for thread in threads:
@@ -291,10 +291,10 @@ class Batch:
         if self._outputs is not None:
             self._outputs.close()
 
-    def _give_up(self, job_id: str, work: Work) -> None:
+    def _give_up(self, job_id: str, work: Work, outputs: Outputs | None) -> None:
         try:
-            if self._outputs is not None:
-                self._keep_partial(job_id, work.source, self._outputs)
+            if outputs is not None:
+                self._keep_partial(job_id, work.source, outputs)
         except CommandError as error:
             self._progress.say(printable(f"longhand: error: {error}"))
         finally:
@@ -321,19 +321,3 @@ def _show(progress: Progress, name: str, job: JobView) -> None:
         progress.show(name, job.stage, None, ", ".join([chunks, *speed]))
     else:
         progress.show(name, job.stage)
-
-
-def _write(text: str) -> None:
-    """Print a transcript, or a part of it.
-
-    Raises:
-        BrokenPipeError: nobody reads it any more.
-        CommandError: it cannot be written.
-    """
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise CommandError(f"cannot write to standard output: {error.strerror}") from error

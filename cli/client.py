@@ -15,7 +15,7 @@ from cli.errors import CommandError, printable
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 CANCEL_TIMEOUT_S = 1.0
-PARTIAL_TIMEOUT_S = 2.0
+PARTIAL_TIMEOUT_S = 3.0
 MEASURE_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 """Twelve hours of text take seconds, where they have nothing in common a minute."""
 OUTAGE_S = 30.0

@@ -155,7 +155,7 @@ class TerminalProgress:
 
     def say(self, line: str) -> None:
         with suppress(OSError):
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def show(self, name: str, phase: str, fraction: float | None = None, detail: str = "") -> None:
         name = printable(name)
