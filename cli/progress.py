@@ -25,6 +25,8 @@ PHASE_COLUMNS = len("downloading")
 DETAIL_COLUMNS = len("RTFx 148, 1:02:03 left")
 SPARE_ROWS = 6
 """Rows of a terminal that stay free of the block, for what is said above it."""
+ECHO_COLUMNS = len("^C")
+"""What the terminal shows behind the block at Ctrl-C: it must not need another row."""
 GAP = "  "
 
 
@@ -202,16 +204,17 @@ class TerminalProgress:
         from rich.text import Text
 
         size = self._console.size
+        columns = size.width - ECHO_COLUMNS
         with self._lock:
             lines = [
-                fit_line(name, line.phase, line.fraction, line.detail, size.width)
+                fit_line(name, line.phase, line.fraction, line.detail, columns)
                 for name, line in self._lines.items()
             ]
         room = max(1, size.height - SPARE_ROWS)
         if len(lines) > room:
             lines[room - 1 :] = [f"and {len(lines) - room + 1} more"]
         if self._total is not None and self._total.files > 1:
-            lines.append(fit_total(self._total, size.width))
+            lines.append(fit_total(self._total, columns))
         return Text("\n".join(lines), no_wrap=True, overflow="crop", end="")
 
 

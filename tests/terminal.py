@@ -15,6 +15,8 @@ class Terminal:
         """Lines that have left the screen at its top."""
         self.most_up = 0
         """The most lines that the cursor was moved up without a line end in between."""
+        self.widest = 0
+        """The most columns that a line has had."""
         self._columns = columns
         self._row, self._column = at_row, 0
         self._up = 0
@@ -54,6 +56,7 @@ class Terminal:
             cell = character + "\0" * (width - 1)
             self.screen[self._row] = line[: self._column] + cell + line[self._column + width :]
             self._column += width
+            self.widest = max(self.widest, self._column)
 
     def _next_row(self) -> None:
         if self._row < len(self.screen) - 1:

@@ -1,5 +1,6 @@
 """What progress looks like, in wide and in narrow terminals, and where there is none."""
 
+import dataclasses
 import io
 from collections.abc import Iterator
 
@@ -110,6 +111,12 @@ def test_block_has_a_line_for_each_that_is_under_way_and_the_total(screen: Scree
     screen.progress.total(TOTAL)
     terminal = screen.read()
     assert terminal.most_up == len(("a.wav", "c.wav", "total"))
+
+
+def test_block_has_room_for_the_echo_of_ctrl_c(screen: Screen) -> None:
+    screen.progress.show(LONG_NAME, "transcribing", 0.5, "words " * 40)
+    screen.progress.total(dataclasses.replace(TOTAL, files=10**30))
+    assert screen.read().widest == 78
 
 
 def test_block_leaves_nothing_behind(screen: Screen) -> None:
