@@ -186,10 +186,9 @@ def with_samples(wav: bytes, more: bytes) -> bytes:
 def test_ctrl_c_leaves_what_was_done_until_a_later_run_completes_it(
     data: Path, up: Up, tmp_path: Path
 ) -> None:
-    long = write_words(tmp_path / "long.wav", list(range(1500)))
+    long = write_words(tmp_path / "long.wav", list(range(2000)))
     out = tmp_path / "out"
     command = [*COMMAND, "transcribe", str(long), "-o", str(out), "-f", "txt,srt"]
-    worker = up.pids()["worker-oracle"]
     with subprocess.Popen(
         [*command, "--server", up.url], env=ENV, stderr=subprocess.PIPE, text=True
     ) as running:
@@ -198,21 +197,19 @@ def test_ctrl_c_leaves_what_was_done_until_a_later_run_completes_it(
             assert running.poll() is None
         job = newest_jobs(up)[0]["id"]
         wait_until(lambda: httpx.get(f"{up.url}/jobs/{job}").json()["progress"]["chunks_done"] > 0)
-        os.kill(worker, signal.SIGSTOP)  # it does not get to the end
         running.send_signal(signal.SIGINT)
         _, stderr = running.communicate(timeout=30)
-    os.kill(worker, signal.SIGCONT)
     assert running.returncode == 130
     assert f"longhand: {long}: what was done is in {out / 'long.txt.partial'}" in stderr
     assert names_in(out) == {"long.txt.partial", "long.srt.partial"}
     words = (out / "long.txt.partial").read_text().split()
-    assert words[0] == "w00000"
-    assert set(words) < {f"w{number:05}" for number in range(1500)}
-    assert httpx.get(f"{up.url}/jobs/{job}").json()["state"] == "canceled"
+    assert words == sorted(words)  # of the chunks that were done, which may be any
+    assert set(words) < {f"w{number:05}" for number in range(2000)}
+    wait_until(lambda: httpx.get(f"{up.url}/jobs/{job}").json()["state"] == "canceled")
 
     assert transcribe(data, long, "-o", out, "-f", "txt,srt").returncode == 0
     assert names_in(out) == {"long.txt", "long.srt"}
-    assert (out / "long.txt").read_text().split() == [f"w{number:05}" for number in range(1500)]
+    assert (out / "long.txt").read_text().split() == [f"w{number:05}" for number in range(2000)]
 
 
 def test_transcript_that_has_no_place_is_told_and_found_elsewhere(
