@@ -15,6 +15,9 @@ from cli.errors import CommandError, printable
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 CANCEL_TIMEOUT_S = 1.0
+PARTIAL_TIMEOUT_S = 3.0
+MEASURE_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+"""Twelve hours of text take seconds, where they have nothing in common a minute."""
 OUTAGE_S = 30.0
 """How long a server that was there may be away, for a restart say."""
 BUSY_RETRIES = 6
@@ -43,6 +46,8 @@ class JobView:
     """Whether the transcript is there, and empty."""
     waiting_for: str | None
     """What it cannot go on without; None: nothing, or its turn."""
+    warnings: tuple[str, ...]
+    """Reasons to read the transcript with care, a sentence each."""
     error: str | None
     """Why it failed, in one sentence."""
     error_code: str | None
@@ -51,6 +56,7 @@ class JobView:
     def parse(cls, body: dict[str, Any]) -> Self:
         """Read a job resource, tolerating what it leaves out."""
         progress = body.get("progress") or {}
+        transcript = body.get("transcript") or {}
         error = body.get("error")
         waiting_for = body.get("waiting_for")
         return cls(
@@ -64,8 +70,9 @@ class JobView:
             eta_s=progress.get("eta_s"),
             duration_s=body.get("duration_s"),
             cached=bool(body.get("cached")),
-            heard_nothing=(body.get("transcript") or {}).get("text") == "",
+            heard_nothing=transcript.get("text") == "",
             waiting_for=waiting_for["detail"] if waiting_for else None,
+            warnings=tuple(f"{w['detail']} ({w['code']})" for w in transcript.get("warnings", ())),
             error=error["detail"] if error else None,
             error_code=error.get("code") if error else None,
         )
@@ -181,6 +188,44 @@ class Client:
         response = self._get(f"/jobs/{job_id}/transcript", {"format": form})
         self._check(response)
         return response.text
+
+    def partial_transcript(self, job_id: str, form: str) -> str:
+        """Return what a job has transcribed so far.
+
+        Raises:
+            CommandError: the server does not tell, or not soon enough.
+        """
+        try:
+            response = self._http.get(
+                f"/jobs/{job_id}/transcript",
+                params={"format": form, "partial": "true"},
+                timeout=PARTIAL_TIMEOUT_S,
+            )
+        except httpx.HTTPError as error:
+            raise CommandError(self._unreachable(error)) from error
+        self._check(response)
+        return response.text
+
+    def measure(self, job_id: str, reference: str) -> str:
+        """Compare a transcript with what was really said; return its error rates in words.
+
+        Raises:
+            CommandError: the server cannot be reached, or refuses the reference.
+        """
+        try:
+            response = self._http.post(
+                f"/jobs/{job_id}/reference", json={"reference": reference}, timeout=MEASURE_TIMEOUT
+            )
+            self._check(response)
+            found = response.json()
+            return (
+                f"word error rate {found['wer']:.1%} ({found['word_errors']} of {found['words']} "
+                f"words), character error rate {found['cer']:.1%}"
+            )
+        except httpx.HTTPError as error:
+            raise CommandError(self._unreachable(error)) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(self._foreign()) from error
 
     def _get(self, path: str, query: dict[str, str] | None = None) -> httpx.Response:
         deadline = time.monotonic() + OUTAGE_S

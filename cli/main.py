@@ -1,28 +1,22 @@
 """The ``longhand`` command: what it accepts, and how every failure becomes one line."""
 
+import io
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.errors import CommandError, printable
+from cli.options import FORMATS, PATH, Formats, GroupedCommand, TextFile, option
+from cli.whisper_names import ALIASES, ignored, vad_of_filter, whisper_options
 from shared import __version__
 
-FORMATS = ("txt", "json", "srt", "vtt", "tsv")
+if TYPE_CHECKING:
+    from shared.options import JobOptions
 
-
-class _Path(click.Path):
-    """A path; not the empty one that an unset shell variable leaves, which would mean '.'."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "":
-            self.fail("the path is empty", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-_PATH = _Path(path_type=Path)
+_WRITE, _HOW, _WHERE, _MORE = "What is written", "How", "Where and how many", "Also"
 
 
 @click.group(
@@ -35,100 +29,206 @@ def cli() -> None:
     """Longhand: speech to text on your own machines."""
 
 
-_data_option = click.option(
-    "--data",
-    type=_PATH,
-    envvar="LONGHAND_DATA",
-    metavar="DIR",
-    help="Where the platform keeps its data.  [default: ~/.local/share/longhand]",
-)
+_DATA: dict[str, Any] = {
+    "type": PATH,
+    "envvar": "LONGHAND_DATA",
+    "metavar": "DIR",
+    "help": "Where the platform keeps its data.  [default: ~/.local/share/longhand]",
+}
 
 
-@cli.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_PATH)
-@click.option(
-    "--model",
-    metavar="ID",
-    help="Model to use, see 'longhand models'.  [default: auto: the model that the catalogue "
-    "prefers for the stated language, if it is served (or usable, where no platform runs yet); "
-    "else LONGHAND_DEFAULT_MODEL, if set; else a model that is served; else the best that is here; "
-    "never one that lacks the language or what else is asked]",
+@cli.command(cls=GroupedCommand, epilog=ALIASES)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
+@option(
+    _WRITE,
+    "--format",
+    "-f",
+    "formats",
+    aliases=("--output_format",),
+    type=Formats(),
+    multiple=True,
+    metavar="LIST",
+    help=f"Of {', '.join(FORMATS)}: one, several with commas, or 'all'.  [default: txt]",
 )
-@click.option(
-    "--language", metavar="xx", help="Language of the speech, as in 'de'.  [default: detected]"
-)
-@click.option(
-    "--task",
-    type=click.Choice(("transcribe", "translate")),
-    default="transcribe",
-    show_default=True,
-    help="Write what is said, or its English translation, by models that can.",
-)
-@click.option("--translate", is_flag=True, help="The same as --task translate.")
-@click.option("--prompt", metavar="TEXT", help="Text in whose style and spelling to write.")
-@click.option("--hotwords", metavar="WORDS", help="Words to expect, such as names.")
-@click.option("--multichannel", is_flag=True, help="Transcribe each channel apart.")
-@click.option("--multilingual", is_flag=True, help="Detect the language again and again.")
-@click.option(
-    "--no-cache", is_flag=True, help="Transcribe even what the platform has transcribed before."
-)
-@click.option(
-    "--wait-for-worker",
-    is_flag=True,
-    help="If no worker serves the model, have the job wait for one.",
-)
-@click.option("--format", "form", type=click.Choice(FORMATS), default="txt", show_default=True)
-@click.option(
+@option(
+    _WRITE,
     "--output",
-    type=_PATH,
+    "-o",
+    aliases=("--output_dir",),
+    type=PATH,
     metavar="DIR",
     help="Write FILE's transcript to DIR/FILE.FORMAT instead of printing it.",
 )
-@click.option(
+@option(
+    _WRITE,
+    "--skip-existing",
+    is_flag=True,
+    help="Leave out files whose transcripts are in DIR already.",
+)
+@option(
+    _HOW,
+    "--model",
+    metavar="ID",
+    help="As in 'longhand models'.  [default: auto: the model that the catalogue prefers for the "
+    "stated language, if it is served (or usable, where no platform runs yet); else "
+    "LONGHAND_DEFAULT_MODEL, if set; else a model that is served; else the best that is here; "
+    "never one that lacks the language or what else is asked]",
+)
+@option(
+    _HOW,
+    "--language",
+    metavar="NAME",
+    help="Language of the speech: 'de', 'en-US', 'english'.  [default: detected]",
+)
+@option(
+    _HOW,
+    "--task",
+    type=click.Choice(("transcribe", "translate")),
+    default="transcribe",
+    help="Write what is said, or its English translation.",
+)
+@option(_HOW, "--translate", is_flag=True, help="The same as --task translate.")
+@option(
+    _HOW,
+    "--prompt",
+    aliases=("--initial_prompt",),
+    metavar="TEXT",
+    help="Text in whose style and spelling to write.",
+)
+@option(_HOW, "--hotwords", metavar="WORDS", help="Words to expect, such as names.")
+@option(
+    _HOW,
+    "--vad",
+    type=click.Choice(("silero", "energy", "off")),
+    help="How speech is found.  [default: the model's own way]",
+)
+@option(_HOW, "--multichannel", is_flag=True, help="Transcribe each channel apart.")
+@option(_HOW, "--multilingual", is_flag=True, help="Detect the language again and again.")
+@option(
+    _WHERE,
     "--server",
     envvar="LONGHAND_SERVER",
     metavar="URL",
     help="Use this running platform instead of starting one.",
 )
-@_data_option
+@option(_WHERE, "--data", **_DATA)
+@option(
+    _WHERE,
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=4,
+    metavar="N",
+    help="Files under way at once.  [default: 4]",
+)
+@option(
+    _WHERE,
+    "--wait-for-worker",
+    is_flag=True,
+    help="If no worker serves the model, have the job wait for one.",
+)
+@option(_WHERE, "--no-cache", is_flag=True, help="Transcribe even what was transcribed before.")
+@option(
+    _MORE,
+    "--reference",
+    type=TextFile(),
+    metavar="TEXTFILE",
+    help="What was really said in FILE: tells the error rates.",
+)
+@option(_MORE, "--metadata", metavar="JSON", help="An object that is kept with the jobs.")
+@click.option(
+    "--vad_filter", "vad_of_filter", type=bool, hidden=True, callback=vad_of_filter, default=None
+)
+@whisper_options
+@click.pass_context
 def transcribe(
+    ctx: click.Context,
+    /,
     files: tuple[Path, ...],
+    formats: tuple[tuple[str, ...], ...],
+    output: Path | None,
+    skip_existing: bool,
     model: str | None,
-    language: str | None,
     task: str,
     translate: bool,
-    prompt: str | None,
-    hotwords: str | None,
-    multichannel: bool,
-    multilingual: bool,
-    no_cache: bool,
-    wait_for_worker: bool,
-    form: str,
-    output: Path | None,
+    vad: str | None,
+    vad_of_filter: str | None,
     server: str | None,
     data: Path | None,
+    jobs: int,
+    no_cache: bool,
+    reference: str | None,
+    **chosen: Any,
 ) -> int:
     """Transcribe audio and video files and print the transcripts.
+
+    FILE is a file, a folder, whose audio and video files are taken, or '-', standard input.
 
     Uses the platform that 'longhand up' runs in the same data directory; where there is none,
     starts one, and stops it again. Files that fail do not keep the others from being done.
     """
-    from cli.transcribe import Request
+    wanted = tuple(dict.fromkeys(name for several in formats for name in several)) or ("txt",)
+    if output is None and len(wanted) > 1:
+        raise click.UsageError("several formats go into a folder: name it by --output", ctx)
+    if output is None and skip_existing:
+        raise click.UsageError("--skip-existing looks into a folder: name it by --output", ctx)
+    if output is None and not ctx.obj:
+        raise CommandError("standard output is closed: name a folder by --output")
+    options = _job_options(
+        ctx,
+        chosen
+        | {
+            "model": None if model is None else model.strip() or "auto",
+            "task": "translate" if translate else task,
+            "vad": vad or vad_of_filter,
+            "cache": not no_cache,
+        },
+    )
+    if reference is not None:
+        _check_reference(ctx, reference)
+    if line := ignored(ctx):
+        click.echo(f"longhand: {line}", err=True)
+
+    from cli.batch import Request
     from cli.transcribe import transcribe as run
+
+    request = Request(
+        files=files,
+        options=options,
+        formats=wanted,
+        output=output,
+        jobs=jobs,
+        skip_existing=skip_existing,
+        reference=reference,
+    )
+    return run(request, server, _data_path(data))
+
+
+def _job_options(ctx: click.Context, chosen: dict[str, Any]) -> "JobOptions":
+    """Return the options of the jobs.
+
+    Raises:
+        UsageError: one of them is wrong in itself, whatever the model.
+    """
+    from pydantic import ValidationError
+
     from shared.options import JobOptions
 
-    options = JobOptions.model_construct(
-        model=model,
-        language=language,
-        task="translate" if translate else task,
-        prompt=prompt,
-        hotwords=hotwords,
-        multichannel=multichannel,
-        multilingual=multilingual,
-        cache=not no_cache,
-        wait_for_worker=wait_for_worker,
-    )
-    return run(Request(files, options, form, output), server, _data_path(data))
+    given = {name: value for name, value in chosen.items() if value is not None}
+    try:
+        return JobOptions.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise click.UsageError(f"--{first['loc'][0]}: {first['msg']}", ctx) from error
+
+
+def _check_reference(ctx: click.Context, reference: str) -> None:
+    from shared.accuracy import check_reference
+    from shared.errors import InvalidRequest
+
+    try:
+        check_reference(reference)
+    except InvalidRequest as error:
+        raise click.UsageError(f"--reference: {error}", ctx) from error
 
 
 @cli.command()
@@ -154,7 +254,7 @@ def transcribe(
     metavar="N",
     help="Flower's port on 127.0.0.1.  [default: 5555]",
 )
-@_data_option
+@click.option("--data", **_DATA)
 def up(
     port: int, models: tuple[str, ...], flower: bool, flower_port: int, data: Path | None
 ) -> int:
@@ -190,7 +290,7 @@ def _data_path(chosen: Path | None) -> Path:
 
 def main() -> None:
     """Run the command line; the one place that turns failures into a line and an exit code."""
-    code = _run(sys.argv[1:])
+    code = _run(sys.argv[1:], can_print=_prepare_streams())
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -201,18 +301,39 @@ def main() -> None:
     sys.exit(code)
 
 
-def _run(arguments: list[str]) -> int:
+def _prepare_streams() -> bool:
+    """Put something in the place of standard streams that were closed; return if stdout was not.
+
+    The next file opened would get their numbers otherwise, and Python has no objects for them.
+    """
+    can_print = sys.stdout is not None
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(os.dup(1), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.dup(2), "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Files and pipes get UTF-8, as those of --output do; a terminal gets what it can show.
+        encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="replace")
+    return can_print
+
+
+def _run(arguments: list[str], *, can_print: bool) -> int:
     from cli.embedded.signals import Stopped
 
     try:
-        return int(cli.main(arguments, prog_name="longhand", standalone_mode=False) or 0)
+        return int(
+            cli.main(arguments, prog_name="longhand", standalone_mode=False, obj=can_print) or 0
+        )
     except Stopped as stopped:
         return stopped.exit_code
     except click.exceptions.NoArgsIsHelpError as help_wanted:
         help_wanted.show()
         return 2
     except click.UsageError as error:
-        return _fail(error.format_message(), 2)
+        where = error.ctx.command_path if error.ctx else "longhand"
+        return _fail(f"{error.format_message().rstrip('.')} (see '{where} --help')", 2)
     except (click.Abort, KeyboardInterrupt):
         return 130
     except CommandError as error:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError, from_json
 from shared.accuracy import MAX_REFERENCE_CHARS
 from shared.catalogue import Model
 from shared.errors import UnsupportedOption
+from shared.languages import UnknownLanguage, language_code
 from shared.quantities import size
 
 AUTO = "auto"
@@ -23,14 +24,17 @@ AUTO_RULE = (
 """Which model ``auto`` is: what ``shared.model_choice`` does, in one sentence for people."""
 MAX_METADATA_BYTES = 16 * 1024
 _ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
-_LANGUAGE_CODE = re.compile("^[a-z]{2,3}$")
 
 
 def _language_code(value: object) -> object:
-    # A pattern alone would tell people a regular expression.
-    if isinstance(value, str) and not _LANGUAGE_CODE.match(value):
-        raise PydanticCustomError("language_code", "expected an ISO 639 code such as 'en'")
-    return value
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() == AUTO:
+        return None
+    try:
+        return language_code(value)
+    except UnknownLanguage as error:
+        raise PydanticCustomError("language_code", "{problem}", {"problem": str(error)}) from error
 
 
 def _json_object(value: object) -> object:
@@ -63,8 +67,8 @@ class JobOptions(BaseModel):
     )
     language: Annotated[str | None, BeforeValidator(_language_code)] = Field(
         default=None,
-        pattern=_LANGUAGE_CODE.pattern,
-        description="ISO 639 code of the speech, such as 'en'; omitted: the model detects it",
+        description="of the speech: an ISO 639 code, or what means one, as 'en-US' or 'English'; "
+        "'auto' or omitted: the model detects it",
     )
     task: Literal["transcribe", "translate"] = Field(
         default="transcribe", description="'translate': into English, by models that can"

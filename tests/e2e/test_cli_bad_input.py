@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -80,9 +81,11 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     assert the_one_line(done).endswith("gone.wav: no such file")
 
 
-def test_directory_is_no_audio_file(tmp_path: Path) -> None:
+def test_folder_without_audio_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / ".hidden.wav").write_text("x")
     done = longhand("transcribe", tmp_path, "--data", tmp_path / "data")
-    assert "is a directory" in the_one_line(done)
+    assert the_one_line(done).endswith(f"{tmp_path}: has no audio or video files in it")
 
 
 @pytest.mark.parametrize(
@@ -173,13 +176,13 @@ def test_output_that_is_a_file_is_refused(tmp_path: Path, clip: Path) -> None:
     assert the_one_line(done).endswith(f"cannot write transcripts into {clip}: not a directory")
 
 
-@pytest.mark.parametrize("language", ["de", "EN", "english"])
+@pytest.mark.parametrize("language", ["de", "DE", "de-AT", "german"])
 def test_language_that_the_model_lacks_is_refused_before_anything_starts(
     tmp_path: Path, clip: Path, language: str
 ) -> None:
     arguments = ("--model", "starter", "--language", language, "--data", tmp_path / "data")
     line = the_one_line(longhand("transcribe", clip, *arguments))
-    assert line.endswith(f"model 'starter' does not know language '{language}'; it knows en")
+    assert line.endswith("model 'starter' does not know language 'de'; it knows en")
 
 
 def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path) -> None:
@@ -189,8 +192,72 @@ def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path)
     assert "starter" in line
 
 
-def test_unknown_format_is_refused(clip: Path) -> None:
-    assert "docx" in the_one_line(longhand("transcribe", clip, "--format", "docx"), code=2)
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (
+            ("--format", "docx"),
+            "there is no format 'docx'; there are txt, json, srt, vtt, tsv, all",
+        ),
+        (("--formt", "srt"), "No such option '--formt'"),
+        (("-f", "txt,srt"), "several formats go into a folder: name it by --output"),
+        (("-f", "all"), "several formats go into a folder: name it by --output"),
+        (("-f", "srt", "-f", "vtt"), "several formats go into a folder: name it by --output"),
+        (("--skip-existing",), "--skip-existing looks into a folder: name it by --output"),
+        (("--language", "englsh"), "unknown language 'englsh'; did you mean 'english'?"),
+        (("--metadata", "[1]"), "--metadata: expected a JSON object"),
+        (("--metadata", "{"), "--metadata: expected a JSON object"),
+        (("--reference", "gone.txt"), "gone.txt cannot be read: No such file or directory"),
+        (("--reference", os.devnull), "--reference: the reference has no words"),
+        (("--jobs", "0"), "0 is not in the range"),
+        (("--max_line_width", "40"), "--max_line_width: subtitles have at most two lines"),
+        (("--hf_token", "x"), "--hf_token: speakers are not told apart here"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_points_to_the_help(
+    clip: Path, options: tuple[str, ...], problem: str
+) -> None:
+    line = the_one_line(longhand("transcribe", clip, *options), code=2)
+    assert problem in line
+    assert line.endswith(" (see 'longhand transcribe --help')")
+
+
+def test_reference_of_several_files_is_refused(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "said.txt").write_text("words")
+    done = longhand("transcribe", clip, ROOT / "models.toml", "--reference", tmp_path / "said.txt")
+    assert "--reference goes with one file" in the_one_line(done)
+
+
+def test_url_is_refused_with_what_to_do() -> None:
+    line = the_one_line(longhand("transcribe", "https://example.com/a.mp3"))
+    assert line.endswith("URLs are not fetched: download the file first, then name it")
+
+
+def test_terminal_as_standard_input_is_refused() -> None:
+    controller, terminal = pty.openpty()
+    done = subprocess.run(
+        [*COMMAND, "transcribe", "-"],
+        env=ENV,
+        stdin=terminal,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(controller)
+    os.close(terminal)
+    assert "standard input: is a terminal" in the_one_line(done)
+
+
+def test_help_is_grouped_and_leaves_other_commands_names_to_its_end() -> None:
+    help_text = longhand("transcribe", "--help").stdout
+    for group in ("What is written:", "How:", "Where and how many:"):
+        assert f"\n{group}\n" in help_text
+    assert len(help_text.splitlines()) <= 60
+    assert max(map(len, help_text.splitlines())) <= 80
+    options, _, end = help_text.partition("--metadata")
+    assert "_" not in options
+    assert "--output_dir" in end
+    assert "--beam_size" not in help_text
 
 
 def test_taken_port_is_named(tmp_path: Path) -> None:

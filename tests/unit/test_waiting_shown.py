@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cli.batch import Request, _show
 from cli.client import JobView
 from cli.main import cli
 from cli.models import second_best_note
 from cli.progress import Progress
-from cli.transcribe import Request, _show
 from shared.catalogue import load_catalogue
 from shared.settings import Settings
 
@@ -38,7 +38,7 @@ def test_a_job_that_waits_is_shown_with_what_it_waits_for() -> None:
     _show(shown, "a.wav", job(progress=progress, waiting_for=None))
 
     assert shown.lines[0] == ("waiting", "for a worker for model whisper-small")
-    assert shown.lines[1][0] == "40 %"
+    assert shown.lines[1][0] == "transcribing"
 
 
 @pytest.mark.parametrize("model", ["starter", "whisper-tiny"])
@@ -70,6 +70,6 @@ def test_the_wish_to_wait_for_a_worker_reaches_the_server(
     arguments = ["transcribe", "a.wav", "--data", str(tmp_path)]
 
     for flags in ([], ["--wait-for-worker"]):
-        assert CliRunner().invoke(cli, [*arguments, *flags]).exit_code == 0
+        assert CliRunner().invoke(cli, [*arguments, *flags], obj=True).exit_code == 0
 
     assert sent == [{}, {"wait_for_worker": "true"}]

@@ -28,7 +28,7 @@ def test_an_accepted_job_is_committed_and_its_file_stored(
     audio = os.urandom(PART_BYTES + 12_345)
 
     answer = client.post(
-        "/jobs", data={"language": "en", "vad": "energy"}, files={"file": ("a b.wav", audio)}
+        "/jobs", data={"language": "English", "vad": "energy"}, files={"file": ("a b.wav", audio)}
     )
 
     assert answer.status_code == 202, answer.text
@@ -131,7 +131,7 @@ def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> No
         ({"model": "file:/etc"}, FILE, 422, "unknown_model", "file:/etc"),
         ({"model": "../models/mine"}, FILE, 422, "unknown_model", "../models/mine"),
         ({"model": "starter", "language": "de"}, FILE, 422, "unsupported_language", "de"),
-        ({"language": "German"}, FILE, 422, "invalid_request", "such as 'en'"),
+        ({"language": "Germn"}, FILE, 422, "invalid_request", "did you mean 'german'?"),
         ({"vad": "loud"}, FILE, 422, "invalid_request", "vad"),
         ({"multichannel": "maybe"}, FILE, 422, "invalid_request", "valid boolean"),
         ({"task": "summarize"}, FILE, 422, "invalid_request", "'translate'"),

@@ -1,0 +1,90 @@
+"""Options of the `whisper` and `whisper-ctranslate2` commands, for hands that know those.
+
+What has a counterpart here is an alias of it, where the options are declared. What decides nothing
+here is accepted and named in one line. What would change the transcript into something that cannot
+be had here is refused in a sentence.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+ALIASES = (
+    "--output_dir, --output_format, --initial_prompt and --vad_filter are understood as in whisper "
+    "and whisper-ctranslate2; their options for devices, decoding and thresholds are accepted but "
+    "decide nothing."
+)
+"""What the help says of all this."""
+
+_DECIDE_NOTHING = (
+    # The platform decides where and how a model runs, and shows what it does in its own way.
+    *("--device", "--device_index", "--compute_type", "--threads", "--fp16"),
+    *("--batched", "--batch_size", "--model_dir", "--local_files_only"),
+    *("--verbose", "--print_colors", "--pretty_json"),
+    # Words have times always, and each chunk is heard for itself.
+    *("--word_timestamps", "--condition_on_previous_text", "--carry_initial_prompt"),
+    # The catalogue decides how a model decodes.
+    *("--temperature", "--temperature_increment_on_fallback", "--prompt_reset_on_temperature"),
+    *("--best_of", "--beam_size", "--patience", "--length_penalty", "--repetition_penalty"),
+    *("--no_repeat_ngram_size", "--suppress_blank", "--suppress_tokens"),
+    *("--compression_ratio_threshold", "--logprob_threshold", "--no_speech_threshold"),
+    *("--hallucination_silence_threshold", "--prepend_punctuations", "--append_punctuations"),
+    *("--vad_onset", "--vad_threshold", "--vad_min_speech_duration_ms"),
+    *("--vad_max_speech_duration_s", "--vad_min_silence_duration_ms"),
+)
+_SUBTITLES = "subtitles have at most two lines of 42 characters here, which cannot be changed"
+_SPEAKERS = "speakers are not told apart here; --multichannel tells channels apart"
+_LIVE = "there is no live transcription here"
+_REFUSED = {
+    "--max_line_width": _SUBTITLES,
+    "--max_line_count": _SUBTITLES,
+    "--max_words_per_line": _SUBTITLES,
+    "--highlight_words": "subtitles show no single words here; --format json has their times",
+    "--clip_timestamps": "files are transcribed whole here; cut the part out first",
+    "--prefix": "the beginning of the text cannot be given here; --prompt can",
+    "--model_directory": "models come from the catalogue here; docs/models.md says how to add one",
+    "--hf_token": _SPEAKERS,
+    "--speaker_name": _SPEAKERS,
+    "--speaker_num": _SPEAKERS,
+    "--live_transcribe": _LIVE,
+    "--live_volume_threshold": _LIVE,
+    "--live_input_device": _LIVE,
+}
+_IGNORED = "longhand.ignored"
+
+
+def whisper_options(command: _Command) -> _Command:
+    """Declare the options that have no counterpart; the help leaves them out."""
+    for name in (*_DECIDE_NOTHING, *_REFUSED):
+        command = click.option(name, hidden=True, expose_value=False, callback=_take)(command)
+    return command
+
+
+def _take(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    name = param.opts[0]
+    if name in _REFUSED:
+        raise click.UsageError(f"{name}: {_REFUSED[name]}", ctx)
+    ctx.meta.setdefault(_IGNORED, []).append(name)
+
+
+def ignored(ctx: click.Context) -> str:
+    """Return the line that names what was given and decides nothing; '' where there is nothing."""
+    names: list[str] = ctx.meta.get(_IGNORED, [])
+    if not names:
+        return ""
+    verb = "decides" if len(names) == 1 else "decide"
+    return f"{', '.join(names)} {verb} nothing here; the platform and the catalogue do"
+
+
+def vad_of_filter(
+    _ctx: click.Context, _param: click.Parameter, vad_filter: bool | None
+) -> str | None:
+    """Return the voice activity detector that ``--vad_filter True`` or ``False`` means."""
+    if vad_filter is None:
+        return None
+    return "silero" if vad_filter else "off"
