@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-NEWEST := .venv-newest
+NEWEST := $(VENV)/newest
 
 .PHONY: setup test test-newest check format soak bench lock
 

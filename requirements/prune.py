@@ -6,6 +6,7 @@ distribution: pip's records stay as they are, so that ``pip check`` holds, and a
 have other contents the patterns match nothing, which is not an error.
 """
 
+import mmap
 import shutil
 import struct
 import sys
@@ -33,16 +34,19 @@ UNUSED = (
 AWS_SERVICES = frozenset({"s3", "sts", "sso", "sso-oidc", "signin"})
 """Of botocore's descriptions of 400 services: the object store, and where credentials come from."""
 
+NOBITS = 8
+"""The type of an ELF section that takes no room in the file, whatever its size."""
+
 
 def main(site_packages: Path) -> None:
     for pattern in UNUSED:
-        for path in site_packages.glob(pattern):
+        for path in list(site_packages.glob(pattern)):
             remove(path)
-    for path in site_packages.glob("botocore/data/*/"):
+    for path in list(site_packages.glob("botocore/data/*/")):
         if path.name not in AWS_SERVICES:
             remove(path)
     # Many a wheel was built for a debugger: 98 % of ctranslate2's module, and most of PyAV's.
-    for path in site_packages.rglob("*.so"):
+    for path in list(site_packages.rglob("*.so")):
         free_debug_sections(path)
 
 
@@ -59,35 +63,35 @@ def free_debug_sections(path: Path) -> None:
     A hole reads as zeros and takes no room on the disk. All offsets stay, and the dynamic loader
     reads none of these sections. Other files are left alone.
     """
-    data = path.read_bytes()
-    holes = sorted(debug_sections(data))
+    with path.open("rb") as library:
+        if library.read(6) != b"\x7fELF\x02\x01":  # 64 bits, little-endian
+            return
+        elf = mmap.mmap(library.fileno(), 0, access=mmap.ACCESS_READ)
+    holes = sorted(debug_sections(elf))
     if not holes:
         return
     draft = path.with_name(path.name + ".new")
     with draft.open("wb") as file:
         position = 0
         for offset, size in holes:
-            file.write(data[position:offset])
+            file.write(elf[position:offset])
             file.seek(size, 1)
             position = offset + size
-        file.write(data[position:])
+        file.write(elf[position:])
     shutil.copymode(path, draft)
     draft.replace(path)
 
 
-def debug_sections(elf: bytes) -> Iterator[tuple[int, int]]:
-    """Yield (offset, size) in bytes of each .debug_* section; nothing where this is no such file.
-
-    The layout is that of elf(5): Elf64_Ehdr and Elf64_Shdr, little-endian.
-    """
-    if not elf.startswith(b"\x7fELF\x02\x01"):
-        return
+def debug_sections(elf: mmap.mmap) -> Iterator[tuple[int, int]]:
+    """Yield (offset, size) in bytes of each .debug_* section, as elf(5) lays them out."""
     table = struct.unpack_from("<Q", elf, 40)[0]
     entry_size, count, names_index = struct.unpack_from("<3H", elf, 58)
     headers = [struct.unpack_from("<IIQQQQ", elf, table + i * entry_size) for i in range(count)]
+    if not headers:
+        return
     names = headers[names_index][4]
-    for name, _type, _flags, _address, offset, size in headers:
-        if elf.startswith(b".debug_", names + name):
+    for name, kind, _flags, _address, offset, size in headers:
+        if kind != NOBITS and elf[names + name : names + name + 7] == b".debug_":
             yield offset, size
 
 
