@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import interpreters
 import pytest
+import tree
 from commandline import ROOT, running_on
 
 NOWHERE = "http://127.0.0.1:9"
@@ -34,17 +35,9 @@ class Clone:
     def __init__(self, path: Path, interpreter: Path) -> None:
         self.path = path / "longhand"
         self.home = path / "home"
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for name in filter(None, listed.stdout.split("\0")):
-            if (ROOT / name).is_file():
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self.path / name)
+        for name in tree.files():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, self.path / name)
         self.home.mkdir()
         # The script finds its interpreter by the name python3.
         (path / "bin").mkdir()

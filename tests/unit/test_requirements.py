@@ -1,14 +1,13 @@
 """The pins: one set for every Python, the sets agree, and what is ours has a name of its own."""
 
 import re
-import subprocess
 import tomllib
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
+import tree
+from tree import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 LOCKED = ("requirements/dev.txt", "requirements/run.txt", "requirements/server.txt")
 TORCH = ("requirements/transformers.txt", "deploy/torch.txt")
 PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[^\s;]+)", re.MULTILINE)
@@ -64,17 +63,7 @@ def test_the_distribution_is_called_what_nobody_else_has_and_the_command_longhan
 
 def test_no_file_tells_to_install_the_package_that_somebody_else_calls_longhand() -> None:
     wrong = re.compile(r"longhand" + r"\[|pip3? install (-\S+ )*longhand\b(?!-)")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    texts = {}
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            texts[name] = (ROOT / name).read_bytes().decode(errors="ignore")
+    texts = {name: (ROOT / name).read_bytes().decode(errors="ignore") for name in tree.files()}
     assert "README.md" in texts
     assert [name for name, text in texts.items() if wrong.search(text)] == []
     assert wrong.search("pip install " + "longhand")
