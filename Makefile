@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test check format soak bench lock
+NEWEST := $(VENV)/newest
+
+.PHONY: setup test test-newest check format soak bench lock
 
 setup: $(VENV)/dev.stamp
 
@@ -18,6 +20,20 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
 test: setup ## every test except the soaks
 	$(BIN)/python -m pytest -m "not soak" tests/faults
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/faults
+	$(MAKE) test-newest
+
+# No unit test needs torch, of which there is not a build for every Python: torch.txt stays away.
+test-newest: setup ## the unit tests, on the newest Python here if that is newer than .venv's
+	@set -e; newest=$$($(BIN)/python tests/interpreters.py); \
+	if [ -z "$$newest" ]; then echo "unit tests: no Python here is newer than .venv's"; exit; fi; \
+	echo "unit tests: $$newest"; \
+	$(MAKE) NEWEST_PYTHON=$$newest $(NEWEST)/dev.stamp; \
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist loadfile tests/unit
+
+$(NEWEST)/dev.stamp: requirements/dev.txt
+	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@
 
 check: setup ## lint, types, import contracts
 	$(BIN)/ruff check .

@@ -37,8 +37,8 @@ def availability(model: Model, hub_answers: Callable[[], bool]) -> Availability:
 
     if problem := why_not_pinned(model):
         return Availability(False, problem)
-    if missing_engine(model) is not None:
-        return Availability(False, f"its engine, {model.engine}, is not installed")
+    if missing := missing_engine(model):
+        return Availability(False, missing)
     if model.engine not in HUB_ENGINES:
         return Availability(True, "comes with the install")
     if cached(model) is not None:

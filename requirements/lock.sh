@@ -1,17 +1,28 @@
 #!/usr/bin/env bash
-# Pin what pyproject.toml asks for, with hashes, for every platform and Python we support.
+# Pin what pyproject.toml asks for, with hashes, in one version for every platform and Python we support.
 #   server.txt  the platform's processes, with starter and faster-whisper. No torch.
 #   run.txt     the same and the embedded stack: a user's first run.
 #   dev.txt     the same and what the tests need. Its torch is in torch.txt: there is one build for
 #               CPUs and one for each CUDA, under one version, so that no hash is right for all.
+#   transformers.txt      what the transformers engines need beside run.txt or server.txt, and torch.txt.
+#   deploy/torch.txt      the same with torch, in the index's own build, for the image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-compile() {
-    uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+lock() {
+    uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
         --no-emit-index-url --no-emit-find-links --no-annotate \
-        --custom-compile-command requirements/lock.sh \
-        --extra media --extra pocketsphinx --extra faster-whisper --extra onnx-ctc "$@"
+        --custom-compile-command requirements/lock.sh "$@"
+}
+compile() {
+    lock pyproject.toml --extra media --extra pocketsphinx --extra faster-whisper --extra onnx-ctc "$@"
+}
+transformers() {
+    lock - --constraint requirements/dev.txt --constraint requirements/torch.txt "$@" \
+        <<<$'torch\ntransformers'
 }
 compile --extra embedded --group dev --output-file requirements/dev.txt
 compile --extra embedded --constraint requirements/dev.txt --output-file requirements/run.txt
 compile --constraint requirements/dev.txt --output-file requirements/server.txt
+transformers --output-file deploy/torch.txt
+mapfile -t without < <(sed -nE 's/^(torch|triton|cuda-[^=]+|nvidia-[^=]+)==.*/--no-emit-package=\1/p' deploy/torch.txt)
+transformers "${without[@]}" --output-file requirements/transformers.txt

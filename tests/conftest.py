@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import interpreters
 import pytest
 from celery import Celery
 from pydantic import SecretStr
@@ -24,6 +25,10 @@ hypothesis.settings.register_profile(
     hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]),
 )
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_report_header() -> str:
+    return f"CPythons for the first run: {', '.join(interpreters.found())}"
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,7 @@ BINARIES = {
     "rclone/rclone": {"nc"},
     "longhand-server": {"python"},
     "longhand-gpu": {"python"},
+    "longhand-torch": {"python"},
 }
 """What an image is known to carry, of that which the compose file calls."""
 
@@ -253,11 +254,12 @@ def broken_dependencies(compose: Compose) -> Problems:
 
 
 def undeclared_volumes(compose: Compose) -> Problems:
-    mounted = {
+    sources = {
         volume.partition(":")[0]
         for service in compose["services"].values()
         for volume in service.get("volumes", [])
     }
+    mounted = {source for source in sources if not source.startswith((".", "/"))}
     return [f"volume {name}" for name in sorted(mounted ^ compose["volumes"].keys())]
 
 
@@ -282,6 +284,36 @@ def instructions_of(dockerfile: str) -> list[list[str]]:
 
 def stages_of(dockerfile: str) -> list[str]:
     return [words[3] for words in instructions_of(dockerfile) if words[0] == "FROM"]
+
+
+def lineage(dockerfile: str, target: str) -> list[list[str]]:
+    """The instructions that make a stage, those of the stages it starts from first."""
+    stages: dict[str, list[list[str]]] = {}
+    for words in instructions_of(dockerfile):
+        if words[0] == "FROM":
+            current = stages[words[3]] = list(stages.get(words[1], ()))
+        current.append(words)
+    return stages[target]
+
+
+def user_of(dockerfile: str, target: str) -> str:
+    users = [words[1] for words in lineage(dockerfile, target) if words[0] == "USER"]
+    return users[-1] if users else "root"
+
+
+def pinned_in(dockerfile: str, target: str) -> set[str]:
+    """Names of the packages that a stage's files of pins install."""
+    files = [
+        TREE / words[1]
+        for words in lineage(dockerfile, target)
+        if words[0] == "COPY" and words[1].endswith(".txt")
+    ]
+    return {
+        line.partition("==")[0]
+        for file in files
+        for line in file.read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    }
 
 
 def broken_copies(dockerfile: str, ignore: str) -> Problems:

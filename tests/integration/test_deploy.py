@@ -26,17 +26,21 @@ from deployment import (
     failing_healthchecks,
     instructions_of,
     interpolated,
+    is_ours,
     missing_services,
+    pinned_in,
     undeclared_volumes,
     unknown_settings,
     unlocked_installs,
     unpinned_images,
     unresolved_commands,
+    user_of,
     value_after,
     wrong_addresses,
 )
 
 from cli.embedded import postgres, rclone, valkey
+from worker.engines import INSTALLS
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +209,59 @@ def test_weights_are_kept_where_the_image_looks_for_them(default: Compose, docke
     home = re.search(r"HF_HOME=(\S+)", dockerfile)
     assert home is not None
     for name in ("weights", *MODEL_SERVICES):
-        assert default["services"][name]["volumes"] == [f"models:{home[1]}"]
+        assert f"models:{home[1]}" in default["services"][name]["volumes"]
+
+
+def test_every_process_reads_the_catalogue_and_the_weights_of_a_mounted_folder(
+    raw: Compose, dockerfile: str
+) -> None:
+    """file:models/... in the image's catalogue is in that folder, as it is in a clone."""
+    working = re.search(r"WORKDIR (\S+)", dockerfile)
+    assert working is not None
+    env = {"MODELS_DIR": "/srv/models", "LONGHAND_CATALOGUE": "models/models.toml"}
+    for service in interpolated(raw, env)["services"].values():
+        if is_ours(service):
+            assert f"/srv/models:{working[1]}/models:ro" in service["volumes"]
+            assert service["environment"]["LONGHAND_CATALOGUE"] == "models/models.toml"
+
+
+@pytest.mark.parametrize("target", ["server", "gpu", "torch"])
+def test_an_image_carries_the_engines_that_its_page_says_it_does(
+    dockerfile: str, target: str
+) -> None:
+    pinned = pinned_in(dockerfile, target)
+    carried = {
+        engine
+        for engine, install in INSTALLS.items()
+        if {package.replace("_", "-") for package in install.packages} <= pinned
+    }
+
+    transformers = {"transformers-whisper", "transformers-ctc"}
+    assert carried == INSTALLS.keys() - (set() if target == "torch" else transformers)
+
+
+def test_model_workers_run_from_the_image_with_torch_where_the_environment_says_so(
+    raw: Compose, default: Compose, dockerfile: str
+) -> None:
+    torch = interpolated(raw, {"MODEL_CPU_IMAGE": "torch", "MODEL_GPU_IMAGE": "torch"})
+    for name, service in torch["services"].items():
+        if name in MODEL_SERVICES:
+            assert (service["image"], service["build"]["target"]) == ("longhand-torch", "torch")
+        else:
+            assert service == default["services"][name]
+    assert broken_builds(torch, dockerfile) == []
+    assert failing_healthchecks(torch) == []
+
+
+def test_the_image_with_torch_changes_no_pin_of_the_image_it_starts_from() -> None:
+    pins = {
+        file: dict(re.findall(r"^([a-z][^=]*)==(\S+)", (TREE / file).read_text(), re.MULTILINE))
+        for file in ("requirements/server.txt", "deploy/torch.txt")
+    }
+    server, torch = pins.values()
+    assert {name: torch[name] for name in server.keys() & torch.keys()} == {
+        name: server[name] for name in server.keys() & torch.keys()
+    }
 
 
 def test_every_image_is_built_from_a_stage_of_the_dockerfile(
@@ -256,11 +312,10 @@ def test_whatever_is_installed_is_checked_against_the_lock(dockerfile: str) -> N
     assert unlocked_installs("RUN true && pip install \\\n  torch") == ["pip install torch"]
 
 
-def test_processes_of_the_image_are_not_root(dockerfile: str) -> None:
-    stage = dockerfile.split("AS server")[1]
-    users = [words[1] for words in instructions_of(stage) if words[0] == "USER"]
-
-    assert users == ["longhand"]
+@pytest.mark.parametrize("target", ["server", "gpu", "torch"])
+def test_processes_of_an_image_are_not_root(dockerfile: str, target: str) -> None:
+    assert user_of(dockerfile, target) == "longhand"
+    assert user_of(f"{dockerfile}\nUSER root\n", "torch") == "root"
 
 
 def test_the_interpreter_is_the_one_the_wheels_are_pinned_for(dockerfile: str) -> None:
@@ -269,6 +324,16 @@ def test_the_interpreter_is_the_one_the_wheels_are_pinned_for(dockerfile: str) -
     assert pinned is not None
 
     assert instructions_of(dockerfile)[0][1].startswith(f"python:{pinned[1]}.")
+
+
+@pytest.mark.parametrize("page", ["README.md", "deploy/README.md"])
+def test_the_page_says_which_compose_understands_the_file(raw: Compose, page: str) -> None:
+    """Compose acts upon start_interval since 2.24, Docker Engine since 25.0."""
+    assert any(
+        "start_interval" in service.get("healthcheck", ()) for service in raw["services"].values()
+    )
+    text = " ".join((TREE / page).read_text().split())
+    assert "Docker Engine 25.0 and Docker Compose 2.24 or later" in text
 
 
 def test_the_servers_are_those_of_the_embedded_stack(default: Compose, tmp_path: Path) -> None:

@@ -17,4 +17,4 @@ def test_a_package_is_imported_from_this_tree(name: str) -> None:
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_no_installed_distribution_owns_a_package_of_the_same_name(name: str) -> None:
-    assert set(packages_distributions().get(name, [])) <= {"longhand"}
+    assert set(packages_distributions().get(name, [])) <= {"longhand-transcription"}

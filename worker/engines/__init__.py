@@ -9,29 +9,39 @@ from shared.errors import ModelError
 from worker.engines.protocol import Engine
 
 
-class _Install(NamedTuple):
-    extra: str
-    """longhand[extra] installs what the engine needs."""
+class Install(NamedTuple):
+    """What an engine needs."""
+
     packages: tuple[str, ...]
-    """What is imported of it."""
+    """What is imported."""
+    pins: tuple[str, ...]
+    """The files of pins that install it, below the tree's root."""
+
+    @property
+    def command(self) -> str:
+        """What to type in the root of a clone. Pip refuses pins with and without hashes at once."""
+        return " && ".join(f".venv/bin/python -m pip install -r {file}" for file in self.pins)
 
 
-_INSTALLS: Mapping[EngineName, _Install] = {
-    "pocketsphinx": _Install("pocketsphinx", ("pocketsphinx",)),
-    "faster-whisper": _Install("faster-whisper", ("faster_whisper",)),
-    "transformers-whisper": _Install("transformers", ("torch", "transformers")),
-    "transformers-ctc": _Install("transformers", ("torch", "transformers")),
-    "onnx-ctc": _Install("onnx-ctc", ("onnx_asr", "onnxruntime")),
+_RUN = ("requirements/run.txt",)
+_TORCH = ("requirements/transformers.txt", "requirements/torch.txt")
+
+INSTALLS: Mapping[EngineName, Install] = {
+    "pocketsphinx": Install(("pocketsphinx",), _RUN),
+    "faster-whisper": Install(("faster_whisper",), _RUN),
+    "transformers-whisper": Install(("torch", "transformers"), _TORCH),
+    "transformers-ctc": Install(("torch", "transformers"), _TORCH),
+    "onnx-ctc": Install(("onnx_asr", "onnxruntime"), _RUN),
 }
 """The oracle needs nothing."""
 
 
 def missing_engine(model: Model) -> str | None:
     """Return a sentence on what to install before the model can be used, or None: nothing."""
-    install = _INSTALLS.get(model.engine)
+    install = INSTALLS.get(model.engine)
     if install is None or all(find_spec(package) for package in install.packages):
         return None
-    return f"model '{model.id}' needs its engine, {model.engine}: install longhand[{install.extra}]"
+    return f"its engine, {model.engine}, is not installed: {install.command}"
 
 
 def load_engine(
@@ -56,7 +66,7 @@ def load_engine(
         ModelError: a library or the weights are missing, or the device or dtype cannot be used.
     """
     if (missing := missing_engine(model)) is not None:
-        raise ModelError(missing)
+        raise ModelError(f"model '{model.id}': {missing}")
     match model.engine:
         case "pocketsphinx":
             from worker.engines.pocketsphinx import PocketSphinxEngine

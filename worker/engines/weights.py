@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from shared.catalogue import HUB_ENGINES, UNPINNED, Model
 from shared.errors import ModelError
-from worker.engines import files
+from worker.engines import files, missing_engine
 
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
@@ -110,8 +110,10 @@ def download(model: Model, on_progress: Callable[[int, int], None]) -> Path:
         return folder
     if model.folder is not None:
         raise ModelError(_incomplete(model, model.folder))
-    if model.engine not in HUB_ENGINES or find_spec("huggingface_hub") is None:
-        raise ModelError(f"model '{model.id}' needs longhand[{model.engine}] to be installed first")
+    if model.engine not in HUB_ENGINES:
+        raise ModelError(f"model '{model.id}': {missing_engine(model)}")
+    if find_spec("huggingface_hub") is None:
+        raise ModelError(f"model '{model.id}' cannot be fetched without huggingface_hub")
     hub = _hub()
     try:
         info = hub.HfApi(token=False).model_info(
