@@ -35,7 +35,7 @@ class Operation:
         query, headers = {}, {}
         for parameter in self.spec.get("parameters", ()):
             value = self._offered(parameter)
-            if parameter["in"] == "query" and value not in (None, ""):
+            if parameter["in"] == "query" and value not in (None, "", []):
                 query[parameter["name"]] = _written(value)
             if parameter["in"] == "header" and value not in (None, ""):
                 headers[parameter["name"]] = _written(value)

@@ -1,7 +1,5 @@
 """The result cache over real sockets: the same audio twice, a model's work once."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,27 +146,3 @@ def test_cached_answers_are_counted(client: httpx.Client, database: Engine) -> N
     for _ in range(5):
         assert submit(client)["cached"]
     assert counted() == (at_once + 5, 6), "of all jobs, the one that waited counts too"
-
-
-def test_the_example_of_the_readme_prints_the_transcript_also_of_a_cached_job(
-    client: httpx.Client, database: Engine
-) -> None:
-    code = python_of_the_readme().replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
-
-    def run() -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", code]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-    first = run()
-    listed = wait_until(lambda: client.get("/jobs").json()["jobs"])
-    compute(database, UUID(listed[0]["id"]))
-    assert first.communicate(timeout=60)[0] == "hello there\n"
-    assert run().communicate(timeout=60)[0] == "hello there\n"
-    assert [job["cached"] for job in client.get("/jobs").json()["jobs"]] == [True, False]
-
-
-def python_of_the_readme() -> str:
-    """The program that transcribes a file."""
-    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
-    (code,) = (code for block in blocks if "/jobs" in (code := block.split("```")[0]))
-    return code

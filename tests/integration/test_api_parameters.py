@@ -50,7 +50,7 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(
             "/jobs/x/transcript?response_format=srt",
             "'response_format' (did you mean 'format'?); this endpoint has format, partial",
         ),
-        ("GET", "/jobs/x?wiat=5", "'wiat' (did you mean 'wait'?); this endpoint has wait"),
+        ("GET", "/jobs/x?wiat=5", "'wiat' (did you mean 'wait'?); this endpoint has wait, include"),
         ("GET", "/models?limit=5", "'limit'; this endpoint has none"),
         (
             "POST",
