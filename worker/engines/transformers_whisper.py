@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 CPU_BATCH = 4
 """A quarter faster than single items, on two cores with a small model; larger batches are not."""
 LARGEST_GPU_BATCH = 128
-"""By estimate (docs/performance.md): a step of the decoder takes the same time for one window as
-for many, until reading their keys and values takes longer, on a large GPU at about so many. A
-larger batch gains little, and keeps those that come next waiting."""
+"""A step of the decoder takes about the same time for one window as for so many
+(docs/performance.md). But what comes next waits for a whole batch, and a worker takes on two."""
 GPU_SHARE = 0.8
 """Of the memory that is free after loading; the rest is for fragmentation and neighbours."""
 
