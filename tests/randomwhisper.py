@@ -6,18 +6,19 @@ from pathlib import Path
 
 import ctranslate2
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import pre_tokenizers
 
-N_TEXT_TOKENS, N_TIMESTAMPS = 1_000, 1_501
+from bench.gpu.shapes import special_tokens, timestamp_tokens, write_tokenizer
+
+N_TEXT_TOKENS = 1_000
 WIDTH, HEADS, MELS, AUDIO_FRAMES, MAX_TOKENS = 32, 2, 80, 1_500, 448
 
 
 def write_random_whisper(folder: Path, languages: Collection[str]) -> None:
     """Write all files of a CTranslate2 Whisper that speaks these languages (ISO 639 codes)."""
-    special = _special_tokens(sorted(languages))
-    vocabulary = _text_tokens() + special + [f"<|{i * 0.02:.2f}|>" for i in range(N_TIMESTAMPS)]
+    vocabulary = _vocabulary(languages)
     _write_weights(folder, vocabulary, n_languages=len(languages))
-    _write_tokenizer(folder, vocabulary)
+    write_tokenizer(folder, vocabulary, N_TEXT_TOKENS)
 
 
 def _text_tokens() -> list[str]:
@@ -28,30 +29,9 @@ def _text_tokens() -> list[str]:
     return [*letters, *words, ""]
 
 
-def _special_tokens(languages: list[str]) -> list[str]:
-    whisper_codes = ["jw" if code == "jv" else code for code in languages]
-    return [
-        "<|endoftext|>",
-        "<|startoftranscript|>",
-        *(f"<|{code}|>" for code in whisper_codes),
-        "<|translate|>",
-        "<|transcribe|>",
-        "<|startoflm|>",
-        "<|startofprev|>",
-        "<|nospeech|>",
-        "<|notimestamps|>",
-    ]
-
-
-def _write_tokenizer(folder: Path, vocabulary: list[str]) -> None:
-    text = {token: i for i, token in enumerate(vocabulary[:N_TEXT_TOKENS])}
-    tokenizer = Tokenizer(models.BPE(vocab=text, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True) for token in vocabulary[N_TEXT_TOKENS:]]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
+def _vocabulary(languages: Collection[str]) -> list[str]:
+    codes = ["jw" if code == "jv" else code for code in sorted(languages)]
+    return _text_tokens() + special_tokens(codes) + timestamp_tokens()
 
 
 def _write_weights(folder: Path, vocabulary: list[str], n_languages: int) -> None:
@@ -119,8 +99,7 @@ def write_random_transformers_whisper(folder: Path, languages: Collection[str]) 
         WhisperForConditionalGeneration,
     )
 
-    special = _special_tokens(sorted(languages))
-    vocabulary = _text_tokens() + special + [f"<|{i * 0.02:.2f}|>" for i in range(N_TIMESTAMPS)]
+    vocabulary = _vocabulary(languages)
     ids = {token: i for i, token in enumerate(vocabulary)}
     end = ids["<|endoftext|>"]
     ends = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
@@ -171,10 +150,7 @@ def write_random_transformers_whisper(folder: Path, languages: Collection[str]) 
     )
     model.save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=MELS).save_pretrained(folder)
-    _write_tokenizer(folder, vocabulary)
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "WhisperTokenizer"})
-    )
+    write_tokenizer(folder, vocabulary, N_TEXT_TOKENS)
 
 
 def convert_to_ctranslate2(folder: Path, target: Path) -> None:

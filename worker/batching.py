@@ -40,12 +40,53 @@ class _Item:
     submitted: float = field(default_factory=time.monotonic)
 
 
+GROW_AFTER = 4
+"""Full batches that must fit before the next ones may be twice as large."""
+RETRY_AFTER = 16
+"""The same where that size has failed before: memory may be free again, but a try that fails
+costs up to a batch's time."""
+
+
+class BatchLimit:
+    """The most items in one call, by what has fitted into the device's memory so far.
+
+    A batch that does not fit halves the limit. From then on ``GROW_AFTER`` full batches that fit
+    double it, up to what it was at first; ``RETRY_AFTER`` if so many items have failed before.
+    """
+
+    def __init__(self, largest: int) -> None:
+        self.size = largest
+        self._largest = largest
+        self._too_large: int | None = None
+        self._n_fitted = 0
+
+    def failed(self, n_items: int) -> None:
+        """So many items, two at least, were too many."""
+        self.size = n_items // 2
+        self._too_large = n_items
+        self._n_fitted = 0
+
+    def fitted(self, n_items: int) -> None:
+        """So many items were heard at once."""
+        if self._too_large is not None and n_items >= self._too_large:
+            self._too_large = None
+        if n_items < self.size or self.size == self._largest:
+            return
+        self._n_fitted += 1
+        larger = min(2 * self.size, self._largest)
+        has_failed = self._too_large is not None and larger >= self._too_large
+        if self._n_fitted >= (RETRY_AFTER if has_failed else GROW_AFTER):
+            self.size = larger
+            self._n_fitted = 0
+
+
 class Batcher:
     """Groups chunks by decode options, oldest first; calls the engine with one group at a time.
 
     A batch starts when it is full or when its oldest item has waited ``max_wait_ms``. When the
     device runs out of memory the batch is tried again in halves, and later batches are no larger
-    than the half; an item that fails alone gets the error.
+    than the half, until they may grow again (``BatchLimit``); an item that fails alone gets the
+    error.
     """
 
     def __init__(
@@ -62,7 +103,7 @@ class Batcher:
         self.weights_digest = engine.weights_digest
         self.device = f"{engine.device} {engine.dtype}"
         self._engine = engine
-        self._max_batch = max_batch or engine.max_batch
+        self._limit = BatchLimit(max_batch or engine.max_batch)
         self._max_wait_s = max_wait_ms / 1000
         self._queue: deque[_Item] = deque()
         self._changed = threading.Condition()
@@ -115,7 +156,7 @@ class Batcher:
             oldest = self._queue[0]
             # While waiting only this thread takes items away, so the oldest stays the oldest.
             self._changed.wait_for(
-                lambda: self._closing or len(self._group(oldest)) >= self._max_batch,
+                lambda: self._closing or len(self._group(oldest)) >= self._limit.size,
                 timeout=max(0.0, oldest.submitted + self._max_wait_s - time.monotonic()),
             )
             batch = self._group(oldest)
@@ -130,10 +171,21 @@ class Batcher:
         alike = [
             item for item in self._queue if item.options == oldest.options and item.alone is None
         ]
-        return alike[: self._max_batch]
+        return alike[: self._limit.size]
 
     def _infer(self, batch: Sequence[_Item]) -> None:
-        """Call the engine and settle every future of the batch."""
+        """Call the engine and settle every future of the batch, in parts where it does not fit."""
+        while batch:
+            part = batch[: self._limit.size]
+            if self._infer_at_once(part):
+                batch = batch[len(part) :]
+            else:
+                # Here, not where the error was caught: its traceback would hold the failed batch's
+                # tensors while the half of it runs.
+                self._limit.failed(len(part))
+
+    def _infer_at_once(self, batch: Sequence[_Item]) -> bool:
+        """Call the engine once; return False where several items are too many for the device."""
         started = time.monotonic()
         try:
             with batch[0].alone or nullcontext():
@@ -145,26 +197,29 @@ class Batcher:
                     f"{self.engine_version} gave {len(hypotheses)} results for {len(batch)} chunks"
                 )
         except DeviceOutOfMemory as error:
-            if len(batch) == 1:
-                batch[0].future.set_exception(error)
-                return
-            half = len(batch) // 2
-            self._max_batch = min(self._max_batch, half)
-            self._infer(batch[:half])
-            self._infer(batch[half:])
+            if len(batch) > 1:
+                return False
+            batch[0].future.set_exception(error)
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the waiting steps
             for item in batch:
                 item.future.set_exception(error)
         else:
-            inference_s = time.monotonic() - started
-            memory_bytes = device_memory_bytes(self._engine.device)
-            metrics.BATCH_SIZE.observe(len(batch))
-            metrics.INFERENCE_S.observe(inference_s)
-            metrics.AUDIO_S.inc(sum(len(item.samples) for item in batch) / SAMPLE_RATE)
-            if memory_bytes is not None:
-                metrics.DEVICE_MEMORY_BYTES.set(memory_bytes)
-            for item, hypothesis in zip(batch, hypotheses, strict=True):
-                wait_s = started - item.submitted
-                item.future.set_result(
-                    Inference(hypothesis, len(batch), inference_s, wait_s, memory_bytes)
-                )
+            self._limit.fitted(len(batch))
+            self._settle(batch, hypotheses, started)
+        return True
+
+    def _settle(
+        self, batch: Sequence[_Item], hypotheses: Sequence[Hypothesis], started: float
+    ) -> None:
+        inference_s = time.monotonic() - started
+        memory_bytes = device_memory_bytes(self._engine.device)
+        metrics.BATCH_SIZE.observe(len(batch))
+        metrics.INFERENCE_S.observe(inference_s)
+        metrics.AUDIO_S.inc(sum(len(item.samples) for item in batch) / SAMPLE_RATE)
+        if memory_bytes is not None:
+            metrics.DEVICE_MEMORY_BYTES.set(memory_bytes)
+        for item, hypothesis in zip(batch, hypotheses, strict=True):
+            wait_s = started - item.submitted
+            item.future.set_result(
+                Inference(hypothesis, len(batch), inference_s, wait_s, memory_bytes)
+            )

@@ -35,18 +35,26 @@ def load(model: Model, settings: Settings) -> Loaded:
         ModelError: it cannot be loaded, or cannot infer.
     """
     begun = time.monotonic()
-    engine = load_engine(
-        model, device=settings.device, dtype=settings.dtype, compile=settings.torch_compile
-    )
+    try:
+        engine = load_engine(
+            model, device=settings.device, dtype=settings.dtype, compile=settings.torch_compile
+        )
+    except (DeviceOutOfMemory, EngineFailed) as error:
+        raise ModelError(f"model '{model.id}' cannot be loaded: {_because(error)}") from error
     loaded = time.monotonic()
     noise = np.random.default_rng(0).normal(0.0, WARM_UP_RMS, SAMPLE_RATE).astype(np.float32)
     options = DecodeOptions(language=model.only_language, beam_size=model.decode.beam_size)
     try:
         engine.transcribe([noise], options)
     except (ModelError, DeviceOutOfMemory, EngineFailed) as error:
-        because = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         raise ModelError(
             f"model '{model.id}' was loaded on {engine.device} with dtype {engine.dtype}, "
-            f"but cannot infer: {' '.join(because.split())}"
+            f"but cannot infer: {_because(error)}"
         ) from error
     return Loaded(engine, loaded - begun, time.monotonic() - loaded)
+
+
+def _because(error: Exception) -> str:
+    """Return an error and its cause in one line."""
+    because = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+    return " ".join(because.split())

@@ -15,8 +15,13 @@ from worker.audio import Samples
 from worker.engines import load_engine
 from worker.engines.fallback import TEMPERATURES
 from worker.engines.protocol import DecodeOptions
-from worker.engines.transformers_whisper import LARGEST_GPU_BATCH, largest_batch
+from worker.engines.transformers_whisper import (
+    LARGEST_GPU_BATCH,
+    TransformersWhisperEngine,
+    largest_batch,
+)
 from worker.engines.whisper import Answer, Whisper
+from worker.engines.whisper_tokens import MAX_POSITIONS
 
 ENGINES = ["transformers-whisper", "faster-whisper"]
 
@@ -232,3 +237,61 @@ def test_batch_on_a_gpu_is_what_fits() -> None:
     assert largest_batch(room_bytes=1_000, fixed_bytes=100, item_bytes=100) == 9
     assert largest_batch(room_bytes=10**9, fixed_bytes=0, item_bytes=1) == LARGEST_GPU_BATCH
     assert largest_batch(room_bytes=50, fixed_bytes=100, item_bytes=100) == 1
+
+
+def test_batch_is_sized_by_the_peaks_of_one_and_two_windows_with_a_full_decoder(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    engine = load(models, "transformers-whisper")
+    assert isinstance(engine, TransformersWhisperEngine)
+    peaks = iter([130, 190])  # bytes: 70 whatever the batch, and 60 for each window
+    for name, give in {
+        "empty_cache": lambda: None,
+        "reset_peak_memory_stats": lambda: None,
+        "memory_allocated": lambda: 0,
+        "max_memory_allocated": lambda: next(peaks),
+        "mem_get_info": lambda: (1_000, 2_000),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, give)
+    shapes = []
+    generate = engine._generate
+
+    def noted(*args: object, **search: object) -> object:
+        answers = generate(*args, **search)
+        shapes.append(tuple(answers.shape))
+        return answers
+
+    monkeypatch.setattr(engine, "_generate", noted)
+
+    # Four fifths of 1,000 bytes, less 70, hold twelve times 60.
+    assert engine._fit_batch(beam_size=1) == 12
+    assert shapes == [(1, MAX_POSITIONS), (2, MAX_POSITIONS)]
+
+
+def test_fallback_on_a_gpu_decodes_no_more_answers_at_once_than_fit(
+    models: dict[str, Model], noises: list[Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load(models, "transformers-whisper")
+    assert isinstance(engine, TransformersWhisperEngine)
+    at_once = []
+    decode = engine._answer_at_once
+
+    def noted(
+        encoded: object, items: Sequence[int], prompts: object, temperature: float, beam_size: int
+    ) -> list[Answer]:
+        at_once.append((temperature, list(items)))
+        # Guesses are decoded again, at the next temperature.
+        return [
+            answer._replace(avg_logprob=-2.0 if temperature == 0 else -0.1, tokens=[300, 301])
+            for answer in decode(encoded, items, prompts, temperature, beam_size)
+        ]
+
+    monkeypatch.setattr(engine, "_answer_at_once", noted)
+    engine._answers_at_once = 2
+
+    heard = engine.transcribe(noises, DecodeOptions(language="en", beam_size=1))
+
+    assert at_once == [(0.0, [0, 1]), (0.2, [0]), (0.2, [1])]
+    assert all(hypothesis.words for hypothesis in heard)

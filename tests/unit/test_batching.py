@@ -1,5 +1,6 @@
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import pytest
 from shared.chunks import Hypothesis
 from shared.errors import DeviceOutOfMemory, ModelError
 from worker.audio import Samples
-from worker.batching import Batcher, Inference
+from worker.batching import GROW_AFTER, RETRY_AFTER, Batcher, BatchLimit, Inference
 from worker.engines.protocol import DecodeOptions
 
 EN, DE = DecodeOptions(language="en"), DecodeOptions(language="de")
@@ -129,7 +130,7 @@ def test_an_item_that_is_to_be_alone_is_a_batch_by_itself_within_its_context(
     assert seen == [("enter", 2), ("exit", 3)]
 
 
-def test_batch_too_large_for_the_device_is_halved_and_stays_halved() -> None:
+def test_batch_too_large_for_the_device_is_halved_and_later_ones_are_no_larger() -> None:
     engine = GatedEngine(memory_items=1)
     batcher = Batcher(engine, max_wait_ms=0)
     occupy(engine, batcher)
@@ -139,7 +140,86 @@ def test_batch_too_large_for_the_device_is_halved_and_stays_halved() -> None:
     results = [future.result(10) for future in futures]
 
     assert [r.hypothesis.language for r in results] == list("123456")
-    assert [len(items) for _, items in engine.calls[1:]] == [4, 2, 1, 1, 2, 1, 1, 1, 1]
+    assert [len(items) for _, items in engine.calls[1:]] == [4, 2, 1, 1, 1, 1, 1, 1]
+    batcher.close()
+
+
+def test_batches_grow_back_once_the_memory_is_free_again_and_no_item_is_lost() -> None:
+    engine = GatedEngine(memory_items=1)
+    batcher = Batcher(engine, max_wait_ms=0)
+    occupy(engine, batcher)
+    squeezed = [batcher.submit(item(n), EN) for n in range(1, 5)]
+    engine.gate.set()
+    heard = [future.result(10) for future in squeezed]
+
+    engine.memory_items = 4
+    engine.gate.clear()
+    occupy(engine, batcher)
+    freed = [batcher.submit(item(n), EN) for n in range(99)]
+    engine.gate.set()
+    heard += [future.result(10) for future in freed]
+
+    assert [r.hypothesis.language for r in heard] == [*"1234", *map(str, range(99))]
+    sizes = [r.batch_size for r in heard]
+    assert (sizes[0], sizes[-1]) == (1, 4)
+    assert sizes == sorted(sizes)
+    batcher.close()
+
+
+def test_a_limit_doubles_after_a_few_full_batches_and_later_where_that_size_has_failed() -> None:
+    limit = BatchLimit(12)
+    limit.failed(12)
+    limit.failed(6)
+    assert limit.size == 3
+
+    limit.fitted(2)  # not full: says nothing of a larger one
+    grown = {}
+    for n_fitted in range(1, 100):
+        before = limit.size
+        limit.fitted(before)
+        if limit.size != before:
+            grown[limit.size] = n_fitted
+
+    # Six have failed, and since they have not, twelve are no longer known to.
+    assert grown == {6: RETRY_AFTER, 12: RETRY_AFTER + GROW_AFTER}
+
+
+def test_a_limit_that_fails_again_is_halved_again() -> None:
+    limit = BatchLimit(8)
+    limit.failed(8)
+    for _ in range(RETRY_AFTER):
+        limit.fitted(4)
+    assert limit.size == 8
+
+    limit.failed(8)
+
+    assert limit.size == 4
+    for _ in range(RETRY_AFTER - 1):
+        limit.fitted(4)
+    assert limit.size == 4
+
+
+def test_a_batch_that_failed_holds_no_memory_while_its_half_runs() -> None:
+    held: list[weakref.ref[Samples]] = []
+    alive: list[bool] = []
+
+    class Hoarder(GatedEngine):
+        def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+            tensor = np.zeros(1_000, dtype=np.float32)
+            if len(batch) > 1:
+                held.append(weakref.ref(tensor))
+                raise DeviceOutOfMemory("full")
+            alive.extend(reference() is not None for reference in held)
+            return super().transcribe(batch, options)
+
+    engine = Hoarder()
+    engine.gate.set()
+    batcher = Batcher(engine, max_batch=2, max_wait_ms=3_600_000)
+
+    futures = [batcher.submit(item(n), EN) for n in (1, 2)]
+
+    assert [future.result(10).batch_size for future in futures] == [1, 1]
+    assert alive == [False, False]
     batcher.close()
 
 

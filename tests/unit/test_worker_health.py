@@ -69,6 +69,20 @@ def test_a_worker_that_drains_is_alive_but_not_ready() -> None:
     assert health.answer("/health/live")[0] == 200
 
 
+def test_a_model_that_does_not_fit_its_device_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise DeviceOutOfMemory("cuda: out of memory") from RuntimeError("tried\nto allocate 3 GiB")
+
+    monkeypatch.setattr(worker.loading, "load_engine", fail)
+    model = load_catalogue(Settings().catalogue).get("starter")
+    with pytest.raises(
+        ModelError, match="'starter' cannot be loaded: cuda: out of memory: tried to allocate 3 GiB"
+    ):
+        worker.loading.load(model, Settings())
+
+
 def test_a_model_that_cannot_infer_is_not_taken_for_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -64,6 +64,7 @@ def load_engine(
 
     Raises:
         ModelError: a library or the weights are missing, or the device or dtype cannot be used.
+        DeviceOutOfMemory, EngineFailed: the device cannot take it.
     """
     if (missing := missing_engine(model)) is not None:
         raise ModelError(f"model '{model.id}': {missing}")

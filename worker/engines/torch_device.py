@@ -1,9 +1,12 @@
 """Where and in what the engines on torch compute."""
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from shared.catalogue import Model
-from shared.errors import ModelError
+from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -29,3 +32,23 @@ def choose_device(
     if dtype not in DTYPES or (chosen, dtype) == ("cpu", "float16"):
         raise ModelError(f"model '{model.id}' cannot compute in {dtype} on {chosen}")
     return chosen, dtype
+
+
+@contextmanager
+def torch_failures(device: str, version: str) -> Iterator[None]:
+    """Say in our own classes what goes wrong in torch while the block runs.
+
+    Raises:
+        DeviceOutOfMemory: the device's memory is full.
+        EngineFailed: torch failed otherwise.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        # The frames of its traceback hold the batch's tensors for as long as anybody holds it.
+        traceback.clear_frames(error.__traceback__)
+        raise DeviceOutOfMemory(f"{device}: out of memory") from error
+    except RuntimeError as error:
+        raise EngineFailed(f"{version} failed") from error

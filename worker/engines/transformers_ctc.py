@@ -16,6 +16,7 @@ words look. So noise is laid under what w2v-BERT hears, as loud as Kaldi's dithe
 """
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,17 +25,20 @@ import numpy as np
 
 from shared.catalogue import Model
 from shared.chunks import SAMPLE_RATE, Hypothesis
-from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
+from shared.errors import ModelError
 from worker.audio import Samples
 from worker.engines import ctc, weights
+from worker.engines.kaldi_filters import KaldiFilters
 from worker.engines.protocol import DecodeOptions
-from worker.engines.torch_device import choose_device
+from worker.engines.torch_device import choose_device, torch_failures
 
 if TYPE_CHECKING:
     import torch
 
 DITHER = 1 / 32_768
 """Standard deviation of the noise: Kaldi's default, one step of 16-bit audio."""
+NOISE_SAMPLES = 30 * SAMPLE_RATE
+"""Noise is kept rather than drawn for each item; windows are rarely longer."""
 GPU_BATCH = 16
 """Items of 20 s: less than 2 GB of attention scores in the largest of these networks."""
 CPU_BATCH = 4
@@ -61,6 +65,7 @@ class TransformersCtcEngine:
         Raises:
             ModelError: the weights are missing, damaged, not those pinned or not a CTC network's,
                 or the device or dtype cannot be used.
+            DeviceOutOfMemory, EngineFailed: the device cannot take it.
         """
         import torch
         from transformers import SeamlessM4TFeatureExtractor
@@ -69,11 +74,14 @@ class TransformersCtcEngine:
         self.device, self.dtype = choose_device(model, device, dtype)
         self.version = f"transformers {installed_version('transformers')}"
         self._model, self._features, tokenizer = _load(model, folder, getattr(torch, self.dtype))
-        self._model.to(self.device).eval()
+        with torch_failures(self.device, self.version):
+            self._model.to(self.device).eval()
         self._symbols = _symbols(tokenizer, self._model.config.vocab_size)
         self._blank: int = self._model.config.pad_token_id
         self._n_steps: torch.Tensor | None = None
-        self._dithers = isinstance(self._features, SeamlessM4TFeatureExtractor)
+        self._filters: KaldiFilters | None = None
+        if isinstance(self._features, SeamlessM4TFeatureExtractor):
+            self._filters = KaldiFilters(self._features, self.device)
         self._masks: bool = self._features.return_attention_mask and self._close_adapter()
         self._frame_samples = self._measure_stride()
         self.max_batch = 1
@@ -87,22 +95,16 @@ class TransformersCtcEngine:
             DeviceOutOfMemory: the GPU's memory is full.
             EngineFailed: torch failed otherwise.
         """
-        import torch
-
         audible = [i for i, samples in enumerate(batch) if ctc.may_hold_words(samples)]
         at_once = len(audible) if self._masks else 1
         hypotheses = [Hypothesis((), options.language) for _ in batch]
-        try:
+        with torch_failures(self.device, self.version):
             for at in range(0, len(audible), at_once or 1):
                 run = audible[at : at + at_once]
                 for i, log_probs in zip(run, self._infer([batch[i] for i in run]), strict=True):
                     path = ctc.best_path(log_probs, self._symbols, self._blank)
                     words = ctc.join_words(path, self._frame_samples, len(batch[i]))
                     hypotheses[i] = Hypothesis(words, options.language)
-        except torch.OutOfMemoryError as error:
-            raise DeviceOutOfMemory(f"{self.device}: out of memory") from error
-        except RuntimeError as error:
-            raise EngineFailed(f"{self.version} failed") from error
         return hypotheses
 
     def _infer(self, items: Sequence[Samples]) -> list[ctc.LogProbs]:
@@ -148,8 +150,11 @@ class TransformersCtcEngine:
         return (hidden.masked_fill(padding[:, None], 0.0),)
 
     def _prepare(self, items: Sequence[Samples]) -> "dict[str, torch.Tensor]":
+        if self._filters is not None:
+            features = self._filters([_dither(samples) for samples in items])
+            return features if self._masks else {"input_features": features["input_features"]}
         inputs = self._features(
-            [_dither(samples) if self._dithers else np.asarray(samples) for samples in items],
+            [np.asarray(samples) for samples in items],
             sampling_rate=SAMPLE_RATE,
             padding=True,
             return_attention_mask=self._masks,
@@ -177,8 +182,15 @@ class TransformersCtcEngine:
 
 def _dither(samples: Samples) -> Samples:
     """Lay noise under an item, (n,); always the same, so that equal audio has equal words."""
-    noise = np.random.default_rng(0).standard_normal(len(samples), np.float32)
-    return samples + np.float32(DITHER) * noise
+    noise = _noise(-(-len(samples) // NOISE_SAMPLES))
+    return samples + noise[: len(samples)]
+
+
+@cache
+def _noise(n_blocks: int) -> Samples:
+    """Return the noise of so many ``NOISE_SAMPLES``; more blocks begin with the same noise."""
+    rng = np.random.default_rng(0)
+    return np.float32(DITHER) * rng.standard_normal(n_blocks * NOISE_SAMPLES, np.float32)
 
 
 def _load(model: Model, folder: Path, dtype: "torch.dtype") -> tuple[Any, Any, Any]:

@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from shared.catalogue import Model
-from shared.chunks import SAMPLE_RATE, Hypothesis
-from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
+from shared.chunks import Hypothesis
+from shared.errors import ModelError
 from worker.audio import Samples
 from worker.engines import weights
 from worker.engines.alignment_heads import AlignmentHeads
+from worker.engines.log_mel import LogMel
 from worker.engines.protocol import DecodeOptions
-from worker.engines.torch_device import choose_device
+from worker.engines.torch_device import choose_device, torch_failures
 from worker.engines.whisper import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
-from worker.engines.whisper_tokens import (
-    MAX_ANSWER_TOKENS,
-    MAX_POSITIONS,
-    TIMESTAMP_S,
-    Vocabulary,
-)
+from worker.engines.whisper_rules import NextToken
+from worker.engines.whisper_tokens import MAX_ANSWER_TOKENS, MAX_POSITIONS, Vocabulary
 from worker.engines.whisper_words import Alignment, align_tokens, path_starts
 
 if TYPE_CHECKING:
@@ -32,11 +29,11 @@ if TYPE_CHECKING:
 
 CPU_BATCH = 4
 """A quarter faster than single items, on two cores with a small model; larger batches are not."""
-LARGEST_GPU_BATCH = 32
+LARGEST_GPU_BATCH = 128
+"""A step of the decoder takes about the same time for one window as for so many
+(docs/performance.md). But what comes next waits for a whole batch, and a worker takes on two."""
 GPU_SHARE = 0.8
 """Of the memory that is free after loading; the rest is for fragmentation and neighbours."""
-LATEST_START_S = 1.0
-"""The first timestamp is no later: OpenAI's ``max_initial_timestamp``, and CTranslate2's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         Raises:
             ModelError: the weights are missing, damaged or not a Whisper's, or device or dtype
                 cannot be used.
+            DeviceOutOfMemory, EngineFailed: the device cannot take it.
         """
         import torch
 
@@ -82,15 +80,22 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             and self.dtype != "float32"
             and find_spec("flash_attn") is not None
         )
-        self._net, self._features, tokenizer = _load(
+        self._net, extractor, tokenizer = _load(
             model, folder, getattr(torch, self.dtype), "flash_attention_2" if flash else "sdpa"
         )
-        self._net.to(self.device).eval()
+        with torch_failures(self.device, self.version):
+            self._net.to(self.device).eval()
+        self._features = LogMel(extractor, self.device)
         settings = self._net.generation_config
         multilingual = bool(getattr(settings, "is_multilingual", True))
         super().__init__(model, Vocabulary(tokenizer, multilingual=multilingual))
-        self._suppressed = [*(settings.suppress_tokens or ()), *self._vocabulary.never_answered]
-        self._suppressed_first = list(settings.begin_suppress_tokens or ())
+        self._next_token = NextToken(
+            self._vocabulary,
+            n_tokens=self._net.config.vocab_size,
+            never=settings.suppress_tokens or (),
+            never_first=settings.begin_suppress_tokens or (),
+            device=self.device,
+        )
         self._heads = AlignmentHeads(self._net)
         # From here on only what is said below counts when tokens are chosen.
         self._net.generation_config = type(settings)()
@@ -100,9 +105,13 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             for part in (self._net.model.encoder, self._net.model.decoder):
                 part.forward = torch.compile(part.forward, dynamic=True)
         torch.manual_seed(SEED)
-        self.max_batch = (
-            self._fit_batch(model.decode.beam_size) if self.device == "cuda" else CPU_BATCH
-        )
+        self.max_batch = CPU_BATCH
+        self._answers_at_once: int | None = None
+        if self.device == "cuda":
+            beam_size = model.decode.beam_size
+            with torch_failures(self.device, self.version):
+                self.max_batch = self._fit_batch(beam_size)
+            self._answers_at_once = self.max_batch * beam_size
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
         """Return the words of each item and the language given or detected.
@@ -114,22 +123,14 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         """
         import torch
 
-        try:
-            with torch.inference_mode():
-                return self._hear(batch, options)
-        except torch.OutOfMemoryError as error:
-            raise DeviceOutOfMemory(f"{self.device}: out of memory") from error
-        except RuntimeError as error:
-            raise EngineFailed(f"{self.version} failed") from error
+        with torch_failures(self.device, self.version), torch.inference_mode():
+            return self._hear(batch, options)
 
     def _encode(self, batch: Sequence[Samples]) -> _Encoded:
         import torch
 
-        features = self._features(
-            list(batch), sampling_rate=SAMPLE_RATE, return_tensors="pt", device=self.device
-        ).input_features
-        encoder = self._net.model.encoder
-        hidden = encoder(features.to(self.device, self._net.dtype)).last_hidden_state
+        features = self._features(batch).to(self._net.dtype)
+        hidden = self._net.model.encoder(features).last_hidden_state
         start = torch.full((len(batch), 1), self._vocabulary.start, device=self.device)
         return _Encoded(hidden, self._net.proj_out(self._read(hidden, start)[:, 0]).float())
 
@@ -139,6 +140,23 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         return [dict(zip(languages, row, strict=True)) for row in shares.tolist()]
 
     def _answer(
+        self,
+        encoded: _Encoded,
+        items: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        temperature: float,
+        beam_size: int,
+    ) -> list[Answer]:
+        # Memory is measured for the beam alone: the few that need fallback take turns.
+        n_answers = SAMPLED_ANSWERS if temperature > 0 else beam_size
+        answers: list[Answer] = []
+        for run in runs_of(len(items), n_answers, self._answers_at_once):
+            answers += self._answer_at_once(
+                encoded, items[run], prompts[run], temperature, beam_size
+            )
+        return answers
+
+    def _answer_at_once(
         self,
         encoded: _Encoded,
         items: Sequence[int],
@@ -160,12 +178,14 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             }
         else:
             search = {"do_sample": False, "num_beams": beam_size}
-        sequences = self._generate(hidden, given, self._rules(n_given), **search)
+        sequences = self._generate(hidden, given, [self._next_token.after(n_given)], **search)
         n_answers = len(sequences) // len(items)
         hidden = hidden.repeat_interleave(n_answers, dim=0)
         scores = self._score(hidden, sequences, n_given).view(len(items), n_answers)
         best = scores.argmax(dim=1, keepdim=True)
-        chosen = sequences.view(len(items), n_answers, -1)[torch.arange(len(items)), best[:, 0]]
+        chosen = sequences.view(len(items), n_answers, -1)[
+            torch.arange(len(items), device=self.device), best[:, 0]
+        ]
         no_speech = encoded.first_logits.softmax(-1)[list(items), self._vocabulary.no_speech]
         return [
             Answer([t for t in tokens if t != self._vocabulary.end], score, no_speech_prob)
@@ -247,30 +267,6 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         answers: Tensor = sequences
         return answers
 
-    def _rules(self, n_given: int) -> list[Any]:
-        """Return what turns logits into those of allowed tokens, for prompts of one length."""
-        from transformers import GenerationConfig
-        from transformers.generation.logits_process import (
-            SuppressTokensAtBeginLogitsProcessor,
-            SuppressTokensLogitsProcessor,
-            WhisperTimeStampLogitsProcessor,
-        )
-
-        timestamps = GenerationConfig(  # type: ignore[no-untyped-call]
-            no_timestamps_token_id=self._vocabulary.no_timestamps,
-            eos_token_id=self._vocabulary.end,
-            bos_token_id=self._vocabulary.end,
-            max_initial_timestamp_index=round(LATEST_START_S / TIMESTAMP_S),
-        )
-        rules = [
-            SuppressTokensLogitsProcessor(self._suppressed, device=self.device),
-            WhisperTimeStampLogitsProcessor(timestamps, begin_index=n_given),
-        ]
-        if self._suppressed_first:
-            first = self._suppressed_first
-            rules.insert(0, SuppressTokensAtBeginLogitsProcessor(first, n_given, self.device))
-        return rules
-
     def _score(self, hidden: "Tensor", sequences: "Tensor", n_given: int) -> "Tensor":
         """Return each answer's mean log probability among allowed tokens, its end included.
 
@@ -279,15 +275,14 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         """
         import torch
 
-        rules, end = self._rules(n_given), self._vocabulary.end
+        allowed, end = self._next_token.after(n_given), self._vocabulary.end
         read = self._read(hidden, sequences[:, :-1])
         total = torch.zeros(len(sequences), device=self.device)
         n_said = torch.zeros_like(total)
         going_on = torch.ones(len(sequences), dtype=torch.bool, device=self.device)
         for position in range(n_given, sequences.shape[1]):
             logits = self._net.proj_out(read[:, position - 1]).float()
-            for rule in rules:
-                logits = rule(sequences[:, :position], logits)
+            logits = allowed(sequences[:, :position], logits)
             said = sequences[:, position]
             log_probs = logits.log_softmax(-1).gather(1, said[:, None])[:, 0]
             total += torch.where(going_on, log_probs, 0.0)
@@ -296,11 +291,15 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         return total / n_said
 
     def _fit_batch(self, beam_size: int) -> int:
-        """Return how many windows fit the GPU, from the peaks of one and of two of full length."""
+        """Return how many windows fit the GPU, from the peaks of one and of two.
+
+        Each has as many tokens before its answer as the decoder has room for: what is kept of them
+        is what the longest answer comes to, and they are read at once rather than one by one.
+        """
         import torch
 
-        n_answers = max(beam_size, SAMPLED_ANSWERS)
         noise = np.random.default_rng(SEED).normal(0, 0.1, WINDOW_SAMPLES).astype(np.float32)
+        n_given, n_said = MAX_POSITIONS - 2, 2
         peaks = []
         for n_items in (1, 2):
             torch.cuda.empty_cache()
@@ -308,8 +307,8 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             before = torch.cuda.memory_allocated()
             with torch.inference_mode():
                 hidden = self._encode([noise] * n_items).hidden
-                given = torch.full((n_items, 1), self._vocabulary.start, device=self.device)
-                search = {"num_beams": n_answers, "min_new_tokens": MAX_ANSWER_TOKENS}
+                given = torch.full((n_items, n_given), self._vocabulary.start, device=self.device)
+                search = {"num_beams": beam_size, "min_new_tokens": n_said}
                 self._generate(hidden, given, [], **search)
             peaks.append(torch.cuda.max_memory_allocated() - before)
             del hidden, given
@@ -317,6 +316,18 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         free, _ = torch.cuda.mem_get_info()
         per_item = max(1, peaks[1] - peaks[0])
         return largest_batch(round(GPU_SHARE * free), peaks[0] - per_item, per_item)
+
+
+def runs_of(n_items: int, n_answers: int, answers_at_once: int | None) -> list[slice]:
+    """Divide items into runs that decode together.
+
+    Args:
+        n_items: how many there are.
+        n_answers: of each item.
+        answers_at_once: the most answers of a run, of one item at least; None: no bound.
+    """
+    size = n_items if answers_at_once is None else max(1, answers_at_once // n_answers)
+    return [slice(at, at + size) for at in range(0, n_items, size or 1)]
 
 
 def largest_batch(room_bytes: int, fixed_bytes: int, item_bytes: int) -> int:

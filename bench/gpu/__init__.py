@@ -1,0 +1,1 @@
+"""What a GPU gives the engines and the batcher: ``bench/gpu/run.sh``; docs/performance.md."""

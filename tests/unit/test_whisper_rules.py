@@ -1,0 +1,104 @@
+"""The rules of whisper_rules are those of the library, which run item by item."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import GenerationConfig, LogitsProcessorList
+from transformers.generation.logits_process import (
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+    WhisperTimeStampLogitsProcessor,
+)
+
+from bench.gpu.shapes import special_tokens, timestamp_tokens
+from worker.engines.transformers_whisper import runs_of
+from worker.engines.whisper_rules import NextToken
+from worker.engines.whisper_tokens import Vocabulary
+
+N_TEXT = 40
+TOKENS = [*(f"w{i}" for i in range(N_TEXT)), *special_tokens(["en", "de"]), *timestamp_tokens()]
+N_TOKENS = len(TOKENS) + 3
+"""Some models have logits that stand for no token."""
+NEVER, NEVER_FIRST = [3, 5], [0, 1]
+N_GIVEN = 3
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    words = WordLevel({token: i for i, token in enumerate(TOKENS)}, unk_token="w0")
+    return Vocabulary(Tokenizer(words), multilingual=True)
+
+
+@pytest.fixture(scope="module")
+def ours(vocabulary: Vocabulary) -> NextToken:
+    return NextToken(
+        vocabulary, n_tokens=N_TOKENS, never=NEVER, never_first=NEVER_FIRST, device="cpu"
+    )
+
+
+@pytest.fixture(scope="module")
+def library(vocabulary: Vocabulary) -> LogitsProcessorList:
+    timestamps = GenerationConfig(
+        no_timestamps_token_id=vocabulary.no_timestamps,
+        eos_token_id=vocabulary.end,
+        bos_token_id=vocabulary.end,
+        max_initial_timestamp_index=50,
+    )
+    return LogitsProcessorList(
+        [
+            SuppressTokensAtBeginLogitsProcessor(NEVER_FIRST, N_GIVEN),
+            SuppressTokensLogitsProcessor([*NEVER, *vocabulary.never_answered]),
+            WhisperTimeStampLogitsProcessor(timestamps, begin_index=N_GIVEN),
+        ]
+    )
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), fondness=st.floats(-12.0, 8.0))
+def test_whole_answers_are_allowed_what_the_library_allows_token_by_token(
+    vocabulary: Vocabulary,
+    ours: NextToken,
+    library: LogitsProcessorList,
+    seed: int,
+    fondness: float,
+) -> None:
+    """Answers are drawn by the library's rules, so that they are such as decoding meets."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.tensor([[vocabulary.start, vocabulary.start + 1, vocabulary.start + 3]] * 5)
+    allow = ours.after(N_GIVEN)
+    for _ in range(8):
+        logits = 3 * torch.randn(len(tokens), N_TOKENS, generator=generator)
+        logits[:, vocabulary.first_timestamp :] += fondness
+        expected = library(tokens, logits.clone())
+
+        assert allow(tokens, logits).equal(expected)
+
+        drawn = torch.multinomial(expected.softmax(-1), 1, generator=generator)
+        tokens = torch.cat((tokens, drawn), dim=1)
+
+
+def test_logits_of_the_caller_are_left_alone(ours: NextToken, vocabulary: Vocabulary) -> None:
+    logits = torch.zeros(1, N_TOKENS)
+
+    ours.after(N_GIVEN)(torch.tensor([[vocabulary.start] * 4]), logits)
+
+    assert logits.equal(torch.zeros(1, N_TOKENS))
+
+
+@pytest.mark.parametrize(
+    ("n_items", "n_answers", "at_once", "sizes"),
+    [(7, 5, None, [7]), (7, 1, 7, [7]), (7, 5, 16, [3, 3, 1]), (2, 5, 3, [1, 1]), (0, 5, 3, [])],
+)
+def test_items_decode_in_runs_of_no_more_answers_than_fit(
+    n_items: int, n_answers: int, at_once: int | None, sizes: list[int]
+) -> None:
+    runs = runs_of(n_items, n_answers, at_once)
+
+    assert [len(range(n_items)[run]) for run in runs] == sizes
+    assert np.concatenate([[], *(np.arange(n_items)[run] for run in runs)]).tolist() == [
+        *range(n_items)
+    ]
