@@ -40,6 +40,8 @@ NOT_RUN = {
     "bench": "takes long; that each benchmark exists is checked",
     "pip": "would change the environment of the tests",
     "hf": "asks the model hub",
+    "run.sh": "measures a GPU; its dry run is a test of its own",
+    "pack.sh": "fetches wheels for another machine",
 }
 """Commands that no test runs, and why."""
 
