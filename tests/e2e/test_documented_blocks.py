@@ -36,6 +36,8 @@ NOT_RUN = {
     "docker": "there is no Docker engine; test_deploy.py checks the files that it reads",
     "cp": "for docker",
     "git": "the address is the reader's; the test of the first run clones",
+    "cd": "into the clone, where every test is",
+    "venv": "the tests' own environment holds the same and more",
     "make": "the tests would run the tests; that each target exists is checked",
     "bench": "takes long; that each benchmark exists is checked",
     "pip": "would change the environment of the tests",
