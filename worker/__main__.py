@@ -84,11 +84,10 @@ def cpu(concurrency: int) -> None:
     import worker.preparing  # noqa: F401
 
     settings = get_settings()
-    load_catalogue(settings.catalogue)  # what is wrong with it is told here, not by each child
     queues = (PREPARE_QUEUE, PREPARE_LARGE_QUEUE, FINISH_QUEUE)
     entry = _entry("cpu", queues=queues, slots=concurrency)
     health = _serve_health(entry, settings)
-    _await_database(settings)
+    _check_surroundings(settings)
     # The children hold the leases; this process only keeps the registry's entry alive.
     heartbeat = Heartbeat(database.make_engine(settings, pool_size=1), settings)
     heartbeat.register(entry)
@@ -116,7 +115,7 @@ def model(model_id: str) -> None:
         device=settings.device,
     )
     health = _serve_health(entry, settings)
-    _await_database(settings)
+    _check_surroundings(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     try:
@@ -160,7 +159,7 @@ def deliver(concurrency: int) -> None:
     settings = get_settings()
     entry = _entry("deliver", queues=(DELIVER_QUEUE,), slots=concurrency)
     health = _serve_health(entry, settings)
-    _await_database(settings)
+    _check_surroundings(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     install(replace(runtime, outbound=Outbound.of(settings)))
@@ -175,7 +174,7 @@ def beat() -> None:
     settings = get_settings()
     entry = _entry("beat", queues=(SWEEP_QUEUE,), slots=1)
     health = _serve_health(entry, settings)
-    _await_database(settings)
+    _check_surroundings(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     runtime = replace(runtime, tidier=Bell("tidier", partial(tidy, runtime)))
@@ -254,12 +253,14 @@ def _serve_health(entry: WorkerEntry, settings: Settings) -> Health:
     return health
 
 
-def _await_database(settings: Settings) -> None:
+def _check_surroundings(settings: Settings) -> None:
     """Wait until the database is there and migrated, so that the order of starts does not matter.
 
     Raises:
-        DatabaseUnfit: it cannot be used, however long one waits.
+        ModelError: the catalogue is missing or wrong.
+        DatabaseUnfit: the database cannot be used, however long one waits.
     """
+    load_catalogue(settings.catalogue)
     engine = database.make_engine(settings, pool_size=1)
     said = ""
     while True:

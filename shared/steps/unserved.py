@@ -6,6 +6,7 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.database import begin
 from shared.errors import NoWorker
+from shared.quantities import duration
 from shared.steps.plan import queue_model
 from shared.steps.retention import FOR_EVER_S
 from shared.steps.unfinished import fail_job
@@ -125,4 +126,4 @@ def _lock(connection: Connection, job_id: UUID, queue: str, wait_s: float, live_
 def _sentence(queue: str, wait_s: float) -> str:
     model = queue_model(queue)
     worker = "CPU worker" if model is None else f"worker for model '{model}'"
-    return f"no {worker} has been there for {wait_s:g} s; start one, then retry the job"
+    return f"no {worker} has been there for {duration(wait_s)}; start one, then retry the job"

@@ -69,7 +69,7 @@ def test_a_job_whose_model_has_no_worker_for_too_long_fails_and_says_which(
 
     job = view(database, job_id)
     assert (job.state, job.error_code) == ("failed", "no_worker")
-    assert "no worker for model 'oracle' has been there for 86400 s" in str(job.error_detail)
+    assert "no worker for model 'oracle' has been there for 24 hours" in str(job.error_detail)
     assert job.finished_at is not None
     assert view(database, fresh).state == "running"
     assert give_up(database) == 0
