@@ -1,3 +1,5 @@
+"""What goes wrong in torch is told as an error of ours, and holds no memory of the device."""
+
 import weakref
 
 import numpy as np
