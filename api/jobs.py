@@ -14,8 +14,9 @@ from api.problems import error_response
 from api.resources import Provided, Resources, Tenant
 from api.schemas.jobs import Job, JobPage
 from api.summaries import summarize_jobs
+from shared.cues import CUE_LINES, LINE_CHARS, MAX_CUE_LINES, MAX_LINE_CHARS, MIN_LINE_CHARS
 from shared.errors import InvalidRequest, TranscriptNotReady, UnknownFormat
-from shared.formats import FORMATS, render
+from shared.formats import FORMATS, SUBTITLES, render
 from shared.jobs import StoredTranscript, get_job, get_manifest, list_jobs, open_transcript
 from shared.manifest import Manifest
 from shared.partial import PartialView, open_partial_transcript
@@ -132,7 +133,7 @@ async def _disconnection(request: Request) -> bool:
             409: "The job has not succeeded, and `partial` is not true; the member 'state' tells "
             "its state",
             410: "The transcript was removed: its time was up",
-            422: "An unknown format",
+            422: "An unknown format, or a bad size of subtitles",
             503: _UNAVAILABLE,
         }
     )
@@ -149,6 +150,18 @@ def show_transcript(
     partial: Annotated[
         bool, Query(description="true: of a job in any other state, what is transcribed so far")
     ] = False,
+    max_line_width: Annotated[
+        int | None,
+        Query(
+            ge=MIN_LINE_CHARS,
+            le=MAX_LINE_CHARS,
+            description=f"characters of a subtitle's line; omitted: {LINE_CHARS}",
+        ),
+    ] = None,
+    max_line_count: Annotated[
+        int | None,
+        Query(ge=1, le=MAX_CUE_LINES, description=f"lines of a subtitle; omitted: {CUE_LINES}"),
+    ] = None,
 ) -> Response:
     """Return the transcript alone, in the format asked for.
 
@@ -157,6 +170,10 @@ def show_transcript(
     """
     if format not in FORMATS:
         raise UnknownFormat(f"no format {format!r}; there are {', '.join(FORMATS)}")
+    if format not in SUBTITLES and (max_line_width or max_line_count):
+        raise InvalidRequest(
+            f"max_line_width and max_line_count are for subtitles: {', '.join(SUBTITLES)}"
+        )
     found_id = existing_id(job_id)
     found: StoredTranscript | PartialView
     try:
@@ -166,7 +183,13 @@ def show_transcript(
             state = get_job(resources.engine, tenant, found_id).state
             return error_response(request, error, state=state)
         found = open_partial_transcript(resources.engine, tenant, found_id)
-    rendered = render(found.header, found.segments, format)
+    rendered = render(
+        found.header,
+        found.segments,
+        format,
+        line_chars=max_line_width or LINE_CHARS,
+        max_lines=max_line_count or CUE_LINES,
+    )
     return stream(rendered.blocks, rendered.media_type)
 
 

@@ -14,6 +14,7 @@ from cli.client import Client, JobView
 from cli.embedded.signals import Stopped
 from cli.errors import CommandError, printable
 from cli.files import Source, is_folder
+from cli.options import SUBTITLES
 from cli.outputs import Outputs
 from cli.printing import as_printed, print_text
 from cli.progress import TRANSCRIBING, Progress, duration, factor
@@ -43,11 +44,21 @@ class Request:
     skip_existing: bool = False
     reference: str | None = None
     """What was really said in the one file there is."""
+    max_line_width: int | None = None
+    """Characters of a subtitle's line; None: as the server has it."""
+    max_line_count: int | None = None
+    """Lines of a subtitle, likewise."""
 
     @property
     def several(self) -> bool:
         """Whether more than one file was asked for, however many there are."""
         return len(self.files) > 1 or is_folder(self.files[0])
+
+    def sizes(self, form: str) -> dict[str, str]:
+        """Return the sizes of what is shown at once in a format, as the server calls them."""
+        sizes = {"max_line_width": self.max_line_width, "max_line_count": self.max_line_count}
+        chosen = {name: str(size) for name, size in sizes.items() if size is not None}
+        return chosen if form in SUBTITLES else {}
 
     def fields(self, model: str | None) -> dict[str, str]:
         """Return the options that are not as they are by default, as fields of ``POST /jobs``."""
@@ -230,7 +241,7 @@ class Batch:
     def _fetch(self, job: JobView, work: Work) -> None:
         """Bring the transcript to its place, in every format."""
         for form in self._request.formats:
-            text = self._client.transcript(job.id, form)
+            text = self._client.transcript(job.id, form, self._request.sizes(form))
             if self._outputs is None:
                 work.texts[form] = text
                 continue
@@ -308,8 +319,9 @@ class Batch:
         if not self._client.partial_transcript(job_id, "txt").strip():
             return
         for form in self._request.formats:
+            sizes = self._request.sizes(form)
             path = outputs.write_partial(
-                source, form, self._client.partial_transcript(job_id, form)
+                source, form, self._client.partial_transcript(job_id, form, sizes)
             )
             self._progress.say(printable(f"longhand: {source.name}: what was done is in {path}"))
 

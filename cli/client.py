@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Self, cast
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ OUTAGE_S = 30.0
 """How long a server that was there may be away, for a restart say."""
 BUSY_RETRIES = 6
 MAX_BUSY_WAIT_S = 30.0
+_NO_SIZES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +185,19 @@ class Client:
         with suppress(httpx.HTTPError):
             self._http.post(f"/jobs/{job_id}/cancel", timeout=CANCEL_TIMEOUT_S)
 
-    def transcript(self, job_id: str, form: str) -> str:
-        """Return a succeeded job's transcript in one of the server's formats."""
-        response = self._get(f"/jobs/{job_id}/transcript", {"format": form})
+    def transcript(self, job_id: str, form: str, sizes: Mapping[str, str] = _NO_SIZES) -> str:
+        """Return a succeeded job's transcript in one of the server's formats.
+
+        ``sizes`` are those of subtitles, as the server calls them.
+        """
+        response = self._get(f"/jobs/{job_id}/transcript", {"format": form, **sizes})
         self._check(response)
         return response.text
 
-    def partial_transcript(self, job_id: str, form: str) -> str:
-        """Return what a job has transcribed so far.
+    def partial_transcript(
+        self, job_id: str, form: str, sizes: Mapping[str, str] = _NO_SIZES
+    ) -> str:
+        """Return what a job has transcribed so far; arguments as of ``transcript``.
 
         Raises:
             CommandError: the server does not tell, or not soon enough.
@@ -198,7 +205,7 @@ class Client:
         try:
             response = self._http.get(
                 f"/jobs/{job_id}/transcript",
-                params={"format": form, "partial": "true"},
+                params={"format": form, "partial": "true", **sizes},
                 timeout=PARTIAL_TIMEOUT_S,
             )
         except httpx.HTTPError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.errors import CommandError, printable
-from cli.options import FORMATS, PATH, Formats, GroupedCommand, TextFile, option
+from cli.options import FORMATS, PATH, SUBTITLES, Formats, GroupedCommand, TextFile, option
 from cli.whisper_names import ALIASES, ignored, vad_of_filter, whisper_options
 from shared import __version__
 
@@ -64,6 +64,22 @@ _DATA: dict[str, Any] = {
     "--skip-existing",
     is_flag=True,
     help="Leave out files whose transcripts are in DIR already.",
+)
+@option(
+    _WRITE,
+    "--max-line-width",
+    aliases=("--max_line_width",),
+    type=click.IntRange(10, 200),
+    metavar="N",
+    help="Characters of a subtitle's line.  [default: 42]",
+)
+@option(
+    _WRITE,
+    "--max-line-count",
+    aliases=("--max_line_count",),
+    type=click.IntRange(1, 4),
+    metavar="N",
+    help="Lines of a subtitle.  [default: 2]",
 )
 @option(
     _HOW,
@@ -147,6 +163,8 @@ def transcribe(
     formats: tuple[tuple[str, ...], ...],
     output: Path | None,
     skip_existing: bool,
+    max_line_width: int | None,
+    max_line_count: int | None,
     model: str | None,
     task: str,
     translate: bool,
@@ -171,6 +189,8 @@ def transcribe(
         raise click.UsageError("several formats go into a folder: name it by --output", ctx)
     if output is None and skip_existing:
         raise click.UsageError("--skip-existing looks into a folder: name it by --output", ctx)
+    if (max_line_width or max_line_count) and not set(wanted) & set(SUBTITLES):
+        raise click.UsageError("lines have a width in srt and vtt: choose one by --format", ctx)
     if output is None and not ctx.obj:
         raise CommandError("standard output is closed: name a folder by --output")
     options = _job_options(
@@ -199,6 +219,8 @@ def transcribe(
         jobs=jobs,
         skip_existing=skip_existing,
         reference=reference,
+        max_line_width=max_line_width,
+        max_line_count=max_line_count,
     )
     return run(request, server, _data_path(data))
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
+SUBTITLES = ("srt", "vtt")
 ALL_FORMATS = "all"
 _UNGROUPED = "Help"
 

@@ -13,9 +13,9 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 ALIASES = (
-    "--output_dir, --output_format, --initial_prompt and --vad_filter are understood as in whisper "
-    "and whisper-ctranslate2; their options for devices, decoding and thresholds are accepted but "
-    "decide nothing."
+    "--output_dir, --output_format, --initial_prompt, --vad_filter, --max_line_width and "
+    "--max_line_count are understood as in whisper and whisper-ctranslate2; their options for "
+    "devices, decoding and thresholds are accepted but decide nothing."
 )
 """What the help says of all this."""
 
@@ -35,13 +35,10 @@ _DECIDE_NOTHING = (
     *("--vad_onset", "--vad_threshold", "--vad_min_speech_duration_ms"),
     *("--vad_max_speech_duration_s", "--vad_min_silence_duration_ms"),
 )
-_SUBTITLES = "subtitles have at most two lines of 42 characters here, which cannot be changed"
 _SPEAKERS = "speakers are not told apart here; --multichannel tells channels apart"
 _LIVE = "there is no live transcription here"
 _REFUSED = {
-    "--max_line_width": _SUBTITLES,
-    "--max_line_count": _SUBTITLES,
-    "--max_words_per_line": _SUBTITLES,
+    "--max_words_per_line": "lines are as wide as --max-line-width says, however many words fit",
     "--highlight_words": "subtitles show no single words here; --format json has their times",
     "--clip_timestamps": "files are transcribed whole here; cut the part out first",
     "--prefix": "the beginning of the text cannot be given here; --prompt can",

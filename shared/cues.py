@@ -16,6 +16,10 @@ LINE_CHARS = 42
 """Longest line in characters, for Latin scripts (Netflix). The name of a channel comes on top."""
 CUE_LINES = 2
 """Most lines of a cue (Netflix)."""
+MIN_LINE_CHARS, MAX_LINE_CHARS = 10, 200
+"""How narrow and how wide a line may be asked for: narrower, most words would be cut in two."""
+MAX_CUE_LINES = 4
+"""Most lines that may be asked for; more would cover the picture."""
 LONG_PAUSE_MS = 1_500
 """A pause that no cue spans: text does not come more than 1.5 s before its speech (BBC, 5.2). A cue
 that ends there has the time to be read."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic_core import to_json
 
-from shared.cues import make_cues, milliseconds, one_line
+from shared.cues import CUE_LINES, LINE_CHARS, Cue, make_cues, milliseconds, one_line
 from shared.errors import UnknownFormat
 from shared.transcript import Header, Segment, join_segments
 
@@ -33,6 +33,9 @@ def render(
     header: Header,
     segments: Iterable[Segment],
     format: str,  # noqa: A002 (the API's word for it)
+    *,
+    line_chars: int = LINE_CHARS,
+    max_lines: int = CUE_LINES,
 ) -> Rendered:
     """Write a transcript in one of ``FORMATS``.
 
@@ -40,10 +43,16 @@ def render(
         header: of the transcript.
         segments: in order; iterated more than once, so no mere iterator.
         format: name of the format.
+        line_chars: longest line of subtitles, in characters.
+        max_lines: most lines of a subtitle.
 
     Raises:
         UnknownFormat: it is none of them.
     """
+    if format in _SUBTITLE_WRITERS:
+        write_cues, media_type = _SUBTITLE_WRITERS[format]
+        cues = make_cues(header, segments, line_chars=line_chars, max_lines=max_lines)
+        return Rendered(media_type, in_blocks(write_cues(cues)))
     try:
         write, media_type = _WRITERS[format]
     except KeyError:
@@ -121,19 +130,19 @@ def _write_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
     yield "\n"
 
 
-def _write_srt(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
+def _write_srt(cues: Iterable[Cue]) -> Iterator[str]:
     """SubRip, with LF line ends as FFmpeg and Whisper write them; every player reads both."""
-    for number, cue in enumerate(make_cues(header, segments), start=1):
+    for number, cue in enumerate(cues, start=1):
         yield "\n" if number > 1 else ""
         yield f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
         yield _label(cue.channel) + "".join(f"{line}\n" for line in cue.lines)
 
 
-def _write_vtt(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
+def _write_vtt(cues: Iterable[Cue]) -> Iterator[str]:
     """WebVTT (W3C); in cue text &, < and > are markup and so are escaped. A channel is a voice."""
     escape = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
     yield "WEBVTT\n"
-    for cue in make_cues(header, segments):
+    for cue in cues:
         yield f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
         yield "" if cue.channel is None else f"<v Channel {cue.channel}>"
         yield "".join(f"{line.translate(escape)}\n" for line in cue.lines)
@@ -152,10 +161,15 @@ def _write_tsv(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
 _WRITERS: dict[str, tuple[Callable[[Header, Iterable[Segment]], Iterator[str]], str]] = {
     "txt": (_write_txt, "text/plain; charset=utf-8"),
     "json": (_write_json, "application/json"),
-    "srt": (_write_srt, "application/x-subrip; charset=utf-8"),
-    "vtt": (_write_vtt, "text/vtt; charset=utf-8"),
     "tsv": (_write_tsv, "text/tab-separated-values; charset=utf-8"),
 }
 
-FORMATS = tuple(_WRITERS)
+_SUBTITLE_WRITERS: dict[str, tuple[Callable[[Iterable[Cue]], Iterator[str]], str]] = {
+    "srt": (_write_srt, "application/x-subrip; charset=utf-8"),
+    "vtt": (_write_vtt, "text/vtt; charset=utf-8"),
+}
+
+SUBTITLES = tuple(_SUBTITLE_WRITERS)
+"""Names of those formats that are made of cues."""
+FORMATS = ("txt", "json", *SUBTITLES, "tsv")
 """Names of the formats a transcript can be asked for in."""

@@ -211,7 +211,9 @@ def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path)
         (("--reference", "gone.txt"), "gone.txt cannot be read: No such file or directory"),
         (("--reference", os.devnull), "--reference: the reference has no words"),
         (("--jobs", "0"), "0 is not in the range"),
-        (("--max_line_width", "40"), "--max_line_width: subtitles have at most two lines"),
+        (("--max_line_width", "40"), "lines have a width in srt and vtt: choose one by --format"),
+        (("-f", "srt", "--max_line_width", "5"), "5 is not in the range"),
+        (("--max_words_per_line", "3"), "--max_words_per_line: lines are as wide as"),
         (("--hf_token", "x"), "--hf_token: speakers are not told apart here"),
     ],
 )

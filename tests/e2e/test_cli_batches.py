@@ -84,6 +84,20 @@ def test_folder_in_several_formats_is_one_job_per_file_and_keeps_its_structure(
     assert "3 of 3 files done (3 cached)" in again.stderr.splitlines()[-1]
 
 
+def test_subtitles_have_lines_as_wide_and_as_many_as_asked_for(
+    data: Path, up: Up, tmp_path: Path
+) -> None:
+    clip = write_words(tmp_path / "clip.wav", list(range(60, 72)))
+    sizes = ("--max_line_width", "20", "--max-line-count", "1")
+    done = transcribe(data, clip, "-f", "txt,srt", "-o", tmp_path / "out", *sizes)
+    assert done.returncode == 0, done.stderr
+    cues = (tmp_path / "out" / "clip.srt").read_text().rstrip().split("\n\n")
+    lines = [line for cue in cues for line in cue.split("\n")[2:]]
+    assert len(lines) == len(cues) > 3
+    assert max(map(len, lines)) == 20
+    assert " ".join(lines).split() == (tmp_path / "out" / "clip.txt").read_text().split()
+
+
 def test_skip_existing_does_what_is_missing_and_then_nothing(
     data: Path, up: Up, tmp_path: Path
 ) -> None:

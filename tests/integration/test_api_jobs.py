@@ -94,6 +94,24 @@ def test_a_finished_job_has_its_transcript_in_every_format(
     assert "srt" in str(problem["detail"])
 
 
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("format=txt&max_line_width=20", "for subtitles: srt, vtt"),
+        ("max_line_count=1", "for subtitles: srt, vtt"),
+        ("format=srt&max_line_width=9", "greater than or equal to 10"),
+        ("format=vtt&max_line_count=5", "less than or equal to 4"),
+    ],
+)
+def test_sizes_that_no_subtitle_has_are_refused(
+    client: httpx.Client, database: Engine, query: str, problem: str
+) -> None:
+    job_id = add_job(database)
+    finish(database, job_id)
+    answer = client.get(f"/jobs/{job_id}/transcript?{query}")
+    assert problem in str(assert_problem(answer, 422, "invalid_request")["detail"])
+
+
 def test_a_job_tells_its_text_and_its_words_where_they_are_asked_for(
     client: httpx.Client, database: Engine
 ) -> None:

@@ -48,7 +48,10 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(
         (
             "GET",
             "/jobs/x/transcript?response_format=srt",
-            "'response_format' (did you mean 'format'?); this endpoint has format, partial",
+            (
+                "'response_format' (did you mean 'format'?); "
+                "this endpoint has format, partial, max_line_width, max_line_count"
+            ),
         ),
         ("GET", "/jobs/x?wiat=5", "'wiat' (did you mean 'wait'?); this endpoint has wait, include"),
         ("GET", "/models?limit=5", "'limit'; this endpoint has none"),

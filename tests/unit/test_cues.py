@@ -61,7 +61,7 @@ def talks(draw: st.DrawFn, *, most_words: int = 80) -> list[list[Word]]:
     return segments
 
 
-@given(transcripts(), st.integers(10, 60), st.integers(1, 3))
+@given(transcripts(), st.integers(10, 200), st.integers(1, 4))
 def test_cues_fit_the_screen(transcript: Transcript, line_chars: int, max_lines: int) -> None:
     cues = make_cues(transcript, transcript.segments, line_chars=line_chars, max_lines=max_lines)
 
