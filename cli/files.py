@@ -26,7 +26,7 @@ VIDEO = frozenset(
     | {"mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv"}
 )
 """Extensions by which a folder's files are taken. What cannot be decoded fails, and is told."""
-_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+_URL = re.compile(r"^[a-z][a-z0-9+.-]+:/(?!/)", re.IGNORECASE)
 _PIECE_BYTES = 1 << 20
 
 
@@ -88,7 +88,9 @@ def find_sources(names: Sequence[Path], stdin: Path | None = None) -> Found:
             for path in paths:
                 add(path, str(path), path.relative_to(named), path)
         else:
-            add(named, str(named), Path(named.name), named)
+            # pathlib makes one slash of a URL's two.
+            name = _URL.sub(r"\g<0>/", str(named), count=1)
+            add(named, name, Path(named.name), named)
     return found
 
 

@@ -65,7 +65,8 @@ def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
-        task_send_sent_event=True,
+        # A consumer sends nothing but the sweeps of beat, which would drown the steps in Flower.
+        task_send_sent_event=not consumer,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

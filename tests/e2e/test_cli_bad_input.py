@@ -233,7 +233,8 @@ def test_reference_of_several_files_is_refused(tmp_path: Path, clip: Path) -> No
 
 def test_url_is_refused_with_what_to_do() -> None:
     line = the_one_line(longhand("transcribe", "https://example.com/a.mp3"))
-    assert line.endswith("URLs are not fetched: download the file first, then name it")
+    told = "https://example.com/a.mp3: URLs are not fetched: download the file first, then name it"
+    assert line.endswith(told)
 
 
 def test_terminal_as_standard_input_is_refused() -> None:

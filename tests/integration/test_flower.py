@@ -106,6 +106,9 @@ def test_flower_shows_the_real_queues_workers_and_jobs(
         return {task["name"]: task for task in done}
 
     wait_until(lambda: len(tasks()) == 3)
+    everything = ask(flower, port, "/api/tasks", auth=LOGIN)
+    assert everything is not None
+    assert "sweep" not in {task["name"] for task in everything.json().values()}
     found = tasks()
     with database.begin() as connection:
         rows = connection.execute(

@@ -58,7 +58,7 @@ def test_file_named_twice_is_done_once() -> None:
 @pytest.mark.parametrize("url", ["https://example.com/a.mp3", "s3://bucket/a.wav"])
 def test_url_is_refused_with_what_to_do(url: str) -> None:
     assert find(url).refused == [
-        f"{Path(url)}: URLs are not fetched: download the file first, then name it"
+        f"{url}: URLs are not fetched: download the file first, then name it"
     ]
 
 
