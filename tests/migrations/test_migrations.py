@@ -2,13 +2,22 @@
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import inspect, text
 
-from shared.database import check, make_engine, migrate
+from shared.database import MIGRATIONS, check, make_engine, migrate
 from shared.errors import SchemaMissing
 from shared.objects import job_prefix
 from shared.settings import Settings
+
+
+def test_migrations_are_numbered_in_their_order_and_named_for_their_numbers() -> None:
+    scripts = list(ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+    assert [script.revision for script in scripts] == sorted(
+        (path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py")),
+        reverse=True,
+    )
 
 
 def test_the_migrated_schema_is_the_one_in_the_code(servers: Settings) -> None:
