@@ -223,8 +223,8 @@ def test_the_commands_of_the_readme_work(reader: Reader, block: Block, time: str
         words = shlex.split(command, comments=True)
         if words[:2] == ["./longhand", "up"]:
             if len(words) > 2:  # the plain one is what the reader's platform is
-                port = str(free_ports(1)[0])
-                with reader.running([port if w == "8001" else w for w in words], "ready "):
+                free = dict(zip(("8001", "5556"), map(str, free_ports(2)), strict=True))
+                with reader.running([free.get(word, word) for word in words], "ready "):
                     pass
         else:
             reader.run(command)
