@@ -87,7 +87,7 @@ def cpu(concurrency: int) -> None:
     queues = (PREPARE_QUEUE, PREPARE_LARGE_QUEUE, FINISH_QUEUE)
     entry = _entry("cpu", queues=queues, slots=concurrency)
     health = _serve_health(entry, settings)
-    _check_surroundings(settings)
+    _await_dependencies(settings)
     # The children hold the leases; this process only keeps the registry's entry alive.
     heartbeat = Heartbeat(database.make_engine(settings, pool_size=1), settings)
     heartbeat.register(entry)
@@ -115,7 +115,7 @@ def model(model_id: str) -> None:
         device=settings.device,
     )
     health = _serve_health(entry, settings)
-    _check_surroundings(settings)
+    _await_dependencies(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     try:
@@ -159,7 +159,7 @@ def deliver(concurrency: int) -> None:
     settings = get_settings()
     entry = _entry("deliver", queues=(DELIVER_QUEUE,), slots=concurrency)
     health = _serve_health(entry, settings)
-    _check_surroundings(settings)
+    _await_dependencies(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     install(replace(runtime, outbound=Outbound.of(settings)))
@@ -174,7 +174,7 @@ def beat() -> None:
     settings = get_settings()
     entry = _entry("beat", queues=(SWEEP_QUEUE,), slots=1)
     health = _serve_health(entry, settings)
-    _check_surroundings(settings)
+    _await_dependencies(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
     runtime = replace(runtime, tidier=Bell("tidier", partial(tidy, runtime)))
@@ -253,8 +253,10 @@ def _serve_health(entry: WorkerEntry, settings: Settings) -> Health:
     return health
 
 
-def _check_surroundings(settings: Settings) -> None:
-    """Wait until the database is there and migrated, so that the order of starts does not matter.
+def _await_dependencies(settings: Settings) -> None:
+    """Check the catalogue, then wait until the database is there and migrated.
+
+    So workers may be started before Postgres is, and before the migration.
 
     Raises:
         ModelError: the catalogue is missing or wrong.
