@@ -9,11 +9,11 @@ from functools import partial
 import uvicorn
 
 from api.app import create_app, end_waits
-from api.serving import Server
-from shared import database
-from shared.catalogue import read_catalogue
-from shared.errors import DatabaseUnavailable, DatabaseUnfit, ModelError
-from shared.settings import Settings, get_settings
+from api.server import Server
+from shared.infra import database
+from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, ModelError
+from shared.infra.settings import Settings, get_settings
+from shared.models.catalogue import read_catalogue
 
 log = logging.getLogger("api")
 
@@ -45,7 +45,7 @@ def main() -> None:
         port=arguments.port,
         timeout_graceful_shutdown=GRACE_S,
         log_config=None,
-        # api.observing logs requests, without their query strings.
+        # api.request_log logs requests, without their query strings.
         access_log=False,
         server_header=False,
     )

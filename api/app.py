@@ -7,7 +7,9 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from api import (
+from api.intake import submission
+from api.intake.refusal import LingeringClose
+from api.native import (
     accuracy,
     deliveries,
     events,
@@ -16,19 +18,17 @@ from api import (
     lifecycle,
     metrics,
     models,
-    submission,
     webhooks,
     workers,
 )
-from api.lingering import LingeringClose
-from api.observing import Observer, RequestMetrics
+from api.native.schemas.service import ServiceInfo
 from api.openapi import TAGS, install_schemas, operation_id, problems
 from api.parameters import refuse_unknown_parameters
 from api.problems import install_problem_handlers
+from api.request_log import Observer, RequestMetrics
 from api.resources import Provided, open_resources
-from api.schemas.service import ServiceInfo
 from shared import __version__
-from shared.settings import Settings, get_settings
+from shared.infra.settings import Settings, get_settings
 
 CLEANUP_S = 10.0
 """How long a stopping server waits until the uploads it cut off have left the object store."""

@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
+from api.native.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
 from api.problems import MEDIA_TYPE, Problem
-from api.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
-from api.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
-from shared.options import JobOptions
-from shared.transcript import PartialTranscript
+from shared.models.options import JobOptions
+from shared.speech.transcript import PartialTranscript
 
 _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 

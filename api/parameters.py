@@ -6,7 +6,7 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
 from api.spelling import with_nearest
-from shared.errors import InvalidRequest
+from shared.infra.errors import InvalidRequest
 
 _MOST_TOLD = 8
 """Unknown names that an answer repeats: a query may have thousands."""

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from api.spelling import nearest
-from shared.errors import InvalidRequest, LonghandError, RequestError, TransientError
+from shared.infra.errors import InvalidRequest, LonghandError, RequestError, TransientError
 
 log = logging.getLogger(__name__)
 

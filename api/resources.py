@@ -12,19 +12,19 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy import Engine
 
-from api.uploads import UploadSlots
-from api.watching import Watcher
+from api.intake.upload import UploadSlots
+from api.watch import Watcher
 from shared import __version__
-from shared.broker import make_broker
-from shared.catalogue import Catalogue, read_catalogue
-from shared.database import make_engine
-from shared.dispatch import Doorbell
-from shared.events import glimpse_jobs
-from shared.outbound import Outbound
-from shared.removing import Remover
-from shared.settings import Settings
-from shared.storage import Storage
-from shared.workers import SERVED_LATELY_S, served_models
+from shared.infra.database import make_engine
+from shared.infra.outbound import Outbound
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.models.catalogue import Catalogue, read_catalogue
+from shared.queue.broker import make_broker
+from shared.queue.dispatch import Doorbell
+from shared.store.events import glimpse_jobs
+from shared.store.objects.remover import Remover
+from shared.store.workers import SERVED_LATELY_S, served_models
 
 DEFAULT_TENANT = "default"
 

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from bench import cache, devices, fairness, fidelity, memory, preparation, startup, subtitles
-from shared.catalogue import load_catalogue
+from shared.models.catalogue import load_catalogue
 from worker.engines import load_engine
 
 MEASUREMENTS = (

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from bench.audio import to_pcm
 from bench.pipeline import Outcome, infer, transcribe
 from bench.speech import Recital, add_noise, heldout, recite
-from shared.chunks import SAMPLE_RATE, Chunk
-from worker.audio import Pcm
+from shared.speech.audio import Pcm
+from shared.speech.chunks import SAMPLE_RATE, Chunk
 from worker.engines.protocol import DecodeOptions, Engine
 
 DURATION_S = 1200

@@ -8,10 +8,10 @@ import jiwer
 import numpy as np
 
 from bench.speech import heldout, recite
-from shared.catalogue import EngineName, Model
-from shared.chunks import SAMPLE_RATE
-from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
-from worker.audio import Samples
+from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
+from shared.models.catalogue import EngineName, Model
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 

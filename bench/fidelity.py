@@ -9,12 +9,12 @@ import numpy.typing as npt
 from bench import cuts, loops, quiet, speech
 from bench.audio import place_words, to_pcm, wav_of, white_noise
 from bench.pipeline import Outcome, read, transcribe
-from shared.chunks import SAMPLE_RATE
-from shared.transcript import Word
-from worker.audio import Pcm, Samples
+from shared.speech.audio import Pcm, Samples
+from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.transcript import Word
+from shared.speech.voice_activity import make_vad
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 from worker.engines.protocol import Engine
-from worker.vad import make_vad
 
 WINDOW_S = 30.0
 SWEEP_STEPS = 20

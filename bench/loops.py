@@ -12,8 +12,8 @@ import numpy as np
 
 from bench.speech import heldout
 from worker.engines.protocol import DecodeOptions, Engine
-from worker.engines.whisper import Answer, Whisper
-from worker.engines.whisper_tokens import MAX_ANSWER_TOKENS
+from worker.engines.whisper.base import Answer, Whisper
+from worker.engines.whisper.tokens import MAX_ANSWER_TOKENS
 
 N_BATCHES, BATCH_SIZE = 50, 8
 LOOPING_SHARE = 0.5

@@ -7,14 +7,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from shared.chunks import SAMPLE_RATE, Chunk, Hypothesis
-from shared.stitching import Stitcher, survey
-from shared.transcript import Word
-from worker.audio import Pcm, Samples
-from worker.chunking import ChunkPlanner
-from worker.decode import DecodeLimits, decode
+from shared.speech.audio import Pcm, Samples
+from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis
+from shared.speech.stitching import Stitcher, survey
+from shared.speech.transcript import Word
+from shared.speech.voice_activity import make_vad
 from worker.engines.protocol import DecodeOptions, Engine
-from worker.vad import make_vad
+from worker.media.decode import DecodeLimits, decode
+from worker.media.planner import ChunkPlanner
 
 
 @dataclass(frozen=True, slots=True)

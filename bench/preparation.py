@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 from bench.audio import write_words
-from shared.chunks import SAMPLE_RATE
-from worker.chunking import ChunkPlanner
-from worker.decode import DecodeLimits, decode
-from worker.vad import VAD_NAMES, make_vad
+from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.voice_activity import VAD_NAMES, make_vad
+from worker.media.decode import DecodeLimits, decode
+from worker.media.planner import ChunkPlanner
 
 MINUTES = 10
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 from bench.audio import music, pink_noise, silence, white_noise
 from bench.pipeline import transcribe
-from worker.audio import Pcm
+from shared.speech.audio import Pcm
+from shared.speech.voice_activity import VAD_NAMES
 from worker.engines.oracle import OracleEngine
 from worker.engines.protocol import Engine
-from worker.vad import VAD_NAMES
 
 DURATION_S = 1800.0
 WINDOW_S = 30.0

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from bench.audio import pink
 from bench.pipeline import as_float, read
-from shared.chunks import SAMPLE_RATE
-from worker.audio import Samples, Span
+from shared.speech.audio import Samples, Span
+from shared.speech.chunks import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parent.parent
 HELDOUT = ROOT / "tests/models/heldout"

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from shared.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
-from shared.cues import Cue, make_cues
-from shared.sentences import ends_clause, ends_sentence
-from shared.stitching import Stitcher
-from shared.transcript import Header, Segment
+from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
+from shared.speech.cues import Cue, make_cues
+from shared.speech.sentences import ends_clause, ends_sentence
+from shared.speech.stitching import Stitcher
+from shared.speech.transcript import Header, Segment
 
 SYLLABLE_S, WORD_S, VARIATION = 0.19, 0.04, 0.2
 CLAUSE_PAUSE_S, CLAUSE_PAUSE_SHARE = (0.15, 0.45), 2 / 3

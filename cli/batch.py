@@ -19,7 +19,7 @@ from cli.outputs import Outputs
 from cli.printing import as_printed, print_text
 from cli.progress import TRANSCRIBING, Progress, duration, factor
 from cli.tally import State, Tally, Work
-from shared.options import JobOptions
+from shared.models.options import JobOptions
 
 LOOK_S = 1.0
 """How often progress is shown anew; a job's end is shown at once."""

@@ -14,7 +14,7 @@ from cli.whisper_names import ALIASES, ignored, vad_of_filter, whisper_options
 from shared import __version__
 
 if TYPE_CHECKING:
-    from shared.options import JobOptions
+    from shared.models.options import JobOptions
 
 _WRITE, _HOW, _WHERE, _MORE = "What is written", "How", "Where and how many", "Also"
 
@@ -233,7 +233,7 @@ def _job_options(ctx: click.Context, chosen: dict[str, Any]) -> "JobOptions":
     """
     from pydantic import ValidationError
 
-    from shared.options import JobOptions
+    from shared.models.options import JobOptions
 
     given = {name: value for name, value in chosen.items() if value is not None}
     try:
@@ -244,8 +244,8 @@ def _job_options(ctx: click.Context, chosen: dict[str, Any]) -> "JobOptions":
 
 
 def _check_reference(ctx: click.Context, reference: str) -> None:
-    from shared.accuracy import check_reference
-    from shared.errors import InvalidRequest
+    from shared.infra.errors import InvalidRequest
+    from shared.speech.accuracy import check_reference
 
     try:
         check_reference(reference)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from cli.embedded.signals import StopFlag
 from cli.errors import CommandError
 from cli.progress import Progress
-from shared.catalogue import HUB_ENGINES, Catalogue, Model, read_catalogue
-from shared.errors import LonghandError
-from shared.model_choice import Choice, Supply, can_do, choose_model
-from shared.options import JobOptions
-from shared.settings import get_settings
+from shared.infra.errors import LonghandError
+from shared.infra.settings import get_settings
+from shared.models.catalogue import HUB_ENGINES, Catalogue, Model, read_catalogue
+from shared.models.choice import Choice, Supply, can_do, choose_model
+from shared.models.options import JobOptions
 
 HUB_TIMEOUT_S = 5
 _WIDTH = 78
@@ -32,8 +32,8 @@ class Availability:
 def availability(model: Model, hub_answers: Callable[[], bool]) -> Availability:
     """Look for a model's engine and weights; asks the hub only where weights are missing."""
     # Imported late: the engines' helpers take a while to load.
-    from worker.engines import missing_engine
-    from worker.engines.weights import cached, why_not_pinned
+    from shared.models.installed import missing_engine
+    from shared.models.weights import cached, why_not_pinned
 
     if problem := why_not_pinned(model):
         return Availability(False, problem)
@@ -55,7 +55,7 @@ def availability(model: Model, hub_answers: Callable[[], bool]) -> Availability:
 
 def hub_probe() -> Callable[[], bool]:
     """Return a function that asks the hub once, and remembers."""
-    from worker.engines.weights import hub_answers
+    from shared.models.weights import hub_answers
 
     answers: list[bool] = []
 
@@ -217,7 +217,7 @@ def _what_auto_is(here: Here) -> str:
 
 def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
     """Fetch weights in a thread: the main one stays free for signals. Return what failed, if so."""
-    from worker.engines.weights import download
+    from shared.models.weights import download
 
     def show(done_bytes: int, total_bytes: int) -> None:
         megabytes = f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB"

@@ -8,7 +8,7 @@ from cli.embedded.signals import StopFlag, Stopped
 from cli.embedded.stack import Plan, running_stack
 from cli.models import prepare_model
 from cli.progress import PlainProgress, progress_on_stderr
-from shared.options import JobOptions
+from shared.models.options import JobOptions
 
 
 def up(*, port: int, data: Path, models: tuple[str, ...], flower_port: int | None) -> int:

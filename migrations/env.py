@@ -3,8 +3,8 @@
 import sqlalchemy
 from alembic import context
 
-from shared.settings import Settings
-from shared.tables import metadata
+from shared.infra.settings import Settings
+from shared.store.tables import metadata
 
 
 def run_migrations() -> None:

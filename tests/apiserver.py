@@ -21,9 +21,9 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from api.app import create_app, end_waits
-from api.serving import Server
-from shared.settings import Settings
-from shared.storage import Storage
+from api.server import Server
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
 
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
 

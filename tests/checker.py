@@ -1,9 +1,9 @@
 """Was any job lost, doubled or mishandled? A pure function over what was read after a run.
 
 ``check`` replays the history of every job (``job_events``) against the state machine that
-``shared.tables`` describes, and compares what is left in the tables, in the transcripts and at the
-webhook receivers with what the clients were promised. It knows nothing of how the platform does
-its work: only what may be seen of it.
+``shared.store.states`` describes, and compares what is left in the tables, in the transcripts and
+at the webhook receivers with what the clients were promised. It knows nothing of how the platform
+does its work: only what may be seen of it.
 """
 
 from collections import Counter, defaultdict

@@ -11,11 +11,11 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from cli.embedded.stack import running_servers
-from shared.broker import make_broker
-from shared.database import make_engine
-from shared.settings import Settings
-from shared.storage import Storage
-from shared.tables import metadata
+from shared.infra.database import make_engine
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.queue.broker import make_broker
+from shared.store.tables import metadata
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 

@@ -11,11 +11,11 @@ import flower.urls
 from pydantic import ValidationError
 from tornado.web import URLSpec
 
-import worker.health
+import worker.process.health
 from api.app import create_app
-from shared.catalogue import load_catalogue
-from shared.settings import Settings
-from shared.storage import Storage
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.models.catalogue import load_catalogue
 
 TREE = Path(__file__).parents[1]
 DOCKERFILE = "deploy/Dockerfile"
@@ -183,7 +183,10 @@ def failing_healthchecks(compose: Compose) -> Problems:
     paths = {
         "api": set(create_app().openapi()["paths"]),
         "flower": flower_paths(),
-        **{name: set(worker.health.PATHS) for name in ("cpu", "deliver", "beat", *MODEL_SERVICES)},
+        **{
+            name: set(worker.process.health.PATHS)
+            for name in ("cpu", "deliver", "beat", *MODEL_SERVICES)
+        },
     }
     problems = []
     for name, service in compose["services"].items():

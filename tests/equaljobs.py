@@ -5,9 +5,10 @@ from uuid import UUID
 from jobstore import MANIFEST, claim, new_job, prepare, transcribe
 from sqlalchemy import Engine
 
-from shared import steps
-from shared.options import ResolvedOptions
-from shared.transcript import Segment, TranscriptHeader
+from shared.models.options import ResolvedOptions
+from shared.speech.transcript import Segment, TranscriptHeader
+from shared.store import steps
+from shared.store.jobs.create import create_job
 
 
 def submit(
@@ -24,7 +25,7 @@ def submit(
         fingerprint=fingerprint,
         reference=reference,
     )
-    steps.create_job(database, job, max_attempts=2)
+    create_job(database, job, max_attempts=2)
     return job.id
 
 

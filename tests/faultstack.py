@@ -28,10 +28,10 @@ from cli.embedded import postgres, rclone, valkey
 from cli.embedded.child import Child, Program, kill_group
 from cli.embedded.directory import DataDirectory
 from cli.embedded.stack import BACKLOG, free_ports
-from shared import database
-from shared.errors import DatabaseUnavailable
-from shared.settings import Settings
-from shared.storage import Storage
+from shared.infra import database
+from shared.infra.errors import DatabaseUnavailable
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
 
 T = TypeVar("T")
 

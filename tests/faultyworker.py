@@ -21,16 +21,16 @@ from types import ModuleType
 from sqlalchemy import Connection, text
 
 import worker.engines.oracle
-import worker.preparing
-from shared import steps
-from shared.chunks import Hypothesis
-from shared.steps import Claim, claims
-from worker.audio import Samples
+import worker.steps.prepare
+from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
+from shared.store import steps
+from shared.store.steps import Claim, claims
 from worker.engines.oracle import OracleEngine, word_text
 from worker.engines.protocol import DecodeOptions
-from worker.heartbeat import Lease
-from worker.preparing import prepare
-from worker.runtime import Runtime
+from worker.process.heartbeat import Lease
+from worker.process.runtime import Runtime
+from worker.steps.prepare import prepare
 
 CRASHES, HANGS = 0xDEAD, 0xBEEF
 """Numbers whose words nobody else may say."""
@@ -72,7 +72,7 @@ def lock_only(connection: Connection, claim: Claim, *, to_reap: bool = False) ->
 
 
 def fence_users() -> list[ModuleType]:
-    """Return the modules of ``shared.steps`` that fence their writes."""
+    """Return the modules of ``shared.store.steps`` that fence their writes."""
     return [
         module
         for name, module in sys.modules.items()
@@ -83,7 +83,7 @@ def fence_users() -> list[ModuleType]:
 if __name__ == "__main__":
     worker.engines.oracle.OracleEngine = TouchyOracle  # type: ignore[misc]
     if os.environ.get("FAULTY_BUG"):
-        worker.preparing.prepare = prepare_with_a_bug
+        worker.steps.prepare.prepare = prepare_with_a_bug
     if os.environ.get("FAULTY_UNFENCED"):
         for user in fence_users():
             user.fence = lock_only  # type: ignore[attr-defined]

@@ -7,12 +7,13 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
-from shared import steps
-from shared.chunks import Hypothesis, hypothesis_to_json
-from shared.manifest import Decoding, Manifest, ManifestChunk
-from shared.options import ResolvedOptions
-from shared.steps import Claim, NewChunk, NewJob
-from shared.transcript import Segment, Transcript, TranscriptHeader, Word
+from shared.models.options import ResolvedOptions
+from shared.speech.chunks import Hypothesis, hypothesis_to_json
+from shared.speech.manifest import Decoding, Manifest, ManifestChunk
+from shared.speech.transcript import Segment, Transcript, TranscriptHeader, Word
+from shared.store import steps
+from shared.store.jobs.create import NewJob, create_job
+from shared.store.steps import Claim, NewChunk
 
 CHUNK = {"core_start": 0, "core_end": 16_000, "stride_left": 0, "stride_right": 0}
 ORACLE = ResolvedOptions(model="oracle", vad="off")
@@ -71,7 +72,7 @@ def add_job(
     source_bytes: int = 1,
 ) -> UUID:
     job = new_job(tenant=tenant, options=options, source_bytes=source_bytes)
-    steps.create_job(database, job, max_attempts=max_attempts)
+    create_job(database, job, max_attempts=max_attempts)
     return job.id
 
 

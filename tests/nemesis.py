@@ -18,9 +18,9 @@ from clients import Crowd, Interruption, Work
 from faultstack import FaultStack, OpenFault, Service, now
 from sqlalchemy import text
 
-from shared.broker import make_broker, send_step
-from shared.database import begin
-from shared.errors import BrokerUnavailable, DatabaseUnavailable
+from shared.infra.database import begin
+from shared.infra.errors import BrokerUnavailable, DatabaseUnavailable
+from shared.queue.broker import make_broker, send_step
 
 Attack = Callable[[FaultStack, Crowd, random.Random], None]
 

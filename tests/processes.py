@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from shared.settings import Settings
+from shared.infra.settings import Settings
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import Celery
 from sqlalchemy import Engine, text
 
-from shared.workers import WorkerEntry, WorkerState, announce
+from shared.store.workers import WorkerEntry, WorkerState, announce
 
 
 def add_worker(database: Engine, queue: str, slots: int, state: WorkerState = "ready") -> None:

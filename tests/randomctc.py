@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shared.catalogue import Model
-from worker.engines import files, weights
+from shared.models import weight_files as files
+from shared.models import weights
+from shared.models.catalogue import Model
 
 SYMBOLS = ["<pad>", "<unk>", "|", "'", *string.ascii_lowercase]
 SIZES = {

@@ -9,7 +9,7 @@ from checker import DOUBLED, LOST, Verdict
 from history import Event, Fault, History, Job, Received, Recording, Step, Told
 from sqlalchemy import Engine, text
 
-from shared.database import begin
+from shared.infra.database import begin
 
 
 def read_history(

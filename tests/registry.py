@@ -2,8 +2,8 @@
 
 from sqlalchemy import Engine, text
 
-from shared.steps import FINISH_QUEUE, PREPARE_LARGE_QUEUE, PREPARE_QUEUE, model_queue
-from shared.workers import WorkerEntry, WorkerState, announce
+from shared.store.queues import FINISH_QUEUE, PREPARE_LARGE_QUEUE, PREPARE_QUEUE, model_queue
+from shared.store.workers import WorkerEntry, WorkerState, announce
 
 _QUEUES = {"cpu": (PREPARE_QUEUE, PREPARE_LARGE_QUEUE, FINISH_QUEUE), "beat": ("sweep",)}
 

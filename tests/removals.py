@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine, text
 
-from shared.removing import remove_due
-from shared.storage import Storage
+from shared.infra.storage import Storage
+from shared.store.objects.remover import remove_due
 
 
 def pending(database: Engine) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""The history of one job, replayed against the state machine that ``shared.tables`` describes."""
+"""The history of one job, replayed against the state machine of ``shared.store.states``."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

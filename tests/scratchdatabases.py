@@ -7,8 +7,8 @@ from alembic.config import Config
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from shared.database import make_engine
-from shared.settings import Settings
+from shared.infra.database import make_engine
+from shared.infra.settings import Settings
 
 
 def alembic_config(settings: Settings) -> Config:

@@ -6,8 +6,8 @@ from uuid import UUID
 from jobstore import add_job, claim
 from sqlalchemy import Engine
 
-from shared import steps
-from shared.chunks import (
+from shared.infra.errors import ModelError
+from shared.speech.chunks import (
     SAMPLE_RATE,
     Chunk,
     Hypothesis,
@@ -15,8 +15,8 @@ from shared.chunks import (
     chunk_to_json,
     hypothesis_to_json,
 )
-from shared.errors import ModelError
-from shared.steps import Claim, NewChunk
+from shared.store import steps
+from shared.store.steps import Claim, NewChunk
 
 CHUNK_S = 10
 STRIDE_S = 1

@@ -13,8 +13,7 @@ from jobstore import CHUNK, TRANSCRIPT, expire, finish, new_job, transcribe
 from sqlalchemy import Engine, text
 from storemodel import ACTIVE, RETRYABLE, ClaimKey, MJob, Model, StepKey
 
-from shared import steps
-from shared.errors import (
+from shared.infra.errors import (
     EngineFailed,
     JobEnded,
     JobNotRetryable,
@@ -22,8 +21,12 @@ from shared.errors import (
     StorageUnavailable,
     UnreadableMedia,
 )
-from shared.steps import Claim, NewChunk
-from shared.steps.unfinished import MAX_OUTAGES
+from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.create import create_job
+from shared.store.jobs.retry import retry_job
+from shared.store.steps import Claim, NewChunk
+from shared.store.steps.unfinished import MAX_OUTAGES
 
 TENANT = "default"
 MAX_ATTEMPTS = 2
@@ -55,7 +58,7 @@ class Create:
 
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
         job = new_job(self.job_id, fingerprint=self.fingerprint)
-        steps.create_job(engine, job, max_attempts=MAX_ATTEMPTS)
+        create_job(engine, job, max_attempts=MAX_ATTEMPTS)
         return "created"
 
 
@@ -209,7 +212,7 @@ class Cancel:
 
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
         try:
-            steps.cancel_job(engine, TENANT, self.job_id, max_attempts=MAX_ATTEMPTS)
+            cancel_job(engine, TENANT, self.job_id, max_attempts=MAX_ATTEMPTS)
         except JobEnded:
             return "ended already"
         return "canceled"
@@ -239,7 +242,7 @@ class RetryJob:
 
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
         try:
-            steps.retry_job(engine, TENANT, self.job_id, max_attempts=MAX_ATTEMPTS)
+            retry_job(engine, TENANT, self.job_id, max_attempts=MAX_ATTEMPTS)
         except JobNotRetryable:
             return "nothing to retry"
         return "queued"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.catalogue import Catalogue, load_catalogue
-from shared.chunks import SAMPLE_RATE
-from worker.audio import Samples
-from worker.decode import DecodeLimits, decode
+from shared.models.catalogue import Catalogue, load_catalogue
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE
+from worker.media.decode import DecodeLimits, decode
 
 MODELS = Path(__file__).parent / "models"
 CATALOGUE = MODELS / "models.toml"

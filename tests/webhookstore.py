@@ -7,14 +7,15 @@ from uuid import UUID
 from jobstore import add_job, new_job
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.outbound import Outbound
-from shared.settings import Settings
-from shared.webhooks.deliveries import DeliveryView, list_deliveries
-from shared.webhooks.endpoints import EventType, add_endpoint
-from worker.delivering import deliver
-from worker.running import run_step
-from worker.runtime import Runtime
+from shared.infra.outbound import Outbound
+from shared.infra.settings import Settings
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.create import create_job
+from shared.store.webhooks.deliveries import DeliveryView, list_deliveries
+from shared.store.webhooks.endpoints import EventType, add_endpoint
+from worker.process.runtime import Runtime
+from worker.steps.deliver import deliver
+from worker.steps.run import run_step
 
 TENANT = "default"
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -92,13 +93,13 @@ def attempt(runtime: Runtime, job_id: UUID) -> None:
 def create(database: Engine, **fields: object) -> UUID:
     """Add a job of which these fields are given."""
     job = new_job(**fields)
-    steps.create_job(database, job, max_attempts=2)
+    create_job(database, job, max_attempts=2)
     return job.id
 
 
 def cancel(database: Engine, job_id: UUID, tenant: str = TENANT) -> None:
     """End a job, the shortest way."""
-    steps.cancel_job(database, tenant, job_id, max_attempts=2)
+    cancel_job(database, tenant, job_id, max_attempts=2)
 
 
 def ended_job(database: Engine) -> UUID:

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from shared.transcript import Segment, Transcript, Word, join_words
+from shared.speech.transcript import Segment, Transcript, Word, join_words
 
 
 def transcript_of(*segments: list[Word], language: str | None = "en") -> Transcript:

@@ -3,9 +3,9 @@
 import click
 from celery.signals import import_modules
 
-from shared.broker import make_broker
-from shared.settings import get_settings
-from worker.monitor import secure_flower
+from shared.infra.settings import get_settings
+from shared.queue.broker import make_broker
+from worker.flower import secure_flower
 
 SWEEP_QUEUE = "sweep"
 

@@ -8,12 +8,12 @@ import threading
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
 
-from shared.errors import LonghandError
-from shared.settings import get_settings
-from shared.workers import child_id
-from worker import draining
+from shared.infra.errors import LonghandError
+from shared.infra.settings import get_settings
+from shared.store.workers import child_id
 from worker.app import app
-from worker.runtime import Runtime, make_runtime, unique_pid
+from worker.process import drain
+from worker.process.runtime import Runtime, make_runtime, unique_pid
 
 _runtime: Runtime | None = None
 _parent_id = ""
@@ -39,8 +39,8 @@ def _installed() -> Runtime:
 @app.task(name="prepare", throws=(LonghandError,))
 def prepare(step_id: int) -> None:
     """Decode a job's source and plan its chunks."""
-    from worker.preparing import prepare as handler
-    from worker.running import run_step
+    from worker.steps.prepare import prepare as handler
+    from worker.steps.run import run_step
 
     run_step(_installed(), step_id, handler)
 
@@ -48,8 +48,8 @@ def prepare(step_id: int) -> None:
 @app.task(name="detect", throws=(LonghandError,))
 def detect(step_id: int) -> None:
     """Find a job's language."""
-    from worker.detecting import detect as handler
-    from worker.running import run_step
+    from worker.steps.detect import detect as handler
+    from worker.steps.run import run_step
 
     run_step(_installed(), step_id, handler)
 
@@ -57,8 +57,8 @@ def detect(step_id: int) -> None:
 @app.task(name="transcribe", throws=(LonghandError,))
 def transcribe(step_id: int) -> None:
     """Infer one chunk."""
-    from worker.inferring import transcribe as handler
-    from worker.running import run_step
+    from worker.steps.run import run_step
+    from worker.steps.transcribe import transcribe as handler
 
     run_step(_installed(), step_id, handler)
 
@@ -66,8 +66,8 @@ def transcribe(step_id: int) -> None:
 @app.task(name="finish", throws=(LonghandError,))
 def finish(step_id: int) -> None:
     """Stitch a job's chunks into its transcript."""
-    from worker.finishing import finish as handler
-    from worker.running import run_step
+    from worker.steps.finish import finish as handler
+    from worker.steps.run import run_step
 
     run_step(_installed(), step_id, handler)
 
@@ -75,8 +75,8 @@ def finish(step_id: int) -> None:
 @app.task(name="deliver", throws=(LonghandError,))
 def deliver(step_id: int) -> None:
     """Make one attempt to deliver a webhook event."""
-    from worker.delivering import deliver as handler
-    from worker.running import run_step
+    from worker.steps.deliver import deliver as handler
+    from worker.steps.run import run_step
 
     run_step(_installed(), step_id, handler)
 
@@ -84,7 +84,7 @@ def deliver(step_id: int) -> None:
 @app.task(name="sweep", send_events=False)  # every few seconds: it would drown the steps
 def sweep() -> None:
     """Requeue what died and ring for what waits."""
-    from worker.sweeping import sweep as handler
+    from worker.upkeep.sweep import sweep as handler
 
     handler(_installed())
 
@@ -96,7 +96,7 @@ worker_shutting_down.lock = threading.RLock()
 
 @worker_shutting_down.connect
 def _drain(**_: object) -> None:
-    draining.begin()
+    drain.begin()
 
 
 @worker_process_init.connect

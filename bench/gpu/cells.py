@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from bench.gpu import meters, shapes
 from bench.gpu.meters import GB
-from shared.catalogue import Model
-from shared.errors import DeviceOutOfMemory, EngineFailed
-from worker.batching import Batcher
+from shared.infra.errors import DeviceOutOfMemory, EngineFailed
+from shared.models.catalogue import Model
+from worker.batching.batcher import Batcher
 from worker.engines.protocol import DecodeOptions
-from worker.engines.transformers_whisper import TransformersWhisperEngine
+from worker.engines.whisper.transformers_whisper import TransformersWhisperEngine
 
 CEILINGS = "ceilings.json"
 """Name of a dtype -> operations per second; in the work folder, for the parts that come after."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from bench.gpu import meters, shapes
 from bench.gpu.cells import GREEDY, Bench, Row, peak_gb
-from shared.chunks import SAMPLE_RATE
-from worker.audio import Samples
-from worker.batching import Batcher, Inference
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE
+from worker.batching.batcher import Batcher, Inference
 
 
 def feed_by_threads(bench: Bench, engine: Any) -> Iterator[Row]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from shared.chunks import Hypothesis
-from worker.audio import Samples
+from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
 from worker.engines.protocol import DecodeOptions, Engine
 
 GB = 1e9

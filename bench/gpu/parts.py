@@ -29,13 +29,14 @@ from bench.gpu.cells import (
 from bench.gpu.feeding import feed_by_threads
 from bench.gpu.meters import GB
 from bench.gpu.shortage import find_what_fits, squeeze
-from shared.catalogue import load_catalogue
-from shared.chunks import Hypothesis
-from worker.audio import Samples
-from worker.engines import load_engine, transformers_whisper
+from shared.models.catalogue import load_catalogue
+from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
+from worker.engines import load_engine
+from worker.engines.ctc.transformers_ctc import TransformersCtcEngine
 from worker.engines.protocol import Engine
-from worker.engines.transformers_ctc import TransformersCtcEngine
-from worker.engines.transformers_whisper import TransformersWhisperEngine
+from worker.engines.whisper import transformers_whisper
+from worker.engines.whisper.transformers_whisper import TransformersWhisperEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIDENCE_TOLERANCE = {"float16": 0.05, "bfloat16": 0.2}

@@ -15,9 +15,10 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from shared.catalogue import EngineName, Model
-from shared.chunks import SAMPLE_RATE
-from worker.engines import files, weights
+from shared.models import weight_files as files
+from shared.models import weights
+from shared.models.catalogue import EngineName, Model
+from shared.speech.chunks import SAMPLE_RATE
 
 N_TIMESTAMPS = 1_501
 POSITIONS = 448
@@ -115,7 +116,7 @@ def make(shape: Shape, folder: Path, device: str) -> Model:
             _write_whisper(shape, folder, device)
         else:
             _write_w2v_bert(shape, folder, device)
-        # A name of 64 digits stands for the content (worker/engines/weights.py): gigabytes of
+        # A name of 64 digits stands for the content (shared/models/weights.py): gigabytes of
         # random numbers need not be read again for their digest.
         blob = folder / hashlib.sha256(folder.name.encode()).hexdigest()
         (folder / files.SAFETENSORS).rename(blob)

@@ -16,13 +16,13 @@ from bench.gpu.cells import (
     peak_gb,
     reset_peak,
 )
-from shared.chunks import Hypothesis
-from shared.errors import DeviceOutOfMemory
-from worker.audio import Samples
-from worker.batching import Batcher
+from shared.infra.errors import DeviceOutOfMemory
+from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
+from worker.batching.batcher import Batcher
 from worker.engines.protocol import DecodeOptions
 from worker.engines.torch_device import torch_failures
-from worker.engines.whisper_tokens import MAX_ANSWER_TOKENS
+from worker.engines.whisper.tokens import MAX_ANSWER_TOKENS
 
 
 def squeeze(bench: Bench, engine: Any) -> Row:

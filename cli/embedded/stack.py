@@ -25,7 +25,7 @@ from cli.embedded.roll import RollCall
 from cli.embedded.signals import StopFlag, Stopped
 from cli.embedded.supervisor import Supervisor, end_leftovers
 from cli.errors import CommandError
-from shared.settings import get_settings
+from shared.infra.settings import get_settings
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 SERVERS_LIMIT_S = 60.0
@@ -158,7 +158,7 @@ class Stack:
             ),
         ]
         if (port := self.plan.flower_port) is not None:
-            from shared.broker import FLOWER_USER  # late: it imports Celery
+            from shared.queue.broker import FLOWER_USER  # late: it imports Celery
 
             secrets = self._directory.credentials()
             password = env.get("LONGHAND_FLOWER_PASSWORD") or secrets.flower_password
@@ -272,9 +272,9 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
     from pydantic import SecretStr
     from sqlalchemy.exc import SQLAlchemyError
 
-    from shared import database
-    from shared.errors import DatabaseUnavailable, DatabaseUnfit
-    from shared.settings import Settings
+    from shared.infra import database
+    from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit
+    from shared.infra.settings import Settings
 
     try:
         database.migrate(Settings(database_url=SecretStr(database_url)))

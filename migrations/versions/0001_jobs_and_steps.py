@@ -202,7 +202,7 @@ def upgrade() -> None:
             "document",
             postgresql.JSONB(astext_type=sa.Text()),
             nullable=False,
-            comment="shared.transcript.Transcript",
+            comment="shared.speech.transcript.Transcript",
         ),
         sa.Column(
             "created_at",

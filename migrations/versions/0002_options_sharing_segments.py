@@ -14,7 +14,9 @@ JSONB = postgresql.JSONB(astext_type=sa.Text())
 
 def upgrade() -> None:
     """Apply."""
-    op.add_column("jobs", sa.Column("options", JSONB, comment="shared.options.ResolvedOptions"))
+    op.add_column(
+        "jobs", sa.Column("options", JSONB, comment="shared.models.options.ResolvedOptions")
+    )
     op.execute("""
         UPDATE jobs SET options = jsonb_build_object(
             'model', model, 'language', language, 'task', 'transcribe', 'prompt', NULL,
@@ -56,7 +58,9 @@ def upgrade() -> None:
     )
     op.add_column(
         "jobs",
-        sa.Column("accuracy", JSONB, comment="shared.accuracy.Accuracy, against the reference"),
+        sa.Column(
+            "accuracy", JSONB, comment="shared.speech.accuracy.Accuracy, against the reference"
+        ),
     )
     op.add_column("jobs", sa.Column("transcript_id", sa.UUID(), comment="equal jobs share one"))
     op.create_index(
@@ -91,7 +95,7 @@ def upgrade() -> None:
         "transcript_segments",
         sa.Column("transcript_id", sa.UUID(), nullable=False),
         sa.Column("idx", sa.Integer(), nullable=False),
-        sa.Column("document", JSONB, nullable=False, comment="shared.transcript.Segment"),
+        sa.Column("document", JSONB, nullable=False, comment="shared.speech.transcript.Segment"),
         sa.ForeignKeyConstraint(
             ["transcript_id"],
             ["transcripts.id"],
@@ -112,7 +116,7 @@ def upgrade() -> None:
         "transcripts",
         "document",
         new_column_name="header",
-        comment="shared.transcript.TranscriptHeader",
+        comment="shared.speech.transcript.TranscriptHeader",
     )
     op.execute(
         "UPDATE jobs SET transcript_id = transcripts.id FROM transcripts "
@@ -155,7 +159,7 @@ def downgrade() -> None:
         "transcripts",
         "header",
         new_column_name="document",
-        comment="shared.transcript.Transcript",
+        comment="shared.speech.transcript.Transcript",
     )
     op.execute("""
         UPDATE transcripts SET document = document || jsonb_build_object(

@@ -8,7 +8,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-COMMENT = "shared.manifest.Manifest, of the transcript"
+COMMENT = "shared.speech.manifest.Manifest, of the transcript"
 OLD_COMMENT = "what it takes to explain and repeat the transcript"
 
 

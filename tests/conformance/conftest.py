@@ -8,7 +8,7 @@ import pytest
 from randomctc import WRITERS, catalogue_entry
 from randomwhisper import write_random_transformers_whisper, write_random_whisper
 
-from shared.catalogue import Model, load_catalogue
+from shared.models.catalogue import Model, load_catalogue
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,14 @@ from randomctc import WRITERS, catalogue_entry
 from safetensors.torch import load_file, save_file
 from trainedmodels import CTCS, MODELS, catalogue, heldout, recite
 
-from shared.catalogue import Model
-from shared.chunks import SAMPLE_RATE
-from shared.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
-from worker.audio import Samples
+from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
+from shared.models.catalogue import Model
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE
 from worker.engines import load_engine
-from worker.engines.onnx_ctc import OnnxCtcEngine
+from worker.engines.ctc.onnx_ctc import OnnxCtcEngine
+from worker.engines.ctc.transformers_ctc import TransformersCtcEngine
 from worker.engines.protocol import DecodeOptions
-from worker.engines.transformers_ctc import TransformersCtcEngine
 
 OPTIONS = DecodeOptions(language="en")
 STRIDES = {"random-w2v-bert": 640, "random-wav2vec2-base": 320, "random-wav2vec2-large": 320}

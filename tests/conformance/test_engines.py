@@ -11,11 +11,13 @@ import pytest
 import trainedmodels
 from randomctc import WRITERS
 
-from shared.catalogue import Model
-from shared.chunks import SAMPLE_RATE, Hypothesis
-from shared.errors import ModelError
-from worker.audio import Samples
-from worker.engines import load_engine, missing_engine, weights
+from shared.infra.errors import ModelError
+from shared.models import weights
+from shared.models.catalogue import Model
+from shared.models.installed import missing_engine
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from worker.engines import load_engine
 from worker.engines.oracle import encode
 from worker.engines.protocol import DecodeOptions, Engine
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from transformers import SeamlessM4TFeatureExtractor, WhisperFeatureExtractor
 
-from shared.chunks import SAMPLE_RATE
-from worker.audio import Samples
-from worker.engines.kaldi_filters import KaldiFilters
-from worker.engines.log_mel import LogMel
-from worker.engines.transformers_ctc import DITHER, NOISE_SAMPLES, _dither
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE
+from worker.engines.ctc.kaldi_filters import KaldiFilters
+from worker.engines.ctc.transformers_ctc import DITHER, NOISE_SAMPLES, _dither
+from worker.engines.whisper.log_mel import LogMel
 
 
 @pytest.fixture(scope="module")

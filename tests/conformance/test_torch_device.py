@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.errors import DeviceOutOfMemory, EngineFailed
+from shared.infra.errors import DeviceOutOfMemory, EngineFailed
 from worker.engines.torch_device import torch_failures
 
 

@@ -19,8 +19,8 @@ from trainedmodels import (
 
 from bench import loops
 from bench.audio import music
-from shared.chunks import SAMPLE_RATE, Hypothesis
-from worker.audio import Samples
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 

@@ -8,9 +8,10 @@ import huggingface_hub.constants
 import pytest
 from hub import Hub, running_hub
 
-from shared.catalogue import Model
-from shared.errors import ModelError
-from worker.engines import files, weights
+from shared.infra.errors import ModelError
+from shared.models import weight_files as files
+from shared.models import weights
+from shared.models.catalogue import Model
 
 FILES = {
     "config.json": b"{}",

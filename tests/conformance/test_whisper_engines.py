@@ -8,20 +8,20 @@ import pytest
 from randomctc import catalogue_entry
 from randomwhisper import convert_to_ctranslate2
 
-from shared.catalogue import Model
-from shared.chunks import SAMPLE_RATE, Hypothesis
-from shared.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
-from worker.audio import Samples
+from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
+from shared.models.catalogue import Model
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines import load_engine
-from worker.engines.fallback import TEMPERATURES
 from worker.engines.protocol import DecodeOptions
-from worker.engines.transformers_whisper import (
+from worker.engines.whisper.base import Answer, Whisper
+from worker.engines.whisper.fallback import TEMPERATURES
+from worker.engines.whisper.tokens import MAX_POSITIONS
+from worker.engines.whisper.transformers_whisper import (
     LARGEST_GPU_BATCH,
     TransformersWhisperEngine,
     largest_batch,
 )
-from worker.engines.whisper import Answer, Whisper
-from worker.engines.whisper_tokens import MAX_POSITIONS
 
 ENGINES = ["transformers-whisper", "faster-whisper"]
 

@@ -11,7 +11,7 @@ from commandline import ROOT, transcribe
 from hub import running_hub
 from randomwhisper import write_random_whisper
 
-from shared.catalogue import load_catalogue
+from shared.models.catalogue import load_catalogue
 
 SAMPLES = ROOT / "samples"
 MAX_WER = 0.10

@@ -28,8 +28,8 @@ from trainedmodels import MODELS
 
 from bench.__main__ import MEASUREMENTS
 from cli.embedded.stack import free_ports
-from shared.settings import Settings
-from shared.webhooks.signing import new_secret
+from shared.infra.settings import Settings
+from shared.infra.webhooks.signature import new_secret
 
 RUN = {"longhand", "curl", "python3"}
 NOT_RUN = {

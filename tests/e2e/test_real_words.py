@@ -21,8 +21,8 @@ from trainedmodels import (
     recite,
 )
 
-from shared.chunks import SAMPLE_RATE
-from shared.settings import Settings
+from shared.infra.settings import Settings
+from shared.speech.chunks import SAMPLE_RATE
 
 
 @pytest.fixture

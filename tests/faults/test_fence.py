@@ -15,7 +15,7 @@ from faultstack import OpenFault, fault_stack, now
 from readings import read_history
 from replay import Rule
 
-from shared.jobs import get_job
+from shared.store.jobs.read import get_job
 
 LEASE_S = 2.0
 

@@ -13,9 +13,9 @@ from media import encode, ten_hours_of_silence, wav
 from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine
 
-from shared.jobs import JobView, get_job, get_transcript
-from shared.settings import Settings
-from shared.storage import Storage
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.store.jobs.read import JobView, get_job, get_transcript
 from worker.engines.oracle import encode as encode_words
 
 

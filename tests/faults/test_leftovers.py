@@ -16,15 +16,15 @@ from processes import Fleet, fleet, wait_until
 from removals import pending, remove_all
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.broker import make_broker
-from shared.dispatch import fill_queues
-from shared.objects import job_prefix, pcm_prefix, source_key
-from shared.removing import remove_due
-from shared.settings import Settings
-from shared.steps.removals import schedule_removal
-from shared.storage import PART_BYTES, Storage
-from shared.workers import busy_workers
+from shared.infra.settings import Settings
+from shared.infra.storage import PART_BYTES, Storage
+from shared.queue.broker import make_broker
+from shared.queue.dispatch import fill_queues
+from shared.store.jobs.delete import delete_job
+from shared.store.objects.keys import job_prefix, pcm_prefix, source_key
+from shared.store.objects.removals import schedule_removal
+from shared.store.objects.remover import remove_due
+from shared.store.workers import busy_workers
 from worker.engines.oracle import encode
 
 
@@ -87,7 +87,7 @@ def test_a_job_deleted_while_a_worker_prepares_it_leaves_no_objects(
     assert [(step.job_id, step.kind) for step in seen.steps] == [(job_id, "prepare")]
     assert seen.role == "cpu"
 
-    steps.delete_job(database, "default", job_id, max_attempts=2)
+    delete_job(database, "default", job_id, max_attempts=2)
     assert remove_due(database, storage) == 1
     assert objects_of(storage, job_id) == set()
     worker.signal(signal.SIGCONT)

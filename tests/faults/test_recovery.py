@@ -12,15 +12,15 @@ from jobstore import add_job
 from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine, text
 
-from shared.broker import make_broker, send_step
-from shared.chunks import SAMPLE_RATE
-from shared.database import begin
-from shared.dispatch import fill_queues
-from shared.errors import DatabaseUnavailable
-from shared.jobs import get_job, get_transcript
-from shared.settings import Settings
-from shared.states import JobState
-from shared.storage import Storage
+from shared.infra.database import begin
+from shared.infra.errors import DatabaseUnavailable
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.queue.broker import make_broker, send_step
+from shared.queue.dispatch import fill_queues
+from shared.speech.chunks import SAMPLE_RATE
+from shared.store.jobs.read import get_job, get_transcript
+from shared.store.states import JobState
 from worker.engines.oracle import encode
 
 WORDS = range(1000, 1600)

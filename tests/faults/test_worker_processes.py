@@ -19,11 +19,11 @@ from sqlalchemy import Engine, text
 
 from cli.embedded import valkey
 from cli.embedded.stack import free_ports
-from shared.chunks import SAMPLE_RATE
-from shared.jobs import get_job, get_transcript
-from shared.objects import pcm_prefix
-from shared.settings import Settings
-from shared.storage import Storage
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.speech.chunks import SAMPLE_RATE
+from shared.store.jobs.read import get_job, get_transcript
+from shared.store.objects.keys import pcm_prefix
 from worker.engines.oracle import encode
 
 

@@ -12,10 +12,10 @@ from equaljobs import compute, submit
 from jobstore import add_job
 from sqlalchemy import Engine
 
-from shared import steps
-from shared.accuracy import MAX_REFERENCE_CHARS
-from shared.settings import Settings
-from shared.steps import measuring
+from shared.infra.settings import Settings
+from shared.speech.accuracy import MAX_REFERENCE_CHARS
+from shared.store.jobs import accuracy as measuring
+from shared.store.jobs.accuracy import measure_pending
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -74,9 +74,9 @@ def test_long_texts_are_measured_after_the_job_has_succeeded(
     job = upload(client, reference="hello there")
     compute(database, UUID(job["id"]))
     assert "accuracy" not in metrics(client, job["id"])
-    assert steps.measure_pending(database) == 1
+    assert measure_pending(database) == 1
     assert metrics(client, job["id"])["accuracy"]["wer"] == 0.0
-    assert steps.measure_pending(database) == 0
+    assert measure_pending(database) == 0
 
 
 @pytest.mark.parametrize("body", ["json", "text"])

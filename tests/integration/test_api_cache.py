@@ -14,8 +14,8 @@ from jobstore import step_ids
 from processes import wait_until
 from sqlalchemy import Engine
 
-from shared.settings import Settings
-from shared.storage import Storage
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
 
 ROOT = Path(__file__).parent.parent.parent
 AUDIO = b"the same audio" * 1000

@@ -13,14 +13,15 @@ from apiserver import api, api_process, assert_problem, peak_memory
 from jobstore import MANIFEST, TRANSCRIPT, add_job, claim, prepare, transcribe
 from sqlalchemy import Engine
 
-from api.answers import answer_with_job
-from shared import steps
-from shared.errors import UnreadableMedia
-from shared.formats import FORMATS
-from shared.jobs import get_job
-from shared.manifest import Manifest
-from shared.settings import Settings
-from shared.transcript import Segment, Transcript, TranscriptWarning, Word
+from api.native.answers import answer_with_job
+from shared.infra.errors import UnreadableMedia
+from shared.infra.settings import Settings
+from shared.speech.formats import FORMATS
+from shared.speech.manifest import Manifest
+from shared.speech.transcript import Segment, Transcript, TranscriptWarning, Word
+from shared.store import steps
+from shared.store.jobs.read import get_job
+from shared.store.retention import expire_transcripts
 
 MIB = 1024**2
 
@@ -175,7 +176,7 @@ def test_a_transcript_that_is_removed_while_its_job_is_read_leaves_a_job_without
     job_id = add_job(database)
     finish(database, job_id)
     view = get_job(database, "default", job_id)
-    steps.expire_transcripts(database, keep_s=0, limit=9)
+    expire_transcripts(database, keep_s=0, limit=9)
     job = json.loads(answer_with_job(database, "default", view).body)
     assert (job["state"], job["transcript"]) == ("succeeded", None)
     assert job["transcript_deleted_at"] is not None

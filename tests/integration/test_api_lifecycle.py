@@ -13,14 +13,15 @@ from processes import wait_until
 from removals import pending, remove_all
 from sqlalchemy import Engine
 
-from shared import steps
-from shared.errors import EngineFailed
-from shared.jobs import count_jobs
-from shared.objects import job_prefix, source_key
-from shared.settings import Settings
-from shared.states import JobState
-from shared.storage import Storage
-from shared.workers import WorkerEntry, announce, child_id
+from shared.infra.errors import EngineFailed
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.store import steps
+from shared.store.jobs.read import count_jobs
+from shared.store.objects.keys import job_prefix, source_key
+from shared.store.retention import expire_audio, expire_transcripts
+from shared.store.states import JobState
+from shared.store.workers import WorkerEntry, announce, child_id
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -85,7 +86,7 @@ def test_a_job_whose_audio_is_gone_is_not_retried_and_tells_since_when(
 ) -> None:
     job_id = submit(client)
     fail(database, job_id)
-    steps.expire_audio(database, JobState.FAILED, keep_s=0, limit=9)
+    expire_audio(database, JobState.FAILED, keep_s=0, limit=9)
     assert_problem(client.post(f"/jobs/{job_id}/retry"), 409, "audio_gone")
     assert client.get(f"/jobs/{job_id}").json()["audio_deleted_at"] is not None
 
@@ -180,7 +181,7 @@ def test_an_expired_transcript_is_gone_and_the_job_tells_since_when(
 ) -> None:
     job_id = submit(client)
     compute(database, job_id)
-    steps.expire_transcripts(database, keep_s=0, limit=9)
+    expire_transcripts(database, keep_s=0, limit=9)
     job = client.get(f"/jobs/{job_id}").json()
     assert (job["state"], job["transcript"]) == ("succeeded", None)
     assert job["transcript_deleted_at"] is not None

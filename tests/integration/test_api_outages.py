@@ -17,11 +17,11 @@ from processes import wait_until
 from removals import remove_all
 from sqlalchemy import Engine
 
-from api.health import CHECK_LIMIT_S
+from api.native.health import CHECK_LIMIT_S
 from api.problems import RETRY_AFTER_S
-from shared.jobs import count_jobs, get_job
-from shared.settings import Settings
-from shared.storage import PART_BYTES, Storage
+from shared.infra.settings import Settings
+from shared.infra.storage import PART_BYTES, Storage
+from shared.store.jobs.read import count_jobs, get_job
 
 FILE = {"file": ("a.wav", b"audio")}
 FILE_BYTES = PART_BYTES + 3 * 1024**2
@@ -100,8 +100,8 @@ def test_a_job_is_accepted_without_waiting_for_redis(
     settings: Settings, database: Engine, outage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whoever waited for a Redis that says nothing would wait longer than the client does (30 s).
-    monkeypatch.setattr("shared.broker._CONNECT_TIMEOUT_S", 120.0)
-    monkeypatch.setattr("shared.broker._SEND_TIMEOUT_S", 120.0)
+    monkeypatch.setattr("shared.queue.broker._CONNECT_TIMEOUT_S", 120.0)
+    monkeypatch.setattr("shared.queue.broker._SEND_TIMEOUT_S", 120.0)
     with relayed(settings, "broker_url") as (cut_off, relay), api(cut_off) as client:
         assert client.get("/ready").status_code == 200
         getattr(relay, outage)()

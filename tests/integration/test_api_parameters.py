@@ -12,7 +12,7 @@ from swagger import Operation, operations
 from api.app import create_app
 from api.parameters import refuse_unknown_parameters
 from api.problems import install_problem_handlers
-from shared.settings import Settings
+from shared.infra.settings import Settings
 
 IDS = dict.fromkeys(("job_id", "webhook_id", "delivery_id"), "x")
 ALIASES = [Operation({}, "get", path, {}) for path in ("/health", "/ready")]

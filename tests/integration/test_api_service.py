@@ -11,9 +11,9 @@ from jobstore import add_job
 from sqlalchemy import Engine, text
 
 from api.app import create_app
-from shared.options import JobOptions
-from shared.settings import Settings
-from shared.workers import WorkerEntry, announce
+from shared.infra.settings import Settings
+from shared.models.options import JobOptions
+from shared.store.workers import WorkerEntry, announce
 
 WORKER = WorkerEntry(
     id="w1",

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from swagger import operations
 from webhookstore import add_hook, on_loopback, only
 
-from shared.settings import Settings
+from shared.infra.settings import Settings
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
-from shared.broker import make_broker, send_step
-from shared.errors import BrokerUnavailable
-from shared.settings import Settings
-from worker.ticking import Ticker
+from shared.infra.errors import BrokerUnavailable
+from shared.infra.settings import Settings
+from shared.queue.broker import make_broker, send_step
+from worker.upkeep.beat import Ticker
 
 STEP: dict[str, Any] = {"kind": "prepare", "step_id": 1, "job_id": uuid7(), "idx": 0}
 NOWHERE = Settings(broker_url=SecretStr("redis://:secret@127.0.0.1:1/0"))
@@ -78,7 +78,7 @@ def test_a_worker_whose_clock_stops_ends() -> None:
     worker = """
 import time
 from celery import Celery
-from worker import ticking
+from worker.upkeep import beat as ticking
 ticking.Ticker.tick = lambda self: 1 / 0
 ticking.start_ticking(Celery())
 time.sleep(60)

@@ -13,14 +13,15 @@ from processes import Fleet, fleet, wait_until
 from sqlalchemy import Engine, text
 
 from cli.embedded.stack import free_ports
-from shared import steps
-from shared.errors import InternalError, LonghandError, StorageUnavailable, TransientError
-from shared.jobs import get_job
-from shared.settings import Settings
-from shared.workers import WorkerEntry, announce, child_id, live_workers
-from worker.heartbeat import Lease
-from worker.running import Handler, run_step
-from worker.runtime import Runtime, make_runtime
+from shared.infra.errors import InternalError, LonghandError, StorageUnavailable, TransientError
+from shared.infra.settings import Settings
+from shared.store import steps
+from shared.store.jobs.read import get_job
+from shared.store.jobs.retry import retry_job
+from shared.store.workers import WorkerEntry, announce, child_id, live_workers
+from worker.process.heartbeat import Lease
+from worker.process.runtime import Runtime, make_runtime
+from worker.steps.run import Handler, run_step
 
 CPU = "cpu@host-1-ab"
 ENTRY = WorkerEntry(
@@ -144,7 +145,7 @@ def test_a_death_between_two_equal_bugs_is_an_attempt(database: Engine, runtime:
 def test_a_retried_job_meets_its_bug_twice_again(database: Engine, runtime: Runtime) -> None:
     job_id = add_job(database)
     states(runtime, job_id, one_way, one_way)
-    steps.retry_job(database, "default", job_id, max_attempts=3)
+    retry_job(database, "default", job_id, max_attempts=3)
     assert states(runtime, job_id, one_way, one_way) == ["running", "failed"]
 
 

@@ -14,10 +14,10 @@ from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from shared.database import begin, check, make_engine, migrate
-from shared.errors import DatabaseUnfit
-from shared.settings import Settings
-from shared.workers import live_workers
+from shared.infra.database import begin, check, make_engine, migrate
+from shared.infra.errors import DatabaseUnfit
+from shared.infra.settings import Settings
+from shared.store.workers import live_workers
 
 ROOT = Path(__file__).parents[2]
 ROLES = (

@@ -11,17 +11,18 @@ from jobstore import add_job, claim, expire, finish, prepare, step_ids, transcri
 from removals import pending
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.errors import JobNotFound, LeaseLost, StorageUnavailable, UnreadableMedia
-from shared.jobs import JobView, get_job, get_transcript
-from shared.objects import job_prefix
-from shared.states import JobState
-from shared.steps import NewChunk
-from shared.tables import metadata
+from shared.infra.errors import JobNotFound, LeaseLost, StorageUnavailable, UnreadableMedia
+from shared.store import steps
+from shared.store.jobs.delete import delete_job
+from shared.store.jobs.read import JobView, get_job, get_transcript
+from shared.store.objects.keys import job_prefix
+from shared.store.states import JobState
+from shared.store.steps import NewChunk
+from shared.store.tables import metadata
 
 
 def delete(database: Engine, job_id: UUID, tenant: str = "default") -> None:
-    steps.delete_job(database, tenant, job_id, max_attempts=2)
+    delete_job(database, tenant, job_id, max_attempts=2)
 
 
 def view(database: Engine, job_id: UUID) -> JobView:

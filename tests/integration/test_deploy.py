@@ -40,7 +40,7 @@ from deployment import (
 )
 
 from cli.embedded import postgres, rclone, valkey
-from worker.engines import INSTALLS
+from shared.models.installed import INSTALLS
 
 
 @pytest.fixture(scope="module")

@@ -12,19 +12,15 @@ from queryplans import explain, most_rows
 from queues import add_worker, dispatched_jobs, take_messages
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.broker import make_broker
-from shared.dispatch import (
-    _FAIR_ORDER,
-    Doorbell,
-    fill_queues,
-    forget_stale_dispatches,
-)
-from shared.errors import StorageUnavailable
-from shared.settings import Settings
-from shared.steps import PREPARE_QUEUE
+from shared.infra.errors import StorageUnavailable
+from shared.infra.settings import Settings
+from shared.queue.broker import make_broker
+from shared.queue.dispatch import _FAIR_ORDER, Doorbell, fill_queues, forget_stale_dispatches
+from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
+from shared.store.queues import PREPARE_QUEUE, model_queue
 
-MODEL_QUEUE = steps.model_queue("oracle")
+MODEL_QUEUE = model_queue("oracle")
 NOWHERE = SecretStr("redis://127.0.0.1:1/0")
 
 
@@ -119,7 +115,7 @@ def test_a_backlog_of_jobs_is_not_looked_through(database: Engine) -> None:
     prepare(database, canceled[0], chunks=100)
     prepare(database, waiting[0], chunks=100)
     for job_id in canceled:
-        steps.cancel_job(database, "default", job_id, max_attempts=2)
+        cancel_job(database, "default", job_id, max_attempts=2)
     for queue in (PREPARE_QUEUE, MODEL_QUEUE):
         limits = {"queue": queue, "room": 4}
         assert most_rows(explain(database, str(_FAIR_ORDER), limits)) <= 8, queue

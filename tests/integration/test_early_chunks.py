@@ -10,10 +10,10 @@ from media import wav
 from processes import Fleet, fleet, wait_until
 from sqlalchemy import Engine, text
 
-from shared.chunks import SAMPLE_RATE
-from shared.jobs import get_job
-from shared.settings import Settings
-from shared.storage import Storage
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.speech.chunks import SAMPLE_RATE
+from shared.store.jobs.read import get_job
 from worker.engines.oracle import encode
 
 

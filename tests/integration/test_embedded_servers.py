@@ -13,7 +13,7 @@ from cli.embedded import postgres, stack
 from cli.embedded.directory import DataDirectory
 from cli.embedded.stack import free_ports, running_servers
 from cli.errors import CommandError
-from shared.storage import PART_BYTES, Storage
+from shared.infra.storage import PART_BYTES, Storage
 
 UPLOAD_PARTS = 24
 

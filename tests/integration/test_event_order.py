@@ -17,10 +17,12 @@ from processes import wait_until
 from spokenjobs import hear, planned
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.errors import ModelError, StorageUnavailable
-from shared.events import read_events
-from shared.steps import NewChunk
+from shared.infra.errors import ModelError, StorageUnavailable
+from shared.store import steps
+from shared.store.events import read_events
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.retry import retry_job
+from shared.store.steps import NewChunk
 
 Transition = Callable[[], object]
 
@@ -82,17 +84,17 @@ def finishing(database: Engine, job_id: UUID) -> Transition:
 
 
 def canceling(database: Engine, job_id: UUID) -> Transition:
-    return lambda: steps.cancel_job(database, "default", job_id, max_attempts=3)
+    return lambda: cancel_job(database, "default", job_id, max_attempts=3)
 
 
 def taking_up_again(database: Engine, job_id: UUID) -> Transition:
     steps.fail(database, claim(database, job_id, "prepare"), ModelError("broken"))
-    return lambda: steps.retry_job(database, "default", job_id, max_attempts=3)
+    return lambda: retry_job(database, "default", job_id, max_attempts=3)
 
 
 def taking_up_what_was_canceled(database: Engine, job_id: UUID) -> Transition:
-    steps.cancel_job(database, "default", job_id, max_attempts=3)
-    return lambda: steps.retry_job(database, "default", job_id, max_attempts=3)
+    cancel_job(database, "default", job_id, max_attempts=3)
+    return lambda: retry_job(database, "default", job_id, max_attempts=3)
 
 
 @pytest.mark.parametrize(

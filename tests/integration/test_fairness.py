@@ -9,12 +9,14 @@ from psycopg.types.json import Jsonb
 from queues import add_worker, take_messages
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.dispatch import fill_queues
-from shared.settings import Settings
-from shared.steps import LARGE_BYTES, PREPARE_LARGE_QUEUE, PREPARE_QUEUE, Claim
+from shared.infra.settings import Settings
+from shared.queue.dispatch import fill_queues
+from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
+from shared.store.queues import LARGE_BYTES, PREPARE_LARGE_QUEUE, PREPARE_QUEUE, model_queue
+from shared.store.steps import Claim
 
-MODEL_QUEUE = steps.model_queue("oracle")
+MODEL_QUEUE = model_queue("oracle")
 SLOTS = 8
 
 
@@ -110,7 +112,7 @@ def test_large_files_are_prepared_on_all_slots_but_one(
     for job_id in large[:at_once]:
         claim(database, job_id, "prepare")
     assert sent() == set()
-    steps.cancel_job(database, "default", large[0], max_attempts=2)
+    cancel_job(database, "default", large[0], max_attempts=2)
     assert sent() == {large[at_once]}
 
 

@@ -21,12 +21,12 @@ from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
 from cli.embedded.stack import free_ports
-from shared.broker import FLOWER_USER, send_step
-from shared.chunks import SAMPLE_RATE
-from shared.jobs import get_job
-from shared.settings import Settings
-from shared.storage import Storage
-from shared.workers import live_workers
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.queue.broker import FLOWER_USER, send_step
+from shared.speech.chunks import SAMPLE_RATE
+from shared.store.jobs.read import get_job
+from shared.store.workers import live_workers
 from worker.engines.oracle import encode
 
 PASSWORD = "open:sesame,please"

@@ -7,10 +7,10 @@ from jobstore import add_job, claim, column, expire, missing_table
 from processes import wait_until
 from sqlalchemy import Engine
 
-from shared import steps
-from shared.errors import LeaseLost
-from shared.settings import Settings
-from worker.heartbeat import Heartbeat
+from shared.infra.errors import LeaseLost
+from shared.infra.settings import Settings
+from shared.store import steps
+from worker.process.heartbeat import Heartbeat
 
 
 def test_leases_are_renewed_again_after_an_error_that_nobody_expected(

@@ -5,9 +5,9 @@ from jobstore import add_job, claim
 from queues import take_messages
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.dispatch import fill_queues, forget_stale_dispatches
-from shared.settings import Settings
+from shared.infra.settings import Settings
+from shared.queue.dispatch import fill_queues, forget_stale_dispatches
+from shared.store import steps
 
 
 def age_dispatches(database: Engine, age_s: float) -> None:

@@ -14,15 +14,22 @@ from pydantic import TypeAdapter
 from spokenjobs import CHUNK_S, STRIDE_S, chunk, complete_plan, hear, plan, planned, said_in
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis, chunk_to_json, hypothesis_to_json
-from shared.errors import ModelError
-from shared.formats import FORMATS
-from shared.options import ResolvedOptions
-from shared.partial import open_partial_transcript
-from shared.settings import Settings
-from shared.steps import NewChunk
-from shared.transcript import MAX_MISSING, PartialTranscript, Segment
+from shared.infra.errors import ModelError
+from shared.infra.settings import Settings
+from shared.models.options import ResolvedOptions
+from shared.speech.chunks import (
+    SAMPLE_RATE,
+    Hypothesis,
+    WordHypothesis,
+    chunk_to_json,
+    hypothesis_to_json,
+)
+from shared.speech.formats import FORMATS
+from shared.speech.transcript import MAX_MISSING, PartialTranscript, Segment
+from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
+from shared.store.partial import open_partial_transcript
+from shared.store.steps import NewChunk
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -109,7 +116,7 @@ def test_finished_chunks_stay_readable_when_the_job_fails_or_is_canceled(
         planned(database, job_id, 2)
         hear(database, job_id, 0)
     steps.fail(database, claim(database, failed, "transcribe", 1), ModelError("broken"))
-    steps.cancel_job(database, "default", canceled, max_attempts=3)
+    cancel_job(database, "default", canceled, max_attempts=3)
 
     for job_id in (failed, canceled):
         assert_problem(client.get(f"/jobs/{job_id}/transcript"), 409, "transcript_not_ready")

@@ -15,28 +15,28 @@ from media import wav
 from processes import wait_until
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.chunks import SAMPLE_RATE
-from shared.database import begin
-from shared.errors import StorageUnavailable
-from shared.jobs import get_job, get_manifest, get_transcript
-from shared.manifest import Manifest
-from shared.options import ResolvedOptions
-from shared.settings import Settings
-from shared.steps import NewChunk
-from shared.steps.claims import fence
-from shared.steps.plan import release_held
-from shared.transcript import Segment, Transcript
-from worker import preparing
-from worker.audio import Samples
-from worker.batching import Batcher
+from shared.infra.database import begin
+from shared.infra.errors import StorageUnavailable
+from shared.infra.settings import Settings
+from shared.models.options import ResolvedOptions
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.manifest import Manifest
+from shared.speech.transcript import Segment, Transcript
+from shared.store import steps
+from shared.store.jobs.read import get_job, get_manifest, get_transcript
+from shared.store.new_steps import release_held
+from shared.store.steps import NewChunk
+from shared.store.steps.claims import fence
+from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text
-from worker.finishing import finish
-from worker.heartbeat import Lease
-from worker.inferring import transcribe
-from worker.preparing import prepare
-from worker.running import run_step
-from worker.runtime import Runtime, make_runtime
+from worker.process.heartbeat import Lease
+from worker.process.runtime import Runtime, make_runtime
+from worker.steps import prepare as preparing
+from worker.steps.finish import finish
+from worker.steps.prepare import prepare
+from worker.steps.run import run_step
+from worker.steps.transcribe import transcribe
 
 APART = ResolvedOptions(model="oracle", vad="energy", multichannel=True)
 DETECTING = ResolvedOptions(model="whisper-base", vad="energy")

@@ -8,9 +8,10 @@ from jobstore import add_job, claim
 from spokenjobs import CHUNK_S, complete_plan, hear, plan, planned
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.errors import ModelError
-from shared.jobs import JobView, get_job
+from shared.infra.errors import ModelError
+from shared.store import steps
+from shared.store.jobs.read import JobView, get_job
+from shared.store.jobs.retry import retry_job
 
 
 def view(database: Engine, job_id: UUID) -> JobView:
@@ -141,7 +142,7 @@ def test_what_earlier_runs_did_counts_as_done_but_not_as_speed(database: Engine)
     failed = view(database, job_id)
     assert (failed.percent, failed.rtfx, failed.eta_s) == (50.0, None, None)
 
-    steps.retry_job(database, "default", job_id, max_attempts=3)
+    retry_job(database, "default", job_id, max_attempts=3)
     retried = view(database, job_id)
     assert (retried.percent, retried.rtfx, retried.eta_s) == (50.0, None, None)
     hear(database, job_id, 2)

@@ -12,23 +12,27 @@ from media import wav
 from removals import move_clock_on, pending, remove_all
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.errors import LeaseLost, StorageUnavailable
-from shared.objects import job_prefix, source_key
-from shared.removing import PATIENCE_S, Remover, remove_due
-from shared.settings import Settings
-from shared.states import JobState
-from shared.steps.removals import (
+from shared.infra.errors import LeaseLost, StorageUnavailable
+from shared.infra.settings import Settings
+from shared.infra.storage import PART_BYTES, Storage
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.delete import delete_job
+from shared.store.objects.keys import job_prefix, source_key
+from shared.store.objects.removals import (
     LATE_WRITES_S,
+    abandon_upload,
+    begin_upload,
     confirm_removal,
     schedule_removal,
     take_due_removals,
 )
-from shared.storage import PART_BYTES, Storage
+from shared.store.objects.remover import PATIENCE_S, Remover, remove_due
+from shared.store.retention import expire_audio
+from shared.store.states import JobState
 from worker.engines.oracle import encode
-from worker.preparing import prepare
-from worker.running import run_step
-from worker.runtime import Runtime, make_runtime
+from worker.process.runtime import Runtime, make_runtime
+from worker.steps.prepare import prepare
+from worker.steps.run import run_step
 
 
 def schedule(database: Engine, prefix: str, *, late_writes: bool = False) -> None:
@@ -165,13 +169,13 @@ def test_a_remover_that_is_rung_removes_all_that_is_due(
 
 def test_an_upload_is_due_to_go_until_its_job_is_committed(database: Engine) -> None:
     key = source_key(uuid4())
-    steps.begin_upload(database, key, allowance_s=3600)
+    begin_upload(database, key, allowance_s=3600)
     assert 3000 < due_in_s(database, key) <= 3600
-    steps.abandon_upload(database, key)
+    abandon_upload(database, key)
     assert due_in_s(database, key) <= 0
     job_id = add_job(database)
     assert pending(database) == [key]
-    steps.abandon_upload(database, source_key(job_id))  # too late: it has its job
+    abandon_upload(database, source_key(job_id))  # too late: it has its job
     assert pending(database) == [key]
 
 
@@ -183,16 +187,16 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
 
 
 def delete(database: Engine, job_id: UUID) -> None:
-    steps.delete_job(database, "default", job_id, max_attempts=2)
+    delete_job(database, "default", job_id, max_attempts=2)
 
 
 def cancel(database: Engine, job_id: UUID) -> None:
-    steps.cancel_job(database, "default", job_id, max_attempts=2)
+    cancel_job(database, "default", job_id, max_attempts=2)
 
 
 def cancel_and_keep_nothing(database: Engine, job_id: UUID) -> None:
     cancel(database, job_id)
-    steps.expire_audio(database, JobState.CANCELED, keep_s=0, limit=9)
+    expire_audio(database, JobState.CANCELED, keep_s=0, limit=9)
 
 
 @pytest.mark.parametrize("end", [delete, cancel_and_keep_nothing, cancel])
@@ -220,6 +224,6 @@ def test_a_worker_cut_off_in_the_middle_leaves_no_audio_behind_that_is_not_kept(
     remove_all(runtime.database, runtime.storage)
     if end == cancel:
         assert keys(runtime.storage, job_prefix(job_id)) == {source_key(job_id), *late}
-        steps.expire_audio(runtime.database, JobState.CANCELED, keep_s=0, limit=9)
+        expire_audio(runtime.database, JobState.CANCELED, keep_s=0, limit=9)
         remove_all(runtime.database, runtime.storage)
     assert not keys(runtime.storage, job_prefix(job_id))

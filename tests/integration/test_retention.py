@@ -8,14 +8,17 @@ from jobstore import add_job, claim, column, prepare, step_ids, transcribe
 from removals import pending
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.errors import JobNotFound, TranscriptDeleted, UnreadableMedia
-from shared.events import read_events
-from shared.jobs import JobView, get_job, get_transcript, open_transcript
-from shared.objects import job_prefix
-from shared.references import get_spoken
-from shared.states import JobState
-from shared.steps.retention import FOR_EVER_S
+from shared.infra.errors import JobNotFound, TranscriptDeleted, UnreadableMedia
+from shared.store import retention, steps
+from shared.store.events import read_events
+from shared.store.jobs.accuracy import measure_pending
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.read import JobView, get_job, get_transcript, open_transcript
+from shared.store.jobs.references import get_spoken
+from shared.store.jobs.retry import retry_job
+from shared.store.objects.keys import job_prefix
+from shared.store.retention import FOR_EVER_S, expire_audio
+from shared.store.states import JobState
 
 HOUR_S = 3600.0
 ENDS = {"succeeded", "failed", "canceled"}
@@ -32,7 +35,7 @@ def ended(database: Engine, state: str, *, hours_ago: float = 0) -> UUID:
     elif state == "failed":
         steps.fail(database, claim(database, job_id, "prepare"), UnreadableMedia("no"))
     else:
-        steps.cancel_job(database, "default", job_id, max_attempts=2)
+        cancel_job(database, "default", job_id, max_attempts=2)
     make_older(database, job_id, hours_ago)
     return job_id
 
@@ -49,11 +52,11 @@ def make_older(database: Engine, job_id: UUID, hours: float) -> None:
 
 
 def expire_jobs(database: Engine, keep_s: float, limit: int = 100) -> int:
-    return steps.expire_jobs(database, keep_s=keep_s, max_attempts=2, limit=limit)
+    return retention.expire_jobs(database, keep_s=keep_s, max_attempts=2, limit=limit)
 
 
 def expire_transcripts(database: Engine, keep_s: float = HOUR_S, limit: int = 100) -> int:
-    return steps.expire_transcripts(database, keep_s=keep_s, limit=limit)
+    return retention.expire_transcripts(database, keep_s=keep_s, limit=limit)
 
 
 def exists(database: Engine, job_id: UUID) -> bool:
@@ -72,35 +75,35 @@ def test_audio_goes_when_its_time_is_up_and_not_before(database: Engine, state: 
     old, young = ended(database, state, hours_ago=2), ended(database, state)
     others = [ended(database, other, hours_ago=2) for other in ENDS - {state}]
     running = add_job(database)
-    assert steps.expire_audio(database, JobState(state), keep_s=HOUR_S, limit=100) == 1
+    assert expire_audio(database, JobState(state), keep_s=HOUR_S, limit=100) == 1
     assert view(database, old).audio_deleted_at is not None
     assert job_prefix(old) in pending(database)
     for job_id in (young, running, *others):
         assert view(database, job_id).audio_deleted_at is None
         assert job_prefix(job_id) not in pending(database)
-    assert steps.expire_audio(database, JobState(state), keep_s=HOUR_S, limit=100) == 0
+    assert expire_audio(database, JobState(state), keep_s=HOUR_S, limit=100) == 0
 
 
 def test_nothing_of_a_canceled_jobs_audio_goes_before_its_time(database: Engine) -> None:
     job_id = add_job(database)
     prepare(database, job_id, chunks=2)
-    steps.cancel_job(database, "default", job_id, max_attempts=2)
+    cancel_job(database, "default", job_id, max_attempts=2)
     assert pending(database) == []
     make_older(database, job_id, 2)
-    assert steps.expire_audio(database, JobState.CANCELED, keep_s=HOUR_S, limit=100) == 1
+    assert expire_audio(database, JobState.CANCELED, keep_s=HOUR_S, limit=100) == 1
     assert pending(database) == [job_prefix(job_id)]
 
 
 def test_audio_that_is_kept_for_no_time_goes_right_after_the_end(database: Engine) -> None:
     ended(database, "succeeded")
-    assert steps.expire_audio(database, JobState.SUCCEEDED, keep_s=0, limit=100) == 1
+    assert expire_audio(database, JobState.SUCCEEDED, keep_s=0, limit=100) == 1
 
 
 def test_a_batch_is_bounded_and_passes_over_what_is_locked(database: Engine) -> None:
     jobs = [ended(database, "failed", hours_ago=9 - number) for number in range(4)]
     with database.begin() as connection:
         connection.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": jobs[0]})
-        assert steps.expire_audio(database, JobState.FAILED, keep_s=0, limit=2) == 2
+        assert expire_audio(database, JobState.FAILED, keep_s=0, limit=2) == 2
         gone = [view(database, job_id).audio_deleted_at is not None for job_id in jobs]
         assert gone == [False, True, True, False]
         assert expire_jobs(database, HOUR_S, limit=2) == 1
@@ -111,7 +114,7 @@ def test_a_batch_is_bounded_and_passes_over_what_is_locked(database: Engine) -> 
 def test_what_is_kept_for_ever_stays(database: Engine, keep_s: float) -> None:
     for state in ENDS:
         ended(database, state, hours_ago=200_000)
-    assert steps.expire_audio(database, JobState.FAILED, keep_s=keep_s, limit=100) == 0
+    assert expire_audio(database, JobState.FAILED, keep_s=keep_s, limit=100) == 0
     assert expire_transcripts(database, keep_s) == 0
     assert expire_jobs(database, keep_s) == 0
 
@@ -146,7 +149,7 @@ def test_of_an_expired_transcript_no_word_is_left_but_the_job_is(database: Engin
             assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0
         found = connection.execute(text("SELECT reference FROM jobs"))
         assert found.scalar_one() is None
-    assert steps.measure_pending(database) == 0
+    assert measure_pending(database) == 0
 
 
 def test_a_transcript_removed_while_it_is_read_does_not_look_like_a_short_one(
@@ -188,9 +191,9 @@ def test_finished_chunks_of_a_job_to_be_retried_stay_as_long_as_it_does(
     if state == "failed":
         steps.fail(database, claim(database, job_id, "transcribe", 1), UnreadableMedia("no"))
     else:
-        steps.cancel_job(database, "default", job_id, max_attempts=2)
+        cancel_job(database, "default", job_id, max_attempts=2)
     make_older(database, job_id, 2)
-    steps.expire_audio(database, JobState(state), keep_s=0, limit=100)
+    expire_audio(database, JobState(state), keep_s=0, limit=100)
     assert expire_transcripts(database, 0) == 0
     assert column(database, step_ids(database, job_id, "transcribe")[0], "output") is not None
 
@@ -211,9 +214,9 @@ def test_jobs_go_when_their_time_is_up_in_whatever_way_they_ended(database: Engi
 @pytest.mark.parametrize("state", ["failed", "canceled"])
 def test_a_job_that_is_running_again_is_not_past_its_time(database: Engine, state: str) -> None:
     job_id = ended(database, state, hours_ago=2)
-    steps.retry_job(database, "default", job_id, max_attempts=2)
+    retry_job(database, "default", job_id, max_attempts=2)
     assert expire_jobs(database, HOUR_S) == 0
-    assert steps.expire_audio(database, JobState(state), keep_s=0, limit=100) == 0
+    assert expire_audio(database, JobState(state), keep_s=0, limit=100) == 0
 
 
 def test_a_job_with_a_delivery_to_be_made_is_kept_until_that_ends(database: Engine) -> None:

@@ -13,21 +13,23 @@ from media import wav
 from removals import remove_all
 from sqlalchemy import text
 
-from shared import steps
-from shared.errors import EngineFailed, LeaseLost
-from shared.jobs import get_job, get_transcript
-from shared.objects import source_key
-from shared.settings import Settings
-from shared.states import JobState
-from worker import preparing
-from worker.batching import Batcher
+from shared.infra.errors import EngineFailed, LeaseLost
+from shared.infra.settings import Settings
+from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.read import get_job, get_transcript
+from shared.store.jobs.retry import retry_job
+from shared.store.objects.keys import source_key
+from shared.store.states import JobState
+from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text
-from worker.finishing import finish
-from worker.heartbeat import Lease
-from worker.inferring import transcribe
-from worker.preparing import prepare
-from worker.running import run_step
-from worker.runtime import Runtime, make_runtime
+from worker.process.heartbeat import Lease
+from worker.process.runtime import Runtime, make_runtime
+from worker.steps import prepare as preparing
+from worker.steps.finish import finish
+from worker.steps.prepare import prepare
+from worker.steps.run import run_step
+from worker.steps.transcribe import transcribe
 
 WORDS = range(300, 600)
 """Two and a half minutes of them: more than a piece of decoded audio, and several chunks."""
@@ -85,7 +87,7 @@ def fail_in_prepare(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -
 
 
 def cancel(runtime: Runtime, job_id: UUID) -> None:
-    steps.cancel_job(runtime.database, "default", job_id, max_attempts=3)
+    cancel_job(runtime.database, "default", job_id, max_attempts=3)
     # Whatever the cancellation made superfluous is gone before the retry.
     remove_all(runtime.database, runtime.storage)
 
@@ -166,7 +168,7 @@ def test_a_retried_job_ends_with_one_right_transcript_and_does_no_chunk_again(
     assert ended.state == ("failed" if end.__name__.startswith("fail") else "canceled")
     assert ended.chunks_done == (ended.chunks_total if kept is None else kept)
 
-    steps.retry_job(runtime.database, "default", job_id, max_attempts=3)
+    retry_job(runtime.database, "default", job_id, max_attempts=3)
     for kind in HANDLERS:
         run(runtime, job_id, kind)
 
@@ -198,7 +200,7 @@ def test_chunks_that_wait_for_the_language_still_do_when_its_detection_is_retrie
     prepare(runtime, Lease(claim(runtime.database, job_id, "prepare")))
     break_down(runtime, job_id, "detect")
 
-    steps.retry_job(runtime.database, "default", job_id, max_attempts=3)
+    retry_job(runtime.database, "default", job_id, max_attempts=3)
 
     chunks = step_ids(runtime.database, job_id, "transcribe")
     first = chunks[0]

@@ -10,8 +10,7 @@ from jobstore import add_job, claim, column, expire, finish, prepare, step_ids, 
 from processes import wait_until
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.errors import (
+from shared.infra.errors import (
     AudioGone,
     EngineFailed,
     JobNotFound,
@@ -19,15 +18,20 @@ from shared.errors import (
     LeaseLost,
     UnreadableMedia,
 )
-from shared.jobs import JobView, get_job
-from shared.states import JobState
-from shared.steps.ending import end_jobs
-from shared.steps.plan import insert_prepare
-from shared.steps.sharing import lock_equal_jobs
+from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.delete import delete_job
+from shared.store.jobs.end import end_jobs
+from shared.store.jobs.equal import lock_equal_jobs
+from shared.store.jobs.read import JobView, get_job
+from shared.store.jobs.retry import retry_job
+from shared.store.new_steps import insert_prepare
+from shared.store.retention import expire_audio
+from shared.store.states import JobState
 
 
 def retry(database: Engine, job_id: UUID, tenant: str = "default") -> None:
-    steps.retry_job(database, tenant, job_id, max_attempts=2)
+    retry_job(database, tenant, job_id, max_attempts=2)
 
 
 def view(database: Engine, job_id: UUID) -> JobView:
@@ -39,7 +43,7 @@ def fail(database: Engine, job_id: UUID, kind: str = "prepare", idx: int = 0) ->
 
 
 def cancel(database: Engine, job_id: UUID) -> None:
-    steps.cancel_job(database, "default", job_id, max_attempts=2)
+    cancel_job(database, "default", job_id, max_attempts=2)
 
 
 def end(database: Engine, job_id: UUID, how: str, kind: str = "prepare", idx: int = 0) -> None:
@@ -53,7 +57,7 @@ def end(database: Engine, job_id: UUID, how: str, kind: str = "prepare", idx: in
 
 
 def lose_audio(database: Engine, how: str) -> None:
-    assert steps.expire_audio(database, JobState(how), keep_s=0, limit=100)
+    assert expire_audio(database, JobState(how), keep_s=0, limit=100)
 
 
 def computes(database: Engine, job_id: UUID) -> bool:
@@ -359,7 +363,7 @@ def test_a_copy_without_audio_does_not_wait_for_a_job_in_whose_place_it_could_no
 @HOW
 def test_an_ended_copy_whose_original_was_deleted_is_computed(database: Engine, how: str) -> None:
     original, (copy,) = ended_copies(database, 1, how)
-    steps.delete_job(database, "default", original, max_attempts=2)
+    delete_job(database, "default", original, max_attempts=2)
     retry(database, copy)
     assert computes(database, copy)
     compute(database, copy)

@@ -8,10 +8,10 @@ from apiserver import api, assert_problem, endless, open_upload, part, read_answ
 from registry import enter_worker
 from sqlalchemy import Engine, text
 
-from shared.jobs import count_jobs
-from shared.settings import Settings
-from shared.storage import Storage
-from shared.workers import SERVED_LATELY_S, forget_dead_workers, withdraw
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.store.jobs.read import count_jobs
+from shared.store.workers import SERVED_LATELY_S, forget_dead_workers, withdraw
 
 FILE = {"file": ("a.wav", b"audio")}
 

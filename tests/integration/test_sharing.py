@@ -13,16 +13,17 @@ from jobstore import MANIFEST, claim, expire, step_ids
 from processes import wait_until
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.errors import JobEnded, JobNotFound, LeaseLost, LonghandError, UnreadableMedia
-from shared.jobs import JobView, get_job, get_manifest
-from shared.states import JobState
+from shared.infra.errors import JobEnded, JobNotFound, LeaseLost, LonghandError, UnreadableMedia
+from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.read import JobView, get_job, get_manifest
+from shared.store.states import JobState
 
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
 
 
 def cancel(database: Engine, job_id: UUID, tenant: str = "default") -> None:
-    steps.cancel_job(database, tenant, job_id, max_attempts=2)
+    cancel_job(database, tenant, job_id, max_attempts=2)
 
 
 def fail(database: Engine, job_id: UUID) -> None:

@@ -40,9 +40,9 @@ from storeoperations import (
 )
 from uuid_utils.compat import uuid7
 
-from shared.database import make_engine
-from shared.settings import Settings
-from shared.steps import Claim
+from shared.infra.database import make_engine
+from shared.infra.settings import Settings
+from shared.store.steps import Claim
 
 MAX_JOBS = 6
 FINGERPRINTS = ("a" * 64, "b" * 64, None)

@@ -18,8 +18,7 @@ from jobstore import (
 )
 from sqlalchemy import Engine, text
 
-from shared import steps
-from shared.errors import (
+from shared.infra.errors import (
     EngineFailed,
     JobEnded,
     JobNotFound,
@@ -29,11 +28,14 @@ from shared.errors import (
     TransientError,
     UnreadableMedia,
 )
-from shared.jobs import get_job, get_transcript
-from shared.states import JobState
-from shared.steps import Claim, NewChunk
-from shared.steps.unfinished import LONGEST_DELAY_S, MAX_OUTAGES
-from shared.workers import name_suspect
+from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.read import get_job, get_transcript
+from shared.store.jobs.retry import retry_job
+from shared.store.states import JobState
+from shared.store.steps import Claim, NewChunk
+from shared.store.steps.unfinished import LONGEST_DELAY_S, MAX_OUTAGES
+from shared.store.workers import name_suspect
 
 
 def test_a_job_runs_through_its_steps_to_a_transcript(database: Engine) -> None:
@@ -148,8 +150,8 @@ def test_a_canceled_job_is_claimed_and_completed_no_more(database: Engine) -> No
     job_id = add_job(database)
     prepare(database, job_id, chunks=2)
     running = claim(database, job_id, "transcribe", 0)
-    steps.cancel_job(database, "default", job_id, max_attempts=3)
-    steps.cancel_job(database, "default", job_id, max_attempts=3)
+    cancel_job(database, "default", job_id, max_attempts=3)
+    cancel_job(database, "default", job_id, max_attempts=3)
     assert get_job(database, "default", job_id).state == JobState.CANCELED
     waiting = step_ids(database, job_id, "transcribe")[1]
     assert steps.claim(database, waiting, owner="x", lease_s=30) is None
@@ -161,10 +163,10 @@ def test_a_canceled_job_is_claimed_and_completed_no_more(database: Engine) -> No
 def test_a_job_that_has_ended_or_is_anothers_cannot_be_canceled(database: Engine) -> None:
     job_id = add_job(database)
     with pytest.raises(JobNotFound):
-        steps.cancel_job(database, "other", job_id, max_attempts=3)
+        cancel_job(database, "other", job_id, max_attempts=3)
     steps.fail(database, claim(database, job_id, "prepare"), UnreadableMedia("no"))
     with pytest.raises(JobEnded, match="failed"):
-        steps.cancel_job(database, "default", job_id, max_attempts=3)
+        cancel_job(database, "default", job_id, max_attempts=3)
     assert get_job(database, "default", job_id).state == JobState.FAILED
 
 
@@ -262,7 +264,7 @@ def test_an_outage_costs_no_attempt_until_there_were_too_many(database: Engine) 
     steps.retry(database, claim(database, job_id, "prepare"), away, base_s=0)
     job = get_job(database, "default", job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, "storage_unavailable")
-    steps.retry_job(database, "default", job_id, max_attempts=1)
+    retry_job(database, "default", job_id, max_attempts=1)
     assert claim(database, job_id, "prepare").outages == 0
 
 

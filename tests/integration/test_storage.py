@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from shared.chunks import SAMPLE_RATE
-from shared.errors import StorageUnavailable
-from shared.storage import PART_BYTES, Storage
-from worker.pcm import PIECE_SAMPLES, PieceWriter, read_pcm
+from shared.infra.errors import StorageUnavailable
+from shared.infra.storage import PART_BYTES, Storage
+from shared.speech.chunks import SAMPLE_RATE
+from worker.steps.pcm import PIECE_SAMPLES, PieceWriter, read_pcm
 
 
 @pytest.fixture

@@ -9,14 +9,17 @@ from registry import enter_worker
 from sqlalchemy import Engine, text
 from webhookstore import TENANT, add_hook
 
-from shared import steps
-from shared.jobs import JobView, get_job
-from shared.settings import Settings
-from shared.steps import NewChunk, fail_unserved, retry_job
-from shared.steps.unserved import GRACE_S, UNSERVED_JOBS
-from shared.workers import forget_dead_workers, withdraw
-from worker.runtime import make_runtime
-from worker.sweeping import sweep
+from shared.infra.settings import Settings
+from shared.store import steps
+from shared.store.jobs.create import create_job
+from shared.store.jobs.read import JobView, get_job
+from shared.store.jobs.retry import retry_job
+from shared.store.jobs.unserved import GRACE_S, UNSERVED_JOBS, fail_unserved
+from shared.store.queues import LARGE_BYTES
+from shared.store.steps import NewChunk
+from shared.store.workers import forget_dead_workers, withdraw
+from worker.process.runtime import make_runtime
+from worker.upkeep.sweep import sweep
 
 DAY_S = 86_400.0
 LIVE_S = 30.0
@@ -77,7 +80,7 @@ def test_a_job_whose_model_has_no_worker_for_too_long_fails_and_says_which(
 
 @pytest.mark.parametrize("kind", ["prepare", "large", "finish", "detect"])
 def test_every_kind_of_step_waits_for_so_long_and_no_longer(database: Engine, kind: str) -> None:
-    large = steps.LARGE_BYTES if kind == "large" else 1
+    large = LARGE_BYTES if kind == "large" else 1
     job_id = add_job(database, source_bytes=large)
     if kind == "finish":
         prepare(database, job_id, chunks=1)
@@ -154,7 +157,7 @@ def test_equal_jobs_fail_with_it_and_webhooks_tell_of_both(database: Engine) -> 
     hook, _ = add_hook(database, "http://127.0.0.1:9/hook")
     first, second = new_job(fingerprint="same"), new_job(fingerprint="same")
     for job in (first, second):
-        steps.create_job(database, job, max_attempts=3)
+        create_job(database, job, max_attempts=3)
     wait(database, first.id, DAY_S + 1)
 
     assert give_up(database) == 1

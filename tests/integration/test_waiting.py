@@ -13,10 +13,11 @@ from registry import enter_worker
 from sqlalchemy import Engine, event
 from streams import events_of
 
-from shared import steps
-from shared.settings import Settings
-from shared.steps import NewChunk
-from shared.workers import withdraw
+from shared.infra.settings import Settings
+from shared.store import steps
+from shared.store.queues import LARGE_BYTES
+from shared.store.steps import NewChunk
+from shared.store.workers import withdraw
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def waits_for(client: httpx.Client, job_id: UUID) -> str | None:
     return found and found["code"]
 
 
-@pytest.mark.parametrize("source_bytes", [1, steps.LARGE_BYTES])
+@pytest.mark.parametrize("source_bytes", [1, LARGE_BYTES])
 def test_a_job_to_be_prepared_waits_for_a_cpu_worker_as_long_as_there_is_none(
     client: httpx.Client, database: Engine, source_bytes: int
 ) -> None:
@@ -138,7 +139,7 @@ def test_a_long_poll_of_a_job_that_waits_says_so_when_its_time_is_up(
 def test_who_watches_a_job_learns_that_its_workers_have_gone_and_come(
     client: httpx.Client, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.events.LOOK_AGAIN_S", 0.1)
+    monkeypatch.setattr("api.native.events.LOOK_AGAIN_S", 0.1)
     worker = enter_worker(database, "cpu")
     job_id = add_job(database)
 

@@ -12,9 +12,10 @@ from randomwhisper import write_random_whisper
 from sqlalchemy import Engine
 
 from cli.embedded.stack import free_ports
-from shared.settings import Settings
-from shared.workers import WorkerView, live_workers
-from worker.engines import files, weights
+from shared.infra.settings import Settings
+from shared.models import weight_files as files
+from shared.models import weights
+from shared.store.workers import WorkerView, live_workers
 
 BROKEN = b"no JSON"
 

@@ -6,10 +6,10 @@ from alembic.script import ScriptDirectory
 from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import inspect, text
 
-from shared.database import MIGRATIONS, check, make_engine, migrate
-from shared.errors import SchemaMissing
-from shared.objects import job_prefix
-from shared.settings import Settings
+from shared.infra.database import MIGRATIONS, check, make_engine, migrate
+from shared.infra.errors import SchemaMissing
+from shared.infra.settings import Settings
+from shared.store.objects.keys import job_prefix
 
 
 def test_migrations_are_numbered_in_their_order_and_named_for_their_numbers() -> None:

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure, normalize
-from shared.errors import InvalidRequest
+from shared.infra.errors import InvalidRequest
+from shared.speech.accuracy import (
+    MAX_REFERENCE_CHARS,
+    Accuracy,
+    check_reference,
+    measure,
+    normalize,
+)
 
 WORDS = st.lists(st.sampled_from(["a", "an", "ant", "tan", "nat"]), max_size=12).map(" ".join)
 

@@ -9,10 +9,10 @@ import numpy as np
 import psutil
 import pytest
 
-from shared.chunks import Hypothesis
-from shared.errors import DeviceOutOfMemory, ModelError
-from worker.audio import Samples
-from worker.batching import GROW_AFTER, RETRY_AFTER, Batcher, BatchLimit, Inference
+from shared.infra.errors import DeviceOutOfMemory, ModelError
+from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
+from worker.batching.batcher import GROW_AFTER, RETRY_AFTER, Batcher, BatchLimit, Inference
 from worker.engines.protocol import DecodeOptions
 
 EN, DE = DecodeOptions(language="en"), DecodeOptions(language="de")

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from shared.catalogue import Catalogue, Model, load_catalogue, read_catalogue
-from shared.errors import ModelError, UnknownModel, UnsupportedLanguage
-from shared.settings import Settings
+from shared.infra.errors import ModelError, UnknownModel, UnsupportedLanguage
+from shared.infra.settings import Settings
+from shared.models.catalogue import Catalogue, Model, load_catalogue, read_catalogue
 
 SHIPPED = Path(__file__).parents[2] / "models.toml"
 

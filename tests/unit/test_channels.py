@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from media import KINDS, Channels, at_rate, mux, wav
 
-from shared.chunks import SAMPLE_RATE
-from shared.errors import AudioTooLong, UnreadableMedia
-from worker.decode import BLOCK_SAMPLES, DecodeLimits, decode, decode_channels
+from shared.infra.errors import AudioTooLong, UnreadableMedia
+from shared.speech.chunks import SAMPLE_RATE
 from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.engines.protocol import DecodeOptions
+from worker.media.decode import BLOCK_SAMPLES, DecodeLimits, decode, decode_channels
 
 LIMITS = DecodeLimits(max_duration_s=3600)
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.chunks import SAMPLE_RATE, Chunk
-from worker.audio import Pcm, Span
-from worker.chunking import MAX_BRIDGE_S, MAX_STRIDE_S, ChunkPlanner
-from worker.vad import MAX_LAG_SAMPLES
+from shared.speech.audio import Pcm, Span
+from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.voice_activity import MAX_LAG_SAMPLES
+from worker.media.planner import MAX_BRIDGE_S, MAX_STRIDE_S, ChunkPlanner
 
 NOISE: Pcm = np.random.default_rng(7).integers(-9000, 9000, 60 * SAMPLE_RATE).astype(np.int16)
 

@@ -3,10 +3,10 @@
 import click
 import pytest
 
-from api.jobs import show_transcript
+from api.native.jobs import show_transcript
 from cli.main import transcribe
 from cli.options import FORMATS, SUBTITLES
-from shared import cues, formats
+from shared.speech import cues, formats
 
 
 def test_the_formats_offered_are_the_servers() -> None:

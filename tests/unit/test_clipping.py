@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.clipping import FULL_SCALE, MIN_RUN_SAMPLES, ClippingMeter
+from worker.media.clipping import FULL_SCALE, MIN_RUN_SAMPLES, ClippingMeter
 
 
 def measure(samples: list[int], *cuts: int) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worker.engines import ctc
+from worker.engines.ctc import words as ctc
 
 SYMBOLS = ["", " ", "a", "b", "c"]
 BLANK = 0

@@ -5,9 +5,9 @@ import numpy as np
 from bench.cuts import accuracy, errors_per_word, word_times_s
 from bench.pipeline import Outcome
 from bench.speech import Recital
-from shared.chunks import SAMPLE_RATE, Chunk
-from shared.transcript import Word
-from worker.audio import Span
+from shared.speech.audio import Span
+from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.transcript import Word
 
 RECITAL = Recital(
     samples=np.zeros(20 * SAMPLE_RATE, np.float32),

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from media import KINDS, encode, mux, noise, wav
 
-from shared.chunks import SAMPLE_RATE
-from shared.errors import (
+from shared.infra.errors import (
     AudioTooLong,
     MediaError,
     NoAudioTrack,
@@ -20,8 +19,9 @@ from shared.errors import (
     TruncatedMedia,
     UnreadableMedia,
 )
-from worker.audio import Pcm
-from worker.decode import BLOCK_SAMPLES, DecodeLimits, decode
+from shared.speech.audio import Pcm
+from shared.speech.chunks import SAMPLE_RATE
+from worker.media.decode import BLOCK_SAMPLES, DecodeLimits, decode
 
 LIMITS = DecodeLimits(max_duration_s=3600)
 WITH_PICTURES = [name for name, kind in KINDS.items() if kind.has_pictures]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.chunks import Hypothesis
-from worker.detecting import choose_language
+from shared.speech.chunks import Hypothesis
+from worker.steps.detect import choose_language
 
 
 def heard(language: str | None, probability: float | None = None) -> Hypothesis:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cli.main import cli
-from shared.options import AUTO_RULE, JobOptions
-from shared.settings import Settings
+from shared.infra.settings import Settings
+from shared.models.options import AUTO_RULE, JobOptions
 
 ROOT = Path(__file__).parent.parent.parent
 ROW = re.compile(r"^\| `(LONGHAND_[A-Z_]+)` \| (.*?) \| (.*) \|$", re.MULTILINE)

@@ -8,8 +8,8 @@ import pytest
 from bench.audio import place_words, to_pcm, wav_of
 from bench.fidelity import SWEEP_STEPS, hour_of_talk, sweep_step, time_errors_ms
 from bench.pipeline import Outcome, read, transcribe
-from shared.chunks import SAMPLE_RATE
-from worker.audio import Pcm
+from shared.speech.audio import Pcm
+from shared.speech.chunks import SAMPLE_RATE
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 
 WINDOW_S = 12.0

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from wordstreams import transcript_of, transcripts
 
-from shared.errors import UnknownFormat
-from shared.formats import FORMATS, in_blocks, write_json, write_text_json
-from shared.formats import render as render_stream
-from shared.transcript import Segment, Transcript, TranscriptHeader, Word, join_words
+from shared.infra.errors import UnknownFormat
+from shared.speech.formats import FORMATS, in_blocks, write_json, write_text_json
+from shared.speech.formats import render as render_stream
+from shared.speech.transcript import Segment, Transcript, TranscriptHeader, Word, join_words
 
 
 def render(transcript: Transcript, name: str) -> str:

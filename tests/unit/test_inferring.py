@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from shared.chunks import Hypothesis
-from shared.errors import EngineFailed
-from worker.audio import Samples
-from worker.batching import Batcher
+from shared.infra.errors import EngineFailed
+from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
+from worker.batching.batcher import Batcher
 from worker.engines.protocol import DecodeOptions
-from worker.inferring import EXIT_HUNG, await_inferences
+from worker.steps.transcribe import EXIT_HUNG, await_inferences
 
 SILENCE = np.zeros(16, np.float32)
 

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from shared.catalogue import load_catalogue
-from shared.languages import NAMES, UnknownLanguage, language_code
-from shared.options import JobOptions
-from shared.settings import Settings
+from shared.infra.settings import Settings
+from shared.models.catalogue import load_catalogue
+from shared.models.options import JobOptions
+from shared.speech.languages import NAMES, UnknownLanguage, language_code
 
 
 @pytest.mark.parametrize(

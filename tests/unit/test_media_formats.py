@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from media import KINDS, Channels, at_rate, encode
 
-from shared.chunks import Hypothesis
-from worker.decode import DecodeLimits, decode
+from shared.speech.chunks import Hypothesis
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 from worker.engines.oracle import encode as encode_words
 from worker.engines.protocol import DecodeOptions
+from worker.media.decode import DecodeLimits, decode
 
 WORDS = range(0x1234, 0xFFFF, 0x1F2F)
 TOLERANCE_S = 0.01

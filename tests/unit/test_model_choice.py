@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import Catalogue, load_catalogue
-from shared.errors import ModelNotServed, UnknownModel, UnsupportedLanguage, UnsupportedOption
-from shared.model_choice import Supply, check_served, choose_model, served_supply
-from shared.options import AUTO, JobOptions
+from shared.infra.errors import ModelNotServed, UnknownModel, UnsupportedLanguage, UnsupportedOption
+from shared.models.catalogue import Catalogue, load_catalogue
+from shared.models.choice import Supply, check_served, choose_model, served_supply
+from shared.models.options import AUTO, JobOptions
 
 CATALOGUE = """
 auto = ["good", "rough"]

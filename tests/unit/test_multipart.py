@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.multipart import (
+from api.intake.multipart import (
     MAX_FIELD_BYTES,
     MAX_PARTS,
     Event,
@@ -15,7 +15,7 @@ from api.multipart import (
     FileData,
     FormParser,
 )
-from shared.errors import InvalidRequest, UnsupportedMediaType
+from shared.infra.errors import InvalidRequest, UnsupportedMediaType
 
 FORM = "multipart/form-data; boundary=b"
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.chunks import SAMPLE_RATE, WordHypothesis
-from worker.audio import Samples
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
 from worker.engines.oracle import (
     HOP_SAMPLES,
     MAX_WORD,

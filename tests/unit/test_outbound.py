@@ -12,9 +12,9 @@ import pytest
 import trustme
 from receivers import Receiver, Reply, receiving
 
-from shared.addresses import is_public
-from shared.errors import ForbiddenUrl, OutboundFailed
-from shared.outbound import Answer, Outbound
+from shared.infra.addresses import is_public
+from shared.infra.errors import ForbiddenUrl, OutboundFailed
+from shared.infra.outbound import Answer, Outbound
 
 LOOPBACK = "127.0.0.1/32"
 

@@ -1,7 +1,7 @@
 import pytest
 
-from shared.chunks import Chunk
-from worker.preparing import choose_for_detection
+from shared.speech.chunks import Chunk
+from worker.steps.prepare import choose_for_detection
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.quantities import duration, size
+from shared.infra.quantities import duration, size
 
 
 @pytest.mark.parametrize(

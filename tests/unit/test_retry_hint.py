@@ -11,7 +11,7 @@ from cli.batch import Batch, Request, Target
 from cli.client import JobView
 from cli.files import find_sources
 from cli.progress import PlainProgress
-from shared.options import JobOptions
+from shared.models.options import JobOptions
 
 
 class Platform:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
-from shared.seams import keep_once
+from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
+from shared.speech.seams import keep_once
 
 S = SAMPLE_RATE
 LEFT, RIGHT = Chunk(0, 0, 10 * S, 0, S), Chunk(1, 10 * S, 20 * S, S, 0)

@@ -1,6 +1,6 @@
 import pytest
 
-from shared.sentences import ends_clause, ends_sentence
+from shared.speech.sentences import ends_clause, ends_sentence
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from api.spelling import _HABITS, nearest, with_nearest
-from shared.options import JobOptions
+from shared.models.options import JobOptions
 
 FIELDS = ("file", *JobOptions.model_fields)
 PARAMETERS = ("format", "partial", "limit", "cursor", "wait")

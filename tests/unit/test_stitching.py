@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
-from shared.stitching import (
-    MAX_SEGMENT_CHARS,
-    MAX_SEGMENT_S,
-    Stitcher,
-    make_header,
-    survey,
-)
-from shared.transcript import Transcript, join_segments
+from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
+from shared.speech.stitching import MAX_SEGMENT_CHARS, MAX_SEGMENT_S, Stitcher, make_header, survey
+from shared.speech.transcript import Transcript, join_segments
 
 S = SAMPLE_RATE
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.uploads import UploadSlots
-from shared.errors import TooManyUploads
+from api.intake.upload import UploadSlots
+from shared.infra.errors import TooManyUploads
 
 
 def test_an_upload_past_the_limit_is_told_the_limit_until_one_is_over() -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.chunks import SAMPLE_RATE
-from worker.audio import Pcm, Span
-from worker.vad import (
+from shared.speech.audio import Pcm, Span
+from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.voice_activity import (
     MAX_LAG_SAMPLES,
     PADDING_SAMPLES,
     VAD_NAMES,
@@ -186,7 +186,7 @@ def test_speech_at_the_very_end_stops_with_the_audio() -> None:
 
 def test_importing_the_module_loads_neither_onnxruntime_nor_ctranslate2() -> None:
     code = (
-        "import sys, worker.vad as v; assert 'onnxruntime' not in sys.modules;"
+        "import sys, shared.speech.voice_activity as v; assert 'onnxruntime' not in sys.modules;"
         "v.make_vad('silero'); assert not {'ctranslate2', 'faster_whisper'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

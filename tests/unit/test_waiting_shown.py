@@ -11,8 +11,8 @@ from cli.client import JobView
 from cli.main import cli
 from cli.models import second_best_note
 from cli.progress import Progress
-from shared.catalogue import load_catalogue
-from shared.settings import Settings
+from shared.infra.settings import Settings
+from shared.models.catalogue import load_catalogue
 
 
 class Shown(Progress):

@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.watching import Watcher
-from shared.errors import DatabaseUnavailable, TooManyStreams
-from shared.events import Glimpse
+from api.watch import Watcher
+from shared.infra.errors import DatabaseUnavailable, TooManyStreams
+from shared.store.events import Glimpse
 
 A_JOB = uuid4()
 

@@ -9,7 +9,7 @@ import pytest
 from receivers import Receiver, Reply, receiving
 from webhookstore import SECRET, loopback
 
-from shared.webhooks.attempts import (
+from shared.infra.webhooks.attempt import (
     JITTER,
     LONGEST_RETRY_AFTER_S,
     RETRY_DELAYS_S,
@@ -17,7 +17,7 @@ from shared.webhooks.attempts import (
     Outgoing,
     next_attempt_s,
 )
-from shared.webhooks.sending import send
+from shared.infra.webhooks.send import send
 
 BODY = '{"type":"job.failed","data":{"name":"Ä"}}'
 

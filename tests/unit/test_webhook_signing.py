@@ -6,8 +6,8 @@ import time
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from shared.errors import InvalidRequest
-from shared.webhooks.signing import check_secret, new_secret, sign
+from shared.infra.errors import InvalidRequest
+from shared.infra.webhooks.signature import check_secret, new_secret, sign
 
 BODY = '{"type":"job.succeeded","data":{"name":"Ä"}}'.encode()
 

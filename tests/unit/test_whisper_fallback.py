@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from worker.engines.fallback import (
+from worker.engines.whisper.fallback import (
     KEPT_RUN_TOKENS,
     TEMPERATURES,
     Attempt,

@@ -7,10 +7,10 @@ import pytest
 from randomwhisper import write_random_whisper
 from tokenizers import Tokenizer
 
-from shared.errors import ModelError
-from worker.engines.fallback import Segment
-from worker.engines.whisper_tokens import MAX_PREVIOUS_TOKENS, Vocabulary
-from worker.engines.whisper_words import Alignment, path_starts, time_words
+from shared.infra.errors import ModelError
+from worker.engines.whisper.fallback import Segment
+from worker.engines.whisper.tokens import MAX_PREVIOUS_TOKENS, Vocabulary
+from worker.engines.whisper.words import Alignment, path_starts, time_words
 
 
 @pytest.fixture(scope="module")

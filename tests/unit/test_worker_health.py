@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
-import worker.draining
-import worker.loading
-from shared.catalogue import load_catalogue
-from shared.chunks import Hypothesis
-from shared.errors import DeviceOutOfMemory, ModelError
-from shared.settings import Settings
-from worker.audio import Samples
+import worker.batching.load
+import worker.process.drain
+from shared.infra.errors import DeviceOutOfMemory, ModelError
+from shared.infra.settings import Settings
+from shared.models.catalogue import load_catalogue
+from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
+from worker.batching.load import load
 from worker.engines.protocol import DecodeOptions
-from worker.health import Health
-from worker.loading import load
+from worker.process.health import Health
 
 
 class FullDevice:
@@ -28,8 +28,8 @@ class FullDevice:
 @pytest.fixture
 def draining(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have this process's workers drain for the time of a test."""
-    monkeypatch.setattr(worker.draining, "_begun", bytearray(1))
-    worker.draining.begin()
+    monkeypatch.setattr(worker.process.drain, "_begun", bytearray(1))
+    worker.process.drain.begin()
 
 
 def test_a_worker_is_started_before_it_is_ready() -> None:
@@ -75,18 +75,18 @@ def test_a_model_that_does_not_fit_its_device_is_told_in_one_line(
     def fail(*_: object, **__: object) -> None:
         raise DeviceOutOfMemory("cuda: out of memory") from RuntimeError("tried\nto allocate 3 GiB")
 
-    monkeypatch.setattr(worker.loading, "load_engine", fail)
+    monkeypatch.setattr(worker.batching.load, "load_engine", fail)
     model = load_catalogue(Settings().catalogue).get("starter")
     with pytest.raises(
         ModelError, match="'starter' cannot be loaded: cuda: out of memory: tried to allocate 3 GiB"
     ):
-        worker.loading.load(model, Settings())
+        worker.batching.load.load(model, Settings())
 
 
 def test_a_model_that_cannot_infer_is_not_taken_for_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker.loading, "load_engine", lambda *_, **__: FullDevice())
+    monkeypatch.setattr(worker.batching.load, "load_engine", lambda *_, **__: FullDevice())
     model = load_catalogue(Settings().catalogue).get("starter")
     with pytest.raises(ModelError, match="on cuda with dtype float16, but cannot infer: cuda: out"):
         load(model, Settings())

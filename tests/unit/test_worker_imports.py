@@ -17,9 +17,9 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 before = set(sys.modules)
-import worker.batching, worker.loading
-import worker.engines.onnx_ctc, worker.engines.faster_whisper
-import worker.engines.transformers_ctc, worker.engines.transformers_whisper
+import worker.batching.batcher, worker.batching.load
+import worker.engines.ctc.onnx_ctc, worker.engines.whisper.faster_whisper
+import worker.engines.ctc.transformers_ctc, worker.engines.whisper.transformers_whisper
 imported = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(json.dumps(sorted(imported - sys.stdlib_module_names)))
 """

@@ -17,8 +17,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from shared.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
-from worker.audio import Samples
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
 from worker.engines.protocol import DecodeOptions
 
 SYMBOL_SAMPLES = 640

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.catalogue import Model
-from shared.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
-from shared.errors import ModelError
-from worker.audio import Samples
-from worker.engines import weights
+from shared.infra.errors import ModelError
+from shared.models import weights
+from shared.models.catalogue import Model
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
 from worker.engines.protocol import DecodeOptions
 
 FRAME_SAMPLES = SAMPLE_RATE // 100

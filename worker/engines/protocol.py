@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from shared.chunks import Hypothesis
-from worker.audio import Samples
+from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
 
 DecodeTask = Literal["transcribe", "translate", "detect"]
 """Words in the language spoken, words in English, or only the language and no words."""

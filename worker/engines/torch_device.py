@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from shared.catalogue import Model
-from shared.errors import DeviceOutOfMemory, EngineFailed, ModelError
+from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
+from shared.models.catalogue import Model
 
 DTYPES = ("float32", "float16", "bfloat16")
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from apiserver import api
 
-from shared.settings import Settings
+from shared.infra.settings import Settings
 
 MIB = 1024**2
 

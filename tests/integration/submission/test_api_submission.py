@@ -10,10 +10,10 @@ import pytest
 from apiserver import api, assert_problem, part, stored
 from sqlalchemy import Engine
 
-from shared.jobs import count_jobs
-from shared.options import JobOptions
-from shared.settings import Settings
-from shared.storage import PART_BYTES, Storage
+from shared.infra.settings import Settings
+from shared.infra.storage import PART_BYTES, Storage
+from shared.models.options import JobOptions
+from shared.store.jobs.read import count_jobs
 
 MIB = 1024**2
 

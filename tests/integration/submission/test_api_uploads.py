@@ -18,9 +18,9 @@ from apiserver import (
 from processes import wait_until
 
 from api.app import create_app
-from api.uploads import Receiver
-from shared.settings import Settings
-from shared.storage import PART_BYTES, Storage
+from api.intake.upload import Receiver
+from shared.infra.settings import Settings
+from shared.infra.storage import PART_BYTES, Storage
 
 MIB = 1024**2
 

@@ -19,7 +19,8 @@ from spokenjobs import CHUNK_S, ended_job, hear, planned, said_in
 from sqlalchemy import Engine, text
 from streams import HISTORY, events_of, history, read_all, read_until
 
-from shared import steps
+from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.retry import retry_job
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -179,7 +180,7 @@ def test_the_last_progress_of_a_job_that_did_not_succeed_says_so(
     if stage == "canceled":
         planned(database, job_id, 1)
         hear(database, job_id, 0)
-        steps.cancel_job(database, "default", job_id, max_attempts=3)
+        cancel_job(database, "default", job_id, max_attempts=3)
     told = [json.loads(e.data) for e in read_all(client, job_id) if e.event == "progress"]
     assert [progress["stage"] for progress in told] == [stage]
     assert told[0]["percent"] < 100
@@ -191,12 +192,12 @@ def test_a_canceled_job_that_is_retried_is_followed_to_its_next_end(
     job_id = add_job(database)
     planned(database, job_id, 2)
     hear(database, job_id, 0)
-    steps.cancel_job(database, "default", job_id, max_attempts=3)
+    cancel_job(database, "default", job_id, max_attempts=3)
     *_, last = read_all(client, job_id)
     assert client.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": last.id}).status_code == (
         204
     )
-    steps.retry_job(database, "default", job_id, max_attempts=3)
+    retry_job(database, "default", job_id, max_attempts=3)
     with events_of(client, job_id, last.id) as source:
         told = source.iter_sse()
         states = [json.loads(e.data)["state"] for e in take_states(told, 1)]
@@ -211,7 +212,7 @@ def test_a_canceled_job_that_is_retried_is_followed_to_its_next_end(
 
 def test_a_retried_job_is_followed_past_its_failure(client: httpx.Client, database: Engine) -> None:
     job_id = ended_job(database)
-    steps.retry_job(database, "default", job_id, max_attempts=3)
+    retry_job(database, "default", job_id, max_attempts=3)
     with events_of(client, job_id) as source:
         told = source.iter_sse()
         states = [json.loads(e.data)["state"] for e in take_states(told, 4)]

@@ -14,7 +14,7 @@ from spokenjobs import planned
 from sqlalchemy import Engine
 
 from api.app import create_app, end_waits
-from shared.settings import Settings
+from shared.infra.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
 

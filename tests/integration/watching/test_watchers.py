@@ -21,12 +21,12 @@ from spokenjobs import ended_job, hear, planned
 from sqlalchemy import Engine
 from streams import events_of, history, read_all, read_until
 
-from api import events
 from api.__main__ import GRACE_S
 from api.app import create_app, end_waits
+from api.native import events
 from api.problems import RETRY_AFTER_S
-from shared.errors import DatabaseUnavailable
-from shared.settings import Settings
+from shared.infra.errors import DatabaseUnavailable
+from shared.infra.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -11,8 +11,8 @@ from receivers import Receiver, receiving
 from sqlalchemy import Engine
 from webhookstore import add_hook, loopback, on_loopback
 
-from shared.settings import Settings
-from worker.runtime import Runtime, make_runtime
+from shared.infra.settings import Settings
+from worker.process.runtime import Runtime, make_runtime
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from sqlalchemy import Engine, text
 from webhookstore import SECRET, add_hook, cancel, endpoint
 
 from cli.embedded.stack import free_ports
-from shared.settings import Settings
-from shared.webhooks.endpoints import MAX_ENDPOINTS
+from shared.infra.settings import Settings
+from shared.store.webhooks.endpoints import MAX_ENDPOINTS
 
 URL = "https://receiver.example/hook"
 FILE = {"file": ("a.wav", b"audio")}

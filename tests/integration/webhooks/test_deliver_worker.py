@@ -11,14 +11,14 @@ from receivers import Reply, receiving
 from sqlalchemy import Engine
 from webhookstore import TENANT, add_hook, cancel, deliver_steps, deliveries, on_loopback
 
-from shared import steps
-from shared.dispatch import LANE_LIMIT
-from shared.errors import UnreadableMedia
-from shared.jobs import get_job
-from shared.settings import Settings
-from shared.states import DeliveryState, JobState
-from shared.webhooks.endpoints import EventType
-from shared.workers import live_workers
+from shared.infra.errors import UnreadableMedia
+from shared.infra.settings import Settings
+from shared.queue.dispatch import LANE_LIMIT
+from shared.store import steps
+from shared.store.jobs.read import get_job
+from shared.store.states import DeliveryState, JobState
+from shared.store.webhooks.endpoints import EventType
+from shared.store.workers import live_workers
 
 
 @pytest.fixture

@@ -21,22 +21,19 @@ from webhookstore import (
     only,
 )
 
-from shared import steps
-from shared.errors import (
-    InternalError,
-    LeaseLost,
-    WorkerStopping,
-)
-from shared.jobs import get_job
-from shared.outbound import Outbound
-from shared.states import DeliveryState, JobState
-from shared.webhooks.attempts import MAX_ATTEMPTS, RETRY_DELAYS_S
-from shared.webhooks.deliveries import DeliveryView
-from shared.webhooks.endpoints import rotate_secret
-from worker import draining
-from worker.delivering import deliver
-from worker.running import run_step
-from worker.runtime import Runtime, make_runtime
+from shared.infra.errors import InternalError, LeaseLost, WorkerStopping
+from shared.infra.outbound import Outbound
+from shared.infra.webhooks.attempt import MAX_ATTEMPTS, RETRY_DELAYS_S
+from shared.store import steps
+from shared.store.jobs.read import get_job
+from shared.store.jobs.retry import retry_job
+from shared.store.states import DeliveryState, JobState
+from shared.store.webhooks.deliveries import DeliveryView
+from shared.store.webhooks.endpoints import rotate_secret
+from worker.process import drain
+from worker.process.runtime import Runtime, make_runtime
+from worker.steps.deliver import deliver
+from worker.steps.run import run_step
 
 PENDING, DELIVERED, FAILED = DeliveryState
 
@@ -155,7 +152,7 @@ def test_a_pending_delivery_holds_up_no_retry_of_its_job(
     job_id = add_job(database, max_attempts=1)
     expire(database, claim(database, job_id, "prepare"))
     steps.reap(database)
-    steps.retry_job(database, TENANT, job_id, max_attempts=1)
+    retry_job(database, TENANT, job_id, max_attempts=1)
     attempt(runtime, job_id)
     assert [event["type"] for event in receiver.verified(hook[1])] == ["job.failed"]
     assert get_job(database, TENANT, job_id).state == JobState.QUEUED
@@ -277,7 +274,7 @@ def test_a_worker_that_stops_releases_what_it_has_not_sent(
 ) -> None:
     job_id = ended_job(database)
     (step,) = deliver_steps(database, job_id)
-    monkeypatch.setattr(draining, "has_begun", lambda: True)
+    monkeypatch.setattr(drain, "has_begun", lambda: True)
     with pytest.raises(WorkerStopping):
         run_step(runtime, step, deliver)
     assert receiver.requests == []

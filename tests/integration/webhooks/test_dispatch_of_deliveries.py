@@ -10,11 +10,13 @@ from queues import add_worker, take_messages
 from sqlalchemy import Engine, text
 from webhookstore import add_hook, cancel, make_due
 
-from shared import steps
-from shared.dispatch import _ORDER_OF_DELIVERIES, LANE_LIMIT, fill_queues
-from shared.settings import Settings
-from shared.webhooks.attempts import Attempt
-from shared.webhooks.endpoints import EventType
+from shared.infra.settings import Settings
+from shared.infra.webhooks.attempt import Attempt
+from shared.queue.dispatch import _ORDER_OF_DELIVERIES, LANE_LIMIT, fill_queues
+from shared.store import steps
+from shared.store.queues import DELIVER_QUEUE
+from shared.store.webhooks.attempts import complete_attempt
+from shared.store.webhooks.endpoints import EventType
 
 URL = "https://receiver.example/hook"
 
@@ -46,21 +48,19 @@ def test_a_delivery_is_dispatched_though_its_job_has_ended(
     (job_id,) = end_jobs(database, 1)
     fill_queues(database, broker, settings)
     fill_queues(database, broker, settings)
-    assert take_messages(broker, steps.DELIVER_QUEUE) == step_ids(database, job_id, "deliver")
+    assert take_messages(broker, DELIVER_QUEUE) == step_ids(database, job_id, "deliver")
     assert take_messages(broker, "prepare") == []
 
 
 def test_of_one_endpoint_a_few_deliveries_are_in_flight_and_the_others_go_on(
     database: Engine, broker: Celery, settings: Settings
 ) -> None:
-    add_worker(database, steps.DELIVER_QUEUE, slots=16)
+    add_worker(database, DELIVER_QUEUE, slots=16)
     slow, _ = add_hook(database, URL, EventType.CANCELED)
     jobs = end_jobs(database, 20)
     fill_queues(database, broker, settings)
     assert in_flight(database) == [("default", slow)] * LANE_LIMIT
-    claimed = steps.claim(
-        database, take_messages(broker, steps.DELIVER_QUEUE)[0], owner="x", lease_s=30
-    )
+    claimed = steps.claim(database, take_messages(broker, DELIVER_QUEUE)[0], owner="x", lease_s=30)
     assert claimed is not None
     other, _ = add_hook(database, URL, EventType.CANCELED)
     with database.begin() as connection:  # nothing more for the slow one
@@ -70,7 +70,7 @@ def test_of_one_endpoint_a_few_deliveries_are_in_flight_and_the_others_go_on(
     assert sorted(in_flight(database)) == sorted(
         [("default", slow)] * LANE_LIMIT + [("default", other)] * 2
     )
-    steps.complete_attempt(database, claimed, Attempt(200, 1.0, None))
+    complete_attempt(database, claimed, Attempt(200, 1.0, None))
     fill_queues(database, broker, settings)
     assert len(in_flight(database)) == LANE_LIMIT + 2 + 1  # the one that is done, too
     assert len(jobs) == 20
@@ -79,7 +79,7 @@ def test_of_one_endpoint_a_few_deliveries_are_in_flight_and_the_others_go_on(
 def test_tenants_alternate_in_deliveries_too(
     database: Engine, broker: Celery, settings: Settings
 ) -> None:
-    add_worker(database, steps.DELIVER_QUEUE, slots=6)
+    add_worker(database, DELIVER_QUEUE, slots=6)
     for _ in range(3):
         add_hook(database, URL, tenant="big")
     add_hook(database, URL, tenant="small")
@@ -93,7 +93,7 @@ def test_tenants_alternate_in_deliveries_too(
 def test_endpoints_of_a_tenant_take_turns(
     database: Engine, broker: Celery, settings: Settings
 ) -> None:
-    add_worker(database, steps.DELIVER_QUEUE, slots=4)
+    add_worker(database, DELIVER_QUEUE, slots=4)
     first, _ = add_hook(database, URL)
     end_jobs(database, 10)
     second, _ = add_hook(database, URL)
@@ -108,12 +108,12 @@ def test_a_delivery_whose_next_attempt_is_not_due_waits(
     add_hook(database, URL)
     (job_id,) = end_jobs(database, 1)
     held = claim(database, job_id, "deliver")
-    steps.complete_attempt(database, held, Attempt(500, 1.0, "no"))
+    complete_attempt(database, held, Attempt(500, 1.0, "no"))
     fill_queues(database, broker, settings)
-    assert take_messages(broker, steps.DELIVER_QUEUE) == []
+    assert take_messages(broker, DELIVER_QUEUE) == []
     make_due(database, job_id)
     fill_queues(database, broker, settings)
-    assert take_messages(broker, steps.DELIVER_QUEUE) == [held.step_id]
+    assert take_messages(broker, DELIVER_QUEUE) == [held.step_id]
 
 
 def test_a_delivery_that_lost_its_worker_is_before_those_that_came_due_after_it(
@@ -124,7 +124,7 @@ def test_a_delivery_that_lost_its_worker_is_before_those_that_came_due_after_it(
     claimed = claim(database, first, "deliver", lease_s=0)
     steps.reap(database)
     fill_queues(database, broker, settings)
-    assert take_messages(broker, steps.DELIVER_QUEUE)[0] == claimed.step_id
+    assert take_messages(broker, DELIVER_QUEUE)[0] == claimed.step_id
 
 
 @pytest.mark.parametrize("due", [True, False])
@@ -134,5 +134,5 @@ def test_a_backlog_of_one_endpoint_is_not_looked_through(database: Engine, due: 
     with database.begin() as connection:
         delay = "0 s" if due else "1 hour"
         connection.execute(text(f"UPDATE steps SET run_at = now() + interval '{delay}'"))
-    limits = {"queue": steps.DELIVER_QUEUE, "room": 16, "lane_limit": LANE_LIMIT}
+    limits = {"queue": DELIVER_QUEUE, "room": 16, "lane_limit": LANE_LIMIT}
     assert most_rows(explain(database, str(_ORDER_OF_DELIVERIES), limits)) <= 2 * LANE_LIMIT

@@ -17,13 +17,11 @@ from webhookstore import (
     only,
 )
 
-from shared.errors import (
-    DeliveryVoid,
-)
-from shared.states import DeliveryState
-from shared.steps.delivering import FAILING_DAYS
-from shared.webhooks.endpoints import change_endpoint, delete_endpoint
-from worker.runtime import Runtime
+from shared.infra.errors import DeliveryVoid
+from shared.store.states import DeliveryState
+from shared.store.webhooks.attempts import FAILING_DAYS
+from shared.store.webhooks.endpoints import change_endpoint, delete_endpoint
+from worker.process.runtime import Runtime
 
 PENDING, DELIVERED, FAILED = DeliveryState
 

@@ -14,15 +14,12 @@ from webhookstore import (
     only,
 )
 
-from shared import steps
-from shared.errors import (
-    DeliveryNotFound,
-    DeliveryNotReplayable,
-)
-from shared.states import DeliveryState
-from shared.webhooks.attempts import MAX_ATTEMPTS
-from shared.webhooks.endpoints import change_endpoint
-from worker.runtime import Runtime
+from shared.infra.errors import DeliveryNotFound, DeliveryNotReplayable
+from shared.infra.webhooks.attempt import MAX_ATTEMPTS
+from shared.store.states import DeliveryState
+from shared.store.webhooks.attempts import replay
+from shared.store.webhooks.endpoints import change_endpoint
+from worker.process.runtime import Runtime
 
 PENDING, DELIVERED, FAILED = DeliveryState
 
@@ -41,7 +38,7 @@ def test_a_delivery_is_replayed_with_the_same_id_and_all_its_attempts(
         attempt(runtime, job_id)
     found = only(database)
     assert found.state == before
-    steps.replay(database, TENANT, found.id)
+    replay(database, TENANT, found.id)
     pending = only(database)
     assert (pending.state, pending.error, pending.finished_at) == (PENDING, None, None)
     (step,) = deliver_steps(database, job_id)
@@ -57,7 +54,7 @@ def test_a_delivery_is_replayed_with_the_same_id_and_all_its_attempts(
 def test_a_pending_delivery_is_not_replayed(database: Engine, hook: tuple[UUID, str]) -> None:
     job_id = ended_job(database)
     with pytest.raises(DeliveryNotReplayable, match="pending"):
-        steps.replay(database, TENANT, only(database).id)
+        replay(database, TENANT, only(database).id)
     assert len(deliver_steps(database, job_id)) == 1
 
 
@@ -65,7 +62,7 @@ def test_another_tenants_delivery_is_not_replayed(database: Engine, hook: tuple[
     ended_job(database)
     change_endpoint(database, TENANT, hook[0], enabled=False)
     with pytest.raises(DeliveryNotFound):
-        steps.replay(database, "somebody else", only(database).id)
+        replay(database, "somebody else", only(database).id)
     assert only(database).state == FAILED
 
 
@@ -75,7 +72,7 @@ def test_to_a_disabled_endpoint_nothing_is_replayed(
     ended_job(database)
     change_endpoint(database, TENANT, hook[0], enabled=False)
     with pytest.raises(DeliveryNotReplayable, match="disabled"):
-        steps.replay(database, TENANT, only(database).id)
+        replay(database, TENANT, only(database).id)
     assert only(database).state == FAILED
 
 
@@ -86,7 +83,7 @@ def test_a_step_left_over_from_before_a_replay_sends_nothing(
     change_endpoint(database, TENANT, hook[0], enabled=False)
     change_endpoint(database, TENANT, hook[0], enabled=True)
     (left_over,) = deliver_steps(database, job_id)
-    steps.replay(database, TENANT, only(database).id)
+    replay(database, TENANT, only(database).id)
     assert left_over not in deliver_steps(database, job_id)
     attempt(runtime, job_id)
     assert len(receiver.requests) == 1

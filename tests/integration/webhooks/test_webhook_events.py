@@ -23,13 +23,15 @@ from webhookstore import (
     events,
 )
 
-from shared import steps
-from shared.errors import EngineFailed, UnreadableMedia
-from shared.jobs import get_job
-from shared.states import JobState
-from shared.steps import JobWebhook
-from shared.transcript import TranscriptHeader
-from shared.webhooks.endpoints import EventType, change_endpoint, delete_endpoint
+from shared.infra.errors import EngineFailed, UnreadableMedia
+from shared.speech.transcript import TranscriptHeader
+from shared.store import steps
+from shared.store.jobs.create import JobWebhook
+from shared.store.jobs.delete import delete_job
+from shared.store.jobs.read import get_job
+from shared.store.jobs.retry import retry_job
+from shared.store.states import JobState
+from shared.store.webhooks.endpoints import EventType, change_endpoint, delete_endpoint
 
 URL = "https://receiver.example/hook"
 
@@ -99,7 +101,7 @@ def test_each_run_of_a_job_has_its_event(database: Engine) -> None:
     job_id = add_job(database)
     for end in (fail, cancel):
         end(database, job_id)
-        steps.retry_job(database, TENANT, job_id, max_attempts=2)
+        retry_job(database, TENANT, job_id, max_attempts=2)
     compute(database, job_id)
     found = [(event["run"], event["type"]) for event in events(database, job_id)]
     assert found == [(1, "job.failed"), (2, "job.canceled"), (3, "job.succeeded")]
@@ -273,6 +275,6 @@ def test_a_deleted_job_takes_its_events_and_deliveries_with_it(database: Engine)
     job_id = add_job(database)
     prepare(database, job_id, chunks=1)
     cancel(database, job_id)
-    steps.delete_job(database, TENANT, job_id, max_attempts=2)
+    delete_job(database, TENANT, job_id, max_attempts=2)
     assert events(database, job_id) == []
     assert deliveries(database) == []

@@ -20,14 +20,14 @@ from webhookstore import (
     only,
 )
 
-from shared import steps
-from shared.steps import JobWebhook
-from shared.steps.retention import KEEP_TESTS_S
-from shared.webhooks.attempts import Attempt
-from shared.webhooks.deliveries import make_test, record_test
-from shared.webhooks.endpoints import delete_endpoint
-from worker.runtime import Runtime
-from worker.tidying import tidy
+from shared.infra.webhooks.attempt import Attempt
+from shared.store.jobs.create import JobWebhook
+from shared.store.jobs.delete import delete_job
+from shared.store.retention import KEEP_TESTS_S, expire_jobs, expire_test_events
+from shared.store.webhooks.deliveries import make_test, record_test
+from shared.store.webhooks.endpoints import delete_endpoint
+from worker.process.runtime import Runtime
+from worker.upkeep.retention import tidy
 
 URL = "https://receiver.example/hook"
 DAY_S = 86_400.0
@@ -48,7 +48,7 @@ def ended_job_with_url(database: Engine) -> UUID:
 
 
 def delete(database: Engine, job_id: UUID) -> None:
-    steps.delete_job(database, TENANT, job_id, max_attempts=2)
+    delete_job(database, TENANT, job_id, max_attempts=2)
 
 
 def expire(database: Engine, job_id: UUID) -> None:
@@ -58,7 +58,7 @@ def expire(database: Engine, job_id: UUID) -> None:
             text("UPDATE jobs SET finished_at = now() - interval '2 d' WHERE id = :id"),
             {"id": job_id},
         )
-    assert steps.expire_jobs(database, keep_s=DAY_S, max_attempts=2, limit=10) == 1
+    assert expire_jobs(database, keep_s=DAY_S, max_attempts=2, limit=10) == 1
 
 
 def endpoints(database: Engine) -> Sequence[UUID]:
@@ -156,7 +156,7 @@ def record_a_test(database: Engine, endpoint_id: UUID, *, days_ago: float = 0) -
 
 
 def expire_tests(database: Engine, keep_s: float = DAY_S, limit: int = 100) -> int:
-    return steps.expire_test_events(database, keep_s=keep_s, limit=limit)
+    return expire_test_events(database, keep_s=keep_s, limit=limit)
 
 
 def left(database: Engine) -> dict[str, int]:

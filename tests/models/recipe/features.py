@@ -9,7 +9,7 @@ HOP_SAMPLES = 160
 """10 ms between frames in all three."""
 HIDDEN_SPANS_PER_FRAME = 0.006
 DITHER = 1 / 32768
-"""Noise that w2v-BERT hears beneath all sound, as ``worker.engines.transformers_ctc`` adds it."""
+"""Noise that w2v-BERT hears beneath all sound, as the engine adds it."""
 
 
 class WhisperFeatures(nn.Module):

@@ -1,0 +1,1 @@
+"""The HTTP API of Longhand itself: its routes and what they answer."""

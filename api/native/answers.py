@@ -1,0 +1,52 @@
+"""A job as all answers tell it that are about a single one: with its transcript, if it has one."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+from api.native.schemas.jobs import Job
+from api.native.summaries import summarize_job
+from api.resources import Resources
+from shared.infra.errors import TranscriptDeleted
+from shared.speech.formats import in_blocks, write_json, write_text_json
+from shared.store.jobs.read import JobView, get_job, open_transcript
+from shared.store.states import JobState
+
+
+def answer_with_job(
+    resources: Resources, tenant: str, view: JobView, *, status_code: int = 200, words: bool = False
+) -> Response:
+    """Return a ``Job`` as an answer: its transcript as the text alone, or ``words`` and all.
+
+    Raises:
+        JobNotFound: the job was deleted since it was read.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    stored = None
+    if view.state == JobState.SUCCEEDED and view.transcript_deleted_at is None:
+        try:
+            stored = open_transcript(resources.engine, tenant, view.id)
+        except TranscriptDeleted:  # since the job was read
+            view = get_job(resources.engine, tenant, view.id)
+    job = Job(**dict(summarize_job(resources, view)))
+    if stored is None:
+        return Response(job.model_dump_json(), status_code, media_type="application/json")
+    transcript = (
+        write_json(stored.header, stored.segments)
+        if words
+        else write_text_json(stored.header, stored.segments_without_words)
+    )
+    head = job.model_dump_json(exclude={"transcript"}).removesuffix("}")
+    parts = chain([head, ',"transcript":'], transcript, ["}"])
+    return stream(in_blocks(parts), "application/json", status_code=status_code)
+
+
+def stream(blocks: Iterator[str], media_type: str, *, status_code: int = 200) -> Response:
+    """Send the blocks as they are made.
+
+    The first is made here and now: what goes wrong until then is still answered as a problem.
+    """
+    first = next(blocks, "")
+    return StreamingResponse(chain([first], blocks), status_code, media_type=media_type)

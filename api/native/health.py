@@ -1,0 +1,169 @@
+"""Whether the service lives, has started, and can do its work."""
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass
+from typing import Annotated, Generic, cast
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api.native.probes import Answer, Probe
+from api.native.schemas.service import (
+    Alive,
+    Check,
+    QueueDepth,
+    Readiness,
+    Startup,
+    Status,
+    WorkerInfo,
+)
+from api.resources import Resources
+from shared.infra.database import check as check_database
+from shared.infra.errors import LonghandError
+from shared.infra.quantities import duration
+from shared.queue import broker
+from shared.store.jobs.read import QueueCount, count_jobs, count_steps
+from shared.store.jobs.references import count_cached
+from shared.store.workers import WorkerView, live_workers, model_states
+
+CHECK_LIMIT_S = 1.0
+"""How long a health check waits for a dependency; orchestrators usually give one second or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is to do, and who does it."""
+
+    jobs: dict[str, int]
+    cached_jobs: int
+    queues: list[QueueCount]
+    workers: list[WorkerView]
+
+
+class Health:
+    """The questions asked of the dependencies."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._schema_seen = False
+        self._began = time.monotonic()
+        threads = resources.probe_threads
+        self.schema: Probe[None] = Probe(self._check_schema, threads)
+        self.postgres: Probe[list[WorkerView]] = Probe(self._find_workers, threads)
+        self.redis: Probe[None] = Probe(lambda: broker.ping(resources.settings), threads)
+        self.s3: Probe[None] = Probe(resources.storage.ping, threads)
+        self.load: Probe[Load] = Probe(self._measure_load, threads)
+
+    async def readiness(self) -> Readiness:
+        """Ask all dependencies at once."""
+        postgres, redis, s3 = await asyncio.gather(
+            _check(self.postgres), _check(self.redis), _check(self.s3)
+        )
+        checks = {"postgres": postgres.check, "redis": redis.check, "s3": s3.check}
+        states = model_states(postgres.answer or ())
+        offered = {model.id for model in self._resources.catalogue.visible}
+        return Readiness(
+            status="ready" if all(check.ok for check in checks.values()) else "unavailable",
+            checks=checks,
+            models={
+                model: states.get(model, "absent") for model in sorted(offered | states.keys())
+            },
+        )
+
+    async def status(self) -> Status:
+        """Ask for everything; what cannot be known is null."""
+        readiness, outcome = await asyncio.gather(self.readiness(), _check(self.load))
+        overview = Status(
+            **dict(readiness),
+            version=self._resources.version,
+            uptime_s=round(time.monotonic() - self._began, 1),
+        )
+        load = outcome.answer
+        if load is not None:
+            overview.workers = [
+                WorkerInfo.model_validate(worker, from_attributes=True) for worker in load.workers
+            ]
+            overview.jobs = load.jobs
+            overview.queues = [QueueDepth(**asdict(count)) for count in load.queues]
+        return overview
+
+    def _check_schema(self) -> None:
+        """Raise ``DatabaseUnavailable`` unless the database is, or was once, fit and current."""
+        if not self._schema_seen:
+            check_database(self._resources.engine)
+        self._schema_seen = True
+
+    def _find_workers(self) -> list[WorkerView]:
+        self._check_schema()
+        return live_workers(self._resources.engine, live_s=self._resources.settings.lease_s)
+
+    def _measure_load(self) -> Load:
+        workers = self._find_workers()
+        engine = self._resources.engine
+        return Load(count_jobs(engine), count_cached(engine), count_steps(engine), workers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome(Generic[Answer]):
+    """How a dependency is, and what it answered if it did."""
+
+    check: Check
+    answer: Answer | None
+
+
+async def _check(probe: Probe[Answer]) -> _Outcome[Answer]:
+    try:
+        return _Outcome(Check(ok=True), await probe.ask(CHECK_LIMIT_S))
+    except TimeoutError:
+        return _Outcome(Check(ok=False, detail=f"no answer within {duration(CHECK_LIMIT_S)}"), None)
+    except LonghandError as error:
+        return _Outcome(Check(ok=False, detail=str(error)), None)
+
+
+def _health(request: Request) -> Health:
+    return cast(Health, request.app.state.health)
+
+
+Provided = Annotated[Health, Depends(_health)]
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health/live", summary="Ask whether the process answers")
+@router.get("/health", include_in_schema=False)
+async def show_liveness() -> Alive:
+    """Tell that the process answers; nothing else is asked."""
+    return Alive()
+
+
+@router.get(
+    "/health/ready",
+    summary="Ask whether jobs can be taken",
+    responses={503: {"model": Readiness, "description": "Not ready"}},
+)
+@router.get("/ready", include_in_schema=False)
+async def show_readiness(response: Response, health: Provided) -> Readiness:
+    """Tell whether Postgres, Redis and S3 are reachable and how far each model is."""
+    readiness = await health.readiness()
+    response.status_code = 200 if readiness.status == "ready" else 503
+    return readiness
+
+
+@router.get(
+    "/health/startup",
+    summary="Ask whether the database is migrated",
+    responses={503: {"model": Startup, "description": "Not started"}},
+)
+async def show_startup(response: Response, health: Provided) -> Startup:
+    """Tell whether the database has been migrated to this version's schema."""
+    check = (await _check(health.schema)).check
+    if check.ok:
+        return Startup(status="started")
+    response.status_code = 503
+    return Startup(status="starting", detail=check.detail)
+
+
+@router.get("/health/status", summary="See everything at a glance")
+async def show_status(health: Provided) -> Status:
+    """Give people an overview; always 200, as it is not for machines to act on."""
+    return await health.status()

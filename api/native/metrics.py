@@ -1,0 +1,83 @@
+"""Metrics in Prometheus' text format."""
+
+from collections.abc import Iterator
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from api.native.health import Health, Load
+from shared.infra.errors import LonghandError
+
+SCRAPE_LIMIT_S = 3.0
+"""How long a scrape waits for Postgres; Prometheus gives up after 10 s by default."""
+
+router = APIRouter(tags=["health"])
+
+
+class LoadCollector:
+    """The gauges that are read from Postgres; with Postgres away only ``longhand_database_up``."""
+
+    def __init__(self, load: Load | None) -> None:
+        self._load = load
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges."""
+        yield GaugeMetricFamily(
+            "longhand_database_up",
+            "Whether the gauges of jobs, steps and workers could be read.",
+            value=float(self._load is not None),
+        )
+        if self._load is None:
+            return
+        jobs = GaugeMetricFamily("longhand_jobs", "Jobs by state.", labels=["state"])
+        for state, n_jobs in self._load.jobs.items():
+            jobs.add_metric([state], n_jobs)
+        yield jobs
+        yield GaugeMetricFamily(
+            "longhand_jobs_cached",
+            "Jobs that succeeded with the transcript of an equal one.",
+            value=self._load.cached_jobs,
+        )
+        steps = GaugeMetricFamily(
+            "longhand_steps", "Steps of active jobs.", labels=["queue", "state"]
+        )
+        for count in self._load.queues:
+            steps.add_metric([count.queue, count.state], count.steps)
+        yield steps
+        n_workers: dict[tuple[str, str], int] = {}
+        for worker in self._load.workers:
+            key = (worker.role, worker.model or "")
+            n_workers[key] = n_workers.get(key, 0) + 1
+        workers = GaugeMetricFamily("longhand_workers", "Living workers.", labels=["role", "model"])
+        for (role, model), n in n_workers.items():
+            workers.add_metric([role, model], n)
+        yield workers
+
+
+def _health(request: Request) -> Health:
+    return cast(Health, request.app.state.health)
+
+
+def _registry(request: Request) -> CollectorRegistry:
+    return cast(CollectorRegistry, request.app.state.registry)
+
+
+@router.get(
+    "/metrics",
+    summary="Get metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}},
+)
+async def show_metrics(
+    health: Annotated[Health, Depends(_health)],
+    registry: Annotated[CollectorRegistry, Depends(_registry)],
+) -> Response:
+    """Report this process' requests, and jobs, steps and workers of the whole platform."""
+    try:
+        load = await health.load.ask(SCRAPE_LIMIT_S)
+    except (LonghandError, TimeoutError):
+        load = None
+    body = generate_latest(registry) + generate_latest(LoadCollector(load))
+    return Response(body, media_type=CONTENT_TYPE_LATEST)

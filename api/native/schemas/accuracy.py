@@ -1,0 +1,43 @@
+"""What references say of the models."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy
+
+EXAMPLE_REFERENCE = "Good morning. This is what was really said."
+
+
+class NewReference(BaseModel):
+    """What was really said in a job's audio."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reference: str = Field(
+        description=f"at most {MAX_REFERENCE_CHARS:,} characters", examples=[EXAMPLE_REFERENCE]
+    )
+
+
+class PooledAccuracy(Accuracy):
+    """Error rates of a model: the errors of all its jobs, divided by the size of all references."""
+
+    model: str
+    language: str | None = Field(description="of the speech; null: several, or not known")
+    task: str
+    jobs: int = Field(description="jobs with a reference")
+    audio_s: float
+
+
+class CacheStats(BaseModel):
+    """How often a transcript was there already."""
+
+    computed: int = Field(description="jobs that succeeded by computing their transcript")
+    cached: int = Field(description="jobs that succeeded with an equal job's transcript")
+    hit_rate: float | None = Field(description="cached / (computed + cached); null: no jobs yet")
+    audio_saved_s: float = Field(description="audio of the cached jobs, which no model heard again")
+
+
+class AccuracyStats(BaseModel):
+    """What references say of the models, and what the cache has saved."""
+
+    models: list[PooledAccuracy]
+    cache: CacheStats

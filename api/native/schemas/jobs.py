@@ -1,0 +1,215 @@
+"""Jobs, how far they are, and what happens to them."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from shared.speech.transcript import Segment, Transcript, TranscriptText
+from shared.store.jobs.read import JobView, Stage
+from shared.store.jobs.waits import Waiting, WaitingCode
+from shared.store.states import JobState
+
+
+class Source(BaseModel):
+    """The file as it was received."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Progress(BaseModel):
+    """How far a job is."""
+
+    stage: Stage = Field(description="what is being done; of a job that has ended, how it has")
+    chunks_done: int
+    chunks_total: int = Field(description="chunks planned so far")
+    chunks_known: bool = Field(description="whether chunks_total is final")
+    audio_planned_s: float = Field(description="seconds of audio in the chunks planned so far")
+    audio_done_s: float = Field(description="seconds of audio already transcribed")
+    percent: float | None = Field(
+        description="of the audio, transcribed; an estimate until chunks_known; never falls, and "
+        "is 100 only when the job has succeeded; null while there is nothing to tell it from"
+    )
+    rtfx: float | None = Field(
+        description="seconds of audio transcribed per second since the first chunk was begun, in "
+        "this run of the job; null before one is done and after the job's end"
+    )
+    eta_s: float | None = Field(
+        description="seconds until all audio is transcribed, if it goes on like this; an estimate "
+        "of an estimate until chunks_known; null while rtfx is"
+    )
+
+    @classmethod
+    def of(cls, view: JobView) -> Self:
+        """Return the wire form of a job's progress."""
+        return cls(
+            stage=view.stage,
+            chunks_done=view.chunks_done,
+            chunks_total=view.chunks_total,
+            chunks_known=view.plan_complete,
+            audio_planned_s=round(view.audio_planned_s, 3),
+            audio_done_s=round(view.audio_done_s, 3),
+            percent=view.percent,
+            rtfx=None if view.rtfx is None else round(view.rtfx, 2),
+            eta_s=None if view.eta_s is None else round(view.eta_s, 1),
+        )
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str = Field(description="stable and machine-readable, such as 'unreadable_media'")
+    detail: str
+
+
+class WaitingFor(BaseModel):
+    """What a job waits for that is not its turn."""
+
+    code: WaitingCode = Field(
+        description="model_worker: a worker for its model; cpu_worker: one that prepares and "
+        "finishes; equal_job: the end of a job that is equal"
+    )
+    detail: str = Field(description="for a person: what it is")
+
+    @classmethod
+    def of(cls, waiting: Waiting | None) -> Self | None:
+        """Return the wire form."""
+        return None if waiting is None else cls(code=waiting.code, detail=waiting.detail)
+
+
+class ProgressEvent(Progress):
+    """An event `progress`: how far the job is, and what it waits for."""
+
+    waiting_for: WaitingFor | None
+
+
+class StateEvent(BaseModel):
+    """An event `state`: the job has entered a state."""
+
+    state: JobState
+    at: datetime
+    error: JobError | None = Field(description="why it failed")
+
+
+class SegmentsEvent(BaseModel):
+    """An event `segments`: what was said in a chunk that is transcribed.
+
+    Chunks end in any order. The transcript of the job that succeeded is the authority: segments
+    that reach over the border of two chunks are whole in it.
+    """
+
+    chunk: int = Field(description="its number, from 0")
+    channel: int | None = Field(description="from 0; null where channels were mixed down")
+    start: float = Field(description="seconds into the original file")
+    end: float = Field(description="seconds into the original file")
+    segments: list[Segment] = Field(description="of this chunk alone; ids count from 0")
+
+
+class JobLinks(BaseModel):
+    """Where the job, its transcript and its events are."""
+
+    self: str
+    transcript: str
+    events: str
+
+
+class JobSummary(BaseModel):
+    """A job without its transcript."""
+
+    id: UUID
+    state: JobState
+    model: str
+    language: str | None = Field(
+        description="as requested, or the only one of the model; null: to be detected"
+    )
+    detected_language: str | None = Field(description="once it is known; null where none is asked")
+    task: Literal["transcribe", "translate"]
+    prompt: str | None
+    hotwords: str | None
+    vad: str = Field(description="voice activity detector")
+    multichannel: bool
+    multilingual: bool
+    cached: bool = Field(description="whether the transcript is that of an equal, earlier job")
+    source: Source
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    run: int = Field(description="1, and one more for each retry")
+    audio_deleted_at: datetime | None = Field(
+        description="when the audio was given up: its time was up, or an equal job had been heard"
+    )
+    transcript_deleted_at: datetime | None = Field(
+        description="when the transcript was removed: its time was up"
+    )
+    duration_s: float | None = Field(description="decoded length, known once prepared")
+    waiting_for: WaitingFor | None = Field(
+        description="what it cannot go on without; null: nothing, or its turn"
+    )
+    progress: Progress
+    error: JobError | None
+    metadata: dict[str, Any] = Field(description="as given with the job")
+    metrics: dict[str, Any] = Field(
+        description="seconds spent and RTFx; 'accuracy' where there is a reference, see Accuracy"
+    )
+    links: JobLinks
+
+    @classmethod
+    def of(cls, view: JobView, waiting: Waiting | None) -> Self:
+        """Return the wire form of a job."""
+        options = view.options
+        metrics = dict(view.metrics)
+        if view.accuracy is not None:
+            metrics["accuracy"] = dict(view.accuracy)
+        error = None
+        if view.error_code is not None:
+            error = JobError(code=view.error_code, detail=view.error_detail or "")
+        return cls(
+            id=view.id,
+            state=view.state,
+            model=view.model,
+            language=options.language,
+            detected_language=view.detected_language,
+            task=options.task,
+            prompt=options.prompt,
+            hotwords=options.hotwords,
+            vad=options.vad,
+            multichannel=options.multichannel,
+            multilingual=options.multilingual,
+            cached=view.cached,
+            source=Source(name=view.source_name, bytes=view.source_bytes, sha256=view.sha256),
+            created_at=view.created_at,
+            started_at=view.started_at,
+            finished_at=view.finished_at,
+            run=view.run,
+            audio_deleted_at=view.audio_deleted_at,
+            transcript_deleted_at=view.transcript_deleted_at,
+            duration_s=view.duration_s,
+            waiting_for=WaitingFor.of(waiting),
+            progress=Progress.of(view),
+            error=error,
+            metadata=dict(view.metadata),
+            metrics=metrics,
+            links=JobLinks(
+                self=f"/jobs/{view.id}",
+                transcript=f"/jobs/{view.id}/transcript",
+                events=f"/jobs/{view.id}/events",
+            ),
+        )
+
+
+class Job(JobSummary):
+    """A job, with its transcript once it has succeeded, and until that is deleted."""
+
+    transcript: TranscriptText | Transcript | None = Field(
+        default=None, description="with its segments where they were asked for: include=words"
+    )
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    jobs: list[JobSummary]
+    next_cursor: str | None = Field(description="the next page's cursor; null on the last page")

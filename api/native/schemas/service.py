@@ -1,0 +1,159 @@
+"""What the service says of itself, its models and its workers."""
+
+from datetime import datetime
+from typing import Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from shared.models.catalogue import Model
+from shared.store.states import StepKind
+from shared.store.workers import ModelState, WorkerState
+
+
+class ServiceInfo(BaseModel):
+    """What runs here and where to go on."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+class ModelInfo(BaseModel):
+    """A model that jobs may name."""
+
+    id: str
+    description: str
+    engine: str
+    languages: list[str] | None = Field(description="ISO 639 codes; null: any")
+    preferred_for: list[str] = Field(
+        description="languages whose jobs get this model unless they name one"
+    )
+    detects_language: bool = Field(description="whether it tells which language it hears")
+    translates: bool = Field(description="whether it takes task 'translate': into English")
+    takes_prompt: bool = Field(description="whether it takes 'prompt' and 'hotwords'")
+    vad: str = Field(description="voice activity detector of jobs that name none")
+    default: bool = Field(
+        description="whether a job that names no model and no language gets it now"
+    )
+    state: ModelState = Field(description="whether a worker is ready for it, loading it, or absent")
+    on_demand: bool = Field(
+        description="whether jobs for it are taken while it has no worker: one is started for them"
+    )
+
+    @classmethod
+    def of(cls, model: Model, *, default: bool, state: ModelState, on_demand: bool) -> Self:
+        """Return the wire form of a catalogue entry."""
+        return cls(
+            id=model.id,
+            description=model.description,
+            engine=model.engine,
+            languages=None if model.languages is None else sorted(model.languages),
+            preferred_for=sorted(model.preferred_for),
+            detects_language=model.detects_language,
+            translates=model.translates,
+            takes_prompt=model.takes_prompt,
+            vad=model.vad,
+            default=default,
+            state=state,
+            on_demand=on_demand,
+        )
+
+
+class ModelList(BaseModel):
+    """The models on offer."""
+
+    models: list[ModelInfo]
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Check(BaseModel):
+    """The state of one dependency."""
+
+    ok: bool
+    detail: str | None = Field(default=None, description="what is wrong")
+
+
+class Readiness(BaseModel):
+    """Whether jobs can be taken, and which models have a worker to do them."""
+
+    status: Literal["ready", "unavailable"]
+    checks: dict[str, Check] = Field(description="postgres, redis and s3")
+    models: dict[str, ModelState] = Field(
+        description="by model id: whether a worker is ready for it, loading it, or absent"
+    )
+
+
+class Startup(BaseModel):
+    """Whether the database has this version's schema."""
+
+    status: Literal["started", "starting"]
+    detail: str | None = None
+
+
+class WorkerInfo(BaseModel):
+    """A living worker."""
+
+    id: str
+    role: str
+    model: str | None
+    state: WorkerState
+    device: str
+    dtype: str | None = Field(description="what a model worker's device computes in")
+    slots: int
+    version: str
+    load_s: float | None = Field(description="seconds its model took to load")
+    warm_up_s: float | None = Field(description="seconds its model's first inference took")
+    started_at: datetime
+    last_seen_at: datetime
+    failing: list[str] = Field(
+        description="what every step of a kind fails with here, as long as none has succeeded"
+    )
+
+
+class WorkerStep(BaseModel):
+    """A step that a worker is at."""
+
+    job_id: UUID
+    kind: StepKind
+    idx: int = Field(description="of a chunk or a delivery: its number")
+    attempt: int
+    since: datetime
+
+
+class WorkerDetail(WorkerInfo):
+    """A living worker, and what it is at."""
+
+    steps: list[WorkerStep] = Field(description="of your own jobs")
+    other_steps: int = Field(description="how many of other tenants' jobs")
+
+
+class WorkerList(BaseModel):
+    """The living workers."""
+
+    workers: list[WorkerDetail]
+
+
+class QueueDepth(BaseModel):
+    """Steps of a queue in one state."""
+
+    queue: str
+    state: str
+    steps: int
+
+
+class Status(Readiness):
+    """An overview for people."""
+
+    version: str
+    uptime_s: float
+    workers: list[WorkerInfo] | None = Field(
+        default=None, description="null: not known, as Postgres is away"
+    )
+    jobs: dict[str, int] | None = Field(default=None, description="by state; null: not known")
+    queues: list[QueueDepth] | None = Field(default=None, description="null: not known")

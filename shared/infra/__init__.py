@@ -1,0 +1,1 @@
+"""What everything stands on: settings, errors, Postgres, S3, outbound requests."""

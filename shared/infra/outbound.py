@@ -1,0 +1,328 @@
+"""Requests to URLs that clients name, behind one wall.
+
+Such a URL may lead where its owner cannot go alone: to the database, to the cloud's metadata, to a
+neighbour (server-side request forgery). So every address of a host must be public, and the address
+that was checked is the one that is dialled: a second look-up could give another answer (DNS
+rebinding). TLS still verifies the host's name. Redirects are not followed, proxies of the
+environment not used, and of an answer no more is read than is needed.
+"""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import httpcore
+import httpx
+
+from shared.infra.addresses import Address, Network, is_public, parse_address
+from shared.infra.errors import ForbiddenUrl, OutboundFailed
+from shared.infra.quantities import duration
+from shared.infra.settings import Settings
+
+Resolver = Callable[[str], Sequence[str]]
+"""Returns the addresses of a host; raises OSError or UnicodeError where there are none."""
+
+MAX_URL_CHARS = 2048
+
+_HOW_TO_ALLOW = "(an operator can allow it: LONGHAND_OUTBOUND_ALLOW)"
+
+_CONNECT_S = 5.0
+"""The most that one address may take to answer, so that the host's next one gets a chance."""
+
+_DRAIN_BYTES = 4096
+"""Read of an answer's body, and dropped: a receiver of a short answer sees an orderly end."""
+
+
+def resolve(host: str) -> list[str]:
+    """Return the addresses of a host as the system knows them."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A receiver's answer without its body; for our own use, not for a client's eyes."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    """Names in lower case; the last of equal ones."""
+
+
+class Outbound:
+    """Makes requests to URLs that clients name. Safe for use by several threads."""
+
+    def __init__(
+        self,
+        *,
+        allow_http: bool = False,
+        allow: Iterable[str] = (),
+        resolver: Resolver = resolve,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Set the limits.
+
+        Args:
+            allow_http: whether a URL may be one without TLS.
+            allow: host names and networks that may be reached though they are not public.
+            resolver: looks up the addresses of a host.
+            ssl_context: verifies receivers; by default against the usual authorities.
+        """
+        self._schemes = ("https", "http") if allow_http else ("https",)
+        self._hosts: set[str] = set()
+        self._networks: list[Network] = []
+        for item in allow:
+            try:
+                self._networks.append(ip_network(item))
+            except ValueError:
+                self._hosts.add(item.lower())
+        self._resolver = resolver
+        self._given_context = ssl_context
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Outbound":
+        """Return one with the limits of the settings."""
+        allow = (item.strip() for item in settings.outbound_allow.split(","))
+        return cls(allow_http=settings.outbound_http, allow=filter(None, allow))
+
+    @cached_property
+    def _ssl_context(self) -> ssl.SSLContext:
+        # Made on first use: it reads all authorities' certificates.
+        return self._given_context or httpx.create_ssl_context()
+
+    def check_url(self, url: str) -> httpx.URL:
+        """Refuse what is wrong with a URL at first sight, and return it parsed.
+
+        No name is looked up: what it leads to is checked whenever a request is sent.
+
+        Raises:
+            ForbiddenUrl: no request is sent there.
+        """
+        if len(url) > MAX_URL_CHARS:
+            raise ForbiddenUrl(f"the URL is longer than {MAX_URL_CHARS:,} characters")
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise ForbiddenUrl("this is not a URL") from error
+        if parsed.scheme not in self._schemes:
+            allowed = " or ".join(f"{scheme}://" for scheme in self._schemes)
+            how = " (an operator can allow http://: LONGHAND_OUTBOUND_HTTP)"
+            raise ForbiddenUrl(
+                f"the URL must begin with {allowed}{how if parsed.scheme == 'http' else ''}"
+            )
+        host = parsed.raw_host.decode()
+        if not host:
+            raise ForbiddenUrl("the URL names no host")
+        if parsed.port is not None and not 0 < parsed.port < 65_536:
+            raise ForbiddenUrl("the URL names a port that does not exist")
+        if parsed.userinfo:
+            raise ForbiddenUrl("the URL carries a user name or a password")
+        address = parse_address(host)
+        if address is not None and not self._may_reach(host, address):
+            raise ForbiddenUrl(f"the URL names an address that is not public {_HOW_TO_ALLOW}")
+        return parsed
+
+    def post(
+        self, url: str, *, body: bytes, headers: Mapping[str, str], timeout_s: float
+    ) -> Answer:
+        """Post ``body`` once and return the answer's status, whatever it is.
+
+        Args:
+            url: where to.
+            body: what to send.
+            headers: beside Host and Content-Length.
+            timeout_s: for all of it: look-up, connection, TLS, request and answer.
+
+        Raises:
+            ForbiddenUrl: the URL is refused at first sight.
+            OutboundFailed: no address of the host is public, or there was no answer.
+        """
+        parsed = self.check_url(url)
+        target = httpcore.URL(
+            scheme=parsed.raw_scheme,
+            host=parsed.raw_host,
+            port=parsed.port,
+            target=parsed.raw_path,
+        )
+        wall = _Wall(self, _Deadline(timeout_s))
+        try:
+            with (
+                httpcore.ConnectionPool(
+                    ssl_context=self._ssl_context, network_backend=wall, max_connections=1
+                ) as connections,
+                connections.stream(
+                    "POST",
+                    target,
+                    headers=[("Host", parsed.netloc.decode()), *headers.items()],
+                    content=body,
+                ) as response,
+            ):
+                _drain(response)
+                return Answer(
+                    response.status,
+                    {
+                        name.decode("latin-1").lower(): value.decode("latin-1")
+                        for name, value in response.headers
+                    },
+                )
+        except httpcore.ConnectTimeout as error:
+            raise OutboundFailed("the connection took too long") from error
+        except httpcore.TimeoutException as error:
+            raise OutboundFailed(f"there was no answer within {duration(timeout_s)}") from error
+        except httpcore.ConnectError as error:
+            raise OutboundFailed(_why_not_connected(error)) from error
+        except httpcore.NetworkError as error:
+            raise OutboundFailed("the connection broke before there was an answer") from error
+        except httpcore.ProtocolError as error:
+            raise OutboundFailed("there was no valid HTTP answer") from error
+
+    def addresses(self, host: str, limit_s: float) -> list[Address]:
+        """Return the addresses of a host, all of them checked.
+
+        Raises:
+            OutboundFailed: it has none, or one that is not public.
+            httpcore.ConnectTimeout: the look-up took too long.
+        """
+        literal = parse_address(host)
+        if literal is not None:
+            found = [literal]
+        else:
+            try:
+                found = [ip_address(each) for each in self._look_up(host, limit_s)]
+            except (OSError, ValueError):  # UnicodeError is a ValueError
+                found = []
+        # One sentence for both: what an inner name server knows is nobody's business.
+        if not found or not all(self._may_reach(host, address) for address in found):
+            raise OutboundFailed(f"the URL's host has no public address {_HOW_TO_ALLOW}")
+        return found
+
+    def _may_reach(self, host: str, address: Address) -> bool:
+        return (
+            is_public(address)
+            or host.lower() in self._hosts
+            or any(address in network for network in self._networks)
+        )
+
+    def _look_up(self, host: str, limit_s: float) -> Sequence[str]:
+        """Ask the resolver, which knows no time limit, in a thread that may be left behind."""
+        answer: Future[Sequence[str]] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(self._resolver(host))
+            except (OSError, UnicodeError) as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, name="look-up", daemon=True).start()
+        try:
+            return answer.result(limit_s)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout("the look-up took too long") from error
+
+
+class _Deadline:
+    """When all must be over."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._at = time.monotonic() + limit_s
+
+    def left_s(self, timeout: type[httpcore.TimeoutException]) -> float:
+        """Return the seconds left; raises ``timeout`` when there are none."""
+        left = self._at - time.monotonic()
+        if left <= 0:
+            raise timeout("the whole request took too long")
+        return left
+
+
+class _Wall(httpcore.NetworkBackend):
+    """Dials checked addresses only. httpcore hands the host's name to TLS, which verifies it."""
+
+    def __init__(self, outbound: Outbound, deadline: _Deadline) -> None:
+        self._outbound = outbound
+        self._deadline = deadline
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline bounds all
+        local_address: str | None = None,  # noqa: ARG002
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address of the host that answers."""
+        failure: Exception | None = None
+        for address in self._outbound.addresses(host, self._left_s()):
+            try:
+                stream = self._sockets.connect_tcp(
+                    str(address), port, min(_CONNECT_S, self._left_s()), None, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _Stream(stream, self._deadline)
+        assert failure is not None, "a host has at least one address"
+        raise failure
+
+    def _left_s(self) -> float:
+        return self._deadline.left_s(httpcore.ConnectTimeout)
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection on which nothing outlasts the deadline, however slowly the bytes drip."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, self._deadline.left_s(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._stream.write(buffer, self._deadline.left_s(httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        left_s = self._deadline.left_s(httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left_s), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _drain(response: httpcore.Response) -> None:
+    """Read a short answer to its end; of a long one, or one that breaks off, the status counts."""
+    n_bytes = 0
+    try:
+        for data in response.iter_stream():
+            n_bytes += len(data)
+            if n_bytes > _DRAIN_BYTES:
+                return
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+        return
+
+
+def _why_not_connected(error: httpcore.ConnectError) -> str:
+    # httpcore wraps the error; it keeps no cause.
+    match error.args[0]:
+        case ssl.SSLCertVerificationError():
+            return "the receiver's certificate could not be verified"
+        case ssl.SSLError():
+            return "there was no TLS connection"
+        case ConnectionRefusedError():
+            return "the connection was refused"
+        case _:
+            return "there was no connection"

@@ -1,0 +1,1 @@
+"""One attempt to deliver a webhook event, after Standard Webhooks (standardwebhooks.com)."""

@@ -1,0 +1,55 @@
+"""Making one attempt."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from shared import __version__
+from shared.infra.errors import ForbiddenUrl, OutboundFailed
+from shared.infra.outbound import Outbound
+from shared.infra.webhooks.attempt import TIMEOUT_S, Attempt, Outgoing
+from shared.infra.webhooks.signature import sign
+
+
+def send(outbound: Outbound, outgoing: Outgoing) -> Attempt:
+    """Post an event, signed, and tell how it went; whatever goes wrong is in the answer."""
+    body = outgoing.body.encode()
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"Longhand/{__version__}",
+        "webhook-id": outgoing.event_id,
+        "webhook-timestamp": str(outgoing.timestamp),
+        "webhook-signature": sign(outgoing.secrets, outgoing.event_id, outgoing.timestamp, body),
+    }
+    began = time.monotonic()
+    try:
+        answer = outbound.post(outgoing.url, body=body, headers=headers, timeout_s=TIMEOUT_S)
+    except (ForbiddenUrl, OutboundFailed) as error:
+        return Attempt(None, _ms_since(began), str(error))
+    latency_ms = _ms_since(began)
+    if 200 <= answer.status_code < 300:
+        return Attempt(answer.status_code, latency_ms, None)
+    if 300 <= answer.status_code < 400:
+        reason = f"the receiver answered {answer.status_code}: redirects are not followed"
+    else:
+        reason = f"the receiver answered {answer.status_code}"
+    return Attempt(answer.status_code, latency_ms, reason, _retry_after_s(answer.headers))
+
+
+def _ms_since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 1)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """Return the seconds of a ``Retry-After`` header, given as such or as a date (RFC 9110)."""
+    value = headers.get("retry-after", "").strip()
+    try:
+        if value.isascii() and value.isdigit():
+            return float(value)
+        until = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return 0.0
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,55 @@
+"""Secrets and signatures of webhooks, as specified by Standard Webhooks 1.0 (symmetric, ``v1``)."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+
+from shared.infra.errors import InvalidRequest
+
+_PREFIX = "whsec_"
+_MIN_BYTES = 24
+_MAX_BYTES = 64
+"""The specification's bounds."""
+_NEW_BYTES = 32
+"""The size of SHA-256's output, beyond which a key adds no strength."""
+
+
+def new_secret() -> str:
+    """Return a random secret, ``whsec_`` and base64."""
+    return _PREFIX + base64.b64encode(secrets.token_bytes(_NEW_BYTES)).decode()
+
+
+def check_secret(secret: str) -> None:
+    """Refuse a secret that the specification does not allow.
+
+    Raises:
+        InvalidRequest: it is no base64 of 24 to 64 bytes after ``whsec_``.
+    """
+    try:
+        key = _key(secret)
+    except ValueError:
+        key = b""
+    if not secret.startswith(_PREFIX) or not _MIN_BYTES <= len(key) <= _MAX_BYTES:
+        raise InvalidRequest(
+            f"a webhook secret is '{_PREFIX}' and the base64 of {_MIN_BYTES} to {_MAX_BYTES} bytes"
+        )
+
+
+def sign(keys: Iterable[str], event_id: str, timestamp: int, body: bytes) -> str:
+    """Return the ``webhook-signature`` header: one signature for each secret.
+
+    Args:
+        keys: the secrets; more than one while an old one is being replaced.
+        event_id: the ``webhook-id`` header.
+        timestamp: the ``webhook-timestamp`` header, in seconds since 1970.
+        body: the exact bytes that are sent.
+    """
+    signed = f"{event_id}.{timestamp}.".encode() + body
+    digests = (hmac.new(_key(secret), signed, hashlib.sha256).digest() for secret in keys)
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+
+
+def _key(secret: str) -> bytes:
+    return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)

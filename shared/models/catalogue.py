@@ -1,0 +1,285 @@
+"""The model catalogue: which models there are, where their weights come from, what they can do.
+
+Read from ``models.toml`` by the API (to check requests and to list models), by the CLI (to fetch
+weights) and by the workers (to load them). Nothing here imports an engine.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from shared.infra.errors import ModelError, UnknownModel, UnsupportedLanguage
+from shared.infra.settings import Settings
+
+EngineName = Literal[
+    "pocketsphinx",
+    "faster-whisper",
+    "transformers-whisper",
+    "transformers-ctc",
+    "onnx-ctc",
+    "oracle",
+]
+VadName = Literal["silero", "energy", "off"]
+
+WHISPERS: frozenset[EngineName] = frozenset({"faster-whisper", "transformers-whisper"})
+"""Engines of the Whisper family: they take prompts; multilingual ones detect and translate."""
+
+HUB_ENGINES: frozenset[EngineName] = WHISPERS | {"transformers-ctc", "onnx-ctc"}
+"""Engines that need weights: of the Hugging Face hub, pinned to a commit, or of a folder, pinned to
+the digest of its files. The others carry what they need."""
+
+ROUGH_ENGINES: frozenset[EngineName] = frozenset({"pocketsphinx"})
+"""Engines that recognise speech, but get many words wrong: for trying things out."""
+
+FOLDER_PREFIX = "file:"
+"""Begins the source of weights that the operator keeps in a folder of their own."""
+UNPINNED = "unpinned"
+"""In place of a revision: the operator has yet to name one; until then nobody gets the model."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+ANY_LANGUAGE = "any"
+"""In place of a language set: the model takes whatever code it is given."""
+
+
+class DecodeDefaults(BaseModel):
+    """How the model decodes; the same for every job, so that chunks of all jobs share batches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    beam_size: int = Field(default=1, ge=1, description="hypotheses kept while decoding")
+
+
+class Model(BaseModel):
+    """One catalogue entry. Weights are pinned: equal entries transcribe alike everywhere."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    description: str = Field(min_length=1, description="one line for a person choosing a model")
+    engine: EngineName
+    source: str = Field(min_length=1, description="Hugging Face repository, folder or Python wheel")
+    revision: str = Field(min_length=1, description="commit or digest of the weights")
+    languages: frozenset[str] | None = Field(description="ISO 639 codes; None: any")
+    preferred_for: frozenset[str] = Field(
+        default=frozenset(), description="languages whose jobs get this model unless they name one"
+    )
+    translates: bool = Field(default=False, description="speech in its languages to English text")
+    window_s: float = Field(gt=0, description="the longest chunk the model hears at once")
+    vad: VadName = Field(description="voice activity detector of jobs that name none")
+    decode: DecodeDefaults = DecodeDefaults()
+    size_bytes: int = Field(ge=0, description="of the weights on disk")
+    hidden: bool = Field(default=False, description="usable, but not offered to users")
+
+    _catalogue_folder: Path = PrivateAttr(default=Path())
+
+    @field_validator("languages")
+    @classmethod
+    def _speaks_something(cls, languages: frozenset[str] | None) -> frozenset[str] | None:
+        if languages is not None and not languages:
+            raise ValueError("a model must speak at least one language")
+        return languages
+
+    @model_validator(mode="after")
+    def _is_preferred_for_what_it_speaks(self) -> Self:
+        if unspoken := sorted(lang for lang in self.preferred_for if not self.speaks(lang)):
+            raise ValueError(f"preferred for {', '.join(unspoken)}, which it does not speak")
+        return self
+
+    @model_validator(mode="after")
+    def _pins_what_cannot_move(self) -> Self:
+        if self.engine in HUB_ENGINES and self.is_pinned:
+            if self.source.startswith(FOLDER_PREFIX):
+                if not _DIGEST.fullmatch(self.revision):
+                    raise ValueError("revision must be the folder's digest, sha256:...")
+            elif not _COMMIT.fullmatch(self.revision):
+                raise ValueError("revision must be a full commit hash (a branch or tag can move)")
+        return self
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is known which weights are meant; a model that is not is not offered."""
+        return self.revision != UNPINNED
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder its weights are kept in, or None where they come from elsewhere."""
+        if self.engine not in HUB_ENGINES or not self.source.startswith(FOLDER_PREFIX):
+            return None
+        return self._catalogue_folder / self.source.removeprefix(FOLDER_PREFIX)
+
+    @property
+    def detects_language(self) -> bool:
+        """Whether it tells by itself which of several languages it hears."""
+        return self.engine in WHISPERS and (self.languages is None or len(self.languages) > 1)
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether many wrong words are to be expected of it."""
+        return self.engine in ROUGH_ENGINES
+
+    @property
+    def only_language(self) -> str | None:
+        """The one language it knows, or None if it knows several."""
+        return next(iter(self.languages)) if self.languages and len(self.languages) == 1 else None
+
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether ``prompt`` and ``hotwords`` have a meaning for it."""
+        return self.engine in WHISPERS
+
+    def speaks(self, language: str) -> bool:
+        """Whether the model knows the language, an ISO 639 code."""
+        return self.languages is None or language in self.languages
+
+    def check_language(self, language: str) -> None:
+        """Refuse a language that the model does not know.
+
+        Raises:
+            UnsupportedLanguage: it does not.
+        """
+        if not self.speaks(language):
+            known = sorted(self.languages or ())
+            raise UnsupportedLanguage(
+                f"model '{self.id}' does not know language '{language}'; it knows "
+                + ", ".join(known)
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All models by id, in the file's order."""
+
+    models: Mapping[str, Model]
+    auto: tuple[str, ...] = ()
+    """Ids of the models that ``auto`` prefers, best first; empty: the file's order is."""
+
+    @property
+    def visible(self) -> tuple[Model, ...]:
+        """The models to offer to users."""
+        return tuple(m for m in self.models.values() if m.is_pinned and not m.hidden)
+
+    @property
+    def first_choices(self) -> tuple[Model, ...]:
+        """The models that are worth a download for a job that names none, best first."""
+        chosen = (self.models[model_id] for model_id in self.auto)
+        return tuple(model for model in chosen if model.is_pinned) or self.visible
+
+    @property
+    def ranking(self) -> tuple[Model, ...]:
+        """All models that a job may get which names none, best first."""
+        return tuple(dict.fromkeys((*self.first_choices, *self.visible)))
+
+    def preferred_for(self, language: str) -> tuple[Model, ...]:
+        """Return the models that jobs in this language get before any other."""
+        preferred = (m for m in self.models.values() if language in m.preferred_for)
+        return tuple(model for model in preferred if model.is_pinned)
+
+    @property
+    def routed_languages(self) -> tuple[str, ...]:
+        """The languages for which a model is preferred, in the order of the alphabet."""
+        return tuple(sorted({code for m in self.models.values() for code in m.preferred_for}))
+
+    def get(self, model_id: str) -> Model:
+        """Return a model, hidden or not.
+
+        Raises:
+            UnknownModel: there is no such id, or the operator has not pinned its weights.
+        """
+        offered = ", ".join(model.id for model in self.visible)
+        try:
+            model = self.models[model_id]
+        except KeyError:
+            raise UnknownModel(f"no model '{model_id}'; there are {offered}") from None
+        if not model.is_pinned:
+            raise UnknownModel(
+                f"model '{model_id}' is not set up here: its revision is to be named in the "
+                f"catalogue; there are {offered}"
+            )
+        return model
+
+
+def read_catalogue(settings: Settings) -> Catalogue:
+    """Read the catalogue that the settings name, and check the settings that name its models.
+
+    Raises:
+        ModelError: the catalogue is missing or wrong, or a setting names a model that it lacks.
+    """
+    catalogue = load_catalogue(settings.catalogue)
+    named = [("LONGHAND_ON_DEMAND_MODELS", model) for model in sorted(settings.on_demand_ids)]
+    if settings.default_model:
+        named.append(("LONGHAND_DEFAULT_MODEL", settings.default_model))
+    for setting, model_id in named:
+        try:
+            catalogue.get(model_id)
+        except UnknownModel as error:
+            raise ModelError(f"{setting}: {error}") from error
+    return catalogue
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """Read and check a catalogue file.
+
+    Raises:
+        ModelError: the file is missing, is not TOML, or an entry is wrong; the message says which.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"cannot read the catalogue {path.name}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"the catalogue {path.name} is not valid TOML: {error}") from error
+    languages, entries = document.pop("languages", {}), document.pop("models", {})
+    auto = document.pop("auto", [])
+    if document:
+        raise ModelError(f"{path.name}: unknown table '{min(document)}'")
+    if not isinstance(languages, dict) or not isinstance(entries, dict) or not entries:
+        raise ModelError(f"{path.name} needs a [languages] table and at least one [models.ID]")
+    if not isinstance(auto, list) or not all(isinstance(model_id, str) for model_id in auto):
+        raise ModelError(f"{path.name}: auto must be a list of model ids")
+    if unknown := [model_id for model_id in auto if model_id not in entries]:
+        raise ModelError(f"{path.name}: auto names '{unknown[0]}', which is none of its models")
+    return Catalogue(
+        {model_id: _parse(path, model_id, entry, languages) for model_id, entry in entries.items()},
+        tuple(auto),
+    )
+
+
+def _parse(path: Path, model_id: str, entry: object, languages: Mapping[str, Any]) -> Model:
+    """Turn one [models.ID] table into a Model, its language set looked up by name."""
+    where = f"{path.name}, model '{model_id}'"
+    if not isinstance(entry, dict):
+        raise ModelError(f"{where}: not a table")
+    language_set = entry.get("languages")
+    if language_set == ANY_LANGUAGE:
+        spoken = None
+    elif isinstance(language_set, str) and language_set in languages:
+        spoken = languages[language_set]
+    else:
+        raise ModelError(
+            f"{where}: languages must be '{ANY_LANGUAGE}' or one of {', '.join(sorted(languages))}"
+        )
+    try:
+        model = Model.model_validate({**entry, "id": model_id, "languages": spoken})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'entry'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise ModelError(f"{where}: {problems}") from error
+    model._catalogue_folder = path.resolve().parent
+    return model

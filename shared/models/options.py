@@ -1,0 +1,190 @@
+"""What a client may ask of a job, checked against the catalogue."""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError, from_json
+
+from shared.infra.errors import UnsupportedOption
+from shared.infra.quantities import size
+from shared.models.catalogue import Model
+from shared.speech.accuracy import MAX_REFERENCE_CHARS
+from shared.speech.languages import UnknownLanguage, language_code
+
+AUTO = "auto"
+"""In place of a model: ``AUTO_RULE`` chooses. To name none means the same."""
+AUTO_RULE = (
+    "the model that the catalogue prefers for the stated language, if it is served (or usable, "
+    "where no platform runs yet); else LONGHAND_DEFAULT_MODEL, if set; else a model that is "
+    "served; else the best that is here; never one that lacks the language or what else is asked"
+)
+"""Which model ``auto`` is: what ``shared.models.choice`` does, in one sentence for people."""
+MAX_METADATA_BYTES = 16 * 1024
+_ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+
+
+def _language_code(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() == AUTO:
+        return None
+    try:
+        return language_code(value)
+    except UnknownLanguage as error:
+        raise PydanticCustomError("language_code", "{problem}", {"problem": str(error)}) from error
+
+
+def _json_object(value: object) -> object:
+    """Return the object in a form field's text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = from_json(value, allow_inf_nan=False)
+        # Numbers beyond a float become infinite without a word; NUL has no place in a database.
+        kept = json.dumps(found, allow_nan=False)
+    except ValueError as error:
+        raise PydanticCustomError("json_object", "expected a JSON object") from error
+    if not isinstance(found, dict) or _ESCAPED_NUL.search(kept):
+        raise PydanticCustomError("json_object", "expected a JSON object, without NUL characters")
+    return found
+
+
+class JobOptions(BaseModel):
+    """The options of ``POST /jobs``; all of them optional."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(
+        default=None, description=f"catalogue id; omitted or 'auto': {AUTO_RULE}"
+    )
+    wait_for_worker: bool = Field(
+        default=False,
+        description="true: take the job although no worker serves its model, and wait for one; to "
+        "be given before the file, as what is refused is refused before that is read",
+    )
+    language: Annotated[str | None, BeforeValidator(_language_code)] = Field(
+        default=None,
+        description="of the speech: an ISO 639 code, or what means one, as 'en-US' or 'English'; "
+        "'auto' or omitted: the model detects it",
+    )
+    task: Literal["transcribe", "translate"] = Field(
+        default="transcribe", description="'translate': into English, by models that can"
+    )
+    prompt: str | None = Field(
+        default=None,
+        max_length=1_000,
+        description="text in whose style and spelling to write, by models that take one",
+    )
+    hotwords: str | None = Field(
+        default=None, max_length=1_000, description="words to expect, by models that take a prompt"
+    )
+    vad: Literal["silero", "energy", "off"] | None = Field(
+        default=None, description="voice activity detector; omitted: the model's own"
+    )
+    multichannel: bool = Field(
+        default=False, description="transcribe each channel apart, merged by time"
+    )
+    multilingual: bool = Field(
+        default=False, description="detect the language of each chunk, not once for the whole"
+    )
+    reference: str | None = Field(
+        default=None,
+        max_length=MAX_REFERENCE_CHARS,
+        description="what was really said: error rates are measured against it",
+    )
+    cache: bool = Field(
+        default=True, description="false: transcribe even if the same was transcribed before"
+    )
+    metadata: Annotated[dict[str, Any], BeforeValidator(_json_object)] = Field(
+        default={},
+        description='a JSON object, such as {"order": 17}, of at most '
+        f"{size(MAX_METADATA_BYTES)}, returned with the job and in its webhook events",
+    )
+    webhook_url: str | None = Field(
+        default=None,
+        description="told of this job's end, beside the webhooks of /webhooks; such as "
+        "https://your-receiver.example/longhand; needs webhook_secret",
+    )
+    webhook_secret: str | None = Field(
+        default=None,
+        description="signs what is sent to webhook_url: whsec_ and the base64 of 24 to 64 bytes",
+    )
+
+
+class ResolvedOptions(BaseModel):
+    """What a job's transcript depends on beside its audio, every choice made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    language: str | None = Field(default=None, description="None: to be detected")
+    task: Literal["transcribe", "translate"] = "transcribe"
+    prompt: str | None = None
+    hotwords: str | None = None
+    vad: Literal["silero", "energy", "off"]
+    multichannel: bool = False
+    multilingual: bool = False
+
+    def text_language(self, spoken: str | None) -> str | None:
+        """Return the language that the transcript is written in; None: each chunk's own.
+
+        ``spoken`` is the language asked for, else the one detected for the whole job, if any.
+        """
+        if self.task == "translate":
+            return "en"
+        return None if self.multilingual else spoken
+
+
+def check_options(options: JobOptions, model: Model) -> None:
+    """Refuse what the model cannot do.
+
+    Raises:
+        UnsupportedLanguage: the model does not speak the language.
+        UnsupportedOption: the model cannot do what is asked of it.
+    """
+    if options.language is not None:
+        model.check_language(options.language)
+    if options.task == "translate" and not model.translates:
+        raise UnsupportedOption(f"model '{model.id}' cannot translate")
+    if (options.prompt or options.hotwords) and not model.takes_prompt:
+        raise UnsupportedOption(f"model '{model.id}' takes neither prompt nor hotwords")
+    if options.multilingual and not model.detects_language:
+        raise UnsupportedOption(f"model '{model.id}' does not detect languages")
+    if options.multilingual and options.language is not None:
+        raise UnsupportedOption("a multilingual job cannot name one language")
+
+
+def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
+    """Fill in what the client left open, for the model that was chosen.
+
+    Raises:
+        UnsupportedLanguage: the model does not speak the language.
+        UnsupportedOption: the model cannot do what is asked of it.
+    """
+    check_options(options, model)
+    return ResolvedOptions(
+        model=model.id,
+        language=options.language or model.only_language,
+        task=options.task,
+        prompt=options.prompt or None,
+        hotwords=options.hotwords or None,
+        vad=options.vad or model.vad,
+        multichannel=options.multichannel,
+        multilingual=options.multilingual,
+    )
+
+
+def fingerprint(sha256: str, options: ResolvedOptions, model: Model) -> str:
+    """Return a digest of all that a transcript depends on: equal digests, equal transcripts.
+
+    Args:
+        sha256: hex digest of the source's bytes.
+        options: the job's.
+        model: the catalogue entry of ``options.model``; its weights count, and how they are used.
+    """
+    decoding = model.model_dump_json(include={"engine", "source", "revision", "window_s", "decode"})
+    facts = (sha256, decoding, options.model_dump_json())
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()

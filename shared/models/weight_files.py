@@ -1,0 +1,108 @@
+"""Which files make up a model's weights, engine by engine, and which of them a folder has.
+
+Nothing else is fetched, hashed or loaded: no training state, no second format, and no pickle, which
+could run code when read (``*.bin`` of PyTorch; CTranslate2's ``model.bin`` is plain data).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from shared.models.catalogue import EngineName
+
+SAFETENSORS, SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARDS = "model-?????-of-?????.safetensors"
+"""Large weights are split; the index names the shard that holds each tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What an engine reads of a repository or folder."""
+
+    required: tuple[tuple[str, ...], ...]
+    """Of each group at least one must be there; of the alternatives all that there are."""
+    optional: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, none of them required by itself."""
+        return (*(name for group in self.required for name in group), *self.optional)
+
+
+_FEATURES = ("preprocessor_config.json", "processor_config.json")
+_TOKENIZER_EXTRAS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+FILES: Mapping[EngineName, Files] = {
+    "faster-whisper": Files(
+        required=(("config.json",), ("model.bin",), ("tokenizer.json",)),
+        # The sizes differ in mel bands and in the vocabulary's format.
+        optional=("preprocessor_config.json", "vocabulary.json", "vocabulary.txt"),
+    ),
+    "transformers-whisper": Files(
+        required=(
+            ("config.json",),
+            ("generation_config.json",),
+            (SAFETENSORS, SHARD_INDEX),
+            _FEATURES,
+            ("tokenizer.json", "vocab.json"),
+        ),
+        optional=("merges.txt", "normalizer.json", *_TOKENIZER_EXTRAS),
+    ),
+    "transformers-ctc": Files(
+        required=(
+            ("config.json",),
+            (SAFETENSORS, SHARD_INDEX),
+            _FEATURES,
+            ("vocab.json",),
+        ),
+        optional=_TOKENIZER_EXTRAS,
+    ),
+    "onnx-ctc": Files(
+        # The configuration says how many frames the network merges into one.
+        required=(("config.json",), ("model.onnx",), ("vocab.txt",)),
+        # Tensors beyond 2 GB lie beside the graph, under the name that the exporter gave them.
+        optional=("model.onnx.data", "model.onnx_data"),
+    ),
+}
+"""By engine; those that are not here carry their weights in their own package."""
+
+
+def choose(engine: EngineName, names: Iterable[str]) -> list[str]:
+    """Pick the engine's files out of all that a repository or folder has, sorted.
+
+    Whole weights are preferred to their shards where both are there.
+    """
+    there = set(names)
+    chosen = there.intersection(FILES[engine].names)
+    if SAFETENSORS in chosen:
+        chosen.discard(SHARD_INDEX)
+    elif SHARD_INDEX in chosen:
+        chosen.update(name for name in there if fnmatchcase(name, SHARDS))
+    return sorted(chosen)
+
+
+def missing(engine: EngineName, chosen: Iterable[str]) -> list[str]:
+    """Name what the engine cannot do without and a choice of files lacks."""
+    there = set(chosen)
+    return [" or ".join(group) for group in FILES[engine].required if not there.intersection(group)]
+
+
+def is_required(engine: EngineName, name: str) -> bool:
+    """Whether a file is one of those the engine cannot do without."""
+    return name not in FILES[engine].optional
+
+
+def present(engine: EngineName, folder: Path) -> list[str] | None:
+    """Return the names of the engine's files in a folder; None where one it needs is not there."""
+    if not folder.is_dir():
+        return None
+    chosen = choose(engine, (path.name for path in folder.iterdir() if path.exists()))
+    if missing(engine, chosen):
+        return None
+    if SHARD_INDEX in chosen:
+        index = json.loads((folder / SHARD_INDEX).read_text(encoding="utf-8"))
+        if not set(index["weight_map"].values()) <= set(chosen):
+            return None
+    return chosen

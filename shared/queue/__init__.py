@@ -1,0 +1,1 @@
+"""The queue: the broker, and the messages that tell workers of work."""

@@ -1,0 +1,127 @@
+"""The Celery application: how messages are sent and which Celery settings matter.
+
+Nothing here is relied on for correctness: no acknowledgement, no visibility timeout, no result.
+The settings serve promptness (connections that notice a dead peer) and small memory (nothing is
+stored).
+"""
+
+from typing import Any
+from uuid import UUID
+
+import redis
+from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
+
+from shared.infra.errors import BrokerUnavailable
+from shared.infra.settings import Settings
+from shared.store.states import StepKind
+
+FLOWER_USER = "longhand"
+"""Whom Flower lets in, with the password of the settings."""
+
+_CONNECT_TIMEOUT_S = 0.5
+_SEND_TIMEOUT_S = 0.5
+"""Two of these make the second that nobody waits longer than for a broker."""
+_CONSUME_TIMEOUT_S = 5.0
+"""Longer than the transport's blocking pop of a second, short enough to notice a frozen broker."""
+_CHECK_CONNECTION_S = 3
+"""How often a consumer looks whether the answer to its pop is overdue. One whose connection died
+without a word listens on a new one after some 15 s: kombu looks twice, and then waits for one more
+answer on it."""
+_RECONNECT_S = 1.0
+"""Celery's own pause between a worker's attempts grows to 30 s."""
+
+
+class _PromptConnection(Connection):
+    """A connection that looks every second whether the broker is back."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """Connect, however often it takes."""
+        steady = {"interval_start": _RECONNECT_S, "interval_step": 0, "interval_max": _RECONNECT_S}
+        return super().ensure_connection(*args, **steady | kwargs)  # type: ignore[no-untyped-call]
+
+
+class _PromptAmqp(AMQP):  # type: ignore[misc]
+    Connection = _PromptConnection
+
+
+def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
+    """Return the Celery application for sending steps or, as ``consumer``, for a worker."""
+    app = Celery(
+        "longhand",
+        broker=settings.broker_url.get_secret_value(),
+        set_as_current=consumer,
+        amqp=_PromptAmqp,
+    )
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        # Acknowledged when it starts: a step that kills its worker is not redelivered by the broker
+        # but found by the reaper, which counts its attempts.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        # A consumer sends nothing but the sweeps of beat, which would drown the steps in Flower.
+        task_send_sent_event=not consumer,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+            "socket_timeout": _CONSUME_TIMEOUT_S if consumer else _SEND_TIMEOUT_S,
+            "socket_keepalive": True,
+            "health_check_interval": _CHECK_CONNECTION_S,
+            # kombu would keep what is not acknowledged in Redis. An acknowledgement that is lost on
+            # a dead connection then counts against the prefetch limit for ever, and a worker that
+            # does one step at a time takes no message any more.
+            "ack_emulation": False,
+            # A sender that finds the broker away gives up at once: the sweeper sends later.
+            **({} if consumer else {"max_retries": 1, "interval_start": 0, "interval_max": 0}),
+        },
+    )
+    return app
+
+
+def send_step(
+    broker: Celery, *, kind: str, step_id: int, queue: str, job_id: UUID, idx: int
+) -> None:
+    """Ring for one step; whose it is, and the number of its chunk, Flower and the logs show.
+
+    Raises:
+        BrokerUnavailable: the message was not sent, or perhaps it was.
+    """
+    chunk = f" of chunk {idx}" if kind == StepKind.TRANSCRIBE else ""
+    try:
+        broker.send_task(
+            kind,
+            args=(step_id,),
+            # Shown in place of the arguments, never read.
+            argsrepr=f"job {job_id}, {kind}{chunk}, step {step_id}",
+            kwargsrepr="",
+            queue=queue,
+            retry=False,
+        )
+    except OperationalError as error:
+        raise BrokerUnavailable("Redis cannot be reached") from error
+
+
+def ping(settings: Settings) -> None:
+    """Make one round trip on a connection of its own.
+
+    Raises:
+        BrokerUnavailable: Redis cannot be reached, or does not answer, within a second.
+    """
+    try:
+        with redis.Redis.from_url(
+            settings.broker_url.get_secret_value(),
+            socket_connect_timeout=_CONNECT_TIMEOUT_S,
+            socket_timeout=_SEND_TIMEOUT_S,
+            retry=None,
+        ) as client:
+            client.ping()
+    except redis.RedisError as error:
+        raise BrokerUnavailable("Redis cannot be reached") from error

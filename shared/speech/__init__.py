@@ -1,0 +1,1 @@
+"""Speech and text: pure functions, which know no database, no network and no queue."""

@@ -1,0 +1,323 @@
+"""Where a run of words is broken into subtitle cues, and these into lines.
+
+All ways to break it are compared (dynamic programming over the words). A cue takes only what wraps
+into its lines, and the sum of the costs below is the least possible. Costs are in points; only
+their proportions matter.
+
+The rules are those of Netflix's Timed Text Style Guide (General Requirements, Subtitle Timing
+Guidelines, English; partnerhelp.netflixstudios.com) and of the BBC's Subtitle Guidelines
+(bbc.co.uk/accessibility/forproducts/guides/subtitles).
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf
+
+from shared.speech.sentences import ends_clause, ends_sentence
+
+MIN_CUE_MS = 833
+"""Shortest cue unless the next one follows sooner: 5/6 of a second (Netflix)."""
+MAX_CUE_MS = 7_000
+"""Longest cue (Netflix)."""
+MAX_CHARS_PER_S = 20
+"""Reading speed above which a cue costs more: Netflix's for adults, in English."""
+LINGER_MS = 500
+"""How long a cue may stay after its last word to be read: half a second (Netflix)."""
+GAP_MS = 83
+"""Between cues that follow each other: two frames, at 24 a second (Netflix)."""
+CHAINED_MS = 500
+"""A shorter gap is closed to ``GAP_MS``, so that nothing flickers: half a second (Netflix)."""
+
+_CUE = 12.0
+"""Each cue: fewer are less to take in."""
+_EMPTY = 25.0
+"""A cue without text, falling with the square of its filling: two halves cost less than a full and
+a tiny one."""
+_RAGGED = 20.0
+"""An empty line beside others, in the same way: lines are balanced."""
+_BETWEEN_CLAUSES = 14.0
+"""A break at a comma, a bracket and the like; between sentences it costs nothing."""
+_BETWEEN_WORDS = 45.0
+"""A break elsewhere."""
+_AFTER_SHORT_WORD = 20.0
+"""On top of it where the word before is a short one: mostly an article, a preposition or a
+conjunction, which belong to what follows (Netflix: break before them)."""
+_BEFORE_SHORT_WORD = -8.0
+_CUTS_OFF_A_WORD = 15.0
+"""On top of it where only one word of a clause stands before it, or after it."""
+_WITHIN_WORD = 100.0
+"""A break within a word, or before the second part of a compound or a dash."""
+_LINE_SHARE = 0.3
+"""What a break between lines costs of one between cues."""
+_FULL_PAUSE_MS = 800
+"""A pause of this length makes a break free; a shorter one takes off its share."""
+_PAUSE_WITHIN = 32.0
+"""A pause of a second within a cue, growing with its square: what is shown is not yet said."""
+_UNNOTICED_PAUSE_MS = 250
+_SENTENCE_WITHIN = 18.0
+"""A sentence's end within a cue: a cue is a single sentence if that can be (BBC, 3.2)."""
+_TORN_SENTENCE = 0.6
+"""What a break costs on top, as a share of it, where the cue holds a sentence's end as well."""
+_ONE_WORD = 80.0
+"""A cue of one word where words are written apart."""
+_STUB = 200.0
+"""A line with less than a fifth of its width beside another one."""
+_HURRIED = 15.0
+"""A cue of ``MIN_CUE_MS``, falling to nothing at ``_UNHURRIED_MS``."""
+_UNHURRIED_MS = 1_500
+_TOO_FAST = 5.0
+"""Each character a second above ``MAX_CHARS_PER_S``."""
+_TOO_FAST_AT_MOST = 100.0
+_TOO_SHORT = 2_000.0
+"""A cue shorter than ``MIN_CUE_MS``: more than all that speaks against merging it."""
+_MISPLACED_MARK = 100_000.0
+"""A line that begins with a closing mark, or ends with an opening one."""
+
+_SHORT_WORD = 3
+"""Letters at most."""
+_CLOSING = frozenset(
+    ",;!?)]}、。，．！？；：）］｝」』〉》】،؛؟।"  # noqa: RUF001
+    "々ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
+)
+"""What never begins a line: closing marks, and what belongs to the character before it."""
+_CLOSING_ALONE = frozenset('.:…»”’"%')  # noqa: RUF001
+"""What never begins one unless there are letters after it."""
+_OPENING = frozenset("([{„‚¿¡（［｛「『〈《【")  # noqa: RUF001
+"""What never ends a line."""
+_DASHES = frozenset("-–—")  # noqa: RUF001
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word, or a part of one that is longer than a line; milliseconds."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+    separator: str = " "
+    """What stands before it, unless it begins a line: a space or nothing."""
+    is_rest: bool = False
+    """It is the rest of a word whose beginning is the token before."""
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The lines of a cue, and when its words are spoken."""
+
+    lines: tuple[str, ...]
+    n_tokens: int
+    start_ms: int
+    last_start_ms: int
+    """Of its last word."""
+    end_ms: int
+
+    @property
+    def n_chars(self) -> int:
+        """Length of its text."""
+        return sum(map(len, self.lines))
+
+
+def shown_until(
+    start_ms: int, last_start_ms: int, end_ms: int, n_chars: int, next_start_ms: int | None
+) -> int:
+    """Return when a cue leaves the screen.
+
+    It stays as long as its words are spoken, somewhat longer where that is needed to read it, and
+    makes room for the next one.
+
+    Args:
+        start_ms: of the cue.
+        last_start_ms: of its last word.
+        end_ms: of its last word.
+        n_chars: length of its text.
+        next_start_ms: of the next cue; None: there is none.
+    """
+    readable = min(start_ms + n_chars * 1000 // MAX_CHARS_PER_S, end_ms + LINGER_MS)
+    until = max(end_ms, readable, start_ms + MIN_CUE_MS)
+    if next_start_ms is not None and next_start_ms - until < CHAINED_MS:
+        # The gap yields to the shortest duration and to the last word's beginning.
+        with_gap = max(next_start_ms - GAP_MS, start_ms + MIN_CUE_MS, last_start_ms + 1)
+        until = min(with_gap, next_start_ms)
+    # A cue is at least a millisecond long, or players drop it.
+    return max(start_ms + 1, min(until, start_ms + MAX_CUE_MS))
+
+
+def break_up(
+    tokens: Sequence[Token], next_start_ms: int | None, line_chars: int, max_lines: int
+) -> list[Draft]:
+    """Break words of one language into cues at the least cost.
+
+    Args:
+        tokens: in order of time, none longer than a line.
+        next_start_ms: when what is said after them begins; None: nothing is.
+        line_chars: longest line.
+        max_lines: most lines of a cue.
+    """
+    return _Passage(tokens, next_start_ms, line_chars, max_lines).drafts() if tokens else []
+
+
+class _Passage:
+    """The words that are broken up, and what their breaks cost.
+
+    A break's number is that of the token after it; cues and lines are tokens [first, stop).
+    """
+
+    def __init__(
+        self, tokens: Sequence[Token], next_start_ms: int | None, line_chars: int, max_lines: int
+    ) -> None:
+        self._tokens = tokens
+        self._line_chars = line_chars
+        self._max_lines = max_lines
+        self._next_starts = [*(token.start_ms for token in tokens[1:]), next_start_ms]
+        # Where each token begins and ends in the text, written on one line.
+        self._begins, self._ends = [0], [len(tokens[0].text)]
+        self._break_costs, self._line_break_costs = [0.0], [0.0]
+        # Summed up from the first token: what pauses and sentences' ends within a cue cost, and
+        # how many sentences have ended.
+        self._within = [0.0]
+        self._sentences = [0]
+        begins_clause = True
+        for token, following in pairwise(tokens):
+            self._begins.append(self._ends[-1] + len(following.separator))
+            self._ends.append(self._begins[-1] + len(following.text))
+            begins_clause = self._add_break(token, following, begins_clause=begins_clause)
+        self._break_costs.append(0.0)
+
+    def _add_break(self, token: Token, following: Token, *, begins_clause: bool) -> bool:
+        """Note what a break between two tokens costs; say whether a clause begins after it."""
+        pause_ms = following.start_ms - token.end_ms
+        ends = ends_sentence(token.text, following.text, token.language)
+        cost = self._cost_of_break(token, following, begins_clause=begins_clause, is_end=ends)
+        misplaced = _MISPLACED_MARK * (_must_not_end(token.text) or must_not_begin(following.text))
+        relief = 1 - min(1.0, max(0, pause_ms) / _FULL_PAUSE_MS)
+        within = _SENTENCE_WITHIN if ends else 0.0
+        if pause_ms > _UNNOTICED_PAUSE_MS:
+            within += _PAUSE_WITHIN * (pause_ms / 1000) ** 2
+        self._break_costs.append(cost * relief + misplaced)
+        self._line_break_costs.append(cost * _LINE_SHARE + misplaced)
+        self._within.append(self._within[-1] + within)
+        self._sentences.append(self._sentences[-1] + ends)
+        return cost <= _BETWEEN_CLAUSES
+
+    def _cost_of_break(
+        self, token: Token, following: Token, *, begins_clause: bool, is_end: bool
+    ) -> float:
+        if is_end:
+            return 0
+        if following.is_rest or following.text[0] in _DASHES:
+            return _WITHIN_WORD
+        if ends_clause(token.text) or following.text[0] in _OPENING:
+            return _BETWEEN_CLAUSES
+        if not following.separator:
+            return _BETWEEN_WORDS
+        cost = _BETWEEN_WORDS
+        if begins_clause or ends_clause(following.text) or ends_sentence(following.text):
+            cost += _CUTS_OFF_A_WORD
+        if len(token.text) <= _SHORT_WORD or token.text.endswith("."):
+            cost += _AFTER_SHORT_WORD
+        elif len(following.text) <= _SHORT_WORD:
+            cost += _BEFORE_SHORT_WORD
+        return cost
+
+    def drafts(self) -> list[Draft]:
+        """Return the cheapest cues."""
+        n_tokens = len(self._tokens)
+        costs = [0.0] + [inf] * n_tokens
+        best: list[tuple[int, tuple[int, ...]]] = [(0, ())] * (n_tokens + 1)
+        most_chars = self._max_lines * (self._line_chars + 1)
+        for stop in range(1, n_tokens + 1):
+            for first in range(stop - 1, -1, -1):
+                if not self._may_be_cue(first, stop, most_chars):
+                    break
+                cost = costs[first] + self._cost_of_cue(first, stop)
+                if cost >= costs[stop]:
+                    continue
+                wrapped = self._wrap(first, stop, self._max_lines)
+                if wrapped is not None and cost + wrapped[0] < costs[stop]:
+                    costs[stop], best[stop] = cost + wrapped[0], (first, wrapped[1])
+        drafts = []
+        stop = n_tokens
+        while stop:
+            first, line_breaks = best[stop]
+            drafts.append(self._draft(first, stop, line_breaks))
+            stop = first
+        return drafts[::-1]
+
+    def _may_be_cue(self, first: int, stop: int, most_chars: int) -> bool:
+        if self._ends[stop - 1] - self._begins[first] > most_chars:
+            return False
+        spoken_ms = self._tokens[stop - 1].end_ms - self._tokens[first].start_ms
+        return spoken_ms <= MAX_CUE_MS or stop - first == 1
+
+    def _cost_of_cue(self, first: int, stop: int) -> float:
+        """Return what a cue and the break after it cost, without its lines."""
+        start, last = self._tokens[first].start_ms, self._tokens[stop - 1]
+        n_chars = self._ends[stop - 1] - self._begins[first]
+        until = shown_until(start, last.start_ms, last.end_ms, n_chars, self._next_starts[stop - 1])
+        shown_ms = until - start
+        cost = _CUE + self._break_costs[stop] + self._within[stop - 1] - self._within[first]
+        if self._sentences[stop - 1] > self._sentences[first]:
+            cost += _TORN_SENTENCE * self._break_costs[stop]
+        cost += _EMPTY * (1 - n_chars / (self._line_chars * self._max_lines)) ** 2
+        if shown_ms < MIN_CUE_MS:
+            cost += _TOO_SHORT
+        elif shown_ms < _UNHURRIED_MS:
+            cost += _HURRIED * (_UNHURRIED_MS - shown_ms) / (_UNHURRIED_MS - MIN_CUE_MS)
+        too_fast = n_chars * 1000 / shown_ms - MAX_CHARS_PER_S
+        if too_fast > 0:
+            cost += min(_TOO_FAST_AT_MOST, _TOO_FAST * too_fast)
+        if stop - first == 1 and self._tokens[first].separator:
+            cost += _ONE_WORD
+        return cost
+
+    def _wrap(self, first: int, stop: int, n_lines: int) -> tuple[float, tuple[int, ...]] | None:
+        """Break a cue, or the rest of one, into lines.
+
+        Returns its cost and the line breaks; None where it does not fit into ``n_lines``.
+        """
+        begin, end = self._begins[first], self._ends[stop - 1]
+        if end - begin <= self._line_chars:
+            return (0 if n_lines == self._max_lines else self._cost_of_line(end - begin)), ()
+        if n_lines == 1:
+            return None
+        best = None
+        for at in range(first + 1, stop):
+            n_chars = self._ends[at - 1] - begin
+            if n_chars > self._line_chars:
+                break
+            rest = self._wrap(at, stop, n_lines - 1)
+            if rest is None:
+                continue
+            cost = self._line_break_costs[at] + self._cost_of_line(n_chars) + rest[0]
+            if best is None or cost < best[0]:
+                best = cost, (at, *rest[1])
+        return best
+
+    def _cost_of_line(self, n_chars: int) -> float:
+        """Return what a line beside others costs by its length."""
+        filled = n_chars / self._line_chars
+        return _RAGGED * (1 - filled) ** 2 + (_STUB if filled < 1 / 5 else 0)
+
+    def _draft(self, first: int, stop: int, line_breaks: tuple[int, ...]) -> Draft:
+        tokens = self._tokens
+        lines = (
+            tokens[begin].text + "".join(t.separator + t.text for t in tokens[begin + 1 : end])
+            for begin, end in pairwise((first, *line_breaks, stop))
+        )
+        last = tokens[stop - 1]
+        return Draft(tuple(lines), stop - first, tokens[first].start_ms, last.start_ms, last.end_ms)
+
+
+def must_not_begin(text: str) -> bool:
+    """Say whether no line may begin with the text: with a closing mark, or within a character."""
+    first = text[:1]
+    if first in _CLOSING_ALONE:
+        return not any(map(str.isalnum, text))
+    return first in _CLOSING or unicodedata.category(first).startswith("M")
+
+
+def _must_not_end(text: str) -> bool:
+    return text[-1:] in _OPENING

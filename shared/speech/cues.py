@@ -1,0 +1,152 @@
+"""Subtitle cues: what is on the screen, and when.
+
+Cues are built from the stream of words and their times, whatever segments these are in
+(``cue_breaks`` says where it is broken); a channel has never more than one cue at a time. The words
+are taken as they are needed, some ten cues ahead, in memory that does not grow with the transcript.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from shared.speech.cue_breaks import Draft, Token, break_up, must_not_begin, shown_until
+from shared.speech.transcript import Header, Segment, word_separator
+
+LINE_CHARS = 42
+"""Longest line in characters, for Latin scripts (Netflix). The name of a channel comes on top."""
+CUE_LINES = 2
+"""Most lines of a cue (Netflix)."""
+MIN_LINE_CHARS, MAX_LINE_CHARS = 10, 200
+"""How narrow and how wide a line may be asked for: narrower, most words would be cut in two."""
+MAX_CUE_LINES = 4
+"""Most lines that may be asked for; more would cover the picture."""
+LONG_PAUSE_MS = 1_500
+"""A pause that no cue spans: text does not come more than 1.5 s before its speech (BBC, 5.2). A cue
+that ends there has the time to be read."""
+
+_AHEAD_CUES = 8
+"""Full cues that are broken up together; the last of them again, with what follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """Lines shown from ``start_ms`` until ``end_ms``."""
+
+    lines: tuple[str, ...]
+    start_ms: int
+    end_ms: int
+    channel: int | None = None
+
+
+def make_cues(
+    header: Header,
+    segments: Iterable[Segment],
+    *,
+    line_chars: int = LINE_CHARS,
+    max_lines: int = CUE_LINES,
+) -> Iterator[Cue]:
+    """Put the words into subtitle cues, ordered by start time; every word is in one of them.
+
+    Cues of one channel never overlap. Each channel is a pass of its own over ``segments``.
+
+    Args:
+        header: of the transcript.
+        segments: in order; iterated once for each channel.
+        line_chars: longest line, in characters.
+        max_lines: most lines of a cue.
+    """
+    channels = [None] if header.channels is None else range(header.channels)
+    passes = (
+        _cues_of_channel(
+            _drafts(_tokens(header, segments, channel, line_chars), line_chars, max_lines), channel
+        )
+        for channel in channels
+    )
+    return heapq.merge(*passes, key=lambda cue: cue.start_ms)
+
+
+def _cues_of_channel(drafts: Iterator[Draft], channel: int | None) -> Iterator[Cue]:
+    free_from = 0
+    draft = next(drafts, None)
+    while draft is not None:
+        following = next(drafts, None)
+        start = max(draft.start_ms, free_from)
+        next_start = None if following is None else following.start_ms
+        end = shown_until(start, draft.last_start_ms, draft.end_ms, draft.n_chars, next_start)
+        yield Cue(draft.lines, start, end, channel)
+        free_from, draft = end, following
+
+
+def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterator[Draft]:
+    """Break the words up, passage by passage; what is too long for one is broken up as it comes."""
+    passage: list[Token] = []
+    n_chars = 0
+    for token in tokens:
+        if passage:
+            last = passage[-1]
+            pause_ms = token.start_ms - last.end_ms
+            if token.language != last.language or pause_ms >= LONG_PAUSE_MS:
+                yield from break_up(passage, token.start_ms, line_chars, max_lines)
+                passage, n_chars = [], 0
+            elif n_chars >= _AHEAD_CUES * line_chars * max_lines:
+                drafts = break_up(passage, token.start_ms, line_chars, max_lines)
+                # The last ones may turn out otherwise once it is known what follows.
+                settled = drafts[: len(drafts) * 3 // 4]
+                yield from settled
+                del passage[: sum(draft.n_tokens for draft in settled)]
+                n_chars = sum(len(kept.separator + kept.text) for kept in passage)
+        passage.append(token)
+        n_chars += len(token.separator + token.text)
+    yield from break_up(passage, None, line_chars, max_lines)
+
+
+def _tokens(
+    header: Header, segments: Iterable[Segment], channel: int | None, line_chars: int
+) -> Iterator[Token]:
+    """Yield a channel's words; none is longer than a line, starts or ends before the one before."""
+    previous = ""
+    free_from = 0
+    for segment in segments:
+        if segment.channel != channel:
+            continue
+        language = segment.language or header.language
+        for word in segment.words:
+            text = one_line(word.text)
+            start = max(free_from, milliseconds(word.start))
+            end = max(start, milliseconds(word.end))
+            free_from = start
+            separator = word_separator(previous, text, language)
+            at = 0
+            for until in _ends_of_parts(text, line_chars):
+                yield Token(
+                    text[at:until],
+                    start + (end - start) * at // len(text),
+                    start + (end - start) * until // len(text),
+                    "" if at else separator,
+                    at > 0,
+                    language,
+                )
+                at = until
+            previous = text or previous
+
+
+def _ends_of_parts(text: str, line_chars: int) -> Iterator[int]:
+    """Yield where the parts of a word end: parts of equal length, none longer than a line."""
+    at = 0
+    while at < len(text):
+        n_parts = -(-(len(text) - at) // line_chars)
+        until = at - (at - len(text)) // n_parts
+        while until - at > 1 and until < len(text) and must_not_begin(text[until:]):
+            until -= 1
+        yield until
+        at = until
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds as whole milliseconds."""
+    return round(seconds * 1000)
+
+
+def one_line(text: str) -> str:
+    """Collapse all white space, so that text cannot break a line-based format."""
+    return " ".join(text.split())

@@ -1,0 +1,175 @@
+"""Transcripts as files: plain text, JSON, SubRip and WebVTT subtitles, tab-separated values.
+
+Written piece by piece from segments that are read as they are needed, in memory that does not grow
+with the transcript.
+
+Subtitles are made of cues (``shared.speech.cues``), not of segments. Where channels were
+transcribed apart, all formats name the channel as JSON does, from 0.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from pydantic_core import to_json
+
+from shared.infra.errors import UnknownFormat
+from shared.speech.cues import CUE_LINES, LINE_CHARS, Cue, make_cues, milliseconds, one_line
+from shared.speech.transcript import Header, Segment, join_segments
+
+_BLOCK_CHARS = 1 << 16
+"""Length from which on pieces are handed out together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A transcript in one format."""
+
+    media_type: str
+    blocks: Iterator[str]
+    """The file, in blocks of some 64 thousand characters."""
+
+
+def render(
+    header: Header,
+    segments: Iterable[Segment],
+    format: str,  # noqa: A002 (the API's word for it)
+    *,
+    line_chars: int = LINE_CHARS,
+    max_lines: int = CUE_LINES,
+) -> Rendered:
+    """Write a transcript in one of ``FORMATS``.
+
+    Args:
+        header: of the transcript.
+        segments: in order; iterated more than once, so no mere iterator.
+        format: name of the format.
+        line_chars: longest line of subtitles, in characters.
+        max_lines: most lines of a subtitle.
+
+    Raises:
+        UnknownFormat: it is none of them.
+    """
+    if format in _SUBTITLE_WRITERS:
+        write_cues, media_type = _SUBTITLE_WRITERS[format]
+        cues = make_cues(header, segments, line_chars=line_chars, max_lines=max_lines)
+        return Rendered(media_type, in_blocks(write_cues(cues)))
+    try:
+        write, media_type = _WRITERS[format]
+    except KeyError:
+        raise UnknownFormat(f"no format '{format}'; there are {', '.join(FORMATS)}") from None
+    return Rendered(media_type, in_blocks(write(header, segments)))
+
+
+def write_text_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
+    """Yield the parts of a ``TranscriptText`` as a JSON document."""
+    yield from _open_json(header, segments, None)
+    yield "}"
+
+
+def write_json(
+    header: Header, segments: Iterable[Segment], *, indent: int | None = None
+) -> Iterator[str]:
+    """Yield the parts of a ``Transcript`` or ``PartialTranscript`` as a JSON document."""
+    line, colon = ("\n", ": ") if indent else ("", ":")
+    inner, innermost = " " * (indent or 0), " " * 2 * (indent or 0)
+    yield from _open_json(header, segments, indent)
+    yield f',{line}{inner}"segments"{colon}['
+    found = False
+    for segment in segments:
+        document = segment.model_dump_json(indent=indent)
+        yield "," if found else ""
+        yield line + innermost + document.replace("\n", "\n" + innermost)
+        found = True
+    yield f"{line}{inner}]{line}}}" if found else f"]{line}}}"
+
+
+def _open_json(header: Header, segments: Iterable[Segment], indent: int | None) -> Iterator[str]:
+    """Yield a transcript's JSON up to its text, without what ends the object."""
+    line, colon = ("\n", ": ") if indent else ("", ":")
+    head = header.model_dump_json(indent=indent, exclude={"text", "segments"})
+    yield head.removesuffix("}").rstrip("\n")
+    yield f',{line}{" " * (indent or 0)}"text"{colon}"'
+    for text in join_segments(segments, header.language):
+        yield to_json(text).decode()[1:-1]
+    yield '"'
+
+
+def in_blocks(parts: Iterable[str]) -> Iterator[str]:
+    """Put parts together to blocks that are worth sending."""
+    block: list[str] = []
+    n_chars = 0
+    for part in parts:
+        block.append(part)
+        n_chars += len(part)
+        if n_chars >= _BLOCK_CHARS:
+            yield "".join(block)
+            block, n_chars = [], 0
+    if block:
+        yield "".join(block)
+
+
+def _clock(ms: int, decimal_mark: str) -> str:
+    """Write milliseconds as HH:MM:SS and three decimals; hours may exceed 99."""
+    s, ms = divmod(ms, 1000)
+    return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}{decimal_mark}{ms:03d}"
+
+
+def _label(channel: int | None) -> str:
+    """What stands before the words of a channel where there is no markup for it."""
+    return "" if channel is None else f"Channel {channel}: "
+
+
+def _write_txt(_: Header, segments: Iterable[Segment]) -> Iterator[str]:
+    """One segment a line."""
+    for segment in segments:
+        yield f"{_label(segment.channel)}{one_line(segment.text)}\n"
+
+
+def _write_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
+    yield from write_json(header, segments, indent=2)
+    yield "\n"
+
+
+def _write_srt(cues: Iterable[Cue]) -> Iterator[str]:
+    """SubRip, with LF line ends as FFmpeg and Whisper write them; every player reads both."""
+    for number, cue in enumerate(cues, start=1):
+        yield "\n" if number > 1 else ""
+        yield f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
+        yield _label(cue.channel) + "".join(f"{line}\n" for line in cue.lines)
+
+
+def _write_vtt(cues: Iterable[Cue]) -> Iterator[str]:
+    """WebVTT (W3C); in cue text &, < and > are markup and so are escaped. A channel is a voice."""
+    escape = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+    yield "WEBVTT\n"
+    for cue in cues:
+        yield f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
+        yield "" if cue.channel is None else f"<v Channel {cue.channel}>"
+        yield "".join(f"{line.translate(escape)}\n" for line in cue.lines)
+
+
+def _write_tsv(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
+    """Start and end in milliseconds and the text, one segment a line, as Whisper writes it."""
+    apart = header.channels is not None
+    yield "start\tend\ttext\tchannel\n" if apart else "start\tend\ttext\n"
+    for segment in segments:
+        start, end = milliseconds(segment.start), milliseconds(segment.end)
+        yield f"{start}\t{end}\t{one_line(segment.text)}"
+        yield f"\t{segment.channel}\n" if apart else "\n"
+
+
+_WRITERS: dict[str, tuple[Callable[[Header, Iterable[Segment]], Iterator[str]], str]] = {
+    "txt": (_write_txt, "text/plain; charset=utf-8"),
+    "json": (_write_json, "application/json"),
+    "tsv": (_write_tsv, "text/tab-separated-values; charset=utf-8"),
+}
+
+_SUBTITLE_WRITERS: dict[str, tuple[Callable[[Iterable[Cue]], Iterator[str]], str]] = {
+    "srt": (_write_srt, "application/x-subrip; charset=utf-8"),
+    "vtt": (_write_vtt, "text/vtt; charset=utf-8"),
+}
+
+SUBTITLES = tuple(_SUBTITLE_WRITERS)
+"""Names of those formats that are made of cues."""
+FORMATS = ("txt", "json", *SUBTITLES, "tsv")
+"""Names of the formats a transcript can be asked for in."""

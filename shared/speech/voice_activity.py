@@ -1,0 +1,250 @@
+"""Where somebody speaks: voice activity detection on a stream of audio.
+
+Padding and merging are the same for every detector. The Silero model and the meaning of its two
+thresholds come from https://github.com/snakers4/silero-vad (v6, MIT); the ONNX file is the one that
+the faster-whisper wheel carries.
+"""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.infra.errors import ModelError
+from shared.speech.audio import Pcm, Span
+from shared.speech.chunks import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+VAD_NAMES = ("silero", "energy", "off")
+"""What ``make_vad`` understands."""
+
+MAX_LAG_SAMPLES = 2 * SAMPLE_RATE
+"""How much later than its audio a span may come at most; chunk planning relies on it."""
+
+WINDOW_SAMPLES = 512
+"""What is judged as one: 32 ms, the only size the Silero model takes at 16 kHz."""
+
+PADDING_SAMPLES = SAMPLE_RATE * 400 // 1000
+"""Kept before and after speech: 400 ms, faster-whisper's choice (Silero's own 30 ms clips soft word
+beginnings and ends). Spans less than twice this apart therefore merge."""
+
+MIN_SILENCE_SAMPLES = SAMPLE_RATE * 100 // 1000
+"""Speech ends after 100 ms of silence, Silero's default; until then the lower threshold holds."""
+
+MIN_SPEECH_SAMPLES = 2 * WINDOW_SAMPLES
+"""A lone window is a click. Silero's default of 250 ms would drop a short 'yes'; faster-whisper
+drops nothing."""
+
+ENERGY_THRESHOLD_DBFS = -50.0
+"""Default of EnergyVad: above the noise of a usual recording chain, below a distant talker."""
+
+
+class Vad(Protocol):
+    """Reads audio block by block and says where speech is.
+
+    Spans come in order and never overlap; one that touches its predecessor continues it, so speech
+    without end is released piece by piece. A span ends at or before the last sample pushed and is
+    released at most MAX_LAG_SAMPLES after its audio was pushed. How the audio is cut into blocks
+    changes where the pieces end, never which samples are speech. One object serves one recording.
+    """
+
+    def push(self, block: Pcm) -> list[Span]:
+        """Take the next samples, shape (n_samples,), and return the spans that became certain."""
+        ...
+
+    def finish(self) -> list[Span]:
+        """Return the remaining spans; call once, after the last block."""
+        ...
+
+
+def make_vad(name: str) -> Vad:
+    """Make a fresh detector, ``name`` being one of VAD_NAMES.
+
+    Raises:
+        ModelError: the Silero model is not installed.
+    """
+    match name:
+        case "silero":
+            return SileroVad()
+        case "energy":
+            return EnergyVad()
+        case "off":
+            return NoVad()
+        case _:
+            raise ValueError(f"unknown VAD {name!r}")
+
+
+class NoVad:
+    """Takes everything for speech."""
+
+    def __init__(self) -> None:
+        self._n_samples = 0
+
+    def push(self, block: Pcm) -> list[Span]:
+        start, self._n_samples = self._n_samples, self._n_samples + len(block)
+        return [Span(start, self._n_samples)] if len(block) else []
+
+    def finish(self) -> list[Span]:
+        return []
+
+
+class EnergyVad:
+    """Takes for speech what is loud: a window's RMS at or above ``threshold_dbfs`` (0 = full
+    scale)."""
+
+    _HYSTERESIS_DB = 6.0
+
+    def __init__(self, threshold_dbfs: float = ENERGY_THRESHOLD_DBFS) -> None:
+        self._spans = _SpanTracker(threshold_dbfs, threshold_dbfs - self._HYSTERESIS_DB)
+        self._windows = _Windows(n_per_batch=1)
+
+    def push(self, block: Pcm) -> list[Span]:
+        return self._spans.push(self._levels_dbfs(self._windows.push(block)))
+
+    def finish(self) -> list[Span]:
+        windows, n_samples = self._windows.finish()
+        return self._spans.finish(self._levels_dbfs(windows), n_samples)
+
+    @staticmethod
+    def _levels_dbfs(windows: Pcm) -> npt.NDArray[np.float64]:
+        """(n_windows, WINDOW_SAMPLES) -> (n_windows,); digital silence is -120 dB or less."""
+        mean_squares = np.square(windows / 32768.0).mean(axis=1)
+        return np.asarray(10 * np.log10(mean_squares + 1e-12))
+
+
+class SileroVad:
+    """The Silero network: probability of speech per window, from the sound and its own memory.
+
+    Speech begins at a probability of 0.3 and lasts while it stays above 0.2. Silero's defaults, 0.5
+    and 0.35, lose a word now and then that stands by itself, a "hello" before a pause; these do
+    not, and let no more noise or music through (docs/fidelity.md).
+    """
+
+    _ENTER, _LEAVE = 0.3, 0.2
+    _CONTEXT_SAMPLES = 64
+    """The model wants each window preceded by the last samples of the one before."""
+    _BATCH_WINDOWS = 16
+    """Windows per model call: 0.5 s. Fixed, because the size of a batch
+    changes the last bits of the result, and a probability on the threshold must not depend on how
+    the audio arrived."""
+
+    def __init__(self) -> None:
+        self._session = _silero_session()
+        self._spans = _SpanTracker(self._ENTER, self._LEAVE)
+        self._windows = _Windows(self._BATCH_WINDOWS)
+        self._context = np.zeros(self._CONTEXT_SAMPLES, np.float32)
+        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+
+    def push(self, block: Pcm) -> list[Span]:
+        windows = self._windows.push(block)
+        batches = windows.reshape(-1, self._BATCH_WINDOWS, WINDOW_SAMPLES)
+        return [span for batch in batches for span in self._spans.push(self._judge(batch))]
+
+    def finish(self) -> list[Span]:
+        windows, n_samples = self._windows.finish()
+        return self._spans.finish(self._judge(windows), n_samples)
+
+    def _judge(self, windows: Pcm) -> npt.NDArray[np.float64]:
+        """(n_windows, WINDOW_SAMPLES) -> probabilities (n_windows,)."""
+        if not len(windows):
+            return np.zeros(0)
+        samples = windows.astype(np.float32) / 32768
+        tails = samples[:, -self._CONTEXT_SAMPLES :]
+        contexts = np.concatenate([self._context[np.newaxis], tails[:-1]])
+        self._context = tails[-1]
+        inputs = {"input": np.hstack([contexts, samples]), "h": self._h, "c": self._c}
+        probabilities, self._h, self._c = self._session.run(None, inputs)
+        return np.asarray(probabilities, np.float64)
+
+
+@cache
+def _silero_session() -> "onnxruntime.InferenceSession":
+    """Load the model, once per process."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError("The Silero VAD needs onnxruntime, which is not installed.") from error
+    # Looked up, not imported: importing faster_whisper would load CTranslate2 as well.
+    wheel = find_spec("faster_whisper")
+    if wheel is None or wheel.origin is None:
+        raise ModelError("The Silero VAD needs the faster-whisper package for its model file.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    model = Path(wheel.origin).parent / "assets" / "silero_vad_v6.onnx"
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+class _Windows:
+    """Cuts a stream into windows, handed out in multiples of ``n_per_batch``."""
+
+    def __init__(self, n_per_batch: int) -> None:
+        self._batch_samples = n_per_batch * WINDOW_SAMPLES
+        self._rest: Pcm = np.zeros(0, np.int16)
+        self._n_samples = 0
+
+    def push(self, block: Pcm) -> Pcm:
+        """Return complete windows, shape (n_windows, WINDOW_SAMPLES)."""
+        self._n_samples += len(block)
+        samples = np.concatenate([self._rest, block])
+        n_whole = len(samples) // self._batch_samples * self._batch_samples
+        self._rest = samples[n_whole:]
+        return samples[:n_whole].reshape(-1, WINDOW_SAMPLES)
+
+    def finish(self) -> tuple[Pcm, int]:
+        """Return the last windows, filled up with silence, and the length of the whole stream."""
+        samples = np.pad(self._rest, (0, -len(self._rest) % WINDOW_SAMPLES))
+        return samples.reshape(-1, WINDOW_SAMPLES), self._n_samples
+
+
+class _SpanTracker:
+    """Turns one score per window into padded spans.
+
+    Speech begins where a score reaches ``enter`` and goes on until scores have been below ``leave``
+    for MIN_SILENCE_SAMPLES.
+    """
+
+    def __init__(self, enter: float, leave: float) -> None:
+        self._enter, self._leave = enter, leave
+        self._position = 0
+        """End of the windows seen so far."""
+        self._onset: int | None = None
+        """Where the current speech began, None in silence."""
+        self._speech_end = 0
+        self._due_start = self._due_end = 0
+        """The padded speech not yet released; its end may lie ahead of the position."""
+
+    def push(self, scores: npt.NDArray[np.float64]) -> list[Span]:
+        spans = []
+        for score in scores.tolist():
+            start, self._position = self._position, self._position + WINDOW_SAMPLES
+            if score >= self._enter or (self._onset is not None and score >= self._leave):
+                if self._onset is None:
+                    self._onset = start
+                self._speech_end = self._position
+                if self._speech_end - self._onset >= MIN_SPEECH_SAMPLES:
+                    padded_start = max(0, self._onset - PADDING_SAMPLES)
+                    if padded_start > self._due_end:
+                        spans += self._release(self._due_end)
+                        self._due_start = padded_start
+                    self._due_end = self._speech_end + PADDING_SAMPLES
+            elif self._position - self._speech_end >= MIN_SILENCE_SAMPLES:
+                self._onset = None
+        return spans + self._release(self._position)
+
+    def finish(self, scores: npt.NDArray[np.float64], n_samples: int) -> list[Span]:
+        """Judge the last windows; nothing beyond ``n_samples`` is released."""
+        spans = self.push(scores)
+        return [Span(s.start, min(s.end, n_samples)) for s in spans if s.start < n_samples]
+
+    def _release(self, until: int) -> list[Span]:
+        start, end = self._due_start, min(self._due_end, until)
+        if start >= end:
+            return []
+        self._due_start = end
+        return [Span(start, end)]

@@ -1,0 +1,143 @@
+"""The job store's reading side of what happens to jobs, for those who watch.
+
+The ids of a job's events grow in the order in which they become visible: each is drawn and written
+in a transaction that holds the lock on the job's row until it commits. So whoever has seen the
+event N and then reads those after N misses none.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Engine, RowMapping, text
+
+from shared.infra.database import begin
+from shared.speech.chunks import chunk_from_json, hypothesis_from_json
+from shared.speech.stitching import Stitcher, to_seconds
+from shared.speech.transcript import Segment
+from shared.store.jobs.read import JobView, read_job
+from shared.store.states import ACTIVE_JOB_STATES, JobState
+
+_PAGE = 10
+"""Events read at once: a chunk's words are some kilobytes, and there may be many readers."""
+
+_STATES = {
+    "job.queued": JobState.QUEUED,
+    "job.retried": JobState.QUEUED,
+    "job.running": JobState.RUNNING,
+    "job.succeeded": JobState.SUCCEEDED,
+    "job.failed": JobState.FAILED,
+    "job.canceled": JobState.CANCELED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """The job has entered a state."""
+
+    id: int
+    at: datetime
+    state: JobState
+    error_code: str | None
+    """Why it failed, where it did."""
+    error_detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDone:
+    """A chunk is transcribed; chunks end in any order."""
+
+    id: int
+    at: datetime
+    chunk: int
+    channel: int | None
+    start: float
+    """Of the chunk's core, in seconds into the original file."""
+    end: float
+    segments: list[Segment]
+    """Of this chunk alone, numbered from 0; times in seconds into the original file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A job and some of its events, of one moment."""
+
+    job: JobView
+    events: list[StateChange | ChunkDone]
+    complete: bool
+    """Whether there were no further events then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """As much of a job as tells whether there is news."""
+
+    ended: bool
+    last_event: int
+
+
+def read_events(engine: Engine, tenant: str, job_id: UUID, *, after: int) -> Page:
+    """Return the job, and the first few of its events after the one named ``after``.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    # Job and events are to be of one moment: an ended job then has no event but these.
+    with begin(engine.execution_options(isolation_level="REPEATABLE READ")) as connection:
+        job = read_job(connection, tenant, job_id)
+        rows = connection.execute(
+            text("""
+                SELECT job_events.id, at, event, detail, idx, input, output
+                FROM job_events
+                LEFT JOIN steps ON steps.id = job_events.step_id AND event = 'step.done'
+                WHERE job_events.job_id = :id AND job_events.id > :after
+                  AND (event = ANY (:states) OR kind = 'transcribe' AND output IS NOT NULL)
+                ORDER BY job_events.id LIMIT :limit
+            """),
+            {"id": job_id, "after": after, "states": list(_STATES), "limit": _PAGE},
+        ).mappings()
+        events = [_event(row, job) for row in rows]
+    return Page(job, events, complete=len(events) < _PAGE)
+
+
+def glimpse_jobs(engine: Engine, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]:
+    """Return how far these jobs are; those that do not exist are left out. Of any tenant.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        rows = connection.execute(
+            text("""
+                SELECT id, state, (
+                    SELECT max(job_events.id) FROM job_events WHERE job_id = jobs.id
+                ) AS last_event
+                FROM jobs WHERE id = ANY (:ids)
+            """),
+            {"ids": list(job_ids)},
+        )
+        return {row.id: Glimpse(row.state not in ACTIVE_JOB_STATES, row.last_event) for row in rows}
+
+
+def _event(row: RowMapping, job: JobView) -> StateChange | ChunkDone:
+    state = _STATES.get(row["event"])
+    if state is not None:
+        code = detail = None
+        if state == JobState.FAILED:
+            code, _, detail = row["detail"].partition(": ")  # as the audit trail has it
+        return StateChange(row["id"], row["at"], state, code, detail)
+    chunk = chunk_from_json(row["idx"], row["input"])
+    hypothesis = hypothesis_from_json(row["output"])
+    spoken = job.options.language or job.detected_language
+    stitcher = Stitcher(chunk.end, language=job.options.text_language(spoken))
+    return ChunkDone(
+        row["id"],
+        row["at"],
+        chunk=chunk.index,
+        channel=chunk.channel,
+        start=to_seconds(chunk.core_start),
+        end=to_seconds(chunk.core_end),
+        segments=list(stitcher.stitch([[(chunk, hypothesis)]])),
+    )

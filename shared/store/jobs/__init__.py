@@ -1,0 +1,1 @@
+"""Jobs: how they begin, end, are retried, shared and deleted, and what is seen of them."""

@@ -1,0 +1,38 @@
+"""Jobs stopped by their owner."""
+
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from shared.infra.database import begin
+from shared.infra.errors import JobEnded
+from shared.store.jobs.end import end_jobs
+from shared.store.jobs.equal import lock_with_equals, promote_a_copy
+from shared.store.states import JobState
+
+
+def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
+    """Job queued or running -> canceled; no step of it is claimed or completed from now on.
+
+    Its running steps' workers find their leases void and stop within a chunk. Its audio and its
+    finished chunks stay for a retry. Of the jobs that wait for this one the oldest is transcribed
+    in its place. To cancel a canceled job changes nothing.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        JobEnded: it has succeeded or failed already.
+    """
+    with begin(engine) as connection:
+        state = lock_with_equals(connection, tenant, job_id)
+        if state in (JobState.SUCCEEDED, JobState.FAILED):
+            raise JobEnded(f"the job has {state} already")
+        if state == JobState.CANCELED:
+            return
+        connection.execute(
+            text("""
+                UPDATE jobs SET state = 'canceled', finished_at = clock_timestamp() WHERE id = :id
+            """),
+            {"id": job_id},
+        )
+        end_jobs(connection, [job_id])
+        promote_a_copy(connection, job_id, max_attempts)

@@ -1,0 +1,101 @@
+"""How a job begins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Json, Jsonb
+from sqlalchemy import Engine, text
+
+from shared.infra.database import begin
+from shared.models.options import ResolvedOptions
+from shared.speech.accuracy import check_reference
+from shared.store.audit import record
+from shared.store.jobs.accuracy import measure_at_once
+from shared.store.jobs.equal import (
+    find_original,
+    share_transcript,
+)
+from shared.store.new_steps import insert_prepare
+from shared.store.objects.removals import keep_upload
+from shared.store.webhooks.endpoints import keep_unlisted
+
+
+@dataclass(frozen=True, slots=True)
+class JobWebhook:
+    """A URL that is told of one job's end, whatever the tenant's endpoints are."""
+
+    url: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a job is made of; its source object must be stored already."""
+
+    id: UUID
+    tenant: str
+    options: ResolvedOptions
+    source_key: str
+    source_name: str
+    source_bytes: int
+    sha256: str
+    fingerprint: str | None = None
+    """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
+    reference: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """The client's own, returned to it as it is."""
+    webhook: JobWebhook | None = None
+    result_url: str | None = None
+    """Where webhook events say that the job is to be found; None: its path alone."""
+
+
+def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
+    """Nothing -> job queued, with its ``prepare`` step queued.
+
+    Where an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. Where
+    one is under way: nothing -> queued without steps, to end as that one ends.
+
+    Raises:
+        InvalidRequest: nothing can be measured against its reference.
+    """
+    if job.reference is not None:
+        check_reference(job.reference)
+    with begin(engine) as connection:
+        original = find_original(connection, job.tenant, job.fingerprint)
+        endpoint_id = None
+        if job.webhook is not None:
+            endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
+        connection.execute(
+            text("""
+                INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
+                                  source_key, source_name, source_bytes, sha256, reference,
+                                  metadata, webhook_endpoint_id, result_url)
+                VALUES (:id, :tenant, 'queued', :model, :options, :fingerprint, :original_id,
+                        :source_key, :source_name, :source_bytes, :sha256, :reference,
+                        :metadata, :webhook_endpoint_id, :result_url)
+            """),
+            {
+                "id": job.id,
+                "tenant": job.tenant,
+                "model": job.options.model,
+                "options": Jsonb(job.options.model_dump(mode="json")),
+                "fingerprint": job.fingerprint,
+                "original_id": original,
+                "source_key": job.source_key,
+                "source_name": job.source_name,
+                "source_bytes": job.source_bytes,
+                "sha256": job.sha256,
+                "reference": job.reference,
+                "metadata": Json(dict(job.metadata)),
+                "webhook_endpoint_id": endpoint_id,
+                "result_url": job.result_url,
+            },
+        )
+        keep_upload(connection, job.source_key)
+        record(connection, job.id, "job.queued")
+        if original is None:
+            insert_prepare(connection, job.id, max_attempts)
+        else:
+            measure_at_once(connection, share_transcript(connection, original))

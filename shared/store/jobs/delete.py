@@ -1,0 +1,50 @@
+"""A job removed for good, with all that is its own."""
+
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from shared.infra.database import begin
+from shared.store.jobs.equal import lock_with_equals, promote_a_copy
+from shared.store.objects.keys import job_prefix
+from shared.store.objects.removals import schedule_removal
+from shared.store.webhooks.endpoints import drop_unlisted, lock_unlisted
+
+
+def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
+    """Job in any state -> nothing: its steps, events and webhook deliveries go with it.
+
+    Workers at it find their claims void. Of the jobs that wait for it the oldest is transcribed in
+    its place. Its transcript goes with the last job that has it, the endpoint of a URL that jobs
+    name with the last job that names it, its objects as soon as the object store allows.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant, or not any more.
+    """
+    with begin(engine) as connection:
+        lock_with_equals(connection, tenant, job_id)
+        erase_job(connection, job_id, max_attempts)
+
+
+def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
+    """Remove a job; the caller holds the lock on its equals and the one on its row."""
+    promote_a_copy(connection, job_id, max_attempts)
+    endpoint_id = lock_unlisted(connection, job_id)
+    transcript_id = connection.execute(
+        text("DELETE FROM jobs WHERE id = :id RETURNING transcript_id"), {"id": job_id}
+    ).scalar_one()
+    drop_transcript(connection, transcript_id)
+    if endpoint_id is not None:
+        drop_unlisted(connection, endpoint_id)
+    schedule_removal(connection, job_prefix(job_id), late_writes=True)
+
+
+def drop_transcript(connection: Connection, transcript_id: UUID | None) -> None:
+    """Remove a transcript that no job has any more; the caller holds the lock on equal jobs."""
+    connection.execute(
+        text("""
+            DELETE FROM transcripts
+            WHERE id = :id AND NOT EXISTS (SELECT FROM jobs WHERE transcript_id = :id)
+        """),
+        {"id": transcript_id},
+    )

@@ -1,0 +1,159 @@
+"""Jobs' ends: what every transition of a job to a terminal state writes beside the state itself.
+
+One webhook event per end, in the same transaction, and a delivery with its ``deliver`` step for
+each endpoint that wants it. The caller holds the transaction and has locked the jobs' rows.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+from uuid_utils.compat import uuid7
+
+from shared.infra.webhooks.attempt import MAX_ATTEMPTS
+from shared.store.audit import record
+from shared.store.queues import DELIVER_QUEUE
+from shared.store.states import StepKind
+from shared.store.webhooks.deliveries import event_body
+
+
+def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None = None) -> None:
+    """Write what follows from jobs' having reached a terminal state in this transaction.
+
+    Args:
+        connection: the transaction.
+        job_ids: the jobs; their rows say already how they ended.
+        detail: for the audit trail.
+    """
+    ended = connection.execute(
+        text("""
+            SELECT id, tenant, state, run, metadata, result_url, error_code, error_detail,
+                   webhook_endpoint_id, finished_at
+            FROM jobs WHERE id = ANY (:ids) ORDER BY id
+        """),
+        {"ids": list(job_ids)},
+    ).all()
+    # What waits leaves its queue: dispatch neither sends it nor has to pass over it.
+    connection.execute(
+        text("""
+            UPDATE steps SET dispatched_at = 'infinity'
+            WHERE job_id = ANY (:ids) AND kind <> 'deliver' AND state = 'queued'
+        """),
+        {"ids": list(job_ids)},
+    )
+    for job in ended:
+        record(connection, job.id, f"job.{job.state}", detail=detail)
+        _announce(connection, job)
+
+
+def fail_job(connection: Connection, job_id: UUID, code: str, detail: str) -> None:
+    """Job queued or running -> failed, and those that wait for it; the caller has locked its row.
+
+    They have the same audio and options.
+    """
+    failed = connection.execute(
+        text("""
+            UPDATE jobs SET state = 'failed', error_code = :code, error_detail = :detail,
+                            finished_at = clock_timestamp()
+            WHERE id = :id OR original_id = :id AND state = 'queued'
+            RETURNING id
+        """),
+        {"id": job_id, "code": code, "detail": detail},
+    ).scalars()
+    end_jobs(connection, failed.all(), f"{code}: {detail}")
+
+
+def insert_deliver_steps(
+    connection: Connection, job_id: UUID, deliveries: Sequence[tuple[UUID, UUID]]
+) -> None:
+    """Nothing -> ``deliver`` step queued, for each pair of a delivery and its endpoint."""
+    rows = connection.execute(
+        text("""
+            INSERT INTO steps (job_id, kind, idx, queue, tenant, rank, lane, max_attempts, input)
+            SELECT jobs.id, :kind, used.n + delivery.turn - 1, :queue, jobs.tenant, -jobs.priority,
+                   delivery.lane, :max_attempts, jsonb_build_object('delivery_id', delivery.id)
+            FROM jobs,
+                 unnest(CAST(:ids AS text[]), CAST(:lanes AS text[]))
+                     WITH ORDINALITY AS delivery (id, lane, turn),
+                 (SELECT coalesce(max(idx) + 1, 0) AS n FROM steps
+                  WHERE job_id = :job_id AND kind = :kind) AS used
+            WHERE jobs.id = :job_id
+            RETURNING id
+        """),
+        {
+            "job_id": job_id,
+            "kind": StepKind.DELIVER,
+            "queue": DELIVER_QUEUE,
+            "max_attempts": MAX_ATTEMPTS,
+            "ids": [str(delivery_id) for delivery_id, _ in deliveries],
+            "lanes": [str(endpoint_id) for _, endpoint_id in deliveries],
+        },
+    ).all()
+    for row in rows:
+        record(connection, job_id, "step.queued", step_id=row.id)
+
+
+def fail_delivery(connection: Connection, delivery_id: str, reason: str) -> None:
+    """Delivery pending -> failed; of its job nothing changes."""
+    connection.execute(
+        text("""
+            UPDATE webhook_deliveries
+            SET state = 'failed', error = :reason, finished_at = clock_timestamp()
+            WHERE id = :id AND state = 'pending'
+        """),
+        {"id": delivery_id, "reason": reason},
+    )
+
+
+def _announce(connection: Connection, job: Row[Any]) -> None:
+    """Write the event of a job's end, and a delivery to each endpoint that wants it."""
+    data: dict[str, Any] = {
+        "job_id": str(job.id),
+        "state": job.state,
+        "result_url": job.result_url or f"/jobs/{job.id}",
+        "metadata": job.metadata,
+    }
+    if job.error_code is not None:
+        data["error"] = {"code": job.error_code, "detail": job.error_detail}
+    event = {
+        "id": uuid7(),
+        "tenant": job.tenant,
+        "job_id": job.id,
+        "run": job.run,
+        "type": f"job.{job.state}",
+    }
+    connection.execute(
+        text("""
+            INSERT INTO webhook_events (id, tenant, job_id, run, type, body)
+            VALUES (:id, :tenant, :job_id, :run, :type, :body)
+        """),
+        {**event, "body": event_body(event["type"], job.finished_at, data)},
+    )
+    # Locked, so that none is deleted before the delivery to it is written.
+    endpoints = connection.execute(
+        text("""
+            SELECT id FROM webhook_endpoints
+            WHERE enabled AND (tenant = :tenant AND listed AND :type = ANY (events) OR id = :own)
+            ORDER BY id FOR KEY SHARE
+        """),
+        {"tenant": job.tenant, "type": event["type"], "own": job.webhook_endpoint_id},
+    ).scalars()
+    deliveries = [(uuid7(), endpoint_id) for endpoint_id in endpoints]
+    if not deliveries:
+        return
+    connection.execute(
+        text("""
+            INSERT INTO webhook_deliveries (id, tenant, event_id, endpoint_id)
+            SELECT delivery.id, :tenant, :event_id, delivery.endpoint_id
+            FROM unnest(CAST(:ids AS uuid[]), CAST(:endpoints AS uuid[]))
+                     AS delivery (id, endpoint_id)
+        """),
+        {
+            "tenant": job.tenant,
+            "event_id": event["id"],
+            "ids": [delivery_id for delivery_id, _ in deliveries],
+            "endpoints": [endpoint_id for _, endpoint_id in deliveries],
+        },
+    )
+    insert_deliver_steps(connection, job.id, deliveries)

@@ -1,0 +1,124 @@
+"""Equal jobs: computed once, and the transcript shared. The caller holds the transaction."""
+
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from shared.infra.errors import JobNotFound
+from shared.store.jobs.end import end_jobs
+from shared.store.new_steps import insert_prepare
+from shared.store.objects.keys import job_prefix
+from shared.store.objects.removals import schedule_removal
+from shared.store.states import JobState
+
+
+def find_original(connection: Connection, tenant: str, fingerprint: str | None) -> UUID | None:
+    """Return, and lock, the equal job whose transcript a new job shall get, if there is one."""
+    if fingerprint is None:
+        return None
+    lock_equal_jobs(connection, tenant, fingerprint)
+    return connection.execute(
+        text("""
+            SELECT id FROM jobs
+            WHERE tenant = :tenant AND fingerprint = :fingerprint AND original_id IS NULL
+              AND state IN ('queued', 'running', 'succeeded')
+              AND (state <> 'succeeded' OR transcript_id IS NOT NULL)
+            ORDER BY state = 'succeeded' DESC, id DESC LIMIT 1
+            FOR NO KEY UPDATE
+        """),
+        {"tenant": tenant, "fingerprint": fingerprint},
+    ).scalar_one_or_none()
+
+
+def lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str) -> None:
+    """Keep others from choosing an original among these jobs; to be taken before any row.
+
+    Of two equal jobs at once the second waits here until it can see the first, and one that comes
+    while an original is canceled waits until it can see which copy takes its place.
+    """
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || :fingerprint, 0))"),
+        {"tenant": tenant, "fingerprint": fingerprint},
+    )
+
+
+def try_to_lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str) -> bool:
+    """Do as ``lock_equal_jobs``, or return False where that would have to wait."""
+    locked = connection.execute(
+        text("SELECT pg_try_advisory_xact_lock(hashtextextended(:tenant || :fingerprint, 0))"),
+        {"tenant": tenant, "fingerprint": fingerprint},
+    )
+    return bool(locked.scalar_one())
+
+
+def lock_with_equals(connection: Connection, tenant: str, job_id: UUID) -> JobState:
+    """Lock a job whose copies will need another original, its equals first; return its state.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant, or not any more.
+    """
+    job = connection.execute(
+        text("SELECT fingerprint FROM jobs WHERE id = :id AND tenant = :tenant"),
+        {"id": job_id, "tenant": tenant},
+    ).one_or_none()
+    if job is not None and job.fingerprint is not None:
+        lock_equal_jobs(connection, tenant, job.fingerprint)
+    state = connection.execute(
+        text("SELECT state FROM jobs WHERE id = :id AND tenant = :tenant FOR UPDATE"),
+        {"id": job_id, "tenant": tenant},
+    ).scalar_one_or_none()
+    if state is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    return JobState(state)
+
+
+def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
+    """Jobs that wait for ``original`` queued -> succeeded with its transcript, if it has succeeded.
+
+    Nobody will decode their own files, of the same bytes: these go. The caller has locked the
+    original's row. Returns the jobs that got the transcript.
+    """
+    rows = connection.execute(
+        text("""
+            UPDATE jobs
+            SET state = 'succeeded', cached = true, finished_at = clock_timestamp(),
+                transcript_id = original.transcript_id, duration_s = original.duration_s,
+                detected_language = original.detected_language,
+                detected_probability = original.detected_probability,
+                chunks_total = original.chunks_total, chunks_done = original.chunks_done,
+                audio_planned_s = original.audio_planned_s, audio_done_s = original.audio_done_s,
+                plan_complete = true,
+                manifest = original.manifest, audio_deleted_at = clock_timestamp()
+            FROM jobs AS original
+            WHERE original.id = :original AND original.state = 'succeeded'
+              AND jobs.original_id = original.id AND jobs.state = 'queued'
+            RETURNING jobs.id
+        """),
+        {"original": original},
+    ).scalars()
+    shared = list(rows)
+    for job_id in shared:
+        schedule_removal(connection, job_prefix(job_id), late_writes=False)
+    end_jobs(connection, shared, f"equal to job {original}")
+    return shared
+
+
+def promote_a_copy(connection: Connection, original: UUID, max_attempts: int) -> None:
+    """The oldest job that waits for ``original`` gets a ``prepare`` step; the rest wait for it."""
+    promoted = connection.execute(
+        text("""
+            SELECT id FROM jobs WHERE original_id = :original AND state = 'queued'
+            ORDER BY id LIMIT 1 FOR NO KEY UPDATE
+        """),
+        {"original": original},
+    ).scalar_one_or_none()
+    if promoted is None:
+        return
+    connection.execute(
+        text("""
+            UPDATE jobs SET original_id = CASE WHEN id <> :promoted THEN CAST(:promoted AS uuid) END
+            WHERE original_id = :original AND state = 'queued'
+        """),
+        {"promoted": promoted, "original": original},
+    )
+    insert_prepare(connection, promoted, max_attempts)

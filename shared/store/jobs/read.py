@@ -1,0 +1,334 @@
+"""The job store's reading side: what clients and operators see of jobs."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, RowMapping, text
+
+from shared.infra.database import begin
+from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
+from shared.models.options import ResolvedOptions
+from shared.speech.transcript import Segment, Transcript, TranscriptHeader, join_segments
+from shared.store.states import ACTIVE_JOB_STATES, STEP_MAY_RUN, JobState
+
+_COLUMNS = """
+    id, state, model, options, detected_language, cached, source_name, source_bytes, sha256,
+    duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
+    percent_done, audio_kept_s,
+    audio_done_s, error_code, error_detail, metrics, accuracy, metadata, created_at, started_at,
+    finished_at, run, audio_deleted_at, transcript_deleted_at,
+    extract(epoch FROM clock_timestamp() - transcribing_since)::float8 AS transcribing_s,
+    (SELECT max(job_events.id) FROM job_events WHERE job_id = jobs.id) AS last_event
+"""
+
+Stage = Literal["queued", "preparing", "transcribing", "finishing", "done", "failed", "canceled"]
+"""How far a job is. One that is running is at one of the three after ``queued``."""
+
+_STAGES: Mapping[JobState, Stage] = {
+    JobState.QUEUED: "queued",
+    JobState.SUCCEEDED: "done",
+    JobState.FAILED: "failed",
+    JobState.CANCELED: "canceled",
+}
+
+_SEGMENTS_PER_PAGE = 100
+"""Rows read at once: some hundred kilobytes of words."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as its owner may see it."""
+
+    id: UUID
+    state: JobState
+    model: str
+    options: ResolvedOptions
+    detected_language: str | None
+    cached: bool
+    source_name: str
+    source_bytes: int
+    sha256: str
+    duration_s: float | None
+    chunks_total: int
+    chunks_done: int
+    plan_complete: bool
+    audio_planned_s: float
+    """Of all chunks planned so far."""
+    planned_share: float
+    """How much of the whole audio that is, in [0, 1]; an estimate until ``plan_complete``."""
+    percent_done: float | None
+    """The most that could be said so far."""
+    audio_kept_s: float
+    """Transcribed before ``transcribing_s`` began, by earlier runs of the job."""
+    audio_done_s: float
+    error_code: str | None
+    error_detail: str | None
+    metrics: Mapping[str, Any]
+    accuracy: Mapping[str, Any] | None
+    metadata: Mapping[str, Any]
+    """The client's own."""
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    run: int
+    """1, and one more for each retry."""
+    audio_deleted_at: datetime | None
+    transcript_deleted_at: datetime | None
+    transcribing_s: float | None
+    """Seconds since this run of the job claimed its first chunk, by the database's clock."""
+    last_event: int
+    """Id of the latest of the job's events."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is in a state that only a retry by its owner leaves."""
+        return self.state not in ACTIVE_JOB_STATES
+
+    @property
+    def stage(self) -> Stage:
+        """What is being done; of a job that has ended, how it has."""
+        if self.state != JobState.RUNNING:
+            return _STAGES[self.state]
+        if self.plan_complete and self.chunks_done == self.chunks_total:
+            return "finishing"
+        return "transcribing" if self.chunks_total else "preparing"
+
+    @property
+    def percent(self) -> float | None:
+        """Audio transcribed, of 100, never falling; None while nobody knows how much there is.
+
+        While the audio is being decoded, the whole is estimated from how much of the file has been
+        read. 100 is said of a job that has succeeded, and of no other.
+        """
+        if self.state == JobState.SUCCEEDED:
+            return 100.0
+        if not self.planned_share:
+            return None
+        # Down to a tenth: what is shown is done.
+        return math.floor((self.percent_done or 0.0) * 10) / 10
+
+    @property
+    def rtfx(self) -> float | None:
+        """Audio per wall second since the first chunk was claimed; None before any is done.
+
+        The wall is that of this run of the job, with the waits between its chunks.
+        """
+        heard_s = self.audio_done_s - self.audio_kept_s
+        if self.state != JobState.RUNNING or not self.transcribing_s or heard_s <= 0:
+            return None
+        return heard_s / self.transcribing_s
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until all audio is transcribed, if it goes on at this speed; None without one.
+
+        How much there is, is estimated as for ``percent``.
+        """
+        rtfx = self.rtfx
+        if rtfx is None or not self.planned_share:
+            return None
+        return max(0.0, self.audio_planned_s / self.planned_share - self.audio_done_s) / rtfx
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """How many steps of a queue are in a state."""
+
+    queue: str
+    state: str
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTranscript:
+    """A transcript whose segments are read as they are asked for, anew in each iteration."""
+
+    header: TranscriptHeader
+    segments: Iterable[Segment]
+    segments_without_words: Iterable[Segment]
+    """The same with no word in any: all there is to the text."""
+
+
+def get_job(engine: Engine, tenant: str, job_id: UUID) -> JobView:
+    """Return a job.
+
+    Raises:
+        JobNotFound: there is none of that id, or it is another tenant's.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        return read_job(connection, tenant, job_id)
+
+
+def read_job(connection: Connection, tenant: str, job_id: UUID) -> JobView:
+    """Return a job within a transaction; as ``get_job``."""
+    row = (
+        connection.execute(
+            text(f"SELECT {_COLUMNS} FROM jobs WHERE id = :id AND tenant = :tenant"),  # noqa: S608
+            {"id": job_id, "tenant": tenant},
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    return _view(row)
+
+
+def list_jobs(
+    engine: Engine, tenant: str, *, limit: int, before: UUID | None = None
+) -> list[JobView]:
+    """Return the newest jobs, newest first; ``before`` continues after a page's last job.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        rows = connection.execute(
+            text(f"""
+                SELECT {_COLUMNS} FROM jobs
+                WHERE tenant = :tenant AND (CAST(:before AS uuid) IS NULL OR id < :before)
+                ORDER BY id DESC LIMIT :limit
+            """),  # noqa: S608 - the columns are a constant
+            {"tenant": tenant, "before": before, "limit": limit},
+        ).mappings()
+        return [_view(row) for row in rows]
+
+
+def get_transcript(engine: Engine, tenant: str, job_id: UUID) -> Transcript:
+    """Return the whole transcript of a job that succeeded; as ``open_transcript``."""
+    stored = open_transcript(engine, tenant, job_id)
+    segments = list(stored.segments)
+    running_text = "".join(join_segments(segments, stored.header.language))
+    return Transcript(**dict(stored.header), text=running_text, segments=segments)
+
+
+def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscript:
+    """Return the transcript of a job that succeeded, for reading bit by bit.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        TranscriptNotReady: the job is in another state, which the message names.
+        TranscriptDeleted: it was removed; also while segments are read.
+        DatabaseUnavailable: Postgres cannot be reached; also while segments are read.
+    """
+    with begin(engine) as connection:
+        row = connection.execute(
+            text("""
+                SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header
+                FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
+                WHERE jobs.id = :id AND tenant = :tenant
+            """),
+            {"id": job_id, "tenant": tenant},
+        ).one_or_none()
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    if row.transcript_deleted_at is not None:
+        raise TranscriptDeleted("the transcript was removed: its time was up")
+    if row.header is None:
+        raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript")
+    return StoredTranscript(
+        TranscriptHeader.model_validate(row.header),
+        _StoredSegments(engine, row.transcript_id, "document"),
+        _StoredSegments(engine, row.transcript_id, """document || '{"words": []}' AS document"""),
+    )
+
+
+def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
+    """Return how the transcript of a job that succeeded was made, a ``Manifest`` as JSON.
+
+    It outlives the transcript.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        TranscriptNotReady: the job is in another state, which the message names.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        row = connection.execute(
+            text("""
+                SELECT state, CAST(manifest AS text) AS manifest FROM jobs
+                WHERE id = :id AND tenant = :tenant
+            """),
+            {"id": job_id, "tenant": tenant},
+        ).one_or_none()
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    if row.manifest is None:
+        raise TranscriptNotReady(f"the job is {row.state}, so it has no manifest")
+    return str(row.manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredSegments:
+    """The segments of a transcript, page by page.
+
+    No transaction stays open between pages: a slow reader keeps nothing in the database.
+    """
+
+    engine: Engine
+    transcript_id: UUID
+    document: str
+    """The column to read, in SQL."""
+
+    def __iter__(self) -> Iterator[Segment]:
+        after = -1
+        while True:
+            with begin(self.engine) as connection:
+                page = connection.execute(
+                    text(f"""
+                        SELECT idx, {self.document} FROM transcript_segments
+                        WHERE transcript_id = :id AND idx > :after ORDER BY idx LIMIT :limit
+                    """),  # noqa: S608 - the variable part is one of two constants
+                    {"id": self.transcript_id, "after": after, "limit": _SEGMENTS_PER_PAGE},
+                ).all()
+                last = len(page) < _SEGMENTS_PER_PAGE
+                # A transcript removed while it is read must not look like a short one.
+                if last and not self._exists(connection):
+                    raise TranscriptDeleted("the transcript was removed while it was read")
+            for row in page:
+                yield Segment.model_validate(row.document)
+            if last:
+                return
+            after = page[-1].idx
+
+    def _exists(self, connection: Connection) -> bool:
+        found = connection.execute(
+            text("SELECT FROM transcripts WHERE id = :id"), {"id": self.transcript_id}
+        )
+        return found.one_or_none() is not None
+
+
+def count_jobs(engine: Engine) -> dict[str, int]:
+    """Return the number of jobs by state, over all tenants."""
+    with begin(engine) as connection:
+        counts = connection.execute(text("SELECT state, count(*) AS jobs FROM jobs GROUP BY state"))
+        return {state.value: 0 for state in JobState} | {row.state: row.jobs for row in counts}
+
+
+def count_steps(engine: Engine) -> list[QueueCount]:
+    """Return the number of waiting and running steps by queue, without those of ended jobs."""
+    with begin(engine) as connection:
+        counts = connection.execute(
+            text(f"""
+                SELECT queue, steps.state, count(*)
+                FROM steps JOIN jobs ON jobs.id = steps.job_id
+                WHERE steps.state IN ('queued', 'running') AND {STEP_MAY_RUN}
+                GROUP BY queue, steps.state ORDER BY queue, steps.state
+            """)  # noqa: S608 - the variable part is a constant
+        )
+        return [QueueCount(queue, state, n) for queue, state, n in counts]
+
+
+def _view(row: RowMapping) -> JobView:
+    return JobView(
+        **{
+            **row,
+            "state": JobState(row["state"]),
+            "options": ResolvedOptions.model_validate(row["options"]),
+        }
+    )

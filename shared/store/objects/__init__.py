@@ -1,0 +1,1 @@
+"""Objects in the object store: where they lie, and how they go."""

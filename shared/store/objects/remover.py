@@ -1,0 +1,70 @@
+"""Removing what is due from the object store: the one way in which objects go."""
+
+import logging
+from functools import partial
+
+from sqlalchemy import Engine
+
+from shared.infra.background import Bell
+from shared.infra.errors import DatabaseUnavailable, StorageUnavailable
+from shared.infra.storage import Storage
+from shared.store.objects.removals import confirm_removal, take_due_removals
+
+log = logging.getLogger(__name__)
+
+BATCH = 100
+"""Removals taken at once."""
+PATIENCE_S = 30.0
+"""When a removal that failed is tried again."""
+
+
+def remove_due(
+    engine: Engine, storage: Storage, *, limit: int = BATCH, patience_s: float = PATIENCE_S
+) -> int:
+    """Remove what is due; returns how many prefixes are gone.
+
+    What cannot be removed costs one line of the log in all, and is tried again later.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached; what was removed may be removed again.
+    """
+    taken = take_due_removals(engine, limit=limit, patience_s=patience_s)
+    removed = 0
+    failure: StorageUnavailable | None = None
+    for removal in taken:
+        try:
+            storage.delete_prefix(removal.prefix)
+        except StorageUnavailable as error:
+            failure = error
+            if not _answers(storage):
+                break  # each of the others would take as long to fail
+        else:
+            confirm_removal(engine, removal)
+            removed += 1
+    if failure is not None:
+        log.warning("%s: %d removals are tried again later", failure, len(taken) - removed)
+    return removed
+
+
+class Remover(Bell):
+    """Removes what is due whenever it is rung."""
+
+    def __init__(self, engine: Engine, storage: Storage) -> None:
+        """Wait for rings."""
+        super().__init__("remover", partial(_remove_all_due, engine, storage))
+
+
+def _remove_all_due(engine: Engine, storage: Storage) -> None:
+    try:
+        while remove_due(engine, storage) == BATCH:
+            pass
+    except DatabaseUnavailable as error:
+        log.warning("%s: superfluous objects are removed later", error)
+
+
+def _answers(storage: Storage) -> bool:
+    try:
+        storage.ping()
+    except StorageUnavailable:
+        return False
+    return True

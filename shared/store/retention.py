@@ -1,0 +1,176 @@
+"""What nobody has wanted to keep for longer: audio, transcripts, jobs and tests past their time.
+
+Each call makes one bounded batch of changes and passes over the jobs, and the tests, that another
+transaction holds: they are there in the next one.
+"""
+
+from collections.abc import Callable
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from shared.infra.database import begin
+from shared.store.audit import record
+from shared.store.jobs.delete import drop_transcript, erase_job
+from shared.store.jobs.equal import try_to_lock_equal_jobs
+from shared.store.objects.keys import job_prefix
+from shared.store.objects.removals import schedule_removal
+from shared.store.states import JobState
+
+FOR_EVER_S = 3e9
+"""A century; Postgres has no intervals of much more, and infinity is more."""
+
+KEEP_TESTS_S = 30 * 86_400.0
+"""The longest that webhooks' test events are kept."""
+
+
+def expire_audio(engine: Engine, state: JobState, *, keep_s: float, limit: int) -> int:
+    """Jobs that have been in the terminal ``state`` for ``keep_s`` lose their audio."""
+    if keep_s >= FOR_EVER_S:
+        return 0
+    with begin(engine) as connection:
+        expired = connection.execute(
+            text("""
+                WITH old AS (
+                    SELECT id FROM jobs
+                    WHERE state = :state AND audio_deleted_at IS NULL
+                      AND finished_at <= now() - make_interval(secs => :keep_s)
+                    ORDER BY finished_at LIMIT :limit
+                    FOR NO KEY UPDATE SKIP LOCKED
+                )
+                UPDATE jobs SET audio_deleted_at = clock_timestamp()
+                FROM old WHERE jobs.id = old.id
+                RETURNING jobs.id
+            """),
+            {"state": state, "keep_s": keep_s, "limit": limit},
+        ).scalars()
+        job_ids = list(expired)
+        for job_id in job_ids:
+            record(connection, job_id, "job.audio_removed")
+            schedule_removal(connection, job_prefix(job_id), late_writes=True)
+    return len(job_ids)
+
+
+def expire_transcripts(engine: Engine, *, keep_s: float, limit: int) -> int:
+    """Jobs that succeeded ``keep_s`` ago lose their transcript, its pieces and their reference."""
+    return _expire(
+        engine,
+        "state = 'succeeded' AND transcript_id IS NOT NULL",
+        _remove_transcript,
+        keep_s=keep_s,
+        limit=limit,
+    )
+
+
+def expire_jobs(engine: Engine, *, keep_s: float, max_attempts: int, limit: int) -> int:
+    """Jobs that ended ``keep_s`` ago are deleted, unless a webhook delivery is still to be made."""
+    return _expire(
+        engine,
+        """
+        state IN ('succeeded', 'failed', 'canceled') AND NOT EXISTS (
+            SELECT FROM webhook_events AS event
+            JOIN webhook_deliveries AS delivery ON delivery.event_id = event.id
+            WHERE event.job_id = jobs.id AND delivery.state = 'pending'
+        )
+        """,
+        lambda connection, job_id: erase_job(connection, job_id, max_attempts),
+        keep_s=keep_s,
+        limit=limit,
+    )
+
+
+def expire_test_events(engine: Engine, *, keep_s: float, limit: int) -> int:
+    """Webhooks' test events, which belong to no job, go after ``keep_s`` with their deliveries.
+
+    After ``KEEP_TESTS_S`` at the latest: a test tells whether a receiver answers, not what became
+    of a job.
+    """
+    with begin(engine) as connection:
+        # Their deliveries are locked here too, so that nothing waits for a lock once it holds one:
+        # who deletes an endpoint takes the same rows in another order.
+        expired = connection.execute(
+            text("""
+                WITH old AS (
+                    SELECT webhook_events.id
+                    FROM webhook_events JOIN webhook_deliveries ON event_id = webhook_events.id
+                    WHERE job_id IS NULL
+                      AND webhook_events.created_at <= now() - make_interval(secs => :keep_s)
+                    ORDER BY webhook_events.created_at LIMIT :limit
+                    FOR UPDATE SKIP LOCKED
+                )
+                DELETE FROM webhook_events USING old WHERE webhook_events.id = old.id
+                RETURNING webhook_events.id
+            """),
+            {"keep_s": min(keep_s, KEEP_TESTS_S), "limit": limit},
+        )
+        return len(expired.all())
+
+
+def _expire(
+    engine: Engine,
+    condition: str,
+    change: Callable[[Connection, UUID], None],
+    *,
+    keep_s: float,
+    limit: int,
+) -> int:
+    """Make the change to the oldest jobs that meet the condition, each in its own transaction."""
+    if keep_s >= FOR_EVER_S:
+        return 0
+    due = f"{condition} AND finished_at <= now() - make_interval(secs => :keep_s)"
+    with begin(engine) as connection:
+        found = connection.execute(
+            text(f"SELECT id FROM jobs WHERE {due} ORDER BY finished_at LIMIT :limit"),  # noqa: S608
+            {"keep_s": keep_s, "limit": limit},
+        ).scalars()
+        job_ids = list(found)
+    changed = 0
+    for job_id in job_ids:
+        with begin(engine) as connection:
+            if _lock(connection, job_id, due, keep_s):
+                change(connection, job_id)
+                changed += 1
+    return changed
+
+
+def _lock(connection: Connection, job_id: UUID, due: str, keep_s: float) -> bool:
+    """Lock a job and its equals, if nobody holds them and the job is still due."""
+    job = connection.execute(
+        text("SELECT tenant, fingerprint FROM jobs WHERE id = :id"), {"id": job_id}
+    ).one_or_none()
+    if job is None:
+        return False
+    if job.fingerprint is not None and not try_to_lock_equal_jobs(
+        connection, job.tenant, job.fingerprint
+    ):
+        return False
+    locked = connection.execute(
+        text(f"SELECT id FROM jobs WHERE id = :id AND {due} FOR UPDATE SKIP LOCKED"),  # noqa: S608
+        {"id": job_id, "keep_s": keep_s},
+    )
+    return locked.one_or_none() is not None
+
+
+def _remove_transcript(connection: Connection, job_id: UUID) -> None:
+    """Take from a job all that says what was said; its copies keep what they have."""
+    transcript_id = connection.execute(
+        text("SELECT transcript_id FROM jobs WHERE id = :id"), {"id": job_id}
+    ).scalar_one()
+    connection.execute(
+        text("""
+            UPDATE jobs SET transcript_id = NULL, reference = NULL,
+                            transcript_deleted_at = clock_timestamp()
+            WHERE id = :id
+        """),
+        {"id": job_id},
+    )
+    connection.execute(
+        text("UPDATE steps SET output = NULL WHERE job_id = :id AND output IS NOT NULL"),
+        {"id": job_id},
+    )
+    # A later equal job can still get the transcript of one of them.
+    connection.execute(
+        text("UPDATE jobs SET original_id = NULL WHERE original_id = :id"), {"id": job_id}
+    )
+    drop_transcript(connection, transcript_id)
+    record(connection, job_id, "job.transcript_removed")

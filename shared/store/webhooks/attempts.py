@@ -1,0 +1,163 @@
+"""Webhook deliveries: what an attempt leaves behind, and sending again.
+
+Beside the job and the step, an endpoint's row is locked before those of its deliveries.
+"""
+
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from shared.infra.database import begin
+from shared.infra.errors import DeliveryNotFound, DeliveryNotReplayable
+from shared.infra.webhooks.attempt import Attempt, next_attempt_s
+from shared.store.jobs.end import insert_deliver_steps
+from shared.store.steps.claims import Claim, fence, record_step
+from shared.store.steps.completion import finish_step
+from shared.store.steps.unfinished import fail_step, requeue
+from shared.store.webhooks.deliveries import add_attempt
+from shared.store.webhooks.endpoints import disable
+
+FAILING_DAYS = 5
+"""An endpoint to which nothing could be delivered for so long is disabled."""
+
+
+def complete_attempt(engine: Engine, claim: Claim, attempt: Attempt) -> None:
+    """``deliver`` running -> done, or -> queued for the next attempt, or -> failed after the last.
+
+    The endpoint's health is told by it too: it is disabled when its receiver is gone (410), or when
+    all attempts of some days have failed; what is pending for it fails with it.
+
+    Raises:
+        LeaseLost: the claim is no longer current.
+    """
+    with begin(engine) as connection:
+        fence(connection, claim)
+        delivery = _lock_delivery(connection, claim)
+        if delivery is None:
+            fail_step(connection, claim, "delivery_void", "the webhook was deleted")
+            return
+        delivery_id, endpoint_id = delivery
+        add_attempt(connection, delivery_id, attempt)
+        if attempt.error is None:
+            _succeed(connection, delivery_id, endpoint_id)
+            finish_step(connection, claim, output=None, timings={})
+            return
+        if _is_given_up(connection, endpoint_id, attempt):
+            fail_step(connection, claim, "delivery_failed", attempt.error)
+        elif claim.attempt >= claim.max_attempts:
+            detail = f"{attempt.error} (after {claim.attempt} attempts)"
+            fail_step(connection, claim, "delivery_failed", detail)
+        else:
+            least_s, most_s = next_attempt_s(claim.attempt, attempt.retry_after_s)
+            requeue(connection, claim.step_id, least_s=least_s, most_s=most_s)
+            record_step(connection, claim, "step.retried", attempt.error)
+
+
+def replay(engine: Engine, tenant: str, delivery_id: UUID) -> None:
+    """Delivery delivered or failed -> pending, with a ``deliver`` step and all its attempts.
+
+    Raises:
+        DeliveryNotFound: there is none of that id, or it is another tenant's.
+        DeliveryNotReplayable: it is pending, a test, or its webhook is disabled.
+    """
+    with begin(engine) as connection:
+        found = connection.execute(
+            text("""
+                SELECT webhook_events.job_id, endpoint_id
+                FROM webhook_deliveries JOIN webhook_events ON webhook_events.id = event_id
+                WHERE webhook_deliveries.id = :id AND webhook_deliveries.tenant = :tenant
+            """),
+            {"id": delivery_id, "tenant": tenant},
+        ).one_or_none()
+        if found is None:
+            raise DeliveryNotFound(f"there is no delivery {delivery_id}")
+        if found.job_id is None:
+            raise DeliveryNotReplayable("a test is not sent again: make another one")
+        connection.execute(
+            text("SELECT FROM jobs WHERE id = :id FOR NO KEY UPDATE"), {"id": found.job_id}
+        )
+        enabled = connection.execute(
+            text("SELECT enabled FROM webhook_endpoints WHERE id = :id FOR NO KEY UPDATE"),
+            {"id": found.endpoint_id},
+        ).scalar_one_or_none()
+        reset = connection.execute(
+            text("""
+                UPDATE webhook_deliveries
+                SET state = 'pending', error = NULL, finished_at = NULL
+                WHERE id = :id AND state <> 'pending' RETURNING id
+            """),
+            {"id": delivery_id},
+        ).one_or_none()
+        if enabled is None:
+            raise DeliveryNotFound(f"there is no delivery {delivery_id}")
+        if not enabled:
+            raise DeliveryNotReplayable("the webhook is disabled")
+        if reset is None:
+            raise DeliveryNotReplayable("the delivery is pending")
+        # Left over where its webhook was disabled: it must not make attempts beside the new one.
+        connection.execute(
+            text("""
+                UPDATE steps SET state = 'failed', error_code = 'delivery_void',
+                                 error_detail = 'the delivery was replayed', lease_until = NULL,
+                                 finished_at = clock_timestamp()
+                WHERE job_id = :job_id AND kind = 'deliver' AND state IN ('queued', 'running')
+                  AND input ->> 'delivery_id' = :delivery_id
+            """),
+            {"job_id": found.job_id, "delivery_id": str(delivery_id)},
+        )
+        insert_deliver_steps(connection, found.job_id, [(delivery_id, found.endpoint_id)])
+
+
+def _lock_delivery(connection: Connection, claim: Claim) -> tuple[UUID, UUID] | None:
+    """Lock the endpoint of a claim's delivery; return the ids of both, None where it is gone."""
+    row = connection.execute(
+        text("""
+            SELECT webhook_deliveries.id, endpoint_id
+            FROM webhook_deliveries JOIN webhook_endpoints ON webhook_endpoints.id = endpoint_id
+            WHERE webhook_deliveries.id = :id
+            FOR NO KEY UPDATE OF webhook_endpoints
+        """),
+        {"id": claim.input["delivery_id"]},
+    ).one_or_none()
+    return None if row is None else (row.id, row.endpoint_id)
+
+
+def _succeed(connection: Connection, delivery_id: UUID, endpoint_id: UUID) -> None:
+    connection.execute(
+        text("""
+            UPDATE webhook_deliveries
+            SET state = 'delivered', error = NULL, finished_at = clock_timestamp() WHERE id = :id
+        """),
+        {"id": delivery_id},
+    )
+    connection.execute(
+        text("""
+            UPDATE webhook_endpoints SET failing_since = NULL
+            WHERE id = :id AND failing_since IS NOT NULL
+        """),
+        {"id": endpoint_id},
+    )
+
+
+def _is_given_up(connection: Connection, endpoint_id: UUID, attempt: Attempt) -> bool:
+    """Note a failed attempt, disable the endpoint if it is time to; tell whether it is disabled."""
+    endpoint = connection.execute(
+        text("""
+            UPDATE webhook_endpoints SET failing_since = coalesce(failing_since, clock_timestamp())
+            WHERE id = :id
+            RETURNING enabled, failing_since < clock_timestamp() - make_interval(days => :days)
+                AS is_dead
+        """),
+        {"id": endpoint_id, "days": FAILING_DAYS},
+    ).one()
+    if not endpoint.enabled:
+        return True
+    if attempt.is_gone:
+        disable(connection, endpoint_id, "the receiver answered 410: it is gone")
+        return True
+    if endpoint.is_dead:
+        disable(
+            connection, endpoint_id, f"nothing could be delivered to it for {FAILING_DAYS} days"
+        )
+        return True
+    return False

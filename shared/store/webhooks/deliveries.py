@@ -1,0 +1,259 @@
+"""Deliveries: what was, or is to be, sent to an endpoint. Their reading side, and tests' record."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+from uuid_utils.compat import uuid7
+
+from shared.infra.database import begin
+from shared.infra.errors import DeliveryNotFound, DeliveryVoid, WebhookNotFound
+from shared.infra.webhooks.attempt import Attempt, Outgoing
+from shared.store.states import DeliveryState
+from shared.store.webhooks.endpoints import TEST_EVENT
+
+_VIEW = """
+    SELECT webhook_deliveries.id, webhook_deliveries.state, webhook_deliveries.error,
+           webhook_deliveries.created_at, webhook_deliveries.finished_at,
+           webhook_deliveries.endpoint_id, webhook_endpoints.url,
+           webhook_events.id AS event_id, webhook_events.type, webhook_events.job_id,
+           webhook_events.body,
+           CASE WHEN webhook_deliveries.state = 'pending' THEN (
+               SELECT min(run_at) FROM steps
+               WHERE steps.job_id = webhook_events.job_id AND kind = 'deliver'
+                 AND steps.state = 'queued'
+                 AND input ->> 'delivery_id' = webhook_deliveries.id::text
+           ) END AS next_attempt_at
+    FROM webhook_deliveries
+    JOIN webhook_events ON webhook_events.id = webhook_deliveries.event_id
+    JOIN webhook_endpoints ON webhook_endpoints.id = webhook_deliveries.endpoint_id
+    WHERE webhook_deliveries.tenant = :tenant
+"""
+
+_SECRETS = """
+    ARRAY[secret] || CASE WHEN old_secret_until > clock_timestamp() THEN ARRAY[old_secret]
+                          ELSE '{}' END AS secrets,
+    extract(epoch FROM clock_timestamp())::bigint AS timestamp
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """An attempt that was made."""
+
+    at: datetime
+    """When it was over."""
+    status_code: int | None
+    latency_ms: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """A delivery as its tenant may see it."""
+
+    id: UUID
+    state: DeliveryState
+    error: str | None
+    """Why it failed."""
+    created_at: datetime
+    finished_at: datetime | None
+    next_attempt_at: datetime | None
+    """None unless it is pending; nor while an attempt is being made."""
+    endpoint_id: UUID
+    url: str
+    """The endpoint's, as it is now."""
+    event_id: UUID
+    type: str
+    job_id: UUID | None
+    """None for a test event."""
+    body: str
+    attempts: Sequence[AttemptView]
+
+
+def list_deliveries(
+    engine: Engine,
+    tenant: str,
+    *,
+    limit: int,
+    before: UUID | None = None,
+    job_id: UUID | None = None,
+    endpoint_id: UUID | None = None,
+    state: DeliveryState | None = None,
+) -> list[DeliveryView]:
+    """Return the newest deliveries, newest first; ``before`` continues after a page's last one.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    wanted = {
+        "webhook_deliveries.id < :before": ("before", before),
+        "webhook_events.job_id = :job_id": ("job_id", job_id),
+        "webhook_deliveries.endpoint_id = :endpoint_id": ("endpoint_id", endpoint_id),
+        "webhook_deliveries.state = :state": ("state", state),
+    }
+    filters = {clause: given for clause, given in wanted.items() if given[1] is not None}
+    query = " AND ".join([_VIEW, *filters]) + " ORDER BY webhook_deliveries.id DESC LIMIT :limit"
+    with begin(engine) as connection:
+        return _views(connection, query, tenant=tenant, limit=limit, **dict(filters.values()))
+
+
+def get_delivery(engine: Engine, tenant: str, delivery_id: UUID) -> DeliveryView:
+    """Return a delivery.
+
+    Raises:
+        DeliveryNotFound: there is none of that id, or it is another tenant's.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        found = _views(
+            connection, f"{_VIEW} AND webhook_deliveries.id = :id", tenant=tenant, id=delivery_id
+        )
+    if not found:
+        raise DeliveryNotFound(f"there is no delivery {delivery_id}")
+    return found[0]
+
+
+def get_outgoing(engine: Engine, delivery_id: str) -> Outgoing:
+    """Return what the next attempt of a delivery sends.
+
+    Raises:
+        DeliveryVoid: none is to be made.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        row = connection.execute(
+            text(f"""
+                SELECT state, enabled, disabled_reason, url, {_SECRETS},
+                       webhook_events.id::text AS event_id, body
+                FROM webhook_deliveries
+                JOIN webhook_events ON webhook_events.id = event_id
+                JOIN webhook_endpoints ON webhook_endpoints.id = endpoint_id
+                WHERE webhook_deliveries.id = :id
+            """),  # noqa: S608 - the columns are a constant
+            {"id": delivery_id},
+        ).one_or_none()
+    if row is None:
+        raise DeliveryVoid("the webhook was deleted")
+    if not row.enabled:
+        raise DeliveryVoid(row.disabled_reason)
+    if row.state != DeliveryState.PENDING:
+        raise DeliveryVoid(f"the delivery is {row.state} already")
+    return Outgoing(row.url, row.secrets, row.event_id, row.body, row.timestamp)
+
+
+def make_test(engine: Engine, tenant: str, endpoint_id: UUID) -> Outgoing:
+    """Return a test event for an endpoint, enabled or not; ``record_test`` writes it down.
+
+    Raises:
+        WebhookNotFound: there is none of that id, or it is another tenant's.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with begin(engine) as connection:
+        row = connection.execute(
+            text(f"""
+                SELECT url, {_SECRETS}, clock_timestamp() AS at FROM webhook_endpoints
+                WHERE id = :id AND tenant = :tenant AND listed
+            """),  # noqa: S608 - the columns are a constant
+            {"id": endpoint_id, "tenant": tenant},
+        ).one_or_none()
+    if row is None:
+        raise WebhookNotFound(f"there is no webhook {endpoint_id}")
+    body = event_body(TEST_EVENT, row.at, {"webhook_id": str(endpoint_id)})
+    return Outgoing(row.url, row.secrets, str(uuid7()), body, row.timestamp)
+
+
+def record_test(
+    engine: Engine, tenant: str, endpoint_id: UUID, outgoing: Outgoing, attempt: Attempt
+) -> UUID:
+    """Write a test event, its delivery and its only attempt; return the delivery's id.
+
+    Raises:
+        WebhookNotFound: the endpoint was deleted meanwhile.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    delivery_id = uuid7()
+    with begin(engine) as connection:
+        found = connection.execute(
+            # Shared with other tests; who deletes the endpoint waits and removes this one too.
+            text("SELECT FROM webhook_endpoints WHERE id = :id FOR SHARE"),
+            {"id": endpoint_id},
+        ).one_or_none()
+        if found is None:
+            raise WebhookNotFound(f"there is no webhook {endpoint_id}")
+        connection.execute(
+            text("""
+                INSERT INTO webhook_events (id, tenant, run, type, body)
+                VALUES (:id, :tenant, 0, :type, :body)
+            """),
+            {
+                "id": outgoing.event_id,
+                "tenant": tenant,
+                "type": TEST_EVENT,
+                "body": outgoing.body,
+            },
+        )
+        connection.execute(
+            text("""
+                INSERT INTO webhook_deliveries (id, tenant, event_id, endpoint_id, state, error,
+                                                finished_at)
+                VALUES (:id, :tenant, :event_id, :endpoint_id, :state, :error, clock_timestamp())
+            """),
+            {
+                "id": delivery_id,
+                "tenant": tenant,
+                "event_id": outgoing.event_id,
+                "endpoint_id": endpoint_id,
+                "state": DeliveryState.FAILED if attempt.error else DeliveryState.DELIVERED,
+                "error": attempt.error,
+            },
+        )
+        add_attempt(connection, delivery_id, attempt)
+    return delivery_id
+
+
+def add_attempt(connection: Connection, delivery_id: UUID, attempt: Attempt) -> None:
+    """Write down how an attempt went."""
+    connection.execute(
+        text("""
+            INSERT INTO webhook_attempts (delivery_id, status_code, latency_ms, error, at)
+            VALUES (:delivery_id, :status_code, :latency_ms, :error, clock_timestamp())
+        """),
+        {
+            "delivery_id": delivery_id,
+            "status_code": attempt.status_code,
+            "latency_ms": attempt.latency_ms,
+            "error": attempt.error,
+        },
+    )
+
+
+def event_body(event_type: str, at: datetime, data: dict[str, Any]) -> str:
+    """Return an event's body in the form of Standard Webhooks."""
+    event = {"type": event_type, "timestamp": at.astimezone(UTC).isoformat(), "data": data}
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+
+
+def _views(connection: Connection, query: str, **parameters: object) -> list[DeliveryView]:
+    rows = connection.execute(text(query), parameters).mappings().all()
+    attempts: dict[UUID, list[AttemptView]] = {row["id"]: [] for row in rows}
+    made = connection.execute(
+        text("""
+            SELECT delivery_id, at, status_code, latency_ms, error FROM webhook_attempts
+            WHERE delivery_id = ANY (:ids) ORDER BY id
+        """),
+        {"ids": list(attempts)},
+    ).mappings()
+    for each in made:
+        fields = dict(each)
+        attempts[fields.pop("delivery_id")].append(AttemptView(**fields))
+    return [
+        DeliveryView(
+            **{**row, "state": DeliveryState(row["state"]), "attempts": attempts[row["id"]]}
+        )
+        for row in rows
+    ]

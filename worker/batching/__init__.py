@@ -1,0 +1,1 @@
+"""From chunks of all running jobs to batches for one engine."""

@@ -1,0 +1,236 @@
+"""wav2vec 2.0 and w2v-BERT with CTC, through transformers and torch.
+
+Batches are padded to their longest item. A network that was trained with an attention mask (all of
+w2v-BERT, the large wav2vec 2.0) does not hear the padding. One that was trained without (wav2vec
+2.0 base: its first layer normalises over the whole length) would, so its items are run one by one.
+The feature extractor's own ``return_attention_mask`` says which of the two a network is.
+
+One leak is left in the library: the convolutions of an adapter, by which many fine-tuned w2v-BERTs
+halve their frame rate, look past an item's end. Alone they see zeros there, so zeros are put there
+in batches too. Networks with other adapters are run item by item.
+
+w2v-BERT's features are logarithms in Kaldi's filter bank, with neither its dither nor its energy
+floor, of which Kaldi wants one. Digital silence is far below all speech then, and as the features
+are brought to zero mean and unit variance over the item, its share of the item changes how the
+words look. So noise is laid under what w2v-BERT hears, as loud as Kaldi's dither.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from shared.infra.errors import ModelError
+from shared.models import weights
+from shared.models.catalogue import Model
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from worker.engines.ctc import words as ctc
+from worker.engines.ctc.kaldi_filters import KaldiFilters
+from worker.engines.protocol import DecodeOptions
+from worker.engines.torch_device import choose_device, torch_failures
+
+if TYPE_CHECKING:
+    import torch
+
+DITHER = 1 / 32_768
+"""Standard deviation of the noise: Kaldi's default, one step of 16-bit audio."""
+NOISE_SAMPLES = 30 * SAMPLE_RATE
+"""Noise is kept rather than drawn for each item; windows are rarely longer."""
+GPU_BATCH = 16
+"""Items of 20 s: less than 2 GB of attention scores in the largest of these networks."""
+CPU_BATCH = 4
+"""On one core, 4 items of 15 s took a network of 24 million parameters 1.6 s together, 2.8 s one by
+one."""
+
+
+class TransformersCtcEngine:
+    """Words with times and confidences from the best path."""
+
+    def __init__(
+        self,
+        model: Model,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        dtype: str = "auto",
+    ) -> None:
+        """Load the pinned weights from this machine; no code of the repository is run.
+
+        Args:
+            model: the catalogue entry.
+            device: 'auto' takes the GPU if there is one.
+            dtype: 'float32', 'float16' or 'bfloat16'; 'auto' is float16 on a GPU, else float32.
+
+        Raises:
+            ModelError: the weights are missing, damaged, not those pinned or not a CTC network's,
+                or the device or dtype cannot be used.
+            DeviceOutOfMemory, EngineFailed: the device cannot take it.
+        """
+        import torch
+        from transformers import SeamlessM4TFeatureExtractor
+
+        folder, self.weights_digest = weights.pinned(model)
+        self.device, self.dtype = choose_device(model, device, dtype)
+        self.version = f"transformers {installed_version('transformers')}"
+        self._model, self._features, tokenizer = _load(model, folder, getattr(torch, self.dtype))
+        with torch_failures(self.device, self.version):
+            self._model.to(self.device).eval()
+        self._symbols = _symbols(tokenizer, self._model.config.vocab_size)
+        self._blank: int = self._model.config.pad_token_id
+        self._n_steps: torch.Tensor | None = None
+        self._filters: KaldiFilters | None = None
+        if isinstance(self._features, SeamlessM4TFeatureExtractor):
+            self._filters = KaldiFilters(self._features, self.device)
+        self._masks: bool = self._features.return_attention_mask and self._close_adapter()
+        self._frame_samples = self._measure_stride()
+        self.max_batch = 1
+        if self._masks:
+            self.max_batch = GPU_BATCH if self.device == "cuda" else CPU_BATCH
+
+    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        """Return the words of each item; greedy, so the beam size means nothing here.
+
+        Raises:
+            DeviceOutOfMemory: the GPU's memory is full.
+            EngineFailed: torch failed otherwise.
+        """
+        audible = [i for i, samples in enumerate(batch) if ctc.may_hold_words(samples)]
+        at_once = len(audible) if self._masks else 1
+        hypotheses = [Hypothesis((), options.language) for _ in batch]
+        with torch_failures(self.device, self.version):
+            for at in range(0, len(audible), at_once or 1):
+                run = audible[at : at + at_once]
+                for i, log_probs in zip(run, self._infer([batch[i] for i in run]), strict=True):
+                    path = ctc.best_path(log_probs, self._symbols, self._blank)
+                    words = ctc.join_words(path, self._frame_samples, len(batch[i]))
+                    hypotheses[i] = Hypothesis(words, options.language)
+        return hypotheses
+
+    def _infer(self, items: Sequence[Samples]) -> list[ctc.LogProbs]:
+        """Return the log-probabilities of each item's own frames, without those of its padding."""
+        import torch
+
+        inputs = self._prepare(items)
+        with torch.inference_mode():
+            on_device = {
+                name: tensor.to(
+                    self.device, self._model.dtype if tensor.is_floating_point() else None
+                )
+                for name, tensor in inputs.items()
+            }
+            if self._masks:
+                self._n_steps = on_device["attention_mask"].sum(-1)
+            log_probs = self._model(**on_device).logits.float().log_softmax(-1).cpu().numpy()
+        if not self._masks:
+            return list(log_probs)
+        return [item[:n] for item, n in zip(log_probs, self._count_frames(inputs), strict=True)]
+
+    def _close_adapter(self) -> bool:
+        """Stop an adapter from hearing padding; return whether batches are safe then."""
+        config = self._model.config
+        if not getattr(config, "add_adapter", False):
+            return True
+        if config.model_type != "wav2vec2-bert" or config.num_adapter_layers != 1:
+            return False
+        (layer,) = self._model.base_model.adapter.layers
+        for convolution in (layer.residual_conv, layer.self_attn_conv):
+            convolution.register_forward_pre_hook(self._zero_padding)
+        return True
+
+    def _zero_padding(
+        self, _convolution: "torch.nn.Module", inputs: "tuple[torch.Tensor]"
+    ) -> "tuple[torch.Tensor]":
+        """Zero what lies past each item's end in (n, width, steps)."""
+        import torch
+
+        (hidden,) = inputs
+        assert self._n_steps is not None
+        padding = torch.arange(hidden.shape[-1], device=hidden.device) >= self._n_steps[:, None]
+        return (hidden.masked_fill(padding[:, None], 0.0),)
+
+    def _prepare(self, items: Sequence[Samples]) -> "dict[str, torch.Tensor]":
+        if self._filters is not None:
+            features = self._filters([_dither(samples) for samples in items])
+            return features if self._masks else {"input_features": features["input_features"]}
+        inputs = self._features(
+            [np.asarray(samples) for samples in items],
+            sampling_rate=SAMPLE_RATE,
+            padding=True,
+            return_attention_mask=self._masks,
+            return_tensors="pt",
+        )
+        return dict(inputs)
+
+    def _count_frames(self, inputs: "dict[str, torch.Tensor]") -> list[int]:
+        """Return how many frames the network makes of each item."""
+        mask = inputs.get("attention_mask")
+        if mask is None:
+            mask = next(iter(inputs.values()))
+        n_inputs = mask.sum(-1) if "attention_mask" in inputs else mask.new_tensor([mask.shape[1]])
+        counts: list[int] = self._model._get_feat_extract_output_lengths(n_inputs.long()).tolist()
+        return counts
+
+    def _measure_stride(self) -> int:
+        """Return the samples from one frame to the next: how much longer audio is for one more."""
+        lengths = (10 * SAMPLE_RATE, 20 * SAMPLE_RATE)
+        shorter, longer = (
+            self._count_frames(self._prepare([np.zeros(n, dtype=np.float32)]))[0] for n in lengths
+        )
+        return round((lengths[1] - lengths[0]) / (longer - shorter))
+
+
+def _dither(samples: Samples) -> Samples:
+    """Lay noise under an item, (n,); always the same, so that equal audio has equal words."""
+    noise = _noise(-(-len(samples) // NOISE_SAMPLES))
+    return samples + noise[: len(samples)]
+
+
+@cache
+def _noise(n_blocks: int) -> Samples:
+    """Return the noise of so many ``NOISE_SAMPLES``; more blocks begin with the same noise."""
+    rng = np.random.default_rng(0)
+    return np.float32(DITHER) * rng.standard_normal(n_blocks * NOISE_SAMPLES, np.float32)
+
+
+def _load(model: Model, folder: Path, dtype: "torch.dtype") -> tuple[Any, Any, Any]:
+    """Return the network, its feature extractor and its tokenizer."""
+    from safetensors import SafetensorError
+    from transformers import AutoFeatureExtractor, AutoModelForCTC, Wav2Vec2CTCTokenizer
+    from transformers.utils import logging
+
+    # It would draw into the worker's log.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        network, report = AutoModelForCTC.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        features = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
+    # What a file lacks is filled with random numbers: a network without its last layer would talk.
+    if lacking := sorted(name for name in report["missing_keys"] if name.startswith("lm_head")):
+        raise ModelError(f"the weights of model '{model.id}' lack {', '.join(lacking)}")
+    return network, features, tokenizer
+
+
+def _symbols(tokenizer: Any, n_symbols: int) -> list[str]:
+    """Return the text of every class of the network; a space begins a word, "" is none."""
+    symbols = [""] * n_symbols
+    for text, index in tokenizer.get_vocab().items():
+        if index >= n_symbols:
+            continue
+        if text == tokenizer.word_delimiter_token:
+            symbols[index] = " "
+        elif text not in tokenizer.all_special_tokens:
+            symbols[index] = text.lower() if tokenizer.do_lower_case else text
+    return symbols

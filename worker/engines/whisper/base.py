@@ -1,0 +1,184 @@
+"""What all Whispers share: from a batch of audio to words, whichever library computes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from shared.models.catalogue import Model
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from worker.engines.protocol import DecodeOptions
+from worker.engines.whisper.fallback import Attempt, Outcome, decode_with_fallback
+from worker.engines.whisper.tokens import Vocabulary
+from worker.engines.whisper.words import Alignment, time_words
+
+WINDOW_SAMPLES = 30 * SAMPLE_RATE
+"""Every Whisper hears exactly 30 s; shorter items are padded with silence."""
+FRAME_SAMPLES = SAMPLE_RATE // 50
+"""20 ms: one frame of the encoder's output."""
+SILENCE_PEAK = 1e-4
+"""Peak below which an item is silence (-80 dBFS, 3 steps of 16-bit audio): Whisper makes up
+words for digital silence, so it is not asked."""
+SAMPLED_ANSWERS = 5
+"""Answers drawn at temperatures above 0, of which the likeliest counts: OpenAI's ``best_of``."""
+SEED = 0
+"""Fallback samples at random, from generators that are seeded once: what needs no fallback is
+repeatable, the rest only as far as the same items come in the same order."""
+
+EncodedT = TypeVar("EncodedT")
+"""A library's own form of the encoder's output for a batch."""
+
+
+class Answer(NamedTuple):
+    """What the decoder said to one item."""
+
+    tokens: Sequence[int]
+    """Text and timestamps, without the prompt and the end of text."""
+    avg_logprob: float
+    """Mean natural logarithm of the tokens' probabilities, the end of text among them."""
+    no_speech_prob: float
+
+
+class Whisper(ABC, Generic[EncodedT]):
+    """Detects, decodes with fallback, and times words; subclasses compute.
+
+    A batch is encoded once. Items are named by their indices in it from then on, because fallback
+    and alignment need some of them only.
+    """
+
+    def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
+        self._known = model.languages
+        self._vocabulary = vocabulary
+
+    def _hear(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        """Return one hypothesis per item, each of at most 30 s."""
+        audible = [i for i, samples in enumerate(batch) if _is_audible(samples)]
+        hypotheses = [Hypothesis((), options.language)] * len(batch)
+        if audible:
+            heard = self._hear_audible([batch[i] for i in audible], options)
+            for i, hypothesis in zip(audible, heard, strict=True):
+                hypotheses[i] = hypothesis
+        return hypotheses
+
+    def _hear_audible(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        encoded = self._encode(batch)
+        languages: list[tuple[str, float | None]]
+        if options.language is not None:
+            languages = [(options.language, None)] * len(batch)
+        elif self._vocabulary.multilingual:
+            languages = [self._likeliest(shares) for shares in self._detect(encoded)]
+        else:
+            languages = [("en", None)] * len(batch)
+        if options.task == "detect":
+            return [Hypothesis((), language, share) for language, share in languages]
+
+        task: Literal["transcribe", "translate"] = options.task
+        starts = [self._vocabulary.start_sequence(language, task) for language, _ in languages]
+        before = self._vocabulary.previous_text(options.prompt, options.hotwords)
+
+        def decode(items: Sequence[int], temperature: float) -> list[Attempt]:
+            prompts = [before + starts[item] for item in items]
+            answers = self._answer(encoded, items, prompts, temperature, options.beam_size)
+            return [self._attempt(answer) for answer in answers]
+
+        outcomes = decode_with_fallback(len(batch), decode)
+        alignments = self._align_spoken(batch, encoded, starts, outcomes)
+        return [
+            Hypothesis(
+                time_words(
+                    outcome.segments,
+                    alignments[i],
+                    self._vocabulary,
+                    "en" if task == "translate" else language,
+                    len(samples),
+                )
+                if i in alignments
+                else (),
+                language,
+                share,
+                outcome.loop_suspected,
+            )
+            for i, (samples, outcome, (language, share)) in enumerate(
+                zip(batch, outcomes, languages, strict=True)
+            )
+        ]
+
+    def _align_spoken(
+        self,
+        batch: Sequence[Samples],
+        encoded: EncodedT,
+        starts: Sequence[Sequence[int]],
+        outcomes: Sequence[Outcome],
+    ) -> dict[int, Alignment]:
+        """Align the items that have words."""
+        spoken = [i for i, outcome in enumerate(outcomes) if outcome.segments]
+        texts = [
+            [token for segment in outcomes[i].segments for token in segment.tokens] for i in spoken
+        ]
+        n_frames = [-(-len(batch[i]) // FRAME_SAMPLES) for i in spoken]
+        if not spoken:
+            return {}
+        aligned = self._align(encoded, spoken, [starts[i] for i in spoken], texts, n_frames)
+        return dict(zip(spoken, aligned, strict=True))
+
+    def _likeliest(self, shares: dict[str, float]) -> tuple[str, float]:
+        """Return the likeliest language that the catalogue gives the model, and its probability.
+
+        The probability is among all languages of the vocabulary, so that it stays low where the
+        speech is in none of those.
+        """
+        known = [code for code in shares if self._known is None or code in self._known]
+        best = max(known or shares, key=lambda code: shares[code])
+        return best, min(1.0, shares[best])
+
+    def _attempt(self, answer: Answer) -> Attempt:
+        segments = self._vocabulary.split_segments(answer.tokens)
+        text = "".join(self._vocabulary.decode(segment.tokens) for segment in segments)
+        return Attempt(segments, text.strip(), answer.avg_logprob, answer.no_speech_prob)
+
+    @abstractmethod
+    def _encode(self, batch: Sequence[Samples]) -> EncodedT:
+        """Run the encoder on items of at most 30 s."""
+
+    @abstractmethod
+    def _detect(self, encoded: EncodedT) -> list[dict[str, float]]:
+        """Return each item's probabilities of all languages, by ISO 639 code."""
+
+    @abstractmethod
+    def _answer(
+        self,
+        encoded: EncodedT,
+        items: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        temperature: float,
+        beam_size: int,
+    ) -> list[Answer]:
+        """Decode some items, each after its prompt; all prompts have the same length.
+
+        At temperature 0 the decoder searches with a beam, above it draws ``SAMPLED_ANSWERS``.
+        """
+
+    @abstractmethod
+    def _align(
+        self,
+        encoded: EncodedT,
+        items: Sequence[int],
+        starts: Sequence[Sequence[int]],
+        texts: Sequence[Sequence[int]],
+        n_frames: Sequence[int],
+    ) -> list[Alignment]:
+        """Align some items.
+
+        Args:
+            encoded: of the whole batch.
+            items: which of it.
+            starts: the tokens before each text; no prompt.
+            texts: text tokens, at least one each.
+            n_frames: of the encoder's output that hold audio, at least one each.
+        """
+
+
+def _is_audible(samples: Samples) -> bool:
+    return samples.size > 0 and float(np.abs(samples).max()) >= SILENCE_PEAK

@@ -1,0 +1,163 @@
+"""Whisper's vocabulary: language codes, prompts, and the way back from tokens to words.
+
+Every Whisper has the same order of tokens: text, end of text, start of transcript, languages,
+tasks, start of previous text, no speech, no timestamps, timestamps.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from shared.infra.errors import ModelError
+from worker.engines.whisper.fallback import Segment
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TIMESTAMP_S = 0.02
+"""Between one timestamp token and the next; also between two frames of the encoder's output."""
+MAX_POSITIONS = 448
+"""Tokens that a decoder of any size has room for, prompt and answer together (n_text_ctx)."""
+MAX_ANSWER_TOKENS = MAX_POSITIONS // 2
+MAX_PREVIOUS_TOKENS = MAX_POSITIONS // 2 - 1
+"""Room for hotwords and prompt together, as in OpenAI's whisper/decoding.py."""
+
+_ISO_CODES = {"jw": "jv"}
+"""Where Whisper's language codes are not ISO 639."""
+_SPACELESS = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
+"""Languages written without spaces: each character is a word of its own (whisper/tokenizer.py)."""
+_OPENING = "\"'“¿([{-"
+_CLOSING = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - these are meant
+"""Marks that belong to the word after, or before (whisper/timing.py)."""
+
+
+def iso_code(token: str) -> str:
+    """Return the ISO 639 code of a language token, such as '<|en|>'."""
+    code = token.removeprefix("<|").removesuffix("|>")
+    return _ISO_CODES.get(code, code)
+
+
+class WordTokens(NamedTuple):
+    """A word with its punctuation, and how many tokens it is."""
+
+    text: str
+    n_tokens: int
+
+
+class Vocabulary:
+    """The tokens of one Whisper."""
+
+    def __init__(self, tokenizer: "Tokenizer", *, multilingual: bool) -> None:
+        """Look up the special tokens.
+
+        Args:
+            tokenizer: of the model.
+            multilingual: whether the model is told language and task.
+
+        Raises:
+            ModelError: it is not a Whisper's.
+        """
+        self._tokenizer = tokenizer
+        self.multilingual = multilingual
+        self.end = self._id("<|endoftext|>")
+        self.start = self._id("<|startoftranscript|>")
+        self._previous = self._id("<|startofprev|>")
+        self._tasks = {task: self._id(f"<|{task}|>") for task in ("transcribe", "translate")}
+        self.no_timestamps = self._id("<|notimestamps|>")
+        self.first_timestamp = self.no_timestamps + 1
+        # Directly before: called <|nocaptions|> in the first two generations, then <|nospeech|>.
+        self.no_speech = self.no_timestamps - 1
+        self.languages = {
+            iso_code(str(tokenizer.id_to_token(token))): token
+            for token in range(self.start + 1, min(self._tasks.values()))
+        }
+        """ISO 639 code -> token."""
+
+    @property
+    def never_answered(self) -> list[int]:
+        """Tokens that steer the decoder and are no answer; timestamps and the end are not these."""
+        return [self.start, *range(min(self._tasks.values()), self.no_timestamps)]
+
+    def start_sequence(self, language: str, task: Literal["transcribe", "translate"]) -> list[int]:
+        """Return the tokens that tell the decoder what to do.
+
+        Raises:
+            ModelError: the model has no token for the language.
+        """
+        if not self.multilingual:
+            return [self.start]
+        if language not in self.languages:
+            raise ModelError(f"the model's vocabulary has no language '{language}'")
+        return [self.start, self.languages[language], self._tasks[task]]
+
+    def previous_text(self, prompt: str | None, hotwords: str | None) -> list[int]:
+        """Return hotwords and prompt as the text before the audio, or nothing.
+
+        Where they are too long together, the end of the prompt and the first hotwords are kept,
+        half of the room for each of them at least.
+        """
+        hot = self._encode(hotwords)
+        text = self._encode(prompt)
+        hot = hot[: MAX_PREVIOUS_TOKENS - min(len(text), MAX_PREVIOUS_TOKENS // 2)]
+        text = text[max(0, len(text) - (MAX_PREVIOUS_TOKENS - len(hot))) :]
+        return [self._previous, *hot, *text] if hot or text else []
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of text tokens."""
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    def split_segments(self, tokens: Sequence[int]) -> tuple[Segment, ...]:
+        """Split an answer at its timestamps."""
+        segments: list[Segment] = []
+        start_s: float | None = None
+        text: list[int] = []
+        for token in tokens:
+            if token >= self.first_timestamp:
+                at_s = (token - self.first_timestamp) * TIMESTAMP_S
+                if text:
+                    segments.append(Segment(start_s, at_s, tuple(text)))
+                    text = []
+                start_s = at_s
+            elif token < self.end:
+                text.append(token)
+        if text:
+            segments.append(Segment(start_s, None, tuple(text)))
+        return tuple(segments)
+
+    def split_words(self, tokens: Sequence[int], language: str) -> list[WordTokens]:
+        """Split a segment's tokens into words; all tokens are counted, blank words included."""
+        words: list[WordTokens] = []
+        is_opening = False
+        for text, n_tokens in self._characters(tokens):
+            bare = text.strip()
+            starts_word = language in _SPACELESS or text.startswith(" ")
+            is_closing = bare != "" and bare in _CLOSING and not text.startswith(" ")
+            if words and (is_opening or is_closing or not starts_word):
+                joined = words[-1].text + (text.lstrip() if is_opening else text)
+                words[-1] = WordTokens(joined, words[-1].n_tokens + n_tokens)
+            else:
+                words.append(WordTokens(text, n_tokens))
+            # An opening mark on its own: what follows is still its word.
+            last = words[-1].text.strip()
+            is_opening = last != "" and last in _OPENING
+        return [WordTokens(text.strip(), n_tokens) for text, n_tokens in words]
+
+    def _characters(self, tokens: Sequence[int]) -> Iterator[WordTokens]:
+        """Yield the shortest runs of tokens that are whole characters: a token may be a part."""
+        pending: list[int] = []
+        for i, token in enumerate(tokens):
+            pending.append(token)
+            text = self.decode(pending)
+            if not text.endswith("\ufffd") or i == len(tokens) - 1:
+                yield WordTokens(text, len(pending))
+                pending = []
+
+    def _encode(self, text: str | None) -> list[int]:
+        if text is None or not text.strip():
+            return []
+        return list(self._tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids)
+
+    def _id(self, token: str) -> int:
+        found = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise ModelError(f"the vocabulary has no {token}: it is not a Whisper's")
+        return int(found)

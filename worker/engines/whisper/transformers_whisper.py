@@ -1,0 +1,365 @@
+"""Whisper through transformers and torch: float32 on a CPU, float16 on a GPU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from shared.infra.errors import ModelError
+from shared.models import weights
+from shared.models.catalogue import Model
+from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
+from worker.engines.protocol import DecodeOptions
+from worker.engines.torch_device import choose_device, torch_failures
+from worker.engines.whisper.alignment_heads import AlignmentHeads
+from worker.engines.whisper.base import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
+from worker.engines.whisper.log_mel import LogMel
+from worker.engines.whisper.rules import NextToken
+from worker.engines.whisper.tokens import MAX_ANSWER_TOKENS, MAX_POSITIONS, Vocabulary
+from worker.engines.whisper.words import Alignment, align_tokens, path_starts
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+CPU_BATCH = 4
+"""A quarter faster than single items, on two cores with a small model; larger batches are not."""
+LARGEST_GPU_BATCH = 128
+"""A step of the decoder takes about the same time for one window as for so many
+(docs/performance.md). But what comes next waits for a whole batch, and a worker takes on two."""
+GPU_SHARE = 0.8
+"""Of the memory that is free after loading; the rest is for fragmentation and neighbours."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A batch after the encoder and the decoder's first step."""
+
+    hidden: "Tensor"
+    """Shape (n_items, 1500, width)."""
+    first_logits: "Tensor"
+    """Shape (n_items, n_vocabulary), float32: after nothing but the start of transcript."""
+
+
+class TransformersWhisperEngine(Whisper[_Encoded]):
+    """Whisper in batches; encoder output stays on the device."""
+
+    def __init__(
+        self,
+        model: Model,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        dtype: str = "auto",
+        *,
+        compile: bool = False,  # noqa: A002 - torch's own word for it
+    ) -> None:
+        """Load the pinned weights from this machine; no code of the repository is run.
+
+        Args:
+            model: the catalogue entry.
+            device: 'auto' takes the GPU if there is one.
+            dtype: 'float32', 'float16' or 'bfloat16'; 'auto' is float16 on a GPU, else float32.
+            compile: have torch compile encoder and decoder; the first batches are slow then.
+
+        Raises:
+            ModelError: the weights are missing, damaged or not a Whisper's, or device or dtype
+                cannot be used.
+            DeviceOutOfMemory, EngineFailed: the device cannot take it.
+        """
+        import torch
+
+        folder, self.weights_digest = weights.pinned(model)
+        self.device, self.dtype = choose_device(model, device, dtype)
+        self.version = f"transformers {installed_version('transformers')}"
+        flash = (
+            self.device == "cuda"
+            and self.dtype != "float32"
+            and find_spec("flash_attn") is not None
+        )
+        self._net, extractor, tokenizer = _load(
+            model, folder, getattr(torch, self.dtype), "flash_attention_2" if flash else "sdpa"
+        )
+        with torch_failures(self.device, self.version):
+            self._net.to(self.device).eval()
+        self._features = LogMel(extractor, self.device)
+        settings = self._net.generation_config
+        multilingual = bool(getattr(settings, "is_multilingual", True))
+        super().__init__(model, Vocabulary(tokenizer, multilingual=multilingual))
+        self._next_token = NextToken(
+            self._vocabulary,
+            n_tokens=self._net.config.vocab_size,
+            never=settings.suppress_tokens or (),
+            never_first=settings.begin_suppress_tokens or (),
+            device=self.device,
+        )
+        self._heads = AlignmentHeads(self._net)
+        # From here on only what is said below counts when tokens are chosen.
+        self._net.generation_config = type(settings)()
+        # Reading a text at once is cheap, and a compiled decoder has no heads to watch.
+        self._read_text = self._net.model.decoder.forward
+        if compile:
+            for part in (self._net.model.encoder, self._net.model.decoder):
+                part.forward = torch.compile(part.forward, dynamic=True)
+        torch.manual_seed(SEED)
+        self.max_batch = CPU_BATCH
+        self._answers_at_once: int | None = None
+        if self.device == "cuda":
+            beam_size = model.decode.beam_size
+            with torch_failures(self.device, self.version):
+                self.max_batch = self._fit_batch(beam_size)
+            self._answers_at_once = self.max_batch * beam_size
+
+    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        """Return the words of each item and the language given or detected.
+
+        Raises:
+            DeviceOutOfMemory: the GPU's memory is full.
+            EngineFailed: torch failed otherwise.
+            ModelError: the model does not know the language.
+        """
+        import torch
+
+        with torch_failures(self.device, self.version), torch.inference_mode():
+            return self._hear(batch, options)
+
+    def _encode(self, batch: Sequence[Samples]) -> _Encoded:
+        import torch
+
+        features = self._features(batch).to(self._net.dtype)
+        hidden = self._net.model.encoder(features).last_hidden_state
+        start = torch.full((len(batch), 1), self._vocabulary.start, device=self.device)
+        return _Encoded(hidden, self._net.proj_out(self._read(hidden, start)[:, 0]).float())
+
+    def _detect(self, encoded: _Encoded) -> list[dict[str, float]]:
+        languages = self._vocabulary.languages
+        shares = encoded.first_logits[:, list(languages.values())].softmax(-1)
+        return [dict(zip(languages, row, strict=True)) for row in shares.tolist()]
+
+    def _answer(
+        self,
+        encoded: _Encoded,
+        items: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        temperature: float,
+        beam_size: int,
+    ) -> list[Answer]:
+        # Memory is measured for the beam alone: the few that need fallback take turns.
+        n_answers = SAMPLED_ANSWERS if temperature > 0 else beam_size
+        answers: list[Answer] = []
+        for run in runs_of(len(items), n_answers, self._answers_at_once):
+            answers += self._answer_at_once(
+                encoded, items[run], prompts[run], temperature, beam_size
+            )
+        return answers
+
+    def _answer_at_once(
+        self,
+        encoded: _Encoded,
+        items: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        temperature: float,
+        beam_size: int,
+    ) -> list[Answer]:
+        import torch
+
+        n_given = len(prompts[0])
+        given = torch.tensor([list(prompt) for prompt in prompts], device=self.device)
+        hidden = encoded.hidden[list(items)]
+        if temperature > 0:
+            search = {
+                "do_sample": True,
+                "temperature": temperature,
+                "top_k": 0,  # draw from all tokens: the library's own limit is the likeliest 50
+                "num_return_sequences": SAMPLED_ANSWERS,
+            }
+        else:
+            search = {"do_sample": False, "num_beams": beam_size}
+        sequences = self._generate(hidden, given, [self._next_token.after(n_given)], **search)
+        n_answers = len(sequences) // len(items)
+        hidden = hidden.repeat_interleave(n_answers, dim=0)
+        scores = self._score(hidden, sequences, n_given).view(len(items), n_answers)
+        best = scores.argmax(dim=1, keepdim=True)
+        chosen = sequences.view(len(items), n_answers, -1)[
+            torch.arange(len(items), device=self.device), best[:, 0]
+        ]
+        no_speech = encoded.first_logits.softmax(-1)[list(items), self._vocabulary.no_speech]
+        return [
+            Answer([t for t in tokens if t != self._vocabulary.end], score, no_speech_prob)
+            for tokens, score, no_speech_prob in zip(
+                chosen[:, n_given:].tolist(),
+                scores.gather(1, best)[:, 0].tolist(),
+                no_speech.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _align(
+        self,
+        encoded: _Encoded,
+        items: Sequence[int],
+        starts: Sequence[Sequence[int]],
+        texts: Sequence[Sequence[int]],
+        n_frames: Sequence[int],
+    ) -> list[Alignment]:
+        import torch
+
+        end = self._vocabulary.end
+        given = [
+            [*start, self._vocabulary.no_timestamps, *text]
+            for start, text in zip(starts, texts, strict=True)
+        ]
+        longest = max(map(len, given))
+        padded = [tokens + [end] * (longest - len(tokens)) for tokens in given]
+        hidden = encoded.hidden[list(items)]
+        with self._heads.watched() as seen:
+            read = self._read(hidden, torch.tensor(padded, device=self.device))
+        alignments = []
+        for i, (start, text) in enumerate(zip(starts, texts, strict=True)):
+            # Position p says what token p + 1 is: from the one before the text to its last.
+            said = slice(len(start), len(start) + len(text) + 1)
+            probabilities = self._net.proj_out(read[i, said]).float()[:, :end].softmax(-1)
+            spoken = probabilities[torch.arange(len(text)), torch.tensor(text)]
+            score = self._heads.weigh(seen, i, said, n_frames[i])
+            alignments.append(align_tokens(path_starts(score), spoken.tolist()))
+        return alignments
+
+    def _read(self, hidden: "Tensor", tokens: "Tensor") -> "Tensor":
+        """Return the decoder's last layer for whole texts, shape (n_items, n_tokens, width)."""
+        last: Tensor = self._read_text(
+            input_ids=tokens, encoder_hidden_states=hidden, use_cache=False
+        ).last_hidden_state
+        return last
+
+    def _generate(
+        self, hidden: "Tensor", given: "Tensor", rules: Sequence[Any], **search: Any
+    ) -> "Tensor":
+        """Return answers after their prompts, shape (n_answers, n_tokens), padded with the end.
+
+        This is the library's generation for any model. Its own for Whisper has a loop over windows
+        and a fallback that knows neither several answers nor exact repetition: ours are elsewhere.
+        """
+        import torch
+        from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
+        from transformers.modeling_outputs import BaseModelOutput
+
+        end = self._vocabulary.end
+        settings = GenerationConfig(  # type: ignore[no-untyped-call]
+            decoder_start_token_id=self._vocabulary.start,
+            bos_token_id=end,
+            eos_token_id=end,
+            pad_token_id=end,
+            max_new_tokens=min(MAX_ANSWER_TOKENS, MAX_POSITIONS - given.shape[1]),
+            **search,
+        )
+        sequences: Any = GenerationMixin.generate(
+            self._net,
+            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+            # All frames count, silence too; unsaid, the library warns of padding.
+            attention_mask=torch.ones(hidden.shape[:2], device=self.device),
+            decoder_input_ids=given,
+            logits_processor=LogitsProcessorList(rules),
+            generation_config=settings,
+        )
+        answers: Tensor = sequences
+        return answers
+
+    def _score(self, hidden: "Tensor", sequences: "Tensor", n_given: int) -> "Tensor":
+        """Return each answer's mean log probability among allowed tokens, its end included.
+
+        The library keeps (steps, answers, vocabulary) numbers for this, gigabytes of them; reading
+        the finished answers once more costs a little time instead.
+        """
+        import torch
+
+        allowed, end = self._next_token.after(n_given), self._vocabulary.end
+        read = self._read(hidden, sequences[:, :-1])
+        total = torch.zeros(len(sequences), device=self.device)
+        n_said = torch.zeros_like(total)
+        going_on = torch.ones(len(sequences), dtype=torch.bool, device=self.device)
+        for position in range(n_given, sequences.shape[1]):
+            logits = self._net.proj_out(read[:, position - 1]).float()
+            logits = allowed(sequences[:, :position], logits)
+            said = sequences[:, position]
+            log_probs = logits.log_softmax(-1).gather(1, said[:, None])[:, 0]
+            total += torch.where(going_on, log_probs, 0.0)
+            n_said += going_on
+            going_on &= said != end
+        return total / n_said
+
+    def _fit_batch(self, beam_size: int) -> int:
+        """Return how many windows fit the GPU, from the peaks of one and of two.
+
+        Each has as many tokens before its answer as the decoder has room for: what is kept of them
+        is what the longest answer comes to, and they are read at once rather than one by one.
+        """
+        import torch
+
+        noise = np.random.default_rng(SEED).normal(0, 0.1, WINDOW_SAMPLES).astype(np.float32)
+        n_given, n_said = MAX_POSITIONS - 2, 2
+        peaks = []
+        for n_items in (1, 2):
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            with torch.inference_mode():
+                hidden = self._encode([noise] * n_items).hidden
+                given = torch.full((n_items, n_given), self._vocabulary.start, device=self.device)
+                search = {"num_beams": beam_size, "min_new_tokens": n_said}
+                self._generate(hidden, given, [], **search)
+            peaks.append(torch.cuda.max_memory_allocated() - before)
+            del hidden, given
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info()
+        per_item = max(1, peaks[1] - peaks[0])
+        return largest_batch(round(GPU_SHARE * free), peaks[0] - per_item, per_item)
+
+
+def runs_of(n_items: int, n_answers: int, answers_at_once: int | None) -> list[slice]:
+    """Divide items into runs that decode together.
+
+    Args:
+        n_items: how many there are.
+        n_answers: of each item.
+        answers_at_once: the most answers of a run, of one item at least; None: no bound.
+    """
+    size = n_items if answers_at_once is None else max(1, answers_at_once // n_answers)
+    return [slice(at, at + size) for at in range(0, n_items, size or 1)]
+
+
+def largest_batch(room_bytes: int, fixed_bytes: int, item_bytes: int) -> int:
+    """Return how many items fit, at least one: one that does not fit is reported when it comes."""
+    return max(1, min(LARGEST_GPU_BATCH, (room_bytes - fixed_bytes) // item_bytes))
+
+
+def _load(model: Model, folder: Path, dtype: "torch.dtype", attention: str) -> tuple[Any, Any, Any]:
+    """Return the network, its feature extractor and its tokenizer."""
+    from safetensors import SafetensorError
+    from transformers import (
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+    )
+
+    try:
+        loaded: Any = WhisperForConditionalGeneration.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        network, report = loaded
+        features = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
+    # What a file lacks is filled with random numbers.
+    if lacking := sorted(report["missing_keys"]):
+        raise ModelError(f"the weights of model '{model.id}' lack {', '.join(lacking[:3])}")
+    return network, features, tokenizer.backend_tokenizer

@@ -1,0 +1,155 @@
+"""When each of Whisper's words was spoken: attention over time, made into a monotone path.
+
+The method is that of OpenAI's whisper/timing.py: the decoder reads the finished text once more, and
+the attention of its alignment heads on the encoder's frames is aligned by dynamic time warping.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from worker.engines.whisper.fallback import Segment
+from worker.engines.whisper.tokens import TIMESTAMP_S, Vocabulary
+
+LONGEST_MEDIAN_S = 0.7
+"""A median word counts as no longer than that when words are judged too long."""
+LONG_WORD = 2
+"""A word of more than so many medians after a pause has the pause in it."""
+PAUSE = 4
+"""So many medians from the last word's end to a word's own end are a pause and the word."""
+TIMESTAMP_TOLERANCE_S = 0.5
+"""A segment's timestamp that differs by more is believed rather than the alignment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where an item's text tokens lie."""
+
+    starts_s: npt.NDArray[np.float64]
+    """Shape (n_tokens + 1,): when each token begins, and when the text ends; non-decreasing."""
+    probabilities: npt.NDArray[np.float64]
+    """Shape (n_tokens,), in [0, 1]."""
+
+
+def path_starts(score: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """Return the column at which each row begins on the best monotone path.
+
+    Dynamic time warping with steps right, down and diagonal, all of equal weight. A row is one pass
+    over arrays: D[i, j] = c[i, j] + min(D[i-1, j-1], D[i-1, j], D[i, j-1]) unrolled along j is a
+    running minimum once the sums of c are taken off.
+
+    Args:
+        score: shape (n_rows, n_columns), high where row and column belong together.
+
+    Returns:
+        Shape (n_rows,), from 0, non-decreasing.
+    """
+    n_rows, n_columns = score.shape
+    cost = -score.astype(np.float64)
+    total = np.full((n_rows + 1, n_columns + 1), np.inf)
+    total[0, 0] = 0.0
+    for i in range(n_rows):
+        sums = np.cumsum(cost[i])
+        entry = np.minimum(total[i, :-1], total[i, 1:])
+        total[i + 1, 1:] = sums + np.minimum.accumulate(entry - (sums - cost[i]))
+    starts = np.zeros(n_rows, dtype=np.int64)
+    i, j = n_rows, n_columns
+    while i > 0:
+        diagonal, down, right = total[i - 1, j - 1], total[i - 1, j], total[i, j - 1]
+        starts[i - 1] = j - 1
+        if right <= min(diagonal, down):
+            j -= 1
+        else:
+            i -= 1
+            j -= diagonal < down
+    return starts
+
+
+def time_words(
+    segments: Sequence[Segment],
+    alignment: Alignment,
+    vocabulary: Vocabulary,
+    language: str,
+    n_samples: int,
+) -> tuple[WordHypothesis, ...]:
+    """Return an item's words with times in its samples.
+
+    A word's confidence is the mean of its tokens' probabilities, as OpenAI's and faster-whisper's.
+    """
+    timed: list[list[_Word]] = []
+    at = 0
+    for segment in segments:
+        words = []
+        for text, n_tokens in vocabulary.split_words(segment.tokens, language):
+            start_s, end_s = alignment.starts_s[at], alignment.starts_s[at + n_tokens]
+            confidence = alignment.probabilities[at : at + n_tokens].mean()
+            at += n_tokens
+            if text:
+                words.append(_Word(text, float(start_s), float(end_s), float(confidence)))
+        timed.append(words)
+    durations = [word.end_s - word.start_s for words in timed for word in words]
+    spoken = [duration for duration in durations if duration > 0]
+    median_s = min(float(np.median(spoken)), LONGEST_MEDIAN_S) if spoken else 0.0
+    previous_end_s = 0.0
+    for segment, words in zip(segments, timed, strict=True):
+        if words:
+            _correct(words, segment, median_s, previous_end_s)
+            previous_end_s = words[-1].end_s
+    return tuple(_in_samples((word for words in timed for word in words), n_samples))
+
+
+@dataclass(slots=True)
+class _Word:
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+def _correct(
+    words: Sequence[_Word], segment: Segment, median_s: float, previous_end_s: float
+) -> None:
+    """Bring a segment's words to where it is, and take pauses out of its first and last word.
+
+    The path gives all frames to tokens, and may leave words of one segment in the next.
+    """
+    first, start_s, end_s = words[0], segment.start_s, segment.end_s
+    for word in words:
+        if start_s is not None and word.start_s + TIMESTAMP_TOLERANCE_S < start_s:
+            if word.end_s <= start_s:
+                word.end_s = start_s + median_s
+            word.start_s = max(0.0, min(word.end_s - median_s, start_s))
+        if end_s is not None and word.end_s - TIMESTAMP_TOLERANCE_S > end_s:
+            word.start_s = min(word.start_s, end_s - median_s)
+            word.end_s = max(word.start_s + median_s, end_s)
+    after_pause = first.end_s - previous_end_s > PAUSE * median_s
+    if after_pause and first.end_s - first.start_s > LONG_WORD * median_s:
+        first.start_s = first.end_s - LONG_WORD * median_s
+
+
+def _in_samples(words: Iterator[_Word], n_samples: int) -> Iterator[WordHypothesis]:
+    """Turn seconds into samples of the item, in order.
+
+    Whisper hears 30 s whatever the item's length, and corrected times may step back.
+    """
+    previous_end = 0
+    for word in words:
+        start = min(max(round(word.start_s * SAMPLE_RATE), previous_end), n_samples)
+        end = min(max(round(word.end_s * SAMPLE_RATE), start), n_samples)
+        previous_end = end
+        yield WordHypothesis(word.text, start, end, min(1.0, max(0.0, word.confidence)))
+
+
+def align_tokens(starts: npt.NDArray[np.int64], probabilities: Sequence[float]) -> Alignment:
+    """Return the alignment of tokens that begin at these frames of the encoder's output.
+
+    Args:
+        starts: shape (n_tokens + 1,).
+        probabilities: shape (n_tokens,).
+    """
+    return Alignment(
+        starts.astype(np.float64) * TIMESTAMP_S, np.asarray(probabilities, dtype=np.float64)
+    )

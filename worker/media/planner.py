@@ -1,0 +1,141 @@
+"""The chunk plan: speech spans packed into what a model takes at once.
+
+A chunk's core runs from the start of its first span to the end of its last. Chunks are cut in
+silence wherever there is any; only a span longer than the window is cut inside, at its quietest
+point, and there both neighbours hear a stride of each other's core, so that no word is lost or
+doubled.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.speech.audio import Pcm, Span
+from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.voice_activity import MAX_LAG_SAMPLES
+
+FRAME_SAMPLES = SAMPLE_RATE * 20 // 1000
+"""Energy is measured per 20 ms, on a grid that starts at sample 0."""
+
+QUIET_FRAMES = 5
+"""A cut goes into the quietest 100 ms: a pause, where 20 ms would be the closure of a 't'."""
+
+MAX_STRIDE_S = 2.0
+"""Overlap on each side of a cut inside speech; short windows take a sixth, the share that the
+Transformers ASR pipeline uses. Two seconds hold any word together with its neighbours."""
+
+MAX_BRIDGE_S = 3.0
+"""Spans further apart start a new chunk. Shorter pauses occur within one speaker's turn, and
+keeping them costs less than another chunk (a step, a read, for Whisper a padded 30 s window);
+longer silence is compute for nothing, and where Whisper invents text."""
+
+SEARCH_SHARE = 0.25
+"""Part of the window, at its end, in which the quietest point is sought."""
+
+
+class ChunkPlanner:
+    """Plans the chunks of one recording while it is being read.
+
+    The plan depends on the audio and its spans alone, not on how they were cut into pushes. Memory
+    is bounded by the window: for the pending speech one number per 20 ms is kept.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        """``window_s`` is the most audio, strides included, that one chunk may hold."""
+        if window_s < 1:
+            raise ValueError(f"a window of {window_s} s leaves no room for strides")
+        self._window = int(window_s * SAMPLE_RATE)
+        self._stride = min(int(MAX_STRIDE_S * SAMPLE_RATE), self._window // 6)
+        self._search = int(SEARCH_SHARE * self._window)
+        self._bridge = int(MAX_BRIDGE_S * SAMPLE_RATE)
+        self._index = 0
+        self._stride_left = 0
+        self._spans: list[Span] = []
+        """Pending speech: maximal spans, in order, that are to share a chunk."""
+        self._energies = _FrameEnergies()
+
+    def push(self, block: Pcm, spans: Sequence[Span]) -> list[Chunk]:
+        """Take the next samples, shape (n_samples,), and the spans that the VAD returned for them.
+
+        Spans follow the contract of ``Vad``: in order, disjoint, within the samples pushed, and at
+        most MAX_LAG_SAMPLES late. Returns the chunks that nothing can change any more.
+        """
+        self._energies.push(block)
+        chunks = [chunk for span in spans for chunk in self._add(span)]
+        heard = self._energies.n_samples - MAX_LAG_SAMPLES  # no later span starts before this
+        if self._spans and heard > self._spans[-1].end + self._bridge:
+            chunks.append(self._close(len(self._spans)))
+        self._energies.forget_before(self._spans[0].start if self._spans else heard)
+        return chunks
+
+    def finish(self) -> list[Chunk]:
+        """Return the last chunk, if speech is pending; call once, after the last push."""
+        return [self._close(len(self._spans))] if self._spans else []
+
+    def _add(self, span: Span) -> list[Chunk]:
+        chunks = []
+        if self._spans and span.start == self._spans[-1].end:
+            span = Span(self._spans.pop().start, span.end)
+        elif self._spans and span.start > self._spans[-1].end + self._bridge:
+            chunks.append(self._close(len(self._spans)))
+        self._spans.append(span)
+        while self._spans[-1].end - self._spans[0].start > self._window - self._stride_left:
+            if len(self._spans) > 1:
+                chunks.append(self._close(len(self._spans) - 1))
+            else:
+                chunks.append(self._cut())
+        return chunks
+
+    def _close(self, n_spans: int) -> Chunk:
+        """End the chunk in the silence after ``n_spans`` pending spans."""
+        hull = Span(self._spans[0].start, self._spans[n_spans - 1].end)
+        del self._spans[:n_spans]
+        return self._emit(hull, stride_right=0)
+
+    def _cut(self) -> Chunk:
+        """End the chunk inside the only pending span, where it is quietest."""
+        span = self._spans[0]
+        latest = span.start - self._stride_left + self._window - self._stride
+        cut = self._energies.quietest(latest - self._search, latest)
+        self._spans[0] = Span(cut, span.end)
+        return self._emit(Span(span.start, cut), stride_right=self._stride)
+
+    def _emit(self, core: Span, stride_right: int) -> Chunk:
+        chunk = Chunk(self._index, core.start, core.end, self._stride_left, stride_right)
+        self._index += 1
+        self._stride_left = stride_right
+        return chunk
+
+
+class _FrameEnergies:
+    """Energies of the recent frames: exact integers, so that equal audio gives equal plans."""
+
+    def __init__(self) -> None:
+        self.n_samples = 0
+        self._first = 0
+        """Index of the first frame kept."""
+        self._energies: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._rest: Pcm = np.zeros(0, np.int16)
+
+    def push(self, block: Pcm) -> None:
+        self.n_samples += len(block)
+        samples = np.concatenate([self._rest, block])
+        n_whole = len(samples) // FRAME_SAMPLES * FRAME_SAMPLES
+        self._rest = samples[n_whole:]
+        frames = samples[:n_whole].reshape(-1, FRAME_SAMPLES).astype(np.int64)
+        self._energies = np.concatenate([self._energies, np.square(frames).sum(axis=1)])
+
+    def forget_before(self, sample: int) -> None:
+        n_old = min(max(0, sample // FRAME_SAMPLES - self._first), len(self._energies))
+        self._energies = self._energies[n_old:]
+        self._first += n_old
+
+    def quietest(self, start: int, end: int) -> int:
+        """The middle of the quietest QUIET_FRAMES within samples [start, end); the last if
+        several."""
+        first = -(-start // FRAME_SAMPLES)
+        frames = self._energies[first - self._first : end // FRAME_SAMPLES - self._first]
+        sums = np.convolve(frames, np.ones(QUIET_FRAMES, np.int64), "valid")
+        last_quietest = len(sums) - 1 - int(np.argmin(sums[::-1]))
+        return (first + last_quietest) * FRAME_SAMPLES + QUIET_FRAMES * FRAME_SAMPLES // 2

@@ -1,0 +1,1 @@
+"""What a worker process holds while it runs: connections, leases, its health."""

@@ -1,0 +1,104 @@
+"""A worker's own health endpoints and metrics, over plain HTTP, for whoever runs its process."""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from worker.process import drain
+
+log = logging.getLogger(__name__)
+
+PATHS = ("/health/live", "/health/startup", "/health/ready", "/metrics")
+
+
+@dataclass(slots=True)
+class Health:
+    """How far a worker is; written by its main thread, read by the server's."""
+
+    role: str
+    model: str | None = None
+    has_started: bool = False
+    """Its model, if it has one, is loaded and warm."""
+    takes_messages: bool = False
+    failing: Callable[[], Sequence[str]] = tuple
+    """Asks what every step of a kind fails with here."""
+
+    def answer(self, path: str) -> tuple[int, dict[str, str | None]]:
+        """Return the status code and document for one of the paths under ``/health``."""
+        reasons: Sequence[str] = ()
+        if path == "/health/live":
+            code, status = 200, "alive"
+        elif not self.has_started:
+            code, status = 503, "loading"
+        elif path == "/health/startup":
+            code, status = 200, "started"
+        elif drain.has_begun():
+            code, status = 503, "draining"
+        elif not self.takes_messages:
+            code, status = 503, "starting"
+        elif reasons := self.failing():
+            code, status = 503, "failing"
+        else:
+            code, status = 200, "ready"
+        document = {"status": status, "role": self.role, "model": self.model}
+        return code, document | ({"reason": "; ".join(reasons)} if reasons else {})
+
+
+def serve_health(health: Health, host: str, port: int) -> None:
+    """Answer from a thread of its own until the process ends.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    server = _Server((host, port), partial(_Handler, health))
+    # Pool children are forked later: one that outlived its parent would keep the port.
+    os.register_at_fork(after_in_child=server.socket.close)
+    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+    log.info("health on http://%s:%d", host, server.server_port)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind, and leave out HTTPServer's reverse look-up of the host's name: it may take long."""
+        TCPServer.server_bind(self)
+        self.server_port = self.server_address[1]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_version = "Longhand"
+    sys_version = ""
+    timeout = 5.0
+    """Seconds that a connection may be silent."""
+
+    def __init__(self, health: Health, *arguments: object) -> None:
+        self._health = health
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        if self.path == "/metrics":
+            self._send(200, CONTENT_TYPE_LATEST, generate_latest())
+        elif self.path in PATHS:
+            code, document = self._health.answer(self.path)
+            self._send(code, "application/json", json.dumps(document).encode())
+        else:
+            self._send(404, "application/json", b'{"status": "not found"}')
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Keep probes out of the log: there is one every few seconds."""
+
+    def _send(self, code: int, content_type: str, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

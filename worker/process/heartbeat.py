@@ -1,0 +1,116 @@
+"""The thread that keeps a worker process's leases, and its entry in the registry, alive."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from shared.infra.errors import DatabaseUnavailable, LeaseLost, WorkerStopping
+from shared.infra.settings import Settings
+from shared.store.steps import Claim, renew
+from shared.store.workers import WorkerEntry, announce, withdraw
+from worker.process import drain
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A claim under renewal."""
+
+    claim: Claim
+    lost: bool = False
+
+    def check(self) -> None:
+        """Stop work that has become pointless, or that would delay the worker's end.
+
+        Raises:
+            LeaseLost: the last heartbeat found the claim void.
+            WorkerStopping: the worker was told to stop.
+        """
+        if self.lost:
+            raise LeaseLost(f"step {self.claim.step_id} is no longer held")
+        if drain.has_begun():
+            raise WorkerStopping(f"step {self.claim.step_id} is released: the worker stops")
+
+
+class Heartbeat:
+    """Renews all leases held by this process every ``heartbeat_s``, from one thread.
+
+    A beat that fails is repeated after a second, not after a whole period.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        """Start beating."""
+        self.failing: Sequence[str] = ()
+        """What every step of a kind fails with at this worker, as its entry last said."""
+        self._engine = engine
+        self._settings = settings
+        self._entry: WorkerEntry | None = None
+        self._held: set[Lease] = set()  # a step can be in it twice: lost, and claimed again
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def hold(self, claim: Claim) -> Iterator[Lease]:
+        """Keep a claim alive while the block runs."""
+        lease = Lease(claim)
+        with self._lock:
+            self._held.add(lease)
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                self._held.remove(lease)
+
+    def register(self, entry: WorkerEntry) -> None:
+        """Announce the worker in the registry from now on, as the entry says."""
+        self._entry = entry
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Stop beating and leave the registry."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        if self._entry is not None:
+            try:
+                withdraw(self._engine, self._entry.id)
+            except DatabaseUnavailable as error:
+                log.warning("%s: the registry will forget this worker by itself", error)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            begun = time.monotonic()
+            try:
+                self._beat()
+            except DatabaseUnavailable as error:
+                log.warning("%s: no heartbeat", error)
+                pause = 1.0
+            except Exception:  # the thread must outlive it: without beats all leases run out
+                log.exception("unexpected error: no heartbeat")
+                pause = 1.0
+            else:
+                pause = max(0.0, self._settings.heartbeat_s - (time.monotonic() - begun))
+            self._wake.wait(pause)
+            self._wake.clear()
+
+    def _beat(self) -> None:
+        if self._entry is not None:
+            self.failing = announce(self._engine, self._entry)
+        with self._lock:
+            leases = list(self._held)
+        if not leases:
+            return
+        kept = renew(
+            self._engine, [lease.claim for lease in leases], lease_s=self._settings.lease_s
+        )
+        for lease in leases:
+            lease.lost = (lease.claim.step_id, lease.claim.epoch) not in kept

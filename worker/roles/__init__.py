@@ -1,0 +1,1 @@
+"""What a worker process can be: one module for each role."""

@@ -1,0 +1,61 @@
+"""The model worker: one process, one preloaded model, threads that feed its batcher."""
+
+import logging
+from dataclasses import replace
+
+from shared.infra.settings import get_settings
+from shared.models.catalogue import load_catalogue
+from shared.store.queues import model_queue
+from worker import metrics
+from worker.process.runtime import make_runtime
+from worker.roles import start
+from worker.tasks import install
+
+log = logging.getLogger("worker")
+
+
+def serve(model_id: str) -> None:
+    from worker.batching.batcher import Batcher
+    from worker.batching.load import load
+
+    settings = get_settings()
+    catalogue_entry = load_catalogue(settings.catalogue).get(model_id)
+    # How many it takes at once is known once it is loaded.
+    entry = start.entry(
+        "model",
+        queues=(model_queue(model_id),),
+        slots=0,
+        model=model_id,
+        device=settings.device,
+    )
+    health = start.serve_health(entry, settings)
+    start.await_dependencies(settings)
+    runtime = make_runtime(settings, entry.id)
+    runtime.heartbeat.register(entry)
+    try:
+        loaded = load(catalogue_entry, settings)
+        engine = loaded.engine
+        log.info(
+            "loaded %s: %s on %s, dtype %s, load %.2f s, warm-up %.2f s, max_batch %d",
+            *(model_id, engine.version, engine.device, engine.dtype),
+            *(loaded.load_s, loaded.warm_up_s, engine.max_batch),
+        )
+        metrics.LOAD_S.set(loaded.load_s)
+        metrics.WARM_UP_S.set(loaded.warm_up_s)
+        batcher = Batcher(engine, max_batch=engine.max_batch, max_wait_ms=settings.batch_wait_ms)
+        runtime = replace(runtime, batcher=batcher)
+        install(runtime)
+        health.has_started = True
+        entry = replace(
+            entry,
+            # Twice the batch: while the device works on one, the next one's audio is fetched.
+            slots=2 * engine.max_batch,
+            device=engine.device,
+            dtype=engine.dtype,
+            version=engine.version,
+            load_s=loaded.load_s,
+            warm_up_s=loaded.warm_up_s,
+        )
+        start.consume(entry, runtime.heartbeat, health, "--pool=threads")
+    finally:
+        runtime.close()

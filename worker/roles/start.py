@@ -1,0 +1,113 @@
+"""What all roles do: announce the worker, wait for Postgres, consume messages."""
+
+import logging
+import time
+from dataclasses import replace
+
+import click
+from celery.signals import worker_ready
+
+from shared import __version__
+from shared.infra import database
+from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit
+from shared.infra.settings import Settings, get_settings
+from shared.models.catalogue import load_catalogue
+from shared.store.workers import WorkerEntry
+from worker.app import app
+from worker.process.health import Health
+from worker.process.health import serve_health as serve
+from worker.process.heartbeat import Heartbeat
+from worker.process.runtime import worker_id
+
+log = logging.getLogger("worker")
+
+_LOOK_S = 1.0
+"""How often a worker that waits for its database looks again."""
+
+
+def entry(
+    role: str,
+    *,
+    queues: tuple[str, ...],
+    slots: int,
+    model: str | None = None,
+    device: str = "cpu",
+) -> WorkerEntry:
+    """Describe this worker as it starts."""
+    return WorkerEntry(
+        id=worker_id(role, model),
+        role=role,
+        model=model,
+        queues=queues,
+        slots=slots,
+        state="loading",
+        device=device,
+        dtype=None,
+        version=f"longhand {__version__}",
+        load_s=None,
+        warm_up_s=None,
+    )
+
+
+def serve_health(entry: WorkerEntry, settings: Settings) -> Health:
+    """Answer for this worker from now on, where the settings say; only models take long to load."""
+    health = Health(entry.role, entry.model, has_started=entry.model is None)
+    host, port = settings.health_host, settings.health_port
+    if port:
+        try:
+            serve(health, host, port)
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot serve health on {host}:{port}: {error.strerror}"
+            ) from error
+    return health
+
+
+def await_dependencies(settings: Settings) -> None:
+    """Check the catalogue, then wait until the database is there and migrated.
+
+    So workers may be started before Postgres is, and before the migration.
+
+    Raises:
+        ModelError: the catalogue is missing or wrong.
+        DatabaseUnfit: the database cannot be used, however long one waits.
+    """
+    load_catalogue(settings.catalogue)
+    engine = database.make_engine(settings, pool_size=1)
+    said = ""
+    while True:
+        try:
+            database.check(engine)
+            break
+        except DatabaseUnfit:
+            raise
+        except DatabaseUnavailable as error:
+            if said != str(error):
+                said = str(error)
+                log.warning("the worker waits: %s", said)
+        time.sleep(_LOOK_S)
+    engine.dispose()
+
+
+def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str) -> None:
+    """Run Celery's worker until it is told to stop; it is ready once it takes messages."""
+
+    def become_ready(**_: object) -> None:
+        health.takes_messages = True
+        heartbeat.register(replace(entry, state="ready"))
+
+    health.failing = lambda: heartbeat.failing
+    worker_ready.connect(become_ready, weak=False)
+    app.worker_main(
+        [
+            "worker",
+            f"--hostname={entry.id}",
+            f"--queues={','.join(entry.queues)}",
+            f"--concurrency={entry.slots}",
+            f"--loglevel={get_settings().log_level}",
+            # Workers need not know of each other: Postgres does.
+            "--without-gossip",
+            "--without-mingle",
+            *pool,
+        ]
+    )

@@ -1,0 +1,57 @@
+"""The ``detect`` step: which language a job is in, from a few of its chunks."""
+
+import time
+from collections.abc import Iterable
+
+from shared.speech.chunks import Hypothesis, chunk_from_json
+from shared.store import steps
+from worker.engines.protocol import DecodeOptions
+from worker.process.heartbeat import Lease
+from worker.process.runtime import Runtime
+from worker.steps.pcm import read_pcm
+from worker.steps.transcribe import infer
+
+
+def detect(runtime: Runtime, lease: Lease) -> None:
+    """Hear the step's chunks, and store the language that the job is in.
+
+    Raises:
+        ModelError: the model cannot do this.
+        DeviceOutOfMemory, EngineFailed, StorageUnavailable, DatabaseUnavailable: try again.
+        LeaseLost: somebody else has the step now.
+    """
+    claim = lease.claim
+    begun = time.monotonic()
+    chunks = [chunk_from_json(0, data) for data in claim.input["chunks"]]
+    samples = [
+        read_pcm(runtime.storage, claim.job_id, chunk.start, chunk.end, channel=chunk.channel)
+        for chunk in chunks
+    ]
+    inferences = infer(runtime, claim, samples, DecodeOptions(task="detect"))
+    language, probability = choose_language(inference.hypothesis for inference in inferences)
+    steps.complete_detect(
+        runtime.database,
+        claim,
+        language=language,
+        probability=probability,
+        timings={"detect_s": round(time.monotonic() - begun, 4)},
+    )
+
+
+def choose_language(heard: Iterable[Hypothesis]) -> tuple[str | None, float | None]:
+    """Return the language that gathers the most probability, and its mean over all that was heard.
+
+    Chunks in which no language was heard have no say. (None, None) where there is no other.
+    """
+    votes = [
+        (hypothesis.language, hypothesis.language_probability or 0.0)
+        for hypothesis in heard
+        if hypothesis.language is not None
+    ]
+    totals: dict[str, float] = {}
+    for language, probability in votes:
+        totals[language] = totals.get(language, 0.0) + probability
+    if not totals:
+        return None, None
+    best = max(totals, key=lambda language: totals[language])
+    return best, totals[best] / len(votes)

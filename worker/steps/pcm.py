@@ -1,0 +1,87 @@
+"""Decoded audio in the object store, in pieces of a fixed length: a chunk is an exact range."""
+
+from uuid import UUID
+
+import numpy as np
+
+from shared.infra.storage import Storage
+from shared.speech.audio import Pcm, Samples
+from shared.speech.chunks import SAMPLE_RATE
+from shared.store.objects.keys import pcm_prefix
+
+PIECE_SAMPLES = 120 * SAMPLE_RATE
+"""Two minutes, 3.8 MB: the first chunks start early, and the objects are few."""
+
+_BYTES_PER_SAMPLE = 2
+
+
+class PieceWriter:
+    """Writes a stream of a job's audio piece by piece; at most one piece is in memory."""
+
+    def __init__(self, storage: Storage, job_id: UUID, *, channel: int | None = None) -> None:
+        """``channel``: the one that this writer stores; None where all were mixed down."""
+        self._storage = storage
+        self._prefix = _channel_prefix(job_id, channel)
+        self._pending = bytearray()
+        self.stored_samples = 0
+        """Samples from the beginning that can be read back."""
+
+    def write(self, block: Pcm) -> None:
+        """Append a block of shape (n_samples,).
+
+        Raises:
+            StorageUnavailable: a piece could not be stored.
+        """
+        self._pending += block.astype("<i2", copy=False).tobytes()
+        piece_bytes = PIECE_SAMPLES * _BYTES_PER_SAMPLE
+        while len(self._pending) >= piece_bytes:
+            self._store(piece_bytes)
+
+    def finish(self) -> None:
+        """Store what is left.
+
+        Raises:
+            StorageUnavailable: the piece could not be stored.
+        """
+        if self._pending:
+            self._store(len(self._pending))
+
+    def _store(self, n_bytes: int) -> None:
+        index = self.stored_samples // PIECE_SAMPLES
+        self._storage.put(_piece_key(self._prefix, index), bytes(self._pending[:n_bytes]))
+        del self._pending[:n_bytes]
+        self.stored_samples += n_bytes // _BYTES_PER_SAMPLE
+
+
+def read_pcm(
+    storage: Storage, job_id: UUID, start: int, end: int, *, channel: int | None = None
+) -> Samples:
+    """Return samples [start, end) of a job's audio, shape (end - start,), float32 in [-1, 1).
+
+    ``channel`` names one that was stored apart; None is the mix of all.
+
+    Raises:
+        StorageUnavailable: a piece cannot be read.
+    """
+    parts = []
+    while start < end:
+        index, offset = divmod(start, PIECE_SAMPLES)
+        stop = min(end - index * PIECE_SAMPLES, PIECE_SAMPLES)
+        parts.append(
+            storage.read(
+                _piece_key(_channel_prefix(job_id, channel), index),
+                offset * _BYTES_PER_SAMPLE,
+                stop * _BYTES_PER_SAMPLE,
+            )
+        )
+        start += stop - offset
+    pcm = np.frombuffer(b"".join(parts), dtype="<i2")
+    return pcm.astype(np.float32) / 32768.0
+
+
+def _channel_prefix(job_id: UUID, channel: int | None) -> str:
+    return pcm_prefix(job_id) if channel is None else f"{pcm_prefix(job_id)}{channel}/"
+
+
+def _piece_key(prefix: str, index: int) -> str:
+    return f"{prefix}{index:05d}.s16le"

@@ -1,0 +1,49 @@
+"""Keeping things tidy: what is past its time, and the objects that nothing needs any more."""
+
+import logging
+
+from shared.infra.errors import DatabaseUnavailable
+from shared.store.objects.remover import BATCH, remove_due
+from shared.store.retention import expire_audio, expire_jobs, expire_test_events, expire_transcripts
+from shared.store.states import JobState
+from worker.process.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def tidy(runtime: Runtime) -> None:
+    """Expire what is past its time and remove objects that are due, until nothing is left to do.
+
+    Takes as long as the object store does, so it has a thread of its own beside the sweep.
+    """
+    try:
+        while _tidy_a_batch(runtime):
+            pass
+    except DatabaseUnavailable as error:
+        log.warning("%s: nothing is tidied up", error)
+
+
+def _tidy_a_batch(runtime: Runtime) -> bool:
+    """Return whether there is more to do at once."""
+    database, settings = runtime.database, runtime.settings
+    keep_audio_s = {
+        JobState.SUCCEEDED: settings.keep_audio_s,
+        JobState.CANCELED: settings.keep_audio_s,
+        JobState.FAILED: settings.keep_failed_audio_s,
+    }
+    jobs = expire_jobs(
+        database, keep_s=settings.keep_jobs_s, max_attempts=settings.max_attempts, limit=BATCH
+    )
+    transcripts = expire_transcripts(database, keep_s=settings.keep_transcripts_s, limit=BATCH)
+    tests = expire_test_events(database, keep_s=settings.keep_jobs_s, limit=BATCH)
+    audios = [
+        expire_audio(database, state, keep_s=keep_s, limit=BATCH)
+        for state, keep_s in keep_audio_s.items()
+    ]
+    removed = remove_due(database, runtime.storage)
+    if jobs or transcripts or tests or any(audios):
+        log.info(
+            "past their time: %d jobs, %d transcripts, audio of %d jobs, %d tests of webhooks",
+            *(jobs, transcripts, sum(audios), tests),
+        )
+    return BATCH in (jobs, transcripts, tests, *audios, removed)
