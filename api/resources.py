@@ -21,9 +21,10 @@ from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue, read_catalogue
 from shared.queue.broker import make_broker
-from shared.queue.dispatch import Doorbell
+from shared.queue.wakeups import Wakeups
 from shared.store.events import glimpse_jobs
 from shared.store.objects.remover import Remover
+from shared.store.wakeups import connect_wakeups
 from shared.store.workers import SERVED_LATELY_S, served_models
 
 DEFAULT_TENANT = "default"
@@ -54,7 +55,6 @@ class Resources:
     catalogue: Catalogue
     engine: Engine
     storage: Storage
-    doorbell: Doorbell
     remover: Remover
     probe_threads: ThreadPoolExecutor
     upload_slots: UploadSlots
@@ -90,7 +90,8 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
     catalogue = read_catalogue(settings)
     engine = make_engine(settings)
     storage = Storage(settings.storage_url.get_secret_value())
-    doorbell = Doorbell(engine, make_broker(settings), settings)
+    wakeups = Wakeups(engine, make_broker(settings), settings)
+    connect_wakeups(engine, wakeups)
     remover = Remover(engine, storage)
     probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
     try:
@@ -100,7 +101,6 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             catalogue=catalogue,
             engine=engine,
             storage=storage,
-            doorbell=doorbell,
             remover=remover,
             probe_threads=probe_threads,
             upload_slots=UploadSlots(MAX_UPLOADS),
@@ -120,7 +120,7 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             ),
         )
     finally:
-        doorbell.close()
+        wakeups.close()
         remover.close()
         probe_threads.shutdown(wait=False, cancel_futures=True)
         engine.dispose()

@@ -7,13 +7,14 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
+from shared.infra.errors import LeaseLost
 from shared.models.options import ResolvedOptions
 from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.speech.manifest import Decoding, Manifest, ManifestChunk
 from shared.speech.transcript import Segment, Transcript, TranscriptHeader, Word
 from shared.store import steps
 from shared.store.jobs.create import NewJob, create_job
-from shared.store.steps import Claim, NewChunk
+from shared.store.steps import ChunkResult, Claim, Folded, NewStep
 
 CHUNK = {"core_start": 0, "core_end": 16_000, "stride_left": 0, "stride_right": 0}
 ORACLE = ResolvedOptions(model="oracle", vad="off")
@@ -86,10 +87,27 @@ def step_ids(database: Engine, job_id: UUID, kind: str) -> list[int]:
         )
 
 
+def claim_step(
+    database: Engine, step_id: int, *, owner: str = "test", lease_s: float = 30
+) -> Claim | None:
+    """Claim a step as if it were its turn; None where it cannot be claimed."""
+    with database.begin() as connection:
+        step = connection.execute(
+            text("""
+                UPDATE steps SET tenant_turn = -1, job_turn = -1, rank = -2147483648
+                WHERE id = :id AND state = 'queued' AND run_at <= clock_timestamp()
+                RETURNING queue
+            """),
+            {"id": step_id},
+        ).one_or_none()
+    if step is None:
+        return None
+    claimed = steps.claim_next(database, step.queue, owner=owner, lease_s=lease_s).claims
+    return claimed[0] if claimed and claimed[0].step_id == step_id else None
+
+
 def claim(database: Engine, job_id: UUID, kind: str, idx: int = 0, lease_s: float = 30) -> Claim:
-    claimed = steps.claim(
-        database, step_ids(database, job_id, kind)[idx], owner="test", lease_s=lease_s
-    )
+    claimed = claim_step(database, step_ids(database, job_id, kind)[idx], lease_s=lease_s)
     assert claimed is not None
     return claimed
 
@@ -104,35 +122,32 @@ def column(database: Engine, step_id: int, name: str) -> object:
 def prepare(database: Engine, job_id: UUID, chunks: int) -> None:
     claimed = claim(database, job_id, "prepare")
     steps.add_chunks(
-        database, claimed, [NewChunk(idx, CHUNK) for idx in range(chunks)], max_attempts=3
+        database, claimed, [NewStep(idx, CHUNK) for idx in range(chunks)], max_attempts=3
     )
     steps.complete_prepare(database, claimed, duration_s=2.0, metrics={}, max_attempts=3)
 
 
 def transcribe(database: Engine, claimed: Claim, *, max_attempts: int = 3) -> None:
     heard_nothing = hypothesis_to_json(Hypothesis(words=()))
-    steps.complete_transcribe(
-        database,
-        claimed,
-        output=heard_nothing,
-        timings={},
-        audio_s=1.0,
-        max_attempts=max_attempts,
-    )
+    result = ChunkResult(claimed, heard_nothing, {}, audio_s=1.0)
+    if steps.complete_chunks(database, [result], max_attempts=max_attempts):
+        raise LeaseLost(f"step {claimed.step_id}")
 
 
 def finish(
     database: Engine, claimed: Claim, transcript: Transcript = TRANSCRIPT, **metrics: object
 ) -> None:
-    steps.complete_finish(
-        database,
-        claimed,
+    steps.complete_finish(database, claimed, folded(transcript, **metrics))
+
+
+def folded(transcript: Transcript = TRANSCRIPT, **metrics: object) -> Folded:
+    return Folded(
         segments=transcript.segments,
         header=lambda: TranscriptHeader.model_validate(
             transcript.model_dump(include=set(TranscriptHeader.model_fields))
         ),
         metrics=lambda: metrics,
-        manifest=MANIFEST,
+        manifest=lambda: MANIFEST,
     )
 
 

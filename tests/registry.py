@@ -2,10 +2,10 @@
 
 from sqlalchemy import Engine, text
 
-from shared.store.queues import FINISH_QUEUE, PREPARE_LARGE_QUEUE, PREPARE_QUEUE, model_queue
+from shared.store.queues import CPU_QUEUE, LARGE_QUEUE, model_queue
 from shared.store.workers import WorkerEntry, WorkerState, announce
 
-_QUEUES = {"cpu": (PREPARE_QUEUE, PREPARE_LARGE_QUEUE, FINISH_QUEUE), "beat": ("sweep",)}
+_QUEUES = {"cpu": (CPU_QUEUE, LARGE_QUEUE, CPU_QUEUE), "beat": ("sweep",)}
 
 
 def enter_worker(

@@ -16,7 +16,7 @@ from shared.speech.chunks import (
     hypothesis_to_json,
 )
 from shared.store import steps
-from shared.store.steps import Claim, NewChunk
+from shared.store.steps import Claim, NewStep
 
 CHUNK_S = 10
 STRIDE_S = 1
@@ -36,7 +36,7 @@ def chunk(idx: int, channel: int | None = None) -> Chunk:
 
 def plan(database: Engine, preparing: Claim, idxs: Sequence[int], *, share: float = 0.0) -> None:
     """Plan some chunks of a job that is being prepared: that share of the whole, if it is known."""
-    new = [NewChunk(idx, chunk_to_json(chunk(idx))) for idx in idxs]
+    new = [NewStep(idx, chunk_to_json(chunk(idx))) for idx in idxs]
     steps.add_chunks(database, preparing, new, max_attempts=3, share=share)
 
 

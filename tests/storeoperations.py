@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from jobstore import CHUNK, TRANSCRIPT, expire, finish, new_job, transcribe
+from jobstore import CHUNK, TRANSCRIPT, claim_step, expire, finish, new_job, transcribe
 from sqlalchemy import Engine, text
 from storemodel import ACTIVE, RETRYABLE, ClaimKey, MJob, Model, StepKey
 
@@ -25,7 +25,7 @@ from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.create import create_job
 from shared.store.jobs.retry import retry_job
-from shared.store.steps import Claim, NewChunk
+from shared.store.steps import Claim, NewStep
 from shared.store.steps.unfinished import MAX_OUTAGES
 
 TENANT = "default"
@@ -78,7 +78,7 @@ class ClaimStep:
         return f"epoch {step.epoch}"
 
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
-        claimed = steps.claim(engine, step_id(engine, self.key), owner="test", lease_s=3600)
+        claimed = claim_step(engine, step_id(engine, self.key), owner="test", lease_s=3600)
         if claimed is None:
             return "nothing to claim"
         held[self.key, claimed.epoch] = claimed
@@ -139,7 +139,7 @@ class Write:
             "add": lambda: steps.add_chunks(
                 engine,
                 claimed,
-                [NewChunk(idx, CHUNK) for idx in range(int(self.what[4:]))],
+                [NewStep(idx, CHUNK) for idx in range(int(self.what[4:]))],
                 max_attempts=MAX_ATTEMPTS,
             ),
         }

@@ -6,6 +6,7 @@ from celery.signals import import_modules
 from shared.infra.settings import get_settings
 from shared.queue.broker import make_broker
 from worker.flower import secure_flower
+from worker.steps.run import KEEP_GOING_S
 
 SWEEP_QUEUE = "sweep"
 
@@ -14,7 +15,7 @@ _settings = get_settings()
 app = make_broker(_settings, consumer=True)
 app.conf.update(
     imports=("worker.tasks",),
-    task_time_limit=_settings.prepare_limit_s,
+    task_time_limit=_settings.prepare_limit_s + KEEP_GOING_S,
     beat_schedule={
         "sweep": {
             "task": "sweep",

@@ -10,7 +10,7 @@ from kombu.entity import Queue
 
 from shared.infra.settings import Settings
 from shared.queue.broker import FLOWER_USER
-from shared.store.queues import DELIVER_QUEUE, FINISH_QUEUE, PREPARE_LARGE_QUEUE, PREPARE_QUEUE
+from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, LARGE_QUEUE
 
 LOOPBACK = "127.0.0.1"
 REFRESH_MS = 5_000
@@ -57,8 +57,8 @@ def serve_flower(app: Celery, *, address: str, port: int, sweep_queue: str) -> N
     if options.purge_offline_workers is None:
         options.purge_offline_workers = PURGE_S
     # What its broker page lists as long as no worker has said from which queues it takes messages.
-    app.conf.task_default_queue = PREPARE_QUEUE
-    others = (PREPARE_LARGE_QUEUE, FINISH_QUEUE, DELIVER_QUEUE, sweep_queue)
+    app.conf.task_default_queue = CPU_QUEUE
+    others = (LARGE_QUEUE, DELIVER_QUEUE, sweep_queue)
     app.conf.task_queues = [Queue(name) for name in others]  # type: ignore[no-untyped-call]
     extract_settings()
     setup_logging()

@@ -1,34 +1,33 @@
-"""The Celery tasks: thin doors to the step handlers. A message names one step, nothing else.
-
-What they throw has been dealt with; Celery's events tell it to those who watch.
-"""
+"""The Celery tasks: a wake-up, and the tick of beat. Neither names a step."""
 
 import resource
 import threading
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
 
-from shared.infra.errors import LonghandError
 from shared.infra.settings import get_settings
+from shared.queue.broker import WAKE_UP
 from shared.store.workers import child_id
 from worker.app import app
 from worker.process import drain
 from worker.process.runtime import Runtime, make_runtime, unique_pid
+from worker.steps.run import Work, answer
 
 _runtime: Runtime | None = None
+_work: Work | None = None
 _parent_id = ""
 
 
-def install(runtime: Runtime) -> None:
-    """Set what the tasks of this process work with."""
-    global _runtime  # noqa: PLW0603 - Celery gives tasks no other way to reach their process's state
-    _runtime = runtime
+def install(runtime: Runtime, work: Work | None = None) -> None:
+    """Set what the tasks of this process work with, and how they do the steps they claim."""
+    global _runtime, _work
+    _runtime, _work = runtime, work
 
 
-def lead(worker_id: str) -> None:
-    """Name the worker whose pool children the processes forked from this one will be."""
-    global _parent_id  # noqa: PLW0603 - as above
-    _parent_id = worker_id
+def lead(worker_id: str, work: Work) -> None:
+    """Set whose pool children the processes forked from this one will be, and what they do."""
+    global _parent_id, _work
+    _parent_id, _work = worker_id, work
 
 
 def _installed() -> Runtime:
@@ -36,54 +35,17 @@ def _installed() -> Runtime:
     return _runtime
 
 
-@app.task(name="prepare", throws=(LonghandError,))
-def prepare(step_id: int) -> None:
-    """Decode a job's source and plan its chunks."""
-    from worker.steps.prepare import prepare as handler
-    from worker.steps.run import run_step
-
-    run_step(_installed(), step_id, handler)
-
-
-@app.task(name="detect", throws=(LonghandError,))
-def detect(step_id: int) -> None:
-    """Find a job's language."""
-    from worker.steps.detect import detect as handler
-    from worker.steps.run import run_step
-
-    run_step(_installed(), step_id, handler)
+# Wake-ups and ticks are not shown to those who watch tasks: steps are (worker.process.watched).
+@app.task(name=WAKE_UP, send_events=False)
+def wake_up(queue: str) -> None:
+    """Do what is due in a queue."""
+    assert _work is not None, "only roles that do steps consume their queues"
+    answer(_installed(), queue, _work)
 
 
-@app.task(name="transcribe", throws=(LonghandError,))
-def transcribe(step_id: int) -> None:
-    """Infer one chunk."""
-    from worker.steps.run import run_step
-    from worker.steps.transcribe import transcribe as handler
-
-    run_step(_installed(), step_id, handler)
-
-
-@app.task(name="finish", throws=(LonghandError,))
-def finish(step_id: int) -> None:
-    """Stitch a job's chunks into its transcript."""
-    from worker.steps.finish import finish as handler
-    from worker.steps.run import run_step
-
-    run_step(_installed(), step_id, handler)
-
-
-@app.task(name="deliver", throws=(LonghandError,))
-def deliver(step_id: int) -> None:
-    """Make one attempt to deliver a webhook event."""
-    from worker.steps.deliver import deliver as handler
-    from worker.steps.run import run_step
-
-    run_step(_installed(), step_id, handler)
-
-
-@app.task(name="sweep", send_events=False)  # every few seconds: it would drown the steps
+@app.task(name="sweep", send_events=False)
 def sweep() -> None:
-    """Requeue what died and ring for what waits."""
+    """Requeue what died and wake workers for what waits."""
     from worker.upkeep.sweep import sweep as handler
 
     handler(_installed())
@@ -108,7 +70,7 @@ def _open_child(**_: object) -> None:
     limit = settings.prepare_memory_bytes
     # RLIMIT_DATA counts what is the process's own; RLIMIT_AS would count shared mappings too.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    install(make_runtime(settings, child_id(_parent_id, unique_pid())))
+    install(make_runtime(settings, child_id(_parent_id, unique_pid())), _work)
 
 
 @worker_process_shutdown.connect

@@ -121,7 +121,6 @@ def _commit(resources: Resources, job: NewJob) -> JobView:
     except LonghandError:
         _abandon(resources, job.source_key)
         raise
-    resources.doorbell.ring()
     return get_job(engine, job.tenant, job.id)
 
 

@@ -68,7 +68,6 @@ def replay_delivery(delivery_id: str, resources: Provided, tenant: Tenant) -> De
     if found_id is None:
         raise DeliveryNotFound(f"there is no delivery {delivery_id}")
     replay(resources.engine, tenant, found_id)
-    resources.doorbell.ring()
     return Delivery.of(get_delivery(resources.engine, tenant, found_id))
 
 

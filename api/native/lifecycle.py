@@ -31,7 +31,6 @@ def cancel_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
     found_id = existing_id(job_id)
     attempts = resources.settings.max_attempts
     cancel.cancel_job(resources.engine, tenant, found_id, max_attempts=attempts)
-    resources.doorbell.ring()  # an equal job may be transcribed in its place
     view = get_job(resources.engine, tenant, found_id)
     return answer_with_job(resources, tenant, view)
 
@@ -58,7 +57,6 @@ def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
     found_id = existing_id(job_id)
     attempts = resources.settings.max_attempts
     retry.retry_job(resources.engine, tenant, found_id, max_attempts=attempts)
-    resources.doorbell.ring()
     resources.remover.ring()  # an equal job may have been transcribed meanwhile
     view = get_job(resources.engine, tenant, found_id)
     return answer_with_job(resources, tenant, view, status_code=202)
@@ -83,5 +81,4 @@ def delete_job(job_id: str, resources: Provided, tenant: Tenant) -> None:
         existing_id(job_id),
         max_attempts=resources.settings.max_attempts,
     )
-    resources.doorbell.ring()
     resources.remover.ring()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 
-class Bell:
+class Background:
     """Does its work in a thread of its own, so that nobody who rings waits for it.
 
     Rings while a round is under way are answered by one further round.

@@ -1,7 +1,7 @@
 """The connection to Postgres, and how it is told that it is away or not what we need."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,8 @@ _IDLE_IN_TRANSACTION_MS = 10_000
 """A process frozen within a transaction keeps its row locks; the job must not freeze with it."""
 _TCP_USER_TIMEOUT_MS = 15_000
 """A server that vanished without a word is noticed before a lease of 30 s runs out."""
+
+_AFTER_COMMIT = "longhand_after_commit"
 
 # It has a line for each of its plugins, at every start.
 logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
@@ -60,7 +62,9 @@ def begin(engine: Engine) -> Iterator[Connection]:
     unavailable: type[DatabaseUnavailable] = DatabaseUnavailable
     try:
         with engine.begin() as connection:
+            connection.info.pop(_AFTER_COMMIT, None)  # of a transaction that was rolled back
             yield connection
+            actions = connection.info.pop(_AFTER_COMMIT, ())
             unavailable = CommitUncertain  # only the commit is left
     except PoolTimeout as error:
         raise DatabaseUnavailable("every connection to Postgres is in use") from error
@@ -74,6 +78,13 @@ def begin(engine: Engine) -> Iterator[Connection]:
         if isinstance(error.orig, UndefinedTable | UndefinedColumn):
             check(engine)  # perhaps the statement is right, and the schema is not
         raise
+    for action in actions:
+        action()
+
+
+def after_commit(connection: Connection, action: Callable[[], None]) -> None:
+    """Do something once the transaction that ``begin`` runs is committed; it must not fail."""
+    connection.info.setdefault(_AFTER_COMMIT, []).append(action)
 
 
 def ping(engine: Engine) -> None:
@@ -135,6 +146,11 @@ def check(engine: Engine) -> None:
     known = {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py")}
     if applied == {max(known)}:
         return
+    if applied and max(applied) < min(known):
+        raise DatabaseUnfit(
+            "the database was made by a version of Longhand that is too old to be upgraded: "
+            "begin with an empty one (./longhand: with another data directory)"
+        )
     if applied - known:
         raise DatabaseUnfit("the database has the schema of a newer version of Longhand")
     raise SchemaMissing("the database lacks this version's schema: run `python -m worker migrate`")

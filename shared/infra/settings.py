@@ -73,12 +73,6 @@ class Settings(BaseSettings):
         gt=0,
         description="How often expired leases and undispatched steps are swept up.",
     )
-    republish_s: float = Field(
-        default=15.0,
-        gt=0,
-        description="Least age at which a dispatched but unclaimed step is sent again; on a slow "
-        "queue twice the median of the last waits counts instead.",
-    )
     max_attempts: int = Field(
         default=5,
         ge=1,

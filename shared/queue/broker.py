@@ -6,7 +6,6 @@ stored).
 """
 
 from typing import Any
-from uuid import UUID
 
 import redis
 from celery import Celery
@@ -16,7 +15,9 @@ from kombu.exceptions import OperationalError
 
 from shared.infra.errors import BrokerUnavailable
 from shared.infra.settings import Settings
-from shared.store.states import StepKind
+
+WAKE_UP = "wake_up"
+"""The one message that workers take beside the ticks of beat: there is work in a queue."""
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with the password of the settings."""
@@ -48,7 +49,7 @@ class _PromptAmqp(AMQP):  # type: ignore[misc]
 
 
 def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
-    """Return the Celery application for sending steps or, as ``consumer``, for a worker."""
+    """Return the Celery application for sending wake-ups or, as ``consumer``, for a worker."""
     app = Celery(
         "longhand",
         broker=settings.broker_url.get_secret_value(),
@@ -64,9 +65,11 @@ def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
         # but found by the reaper, which counts its attempts.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
-        worker_send_task_events=True,
-        # A consumer sends nothing but the sweeps of beat, which would drown the steps in Flower.
-        task_send_sent_event=not consumer,
+        # A busy worker takes no wake-up: an idle one would sleep beside due work.
+        worker_disable_prefetch=True,
+        # Steps are shown to those who watch by the workers themselves (worker.process.watched).
+        worker_send_task_events=False,
+        task_send_sent_event=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -86,26 +89,29 @@ def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
     return app
 
 
-def send_step(
-    broker: Celery, *, kind: str, step_id: int, queue: str, job_id: UUID, idx: int
-) -> None:
-    """Ring for one step; whose it is, and the number of its chunk, Flower and the logs show.
+def send_wakeups(broker: Celery, queue: str, n: int) -> None:
+    """Send ``n`` wake-ups to a queue.
 
     Raises:
-        BrokerUnavailable: the message was not sent, or perhaps it was.
+        BrokerUnavailable: they were not sent, or perhaps some were.
     """
-    chunk = f" of chunk {idx}" if kind == StepKind.TRANSCRIBE else ""
     try:
-        broker.send_task(
-            kind,
-            args=(step_id,),
-            # Shown in place of the arguments, never read.
-            argsrepr=f"job {job_id}, {kind}{chunk}, step {step_id}",
-            kwargsrepr="",
-            queue=queue,
-            retry=False,
-        )
+        for _ in range(n):
+            broker.send_task(WAKE_UP, args=(queue,), queue=queue, retry=False)
     except OperationalError as error:
+        raise BrokerUnavailable("Redis cannot be reached") from error
+
+
+def count_messages(broker: Celery, queue: str) -> int:
+    """Return how many messages wait in a queue.
+
+    Raises:
+        BrokerUnavailable: Redis cannot be reached.
+    """
+    try:
+        with broker.pool.acquire() as connection:
+            return int(connection.default_channel.client.llen(queue))
+    except (OperationalError, redis.RedisError, OSError) as error:
         raise BrokerUnavailable("Redis cannot be reached") from error
 
 

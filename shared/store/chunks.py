@@ -8,7 +8,6 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from shared.infra.database import begin
-from shared.infra.errors import LeaseLost
 from shared.speech.chunks import Heard, chunk_from_json, hypothesis_from_json
 
 _CHUNKS_PER_PAGE = 50
@@ -19,15 +18,6 @@ ALL = "{(,)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
-    """What ``prepare`` and ``detect`` found out about a job."""
-
-    duration_s: float
-    detected_probability: float | None
-    metrics: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class ChunkOutput:
     """A finished ``transcribe`` step: its chunk, and what the model made of it."""
 
@@ -35,27 +25,6 @@ class ChunkOutput:
     input: Mapping[str, Any]
     output: Mapping[str, Any]
     timings: Mapping[str, Any]
-
-
-def get_preparation(engine: Engine, job_id: UUID) -> Preparation:
-    """Return what is known of a prepared job.
-
-    Raises:
-        LeaseLost: it was deleted while it was worked at.
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    with begin(engine) as connection:
-        row = (
-            connection.execute(
-                text("SELECT duration_s, detected_probability, metrics FROM jobs WHERE id = :id"),
-                {"id": job_id},
-            )
-            .mappings()
-            .one_or_none()
-        )
-    if row is None:
-        raise LeaseLost(f"there is no job {job_id} any more")
-    return Preparation(**row)
 
 
 def finished_chunks(

@@ -1,8 +1,11 @@
-"""The job store's reading side of what happens to jobs, for those who watch.
+"""What happens to jobs: the audit trail, and the events that those who watch a job see.
 
-The ids of a job's events grow in the order in which they become visible: each is drawn and written
-in a transaction that holds the lock on the job's row until it commits. So whoever has seen the
-event N and then reads those after N misses none.
+A row of ``job_events`` is written for every change of a job's state, and for every attempt at a
+step that failed. A chunk's step itself is the event that it is done (``steps.event_id``).
+
+The ids of a job's events grow in the order in which they become visible: each is drawn in a
+transaction that holds the lock on the job's row until it commits. So whoever has seen the event N
+and then reads those after N misses none.
 """
 
 from collections.abc import Iterable
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, RowMapping, text
 
 from shared.infra.database import begin
 from shared.speech.chunks import chunk_from_json, hypothesis_from_json
@@ -77,6 +80,49 @@ class Glimpse:
     last_event: int
 
 
+def record(connection: Connection, job_id: UUID, event: str, *, detail: str | None = None) -> None:
+    """Write a change of a job; the caller has locked its row."""
+    connection.execute(
+        text("""
+            WITH noted AS (
+                INSERT INTO job_events (job_id, event, detail) VALUES (:job_id, :event, :detail)
+                RETURNING id, job_id
+            )
+            UPDATE jobs SET last_event = noted.id FROM noted WHERE jobs.id = noted.job_id
+        """),
+        {"job_id": job_id, "event": event, "detail": detail},
+    )
+
+
+def record_step_event(
+    connection: Connection,
+    job_id: UUID,
+    event: str,
+    *,
+    step_id: int,
+    attempt: int,
+    epoch: int,
+    worker: str,
+    detail: str | None,
+) -> None:
+    """Write what became of an attempt at a step, where it was not done."""
+    connection.execute(
+        text("""
+            INSERT INTO job_events (job_id, step_id, event, attempt, epoch, worker, detail)
+            VALUES (:job_id, :step_id, :event, :attempt, :epoch, :worker, :detail)
+        """),
+        {
+            "job_id": job_id,
+            "step_id": step_id,
+            "event": event,
+            "attempt": attempt,
+            "epoch": epoch,
+            "worker": worker,
+            "detail": detail,
+        },
+    )
+
+
 def read_events(engine: Engine, tenant: str, job_id: UUID, *, after: int) -> Page:
     """Return the job, and the first few of its events after the one named ``after``.
 
@@ -87,14 +133,22 @@ def read_events(engine: Engine, tenant: str, job_id: UUID, *, after: int) -> Pag
     # Job and events are to be of one moment: an ended job then has no event but these.
     with begin(engine.execution_options(isolation_level="REPEATABLE READ")) as connection:
         job = read_job(connection, tenant, job_id)
+        if job.last_event <= after:
+            return Page(job, [], complete=True)
         rows = connection.execute(
             text("""
-                SELECT job_events.id, at, event, detail, idx, input, output
-                FROM job_events
-                LEFT JOIN steps ON steps.id = job_events.step_id AND event = 'step.done'
-                WHERE job_events.job_id = :id AND job_events.id > :after
-                  AND (event = ANY (:states) OR kind = 'transcribe' AND output IS NOT NULL)
-                ORDER BY job_events.id LIMIT :limit
+                (
+                    SELECT id, at, event, detail, NULL AS idx, NULL AS input, NULL AS output
+                    FROM job_events
+                    WHERE job_id = :id AND id > :after AND event = ANY (:states)
+                    ORDER BY id LIMIT :limit
+                ) UNION ALL (
+                    SELECT event_id, finished_at, NULL, NULL, idx, input, output
+                    FROM steps
+                    WHERE job_id = :id AND event_id > :after AND output IS NOT NULL
+                    ORDER BY event_id LIMIT :limit
+                )
+                ORDER BY id LIMIT :limit
             """),
             {"id": job_id, "after": after, "states": list(_STATES), "limit": _PAGE},
         ).mappings()
@@ -110,12 +164,7 @@ def glimpse_jobs(engine: Engine, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]
     """
     with begin(engine) as connection:
         rows = connection.execute(
-            text("""
-                SELECT id, state, (
-                    SELECT max(job_events.id) FROM job_events WHERE job_id = jobs.id
-                ) AS last_event
-                FROM jobs WHERE id = ANY (:ids)
-            """),
+            text("SELECT id, state, last_event FROM jobs WHERE id = ANY (:ids)"),
             {"ids": list(job_ids)},
         )
         return {row.id: Glimpse(row.state not in ACTIVE_JOB_STATES, row.last_event) for row in rows}

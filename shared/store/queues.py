@@ -1,13 +1,13 @@
 """The queues' names: the one place that knows them."""
 
-PREPARE_QUEUE = "prepare"
-PREPARE_LARGE_QUEUE = "prepare.large"
+CPU_QUEUE = "cpu"
+"""``prepare`` and ``finish`` steps, for CPU workers."""
+LARGE_QUEUE = "cpu.large"
+"""``prepare`` steps of large files. CPU workers take these too, but leave a slot to the others."""
 LARGE_BYTES = 16 * 1024**2
-"""Smaller files take seconds: of speech at 64 kbit/s they have half an hour, which is decoded and
-searched for speech in some three."""
-FINISH_QUEUE = "finish"
+"""The size from which a file is large. Smaller ones are prepared in seconds: 16 MiB are half an
+hour of speech at 64 kbit/s, which is decoded and searched for speech in some three."""
 DELIVER_QUEUE = "deliver"
-
 
 _MODEL_PREFIX = "model."
 

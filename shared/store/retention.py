@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
-from shared.store.audit import record
+from shared.store.events import record
 from shared.store.jobs.delete import drop_transcript, erase_job
 from shared.store.jobs.equal import try_to_lock_equal_jobs
 from shared.store.objects.keys import job_prefix
@@ -45,6 +45,12 @@ def expire_audio(engine: Engine, state: JobState, *, keep_s: float, limit: int) 
             {"state": state, "keep_s": keep_s, "limit": limit},
         ).scalars()
         job_ids = list(expired)
+        connection.execute(
+            text("""
+                UPDATE steps SET audio = NULL WHERE job_id = ANY (:ids) AND audio IS NOT NULL
+            """),
+            {"ids": job_ids},
+        )
         for job_id in job_ids:
             record(connection, job_id, "job.audio_removed")
             schedule_removal(connection, job_prefix(job_id), late_writes=True)

@@ -1,38 +1,37 @@
 """What each state means: who enters it, who leaves it, what a crash does.
 
 Job: ``queued -> running -> succeeded | failed | canceled``.
-Step: ``queued -> running -> done | failed``, and ``running -> queued`` on reap, retry or release.
+Step: ``queued -> running -> done | failed``; ``running -> queued`` on reap, retry and release;
+``queued | running -> void`` when the job ends without it.
 """
 
 from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job is. A terminal state is left only when its owner retries a job.
+    """Where a job is. A terminal state is left only when its owner retries the job.
 
-    From any state a job may be deleted: its row is gone then, and workers find their leases void.
+    A job may be deleted in any state. Its row is gone then, and workers find their leases void.
     """
 
     QUEUED = "queued"
     """Committed, nothing started. Entered by ``create_job``, and from failed or canceled by
-    ``retry_job``; left by the first claim. A crash leaves it here and the sweeper rings for it
-    again. A job whose original is being transcribed has no steps and waits here for the original's
-    end."""
+    ``retry_job``; left soon after the first claim. A crash leaves it here. A job whose original is
+    being transcribed has no steps and waits here for the original's end."""
     RUNNING = "running"
-    """At least one step was claimed. Left by ``finish`` or by the first step that fails for good;
-    a crash of a worker does not change it."""
+    """At least one step was claimed. Left by its last step, or by the first step that fails for
+    good. A crash of a worker does not change it."""
     SUCCEEDED = "succeeded"
-    """Terminal: the transcript is stored, in the same transaction by ``finish``. Entered by
-    ``create_job`` and ``retry_job`` where the same was transcribed before. The transcript may have
-    been removed since: ``transcript_deleted_at`` says so."""
+    """Terminal: the transcript is stored in the same transaction. Entered by ``create_job`` and
+    ``retry_job`` where the same was transcribed before. ``transcript_deleted_at`` says whether the
+    transcript has been removed since."""
     FAILED = "failed"
     """Terminal: the error says why. Entered when a step fails for good, or has waited for a worker
-    for as long as it may; left by ``retry_job``, for
-    which audio and finished chunks stay: the audio until its time is up, the chunks as long as the
-    job does."""
+    for as long as it may. Left by ``retry_job``, for which the audio is kept until its time is up,
+    and finished chunks as long as the job."""
     CANCELED = "canceled"
-    """Terminal: its owner stopped it. Entered by ``cancel_job``; workers find their leases void.
-    Left by ``retry_job``, for which audio and finished chunks stay as those of a failed job do."""
+    """Terminal: its owner stopped it. Entered by ``cancel_job``. Left by ``retry_job``, for which
+    audio and finished chunks are kept as those of a failed job."""
 
 
 ACTIVE_JOB_STATES = (JobState.QUEUED, JobState.RUNNING)
@@ -41,36 +40,33 @@ RETRYABLE_JOB_STATES = (JobState.FAILED, JobState.CANCELED)
 
 
 class StepState(StrEnum):
-    """Where a step is. Steps left over when a job ends stay as they are: no claim takes them."""
+    """Where a step is. Only the steps of an active job, and ``deliver`` steps, are live."""
 
     QUEUED = "queued"
     """Waits for a worker. Entered on creation, from running by reap, retry and release, and from
-    any state but done when its job is retried; left by a claim. A crash changes nothing: its
-    message is sent again."""
+    any state but done when its job is retried. Left by a claim. A crash changes nothing."""
     RUNNING = "running"
-    """A worker holds its lease. Entered by a claim; when the worker dies the lease expires and the
-    sweeper puts the step back to queued."""
+    """A worker holds its lease. Entered by a claim. When the worker dies the lease expires, and
+    the sweep puts the step back to queued."""
     DONE = "done"
-    """Its output is stored. Entered by the completion of the worker whose epoch is current; never
-    left, also when the job is retried."""
+    """Its output is stored. Entered by the completion of the worker whose epoch is current. Never
+    left, not even when the job is retried."""
     FAILED = "failed"
-    """A permanent error, or attempts exhausted; its job failed in the same transaction."""
+    """A permanent error, or attempts exhausted. Its job failed in the same transaction."""
+    VOID = "void"
+    """Its job ended without it. Entered from queued and running in the transaction that ends the
+    job; a worker that held it finds its lease lost. Left only when the job is retried."""
 
 
 class StepKind(StrEnum):
-    """The kinds of step, each a Celery task of the same name."""
+    """The kinds of step."""
 
     PREPARE = "prepare"
     DETECT = "detect"
     TRANSCRIBE = "transcribe"
     FINISH = "finish"
     DELIVER = "deliver"
-    """One webhook delivery. The only kind that is claimed after its job has ended."""
-
-
-STEP_MAY_RUN = f"(jobs.state IN ('queued', 'running') OR steps.kind = '{StepKind.DELIVER}')"
-"""Of a step and its job, in SQL: whether the step may be claimed and go on. Its job is active, or
-it tells of the job's end."""
+    """One webhook delivery. The only kind that runs after its job has ended."""
 
 
 class DeliveryState(StrEnum):

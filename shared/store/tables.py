@@ -15,7 +15,9 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
+    Sequence,
     Table,
     Text,
     UniqueConstraint,
@@ -85,7 +87,7 @@ jobs = Table(
     Column("source_bytes", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("duration_s", Double, comment="decoded length, known once prepared"),
-    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("priority", Integer, nullable=False, server_default="0", comment="highest first"),
     Column("chunks_total", Integer, nullable=False, server_default="0"),
     Column("chunks_done", Integer, nullable=False, server_default="0"),
     Column("plan_complete", Boolean, nullable=False, server_default=text("false")),
@@ -115,6 +117,13 @@ jobs = Table(
     Column("transcript_id", ForeignKey("transcripts.id"), comment="equal jobs share one"),
     Column("reference", Text, comment="what was really said, as the client says"),
     Column("accuracy", JSONB, comment="shared.speech.accuracy.Accuracy, against the reference"),
+    Column(
+        "last_event",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="id of the latest event that those who watch the job see",
+    ),
     _timestamp("created_at", nullable=False, default_now=True),
     _timestamp("started_at"),
     _timestamp("finished_at"),
@@ -166,6 +175,20 @@ steps = Table(
         nullable=False,
         comment="lowest first: minus its job's priority, least if its worker was lost",
     ),
+    Column(
+        "job_turn",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="orders the jobs of a tenant (shared.store.successors)",
+    ),
+    Column(
+        "tenant_turn",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="orders the tenants of a queue (shared.store.successors)",
+    ),
     Column("lane", Text, comment="of a deliver step: its endpoint, which takes only a few at once"),
     Column("state", Text, nullable=False, server_default="queued"),
     Column("attempt", Integer, nullable=False, server_default="0"),
@@ -181,51 +204,58 @@ steps = Table(
     Column("lease_owner", Text),
     _timestamp("lease_until"),
     _timestamp("run_at", nullable=False, default_now=True),
-    _timestamp("dispatched_at", comment="infinity: its job has ended, it is not to be sent"),
     _timestamp("claimed_at"),
     _timestamp("finished_at"),
     Column("input", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("audio", LargeBinary, comment="of a short file's chunk: samples, s16le"),
     Column("output", JSONB),
     Column("timings", JSONB),
     Column("error_code", Text),
     Column("error_detail", Text),
     Column("bug", Text, comment="fingerprint of the unexpected error that ended the last attempt"),
+    Column("event_id", BigInteger, comment="of a done chunk: its place among the job's events"),
     _one_of("kind", StepKind),
     _one_of("state", StepState),
     UniqueConstraint("job_id", "kind", "idx"),
     Index(
+        "ix_steps_turns",
+        *("queue", "tenant_turn", "id"),
+        postgresql_include=["tenant", "run_at"],
+        postgresql_where=text("kind <> 'deliver' AND state = 'queued'"),
+    ),
+    Index(
+        "ix_steps_turns_of_tenants",
+        *("queue", "tenant", "tenant_turn"),
+        postgresql_where=text("kind <> 'deliver' AND state = 'queued'"),
+    ),
+    Index(
         "ix_steps_waiting",
-        *("queue", "tenant", "rank", "job_id", "idx", "run_at"),
-        postgresql_where=text("state = 'queued' AND dispatched_at IS NULL"),
+        *("queue", "tenant", "rank", "job_turn", "job_id", "idx", "run_at"),
+        postgresql_where=text("kind <> 'deliver' AND state = 'queued'"),
     ),
     Index(
         "ix_steps_waiting_in_lanes",
         *("lane", "run_at"),
-        postgresql_where=text("lane IS NOT NULL AND state = 'queued' AND dispatched_at IS NULL"),
+        postgresql_where=text("lane IS NOT NULL AND state = 'queued'"),
     ),
     Index(
-        "ix_steps_in_flight",
-        *("queue", "job_id"),
-        postgresql_where=text(
-            "state = 'running' OR state = 'queued' AND dispatched_at < 'infinity'"
-        ),
+        "ix_steps_running",
+        *("queue", "lease_until"),
+        postgresql_where=text("state = 'running'"),
     ),
-    Index("ix_steps_leased", "lease_until", postgresql_where=text("state = 'running'")),
-    Index("ix_steps_queue_claimed_at", "queue", "claimed_at"),
-    Index(
-        "ix_steps_due",
-        *("queue", "run_at"),
-        postgresql_where=text(
-            "state = 'queued' AND kind <> 'deliver'"
-            " AND (dispatched_at IS NULL OR dispatched_at < 'infinity')"
-        ),
-    ),
+    Index("ix_steps_due", "queue", "run_at", postgresql_where=text("state = 'queued'")),
+    Index("ix_steps_events", "job_id", "event_id", postgresql_where=text("event_id IS NOT NULL")),
 )
+
+event_ids = Sequence("event_ids", metadata=metadata)
+"""Of ``job_events`` and of done chunks: the events of a job have one order."""
 
 job_events = Table(
     "job_events",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column(
+        "id", BigInteger, event_ids, server_default=text("nextval('event_ids')"), primary_key=True
+    ),
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("step_id", BigInteger, comment="null for a change of the job itself"),
     Column("event", Text, nullable=False),
@@ -240,7 +270,7 @@ job_events = Table(
         server_default=text("clock_timestamp()"),
     ),
     Index(None, "job_id", "id"),
-    comment="Append-only: one row per change of a job or a step.",
+    comment="Append-only: changes of jobs' states, and attempts at steps that failed.",
 )
 
 transcripts = Table(

@@ -23,7 +23,7 @@ LEASE_S = 2.0
 def wake_a_stale_worker(path: Path, *, fenced: bool) -> Verdict:
     """Let a worker lose a step in its sleep, and give its result when the job has succeeded."""
     gate = path / "gate"
-    with fault_stack(path, lease_s=LEASE_S, heartbeat_s=0.5, sweep_s=0.5, republish_s=1.0) as stack:
+    with fault_stack(path, lease_s=LEASE_S, heartbeat_s=0.5, sweep_s=0.5) as stack:
         crowd = Crowd(stack.url, [], random.Random(0))
         stack.add_worker("beat", "beat")
         stack.add_worker("cpu", "cpu", "--concurrency", "1")

@@ -58,7 +58,6 @@ def attack(
             lease_s=LEASE_S,
             heartbeat_s=0.5,
             sweep_s=0.5,
-            republish_s=1.0,
             # Longer than a pause: a worker that wakes must not take its sleep for a hung engine.
             inference_limit_s=6.0,
             **changes,

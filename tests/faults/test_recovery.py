@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from jobstore import add_job
 from processes import Fleet, Worker, fleet, wait_until
+from shared.queue.dispatch import fill_queues
 from sqlalchemy import Engine, text
 
 from shared.infra.database import begin
@@ -17,7 +18,6 @@ from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.queue.broker import make_broker, send_step
-from shared.queue.dispatch import fill_queues
 from shared.speech.chunks import SAMPLE_RATE
 from shared.store.jobs.read import get_job, get_transcript
 from shared.store.states import JobState
@@ -44,9 +44,7 @@ def source() -> bytes:
 @pytest.fixture
 def workers(settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
     """A fleet with a short lease, on an empty broker."""
-    impatient = settings.model_copy(
-        update={"lease_s": 3.0, "heartbeat_s": 0.5, "sweep_s": 0.5, "republish_s": 1.0}
-    )
+    impatient = settings.model_copy(update={"lease_s": 3.0, "heartbeat_s": 0.5, "sweep_s": 0.5})
     flush(settings)
     with fleet(impatient, tmp_path) as started:
         yield started

@@ -63,7 +63,6 @@ def workers(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Fleet]
             "lease_s": 3.0,
             "heartbeat_s": 0.5,
             "sweep_s": 0.5,
-            "republish_s": 1.0,
         }
     )
     with fleet(impatient, tmp_path) as started:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from apiserver import api, assert_problem, relayed, stored
 from equaljobs import compute
-from jobstore import add_job, claim, prepare, step_ids, transcribe
+from jobstore import add_job, claim, claim_step, prepare, step_ids, transcribe
 from processes import wait_until
 from removals import pending, remove_all
 from sqlalchemy import Engine
@@ -211,7 +211,7 @@ WORKER = WorkerEntry(
 
 def take(database: Engine, job_id: UUID, kind: str, owner: str, idx: int = 0) -> None:
     step_id = step_ids(database, job_id, kind)[idx]
-    assert steps.claim(database, step_id, owner=owner, lease_s=30) is not None
+    assert claim_step(database, step_id, owner=owner, lease_s=30) is not None
 
 
 def test_workers_tell_what_they_are_at_and_of_others_jobs_only_how_much(

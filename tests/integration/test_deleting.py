@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from equaljobs import compute, submit
 from interleaving import interleave
-from jobstore import add_job, claim, expire, finish, prepare, step_ids, transcribe
+from jobstore import add_job, claim, claim_step, expire, finish, prepare, step_ids, transcribe
 from removals import pending
 from sqlalchemy import Engine, text
 
@@ -17,7 +17,7 @@ from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import JobView, get_job, get_transcript
 from shared.store.objects.keys import job_prefix
 from shared.store.states import JobState
-from shared.store.steps import NewChunk
+from shared.store.steps import NewStep
 from shared.store.tables import metadata
 
 
@@ -79,13 +79,13 @@ def test_a_worker_finds_its_claim_void_when_the_job_is_gone(database: Engine) ->
     held = claim(database, job_id, "transcribe")
     delete(database, job_id)
     assert steps.renew(database, [held], lease_s=30) == set()
-    assert steps.claim(database, held.step_id, owner="other", lease_s=30) is None
+    assert claim_step(database, held.step_id, owner="other", lease_s=30) is None
     writes: Sequence[Callable[[], None]] = (
         lambda: transcribe(database, held),
         lambda: steps.release(database, held),
         lambda: steps.fail(database, held, UnreadableMedia("no")),
         lambda: steps.retry(database, held, StorageUnavailable("no"), base_s=0),
-        lambda: steps.add_chunks(database, held, [NewChunk(1, {})], max_attempts=2),
+        lambda: steps.add_chunks(database, held, [NewStep(1, {})], max_attempts=2),
         lambda: finish(database, held),
     )
     for write in writes:

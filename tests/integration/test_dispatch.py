@@ -10,15 +10,15 @@ from processes import wait_until
 from pydantic import SecretStr
 from queryplans import explain, most_rows
 from queues import add_worker, dispatched_jobs, take_messages
+from shared.queue.dispatch import _FAIR_ORDER, Doorbell, fill_queues, forget_stale_dispatches
 from sqlalchemy import Engine, text
 
 from shared.infra.errors import StorageUnavailable
 from shared.infra.settings import Settings
 from shared.queue.broker import make_broker
-from shared.queue.dispatch import _FAIR_ORDER, Doorbell, fill_queues, forget_stale_dispatches
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
-from shared.store.queues import PREPARE_QUEUE, model_queue
+from shared.store.queues import CPU_QUEUE, model_queue
 
 MODEL_QUEUE = model_queue("oracle")
 NOWHERE = SecretStr("redis://127.0.0.1:1/0")
@@ -116,7 +116,7 @@ def test_a_backlog_of_jobs_is_not_looked_through(database: Engine) -> None:
     prepare(database, waiting[0], chunks=100)
     for job_id in canceled:
         cancel_job(database, "default", job_id, max_attempts=2)
-    for queue in (PREPARE_QUEUE, MODEL_QUEUE):
+    for queue in (CPU_QUEUE, MODEL_QUEUE):
         limits = {"queue": queue, "room": 4}
         assert most_rows(explain(database, str(_FAIR_ORDER), limits)) <= 8, queue
         with database.begin() as connection:

@@ -12,7 +12,7 @@ from uuid import UUID
 import jobstore
 import pytest
 from equaljobs import submit
-from jobstore import CHUNK, add_job, claim, step_ids
+from jobstore import CHUNK, add_job, claim, claim_step, step_ids
 from processes import wait_until
 from spokenjobs import hear, planned
 from sqlalchemy import Engine, text
@@ -22,21 +22,21 @@ from shared.store import steps
 from shared.store.events import read_events
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.retry import retry_job
-from shared.store.steps import NewChunk
+from shared.store.steps import NewStep
 
 Transition = Callable[[], object]
 
 
 def claiming(database: Engine, job_id: UUID) -> Transition:
     (step_id,) = step_ids(database, job_id, "prepare")
-    return lambda: steps.claim(database, step_id, owner="test", lease_s=30)
+    return lambda: claim_step(database, step_id, owner="test", lease_s=30)
 
 
 def claiming_a_further_step(database: Engine, job_id: UUID) -> Transition:
     planned(database, job_id, 2)
     hear(database, job_id, 0)
     step_id = step_ids(database, job_id, "transcribe")[1]
-    return lambda: steps.claim(database, step_id, owner="test", lease_s=30)
+    return lambda: claim_step(database, step_id, owner="test", lease_s=30)
 
 
 def releasing(database: Engine, job_id: UUID) -> Transition:
@@ -56,7 +56,7 @@ def failing(database: Engine, job_id: UUID) -> Transition:
 
 def planning(database: Engine, job_id: UUID) -> Transition:
     claimed = claim(database, job_id, "prepare")
-    return lambda: steps.add_chunks(database, claimed, [NewChunk(0, CHUNK)], max_attempts=3)
+    return lambda: steps.add_chunks(database, claimed, [NewStep(0, CHUNK)], max_attempts=3)
 
 
 def seeking_the_language(database: Engine, job_id: UUID) -> Transition:

@@ -4,16 +4,15 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
-from jobstore import CHUNK, add_job, claim, prepare, step_ids, transcribe
+from jobstore import CHUNK, add_job, claim, claim_step, prepare, step_ids, transcribe
 from psycopg.types.json import Jsonb
 from queues import add_worker, take_messages
+from shared.queue.dispatch import fill_queues
 from sqlalchemy import Engine, text
 
 from shared.infra.settings import Settings
-from shared.queue.dispatch import fill_queues
-from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
-from shared.store.queues import LARGE_BYTES, PREPARE_LARGE_QUEUE, PREPARE_QUEUE, model_queue
+from shared.store.queues import CPU_QUEUE, LARGE_BYTES, LARGE_QUEUE, model_queue
 from shared.store.steps import Claim
 
 MODEL_QUEUE = model_queue("oracle")
@@ -54,7 +53,7 @@ class Rounds:
             transcribe(self._database, held)
         taken = take_messages(self._broker, MODEL_QUEUE, SLOTS)
         claims = [
-            steps.claim(self._database, step_id, owner="test", lease_s=60) for step_id in taken
+            claim_step(self._database, step_id, owner="test", lease_s=60) for step_id in taken
         ]
         self._held = [claim for claim in claims if claim is not None]
         assert len(self._held) == SLOTS, "a slot idles"
@@ -99,13 +98,13 @@ def test_the_big_one_gets_every_slot_that_nobody_else_needs(
 def test_large_files_are_prepared_on_all_slots_but_one(
     database: Engine, broker: Celery, settings: Settings, slots: int, at_once: int
 ) -> None:
-    add_worker(database, PREPARE_LARGE_QUEUE, slots)
+    add_worker(database, LARGE_QUEUE, slots)
     large = sorted(add_job(database, source_bytes=LARGE_BYTES) for _ in range(5))
     prepares = {step_ids(database, job_id, "prepare")[0]: job_id for job_id in large}
 
     def sent() -> set[UUID]:
         fill_queues(database, broker, settings)
-        return {prepares[step_id] for step_id in take_messages(broker, PREPARE_LARGE_QUEUE)}
+        return {prepares[step_id] for step_id in take_messages(broker, LARGE_QUEUE)}
 
     assert sent() == {*large[:at_once]}
     assert sent() == set()
@@ -125,4 +124,4 @@ def test_small_files_do_not_queue_up_behind_the_large_ones_of_their_tenant(
     for _ in range(20):
         add_job(database, tenant="other")
     fill_queues(database, broker, settings)
-    assert step_ids(database, mine, "prepare")[0] in take_messages(broker, PREPARE_QUEUE)
+    assert step_ids(database, mine, "prepare")[0] in take_messages(broker, CPU_QUEUE)

@@ -31,7 +31,7 @@ from worker.engines.oracle import encode
 
 PASSWORD = "open:sesame,please"
 LOGIN = (FLOWER_USER, PASSWORD)
-FIXED_QUEUES = {"prepare", "prepare.large", "finish", "deliver", "sweep"}
+FIXED_QUEUES = {"prepare", "cpu.large", "finish", "deliver", "sweep"}
 
 
 @pytest.fixture

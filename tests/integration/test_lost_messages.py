@@ -1,13 +1,12 @@
 """A message that is lost is sent again, and a queue that is only slow is not filled with copies."""
 
 from celery import Celery
-from jobstore import add_job, claim
+from jobstore import add_job, claim, claim_step
 from queues import take_messages
+from shared.queue.dispatch import fill_queues, forget_stale_dispatches
 from sqlalchemy import Engine, text
 
 from shared.infra.settings import Settings
-from shared.queue.dispatch import fill_queues, forget_stale_dispatches
-from shared.store import steps
 
 
 def age_dispatches(database: Engine, age_s: float) -> None:
@@ -39,7 +38,7 @@ def test_a_queue_whose_real_wait_is_long_is_not_filled_with_copies(
 ) -> None:
     add_job(database)
     fill_queues(database, broker, settings)
-    claimed = steps.claim(database, take_messages(broker, "prepare")[0], owner="x", lease_s=30)
+    claimed = claim_step(database, take_messages(broker, "prepare")[0], owner="x", lease_s=30)
     assert claimed is not None
     with database.begin() as connection:
         connection.execute(text("UPDATE steps SET dispatched_at = now() - interval '100 s'"))

@@ -29,7 +29,7 @@ from shared.speech.transcript import MAX_MISSING, PartialTranscript, Segment
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.partial import open_partial_transcript
-from shared.store.steps import NewChunk
+from shared.store.steps import NewStep
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -186,7 +186,7 @@ def test_channels_are_merged_by_time_and_a_span_missing_in_one_is_missing(
     )
     preparing = claim(database, job_id, "prepare")
     new = [
-        NewChunk(2 * idx + channel, chunk_to_json(chunk(idx, channel)))
+        NewStep(2 * idx + channel, chunk_to_json(chunk(idx, channel)))
         for idx in (0, 1)
         for channel in (0, 1)
     ]

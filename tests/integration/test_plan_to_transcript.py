@@ -25,9 +25,9 @@ from shared.speech.manifest import Manifest
 from shared.speech.transcript import Segment, Transcript
 from shared.store import steps
 from shared.store.jobs.read import get_job, get_manifest, get_transcript
-from shared.store.new_steps import release_held
-from shared.store.steps import NewChunk
+from shared.store.steps import NewStep
 from shared.store.steps.claims import fence
+from shared.store.successors import release_held
 from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.process.heartbeat import Lease
@@ -300,7 +300,7 @@ def test_a_chunk_added_while_the_language_becomes_known_is_not_stranded(
 ) -> None:
     job_id = add_job(database)
     planning = claim(database, job_id, "prepare")
-    steps.add_chunks(database, planning, [NewChunk(0, jobstore.CHUNK)], max_attempts=3, hold=True)
+    steps.add_chunks(database, planning, [NewStep(0, jobstore.CHUNK)], max_attempts=3, hold=True)
     steps.add_detect(database, planning, [jobstore.CHUNK], max_attempts=3)
     detecting = claim(database, job_id, "detect")
 
@@ -312,7 +312,7 @@ def test_a_chunk_added_while_the_language_becomes_known_is_not_stranded(
                 steps.add_chunks,
                 database,
                 planning,
-                [NewChunk(1, jobstore.CHUNK)],
+                [NewStep(1, jobstore.CHUNK)],
                 max_attempts=3,
                 hold=True,
             )

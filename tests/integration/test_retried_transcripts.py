@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from apiserver import stored
-from jobstore import ORACLE, add_job, claim, column, step_ids
+from jobstore import ORACLE, add_job, claim, claim_step, column, step_ids
 from media import wav
 from removals import remove_all
 from sqlalchemy import text
@@ -204,7 +204,7 @@ def test_chunks_that_wait_for_the_language_still_do_when_its_detection_is_retrie
 
     chunks = step_ids(runtime.database, job_id, "transcribe")
     first = chunks[0]
-    assert steps.claim(runtime.database, first, owner="test", lease_s=30) is None
+    assert claim_step(runtime.database, first, owner="test", lease_s=30) is None
     steps.complete_detect(
         runtime.database,
         claim(runtime.database, job_id, "detect"),
@@ -213,4 +213,4 @@ def test_chunks_that_wait_for_the_language_still_do_when_its_detection_is_retrie
         timings={},
     )
     assert column(runtime.database, first, "state") == "queued"
-    assert steps.claim(runtime.database, first, owner="test", lease_s=30) is not None
+    assert claim_step(runtime.database, first, owner="test", lease_s=30) is not None

@@ -25,9 +25,9 @@ from shared.store.jobs.end import end_jobs
 from shared.store.jobs.equal import lock_equal_jobs
 from shared.store.jobs.read import JobView, get_job
 from shared.store.jobs.retry import retry_job
-from shared.store.new_steps import insert_prepare
 from shared.store.retention import expire_audio
 from shared.store.states import JobState
+from shared.store.successors import insert_prepare
 
 
 def retry(database: Engine, job_id: UUID, tenant: str = "default") -> None:

@@ -9,6 +9,7 @@ from jobstore import (
     TRANSCRIPT,
     add_job,
     claim,
+    claim_step,
     column,
     expire,
     finish,
@@ -33,7 +34,7 @@ from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job, get_transcript
 from shared.store.jobs.retry import retry_job
 from shared.store.states import JobState
-from shared.store.steps import Claim, NewChunk
+from shared.store.steps import Claim, NewStep
 from shared.store.steps.unfinished import LONGEST_DELAY_S, MAX_OUTAGES
 from shared.store.workers import name_suspect
 
@@ -69,7 +70,7 @@ def test_chunks_done_before_the_plan_is_complete_still_lead_to_one_finish(
 ) -> None:
     job_id = add_job(database)
     preparing = claim(database, job_id, "prepare")
-    steps.add_chunks(database, preparing, [NewChunk(0, CHUNK)], max_attempts=3)
+    steps.add_chunks(database, preparing, [NewStep(0, CHUNK)], max_attempts=3)
     transcribe(database, claim(database, job_id, "transcribe"))
     assert step_ids(database, job_id, "finish") == []
     steps.complete_prepare(database, preparing, duration_s=1.0, metrics={}, max_attempts=3)
@@ -79,10 +80,10 @@ def test_chunks_done_before_the_plan_is_complete_still_lead_to_one_finish(
 def test_a_duplicate_message_claims_nothing(database: Engine) -> None:
     job_id = add_job(database)
     claimed = claim(database, job_id, "prepare")
-    assert steps.claim(database, claimed.step_id, owner="other", lease_s=30) is None
+    assert claim_step(database, claimed.step_id, owner="other", lease_s=30) is None
     steps.complete_prepare(database, claimed, duration_s=1.0, metrics={}, max_attempts=3)
-    assert steps.claim(database, claimed.step_id, owner="other", lease_s=30) is None
-    assert steps.claim(database, 10**12, owner="other", lease_s=30) is None
+    assert claim_step(database, claimed.step_id, owner="other", lease_s=30) is None
+    assert claim_step(database, 10**12, owner="other", lease_s=30) is None
 
 
 def test_of_many_simultaneous_claims_exactly_one_wins(database: Engine) -> None:
@@ -90,7 +91,7 @@ def test_of_many_simultaneous_claims_exactly_one_wins(database: Engine) -> None:
     [step_id] = step_ids(database, job_id, "prepare")
     with ThreadPoolExecutor(8) as pool:
         claims = list(
-            pool.map(lambda n: steps.claim(database, step_id, owner=str(n), lease_s=30), range(16))
+            pool.map(lambda n: claim_step(database, step_id, owner=str(n), lease_s=30), range(16))
         )
     assert len([claimed for claimed in claims if claimed]) == 1
 
@@ -102,7 +103,7 @@ STALE_WRITES: dict[str, Callable[[Engine, Claim], None]] = {
     "complete_transcribe": transcribe,
     "complete_finish": finish,
     "add_chunks": lambda database, claimed: steps.add_chunks(
-        database, claimed, [NewChunk(7, CHUNK)], max_attempts=3
+        database, claimed, [NewStep(7, CHUNK)], max_attempts=3
     ),
     "fail": lambda database, claimed: steps.fail(database, claimed, UnreadableMedia("no")),
     "retry": lambda database, claimed: steps.retry(
@@ -154,7 +155,7 @@ def test_a_canceled_job_is_claimed_and_completed_no_more(database: Engine) -> No
     cancel_job(database, "default", job_id, max_attempts=3)
     assert get_job(database, "default", job_id).state == JobState.CANCELED
     waiting = step_ids(database, job_id, "transcribe")[1]
-    assert steps.claim(database, waiting, owner="x", lease_s=30) is None
+    assert claim_step(database, waiting, owner="x", lease_s=30) is None
     assert steps.renew(database, [running], lease_s=30) == set()
     with pytest.raises(LeaseLost):
         transcribe(database, running)
@@ -202,7 +203,7 @@ def test_a_step_that_kills_every_worker_fails_its_job(database: Engine) -> None:
     assert job.state == JobState.FAILED
     assert job.error_code == "poisonous_input"
     assert (
-        steps.claim(database, step_ids(database, job_id, "prepare")[0], owner="x", lease_s=30)
+        claim_step(database, step_ids(database, job_id, "prepare")[0], owner="x", lease_s=30)
         is None
     )
 
@@ -274,9 +275,9 @@ def test_a_retried_step_is_not_claimed_before_its_delay(database: Engine) -> Non
     steps.retry(database, claimed, StorageUnavailable("down"), base_s=3600)
     with database.begin() as connection:  # the delay is random: it may be over by now
         connection.execute(text("UPDATE steps SET run_at = run_at + interval '1 minute'"))
-    assert steps.claim(database, claimed.step_id, owner="x", lease_s=30) is None
+    assert claim_step(database, claimed.step_id, owner="x", lease_s=30) is None
     make_due(database, claimed)
-    assert steps.claim(database, claimed.step_id, owner="x", lease_s=30) is not None
+    assert claim_step(database, claimed.step_id, owner="x", lease_s=30) is not None
 
 
 @pytest.mark.parametrize("error", [EngineFailed("broken"), StorageUnavailable("away")])
@@ -323,7 +324,7 @@ def test_no_step_of_a_failed_job_is_claimed_or_completed(database: Engine) -> No
     running = claim(database, job_id, "transcribe", 0)
     steps.fail(database, claim(database, job_id, "transcribe", 1), UnreadableMedia("no"))
     waiting = step_ids(database, job_id, "transcribe")[2]
-    assert steps.claim(database, waiting, owner="x", lease_s=30) is None
+    assert claim_step(database, waiting, owner="x", lease_s=30) is None
     assert steps.renew(database, [running], lease_s=30) == set()
     with pytest.raises(LeaseLost):
         transcribe(database, running)
@@ -332,7 +333,7 @@ def test_no_step_of_a_failed_job_is_claimed_or_completed(database: Engine) -> No
 def test_a_repeated_prepare_keeps_the_chunks_already_done(database: Engine) -> None:
     job_id = add_job(database)
     first = claim(database, job_id, "prepare")
-    steps.add_chunks(database, first, [NewChunk(0, CHUNK), NewChunk(1, CHUNK)], max_attempts=3)
+    steps.add_chunks(database, first, [NewStep(0, CHUNK), NewStep(1, CHUNK)], max_attempts=3)
     transcribe(database, claim(database, job_id, "transcribe", 0))
     expire(database, first)
     steps.reap(database)

@@ -3,7 +3,17 @@
 from uuid import UUID
 
 import pytest
-from jobstore import CHUNK, add_job, claim, column, new_job, prepare, step_ids, transcribe
+from jobstore import (
+    CHUNK,
+    add_job,
+    claim,
+    claim_step,
+    column,
+    new_job,
+    prepare,
+    step_ids,
+    transcribe,
+)
 from queryplans import explain, most_rows
 from registry import enter_worker
 from sqlalchemy import Engine, text
@@ -16,7 +26,7 @@ from shared.store.jobs.read import JobView, get_job
 from shared.store.jobs.retry import retry_job
 from shared.store.jobs.unserved import GRACE_S, UNSERVED_JOBS, fail_unserved
 from shared.store.queues import LARGE_BYTES
-from shared.store.steps import NewChunk
+from shared.store.steps import NewStep
 from shared.store.workers import forget_dead_workers, withdraw
 from worker.process.runtime import make_runtime
 from worker.upkeep.sweep import sweep
@@ -87,7 +97,7 @@ def test_every_kind_of_step_waits_for_so_long_and_no_longer(database: Engine, ki
         transcribe(database, claim(database, job_id, "transcribe"))
     if kind == "detect":
         preparing = claim(database, job_id, "prepare")
-        steps.add_chunks(database, preparing, [NewChunk(0, CHUNK)], max_attempts=3, hold=True)
+        steps.add_chunks(database, preparing, [NewStep(0, CHUNK)], max_attempts=3, hold=True)
         steps.add_detect(database, preparing, [CHUNK], max_attempts=3)
     wait(database, job_id, DAY_S - 60)
     assert give_up(database) == 0
@@ -190,7 +200,7 @@ def test_its_steps_are_claimed_no_more_and_deliveries_wait_on(database: Engine) 
     job_id = waiting_for_its_model(database)
     give_up(database)
     (first, _) = step_ids(database, job_id, "transcribe")
-    assert steps.claim(database, first, owner="test", lease_s=30) is None
+    assert claim_step(database, first, owner="test", lease_s=30) is None
     (delivery,) = step_ids(database, job_id, "deliver")
     with database.begin() as connection:
         connection.execute(text("UPDATE steps SET run_at = run_at - interval '2 days'"))

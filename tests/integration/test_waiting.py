@@ -16,7 +16,7 @@ from streams import events_of
 from shared.infra.settings import Settings
 from shared.store import steps
 from shared.store.queues import LARGE_BYTES
-from shared.store.steps import NewChunk
+from shared.store.steps import NewStep
 from shared.store.workers import withdraw
 
 
@@ -70,7 +70,7 @@ def test_a_job_whose_language_is_to_be_detected_waits_for_its_model_too(
     enter_worker(database, "cpu")
     job_id = add_job(database)
     preparing = claim(database, job_id, "prepare")
-    steps.add_chunks(database, preparing, [NewChunk(0, CHUNK)], max_attempts=3, hold=True)
+    steps.add_chunks(database, preparing, [NewStep(0, CHUNK)], max_attempts=3, hold=True)
     assert waits_for(client, job_id) is None  # it is being prepared
     steps.add_detect(database, preparing, [CHUNK], max_attempts=3)
     assert waits_for(client, job_id) == "model_worker"

@@ -134,6 +134,11 @@ class Batcher:
             self._changed.notify()
         return item.future
 
+    def room(self) -> int:
+        """Return how many more items fill the next batch, at least one."""
+        with self._changed:
+            return max(1, self._limit.size - len(self._queue))
+
     def close(self) -> None:
         """Take no more, finish what is queued, end the thread."""
         with self._changed:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,16 +59,16 @@ class Heartbeat:
         self._thread.start()
 
     @contextmanager
-    def hold(self, claim: Claim) -> Iterator[Lease]:
-        """Keep a claim alive while the block runs."""
-        lease = Lease(claim)
+    def hold(self, claims: Iterable[Claim]) -> Iterator[list[Lease]]:
+        """Keep claims alive while the block runs."""
+        leases = [Lease(claim) for claim in claims]
         with self._lock:
-            self._held.add(lease)
+            self._held.update(leases)
         try:
-            yield lease
+            yield leases
         finally:
             with self._lock:
-                self._held.remove(lease)
+                self._held.difference_update(leases)
 
     def register(self, entry: WorkerEntry) -> None:
         """Announce the worker in the registry from now on, as the entry says."""

@@ -3,22 +3,28 @@
 import os
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from celery import Celery
 from sqlalchemy import Engine
 
-from shared.infra.background import Bell
+from shared.infra.background import Background
 from shared.infra.database import make_engine
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue, load_catalogue
 from shared.queue.broker import make_broker
-from shared.queue.dispatch import Doorbell
+from shared.queue.wakeups import Wakeups
+from shared.store.wakeups import connect_wakeups
 from worker.batching.batcher import Batcher
 from worker.process.bugs import Record
 from worker.process.heartbeat import Heartbeat
+from worker.process.watched import Watched
+
+_READERS = 16
+"""Chunks read from the object store at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +37,33 @@ class Runtime:
     broker: Celery
     storage: Storage
     catalogue: Catalogue
-    doorbell: Doorbell
+    wakeups: Wakeups
     heartbeat: Heartbeat
     record: Record
+    watched: Watched
+    readers: ThreadPoolExecutor
+    """Read chunks side by side; fewer than the object store has connections."""
     batcher: Batcher | None = None
     """Only in a model worker, once its model is loaded."""
-    tidier: Bell | None = None
+    tidier: Background | None = None
     """Only in the worker that sweeps."""
     outbound: Outbound | None = None
     """Only in a delivery worker."""
 
     def close(self) -> None:
         """Stop the threads and leave the registry."""
-        self.doorbell.close()
+        self.wakeups.close()
         self.heartbeat.stop()
         if self.batcher is not None:
             self.batcher.close()
         if self.tidier is not None:
             self.tidier.close()
+        self.readers.shutdown(wait=False)
         self.database.dispose()
+
+    def room(self) -> int:
+        """Return how many steps may be claimed now: one, or as many chunks as the batcher takes."""
+        return 1 if self.batcher is None else self.batcher.room()
 
 
 def worker_id(role: str, model: str | None = None) -> str:
@@ -71,6 +85,8 @@ def make_runtime(settings: Settings, owner: str) -> Runtime:
     # Enough for every thread of the largest batch to commit at once without queueing for long.
     database = make_engine(settings, pool_size=8)
     broker = make_broker(settings)
+    wakeups = Wakeups(database, broker, settings)
+    connect_wakeups(database, wakeups)
     return Runtime(
         settings=settings,
         owner=owner,
@@ -78,7 +94,9 @@ def make_runtime(settings: Settings, owner: str) -> Runtime:
         broker=broker,
         storage=Storage(settings.storage_url.get_secret_value()),
         catalogue=load_catalogue(settings.catalogue),
-        doorbell=Doorbell(database, broker, settings),
+        wakeups=wakeups,
         heartbeat=Heartbeat(database, settings),
         record=Record(database, settings, owner),
+        watched=Watched(broker, owner),
+        readers=ThreadPoolExecutor(_READERS, thread_name_prefix="reader"),
     )

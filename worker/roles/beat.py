@@ -6,7 +6,7 @@ from functools import partial
 
 from celery.signals import worker_ready
 
-from shared.infra.background import Bell
+from shared.infra.background import Background
 from shared.infra.settings import get_settings
 from worker.app import SWEEP_QUEUE, app
 from worker.process.runtime import make_runtime
@@ -23,7 +23,7 @@ def serve() -> None:
     start.await_dependencies(settings)
     runtime = make_runtime(settings, entry.id)
     runtime.heartbeat.register(entry)
-    runtime = replace(runtime, tidier=Bell("tidier", partial(tidy, runtime)))
+    runtime = replace(runtime, tidier=Background("tidier", partial(tidy, runtime)))
     install(runtime)
     # Celery's two lines on every tick would drown the sweeps' own.
     for name in ("celery.app.trace", "celery.worker.strategy"):

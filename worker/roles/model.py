@@ -13,10 +13,14 @@ from worker.tasks import install
 
 log = logging.getLogger("worker")
 
+BATCHES = 2
+"""Claims worked on at once, each of up to a batch: while the device has one, the next is read."""
+
 
 def serve(model_id: str) -> None:
     from worker.batching.batcher import Batcher
     from worker.batching.load import load
+    from worker.steps.transcribe import infer_steps
 
     settings = get_settings()
     catalogue_entry = load_catalogue(settings.catalogue).get(model_id)
@@ -44,12 +48,11 @@ def serve(model_id: str) -> None:
         metrics.WARM_UP_S.set(loaded.warm_up_s)
         batcher = Batcher(engine, max_batch=engine.max_batch, max_wait_ms=settings.batch_wait_ms)
         runtime = replace(runtime, batcher=batcher)
-        install(runtime)
+        install(runtime, infer_steps)
         health.has_started = True
         entry = replace(
             entry,
-            # Twice the batch: while the device works on one, the next one's audio is fetched.
-            slots=2 * engine.max_batch,
+            slots=BATCHES,
             device=engine.device,
             dtype=engine.dtype,
             version=engine.version,

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterable
 
+from shared.infra.errors import EngineFailed
 from shared.speech.chunks import Hypothesis, chunk_from_json
 from shared.store import steps
 from worker.engines.protocol import DecodeOptions
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
+from worker.steps.infer import restart, submit
 from worker.steps.pcm import read_pcm
-from worker.steps.transcribe import infer
 
 
 def detect(runtime: Runtime, lease: Lease) -> None:
@@ -27,7 +28,13 @@ def detect(runtime: Runtime, lease: Lease) -> None:
         read_pcm(runtime.storage, claim.job_id, chunk.start, chunk.end, channel=chunk.channel)
         for chunk in chunks
     ]
-    inferences = infer(runtime, claim, samples, DecodeOptions(task="detect"))
+    options = DecodeOptions(task="detect")
+    futures = [submit(runtime, claim, heard, options) for heard in samples]
+    try:
+        inferences = [future.result() for future in futures]
+    except EngineFailed as error:
+        restart(error)
+        raise
     language, probability = choose_language(inference.hypothesis for inference in inferences)
     steps.complete_detect(
         runtime.database,

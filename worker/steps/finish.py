@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from shared.infra.errors import DatabaseUnavailable
@@ -16,21 +16,16 @@ from shared.store.chunks import (
     as_heard,
     finished_chunks,
     finished_chunks_without_words,
-    get_preparation,
 )
 from shared.store.jobs.accuracy import measure_pending
-from shared.store.objects.remover import remove_due
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-REMOVED_AT_ONCE = 10
-"""Of the prefixes that are due to go; the rest is the sweeper's."""
-
 
 def finish(runtime: Runtime, lease: Lease) -> None:
-    """Store the transcript and end the job; then remove its decoded audio.
+    """Store the transcript and end the job.
 
     Error rates of texts too long to be compared within the job's last transaction come after it.
 
@@ -42,12 +37,39 @@ def finish(runtime: Runtime, lease: Lease) -> None:
         LeaseLost: somebody else finishes this job now.
     """
     claim, database = lease.claim, runtime.database
+    folded = fold(
+        runtime,
+        claim,
+        lambda: finished_chunks_without_words(database, claim.job_id),
+        lambda channel: finished_chunks(database, claim.job_id, channel=channel),
+    )
+    steps.complete_finish(database, claim, folded)
+    try:
+        measure_pending(database)
+    except DatabaseUnavailable as error:
+        log.warning("%s: error rates are measured later", error)
+
+
+def fold(
+    runtime: Runtime,
+    claim: steps.Claim,
+    without_words: Callable[[], Iterable[ChunkOutput]],
+    chunks: Callable[[int | None], Iterable[ChunkOutput]],
+) -> steps.Folded:
+    """Fold a job's chunks into its transcript, as its segments are taken.
+
+    Args:
+        runtime: of this process.
+        claim: of the job's last step; the job is prepared.
+        without_words: gives all chunks in order; their words may be left out.
+        chunks: gives those of one channel in order, with words; None: of all channels mixed.
+    """
     begun = time.monotonic()
-    job = get_preparation(database, claim.job_id)
-    n_samples = round(job.duration_s * SAMPLE_RATE)
+    assert claim.duration_s is not None, "the job is prepared"
+    n_samples = round(claim.duration_s * SAMPLE_RATE)
     records = _Records()
-    found = survey(as_heard(records.keep(finished_chunks_without_words(database, claim.job_id))))
-    channels = job.metrics.get("channels")
+    found = survey(as_heard(records.keep(without_words())))
+    channels = claim.metrics.get("channels")
     language = claim.options.text_language(claim.language or found.language)
     stitcher = Stitcher(n_samples, language=language)
     numbers = [None] if channels is None else range(channels)
@@ -58,9 +80,9 @@ def finish(runtime: Runtime, lease: Lease) -> None:
             n_samples=n_samples,
             channels=channels,
             language=claim.language,
-            language_probability=job.detected_probability,
+            language_probability=claim.detected_probability,
             mean_confidence=stitcher.mean_confidence,
-            clipped_share=job.metrics.get("clipped_share"),
+            clipped_share=claim.metrics.get("clipped_share"),
         )
 
     def metrics() -> dict[str, Any]:
@@ -69,25 +91,12 @@ def finish(runtime: Runtime, lease: Lease) -> None:
             "inference_s": round(records.inference_s, 3),
         }
 
-    steps.complete_finish(
-        database,
-        claim,
-        segments=stitcher.stitch(
-            [
-                as_heard(finished_chunks(database, claim.job_id, channel=number))
-                for number in numbers
-            ]
-        ),
+    return steps.Folded(
+        segments=stitcher.stitch([as_heard(chunks(number)) for number in numbers]),
         header=header,
         metrics=metrics,
-        manifest=_manifest(runtime, claim, records),
+        manifest=lambda: _manifest(runtime, claim, records),
     )
-    try:
-        measure_pending(database)
-        # The decoded audio of this job is due; some more that is does not take long.
-        remove_due(database, runtime.storage, limit=REMOVED_AT_ONCE)
-    except DatabaseUnavailable as error:
-        log.warning("%s: what is left to do after a job is done later", error)
 
 
 class _Records:

@@ -12,6 +12,10 @@ from shared.store.objects.keys import pcm_prefix
 PIECE_SAMPLES = 120 * SAMPLE_RATE
 """Two minutes, 3.8 MB: the first chunks start early, and the objects are few."""
 
+INLINE_SAMPLES = 30 * SAMPLE_RATE
+"""The longest only chunk whose audio is kept with its step, not in the object store: a Whisper's
+window, 960 kB."""
+
 _BYTES_PER_SAMPLE = 2
 
 
@@ -36,6 +40,12 @@ class PieceWriter:
         piece_bytes = PIECE_SAMPLES * _BYTES_PER_SAMPLE
         while len(self._pending) >= piece_bytes:
             self._store(piece_bytes)
+
+    def whole(self, start: int, end: int) -> bytes | None:
+        """Return samples [start, end) as s16le if nothing was stored so far and they are few."""
+        if self.stored_samples or end - start > INLINE_SAMPLES:
+            return None
+        return bytes(self._pending[start * _BYTES_PER_SAMPLE : end * _BYTES_PER_SAMPLE])
 
     def finish(self) -> None:
         """Store what is left.
@@ -75,8 +85,12 @@ def read_pcm(
             )
         )
         start += stop - offset
-    pcm = np.frombuffer(b"".join(parts), dtype="<i2")
-    return pcm.astype(np.float32) / 32768.0
+    return samples_of(b"".join(parts))
+
+
+def samples_of(pcm: bytes) -> Samples:
+    """Return s16le samples as float32 in [-1, 1), shape (n_samples,)."""
+    return np.frombuffer(pcm, dtype="<i2").astype(np.float32) / 32768.0
 
 
 def _channel_prefix(job_id: UUID, channel: int | None) -> str:

@@ -1,18 +1,18 @@
 """The ``prepare`` step: decode, find speech, plan chunks, store audio - all in one pass."""
 
-import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_to_json
+from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_from_json, chunk_to_json
 from shared.speech.voice_activity import make_vad
 from shared.store import steps
+from shared.store.steps import NewStep
 from worker.media.clipping import ClippingMeter
 from worker.media.decode import Channels, DecodeLimits, decode, decode_channels
 from worker.media.planner import ChunkPlanner
@@ -47,7 +47,6 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     decode_s = 0.0
     limits = DecodeLimits(max_duration_s=settings.max_duration_s)
     with runtime.storage.open(claim.source_key) as source:
-        source_bytes = source.seek(0, io.SEEK_END)
         blocks = _decode(source, limits, apart=claim.options.multichannel)
         while True:
             lease.check()
@@ -62,12 +61,10 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
             for channel, samples in zip(channels, block, strict=True):
                 channel.push(samples)
             ready = [chunk for channel in channels for chunk in channel.take_ready()]
-            plan.add(ready, source.tell() / source_bytes / channels[0].n_samples)
+            plan.add(ready, source.tell() / claim.source_bytes / channels[0].n_samples)
     for channel in channels:
         channel.finish()
-    ready = [chunk for channel in channels for chunk in channel.take_ready()]
-    plan.add(ready, 1 / channels[0].n_samples)
-    plan.finish()
+    rest = _store_rest(channels)
     metrics = {
         "prepare_s": round(time.monotonic() - begun, 3),
         "decode_s": round(decode_s, 3),
@@ -76,13 +73,22 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     }
     if claim.options.multichannel:
         metrics["channels"] = len(channels)
-    steps.complete_prepare(
-        runtime.database,
-        claim,
-        duration_s=channels[0].n_samples / SAMPLE_RATE,
-        metrics=metrics,
-        max_attempts=settings.max_attempts,
-    )
+    plan.complete(rest, duration_s=channels[0].n_samples / SAMPLE_RATE, metrics=metrics)
+
+
+def _store_rest(channels: Sequence["_Channel"]) -> list[NewStep]:
+    """Store what is left of the audio, and return the chunks that were not ready before.
+
+    The only chunk of a short file takes its audio along: no object is written, read and removed.
+    """
+    planned = [chunk for channel in channels for chunk in channel.take_planned()]
+    if len(planned) == 1:
+        (channel,) = (channel for channel in channels if channel.number == planned[0].channel)
+        if (audio := channel.pieces.whole(planned[0].start, planned[0].end)) is not None:
+            return [NewStep(planned[0].index, chunk_to_json(planned[0]), audio)]
+    for channel in channels:
+        channel.pieces.finish()
+    return [NewStep(chunk.index, chunk_to_json(chunk)) for chunk in planned]
 
 
 def _decode(source: BinaryIO, limits: DecodeLimits, *, apart: bool) -> Iterator[Channels]:
@@ -97,10 +103,10 @@ class _Channel:
 
     def __init__(self, runtime: Runtime, lease: Lease, number: int | None, n_channels: int) -> None:
         options = lease.claim.options
-        self._number, self._n_channels = number, n_channels
+        self.number, self._n_channels = number, n_channels
         self._vad = make_vad(options.vad)
         self._planner = ChunkPlanner(runtime.catalogue.get(options.model).window_s)
-        self._pieces = PieceWriter(runtime.storage, lease.claim.job_id, channel=number)
+        self.pieces = PieceWriter(runtime.storage, lease.claim.job_id, channel=number)
         self._planned: list[Chunk] = []
         self.clipping = ClippingMeter()
         self.n_samples = 0
@@ -114,32 +120,39 @@ class _Channel:
         spans = self._vad.push(samples)
         self.vad_s += time.monotonic() - asked
         self._planned += self._planner.push(samples, spans)
-        self._pieces.write(samples)
+        self.pieces.write(samples)
 
     def finish(self) -> None:
-        """Plan and store what is left."""
+        """Plan what is left."""
         asked = time.monotonic()
         spans = self._vad.finish()
         self.vad_s += time.monotonic() - asked
         self._planned += self._planner.push(np.zeros(0, np.int16), spans)
         self._planned += self._planner.finish()
-        self._pieces.finish()
 
     def take_ready(self) -> list[Chunk]:
-        """Return the chunks whose audio can be read back, each once.
+        """Return the chunks whose audio can be read back, each once."""
+        stored = self.pieces.stored_samples
+        return self._take(sum(chunk.end <= stored for chunk in self._planned))
+
+    def take_planned(self) -> list[Chunk]:
+        """Return all chunks that were not returned yet."""
+        return self._take(len(self._planned))
+
+    def _take(self, n: int) -> list[Chunk]:
+        """Return the first chunks, which are planned in the order of their ends.
 
         They are numbered throughout the job: a channel's chunks by themselves, n_channels apart.
         """
-        stored = self._pieces.stored_samples
-        ready = [chunk for chunk in self._planned if chunk.end <= stored]
-        del self._planned[: len(ready)]  # chunks are planned in the order of their ends
+        taken = self._planned[:n]
+        del self._planned[:n]
         return [
             replace(
                 chunk,
-                index=chunk.index * self._n_channels + (self._number or 0),
-                channel=self._number,
+                index=chunk.index * self._n_channels + (self.number or 0),
+                channel=self.number,
             )
-            for chunk in ready
+            for chunk in taken
         ]
 
 
@@ -167,11 +180,10 @@ class _Plan:
         """
         if not chunks:
             return
-        new = [steps.NewChunk(chunk.index, chunk_to_json(chunk)) for chunk in chunks]
         steps.add_chunks(
             self._runtime.database,
             self._claim,
-            new,
+            [NewStep(chunk.index, chunk_to_json(chunk)) for chunk in chunks],
             max_attempts=self._runtime.settings.max_attempts,
             share=min(1.0, max(chunk.end for chunk in chunks) * sample_share),
             hold=self._hold,
@@ -179,29 +191,40 @@ class _Plan:
         if self._detects:
             self._candidates += chunks
             if sum(chunk.n_samples for chunk in self._candidates) >= DETECT_AFTER_SAMPLES:
-                self._add_detect()
-        self._runtime.doorbell.ring()
+                steps.add_detect(
+                    self._runtime.database,
+                    self._claim,
+                    self._take_candidates(),
+                    max_attempts=self._runtime.settings.max_attempts,
+                )
 
-    def finish(self) -> None:
-        """See to it that every held chunk will be released; the plan is complete."""
-        if not self._detects or not self._candidates:
-            return
-        if len(self._candidates) == 1:
-            # It detects the language itself, while it is transcribed.
-            steps.release_chunks(self._runtime.database, self._claim)
-        else:
-            self._add_detect()
-        self._runtime.doorbell.ring()
+    def complete(
+        self, rest: Sequence[NewStep], *, duration_s: float, metrics: Mapping[str, Any]
+    ) -> None:
+        """Add the last chunks; see to it that every held one will be released.
 
-    def _add_detect(self) -> None:
-        heard = choose_for_detection(self._candidates)
-        steps.add_detect(
+        The only chunk of a job detects the language itself, while it is transcribed.
+        """
+        if self._detects:
+            self._candidates += [chunk_from_json(new.idx, new.input) for new in rest]
+        only = len(self._candidates) <= 1
+        steps.complete_prepare(
             self._runtime.database,
             self._claim,
-            [chunk_to_json(chunk) for chunk in heard],
+            duration_s=duration_s,
+            metrics=metrics,
+            chunks=rest,
+            hold=self._hold and not (self._detects and only),
+            release=self._detects and only,
+            detect=self._take_candidates() if self._detects and not only else (),
             max_attempts=self._runtime.settings.max_attempts,
         )
+
+    def _take_candidates(self) -> list[dict[str, Any]]:
+        """Return what a ``detect`` step is to hear; none is wanted any more."""
+        chosen = choose_for_detection(self._candidates)
         self._detects, self._candidates = False, []
+        return [chunk_to_json(chunk) for chunk in chosen]
 
 
 def choose_for_detection(chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -1,7 +1,8 @@
-"""Running one step: claim it, keep its lease, do its work, and write how it ended."""
+"""Answering a wake-up: claim what is due, keep the leases, do the work, write how it ended."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 from shared.infra.errors import (
     DatabaseUnavailable,
@@ -13,67 +14,109 @@ from shared.infra.errors import (
 from shared.store import steps
 from shared.store.objects.removals import report_late_audio
 from shared.store.states import StepKind
+from worker.process import drain
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+KEEP_GOING_S = 60.0
+"""How long one wake-up may find more work: Celery bounds the time of its task, not of a step."""
+
 Handler = Callable[[Runtime, Lease], None]
 """Does a step's work, up to and including its completion."""
 
+Work = Callable[[Runtime, Sequence[Lease]], None]
+"""Does the work of all steps that were claimed at once."""
 
-def run_step(runtime: Runtime, step_id: int, handler: Handler) -> None:
-    """Answer a message: claim the step, run ``handler`` on it, and write how it ended.
 
-    When Postgres is away that cannot be written, and the lease is left to expire.
+def answer(runtime: Runtime, queue: str, work: Work) -> None:
+    """Claim the fairest due steps of a queue and do them, again as long as more are due.
 
-    Raises:
-        LonghandError: why the step was not done. All that follows from it has been done: it is
-            raised for those who watch Celery's events.
+    When Postgres is away the sweep wakes a worker again; leases that are held then expire.
     """
-    try:
-        claim = steps.claim(
-            runtime.database, step_id, owner=runtime.owner, lease_s=runtime.settings.lease_s
-        )
-        if claim is None:
-            log.info("step %d: nothing to claim", step_id)
+    until = time.monotonic() + KEEP_GOING_S
+    while not drain.has_begun():
+        try:
+            taken = steps.claim_next(
+                runtime.database,
+                queue,
+                owner=runtime.owner,
+                lease_s=runtime.settings.lease_s,
+                limit=runtime.room(),
+            )
+        except DatabaseUnavailable as error:
+            log.warning("%s: no step is claimed", error)
             return
-        with runtime.heartbeat.hold(claim) as lease:
-            try:
-                _work(runtime, lease, handler)
-                runtime.record.note_success(claim.kind)
-            except LeaseLost:
-                if claim.kind == StepKind.PREPARE:
-                    report_late_audio(runtime.database, claim.job_id)
-                raise
-    except LeaseLost as error:
-        log.warning("%s: its result is dropped", error)
-        raise
-    except DatabaseUnavailable as error:
-        log.warning("%s: step %d is left to the reaper", error, step_id)
-        raise
-    finally:
-        runtime.doorbell.ring()
+        if taken.claims:
+            with runtime.heartbeat.hold(taken.claims) as leases:
+                work(runtime, leases)
+        if not taken.more:
+            return
+        if time.monotonic() >= until:
+            runtime.wakeups.ring(queue, 1)
+            return
 
 
-def _work(runtime: Runtime, lease: Lease, handler: Handler) -> None:
-    """Run the handler; an error of the step's own is written down before it is passed on."""
-    database, claim, settings = runtime.database, lease.claim, runtime.settings
+def one_by_one(handlers: dict[StepKind, Handler]) -> Work:
+    """Return the work of a role that has a handler for each kind of step."""
+
+    def work(runtime: Runtime, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            run_step(runtime, lease, handlers[lease.claim.kind])
+
+    return work
+
+
+def run_step(runtime: Runtime, lease: Lease, handler: Handler) -> None:
+    """Do a step's work and write how it ended, whatever happens."""
+    shown = runtime.watched.begin(lease.claim)
     try:
         handler(runtime, lease)
-    except PermanentError as error:
-        steps.fail(database, claim, error)
-        raise
-    except WorkerStopping:
-        steps.release(database, claim)
-        raise
-    except (LeaseLost, DatabaseUnavailable):
-        raise
-    except TransientError as error:
-        steps.retry(database, claim, error, base_s=settings.retry_base_s)
-        raise
-    except Exception as error:  # a bug must cost an attempt, not a lease of silence
-        log.exception("step %d (%s): unexpected error", claim.step_id, claim.kind)
-        bug = runtime.record.note_bug(claim.step_id, claim.kind, error)
-        steps.retry(database, claim, bug, base_s=settings.retry_base_s)
-        raise bug from error
+    except Exception as error:  # noqa: BLE001 - settled by its class
+        settle(runtime, lease.claim, error)
+        shown.end(error)
+    else:
+        runtime.record.note_success(lease.claim.kind)
+        shown.end()
+
+
+def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
+    """Write what becomes of a step whose work ended with an error.
+
+    When Postgres is away that cannot be written, and the lease is left to expire.
+    """
+    database, settings = runtime.database, runtime.settings
+    try:
+        match error:
+            case PermanentError():
+                steps.fail(database, claim, error)
+            case WorkerStopping():
+                steps.release(database, claim)
+            case LeaseLost():
+                raise error
+            case DatabaseUnavailable():
+                raise error
+            case TransientError():
+                steps.retry(database, claim, error, base_s=settings.retry_base_s)
+            case _:  # a bug must cost an attempt, not a lease of silence
+                log.error(
+                    "step %d (%s): unexpected error", claim.step_id, claim.kind, exc_info=error
+                )
+                bug = runtime.record.note_bug(claim.step_id, claim.kind, error)
+                steps.retry(database, claim, bug, base_s=settings.retry_base_s)
+    except LeaseLost as lost:
+        log.warning("%s: its result is dropped", lost)
+        if claim.kind == StepKind.PREPARE:
+            _report_late_audio(runtime, claim)
+    except DatabaseUnavailable as away:
+        log.warning("%s: step %d is left to the reaper", away, claim.step_id)
+    else:
+        log.info("step %d (%s): %s", claim.step_id, claim.kind, error)
+
+
+def _report_late_audio(runtime: Runtime, claim: steps.Claim) -> None:
+    try:
+        report_late_audio(runtime.database, claim.job_id)
+    except DatabaseUnavailable as error:
+        log.warning("%s: what was written for job %s late may stay", error, claim.job_id)

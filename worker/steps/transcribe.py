@@ -1,68 +1,175 @@
-"""The ``transcribe`` step: one chunk through the batcher."""
+"""The ``transcribe`` step: chunks of all running jobs through the batcher."""
 
-import logging
-import os
-import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from dataclasses import dataclass
 
-import sqlalchemy
-
-from shared.infra.errors import DatabaseUnavailable, EngineFailed
+from shared.infra.errors import EngineFailed, LeaseLost
 from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, chunk_from_json, hypothesis_to_json
+from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_from_json, hypothesis_to_json
 from shared.store import steps
-from shared.store.steps import Claim
-from shared.store.workers import name_suspect
+from shared.store.chunks import ChunkOutput
+from shared.store.states import StepKind
+from shared.store.steps import ChunkResult, Claim
 from worker.batching.batcher import Inference
 from worker.engines.protocol import DecodeOptions
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
-from worker.steps.pcm import read_pcm
+from worker.process.watched import Shown
+from worker.steps.detect import detect
+from worker.steps.finish import fold
+from worker.steps.infer import batcher_of, restart, submit
+from worker.steps.pcm import read_pcm, samples_of
+from worker.steps.run import run_step, settle
 
-log = logging.getLogger(__name__)
 
-EXIT_HUNG = 70
-"""EX_SOFTWARE of sysexits.h."""
+def infer_steps(runtime: Runtime, leases: Sequence[Lease]) -> None:
+    """Do the steps that a model worker has claimed at once, and write how each ended."""
+    heard = _Heard(runtime)
+    heard.submit([lease.claim for lease in leases if lease.claim.kind == StepKind.TRANSCRIBE])
+    for lease in leases:
+        if lease.claim.kind == StepKind.DETECT:
+            run_step(runtime, lease, detect)
+    heard.complete()
 
 
-def transcribe(runtime: Runtime, lease: Lease) -> None:
-    """Read the chunk's samples, infer, and store the hypothesis.
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk that this worker is at."""
 
-    Raises:
-        ModelError: the model cannot do this.
-        DeviceOutOfMemory, EngineFailed, StorageUnavailable, DatabaseUnavailable: try again.
-        LeaseLost: somebody else has the chunk now.
-    """
-    claim = lease.claim
-    assert runtime.batcher is not None, "transcribe steps are queued for model workers only"
-    chunk = chunk_from_json(claim.idx, claim.input)
-    begun = time.monotonic()
-    samples = read_pcm(runtime.storage, claim.job_id, chunk.start, chunk.end, channel=chunk.channel)
-    read_s = time.monotonic() - begun
-    options = decode_options(runtime, claim)
-    (inference,) = infer(runtime, claim, [samples], options)
-    steps.complete_transcribe(
-        runtime.database,
-        claim,
-        output=hypothesis_to_json(inference.hypothesis)
-        | {
-            "engine": runtime.batcher.engine_version,
-            "weights": runtime.batcher.weights_digest,
-            "device": runtime.batcher.device,
-        },
-        timings={
-            "read_s": round(read_s, 4),
+    claim: Claim
+    chunk: Chunk
+    shown: Shown
+
+
+@dataclass(frozen=True, slots=True)
+class _Submitted:
+    """A chunk that the batcher has."""
+
+    item: _Chunk
+    read_s: float
+
+
+class _Heard:
+    """Chunks on their way through the batcher; those of one batch are completed together."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._waiting: dict[Future[Inference], _Submitted] = {}
+
+    def submit(self, claims: Sequence[Claim]) -> None:
+        """Read the chunks' samples side by side, and hand each to the batcher as it is there."""
+        begun = time.monotonic()
+        reads = {}
+        for claim in claims:
+            shown = self._runtime.watched.begin(claim)
+            item = _Chunk(claim, chunk_from_json(claim.idx, claim.input), shown)
+            if claim.audio is not None:
+                self._hand_over(item, samples_of(claim.audio), 0.0)
+            else:
+                reads[self._runtime.readers.submit(_read, self._runtime, item)] = item
+        for read in as_completed(reads):
+            try:
+                samples = read.result()
+            except Exception as error:  # noqa: BLE001 - settled by its class
+                self._give_up(reads[read], error)
+            else:
+                self._hand_over(reads[read], samples, time.monotonic() - begun)
+
+    def complete(self) -> None:
+        """Wait for the batcher, and complete chunks as they come out of it."""
+        while self._waiting:
+            settled, _ = wait(self._waiting, return_when=FIRST_COMPLETED)
+            results = []
+            for future in settled:
+                submitted = self._waiting.pop(future)
+                try:
+                    inference = future.result()
+                except Exception as error:  # noqa: BLE001 - settled by its class
+                    self._give_up(submitted.item, error)
+                else:
+                    results.append((submitted.item, self._result(submitted, inference)))
+            self._complete(results)
+
+    def _hand_over(self, item: _Chunk, samples: Samples, read_s: float) -> None:
+        try:
+            future = submit(
+                self._runtime, item.claim, samples, decode_options(self._runtime, item.claim)
+            )
+        except Exception as error:  # noqa: BLE001 - settled by its class
+            self._give_up(item, error)
+        else:
+            self._waiting[future] = _Submitted(item, read_s)
+
+    def _complete(self, results: Sequence[tuple[_Chunk, ChunkResult]]) -> None:
+        several = []
+        for item, result in results:
+            if result.claim.only_chunk:
+                self._complete_only(item, result)
+            else:
+                several.append((item, result))
+        if not several:
+            return
+        try:
+            lost = steps.complete_chunks(
+                self._runtime.database,
+                [result for _, result in several],
+                max_attempts=self._runtime.settings.max_attempts,
+            )
+        except Exception as error:  # noqa: BLE001 - settled by its class
+            for item, _ in several:
+                self._give_up(item, error)
+            return
+        for item, result in several:
+            if result.claim in lost:
+                self._give_up(item, LeaseLost(f"step {result.claim.step_id} is no longer held"))
+            else:
+                self._note_done(item)
+
+    def _complete_only(self, item: _Chunk, result: ChunkResult) -> None:
+        row = ChunkOutput(item.claim.idx, item.claim.input, result.output, result.timings)
+        try:
+            folded = fold(self._runtime, item.claim, lambda: [row], lambda _channel: [row])
+            steps.complete_only_chunk(self._runtime.database, result, folded)
+        except Exception as error:  # noqa: BLE001 - settled by its class
+            self._give_up(item, error)
+        else:
+            self._note_done(item)
+
+    def _note_done(self, item: _Chunk) -> None:
+        self._runtime.record.note_success(item.claim.kind)
+        item.shown.end()
+
+    def _give_up(self, item: _Chunk, error: Exception) -> None:
+        settle(self._runtime, item.claim, error)
+        item.shown.end(error)
+        if isinstance(error, EngineFailed):
+            restart(error)
+
+    def _result(self, submitted: _Submitted, inference: Inference) -> ChunkResult:
+        batcher, chunk = batcher_of(self._runtime), submitted.item.chunk
+        output = hypothesis_to_json(inference.hypothesis) | {
+            "engine": batcher.engine_version,
+            "weights": batcher.weights_digest,
+            "device": batcher.device,
+        }
+        timings = {
+            "read_s": round(submitted.read_s, 4),
             "batch_wait_s": round(inference.batch_wait_s, 4),
             "inference_s": round(inference.inference_s, 4),
             "batch_size": inference.batch_size,
             "audio_s": chunk.n_samples / SAMPLE_RATE,
             "device_memory_bytes": inference.device_memory_bytes,
-        },
-        audio_s=chunk.n_core_samples / SAMPLE_RATE,
-        max_attempts=runtime.settings.max_attempts,
+        }
+        audio_s = chunk.n_core_samples / SAMPLE_RATE
+        return ChunkResult(submitted.item.claim, output, timings, audio_s)
+
+
+def _read(runtime: Runtime, item: _Chunk) -> Samples:
+    chunk = item.chunk
+    return read_pcm(
+        runtime.storage, item.claim.job_id, chunk.start, chunk.end, channel=chunk.channel
     )
 
 
@@ -76,64 +183,3 @@ def decode_options(runtime: Runtime, claim: Claim) -> DecodeOptions:
         hotwords=asked.hotwords,
         beam_size=runtime.catalogue.get(asked.model).decode.beam_size,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Suspicion:
-    """While the engine hears a step that an earlier attempt may have died of: says so.
-
-    If this worker dies of it, too, the other steps that it holds have lost no attempt by it.
-    """
-
-    database: sqlalchemy.Engine
-    claim: Claim
-
-    def __enter__(self) -> None:
-        self._say(self.claim.step_id)
-
-    def __exit__(self, *_: object) -> None:
-        self._say(None)
-
-    def _say(self, step_id: int | None) -> None:
-        try:
-            name_suspect(self.database, self.claim.owner, step_id)
-        except DatabaseUnavailable as error:
-            log.warning("%s: if this worker dies, all its steps lose an attempt", error)
-
-
-def infer(
-    runtime: Runtime, claim: Claim, batch: Sequence[Samples], options: DecodeOptions
-) -> list[Inference]:
-    """Have a step's audio heard by the model.
-
-    What was attempted before is heard alone: it may be what the worker before died of.
-
-    Raises:
-        ModelError: the model cannot do this.
-        DeviceOutOfMemory, EngineFailed: try again.
-    """
-    assert runtime.batcher is not None, "such steps are queued for model workers only"
-    alone = Suspicion(runtime.database, claim) if claim.attempt > 1 else None
-    futures = [runtime.batcher.submit(samples, options, alone=alone) for samples in batch]
-    return await_inferences(futures, runtime.settings.inference_limit_s)
-
-
-def await_inferences(futures: Sequence[Future[Inference]], limit_s: float) -> list[Inference]:
-    """Wait for the batcher; end this process where only a new one can go on.
-
-    A device whose context is lost fails every later call, and a hung call cannot be interrupted:
-    going on would cost all waiting chunks their attempts, or keep their leases for ever.
-
-    Raises:
-        ModelError: the model cannot do this.
-        DeviceOutOfMemory, EngineFailed: try again.
-    """
-    if wait(futures, limit_s).not_done:
-        log.critical("no result within %g s: the model worker ends itself", limit_s)
-        os._exit(EXIT_HUNG)
-    try:
-        return [future.result() for future in futures]
-    except EngineFailed:
-        log.exception("the model worker stops, to be started anew")
-        os.kill(os.getpid(), signal.SIGTERM)  # orderly: the other chunks' errors are written, too
-        raise

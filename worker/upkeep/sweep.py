@@ -1,9 +1,8 @@
-"""The sweep: finds what died silently and rings again for what nobody answered."""
+"""The sweep: finds what died silently, and wakes workers for what waits."""
 
 import logging
 
 from shared.infra.errors import DatabaseUnavailable
-from shared.queue.dispatch import fill_queues, forget_stale_dispatches
 from shared.store.jobs.unserved import fail_unserved
 from shared.store.steps import reap
 from shared.store.workers import forget_dead_workers
@@ -13,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def sweep(runtime: Runtime) -> None:
-    """Requeue expired leases and lost messages, fill the queues, and have things tidied up.
+    """Requeue expired leases, wake workers for what is due, and have things tidied up.
 
     Jobs that have waited for a worker for as long as they may fail.
 
@@ -22,17 +21,16 @@ def sweep(runtime: Runtime) -> None:
     database, settings = runtime.database, runtime.settings
     try:
         reaped = reap(database)
-        stale = forget_stale_dispatches(database, least_age_s=settings.republish_s)
         unserved = fail_unserved(database, wait_s=settings.worker_wait_s, live_s=settings.lease_s)
         forgotten = forget_dead_workers(database, silent_s=10 * settings.lease_s)
-        fill_queues(database, runtime.broker, settings)
+        runtime.wakeups.top_up()
     except DatabaseUnavailable as error:
         log.warning("%s: no sweep", error)
         return
     if runtime.tidier is not None:
         runtime.tidier.ring()
-    if reaped or stale or forgotten or unserved:
+    if reaped or forgotten or unserved:
         log.info(
-            "swept: %d leases, %d messages, %d workers, %d jobs without a worker",
-            *(reaped, stale, forgotten, unserved),
+            "swept: %d leases, %d workers, %d jobs without a worker",
+            *(reaped, forgotten, unserved),
         )

@@ -11,14 +11,12 @@ from sqlalchemy import Engine, text
 from shared.infra.database import begin
 from shared.models.options import ResolvedOptions
 from shared.speech.accuracy import check_reference
-from shared.store.audit import record
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.equal import (
     find_original,
     share_transcript,
 )
-from shared.store.new_steps import insert_prepare
-from shared.store.objects.removals import keep_upload
+from shared.store.successors import insert_prepare
 from shared.store.webhooks.endpoints import keep_unlisted
 
 
@@ -43,6 +41,8 @@ class NewJob:
     sha256: str
     fingerprint: str | None = None
     """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
+    priority: int = 0
+    """Of a tenant's jobs those with the highest go first."""
     reference: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """The client's own, returned to it as it is."""
@@ -69,12 +69,22 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
             endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
         connection.execute(
             text("""
-                INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
-                                  source_key, source_name, source_bytes, sha256, reference,
-                                  metadata, webhook_endpoint_id, result_url)
-                VALUES (:id, :tenant, 'queued', :model, :options, :fingerprint, :original_id,
-                        :source_key, :source_name, :source_bytes, :sha256, :reference,
-                        :metadata, :webhook_endpoint_id, :result_url)
+                WITH job AS (
+                    INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
+                                      source_key, source_name, source_bytes, sha256, reference,
+                                      metadata, webhook_endpoint_id, result_url, priority,
+                                      last_event)
+                    VALUES (:id, :tenant, 'queued', :model, :options, :fingerprint, :original_id,
+                            :source_key, :source_name, :source_bytes, :sha256, :reference,
+                            :metadata, :webhook_endpoint_id, :result_url, :priority,
+                            nextval('event_ids'))
+                    RETURNING id, last_event
+                ), upload AS (
+                    -- It belongs to a job from now on.
+                    DELETE FROM removals WHERE prefix = :source_key
+                )
+                INSERT INTO job_events (id, job_id, event)
+                SELECT last_event, id, 'job.queued' FROM job
             """),
             {
                 "id": job.id,
@@ -91,11 +101,10 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
                 "metadata": Json(dict(job.metadata)),
                 "webhook_endpoint_id": endpoint_id,
                 "result_url": job.result_url,
+                "priority": job.priority,
             },
         )
-        keep_upload(connection, job.source_key)
-        record(connection, job.id, "job.queued")
         if original is None:
-            insert_prepare(connection, job.id, max_attempts)
+            insert_prepare(connection, job.id, job.source_bytes, max_attempts)
         else:
             measure_at_once(connection, share_transcript(connection, original))

@@ -1,7 +1,8 @@
 """Jobs' ends: what every transition of a job to a terminal state writes beside the state itself.
 
-One webhook event per end, in the same transaction, and a delivery with its ``deliver`` step for
-each endpoint that wants it. The caller holds the transaction and has locked the jobs' rows.
+What is left of its steps becomes void. Where an endpoint wants to be told, one webhook event is
+written per end, in the same transaction, and a delivery with its ``deliver`` step for each such
+endpoint. The caller holds the transaction and has locked the jobs' rows.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from sqlalchemy import Connection, Row, text
 from uuid_utils.compat import uuid7
 
 from shared.infra.webhooks.attempt import MAX_ATTEMPTS
-from shared.store.audit import record
+from shared.store.events import record
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import StepKind
+from shared.store.wakeups import ring_after_commit
 from shared.store.webhooks.deliveries import event_body
 
 
@@ -34,11 +36,10 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
         """),
         {"ids": list(job_ids)},
     ).all()
-    # What waits leaves its queue: dispatch neither sends it nor has to pass over it.
     connection.execute(
         text("""
-            UPDATE steps SET dispatched_at = 'infinity'
-            WHERE job_id = ANY (:ids) AND kind <> 'deliver' AND state = 'queued'
+            UPDATE steps SET state = 'void', lease_until = NULL
+            WHERE job_id = ANY (:ids) AND kind <> 'deliver' AND state IN ('queued', 'running')
         """),
         {"ids": list(job_ids)},
     )
@@ -68,7 +69,7 @@ def insert_deliver_steps(
     connection: Connection, job_id: UUID, deliveries: Sequence[tuple[UUID, UUID]]
 ) -> None:
     """Nothing -> ``deliver`` step queued, for each pair of a delivery and its endpoint."""
-    rows = connection.execute(
+    connection.execute(
         text("""
             INSERT INTO steps (job_id, kind, idx, queue, tenant, rank, lane, max_attempts, input)
             SELECT jobs.id, :kind, used.n + delivery.turn - 1, :queue, jobs.tenant, -jobs.priority,
@@ -79,7 +80,6 @@ def insert_deliver_steps(
                  (SELECT coalesce(max(idx) + 1, 0) AS n FROM steps
                   WHERE job_id = :job_id AND kind = :kind) AS used
             WHERE jobs.id = :job_id
-            RETURNING id
         """),
         {
             "job_id": job_id,
@@ -89,9 +89,8 @@ def insert_deliver_steps(
             "ids": [str(delivery_id) for delivery_id, _ in deliveries],
             "lanes": [str(endpoint_id) for _, endpoint_id in deliveries],
         },
-    ).all()
-    for row in rows:
-        record(connection, job_id, "step.queued", step_id=row.id)
+    )
+    ring_after_commit(connection, DELIVER_QUEUE, len(deliveries))
 
 
 def fail_delivery(connection: Connection, delivery_id: str, reason: str) -> None:
@@ -107,7 +106,20 @@ def fail_delivery(connection: Connection, delivery_id: str, reason: str) -> None
 
 
 def _announce(connection: Connection, job: Row[Any]) -> None:
-    """Write the event of a job's end, and a delivery to each endpoint that wants it."""
+    """Write the event of a job's end and a delivery to each endpoint that wants it, if any does."""
+    event_type = f"job.{job.state}"
+    # Locked, so that none is deleted before the delivery to it is written.
+    endpoints = connection.execute(
+        text("""
+            SELECT id FROM webhook_endpoints
+            WHERE enabled AND (tenant = :tenant AND listed AND :type = ANY (events) OR id = :own)
+            ORDER BY id FOR KEY SHARE
+        """),
+        {"tenant": job.tenant, "type": event_type, "own": job.webhook_endpoint_id},
+    ).scalars()
+    deliveries = [(uuid7(), endpoint_id) for endpoint_id in endpoints]
+    if not deliveries:
+        return
     data: dict[str, Any] = {
         "job_id": str(job.id),
         "state": job.state,
@@ -116,42 +128,24 @@ def _announce(connection: Connection, job: Row[Any]) -> None:
     }
     if job.error_code is not None:
         data["error"] = {"code": job.error_code, "detail": job.error_detail}
-    event = {
-        "id": uuid7(),
-        "tenant": job.tenant,
-        "job_id": job.id,
-        "run": job.run,
-        "type": f"job.{job.state}",
-    }
     connection.execute(
         text("""
-            INSERT INTO webhook_events (id, tenant, job_id, run, type, body)
-            VALUES (:id, :tenant, :job_id, :run, :type, :body)
-        """),
-        {**event, "body": event_body(event["type"], job.finished_at, data)},
-    )
-    # Locked, so that none is deleted before the delivery to it is written.
-    endpoints = connection.execute(
-        text("""
-            SELECT id FROM webhook_endpoints
-            WHERE enabled AND (tenant = :tenant AND listed AND :type = ANY (events) OR id = :own)
-            ORDER BY id FOR KEY SHARE
-        """),
-        {"tenant": job.tenant, "type": event["type"], "own": job.webhook_endpoint_id},
-    ).scalars()
-    deliveries = [(uuid7(), endpoint_id) for endpoint_id in endpoints]
-    if not deliveries:
-        return
-    connection.execute(
-        text("""
+            WITH event AS (
+                INSERT INTO webhook_events (id, tenant, job_id, run, type, body)
+                VALUES (:event_id, :tenant, :job_id, :run, :type, :body)
+            )
             INSERT INTO webhook_deliveries (id, tenant, event_id, endpoint_id)
             SELECT delivery.id, :tenant, :event_id, delivery.endpoint_id
             FROM unnest(CAST(:ids AS uuid[]), CAST(:endpoints AS uuid[]))
                      AS delivery (id, endpoint_id)
         """),
         {
+            "event_id": uuid7(),
             "tenant": job.tenant,
-            "event_id": event["id"],
+            "job_id": job.id,
+            "run": job.run,
+            "type": event_type,
+            "body": event_body(event_type, job.finished_at, data),
             "ids": [delivery_id for delivery_id, _ in deliveries],
             "endpoints": [endpoint_id for _, endpoint_id in deliveries],
         },

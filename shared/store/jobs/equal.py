@@ -6,10 +6,10 @@ from sqlalchemy import Connection, text
 
 from shared.infra.errors import JobNotFound
 from shared.store.jobs.end import end_jobs
-from shared.store.new_steps import insert_prepare
 from shared.store.objects.keys import job_prefix
 from shared.store.objects.removals import schedule_removal
 from shared.store.states import JobState
+from shared.store.successors import insert_prepare
 
 
 def find_original(connection: Connection, tenant: str, fingerprint: str | None) -> UUID | None:
@@ -75,7 +75,7 @@ def lock_with_equals(connection: Connection, tenant: str, job_id: UUID) -> JobSt
 def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
     """Jobs that wait for ``original`` queued -> succeeded with its transcript, if it has succeeded.
 
-    Nobody will decode their own files, of the same bytes: these go. The caller has locked the
+    Their own files, of the same bytes, are not needed and are removed. The caller has locked the
     original's row. Returns the jobs that got the transcript.
     """
     rows = connection.execute(
@@ -107,11 +107,11 @@ def promote_a_copy(connection: Connection, original: UUID, max_attempts: int) ->
     """The oldest job that waits for ``original`` gets a ``prepare`` step; the rest wait for it."""
     promoted = connection.execute(
         text("""
-            SELECT id FROM jobs WHERE original_id = :original AND state = 'queued'
+            SELECT id, source_bytes FROM jobs WHERE original_id = :original AND state = 'queued'
             ORDER BY id LIMIT 1 FOR NO KEY UPDATE
         """),
         {"original": original},
-    ).scalar_one_or_none()
+    ).one_or_none()
     if promoted is None:
         return
     connection.execute(
@@ -119,6 +119,6 @@ def promote_a_copy(connection: Connection, original: UUID, max_attempts: int) ->
             UPDATE jobs SET original_id = CASE WHEN id <> :promoted THEN CAST(:promoted AS uuid) END
             WHERE original_id = :original AND state = 'queued'
         """),
-        {"promoted": promoted, "original": original},
+        {"promoted": promoted.id, "original": original},
     )
-    insert_prepare(connection, promoted, max_attempts)
+    insert_prepare(connection, promoted.id, promoted.source_bytes, max_attempts)

@@ -13,16 +13,15 @@ from shared.infra.database import begin
 from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.models.options import ResolvedOptions
 from shared.speech.transcript import Segment, Transcript, TranscriptHeader, join_segments
-from shared.store.states import ACTIVE_JOB_STATES, STEP_MAY_RUN, JobState
+from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
     id, state, model, options, detected_language, cached, source_name, source_bytes, sha256,
     duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
     percent_done, audio_kept_s,
     audio_done_s, error_code, error_detail, metrics, accuracy, metadata, created_at, started_at,
-    finished_at, run, audio_deleted_at, transcript_deleted_at,
-    extract(epoch FROM clock_timestamp() - transcribing_since)::float8 AS transcribing_s,
-    (SELECT max(job_events.id) FROM job_events WHERE job_id = jobs.id) AS last_event
+    finished_at, run, audio_deleted_at, transcript_deleted_at, last_event,
+    extract(epoch FROM clock_timestamp() - transcribing_since)::float8 AS transcribing_s
 """
 
 Stage = Literal["queued", "preparing", "transcribing", "finishing", "done", "failed", "canceled"]
@@ -314,12 +313,11 @@ def count_steps(engine: Engine) -> list[QueueCount]:
     """Return the number of waiting and running steps by queue, without those of ended jobs."""
     with begin(engine) as connection:
         counts = connection.execute(
-            text(f"""
-                SELECT queue, steps.state, count(*)
-                FROM steps JOIN jobs ON jobs.id = steps.job_id
-                WHERE steps.state IN ('queued', 'running') AND {STEP_MAY_RUN}
-                GROUP BY queue, steps.state ORDER BY queue, steps.state
-            """)  # noqa: S608 - the variable part is a constant
+            text("""
+                SELECT queue, state, count(*) FROM steps
+                WHERE state IN ('queued', 'running')
+                GROUP BY queue, state ORDER BY queue, state
+            """)
         )
         return [QueueCount(queue, state, n) for queue, state, n in counts]
 

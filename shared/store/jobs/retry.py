@@ -1,16 +1,18 @@
 """A job that failed or was canceled, taken up again where it stopped."""
 
+from collections import Counter
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
 from shared.infra.errors import AudioGone, JobNotFound, JobNotRetryable
-from shared.store.audit import record
+from shared.store.events import record
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.equal import find_original, lock_equal_jobs, share_transcript
-from shared.store.new_steps import insert_prepare
 from shared.store.states import RETRYABLE_JOB_STATES
+from shared.store.successors import TURNS, insert_prepare
+from shared.store.wakeups import ring_after_commit
 
 
 def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
@@ -27,7 +29,9 @@ def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -
     """
     with begin(engine) as connection:
         job = connection.execute(
-            text("SELECT fingerprint FROM jobs WHERE id = :id AND tenant = :tenant"),
+            text("""
+                SELECT fingerprint, source_bytes FROM jobs WHERE id = :id AND tenant = :tenant
+            """),
             {"id": job_id, "tenant": tenant},
         ).one_or_none()
         if job is None:
@@ -49,7 +53,7 @@ def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -
         if audio_gone and job_id not in shared:
             raise AudioGone("the audio of the job was removed; send the file again")
         if original is None:
-            insert_prepare(connection, job_id, max_attempts)
+            insert_prepare(connection, job_id, job.source_bytes, max_attempts)
         measure_at_once(connection, shared)
 
 
@@ -96,22 +100,34 @@ def _all_is_heard(connection: Connection, job_id: UUID) -> bool:
 
 
 def _queue_what_is_not_done(connection: Connection, job_id: UUID) -> None:
-    """Steps queued, running or failed -> queued with all their attempts before them.
+    """Steps void or failed -> queued, with new turns and all their attempts before them.
 
     The epoch is raised: a worker that has not noticed the job's end yet holds nothing from now on.
     Chunks on hold stay on hold.
     """
     queued = connection.execute(
-        text("""
+        text(f"""
+            WITH undone AS (
+                SELECT id, kind, queue, row_number() OVER (PARTITION BY kind ORDER BY idx) AS n
+                FROM steps WHERE job_id = :id AND kind <> 'deliver' AND state <> 'done'
+            ), turn AS (
+                SELECT kinds.kind, kinds.queue, turn.*
+                FROM jobs CROSS JOIN (SELECT DISTINCT kind, queue FROM undone) AS kinds
+                CROSS JOIN LATERAL ({TURNS.format(kind="kinds.kind", queue="kinds.queue")}) AS turn
+                WHERE jobs.id = :id
+            )
             UPDATE steps
             SET state = 'queued', attempt = 0, outages = 0, epoch = epoch + 1,
-                lease_owner = NULL, lease_until = NULL, dispatched_at = NULL, claimed_at = NULL,
+                rank = -(SELECT priority FROM jobs WHERE id = :id),
+                job_turn = turn.of_job + undone.n - 1, tenant_turn = turn.of_tenant + undone.n - 1,
+                lease_owner = NULL, lease_until = NULL, claimed_at = NULL,
                 finished_at = NULL, error_code = NULL, error_detail = NULL, bug = NULL,
                 run_at = CASE WHEN run_at = 'infinity' THEN run_at ELSE clock_timestamp() END
-            WHERE job_id = :id AND kind <> 'deliver' AND state <> 'done'
-            RETURNING id, epoch
-        """),
+            FROM undone JOIN turn USING (kind)
+            WHERE steps.id = undone.id
+            RETURNING steps.queue, steps.run_at < 'infinity' AS due
+        """),  # noqa: S608 - constants
         {"id": job_id},
     ).all()
-    for step in queued:
-        record(connection, job_id, "step.queued", step_id=step.id, epoch=step.epoch)
+    for queue, steps in Counter(step.queue for step in queued if step.due).items():
+        ring_after_commit(connection, queue, steps)

@@ -17,7 +17,6 @@ the workers start with it."""
 
 _WAITING = """
     steps.state = 'queued' AND steps.kind <> 'deliver'
-    AND (steps.dispatched_at IS NULL OR steps.dispatched_at < 'infinity')
 """
 """As in the index ``ix_steps_due``."""
 

@@ -8,13 +8,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from shared.infra.database import begin
-from shared.store.queues import (
-    FINISH_QUEUE,
-    PREPARE_LARGE_QUEUE,
-    PREPARE_QUEUE,
-    model_queue,
-    queue_model,
-)
+from shared.store.queues import CPU_QUEUE, LARGE_QUEUE, model_queue, queue_model
 
 WaitingCode = Literal["model_worker", "cpu_worker", "equal_job"]
 
@@ -53,10 +47,10 @@ def find_waits(engine: Engine, job_ids: Collection[UUID], *, live_s: float) -> d
                        due.loading
                 FROM jobs LEFT JOIN LATERAL (
                     SELECT step.queue, served.queue IS NOT NULL AS loading
-                    FROM (VALUES (1, 'prepare', :prepare), (1, 'prepare', :prepare_large),
+                    FROM (VALUES (1, 'prepare', :cpu), (1, 'prepare', :large),
                                  (2, 'detect', :models || jobs.model),
                                  (3, 'transcribe', :models || jobs.model),
-                                 (4, 'finish', :finish)) AS kinds (place, kind, queue)
+                                 (4, 'finish', :cpu)) AS kinds (place, kind, queue)
                     LEFT JOIN served ON served.queue = kinds.queue
                     CROSS JOIN LATERAL (
                         SELECT queue FROM steps
@@ -73,10 +67,9 @@ def find_waits(engine: Engine, job_ids: Collection[UUID], *, live_s: float) -> d
             {
                 "ids": list(job_ids),
                 "live_s": live_s,
-                "prepare": PREPARE_QUEUE,
-                "prepare_large": PREPARE_LARGE_QUEUE,
+                "cpu": CPU_QUEUE,
+                "large": LARGE_QUEUE,
                 "models": model_queue(""),
-                "finish": FINISH_QUEUE,
             },
         ).all()
     waits: dict[UUID, Waiting] = {}

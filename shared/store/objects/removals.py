@@ -63,11 +63,6 @@ def begin_upload(engine: Engine, key: str, *, allowance_s: float) -> None:
         )
 
 
-def keep_upload(connection: Connection, key: str) -> None:
-    """Take back what ``begin_upload`` has written: the object belongs to a job from now on."""
-    connection.execute(text("DELETE FROM removals WHERE prefix = :key"), {"key": key})
-
-
 def abandon_upload(engine: Engine, key: str) -> None:
     """The object ``key`` -> due to go now, unless its job is committed."""
     with begin(engine) as connection:

@@ -5,7 +5,7 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from shared.infra.background import Bell
+from shared.infra.background import Background
 from shared.infra.errors import DatabaseUnavailable, StorageUnavailable
 from shared.infra.storage import Storage
 from shared.store.objects.removals import confirm_removal, take_due_removals
@@ -46,7 +46,7 @@ def remove_due(
     return removed
 
 
-class Remover(Bell):
+class Remover(Background):
     """Removes what is due whenever it is rung."""
 
     def __init__(self, engine: Engine, storage: Storage) -> None:

@@ -1,9 +1,10 @@
-"""The job store's writing side: the sole writer of job and step state.
+"""Steps: claimed, completed, given back; planned while ``prepare`` runs.
 
 Every function is one transaction and one named transition. Times are the database's. Rows are
-locked in one order, job before step, so that transitions of one job queue up, never deadlock.
+locked in one order, job before step, so that transitions of one job queue up and never deadlock; a
+claim locks no job, and waits for nobody.
 
-A worker's writes are fenced: they name the step and the epoch of the claim they belong to, and
+A worker's writes are fenced. They name the step and the epoch of the claim they belong to, and
 change nothing (``LeaseLost``) once the step was claimed again, its lease was reaped or its job
 ended.
 
@@ -12,31 +13,37 @@ then, except that after its subclass ``CommitUncertain`` only Postgres knows. Ev
 safe to find already made.
 """
 
-from shared.store.new_steps import NewChunk
-from shared.store.steps.claims import Claim, claim, renew
+from shared.store.steps.claims import Claim, Taken, claim_next, expire_leases, renew
 from shared.store.steps.completion import (
+    ChunkResult,
+    Folded,
+    complete_chunks,
     complete_detect,
     complete_finish,
-    complete_prepare,
-    complete_transcribe,
+    complete_only_chunk,
 )
-from shared.store.steps.plan import add_chunks, add_detect, release_chunks
+from shared.store.steps.plan import add_chunks, add_detect, complete_prepare
 from shared.store.steps.unfinished import fail, reap, release, retry
+from shared.store.successors import NewStep
 
 __all__ = [
+    "ChunkResult",
     "Claim",
-    "NewChunk",
+    "Folded",
+    "NewStep",
+    "Taken",
     "add_chunks",
     "add_detect",
-    "claim",
+    "claim_next",
+    "complete_chunks",
     "complete_detect",
     "complete_finish",
+    "complete_only_chunk",
     "complete_prepare",
-    "complete_transcribe",
+    "expire_leases",
     "fail",
     "reap",
     "release",
-    "release_chunks",
     "renew",
     "retry",
 ]

@@ -1,9 +1,9 @@
 """Steps done: what each kind leaves behind, and what follows from it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
-from uuid import UUID
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
@@ -14,14 +14,19 @@ from shared.speech.transcript import Segment, TranscriptHeader
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.end import end_jobs
 from shared.store.jobs.equal import share_transcript
-from shared.store.new_steps import NewChunk, insert_steps, release_held
 from shared.store.objects.keys import pcm_prefix
 from shared.store.objects.removals import schedule_removal
-from shared.store.queues import FINISH_QUEUE
 from shared.store.states import StepKind
-from shared.store.steps.claims import Claim, fence, record_step
+from shared.store.steps.claims import Claim, fence
+from shared.store.successors import (
+    NewStep,
+    after_all_chunks,
+    insert_steps,
+    planned_queue,
+    release_held,
+)
 
-_MOST_PERCENT = 99.0
+MOST_PERCENT = 99.0
 """Of a job that has not succeeded: the last one is for ``finish``."""
 
 _SEGMENTS_AT_ONCE = 20
@@ -29,31 +34,30 @@ _SEGMENTS_AT_ONCE = 20
 several copies while it reads them."""
 
 
-def complete_prepare(
-    engine: Engine,
-    claim: Claim,
-    *,
-    duration_s: float,
-    metrics: Mapping[str, Any],
-    max_attempts: int,
-) -> None:
-    """``prepare`` running -> done: the plan is complete.
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """A transcribed chunk."""
 
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    with begin(engine) as connection:
-        fence(connection, claim)
-        finish_step(connection, claim, output=None, timings=metrics)
-        connection.execute(
-            text("""
-                UPDATE jobs SET plan_complete = true, planned_share = 1, duration_s = :duration_s,
-                                metrics = metrics || :metrics
-                WHERE id = :id
-            """),
-            {"id": claim.job_id, "duration_s": duration_s, "metrics": Jsonb(dict(metrics))},
-        )
-        _advance(connection, claim.job_id, max_attempts)
+    claim: Claim
+    output: Mapping[str, Any]
+    """The hypothesis, as JSON."""
+    timings: Mapping[str, Any]
+    audio_s: float
+    """Of the chunk's core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A transcript, to be written a few segments at a time."""
+
+    segments: Iterable[Segment]
+    """In order; taken once."""
+    header: Callable[[], TranscriptHeader]
+    """Called once all segments were taken."""
+    metrics: Callable[[], Mapping[str, Any]]
+    """Of the job; called after ``header``."""
+    manifest: Callable[[], Manifest]
+    """What it takes to explain and repeat the transcript; called after ``header``."""
 
 
 def complete_detect(
@@ -81,61 +85,114 @@ def complete_detect(
             """),
             {"id": claim.job_id, "language": language, "probability": probability},
         )
-        release_held(connection, claim.job_id)
+        queue = planned_queue(StepKind.TRANSCRIBE, claim.options.model)
+        release_held(connection, claim.job_id, queue)
 
 
-def complete_transcribe(
-    engine: Engine,
-    claim: Claim,
-    *,
-    output: Mapping[str, Any],
-    timings: Mapping[str, Any],
-    audio_s: float,
-    max_attempts: int,
-) -> None:
-    """``transcribe`` running -> done; the last one of a complete plan queues ``finish``.
+# One statement, so that the locks on the jobs are held for no longer than it takes, and the commit.
+# The jobs are locked before their steps, as everywhere, and in the order of their ids.
+_COMPLETE_CHUNKS = text("""
+    WITH item AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS bigint[]), CAST(:job_ids AS uuid[]), CAST(:epochs AS int[]),
+            CAST(:outputs AS jsonb[]), CAST(:timings AS jsonb[]), CAST(:audio_s AS float8[])
+        ) AS item (id, job_id, epoch, output, timings, audio_s)
+    ), job AS MATERIALIZED (
+        SELECT id FROM jobs WHERE id IN (SELECT job_id FROM item) ORDER BY id FOR NO KEY UPDATE
+    ), done AS (
+        UPDATE steps
+        SET state = 'done', output = item.output, audio = NULL,
+            timings = item.timings || jsonb_build_object('queue_wait_s', round(
+                extract(epoch FROM claimed_at - run_at), 4
+            )),
+            lease_until = NULL, finished_at = clock_timestamp(), event_id = nextval('event_ids')
+        FROM item JOIN job ON job.id = item.job_id
+        WHERE steps.id = item.id AND steps.epoch = item.epoch AND steps.state = 'running'
+        RETURNING steps.id, steps.job_id, steps.claimed_at, steps.event_id, item.audio_s
+    ), progress AS (
+        SELECT job_id, count(*) AS chunks, sum(audio_s) AS audio_s, max(event_id) AS event_id,
+               min(claimed_at) AS since
+        FROM done GROUP BY job_id
+    ), advanced AS (
+        UPDATE jobs
+        SET chunks_done = chunks_done + progress.chunks,
+            audio_done_s = audio_done_s + progress.audio_s,
+            -- Speed is measured from the first claim of this run; what an earlier one has done
+            -- does not count.
+            audio_kept_s = CASE WHEN transcribing_since IS NULL THEN audio_done_s
+                                ELSE audio_kept_s END,
+            transcribing_since = coalesce(transcribing_since, progress.since),
+            last_event = progress.event_id,
+            percent_done = greatest(percent_done, least(:most, 100 * planned_share * coalesce(
+                (audio_done_s + progress.audio_s) / nullif(audio_planned_s, 0), 1
+            )))
+        FROM progress WHERE jobs.id = progress.job_id
+        RETURNING jobs.id, plan_complete AND chunks_done = chunks_total AS complete
+    )
+    SELECT done.id, advanced.complete FROM done JOIN advanced ON advanced.id = done.job_id
+""")
+
+
+def complete_chunks(
+    engine: Engine, results: Sequence[ChunkResult], *, max_attempts: int
+) -> list[Claim]:
+    """``transcribe`` running -> done, for a whole batch; the last of a plan queues what follows.
+
+    Returns the claims that were no longer current: their results are dropped.
+    """
+    with begin(engine) as connection:
+        rows = connection.execute(
+            _COMPLETE_CHUNKS,
+            {
+                "ids": [result.claim.step_id for result in results],
+                "job_ids": [result.claim.job_id for result in results],
+                "epochs": [result.claim.epoch for result in results],
+                "outputs": [Jsonb(dict(result.output)) for result in results],
+                "timings": [Jsonb(dict(result.timings)) for result in results],
+                "audio_s": [result.audio_s for result in results],
+                "most": MOST_PERCENT,
+            },
+        ).all()
+        complete = {row.id: row.complete for row in rows}
+        followed = set()
+        for result in results:
+            claim = result.claim
+            if complete.get(claim.step_id) and claim.job_id not in followed:
+                followed.add(claim.job_id)
+                queue_after_chunks(connection, claim, max_attempts)
+    return [result.claim for result in results if result.claim.step_id not in complete]
+
+
+def queue_after_chunks(connection: Connection, claim: Claim, max_attempts: int) -> None:
+    """Nothing -> queued: the step that follows once all chunks of the claim's job are done."""
+    successor = after_all_chunks(claim.kind)
+    queue = successor.queue(claim.options.model)
+    insert_steps(connection, claim.job_id, successor.kind, queue, [NewStep(0)], max_attempts)
+
+
+def complete_only_chunk(engine: Engine, result: ChunkResult, folded: Folded) -> None:
+    """``transcribe`` running -> done and job running -> succeeded, where it is the only chunk.
 
     Raises:
         LeaseLost: the claim is no longer current.
     """
+    claim = result.claim
     with begin(engine) as connection:
         fence(connection, claim)
-        finish_step(connection, claim, output=output, timings=timings)
+        finish_step(connection, claim, output=result.output, timings=result.timings)
         connection.execute(
             text("""
-                UPDATE jobs
-                SET chunks_done = chunks_done + 1, audio_done_s = audio_done_s + :audio_s
+                UPDATE jobs SET chunks_done = chunks_done + 1,
+                                audio_done_s = audio_done_s + :audio_s
                 WHERE id = :id
             """),
-            {"id": claim.job_id, "audio_s": audio_s},
+            {"id": claim.job_id, "audio_s": result.audio_s},
         )
-        _advance(connection, claim.job_id, max_attempts)
+        _succeed(connection, claim, folded, has_pcm=claim.audio is None)
 
 
-def complete_finish(
-    engine: Engine,
-    claim: Claim,
-    *,
-    segments: Iterable[Segment],
-    header: Callable[[], TranscriptHeader],
-    metrics: Callable[[], Mapping[str, Any]],
-    manifest: Manifest,
-) -> None:
+def complete_finish(engine: Engine, claim: Claim, folded: Folded) -> None:
     """``finish`` running -> done and job running -> succeeded, with the transcript.
-
-    Jobs that wait for this one succeed with it. Those with a reference are measured, unless their
-    texts are too long to be compared within a transaction (``measure_pending``).
-
-    RTFx is audio seconds per wall second from the first claim to the stored transcript. A job that
-    was retried has none: it did a part of its work before.
-
-    Args:
-        engine: the database.
-        claim: of the ``finish`` step.
-        segments: in order; taken and written a few at a time.
-        header: called once all segments were taken.
-        metrics: called after ``header``.
-        manifest: what it takes to explain and repeat the transcript.
 
     Raises:
         LeaseLost: the claim is no longer current.
@@ -143,58 +200,102 @@ def complete_finish(
     with begin(engine) as connection:
         # Seen to be current before any work is done; nobody else can take it from here on.
         fence(connection, claim)
-        connection.execute(
-            text("INSERT INTO transcripts (id, header) VALUES (:id, '{}')"), {"id": claim.job_id}
-        )
-        remaining = iter(segments)
+        _succeed(connection, claim, folded, has_pcm=True)
+
+
+def _succeed(connection: Connection, claim: Claim, folded: Folded, *, has_pcm: bool) -> None:
+    """Job running -> succeeded, with its transcript; ``finish``, where that is the step, -> done.
+
+    Jobs that wait for this one succeed with it. Those with a reference are measured, unless their
+    texts are too long to be compared within a transaction (``measure_pending``).
+
+    RTFx is audio seconds per wall second from the first claim to the stored transcript. A job that
+    was retried has none: it did a part of its work before.
+    """
+    header = _write_transcript(connection, claim, folded)
+    metrics = dict(folded.metrics())
+    if claim.kind == StepKind.FINISH:
+        finish_step(connection, claim, output=None, timings=metrics)
+    job = connection.execute(
+        text("""
+            UPDATE jobs SET state = 'succeeded', finished_at = clock_timestamp(),
+                            transcript_id = :id,
+                            detected_language = CASE WHEN options ->> 'language' IS NULL
+                                                     THEN :language END,
+                            detected_probability = CASE WHEN options ->> 'language' IS NULL
+                                                        THEN CAST(:probability AS real) END,
+                            metrics = metrics || :metrics || CASE run WHEN 1
+                                THEN jsonb_build_object('rtfx', round((duration_s / extract(
+                                    epoch FROM clock_timestamp() - started_at
+                                ))::numeric, 2))
+                                ELSE '{}'
+                            END,
+                            manifest = CAST(:manifest AS json)
+            WHERE id = :id
+            RETURNING fingerprint IS NOT NULL AS shared, reference IS NOT NULL AS measured
+        """),
+        {
+            "id": claim.job_id,
+            "language": header.language,
+            "probability": header.language_probability,
+            "metrics": Jsonb(metrics),
+            "manifest": folded.manifest().model_dump_json(),
+        },
+    ).one()
+    if has_pcm:
+        schedule_removal(connection, pcm_prefix(claim.job_id), late_writes=True)
+    end_jobs(connection, [claim.job_id])
+    copies = share_transcript(connection, claim.job_id) if job.shared else []
+    if job.measured or copies:
+        measure_at_once(connection, [claim.job_id, *copies])
+
+
+def _write_transcript(connection: Connection, claim: Claim, folded: Folded) -> TranscriptHeader:
+    """Write segments as they come, then the header that is known when all of them have come."""
+    remaining = iter(folded.segments)
+    first = list(islice(remaining, _SEGMENTS_AT_ONCE))
+    batch = first
+    if len(first) == _SEGMENTS_AT_ONCE:
+        _insert_transcript(connection, claim, {}, first)
         while batch := list(islice(remaining, _SEGMENTS_AT_ONCE)):
-            connection.execute(
-                text("""
-                    INSERT INTO transcript_segments (transcript_id, idx, document)
-                    SELECT :id, (document ->> 'id')::int, document
-                    FROM unnest(CAST(:documents AS jsonb[])) AS segment (document)
-                """),
-                {
-                    "id": claim.job_id,
-                    "documents": [Jsonb(segment.model_dump(mode="json")) for segment in batch],
-                },
-            )
-        summary = header()
+            connection.execute(_INSERT_SEGMENTS, _segments(claim, batch))
+        header = folded.header()
         connection.execute(
             text("UPDATE transcripts SET header = :header WHERE id = :id"),
-            {"id": claim.job_id, "header": Jsonb(summary.model_dump(mode="json"))},
+            {"id": claim.job_id, "header": Jsonb(header.model_dump(mode="json"))},
         )
-        measured = dict(metrics())
-        finish_step(connection, claim, output=None, timings=measured)
-        connection.execute(
-            text("""
-                UPDATE jobs SET state = 'succeeded', finished_at = clock_timestamp(),
-                                transcript_id = :id,
-                                detected_language = CASE WHEN options ->> 'language' IS NULL
-                                                         THEN :language END,
-                                detected_probability = CASE WHEN options ->> 'language' IS NULL
-                                                            THEN CAST(:probability AS real) END,
-                                metrics = metrics || :metrics || CASE run WHEN 1
-                                    THEN jsonb_build_object('rtfx', round((duration_s / extract(
-                                        epoch FROM clock_timestamp() - started_at
-                                    ))::numeric, 2))
-                                    ELSE '{}'
-                                END,
-                                manifest = CAST(:manifest AS json)
-                WHERE id = :id
-            """),
-            {
-                "id": claim.job_id,
-                "language": summary.language,
-                "probability": summary.language_probability,
-                "metrics": Jsonb(measured),
-                "manifest": manifest.model_dump_json(),
-            },
-        )
-        schedule_removal(connection, pcm_prefix(claim.job_id), late_writes=True)
-        end_jobs(connection, [claim.job_id])
-        shared = share_transcript(connection, claim.job_id)
-        measure_at_once(connection, [claim.job_id, *shared])
+        return header
+    header = folded.header()
+    _insert_transcript(connection, claim, header.model_dump(mode="json"), first)
+    return header
+
+
+_NEW_SEGMENTS = """
+    SELECT CAST(:id AS uuid), (document ->> 'id')::int, document
+    FROM unnest(CAST(:documents AS jsonb[])) AS segment (document)
+"""
+
+_INSERT_SEGMENTS = text(f"""
+    INSERT INTO transcript_segments (transcript_id, idx, document) {_NEW_SEGMENTS}
+""")
+
+_INSERT_TRANSCRIPT = text(f"""
+    WITH transcript AS (INSERT INTO transcripts (id, header) VALUES (:id, :header))
+    INSERT INTO transcript_segments (transcript_id, idx, document) {_NEW_SEGMENTS}
+""")  # noqa: S608 - constants
+
+
+def _insert_transcript(
+    connection: Connection, claim: Claim, header: Mapping[str, Any], segments: Sequence[Segment]
+) -> None:
+    connection.execute(
+        _INSERT_TRANSCRIPT, _segments(claim, segments) | {"header": Jsonb(dict(header))}
+    )
+
+
+def _segments(claim: Claim, batch: Sequence[Segment]) -> dict[str, Any]:
+    documents = [Jsonb(segment.model_dump(mode="json")) for segment in batch]
+    return {"id": claim.job_id, "documents": documents}
 
 
 def finish_step(
@@ -207,11 +308,12 @@ def finish_step(
     """Step running -> done; the caller has fenced the claim, and does what follows from it."""
     connection.execute(
         text("""
-            UPDATE steps SET state = 'done', output = :output,
+            UPDATE steps SET state = 'done', output = :output, audio = NULL,
                              timings = :timings || jsonb_build_object('queue_wait_s', round(
                                  extract(epoch FROM claimed_at - run_at), 4
                              )),
-                             lease_until = NULL, finished_at = clock_timestamp()
+                             lease_until = NULL, finished_at = clock_timestamp(),
+                             event_id = CASE kind WHEN 'transcribe' THEN nextval('event_ids') END
             WHERE id = :id
         """),
         {
@@ -220,25 +322,3 @@ def finish_step(
             "timings": Jsonb(dict(timings)),
         },
     )
-    record_step(connection, claim, "step.done")
-
-
-def _advance(connection: Connection, job_id: UUID, max_attempts: int) -> None:
-    """Note how far the job is, and queue ``finish`` if plan and chunks are complete.
-
-    What share of the whole is planned is an estimate while the audio is being decoded, so the
-    percentage could fall; what was said once is kept. The caller has locked the job row.
-    """
-    complete = connection.execute(
-        text("""
-            UPDATE jobs SET percent_done = greatest(percent_done, least(:most,
-                100 * planned_share * coalesce(audio_done_s / nullif(audio_planned_s, 0), 1)
-            ))
-            WHERE id = :id RETURNING plan_complete AND chunks_done = chunks_total
-        """),
-        {"id": job_id, "most": _MOST_PERCENT},
-    ).scalar_one()
-    if complete:
-        insert_steps(
-            connection, job_id, StepKind.FINISH, FINISH_QUEUE, [NewChunk(0, {})], max_attempts
-        )

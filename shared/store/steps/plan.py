@@ -1,23 +1,23 @@
-"""The plan of a job: the steps that ``prepare`` adds to it while it runs."""
+"""The plan of a job: the steps that ``prepare`` adds to it while it runs, and with its end."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
 from shared.speech.chunks import SAMPLE_RATE, chunk_from_json
-from shared.store.new_steps import NewChunk, insert_steps, release_held
-from shared.store.queues import model_queue
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, fence
+from shared.store.steps.completion import MOST_PERCENT, finish_step, queue_after_chunks
+from shared.store.successors import NewStep, insert_steps, planned_queue, release_held
 
 
 def add_chunks(
     engine: Engine,
     claim: Claim,
-    chunks: Sequence[NewChunk],
+    chunks: Sequence[NewStep],
     *,
     max_attempts: int,
     share: float = 0.0,
@@ -26,28 +26,16 @@ def add_chunks(
     """Nothing -> ``transcribe`` steps queued, while ``prepare`` runs.
 
     A chunk that an earlier attempt planned stays as it is, done or not. Chunks on hold are not due
-    before the job's language is known (``add_detect``, ``release_chunks``); where it has been
-    sought already, they are not held. ``share`` is how much of the whole audio is planned with
-    them, in [0, 1], as far as that can be told.
+    before the job's language is known (``add_detect``); once it has been sought, chunks are not
+    held any more. ``share`` is how much of the whole audio is planned with them, in [0, 1], as far
+    as that can be told.
 
     Raises:
         LeaseLost: the claim is no longer current.
     """
     with begin(engine) as connection:
         fence(connection, claim)
-        # Whoever completes ``detect`` locks the job too: it cannot release what is held and miss
-        # the chunks that are being added.
-        hold = hold and not _is_detected(connection, claim.job_id)
-        inserted = insert_steps(
-            connection,
-            claim.job_id,
-            StepKind.TRANSCRIBE,
-            model_queue(claim.options.model),
-            chunks,
-            max_attempts,
-            hold=hold,
-        )
-        planned = (chunk_from_json(new.idx, new.input) for new in chunks if new.idx in inserted)
+        audio_s = _insert_chunks(connection, claim, chunks, max_attempts, hold)
         connection.execute(
             text("""
                 UPDATE jobs SET chunks_total = chunks_total + :n,
@@ -55,24 +43,8 @@ def add_chunks(
                                 planned_share = greatest(planned_share, :share)
                 WHERE id = :id
             """),
-            {
-                "n": len(inserted),
-                "share": share,
-                "audio_s": sum(chunk.n_core_samples for chunk in planned) / SAMPLE_RATE,
-                "id": claim.job_id,
-            },
+            {"id": claim.job_id, "share": share, "n": len(audio_s), "audio_s": sum(audio_s)},
         )
-
-
-def release_chunks(engine: Engine, claim: Claim) -> None:
-    """Chunks on hold -> due: no language is to be detected first.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    with begin(engine) as connection:
-        fence(connection, claim)
-        release_held(connection, claim.job_id)
 
 
 def add_detect(
@@ -85,23 +57,107 @@ def add_detect(
     """
     with begin(engine) as connection:
         fence(connection, claim)
-        insert_steps(
-            connection,
-            claim.job_id,
-            StepKind.DETECT,
-            model_queue(claim.options.model),
-            [NewChunk(0, {"chunks": [dict(chunk) for chunk in chunks]})],
-            max_attempts,
-        )
+        _insert_detect(connection, claim, chunks, max_attempts)
 
 
-def _is_detected(connection: Connection, job_id: UUID) -> bool:
+def complete_prepare(
+    engine: Engine,
+    claim: Claim,
+    *,
+    duration_s: float,
+    metrics: Mapping[str, Any],
+    max_attempts: int,
+    chunks: Sequence[NewStep] = (),
+    hold: bool = False,
+    detect: Sequence[Mapping[str, Any]] = (),
+    release: bool = False,
+) -> None:
+    """``prepare`` running -> done: the plan is complete.
+
+    Args:
+        engine: the database.
+        claim: of the ``prepare`` step.
+        duration_s: of the decoded audio.
+        metrics: of the job, so far.
+        max_attempts: of the steps that are added.
+        chunks: the last ones, as for ``add_chunks``.
+        hold: whether these are held.
+        detect: what a ``detect`` step is to hear; none is added where this is empty.
+        release: whether chunks on hold are due now, as no language is to be detected first.
+
+    Raises:
+        LeaseLost: the claim is no longer current.
+    """
+    with begin(engine) as connection:
+        fence(connection, claim)
+        audio_s = _insert_chunks(connection, claim, chunks, max_attempts, hold)
+        if detect:
+            _insert_detect(connection, claim, detect, max_attempts)
+        if release:
+            queue = planned_queue(StepKind.TRANSCRIBE, claim.options.model)
+            release_held(connection, claim.job_id, queue)
+        finish_step(connection, claim, output=None, timings=metrics)
+        # The estimate of what share is planned is over, and with it the estimate of the percentage;
+        # what was said before is kept, so that it never falls.
+        complete = connection.execute(
+            text("""
+                WITH planned AS (
+                    UPDATE jobs
+                    SET chunks_total = chunks_total + :n,
+                        audio_planned_s = audio_planned_s + :audio_s,
+                        plan_complete = true, planned_share = 1, duration_s = :duration_s,
+                        metrics = metrics || :metrics,
+                        percent_done = greatest(percent_done, least(:most, 100 * coalesce(
+                            audio_done_s / nullif(audio_planned_s + :audio_s, 0), 1
+                        )))
+                    WHERE id = :id
+                    RETURNING chunks_done = chunks_total AS complete
+                )
+                SELECT complete FROM planned
+            """),
+            {
+                "id": claim.job_id,
+                "n": len(audio_s),
+                "audio_s": sum(audio_s),
+                "duration_s": duration_s,
+                "metrics": Jsonb(dict(metrics)),
+                "most": MOST_PERCENT,
+            },
+        ).scalar_one()
+        if complete:
+            queue_after_chunks(connection, claim, max_attempts)
+
+
+def _insert_chunks(
+    connection: Connection, claim: Claim, chunks: Sequence[NewStep], max_attempts: int, hold: bool
+) -> list[float]:
+    """Add those chunks that are new; returns the seconds of audio that is theirs alone, of each."""
+    # Whoever completes ``detect`` locks the job too: it cannot release what is held and miss the
+    # chunks that are being added.
+    hold = hold and not _is_detected(connection, claim)
+    kind = StepKind.TRANSCRIBE
+    queue = planned_queue(kind, claim.options.model)
+    inserted = insert_steps(connection, claim.job_id, kind, queue, chunks, max_attempts, hold=hold)
+    planned = (chunk_from_json(new.idx, new.input) for new in chunks if new.idx in inserted)
+    return [chunk.n_core_samples / SAMPLE_RATE for chunk in planned]
+
+
+def _insert_detect(
+    connection: Connection, claim: Claim, chunks: Sequence[Mapping[str, Any]], max_attempts: int
+) -> None:
+    kind = StepKind.DETECT
+    new = NewStep(0, {"chunks": [dict(chunk) for chunk in chunks]})
+    queue = planned_queue(kind, claim.options.model)
+    insert_steps(connection, claim.job_id, kind, queue, [new], max_attempts)
+
+
+def _is_detected(connection: Connection, claim: Claim) -> bool:
     done = connection.execute(
         text("""
             SELECT EXISTS (
                 SELECT FROM steps WHERE job_id = :id AND kind = 'detect' AND state = 'done'
             )
         """),
-        {"id": job_id},
+        {"id": claim.job_id},
     )
     return bool(done.scalar_one())

@@ -5,8 +5,10 @@ from sqlalchemy import Connection, Engine, text
 from shared.infra.database import begin
 from shared.infra.errors import InternalError, LeaseLost, LonghandError, Outage
 from shared.store.jobs.end import fail_delivery, fail_job
-from shared.store.states import STEP_MAY_RUN, StepKind
-from shared.store.steps.claims import Claim, claim_of, fence, record_step
+from shared.store.states import StepKind
+from shared.store.steps.claims import COLUMNS, Claim, claim_of, fence, record_step
+from shared.store.successors import first_turn
+from shared.store.wakeups import ring_after_commit
 
 MAX_OUTAGES = 120
 """With delays from 2 s on they span half an hour in the mean: 1, 2, 4, 8 s, then 15 s each."""
@@ -46,7 +48,7 @@ def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) 
     tried = claim.outages + 1 if is_outage else claim.attempt
     with begin(engine) as connection:
         fence(connection, claim)
-        bug = _last_bug(connection, claim)
+        bug = claim.bug
         if isinstance(error, InternalError):
             if error.fingerprint == bug:
                 detail = f"{claim.kind} failed twice in the same way: {error}"
@@ -59,7 +61,7 @@ def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) 
             fail_step(connection, claim, error.code, f"{error} (after {tried} attempts)")
             return
         longest_s = min(base_s * 2 ** (tried - 1), LONGEST_DELAY_S)
-        requeue(connection, claim.step_id, least_s=0.0, most_s=longest_s, bug=bug)
+        requeue(connection, claim, least_s=0.0, most_s=longest_s, bug=bug)
         if is_outage:
             _uncount_attempt(connection, claim, outages=1)
         record_step(
@@ -93,36 +95,29 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
     is left to the next sweep, so that none holds up the rest.
     """
     with begin(engine) as connection:
-        expired = [
-            {**row}
-            for row in connection.execute(
-                text(f"""
-                    SELECT steps.id AS step_id, job_id, kind, idx, attempt, max_attempts, outages,
-                           epoch, lease_owner AS owner, input, options, detected_language,
-                           source_key, suspect_step
-                    FROM steps JOIN jobs ON jobs.id = steps.job_id
-                    LEFT JOIN workers ON workers.id = lease_owner
-                    WHERE steps.state = 'running' AND {STEP_MAY_RUN}
-                      AND lease_until < clock_timestamp()
-                    ORDER BY lease_until LIMIT :limit
-                """),  # noqa: S608 - the variable part is a constant
-                {"limit": limit},
-            ).mappings()
-        ]
+        expired = connection.execute(
+            text(f"""
+                SELECT {COLUMNS}, suspect_step
+                FROM steps JOIN jobs ON jobs.id = steps.job_id
+                LEFT JOIN workers ON workers.id = lease_owner
+                WHERE steps.state = 'running' AND lease_until < clock_timestamp()
+                ORDER BY lease_until LIMIT :limit
+            """),  # noqa: S608 - the variable part is a constant
+            {"limit": limit},
+        ).all()
     reaped = 0
     for row in expired:
-        suspect = row.pop("suspect_step")
-        claim = claim_of(row)
+        claim = claim_of(dict(row._mapping))
         try:
             with begin(engine) as connection:
                 fence(connection, claim, to_reap=True)
-                if suspect not in (None, claim.step_id):
-                    _give_back(connection, claim, f"the worker died of step {suspect}")
+                if row.suspect_step not in (None, claim.step_id):
+                    _give_back(connection, claim, f"the worker died of step {row.suspect_step}")
                 elif claim.attempt >= claim.max_attempts:
                     detail = f"the worker died or hung at each of {claim.attempt} attempts"
                     fail_step(connection, claim, "poisonous_input", detail)
                 else:
-                    _requeue_first(connection, claim.step_id, bug=None)
+                    _requeue_first(connection, claim, bug=None)
                     record_step(connection, claim, "step.reaped")
         except LeaseLost:
             continue  # since we looked: completed, renewed by a late heartbeat, or locked
@@ -149,7 +144,7 @@ def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> N
 
 def _give_back(connection: Connection, claim: Claim, detail: str | None = None) -> None:
     """Step running -> queued, as if never claimed; the caller has fenced the claim."""
-    _requeue_first(connection, claim.step_id, bug=_last_bug(connection, claim))
+    _requeue_first(connection, claim, bug=claim.bug)
     _uncount_attempt(connection, claim)
     record_step(connection, claim, "step.released", detail)
 
@@ -163,44 +158,45 @@ def _uncount_attempt(connection: Connection, claim: Claim, *, outages: int = 0) 
     )
 
 
-def _last_bug(connection: Connection, claim: Claim) -> str | None:
-    """Return the fingerprint of the unexpected error that ended the attempt before, if one did."""
-    bug: str | None = connection.execute(
-        text("SELECT bug FROM steps WHERE id = :id"), {"id": claim.step_id}
-    ).scalar_one()
-    return bug
+_UNHELD = f"""
+    state = 'queued', lease_owner = NULL, lease_until = NULL, bug = :bug, job_turn = 0,
+    tenant_turn = {first_turn("steps.queue")}
+"""
+"""What a step is that nobody holds any more. It has had its turn, so no other tenant's step that
+waits comes before it, and of its own tenant's no other with its rank."""
 
 
 def requeue(
-    connection: Connection, step_id: int, *, least_s: float, most_s: float, bug: str | None = None
+    connection: Connection, claim: Claim, *, least_s: float, most_s: float, bug: str | None = None
 ) -> None:
-    """Step running -> queued, due after a random delay between the two; its caller fenced it."""
+    """Step running -> queued, due after a random delay between the two; its caller fenced it.
+
+    The sweep wakes a worker when it is due.
+    """
     connection.execute(
-        text("""
+        text(f"""
             UPDATE steps
-            SET state = 'queued', lease_owner = NULL, lease_until = NULL, dispatched_at = NULL,
-                bug = :bug,
+            SET {_UNHELD}, rank = -(SELECT priority FROM jobs WHERE id = job_id),
                 run_at = clock_timestamp()
                          + make_interval(secs => :least_s + (:most_s - :least_s) * random())
             WHERE id = :id
-        """),
-        {"id": step_id, "least_s": least_s, "most_s": most_s, "bug": bug},
+        """),  # noqa: S608 - constants
+        {"id": claim.step_id, "least_s": least_s, "most_s": most_s, "bug": bug},
     )
 
 
-def _requeue_first(connection: Connection, step_id: int, *, bug: str | None) -> None:
+def _requeue_first(connection: Connection, claim: Claim, *, bug: str | None) -> None:
     """Step running -> queued, due at once and before what its tenant has not begun.
 
-    It has had its turn, and lost its worker. A delivery is, by the time at which it was due before,
-    among the first of its lane.
+    A delivery keeps the time at which it was due before, and so is among the first of its lane.
     """
     connection.execute(
-        text("""
+        text(f"""
             UPDATE steps
-            SET state = 'queued', lease_owner = NULL, lease_until = NULL, dispatched_at = NULL,
-                rank = :first, bug = :bug,
+            SET {_UNHELD}, rank = :first,
                 run_at = CASE WHEN lane IS NULL THEN clock_timestamp() ELSE run_at END
             WHERE id = :id
-        """),
-        {"id": step_id, "first": _FIRST_RANK, "bug": bug},
+        """),  # noqa: S608 - constants
+        {"id": claim.step_id, "first": _FIRST_RANK, "bug": bug},
     )
+    ring_after_commit(connection, claim.queue, 1)

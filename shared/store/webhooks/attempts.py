@@ -49,7 +49,7 @@ def complete_attempt(engine: Engine, claim: Claim, attempt: Attempt) -> None:
             fail_step(connection, claim, "delivery_failed", detail)
         else:
             least_s, most_s = next_attempt_s(claim.attempt, attempt.retry_after_s)
-            requeue(connection, claim.step_id, least_s=least_s, most_s=most_s)
+            requeue(connection, claim, least_s=least_s, most_s=most_s)
             record_step(connection, claim, "step.retried", attempt.error)
 
 
@@ -97,9 +97,7 @@ def replay(engine: Engine, tenant: str, delivery_id: UUID) -> None:
         # Left over where its webhook was disabled: it must not make attempts beside the new one.
         connection.execute(
             text("""
-                UPDATE steps SET state = 'failed', error_code = 'delivery_void',
-                                 error_detail = 'the delivery was replayed', lease_until = NULL,
-                                 finished_at = clock_timestamp()
+                UPDATE steps SET state = 'void', lease_until = NULL
                 WHERE job_id = :job_id AND kind = 'deliver' AND state IN ('queued', 'running')
                   AND input ->> 'delivery_id' = :delivery_id
             """),

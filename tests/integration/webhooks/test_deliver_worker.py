@@ -8,12 +8,12 @@ import pytest
 from jobstore import add_job, claim
 from processes import Fleet, fleet, wait_until
 from receivers import Reply, receiving
+from shared.queue.dispatch import LANE_LIMIT
 from sqlalchemy import Engine
 from webhookstore import TENANT, add_hook, cancel, deliver_steps, deliveries, on_loopback
 
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
-from shared.queue.dispatch import LANE_LIMIT
 from shared.store import steps
 from shared.store.jobs.read import get_job
 from shared.store.states import DeliveryState, JobState
@@ -23,7 +23,7 @@ from shared.store.workers import live_workers
 
 @pytest.fixture
 def workers(settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
-    prompt = settings.model_copy(update={"sweep_s": 0.5, "republish_s": 2.0})
+    prompt = settings.model_copy(update={"sweep_s": 0.5})
     with fleet(on_loopback(prompt), tmp_path) as started:
         yield started
 

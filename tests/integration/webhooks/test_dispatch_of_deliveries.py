@@ -4,15 +4,15 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
-from jobstore import add_job, claim, step_ids
+from jobstore import add_job, claim, claim_step, step_ids
 from queryplans import explain, most_rows
 from queues import add_worker, take_messages
+from shared.queue.dispatch import _ORDER_OF_DELIVERIES, LANE_LIMIT, fill_queues
 from sqlalchemy import Engine, text
 from webhookstore import add_hook, cancel, make_due
 
 from shared.infra.settings import Settings
 from shared.infra.webhooks.attempt import Attempt
-from shared.queue.dispatch import _ORDER_OF_DELIVERIES, LANE_LIMIT, fill_queues
 from shared.store import steps
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.webhooks.attempts import complete_attempt
@@ -60,7 +60,7 @@ def test_of_one_endpoint_a_few_deliveries_are_in_flight_and_the_others_go_on(
     jobs = end_jobs(database, 20)
     fill_queues(database, broker, settings)
     assert in_flight(database) == [("default", slow)] * LANE_LIMIT
-    claimed = steps.claim(database, take_messages(broker, DELIVER_QUEUE)[0], owner="x", lease_s=30)
+    claimed = claim_step(database, take_messages(broker, DELIVER_QUEUE)[0], owner="x", lease_s=30)
     assert claimed is not None
     other, _ = add_hook(database, URL, EventType.CANCELED)
     with database.begin() as connection:  # nothing more for the slow one

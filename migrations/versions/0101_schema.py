@@ -1,0 +1,690 @@
+"""The schema of the first release; those of earlier versions cannot be upgraded to it."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateSequence, DropSequence
+
+revision = "0101"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_EVENT_IDS = sa.Sequence("event_ids")
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.execute(CreateSequence(_EVENT_IDS))
+    op.create_table(
+        "removals",
+        sa.Column(
+            "prefix", sa.Text(), nullable=False, comment="all objects whose keys begin with it"
+        ),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "again_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="when to remove once more what was written late",
+        ),
+        sa.Column(
+            "taken_at", sa.DateTime(timezone=True), nullable=True, comment="when it was last tried"
+        ),
+        sa.PrimaryKeyConstraint("prefix", name="pk_removals"),
+        comment="What the sweeper removes from the object store, unless it is taken back before.",
+    )
+    op.create_index("ix_removals_due_at", "removals", ["due_at"], unique=False)
+    op.create_table(
+        "served_queues",
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("last_served_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("queue", name="pk_served_queues"),
+        comment="When a worker that is gone last served a queue; the living are in workers.",
+    )
+    op.create_table(
+        "transcripts",
+        sa.Column("id", sa.UUID(), nullable=False, comment="of the job that made it"),
+        sa.Column(
+            "header",
+            postgresql.JSONB(),
+            nullable=False,
+            comment="shared.speech.transcript.TranscriptHeader",
+        ),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_transcripts"),
+    )
+    op.create_table(
+        "webhook_endpoints",
+        sa.Column("id", sa.UUID(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), server_default="", nullable=False),
+        sa.Column("events", sa.ARRAY(sa.Text()), nullable=False, comment="the types it wants"),
+        sa.Column("secret", sa.Text(), nullable=False, comment="whsec_..."),
+        sa.Column("old_secret", sa.Text(), nullable=True, comment="signs too, until it expires"),
+        sa.Column("old_secret_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "listed", sa.Boolean(), nullable=False, comment="false: made for jobs that name its URL"
+        ),
+        sa.Column("enabled", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("disabled_reason", sa.Text(), nullable=True),
+        sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_endpoints"),
+    )
+    op.create_index(
+        "ix_webhook_endpoints_listed",
+        "webhook_endpoints",
+        ["tenant", "id"],
+        unique=False,
+        postgresql_where=sa.text("listed"),
+    )
+    op.create_index(
+        "uq_webhook_endpoints_unlisted",
+        "webhook_endpoints",
+        ["tenant", "url", "secret"],
+        unique=True,
+        postgresql_where=sa.text("NOT listed"),
+    )
+    op.create_table(
+        "workers",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False, comment="cpu, model, deliver or beat"),
+        sa.Column("model", sa.Text(), nullable=True, comment="catalogue id of a model worker"),
+        sa.Column("queues", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("slots", sa.Integer(), nullable=False, comment="steps it takes at once"),
+        sa.Column("state", sa.Text(), nullable=False, comment="loading or ready"),
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column(
+            "dtype", sa.Text(), nullable=True, comment="what a model worker's device computes in"
+        ),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("load_s", sa.REAL(), nullable=True, comment="seconds the model took to load"),
+        sa.Column(
+            "warm_up_s", sa.REAL(), nullable=True, comment="seconds its first second of audio took"
+        ),
+        sa.Column(
+            "suspect_step",
+            sa.BigInteger(),
+            nullable=True,
+            comment="the step its model hears alone now, as an attempt before this one has failed",
+        ),
+        sa.Column(
+            "started_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "last_seen_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_workers"),
+    )
+    op.create_table(
+        "jobs",
+        sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False, comment="catalogue id"),
+        sa.Column(
+            "options",
+            postgresql.JSONB(),
+            nullable=False,
+            comment="shared.models.options.ResolvedOptions",
+        ),
+        sa.Column(
+            "fingerprint",
+            sa.Text(),
+            nullable=True,
+            comment="of audio, model and options; null: not to be shared",
+        ),
+        sa.Column(
+            "original_id",
+            sa.UUID(),
+            nullable=True,
+            comment="the equal job whose transcript this one gets",
+        ),
+        sa.Column("cached", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column(
+            "metadata", postgresql.JSON(), server_default=sa.text("'{}'::json"), nullable=False
+        ),
+        sa.Column(
+            "result_url",
+            sa.Text(),
+            nullable=True,
+            comment="what its webhook events tell; null: its path alone",
+        ),
+        sa.Column(
+            "webhook_endpoint_id",
+            sa.UUID(),
+            nullable=True,
+            comment="of the webhook_url that the job itself named",
+        ),
+        sa.Column(
+            "run", sa.Integer(), server_default="1", nullable=False, comment="raised by every retry"
+        ),
+        sa.Column(
+            "detected_language",
+            sa.Text(),
+            nullable=True,
+            comment="of the whole, where one was to be detected",
+        ),
+        sa.Column("detected_probability", sa.REAL(), nullable=True),
+        sa.Column("source_key", sa.Text(), nullable=False),
+        sa.Column("source_name", sa.Text(), nullable=False),
+        sa.Column("source_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column(
+            "duration_s", sa.Double(), nullable=True, comment="decoded length, known once prepared"
+        ),
+        sa.Column(
+            "priority", sa.Integer(), server_default="0", nullable=False, comment="highest first"
+        ),
+        sa.Column("chunks_total", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("chunks_done", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("plan_complete", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column(
+            "audio_planned_s",
+            sa.Double(),
+            server_default="0",
+            nullable=False,
+            comment="of all chunks",
+        ),
+        sa.Column(
+            "planned_share",
+            sa.Double(),
+            server_default="0",
+            nullable=False,
+            comment="of the whole audio, planned; estimated until plan_complete",
+        ),
+        sa.Column("audio_done_s", sa.Double(), server_default="0", nullable=False),
+        sa.Column(
+            "percent_done",
+            sa.Double(),
+            nullable=True,
+            comment="the most that could be said so far; never falls",
+        ),
+        sa.Column(
+            "audio_kept_s",
+            sa.Double(),
+            server_default="0",
+            nullable=False,
+            comment="of audio_done_s: from before transcribing_since, by earlier runs",
+        ),
+        sa.Column("transcribing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("error_code", sa.Text(), nullable=True),
+        sa.Column("error_detail", sa.Text(), nullable=True),
+        sa.Column(
+            "metrics", postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False
+        ),
+        sa.Column(
+            "manifest",
+            postgresql.JSON(),
+            nullable=True,
+            comment="shared.speech.manifest.Manifest, of the transcript",
+        ),
+        sa.Column("transcript_id", sa.UUID(), nullable=True, comment="equal jobs share one"),
+        sa.Column(
+            "reference",
+            sa.Text(),
+            nullable=True,
+            comment="what was really said, as the client says",
+        ),
+        sa.Column(
+            "accuracy",
+            postgresql.JSONB(),
+            nullable=True,
+            comment="shared.speech.accuracy.Accuracy, against the reference",
+        ),
+        sa.Column(
+            "last_event",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="id of the latest event that those who watch the job see",
+        ),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("audio_deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("transcript_deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')",
+            name="ck_jobs_state",
+        ),
+        sa.ForeignKeyConstraint(
+            ["original_id"], ["jobs.id"], name="fk_jobs_original_id", ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["transcript_id"], ["transcripts.id"], name="fk_jobs_transcript_id"
+        ),
+        sa.ForeignKeyConstraint(
+            ["webhook_endpoint_id"],
+            ["webhook_endpoints.id"],
+            name="fk_jobs_webhook_endpoint_id",
+            ondelete="SET NULL",
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_jobs"),
+    )
+    op.create_index(
+        "ix_jobs_active",
+        "jobs",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('queued', 'running')"),
+    )
+    op.create_index(
+        "ix_jobs_ended",
+        "jobs",
+        ["finished_at"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_original",
+        "jobs",
+        ["tenant", "fingerprint"],
+        unique=False,
+        postgresql_where=sa.text(
+            "original_id IS NULL AND state IN ('queued', 'running', 'succeeded')"
+        ),
+    )
+    op.create_index(
+        "ix_jobs_original_id",
+        "jobs",
+        ["original_id"],
+        unique=False,
+        postgresql_where=sa.text("original_id IS NOT NULL"),
+    )
+    op.create_index("ix_jobs_tenant_id", "jobs", ["tenant", "id"], unique=False)
+    op.create_index("ix_jobs_transcript_id", "jobs", ["transcript_id"], unique=False)
+    op.create_index(
+        "ix_jobs_unmeasured",
+        "jobs",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text(
+            "state = 'succeeded' AND reference IS NOT NULL AND accuracy IS NULL"
+        ),
+    )
+    op.create_index(
+        "ix_jobs_webhook_endpoint_id",
+        "jobs",
+        ["webhook_endpoint_id"],
+        unique=False,
+        postgresql_where=sa.text("webhook_endpoint_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_with_audio",
+        "jobs",
+        ["state", "finished_at"],
+        unique=False,
+        postgresql_where=sa.text("audio_deleted_at IS NULL AND finished_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_with_transcript",
+        "jobs",
+        ["finished_at"],
+        unique=False,
+        postgresql_where=sa.text("transcript_id IS NOT NULL"),
+    )
+    op.create_table(
+        "transcript_segments",
+        sa.Column("transcript_id", sa.UUID(), nullable=False),
+        sa.Column("idx", sa.Integer(), nullable=False),
+        sa.Column(
+            "document",
+            postgresql.JSONB(),
+            nullable=False,
+            comment="shared.speech.transcript.Segment",
+        ),
+        sa.ForeignKeyConstraint(
+            ["transcript_id"],
+            ["transcripts.id"],
+            name="fk_transcript_segments_transcript_id",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("transcript_id", "idx", name="pk_transcript_segments"),
+        comment="One row per segment: a long transcript is written and read in pieces.",
+    )
+    op.create_table(
+        "worker_kinds",
+        sa.Column("worker_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column(
+            "proven", sa.Boolean(), nullable=False, comment="whether it has done such a step"
+        ),
+        sa.Column(
+            "bug",
+            sa.Text(),
+            nullable=True,
+            comment="fingerprint of the unexpected error that it met last",
+        ),
+        sa.Column(
+            "failures",
+            sa.Integer(),
+            nullable=False,
+            comment="how often in a row, before it is proven",
+        ),
+        sa.Column("reason", sa.Text(), nullable=True, comment="the same for people"),
+        sa.CheckConstraint(
+            "kind IN ('prepare', 'detect', 'transcribe', 'finish', 'deliver')",
+            name="ck_worker_kinds_kind",
+        ),
+        sa.ForeignKeyConstraint(
+            ["worker_id"], ["workers.id"], name="fk_worker_kinds_worker_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("worker_id", "kind", name="pk_worker_kinds"),
+        comment="What became of each kind of step at a worker, since the worker's start.",
+    )
+    op.create_table(
+        "job_events",
+        sa.Column(
+            "id", sa.BigInteger(), server_default=sa.text("nextval('event_ids')"), nullable=False
+        ),
+        sa.Column("job_id", sa.UUID(), nullable=False),
+        sa.Column(
+            "step_id", sa.BigInteger(), nullable=True, comment="null for a change of the job itself"
+        ),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=True),
+        sa.Column("epoch", sa.Integer(), nullable=True),
+        sa.Column("worker", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column(
+            "at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name="fk_job_events_job_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_job_events"),
+        comment="Append-only: changes of jobs' states, and attempts at steps that failed.",
+    )
+    op.create_index("ix_job_events_job_id_id", "job_events", ["job_id", "id"], unique=False)
+    op.create_table(
+        "steps",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("job_id", sa.UUID(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column(
+            "idx",
+            sa.Integer(),
+            nullable=False,
+            comment="the number of a chunk or a delivery; else 0",
+        ),
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False, comment="its job's"),
+        sa.Column(
+            "rank",
+            sa.Integer(),
+            nullable=False,
+            comment="lowest first: minus its job's priority, least if its worker was lost",
+        ),
+        sa.Column(
+            "job_turn",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="orders the jobs of a tenant (shared.store.successors)",
+        ),
+        sa.Column(
+            "tenant_turn",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="orders the tenants of a queue (shared.store.successors)",
+        ),
+        sa.Column(
+            "lane",
+            sa.Text(),
+            nullable=True,
+            comment="of a deliver step: its endpoint, which takes only a few at once",
+        ),
+        sa.Column("state", sa.Text(), server_default="queued", nullable=False),
+        sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("max_attempts", sa.Integer(), nullable=False),
+        sa.Column(
+            "outages",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="claims given back because a service was away; not among the attempts",
+        ),
+        sa.Column(
+            "epoch",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="raised by every claim",
+        ),
+        sa.Column("lease_owner", sa.Text(), nullable=True),
+        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "run_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "input", postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False
+        ),
+        sa.Column(
+            "audio",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="of a short file's chunk: samples, s16le",
+        ),
+        sa.Column("output", postgresql.JSONB(), nullable=True),
+        sa.Column("timings", postgresql.JSONB(), nullable=True),
+        sa.Column("error_code", sa.Text(), nullable=True),
+        sa.Column("error_detail", sa.Text(), nullable=True),
+        sa.Column(
+            "bug",
+            sa.Text(),
+            nullable=True,
+            comment="fingerprint of the unexpected error that ended the last attempt",
+        ),
+        sa.Column(
+            "event_id",
+            sa.BigInteger(),
+            nullable=True,
+            comment="of a done chunk: its place among the job's events",
+        ),
+        sa.CheckConstraint(
+            "kind IN ('prepare', 'detect', 'transcribe', 'finish', 'deliver')", name="ck_steps_kind"
+        ),
+        sa.CheckConstraint(
+            "state IN ('queued', 'running', 'done', 'failed', 'void')", name="ck_steps_state"
+        ),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name="fk_steps_job_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_steps"),
+        sa.UniqueConstraint("job_id", "kind", "idx", name="uq_steps_job_id_kind_idx"),
+    )
+    op.create_index(
+        "ix_steps_due",
+        "steps",
+        ["queue", "run_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'queued'"),
+    )
+    op.create_index(
+        "ix_steps_events",
+        "steps",
+        ["job_id", "event_id"],
+        unique=False,
+        postgresql_where=sa.text("event_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_steps_running",
+        "steps",
+        ["queue", "lease_until"],
+        unique=False,
+        postgresql_where=sa.text("state = 'running'"),
+    )
+    op.create_index(
+        "ix_steps_turns",
+        "steps",
+        ["queue", "tenant_turn", "id"],
+        unique=False,
+        postgresql_include=["tenant", "run_at"],
+        postgresql_where=sa.text("kind <> 'deliver' AND state = 'queued'"),
+    )
+    op.create_index(
+        "ix_steps_turns_of_tenants",
+        "steps",
+        ["queue", "tenant", "tenant_turn"],
+        unique=False,
+        postgresql_where=sa.text("kind <> 'deliver' AND state = 'queued'"),
+    )
+    op.create_index(
+        "ix_steps_waiting",
+        "steps",
+        ["queue", "tenant", "rank", "job_turn", "job_id", "idx", "run_at"],
+        unique=False,
+        postgresql_where=sa.text("kind <> 'deliver' AND state = 'queued'"),
+    )
+    op.create_index(
+        "ix_steps_waiting_in_lanes",
+        "steps",
+        ["lane", "run_at"],
+        unique=False,
+        postgresql_where=sa.text("lane IS NOT NULL AND state = 'queued'"),
+    )
+    op.create_table(
+        "webhook_events",
+        sa.Column("id", sa.UUID(), nullable=False, comment="the webhook-id header"),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("job_id", sa.UUID(), nullable=True, comment="null for test events"),
+        sa.Column(
+            "run", sa.Integer(), nullable=False, comment="the job's, of which this is the end"
+        ),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False, comment="as sent, to the byte"),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name="fk_webhook_events_job_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_events"),
+        sa.UniqueConstraint("job_id", "run", name="uq_webhook_events_job_id_run"),
+    )
+    op.create_index(
+        "ix_webhook_events_tests",
+        "webhook_events",
+        ["created_at"],
+        unique=False,
+        postgresql_where=sa.text("job_id IS NULL"),
+    )
+    op.create_table(
+        "webhook_deliveries",
+        sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.UUID(), nullable=False),
+        sa.Column("endpoint_id", sa.UUID(), nullable=False),
+        sa.Column("state", sa.Text(), server_default="pending", nullable=False),
+        sa.Column("error", sa.Text(), nullable=True, comment="why it failed"),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('pending', 'delivered', 'failed')", name="ck_webhook_deliveries_state"
+        ),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"],
+            ["webhook_endpoints.id"],
+            name="fk_webhook_deliveries_endpoint_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["event_id"],
+            ["webhook_events.id"],
+            name="fk_webhook_deliveries_event_id",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_deliveries"),
+        sa.UniqueConstraint(
+            "event_id", "endpoint_id", name="uq_webhook_deliveries_event_id_endpoint_id"
+        ),
+    )
+    op.create_index(
+        "ix_webhook_deliveries_endpoint_id_id",
+        "webhook_deliveries",
+        ["endpoint_id", "id"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_webhook_deliveries_tenant_id", "webhook_deliveries", ["tenant", "id"], unique=False
+    )
+    op.create_table(
+        "webhook_attempts",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("delivery_id", sa.UUID(), nullable=False),
+        sa.Column("status_code", sa.Integer(), nullable=True, comment="null: there was no answer"),
+        sa.Column("latency_ms", sa.REAL(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True, comment="why it counts as failed"),
+        sa.Column(
+            "at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"],
+            ["webhook_deliveries.id"],
+            name="fk_webhook_attempts_delivery_id",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_attempts"),
+    )
+    op.create_index(
+        "ix_webhook_attempts_delivery_id", "webhook_attempts", ["delivery_id"], unique=False
+    )
+
+
+def downgrade() -> None:
+    """Revert."""
+    for table in [
+        "webhook_attempts",
+        "webhook_deliveries",
+        "webhook_events",
+        "steps",
+        "job_events",
+        "worker_kinds",
+        "transcript_segments",
+        "jobs",
+        "workers",
+        "webhook_endpoints",
+        "transcripts",
+        "served_queues",
+        "removals",
+    ]:
+        op.drop_table(table)
+    op.execute(DropSequence(_EVENT_IDS))

@@ -1,0 +1,127 @@
+"""Wake-ups: the messages that tell idle workers of due work.
+
+A wake-up names a queue and nothing else. Whoever takes it claims the fairest due step itself, so
+order is decided as late as can be. A wake-up that is lost, late or sent twice changes nothing but
+how soon a step is claimed: a worker that is busy looks for more work by itself, and the sweep wakes
+the idle.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from celery import Celery
+from sqlalchemy import Engine, text
+
+from shared.infra.background import Background
+from shared.infra.database import begin
+from shared.infra.errors import BrokerUnavailable, DatabaseUnavailable
+from shared.infra.settings import Settings
+from shared.queue.broker import count_messages, send_wakeups
+
+log = logging.getLogger(__name__)
+
+_LEAST_SLOTS = 4
+"""Wake-ups kept in a queue that no ready worker is known to consume: enough for the next one."""
+
+_KEEP_SLOTS_S = 5.0
+"""How long the number of ready workers' slots is taken to be the same."""
+
+
+class Wakeups:
+    """Sends wake-ups from a thread of its own, so that nobody who rings waits for Redis.
+
+    There are never more in a queue than its ready workers have slots.
+    """
+
+    def __init__(self, engine: Engine, broker: Celery, settings: Settings) -> None:
+        """Wait for rings."""
+        self._engine = engine
+        self._broker = broker
+        self._live_s = settings.lease_s
+        self._due: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._slots: Mapping[str, int] = {}
+        self._slots_until = 0.0
+        self._sender = Background("wakeups", self._send)
+
+    def ring(self, queue: str, steps: int) -> None:
+        """Wake workers for so many steps of a queue; returns at once."""
+        with self._lock:
+            self._due[queue] += steps
+        self._sender.ring()
+
+    def close(self) -> None:
+        """Send what was rung, and stop."""
+        self._sender.close()
+
+    def top_up(self) -> None:
+        """Wake workers for all that is due, wherever a wake-up was lost or none was sent.
+
+        Raises:
+            DatabaseUnavailable: Postgres cannot be reached.
+        """
+        slots = self._read_slots()
+        for queue, steps in _count_due(self._engine, max(_LEAST_SLOTS, *slots.values(), 0)).items():
+            self.ring(queue, steps)
+
+    def _send(self) -> None:
+        with self._lock:
+            due, self._due = self._due, Counter()
+        for queue, steps in due.items():
+            try:
+                most = self._slots_of(queue)
+                wanted = min(steps, most - count_messages(self._broker, queue))
+                send_wakeups(self._broker, queue, wanted)
+            except (BrokerUnavailable, DatabaseUnavailable) as error:
+                log.warning("%s: the sweep wakes the workers of %s", error, queue)
+
+    def _slots_of(self, queue: str) -> int:
+        if time.monotonic() >= self._slots_until:
+            self._slots = self._read_slots()
+            self._slots_until = time.monotonic() + _KEEP_SLOTS_S
+        return max(_LEAST_SLOTS, self._slots.get(queue, 0))
+
+    def _read_slots(self) -> dict[str, int]:
+        with begin(self._engine) as connection:
+            rows = connection.execute(
+                text("""
+                    SELECT queue, sum(slots) AS slots
+                    FROM workers CROSS JOIN unnest(queues) AS queue
+                    WHERE state = 'ready'
+                      AND last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
+                    GROUP BY queue
+                """),
+                {"live_s": self._live_s},
+            )
+            return {row.queue: row.slots for row in rows}
+
+
+def _count_due(engine: Engine, at_most: int) -> dict[str, int]:
+    """Return how many steps of each queue are due, counting no further than ``at_most``."""
+    with begin(engine) as connection:
+        rows = connection.execute(
+            text("""
+                WITH RECURSIVE queues AS (
+                    SELECT min(queue) AS queue FROM steps WHERE state = 'queued'
+                    UNION ALL
+                    SELECT (
+                        SELECT min(steps.queue) FROM steps
+                        WHERE steps.queue > queues.queue AND state = 'queued'
+                    ) FROM queues WHERE queues.queue IS NOT NULL
+                )
+                SELECT queue, (
+                    SELECT count(*) FROM (
+                        SELECT FROM steps
+                        WHERE steps.queue = queues.queue AND state = 'queued'
+                          AND run_at <= statement_timestamp()
+                        LIMIT :at_most
+                    ) AS due
+                ) AS due
+                FROM queues WHERE queue IS NOT NULL
+            """),
+            {"at_most": at_most},
+        )
+        return {row.queue: row.due for row in rows if row.due}

@@ -1,0 +1,199 @@
+"""Which step follows which, and how steps are added to a job."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, text
+
+from shared.store.queues import CPU_QUEUE, LARGE_BYTES, LARGE_QUEUE, model_queue
+from shared.store.states import StepKind
+from shared.store.wakeups import ring_after_commit
+
+
+class When(Enum):
+    """When a successor is added."""
+
+    PLANNED = auto()
+    """While its predecessor runs, as that finds what there is to do."""
+    ALL_CHUNKS_DONE = auto()
+    """Once the plan is complete and every chunk is transcribed; in the transaction that makes both
+    true, so exactly once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A kind of step that follows another."""
+
+    kind: StepKind
+    queue: Callable[[str], str]
+    """From the job's model to the queue's name."""
+    when: When
+
+
+def _cpu_queue(_model: str) -> str:
+    return CPU_QUEUE
+
+
+SUCCESSORS: Mapping[StepKind, Sequence[Successor]] = {
+    StepKind.PREPARE: (
+        Successor(StepKind.DETECT, model_queue, When.PLANNED),
+        Successor(StepKind.TRANSCRIBE, model_queue, When.PLANNED),
+        Successor(StepKind.FINISH, _cpu_queue, When.ALL_CHUNKS_DONE),
+    ),
+    StepKind.TRANSCRIBE: (Successor(StepKind.FINISH, _cpu_queue, When.ALL_CHUNKS_DONE),),
+}
+"""What follows each kind. A job begins with ``prepare``, and ends with the step that nothing
+follows; ``deliver`` steps follow the job's end, not a step.
+
+The only chunk of a short file needs no ``finish``: its transcript is folded where it is
+transcribed (``complete_only_chunk``)."""
+
+
+def planned_queue(kind: StepKind, model: str) -> str:
+    """Return the queue of a kind of step that ``prepare`` plans."""
+    successors = {successor.kind: successor for successor in SUCCESSORS[StepKind.PREPARE]}
+    return successors[kind].queue(model)
+
+
+def after_all_chunks(kind: StepKind) -> Successor:
+    """Return the step that follows a step of this kind once all chunks are done."""
+    (successor,) = (
+        successor for successor in SUCCESSORS[kind] if successor.when is When.ALL_CHUNKS_DONE
+    )
+    return successor
+
+
+@dataclass(frozen=True, slots=True)
+class NewStep:
+    """A step to be added."""
+
+    idx: int
+    """Its number among the job's steps of its kind."""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    """Of a chunk, its JSON form."""
+    audio: bytes | None = None
+    """Of a short file's chunk, its samples as s16le: they need no object of their own."""
+
+
+_DUE_TURN = """
+    SELECT tenant_turn FROM steps
+    WHERE queue = {queue} AND kind <> 'deliver' AND state = 'queued'
+      AND run_at <= statement_timestamp()
+    ORDER BY tenant_turn LIMIT 1
+"""
+
+TURNS = f"""
+    SELECT
+        greatest(
+            0,
+            (SELECT job_turn + 1 FROM steps
+             WHERE job_id = jobs.id AND kind = {{kind}} AND state = 'queued'
+             ORDER BY idx DESC LIMIT 1),
+            (SELECT job_turn FROM steps
+             WHERE queue = {{queue}} AND tenant = jobs.tenant AND rank = -jobs.priority
+               AND kind <> 'deliver' AND state = 'queued'
+             ORDER BY job_turn LIMIT 1)
+        ) AS of_job,
+        greatest(
+            0,
+            (SELECT tenant_turn + 1 FROM steps
+             WHERE queue = {{queue}} AND tenant = jobs.tenant
+               AND kind <> 'deliver' AND state = 'queued'
+             ORDER BY tenant_turn DESC LIMIT 1),
+            ({_DUE_TURN})
+        ) AS of_tenant
+"""  # noqa: S608 - constants
+"""The next turns of a job (a row ``jobs``) and its tenant in a queue.
+
+Start-time fair queueing (Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996), with a cost
+of one for every step: what comes after a wait starts where the queue is now, so nobody saves turns
+up, and nobody who has many steps waiting comes before one who has few. ``tenant_turn`` orders the
+tenants of a queue, ``job_turn`` the jobs of a tenant. Each number is found by one look into an
+index. Concurrent transactions may draw the same one; the tie costs nobody more than a turn."""
+
+
+def first_turn(queue: str) -> str:
+    """Return SQL for the turn that comes before all that wait in a queue, which is SQL too."""
+    return f"coalesce(({_DUE_TURN.format(queue=queue)}), 0)"
+
+
+_INSERT = text(f"""
+    INSERT INTO steps (job_id, kind, idx, queue, tenant, rank, job_turn, tenant_turn, max_attempts,
+                       input, audio, run_at)
+    SELECT jobs.id, :kind, plan.idx, :queue, jobs.tenant, -jobs.priority,
+           turn.of_job + plan.n - 1, turn.of_tenant + plan.n - 1, :max_attempts,
+           plan.input, plan.audio, CASE WHEN :hold THEN 'infinity' ELSE clock_timestamp() END
+    FROM jobs
+    CROSS JOIN LATERAL ({TURNS.format(kind=":kind", queue=":queue")}) AS turn
+    CROSS JOIN unnest(CAST(:idxs AS int[]), CAST(:inputs AS jsonb[]), CAST(:audios AS bytea[]))
+        WITH ORDINALITY AS plan (idx, input, audio, n)
+    WHERE jobs.id = :job_id
+    ON CONFLICT (job_id, kind, idx) DO NOTHING
+    RETURNING idx
+""")  # noqa: S608 - constants
+
+
+def insert_steps(
+    connection: Connection,
+    job_id: UUID,
+    kind: StepKind,
+    queue: str,
+    new: Sequence[NewStep],
+    max_attempts: int,
+    *,
+    hold: bool = False,
+) -> set[int]:
+    """Nothing -> queued; returns the idx of those that are new. Those on hold are never due.
+
+    Workers are woken after the commit.
+    """
+    if not new:
+        return set()
+    inserted = set(
+        connection.execute(
+            _INSERT,
+            {
+                "job_id": job_id,
+                "kind": kind,
+                "queue": queue,
+                "max_attempts": max_attempts,
+                "hold": hold,
+                "idxs": [step.idx for step in new],
+                "inputs": [Jsonb(dict(step.input)) for step in new],
+                "audios": [step.audio for step in new],
+            },
+        ).scalars()
+    )
+    if inserted and not hold:
+        ring_after_commit(connection, queue, len(inserted))
+    return inserted
+
+
+def prepare_queue(source_bytes: int) -> str:
+    """Return the queue in which a file of this size is prepared."""
+    return LARGE_QUEUE if source_bytes >= LARGE_BYTES else CPU_QUEUE
+
+
+def insert_prepare(
+    connection: Connection, job_id: UUID, source_bytes: int, max_attempts: int
+) -> None:
+    """Nothing -> ``prepare`` step queued."""
+    queue = prepare_queue(source_bytes)
+    insert_steps(connection, job_id, StepKind.PREPARE, queue, [NewStep(0)], max_attempts)
+
+
+def release_held(connection: Connection, job_id: UUID, queue: str) -> None:
+    """Chunks on hold -> due; the caller has locked the job's row."""
+    released = connection.execute(
+        text("""
+            UPDATE steps SET run_at = clock_timestamp()
+            WHERE job_id = :id AND kind = 'transcribe' AND state = 'queued' AND run_at = 'infinity'
+        """),
+        {"id": job_id},
+    ).rowcount
+    if released:
+        ring_after_commit(connection, queue, released)
