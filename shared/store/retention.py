@@ -45,6 +45,8 @@ def expire_audio(engine: Engine, state: JobState, *, keep_s: float, limit: int) 
             {"state": state, "keep_s": keep_s, "limit": limit},
         ).scalars()
         job_ids = list(expired)
+        if not job_ids:
+            return 0
         connection.execute(
             text("""
                 UPDATE steps SET audio = NULL WHERE job_id = ANY (:ids) AND audio IS NOT NULL

@@ -97,6 +97,8 @@ def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
         {"original": original},
     ).scalars()
     shared = list(rows)
+    if not shared:
+        return []
     for job_id in shared:
         schedule_removal(connection, job_prefix(job_id), late_writes=False)
     end_jobs(connection, shared, f"equal to job {original}")
