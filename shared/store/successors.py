@@ -80,10 +80,10 @@ class NewStep:
 
 
 _DUE_TURN = """
-    SELECT tenant_turn FROM steps
-    WHERE queue = {queue} AND kind <> 'deliver' AND state = 'queued'
-      AND run_at <= statement_timestamp()
-    ORDER BY tenant_turn LIMIT 1
+    SELECT waiting.tenant_turn FROM steps AS waiting
+    WHERE waiting.queue = {queue} AND waiting.kind <> 'deliver' AND waiting.state = 'queued'
+      AND waiting.run_at <= statement_timestamp()
+    ORDER BY waiting.tenant_turn LIMIT 1
 """
 
 TURNS = f"""

@@ -46,7 +46,9 @@ def test_a_database_older_than_the_first_release_is_refused_in_one_sentence(
         connection.execute(text("CREATE TABLE alembic_version (version_num text)"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('0007')"))
     for attempt in (lambda: check(engine), lambda: migrate(settings)):
-        with pytest.raises(DatabaseUnfit, match="the database was made by a version of Longhand that is too old"):
+        with pytest.raises(
+            DatabaseUnfit, match="the database was made by a version of Longhand that is too old"
+        ):
             attempt()
     engine.dispose()
 

@@ -1,0 +1,81 @@
+"""A database of any released version, with jobs in every state, is upgraded and goes on."""
+
+from uuid import UUID
+
+import pytest
+from alembic import command
+from jobstore import claim, finish, transcribe
+from migrations.rows import ROWS, load, revisions
+from scratchdatabases import alembic_config, scratch_settings
+from sqlalchemy import Engine, text
+
+from shared.infra.database import make_engine, migrate
+from shared.infra.settings import Settings
+from shared.store import steps
+from shared.store.events import read_events
+from shared.store.jobs.read import get_job, get_manifest, list_jobs, open_transcript
+from shared.store.jobs.references import get_spoken
+from shared.store.jobs.retry import retry_job
+from shared.store.partial import open_partial_transcript
+
+
+def test_every_revision_has_rows_to_upgrade_from() -> None:
+    assert sorted(path.stem for path in ROWS.glob("*.json")) == revisions()
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_an_upgraded_database_is_read_and_its_jobs_go_on(servers: Settings, revision: str) -> None:
+    settings = scratch_settings(servers, f"upgraded_{revision}")
+    command.upgrade(alembic_config(settings), revision)
+    database = make_engine(settings)
+    with database.begin() as connection:
+        load(connection, revision)
+    migrate(settings)
+
+    jobs = list_jobs(database, "default", limit=100)
+    states = [job.state for job in jobs]
+    assert set(states) == {"queued", "running", "succeeded", "failed", "canceled"}
+    for job in jobs:
+        read_everything(database, job.id)
+        if job.state in ("failed", "canceled"):
+            retry_job(database, "default", job.id, max_attempts=3)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE steps SET lease_until = now() WHERE state = 'running'"))
+    steps.reap(database)
+    for job in jobs:
+        if job.plan_complete and job.state in ("running", "canceled"):
+            complete(database, job.id)
+            assert get_job(database, "default", job.id).state == "succeeded"
+            read_everything(database, job.id)
+    database.dispose()
+
+
+def read_everything(database: Engine, job_id: UUID) -> None:
+    """Read all that the API can tell of a job."""
+    after = 0
+    while not (page := read_events(database, "default", job_id, after=after)).complete:
+        after = page.events[-1].id
+    partial = open_partial_transcript(database, "default", job_id)
+    assert list(partial.segments) is not None
+    if get_job(database, "default", job_id).state == "succeeded":
+        transcript = open_transcript(database, "default", job_id)
+        assert len(list(transcript.segments)) == len(list(transcript.segments_without_words))
+        assert get_manifest(database, "default", job_id)
+        assert get_spoken(database, "default", job_id)
+
+
+def complete(database: Engine, job_id: UUID) -> None:
+    """Do what is left of a job."""
+    with database.begin() as connection:
+        connection.execute(text("UPDATE steps SET run_at = now() WHERE state = 'queued'"))
+        left = connection.execute(
+            text("""
+                SELECT idx FROM steps
+                WHERE job_id = :id AND kind = 'transcribe' AND state = 'queued' ORDER BY idx
+            """),
+            {"id": job_id},
+        ).scalars()
+        chunks = list(left)
+    for idx in chunks:
+        transcribe(database, claim(database, job_id, "transcribe", idx))
+    finish(database, claim(database, job_id, "finish"))
