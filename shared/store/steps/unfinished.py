@@ -6,7 +6,8 @@ from shared.infra.database import begin
 from shared.infra.errors import InternalError, LeaseLost, LonghandError, Outage
 from shared.store.jobs.end import fail_delivery, fail_job
 from shared.store.states import StepKind
-from shared.store.steps.claims import COLUMNS, Claim, claim_of, fence, record_step
+from shared.store.steps.claims import Claim, claim_of, fence, record_step
+from shared.store.steps.fair_order import COLUMNS
 from shared.store.successors import first_turn
 from shared.store.wakeups import ring_after_commit
 

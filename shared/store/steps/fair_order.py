@@ -1,0 +1,174 @@
+"""Who is next: the order in which the steps of a queue are claimed, and the limits kept there."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Row, TextClause, text
+
+from shared.store.queues import DELIVER_QUEUE, LARGE_QUEUE
+
+LANE_LIMIT = 4
+"""Running steps of one lane: a quarter of what a delivery worker does at once, so that an endpoint
+that hangs does not hold up the others."""
+
+
+COLUMNS = """
+    steps.id AS step_id, steps.job_id, steps.kind, steps.idx, steps.queue, steps.attempt,
+    steps.max_attempts, steps.outages, steps.epoch, steps.lease_owner AS owner, steps.input,
+    steps.audio, steps.bug, jobs.options, jobs.detected_language, jobs.detected_probability,
+    jobs.source_key, jobs.source_bytes, jobs.duration_s, jobs.metrics,
+    steps.kind = 'transcribe' AND jobs.plan_complete AND jobs.chunks_total = 1 AS only_chunk
+"""
+"""What ``claim_of`` needs of a step and its job, in SQL."""
+
+_MARK = """
+    state = 'running', attempt = attempt + 1, epoch = epoch + 1, lease_owner = :owner,
+    claimed_at = clock_timestamp(),
+    lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+"""
+
+# The order is decided in two looks. ``due`` and ``turn`` find whose turn it is: the tenants of the
+# steps with the lowest tenant turns. ``picked`` takes each tenant's own first steps, by rank, by
+# the turns of its jobs, by age. Where these are other steps than those with the low turns,
+# ``handed_on`` exchanges their turns: a tenant uses up as many turns as it takes, the lowest first.
+# That is left out while a single tenant waits. Both looks are walks along an index, which end after
+# as many steps as are claimed, however many wait.
+#
+# A step that another claim holds is skipped. statement_timestamp() is constant within the
+# statement, so the indexes can be used (clock_timestamp() is volatile).
+#
+# The limit is a literal: with a parameter Postgres would either plan the statement anew each time,
+# which takes longer than to run it, or keep a plan for a tenth of all that wait.
+_CLAIM = f"""
+    WITH due AS MATERIALIZED (
+        SELECT id, tenant, tenant_turn FROM steps
+        WHERE queue = :queue AND kind <> 'deliver' AND state = 'queued'
+          AND run_at <= statement_timestamp()
+        ORDER BY tenant_turn, id LIMIT {{limit}} + 1
+    ), turn AS MATERIALIZED (
+        SELECT id, tenant, tenant_turn FROM due ORDER BY tenant_turn, id LIMIT {{limit}}
+    ), share AS (
+        SELECT tenant, count(*) AS steps FROM turn GROUP BY tenant
+    ), picked AS MATERIALIZED (
+        SELECT step.* FROM share CROSS JOIN LATERAL (
+            SELECT id, tenant, tenant_turn FROM steps
+            WHERE queue = :queue AND tenant = share.tenant AND kind <> 'deliver'
+              AND state = 'queued' AND run_at <= statement_timestamp()
+            ORDER BY rank, job_turn, job_id, idx LIMIT share.steps
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS step
+    ), passed_over AS (
+        SELECT id, tenant, row_number() OVER (PARTITION BY tenant ORDER BY tenant_turn) AS n
+        FROM turn
+        WHERE id NOT IN (SELECT id FROM picked)
+          AND (SELECT min(tenant) FROM steps
+               WHERE queue = :queue AND kind <> 'deliver' AND state = 'queued')
+              <> (SELECT max(tenant) FROM steps
+                  WHERE queue = :queue AND kind <> 'deliver' AND state = 'queued')
+    ), left_over AS (
+        SELECT tenant, tenant_turn,
+               row_number() OVER (PARTITION BY tenant ORDER BY tenant_turn) AS n
+        FROM picked WHERE id NOT IN (SELECT id FROM turn)
+    ), free AS (
+        SELECT steps.id FROM steps JOIN passed_over USING (id)
+        WHERE steps.state = 'queued' FOR NO KEY UPDATE OF steps SKIP LOCKED
+    ), handed_on AS (
+        UPDATE steps SET tenant_turn = left_over.tenant_turn
+        FROM passed_over JOIN left_over USING (tenant, n)
+        WHERE steps.id = passed_over.id AND steps.id IN (SELECT id FROM free)
+    ), claimed AS (
+        UPDATE steps SET {_MARK} FROM picked WHERE steps.id = picked.id RETURNING steps.*
+    )
+    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, due.found
+    FROM (SELECT count(*) AS found FROM due) AS due
+    LEFT JOIN claimed ON true LEFT JOIN jobs ON jobs.id = claimed.job_id
+"""  # noqa: S608 - constants
+
+
+@cache
+def _claim_up_to(limit: int) -> TextClause:
+    return text(_CLAIM.format(limit=int(limit)))
+
+
+# The jobs of deliveries have ended, and are too many to look through. So lanes are found one by
+# one, and of each no more than it takes at once. An endpoint is locked while one of its steps is
+# claimed: two claims do not count the same free place.
+_CLAIM_DELIVERY = text(f"""
+    WITH RECURSIVE lanes AS (
+        SELECT min(lane) AS lane FROM steps WHERE lane IS NOT NULL AND state = 'queued'
+        UNION ALL
+        SELECT (
+            SELECT min(steps.lane) FROM steps
+            WHERE steps.lane > lanes.lane AND state = 'queued'
+        ) FROM lanes WHERE lanes.lane IS NOT NULL
+    ), lane_busy AS (
+        SELECT lane, count(*) AS n FROM steps
+        WHERE queue = :queue AND state = 'running' GROUP BY lane
+    ), tenant_busy AS (
+        SELECT tenant, count(*) AS n FROM steps
+        WHERE queue = :queue AND state = 'running' GROUP BY tenant
+    ), waiting AS (
+        SELECT next.*, coalesce(lane_busy.n, 0) AS lane_turn
+        FROM lanes LEFT JOIN lane_busy USING (lane)
+        CROSS JOIN LATERAL (
+            SELECT id, tenant, run_at, steps.lane FROM steps
+            WHERE steps.lane = lanes.lane AND state = 'queued' AND run_at <= statement_timestamp()
+            ORDER BY run_at LIMIT 1
+        ) AS next
+        WHERE coalesce(lane_busy.n, 0) < :lane_limit
+    ), picked AS (
+        SELECT steps.id FROM waiting JOIN steps USING (id)
+        JOIN webhook_endpoints ON webhook_endpoints.id = CAST(waiting.lane AS uuid)
+        LEFT JOIN tenant_busy ON tenant_busy.tenant = waiting.tenant
+        WHERE steps.state = 'queued'
+        ORDER BY coalesce(tenant_busy.n, 0), lane_turn, waiting.run_at, steps.id
+        LIMIT :limit
+        FOR NO KEY UPDATE OF steps, webhook_endpoints SKIP LOCKED
+    ), claimed AS (
+        UPDATE steps SET {_MARK} FROM picked WHERE steps.id = picked.id RETURNING steps.*
+    )
+    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, waiting.found
+    FROM (SELECT count(*) AS found FROM waiting) AS waiting
+    LEFT JOIN claimed ON true LEFT JOIN jobs ON jobs.id = claimed.job_id
+""")  # noqa: S608 - constants
+
+
+def take_next(
+    connection: Connection, queue: str, *, owner: str, lease_s: float, limit: int
+) -> Sequence[Row[Any]]:
+    """Steps queued -> running: the next ones of a queue.
+
+    Returns a row of ``COLUMNS``, ``job_state`` and ``found`` for each, or a single one without a
+    step: ``found`` is how many were seen to be due, one more than ``limit`` at most.
+    """
+    parameters: dict[str, Any] = {"queue": queue, "owner": owner, "lease_s": lease_s}
+    if queue == DELIVER_QUEUE:
+        parameters |= {"lane_limit": LANE_LIMIT, "limit": limit}
+        return connection.execute(_CLAIM_DELIVERY, parameters).all()
+    if queue == LARGE_QUEUE:
+        room = _room_for_large(connection, lease_s)
+        if room <= 0:
+            return []
+        limit = min(limit, room)
+    return connection.execute(_claim_up_to(limit), parameters).all()
+
+
+def _room_for_large(connection: Connection, live_s: float) -> int:
+    """Return how many more large files may be prepared now; others wait until this one is counted.
+
+    They are few and take long, so the lock is no bottleneck.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('longhand:large files'))"))
+    return int(
+        connection.execute(
+            text("""
+                SELECT greatest(1, (
+                    SELECT coalesce(sum(slots), 0) FROM workers
+                    WHERE :queue = ANY (queues) AND state = 'ready'
+                      AND last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
+                ) - 1) - (SELECT count(*) FROM steps WHERE queue = :queue AND state = 'running')
+            """),
+            {"queue": LARGE_QUEUE, "live_s": live_s},
+        ).scalar_one()
+    )
