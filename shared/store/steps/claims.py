@@ -12,6 +12,7 @@ from shared.infra.database import begin
 from shared.infra.errors import DatabaseUnavailable, LeaseLost
 from shared.models.options import ResolvedOptions
 from shared.store.events import record_step_event
+from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps.fair_order import take_next
 
@@ -94,7 +95,9 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
             _start(engine, started)
         except DatabaseUnavailable as error:
             log.warning("%s: jobs are said to run with their next claim", error)
-    return Taken(claims, more=found > len(claims))
+    # An endpoint's next delivery can be claimed as soon as this one is made.
+    more = found > len(claims) or (queue == DELIVER_QUEUE and bool(claims))
+    return Taken(claims, more)
 
 
 def _start(engine: Engine, job_ids: Sequence[UUID]) -> None:
