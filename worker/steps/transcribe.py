@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import sqlalchemy
@@ -23,9 +23,6 @@ from worker.process.runtime import Runtime
 from worker.steps.pcm import read_pcm
 
 log = logging.getLogger(__name__)
-
-EXIT_HUNG = 70
-"""EX_SOFTWARE of sysexits.h."""
 
 
 def transcribe(runtime: Runtime, lease: Lease) -> None:
@@ -115,22 +112,19 @@ def infer(
     assert runtime.batcher is not None, "such steps are queued for model workers only"
     alone = Suspicion(runtime.database, claim) if claim.attempt > 1 else None
     futures = [runtime.batcher.submit(samples, options, alone=alone) for samples in batch]
-    return await_inferences(futures, runtime.settings.inference_limit_s)
+    return await_inferences(futures)
 
 
-def await_inferences(futures: Sequence[Future[Inference]], limit_s: float) -> list[Inference]:
-    """Wait for the batcher; end this process where only a new one can go on.
+def await_inferences(futures: Sequence[Future[Inference]]) -> list[Inference]:
+    """Wait for the batcher; stop this process where only a new one can go on.
 
-    A device whose context is lost fails every later call, and a hung call cannot be interrupted:
-    going on would cost all waiting chunks their attempts, or keep their leases for ever.
+    A device whose context is lost fails every later call, and going on would cost all waiting
+    chunks their attempts. The batcher's watchdog deals with calls that hang.
 
     Raises:
         ModelError: the model cannot do this.
         DeviceOutOfMemory, EngineFailed: try again.
     """
-    if wait(futures, limit_s).not_done:
-        log.critical("no result within %g s: the model worker ends itself", limit_s)
-        os._exit(EXIT_HUNG)
     try:
         return [future.result() for future in futures]
     except EngineFailed:
