@@ -115,9 +115,13 @@ class JobOptions(BaseModel):
 
 
 class ResolvedOptions(BaseModel):
-    """What a job's transcript depends on beside its audio, every choice made."""
+    """What a job's transcript depends on beside its audio, every choice made.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Kept with the job as JSON. What is read from there may have been written by another version:
+    members that it lacks have defaults, and unknown ones are ignored.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     model: str
     language: str | None = Field(default=None, description="None: to be detected")

@@ -72,6 +72,9 @@ class Hypothesis:
 Heard = tuple[Chunk, Hypothesis]
 """A chunk, and what the model made of it."""
 
+_WORD_MEMBERS = 4
+"""A stored word is [text, start, end, confidence]."""
+
 
 def chunk_to_json(chunk: Chunk) -> dict[str, int | None]:
     """Return a chunk as the input of its ``transcribe`` step; its index is the step's idx."""
@@ -85,8 +88,18 @@ def chunk_to_json(chunk: Chunk) -> dict[str, int | None]:
 
 
 def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
-    """Return the chunk that a ``transcribe`` step's input describes."""
-    return Chunk(index=idx, **data)
+    """Return the chunk that a ``transcribe`` step's input describes.
+
+    Members that an older version did not write have defaults; unknown ones are ignored.
+    """
+    return Chunk(
+        index=idx,
+        core_start=data["core_start"],
+        core_end=data["core_end"],
+        stride_left=data["stride_left"],
+        stride_right=data["stride_right"],
+        channel=data.get("channel"),
+    )
 
 
 def hypothesis_to_json(hypothesis: Hypothesis) -> dict[str, Any]:
@@ -100,10 +113,13 @@ def hypothesis_to_json(hypothesis: Hypothesis) -> dict[str, Any]:
 
 
 def hypothesis_from_json(data: Mapping[str, Any]) -> Hypothesis:
-    """Return the hypothesis that a step's output holds; its words may have been left out."""
+    """Return the hypothesis that a step's output holds; its words may have been left out.
+
+    Members that an older version did not write have defaults; unknown ones are ignored.
+    """
     return Hypothesis(
-        words=tuple(WordHypothesis(*word) for word in data.get("words", ())),
-        language=data["language"],
-        language_probability=data["language_probability"],
-        loop_suspected=data["loop_suspected"],
+        words=tuple(WordHypothesis(*word[:_WORD_MEMBERS]) for word in data.get("words", ())),
+        language=data.get("language"),
+        language_probability=data.get("language_probability"),
+        loop_suspected=data.get("loop_suspected", False),
     )

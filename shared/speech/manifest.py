@@ -26,7 +26,9 @@ class ManifestChunk(BaseModel):
     core_end: int = Field(description="samples into the decoded audio, exclusive")
     stride_left: int = Field(description="samples of context before the core")
     stride_right: int = Field(description="samples of context after the core")
-    channel: int | None = Field(description="from 0; null where channels were mixed down")
+    channel: int | None = Field(
+        default=None, description="from 0; null where channels were mixed down"
+    )
 
 
 class Manifest(BaseModel):

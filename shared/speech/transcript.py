@@ -1,4 +1,8 @@
-"""The transcript as clients see it. Times are seconds into the original file."""
+"""The transcript as clients see it. Times are seconds into the original file.
+
+Headers and segments are kept as JSON. What is read from there may have been written by another
+version: members that it lacks have defaults, and unknown ones are ignored.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
@@ -40,7 +44,9 @@ class Segment(BaseModel):
 class TranscriptWarning(BaseModel):
     """A reason to read the transcript with care."""
 
-    code: Literal["low_confidence", "loop_suspected", "clipped_audio"]
+    code: str = Field(
+        description="low_confidence, loop_suspected or clipped_audio; later versions may have more"
+    )
     detail: str = Field(description="one sentence for people")
 
 
