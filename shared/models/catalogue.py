@@ -23,6 +23,7 @@ from pydantic import (
 
 from shared.infra.errors import ModelError, UnknownModel, UnsupportedLanguage
 from shared.infra.settings import Settings
+from shared.speech.vad_names import VadName
 
 EngineName = Literal[
     "pocketsphinx",
@@ -32,7 +33,6 @@ EngineName = Literal[
     "onnx-ctc",
     "oracle",
 ]
-VadName = Literal["silero", "energy", "off"]
 
 WHISPERS: frozenset[EngineName] = frozenset({"faster-whisper", "transformers-whisper"})
 """Engines of the Whisper family: they take prompts; multilingual ones detect and translate."""

@@ -13,6 +13,7 @@ from shared.infra.quantities import size
 from shared.models.catalogue import Model
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 from shared.speech.languages import UnknownLanguage, language_code
+from shared.speech.vad_names import VadName
 
 AUTO = "auto"
 """In place of a model: ``AUTO_RULE`` chooses. To name none means the same."""
@@ -81,7 +82,7 @@ class JobOptions(BaseModel):
     hotwords: str | None = Field(
         default=None, max_length=1_000, description="words to expect, by models that take a prompt"
     )
-    vad: Literal["silero", "energy", "off"] | None = Field(
+    vad: VadName | None = Field(
         default=None, description="voice activity detector; omitted: the model's own"
     )
     multichannel: bool = Field(
@@ -128,7 +129,7 @@ class ResolvedOptions(BaseModel):
     task: Literal["transcribe", "translate"] = "transcribe"
     prompt: str | None = None
     hotwords: str | None = None
-    vad: Literal["silero", "energy", "off"]
+    vad: VadName
     multichannel: bool = False
     multilingual: bool = False
 

@@ -16,12 +16,10 @@ import numpy.typing as npt
 from shared.infra.errors import ModelError
 from shared.speech.audio import Pcm, Span
 from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.vad_names import VadName
 
 if TYPE_CHECKING:
     import onnxruntime
-
-VAD_NAMES = ("silero", "energy", "off")
-"""What ``make_vad`` understands."""
 
 MAX_LAG_SAMPLES = 2 * SAMPLE_RATE
 """How much later than its audio a span may come at most; chunk planning relies on it."""
@@ -62,8 +60,8 @@ class Vad(Protocol):
         ...
 
 
-def make_vad(name: str) -> Vad:
-    """Make a fresh detector, ``name`` being one of VAD_NAMES.
+def make_vad(name: VadName) -> Vad:
+    """Return a new detector.
 
     Raises:
         ModelError: the Silero model is not installed.
@@ -75,8 +73,6 @@ def make_vad(name: str) -> Vad:
             return EnergyVad()
         case "off":
             return NoVad()
-        case _:
-            raise ValueError(f"unknown VAD {name!r}")
 
 
 class NoVad:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from shared.infra.errors import ModelError
 from shared.models.catalogue import Model
-from shared.models.installed import missing_engine
+from shared.models.engine_packages import missing_engine
 from worker.engines.protocol import Engine
 
 
