@@ -14,8 +14,9 @@ from shared.speech.transcript import Word
 from shared.speech.vad_names import VadName
 from shared.speech.voice_activity import make_vad
 from worker.engines.protocol import DecodeOptions, Engine
-from worker.media.decode import DecodeLimits, decode
+from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner
+from worker.media.timeline import DecodeLimits
 
 
 @dataclass(frozen=True, slots=True)

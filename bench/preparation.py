@@ -8,8 +8,9 @@ from bench.audio import write_words
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.vad_names import VAD_NAMES
 from shared.speech.voice_activity import make_vad
-from worker.media.decode import DecodeLimits, decode
+from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner
+from worker.media.timeline import DecodeLimits
 
 MINUTES = 10
 

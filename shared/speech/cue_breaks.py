@@ -9,26 +9,14 @@ Guidelines, English; partnerhelp.netflixstudios.com) and of the BBC's Subtitle G
 (bbc.co.uk/accessibility/forproducts/guides/subtitles).
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
+from shared.speech.cue_times import MAX_CHARS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
+from shared.speech.line_edges import OPENING, must_not_begin, must_not_end
 from shared.speech.sentences import ends_clause, ends_sentence
-
-MIN_CUE_MS = 833
-"""Shortest cue unless the next one follows sooner: 5/6 of a second (Netflix)."""
-MAX_CUE_MS = 7_000
-"""Longest cue (Netflix)."""
-MAX_CHARS_PER_S = 20
-"""Reading speed above which a cue costs more: Netflix's for adults, in English."""
-LINGER_MS = 500
-"""How long a cue may stay after its last word to be read: half a second (Netflix)."""
-GAP_MS = 83
-"""Between cues that follow each other: two frames, at 24 a second (Netflix)."""
-CHAINED_MS = 500
-"""A shorter gap is closed to ``GAP_MS``, so that nothing flickers: half a second (Netflix)."""
 
 _CUE = 12.0
 """Each cue: fewer are less to take in."""
@@ -77,15 +65,6 @@ _MISPLACED_MARK = 100_000.0
 
 _SHORT_WORD = 3
 """Letters at most."""
-_CLOSING = frozenset(
-    ",;!?)]}、。，．！？；：）］｝」』〉》】،؛؟।"  # noqa: RUF001
-    "々ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
-)
-"""What never begins a line: closing marks, and what belongs to the character before it."""
-_CLOSING_ALONE = frozenset('.:…»”’"%')  # noqa: RUF001
-"""What never begins one unless there are letters after it."""
-_OPENING = frozenset("([{„‚¿¡（［｛「『〈《【")  # noqa: RUF001
-"""What never ends a line."""
 _DASHES = frozenset("-–—")  # noqa: RUF001
 
 
@@ -118,31 +97,6 @@ class Draft:
     def n_chars(self) -> int:
         """Length of its text."""
         return sum(map(len, self.lines))
-
-
-def shown_until(
-    start_ms: int, last_start_ms: int, end_ms: int, n_chars: int, next_start_ms: int | None
-) -> int:
-    """Return when a cue leaves the screen.
-
-    It stays as long as its words are spoken, somewhat longer where that is needed to read it, and
-    makes room for the next one.
-
-    Args:
-        start_ms: of the cue.
-        last_start_ms: of its last word.
-        end_ms: of its last word.
-        n_chars: length of its text.
-        next_start_ms: of the next cue; None: there is none.
-    """
-    readable = min(start_ms + n_chars * 1000 // MAX_CHARS_PER_S, end_ms + LINGER_MS)
-    until = max(end_ms, readable, start_ms + MIN_CUE_MS)
-    if next_start_ms is not None and next_start_ms - until < CHAINED_MS:
-        # The gap yields to the shortest duration and to the last word's beginning.
-        with_gap = max(next_start_ms - GAP_MS, start_ms + MIN_CUE_MS, last_start_ms + 1)
-        until = min(with_gap, next_start_ms)
-    # A cue is at least a millisecond long, or players drop it.
-    return max(start_ms + 1, min(until, start_ms + MAX_CUE_MS))
 
 
 def break_up(
@@ -191,7 +145,7 @@ class _Passage:
         pause_ms = following.start_ms - token.end_ms
         ends = ends_sentence(token.text, following.text, token.language)
         cost = self._cost_of_break(token, following, begins_clause=begins_clause, is_end=ends)
-        misplaced = _MISPLACED_MARK * (_must_not_end(token.text) or must_not_begin(following.text))
+        misplaced = _MISPLACED_MARK * (must_not_end(token.text) or must_not_begin(following.text))
         relief = 1 - min(1.0, max(0, pause_ms) / _FULL_PAUSE_MS)
         within = _SENTENCE_WITHIN if ends else 0.0
         if pause_ms > _UNNOTICED_PAUSE_MS:
@@ -209,7 +163,7 @@ class _Passage:
             return 0
         if following.is_rest or following.text[0] in _DASHES:
             return _WITHIN_WORD
-        if ends_clause(token.text) or following.text[0] in _OPENING:
+        if ends_clause(token.text) or following.text[0] in OPENING:
             return _BETWEEN_CLAUSES
         if not following.separator:
             return _BETWEEN_WORDS
@@ -309,15 +263,3 @@ class _Passage:
         )
         last = tokens[stop - 1]
         return Draft(tuple(lines), stop - first, tokens[first].start_ms, last.start_ms, last.end_ms)
-
-
-def must_not_begin(text: str) -> bool:
-    """Say whether no line may begin with the text: with a closing mark, or within a character."""
-    first = text[:1]
-    if first in _CLOSING_ALONE:
-        return not any(map(str.isalnum, text))
-    return first in _CLOSING or unicodedata.category(first).startswith("M")
-
-
-def _must_not_end(text: str) -> bool:
-    return text[-1:] in _OPENING

@@ -9,7 +9,9 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from shared.speech.cue_breaks import Draft, Token, break_up, must_not_begin, shown_until
+from shared.speech.cue_breaks import Draft, Token, break_up
+from shared.speech.cue_times import shown_until
+from shared.speech.line_edges import must_not_begin
 from shared.speech.transcript import Header, Segment, word_separator
 
 LINE_CHARS = 42

@@ -12,9 +12,9 @@ from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
 from worker.engines.protocol import DecodeOptions
-from worker.engines.whisper.base import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
-from worker.engines.whisper.tokens import MAX_POSITIONS, Vocabulary, iso_code
-from worker.engines.whisper.words import Alignment, align_tokens
+from worker.engines.whisper.vocabulary import MAX_POSITIONS, Vocabulary, iso_code
+from worker.engines.whisper.whisper import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
+from worker.engines.whisper.word_times import Alignment, align_tokens
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
 from worker.engines.whisper.fallback import Segment
-from worker.engines.whisper.tokens import TIMESTAMP_S, Vocabulary
+from worker.engines.whisper.vocabulary import TIMESTAMP_S, Vocabulary
 
 LONGEST_MEDIAN_S = 0.7
 """A median word counts as no longer than that when words are judged too long."""

@@ -11,8 +11,8 @@ from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines.protocol import DecodeOptions
 from worker.engines.whisper.fallback import Attempt, Outcome, decode_with_fallback
-from worker.engines.whisper.tokens import Vocabulary
-from worker.engines.whisper.words import Alignment, time_words
+from worker.engines.whisper.vocabulary import Vocabulary
+from worker.engines.whisper.word_times import Alignment, time_words
 
 WINDOW_SAMPLES = 30 * SAMPLE_RATE
 """Every Whisper hears exactly 30 s; shorter items are padded with silence."""

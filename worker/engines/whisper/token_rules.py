@@ -8,7 +8,7 @@ step, in older versions several times for each item: the device waits meanwhile.
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from worker.engines.whisper.tokens import TIMESTAMP_S, Vocabulary
+from worker.engines.whisper.vocabulary import TIMESTAMP_S, Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
