@@ -20,10 +20,10 @@ CHAINED_MS = 500
 def shown_until(
     start_ms: int, last_start_ms: int, end_ms: int, n_chars: int, next_start_ms: int | None
 ) -> int:
-    """Return when a cue leaves the screen.
+    """Return when a cue leaves the screen, in ms.
 
-    It stays as long as its words are spoken, somewhat longer where that is needed to read it, and
-    makes room for the next one.
+    It stays while its words are spoken, somewhat longer where reading it takes longer, and makes
+    room for the next cue.
 
     Args:
         start_ms: of the cue.
@@ -35,8 +35,8 @@ def shown_until(
     readable = min(start_ms + n_chars * 1000 // MAX_CHARS_PER_S, end_ms + LINGER_MS)
     until = max(end_ms, readable, start_ms + MIN_CUE_MS)
     if next_start_ms is not None and next_start_ms - until < CHAINED_MS:
-        # The gap yields to the shortest duration and to the last word's beginning.
+        # The shortest duration and the last word's start take precedence over the gap.
         with_gap = max(next_start_ms - GAP_MS, start_ms + MIN_CUE_MS, last_start_ms + 1)
         until = min(with_gap, next_start_ms)
-    # A cue is at least a millisecond long, or players drop it.
+    # Players drop cues of no length.
     return max(start_ms + 1, min(until, start_ms + MAX_CUE_MS))

@@ -6,15 +6,15 @@ _CLOSING = frozenset(
     ",;!?)]}、。，．！？；：）］｝」』〉》】،؛؟।"  # noqa: RUF001
     "々ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
 )
-"""What never begins a line: closing marks, and what belongs to the character before it."""
+"""Characters that never begin a line: closing marks, and what belongs to the one before them."""
 _CLOSING_ALONE = frozenset('.:…»”’"%')  # noqa: RUF001
-"""What never begins one unless there are letters after it."""
+"""Marks that begin a line only where letters follow."""
 OPENING = frozenset("([{„‚¿¡（［｛「『〈《【")  # noqa: RUF001
-"""What never ends a line."""
+"""Marks that never end a line."""
 
 
 def must_not_begin(text: str) -> bool:
-    """Say whether no line may begin with the text: with a closing mark, or within a character."""
+    """Whether no line may begin with the text: it starts with a closing or a combining mark."""
     first = text[:1]
     if first in _CLOSING_ALONE:
         return not any(map(str.isalnum, text))
@@ -22,4 +22,5 @@ def must_not_begin(text: str) -> bool:
 
 
 def must_not_end(text: str) -> bool:
+    """Whether no line may end with the text: it ends with an opening mark."""
     return text[-1:] in OPENING
