@@ -19,7 +19,7 @@ from shared.infra.errors import InvalidRequest, TranscriptNotReady
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
 from shared.store.jobs.accuracy import set_reference
 from shared.store.jobs.read import get_job
-from shared.store.jobs.references import accuracy_by_model, cache_use, get_spoken
+from shared.store.jobs.references import accuracy_by_model, cache_use, get_text
 
 router = APIRouter(tags=["accuracy"])
 
@@ -68,12 +68,12 @@ async def add_reference(
     found_id = existing_id(job_id)
     engine = resources.engine
     try:
-        spoken = await to_thread.run_sync(get_spoken, engine, tenant, found_id)
+        heard = await to_thread.run_sync(get_text, engine, tenant, found_id)
     except TranscriptNotReady as error:
         view = await to_thread.run_sync(get_job, engine, tenant, found_id)
         return error_response(request, error, state=view.state)
     reference = await _read_reference(request)
-    measure = partial(measure_within, reference, spoken.text, spoken.language, max_cells=_MAX_CELLS)
+    measure = partial(measure_within, reference, heard.text, heard.language, max_cells=_MAX_CELLS)
     accuracy = await while_connected(
         request, to_thread.run_sync(measure, limiter=resources.measuring_threads)
     )

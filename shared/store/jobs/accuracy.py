@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from shared.infra.database import begin
 from shared.infra.errors import DatabaseUnavailable, JobNotFound
 from shared.speech.accuracy import Accuracy, measure, measure_within
-from shared.store.jobs.references import read_spoken
+from shared.store.jobs.references import read_text
 
 _AT_ONCE_CELLS = 1e8
 """Bound of ``measure_within`` inside a transaction: 3 ms of computing, 10 ms of Chinese. It admits
@@ -42,9 +42,9 @@ def measure_at_once(connection: Connection, job_ids: Iterable[UUID]) -> None:
             """),
             {"id": job_id, "bytes": _AT_ONCE_BYTES, "audio_s": _AT_ONCE_AUDIO_S},
         ).scalar_one_or_none()
-        if reference is None or (spoken := read_spoken(connection, job_id)) is None:
+        if reference is None or (heard := read_text(connection, job_id)) is None:
             continue
-        accuracy = measure_within(reference, spoken.text, spoken.language, max_cells=_AT_ONCE_CELLS)
+        accuracy = measure_within(reference, heard.text, heard.language, max_cells=_AT_ONCE_CELLS)
         if accuracy is not None:
             _set_accuracy(connection, job_id, reference, accuracy)
 
@@ -121,11 +121,11 @@ def _measure_pending_job(engine: Engine, job_id: UUID) -> bool:
                 text("SELECT reference FROM jobs WHERE id = :id AND accuracy IS NULL"),
                 {"id": job_id},
             ).scalar_one_or_none()
-            spoken = read_spoken(connection, job_id)
-        if reference is None or spoken is None:
+            heard = read_text(connection, job_id)
+        if reference is None or heard is None:
             return False
         # Outside of any transaction: this can take half a minute.
-        accuracy = measure(reference, spoken.text, spoken.language)
+        accuracy = measure(reference, heard.text, heard.language)
         with begin(engine) as connection:
             _set_accuracy(connection, job_id, reference, accuracy)
         return True
