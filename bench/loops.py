@@ -12,8 +12,8 @@ import numpy as np
 
 from bench.speech import heldout
 from worker.engines.protocol import DecodeOptions, Engine
-from worker.engines.whisper.base import Answer, Whisper
-from worker.engines.whisper.tokens import MAX_ANSWER_TOKENS
+from worker.engines.whisper.vocabulary import MAX_ANSWER_TOKENS
+from worker.engines.whisper.whisper import Answer, Whisper
 
 N_BATCHES, BATCH_SIZE = 50, 8
 LOOPING_SHARE = 0.5

@@ -11,10 +11,12 @@ from shared.speech.audio import Pcm, Samples
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis
 from shared.speech.stitching import Stitcher, survey
 from shared.speech.transcript import Word
+from shared.speech.vad_names import VadName
 from shared.speech.voice_activity import make_vad
 from worker.engines.protocol import DecodeOptions, Engine
-from worker.media.decode import DecodeLimits, decode
+from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner
+from worker.media.timeline import DecodeLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def transcribe(
     blocks: Iterable[Pcm],
     engine: Engine,
     *,
-    vad: str,
+    vad: VadName,
     window_s: float,
     options: DecodeOptions | None = None,
 ) -> Outcome:

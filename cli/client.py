@@ -225,6 +225,10 @@ class Client:
             )
             self._check(response)
             found = response.json()
+            while response.status_code == 202 and "accuracy" not in found["metrics"]:
+                self._pause(1.0)
+                found = self._get(f"/jobs/{job_id}").json()
+            found = found["metrics"]["accuracy"] if response.status_code == 202 else found
             return (
                 f"word error rate {found['wer']:.1%} ({found['word_errors']} of {found['words']} "
                 f"words), character error rate {found['cer']:.1%}"

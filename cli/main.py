@@ -12,6 +12,7 @@ from cli.errors import CommandError, printable
 from cli.options import FORMATS, PATH, SUBTITLES, Formats, GroupedCommand, TextFile, option
 from cli.whisper_names import ALIASES, ignored, vad_of_filter, whisper_options
 from shared import __version__
+from shared.speech.vad_names import VAD_NAMES
 
 if TYPE_CHECKING:
     from shared.models.options import JobOptions
@@ -115,7 +116,7 @@ _DATA: dict[str, Any] = {
 @option(
     _HOW,
     "--vad",
-    type=click.Choice(("silero", "energy", "off")),
+    type=click.Choice(VAD_NAMES),
     help="How speech is found.  [default: the model's own way]",
 )
 @option(_HOW, "--multichannel", is_flag=True, help="Transcribe each channel apart.")

@@ -2,9 +2,8 @@
 
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from cli.embedded.signals import StopFlag
 from cli.errors import CommandError
@@ -14,57 +13,10 @@ from shared.infra.settings import get_settings
 from shared.models.catalogue import HUB_ENGINES, Catalogue, Model, read_catalogue
 from shared.models.choice import Choice, Supply, can_do, choose_model
 from shared.models.options import JobOptions
+from shared.models.usable import Availability, ask_hub_once, availability
 
-HUB_TIMEOUT_S = 5
 _WIDTH = 78
 """Columns of the frame around the note on accuracy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Availability:
-    """Whether a model can be used here and now, and what stands in the way or is to be done."""
-
-    usable: bool
-    reason: str
-    needs_download: bool = False
-
-
-def availability(model: Model, hub_answers: Callable[[], bool]) -> Availability:
-    """Look for a model's engine and weights; asks the hub only where weights are missing."""
-    # Imported late: the engines' helpers take a while to load.
-    from shared.models.installed import missing_engine
-    from shared.models.weights import cached, why_not_pinned
-
-    if problem := why_not_pinned(model):
-        return Availability(False, problem)
-    if missing := missing_engine(model):
-        return Availability(False, missing)
-    if model.engine not in HUB_ENGINES:
-        return Availability(True, "comes with the install")
-    if cached(model) is not None:
-        return Availability(True, "ready")
-    if model.folder is not None:
-        return Availability(False, "its weights are not in the folder that the catalogue names")
-    size = f"{model.size_bytes / 1e6:.0f} MB"
-    if hub_answers():
-        return Availability(True, f"downloaded on first use, {size}", needs_download=True)
-    return Availability(
-        False, f"weights ({size}) not downloaded, and the model hub does not answer"
-    )
-
-
-def hub_probe() -> Callable[[], bool]:
-    """Return a function that asks the hub once, and remembers."""
-    from shared.models.weights import hub_answers
-
-    answers: list[bool] = []
-
-    def ask() -> bool:
-        if not answers:
-            answers.append(hub_answers(timeout_s=HUB_TIMEOUT_S))
-        return answers[0]
-
-    return ask
 
 
 class Here:
@@ -82,7 +34,7 @@ class Here:
         except LonghandError as error:
             raise CommandError(str(error)) from error
         self._default = settings.default_model
-        self._hub_answers = hub_probe()
+        self._hub_answers = ask_hub_once()
         self._refused: dict[str, str] = {}
         """Why what seemed usable is not, by model."""
 

@@ -21,7 +21,8 @@ if __name__ == "__main__":  # as a program it has no pytest to find the tree for
 from media import KINDS, encode, noise
 
 from shared.infra.errors import MediaError
-from worker.media.decode import DecodeLimits, decode, decode_channels
+from worker.media.decode import decode, decode_channels
+from worker.media.timeline import DecodeLimits
 
 CPU_LIMIT_S = 10.0
 MEMORY_LIMIT_BYTES = 1 << 30

@@ -8,7 +8,8 @@ import numpy as np
 from shared.models.catalogue import Catalogue, load_catalogue
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE
-from worker.media.decode import DecodeLimits, decode
+from worker.media.decode import decode
+from worker.media.timeline import DecodeLimits
 
 MODELS = Path(__file__).parent / "models"
 CATALOGUE = MODELS / "models.toml"

@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from api.native.answers import answer_with_job, stream
+from api.native.disconnection import disconnection
 from api.native.ids import existing_id, parse_id
 from api.native.schemas.jobs import Job, JobPage
 from api.native.summaries import summarize_jobs
@@ -114,19 +115,13 @@ async def _wait_for_end(
     if view.ended:
         return
     with resources.watcher.watch(job_id) as watch:
-        waits = (watch.news(view.last_event, ended=True), _disconnection(request))
+        waits = (watch.news(view.last_event, ended=True), disconnection(request))
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         try:
             await asyncio.wait(tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
-
-
-async def _disconnection(request: Request) -> bool:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    return True
 
 
 @router.get(

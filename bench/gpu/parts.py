@@ -35,7 +35,7 @@ from shared.speech.chunks import Hypothesis
 from worker.engines import load_engine
 from worker.engines.ctc.transformers_ctc import TransformersCtcEngine
 from worker.engines.protocol import Engine
-from worker.engines.whisper import transformers_whisper
+from worker.engines.whisper import gpu_batch
 from worker.engines.whisper.transformers_whisper import TransformersWhisperEngine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,12 +116,12 @@ def memory(bench: Bench) -> Iterator[Row]:
     del engine
     free_memory(bench)
     _, model = bench.model("large-v3")
-    capped = transformers_whisper.LARGEST_GPU_BATCH
-    transformers_whisper.LARGEST_GPU_BATCH = 100_000
+    capped = gpu_batch.LARGEST_GPU_BATCH
+    gpu_batch.LARGEST_GPU_BATCH = 100_000
     try:
         engine, _ = load(WithoutWordTimes, model, bench)
     finally:
-        transformers_whisper.LARGEST_GPU_BATCH = capped
+        gpu_batch.LARGEST_GPU_BATCH = capped
     yield from find_what_fits(bench, engine)
 
 

@@ -22,7 +22,7 @@ from shared.speech.chunks import Hypothesis
 from worker.batching.batcher import Batcher
 from worker.engines.protocol import DecodeOptions
 from worker.engines.torch_device import torch_failures
-from worker.engines.whisper.tokens import MAX_ANSWER_TOKENS
+from worker.engines.whisper.vocabulary import MAX_ANSWER_TOKENS
 
 
 def squeeze(bench: Bench, engine: Any) -> Row:

@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     inference_limit_s: float = Field(
         default=600.0,
         gt=0,
-        description="Wall time after which a chunk handed to the model counts as hung; the model "
-        "worker then ends itself, to be started anew.",
+        description="Longest that one call of the model may take, in seconds; a longer one counts "
+        "as hung, and the model worker ends itself, to be started anew.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",

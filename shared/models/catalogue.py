@@ -1,7 +1,7 @@
-"""The model catalogue: which models there are, where their weights come from, what they can do.
+"""The model catalogue: the models there are, where their weights come from, what they can do.
 
-Read from ``models.toml`` by the API (to check requests and to list models), by the CLI (to fetch
-weights) and by the workers (to load them). Nothing here imports an engine.
+The API reads ``models.toml`` to check requests and to list models, the command line to fetch
+weights, workers to load them. Nothing here imports an engine.
 """
 
 import re
@@ -23,6 +23,7 @@ from pydantic import (
 
 from shared.infra.errors import ModelError, UnknownModel, UnsupportedLanguage
 from shared.infra.settings import Settings
+from shared.speech.vad_names import VadName
 
 EngineName = Literal[
     "pocketsphinx",
@@ -32,32 +33,31 @@ EngineName = Literal[
     "onnx-ctc",
     "oracle",
 ]
-VadName = Literal["silero", "energy", "off"]
 
 WHISPERS: frozenset[EngineName] = frozenset({"faster-whisper", "transformers-whisper"})
-"""Engines of the Whisper family: they take prompts; multilingual ones detect and translate."""
+"""Engines that run Whisper models: they take prompts; multilingual ones detect and translate."""
 
 HUB_ENGINES: frozenset[EngineName] = WHISPERS | {"transformers-ctc", "onnx-ctc"}
-"""Engines that need weights: of the Hugging Face hub, pinned to a commit, or of a folder, pinned to
-the digest of its files. The others carry what they need."""
+"""Engines that need weights: from the Hugging Face hub, pinned to a commit, or from a folder,
+pinned to the digest of its files. The other engines' packages contain theirs."""
 
 ROUGH_ENGINES: frozenset[EngineName] = frozenset({"pocketsphinx"})
-"""Engines that recognise speech, but get many words wrong: for trying things out."""
+"""Engines that get many words wrong: good for trying things out only."""
 
 FOLDER_PREFIX = "file:"
-"""Begins the source of weights that the operator keeps in a folder of their own."""
+"""Begins the source of weights in a folder of the operator's."""
 UNPINNED = "unpinned"
-"""In place of a revision: the operator has yet to name one; until then nobody gets the model."""
+"""In place of a revision that the operator is still to name; until then no job gets the model."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 ANY_LANGUAGE = "any"
-"""In place of a language set: the model takes whatever code it is given."""
+"""In place of a language set: the model takes any code."""
 
 
 class DecodeDefaults(BaseModel):
-    """How the model decodes; the same for every job, so that chunks of all jobs share batches."""
+    """How the model decodes. The same for every job, so that chunks of all jobs share batches."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,7 +65,7 @@ class DecodeDefaults(BaseModel):
 
 
 class Model(BaseModel):
-    """One catalogue entry. Weights are pinned: equal entries transcribe alike everywhere."""
+    """One catalogue entry. Its weights are pinned, so equal entries transcribe alike everywhere."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,24 +112,24 @@ class Model(BaseModel):
 
     @property
     def is_pinned(self) -> bool:
-        """Whether it is known which weights are meant; a model that is not is not offered."""
+        """Whether the entry says which weights are meant; other models are not offered."""
         return self.revision != UNPINNED
 
     @property
     def folder(self) -> Path | None:
-        """The folder its weights are kept in, or None where they come from elsewhere."""
+        """The folder of its weights, or None where they come from elsewhere."""
         if self.engine not in HUB_ENGINES or not self.source.startswith(FOLDER_PREFIX):
             return None
         return self._catalogue_folder / self.source.removeprefix(FOLDER_PREFIX)
 
     @property
     def detects_language(self) -> bool:
-        """Whether it tells by itself which of several languages it hears."""
+        """Whether it detects which of several languages it hears."""
         return self.engine in WHISPERS and (self.languages is None or len(self.languages) > 1)
 
     @property
     def is_rough(self) -> bool:
-        """Whether many wrong words are to be expected of it."""
+        """Whether it gets many words wrong."""
         return self.engine in ROUGH_ENGINES
 
     @property
@@ -139,7 +139,7 @@ class Model(BaseModel):
 
     @property
     def takes_prompt(self) -> bool:
-        """Whether ``prompt`` and ``hotwords`` have a meaning for it."""
+        """Whether it takes ``prompt`` and ``hotwords``."""
         return self.engine in WHISPERS
 
     def speaks(self, language: str) -> bool:
@@ -166,7 +166,7 @@ class Catalogue:
 
     models: Mapping[str, Model]
     auto: tuple[str, ...] = ()
-    """Ids of the models that ``auto`` prefers, best first; empty: the file's order is."""
+    """Ids of the models that ``auto`` prefers, best first; empty: the file's order counts."""
 
     @property
     def visible(self) -> tuple[Model, ...]:
@@ -175,23 +175,23 @@ class Catalogue:
 
     @property
     def first_choices(self) -> tuple[Model, ...]:
-        """The models that are worth a download for a job that names none, best first."""
+        """Models worth a download for a job that names no model, best first."""
         chosen = (self.models[model_id] for model_id in self.auto)
         return tuple(model for model in chosen if model.is_pinned) or self.visible
 
     @property
     def ranking(self) -> tuple[Model, ...]:
-        """All models that a job may get which names none, best first."""
+        """All models for a job that names no model, best first."""
         return tuple(dict.fromkeys((*self.first_choices, *self.visible)))
 
     def preferred_for(self, language: str) -> tuple[Model, ...]:
-        """Return the models that jobs in this language get before any other."""
+        """Return the models that are preferred for jobs in this language."""
         preferred = (m for m in self.models.values() if language in m.preferred_for)
         return tuple(model for model in preferred if model.is_pinned)
 
     @property
     def routed_languages(self) -> tuple[str, ...]:
-        """The languages for which a model is preferred, in the order of the alphabet."""
+        """The languages that have a preferred model, in alphabetical order."""
         return tuple(sorted({code for m in self.models.values() for code in m.preferred_for}))
 
     def get(self, model_id: str) -> Model:
@@ -260,7 +260,7 @@ def load_catalogue(path: Path) -> Catalogue:
 
 
 def _parse(path: Path, model_id: str, entry: object, languages: Mapping[str, Any]) -> Model:
-    """Turn one [models.ID] table into a Model, its language set looked up by name."""
+    """Return the model of one [models.ID] table; its language set is looked up by name."""
     where = f"{path.name}, model '{model_id}'"
     if not isinstance(entry, dict):
         raise ModelError(f"{where}: not a table")

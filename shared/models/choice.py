@@ -9,24 +9,24 @@ from shared.models.catalogue import Catalogue, Model
 from shared.models.options import AUTO, JobOptions, check_options
 
 Reason = Literal["named", "language", "default", "served", "best"]
-"""Why a job gets its model: it names it, its language has it as the preferred one, the operator's
-setting names it, it is served, or it is the best of those that are here."""
+"""Why a job gets its model: the job names it, it is preferred for the job's language, the
+operator's setting names it, it is served, or it is the best of those that are here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """The models that there are to choose from, and which of them can be had."""
+    """The models to choose from, and which of them can be had."""
 
     catalogue: Catalogue
     default: str
     """``LONGHAND_DEFAULT_MODEL``; empty: none."""
     is_at_hand: Callable[[Model], bool]
-    """Whether the model can do a job now: it is served, or its weights are here."""
+    """Whether the model can take a job now: it is served, or its weights are here."""
     is_served: Callable[[Model], bool]
     is_here: Callable[[Model], bool]
-    """Whether the model could be had; asked in order of preference until one can."""
+    """Whether the model can be had at all; asked in order of preference, until one can."""
     called: str
-    """What those models are called for which ``is_here`` is true."""
+    """What error messages call the models for which ``is_here`` is true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Choice:
 
 
 def served_supply(catalogue: Catalogue, default: str, served: Collection[str]) -> Supply:
-    """Return what a platform supplies that serves the models with these ids.
+    """Return the supply of a platform that serves the models with these ids.
 
-    Where none of them will do, the best of the catalogue is chosen: a worker may come for it.
+    Where none of them will do, the best model of the catalogue counts as had: a worker may come.
     """
 
     def is_served(model: Model) -> bool:
@@ -50,14 +50,14 @@ def served_supply(catalogue: Catalogue, default: str, served: Collection[str]) -
 
 
 def choose_model(options: JobOptions, supply: Supply) -> Choice:
-    """Return the model that a job gets: the one it names, else ``shared.models.options.AUTO_RULE``.
+    """Return the model that a job gets: the one it names, else the one of ``options.AUTO_RULE``.
 
     ``auto``, an omitted model and an empty one mean the same.
 
     Raises:
         UnknownModel: the catalogue has no such model.
         UnsupportedLanguage: the model that is named, or every one that is here, lacks the language.
-        UnsupportedOption: the same for something else that is asked.
+        UnsupportedOption: the same for another option.
     """
     if names_model(options):
         model = supply.catalogue.get(options.model or "")
@@ -72,14 +72,14 @@ def choose_model(options: JobOptions, supply: Supply) -> Choice:
 
 
 def names_model(options: JobOptions) -> bool:
-    """Whether the job leaves no choice."""
+    """Whether the job names a model."""
     return options.model not in (None, "", AUTO)
 
 
 def check_served(
     choice: Choice, options: JobOptions, catalogue: Catalogue, served: Collection[str]
 ) -> None:
-    """Refuse a model that is not served, and say what to do instead.
+    """Refuse a model that is not served; the error says what to do instead.
 
     Raises:
         ModelNotServed: it is not among ``served``.
@@ -104,7 +104,7 @@ def check_served(
 
 
 def _candidates(options: JobOptions, supply: Supply) -> Iterator[Choice]:
-    """Yield the models that the rule gives, best first; those that cannot do it are ruled out."""
+    """Yield the models by the rule, best first, without those that cannot do what is asked."""
     catalogue = supply.catalogue
     preferred = catalogue.preferred_for(options.language) if options.language else ()
     default = (catalogue.get(supply.default),) if supply.default else ()
@@ -130,7 +130,7 @@ def can_do(options: JobOptions, model: Model) -> bool:
 
 
 def _unmet(options: JobOptions, models: Sequence[Model], called: str) -> RequestError:
-    """Say what is asked that none of the models can do."""
+    """Return the error that says which option none of the models can fulfil."""
     those = f"those are {_names(models)}" if models else "there is none"
     lacking = f"none of the {called}"
     if options.language and not any(model.speaks(options.language) for model in models):

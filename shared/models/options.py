@@ -1,4 +1,4 @@
-"""What a client may ask of a job, checked against the catalogue."""
+"""The options of a job, checked against the catalogue."""
 
 import hashlib
 import json
@@ -13,15 +13,16 @@ from shared.infra.quantities import size
 from shared.models.catalogue import Model
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 from shared.speech.languages import UnknownLanguage, language_code
+from shared.speech.vad_names import VadName
 
 AUTO = "auto"
-"""In place of a model: ``AUTO_RULE`` chooses. To name none means the same."""
+"""In place of a model: ``AUTO_RULE`` chooses. An omitted model means the same."""
 AUTO_RULE = (
     "the model that the catalogue prefers for the stated language, if it is served (or usable, "
     "where no platform runs yet); else LONGHAND_DEFAULT_MODEL, if set; else a model that is "
     "served; else the best that is here; never one that lacks the language or what else is asked"
 )
-"""Which model ``auto`` is: what ``shared.models.choice`` does, in one sentence for people."""
+"""What ``shared.models.choice`` does, in one sentence for people."""
 MAX_METADATA_BYTES = 16 * 1024
 _ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 
@@ -43,7 +44,7 @@ def _json_object(value: object) -> object:
         return value
     try:
         found = from_json(value, allow_inf_nan=False)
-        # Numbers beyond a float become infinite without a word; NUL has no place in a database.
+        # JSON parsers make numbers beyond a float infinite; Postgres stores no NUL.
         kept = json.dumps(found, allow_nan=False)
     except ValueError as error:
         raise PydanticCustomError("json_object", "expected a JSON object") from error
@@ -81,7 +82,7 @@ class JobOptions(BaseModel):
     hotwords: str | None = Field(
         default=None, max_length=1_000, description="words to expect, by models that take a prompt"
     )
-    vad: Literal["silero", "energy", "off"] | None = Field(
+    vad: VadName | None = Field(
         default=None, description="voice activity detector; omitted: the model's own"
     )
     multichannel: bool = Field(
@@ -115,23 +116,28 @@ class JobOptions(BaseModel):
 
 
 class ResolvedOptions(BaseModel):
-    """What a job's transcript depends on beside its audio, every choice made."""
+    """The options that a job's transcript depends on, with every default filled in.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Kept with the job as JSON. What is read from there may have been written by another version:
+    members that it lacks have defaults, and unknown ones are ignored.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     model: str
     language: str | None = Field(default=None, description="None: to be detected")
     task: Literal["transcribe", "translate"] = "transcribe"
     prompt: str | None = None
     hotwords: str | None = None
-    vad: Literal["silero", "energy", "off"]
+    vad: VadName
     multichannel: bool = False
     multilingual: bool = False
 
     def text_language(self, spoken: str | None) -> str | None:
         """Return the language that the transcript is written in; None: each chunk's own.
 
-        ``spoken`` is the language asked for, else the one detected for the whole job, if any.
+        Args:
+            spoken: the language asked for, else the one detected for the whole job, if any.
         """
         if self.task == "translate":
             return "en"
@@ -178,12 +184,12 @@ def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
 
 
 def fingerprint(sha256: str, options: ResolvedOptions, model: Model) -> str:
-    """Return a digest of all that a transcript depends on: equal digests, equal transcripts.
+    """Return a digest of all that a transcript depends on; equal digests mean equal transcripts.
 
     Args:
         sha256: hex digest of the source's bytes.
         options: the job's.
-        model: the catalogue entry of ``options.model``; its weights count, and how they are used.
+        model: the catalogue entry of ``options.model``: its weights and how it decodes count.
     """
     decoding = model.model_dump_json(include={"engine", "source", "revision", "window_s", "decode"})
     facts = (sha256, decoding, options.model_dump_json())

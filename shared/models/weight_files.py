@@ -1,7 +1,7 @@
-"""Which files make up a model's weights, engine by engine, and which of them a folder has.
+"""The files that make up a model's weights, by engine, and which of them a folder has.
 
-Nothing else is fetched, hashed or loaded: no training state, no second format, and no pickle, which
-could run code when read (``*.bin`` of PyTorch; CTranslate2's ``model.bin`` is plain data).
+No other files are fetched, hashed or loaded: no training state, no second format, and no pickles,
+which can run code when read (PyTorch's ``*.bin``; CTranslate2's ``model.bin`` is plain data).
 """
 
 import json
@@ -19,15 +19,16 @@ SHARDS = "model-?????-of-?????.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What an engine reads of a repository or folder."""
+    """The files that an engine reads of a repository or folder."""
 
     required: tuple[tuple[str, ...], ...]
-    """Of each group at least one must be there; of the alternatives all that there are."""
+    """Groups of alternatives: at least one of each must be there, and all that are there count."""
     optional: tuple[str, ...] = ()
+    """Files that are read where they are there."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names, none of them required by itself."""
+        """All names, required or not."""
         return (*(name for group in self.required for name in group), *self.optional)
 
 
@@ -60,19 +61,19 @@ FILES: Mapping[EngineName, Files] = {
         optional=_TOKENIZER_EXTRAS,
     ),
     "onnx-ctc": Files(
-        # The configuration says how many frames the network merges into one.
+        # The configuration has the number of frames that the network merges into one.
         required=(("config.json",), ("model.onnx",), ("vocab.txt",)),
-        # Tensors beyond 2 GB lie beside the graph, under the name that the exporter gave them.
+        # Graphs above 2 GB have their tensors in a file beside them, named by the exporter.
         optional=("model.onnx.data", "model.onnx_data"),
     ),
 }
-"""By engine; those that are not here carry their weights in their own package."""
+"""By engine; the packages of other engines contain their weights."""
 
 
 def choose(engine: EngineName, names: Iterable[str]) -> list[str]:
-    """Pick the engine's files out of all that a repository or folder has, sorted.
+    """Return the engine's files among all of a repository or folder, sorted.
 
-    Whole weights are preferred to their shards where both are there.
+    Where both whole weights and shards are there, the whole ones are chosen.
     """
     there = set(names)
     chosen = there.intersection(FILES[engine].names)
@@ -84,18 +85,18 @@ def choose(engine: EngineName, names: Iterable[str]) -> list[str]:
 
 
 def missing(engine: EngineName, chosen: Iterable[str]) -> list[str]:
-    """Name what the engine cannot do without and a choice of files lacks."""
+    """Return what the engine requires and a choice of files lacks."""
     there = set(chosen)
     return [" or ".join(group) for group in FILES[engine].required if not there.intersection(group)]
 
 
 def is_required(engine: EngineName, name: str) -> bool:
-    """Whether a file is one of those the engine cannot do without."""
+    """Whether the engine requires the file, or its group of alternatives."""
     return name not in FILES[engine].optional
 
 
 def present(engine: EngineName, folder: Path) -> list[str] | None:
-    """Return the names of the engine's files in a folder; None where one it needs is not there."""
+    """Return the names of the engine's files in a folder; None where a required one is missing."""
     if not folder.is_dir():
         return None
     chosen = choose(engine, (path.name for path in folder.iterdir() if path.exists()))

@@ -16,6 +16,10 @@ alone, spaces are dropped and every character is a word, so that both rates are 
 """
 
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from math import inf
 
 from pydantic import BaseModel, Field
 from rapidfuzz.distance import Levenshtein
@@ -76,8 +80,8 @@ def measure(reference: str, transcript_text: str, language: str | None) -> Accur
     """Compare a transcript with what was really said.
 
     The error counts are Levenshtein distances: the least number of substitutions, deletions and
-    insertions. At an error rate of 10 % an hour of speech takes a tenth of a second, and twelve
-    hours some two seconds; of texts that have nothing in common, ten times as much.
+    insertions. Twelve hours of English take about a second of one core where one character in ten
+    is wrong, and some ten seconds where the texts have nothing in common.
 
     Args:
         reference: what was really said, as people write it.
@@ -87,18 +91,47 @@ def measure(reference: str, transcript_text: str, language: str | None) -> Accur
     Raises:
         InvalidRequest: the reference has no words.
     """
+    accuracy = measure_within(reference, transcript_text, language, max_cells=inf)
+    assert accuracy is not None, "without a bound there is always a result"
+    return accuracy
+
+
+def measure_within(
+    reference: str, transcript_text: str, language: str | None, *, max_cells: float
+) -> Accuracy | None:
+    """Compare as ``measure`` does, or return None where that would take too much computing.
+
+    Args:
+        reference: what was really said, as people write it.
+        transcript_text: what the model made of it.
+        language: ISO 639 code of both; None: not known, taken to be written with spaces.
+        max_cells: the most cells of the characters' table of distances (one character of the
+            reference against one of the transcript) that may be computed. A core computes 40
+            billion a second of English, 10 billion of Chinese. Of long texts only the cells near
+            the diagonal are, so that these are measured if they are alike.
+
+    Raises:
+        InvalidRequest: the reference has no words.
+    """
     check_reference(reference)
     said, heard = normalize(reference), normalize(transcript_text)
     if language in UNSPACED_LANGUAGES:
         said, heard = said.replace(" ", ""), heard.replace(" ", "")
-        said_words, heard_words = list(said), list(heard)
+    character_errors = _distance(said, heard, max_cells)
+    if character_errors is None:
+        return None
+    if language in UNSPACED_LANGUAGES:
+        n_words, word_errors = len(said), character_errors
     else:
         said_words, heard_words = said.split(), heard.split()
+        n_words = len(said_words)
+        # Words are so much fewer than characters that their table is computed whole.
+        word_errors = _whole_distance(said_words, heard_words)
     return Accuracy.of_counts(
-        words=len(said_words),
-        word_errors=_distance(said_words, heard_words),
+        words=n_words,
+        word_errors=word_errors,
         characters=len(said),
-        character_errors=_distance(said, heard),
+        character_errors=character_errors,
     )
 
 
@@ -116,7 +149,43 @@ def _replacement(character: str) -> str:
     return " " if category[0] in "PS" else character
 
 
-def _distance(said: str | list[str], heard: str | list[str]) -> int:
-    hint = int(len(said) * _USUAL_ERROR_RATE)
-    # Of one pair: unlike Levenshtein.distance this lets other threads run meanwhile.
-    return int(cpdist([said], [heard], scorer=Levenshtein.distance, score_hint=hint)[0])
+def _distance(said: str, heard: str, max_cells: float) -> int | None:
+    """Return the Levenshtein distance; None where more than ``max_cells`` would be computed."""
+    longer = max(len(said), len(heard))
+    if len(said) * len(heard) <= max_cells:
+        return _whole_distance(said, heard)
+    return _distance_up_to(said, heard, int(max_cells / longer))
+
+
+def _whole_distance(said: Sequence[str], heard: Sequence[str]) -> int:
+    largest = max(len(said), len(heard))
+    distance = _distance_up_to(said, heard, largest)
+    assert distance is not None, "no distance is larger than the longer text"
+    return distance
+
+
+def _distance_up_to(said: Sequence[str], heard: Sequence[str], largest: int) -> int | None:
+    """Return the Levenshtein distance; None where it is larger than ``largest``.
+
+    Only cells within ``largest`` of the diagonal are computed.
+    """
+    hint = min(largest, int(len(said) * _USUAL_ERROR_RATE))
+    # cpdist of one pair releases the GIL; Levenshtein.distance holds it throughout.
+    (found,) = cpdist(
+        *_numbered(said, heard),
+        scorer=Levenshtein.distance,
+        score_hint=hint,
+        score_cutoff=largest,
+    )
+    return int(found) if found <= largest else None
+
+
+def _numbered(said: Sequence[str], heard: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Write words, or characters, as characters that are numbers: the most frequent are the least.
+
+    The distance stays the same. Numbers below 256 are looked up in a table, others are hashed: so
+    Cyrillic and Chinese are compared twice as fast.
+    """
+    by_frequency = Counter(chain(said, heard)).most_common()
+    number = {symbol: chr(rank) for rank, (symbol, _) in enumerate(by_frequency)}
+    return ["".join(map(number.__getitem__, said))], ["".join(map(number.__getitem__, heard))]

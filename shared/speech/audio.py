@@ -1,6 +1,6 @@
-"""Audio in memory: the arrays that the stages of the worker hand on, and where speech is in them.
+"""Audio in memory: the arrays that the worker's stages hand on, and spans of speech in them.
 
-Positions count in samples of the original timeline, as in ``shared.speech.chunks``.
+Positions are samples of the original timeline, as in ``shared.speech.chunks``.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ Samples = npt.NDArray[np.float32]
 """Mono audio, shape (n_samples,), in [-1, 1], at ``shared.speech.chunks.SAMPLE_RATE``."""
 
 Pcm = npt.NDArray[np.int16]
-"""Mono audio, shape (n_samples,), s16le at that rate: the form in which audio is stored."""
+"""Mono audio, shape (n_samples,), s16le at the same rate: how decoded audio is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where speech is: samples [start, end) of the original timeline."""
+    """A span of speech: samples [start, end) of the original timeline."""
 
     start: int
     end: int

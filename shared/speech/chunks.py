@@ -1,6 +1,6 @@
-"""Chunks and hypotheses: what the worker, the job store and the API say of a job's audio.
+"""Chunks and hypotheses: the parts of a job's audio, and what an engine heard in them.
 
-They count in samples of the original timeline at 16 kHz: integers add up exactly over ten hours,
+Positions are samples of the original timeline at 16 kHz: integers add up exactly over ten hours,
 seconds do not. Seconds appear at the wire only.
 """
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 SAMPLE_RATE = 16_000
-"""Samples per second of all audio after decoding; every engine we use was trained on it."""
+"""Samples per second of all decoded audio; every engine here was trained at this rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """One unit of inference: [start, end) is heard, words in [core_start, core_end) are kept.
 
-    The strides on both sides are context that neighbours hear too; cores never overlap.
+    The strides on both sides are context that neighbours hear as well. Cores never overlap.
     """
 
     index: int
@@ -42,13 +42,13 @@ class Chunk:
 
     @property
     def n_core_samples(self) -> int:
-        """Length of what is kept: over all chunks of a channel, its planned audio, once."""
+        """Length of the core; over all chunks of a channel it adds up to the planned audio."""
         return self.core_end - self.core_start
 
 
 @dataclass(frozen=True, slots=True)
 class WordHypothesis:
-    """A word as an engine heard it; start and end in samples from the chunk's first sample."""
+    """A word as an engine heard it; start and end are samples from the chunk's first one."""
 
     text: str
     start: int
@@ -62,15 +62,18 @@ class Hypothesis:
 
     words: tuple[WordHypothesis, ...]
     language: str | None = None
-    """ISO 639 code: the one given, else the one detected; None where nothing was detected."""
+    """ISO 639 code, given or detected; None where neither was."""
     language_probability: float | None = None
     """In [0, 1], of a detected language; None where the language was given."""
     loop_suspected: bool = False
-    """The engine repeated itself, and decoding it again in other ways did not help."""
+    """Whether the engine repeated itself, at every temperature."""
 
 
 Heard = tuple[Chunk, Hypothesis]
-"""A chunk, and what the model made of it."""
+"""A chunk, and what an engine heard in it."""
+
+_WORD_MEMBERS = 4
+"""A stored word is [text, start, end, confidence]."""
 
 
 def chunk_to_json(chunk: Chunk) -> dict[str, int | None]:
@@ -85,8 +88,18 @@ def chunk_to_json(chunk: Chunk) -> dict[str, int | None]:
 
 
 def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
-    """Return the chunk that a ``transcribe`` step's input describes."""
-    return Chunk(index=idx, **data)
+    """Return the chunk that a ``transcribe`` step's input describes.
+
+    Members that an older version did not write have defaults; unknown ones are ignored.
+    """
+    return Chunk(
+        index=idx,
+        core_start=data["core_start"],
+        core_end=data["core_end"],
+        stride_left=data["stride_left"],
+        stride_right=data["stride_right"],
+        channel=data.get("channel"),
+    )
 
 
 def hypothesis_to_json(hypothesis: Hypothesis) -> dict[str, Any]:
@@ -100,10 +113,13 @@ def hypothesis_to_json(hypothesis: Hypothesis) -> dict[str, Any]:
 
 
 def hypothesis_from_json(data: Mapping[str, Any]) -> Hypothesis:
-    """Return the hypothesis that a step's output holds; its words may have been left out."""
+    """Return the hypothesis that a step's output holds; its words may have been left out.
+
+    Members that an older version did not write have defaults; unknown ones are ignored.
+    """
     return Hypothesis(
-        words=tuple(WordHypothesis(*word) for word in data.get("words", ())),
-        language=data["language"],
-        language_probability=data["language_probability"],
-        loop_suspected=data["loop_suspected"],
+        words=tuple(WordHypothesis(*word[:_WORD_MEMBERS]) for word in data.get("words", ())),
+        language=data.get("language"),
+        language_probability=data.get("language_probability"),
+        loop_suspected=data.get("loop_suspected", False),
     )

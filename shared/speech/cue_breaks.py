@@ -1,105 +1,86 @@
-"""Where a run of words is broken into subtitle cues, and these into lines.
+"""Where a run of words is broken into subtitle cues, and cues into lines.
 
-All ways to break it are compared (dynamic programming over the words). A cue takes only what wraps
-into its lines, and the sum of the costs below is the least possible. Costs are in points; only
-their proportions matter.
+Dynamic programming over the words finds the cues whose costs below add up to the least. A cue takes
+only what wraps into its lines. Costs are in points; only their proportions matter.
 
 The rules are those of Netflix's Timed Text Style Guide (General Requirements, Subtitle Timing
 Guidelines, English; partnerhelp.netflixstudios.com) and of the BBC's Subtitle Guidelines
 (bbc.co.uk/accessibility/forproducts/guides/subtitles).
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
+from shared.speech.cue_times import MAX_CHARS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
+from shared.speech.line_edges import OPENING, must_not_begin, must_not_end
 from shared.speech.sentences import ends_clause, ends_sentence
 
-MIN_CUE_MS = 833
-"""Shortest cue unless the next one follows sooner: 5/6 of a second (Netflix)."""
-MAX_CUE_MS = 7_000
-"""Longest cue (Netflix)."""
-MAX_CHARS_PER_S = 20
-"""Reading speed above which a cue costs more: Netflix's for adults, in English."""
-LINGER_MS = 500
-"""How long a cue may stay after its last word to be read: half a second (Netflix)."""
-GAP_MS = 83
-"""Between cues that follow each other: two frames, at 24 a second (Netflix)."""
-CHAINED_MS = 500
-"""A shorter gap is closed to ``GAP_MS``, so that nothing flickers: half a second (Netflix)."""
-
 _CUE = 12.0
-"""Each cue: fewer are less to take in."""
+"""Each cue: fewer cues are easier to read."""
 _EMPTY = 25.0
-"""A cue without text, falling with the square of its filling: two halves cost less than a full and
-a tiny one."""
+"""An empty cue. The cost falls with the square of how full it is, so that two half-full cues cost
+less than a full and a tiny one."""
 _RAGGED = 20.0
-"""An empty line beside others, in the same way: lines are balanced."""
+"""An empty line beside others. The cost falls in the same way, so that lines are balanced."""
 _BETWEEN_CLAUSES = 14.0
 """A break at a comma, a bracket and the like; between sentences it costs nothing."""
 _BETWEEN_WORDS = 45.0
-"""A break elsewhere."""
+"""A break between other words."""
 _AFTER_SHORT_WORD = 20.0
-"""On top of it where the word before is a short one: mostly an article, a preposition or a
-conjunction, which belong to what follows (Netflix: break before them)."""
+"""Added after a short word: mostly an article, a preposition or a conjunction, which belong to what
+follows (Netflix: break before them)."""
 _BEFORE_SHORT_WORD = -8.0
+"""Added before a short word."""
 _CUTS_OFF_A_WORD = 15.0
-"""On top of it where only one word of a clause stands before it, or after it."""
+"""Added where a single word of a clause stands before the break or after it."""
 _WITHIN_WORD = 100.0
 """A break within a word, or before the second part of a compound or a dash."""
 _LINE_SHARE = 0.3
-"""What a break between lines costs of one between cues."""
+"""Cost of a break between lines, as a share of one between cues."""
 _FULL_PAUSE_MS = 800
-"""A pause of this length makes a break free; a shorter one takes off its share."""
+"""A break in a pause of this length is free; a shorter pause takes off its share of the cost."""
 _PAUSE_WITHIN = 32.0
-"""A pause of a second within a cue, growing with its square: what is shown is not yet said."""
+"""A pause of a second within a cue, as words are shown before they are said. The cost grows with
+the square of the pause."""
 _UNNOTICED_PAUSE_MS = 250
+"""Shorter pauses within a cue cost nothing."""
 _SENTENCE_WITHIN = 18.0
-"""A sentence's end within a cue: a cue is a single sentence if that can be (BBC, 3.2)."""
+"""A sentence's end within a cue: a cue is a single sentence where possible (BBC, 3.2)."""
 _TORN_SENTENCE = 0.6
-"""What a break costs on top, as a share of it, where the cue holds a sentence's end as well."""
+"""Added to a break as a share of its cost, where the cue before it holds a sentence's end."""
 _ONE_WORD = 80.0
-"""A cue of one word where words are written apart."""
+"""A cue of one word, in languages written with spaces."""
 _STUB = 200.0
-"""A line with less than a fifth of its width beside another one."""
+"""A line of less than a fifth of the width beside another line."""
 _HURRIED = 15.0
-"""A cue of ``MIN_CUE_MS``, falling to nothing at ``_UNHURRIED_MS``."""
+"""A cue shown for ``MIN_CUE_MS``; the cost falls to nothing at ``_UNHURRIED_MS``."""
 _UNHURRIED_MS = 1_500
 _TOO_FAST = 5.0
-"""Each character a second above ``MAX_CHARS_PER_S``."""
+"""Each character per second above ``MAX_CHARS_PER_S``."""
 _TOO_FAST_AT_MOST = 100.0
 _TOO_SHORT = 2_000.0
-"""A cue shorter than ``MIN_CUE_MS``: more than all that speaks against merging it."""
+"""A cue shown for less than ``MIN_CUE_MS``: more than merging it with another can cost."""
 _MISPLACED_MARK = 100_000.0
 """A line that begins with a closing mark, or ends with an opening one."""
 
 _SHORT_WORD = 3
-"""Letters at most."""
-_CLOSING = frozenset(
-    ",;!?)]}、。，．！？；：）］｝」』〉》】،؛؟।"  # noqa: RUF001
-    "々ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
-)
-"""What never begins a line: closing marks, and what belongs to the character before it."""
-_CLOSING_ALONE = frozenset('.:…»”’"%')  # noqa: RUF001
-"""What never begins one unless there are letters after it."""
-_OPENING = frozenset("([{„‚¿¡（［｛「『〈《【")  # noqa: RUF001
-"""What never ends a line."""
+"""Most characters of a short word."""
 _DASHES = frozenset("-–—")  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word, or a part of one that is longer than a line; milliseconds."""
+    """A word, or a part of a word that is longer than a line."""
 
     text: str
     start_ms: int
     end_ms: int
     separator: str = " "
-    """What stands before it, unless it begins a line: a space or nothing."""
+    """Between it and the token before it on a line: a space or nothing."""
     is_rest: bool = False
-    """It is the rest of a word whose beginning is the token before."""
+    """Whether it goes on with the word of the token before it."""
     language: str | None = None
 
 
@@ -120,31 +101,6 @@ class Draft:
         return sum(map(len, self.lines))
 
 
-def shown_until(
-    start_ms: int, last_start_ms: int, end_ms: int, n_chars: int, next_start_ms: int | None
-) -> int:
-    """Return when a cue leaves the screen.
-
-    It stays as long as its words are spoken, somewhat longer where that is needed to read it, and
-    makes room for the next one.
-
-    Args:
-        start_ms: of the cue.
-        last_start_ms: of its last word.
-        end_ms: of its last word.
-        n_chars: length of its text.
-        next_start_ms: of the next cue; None: there is none.
-    """
-    readable = min(start_ms + n_chars * 1000 // MAX_CHARS_PER_S, end_ms + LINGER_MS)
-    until = max(end_ms, readable, start_ms + MIN_CUE_MS)
-    if next_start_ms is not None and next_start_ms - until < CHAINED_MS:
-        # The gap yields to the shortest duration and to the last word's beginning.
-        with_gap = max(next_start_ms - GAP_MS, start_ms + MIN_CUE_MS, last_start_ms + 1)
-        until = min(with_gap, next_start_ms)
-    # A cue is at least a millisecond long, or players drop it.
-    return max(start_ms + 1, min(until, start_ms + MAX_CUE_MS))
-
-
 def break_up(
     tokens: Sequence[Token], next_start_ms: int | None, line_chars: int, max_lines: int
 ) -> list[Draft]:
@@ -160,9 +116,9 @@ def break_up(
 
 
 class _Passage:
-    """The words that are broken up, and what their breaks cost.
+    """A run of words, and what breaks between them cost.
 
-    A break's number is that of the token after it; cues and lines are tokens [first, stop).
+    A break has the index of the token after it. Cues and lines are tokens [first, stop).
     """
 
     def __init__(
@@ -172,11 +128,11 @@ class _Passage:
         self._line_chars = line_chars
         self._max_lines = max_lines
         self._next_starts = [*(token.start_ms for token in tokens[1:]), next_start_ms]
-        # Where each token begins and ends in the text, written on one line.
+        # Where each token begins and ends in the text on one line.
         self._begins, self._ends = [0], [len(tokens[0].text)]
         self._break_costs, self._line_break_costs = [0.0], [0.0]
-        # Summed up from the first token: what pauses and sentences' ends within a cue cost, and
-        # how many sentences have ended.
+        # Sums from the first token on: the costs of pauses and sentences' ends within a cue, and
+        # the number of sentences that have ended.
         self._within = [0.0]
         self._sentences = [0]
         begins_clause = True
@@ -187,11 +143,11 @@ class _Passage:
         self._break_costs.append(0.0)
 
     def _add_break(self, token: Token, following: Token, *, begins_clause: bool) -> bool:
-        """Note what a break between two tokens costs; say whether a clause begins after it."""
+        """Note what a break between two tokens costs; return whether a clause begins after it."""
         pause_ms = following.start_ms - token.end_ms
         ends = ends_sentence(token.text, following.text, token.language)
         cost = self._cost_of_break(token, following, begins_clause=begins_clause, is_end=ends)
-        misplaced = _MISPLACED_MARK * (_must_not_end(token.text) or must_not_begin(following.text))
+        misplaced = _MISPLACED_MARK * (must_not_end(token.text) or must_not_begin(following.text))
         relief = 1 - min(1.0, max(0, pause_ms) / _FULL_PAUSE_MS)
         within = _SENTENCE_WITHIN if ends else 0.0
         if pause_ms > _UNNOTICED_PAUSE_MS:
@@ -209,7 +165,7 @@ class _Passage:
             return 0
         if following.is_rest or following.text[0] in _DASHES:
             return _WITHIN_WORD
-        if ends_clause(token.text) or following.text[0] in _OPENING:
+        if ends_clause(token.text) or following.text[0] in OPENING:
             return _BETWEEN_CLAUSES
         if not following.separator:
             return _BETWEEN_WORDS
@@ -253,7 +209,7 @@ class _Passage:
         return spoken_ms <= MAX_CUE_MS or stop - first == 1
 
     def _cost_of_cue(self, first: int, stop: int) -> float:
-        """Return what a cue and the break after it cost, without its lines."""
+        """Return the cost of a cue and the break after it, without its line breaks."""
         start, last = self._tokens[first].start_ms, self._tokens[stop - 1]
         n_chars = self._ends[stop - 1] - self._begins[first]
         until = shown_until(start, last.start_ms, last.end_ms, n_chars, self._next_starts[stop - 1])
@@ -276,7 +232,8 @@ class _Passage:
     def _wrap(self, first: int, stop: int, n_lines: int) -> tuple[float, tuple[int, ...]] | None:
         """Break a cue, or the rest of one, into lines.
 
-        Returns its cost and the line breaks; None where it does not fit into ``n_lines``.
+        Returns:
+            The cost and the line breaks; None where it does not fit into ``n_lines``.
         """
         begin, end = self._begins[first], self._ends[stop - 1]
         if end - begin <= self._line_chars:
@@ -297,7 +254,7 @@ class _Passage:
         return best
 
     def _cost_of_line(self, n_chars: int) -> float:
-        """Return what a line beside others costs by its length."""
+        """Return what a line beside others costs for its length."""
         filled = n_chars / self._line_chars
         return _RAGGED * (1 - filled) ** 2 + (_STUB if filled < 1 / 5 else 0)
 
@@ -309,15 +266,3 @@ class _Passage:
         )
         last = tokens[stop - 1]
         return Draft(tuple(lines), stop - first, tokens[first].start_ms, last.start_ms, last.end_ms)
-
-
-def must_not_begin(text: str) -> bool:
-    """Say whether no line may begin with the text: with a closing mark, or within a character."""
-    first = text[:1]
-    if first in _CLOSING_ALONE:
-        return not any(map(str.isalnum, text))
-    return first in _CLOSING or unicodedata.category(first).startswith("M")
-
-
-def _must_not_end(text: str) -> bool:
-    return text[-1:] in _OPENING

@@ -1,31 +1,32 @@
 """Subtitle cues: what is on the screen, and when.
 
-Cues are built from the stream of words and their times, whatever segments these are in
-(``cue_breaks`` says where it is broken); a channel has never more than one cue at a time. The words
-are taken as they are needed, some ten cues ahead, in memory that does not grow with the transcript.
+Cues are built from words and their times, across segments; ``cue_breaks`` says where the words are
+broken. A channel has at most one cue at a time. Words are read some ten cues ahead, so memory does
+not grow with the transcript.
 """
 
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from shared.speech.cue_breaks import Draft, Token, break_up, must_not_begin, shown_until
+from shared.speech.cue_breaks import Draft, Token, break_up
+from shared.speech.cue_times import shown_until
+from shared.speech.line_edges import must_not_begin
 from shared.speech.transcript import Header, Segment, word_separator
 
 LINE_CHARS = 42
-"""Longest line in characters, for Latin scripts (Netflix). The name of a channel comes on top."""
+"""Longest line in characters, for Latin scripts (Netflix). A channel's name is added to it."""
 CUE_LINES = 2
 """Most lines of a cue (Netflix)."""
 MIN_LINE_CHARS, MAX_LINE_CHARS = 10, 200
-"""How narrow and how wide a line may be asked for: narrower, most words would be cut in two."""
+"""Bounds of a line's length that may be asked for. A narrower line would cut most words in two."""
 MAX_CUE_LINES = 4
-"""Most lines that may be asked for; more would cover the picture."""
+"""Most lines that may be asked for: more would cover the picture."""
 LONG_PAUSE_MS = 1_500
-"""A pause that no cue spans: text does not come more than 1.5 s before its speech (BBC, 5.2). A cue
-that ends there has the time to be read."""
+"""A pause that no cue spans: text comes no more than 1.5 s before its speech (BBC, 5.2)."""
 
 _AHEAD_CUES = 8
-"""Full cues that are broken up together; the last of them again, with what follows."""
+"""Full cues that are broken up together. The last ones are broken up again with what follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,13 @@ def make_cues(
     line_chars: int = LINE_CHARS,
     max_lines: int = CUE_LINES,
 ) -> Iterator[Cue]:
-    """Put the words into subtitle cues, ordered by start time; every word is in one of them.
+    """Yield subtitle cues by start time; every word is in one of them.
 
-    Cues of one channel never overlap. Each channel is a pass of its own over ``segments``.
+    Cues of one channel never overlap.
 
     Args:
         header: of the transcript.
-        segments: in order; iterated once for each channel.
+        segments: in order; iterated over once for each channel.
         line_chars: longest line, in characters.
         max_lines: most lines of a cue.
     """
@@ -78,7 +79,7 @@ def _cues_of_channel(drafts: Iterator[Draft], channel: int | None) -> Iterator[C
 
 
 def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterator[Draft]:
-    """Break the words up, passage by passage; what is too long for one is broken up as it comes."""
+    """Break words up passage by passage; a long passage is broken up as its words come."""
     passage: list[Token] = []
     n_chars = 0
     for token in tokens:
@@ -90,7 +91,7 @@ def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterato
                 passage, n_chars = [], 0
             elif n_chars >= _AHEAD_CUES * line_chars * max_lines:
                 drafts = break_up(passage, token.start_ms, line_chars, max_lines)
-                # The last ones may turn out otherwise once it is known what follows.
+                # What follows may change the last ones.
                 settled = drafts[: len(drafts) * 3 // 4]
                 yield from settled
                 del passage[: sum(draft.n_tokens for draft in settled)]
@@ -103,7 +104,7 @@ def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterato
 def _tokens(
     header: Header, segments: Iterable[Segment], channel: int | None, line_chars: int
 ) -> Iterator[Token]:
-    """Yield a channel's words; none is longer than a line, starts or ends before the one before."""
+    """Yield a channel's words in order of time, those longer than a line in parts."""
     previous = ""
     free_from = 0
     for segment in segments:
@@ -131,7 +132,7 @@ def _tokens(
 
 
 def _ends_of_parts(text: str, line_chars: int) -> Iterator[int]:
-    """Yield where the parts of a word end: parts of equal length, none longer than a line."""
+    """Yield the ends of a word's parts, which have equal length and are no longer than a line."""
     at = 0
     while at < len(text):
         n_parts = -(-(len(text) - at) // line_chars)
@@ -143,10 +144,10 @@ def _ends_of_parts(text: str, line_chars: int) -> Iterator[int]:
 
 
 def milliseconds(seconds: float) -> int:
-    """Seconds as whole milliseconds."""
+    """Return seconds as whole milliseconds."""
     return round(seconds * 1000)
 
 
 def one_line(text: str) -> str:
-    """Collapse all white space, so that text cannot break a line-based format."""
+    """Return text with runs of white space as one space: line breaks would end a record."""
     return " ".join(text.split())

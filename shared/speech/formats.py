@@ -1,10 +1,8 @@
 """Transcripts as files: plain text, JSON, SubRip and WebVTT subtitles, tab-separated values.
 
-Written piece by piece from segments that are read as they are needed, in memory that does not grow
-with the transcript.
-
-Subtitles are made of cues (``shared.speech.cues``), not of segments. Where channels were
-transcribed apart, all formats name the channel as JSON does, from 0.
+Files are written piece by piece while segments are read, so memory does not grow with the
+transcript. Subtitles are made of cues (``shared.speech.cues``), not of segments. Where channels
+were transcribed apart, all formats number them from 0, as JSON does.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +15,7 @@ from shared.speech.cues import CUE_LINES, LINE_CHARS, Cue, make_cues, millisecon
 from shared.speech.transcript import Header, Segment, join_segments
 
 _BLOCK_CHARS = 1 << 16
-"""Length from which on pieces are handed out together."""
+"""Least length of all blocks but the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +39,13 @@ def render(
 
     Args:
         header: of the transcript.
-        segments: in order; iterated more than once, so no mere iterator.
+        segments: in order; iterated over more than once, so no iterator.
         format: name of the format.
         line_chars: longest line of subtitles, in characters.
         max_lines: most lines of a subtitle.
 
     Raises:
-        UnknownFormat: it is none of them.
+        UnknownFormat: there is no such format.
     """
     if format in _SUBTITLE_WRITERS:
         write_cues, media_type = _SUBTITLE_WRITERS[format]
@@ -84,7 +82,7 @@ def write_json(
 
 
 def _open_json(header: Header, segments: Iterable[Segment], indent: int | None) -> Iterator[str]:
-    """Yield a transcript's JSON up to its text, without what ends the object."""
+    """Yield a transcript's JSON from its beginning to the end of its text."""
     line, colon = ("\n", ": ") if indent else ("", ":")
     head = header.model_dump_json(indent=indent, exclude={"text", "segments"})
     yield head.removesuffix("}").rstrip("\n")
@@ -95,7 +93,7 @@ def _open_json(header: Header, segments: Iterable[Segment], indent: int | None) 
 
 
 def in_blocks(parts: Iterable[str]) -> Iterator[str]:
-    """Put parts together to blocks that are worth sending."""
+    """Join parts into blocks of at least ``_BLOCK_CHARS``."""
     block: list[str] = []
     n_chars = 0
     for part in parts:
@@ -115,7 +113,7 @@ def _clock(ms: int, decimal_mark: str) -> str:
 
 
 def _label(channel: int | None) -> str:
-    """What stands before the words of a channel where there is no markup for it."""
+    """Return what names a channel before its words in formats without markup for it."""
     return "" if channel is None else f"Channel {channel}: "
 
 
@@ -170,6 +168,6 @@ _SUBTITLE_WRITERS: dict[str, tuple[Callable[[Iterable[Cue]], Iterator[str]], str
 }
 
 SUBTITLES = tuple(_SUBTITLE_WRITERS)
-"""Names of those formats that are made of cues."""
+"""Names of the formats that are made of cues."""
 FORMATS = ("txt", "json", *SUBTITLES, "tsv")
-"""Names of the formats a transcript can be asked for in."""
+"""Names of all formats."""

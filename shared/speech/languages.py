@@ -127,19 +127,19 @@ _OTHER_NAMES = {
 }
 _CODES = {name: code for code, name in NAMES.items()} | _OTHER_NAMES
 _FORMER_CODES = {"in": "id", "iw": "he", "ji": "yi", "jw": "jv"}
-"""Codes that ISO 639 has given up and people still use."""
+"""Withdrawn ISO 639 codes that are still in use."""
 _TAG = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{2,8})*")
 """A code, or a BCP 47 language tag such as 'en-us'."""
 
 
 class UnknownLanguage(ValueError):
-    """Neither a code nor a name; ``str(error)`` says so, and what may have been meant."""
+    """A text is neither a language code nor a name; the message may say what was meant."""
 
 
 def language_code(text: str) -> str:
     """Return the ISO 639 code that ``text`` means: 'EN', 'en-US' and 'English' are 'en'.
 
-    Any two or three letters are taken for a code: which ones there are is for the model to say.
+    Any two or three letters pass for a code: the model tells which ones it knows.
 
     Raises:
         UnknownLanguage: it is neither a code nor the English name of a language.

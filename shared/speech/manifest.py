@@ -4,7 +4,7 @@ from pydantic import BaseModel, Field
 
 
 class Decoding(BaseModel):
-    """What the model was told."""
+    """How the model was asked to decode."""
 
     beam_size: int
     language: str | None = Field(
@@ -16,9 +16,9 @@ class Decoding(BaseModel):
 
 
 class ManifestChunk(BaseModel):
-    """A part of the audio that the model heard at once: a core, and context on both sides of it.
+    """A part of the audio that the model heard at once: a core, and context on both sides.
 
-    Of what it heard, the words in the core were kept.
+    Words in the core were kept.
     """
 
     idx: int
@@ -26,11 +26,13 @@ class ManifestChunk(BaseModel):
     core_end: int = Field(description="samples into the decoded audio, exclusive")
     stride_left: int = Field(description="samples of context before the core")
     stride_right: int = Field(description="samples of context after the core")
-    channel: int | None = Field(description="from 0; null where channels were mixed down")
+    channel: int | None = Field(
+        default=None, description="from 0; null where channels were mixed down"
+    )
 
 
 class Manifest(BaseModel):
-    """How a transcript was made; lists of more than one where its workers differed."""
+    """How a transcript was made; lists have several entries where its workers differed."""
 
     model: str
     revision: str

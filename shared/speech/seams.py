@@ -1,9 +1,9 @@
-"""Which words of neighbouring chunks are kept, where both have heard some speech.
+"""Which words are kept where neighbouring chunks overlap.
 
-A word belongs to the chunk whose core holds its midpoint. But each chunk is heard by itself, and a
-model times a word by what is around it: at a cut, the left one may put its midpoint after the cut
-and the right one before it, and the word would be lost; or the other way round, and it would be
-doubled. So what both heard around a cut is laid side by side first.
+A word belongs to the chunk whose core holds its midpoint. But a model times the same word a little
+differently in each chunk. At a cut, the left chunk may put its midpoint after the cut and the right
+one before it, and the word would be lost; or the other way round, and it would be doubled. So the
+words that both chunks heard around a cut are aligned first.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from shared.speech.chunks import Chunk, Heard, Hypothesis, WordHypothesis
 
 @dataclass(slots=True)
 class _Candidate:
-    """A word, its midpoint on the original timeline in samples, and where it lies."""
+    """A word, its midpoint in samples of the original timeline, and its side of either cut."""
 
     word: WordHypothesis
     letters: str
@@ -25,13 +25,16 @@ class _Candidate:
 
 
 Kept = tuple[Chunk, Hypothesis, Sequence[WordHypothesis]]
+"""A chunk, its hypothesis, and those of its words that are kept."""
 
 
 def keep_once(chunks: Iterable[Heard]) -> Iterator[Kept]:
-    """Yield each chunk with those of its words that are its own; one chunk is taken ahead.
+    """Yield each chunk with the words that belong to it; one chunk is read ahead.
 
-    ``chunks`` are of one channel, in the order of their cores; word times stay samples into their
-    chunk. Words without text are nobody's.
+    Words without text are dropped. Word times stay samples from their chunk's start.
+
+    Args:
+        chunks: of one channel, in the order of their cores.
     """
     left: tuple[Chunk, Hypothesis, list[_Candidate]] | None = None
     for chunk, hypothesis in chunks:
@@ -50,7 +53,7 @@ def _candidates(chunk: Chunk, hypothesis: Hypothesis) -> list[_Candidate]:
     for word in hypothesis.words:
         if not word.text.strip():
             continue
-        # A word of no length at the chunk's very end still lies on its last sample.
+        # A word of no length at the chunk's end lies on its last sample.
         midpoint = chunk.start + min((word.start + word.end) // 2, chunk.n_samples - 1)
         candidates.append(
             _Candidate(
@@ -67,10 +70,10 @@ def _candidates(chunk: Chunk, hypothesis: Hypothesis) -> list[_Candidate]:
 def _agree(
     left_chunk: Chunk, left: Sequence[_Candidate], right_chunk: Chunk, right: Sequence[_Candidate]
 ) -> None:
-    """Have both chunks say alike of the words between them which lie before the cut.
+    """Bring two chunks to agree which words of their overlap lie before the cut.
 
-    A word that both heard lies where the mean of its two times says; what only one of them heard
-    goes with the words around it, and where these are on both sides of the cut, by its own time.
+    A word that both heard lies at the mean of its two times. A word that only one of them heard
+    goes with the words around it; where these lie on both sides of the cut, its own time decides.
     """
     cut, overlap = right_chunk.core_start, range(right_chunk.start, left_chunk.end)
     ours = [candidate for candidate in left if candidate.midpoint in overlap]
@@ -84,9 +87,9 @@ def _agree(
 
 
 def _put(ours: Sequence[_Candidate], theirs: Sequence[_Candidate], *, before_cut: bool) -> None:
-    """Give words of the left and of the right chunk to the left one (before the cut) or the other.
+    """Put words of both chunks on one side of the cut between them.
 
-    The cuts at the chunks' other ends may still take them away.
+    The cut at a chunk's other end may still give them to another chunk.
     """
     for candidate in ours:
         candidate.before_right_cut = before_cut
@@ -99,12 +102,12 @@ def _same_words(
 ) -> Iterator[tuple[int, int]]:
     """Yield the words that both heard as (index in left, index in right), in order.
 
-    Of all alignments that keep the order it is the best: two words of the same letters are worth 1
-    where their midpoints agree, and the less, the further apart they are, down to a half ``within``
-    samples of each other. That is a stride: two words on either side of a cut that are nearer lie
-    in both chunks, so that what is said twice is heard twice by each.
+    They are the best alignment that keeps the order. Two words of the same letters score 1 where
+    their midpoints agree, less the further they are apart, and a half at ``within`` samples, beyond
+    which they do not match. ``within`` is a stride: words that are nearer to each other, on either
+    side of a cut, lie in both chunks. So a word that is said twice is heard twice by each.
     """
-    # best[i][j] is what the words from i and from j on can be worth.
+    # best[i][j] is the best score of the words from i and from j on.
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i, one in reversed([*enumerate(left)]):
         for j, other in reversed([*enumerate(right)]):
@@ -124,7 +127,7 @@ def _same_words(
 
 
 def _letters(text: str) -> str:
-    """Return a word without what a model chooses by what is around it: case and punctuation."""
+    """Return a word without case and punctuation, which depend on what a model hears around it."""
     return "".join(c for c in text.casefold() if category(c)[0] not in "PZ")
 
 

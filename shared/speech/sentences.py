@@ -1,22 +1,22 @@
-"""Where sentences and clauses end in running text, told word by word.
+"""Which words end a sentence or a clause.
 
-A full stop ends a sentence or an abbreviation. Which one is decided by the word that it follows, in
-the larger languages of Latin script, and by the next word: a sentence does not begin with a
-lower-case letter.
+A full stop ends a sentence or an abbreviation. Two things tell which: the word itself, by lists of
+abbreviations in the larger languages of Latin script, and the next word, as no sentence begins with
+a lower-case letter.
 """
 
 import re
 
 SENTENCE_ENDS = frozenset(".?!…。！？｡؟।")  # noqa: RUF001 (other scripts are meant)
-"""Characters that end a sentence at the end of a word, in the scripts of the languages we offer."""
+"""Characters at a word's end that end a sentence, in the scripts of the catalogue's languages."""
 CLAUSE_ENDS = frozenset(",;:–—،؛、，；：､")  # noqa: RUF001
-"""Characters that end a clause at the end of a word."""
+"""Characters at a word's end that end a clause."""
 CLOSING_MARKS = "\"'”’»)]』」）"  # noqa: RUF001
-"""What may follow a sentence's end within the word."""
+"""Marks that may follow a sentence's end within the word."""
 _CLOSING_BRACKETS = frozenset('"”»)]』」）')  # noqa: RUF001
-"""Those of them that are not apostrophes as well."""
+"""Closing marks that are not used as apostrophes."""
 _OPENING_MARKS = "\"'“‘„‚«»([¿¡-–—"  # noqa: RUF001
-"""What may stand before an abbreviation or the next word's first letter."""
+"""Marks that may stand before a word's first letter."""
 
 
 def _by_language(**words: str) -> dict[str, frozenset[str]]:
@@ -39,7 +39,7 @@ _BEFORE_A_NAME = _by_language(
     ro="dl dna dr prof ing sf",
     tr="dr prof doç av yrd",
 )
-"""Titles: what follows is a name, whatever its case."""
+"""Titles: a name follows, in upper or lower case."""
 _BEFORE_A_NUMBER = _by_language(
     en="no nos p pp vol ch fig figs art sec eq jan feb mar apr jun jul aug sep sept oct nov dec",
     de="nr nrn s bd abs art abb kap tab ziff ca jan febr apr aug sept okt nov dez",
@@ -56,7 +56,7 @@ _BEFORE_A_NUMBER = _by_language(
     ro="nr pag art cap fig",
     tr="no s",
 )
-"""Abbreviations of which the next word, where it is a number, is a part."""
+"""Abbreviations that belong to a number after them."""
 _MID_SENTENCE = _by_language(
     en="vs viz cf approx eg ie al",
     de="bzw vgl sog evtl ggf inkl bspw gem lt zzgl exkl geb gest jh ev kath",
@@ -73,19 +73,19 @@ _MID_SENTENCE = _by_language(
     ro="ex str",
     tr="örn bkz vb",
 )
-"""Abbreviations after which a sentence goes on, with nouns in capitals where these are usual."""
+"""Abbreviations after which a sentence goes on; in German with capitals, where a noun follows."""
 _ORDINAL_LANGUAGES = frozenset({"de", "da", "no", "nb", "nn", "fi", "cs", "sk", "pl", "hu", "tr"})
 """Languages that write "5." for "5th"."""
 _TIMES_OF_DAY = frozenset({"a.m", "p.m"})
 
 
 def ends_sentence(word: str, following: str | None = None, language: str | None = None) -> bool:
-    """Say whether a sentence ends with this word.
+    """Whether a sentence ends with this word.
 
     Args:
         word: with its punctuation.
-        following: the next word; None where there is none, or none is known.
-        language: ISO 639 code; None: abbreviations are taken for English ones.
+        following: the next word; None where there is none or it is not known.
+        language: ISO 639 code; None: English abbreviations are looked for.
     """
     bare = word.rstrip(CLOSING_MARKS)
     if bare[-1:] not in SENTENCE_ENDS:
@@ -98,7 +98,7 @@ def ends_sentence(word: str, following: str | None = None, language: str | None 
 
 
 def ends_clause(word: str) -> bool:
-    """Say whether a clause, or a part of one that is set off, ends with this word."""
+    """Whether a clause, or a part of one that is set off, ends with this word."""
     bare = word.rstrip(CLOSING_MARKS)
     return (
         bare[-1:] in CLAUSE_ENDS
@@ -109,7 +109,7 @@ def ends_clause(word: str) -> bool:
 
 
 def _is_abbreviation(stem: str, following: str | None, language: str) -> bool:
-    """Say whether the full stop after ``stem`` belongs to it, and a sentence need not end here."""
+    """Whether the full stop after ``stem`` belongs to it, so that a sentence need not end here."""
     lowered = stem.lower()
     before_number = following is not None and following.lstrip(_OPENING_MARKS)[:1].isdigit()
     if lowered in _of(_BEFORE_A_NUMBER, language) and (before_number or len(stem) > 1):

@@ -1,7 +1,7 @@
-"""Hypotheses of chunks -> one transcript: a lazy fold, in memory that does not grow with the audio.
+"""From chunks' hypotheses to one transcript, in memory that does not grow with the audio.
 
-Two passes: ``survey`` takes all chunks without their words, for what must be known beforehand;
-then ``Stitcher`` takes the words and yields segments.
+Two passes: ``survey`` reads all chunks without their words, for what must be known beforehand. Then
+``Stitcher`` reads the words and yields segments.
 """
 
 import heapq
@@ -15,38 +15,41 @@ from shared.speech.sentences import CLOSING_MARKS, SENTENCE_ENDS
 from shared.speech.transcript import Segment, TranscriptHeader, TranscriptWarning, Word, join_words
 
 PAUSE_S = 0.8
-"""A silence between two words that ends a segment: longer than the pauses within a clause."""
+"""A silence between two words that ends a segment; pauses within a clause are shorter."""
 MAX_SEGMENT_S = 7.0
-"""Longest segment, unless one word is longer: the longest time a subtitle should stand."""
+"""Longest segment, unless one word is longer: no subtitle should stand longer."""
 MAX_SEGMENT_CHARS = 84
 """Longest segment text, unless one word is longer: a subtitle's two lines of 42 characters."""
 
 LOW_CONFIDENCE = 0.5
-"""Mean word confidence below which we warn: the model holds its words for more likely wrong."""
+"""Mean word confidence below which a transcript has a warning: the model itself holds its words for
+more likely wrong than right."""
 CLIPPED_SHARE = 0.005
-"""Part of the audio from which on we warn. Our speech samples, overdriven, have: by 0 dB less than
-0.01 %, by 3 dB 0.02 to 1.2 %, by 6 dB 0.7 to 6.5 %, by 12 dB 8 to 25 %."""
+"""Share of clipped audio from which on a transcript has a warning. In speech samples that were
+overdriven by 0 dB it is below 0.01 %; by 3 dB 0.02 to 1.2 %, by 6 dB 0.7 to 6.5 %, by 12 dB 8 to
+25 %."""
 _LOOPS_NAMED = 3
-"""Places that a warning of loops names; the rest it counts."""
+"""Places that a warning of loops names; it counts the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What all chunks together tell before their words are looked at."""
+    """What is known of all chunks together without their words."""
 
     language: str | None
-    """The one in which most of the audio was heard."""
+    """The language in which most of the audio was heard."""
     language_probability: float | None
-    """Mean over the audio heard in that language; None where an engine told none."""
+    """Mean over the audio heard in that language; None where a chunk's engine gave none."""
     speech_samples: int
-    """Audio that lies in some chunk's core, of any channel."""
+    """Audio within some chunk's core, of any channel."""
     n_loops: int
+    """Chunks in which the engine repeated itself."""
     first_loops: tuple[int, ...]
-    """Where the first chunks begin in which the engine repeated itself, in samples."""
+    """Where the first of them begin, in samples."""
 
 
 def survey(chunks: Iterable[Heard]) -> Survey:
-    """Look through all chunks of all channels, in any order; hypotheses may lack their words."""
+    """Survey all chunks of all channels, in any order; their words are not looked at."""
     cores: list[tuple[int, int]] = []
     loops: list[int] = []
     heard_in: Counter[str] = Counter()
@@ -75,15 +78,15 @@ def survey(chunks: Iterable[Heard]) -> Survey:
 
 
 class Stitcher:
-    """Joins the hypotheses of one job, and says what there is to say of the whole.
+    """Joins the hypotheses of one job.
 
     A word that two neighbours heard is kept once (``seams``). Word times are moved to the original
-    timeline, where none starts before the one before it has ended. Segments end at sentence ends,
-    at pauses of ``PAUSE_S``, where the language changes and before they outgrow a subtitle.
+    timeline, where no word starts before the one before it has ended. Segments end at sentence
+    ends, at pauses of ``PAUSE_S``, where the language changes, and before they outgrow a subtitle.
     """
 
     def __init__(self, n_samples: int, *, language: str | None = None) -> None:
-        """Start a transcript.
+        """Begin a transcript.
 
         Args:
             n_samples: length of the whole audio.
@@ -96,21 +99,22 @@ class Stitcher:
 
     @property
     def mean_confidence(self) -> float | None:
-        """Over all words so far that have one; None where none has."""
+        """Over the words yielded so far that have a confidence; None where none has."""
         return self._confidence_sum / self._n_confidences if self._n_confidences else None
 
     def stitch(self, channels: Sequence[Iterable[Heard]]) -> Iterator[Segment]:
         """Yield the segments of all channels by start time.
 
-        ``channels`` holds each channel's chunks with their hypotheses, in the order of their cores;
-        they are taken as segments are asked for.
+        Args:
+            channels: each channel's chunks and hypotheses, in the order of their cores; read as
+                segments are asked for.
         """
         streams = (self._segments(chunks) for chunks in channels)
         for number, segment in enumerate(heapq.merge(*streams, key=lambda found: found.start)):
             yield segment.model_copy(update={"id": number})
 
     def _segments(self, chunks: Iterable[Heard]) -> Iterator[Segment]:
-        """Yield the segments of one channel, not yet numbered."""
+        """Yield the segments of one channel, without their numbers."""
         for run in _split(self._words(chunks)):
             words = [found.word for found in run]
             confidences = [word.confidence for word in words if word.confidence is not None]
@@ -129,7 +133,7 @@ class Stitcher:
             )
 
     def _words(self, chunks: Iterable[Heard]) -> Iterator["_PlacedWord"]:
-        """Yield the words of one channel at their places on the original timeline."""
+        """Yield the words of one channel, placed on the original timeline."""
         previous_end = 0
         for chunk, hypothesis, own in keep_once(chunks):
             language = self._language or hypothesis.language
@@ -163,16 +167,16 @@ def make_header(
     mean_confidence: float | None,
     clipped_share: float | None,
 ) -> TranscriptHeader:
-    """Return what is to say of a transcript as a whole.
+    """Return the header of a transcript.
 
     Args:
-        found: of all its chunks.
+        found: the survey of all its chunks.
         n_samples: length of the whole audio.
         channels: how many were transcribed apart; None where they were mixed down.
-        language: the one asked for or detected for the whole job, if one was.
+        language: the language asked for or detected for the whole job; None: neither.
         language_probability: of that language, where it was detected.
-        mean_confidence: over all words that have one.
-        clipped_share: part of the audio that is clipped, in [0, 1]; None where it was not measured.
+        mean_confidence: over all words that have one; None where none has.
+        clipped_share: share of the audio that is clipped, in [0, 1]; None: not measured.
     """
     if language is None:
         language, language_probability = found.language, found.language_probability
@@ -190,7 +194,7 @@ def make_header(
 def make_warnings(
     found: Survey, mean_confidence: float | None, clipped_share: float | None
 ) -> list[TranscriptWarning]:
-    """Return the reasons to read a transcript with care; arguments as of ``make_header``."""
+    """Return the warnings of a transcript; the arguments are those of ``make_header``."""
     return list(_warnings(found, mean_confidence, clipped_share))
 
 
@@ -219,7 +223,7 @@ def _warnings(
 
 
 def _split(words: Iterable[_PlacedWord]) -> Iterator[list[_PlacedWord]]:
-    """Cut the words into the runs that become segments; none is empty."""
+    """Yield the runs of words that become segments; none is empty."""
     run: list[_PlacedWord] = []
     n_chars = 0
     for found in words:
@@ -244,7 +248,7 @@ def _ends_sentence(text: str) -> bool:
 
 
 def _length_of_union(spans: Iterable[tuple[int, int]]) -> int:
-    """Return how much the spans cover, given in the order of their starts."""
+    """Return how much spans cover together; they are in the order of their starts."""
     covered = covered_until = 0
     for start, end in spans:
         covered += max(0, end - max(start, covered_until))
@@ -253,11 +257,11 @@ def _length_of_union(spans: Iterable[tuple[int, int]]) -> int:
 
 
 def to_seconds(samples: int) -> float:
-    """Samples as seconds, to the millisecond."""
+    """Return samples as seconds, to the millisecond."""
     return round(samples / SAMPLE_RATE, 3)
 
 
 def _clock(samples: int) -> str:
-    """Samples as H:MM:SS."""
+    """Return samples as H:MM:SS."""
     minutes, s = divmod(samples // SAMPLE_RATE, 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"

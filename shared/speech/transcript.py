@@ -1,4 +1,8 @@
-"""The transcript as clients see it. Times are seconds into the original file."""
+"""The transcript as clients see it. Times are seconds into the original file.
+
+Headers and segments are kept as JSON. What is read from there may have been written by another
+version: members that it lacks have defaults, and unknown ones are ignored.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
@@ -40,12 +44,14 @@ class Segment(BaseModel):
 class TranscriptWarning(BaseModel):
     """A reason to read the transcript with care."""
 
-    code: Literal["low_confidence", "loop_suspected", "clipped_audio"]
+    code: str = Field(
+        description="low_confidence, loop_suspected or clipped_audio; later versions may have more"
+    )
     detail: str = Field(description="one sentence for people")
 
 
 class Header(BaseModel):
-    """What is to say of any transcript as a whole."""
+    """What any transcript says of itself as a whole."""
 
     language: str | None = Field(
         description="ISO 639 code of the speech, given or detected; the one most of it is in"
@@ -60,7 +66,7 @@ class Header(BaseModel):
 
 
 class TranscriptHeader(Header):
-    """What is to say of a whole transcript."""
+    """What the transcript of a job that succeeded says of itself."""
 
     partial: Literal[False] = False
     duration_s: float = Field(description="decoded length of the audio")
@@ -83,7 +89,7 @@ class Transcript(TranscriptText):
 
 
 MAX_MISSING = 100
-"""Spans that a partial transcript names: some kilobytes, whatever the length of the audio."""
+"""Most spans that a partial transcript names: some kilobytes, however long the audio is."""
 
 
 class MissingSpan(BaseModel):
@@ -94,7 +100,7 @@ class MissingSpan(BaseModel):
 
 
 class PartialHeader(Header):
-    """What is to say of the transcript of a job that has not succeeded (yet)."""
+    """What the transcript of a job that has not succeeded (yet) says of itself."""
 
     partial: Literal[True] = True
     duration_s: float | None = Field(
@@ -112,7 +118,7 @@ class PartialHeader(Header):
 
 
 class PartialTranscript(PartialHeader):
-    """What a job has transcribed so far; the whole one may cut segments in other places."""
+    """What a job has transcribed so far; the final transcript may cut segments elsewhere."""
 
     text: str
     segments: list[Segment]
@@ -133,14 +139,16 @@ def word_separator(left: str, right: str, language: str | None) -> str:
 
 
 def join_words(texts: Iterable[str], language: str | None) -> str:
-    """Write words as running text in the manner of the language."""
+    """Return words as running text, as the language is written."""
     return "".join(_joined((text, language) for text in texts))
 
 
 def join_segments(segments: Iterable[Segment], language: str | None) -> Iterator[str]:
-    """Yield the parts of the segments' running text, each in the manner of its language.
+    """Yield the parts of segments' running text, each as its language is written.
 
-    ``language`` is that of segments which name none.
+    Args:
+        segments: in order.
+        language: of segments that name none.
     """
     return _joined((segment.text, segment.language or language) for segment in segments)
 

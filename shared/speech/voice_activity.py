@@ -1,8 +1,7 @@
-"""Where somebody speaks: voice activity detection on a stream of audio.
+"""Voice activity detection on a stream of audio.
 
-Padding and merging are the same for every detector. The Silero model and the meaning of its two
-thresholds come from https://github.com/snakers4/silero-vad (v6, MIT); the ONNX file is the one that
-the faster-whisper wheel carries.
+All detectors pad and merge spans alike. The Silero model and the meaning of its two thresholds come
+from https://github.com/snakers4/silero-vad (v6, MIT); its ONNX file is in the faster-whisper wheel.
 """
 
 from functools import cache
@@ -16,41 +15,39 @@ import numpy.typing as npt
 from shared.infra.errors import ModelError
 from shared.speech.audio import Pcm, Span
 from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.vad_names import VadName
 
 if TYPE_CHECKING:
     import onnxruntime
 
-VAD_NAMES = ("silero", "energy", "off")
-"""What ``make_vad`` understands."""
-
 MAX_LAG_SAMPLES = 2 * SAMPLE_RATE
-"""How much later than its audio a span may come at most; chunk planning relies on it."""
+"""How long after its audio a span may be released; the chunk planner relies on it."""
 
 WINDOW_SAMPLES = 512
-"""What is judged as one: 32 ms, the only size the Silero model takes at 16 kHz."""
+"""Audio that has one score: 32 ms, the only size that the Silero model takes at 16 kHz."""
 
 PADDING_SAMPLES = SAMPLE_RATE * 400 // 1000
-"""Kept before and after speech: 400 ms, faster-whisper's choice (Silero's own 30 ms clips soft word
-beginnings and ends). Spans less than twice this apart therefore merge."""
+"""Kept before and after speech: 400 ms, as faster-whisper does. Silero's own 30 ms clips soft
+beginnings and ends of words. Spans less than twice this apart merge."""
 
 MIN_SILENCE_SAMPLES = SAMPLE_RATE * 100 // 1000
-"""Speech ends after 100 ms of silence, Silero's default; until then the lower threshold holds."""
+"""Speech ends after 100 ms of silence, Silero's default."""
 
 MIN_SPEECH_SAMPLES = 2 * WINDOW_SAMPLES
-"""A lone window is a click. Silero's default of 250 ms would drop a short 'yes'; faster-whisper
-drops nothing."""
+"""Shorter speech, a single window, is a click. Silero's default of 250 ms would drop a short 'yes';
+faster-whisper drops nothing."""
 
 ENERGY_THRESHOLD_DBFS = -50.0
-"""Default of EnergyVad: above the noise of a usual recording chain, below a distant talker."""
+"""Default of ``EnergyVad``: above a usual recording's noise, below a distant talker."""
 
 
 class Vad(Protocol):
-    """Reads audio block by block and says where speech is.
+    """Takes audio block by block and returns the spans of speech in it.
 
-    Spans come in order and never overlap; one that touches its predecessor continues it, so speech
-    without end is released piece by piece. A span ends at or before the last sample pushed and is
-    released at most MAX_LAG_SAMPLES after its audio was pushed. How the audio is cut into blocks
-    changes where the pieces end, never which samples are speech. One object serves one recording.
+    Spans come in order and never overlap. A span that touches the one before it continues it: long
+    speech is released piece by piece. A span ends at or before the last sample pushed, and is
+    released at most MAX_LAG_SAMPLES after its audio was. The size of blocks changes where pieces
+    end, but never which samples are speech. One detector serves one recording.
     """
 
     def push(self, block: Pcm) -> list[Span]:
@@ -62,8 +59,8 @@ class Vad(Protocol):
         ...
 
 
-def make_vad(name: str) -> Vad:
-    """Make a fresh detector, ``name`` being one of VAD_NAMES.
+def make_vad(name: VadName) -> Vad:
+    """Return a new detector.
 
     Raises:
         ModelError: the Silero model is not installed.
@@ -75,12 +72,10 @@ def make_vad(name: str) -> Vad:
             return EnergyVad()
         case "off":
             return NoVad()
-        case _:
-            raise ValueError(f"unknown VAD {name!r}")
 
 
 class NoVad:
-    """Takes everything for speech."""
+    """Judges everything to be speech."""
 
     def __init__(self) -> None:
         self._n_samples = 0
@@ -94,8 +89,7 @@ class NoVad:
 
 
 class EnergyVad:
-    """Takes for speech what is loud: a window's RMS at or above ``threshold_dbfs`` (0 = full
-    scale)."""
+    """Judges loud windows to be speech: those with an RMS of ``threshold_dbfs`` or more."""
 
     _HYSTERESIS_DB = 6.0
 
@@ -112,26 +106,28 @@ class EnergyVad:
 
     @staticmethod
     def _levels_dbfs(windows: Pcm) -> npt.NDArray[np.float64]:
-        """(n_windows, WINDOW_SAMPLES) -> (n_windows,); digital silence is -120 dB or less."""
+        """Return the RMS of windows, (n_windows, WINDOW_SAMPLES) -> (n_windows,).
+
+        0 dBFS is full scale, and digital silence -120 dBFS.
+        """
         mean_squares = np.square(windows / 32768.0).mean(axis=1)
         return np.asarray(10 * np.log10(mean_squares + 1e-12))
 
 
 class SileroVad:
-    """The Silero network: probability of speech per window, from the sound and its own memory.
+    """Judges windows by the Silero network, which remembers the windows before.
 
-    Speech begins at a probability of 0.3 and lasts while it stays above 0.2. Silero's defaults, 0.5
-    and 0.35, lose a word now and then that stands by itself, a "hello" before a pause; these do
-    not, and let no more noise or music through (docs/fidelity.md).
+    Speech begins at a probability of 0.3 and lasts while it is 0.2 or more. Silero's defaults, 0.5
+    and 0.35, sometimes lose a word that stands by itself, such as a "hello" before a pause. These
+    thresholds do not, and let no more noise or music through (docs/fidelity.md).
     """
 
     _ENTER, _LEAVE = 0.3, 0.2
     _CONTEXT_SAMPLES = 64
-    """The model wants each window preceded by the last samples of the one before."""
+    """The model takes each window after the last samples of the one before it."""
     _BATCH_WINDOWS = 16
-    """Windows per model call: 0.5 s. Fixed, because the size of a batch
-    changes the last bits of the result, and a probability on the threshold must not depend on how
-    the audio arrived."""
+    """Windows per model call: 0.5 s. The number is fixed because it changes the last bits of the
+    probabilities, and spans must not depend on the size of the blocks pushed."""
 
     def __init__(self) -> None:
         self._session = _silero_session()
@@ -150,7 +146,7 @@ class SileroVad:
         return self._spans.finish(self._judge(windows), n_samples)
 
     def _judge(self, windows: Pcm) -> npt.NDArray[np.float64]:
-        """(n_windows, WINDOW_SAMPLES) -> probabilities (n_windows,)."""
+        """Return probabilities of windows, (n_windows, WINDOW_SAMPLES) -> (n_windows,)."""
         if not len(windows):
             return np.zeros(0)
         samples = windows.astype(np.float32) / 32768
@@ -164,12 +160,16 @@ class SileroVad:
 
 @cache
 def _silero_session() -> "onnxruntime.InferenceSession":
-    """Load the model, once per process."""
+    """Load the model, once per process.
+
+    Raises:
+        ModelError: onnxruntime or the package that carries the model is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise ModelError("The Silero VAD needs onnxruntime, which is not installed.") from error
-    # Looked up, not imported: importing faster_whisper would load CTranslate2 as well.
+    # Importing faster_whisper would load CTranslate2 as well.
     wheel = find_spec("faster_whisper")
     if wheel is None or wheel.origin is None:
         raise ModelError("The Silero VAD needs the faster-whisper package for its model file.")
@@ -181,7 +181,7 @@ def _silero_session() -> "onnxruntime.InferenceSession":
 
 
 class _Windows:
-    """Cuts a stream into windows, handed out in multiples of ``n_per_batch``."""
+    """Cuts a stream into windows, returned in multiples of ``n_per_batch``."""
 
     def __init__(self, n_per_batch: int) -> None:
         self._batch_samples = n_per_batch * WINDOW_SAMPLES
@@ -197,7 +197,7 @@ class _Windows:
         return samples[:n_whole].reshape(-1, WINDOW_SAMPLES)
 
     def finish(self) -> tuple[Pcm, int]:
-        """Return the last windows, filled up with silence, and the length of the whole stream."""
+        """Return the last windows, padded with silence, and the length of the whole stream."""
         samples = np.pad(self._rest, (0, -len(self._rest) % WINDOW_SAMPLES))
         return samples.reshape(-1, WINDOW_SAMPLES), self._n_samples
 
@@ -205,7 +205,7 @@ class _Windows:
 class _SpanTracker:
     """Turns one score per window into padded spans.
 
-    Speech begins where a score reaches ``enter`` and goes on until scores have been below ``leave``
+    Speech begins where a score reaches ``enter``, and ends once scores have been below ``leave``
     for MIN_SILENCE_SAMPLES.
     """
 
@@ -217,7 +217,7 @@ class _SpanTracker:
         """Where the current speech began, None in silence."""
         self._speech_end = 0
         self._due_start = self._due_end = 0
-        """The padded speech not yet released; its end may lie ahead of the position."""
+        """Padded speech that is not released yet; its end may lie after the position."""
 
     def push(self, scores: npt.NDArray[np.float64]) -> list[Span]:
         spans = []
@@ -238,7 +238,7 @@ class _SpanTracker:
         return spans + self._release(self._position)
 
     def finish(self, scores: npt.NDArray[np.float64], n_samples: int) -> list[Span]:
-        """Judge the last windows; nothing beyond ``n_samples`` is released."""
+        """Take the last scores; no span ends after ``n_samples``."""
         spans = self.push(scores)
         return [Span(s.start, min(s.end, n_samples)) for s in spans if s.start < n_samples]
 

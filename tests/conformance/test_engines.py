@@ -14,7 +14,7 @@ from randomctc import WRITERS
 from shared.infra.errors import ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
-from shared.models.installed import missing_engine
+from shared.models.engine_packages import missing_engine
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines import load_engine

@@ -12,6 +12,7 @@ from shared.infra.errors import ModelError
 from shared.models import weight_files as files
 from shared.models import weights
 from shared.models.catalogue import Model
+from shared.models.hub import answers as hub_answers
 
 FILES = {
     "config.json": b"{}",
@@ -74,11 +75,11 @@ def test_repository_without_a_needed_file_is_a_clear_error(
 def test_hub_that_is_gone_does_not_answer_and_fails_the_download(
     hub: Hub, catalogue_models: dict[str, Model]
 ) -> None:
-    assert weights.hub_answers()
+    assert hub_answers()
     hub.shutdown()
     hub.server_close()
 
-    assert not weights.hub_answers(timeout_s=1)
+    assert not hub_answers(timeout_s=1)
     with pytest.raises(ModelError, match="cannot be fetched from Systran/faster-whisper-base"):
         weights.download(catalogue_models["whisper-base"], lambda done, total: None)
 

@@ -14,14 +14,11 @@ from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions
-from worker.engines.whisper.base import Answer, Whisper
 from worker.engines.whisper.fallback import TEMPERATURES
-from worker.engines.whisper.tokens import MAX_POSITIONS
-from worker.engines.whisper.transformers_whisper import (
-    LARGEST_GPU_BATCH,
-    TransformersWhisperEngine,
-    largest_batch,
-)
+from worker.engines.whisper.gpu_batch import LARGEST_GPU_BATCH, largest_batch
+from worker.engines.whisper.transformers_whisper import TransformersWhisperEngine
+from worker.engines.whisper.vocabulary import MAX_POSITIONS
+from worker.engines.whisper.whisper import Answer, Whisper
 
 ENGINES = ["transformers-whisper", "faster-whisper"]
 

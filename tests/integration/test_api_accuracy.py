@@ -1,21 +1,31 @@
 """References over real sockets: error rates of jobs, and of models."""
 
+import http.client
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-from apiserver import api, assert_problem
+from apiserver import api, assert_problem, serving
 from equaljobs import compute, submit
 from jobstore import add_job
+from processes import wait_until
 from sqlalchemy import Engine
 
+from api.app import create_app, end_waits
+from api.native import accuracy as asking
+from cli.client import Client
 from shared.infra.settings import Settings
-from shared.speech.accuracy import MAX_REFERENCE_CHARS
+from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, measure, measure_within
 from shared.store.jobs import accuracy as measuring
 from shared.store.jobs.accuracy import measure_pending
+from worker.process.runtime import make_runtime
+from worker.upkeep.retention import tidy
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -67,16 +77,139 @@ def test_jobs_that_share_a_transcript_are_measured_each_against_its_own_referenc
     assert "accuracy" not in metrics(client, without["id"])
 
 
+LONG = " ".join(f"w{number}" for number in range(9_000))
+OTHER = " ".join(f"{number}v" for number in range(9_000))
+
+
+@pytest.mark.parametrize("said", ["hello there", OTHER], ids=["long reference", "long and unlike"])
 def test_long_texts_are_measured_after_the_job_has_succeeded(
-    client: httpx.Client, database: Engine, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, database: Engine, said: str
 ) -> None:
-    monkeypatch.setattr(measuring, "_CHEAP_CELLS", 100)
-    job = upload(client, reference="hello there")
-    compute(database, UUID(job["id"]))
+    reference = LONG if said == OTHER else LONG + " " + OTHER
+    job = upload(client, reference=reference)
+    compute(database, UUID(job["id"]), said)
     assert "accuracy" not in metrics(client, job["id"])
     assert measure_pending(database) == 1
-    assert metrics(client, job["id"])["accuracy"]["wer"] == 0.0
+    assert metrics(client, job["id"])["accuracy"]["words"] == len(reference.split())
     assert measure_pending(database) == 0
+
+
+def test_of_many_jobs_that_succeed_together_those_past_the_time_are_measured_after_it(
+    client: httpx.Client, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_AT_ONCE_S", -1.0)
+    job = upload(client, reference="hello there")
+    waiting = upload(client, reference="hello where")
+    compute(database, UUID(job["id"]))
+    assert "accuracy" not in metrics(client, waiting["id"])
+    assert measure_pending(database) == 2
+    assert metrics(client, waiting["id"])["accuracy"]["wer"] == 0.5
+
+
+def test_a_pending_job_is_measured_by_one_process_only(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_AT_ONCE_S", -1.0)
+    compute(database, submit(database, reference="hello there"))
+    meanwhile: list[int] = []
+
+    def measure_slowly(*texts: Any) -> Accuracy:
+        meanwhile.append(measure_pending(database))
+        return measure(*texts)
+
+    monkeypatch.setattr(measuring, "measure", measure_slowly)
+    assert measure_pending(database) == 1
+    assert meanwhile == [0]
+
+
+def test_the_sweeper_measures_what_a_worker_has_left(
+    client: httpx.Client,
+    database: Engine,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measuring, "_AT_ONCE_S", -1.0)
+    job_ids = [submit(database, fingerprint=None, reference="hello there") for _ in range(2)]
+    for job_id in job_ids:
+        compute(database, job_id)
+    runtime = make_runtime(settings, "test")
+    tidy(runtime)
+    runtime.close()
+    assert [metrics(client, job_id)["accuracy"]["wer"] for job_id in job_ids] == [0.0, 0.0]
+
+
+def test_a_reference_that_takes_too_long_to_compare_is_left_to_a_worker(
+    client: httpx.Client, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_MAX_CELLS", 10)
+    job_id = submit(database, reference="hello there")
+    compute(database, job_id)
+    assert metrics(client, job_id)["accuracy"]["wer"] == 0.0
+
+    answer = client.post(f"/jobs/{job_id}/reference", json={"reference": "so long, farewell"})
+
+    assert (answer.status_code, answer.headers["Location"]) == (202, f"/jobs/{job_id}")
+    assert "accuracy" not in answer.json()["metrics"]
+    assert answer.json()["id"] == str(job_id)
+    assert measure_pending(database) == 1
+    assert metrics(client, job_id)["accuracy"]["wer"] == 1.0
+
+
+def test_the_command_line_waits_for_rates_that_a_worker_measures(
+    client: httpx.Client, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_MAX_CELLS", 10)
+    job_id = submit(database)
+    compute(database, job_id)
+    commandline = Client(str(client.base_url), threading.Event())
+    paused: list[float] = []
+
+    def pause(seconds: float) -> None:
+        paused.append(seconds)
+        measure_pending(database)
+
+    monkeypatch.setattr(commandline, "_pause", pause)
+    told = commandline.measure(str(job_id), "so long, farewell")
+    commandline.close()
+    assert told.startswith("word error rate 100.0% (3 of 3 words), character error rate ")
+    assert len(paused) == 1
+
+
+def test_nothing_is_measured_for_a_client_that_has_left(
+    servers: Settings, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    measured: list[str] = []
+
+    def measure_slowly(reference: str, *others: Any, **bound: Any) -> Accuracy | None:
+        measured.append(reference)
+        begun.release()
+        assert go_on.wait(20)
+        return measure_within(reference, *others, **bound)
+
+    monkeypatch.setattr(asking, "measure_within", measure_slowly)
+    job_id = submit(database)
+    compute(database, job_id)
+    app = create_app(servers)
+    with (
+        serving(app, on_stop=partial(end_waits, app)) as url,
+        ThreadPoolExecutor(2) as pool,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        path = f"/jobs/{job_id}/reference"
+        assert client.get("/health/live").is_success, "the application has started"
+        threads = app.state.resources.measuring_threads
+        answers = [pool.submit(client.post, path, json={"reference": "hello"}) for _ in range(2)]
+        for _ in answers:
+            assert begun.acquire(timeout=20)
+        leaving = http.client.HTTPConnection(url.removeprefix("http://"))
+        leaving.request("POST", path, b"gone", TEXT)
+        wait_until(lambda: threads.statistics().tasks_waiting == 1)
+        leaving.close()
+        wait_until(lambda: threads.statistics().tasks_waiting == 0)
+        go_on.set()
+        assert [answer.result(20).status_code for answer in answers] == [200, 200]
+    assert measured == ["hello", "hello"]
 
 
 @pytest.mark.parametrize("body", ["json", "text"])

@@ -40,7 +40,7 @@ from deployment import (
 )
 
 from cli.embedded import postgres, rclone, valkey
-from shared.models.installed import INSTALLS
+from shared.models.engine_packages import INSTALLS
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from shared.store.events import read_events
 from shared.store.jobs.accuracy import measure_pending
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import JobView, get_job, get_transcript, open_transcript
-from shared.store.jobs.references import get_spoken
+from shared.store.jobs.references import get_text
 from shared.store.jobs.retry import retry_job
 from shared.store.objects.keys import job_prefix
 from shared.store.retention import FOR_EVER_S, expire_audio
@@ -137,7 +137,7 @@ def test_of_an_expired_transcript_no_word_is_left_but_the_job_is(database: Engin
     assert (job.state, job.cached) == (JobState.SUCCEEDED, False)
     assert job.transcript_deleted_at is not None
     assert job.accuracy is not None, "what was measured tells nothing of what was said"
-    for read in (get_transcript, open_transcript, get_spoken):
+    for read in (get_transcript, open_transcript, get_text):
         with pytest.raises(TranscriptDeleted):
             read(database, "default", job_id)
     (chunk,) = step_ids(database, job_id, "transcribe")

@@ -14,6 +14,7 @@ from shared.speech.accuracy import (
     Accuracy,
     check_reference,
     measure,
+    measure_within,
     normalize,
 )
 
@@ -67,6 +68,42 @@ def test_rates_are_those_of_jiwer(said: str, heard: str) -> None:
     accuracy = measure(said, heard, "en")
     assert accuracy.wer == round(jiwer.wer(said, heard), 4)
     assert accuracy.cer == round(jiwer.cer(said, heard), 4)
+
+
+@given(said=WORDS.filter(bool), heard=WORDS, max_cells=st.integers(0, 1000))
+def test_a_bound_on_the_computing_gives_the_exact_rates_or_none(
+    said: str, heard: str, max_cells: int
+) -> None:
+    accuracy = measure_within(said, heard, "en", max_cells=max_cells)
+    assert accuracy in (None, measure(said, heard, "en"))
+    if len(said) * len(heard) <= max_cells:
+        assert accuracy is not None
+
+
+def test_of_long_texts_only_those_that_are_alike_are_measured_within_a_bound() -> None:
+    said = " ".join(f"word{number}" for number in range(5_000))
+    alike = said.replace("word7", "ward7")
+    unlike = " ".join(f"else{number}" for number in range(5_000))
+    bound = len(said) * 2_000
+
+    assert measure_within(said, alike, "en", max_cells=bound) == measure(said, alike, "en")
+    assert measure_within(said, unlike, "en", max_cells=bound) is None
+
+
+ANY_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
+
+
+@given(
+    said=ANY_TEXT.map(lambda text: f"a{text}"),
+    heard=ANY_TEXT,
+    language=st.sampled_from(["en", "ja"]),
+)
+def test_rates_are_those_of_jiwer_in_every_script(said: str, heard: str, language: str) -> None:
+    reference, compared = normalize(said), normalize(heard)
+    accuracy = measure(said, heard, language)
+    if language == "ja":
+        reference, compared = reference.replace(" ", ""), compared.replace(" ", "")
+    assert accuracy.cer == round(jiwer.cer(reference, compared), 4)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from shared.infra.errors import AudioTooLong, UnreadableMedia
 from shared.speech.chunks import SAMPLE_RATE
 from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.engines.protocol import DecodeOptions
-from worker.media.decode import BLOCK_SAMPLES, DecodeLimits, decode, decode_channels
+from worker.media.decode import decode, decode_channels
+from worker.media.timeline import BLOCK_SAMPLES, DecodeLimits
 
 LIMITS = DecodeLimits(max_duration_s=3600)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wordstreams import transcript_of, transcripts
 
 from bench.subtitles import count, read_aloud
-from shared.speech.cue_breaks import GAP_MS, LINGER_MS, MAX_CUE_MS, MIN_CUE_MS
+from shared.speech.cue_times import GAP_MS, LINGER_MS, MAX_CUE_MS, MIN_CUE_MS
 from shared.speech.cues import CUE_LINES, LINE_CHARS, LONG_PAUSE_MS, Cue, make_cues
 from shared.speech.transcript import Header, Segment, Transcript, Word
 

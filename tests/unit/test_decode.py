@@ -21,7 +21,8 @@ from shared.infra.errors import (
 )
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE
-from worker.media.decode import BLOCK_SAMPLES, DecodeLimits, decode
+from worker.media.decode import decode
+from worker.media.timeline import BLOCK_SAMPLES, DecodeLimits
 
 LIMITS = DecodeLimits(max_duration_s=3600)
 WITH_PICTURES = [name for name, kind in KINDS.items() if kind.has_pictures]

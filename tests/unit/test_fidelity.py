@@ -10,13 +10,14 @@ from bench.fidelity import SWEEP_STEPS, hour_of_talk, sweep_step, time_errors_ms
 from bench.pipeline import Outcome, read, transcribe
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.vad_names import VadName
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 
 WINDOW_S = 12.0
 """Short, so that a minute has many cuts."""
 
 
-def hear(pcm: Pcm, vad: str, window_s: float = WINDOW_S) -> Outcome:
+def hear(pcm: Pcm, vad: VadName, window_s: float = WINDOW_S) -> Outcome:
     return transcribe(read(wav_of(pcm)), OracleEngine(), vad=vad, window_s=window_s)
 
 
@@ -30,7 +31,7 @@ def assert_each_word_once(outcome: Outcome, places: list[EncodedWord]) -> None:
 
 @pytest.mark.parametrize("vad", ["energy", "off"])
 @pytest.mark.parametrize("pauses", [False, True], ids=["without pauses", "with pauses"])
-def test_no_word_is_lost_or_doubled_wherever_the_chunks_fall(vad: str, pauses: bool) -> None:
+def test_no_word_is_lost_or_doubled_wherever_the_chunks_fall(vad: VadName, pauses: bool) -> None:
     """The chunks' grid is moved over the words in twenty steps, by silence and by noise."""
     rng = np.random.default_rng(2)
     gaps_s = rng.choice([0.1, 0.3, 1.0, 2.5], 50) if pauses else np.zeros(150)

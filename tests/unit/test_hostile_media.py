@@ -21,7 +21,9 @@ from media import Kind, encode, mux, noise, ten_hours_of_silence, wav
 
 from shared.infra.errors import AudioOutOfBounds, AudioTooLong, MediaError, UnreadableMedia
 from shared.speech.chunks import SAMPLE_RATE
-from worker.media.decode import FORMATS, DecodeLimits, decode
+from worker.media.container import FORMATS
+from worker.media.decode import decode
+from worker.media.timeline import DecodeLimits
 
 LIMITS = DecodeLimits(max_duration_s=3600)
 N_MUTANTS = 500
@@ -111,7 +113,7 @@ def test_the_bait_is_taken_where_ffmpeg_is_given_room(bait: Bait, tmp_path: Path
 def test_even_a_format_that_refers_to_other_files_could_not_open_them(
     monkeypatch: pytest.MonkeyPatch, bait: Bait
 ) -> None:
-    monkeypatch.setattr("worker.media.decode.FORMATS", FORMATS | {"concat", "hls"})
+    monkeypatch.setattr("worker.media.container.FORMATS", FORMATS | {"concat", "hls"})
 
     for url in bait.urls:
         for kind in ("ffconcat", "hls"):

@@ -10,7 +10,8 @@ from shared.speech.chunks import Hypothesis
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 from worker.engines.oracle import encode as encode_words
 from worker.engines.protocol import DecodeOptions
-from worker.media.decode import DecodeLimits, decode
+from worker.media.decode import decode
+from worker.media.timeline import DecodeLimits
 
 WORDS = range(0x1234, 0xFFFF, 0x1F2F)
 TOLERANCE_S = 0.01

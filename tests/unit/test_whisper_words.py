@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 
 from shared.infra.errors import ModelError
 from worker.engines.whisper.fallback import Segment
-from worker.engines.whisper.tokens import MAX_PREVIOUS_TOKENS, Vocabulary
-from worker.engines.whisper.words import Alignment, path_starts, time_words
+from worker.engines.whisper.vocabulary import MAX_PREVIOUS_TOKENS, Vocabulary
+from worker.engines.whisper.word_times import Alignment, path_starts, time_words
 
 
 @pytest.fixture(scope="module")

@@ -1,34 +1,35 @@
-"""One thread that owns the engine and merges the chunks of all running jobs into its batches."""
+"""One thread that calls the engine, with the chunks of all running jobs merged into batches."""
 
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from shared.infra.errors import DeviceOutOfMemory, ModelError
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker import metrics
+from worker.batching.limit import BatchLimit
 from worker.engines.memory import device_memory_bytes
 from worker.engines.protocol import DecodeOptions, Engine
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What a submitted chunk comes back as."""
+    """The result of one chunk, and the engine call that gave it."""
 
     hypothesis: Hypothesis
     batch_size: int
-    """Items in the engine call that produced it."""
+    """Items in the call."""
     inference_s: float
-    """Wall time of that call, all its items together."""
+    """Wall time of the call, all its items together."""
     batch_wait_s: float
-    """From submission to the beginning of that call."""
+    """From submission to the beginning of the call."""
     device_memory_bytes: int | None
-    """What the process held of the device's memory after it, or None: nobody can tell."""
+    """Device memory that the process held after the call; None where it cannot be told."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,57 +41,21 @@ class _Item:
     submitted: float = field(default_factory=time.monotonic)
 
 
-GROW_AFTER = 4
-"""Full batches that must fit before the next ones may be twice as large."""
-RETRY_AFTER = 16
-"""The same where that size has failed before: memory may be free again, but a try that fails
-costs up to a batch's time."""
-
-
-class BatchLimit:
-    """The most items in one call, by what has fitted into the device's memory so far.
-
-    A batch that does not fit halves the limit. From then on ``GROW_AFTER`` full batches that fit
-    double it, up to what it was at first; ``RETRY_AFTER`` if so many items have failed before.
-    """
-
-    def __init__(self, largest: int) -> None:
-        self.size = largest
-        self._largest = largest
-        self._too_large: int | None = None
-        self._n_fitted = 0
-
-    def failed(self, n_items: int) -> None:
-        """So many items, two at least, were too many."""
-        self.size = n_items // 2
-        self._too_large = n_items
-        self._n_fitted = 0
-
-    def fitted(self, n_items: int) -> None:
-        """So many items were heard at once."""
-        if self._too_large is not None and n_items >= self._too_large:
-            self._too_large = None
-        if n_items < self.size or self.size == self._largest:
-            return
-        self._n_fitted += 1
-        larger = min(2 * self.size, self._largest)
-        has_failed = self._too_large is not None and larger >= self._too_large
-        if self._n_fitted >= (RETRY_AFTER if has_failed else GROW_AFTER):
-            self.size = larger
-            self._n_fitted = 0
-
-
 class Batcher:
-    """Groups chunks by decode options, oldest first; calls the engine with one group at a time.
+    """Groups chunks by decode options, oldest first, and calls the engine with one group at a time.
 
-    A batch starts when it is full or when its oldest item has waited ``max_wait_ms``. When the
-    device runs out of memory the batch is tried again in halves, and later batches are no larger
-    than the half, until they may grow again (``BatchLimit``); an item that fails alone gets the
-    error.
+    A batch starts when it is full or when its oldest item has waited ``max_wait_ms``. A batch that
+    does not fit the device's memory is tried again in halves, and later batches are no larger than
+    the half until ``BatchLimit`` grows back; an item that does not fit alone gets the error.
     """
 
     def __init__(
-        self, engine: Engine, max_batch: int | None = None, max_wait_ms: float = 5.0
+        self,
+        engine: Engine,
+        max_batch: int | None = None,
+        max_wait_ms: float = 5.0,
+        *,
+        watchdog: AbstractContextManager[None] | None = None,
     ) -> None:
         """Start the thread.
 
@@ -98,6 +63,7 @@ class Batcher:
             engine: used by the batcher's thread only, from now on.
             max_batch: most items in one call; None takes the engine's own limit.
             max_wait_ms: longest wait for a fuller batch.
+            watchdog: entered around each engine call; see ``Watchdog``.
         """
         self.engine_version = engine.version
         self.weights_digest = engine.weights_digest
@@ -105,7 +71,11 @@ class Batcher:
         self._engine = engine
         self._limit = BatchLimit(max_batch or engine.max_batch)
         self._max_wait_s = max_wait_ms / 1000
+        self._watchdog = watchdog or nullcontext()
         self._queue: deque[_Item] = deque()
+        self._n_left = 0
+        """Items of the current batch whose call is still to come, as the batch is in parts."""
+        self._is_calling = False
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
@@ -118,10 +88,14 @@ class Batcher:
         *,
         alone: AbstractContextManager[None] | None = None,
     ) -> Future[Inference]:
-        """Queue one chunk, shape (n_samples,) at 16 kHz; the future may be cancelled until it runs.
+        """Queue one chunk; its future can be cancelled until its batch begins.
 
-        With ``alone`` it is a batch by itself, and the engine is called within that context.
         The future raises ``DeviceOutOfMemory``, ``ModelError`` or whatever else the engine raised.
+
+        Args:
+            samples: shape (n_samples,), at 16 kHz.
+            options: chunks with equal options share batches.
+            alone: makes the chunk a batch by itself; the engine is called within this context.
 
         Raises:
             RuntimeError: the batcher is closed.
@@ -134,39 +108,52 @@ class Batcher:
             self._changed.notify()
         return item.future
 
+    @property
+    def batch_size(self) -> int:
+        """The most chunks of a batch, by what has fitted so far."""
+        return self._limit.size
+
     def room(self) -> int:
-        """Return how many more items fill the next batch, at least one."""
+        """Return how many more chunks the batcher can use now.
+
+        They fill the next batch while the engine works, and the next two while it is idle: enough
+        that it never waits for audio, and no more than it can soon take. Chunks in the queue count,
+        one that is to be alone as a whole batch.
+        """
         with self._changed:
-            return max(1, self._limit.size - len(self._queue))
+            size = self._limit.size
+            n_queued = sum(1 if item.alone is None else size for item in self._queue)
+            n_batches = 1 if self._is_calling else 2
+            return max(0, n_batches * size - n_queued - self._n_left)
 
     def close(self) -> None:
-        """Take no more, finish what is queued, end the thread."""
+        """Refuse new chunks, finish those that are queued, and end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            running = [item for item in batch if item.future.set_running_or_notify_cancel()]
-            if running:
-                self._infer(running)
+        while (batch := self._next_batch()) is not None:
+            self._infer(batch)
 
-    def _next_batch(self) -> list[_Item]:
-        """Wait for the next group, oldest item first; empty once closed and drained."""
+    def _next_batch(self) -> list[_Item] | None:
+        """Wait for the next group and take it, without the cancelled; None once all is done."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
             if not self._queue:
-                return []
+                return None
             oldest = self._queue[0]
-            # While waiting only this thread takes items away, so the oldest stays the oldest.
+            # Only this thread takes items away, so the oldest stays the oldest while it waits.
             self._changed.wait_for(
                 lambda: self._closing or len(self._group(oldest)) >= self._limit.size,
                 timeout=max(0.0, oldest.submitted + self._max_wait_s - time.monotonic()),
             )
-            batch = self._group(oldest)
-            taken = set(map(id, batch))
+            group = self._group(oldest)
+            taken = set(map(id, group))
             self._queue = deque(item for item in self._queue if id(item) not in taken)
+            batch = [item for item in group if item.future.set_running_or_notify_cancel()]
+            self._n_left = len(batch)
             return batch
 
     def _group(self, oldest: _Item) -> list[_Item]:
@@ -181,19 +168,19 @@ class Batcher:
     def _infer(self, batch: Sequence[_Item]) -> None:
         """Call the engine and settle every future of the batch, in parts where it does not fit."""
         while batch:
-            part = batch[: self._limit.size]
-            if self._infer_at_once(part):
-                batch = batch[len(part) :]
+            part, rest = batch[: self._limit.size], batch[self._limit.size :]
+            if self._infer_at_once(part, n_left=len(rest)):
+                batch = rest
             else:
-                # Here, not where the error was caught: its traceback would hold the failed batch's
-                # tensors while the half of it runs.
+                # Not inside the ``except``: the error's traceback holds the failed batch's tensors,
+                # and the half would run beside them.
                 self._limit.failed(len(part))
 
-    def _infer_at_once(self, batch: Sequence[_Item]) -> bool:
+    def _infer_at_once(self, batch: Sequence[_Item], *, n_left: int) -> bool:
         """Call the engine once; return False where several items are too many for the device."""
         started = time.monotonic()
         try:
-            with batch[0].alone or nullcontext():
+            with batch[0].alone or nullcontext(), self._calling(n_left), self._watchdog:
                 hypotheses = self._engine.transcribe(
                     [item.samples for item in batch], batch[0].options
                 )
@@ -205,13 +192,24 @@ class Batcher:
             if len(batch) > 1:
                 return False
             batch[0].future.set_exception(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the waiting steps
+        except Exception as error:  # noqa: BLE001 - it is raised in the threads that wait
             for item in batch:
                 item.future.set_exception(error)
         else:
             self._limit.fitted(len(batch))
             self._settle(batch, hypotheses, started)
         return True
+
+    @contextmanager
+    def _calling(self, n_left: int) -> Iterator[None]:
+        """Note, for ``room``, that the engine works, and how much of its batch comes after."""
+        with self._changed:
+            self._n_left, self._is_calling = n_left, True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_calling = False
 
     def _settle(
         self, batch: Sequence[_Item], hypotheses: Sequence[Hypothesis], started: float

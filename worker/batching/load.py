@@ -1,4 +1,4 @@
-"""Loading a model, and one inference before anybody waits for it."""
+"""Loading a model, with a first inference before any chunk waits for it."""
 
 import time
 from dataclasses import dataclass
@@ -13,23 +13,25 @@ from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 
 WARM_UP_RMS = 0.001
-"""-60 dBFS, a quiet room: enough for an engine not to take it for digital silence and skip it."""
+"""-60 dBFS, a quiet room: engines skip digital silence, but not this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that has proved that it can infer, and how long that took."""
+    """A model that has inferred once."""
 
     engine: Engine
     load_s: float
+    """Wall time of loading it."""
     warm_up_s: float
+    """Wall time of its first inference."""
 
 
 def load(model: Model, settings: Settings) -> Loaded:
     """Load a model and let it hear a second of noise.
 
-    The first inference pays for what is set up late (kernels, buffers, a compiler), and shows what
-    only shows then: a dtype that the device lacks, weights that do not fit into its memory.
+    The first inference takes longer, as kernels, buffers and compilers are set up in it. Some
+    faults show only then: a dtype that the device lacks, a memory that is too small.
 
     Raises:
         ModelError: it cannot be loaded, or cannot infer.
@@ -55,6 +57,6 @@ def load(model: Model, settings: Settings) -> Loaded:
 
 
 def _because(error: Exception) -> str:
-    """Return an error and its cause in one line."""
+    """Return an error's message and that of its cause in one line."""
     because = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
     return " ".join(because.split())

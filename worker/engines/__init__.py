@@ -1,10 +1,10 @@
-"""Speech engines: one file each, and the way from a catalogue entry to a loaded one."""
+"""Speech engines, and how a catalogue entry becomes a loaded one."""
 
 from typing import Literal
 
 from shared.infra.errors import ModelError
 from shared.models.catalogue import Model
-from shared.models.installed import missing_engine
+from shared.models.engine_packages import missing_engine
 from worker.engines.protocol import Engine
 
 
@@ -15,16 +15,16 @@ def load_engine(
     dtype: str = "auto",
     compile: bool = False,  # noqa: A002 - torch's own word for it
 ) -> Engine:
-    """Load the model with the engine its catalogue entry names.
+    """Load a model with the engine that its catalogue entry names.
 
-    Engine libraries are imported here and not before: a worker needs those of its own model only.
+    Engine libraries are imported here and not before: a worker needs only those of its model.
 
     Args:
         model: the catalogue entry.
-        device: 'auto' takes the GPU if there is one. Engines that know the CPU only use that.
-        dtype: what to compute in; 'auto' is the engine's own choice for the device. Engines whose
-            weights fix it ('onnx-ctc', 'pocketsphinx', 'oracle') use that.
-        compile: let torch compile the model first, where the engine can.
+        device: 'auto' takes the GPU if there is one. Engines without GPU support ignore it.
+        dtype: what to compute in; 'auto' is the engine's choice for the device. Engines whose
+            weights fix it ('onnx-ctc', 'pocketsphinx', 'oracle') ignore it.
+        compile: whether torch compiles the model first, where the engine can.
 
     Raises:
         ModelError: a library or the weights are missing, or the device or dtype cannot be used.

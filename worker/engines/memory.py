@@ -1,4 +1,4 @@
-"""How much of the device's memory this process holds."""
+"""The device memory that this process holds."""
 
 import os
 import sys
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def device_memory_bytes(device: str) -> int | None:
-    """Return the bytes held on 'cuda', or resident for 'cpu'; None where nobody can tell.
+    """Return the bytes held on 'cuda', or the resident set for 'cpu'; None where it is not known.
 
-    On a GPU it is what torch's allocator has reserved. CTranslate2 and ONNX Runtime do not tell,
-    and the driver knows processes by the host's ids, which in a container are not ours.
+    On a GPU it is what torch's allocator has reserved. CTranslate2 and ONNX Runtime do not tell
+    theirs, and the driver lists processes by the host's ids, which containers do not know.
     """
     if device != "cuda":
         return _resident_bytes()
     torch = sys.modules.get("torch")
-    # Imported by others, and not computing there: its answer would be 0.
+    # 0: torch is imported, but something else computes on the GPU.
     return int(torch.cuda.memory_reserved()) or None if torch else None
 
 

@@ -1,13 +1,13 @@
 """An engine whose transcript is an exact function of the samples, for tests and benchmarks.
 
-Words are numbers written as tones. With them a test sees every word that is lost, doubled or moved,
-without a model's mistakes in the way. One word is six symbols of 40 ms, each a single sine:
+Words are numbers written as tones, so a test sees every word that is lost, doubled or moved, and
+there are no recognition errors. One word is six symbols of 40 ms, each a single sine:
 
     marker | four hexadecimal digits of the number, highest first | checksum digit
 
-Why it survives resampling to 8 kHz, lossy codecs, other gains and mild noise: all tones lie between
-600 and 3,050 Hz, six Fourier bins of a symbol apart; a symbol is longer than a transform block of
-MP3 or Opus; and a symbol is read by the *share* of its energy that lies in one tone.
+It survives resampling to 8 kHz, lossy codecs, other gains and mild noise. All tones lie between 600
+and 3,050 Hz, six Fourier bins of a symbol apart; a symbol is longer than a transform block of MP3
+or Opus; and a symbol is read by the *share* of its energy that lies in one tone.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
 from worker.engines.protocol import DecodeOptions
 
 SYMBOL_SAMPLES = 640
-"""40 ms: one Fourier bin is 25 Hz, and every tone below has whole periods in it."""
+"""40 ms: a Fourier bin is 25 Hz wide, and each tone below has whole periods in a symbol."""
 TONES_HZ = np.array([600, *range(800, 3_200, 150)], dtype=np.float64)
-"""The marker's tone, then those of the digits 0 to 15."""
+"""The marker's tone and those of the digits 0 to 15."""
 WORD_SYMBOLS = 6
 WORD_SAMPLES = WORD_SYMBOLS * SYMBOL_SAMPLES
 MAX_WORD = 0xFFFF
@@ -40,13 +40,13 @@ _WORD_HOPS = WORD_SYMBOLS * _SYMBOL_HOPS
 _MIN_SYMBOL_SHARE = 0.5
 _MIN_WORD_SHARE = 0.65
 """Least share of energy in the right tone: half in each symbol, two thirds over the word. Voices
-and noise spread theirs; a signal 6 dB above the noise passes."""
+and noise have energy in more tones. A signal 6 dB above the noise passes."""
 _MIN_RMS = 3e-4
-"""Quieter than -70 dBFS is silence, whatever its spectrum."""
+"""-70 dBFS: quieter audio is silence, whatever its spectrum is."""
 
 
 class EncodedWord(NamedTuple):
-    """A word's number and where its signal lies, in samples [start, end)."""
+    """A word's number and its place, samples [start, end)."""
 
     number: int
     start: int
@@ -68,7 +68,7 @@ def encode_word(number: int) -> Samples:
         raise ValueError(f"{number} is not in [0, {MAX_WORD}]")
     digits = [number >> shift & 0xF for shift in (12, 8, 4, 0)]
     tones = [0, *(1 + digit for digit in (*digits, _checksum(digits)))]
-    # Whole periods in every symbol: the wave passes zero where the tone changes, without a click.
+    # Symbols have whole periods, so the wave is zero where the tone changes: no clicks.
     time_s = np.arange(SYMBOL_SAMPLES) / SAMPLE_RATE
     wave = AMPLITUDE * np.sin(2 * np.pi * TONES_HZ[tones][:, None] * time_s)
     return wave.astype(np.float32).reshape(-1)
@@ -78,7 +78,7 @@ def encode(words: Sequence[int], gap_s: float = 0.1) -> tuple[Samples, list[Enco
     """Write numbers one after another with silence before, between and after them.
 
     Returns:
-        The samples, shape (gap + n * (WORD_SAMPLES + gap),), and where each word lies in them.
+        The samples, shape (gap + n * (WORD_SAMPLES + gap),), and the place of each word in them.
     """
     gap = round(gap_s * SAMPLE_RATE)
     samples = np.zeros(gap + len(words) * (WORD_SAMPLES + gap), dtype=np.float32)
@@ -91,13 +91,13 @@ def encode(words: Sequence[int], gap_s: float = 0.1) -> tuple[Samples, list[Enco
 
 
 class OracleEngine:
-    """Reads what ``encode`` wrote. A word cut off by the edge of the samples is not reported."""
+    """Reads what ``encode`` wrote, without words that the samples' edges cut off."""
 
     device = "cpu"
     dtype = "float64"
     version = "oracle 1"
     weights_digest = f"sha256:{hashlib.sha256(version.encode()).hexdigest()}"
-    """Of its version: it has no weights, and what it hears changes with the version only."""
+    """A digest of the version: there are no weights, and output changes with the version only."""
     max_batch = 4
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
@@ -106,7 +106,7 @@ class OracleEngine:
 
 
 def _checksum(digits: Sequence[int]) -> int:
-    """Return a digit that differs if any one digit does: odd weights are invertible mod 16."""
+    """Return a digit that changes with any one digit, as odd weights are invertible mod 16."""
     return (
         9 + sum(weight * digit for weight, digit in zip((1, 3, 5, 7), digits, strict=True))
     ) % 16
@@ -128,7 +128,7 @@ def _decode(samples: Samples) -> list[WordHypothesis]:
     words: list[WordHypothesis] = []
     position = 0
     while (ahead := np.flatnonzero(score[position:])).size:
-        # A word scores at every position near its start; its start is the best of them.
+        # A word scores at all positions near its start, and best at the start itself.
         first = position + int(ahead[0])
         best = first + int(score[first : first + _SYMBOL_HOPS].argmax())
         position = best + _SYMBOL_HOPS
@@ -149,9 +149,9 @@ def _decode(samples: Samples) -> list[WordHypothesis]:
 def _tone_shares(samples: Samples) -> npt.NDArray[np.float64]:
     """Return the share of energy in each tone, shape (n_hops, n_tones), in [0, 1].
 
-    Row h looks at the symbol that starts at sample h * HOP_SAMPLES - SYMBOL_SAMPLES: the samples
-    are padded by a symbol on both sides, so that a word cut at an edge is placed outside it. Sums
-    over blocks of one hop are accumulated; a window is the difference of two of the totals.
+    Row h is the symbol that starts at sample h * HOP_SAMPLES - SYMBOL_SAMPLES. The samples are
+    padded by a symbol on both sides, so that a word that is cut at an edge is placed beyond it.
+    Sums over blocks of one hop are accumulated, and a window is the difference of two totals.
     """
     n_hops = -(-len(samples) // HOP_SAMPLES)
     padded = np.zeros((n_hops + 2 * _SYMBOL_HOPS) * HOP_SAMPLES, dtype=np.float32)
@@ -160,7 +160,7 @@ def _tone_shares(samples: Samples) -> npt.NDArray[np.float64]:
     turn = -2j * np.pi * TONES_HZ / SAMPLE_RATE
     wave = np.exp(np.arange(HOP_SAMPLES)[:, None] * turn)
     parts = blocks @ wave.real.astype(np.float32) + 1j * (blocks @ wave.imag.astype(np.float32))
-    # Tones have whole periods in a symbol, so the phase of a block repeats with every symbol.
+    # Tones have whole periods in a symbol, so a block's phase repeats with every symbol.
     phase = np.exp(np.arange(_SYMBOL_HOPS)[:, None] * HOP_SAMPLES * turn)
     parts *= np.tile(phase, (len(parts) // _SYMBOL_HOPS + 1, 1))[: len(parts)]
     energy = np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64)
@@ -179,7 +179,7 @@ def _window_sums(blocks: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
 
 
 def _peak_offset(score: npt.NDArray[np.float64], best: int) -> float:
-    """Return where between its neighbours a peak lies, in hops (-0.5 to 0.5), by a parabola."""
+    """Return a peak's offset from its position, in hops (-0.5 to 0.5), by a parabola."""
     if not 0 < best < len(score) - 1:
         return 0.0
     left, peak, right = score[best - 1 : best + 2]

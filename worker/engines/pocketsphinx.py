@@ -1,4 +1,4 @@
-"""PocketSphinx: the starter engine, whose English model comes inside its wheel."""
+"""PocketSphinx: the starter engine, whose English model is in its wheel."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,26 +17,26 @@ from worker.engines.protocol import DecodeOptions
 FRAME_SAMPLES = SAMPLE_RATE // 100
 """The acoustic model's frame: 10 ms."""
 SLICE_SAMPLES = 10 * FRAME_SAMPLES
-"""Audio per call into the decoder, which holds the GIL throughout: other threads get their turn
-(the heartbeat's among them) after each."""
+"""Audio per call of the decoder. It holds the GIL during a call, and other threads, such as the
+heartbeat, need their turn."""
 MIN_SAMPLES = 10 * FRAME_SAMPLES
-"""Shorter items cannot hold a word, and the decoder refuses some of them."""
+"""Shorter items hold no word, and the decoder refuses some of them."""
 MAX_WORD_S = 2.0
-"""No English word takes longer: one that does is noise that the search had to explain somehow."""
+"""Longer words are noise: no English word takes as long."""
 LANGUAGE_WEIGHT = 5.5
-"""Found on the sentences of samples/ in three voices: word error rate 6.3 %, against 8.0 % with the
-library's own 6.5."""
+"""Tuned on the sentences of samples/ in three voices: a word error rate of 6.3 %; the library's
+default of 6.5 has 8.0 %."""
 
 _PRONUNCIATION = re.compile(r"\(\d+\)$")
-"""Marks the dictionary's second and further pronunciations: 'the(2)'."""
+"""Ends the names of a word's further pronunciations in the dictionary: 'the(2)'."""
 
 
 class PocketSphinxEngine:
     """English words with times and posteriors, on one CPU core.
 
-    Each item is decoded twice: a cheap first pass only measures its cepstral mean, and the second
-    starts from that mean instead of guessing it from the first words. Both begin from a fresh front
-    end, so a result depends on nothing decoded before.
+    Each item is decoded twice. A cheap first pass measures its cepstral mean, so that the second
+    need not estimate it from the first words. Both passes start with a fresh front end, so a result
+    does not depend on items decoded before.
     """
 
     device = "cpu"
@@ -62,7 +62,7 @@ class PocketSphinxEngine:
             self._decoder = pocketsphinx.Decoder(
                 pocketsphinx.Config(loglevel="FATAL", lw=LANGUAGE_WEIGHT)
             )
-            # Spotting a keyphrase is the cheapest search that the same front end can be run with.
+            # Keyphrase spotting is the cheapest search that uses the same front end.
             self._measurer = pocketsphinx.Decoder(
                 pocketsphinx.Config(
                     loglevel="FATAL", lm=None, keyphrase="hello", kws_threshold=1e-20
@@ -72,7 +72,7 @@ class PocketSphinxEngine:
             raise ModelError(f"pocketsphinx cannot load model '{model.id}': {error}") from error
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item; the beam size is the library's own business."""
+        """Return the words of each item; the beam size is ignored."""
         return [Hypothesis(tuple(self._decode(samples)), options.language) for samples in batch]
 
     def _decode(self, samples: Samples) -> Iterator[WordHypothesis]:
@@ -89,14 +89,14 @@ class PocketSphinxEngine:
         for segment in decoder.seg() or ():
             start = segment.start_frame * FRAME_SAMPLES
             end = min((segment.end_frame + 1) * FRAME_SAMPLES, len(samples))
-            # <s>, </s>, <sil>, [NOISE] and [SPEECH] are no words.
+            # <s>, </s>, <sil>, [NOISE] and [SPEECH] are not words.
             if segment.word[0] in "<[" or end - start > MAX_WORD_S * SAMPLE_RATE:
                 continue
             yield WordHypothesis(
                 text=_PRONUNCIATION.sub("", segment.word),
                 start=min(start, end),
                 end=end,
-                # The log arithmetic of the lattice posteriors overshoots 1 a little.
+                # The lattice posteriors' log arithmetic slightly exceeds 1.
                 confidence=min(1.0, max(0.0, segment.prob)),
             )
 

@@ -1,4 +1,4 @@
-"""Where and in what the engines on torch compute."""
+"""Device, dtype and errors of the engines on torch."""
 
 import traceback
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def choose_device(
 
 @contextmanager
 def torch_failures(device: str, version: str) -> Iterator[None]:
-    """Say in our own classes what goes wrong in torch while the block runs.
+    """Turn torch's errors within the block into Longhand's.
 
     Raises:
         DeviceOutOfMemory: the device's memory is full.
@@ -47,7 +47,7 @@ def torch_failures(device: str, version: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        # The frames of its traceback hold the batch's tensors for as long as anybody holds it.
+        # The frames of the traceback hold the batch's tensors while anything holds the error.
         traceback.clear_frames(error.__traceback__)
         raise DeviceOutOfMemory(f"{device}: out of memory") from error
     except RuntimeError as error:

@@ -1,1 +1,1 @@
-"""From a file to planned chunks, in the order of the data: decode, search for speech, plan."""
+"""From a file to planned chunks: decode, measure clipping, plan."""

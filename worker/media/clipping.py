@@ -1,6 +1,6 @@
-"""How much of a recording is clipped: louder than its format can hold, and so cut off flat.
+"""The share of a recording that is clipped: cut off flat, as it is louder than its format can hold.
 
-What a lossy codec encodes after the clipping is no longer flat, and mostly not found.
+Clipped audio that was then encoded by a lossy codec is no longer flat, and is mostly not found.
 """
 
 import numpy as np
@@ -8,14 +8,14 @@ import numpy as np
 from shared.speech.audio import Pcm
 
 FULL_SCALE = 32_440
-"""99 % of the largest s16 value: resampling makes a flat top a little wavy."""
+"""99 % of the largest s16 value, as resampling makes a flat top slightly wavy."""
 MIN_RUN_SAMPLES = 3
-"""A flat top is a run of samples at full scale. One or two are the peak of a recording that was
-brought to full scale and no further."""
+"""Samples at full scale that make a flat top. One or two are the peak of a recording that was
+normalised to full scale."""
 
 
 class ClippingMeter:
-    """Counts the samples in runs of MIN_RUN_SAMPLES or more at full scale, of one stream."""
+    """Counts a stream's samples that lie in runs of MIN_RUN_SAMPLES or more at full scale."""
 
     def __init__(self) -> None:
         self._n_samples = 0
@@ -25,7 +25,7 @@ class ClippingMeter:
 
     @property
     def share(self) -> float:
-        """Part of what was pushed, in [0, 1]."""
+        """Clipped share of the samples pushed so far, in [0, 1]."""
         return self._n_clipped / self._n_samples if self._n_samples else 0.0
 
     def push(self, block: Pcm) -> None:
@@ -34,8 +34,8 @@ class ClippingMeter:
         # Not abs: the magnitude of -32768 does not fit 16 bits.
         full = np.concatenate([self._last, (block >= FULL_SCALE) | (block <= -FULL_SCALE)])
         self._last = full[-MIN_RUN_SAMPLES:]
-        # Whether each sample from the last one before the block on ends a run of the least length.
+        # Whether each sample, from the last one before the block on, ends a run of that length.
         in_run = np.convolve(full, np.ones(MIN_RUN_SAMPLES, int), "valid") == MIN_RUN_SAMPLES
-        # The first sample that makes a run counts for those before it as well.
+        # The first sample that completes a run counts the samples before it as well.
         n_runs_begun = np.count_nonzero(in_run[1:] & ~in_run[:-1])
         self._n_clipped += int(np.count_nonzero(in_run[1:]) + n_runs_begun * (MIN_RUN_SAMPLES - 1))

@@ -1,6 +1,6 @@
-"""What the headers of WAV, W64, CAF and mp4 files say about their own length.
+"""The file length that headers of WAV, W64, CAF and mp4 files declare.
 
-FFmpeg does not tell: see the note on truncation in ``worker.media.decode``.
+FFmpeg does not tell it: see the note on truncation in ``worker.media.decode``.
 """
 
 import struct
@@ -8,21 +8,22 @@ from typing import Protocol
 
 
 class SeekableReader(Protocol):
-    """The part of a binary file that is used here."""
+    """A binary file, as far as it is used here."""
 
     def read(self, n_bytes: int, /) -> bytes: ...
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
 def declared_end(source: SeekableReader) -> int | None:
-    """Byte offset where the data of a WAV, RF64, W64, CAF or mp4 file should end, else None.
+    """Return the byte offset where the data of a WAV, RF64, W64, CAF or mp4 file should end.
 
-    Programs that write into a pipe cannot know the size and leave 0, 0xFFFFFFFF, 0x7FFFF000 (SoX)
-    or 0x80000000 (arecord) in a WAV and -1 in a CAF file; all of that means "until the file ends".
+    None stands for other formats and for files that do not say. Programs that write to a pipe do
+    not know the size: they leave 0, 0xFFFFFFFF, 0x7FFFF000 (SoX) or 0x80000000 (arecord) in a WAV
+    and -1 in a CAF file, which all mean "until the file ends".
     """
     source.seek(0)
     magic = source.read(12)
-    included = 0  # header bytes that a chunk's own size counts
+    included = 0  # header bytes that are included in a chunk's size
     if magic[:4] in (b"RIFF", b"RF64", b"BW64") and magic[8:] == b"WAVE":
         header, offset, alignment, unknown_from = struct.Struct("<4sI"), 12, 2, 0x7FFF0000
     elif magic[:4] == b"riff":
@@ -34,7 +35,7 @@ def declared_end(source: SeekableReader) -> int | None:
         return _end_of_boxes(source)
     else:
         return None
-    long_size = 0  # RF64 keeps what does not fit 32 bits in a chunk of its own
+    long_size = 0  # RF64 keeps sizes beyond 32 bits in a chunk of their own
     for _ in range(64):
         source.seek(offset)
         raw = source.read(header.size)
@@ -52,7 +53,7 @@ def declared_end(source: SeekableReader) -> int | None:
 
 
 def _end_of_boxes(source: SeekableReader) -> int | None:
-    """Where the last top-level box of an mp4 file should end; a fragmented file is not followed."""
+    """Return where the last top-level box of an mp4 file should end; fragments are not followed."""
     offset = 0
     for _ in range(64):
         source.seek(offset)

@@ -1,8 +1,8 @@
 """The chunk plan: speech spans packed into what a model takes at once.
 
-A chunk's core runs from the start of its first span to the end of its last. Chunks are cut in
-silence wherever there is any; only a span longer than the window is cut inside, at its quietest
-point, and there both neighbours hear a stride of each other's core, so that no word is lost or
+A chunk's core runs from the start of its first span to the end of its last one. Chunks are cut in
+silence where there is any. Only a span that is longer than the window is cut inside, at its
+quietest point; there both neighbours hear a stride of each other's core, so that no word is lost or
 doubled.
 """
 
@@ -19,30 +19,34 @@ FRAME_SAMPLES = SAMPLE_RATE * 20 // 1000
 """Energy is measured per 20 ms, on a grid that starts at sample 0."""
 
 QUIET_FRAMES = 5
-"""A cut goes into the quietest 100 ms: a pause, where 20 ms would be the closure of a 't'."""
+"""A cut lies in the quietest 100 ms, which are a pause; 20 ms may be the closure of a 't'."""
 
 MAX_STRIDE_S = 2.0
-"""Overlap on each side of a cut inside speech; short windows take a sixth, the share that the
-Transformers ASR pipeline uses. Two seconds hold any word together with its neighbours."""
+"""Overlap on each side of a cut inside speech: two seconds hold any word and its neighbours. Short
+windows take a sixth of their length, as the Transformers ASR pipeline does."""
 
 MAX_BRIDGE_S = 3.0
-"""Spans further apart start a new chunk. Shorter pauses occur within one speaker's turn, and
-keeping them costs less than another chunk (a step, a read, for Whisper a padded 30 s window);
-longer silence is compute for nothing, and where Whisper invents text."""
+"""Spans that are further apart start a new chunk. Shorter pauses occur within one speaker's turn,
+and cost less than another chunk (a step, a read, for Whisper a padded window of 30 s). Longer
+silence wastes compute, and Whisper invents text for it."""
 
 SEARCH_SHARE = 0.25
-"""Part of the window, at its end, in which the quietest point is sought."""
+"""Share of the window, at its end, in which the quietest point is looked for."""
 
 
 class ChunkPlanner:
     """Plans the chunks of one recording while it is being read.
 
-    The plan depends on the audio and its spans alone, not on how they were cut into pushes. Memory
-    is bounded by the window: for the pending speech one number per 20 ms is kept.
+    The plan depends on the audio and its spans, not on the size of the blocks pushed. Memory is
+    bounded by the window: one number per 20 ms of pending speech is kept.
     """
 
     def __init__(self, window_s: float) -> None:
-        """``window_s`` is the most audio, strides included, that one chunk may hold."""
+        """Begin a plan.
+
+        Args:
+            window_s: the longest chunk, strides included.
+        """
         if window_s < 1:
             raise ValueError(f"a window of {window_s} s leaves no room for strides")
         self._window = int(window_s * SAMPLE_RATE)
@@ -59,7 +63,10 @@ class ChunkPlanner:
         """Take the next samples, shape (n_samples,), and the spans that the VAD returned for them.
 
         Spans follow the contract of ``Vad``: in order, disjoint, within the samples pushed, and at
-        most MAX_LAG_SAMPLES late. Returns the chunks that nothing can change any more.
+        most MAX_LAG_SAMPLES late.
+
+        Returns:
+            The chunks that later audio cannot change.
         """
         self._energies.push(block)
         chunks = [chunk for span in spans for chunk in self._add(span)]
@@ -70,7 +77,7 @@ class ChunkPlanner:
         return chunks
 
     def finish(self) -> list[Chunk]:
-        """Return the last chunk, if speech is pending; call once, after the last push."""
+        """Return the last chunk, if any speech is pending; call once, after the last push."""
         return [self._close(len(self._spans))] if self._spans else []
 
     def _add(self, span: Span) -> list[Chunk]:
@@ -109,7 +116,7 @@ class ChunkPlanner:
 
 
 class _FrameEnergies:
-    """Energies of the recent frames: exact integers, so that equal audio gives equal plans."""
+    """Energies of recent frames. Integers are exact, so equal audio has equal plans."""
 
     def __init__(self) -> None:
         self.n_samples = 0
@@ -132,8 +139,8 @@ class _FrameEnergies:
         self._first += n_old
 
     def quietest(self, start: int, end: int) -> int:
-        """The middle of the quietest QUIET_FRAMES within samples [start, end); the last if
-        several."""
+        """Return the middle of the quietest QUIET_FRAMES within samples [start, end); of equally
+        quiet ones the last."""
         first = -(-start // FRAME_SAMPLES)
         frames = self._energies[first - self._first : end // FRAME_SAMPLES - self._first]
         sums = np.convolve(frames, np.ones(QUIET_FRAMES, np.int64), "valid")

@@ -1,4 +1,4 @@
-"""Unexpected errors: telling one from another, and a step's bad luck from a worker's.
+"""Unexpected errors: which are the same, and whether the step or the worker is to blame.
 
 Two errors are the same when they have the same class and come from the same place in the code.
 """
@@ -31,7 +31,7 @@ class Place:
 
 
 def fingerprint(error: Exception) -> str:
-    """Return what tells this error from others: its class, where it arose and where we met it."""
+    """Return an error's class, the place where it arose, and the last place in Longhand's code."""
     places = _places(error.__traceback__)
     ours = [place for place in places if place.module.partition(".")[0] in _OURS]
     name = f"{type(error).__module__}.{type(error).__qualname__}"
@@ -39,7 +39,7 @@ def fingerprint(error: Exception) -> str:
 
 
 def _places(traceback: TracebackType | None) -> list[Place]:
-    """Return the lines that an error has passed through, the one where it arose last."""
+    """Return the lines that an error has passed through; the one where it arose comes last."""
     places = []
     while traceback is not None:
         places.append(Place(traceback.tb_frame.f_globals["__name__"], traceback.tb_lineno))
@@ -48,9 +48,9 @@ def _places(traceback: TracebackType | None) -> list[Place]:
 
 
 class Record:
-    """What this process makes of each kind of step, told to its worker's entry in the registry.
+    """Notes in the worker registry which kinds of step succeed and fail in this process.
 
-    A pool's children share their parent's entry, so what they make of steps is counted together.
+    A pool's children share their parent's entry, so their steps are counted together.
     """
 
     def __init__(self, engine: Engine, settings: Settings, owner: str) -> None:
@@ -60,7 +60,7 @@ class Record:
         self._proven: set[StepKind] = set()
 
     def note_success(self, kind: StepKind) -> None:
-        """Say once that a step of the kind can be done here."""
+        """Note, once, that a step of the kind has succeeded here."""
         if kind in self._proven:
             return
         try:
@@ -71,10 +71,10 @@ class Record:
             self._proven.add(kind)
 
     def note_bug(self, step_id: int, kind: StepKind, error: Exception) -> InternalError:
-        """Count an unexpected error; return what it is to its step.
+        """Count an unexpected error; return the error that its step ends with.
 
-        When every step of the kind has ended in this way since the worker's start, that is no
-        step's fault: one line says so, as does the registry until one succeeds.
+        Where every step of the kind has ended like this since the worker's start, the worker is to
+        blame: one critical line says so, and the registry does until a step succeeds.
         """
         name = type(error).__name__
         bug = InternalError(

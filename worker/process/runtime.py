@@ -62,8 +62,10 @@ class Runtime:
         self.database.dispose()
 
     def room(self) -> int:
-        """Return how many steps may be claimed now: one, or as many chunks as the batcher takes."""
-        return 1 if self.batcher is None else self.batcher.room()
+        """Return how many steps to claim at once: of chunks as many as the next batch takes."""
+        if self.batcher is None:
+            return 1
+        return max(1, min(self.batcher.room(), self.batcher.batch_size))
 
 
 def worker_id(role: str, model: str | None = None) -> str:

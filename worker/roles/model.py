@@ -20,6 +20,7 @@ BATCHES = 2
 def serve(model_id: str) -> None:
     from worker.batching.batcher import Batcher
     from worker.batching.load import load
+    from worker.batching.watchdog import Watchdog
     from worker.steps.transcribe import infer_steps
 
     settings = get_settings()
@@ -46,7 +47,11 @@ def serve(model_id: str) -> None:
         )
         metrics.LOAD_S.set(loaded.load_s)
         metrics.WARM_UP_S.set(loaded.warm_up_s)
-        batcher = Batcher(engine, max_batch=engine.max_batch, max_wait_ms=settings.batch_wait_ms)
+        batcher = Batcher(
+            engine,
+            max_wait_ms=settings.batch_wait_ms,
+            watchdog=Watchdog(settings.inference_limit_s),
+        )
         runtime = replace(runtime, batcher=batcher)
         install(runtime, infer_steps)
         health.has_started = True

@@ -14,8 +14,9 @@ from shared.speech.voice_activity import make_vad
 from shared.store import steps
 from shared.store.steps import NewStep
 from worker.media.clipping import ClippingMeter
-from worker.media.decode import Channels, DecodeLimits, decode, decode_channels
+from worker.media.decode import decode, decode_channels
 from worker.media.planner import ChunkPlanner
+from worker.media.timeline import Channels, DecodeLimits
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
 from worker.steps.pcm import PieceWriter

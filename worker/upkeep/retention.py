@@ -3,6 +3,7 @@
 import logging
 
 from shared.infra.errors import DatabaseUnavailable
+from shared.store.jobs.accuracy import measure_pending
 from shared.store.objects.remover import BATCH, remove_due
 from shared.store.retention import expire_audio, expire_jobs, expire_test_events, expire_transcripts
 from shared.store.states import JobState
@@ -12,9 +13,10 @@ log = logging.getLogger(__name__)
 
 
 def tidy(runtime: Runtime) -> None:
-    """Expire what is past its time and remove objects that are due, until nothing is left to do.
+    """Expire what is past its time, remove objects that are due, and measure jobs against long
+    references, until nothing is left to do.
 
-    Takes as long as the object store does, so it has a thread of its own beside the sweep.
+    Object stores and long texts take their time, so this has a thread of its own beside the sweep.
     """
     try:
         while _tidy_a_batch(runtime):
@@ -41,9 +43,11 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
         for state, keep_s in keep_audio_s.items()
     ]
     removed = remove_due(database, runtime.storage)
+    # One a round: a comparison of very long texts takes half a minute.
+    measured = measure_pending(database, limit=1)
     if jobs or transcripts or tests or any(audios):
         log.info(
             "past their time: %d jobs, %d transcripts, audio of %d jobs, %d tests of webhooks",
             *(jobs, transcripts, sum(audios), tests),
         )
-    return BATCH in (jobs, transcripts, tests, *audios, removed)
+    return bool(measured) or BATCH in (jobs, transcripts, tests, *audios, removed)

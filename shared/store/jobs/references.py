@@ -1,4 +1,4 @@
-"""The job store's reading side of references: what was said, and what that says of the models."""
+"""Reads for references: the texts to compare, error rates by model, and the cache's use."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -11,8 +11,8 @@ from shared.speech.accuracy import Accuracy
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """What a model made of a job's audio, to be compared with a reference."""
+class StoredText:
+    """The running text of a stored transcript."""
 
     text: str
     language: str | None
@@ -21,7 +21,7 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class ModelAccuracy:
-    """Jobs of a model, a language and a task that have a reference, taken together."""
+    """Error rates of all measured jobs of a model, a language and a task."""
 
     model: str
     language: str | None
@@ -33,14 +33,14 @@ class ModelAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class CacheUse:
-    """How often a transcript was there already."""
+    """How many jobs were computed, and how many got an equal job's transcript."""
 
     computed: int
     cached: int
     audio_saved_s: float
 
 
-def get_spoken(engine: Engine, tenant: str, job_id: UUID) -> Spoken:
+def get_text(engine: Engine, tenant: str, job_id: UUID) -> StoredText:
     """Return the text of a job that succeeded.
 
     Raises:
@@ -58,14 +58,15 @@ def get_spoken(engine: Engine, tenant: str, job_id: UUID) -> Spoken:
             raise JobNotFound(f"there is no job {job_id}")
         if state != "succeeded":
             raise TranscriptNotReady(f"the job is {state}, so it has no transcript")
-        spoken = read_spoken(connection, job_id)
-    if spoken is None:
+        found = read_text(connection, job_id)
+    if found is None:
         raise TranscriptDeleted("the transcript was removed: its time was up")
-    return spoken
+    return found
 
 
 def accuracy_by_model(engine: Engine, tenant: str) -> list[ModelAccuracy]:
-    """Return error rates by model, language of the speech and task: errors summed, then divided.
+    """Return error rates by model, language of the speech and task: sums of errors by sums of
+    words.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -129,8 +130,8 @@ def count_cached(engine: Engine) -> int:
         return int(found.scalar_one())
 
 
-def read_spoken(connection: Connection, job_id: UUID) -> Spoken | None:
-    """Return the text of a job; None if it has no transcript, not any more say."""
+def read_text(connection: Connection, job_id: UUID) -> StoredText | None:
+    """Return the text of a job; None where it has no transcript, or no longer."""
     row = connection.execute(
         text("""
             SELECT CASE options ->> 'task' WHEN 'translate' THEN 'en'
@@ -142,4 +143,4 @@ def read_spoken(connection: Connection, job_id: UUID) -> Spoken | None:
         """),
         {"id": job_id},
     ).one_or_none()
-    return None if row is None else Spoken(row.text or "", row.language)
+    return None if row is None else StoredText(row.text or "", row.language)

@@ -1,7 +1,7 @@
-"""What w2v-BERT hears: Kaldi's logarithmic filter bank, made on the device for a whole batch.
+"""The features of w2v-BERT: Kaldi's logarithmic filter bank, on the device, for a whole batch.
 
-The library's extractor computes the same frame by frame in Python: 20 s of audio take it 50 ms of a
-processor's core, item after item, while a GPU waits.
+The library's extractor computes the same in Python, frame by frame and item by item: 50 ms of a CPU
+core for 20 s of audio, while a GPU waits.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ FULL_SCALE = 1 << 15
 """Kaldi's samples are 16-bit integers."""
 PREEMPHASIS = 0.97
 FLOOR = float(np.finfo(np.float32).eps)
-"""Power below which a band is silent."""
+"""Least power of a band, so that its logarithm is finite."""
 VARIANCE_FLOOR = 1e-7
 
 
@@ -39,20 +39,20 @@ class KaldiFilters:
         self._device = device
         self._stride: int = extractor.stride
         self._padding: float = extractor.padding_value
-        # In double precision, as the library does: 16-bit sound spans 90 dB, and a spectrum more.
+        # Double precision, as in the library: 16-bit audio spans 90 dB, and its spectrum more.
         self._window = torch.from_numpy(np.asarray(extractor.window, np.float64)).to(device)
         self._filters = torch.from_numpy(np.asarray(extractor.mel_filters, np.float64)).to(device)
 
     def __call__(self, batch: Sequence[Samples]) -> "dict[str, Tensor]":
-        """Return what the network takes, on the device.
+        """Return the network's inputs, on the device.
 
         Args:
             batch: items of shape (n_samples,), each of a frame at least.
 
         Returns:
             ``input_features``, float32 of shape (n_items, n_steps, stride * n_bands), each band of
-            an item brought to zero mean and unit variance; and ``attention_mask``, int64 of shape
-            (n_items, n_steps), 1 where a step is wholly the item's own.
+            an item normalised to zero mean and unit variance; and ``attention_mask``, int64 of
+            shape (n_items, n_steps), 1 where a step lies wholly within the item.
         """
         import torch
 
@@ -74,7 +74,7 @@ class KaldiFilters:
         }
 
     def _bands(self, waves: "Tensor") -> "Tensor":
-        """Return logarithms, (n_items, n_frames, n_bands), of waves (n_items, n_samples)."""
+        """Return logarithms of bands, (n_items, n_samples) -> (n_items, n_frames, n_bands)."""
         import torch
 
         frames = waves.unfold(1, FRAME_SAMPLES, HOP_SAMPLES)
@@ -87,7 +87,7 @@ class KaldiFilters:
 
 
 def _normalise(bands: "Tensor", mask: "Tensor") -> "Tensor":
-    """Bring each band to zero mean and unit variance over an item's own frames."""
+    """Normalise each band to zero mean and unit variance over an item's own frames."""
     own = mask[..., None]
     n = own.sum(dim=1, keepdim=True)
     centred = bands - (bands * own).sum(dim=1, keepdim=True) / n

@@ -1,9 +1,9 @@
 """Conformers of NVIDIA NeMo with CTC, exported to ONNX, through onnx-asr and ONNX Runtime.
 
-Items are run one by one. A batch of equal lengths was no faster (a small network on one core: 8
-items of 15 s in 0.15 s at once, in 0.13 s one by one), one of mixed lengths took twice as long; and
-an exported network need not mask the padding that a batch brings with it, so that an item's last
-word could depend on its neighbours.
+Items are run one by one. Batches of equal lengths were no faster (a small network on one core: 8
+items of 15 s took 0.15 s at once and 0.13 s one by one), and those of mixed lengths took twice as
+long. Besides, an exported network need not mask padding: an item's last word could depend on the
+other items of its batch.
 """
 
 import json
@@ -21,7 +21,7 @@ from worker.engines.ctc import words as ctc
 from worker.engines.protocol import DecodeOptions
 
 HOP_SAMPLES = SAMPLE_RATE // 100
-"""10 ms between NeMo's feature frames; onnx-asr computes no others."""
+"""10 ms between feature frames: onnx-asr computes no others."""
 UNKNOWN = "<unk>"
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
@@ -31,14 +31,14 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 class OnnxCtcEngine:
     """Words with times and confidences from the best path.
 
-    onnx-asr gives each symbol's first frame and the product of its posteriors over its frames; a
-    symbol is taken to last one frame, which at 40 or 80 ms most do.
+    onnx-asr gives each symbol's first frame, and the product of its posteriors over its frames. A
+    symbol counts as one frame long: most are, at 40 or 80 ms.
     """
 
     max_batch = 1
 
     def __init__(self, model: Model, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
-        """Load the pinned network from this machine; the network is not asked for anything.
+        """Load the pinned weights from this machine; nothing is downloaded.
 
         Raises:
             ModelError: the weights are missing, damaged or not those pinned, or the device cannot
@@ -55,7 +55,7 @@ class OnnxCtcEngine:
             raise ModelError(f"model '{model.id}': the installed ONNX Runtime cannot use a GPU")
         providers = ["CPUExecutionProvider"]
         if device != "cpu" and on_gpu:
-            # The CUDA libraries come as wheels of their own, outside the linker's path.
+            # The CUDA libraries are wheels, outside the linker's path.
             onnxruntime.preload_dlls()
             providers.insert(0, "CUDAExecutionProvider")
         self._errors = _runtime_errors()
@@ -70,7 +70,7 @@ class OnnxCtcEngine:
         except unloadable as error:
             raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
         self._recognizer = recognizer.with_timestamps()
-        # ONNX Runtime falls back to the processor without a word; only its session knows.
+        # ONNX Runtime silently falls back to the CPU; only its session tells.
         asr: Any = recognizer.asr
         session = asr._model
         self.device: str = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
@@ -80,7 +80,7 @@ class OnnxCtcEngine:
         self.version = f"onnx-asr {installed_version('onnx-asr')}"
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item; greedy, so the beam size means nothing here.
+        """Return the words of each item, decoded greedily; the beam size is ignored.
 
         Raises:
             DeviceOutOfMemory: the GPU's memory is full.
@@ -95,7 +95,7 @@ class OnnxCtcEngine:
                 for samples in batch
             ]
         except self._errors as error:
-            # ONNX Runtime has no class for it; only the text tells.
+            # ONNX Runtime has no class for it; only the message tells.
             if "Failed to allocate memory" in str(error) or "out of memory" in str(error):
                 raise DeviceOutOfMemory(f"{self.device}: out of memory") from error
             raise EngineFailed(f"{self.version} failed") from error
@@ -116,8 +116,11 @@ class OnnxCtcEngine:
 def _subsampling(model: Model, folder: Path) -> int:
     """Return how many feature frames the network merges into one.
 
-    It has to be stated: onnx-asr takes 8 where it is not, and of a network that merges 4 it would
-    then read half of the frames only.
+    The configuration must have the number: onnx-asr's default is 8, with which it would read only
+    half of the frames of a network that merges 4.
+
+    Raises:
+        ModelError: the configuration lacks it.
     """
     try:
         factor = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -130,7 +133,7 @@ def _subsampling(model: Model, folder: Path) -> int:
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises: classes that share no base but Exception itself."""
+    """Return ONNX Runtime's error classes, whose only common base is Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = (

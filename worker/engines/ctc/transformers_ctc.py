@@ -1,18 +1,18 @@
 """wav2vec 2.0 and w2v-BERT with CTC, through transformers and torch.
 
-Batches are padded to their longest item. A network that was trained with an attention mask (all of
-w2v-BERT, the large wav2vec 2.0) does not hear the padding. One that was trained without (wav2vec
-2.0 base: its first layer normalises over the whole length) would, so its items are run one by one.
-The feature extractor's own ``return_attention_mask`` says which of the two a network is.
+Batches are padded to their longest item. Networks that were trained with an attention mask (all
+w2v-BERTs, the large wav2vec 2.0) ignore padding. Those trained without one (wav2vec 2.0 base, whose
+first layer normalises over the whole length) do not, so their items are run one by one. The feature
+extractor's ``return_attention_mask`` tells which kind a network is.
 
-One leak is left in the library: the convolutions of an adapter, by which many fine-tuned w2v-BERTs
-halve their frame rate, look past an item's end. Alone they see zeros there, so zeros are put there
-in batches too. Networks with other adapters are run item by item.
+The library leaves one leak: many fine-tuned w2v-BERTs halve their frame rate by an adapter, whose
+convolutions see what lies after an item's end. Of a single item that is zeros, so padding is set to
+zero there. Networks with other adapters are run item by item.
 
-w2v-BERT's features are logarithms in Kaldi's filter bank, with neither its dither nor its energy
-floor, of which Kaldi wants one. Digital silence is far below all speech then, and as the features
-are brought to zero mean and unit variance over the item, its share of the item changes how the
-words look. So noise is laid under what w2v-BERT hears, as loud as Kaldi's dither.
+w2v-BERT's features are logarithms of Kaldi's filter bank, without Kaldi's dither and without its
+energy floor; Kaldi expects one of the two. Digital silence then lies far below all speech, and as
+features are normalised over the item, the share of silence changes the features of words. So noise
+as loud as Kaldi's dither is added to the audio of w2v-BERTs.
 """
 
 from collections.abc import Sequence
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     import torch
 
 DITHER = 1 / 32_768
-"""Standard deviation of the noise: Kaldi's default, one step of 16-bit audio."""
+"""Standard deviation of the noise: one step of 16-bit audio, Kaldi's default."""
 NOISE_SAMPLES = 30 * SAMPLE_RATE
-"""Noise is kept rather than drawn for each item; windows are rarely longer."""
+"""Length of the noise that is kept: it need not be drawn for each item, as few are longer."""
 GPU_BATCH = 16
 """Items of 20 s: less than 2 GB of attention scores in the largest of these networks."""
 CPU_BATCH = 4
@@ -90,7 +90,7 @@ class TransformersCtcEngine:
             self.max_batch = GPU_BATCH if self.device == "cuda" else CPU_BATCH
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item; greedy, so the beam size means nothing here.
+        """Return the words of each item, decoded greedily; the beam size is ignored.
 
         Raises:
             DeviceOutOfMemory: the GPU's memory is full.
@@ -109,7 +109,7 @@ class TransformersCtcEngine:
         return hypotheses
 
     def _infer(self, items: Sequence[Samples]) -> list[ctc.LogProbs]:
-        """Return the log-probabilities of each item's own frames, without those of its padding."""
+        """Return the log-probabilities of each item's frames, without those of its padding."""
         import torch
 
         inputs = self._prepare(items)
@@ -128,7 +128,7 @@ class TransformersCtcEngine:
         return [item[:n] for item, n in zip(log_probs, self._count_frames(inputs), strict=True)]
 
     def _close_adapter(self) -> bool:
-        """Stop an adapter from hearing padding; return whether batches are safe then."""
+        """Keep padding out of an adapter; return whether items can be padded to a batch."""
         config = self._model.config
         if not getattr(config, "add_adapter", False):
             return True
@@ -142,7 +142,7 @@ class TransformersCtcEngine:
     def _zero_padding(
         self, _convolution: "torch.nn.Module", inputs: "tuple[torch.Tensor]"
     ) -> "tuple[torch.Tensor]":
-        """Zero what lies past each item's end in (n, width, steps)."""
+        """Set the padding of (n_items, width, n_steps) to zero."""
         import torch
 
         (hidden,) = inputs
@@ -173,7 +173,7 @@ class TransformersCtcEngine:
         return counts
 
     def _measure_stride(self) -> int:
-        """Return the samples from one frame to the next: how much longer audio is for one more."""
+        """Return the samples from one frame to the next, measured on audio of two lengths."""
         lengths = (10 * SAMPLE_RATE, 20 * SAMPLE_RATE)
         shorter, longer = (
             self._count_frames(self._prepare([np.zeros(n, dtype=np.float32)]))[0] for n in lengths
@@ -182,14 +182,15 @@ class TransformersCtcEngine:
 
 
 def _dither(samples: Samples) -> Samples:
-    """Lay noise under an item, (n,); always the same, so that equal audio has equal words."""
+    """Add noise to an item, (n_samples,). The noise is always the same, so equal audio has equal
+    words."""
     noise = _noise(-(-len(samples) // NOISE_SAMPLES))
     return samples + noise[: len(samples)]
 
 
 @cache
 def _noise(n_blocks: int) -> Samples:
-    """Return the noise of so many ``NOISE_SAMPLES``; more blocks begin with the same noise."""
+    """Return ``n_blocks`` times ``NOISE_SAMPLES`` of noise; all lengths begin alike."""
     rng = np.random.default_rng(0)
     return np.float32(DITHER) * rng.standard_normal(n_blocks * NOISE_SAMPLES, np.float32)
 
@@ -200,7 +201,7 @@ def _load(model: Model, folder: Path, dtype: "torch.dtype") -> tuple[Any, Any, A
     from transformers import AutoFeatureExtractor, AutoModelForCTC, Wav2Vec2CTCTokenizer
     from transformers.utils import logging
 
-    # It would draw into the worker's log.
+    # Progress bars would be drawn into the worker's log.
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         network, report = AutoModelForCTC.from_pretrained(
@@ -217,14 +218,15 @@ def _load(model: Model, folder: Path, dtype: "torch.dtype") -> tuple[Any, Any, A
         tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
-    # What a file lacks is filled with random numbers: a network without its last layer would talk.
+    # The library fills missing tensors with random numbers; without its last layer, the network
+    # would output random words.
     if lacking := sorted(name for name in report["missing_keys"] if name.startswith("lm_head")):
         raise ModelError(f"the weights of model '{model.id}' lack {', '.join(lacking)}")
     return network, features, tokenizer
 
 
 def _symbols(tokenizer: Any, n_symbols: int) -> list[str]:
-    """Return the text of every class of the network; a space begins a word, "" is none."""
+    """Return the text of each class of the network; a space begins a word, "" is no text."""
     symbols = [""] * n_symbols
     for text, index in tokenizer.get_vocab().items():
         if index >= n_symbols:

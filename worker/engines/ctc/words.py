@@ -1,13 +1,13 @@
-"""Words out of CTC: what a network says frame by frame, read greedily. Numpy only.
+"""Words from a CTC network's output, decoded greedily.
 
-A CTC network names one symbol per frame, or the blank: "nothing new here". The best path repeats a
-symbol for as long as it lasts and puts a blank between two that are equal, so runs are merged first
-and blanks dropped then (Graves et al. 2006, "Connectionist Temporal Classification", section 3.2).
+A CTC network gives one symbol per frame, or the blank, which is no symbol. The best path repeats a
+symbol while it lasts, and has a blank between two equal symbols. So runs are merged first, and then
+blanks are dropped (Graves et al. 2006, "Connectionist Temporal Classification", section 3.2).
 
-Frame i covers samples [i, i + 1) times the network's stride. A word lasts from the beginning of its
-first symbol's first frame to the end of its last symbol's last one. Networks emit symbols late and
-shortly, so this is where a word was recognised rather than its full length. The same audio, cut
-elsewhere, mostly gives the same times to within a frame.
+Frame i covers samples [i, i + 1) times the network's stride. A word lasts from its first symbol's
+first frame to its last symbol's last frame. Networks emit symbols late and for a short time, so
+these times are where a word was recognised rather than its full length. The same audio, cut
+elsewhere, mostly has the same times to within a frame.
 """
 
 import math
@@ -24,19 +24,19 @@ LogProbs = npt.NDArray[np.float32]
 """Natural logarithms of the posteriors, shape (n_frames, n_symbols)."""
 
 MIN_SAMPLES = SAMPLE_RATE // 10
-"""Shorter items cannot hold a word, and are too short for the features' mean and variance."""
+"""Shorter items hold no word, and are too short for the features' mean and variance."""
 SILENCE_PEAK = 1e-4
-"""Peak below which an item is silence (-80 dBFS, 3 steps of 16-bit audio): features are brought to
-equal loudness, so that a network would hear its dither as noise."""
+"""Peak below which an item is silence: -80 dBFS, 3 steps of 16-bit audio. Features are normalised,
+so a network would hear the dither as noise."""
 LONGEST_GAP_S = 0.8
-"""Between symbols of one word: our choice. In words of tests/models' networks at most 0.3 s lies
-between two letters; before letters of a word cut off by the item's end, 0.9 s or more."""
+"""Longest gap between symbols of one word. Within words of tests/models' networks gaps are 0.3 s at
+most; before the letters of a word that the item's end cuts off they are 0.9 s or more."""
 END_S = 0.2
-"""The last part of an item, where a word cut off may leave its letters: our choice."""
+"""The end of an item, in which a word that is cut off may leave letters."""
 
 
 class Emission(NamedTuple):
-    """A symbol of the best path: its text (a space begins a word), frames [start, end), and the
+    """A symbol of the best path: its text (a space begins a word), its frames [start, end), and the
     logarithm of its posterior."""
 
     text: str
@@ -46,18 +46,18 @@ class Emission(NamedTuple):
 
 
 def may_hold_words(samples: Samples) -> bool:
-    """Whether an item is long and loud enough to ask a network about it."""
+    """Whether an item is long and loud enough to hold a word."""
     return len(samples) >= MIN_SAMPLES and float(np.abs(samples).max()) >= SILENCE_PEAK
 
 
 def best_path(log_probs: LogProbs, symbols: Sequence[str], blank: int) -> Iterator[Emission]:
-    """Read the likeliest symbol of every frame, runs merged and blanks dropped.
+    """Yield the likeliest symbols, with runs merged and blanks dropped.
 
-    The posterior of a symbol is its largest within its run.
+    The posterior of a symbol is the largest within its run.
 
     Args:
         log_probs: shape (n_frames, n_symbols).
-        symbols: their texts; a space begins a word, and an empty one says nothing.
+        symbols: their texts; a space begins a word, and an empty text is skipped.
         blank: the index of the blank.
     """
     if not len(log_probs):
@@ -76,17 +76,17 @@ def join_words(
 ) -> tuple[WordHypothesis, ...]:
     """Join symbols into words.
 
-    A word's confidence is the geometric mean of its symbols' posteriors, so that long words are not
-    doubted for their length alone.
+    A word's confidence is the geometric mean of its symbols' posteriors, so that it does not fall
+    with the word's length.
 
-    Where an item ends within a word, a network may name a letter of it and no space before. So a
-    symbol at the end and long after the word before it begins another word: else that one would
-    seem to last to the end, and its middle to lie in the next chunk.
+    Where an item ends within a word, a network may emit a letter of it without a space before it.
+    So a symbol at the item's end and long after the last word begins a new word. Otherwise that
+    word would last to the item's end, and its midpoint would lie in the next chunk.
 
     Args:
         emissions: in the order of their frames.
         frame_samples: the network's stride.
-        n_samples: the length of the item, past which no word ends.
+        n_samples: the length of the item; no word ends after it.
     """
     longest_gap = LONGEST_GAP_S * SAMPLE_RATE / frame_samples
     end_start = (n_samples - END_S * SAMPLE_RATE) / frame_samples

@@ -1,4 +1,4 @@
-"""The attention heads of a Whisper on torch that follow the speech, watched while they read."""
+"""The attention heads of a Whisper on torch that follow the speech, recorded while it reads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ Seen = dict[tuple[int, str], "Tensor"]
 
 
 class AlignmentHeads:
-    """The heads that a model names, and what they look at."""
+    """The heads that a model names, and the frames that they attend to."""
 
     def __init__(self, network: Any) -> None:
         """Take a ``WhisperForConditionalGeneration`` with its own generation settings."""
@@ -26,10 +26,9 @@ class AlignmentHeads:
 
     @contextmanager
     def watched(self) -> Iterator[Seen]:
-        """Note the cross-attention's queries and keys while the block runs the decoder.
+        """Record queries and keys of the heads' cross-attention while the block runs the decoder.
 
-        Attention is fast because it never writes its weights down; those of a few heads are
-        computed anew from these.
+        Fast attention does not materialise its weights; ``weigh`` computes those of these heads.
         """
         seen: Seen = {}
         hooks = []
@@ -47,16 +46,16 @@ class AlignmentHeads:
     def weigh(
         self, seen: Seen, item: int, said: slice, n_frames: int
     ) -> "npt.NDArray[np.floating]":
-        """Return how strongly the heads tie an item's tokens to its frames, (n_tokens, n_frames).
+        """Return the heads' attention from an item's tokens to its frames, (n_tokens, n_frames).
 
-        Weights are brought to equal mean and spread over the tokens, smoothed over the frames by a
-        median filter, and averaged over the heads: as in OpenAI's ``timing.py``.
+        Weights are normalised over the tokens, smoothed over the frames by a median filter, and
+        averaged over the heads, as in OpenAI's ``timing.py``.
 
         Args:
-            seen: of a block that was watched.
-            item: its place in the batch.
-            said: the positions whose tokens count.
-            n_frames: of 20 ms, that hold the item's audio.
+            seen: what ``watched`` gave.
+            item: the item's index in the batch.
+            said: the positions of the tokens.
+            n_frames: the frames, of 20 ms, that hold the item's audio.
         """
         import torch
         from torch.nn import functional
@@ -81,7 +80,7 @@ class AlignmentHeads:
 
 
 def _upper_half(config: Any) -> Iterator[tuple[int, int]]:
-    """Yield (layer, head) of all heads of the upper layers, which OpenAI's code takes, too."""
+    """Yield (layer, head) of all heads of the upper half: OpenAI's default as well."""
     layers = range(config.decoder_layers // 2, config.decoder_layers)
     return product(layers, range(config.decoder_attention_heads))
 

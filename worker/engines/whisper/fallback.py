@@ -1,9 +1,9 @@
-"""Whisper's safety net: decode again, at a higher temperature, what came out wrong.
+"""Temperature fallback: items that came out wrong are decoded again at a higher temperature.
 
-Whisper decodes greedily until it falls into a loop or guesses; then sampling gets it out. Of a
-batch only the items that failed are decoded again, together. Nothing here knows a model: a decoder
-is a function. The thresholds and temperatures are the defaults of OpenAI's whisper/transcribe.py;
-the check for exact repetition is ours, for loops too short to show in the compression ratio.
+Whisper may fall into a loop or guess; sampling then often helps. The items of a batch that failed
+the checks are decoded again together. Nothing here knows a model: the decoder is a function. The
+thresholds and temperatures are the defaults of OpenAI's whisper/transcribe.py. The check for exact
+repetition is added for loops that are too short to show in the compression ratio.
 """
 
 import zlib
@@ -15,15 +15,15 @@ import numpy as np
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MAX_COMPRESSION_RATIO = 2.4
-"""Bytes of text per compressed byte above which it repeats itself."""
+"""Bytes of text per compressed byte above which a text repeats itself."""
 MIN_AVG_LOGPROB = -1.0
-"""Mean log probability per token (natural logarithm) below which the model was guessing."""
+"""Mean natural log probability of tokens below which the model was guessing."""
 MAX_NO_SPEECH_PROB = 0.6
-"""Above it, a guess is taken for silence."""
+"""A guess with a higher probability of no speech counts as silence."""
 LOOP_REPEATS = 4
-"""So many times the same tokens in a row are suspected to be a loop: "no, no, no" is not."""
+"""Repetitions in a row from which on tokens are a suspected loop; "no, no, no" is none."""
 KEPT_RUN_TOKENS = 12
-"""Repetitions of fewer tokens in all are never cut, as people do say "no, no, no, no, no"."""
+"""Shorter repetitions are never cut: people do say "no, no, no, no, no"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Segment:
     """Text between two timestamps."""
 
     start_s: float | None
-    """From the window's beginning; None where the model gave no time."""
+    """From the window's start; None where the model gave no time."""
     end_s: float | None
     tokens: tuple[int, ...]
-    """Of the text alone, without timestamps."""
+    """Text tokens, without timestamps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one decoding of one item gave."""
+    """The result of decoding one item once."""
 
     segments: tuple[Segment, ...]
     text: str
@@ -62,22 +62,22 @@ class Attempt:
 
 
 class Outcome(NamedTuple):
-    """What an item's attempts came to."""
+    """The result of all attempts of an item."""
 
     segments: tuple[Segment, ...]
     loop_suspected: bool
 
 
 Decode = Callable[[Sequence[int], float], Sequence[Attempt]]
-"""Decodes the items of these indices at a temperature, one attempt each, in their order."""
+"""Decodes the items of these indices at a temperature; returns an attempt for each, in order."""
 
 
 def decode_with_fallback(n_items: int, decode: Decode) -> list[Outcome]:
-    """Decode items 0 to n_items - 1, those that fail the checks again at the next temperature.
+    """Decode items 0 to n_items - 1; those that fail the checks again at the next temperature.
 
-    An item passes if it neither repeats itself nor was guessed, or if it is silence: then it has no
-    segments. If all temperatures fail, the likeliest attempt is taken, one without a loop before
-    one with. A loop that is left is cut to its first occurrence, and the outcome says so.
+    An item passes if it neither repeats itself nor was guessed, or if it is silence, which has no
+    segments. If it fails at all temperatures, the likeliest attempt is taken, with those without a
+    loop first. A loop that remains is cut to its first occurrence, and the outcome says so.
     """
     attempts: list[list[Attempt]] = [[] for _ in range(n_items)]
     failing = list(range(n_items))
@@ -91,13 +91,13 @@ def decode_with_fallback(n_items: int, decode: Decode) -> list[Outcome]:
 
 
 def compression_ratio(text: str) -> float:
-    """Return how many bytes of the text zlib puts into one."""
+    """Return the text's bytes per byte that zlib compresses them to."""
     data = text.encode()
     return len(data) / len(zlib.compress(data))
 
 
 class Loop(NamedTuple):
-    """Tokens [start, end) are one period, again and again; the last time perhaps cut short."""
+    """Tokens [start, end) repeat their first ``period`` tokens; the last time perhaps cut short."""
 
     start: int
     end: int
@@ -109,8 +109,8 @@ def find_loop(tokens: Sequence[int], min_repeats: int, min_tokens: int = 0) -> L
 
     Args:
         tokens: shape (n,).
-        min_repeats: how many whole periods it must have.
-        min_tokens: how many tokens it must have.
+        min_repeats: the least number of whole periods.
+        min_tokens: the least number of tokens.
     """
     ids = np.asarray(tokens)
     longest: Loop | None = None
@@ -132,7 +132,7 @@ def _passes(attempt: Attempt) -> bool:
 
 
 def _settle(attempts: Sequence[Attempt]) -> Outcome:
-    """Take the last attempt if it passed, or else the best."""
+    """Return the last attempt if it passed, else the best one."""
     last = attempts[-1]
     if _passes(last):
         return Outcome(() if last.is_silent else last.segments, loop_suspected=False)
@@ -141,10 +141,10 @@ def _settle(attempts: Sequence[Attempt]) -> Outcome:
 
 
 def _cut_loops(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Leave the first occurrence of each repeated stretch; segments left empty are dropped."""
+    """Keep the first occurrence of each repeated stretch; drop segments that are left empty."""
     tokens = [(token, i) for i, segment in enumerate(segments) for token in segment.tokens]
     while loop := find_loop([token for token, _ in tokens], LOOP_REPEATS, KEPT_RUN_TOKENS):
-        # Where text goes on after the loop, the period's beginning may belong to that text.
+        # A last period that is cut short may be the beginning of the text after the loop.
         rest = (loop.end - loop.start) % loop.period if loop.end < len(tokens) else 0
         del tokens[loop.start + loop.period : loop.end - rest]
     left = (tuple(token for token, at in tokens if at == i) for i in range(len(segments)))

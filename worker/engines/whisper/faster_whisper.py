@@ -12,9 +12,9 @@ from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
 from worker.engines.protocol import DecodeOptions
-from worker.engines.whisper.base import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
-from worker.engines.whisper.tokens import MAX_POSITIONS, Vocabulary, iso_code
-from worker.engines.whisper.words import Alignment, align_tokens
+from worker.engines.whisper.vocabulary import MAX_POSITIONS, Vocabulary, iso_code
+from worker.engines.whisper.whisper import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
+from worker.engines.whisper.word_times import Alignment, align_tokens
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 CPU_BATCH = 1
 """On two cores batches of 4 and of 12 were no faster than single items."""
 GPU_BATCH = 16
-"""CTranslate2 tells nobody what memory it takes: a batch that does not fit is halved by its caller.
-faster-whisper's own documentation batches 16 windows of the largest model on a GPU of 8 GB."""
+"""What faster-whisper's documentation uses for the largest model on a GPU of 8 GB. CTranslate2 does
+not tell what memory it takes; the batcher halves batches that do not fit."""
 
 
 class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
-    """Whisper in batches. Encoder output is kept in main memory, shape (n_items, 1500, width):
-    CTranslate2 has no way to pick items out of what lies on a GPU."""
+    """Whisper in batches.
+
+    Encoder output is kept in main memory, shape (n_items, 1500, width): CTranslate2 cannot select
+    items of an array on a GPU.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
         device: Literal["auto", "cpu", "cuda"] = "auto",
         dtype: str = "auto",
     ) -> None:
-        """Load the pinned weights from this machine; the network is not asked.
+        """Load the pinned weights from this machine; nothing is downloaded.
 
         Args:
             model: the catalogue entry.
@@ -85,7 +88,7 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
         try:
             return self._hear(batch, options)
         except RuntimeError as error:
-            # CTranslate2 has one exception class for everything; only its text tells them apart.
+            # CTranslate2 has a single exception class; only the message tells the kinds apart.
             if "out of memory" in str(error):
                 raise DeviceOutOfMemory(f"{self.device}: out of memory") from error
             raise EngineFailed(f"{self.version} failed") from error
@@ -124,10 +127,10 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
         results = self._model.generate(
             _storage(encoded[list(items)]),
             [list(prompt) for prompt in prompts],
-            max_length=MAX_POSITIONS,  # of which CTranslate2 gives the answer a half at most
+            max_length=MAX_POSITIONS,  # CTranslate2 gives half of it to the answer at most
             return_scores=True,
             return_no_speech_prob=True,
-            # -1 stands for the model's own list.
+            # -1 stands for the list in the model's settings.
             suppress_tokens=[-1, *self._vocabulary.never_answered],
             **search,
         )
@@ -135,7 +138,7 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
         for result in results:
             best = int(np.argmax(result.scores))
             tokens = result.sequences_ids[best]
-            # The score is a mean over the answer without its end.
+            # The score is a mean over the answer's tokens without the end of text.
             avg_logprob = result.scores[best] * len(tokens) / (len(tokens) + 1)
             answers.append(Answer(tokens, avg_logprob, result.no_speech_prob))
         return answers
@@ -150,13 +153,13 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
     ) -> list[Alignment]:
         alignments: dict[int, Alignment] = {}
         for start in {tuple(start) for start in starts}:
-            # One call takes one start sequence, so that each language is a call.
+            # A call takes one start sequence, so there is a call for each language.
             alike = [i for i, other in enumerate(starts) if tuple(other) == start]
             results = self._model.align(
                 _storage(encoded[[items[i] for i in alike]]),
                 list(start),
                 [list(texts[i]) for i in alike],
-                [2 * n_frames[i] for i in alike],  # counted before the encoder halves them
+                [2 * n_frames[i] for i in alike],  # as they are before the encoder halves them
             )
             for i, result in zip(alike, results, strict=True):
                 alignments[i] = align_tokens(
@@ -166,7 +169,7 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
 
 
 def _first_frames(path: Sequence[tuple[int, int]]) -> "npt.NDArray[np.int64]":
-    """Return the frame at which the path, pairs of token and frame, enters each token."""
+    """Return the frame at which a path of pairs (token, frame) enters each token."""
     tokens, frames = np.array(path).T
     starts: npt.NDArray[np.int64] = frames[np.diff(tokens, prepend=-1) != 0]
     return starts

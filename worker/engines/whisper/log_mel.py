@@ -1,7 +1,7 @@
-"""What a Whisper on torch hears: logarithmic mel spectra of whole windows, made on its device.
+"""The features of a Whisper on torch: logarithmic mel spectra, on the device, for a whole batch.
 
-The library's extractor computes the same, but pads one item after another in numpy, and hands the
-spectra back in main memory.
+The library's extractor computes the same, but pads items one by one in numpy, and returns spectra
+in main memory.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FLOOR = 1e-10
-"""Power below which a band is silent."""
+"""Least power of a band, so that its logarithm is finite."""
 RANGE = 8.0
-"""What is further below a window's loudest band, in powers of ten, counts as that far below."""
+"""Powers of ten below a window's loudest band to which quieter bands are raised."""
 
 
 class LogMel:
@@ -48,7 +48,7 @@ class LogMel:
         """
         import torch
 
-        # Pinned memory is what a GPU fetches by itself while this thread goes on.
+        # A GPU copies pinned memory while this thread goes on.
         on_gpu = self._device == "cuda"
         waves = torch.zeros(len(batch), self._n_samples, pin_memory=on_gpu)
         for row, samples in zip(waves.numpy(), batch, strict=True):
@@ -58,7 +58,7 @@ class LogMel:
         spectrum = torch.stft(
             waves, self._n_fft, self._hop_samples, window=self._window, return_complex=True
         )
-        # The last frame begins where the window ends.
+        # The last frame is centred on the window's end.
         power = spectrum[..., :-1].abs().square().contiguous()
         bands = (self._filters @ power).clamp_min(FLOOR).log10()
         loudest = bands.amax(dim=(1, 2), keepdim=True)

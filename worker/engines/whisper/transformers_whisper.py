@@ -17,23 +17,19 @@ from shared.speech.chunks import Hypothesis
 from worker.engines.protocol import DecodeOptions
 from worker.engines.torch_device import choose_device, torch_failures
 from worker.engines.whisper.alignment_heads import AlignmentHeads
-from worker.engines.whisper.base import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
+from worker.engines.whisper.gpu_batch import fit_batch, runs_of
 from worker.engines.whisper.log_mel import LogMel
-from worker.engines.whisper.rules import NextToken
-from worker.engines.whisper.tokens import MAX_ANSWER_TOKENS, MAX_POSITIONS, Vocabulary
-from worker.engines.whisper.words import Alignment, align_tokens, path_starts
+from worker.engines.whisper.token_rules import NextToken
+from worker.engines.whisper.vocabulary import MAX_ANSWER_TOKENS, MAX_POSITIONS, Vocabulary
+from worker.engines.whisper.whisper import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
+from worker.engines.whisper.word_times import Alignment, align_tokens, path_starts
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 CPU_BATCH = 4
-"""A quarter faster than single items, on two cores with a small model; larger batches are not."""
-LARGEST_GPU_BATCH = 128
-"""A step of the decoder takes about the same time for one window as for so many
-(docs/performance.md). But what comes next waits for a whole batch, and a worker takes on two."""
-GPU_SHARE = 0.8
-"""Of the memory that is free after loading; the rest is for fragmentation and neighbours."""
+"""A quarter faster than single items on two cores with a small model; larger ones gain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +93,10 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             device=self.device,
         )
         self._heads = AlignmentHeads(self._net)
-        # From here on only what is said below counts when tokens are chosen.
+        # The rules above replace the model's own settings for choosing tokens.
         self._net.generation_config = type(settings)()
-        # Reading a text at once is cheap, and a compiled decoder has no heads to watch.
+        # Whole texts are read by the decoder as it is: that is cheap, and hooks on a compiled
+        # decoder's heads would not be called.
         self._read_text = self._net.model.decoder.forward
         if compile:
             for part in (self._net.model.encoder, self._net.model.decoder):
@@ -147,7 +144,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         temperature: float,
         beam_size: int,
     ) -> list[Answer]:
-        # Memory is measured for the beam alone: the few that need fallback take turns.
+        # ``max_batch`` is measured for the beam, and fallback draws more answers: items take turns.
         n_answers = SAMPLED_ANSWERS if temperature > 0 else beam_size
         answers: list[Answer] = []
         for run in runs_of(len(items), n_answers, self._answers_at_once):
@@ -219,7 +216,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             read = self._read(hidden, torch.tensor(padded, device=self.device))
         alignments = []
         for i, (start, text) in enumerate(zip(starts, texts, strict=True)):
-            # Position p says what token p + 1 is: from the one before the text to its last.
+            # The output at position p predicts token p + 1, so the text's begins one before it.
             said = slice(len(start), len(start) + len(text) + 1)
             probabilities = self._net.proj_out(read[i, said]).float()[:, :end].softmax(-1)
             spoken = probabilities[torch.arange(len(text)), torch.tensor(text)]
@@ -239,8 +236,8 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
     ) -> "Tensor":
         """Return answers after their prompts, shape (n_answers, n_tokens), padded with the end.
 
-        This is the library's generation for any model. Its own for Whisper has a loop over windows
-        and a fallback that knows neither several answers nor exact repetition: ours are elsewhere.
+        Calls the library's generation for any model. Its generation for Whisper brings a loop over
+        windows, and a fallback that knows neither several answers nor exact repetition.
         """
         import torch
         from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
@@ -258,7 +255,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         sequences: Any = GenerationMixin.generate(
             self._net,
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
-            # All frames count, silence too; unsaid, the library warns of padding.
+            # All frames count, also silent ones; without a mask the library warns of padding.
             attention_mask=torch.ones(hidden.shape[:2], device=self.device),
             decoder_input_ids=given,
             logits_processor=LogitsProcessorList(rules),
@@ -270,8 +267,8 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
     def _score(self, hidden: "Tensor", sequences: "Tensor", n_given: int) -> "Tensor":
         """Return each answer's mean log probability among allowed tokens, its end included.
 
-        The library keeps (steps, answers, vocabulary) numbers for this, gigabytes of them; reading
-        the finished answers once more costs a little time instead.
+        The finished answers are read once more, which costs a little time: the library would keep
+        (steps, answers, vocabulary) numbers during the search, which are gigabytes.
         """
         import torch
 
@@ -291,48 +288,24 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         return total / n_said
 
     def _fit_batch(self, beam_size: int) -> int:
-        """Return how many windows fit the GPU, from the peaks of one and of two.
+        """Return how many windows fit the GPU.
 
-        Each has as many tokens before its answer as the decoder has room for: what is kept of them
-        is what the longest answer comes to, and they are read at once rather than one by one.
+        Each is measured with as many tokens before its answer as the decoder has room for: these
+        take as much memory as the longest answer, and are read at once instead of one by one.
         """
         import torch
 
         noise = np.random.default_rng(SEED).normal(0, 0.1, WINDOW_SAMPLES).astype(np.float32)
         n_given, n_said = MAX_POSITIONS - 2, 2
-        peaks = []
-        for n_items in (1, 2):
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
+
+        def infer(n_items: int) -> None:
             with torch.inference_mode():
                 hidden = self._encode([noise] * n_items).hidden
                 given = torch.full((n_items, n_given), self._vocabulary.start, device=self.device)
                 search = {"num_beams": beam_size, "min_new_tokens": n_said}
                 self._generate(hidden, given, [], **search)
-            peaks.append(torch.cuda.max_memory_allocated() - before)
-            del hidden, given
-        torch.cuda.empty_cache()
-        free, _ = torch.cuda.mem_get_info()
-        per_item = max(1, peaks[1] - peaks[0])
-        return largest_batch(round(GPU_SHARE * free), peaks[0] - per_item, per_item)
 
-
-def runs_of(n_items: int, n_answers: int, answers_at_once: int | None) -> list[slice]:
-    """Divide items into runs that decode together.
-
-    Args:
-        n_items: how many there are.
-        n_answers: of each item.
-        answers_at_once: the most answers of a run, of one item at least; None: no bound.
-    """
-    size = n_items if answers_at_once is None else max(1, answers_at_once // n_answers)
-    return [slice(at, at + size) for at in range(0, n_items, size or 1)]
-
-
-def largest_batch(room_bytes: int, fixed_bytes: int, item_bytes: int) -> int:
-    """Return how many items fit, at least one: one that does not fit is reported when it comes."""
-    return max(1, min(LARGEST_GPU_BATCH, (room_bytes - fixed_bytes) // item_bytes))
+        return fit_batch(infer)
 
 
 def _load(model: Model, folder: Path, dtype: "torch.dtype", attention: str) -> tuple[Any, Any, Any]:
@@ -359,7 +332,7 @@ def _load(model: Model, folder: Path, dtype: "torch.dtype", attention: str) -> t
         tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
-    # What a file lacks is filled with random numbers.
+    # The library fills missing tensors with random numbers.
     if lacking := sorted(report["missing_keys"]):
         raise ModelError(f"the weights of model '{model.id}' lack {', '.join(lacking[:3])}")
     return network, features, tokenizer.backend_tokenizer

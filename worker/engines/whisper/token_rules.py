@@ -1,30 +1,30 @@
-"""Which token a Whisper on torch may say next, for a whole batch and without leaving the GPU.
+"""The rules for the next token of a Whisper on torch, applied to a whole batch on the GPU.
 
-The rules are those of OpenAI's whisper/decoding.py. The library has them, too
-(``WhisperTimeStampLogitsProcessor``), but reads the tokens so far back from the device at every
-step, in older versions several times for each item: the device waits meanwhile.
+They are those of OpenAI's whisper/decoding.py. The library has them as well
+(``WhisperTimeStampLogitsProcessor``), but copies the tokens from the device at each step, in older
+versions several times for each item, and the device waits meanwhile.
 """
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from worker.engines.whisper.tokens import TIMESTAMP_S, Vocabulary
+from worker.engines.whisper.vocabulary import TIMESTAMP_S, Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LATEST_START_S = 1.0
-"""The first timestamp is no later: OpenAI's ``max_initial_timestamp``, and CTranslate2's."""
+"""Latest first timestamp: OpenAI's and CTranslate2's ``max_initial_timestamp``."""
 
 
 class NextToken:
     """Sets the logits of tokens that may not come next to minus infinity.
 
-    - An answer begins with a timestamp, of ``LATEST_START_S`` at most.
-    - Timestamps come in pairs, the end of a segment and the beginning of the next one, and never
-      step back; a segment does not end when it begins.
-    - Where all timestamps together are likelier than the likeliest text, it is a timestamp.
-    - Tokens that steer the decoder, and those that the model's settings name, are never said.
+    - An answer begins with a timestamp of at most ``LATEST_START_S``.
+    - Timestamps come in pairs, the end of a segment and the start of the next one, and never
+      decrease; a segment does not end at its start.
+    - Where all timestamps together are likelier than the likeliest text token, text is ruled out.
+    - Tokens that steer the decoder, and those that the model's settings suppress, never come.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class NextToken:
         never_first: Collection[int],
         device: str,
     ) -> None:
-        """Lay the masks out on the device.
+        """Make the masks on the device.
 
         Args:
             vocabulary: of the model.
-            n_tokens: how many logits the model gives, those that stand for nothing included.
+            n_tokens: the number of logits, unused ones included.
             never: tokens that the model's settings suppress everywhere.
-            never_first: those that they suppress at the beginning of an answer.
+            never_first: tokens that they suppress at the start of an answer.
             device: 'cpu' or 'cuda'.
         """
         import torch
@@ -58,11 +58,11 @@ class NextToken:
         self._times = tokens[self._first_timestamp :].to(device)
 
     def after(self, n_given: int) -> Callable[["Tensor", "Tensor"], "Tensor"]:
-        """Return the rules for answers that begin after so many tokens, as a logits processor.
+        """Return the rules for answers that begin after ``n_given`` tokens, as a logits processor.
 
         It takes the tokens so far, shape (n_answers, n_tokens), and the logits of the next one,
-        float of shape (n_answers, n_vocabulary), and returns them with minus infinity where a token
-        may not come next. Timestamps so far must have kept to the rules.
+        float of shape (n_answers, n_vocabulary). It returns the logits with minus infinity for
+        tokens that may not come next. The timestamps so far must follow the rules.
         """
 
         def allow(tokens: "Tensor", logits: "Tensor") -> "Tensor":
@@ -82,7 +82,7 @@ class NextToken:
         after_time = is_time[:, -1]
         opened = torch.ones_like(after_time) if said.shape[1] == 1 else is_time[:, -2]
         after_end = after_time & ~opened
-        # A segment that has ended may be followed at once, so that only then a time comes twice.
+        # A segment may start where the last one ended: only there a timestamp may be repeated.
         latest = torch.where(is_time, said, self._first_timestamp - 1).amax(dim=1)
         earliest = latest + (~after_end).long()
         too_early = self._times < earliest[:, None]

@@ -15,9 +15,9 @@ from transformers.generation.logits_process import (
 )
 
 from bench.gpu.shapes import special_tokens, timestamp_tokens
-from worker.engines.whisper.rules import NextToken
-from worker.engines.whisper.tokens import Vocabulary
-from worker.engines.whisper.transformers_whisper import runs_of
+from worker.engines.whisper.gpu_batch import runs_of
+from worker.engines.whisper.token_rules import NextToken
+from worker.engines.whisper.vocabulary import Vocabulary
 
 N_TEXT = 40
 TOKENS = [*(f"w{i}" for i in range(N_TEXT)), *special_tokens(["en", "de"]), *timestamp_tokens()]

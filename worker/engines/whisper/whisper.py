@@ -1,4 +1,4 @@
-"""What all Whispers share: from a batch of audio to words, whichever library computes."""
+"""Whisper, whichever library computes: from a batch of audio to words."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,28 +11,28 @@ from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines.protocol import DecodeOptions
 from worker.engines.whisper.fallback import Attempt, Outcome, decode_with_fallback
-from worker.engines.whisper.tokens import Vocabulary
-from worker.engines.whisper.words import Alignment, time_words
+from worker.engines.whisper.vocabulary import Vocabulary
+from worker.engines.whisper.word_times import Alignment, time_words
 
 WINDOW_SAMPLES = 30 * SAMPLE_RATE
-"""Every Whisper hears exactly 30 s; shorter items are padded with silence."""
+"""A Whisper takes exactly 30 s; shorter items are padded with silence."""
 FRAME_SAMPLES = SAMPLE_RATE // 50
 """20 ms: one frame of the encoder's output."""
 SILENCE_PEAK = 1e-4
-"""Peak below which an item is silence (-80 dBFS, 3 steps of 16-bit audio): Whisper makes up
-words for digital silence, so it is not asked."""
+"""Peak below which an item is silence: -80 dBFS, 3 steps of 16-bit audio. It is not decoded, as
+Whisper invents words for digital silence."""
 SAMPLED_ANSWERS = 5
-"""Answers drawn at temperatures above 0, of which the likeliest counts: OpenAI's ``best_of``."""
+"""Answers drawn at temperatures above 0, of which the likeliest is taken: OpenAI's ``best_of``."""
 SEED = 0
-"""Fallback samples at random, from generators that are seeded once: what needs no fallback is
-repeatable, the rest only as far as the same items come in the same order."""
+"""Seeds, once, the random generators that fallback draws from. Items without fallback have the same
+result every time; others do if the same items come in the same order."""
 
 EncodedT = TypeVar("EncodedT")
 """A library's own form of the encoder's output for a batch."""
 
 
 class Answer(NamedTuple):
-    """What the decoder said to one item."""
+    """The decoder's output for one item."""
 
     tokens: Sequence[int]
     """Text and timestamps, without the prompt and the end of text."""
@@ -42,10 +42,10 @@ class Answer(NamedTuple):
 
 
 class Whisper(ABC, Generic[EncodedT]):
-    """Detects, decodes with fallback, and times words; subclasses compute.
+    """Detects languages, decodes with fallback, and times words; subclasses do the computing.
 
-    A batch is encoded once. Items are named by their indices in it from then on, because fallback
-    and alignment need some of them only.
+    A batch is encoded once. After that items are given by their indices in it, as fallback and
+    alignment take only some of them.
     """
 
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
@@ -124,10 +124,10 @@ class Whisper(ABC, Generic[EncodedT]):
         return dict(zip(spoken, aligned, strict=True))
 
     def _likeliest(self, shares: dict[str, float]) -> tuple[str, float]:
-        """Return the likeliest language that the catalogue gives the model, and its probability.
+        """Return the likeliest of the model's languages in the catalogue, and its probability.
 
-        The probability is among all languages of the vocabulary, so that it stays low where the
-        speech is in none of those.
+        It is the probability among all languages of the vocabulary, which is low where the speech
+        is in none of the catalogue's.
         """
         known = [code for code in shares if self._known is None or code in self._known]
         best = max(known or shares, key=lambda code: shares[code])
@@ -157,7 +157,7 @@ class Whisper(ABC, Generic[EncodedT]):
     ) -> list[Answer]:
         """Decode some items, each after its prompt; all prompts have the same length.
 
-        At temperature 0 the decoder searches with a beam, above it draws ``SAMPLED_ANSWERS``.
+        At temperature 0 the decoder searches with a beam; above 0 it draws ``SAMPLED_ANSWERS``.
         """
 
     @abstractmethod
@@ -172,11 +172,12 @@ class Whisper(ABC, Generic[EncodedT]):
         """Align some items.
 
         Args:
-            encoded: of the whole batch.
-            items: which of it.
-            starts: the tokens before each text; no prompt.
-            texts: text tokens, at least one each.
-            n_frames: of the encoder's output that hold audio, at least one each.
+            encoded: the whole batch.
+            items: the indices of the items in it.
+            starts: of each item, the tokens before its text, without a prompt.
+            texts: of each item, its text tokens, at least one.
+            n_frames: of each item, the frames of the encoder's output that hold audio, at least
+                one.
         """
 
 

@@ -1,7 +1,7 @@
-"""Whisper's vocabulary: language codes, prompts, and the way back from tokens to words.
+"""Whisper's vocabulary: language codes, prompts, and words from tokens.
 
-Every Whisper has the same order of tokens: text, end of text, start of transcript, languages,
-tasks, start of previous text, no speech, no timestamps, timestamps.
+All Whispers order their tokens alike: text, end of text, start of transcript, languages, tasks,
+start of previous text, no speech, no timestamps, timestamps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 TIMESTAMP_S = 0.02
 """Between one timestamp token and the next; also between two frames of the encoder's output."""
 MAX_POSITIONS = 448
-"""Tokens that a decoder of any size has room for, prompt and answer together (n_text_ctx)."""
+"""Most tokens of prompt and answer together, for a decoder of any size (n_text_ctx)."""
 MAX_ANSWER_TOKENS = MAX_POSITIONS // 2
 MAX_PREVIOUS_TOKENS = MAX_POSITIONS // 2 - 1
-"""Room for hotwords and prompt together, as in OpenAI's whisper/decoding.py."""
+"""Most tokens of hotwords and prompt together, as in OpenAI's whisper/decoding.py."""
 
 _ISO_CODES = {"jw": "jv"}
-"""Where Whisper's language codes are not ISO 639."""
+"""Whisper's language codes that are not ISO 639."""
 _SPACELESS = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
-"""Languages written without spaces: each character is a word of its own (whisper/tokenizer.py)."""
+"""Languages written without spaces: each character is a word (whisper/tokenizer.py)."""
 _OPENING = "\"'“¿([{-"
 _CLOSING = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - these are meant
-"""Marks that belong to the word after, or before (whisper/timing.py)."""
+"""Marks that belong to the word after or before them (whisper/timing.py)."""
 
 
 def iso_code(token: str) -> str:
@@ -37,7 +37,7 @@ def iso_code(token: str) -> str:
 
 
 class WordTokens(NamedTuple):
-    """A word with its punctuation, and how many tokens it is."""
+    """A word with its punctuation, and its number of tokens."""
 
     text: str
     n_tokens: int
@@ -51,10 +51,10 @@ class Vocabulary:
 
         Args:
             tokenizer: of the model.
-            multilingual: whether the model is told language and task.
+            multilingual: whether the model takes language and task.
 
         Raises:
-            ModelError: it is not a Whisper's.
+            ModelError: the tokenizer is not a Whisper's.
         """
         self._tokenizer = tokenizer
         self.multilingual = multilingual
@@ -64,7 +64,7 @@ class Vocabulary:
         self._tasks = {task: self._id(f"<|{task}|>") for task in ("transcribe", "translate")}
         self.no_timestamps = self._id("<|notimestamps|>")
         self.first_timestamp = self.no_timestamps + 1
-        # Directly before: called <|nocaptions|> in the first two generations, then <|nospeech|>.
+        # By its place: it is called <|nocaptions|> in the first two generations, then <|nospeech|>.
         self.no_speech = self.no_timestamps - 1
         self.languages = {
             iso_code(str(tokenizer.id_to_token(token))): token
@@ -74,7 +74,7 @@ class Vocabulary:
 
     @property
     def never_answered(self) -> list[int]:
-        """Tokens that steer the decoder and are no answer; timestamps and the end are not these."""
+        """Tokens that steer the decoder and are never part of an answer."""
         return [self.start, *range(min(self._tasks.values()), self.no_timestamps)]
 
     def start_sequence(self, language: str, task: Literal["transcribe", "translate"]) -> list[int]:
@@ -90,10 +90,10 @@ class Vocabulary:
         return [self.start, self.languages[language], self._tasks[task]]
 
     def previous_text(self, prompt: str | None, hotwords: str | None) -> list[int]:
-        """Return hotwords and prompt as the text before the audio, or nothing.
+        """Return hotwords and prompt as tokens of previous text; empty where there is neither.
 
-        Where they are too long together, the end of the prompt and the first hotwords are kept,
-        half of the room for each of them at least.
+        Where they are too long together, the end of the prompt and the first hotwords are kept;
+        each of them gets at least half of the room.
         """
         hot = self._encode(hotwords)
         text = self._encode(prompt)
@@ -124,7 +124,7 @@ class Vocabulary:
         return tuple(segments)
 
     def split_words(self, tokens: Sequence[int], language: str) -> list[WordTokens]:
-        """Split a segment's tokens into words; all tokens are counted, blank words included."""
+        """Split a segment's tokens into words; every token is in one, also in a blank word."""
         words: list[WordTokens] = []
         is_opening = False
         for text, n_tokens in self._characters(tokens):
@@ -136,13 +136,13 @@ class Vocabulary:
                 words[-1] = WordTokens(joined, words[-1].n_tokens + n_tokens)
             else:
                 words.append(WordTokens(text, n_tokens))
-            # An opening mark on its own: what follows is still its word.
+            # After a lone opening mark, what follows belongs to its word.
             last = words[-1].text.strip()
             is_opening = last != "" and last in _OPENING
         return [WordTokens(text.strip(), n_tokens) for text, n_tokens in words]
 
     def _characters(self, tokens: Sequence[int]) -> Iterator[WordTokens]:
-        """Yield the shortest runs of tokens that are whole characters: a token may be a part."""
+        """Yield the shortest runs of tokens that make whole characters."""
         pending: list[int] = []
         for i, token in enumerate(tokens):
             pending.append(token)

@@ -1,7 +1,7 @@
-"""When each of Whisper's words was spoken: attention over time, made into a monotone path.
+"""The times of Whisper's words, from the decoder's attention.
 
-The method is that of OpenAI's whisper/timing.py: the decoder reads the finished text once more, and
-the attention of its alignment heads on the encoder's frames is aligned by dynamic time warping.
+The method is that of OpenAI's whisper/timing.py. The decoder reads the finished text once more, and
+the attention of its alignment heads to the encoder's frames is aligned by dynamic time warping.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,24 +12,24 @@ import numpy.typing as npt
 
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
 from worker.engines.whisper.fallback import Segment
-from worker.engines.whisper.tokens import TIMESTAMP_S, Vocabulary
+from worker.engines.whisper.vocabulary import TIMESTAMP_S, Vocabulary
 
 LONGEST_MEDIAN_S = 0.7
-"""A median word counts as no longer than that when words are judged too long."""
+"""Upper bound of the median word length by which words are judged too long."""
 LONG_WORD = 2
-"""A word of more than so many medians after a pause has the pause in it."""
+"""Medians above which the length of a word after a pause includes the pause."""
 PAUSE = 4
-"""So many medians from the last word's end to a word's own end are a pause and the word."""
+"""Medians from the last word's end to a word's own end above which there is a pause between."""
 TIMESTAMP_TOLERANCE_S = 0.5
-"""A segment's timestamp that differs by more is believed rather than the alignment."""
+"""Where a segment's timestamp differs from the alignment by more, the timestamp counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Where an item's text tokens lie."""
+    """The times and probabilities of an item's text tokens."""
 
     starts_s: npt.NDArray[np.float64]
-    """Shape (n_tokens + 1,): when each token begins, and when the text ends; non-decreasing."""
+    """Shape (n_tokens + 1,): the start of each token and the end of the text; non-decreasing."""
     probabilities: npt.NDArray[np.float64]
     """Shape (n_tokens,), in [0, 1]."""
 
@@ -37,12 +37,12 @@ class Alignment:
 def path_starts(score: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
     """Return the column at which each row begins on the best monotone path.
 
-    Dynamic time warping with steps right, down and diagonal, all of equal weight. A row is one pass
-    over arrays: D[i, j] = c[i, j] + min(D[i-1, j-1], D[i-1, j], D[i, j-1]) unrolled along j is a
-    running minimum once the sums of c are taken off.
+    Dynamic time warping with steps right, down and diagonal, all of equal weight. Each row is
+    computed with array operations: D[i, j] = c[i, j] + min(D[i-1, j-1], D[i-1, j], D[i, j-1]),
+    unrolled along j, is a running minimum after the sums of c are subtracted.
 
     Args:
-        score: shape (n_rows, n_columns), high where row and column belong together.
+        score: shape (n_rows, n_columns), high where a row and a column match.
 
     Returns:
         Shape (n_rows,), from 0, non-decreasing.
@@ -77,7 +77,8 @@ def time_words(
 ) -> tuple[WordHypothesis, ...]:
     """Return an item's words with times in its samples.
 
-    A word's confidence is the mean of its tokens' probabilities, as OpenAI's and faster-whisper's.
+    A word's confidence is the mean of its tokens' probabilities, as in OpenAI's code and in
+    faster-whisper.
     """
     timed: list[list[_Word]] = []
     at = 0
@@ -112,9 +113,10 @@ class _Word:
 def _correct(
     words: Sequence[_Word], segment: Segment, median_s: float, previous_end_s: float
 ) -> None:
-    """Bring a segment's words to where it is, and take pauses out of its first and last word.
+    """Move words into their segment, and take pauses out of its first and last word.
 
-    The path gives all frames to tokens, and may leave words of one segment in the next.
+    The path assigns all frames to tokens, also those of pauses, and may place words of one segment
+    in the next.
     """
     first, start_s, end_s = words[0], segment.start_s, segment.end_s
     for word in words:
@@ -131,9 +133,9 @@ def _correct(
 
 
 def _in_samples(words: Iterator[_Word], n_samples: int) -> Iterator[WordHypothesis]:
-    """Turn seconds into samples of the item, in order.
+    """Turn seconds into samples of the item, non-decreasing and within it.
 
-    Whisper hears 30 s whatever the item's length, and corrected times may step back.
+    Whisper takes 30 s whatever the item's length is, and corrected times may decrease.
     """
     previous_end = 0
     for word in words:
@@ -144,7 +146,7 @@ def _in_samples(words: Iterator[_Word], n_samples: int) -> Iterator[WordHypothes
 
 
 def align_tokens(starts: npt.NDArray[np.int64], probabilities: Sequence[float]) -> Alignment:
-    """Return the alignment of tokens that begin at these frames of the encoder's output.
+    """Return the alignment of tokens, from the frames of the encoder's output where they start.
 
     Args:
         starts: shape (n_tokens + 1,).

@@ -1,4 +1,4 @@
-"""Which packages each engine needs, and whether they are installed."""
+"""The packages that each engine needs, and whether they are installed."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -8,16 +8,19 @@ from shared.models.catalogue import EngineName, Model
 
 
 class Install(NamedTuple):
-    """What an engine needs."""
+    """How an engine is installed."""
 
     packages: tuple[str, ...]
-    """What is imported."""
+    """The packages that it imports."""
     pins: tuple[str, ...]
-    """The files of pins that install it, below the tree's root."""
+    """The requirements files that install them, below the tree's root."""
 
     @property
     def command(self) -> str:
-        """What to type in the root of a clone. Pip refuses pins with and without hashes at once."""
+        """The shell command to type in the root of a clone.
+
+        One pip for each file: pip refuses files with and without hashes together.
+        """
         return " && ".join(f".venv/bin/python -m pip install -r {file}" for file in self.pins)
 
 
@@ -31,11 +34,11 @@ INSTALLS: Mapping[EngineName, Install] = {
     "transformers-ctc": Install(("torch", "transformers"), _TORCH),
     "onnx-ctc": Install(("onnx_asr", "onnxruntime"), _RUN),
 }
-"""The oracle needs nothing."""
+"""By engine; the oracle needs nothing."""
 
 
 def missing_engine(model: Model) -> str | None:
-    """Return a sentence on what to install before the model can be used, or None: nothing."""
+    """Return why a model's engine cannot be imported and what to install; None where it can."""
     install = INSTALLS.get(model.engine)
     if install is None or all(find_spec(package) for package in install.packages):
         return None

@@ -3,7 +3,7 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import psutil
@@ -12,7 +12,8 @@ import pytest
 from shared.infra.errors import DeviceOutOfMemory, ModelError
 from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
-from worker.batching.batcher import GROW_AFTER, RETRY_AFTER, Batcher, BatchLimit, Inference
+from worker.batching.batcher import Batcher, Inference
+from worker.batching.limit import GROW_AFTER, RETRY_AFTER, BatchLimit
 from worker.engines.protocol import DecodeOptions
 
 EN, DE = DecodeOptions(language="en"), DecodeOptions(language="de")
@@ -199,28 +200,45 @@ def test_a_limit_that_fails_again_is_halved_again() -> None:
     assert limit.size == 4
 
 
+class BudgetEngine(GatedEngine):
+    """Has memory for ``memory_items`` items: what it allocates counts until it is freed."""
+
+    ITEM_BYTES = 1_000
+
+    def __init__(self, memory_items: int) -> None:
+        super().__init__()
+        self.gate.set()
+        self.budget_bytes = memory_items * self.ITEM_BYTES
+        self.held_bytes = 0
+
+    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        tensors: list[Samples] = []
+        for _ in batch:
+            tensors.append(self._allocate())  # noqa: PERF401 - a local, so that a traceback holds it
+        return super().transcribe(batch, options)
+
+    def _allocate(self) -> Samples:
+        if self.held_bytes + self.ITEM_BYTES > self.budget_bytes:
+            raise DeviceOutOfMemory("full")
+        tensor = np.zeros(self.ITEM_BYTES // 4, dtype=np.float32)
+        self.held_bytes += self.ITEM_BYTES
+        weakref.finalize(tensor, self._free)
+        return tensor
+
+    def _free(self) -> None:
+        self.held_bytes -= self.ITEM_BYTES
+
+
 def test_a_batch_that_failed_holds_no_memory_while_its_half_runs() -> None:
-    held: list[weakref.ref[Samples]] = []
-    alive: list[bool] = []
+    engine = BudgetEngine(memory_items=3)
+    batcher = Batcher(engine, max_batch=4, max_wait_ms=3_600_000)
 
-    class Hoarder(GatedEngine):
-        def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-            tensor = np.zeros(1_000, dtype=np.float32)
-            if len(batch) > 1:
-                held.append(weakref.ref(tensor))
-                raise DeviceOutOfMemory("full")
-            alive.extend(reference() is not None for reference in held)
-            return super().transcribe(batch, options)
+    futures = [batcher.submit(item(n), EN) for n in range(1, 5)]
 
-    engine = Hoarder()
-    engine.gate.set()
-    batcher = Batcher(engine, max_batch=2, max_wait_ms=3_600_000)
-
-    futures = [batcher.submit(item(n), EN) for n in (1, 2)]
-
-    assert [future.result(10).batch_size for future in futures] == [1, 1]
-    assert alive == [False, False]
+    # Beside what the failed batch had allocated of three, not even one item would fit.
+    assert [future.result(10).batch_size for future in futures] == [2, 2, 2, 2]
     batcher.close()
+    assert engine.held_bytes == 0
 
 
 def test_item_too_large_for_the_device_gets_the_error() -> None:
@@ -295,3 +313,67 @@ def test_closing_finishes_what_is_queued_and_refuses_more(engine: GatedEngine) -
     assert future.result(0).batch_size == 1
     with pytest.raises(RuntimeError, match="closed"):
         batcher.submit(item(2), EN)
+
+
+def test_room_is_two_batches_while_the_engine_is_idle_and_one_while_it_works(
+    engine: GatedEngine, batcher: Batcher
+) -> None:
+    assert batcher.room() == 8
+    running = occupy(engine, batcher)
+    assert batcher.room() == 4
+    futures = [batcher.submit(item(1), options) for options in (EN, DE, EN)]
+    assert batcher.room() == 1
+    futures += [batcher.submit(item(1), EN) for _ in range(2)]
+    assert batcher.room() == 0
+
+    engine.gate.set()
+    for future in (running, *futures):
+        future.result(10)
+    assert batcher.room() == 8
+
+
+def test_chunks_that_wait_for_a_first_batch_take_room(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, max_wait_ms=3_600_000)
+    batcher.submit(item(1), EN)
+    assert batcher.room() == 7
+    engine.gate.set()
+    batcher.close()
+
+
+def test_a_chunk_that_is_to_be_alone_takes_the_room_of_a_batch(
+    engine: GatedEngine, batcher: Batcher
+) -> None:
+    occupy(engine, batcher)
+    batcher.submit(item(1), EN, alone=nullcontext())
+    assert batcher.room() == 0
+
+
+def test_the_rest_of_a_batch_that_did_not_fit_takes_room() -> None:
+    class SmallEngine(GatedEngine):
+        def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+            if len(batch) > 2:
+                raise DeviceOutOfMemory("full")
+            return super().transcribe(batch, options)
+
+    engine = SmallEngine()
+    batcher = Batcher(engine, max_wait_ms=3_600_000)
+    futures = [batcher.submit(item(n), EN) for n in range(4)]
+    assert engine.entered.acquire(timeout=10)
+    while_two_wait = batcher.room()
+    engine.gate.set()
+    for future in futures:
+        future.result(10)
+    # Batches are of two now, and the other two of the four are the next one.
+    assert (while_two_wait, batcher.room()) == (0, 4)
+    batcher.close()
+
+
+def test_cancelled_chunks_take_no_room_once_their_turn_has_come(
+    engine: GatedEngine, batcher: Batcher
+) -> None:
+    occupy(engine, batcher)
+    assert batcher.submit(item(1), EN).cancel()
+    after = batcher.submit(item(2), DE)
+    engine.gate.set()
+    after.result(10)
+    assert batcher.room() == 8

@@ -1,0 +1,33 @@
+"""Work that stops when nobody waits for its result any more."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+Result = TypeVar("Result")
+
+
+async def disconnection(request: Request) -> None:
+    """Return when the client has left; call it once the request's body is read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
+    """Return the result of ``work``; cancel it when the client leaves.
+
+    Raises:
+        ClientDisconnect: the client has left first.
+    """
+    tasks = (asyncio.ensure_future(work), asyncio.ensure_future(disconnection(request)))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,107 @@
+"""JSON that other versions have stored: the oldest shape of each, and one from the future."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from shared.models.options import ResolvedOptions
+from shared.speech.accuracy import Accuracy
+from shared.speech.chunks import (
+    Chunk,
+    Hypothesis,
+    WordHypothesis,
+    chunk_from_json,
+    chunk_to_json,
+    hypothesis_from_json,
+    hypothesis_to_json,
+)
+from shared.speech.manifest import Manifest, ManifestChunk
+from shared.speech.transcript import Segment, TranscriptHeader, Word
+
+OLDEST_CHUNK = {"core_start": 16, "core_end": 160, "stride_left": 2, "stride_right": 3}
+OLDEST_HYPOTHESIS: dict[str, Any] = {"language": "en", "words": [["hello", 0, 8, None]]}
+OLDEST_ACCURACY = {
+    "wer": 0.5,
+    "cer": 0.25,
+    "words": 2,
+    "word_errors": 1,
+    "characters": 8,
+    "character_errors": 2,
+}
+OLDEST_MANIFEST = {
+    "model": "oracle",
+    "revision": "1",
+    "weights": ["sha256:0"],
+    "engines": ["oracle 1"],
+    "devices": ["cpu float64"],
+    "decode": {
+        "beam_size": 1,
+        "language": None,
+        "task": "transcribe",
+        "prompt": None,
+        "hotwords": None,
+    },
+    "vad": "off",
+    "window_s": 30.0,
+    "sample_rate": 16_000,
+    "chunks": [{"idx": 0, **OLDEST_CHUNK}],
+}
+OLDEST: list[tuple[type[BaseModel], dict[str, Any]]] = [
+    (ResolvedOptions, {"model": "oracle", "language": None, "vad": "silero"}),
+    (TranscriptHeader, {"language": "en", "duration_s": 2.0, "speech_s": 1.0, "skipped_s": 1.0}),
+    (Word, {"text": "a", "start": 0.0, "end": 1.0}),
+    (
+        Segment,
+        {
+            "id": 0,
+            "start": 0.0,
+            "end": 1.0,
+            "text": "a",
+            "words": [{"text": "a", "start": 0.0, "end": 1.0, "confidence": None}],
+        },
+    ),
+    (Accuracy, OLDEST_ACCURACY),
+    (ManifestChunk, {"idx": 0, **OLDEST_CHUNK}),
+    (Manifest, OLDEST_MANIFEST),
+]
+
+
+@pytest.mark.parametrize(("kind", "stored"), OLDEST, ids=lambda each: getattr(each, "__name__", ""))
+def test_documents_of_the_oldest_shape_are_read(
+    kind: type[BaseModel], stored: dict[str, Any]
+) -> None:
+    found = kind.model_validate(stored).model_dump(mode="json", exclude_unset=True)
+    assert found == stored
+
+
+@pytest.mark.parametrize(("kind", "stored"), OLDEST, ids=lambda each: getattr(each, "__name__", ""))
+def test_members_that_a_later_version_has_written_are_ignored(
+    kind: type[BaseModel], stored: dict[str, Any]
+) -> None:
+    later = {**stored, "of_the_future": {"a": 1}}
+    assert kind.model_validate(later) == kind.model_validate(stored)
+
+
+def test_a_warning_that_this_version_does_not_know_is_read() -> None:
+    stored = {"language": "en", "duration_s": 2.0, "speech_s": 1.0, "skipped_s": 1.0}
+    warning = {"code": "of_the_future", "detail": "It is hot."}
+    header = TranscriptHeader.model_validate({**stored, "warnings": [warning]})
+    assert header.model_dump()["warnings"] == [warning]
+
+
+def test_chunks_of_the_oldest_shape_and_of_a_later_one_are_read() -> None:
+    chunk = Chunk(7, 16, 160, 2, 3)
+    assert chunk_from_json(7, OLDEST_CHUNK) == chunk
+    assert chunk_from_json(7, {**chunk_to_json(chunk), "of_the_future": 1}) == chunk
+
+
+def test_hypotheses_of_the_oldest_shape_and_of_a_later_one_are_read() -> None:
+    hypothesis = Hypothesis((WordHypothesis("hello", 0, 8),), "en")
+    assert hypothesis_from_json(OLDEST_HYPOTHESIS) == hypothesis
+    later = hypothesis_to_json(hypothesis) | {
+        "of_the_future": 1,
+        "words": [["hello", 0, 8, None, 1]],
+    }
+    assert hypothesis_from_json(later) == hypothesis
+    assert hypothesis_from_json({}) == Hypothesis(())
