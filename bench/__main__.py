@@ -93,21 +93,19 @@ def _parser() -> argparse.ArgumentParser:
     of_cost.add_argument(
         "--statements", type=Path, metavar="FILE", help="where to list the SQL statements of a job"
     )
-    for name, metavar, meaning in (
-        ("counted_jobs", "N", "jobs whose requests are counted"),
-        ("timed_jobs", "N", "jobs that are timed one after another, a multiple of 10"),
-        ("clients", "N", "clients that send jobs at once"),
-        ("seconds", "S", "how long they do"),
-        ("chunks", "N", "chunks of the file that is transcribed in no time"),
-        ("batch_s", "S", "seconds that a batch takes where workers are multiplied"),
+    for option, default, meaning in (
+        ("--counted-jobs", usual.counted_jobs, "jobs whose requests are counted"),
+        ("--timed-jobs", usual.timed_jobs, "jobs timed one after another, a multiple of 10"),
+        ("--clients", usual.n_clients, "clients that send jobs at once"),
+        ("--seconds", usual.seconds, "how long they do"),
+        ("--chunks", usual.n_chunks, "chunks of the file that an engine transcribes in no time"),
+        ("--batch-s", usual.batch_s, "seconds a batch takes where workers are multiplied"),
     ):
-        field = {"clients": "n_clients", "chunks": "n_chunks"}.get(name, name)
-        default = getattr(usual, field)
         of_cost.add_argument(
-            f"--{name.replace('_', '-')}",
+            option,
             type=type(default),
             default=default,
-            metavar=metavar,
+            metavar="N",
             help=f"{meaning} [{default:g}]",
         )
     return parser

@@ -45,7 +45,7 @@ class Table:
     def print_head(self) -> None:
         """Print the machine and the headings."""
         load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-        print(f"{os.cpu_count()} cores, load average {load}")
+        print(f"{os.cpu_count()} cores, load average before {load}")
         self._print("", [*self.trees, *(["ratio"] if len(self.trees) > 1 else [])])
 
     def add(self, what: str, values: Sequence[float | None], digits: int = 1) -> None:
