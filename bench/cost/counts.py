@@ -33,7 +33,7 @@ class Counts:
     jobs: list[Sample] = field(default_factory=list)
     """One sample a job, from its POST until SETTLE_S after its end."""
     jobs_s: float = 0.0
-    """What the samples of the jobs took."""
+    """Seconds that the samples of the jobs took together."""
     idle: list[Sample] = field(default_factory=list)
     """Samples of the same platform without a job, as long as those of the jobs in the mean."""
     idle_s: float = 0.0
