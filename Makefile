@@ -48,7 +48,7 @@ format: setup
 soak: setup ## the heavy tests: about an hour; see docs/faults.md
 	$(BIN)/python -m pytest -m soak
 
-bench: setup ## speed, fairness, fidelity and memory, measured and printed (half an hour)
+bench: setup ## speed, cost, fairness, fidelity and memory, measured and printed (an hour)
 	$(BIN)/python -m bench
 
 lock: ## pin pyproject.toml's dependencies anew (needs uv)

@@ -1,9 +1,13 @@
 """``python -m bench [NAME ...]``: run some or all measurements.
 
-``--catalogue FILE --model ID`` (as often as there are models) has ``fidelity`` measure models, too,
-and says which models ``devices`` runs on every device at hand. ``--text FILE`` (in
-``--language CODE``) and ``--transcript FILE`` (a JSON one), as often as there are files, say what
-``subtitles`` makes cues of; without them it takes the texts of the samples.
+``--catalogue FILE --model ID`` (once for each model) has ``fidelity`` measure models as well, and
+says which models ``devices`` runs on every device at hand. ``--text FILE`` (in ``--language CODE``)
+and ``--transcript FILE`` (a JSON one), once for each file, say what ``subtitles`` makes cues of;
+without them it takes the texts of the samples.
+
+``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
+tree of the source beside it where ``--before`` names one.
+
 Ratios are taken side by side in one run; absolute numbers are this machine's.
 """
 
@@ -11,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from bench import cache, devices, fairness, fidelity, memory, preparation, startup, subtitles
+from bench.cost import table as cost
 from shared.models.catalogue import load_catalogue
 from worker.engines import load_engine
 
@@ -23,21 +28,13 @@ MEASUREMENTS = (
     "cache",
     "fairness",
     "devices",
+    "cost",
 )
 
 
 def main() -> None:
     """Run the named measurements, or all."""
-    parser = argparse.ArgumentParser(prog="bench")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=" ".join(MEASUREMENTS))
-    parser.add_argument("--catalogue", type=Path, default=Path("models.toml"))
-    parser.add_argument("--model", action="append", default=[], dest="models")
-    parser.add_argument("--text", action="append", type=Path, default=[], dest="texts")
-    parser.add_argument("--transcript", action="append", type=Path, default=[], dest="transcripts")
-    parser.add_argument("--language", default="en")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(MEASUREMENTS):
-        parser.error(f"there is no {' or '.join(sorted(unknown))}, only {' '.join(MEASUREMENTS)}")
+    arguments = _parser().parse_args()
     catalogue = load_catalogue(arguments.catalogue)
     models = [catalogue.get(model_id) for model_id in arguments.models]
     for name in arguments.names or MEASUREMENTS:
@@ -59,6 +56,65 @@ def main() -> None:
                 fairness.run()
             case "devices":
                 devices.run(models)
+            case "cost":
+                extent = cost.Extent(
+                    counted_jobs=arguments.counted_jobs,
+                    timed_jobs=arguments.timed_jobs,
+                    n_clients=arguments.clients,
+                    seconds=arguments.seconds,
+                    n_chunks=arguments.chunks,
+                    batch_s=arguments.batch_s,
+                )
+                cost.run(arguments.before, arguments.parts, extent, arguments.statements)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", type=_measurement, help=" ".join(MEASUREMENTS)
+    )
+    parser.add_argument("--catalogue", type=Path, default=Path("models.toml"))
+    parser.add_argument("--model", action="append", default=[], dest="models")
+    parser.add_argument("--text", action="append", type=Path, default=[], dest="texts")
+    parser.add_argument("--transcript", action="append", type=Path, default=[], dest="transcripts")
+    parser.add_argument("--language", default="en")
+    usual = cost.Extent()
+    of_cost = parser.add_argument_group("cost")
+    of_cost.add_argument("--before", type=Path, metavar="DIR", help="another tree to measure")
+    of_cost.add_argument(
+        "--part",
+        action="append",
+        choices=cost.PARTS,
+        default=[],
+        dest="parts",
+        help="leave out the others; repeatable",
+    )
+    of_cost.add_argument(
+        "--statements", type=Path, metavar="FILE", help="where to list the SQL statements of a job"
+    )
+    for option, default, meaning in (
+        ("--counted-jobs", usual.counted_jobs, "jobs whose requests are counted"),
+        ("--timed-jobs", usual.timed_jobs, "jobs timed one after another, a multiple of 10"),
+        ("--clients", usual.n_clients, "clients that send jobs at once"),
+        ("--seconds", usual.seconds, "how long they do"),
+        ("--chunks", usual.n_chunks, "chunks of the file that an engine transcribes in no time"),
+        ("--batch-s", usual.batch_s, "seconds a batch takes where workers are multiplied"),
+    ):
+        of_cost.add_argument(
+            option,
+            type=type(default),
+            default=default,
+            metavar="N",
+            help=f"{meaning} [{default:g}]",
+        )
+    return parser
+
+
+def _measurement(name: str) -> str:
+    if name not in MEASUREMENTS:
+        raise argparse.ArgumentTypeError(f"there is no {name}, only {' '.join(MEASUREMENTS)}")
+    return name
 
 
 if __name__ == "__main__":

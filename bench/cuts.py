@@ -19,7 +19,7 @@ from worker.engines.protocol import DecodeOptions, Engine
 DURATION_S = 1200
 NEAR_S = 1.0
 SHORT_SHARE = 0.5
-"""Of the model's window: has twice as many cuts, so that there are words enough near them."""
+"""Share of the model's window. Half the window doubles the cuts, so enough words lie near one."""
 SNR_DB = 20
 
 

@@ -16,7 +16,7 @@ from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 
 N_CHUNKS = 32
-"""Heard by each, all at least once before its time is taken: a compiler meets every shape then."""
+"""Each variant hears all of them once before it is timed, so a compiler has seen every shape."""
 
 
 class Variant(NamedTuple):

@@ -36,7 +36,7 @@ def run(engines: dict[str, tuple[Engine, float]]) -> None:
 
 
 def print_sweep() -> None:
-    """Words lost and doubled while the chunks' grid is moved over them, all offsets together."""
+    """Words lost and doubled as the grid of chunks moves over them, summed over all offsets."""
     print(f"-- {SWEEP_WORDS} tone words at {SWEEP_STEPS} offsets of a {WINDOW_S:g} s window")
     print(f"{'vad':<8}{'pauses':<10}{'words':>8}{'lost':>6}{'doubled':>9}{'cuts in speech':>16}")
     rng = np.random.default_rng(0)

@@ -21,11 +21,11 @@ LOOPING_SHARE = 0.5
 LONGEST_PERIOD = 8
 """In tokens; the shortest is one."""
 REPEATS = (4, 60)
-"""How often the period is said: at least and at most."""
+"""The least and the most times that the period is said."""
 
 
 class Injector:
-    """Stands before a Whisper's decoder; spoils its first answers and sees which it gives again."""
+    """Wraps a Whisper's decoder: puts loops into first answers, records what is decoded again."""
 
     def __init__(self, whisper: Whisper[Any], rng: np.random.Generator) -> None:
         self._answer, self._end = whisper._answer, whisper._vocabulary.end
@@ -72,11 +72,11 @@ class Injector:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What became of those that looped, or of the others."""
+    """The outcome of the answers that looped, or of the others."""
 
     n: int
     n_again: int
-    """Of them, decoded again."""
+    """How many of them were decoded again."""
     wer: float
     """Of the words in the end."""
 
@@ -84,7 +84,7 @@ class Answers:
 def run(name: str, engine: Engine) -> None:
     """Print how many loops a Whisper caught, what else it decoded again, and what came out.
 
-    Other engines do not loop: of those nothing is printed.
+    Other engines do not loop; nothing is printed for them.
     """
     if not isinstance(engine, Whisper):
         return
@@ -96,7 +96,7 @@ def run(name: str, engine: Engine) -> None:
 
 
 def measure(engine: Engine, n_batches: int) -> tuple[Answers, Answers]:
-    """Have a Whisper hear batches of sentences; return its answers that looped, and the others."""
+    """Transcribe batches of sentences; return the answers that looped, and the others."""
     assert isinstance(engine, Whisper)
     rng = np.random.default_rng(0)
     injector = Injector(engine, rng)

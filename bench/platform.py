@@ -1,29 +1,80 @@
-"""A running ``longhand up`` to measure, and the memory of its processes."""
+"""A running ``longhand up``, seen from outside: its processes, their CPU time and memory.
+
+Nothing here imports the platform, so it may be that of another tree of the source.
+"""
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
+_STOP_LIMIT_S = 60.0
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Platform:
     """A platform with its own data directory."""
 
+    tree: Path
+    """Root of the source that it runs."""
     data: Path
     url: str
+    """Of its API."""
+    supervisor: psutil.Process
     ready_s: float
     """From the command to its line 'ready'."""
+
+    @property
+    def services(self) -> dict[str, psutil.Process]:
+        """Return the processes that the supervisor started, by name; their children left out."""
+        return services(self.data)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its services: the URLs of the servers, credentials included."""
+        return dict(self.services["api"].environ())
+
+    def database(self) -> psycopg.Connection:
+        """Connect to its Postgres as its superuser, in autocommit mode."""
+        url = self.environment["LONGHAND_DATABASE_URL"].replace("+psycopg", "", 1)
+        return psycopg.connect(url, autocommit=True)
+
+    def services_by_port(self) -> dict[int, str]:
+        """Return whose the connected local TCP ports are now: port -> service."""
+        ports = {}
+        for name, service in self.services.items():
+            for process in _family(service):
+                with suppress(psutil.Error):
+                    for connection in process.net_connections("tcp4"):
+                        if connection.raddr:
+                            ports[connection.laddr.port] = name
+        return ports
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return the seconds of user and system time that each service has used since its start.
+
+        Children are included, also those that have ended. The supervisor is 'supervisor'.
+        """
+        used = {name: sum(map(_cpu_s, _family(root))) for name, root in self.services.items()}
+        times = self.supervisor.cpu_times()
+        return used | {"supervisor": times.user + times.system}
+
+
+def services(data: Path) -> dict[str, psutil.Process]:
+    """Return what the supervisor of a data directory has started, by name."""
+    record = json.loads((data / "stack.json").read_text())
+    return {child["name"]: psutil.Process(child["pid"]) for child in record["children"]}
 
 
 def command(*arguments: str) -> list[str]:
@@ -32,24 +83,42 @@ def command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def platform(data: Path, model: str) -> Iterator[Platform]:
-    """Run ``longhand up`` on a free port; stop it with SIGTERM afterwards."""
+def platform(
+    data: Path,
+    model: str,
+    *,
+    tree: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "cli.main"),
+) -> Iterator[Platform]:
+    """Run ``longhand up`` on a free port; stop it with SIGTERM afterwards.
+
+    Args:
+        data: the data directory, made on first use.
+        model: id of the one model that it serves.
+        tree: root of the source to run.
+        environment: variables that are added to this process's own.
+        program: what Python runs with the arguments of ``longhand``; the tree is on its path.
+    """
     started = time.monotonic()
+    arguments = ["up", "--port", "0", "--data", str(data), "--model", model]
     process = subprocess.Popen(
-        command("up", "--port", "0", "--data", str(data), "--model", model),
-        cwd=ROOT,
+        [sys.executable, "-P", *program, *arguments],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree), **(environment or {})},
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         for line in process.stdout or ():
             if line.startswith("ready "):
-                yield Platform(data, line.split()[1], time.monotonic() - started)
+                ready_s = time.monotonic() - started
+                yield Platform(tree, data, line.split()[1], psutil.Process(process.pid), ready_s)
                 return
-        sys.exit("bench: the platform did not become ready")
+        sys.exit(f"bench: the platform of {tree} did not become ready")
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(_STOP_LIMIT_S)
 
 
 @dataclass
@@ -80,15 +149,26 @@ class PeakMemory:
             thread.join()
 
     def _sample_until(self, done: threading.Event) -> None:
-        children = json.loads((self.data / "stack.json").read_text())["children"]
+        roots = services(self.data)
         while not done.wait(0.1):
-            for child in children:
-                with suppress(psutil.NoSuchProcess):
-                    service = psutil.Process(child["pid"])
-                    for process in (service, *service.children(recursive=True)):
-                        with suppress(psutil.NoSuchProcess):
-                            self._note(child["name"], process.memory_info())
+            for name, root in roots.items():
+                for process in _family(root):
+                    with suppress(psutil.NoSuchProcess):
+                        self._note(name, process.memory_info())
 
     def _note(self, name: str, memory: Any) -> None:
         self.peaks[name] = max(memory.rss, self.peaks.get(name, 0))
         self.own_peaks[name] = max(memory.rss - memory.shared, self.own_peaks.get(name, 0))
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    with suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
+    return 0.0

@@ -1,4 +1,4 @@
-"""Half an hour of nothing to say: what reaches the model, and what it makes of it."""
+"""Half an hour without speech: how much reaches the model, and which words it invents."""
 
 from collections.abc import Callable, Iterator
 

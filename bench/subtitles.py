@@ -26,7 +26,7 @@ CLAUSE_PAUSE_S, CLAUSE_PAUSE_SHARE = (0.15, 0.45), 2 / 3
 SENTENCE_PAUSE_S = (0.4, 0.9)
 PARAGRAPH_PAUSE_S = (0.9, 1.8)
 CHARS_PER_S = 20
-"""Above it a cue is counted as too fast to read: Netflix's limit for adults, in English."""
+"""Faster cues are counted as too fast to read. Netflix's limit for adults, in English."""
 
 _SAMPLES = sorted((Path(__file__).resolve().parent.parent / "samples").glob("*.txt"))
 
@@ -44,11 +44,11 @@ class Figures:
     n_fast: int
     """Above ``CHARS_PER_S``."""
     n_stubs: int
-    """With two lines, of which one is shorter than a third of the other."""
+    """Two lines, one of them shorter than a third of the other."""
     n_mid_clause: int
-    """Ending neither with a sentence nor with a part of one that a mark sets off."""
+    """Ends neither at a sentence's end nor at a clause's punctuation mark."""
     balance: float
-    """Mean over cues with two lines of the shorter one's length as a part of the longer one's."""
+    """Mean ratio of the shorter line's length to the longer one's, over cues with two lines."""
 
 
 def run(texts: Sequence[Path], transcripts: Sequence[Path], language: str) -> None:

@@ -34,7 +34,7 @@ PARTS: Mapping[str, float] = {
     "w2v-bert": 60,
     "compiled": 240,
 }
-"""Seconds that each may take, imports included. What compiles comes last, as it takes longest."""
+"""Time limits in seconds, imports included. Compiling takes longest, so it comes last."""
 
 
 def main() -> None:

@@ -30,9 +30,9 @@ class Bench:
 
     device: Literal["cpu", "cuda"]
     dry: bool
-    """Tiny models and few repetitions, on a processor: shows that the parts work, and no speed."""
+    """Tiny models and few repetitions on a processor: shows that the parts work, not how fast."""
     work: Path
-    """Where made models are kept, from part to part."""
+    """Folder of generated models, shared by the parts."""
     pack: Path
     """The folder that ``bench/gpu/pack.sh`` has filled."""
 

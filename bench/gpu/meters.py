@@ -1,4 +1,4 @@
-"""What to hold a measurement against, and how it is taken."""
+"""Ceilings to compare measurements with, and the meters that take them."""
 
 import subprocess
 import threading
@@ -16,7 +16,7 @@ GB = 1e9
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done what it was told to."""
+    """Wait until the device has finished its queued work."""
     import torch
 
     if device == "cuda":

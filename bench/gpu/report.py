@@ -1,4 +1,4 @@
-"""What was measured, written down anew after every row: whoever ends the run leaves whole files."""
+"""The report, written anew after every row, so that a run that is ended leaves whole files."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ COLUMNS = {
     "memory_gb": "GB",
     "note": "note",
 }
-"""Key of a row -> head of its column. What else a row has is in the JSON alone."""
+"""Key of a row -> head of its column. Only the JSON has a row's other keys."""
 
 
 class Report:
@@ -27,7 +27,7 @@ class Report:
         self.write()
 
     def begin(self, part: str) -> None:
-        """A part runs: if that is its last word, it was ended."""
+        """Note that a part has begun; one that never ends was killed."""
         self._document["parts"][part] = {"state": "ended"}
         self.write()
 

@@ -1,4 +1,4 @@
-"""Models of full size with random weights, made where they are measured: nothing is fetched.
+"""Models of full size with random weights, generated on the machine that measures them.
 
 What a network computes takes the same time whatever its weights are, but what a Whisper says
 decides how long it decodes. So its decoder is given a clock: it says a timestamp and words that

@@ -1,4 +1,4 @@
-"""When the device's memory is short: what fits, and what becomes of what does not."""
+"""Device memory running short: the largest batch that fits, and how larger ones are handled."""
 
 import time
 from collections.abc import Iterator, Sequence
