@@ -17,7 +17,7 @@ _WIDTH = 78
 """Columns of the frame around the note on a second-best model."""
 
 
-class Here:
+class LocalModels:
     """The catalogue, and which of its models this machine can run."""
 
     def __init__(self) -> None:
@@ -92,22 +92,22 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
         CommandError: it is unknown, cannot be used here, or cannot do what is asked.
         Stopped: a signal came during the download.
     """
-    here = Here()
+    local = LocalModels()
     while True:
-        choice = here.choose(options)
+        choice = local.choose(options)
         model = choice.model
-        found = here.availability(model)
+        found = local.availability(model)
         problem = found.reason
         if found.usable:
             problem = _download(model, flag, progress) if found.needs_download else ""
         if not problem:
-            if (better := here.better(choice, options)) is not None:
+            if (better := local.better(choice, options)) is not None:
                 progress.say(second_best_note(model, *better))
             return model
         if choice.reason != "best":
             setting = "LONGHAND_DEFAULT_MODEL: " if choice.reason == "default" else ""
             raise CommandError(f"{setting}model '{model.id}' cannot be used here: {problem}")
-        here.refuse(model, problem)
+        local.refuse(model, problem)
 
 
 def second_best_note(model: Model, better: Model, reason: str) -> str:

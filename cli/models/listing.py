@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from cli.errors import CommandError
-from cli.models.choice import Here
+from cli.models.choice import LocalModels
 from shared.models.options import JobOptions
 
 
@@ -16,32 +16,32 @@ def list_models() -> Iterator[str]:
     Raises:
         CommandError: the catalogue cannot be read, or lacks a model that a setting names.
     """
-    here = Here()
-    for model in here.catalogue.models.values():
+    local = LocalModels()
+    for model in local.catalogue.models.values():
         if not model.hidden:
-            found = here.availability(model)
+            found = local.availability(model)
             yield f"{model.id:<29} {'yes' if found.usable else 'no':<4} {found.reason}"
             yield f"{'':<34} {model.description}"
     yield ""
-    yield _what_auto_is(here)
-    for language in here.catalogue.routed_languages:
+    yield _what_auto_is(local)
+    for language in local.catalogue.routed_languages:
         with suppress(CommandError):
-            choice = here.choose(JobOptions(language=language))
+            choice = local.choose(JobOptions(language=language))
             if choice.reason == "language":
                 yield f"For language '{language}' it is {choice.model.id}, preferred for it."
     yield "A platform that runs already goes by the models that it serves: see GET /models there."
 
 
-def _what_auto_is(here: Here) -> str:
+def _what_auto_is(local: LocalModels) -> str:
     try:
-        choice = here.choose(JobOptions())
+        choice = local.choose(JobOptions())
     except CommandError as error:
         return f"'auto' is no model now: {error}."
     model = choice.model.id
     if choice.reason == "default":
-        found = here.availability(choice.model)
+        found = local.availability(choice.model)
         but = "" if found.usable else f", but it cannot be used here: {found.reason}"
         return f"'auto' is {model} now: LONGHAND_DEFAULT_MODEL names it{but}."
-    better = here.better(choice, JobOptions())
+    better = local.better(choice, JobOptions())
     because = "" if better is None else f"; {better[0].id} is better, but cannot be used"
     return f"'auto' is {model} now: the best that can be used here{because}."

@@ -20,8 +20,9 @@ CANCEL_TIMEOUT_S = 1.0
 PARTIAL_TIMEOUT_S = 3.0
 MEASURE_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 """To compare two texts of twelve hours takes seconds, or a minute where nothing in them agrees."""
-OUTAGE_S = 30.0
-"""How long a server that was there may be away: a restart takes less."""
+OUTAGE_S = 120.0
+"""How long a server that was there may be away: a restart takes less, even after it hung for a
+minute (``cli.embedded.watch``)."""
 BUSY_RETRIES = 6
 MAX_BUSY_WAIT_S = 30.0
 _NO_SIZES: Mapping[str, str] = MappingProxyType({})

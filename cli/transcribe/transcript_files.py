@@ -1,8 +1,8 @@
 """The files that transcripts are written to: what they are called, and that each is whole.
 
-FILE's transcript is FOLDER/STEM.FORMAT, below the folders in which FILE was found. Where two files
-would share that name, both keep their extensions (talk.flac.srt, talk.wav.srt); where they share
-those too, both are put below the folders that tell them apart (a/talk.wav.srt, b/talk.wav.srt).
+FILE's transcript is FOLDER/STEM.FORMAT; a file found in a folder keeps its path in there. Where two
+files would share that name, both keep their extensions (talk.flac.srt, talk.wav.srt). Where they
+still would, both go below the folders that tell them apart (a/talk.wav.srt, b/talk.wav.srt).
 """
 
 import os
