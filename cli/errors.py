@@ -1,11 +1,10 @@
-"""The one error the command line shows to people: a single sentence, no traceback."""
+"""The one error that the command line shows to people: a single sentence, no traceback."""
 
 
 class CommandError(Exception):
-    """A command cannot do what was asked; ``str(error)`` is the one line that says why."""
+    """A command cannot do what was asked; ``str(error)`` is the sentence that says why."""
 
 
-def printable(text: str) -> str:
-    """Return ``text`` as one harmless line: names may hold newlines, escapes or stray bytes."""
-    text = "".join(" " if character.isspace() else character for character in text)
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+def os_reason(error: OSError) -> str:
+    """Return the operating system's words for what failed, without error number and file name."""
+    return error.strerror or str(error)

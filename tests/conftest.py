@@ -10,7 +10,7 @@ from celery import Celery
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from cli.embedded.stack import running_servers
+from cli.embedded.servers import running_servers
 from shared.infra.database import make_engine
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage

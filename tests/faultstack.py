@@ -27,7 +27,7 @@ from sqlalchemy import Engine, text
 from cli.embedded import postgres, rclone, valkey
 from cli.embedded.child import Child, Program, kill_group
 from cli.embedded.directory import DataDirectory
-from cli.embedded.stack import BACKLOG, free_ports
+from cli.embedded.ports import BACKLOG, free_ports
 from shared.infra import database
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import Settings

@@ -5,7 +5,7 @@ from typing import Any
 
 from processes import FAULTY_WORKER
 
-import cli.embedded.stack
+import cli.embedded.services
 from cli.embedded.child import Program
 
 
@@ -20,7 +20,7 @@ def faulty(*arguments: Any, **options: Any) -> Program:
 
 
 if __name__ == "__main__":
-    cli.embedded.stack.Program = faulty  # type: ignore[misc,assignment]
+    cli.embedded.services.Program = faulty  # type: ignore[misc,assignment]
     from cli.main import main
 
     main()

@@ -16,9 +16,17 @@ from shared.store.states import JobState
 
 
 def answer_with_job(
-    resources: Resources, tenant: str, view: JobView, *, status_code: int = 200, words: bool = False
+    resources: Resources,
+    tenant: str,
+    view: JobView,
+    *,
+    status_code: int = 200,
+    text: bool = True,
+    words: bool = False,
 ) -> Response:
     """Return a ``Job`` as an answer: its transcript as the text alone, or ``words`` and all.
+
+    Without ``text``, only what is to say of the transcript as a whole.
 
     Raises:
         JobNotFound: the job was deleted since it was read.
@@ -33,11 +41,12 @@ def answer_with_job(
     job = Job(**dict(summarize_job(resources, view)))
     if stored is None:
         return Response(job.model_dump_json(), status_code, media_type="application/json")
-    transcript = (
-        write_json(stored.header, stored.segments)
-        if words
-        else write_text_json(stored.header, stored.segments_without_words)
-    )
+    if words:
+        transcript = write_json(stored.header, stored.segments)
+    elif text:
+        transcript = write_text_json(stored.header, stored.segments_without_words)
+    else:
+        transcript = iter([stored.header.model_dump_json()])
     head = job.model_dump_json(exclude={"transcript"}).removesuffix("}")
     parts = chain([head, ',"transcript":'], transcript, ["}"])
     return stream(in_blocks(parts), "application/json", status_code=status_code)

@@ -86,21 +86,31 @@ async def show_job(
         list[Literal["words"]],
         Query(description="words: the transcript whole, with its segments and their words"),
     ] = [],  # noqa: B006 - FastAPI hands out copies
+    text: Annotated[
+        bool,
+        Query(
+            description="false: leave out the transcript's text, which /jobs/{job_id}/transcript "
+            "has in every format"
+        ),
+    ] = True,
 ) -> Response:
     """Tell a job's state and progress, and its transcript once it has succeeded.
 
     Of the transcript it is the text, and what is to say of it as a whole; with `include=words`
-    everything. With `wait`, the answer comes as soon as the job has ended, or else after that time.
+    everything, with `text=false` the latter alone. With `wait`, the answer comes as soon as the job
+    has ended, or else after that time.
     """
+    if "words" in include and not text:
+        raise InvalidRequest("include=words asks for the text that text=false leaves out")
     found_id = existing_id(job_id)
     if wait:
         await _wait_for_end(request, resources, tenant, found_id, wait)
-    return await to_thread.run_sync(_show, resources, tenant, found_id, "words" in include)
+    return await to_thread.run_sync(_show, resources, tenant, found_id, text, "words" in include)
 
 
-def _show(resources: Resources, tenant: str, job_id: UUID, words: bool) -> Response:
+def _show(resources: Resources, tenant: str, job_id: UUID, text: bool, words: bool) -> Response:
     view = get_job(resources.engine, tenant, job_id)
-    return answer_with_job(resources, tenant, view, words=words)
+    return answer_with_job(resources, tenant, view, text=text, words=words)
 
 
 async def _wait_for_end(

@@ -13,10 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cli.embedded.directory import ChildRecord
+from cli.embedded.watch import Look, Watch
 
 PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>: the signal the kernel sends to a process when its parent's thread dies."""
@@ -45,6 +46,8 @@ class Program:
     """For people: where it listens, with the login where they need one to look at it."""
     is_ready: Callable[[], bool] = _always
     """Cheap and quick to answer; polled while starting."""
+    look: Look | None = None
+    """Tells whether the running process hangs; None: nobody looks."""
     stop_signal: signal.Signals = signal.SIGTERM
     """Asks for a graceful end."""
     urgent_signal: signal.Signals = signal.SIGKILL
@@ -61,7 +64,7 @@ class Program:
 class Child:
     """A program with its current process; start it from the main thread only.
 
-    PR_SET_PDEATHSIG follows the *thread* that forked: a child started by a helper thread would be
+    PR_SET_PDEATHSIG belongs to the thread that forked: a child started by another thread would be
     killed as soon as that thread ends.
     """
 
@@ -73,8 +76,11 @@ class Child:
     """Monotonic time of the last start."""
     deaths: int = 0
     """Unasked-for exits in a row, without a steady run in between."""
-    restart_at_s: float | None = field(default=None)
+    restart_at_s: float | None = None
     """Monotonic time at which a dead child is to be started again."""
+    ended_as_hung: bool = False
+    """Whether the process was killed because it hung."""
+    _watch: Watch | None = None
 
     def start(self) -> None:
         """Start the program, its output appended to its log, whose name it is told.
@@ -99,15 +105,42 @@ class Child:
         self.created_at = _created_at(self.process.pid)
         self.started_s = time.monotonic()
         self.restart_at_s = None
+        self.ended_as_hung = False
+        if self._watch is not None:
+            self._watch.follow(self.process.pid)
 
     def exit_code(self) -> int | None:
-        """How the process ended (negative: by that signal), or None while it runs."""
+        """The exit code, -N where signal N ended it; None while it runs."""
         return self.process.poll() if self.process else None
 
     @property
     def running(self) -> bool:
         """Whether there is a live process."""
         return self.process is not None and self.process.poll() is None
+
+    def watch(self, *, every_s: float) -> None:
+        """Look for signs of life from now on, in this process and those that take its place."""
+        if self._watch is None and self.program.look is not None and self.process is not None:
+            self._watch = Watch(self.program.look, self.process.pid, every_s=every_s)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the process runs and has given no sign of life for too long."""
+        return self._watch is not None and self._watch.finds_hung
+
+    def end_as_hung(self) -> None:
+        """Kill the process, to be started anew."""
+        self.ended_as_hung = True
+        if self._watch is not None:
+            self._watch.follow(None)
+        self.kill_family()
+
+    def retire(self) -> None:
+        """Neither restart the process nor look at it any more: it is about to be ended."""
+        self.restart_at_s = None
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
 
     def note_death(self) -> float:
         """Count an unasked-for exit; return the seconds to wait before the next start."""
@@ -116,6 +149,8 @@ class Child:
         delay_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0**self.deaths)
         self.deaths += 1
         self.restart_at_s = time.monotonic() + delay_s
+        if self._watch is not None:
+            self._watch.follow(None)
         self.kill_group()
         return delay_s
 
@@ -125,10 +160,18 @@ class Child:
             self.process.send_signal(signum)
 
     def kill_group(self) -> None:
-        """SIGKILL the process and whatever it forked and left behind."""
+        """SIGKILL the process and its group, and wait for the process."""
         if self.process is not None:
             kill_group(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+    def kill_family(self) -> None:
+        """SIGKILL the process with all that it forked, and wait for none of them.
+
+        A process that waits for a disk in the kernel does not end before that answers.
+        """
+        if self.process is not None:
+            kill_family(self.process.pid)
 
     def record(self) -> ChildRecord | None:
         """The live process, as noted in stack.json."""
@@ -139,14 +182,14 @@ class Child:
     def rotate_log(self, max_bytes: int = 0) -> None:
         """Keep at most ``max_bytes`` of log, and as much again of the log before it.
 
-        Copied and truncated rather than renamed: a running process goes on appending to its file.
+        The log is copied and truncated, not renamed: the running process has it open.
         """
         if self.log.exists() and self.log.stat().st_size > max_bytes and not self.deaths:
             shutil.copyfile(self.log, self.log.with_name(self.log.name + ".1"))
             os.truncate(self.log, 0)
 
     def last_words(self) -> str:
-        """The last line of the log that says something, for a one-line error."""
+        """The log's last line, for an error of one line, or the one that tells of a full disk."""
         with suppress(OSError):
             lines = self.log.read_bytes()[-4096:].decode(errors="replace").splitlines()
             full = [line for line in lines if "No space left on device" in line] or [
@@ -159,15 +202,26 @@ class Child:
 
 def kill_group(pid: int, signum: signal.Signals) -> None:
     """Signal the process group that ``pid`` leads, if there is (still) one."""
-    # macOS answers EPERM where a group holds only zombies.
+    # EPERM is what macOS says of a group of zombies.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
+
+
+def kill_family(pid: int) -> None:
+    """SIGKILL a process, its group, and descendants that left it, as Postgres' sessions do."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        for descendant in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                descendant.kill()
+    kill_group(pid, signal.SIGKILL)
 
 
 def _created_at(pid: int) -> float:
     import psutil
 
-    # A child that is already gone is a zombie until we wait for it, so it always has a start time.
+    # A child that has ended stays a zombie until we wait for it, so it still has a start time.
     return float(psutil.Process(pid).create_time())
 
 
@@ -178,5 +232,5 @@ def _die_with(parent: int, signum: int) -> None:
     """In the child, before exec: die when the supervisor does, even by ``kill -9`` (Linux)."""
     if _prctl is not None:
         _prctl(PR_SET_PDEATHSIG, signum)
-        if os.getppid() != parent:  # it died before the request above
+        if os.getppid() != parent:  # it died before the call above
             os._exit(1)

@@ -90,10 +90,11 @@ class DataDirectory:
         self._credentials = path / "credentials.json"
 
     def create(self, for_files_bytes: int = 0) -> None:
-        """Make the directory and its parts; see that a stack, and these files, fit in.
+        """Make the directory and its parts.
 
         Raises:
-            CommandError: too little space is left, or the path is no directory.
+            CommandError: the path is no directory, or too little space is left for a stack and
+                ``for_files_bytes`` of files.
             OSError: it cannot be made.
         """
         if self.path.exists() and not self.path.is_dir():
@@ -126,8 +127,8 @@ class DataDirectory:
     def owner(self) -> StackRecord | None:
         """Return what the supervisor that holds the lock runs; None where nobody holds it.
 
-        One that has only begun to start may not have said yet; it is then taken for one that will
-        soon be gone.
+        A supervisor that has only begun to start has no record yet. It counts as a ``transcribe``,
+        whose end the caller waits for.
         """
         if not self._lock.exists():
             return None
@@ -139,7 +140,7 @@ class DataDirectory:
             return None
 
     def credentials(self) -> Credentials:
-        """Return this directory's secrets, generating on first use those that are not there."""
+        """Return this directory's secrets; those that are missing are generated and kept."""
         known: dict[str, str] = {}
         with suppress(FileNotFoundError):
             known = json.loads(self._credentials.read_text())
@@ -156,7 +157,7 @@ class DataDirectory:
         return Credentials(**known)
 
     def write_record(self, record: StackRecord) -> None:
-        """Say what runs here; atomic, so that a reader never sees half of it."""
+        """Note what runs here; atomic, so that a reader never sees half of it."""
         write_private(self._record, json.dumps(asdict(record), indent=1))
 
     def read_record(self) -> StackRecord | None:
@@ -169,7 +170,7 @@ class DataDirectory:
         return StackRecord(children=children, **fields)
 
     def remove_record(self) -> None:
-        """Say that nothing runs here."""
+        """Note that nothing runs here."""
         self._record.unlink(missing_ok=True)
 
 

@@ -15,11 +15,22 @@ from pathlib import Path
 
 from cli.embedded.child import Program
 from cli.embedded.directory import write_private
+from cli.embedded.ports import answer
+from cli.embedded.watch import LOOK_LIMIT_S
 from cli.errors import CommandError
 
 USER = DATABASE = "longhand"
 UNPRIVILEGED_USER = "nobody"
 """Postgres refuses to run as root; then it runs as this user, who owns PGDATA and nothing else."""
+SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
+"""The first message of a client that wants TLS. A new server process answers S or N, without login,
+also while all connections are taken or Postgres recovers from a crash. Nothing is logged."""
+SERVICE_CONNECTIONS = 300
+"""The API's pool holds up to 40 connections, that of each worker up to 20. So this is enough for
+ten model workers beside the delivery worker, beat and this process. An unused one costs some kB."""
+CHILD_CONNECTIONS = 4
+"""Of a child of the CPU worker, which has one child per core. It does one step at a time; its
+heartbeat and its dispatch need a connection each meanwhile."""
 
 
 def bundled_majors() -> dict[int, Path]:
@@ -38,7 +49,7 @@ def bundled_majors() -> dict[int, Path]:
 def ensure_cluster(pgdata: Path, password: str) -> None:
     """Make a cluster with its superuser and its database, unless there is one.
 
-    Made aside and renamed, so that one cut short is never mistaken for a cluster.
+    It is made under another name and renamed, so that half of one is never taken for a cluster.
 
     Raises:
         CommandError: initdb failed; the message holds its last line.
@@ -55,10 +66,10 @@ def ensure_cluster(pgdata: Path, password: str) -> None:
     if os.geteuid() == 0:
         shutil.chown(draft, UNPRIVILEGED_USER)
         shutil.chown(password_file, UNPRIVILEGED_USER)
-    # A collation of Postgres' own (17 and later) survives an upgrade of the C library.
+    # A collation of Postgres' own (17 and later) does not change with the C library.
     locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else []
     try:
-        # Unsynced: a power cut during these seconds leaves no cluster that anyone relied on.
+        # Without fsync: nobody relies yet on a cluster that a power cut could damage now.
         _run(
             [
                 *(*unprivileged(), str(majors[major] / "initdb"), f"--pgdata={draft}"),
@@ -95,12 +106,10 @@ def program(pgdata: Path, port: int) -> Program:
     options = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
-        # No socket file: its path has a length limit that a data directory may exceed.
+        # No Unix socket: its path has a length limit that a data directory may exceed.
         "unix_socket_directories": "",
-        # A CPU worker has a child for each core, and each child up to three connections.
-        "max_connections": str(200 + 4 * (os.cpu_count() or 1)),
-        # All its processes share them, and they fill up once: what does not fit is in the kernel's
-        # page cache.
+        "max_connections": str(SERVICE_CONNECTIONS + CHILD_CONNECTIONS * (os.cpu_count() or 1)),
+        # What does not fit is in the kernel's page cache. More would only be held twice.
         "shared_buffers": "4MB",
         "logging_collector": "off",
         "log_destination": "stderr",
@@ -119,6 +128,7 @@ def program(pgdata: Path, port: int) -> Program:
         env=_environment(),
         address=f"127.0.0.1:{port}",
         is_ready=lambda: _says_ready(pidfile, port),
+        look=lambda _: answer(port, SSL_REQUEST, n_bytes=1, within_s=LOOK_LIMIT_S) != b"",
         stop_signal=signal.SIGINT,  # "fast": end sessions, write a checkpoint, exit
         urgent_signal=signal.SIGQUIT,  # "immediate": exit now, recover from WAL at the next start
         orphan_signal=signal.SIGINT,
@@ -128,12 +138,12 @@ def program(pgdata: Path, port: int) -> Program:
 
 
 def unprivileged(orphan_signal: signal.Signals | None = None) -> tuple[str, ...]:
-    """Return the command prefix that sheds root; empty for any other user.
+    """Return the command prefix that gives up root's rights; empty for any other user.
 
-    CAP_DAC_OVERRIDE stays, since PGDATA and the binaries may lie below a directory of root's that
-    nobody else may enter. ``no_setuid_fixup`` keeps it in force for access(2) too, with which
-    Postgres checks its own binary and which otherwise decides by the real uid alone. The kernel
-    clears the parent-death signal when the uid changes, hence ``--pdeathsig``.
+    CAP_DAC_OVERRIDE stays: PGDATA and the binaries may lie below a directory that root alone may
+    enter. ``no_setuid_fixup`` keeps it in force for access(2), which goes by the real uid and with
+    which Postgres checks its own binary. The kernel clears the parent-death signal when the uid
+    changes, so ``--pdeathsig`` sets it again.
     """
     if os.geteuid() != 0:
         return ()
@@ -158,12 +168,12 @@ def unprivileged(orphan_signal: signal.Signals | None = None) -> tuple[str, ...]
 
 
 def _environment() -> dict[str, str]:
-    # Messages stay English (readiness and errors are read from them); no PG* of the user's.
+    # Messages must be English, as errors are read from them. No PG* variables of the user's.
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def _says_ready(pidfile: Path, port: int) -> bool:
-    """Read what pg_ctl reads: line 4 of postmaster.pid is the port, line 8 the status."""
+    """Read postmaster.pid as pg_ctl does: line 4 is the port, line 8 the status."""
     try:
         lines = pidfile.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Start children, keep them running, stop them in order, and end what a killed run left behind."""
+"""Start children, keep them running and stop them in order."""
 
 import os
 import signal
@@ -6,18 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from cli.embedded.child import MAX_LOG_BYTES, Child, Program, kill_group
-from cli.embedded.directory import ChildRecord, DataDirectory, Purpose, StackRecord
-from cli.embedded.signals import POLL_S, StopFlag
+from cli.embedded.child import MAX_LOG_BYTES, Child, Program
+from cli.embedded.directory import DataDirectory, Purpose, StackRecord
+from cli.embedded.watch import LOOK_EVERY_S
 from cli.errors import CommandError
+from cli.signals import POLL_S, StopFlag
 
 MAX_START_DEATHS = 3
 """A child that dies this often before everything is ready will not come up by being retried."""
-LEFTOVER_GRACE_S = 10.0
-"""How long a killed run's children may take to end; Postgres writes a checkpoint meanwhile."""
-
-CLOCK_SLACK_S = 2.0
-"""Start times derive from the boot time, which shifts a little as the clock is adjusted."""
 
 
 class Supervisor:
@@ -29,12 +25,15 @@ class Supervisor:
         flag: StopFlag,
         say: Callable[[str], None],
         purpose: Purpose = "up",
+        *,
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self.api_url = ""
         self._directory = directory
         self._flag = flag
         self._say = say
         self._purpose = purpose
+        self._look_every_s = look_every_s
         self._children: list[Child] = []
 
     def launch(self, programs: Iterable[Program]) -> None:
@@ -73,26 +72,33 @@ class Supervisor:
             self._flag.sleep(POLL_S)
 
     def tend(self) -> None:
-        """One round of care: note deaths, restart what is due, keep logs bounded."""
+        """One round of care: restart what has died, end what hangs, keep logs bounded."""
         now = time.monotonic()
         for child in self._children:
             if child.restart_at_s is not None:
                 if now >= child.restart_at_s:
                     self._start(child)
             elif (code := child.exit_code()) is not None:
+                told = child.ended_as_hung
                 delay_s = child.note_death()
                 self._write_record()
-                how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-                self._say(f"{child.program.name} died ({how}); restarting in {delay_s:g} s")
-            elif child.running:
+                if not told:
+                    how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+                    self._say(f"{child.program.name} died ({how}); restarting in {delay_s:g} s")
+            elif child.hangs:
+                self._say(f"{child.program.name} hangs: it gives no sign of life; restarting it")
+                child.end_as_hung()
+            else:
                 child.rotate_log(MAX_LOG_BYTES)
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Tend the children until ``until()`` holds.
+        """Tend the children, which are up, until ``until()`` holds; from now on none may hang.
 
         Raises:
             Stopped: a signal came first.
         """
+        for child in self._children:
+            child.watch(every_s=self._look_every_s)
         while not until():
             self._flag.check()
             self.tend()
@@ -120,7 +126,7 @@ class Supervisor:
     def _end(self, children: Sequence[Child], urgent: bool) -> None:
         started = time.monotonic()
         for child in children:
-            child.restart_at_s = None
+            child.retire()
             child.send(child.program.urgent_signal if urgent else child.program.stop_signal)
         while any(child.running for child in children):
             waited_s = time.monotonic() - started
@@ -130,7 +136,7 @@ class Supervisor:
                     child.send(child.program.urgent_signal)
             late = [c for c in children if c.running and waited_s > c.program.grace_s]
             for child in late:
-                child.kill_group()
+                child.kill_family()
             time.sleep(POLL_S)
         for child in children:
             child.kill_group()
@@ -152,53 +158,3 @@ class Supervisor:
             self._directory.write_record(
                 StackRecord(self._purpose, os.getpid(), self.api_url, records)
             )
-
-
-def end_leftovers(directory: DataDirectory) -> int:
-    """End exactly the processes a killed run left here; return how many. The caller holds the lock.
-
-    A process is ours when pid and start time match the record, or when the recorded leader is gone
-    and its group is not: a number still in use as a group is never given to a new process.
-    """
-    record = directory.read_record()
-    if record is None:
-        return 0
-    groups = {child.pid for child in record.children if _leads_our_group(child)}
-    found = len(_living(groups))
-    # SIGINT: the fast shutdown of Postgres, which may write a checkpoint; SIGKILL for the others.
-    for signum in (signal.SIGINT, signal.SIGKILL):
-        postgres = {c.pid for c in record.children if c.name == "postgres"} & groups
-        for pid in groups - postgres:
-            kill_group(pid, signal.SIGKILL)
-        for pid in postgres:
-            kill_group(pid, signum)
-        deadline = time.monotonic() + LEFTOVER_GRACE_S
-        while _living(groups) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-    directory.remove_record()
-    return found
-
-
-def _living(groups: set[int]) -> list[int]:
-    """Return the pids in these process groups; zombies, which only await their parent, left out."""
-    import psutil
-
-    pids = []
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-            in_group = os.getpgid(process.pid) in groups
-            if in_group and process.status() != psutil.STATUS_ZOMBIE:
-                pids.append(process.pid)
-    return pids
-
-
-def _leads_our_group(child: ChildRecord) -> bool:
-    import psutil
-
-    if child.created_at < psutil.boot_time() - CLOCK_SLACK_S:
-        return False  # from before the machine's last start
-    try:
-        created_at = float(psutil.Process(child.pid).create_time())
-    except psutil.NoSuchProcess:
-        return True
-    return abs(created_at - child.created_at) < CLOCK_SLACK_S

@@ -2,11 +2,12 @@
 
 import importlib.util
 import os
-import socket
 from pathlib import Path
 
 from cli.embedded.child import Program
 from cli.embedded.directory import write_private
+from cli.embedded.ports import answer
+from cli.embedded.watch import LOOK_LIMIT_S
 from cli.errors import CommandError
 
 PROBE_TIMEOUT_S = 0.5
@@ -23,18 +24,19 @@ def program(directory: Path, port: int, password: str) -> Program:
         "dir": f'"{directory}"',
         "save": '""',
         "appendonly": "no",
-        # Refuse rather than forget: the sender learns of it and the sweeper sends again.
+        # A full server refuses new messages rather than dropping old ones; the sweep sends again.
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }
-    # In a file, not on the command line, which every user of the machine can read.
+    # In a file: every user of the machine can read command lines.
     write_private(config, "".join(f"{name} {value}\n" for name, value in settings.items()))
     return Program(
         name="valkey",
         command=(str(_binary()), str(config)),
         env={"PATH": os.environ.get("PATH", os.defpath)},
         address=f"127.0.0.1:{port}",
-        is_ready=lambda: _answers(port, password),
+        is_ready=lambda: _answers(port, password, within_s=PROBE_TIMEOUT_S),
+        look=lambda _: _answers(port, password, within_s=LOOK_LIMIT_S),
         cwd=directory,
     )
 
@@ -50,14 +52,7 @@ def _binary() -> Path:
     return binary
 
 
-def _answers(port: int, password: str) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), PROBE_TIMEOUT_S) as connection:
-            connection.settimeout(PROBE_TIMEOUT_S)
-            connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
-            answer = b""
-            while answer.count(b"\r\n") < 2 and (part := connection.recv(64)):
-                answer += part
-    except OSError:
-        return False
-    return answer == b"+OK\r\n+PONG\r\n"
+def _answers(port: int, password: str, *, within_s: float) -> bool:
+    expected = b"+OK\r\n+PONG\r\n"
+    request = f"AUTH {password}\r\nPING\r\n".encode()
+    return answer(port, request, n_bytes=len(expected), within_s=within_s) == expected

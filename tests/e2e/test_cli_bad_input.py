@@ -211,6 +211,8 @@ def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path)
         (("--reference", "gone.txt"), "gone.txt cannot be read: No such file or directory"),
         (("--reference", os.devnull), "--reference: the reference has no words"),
         (("--jobs", "0"), "0 is not in the range"),
+        (("--priority", "101"), "101 is not in the range -100<=x<=100"),
+        (("--priority", "high"), "'high' is not a valid integer"),
         (("--max_line_width", "40"), "lines have a width in srt and vtt: choose one by --format"),
         (("-f", "srt", "--max_line_width", "5"), "5 is not in the range"),
         (("--max_words_per_line", "3"), "--max_words_per_line: lines are as wide as"),

@@ -18,7 +18,7 @@ from commandline import COMMAND, ENV, Up, running_on, transcribe, write_words
 from processes import wait_until
 
 from cli.embedded.directory import DataDirectory
-from cli.embedded.stack import free_ports
+from cli.embedded.ports import free_ports
 
 
 @pytest.fixture(scope="module")

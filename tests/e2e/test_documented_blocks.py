@@ -27,7 +27,7 @@ from receivers import Receiver, receiving
 from trainedmodels import MODELS
 
 from bench.__main__ import MEASUREMENTS
-from cli.embedded.stack import free_ports
+from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.infra.webhooks.signature import new_secret
 

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from cli.embedded import valkey
-from cli.embedded.stack import free_ports
+from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.speech.chunks import SAMPLE_RATE

@@ -125,9 +125,11 @@ def test_a_job_tells_its_text_and_its_words_where_they_are_asked_for(
     finish(database, job_id, whole)
 
     plain, words = client.get(url).json(), client.get(f"{url}?include=words").json()
+    silent = client.get(f"{url}?text=false").json()
 
     assert plain["transcript"] == whole.model_dump(exclude={"segments"})
     assert words == {**plain, "transcript": whole.model_dump()}
+    assert silent == {**plain, "transcript": whole.model_dump(exclude={"segments", "text"})}
 
 
 @pytest.mark.parametrize("query", ["include=word", "include=", "include=words&include=all"])
@@ -140,13 +142,22 @@ def test_an_unknown_thing_to_include_is_refused(
     assert "words" in str(problem["detail"])
 
 
-def test_the_schema_of_a_job_has_both_shapes_of_its_transcript(client: httpx.Client) -> None:
+def test_words_without_text_are_refused(client: httpx.Client, database: Engine) -> None:
+    answer = client.get(f"/jobs/{add_job(database)}?include=words&text=false")
+    assert "text=false" in str(assert_problem(answer, 422, "invalid_request")["detail"])
+
+
+def test_the_schema_of_a_job_has_all_shapes_of_its_transcript(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     shapes = schemas["Job"]["properties"]["transcript"]["anyOf"]
     names = [shape["$ref"].rpartition("/")[2] for shape in shapes if "$ref" in shape]
-    assert [("segments" in schemas[name]["properties"]) for name in names] == [False, True]
-    assert all("text" in schemas[name]["required"] for name in names)
+    properties = [schemas[name]["properties"] for name in names]
+    assert [("text" in found, "segments" in found) for found in properties] == [
+        (True, False),
+        (True, True),
+        (False, False),
+    ]
     for path, method in [
         *[("/jobs", "post"), ("/jobs/{job_id}", "get")],
         *[("/jobs/{job_id}/cancel", "post"), ("/jobs/{job_id}/retry", "post")],

@@ -12,7 +12,7 @@ from jobstore import add_job, claim, column, expire, step_ids
 from processes import Fleet, fleet, wait_until
 from sqlalchemy import Engine, text
 
-from cli.embedded.stack import free_ports
+from cli.embedded.ports import free_ports
 from shared.infra.errors import InternalError, LonghandError, StorageUnavailable, TransientError
 from shared.infra.settings import Settings
 from shared.store import steps

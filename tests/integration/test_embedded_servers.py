@@ -9,9 +9,10 @@ import psutil
 import pytest
 import sqlalchemy
 
-from cli.embedded import postgres, stack
+from cli.embedded import postgres, servers
 from cli.embedded.directory import DataDirectory
-from cli.embedded.stack import free_ports, running_servers
+from cli.embedded.ports import free_ports
+from cli.embedded.servers import running_servers
 from cli.errors import CommandError
 from shared.infra.storage import PART_BYTES, Storage
 
@@ -95,7 +96,7 @@ def test_servers_move_when_one_of_their_ports_was_taken_meanwhile(
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = int(other.getsockname()[1])
         choices = [[*free_ports(1), taken, *free_ports(1)], free_ports(3)]
-        monkeypatch.setattr(stack, "free_ports", lambda count: choices.pop(0))
+        monkeypatch.setattr(servers, "free_ports", lambda count: choices.pop(0))
         with running_servers(path) as endpoints:
             assert f":{taken}/" not in endpoints.broker_url
     assert choices == []

@@ -14,9 +14,10 @@ import pytest
 
 from cli.embedded.child import Child, Program
 from cli.embedded.directory import ChildRecord, DataDirectory, DirectoryInUse, StackRecord
-from cli.embedded.signals import StopFlag, Stopped
-from cli.embedded.supervisor import Supervisor, end_leftovers
+from cli.embedded.leftovers import end_leftovers
+from cli.embedded.supervisor import Supervisor
 from cli.errors import CommandError
+from cli.signals import StopFlag, Stopped
 
 ENV = {"PATH": os.environ["PATH"]}
 SLEEPER = ("sh", "-c", "sleep 600 & wait")
@@ -191,8 +192,9 @@ SUPERVISE = """
     from pathlib import Path
     from cli.embedded.child import Program
     from cli.embedded.directory import DataDirectory
-    from cli.embedded.signals import StopFlag, Stopped
-    from cli.embedded.supervisor import Supervisor, end_leftovers
+    from cli.signals import StopFlag, Stopped
+    from cli.embedded.leftovers import end_leftovers
+    from cli.embedded.supervisor import Supervisor
 
     directory = DataDirectory(Path(sys.argv[1]))
     directory.create()

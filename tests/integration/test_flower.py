@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
-from cli.embedded.stack import free_ports
+from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.queue.broker import FLOWER_USER, send_step

@@ -11,7 +11,7 @@ from processes import Fleet, Worker, fleet, wait_until
 from randomwhisper import write_random_whisper
 from sqlalchemy import Engine
 
-from cli.embedded.stack import free_ports
+from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.models import weight_files as files
 from shared.models import weights

@@ -4,9 +4,10 @@ import click
 import pytest
 
 from api.native.jobs import show_transcript
-from cli.main import transcribe
-from cli.options import FORMATS, SUBTITLES
+from cli.commands.transcribe import transcribe
+from cli.formats import FORMATS, SUBTITLES, has_words
 from shared.speech import cues, formats
+from shared.speech.transcript import Segment, TranscriptHeader, Word
 
 
 def test_the_formats_offered_are_the_servers() -> None:
@@ -27,3 +28,15 @@ def test_the_sizes_of_subtitles_offered_are_the_servers(
     assert isinstance(offered, click.IntRange)
     assert (offered.min, offered.max) == (smallest, largest)
     assert name in show_transcript.__annotations__
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_transcript_without_words_is_known_in_every_format(form: str) -> None:
+    header = TranscriptHeader(language="en", duration_s=1.0, speech_s=0.0, skipped_s=1.0)
+    word = Word(text="hello", start=0.0, end=0.5)
+    segment = Segment(id=0, start=0.0, end=0.5, text="hello", words=[word])
+    silent, spoken = (
+        "".join(formats.render(header, segments, form).blocks) for segments in ([], [segment])
+    )
+    assert not has_words(form, silent)
+    assert has_words(form, spoken)

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
-from cli.estimate import WARM_UP_S, Estimate
+from cli.transcribe.estimate import WARM_UP_S, Estimate
 
 # fmt: off
 RECORDED = (

@@ -9,14 +9,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from terminal import Terminal
 
-from cli.progress import (
-    PlainProgress,
-    TerminalProgress,
-    Total,
-    duration,
-    fit_line,
-    fit_total,
-)
+from cli.progress.figures import duration
+from cli.progress.layout import fit_line, fit_total
+from cli.progress.plain import PlainProgress
+from cli.progress.protocol import Total
+from cli.progress.terminal import TerminalProgress
 
 LONG_NAME = "recordings/2026-11-21-meeting-of-the-board-part-one-of-three.wav"
 TOTAL = Total(files=200, done=57, failed=2, fraction=0.3, audio_s=4321.0, rtfx=34.2, eta_s=3725.0)

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from cli.batch import Batch, Request, Target
-from cli.client import JobView
-from cli.files import find_sources
-from cli.progress import PlainProgress
+from cli.progress.plain import PlainProgress
+from cli.transcribe.batch import Batch
+from cli.transcribe.job_view import JobView
+from cli.transcribe.platform import Platform
+from cli.transcribe.request import Request
+from cli.transcribe.sources import find_sources
 from shared.models.options import JobOptions
 
 
-class Platform:
+class Ended:
     """A client of a platform on which every job has ended at once, and not well."""
 
     def __init__(self, state: str, chunks_done: int) -> None:
@@ -51,14 +53,14 @@ def reason(
 ) -> str:
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"x")
-    platform: Any = Platform(state, chunks_done)
+    client: Any = Ended(state, chunks_done)
     batch = Batch(
         Request(files=(clip,), options=JobOptions()),
         find_sources([clip]).sources,
         None,
-        Target("http://127.0.0.1:1", None, wait, lasting=lasting),
+        Platform("http://127.0.0.1:1", None, wait, lasting=lasting),
         PlainProgress(),
-        platform,
+        client,
     )
     assert not batch.run()
     return capsys.readouterr().err.splitlines()[-1].removeprefix(f"longhand: error: {clip}: ")

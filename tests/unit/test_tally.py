@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.files import Source
-from cli.tally import State, Tally, Work
+from cli.transcribe.sources import Source
+from cli.transcribe.tally import Tally
+from cli.transcribe.work import State, Work
 
 
 class Clock:

@@ -1,16 +1,13 @@
 """What the command line shows of a job that waits, and of a model taken for want of a better."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from cli.batch import Request, _show
-from cli.client import JobView
-from cli.main import cli
-from cli.models import second_best_note
-from cli.progress import Progress
+from cli.models.choice import second_best_note
+from cli.progress.protocol import Progress
+from cli.transcribe.file_jobs import show_job
+from cli.transcribe.job_view import JobView
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
 
@@ -34,8 +31,8 @@ def test_a_job_that_waits_is_shown_with_what_it_waits_for() -> None:
     progress = {"stage": "transcribing", "chunks_done": 1, "chunks_total": 2, "percent": 40.0}
     waiting = {"code": "model_worker", "detail": "a worker for model whisper-small"}
 
-    _show(shown, "a.wav", job(progress=progress, waiting_for=waiting))
-    _show(shown, "a.wav", job(progress=progress, waiting_for=None))
+    show_job(shown, "a.wav", job(progress=progress, waiting_for=waiting))
+    show_job(shown, "a.wav", job(progress=progress, waiting_for=None))
 
     assert shown.lines[0] == ("waiting", "for a worker for model whisper-small")
     assert shown.lines[1][0] == "transcribing"
@@ -55,21 +52,3 @@ def test_the_note_on_a_second_best_model_fits_its_frame_and_is_true(model: str) 
     assert f"Using '{model}'" in lines[1]
     assert ("LOW ACCURACY" in lines[1]) == (model == "starter")
     assert "'whisper-base' is not usable: weights (148 MB)" in " ".join(lines)
-
-
-def test_the_wish_to_wait_for_a_worker_reaches_the_server(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    sent: list[dict[str, str]] = []
-
-    def run(request: Request, _server: str | None, _data: Path) -> int:
-        sent.append(request.fields(request.options.model))
-        return 0
-
-    monkeypatch.setattr("cli.transcribe.transcribe", run)
-    arguments = ["transcribe", "a.wav", "--data", str(tmp_path)]
-
-    for flags in ([], ["--wait-for-worker"]):
-        assert CliRunner().invoke(cli, [*arguments, *flags], obj=True).exit_code == 0
-
-    assert sent == [{}, {"wait_for_worker": "true"}]

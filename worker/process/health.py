@@ -21,7 +21,7 @@ PATHS = ("/health/live", "/health/startup", "/health/ready", "/metrics")
 
 @dataclass(slots=True)
 class Health:
-    """How far a worker is; written by its main thread, read by the server's."""
+    """How far a worker is. Its main thread writes this, the health server's threads read it."""
 
     role: str
     model: str | None = None
@@ -29,10 +29,10 @@ class Health:
     """Its model, if it has one, is loaded and warm."""
     takes_messages: bool = False
     failing: Callable[[], Sequence[str]] = tuple
-    """Asks what every step of a kind fails with here."""
+    """Returns what every step of a kind fails with at this worker, a sentence each."""
 
     def answer(self, path: str) -> tuple[int, dict[str, str | None]]:
-        """Return the status code and document for one of the paths under ``/health``."""
+        """Return the status code and the document for one of the paths under ``/health``."""
         reasons: Sequence[str] = ()
         if path == "/health/live":
             code, status = 200, "alive"
@@ -59,7 +59,7 @@ def serve_health(health: Health, host: str, port: int) -> None:
         OSError: the address cannot be bound.
     """
     server = _Server((host, port), partial(_Handler, health))
-    # Pool children are forked later: one that outlived its parent would keep the port.
+    # A pool's children are forked later. One that outlives its parent must not keep the port.
     os.register_at_fork(after_in_child=server.socket.close)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     log.info("health on http://%s:%d", host, server.server_port)
@@ -69,7 +69,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Bind, and leave out HTTPServer's reverse look-up of the host's name: it may take long."""
+        """Bind without HTTPServer's reverse look-up of the host's name, which may take long."""
         TCPServer.server_bind(self)
         self.server_port = self.server_address[1]
 
@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "Longhand"
     sys_version = ""
     timeout = 5.0
-    """Seconds that a connection may be silent."""
+    """Seconds for which a connection may be silent."""
 
     def __init__(self, health: Health, *arguments: object) -> None:
         self._health = health
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, "application/json", b'{"status": "not found"}')
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Keep probes out of the log: there is one every few seconds."""
+        """Log nothing: there is a probe every few seconds."""
 
     def _send(self, code: int, content_type: str, body: bytes) -> None:
         self.send_response(code)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from shared.speech.transcript import Segment, Transcript, TranscriptText
+from shared.speech.transcript import Segment, Transcript, TranscriptHeader, TranscriptText
 from shared.store.jobs.read import JobView, Stage
 from shared.store.jobs.waits import Waiting, WaitingCode
 from shared.store.states import JobState
@@ -203,8 +203,10 @@ class JobSummary(BaseModel):
 class Job(JobSummary):
     """A job, with its transcript once it has succeeded, and until that is deleted."""
 
-    transcript: TranscriptText | Transcript | None = Field(
-        default=None, description="with its segments where they were asked for: include=words"
+    transcript: TranscriptText | Transcript | TranscriptHeader | None = Field(
+        default=None,
+        description="with its segments where they were asked for (include=words), without its text "
+        "where that was not (text=false)",
     )
 
 

@@ -14,7 +14,7 @@ from receivers import Receiver, Reply
 from sqlalchemy import Engine, text
 from webhookstore import SECRET, add_hook, cancel, endpoint
 
-from cli.embedded.stack import free_ports
+from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.store.webhooks.endpoints import MAX_ENDPOINTS
 

@@ -4,20 +4,24 @@ import json
 import os
 import sys
 
-from cli.errors import CommandError, printable
-from cli.tally import Work
+from cli.errors import CommandError, os_reason
+from cli.messages import one_line
+from cli.transcribe.work import Work
 
 
 def as_printed(work: Work, form: str, *, several: bool) -> str:
-    """Return a file's transcript as it is printed: of several, each names its file."""
+    """Return a file's transcript as it is printed; with ``several`` files, each names its own.
+
+    JSON gets a member ``file`` and becomes one line, other formats get a heading.
+    """
     text = work.texts[form]
     if several and form == "json":
-        # Names may hold stray bytes, which no encoding has.
+        # A file name may hold bytes that are no UTF-8.
         name = os.fsencode(work.source.name).decode("utf-8", "replace")
         return json.dumps({"file": name, **json.loads(text)}, ensure_ascii=False) + "\n"
     if not text.endswith("\n"):
         text += "\n"
-    return printable(f"==> {work.source.name} <==") + "\n" + text if several else text
+    return one_line(f"==> {work.source.name} <==") + "\n" + text if several else text
 
 
 def print_text(text: str) -> None:
@@ -33,4 +37,4 @@ def print_text(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise CommandError(f"cannot write to standard output: {error.strerror}") from error
+        raise CommandError(f"cannot write to standard output: {os_reason(error)}") from error

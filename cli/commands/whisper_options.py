@@ -1,8 +1,8 @@
-"""Options of the `whisper` and `whisper-ctranslate2` commands, for hands that know those.
+"""Options of the `whisper` and `whisper-ctranslate2` commands, for people who are used to those.
 
-What has a counterpart here is an alias of it, where the options are declared. What decides nothing
-here is accepted and named in one line. What would change the transcript into something that cannot
-be had here is refused in a sentence.
+An option with a counterpart here is an alias of it, declared beside it. One that decides nothing
+here is accepted, and a line says so. One that asks for a transcript that cannot be made here is
+refused in a sentence.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ ALIASES = (
     "--max_line_count are understood as in whisper and whisper-ctranslate2; their options for "
     "devices, decoding and thresholds are accepted but decide nothing."
 )
-"""What the help says of all this."""
+"""The end of the help of ``transcribe``."""
 
 _DECIDE_NOTHING = (
     # The platform decides where and how a model runs, and shows what it does in its own way.
     *("--device", "--device_index", "--compute_type", "--threads", "--fp16"),
     *("--batched", "--batch_size", "--model_dir", "--local_files_only"),
     *("--verbose", "--print_colors", "--pretty_json"),
-    # Words have times always, and each chunk is heard for itself.
+    # Words always have times, and each chunk is decoded by itself.
     *("--word_timestamps", "--condition_on_previous_text", "--carry_initial_prompt"),
     # The catalogue decides how a model decodes.
     *("--temperature", "--temperature_increment_on_fallback", "--prompt_reset_on_temperature"),
@@ -70,7 +70,7 @@ def _take(ctx: click.Context, param: click.Parameter, value: str | None) -> None
 
 
 def ignored(ctx: click.Context) -> str:
-    """Return the line that names what was given and decides nothing; '' where there is nothing."""
+    """Return a sentence that names the options given which decide nothing; '' if there are none."""
     names: list[str] = ctx.meta.get(_IGNORED, [])
     if not names:
         return ""

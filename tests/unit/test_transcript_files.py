@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cli.errors import CommandError
-from cli.files import Found, find_sources
-from cli.outputs import Outputs, make_output_folder
+from cli.transcribe.sources import Found, find_sources
+from cli.transcribe.transcript_files import TranscriptFiles, make_output_folder
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def find(*names: str) -> Found:
 def places(*names: str, form: str = "srt") -> dict[str, str]:
     """Name -> where its transcript goes below the folder."""
     sources = find(*names).sources
-    outputs = Outputs(Path("out"), [form], sources)
+    outputs = TranscriptFiles(Path("out"), [form], sources)
     return {s.name: str(outputs.path(s, form).relative_to("out")) for s in sources}
 
 
@@ -105,15 +105,15 @@ def test_names_that_differ_in_case_or_accents_form_only_are_told_apart() -> None
 def test_transcript_never_replaces_a_file_to_transcribe() -> None:
     make("out/talk.txt")
     source = find("out/talk.txt").sources[0]
-    outputs = Outputs(Path("out"), ["txt"], [source])
+    outputs = TranscriptFiles(Path("out"), ["txt"], [source])
     outputs.write(source, "txt", "words")
     assert Path("out/talk.txt").read_text() == "x"
     assert Path("out/talk.txt.txt").read_text() == "words"
 
 
-def one_source(name: str = "talk.wav") -> tuple[Outputs, Path]:
+def one_source(name: str = "talk.wav") -> tuple[TranscriptFiles, Path]:
     make(name)
-    return Outputs(Path("out"), ["txt", "srt"], find(name).sources), Path("out")
+    return TranscriptFiles(Path("out"), ["txt", "srt"], find(name).sources), Path("out")
 
 
 def test_only_what_is_there_in_every_format_is_there() -> None:

@@ -1,48 +1,16 @@
-"""How far the files of a batch are, one by one and all together."""
+"""How far a batch is as a whole, from how far its files are."""
 
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
 
-from cli.estimate import Estimate
-from cli.files import Source
-from cli.progress import Total, duration, factor
-
-
-class State(Enum):
-    """How a file stands."""
-
-    OPEN = "open"
-    """Not begun, or under way."""
-    DONE = "done"
-    """Its transcript is where it was asked for, or about to be printed."""
-    FAILED = "failed"
-
-
-@dataclass(slots=True)
-class Work:
-    """One file of a batch; written by the thread that does it, and by nobody else."""
-
-    source: Source
-    state: State = State.OPEN
-    share: float = 0.0
-    """Transcribed of it, in [0, 1]."""
-    audio_s: float | None = None
-    """Its length, once that is known."""
-    cached: bool = False
-    problem: str = ""
-    """Why it failed."""
-    texts: dict[str, str] = field(default_factory=dict)
-    """What is to be printed, by format."""
-    ended: threading.Event = field(default_factory=threading.Event)
-    bug: BaseException | None = None
-    """What nobody expected, to be raised where it is seen."""
+from cli.progress.figures import duration, factor
+from cli.progress.protocol import Total
+from cli.transcribe.estimate import Estimate
+from cli.transcribe.work import State, Work
 
 
 class Tally:
-    """A batch as a whole."""
+    """Counts what the files of a batch have come to."""
 
     def __init__(self, works: Sequence[Work], clock: Callable[[], float]) -> None:
         self._works = works
@@ -51,7 +19,7 @@ class Tally:
         self._estimate = Estimate()
 
     def total(self) -> Total:
-        """Return how far all is; call it about once a second, for the estimate to be good."""
+        """Return how far the batch is. The estimate needs to be asked about once a second."""
         now_s = self._clock()
         done_s, total_s = self._audio()
         self._estimate.observe(now_s, done_s, total_s)
@@ -68,11 +36,11 @@ class Tally:
 
     @property
     def audio_s(self) -> float:
-        """Length of what is done, cached or not."""
+        """Length of the files that are done, cached or not, in seconds."""
         return sum(w.audio_s or 0.0 for w in self._works if w.state is State.DONE)
 
     def summary(self, *, skipped: int, refused: int) -> str:
-        """Say in one line what came out of it all."""
+        """Return the closing sentence: what came out of it, how long it was and took."""
         done, failed = self._count(State.DONE), self._count(State.FAILED) + refused
         cached = sum(work.cached for work in self._works)
         counts = [f"{done} of {len(self._works) + skipped + refused} files done"]
@@ -95,7 +63,7 @@ class Tally:
         return sum(work.state is state for work in self._works)
 
     def _fraction(self) -> float:
-        """Return how much of the batch is behind us, by the files' sizes."""
+        """Return the share of the batch that is done, by the files' sizes, in [0, 1]."""
         total_bytes = sum(work.source.size_bytes for work in self._works)
         done_bytes = sum(
             work.source.size_bytes * (work.share if work.state is State.OPEN else 1.0)
@@ -106,9 +74,9 @@ class Tally:
     def _audio(self) -> tuple[float, float]:
         """Return (transcribed, to be transcribed in all) in seconds of audio.
 
-        Lengths that are not known yet are taken to be in proportion to the files' sizes, as in the
-        files of that extension whose lengths are known, or else in all those. What was cached costs
-        nothing and does not count; nor does the rest of what failed.
+        A length that is not known yet is guessed from the file's size: files of the same extension
+        whose lengths are known give the ratio, or else all files do. Cached files cost nothing and
+        do not count; of a file that failed only what was transcribed does.
         """
         known_s: dict[str, float] = defaultdict(float)
         known_bytes: dict[str, int] = defaultdict(int)

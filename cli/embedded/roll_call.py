@@ -1,4 +1,4 @@
-"""Which services of a stack have reported for duty, asked of its API."""
+"""Which services of a stack are ready, as its API tells."""
 
 import http.client
 import json
@@ -9,11 +9,11 @@ from http import HTTPStatus
 from typing import Any
 
 ROLL_AGE_S = 0.05
-"""How old an answer to the roll call may be; less than a round of polling and asking takes."""
+"""Age up to which an answer is used again, so that one round of polling asks the API once."""
 
 
 class RollCall:
-    """Who answers the roll call of a stack, as the API's ``/health/status`` knows it."""
+    """The workers registered since the stack's start, as the API's ``/health/status`` has them."""
 
     def __init__(self, api_url: str) -> None:
         self._address = api_url.removeprefix("http://")
@@ -32,13 +32,12 @@ class RollCall:
             w["role"] == role
             and w["model"] == model
             and w["state"] == "ready"
-            # A worker that was killed stays on the roll until its last heartbeat is too old.
+            # A killed worker of an earlier run stays registered until its heartbeat is old.
             and datetime.fromisoformat(w["started_at"]) >= self._began
             for w in workers
         )
 
     def _ask(self) -> dict[str, Any]:
-        # Several children are asked about in one round of polling.
         if time.monotonic() - self._asked_s > ROLL_AGE_S:
             self._status = _get_json(self._address, "/health/status")
             self._asked_s = time.monotonic()
@@ -46,7 +45,7 @@ class RollCall:
 
 
 def _get_json(address: str, path: str) -> dict[str, Any]:
-    """Return the body, empty where there is none; not by httpx, which takes longer to import."""
+    """Return the body, {} where there is none. http.client is quicker to import than httpx."""
     connection = http.client.HTTPConnection(address, timeout=1.0)
     try:
         connection.request("GET", path)

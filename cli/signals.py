@@ -1,7 +1,7 @@
-"""Turning the signals that end a terminal session into one flag that the main thread polls.
+"""The signals that end a terminal session, as one flag that the main thread polls.
 
-A flag rather than an exception: an exception could surface between starting a child and noting it
-down, and so lose the child.
+A flag rather than an exception, which could be raised between the start of a child and the note of
+its pid, so that the child would be lost.
 """
 
 import signal
@@ -12,6 +12,7 @@ from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_S = 0.02
+"""How often the flag is looked at."""
 
 
 class StopFlag:
@@ -38,7 +39,7 @@ class StopFlag:
         if self.signum is None:
             self.signum = signum
         elif signum == signal.SIGINT:
-            # Not any second signal: a closing terminal sends SIGHUP and its shell a SIGTERM.
+            # Ctrl-C only: a closing terminal sends SIGHUP, and its shell sends SIGTERM after it.
             self.urgent = True
 
     def sleep(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""How options are declared: in groups for the help, and typed as people type them."""
+"""How options are declared: their groups in the help, and the types of their values."""
 
 import copy
 from collections import defaultdict
@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-FORMATS = ("txt", "json", "srt", "vtt", "tsv")
-SUBTITLES = ("srt", "vtt")
+from cli.errors import os_reason
+from cli.formats import FORMATS
+
 ALL_FORMATS = "all"
 _UNGROUPED = "Help"
 
@@ -52,12 +53,12 @@ class _GroupedOption(click.Option):
 def option(
     group: str, *decls: str, aliases: Sequence[str] = (), **attrs: Any
 ) -> Callable[[_Command], _Command]:
-    """Declare an option that the help shows in a group, without its ``aliases``."""
+    """Declare an option; the help shows it in ``group``, without its ``aliases``."""
     return click.option(*decls, cls=_GroupedOption, group=group, aliases=aliases, **attrs)
 
 
 class NonEmptyPath(click.Path):
-    """A path; not the empty one that an unset shell variable leaves, which would mean '.'."""
+    """A path that is not empty: an unset shell variable leaves '', which would mean '.'."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
@@ -66,10 +67,24 @@ class NonEmptyPath(click.Path):
 
 
 PATH = NonEmptyPath(path_type=Path)
+DATA: dict[str, Any] = {
+    "type": PATH,
+    "envvar": "LONGHAND_DATA",
+    "metavar": "DIR",
+    "help": "Where the platform keeps its data.  [default: ~/.local/share/longhand]",
+}
+"""The option ``--data``, which several commands have."""
+
+
+def data_path(chosen: Path | None) -> Path:
+    """Return the data directory: the one chosen, else the default."""
+    from cli.embedded.directory import default_path  # late: for the sake of --help
+
+    return chosen.expanduser().absolute() if chosen else default_path()
 
 
 class Formats(click.ParamType[tuple[str, ...]]):
-    """Formats with commas between them, or 'all'; a tuple."""
+    """Formats with commas between them, or 'all'; converted to a tuple."""
 
     name = "formats"
 
@@ -93,4 +108,4 @@ class TextFile(click.ParamType[str]):
         except UnicodeDecodeError:
             self.fail(f"{value} is not UTF-8 text", param, ctx)
         except OSError as error:
-            self.fail(f"{value} cannot be read: {error.strerror}", param, ctx)
+            self.fail(f"{value} cannot be read: {os_reason(error)}", param, ctx)

@@ -1,21 +1,15 @@
-"""The files a person names: which of them, and of the folders named, can be uploaded."""
+"""Which files to transcribe: those named, and those in folders named, if they can be uploaded."""
 
 import os
 import re
-import select
 import stat
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.embedded.signals import StopFlag
-from cli.errors import CommandError
+from cli.errors import os_reason
+from cli.transcribe.stdin import STDIN
 
-STDIN = Path("-")
-"""Stands for standard input."""
 AUDIO = frozenset(
     {"aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf", "dts", "eac3", "flac"}
     | {"gsm", "m4a", "m4b", "mka", "mp2", "mp3", "mpga", "oga", "ogg", "opus", "ra", "snd", "spx"}
@@ -25,9 +19,8 @@ VIDEO = frozenset(
     {"3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mj2", "mkv", "mov", "mp4", "mpeg"}
     | {"mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv"}
 )
-"""Extensions by which a folder's files are taken. What cannot be decoded fails, and is told."""
+"""A folder's files with these extensions are taken. Those that cannot be decoded fail later."""
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+:/(?!/)", re.IGNORECASE)
-_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +28,30 @@ class Source:
     """One file to be transcribed."""
 
     path: Path
-    """To read it from."""
+    """What is read."""
     origin: Path
-    """Absolute, links kept; standard input counts as a file 'stdin' of the current folder."""
+    """Its absolute path, links not resolved; standard input is a file 'stdin' in the current
+    folder."""
     name: str
-    """As people are told of it."""
+    """What people call it."""
     place: Path
-    """Its name; of a file found in a folder that was named, its path in there."""
+    """Its path below the folder that was named; its bare name where it was named itself."""
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is to do."""
+    """What was found under the names given."""
 
     sources: list[Source]
     refused: list[str]
-    """One line for each name of which nothing can be made."""
+    """A sentence for each name that cannot be uploaded."""
     folders: list[tuple[Path, int]]
-    """The folders named, and how many files were found in each."""
+    """The folders named, each with the number of files found in it."""
 
 
 def find_sources(names: Sequence[Path], stdin: Path | None = None) -> Found:
-    """Sort what was named into files to submit, each of them once, and lines for the others.
+    """Sort names into files to submit, each of them once, and sentences about the others.
 
     Args:
         names: files, folders, and '-'.
@@ -88,25 +82,25 @@ def find_sources(names: Sequence[Path], stdin: Path | None = None) -> Found:
             for path in paths:
                 add(path, str(path), path.relative_to(named), path)
         else:
-            # pathlib makes one slash of a URL's two.
+            # pathlib has made one slash of a URL's two.
             name = _URL.sub(r"\g<0>/", str(named), count=1)
             add(named, name, Path(named.name), named)
     return found
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder; not where nobody can tell, as of a name that is too long."""
-    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises then
+    """Whether a path is a folder; False where it cannot be looked at."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where a name is too long
 
 
 def _media_in(folder: Path, refused: list[str]) -> Iterator[Path]:
     """Yield the audio and video files below a folder in the order of their names.
 
-    Hidden ones are left out. Links are followed, but no folder is entered twice.
+    Hidden files and folders are left out. Links are followed, but no folder is entered twice.
     """
 
     def unreadable(error: OSError) -> None:
-        refused.append(f"{error.filename}: cannot be read: {error.strerror}")
+        refused.append(f"{error.filename}: cannot be read: {os_reason(error)}")
 
     entered: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
@@ -123,7 +117,7 @@ def _media_in(folder: Path, refused: list[str]) -> Iterator[Path]:
 
 
 def _problem(path: Path) -> str:
-    """Say why a path cannot be uploaded; nothing if it can."""
+    """Return why a path cannot be uploaded; '' if it can."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -135,33 +129,4 @@ def _problem(path: Path) -> str:
             return "URLs are not fetched: download the file first, then name it"
         return "no such file"
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
-
-
-@contextmanager
-def spooled_stdin(names: Sequence[Path], flag: StopFlag) -> Iterator[Path | None]:
-    """Keep standard input in a temporary file while the block runs, if '-' is among the names.
-
-    Raises:
-        CommandError: there is nothing to read from.
-        OSError: it cannot be read, or the disk is full.
-        Stopped: a signal came while it was read.
-    """
-    if STDIN not in names:
-        yield None
-        return
-    if sys.stdin is None or sys.stdin.isatty():
-        raise CommandError("standard input: is a terminal; send a file into it: ... - < talk.mp3")
-    with tempfile.TemporaryDirectory(prefix="longhand-") as folder:
-        path = Path(folder, "stdin")
-        with path.open("wb") as file:
-            descriptor = sys.stdin.fileno()
-            while True:
-                # A read alone would not be woken by a signal whose handler only raises a flag.
-                while not select.select([descriptor], [], [], 0.1)[0]:
-                    flag.check()
-                flag.check()
-                if not (piece := os.read(descriptor, _PIECE_BYTES)):
-                    break
-                file.write(piece)
-        yield path
+        return f"cannot be read: {os_reason(error)}"

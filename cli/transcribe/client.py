@@ -1,92 +1,35 @@
-"""The HTTP API as the command line uses it. Every failure is a ``CommandError`` of one line."""
+"""The HTTP API as the command line uses it. Every failure is a ``CommandError``."""
 
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Self, cast
+from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 import httpx
 
-from cli.errors import CommandError, printable
+from cli.errors import CommandError
+from cli.messages import one_line
+from cli.transcribe.job_view import JobView
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 CANCEL_TIMEOUT_S = 1.0
 PARTIAL_TIMEOUT_S = 3.0
 MEASURE_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
-"""Twelve hours of text take seconds, where they have nothing in common a minute."""
-OUTAGE_S = 30.0
-"""How long a server that was there may be away, for a restart say."""
+"""To compare two texts of twelve hours takes seconds, or a minute where nothing in them agrees."""
+OUTAGE_S = 120.0
+"""How long a server that was there may be away: a restart takes less, even after it hung for a
+minute (``cli.embedded.watch``)."""
 BUSY_RETRIES = 6
 MAX_BUSY_WAIT_S = 30.0
 _NO_SIZES: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class JobView:
-    """What ``GET /jobs/{id}`` says of a job."""
-
-    id: str
-    state: str
-    stage: str
-    chunks_done: int
-    chunks_total: int
-    """As far as the audio is decoded."""
-    percent: float | None
-    """Transcribed of the whole; None until the whole is known."""
-    rtfx: float | None
-    """Audio per second of this run; None before there is a speed."""
-    eta_s: float | None
-    duration_s: float | None
-    cached: bool
-    """Whether the transcript is that of an equal, earlier job."""
-    heard_nothing: bool
-    """Whether the transcript is there, and empty."""
-    waiting_for: str | None
-    """What it cannot go on without; None: nothing, or its turn."""
-    warnings: tuple[str, ...]
-    """Reasons to read the transcript with care, a sentence each."""
-    error: str | None
-    """Why it failed, in one sentence."""
-    error_code: str | None
-
-    @classmethod
-    def parse(cls, body: dict[str, Any]) -> Self:
-        """Read a job resource, tolerating what it leaves out."""
-        progress = body.get("progress") or {}
-        transcript = body.get("transcript") or {}
-        error = body.get("error")
-        waiting_for = body.get("waiting_for")
-        return cls(
-            id=body["id"],
-            state=body["state"],
-            stage=progress.get("stage") or body["state"],
-            chunks_done=progress.get("chunks_done") or 0,
-            chunks_total=progress.get("chunks_total") or 0,
-            percent=progress.get("percent"),
-            rtfx=progress.get("rtfx"),
-            eta_s=progress.get("eta_s"),
-            duration_s=body.get("duration_s"),
-            cached=bool(body.get("cached")),
-            heard_nothing=transcript.get("text") == "",
-            waiting_for=waiting_for["detail"] if waiting_for else None,
-            warnings=tuple(f"{w['detail']} ({w['code']})" for w in transcript.get("warnings", ())),
-            error=error["detail"] if error else None,
-            error_code=error.get("code") if error else None,
-        )
-
-    @property
-    def ended(self) -> bool:
-        """Whether the job has reached a state that it does not leave."""
-        return self.state in ("succeeded", "failed", "canceled")
-
-
 class _CountingFile:
-    """A file that tells how much of it has been read; httpx streams it in small pieces."""
+    """A file that tells how many bytes of it are read; httpx reads it in small pieces."""
 
     def __init__(self, file: BinaryIO, on_read: Callable[[int], None]) -> None:
         self._file = file
@@ -111,7 +54,11 @@ class Client:
     """One server; safe to use from several threads."""
 
     def __init__(self, base_url: str, stop: threading.Event) -> None:
-        """Check the address; connects on first use. ``stop`` ends every wait for a busy server.
+        """Check the address; nothing is connected to yet.
+
+        Args:
+            base_url: where the API is.
+            stop: once set, nobody waits for a busy or absent server any more.
 
         Raises:
             CommandError: it is no http(s) URL.
@@ -125,7 +72,7 @@ class Client:
             raise CommandError(f"'{base_url}' is not a server's address: expected http://HOST:PORT")
         self.base_url = base_url.rstrip("/")
         self._stop = stop
-        # A proxy from the environment cannot reach this machine's own loopback.
+        # A proxy that the environment names cannot reach this machine's loopback.
         local = parts.hostname in ("127.0.0.1", "localhost", "::1")
         self._http = httpx.Client(base_url=self.base_url, timeout=TIMEOUT, trust_env=not local)
 
@@ -140,9 +87,12 @@ class Client:
         fields: Mapping[str, str],
         on_sent: Callable[[int], None],
     ) -> JobView:
-        """Upload a file, streaming it, and create its job; waits while the server says it is busy.
+        """Upload a file, streaming it, and create its job; wait while the server says it is busy.
 
-        ``fields`` are the options of ``POST /jobs``; ``on_sent`` is told the bytes sent so far.
+        Args:
+            path: the file.
+            fields: form fields of ``POST /jobs`` beside the file.
+            on_sent: told how many bytes are sent so far.
 
         Raises:
             CommandError: the file cannot be read, or the server refuses it or cannot be reached.
@@ -159,7 +109,7 @@ class Client:
                 with path.open("rb") as file:
                     upload = cast("BinaryIO", _CountingFile(file, count))
                     response = self._http.post(
-                        "/jobs", data=dict(fields), files={"file": (printable(path.name), upload)}
+                        "/jobs", data=dict(fields), files={"file": (one_line(path.name), upload)}
                     )
             except httpx.HTTPError as error:
                 raise CommandError(self._unreachable(error)) from error
@@ -171,17 +121,17 @@ class Client:
         return self._view(response)
 
     def job(self, job_id: str, *, wait_s: float) -> JobView:
-        """Return a job as soon as it has ended, or as it is after ``wait_s``.
+        """Return a job as soon as it has ended, or as it is after ``wait_s``; without its text.
 
-        Sits out a short absence of the server.
+        A short absence of the server is waited for.
 
         Raises:
             CommandError: the server is away for longer than OUTAGE_S, or does not know the job.
         """
-        return self._view(self._get(f"/jobs/{job_id}", {"wait": f"{wait_s:g}"}))
+        return self._view(self._get(f"/jobs/{job_id}", {"wait": f"{wait_s:g}", "text": "false"}))
 
     def cancel(self, job_id: str) -> None:
-        """Ask for a job to be stopped; a server that is away or slow is not waited for."""
+        """Ask for a job to be canceled; a server that is away or slow is not waited for."""
         with suppress(httpx.HTTPError):
             self._http.post(f"/jobs/{job_id}/cancel", timeout=CANCEL_TIMEOUT_S)
 
@@ -214,7 +164,7 @@ class Client:
         return response.text
 
     def measure(self, job_id: str, reference: str) -> str:
-        """Compare a transcript with what was really said; return its error rates in words.
+        """Compare a transcript with what was really said; return its error rates as a sentence.
 
         Raises:
             CommandError: the server cannot be reached, or refuses the reference.

@@ -1,8 +1,8 @@
-"""Where transcripts are written: which name each has, and that none is ever there by half.
+"""The files that transcripts are written to: what they are called, and that each is whole.
 
-FILE's transcript is FOLDER/STEM.FORMAT, below the folders in which FILE was found. Where two files
-would share that name, both keep their extensions (talk.flac.srt, talk.wav.srt); where they share
-those too, both are put below the folders that tell them apart (a/talk.wav.srt, b/talk.wav.srt).
+FILE's transcript is FOLDER/STEM.FORMAT; a file found in a folder keeps its path in there. Where two
+files would share that name, both keep their extensions (talk.flac.srt, talk.wav.srt). Where they
+still would, both go below the folders that tell them apart (a/talk.wav.srt, b/talk.wav.srt).
 """
 
 import os
@@ -14,16 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from cli.errors import CommandError
-from cli.files import Source
+from cli.errors import CommandError, os_reason
+from cli.transcribe.sources import Source
 
 PARTIAL = ".partial"
-"""Ends the name of what is known of a transcript that was not finished."""
+"""Ends the name of a transcript that was not finished."""
 _CLOSING_S = 2.0
+"""How long the end of the process waits for a file that is being written."""
 
 
-class Outputs:
-    """The transcripts of some sources below one folder; safe to use from several threads."""
+class TranscriptFiles:
+    """The transcripts of some files below one folder; safe to use from several threads."""
 
     def __init__(self, folder: Path, formats: Sequence[str], sources: Sequence[Source]) -> None:
         self.folder = folder
@@ -41,7 +42,7 @@ class Outputs:
         return all(self.path(source, form).is_file() for form in self.formats)
 
     def write(self, source: Source, form: str, text: str) -> None:
-        """Put a whole transcript in its place; what was there before is replaced.
+        """Write a whole transcript, in place of an older or partial one.
 
         Raises:
             CommandError: it cannot be written; nothing of it is left.
@@ -52,7 +53,7 @@ class Outputs:
             path.with_name(path.name + PARTIAL).unlink(missing_ok=True)
 
     def write_partial(self, source: Source, form: str, text: str) -> Path:
-        """Put what there is of a transcript beside the place of the whole; return where.
+        """Write what there is of a transcript beside the place of the whole; return where.
 
         Raises:
             CommandError: it cannot be written.
@@ -63,7 +64,10 @@ class Outputs:
         return path
 
     def close(self) -> None:
-        """Let who is writing finish, and nobody write from now on: the process is about to end."""
+        """Wait for the file that is being written; none is written afterwards.
+
+        For the end of the process, which would cut it off.
+        """
         self._writing.acquire(timeout=_CLOSING_S)
 
     def _write(self, path: Path, text: str) -> None:
@@ -84,11 +88,11 @@ class Outputs:
                         draft.unlink(missing_ok=True)
                     raise
         except OSError as error:
-            raise CommandError(f"cannot write {path}: {error.strerror}") from error
+            raise CommandError(f"cannot write {path}: {os_reason(error)}") from error
 
 
 def make_output_folder(folder: Path) -> None:
-    """Make the folder for transcripts before they are made: none is to be lost for want of it.
+    """Make the folder for transcripts, before anything is transcribed in vain.
 
     Raises:
         CommandError: it cannot be made, or not be written into.
@@ -96,11 +100,11 @@ def make_output_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".longhand-{uuid4().hex}.tmp"
-        probe.touch(exist_ok=False)  # what os.access says is not true of every file system
+        probe.touch(exist_ok=False)  # os.access is wrong about some file systems
         probe.unlink()
     except OSError as error:
-        reason = "not a directory" if isinstance(error, FileExistsError) else error.strerror
-        raise CommandError(f"cannot write transcripts into {folder}: {reason}") from error
+        why = "not a directory" if isinstance(error, FileExistsError) else os_reason(error)
+        raise CommandError(f"cannot write transcripts into {folder}: {why}") from error
 
 
 def _in_format(place: Path, form: str) -> Path:
@@ -108,7 +112,7 @@ def _in_format(place: Path, form: str) -> Path:
 
 
 def _places(folder: Path, formats: Sequence[str], sources: Sequence[Source]) -> dict[Source, Path]:
-    """Choose every source's place, without the format: see the head of this file."""
+    """Choose every source's place, without the format, by the rule at the head of this file."""
     common = Path(os.path.commonpath([source.origin.parent for source in sources]))
     choices = {
         source: (
@@ -147,5 +151,5 @@ def _real(path: Path) -> str:
 
 
 def _key(path: Path) -> str:
-    """Return what is equal for names that some file system takes for the same."""
+    """Return a key that is equal for names which some file system takes for the same one."""
     return unicodedata.normalize("NFC", str(path)).casefold()

@@ -1,21 +1,21 @@
-"""How fast a batch goes, and how long it still takes."""
+"""How long a batch still takes."""
 
 import math
 
 WARM_UP_S = 15.0
-"""Nothing is told before: the first chunks of a batch come in bursts."""
+"""Nothing is told before: the first chunks of a batch end in bursts."""
 SPEED_S = 60.0
-"""Time constant of the mean speed: long against the pauses between two chunks of a slow model."""
+"""Time constant of the mean speed: several times what a slow model takes for a chunk."""
 TOLD_S = 5.0
-"""Time constant with which what is told follows what was found."""
+"""Time constant with which the estimate told follows the one computed."""
 
 
 class Estimate:
-    """The time that a batch still takes, told so that people can rely on it.
+    """The time that a batch still takes, as steady as a clock.
 
-    The speed is the work of the last minute or so, by its time, each moment weighing less the
-    longer ago it is. What is told counts down as a clock does, and moves to what follows from the
-    speed only slowly: chunks and files end in bursts, of which each would make it jump.
+    The speed is an exponentially weighted mean over about SPEED_S. The estimate told counts down
+    in real time and moves towards the one computed from the speed within about TOLD_S. Chunks and
+    files end in bursts, and without this each burst would make it jump.
     """
 
     def __init__(self) -> None:
@@ -30,12 +30,12 @@ class Estimate:
         """Take note of how much is done.
 
         Args:
-            now_s: a clock's time, in seconds; never falls.
-            done: work done, in whatever unit.
-            total: all there is; may change, as it may itself be estimated.
+            now_s: time of a monotonic clock, in seconds.
+            done: work done, in any unit.
+            total: all the work, in the same unit; it may change, as it may be an estimate itself.
         """
         if self._began_s is None:
-            if done > 0:  # what was before, such as a model that loads, is no speed
+            if done > 0:  # the time before, when a model loads for instance, says nothing of speed
                 self._began_s, self._at_s, self._done = now_s, now_s, done
             return
         elapsed_s = now_s - self._at_s
@@ -54,5 +54,5 @@ class Estimate:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until all is done, if it goes on like this; None while nobody can tell."""
+        """Seconds until all is done at this speed; None while nobody can tell."""
         return self._told

@@ -1,13 +1,11 @@
-"""Which models can be used here and now, and which one ``auto`` means."""
+"""Which of this machine's models a job gets, for a platform that is still to be started."""
 
 import textwrap
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
 
-from cli.embedded.signals import StopFlag
-from cli.errors import CommandError
-from cli.progress import Progress
+from cli.errors import CommandError, os_reason
+from cli.progress.protocol import Progress
+from cli.signals import StopFlag
 from shared.infra.errors import LonghandError
 from shared.infra.settings import get_settings
 from shared.models.catalogue import HUB_ENGINES, Catalogue, Model, read_catalogue
@@ -16,11 +14,11 @@ from shared.models.options import JobOptions
 from shared.models.usable import Availability, ask_hub_once, availability
 
 _WIDTH = 78
-"""Columns of the frame around the note on accuracy."""
+"""Columns of the frame around the note on a second-best model."""
 
 
-class Here:
-    """The models of this machine, for a platform that is still to be started."""
+class LocalModels:
+    """The catalogue, and which of its models this machine can run."""
 
     def __init__(self) -> None:
         """Read the catalogue.
@@ -36,23 +34,23 @@ class Here:
         self._default = settings.default_model
         self._hub_answers = ask_hub_once()
         self._refused: dict[str, str] = {}
-        """Why what seemed usable is not, by model."""
+        """Models whose weights could not be fetched, and why, by id."""
 
     def availability(self, model: Model) -> Availability:
-        """Tell whether a model can be used; fetching its weights may be a part of that."""
+        """Tell whether a model can be used, possibly after its weights have been downloaded."""
         if model.id in self._refused:
             return Availability(False, self._refused[model.id])
         return availability(model, self._hub_answers)
 
     def refuse(self, model: Model, problem: str) -> None:
-        """Do without a model whose weights could not be fetched."""
+        """Count a model as not usable: its weights could not be fetched."""
         self._refused[model.id] = problem
 
     def choose(self, options: JobOptions) -> Choice:
         """Return the model for a job.
 
         Raises:
-            CommandError: none will do.
+            CommandError: no usable model can do what the options ask.
         """
         supply = Supply(
             self.catalogue,
@@ -68,7 +66,10 @@ class Here:
             raise CommandError(str(error)) from error
 
     def better(self, choice: Choice, options: JobOptions) -> tuple[Model, str] | None:
-        """Return the model that is preferred to the best that is here, and what is in its way."""
+        """Return the catalogue's first choice, and why it is not usable, where another was taken.
+
+        None where the catalogue did not decide, or its first choice was taken.
+        """
         if choice.reason == "best":
             for model in self.catalogue.ranking:
                 if model == choice.model:
@@ -91,26 +92,26 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
         CommandError: it is unknown, cannot be used here, or cannot do what is asked.
         Stopped: a signal came during the download.
     """
-    here = Here()
+    local = LocalModels()
     while True:
-        choice = here.choose(options)
+        choice = local.choose(options)
         model = choice.model
-        found = here.availability(model)
+        found = local.availability(model)
         problem = found.reason
         if found.usable:
             problem = _download(model, flag, progress) if found.needs_download else ""
         if not problem:
-            if (better := here.better(choice, options)) is not None:
+            if (better := local.better(choice, options)) is not None:
                 progress.say(second_best_note(model, *better))
             return model
         if choice.reason != "best":
             setting = "LONGHAND_DEFAULT_MODEL: " if choice.reason == "default" else ""
             raise CommandError(f"{setting}model '{model.id}' cannot be used here: {problem}")
-        here.refuse(model, problem)
+        local.refuse(model, problem)
 
 
 def second_best_note(model: Model, better: Model, reason: str) -> str:
-    """Say, so that nobody misses it, which model was taken for want of a better one, and why."""
+    """Return a framed note: which model was taken for want of a better one, and why."""
     if model.is_rough:
         headline = f"LOW ACCURACY. Using '{model.id}': expect many wrong words."
     else:
@@ -128,47 +129,11 @@ def second_best_note(model: Model, better: Model, reason: str) -> str:
     return "\n".join([bar, *lines, bar])
 
 
-def list_models() -> Iterator[str]:
-    """Yield lines that say which models can be used here and now, and what ``auto`` is.
-
-    Those whose weights the operator has still to name are among them: the operator reads this.
-
-    Raises:
-        CommandError: the catalogue cannot be read, or lacks a model that a setting names.
-    """
-    here = Here()
-    for model in here.catalogue.models.values():
-        if not model.hidden:
-            found = here.availability(model)
-            yield f"{model.id:<29} {'yes' if found.usable else 'no':<4} {found.reason}"
-            yield f"{'':<34} {model.description}"
-    yield ""
-    yield _what_auto_is(here)
-    for language in here.catalogue.routed_languages:
-        with suppress(CommandError):
-            choice = here.choose(JobOptions(language=language))
-            if choice.reason == "language":
-                yield f"For language '{language}' it is {choice.model.id}, preferred for it."
-    yield "A platform that runs already goes by the models that it serves: see GET /models there."
-
-
-def _what_auto_is(here: Here) -> str:
-    try:
-        choice = here.choose(JobOptions())
-    except CommandError as error:
-        return f"'auto' is no model now: {error}."
-    model = choice.model.id
-    if choice.reason == "default":
-        found = here.availability(choice.model)
-        but = "" if found.usable else f", but it cannot be used here: {found.reason}"
-        return f"'auto' is {model} now: LONGHAND_DEFAULT_MODEL names it{but}."
-    better = here.better(choice, JobOptions())
-    because = "" if better is None else f"; {better[0].id} is better, but cannot be used"
-    return f"'auto' is {model} now: the best that can be used here{because}."
-
-
 def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
-    """Fetch weights in a thread: the main one stays free for signals. Return what failed, if so."""
+    """Fetch weights; return what failed, '' where nothing did.
+
+    In a thread of its own, so that the main thread can look for signals.
+    """
     from shared.models.weights import download
 
     def show(done_bytes: int, total_bytes: int) -> None:
@@ -183,7 +148,7 @@ def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
         except LonghandError as error:
             problems.append(str(error))
         except OSError as error:
-            problems.append(f"download failed: {error.strerror or error}")
+            problems.append(f"download failed: {os_reason(error)}")
 
     thread = threading.Thread(target=fetch, name="download", daemon=True)
     thread.start()

@@ -1,0 +1,1 @@
+"""What the command line accepts: one module per command, and how options are declared."""

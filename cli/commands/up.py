@@ -1,0 +1,79 @@
+"""``longhand up``: the embedded stack in the foreground."""
+
+from pathlib import Path
+
+import click
+
+from cli.commands.options import DATA, data_path
+from cli.messages import note
+
+
+@click.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    metavar="N",
+    help="The API's port on 127.0.0.1; 0 takes any free one.  [default: 8000]",
+)
+@click.option(
+    "--model",
+    "models",
+    metavar="ID",
+    multiple=True,
+    help="Model to serve; repeatable, the first is the default.  [default: auto]",
+)
+@click.option("--flower", is_flag=True, help="Also start Flower, Celery's monitor.")
+@click.option(
+    "--flower-port",
+    type=click.IntRange(1, 65535),
+    default=5555,
+    metavar="N",
+    help="Flower's port on 127.0.0.1.  [default: 5555]",
+)
+@click.option("--data", **DATA)
+def up(
+    port: int, models: tuple[str, ...], flower: bool, flower_port: int, data: Path | None
+) -> int:
+    """Keep the platform running in the foreground until Ctrl-C.
+
+    Once all parts are up, the last line on stdout is 'ready URL'.
+    """
+    # Imported late, for the sake of --help.
+    from cli.embedded.directory import DataDirectory, DirectoryInUse
+    from cli.embedded.stack import Plan, running_stack
+    from cli.models.choice import prepare_model
+    from cli.progress.plain import PlainProgress
+    from cli.progress.stderr import progress_on_stderr
+    from cli.signals import StopFlag, Stopped
+    from shared.models.options import JobOptions
+
+    flag = StopFlag()
+    progress = PlainProgress()
+    path = data_path(data)
+
+    def say(sentence: str) -> None:
+        progress.say(note(sentence))
+
+    with flag.installed():
+        try:
+            directory = DataDirectory(path)
+            directory.create()
+            if directory.owner() is not None:  # told before anything is downloaded
+                raise DirectoryInUse(path)
+            with progress_on_stderr() as bars:
+                wanted = [JobOptions(model=model) for model in models or (None,)]
+                chosen = tuple(prepare_model(options, flag, bars).id for options in wanted)
+            plan = Plan(
+                tuple(dict.fromkeys(chosen)),
+                port=port,
+                flower_port=flower_port if flower else None,
+            )
+            with running_stack(directory, plan, flag, say) as stack:
+                for program in stack.programs:
+                    click.echo(f"{program.name:<24} {program.address or 'running'}")
+                click.echo(f"ready {stack.api_url}")
+                stack.run()
+        except Stopped:
+            return 0
+    return 0

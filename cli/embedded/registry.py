@@ -1,0 +1,52 @@
+"""Which workers of a stack have sent a heartbeat lately, as the registry in Postgres knows."""
+
+import threading
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from shared.infra.settings import get_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+class Registry:
+    """Looks at workers by their heartbeats; for several threads, which take turns."""
+
+    def __init__(self, database_url: str) -> None:
+        url = SecretStr(database_url)
+        self._settings = get_settings().model_copy(update={"database_url": url})
+        self._engine: Engine | None = None
+        self._turn = threading.Lock()
+
+    def look(self, pid: int) -> bool | None:
+        """Tell whether the worker process has sent a heartbeat within a lease (``watch.Look``).
+
+        None while the worker is loading, or Postgres does not answer. This waits for a frozen
+        Postgres for as long as it takes: that is no fault of the worker, and Postgres has a watch
+        of its own.
+        """
+        # Imported late: most runs of the command line are over before anybody looks.
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from shared.infra.database import make_engine
+        from shared.infra.errors import LonghandError
+        from shared.store.workers import live_workers
+
+        with self._turn:
+            if self._engine is None:
+                self._engine = make_engine(self._settings, pool_size=1)
+            try:
+                workers = live_workers(self._engine, live_s=self._settings.lease_s)
+            except (LonghandError, SQLAlchemyError):
+                return None
+        states = [worker.state for worker in workers if _pid(worker.id) == str(pid)]
+        if not states:
+            return False
+        return True if "ready" in states else None
+
+
+def _pid(worker_id: str) -> str:
+    """Return the pid in a worker's id, ROLE[-MODEL]@HOST-PID-RANDOM; '' in any other."""
+    return "".join(worker_id.split("-")[-2:-1])

@@ -1,0 +1,107 @@
+"""What runs beside the three servers: the API, the workers, beat and Flower."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from cli.embedded.child import Program
+from cli.embedded.ports import accepts, answers_http
+from cli.embedded.registry import Registry
+from cli.embedded.roll_call import RollCall
+from cli.embedded.servers import Endpoints
+from cli.embedded.watch import LOOK_LIMIT_S
+from shared.infra.settings import get_settings
+
+SOURCE_ROOT = Path(__file__).resolve().parents[2]
+PROBE_TIMEOUT_S = 0.5
+
+
+def service_environment(endpoints: Endpoints) -> dict[str, str]:
+    """Return this process's environment, pointed at ``endpoints`` and cleared of what misleads."""
+    foreign = (
+        *("PG", "RCLONE_", "AWS_", "CELERY_", "FLOWER_", "PYTHON", "LONGHAND_SERVER"),
+        "LONGHAND_HEALTH_PORT",  # the workers would all want the same one
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    no_proxy = env.get("NO_PROXY", env.get("no_proxy", ""))
+    env["NO_PROXY"] = env["no_proxy"] = ",".join(filter(None, [no_proxy, "127.0.0.1,localhost"]))
+    env["PYTHONPATH"] = str(SOURCE_ROOT)
+    env["PYTHONUNBUFFERED"] = "1"
+    if "LONGHAND_CATALOGUE" in env:  # relative to here, and services run in another folder
+        env["LONGHAND_CATALOGUE"] = str(get_settings().catalogue)
+    return env | endpoints.env()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Makes the programs of one stack's services."""
+
+    env: Mapping[str, str]
+    folder: Path
+    """Where they run."""
+    roll: RollCall
+    """Tells who is ready."""
+    registry: Registry
+    """Tells which workers still send heartbeats."""
+    drain_s: float
+    """How long workers may take to finish the step in hand when they are stopped."""
+
+    def api(self, fd: int, port: int) -> Program:
+        """The API, on a socket that it inherits: a restart keeps the address."""
+        return Program(
+            "api",
+            _python("api", "--fd", str(fd)),
+            self.env,
+            cwd=self.folder,
+            address=f"http://127.0.0.1:{port}",
+            is_ready=self.roll.api,
+            look=lambda _: answers_http(port, "/health/live", within_s=LOOK_LIMIT_S),
+            pass_fds=(fd,),
+        )
+
+    def worker(self, role: str, model: str | None = None) -> Program:
+        """A worker that takes steps, named worker-ROLE or worker-MODEL."""
+        arguments = ("worker", role) if model is None else ("worker", role, "--model", model)
+        return Program(
+            f"worker-{model or role}",
+            _python(*arguments),
+            self.env,
+            cwd=self.folder,
+            is_ready=partial(self.roll.worker, role, model),
+            look=self.registry.look,
+            grace_s=self.drain_s,
+        )
+
+    def beat(self) -> Program:
+        """The worker that sweeps."""
+        return Program(
+            "beat",
+            _python("worker", "beat"),
+            self.env,
+            cwd=self.folder,
+            is_ready=partial(self.roll.worker, "beat"),
+            look=self.registry.look,
+        )
+
+    def flower(self, port: int, password: str) -> Program:
+        """Flower, behind a login."""
+        from shared.queue.broker import FLOWER_USER  # late: it imports Celery
+
+        return Program(
+            "flower",
+            _python("worker", "flower", f"--port={port}"),
+            {**self.env, "LONGHAND_FLOWER_PASSWORD": password},
+            cwd=self.folder,
+            # With this login a browser and curl are let in at once.
+            address=f"http://{FLOWER_USER}:{quote(password, safe='')}@127.0.0.1:{port}",
+            is_ready=lambda: accepts(port, within_s=PROBE_TIMEOUT_S),
+            look=lambda _: answers_http(port, "/healthcheck", within_s=LOOK_LIMIT_S),
+        )
+
+
+def _python(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-P", "-m", *arguments)

@@ -1,0 +1,1 @@
+"""``longhand transcribe``: from the files named to their transcripts, through a platform."""

@@ -1,0 +1,173 @@
+"""The files of one command: a few at a time, their transcripts printed in the order asked for."""
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from cli.errors import CommandError, os_reason
+from cli.messages import error as error_line
+from cli.messages import note
+from cli.progress.protocol import Progress
+from cli.signals import Stopped
+from cli.transcribe.client import Client
+from cli.transcribe.file_jobs import FileJobs
+from cli.transcribe.platform import Platform
+from cli.transcribe.request import Request
+from cli.transcribe.sources import Source
+from cli.transcribe.stdout import as_printed, print_text
+from cli.transcribe.tally import Tally
+from cli.transcribe.transcript_files import TranscriptFiles
+from cli.transcribe.work import State, Work
+
+TOTAL_S = 1.0
+"""How often the total is shown anew."""
+ABANDON_S = 6.0
+"""How long an interrupted batch waits for what its jobs have said so far."""
+
+
+class Batch:
+    """Some files and what becomes of them; ``run`` it once, in the main thread."""
+
+    def __init__(
+        self,
+        request: Request,
+        sources: Sequence[Source],
+        outputs: TranscriptFiles | None,
+        platform: Platform,
+        progress: Progress,
+        client: Client | None = None,
+    ) -> None:
+        self._request = request
+        self._outputs = outputs
+        self._platform = platform
+        self._progress = progress
+        self._stop = threading.Event()
+        self._client = client or Client(platform.url, self._stop)
+        self._works = [Work(source) for source in sources]
+        self._jobs = FileJobs(
+            *(request, outputs, platform, progress, self._client, self._stop),
+            n_files=len(self._works),
+        )
+        self._unprinted = list(self._works)
+        self._tally = Tally(self._works, time.monotonic)
+        self._total_at_s = 0.0
+
+    def run(self, *, skipped: int = 0, refused: int = 0) -> bool:
+        """Transcribe all files; return whether all succeeded.
+
+        Args:
+            skipped: files that were done before, for the closing summary.
+            refused: names of which nothing could be made, for the closing summary.
+
+        Raises:
+            CommandError: stdout cannot be written to.
+            BrokenPipeError: nobody reads stdout any more.
+            Stopped: a signal came; the jobs are canceled, what they have said so far is kept.
+        """
+        waiting = queue.SimpleQueue[Work]()
+        for work in self._works:
+            waiting.put(work)
+        for _ in range(min(self._request.jobs, len(self._works))):
+            # Daemons: a server that does not answer must not keep this process after Ctrl-C.
+            threading.Thread(target=self._serve, args=(waiting,), name="job", daemon=True).start()
+        try:
+            self._platform.run(self._look)
+        except (Stopped, CommandError, OSError) as error:
+            self._progress.finish()
+            stopped = isinstance(error, Stopped)
+            self._abandon(keep=stopped)
+            if stopped:
+                with suppress(CommandError, OSError):  # the terminal may be what has ended
+                    self._print(in_order=False)
+                self._summarize(skipped, refused)
+            raise
+        finally:
+            self._stop.set()
+        self._progress.finish()
+        self._client.close()
+        self._summarize(skipped, refused)
+        return all(work.state is State.DONE for work in self._works)
+
+    def _serve(self, waiting: "queue.SimpleQueue[Work]") -> None:
+        """Take one file after the other, in a thread of its own."""
+        with suppress(queue.Empty):
+            while not self._stop.is_set():
+                work = waiting.get_nowait()
+                try:
+                    self._jobs.transcribe(work)
+                except CommandError as error:
+                    self._jobs.fail(work, str(error))
+                except OSError as error:
+                    self._jobs.fail(work, os_reason(error))
+                except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+                    work.bug = error
+                finally:
+                    work.ended.set()
+
+    def _look(self) -> bool:
+        """Show the total and print what has ended; return whether all files have."""
+        now_s = time.monotonic()
+        if now_s - self._total_at_s >= TOTAL_S:
+            self._total_at_s = now_s
+            self._progress.total(self._tally.total())
+        all_ended = all(work.ended.is_set() for work in self._works)
+        self._print()  # after the look at all: what ends in between is printed in the next round
+        return all_ended
+
+    def _print(self, *, in_order: bool = True) -> None:
+        """Print the transcripts that are there: in order up to the first that is not, or all."""
+        while self._unprinted:
+            ready = (i for i, work in enumerate(self._unprinted) if work.ended.is_set())
+            index = next(ready, None)
+            if index is None or (index > 0 and in_order):
+                return
+            work = self._unprinted.pop(index)
+            if work.bug is not None:
+                raise work.bug
+            if self._outputs is None and work.state is State.DONE:
+                text = as_printed(work, self._request.formats[0], several=self._request.several)
+                work.texts.clear()
+                self._progress.aside(partial(print_text, text))
+
+    def _summarize(self, skipped: int, refused: int) -> None:
+        for work in self._works:
+            if work.state is State.FAILED:
+                self._progress.say(error_line(f"{work.source.name}: {work.problem}"))
+        if len(self._works) + skipped + refused > 1:
+            self._progress.say(note(self._tally.summary(skipped=skipped, refused=refused)))
+
+    def _abandon(self, *, keep: bool) -> None:
+        """Cancel the jobs, so that the next run's do not wait behind them.
+
+        With ``keep``, what they have said so far is written to the output folder first.
+        """
+        left = tuple(self._jobs.under_way.items())
+        self._stop.set()
+        outputs = self._outputs if keep else None
+        if left and outputs is not None:
+            self._progress.say(note("keeping what was done so far"))
+        threads = [
+            threading.Thread(
+                target=self._give_up, args=(*job, outputs), name="abandon", daemon=True
+            )
+            for job in left
+        ]
+        for thread in threads:
+            thread.start()
+        deadline_s = time.monotonic() + ABANDON_S
+        for thread in threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        if self._outputs is not None:
+            self._outputs.close()
+
+    def _give_up(self, job_id: str, work: Work, outputs: TranscriptFiles | None) -> None:
+        try:
+            if outputs is not None:
+                self._jobs.keep_partial(job_id, work.source, outputs)
+        except CommandError as error:
+            self._progress.say(error_line(str(error)))
+        finally:
+            self._client.cancel(job_id)

@@ -1,0 +1,72 @@
+"""The command's course: find the files, provide a platform, transcribe the batch."""
+
+from pathlib import Path
+
+from cli.errors import CommandError
+from cli.messages import error, note
+from cli.progress.protocol import Progress
+from cli.progress.stderr import progress_on_stderr
+from cli.signals import StopFlag
+from cli.transcribe.batch import Batch
+from cli.transcribe.platform import platform_for
+from cli.transcribe.request import Request
+from cli.transcribe.sources import Found, find_sources
+from cli.transcribe.stdin import spooled_stdin
+from cli.transcribe.transcript_files import TranscriptFiles, make_output_folder
+
+
+def transcribe(request: Request, server: str | None, data: Path) -> int:
+    """Transcribe what was asked for; return the exit code, 0 when every file has its transcript.
+
+    Args:
+        request: the files and how they are to be transcribed.
+        server: URL of a running platform; None: the one in the data directory, or one of our own.
+        data: the data directory.
+
+    Raises:
+        CommandError: nothing could be submitted at all.
+        Stopped: a signal came; everything started has been stopped.
+    """
+    flag = StopFlag()
+    with (
+        flag.installed(),
+        progress_on_stderr() as progress,
+        spooled_stdin(request.files, flag) as stdin,
+    ):
+        found = find_sources(request.files, stdin)
+        _tell(found, progress)
+        if not found.sources:
+            return 1
+        if request.reference is not None and len(found.sources) > 1:
+            raise CommandError("--reference goes with one file: with its own text each would need")
+        sources, outputs = found.sources, None
+        if request.output is not None:
+            make_output_folder(request.output)
+            outputs = TranscriptFiles(request.output, request.formats, sources)
+            if request.skip_existing:
+                sources = [source for source in sources if not outputs.has(source)]
+        skipped = len(found.sources) - len(sources)
+        if not sources:
+            progress.say(note(f"nothing to do: {skipped} skipped, their transcripts are there"))
+            return 1 if found.refused else 0
+        with platform_for(
+            request.options,
+            server,
+            data,
+            size_bytes=sum(source.size_bytes for source in sources),
+            flag=flag,
+            progress=progress,
+        ) as platform:
+            batch = Batch(request, sources, outputs, platform, progress)
+            succeeded = batch.run(skipped=skipped, refused=len(found.refused))
+        return 0 if succeeded and not found.refused else 1
+
+
+def _tell(found: Found, progress: Progress) -> None:
+    """Tell what was found in folders, and of which names nothing can be made."""
+    for folder, n_files in found.folders:
+        if n_files:
+            files = "1 audio or video file" if n_files == 1 else f"{n_files} audio and video files"
+            progress.say(note(f"found {files} in {folder}"))
+    for sentence in found.refused:
+        progress.say(error(sentence))

@@ -1,0 +1,249 @@
+"""What hangs is noticed and started anew; what only waits for that is left alone."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from commandline import Up, transcribe, write_words
+from processes import wait_until
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from cli.embedded.child import Program
+from cli.embedded.directory import DataDirectory
+from cli.embedded.ports import answer, free_ports
+from cli.embedded.registry import Registry
+from cli.embedded.supervisor import Supervisor
+from cli.signals import StopFlag
+from shared.infra.settings import Settings
+from shared.store.workers import WorkerEntry, WorkerState, announce
+
+FOUND_WITHIN_S = 240.0
+"""A minute of silence, which for a worker begins when its lease has run out, and a new start."""
+
+ECHO = """
+import socketserver, subprocess, sys
+subprocess.Popen(["sleep", "600"], start_new_session=True)
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(b"!")
+socketserver.TCPServer.allow_reuse_address = True
+with socketserver.TCPServer(("127.0.0.1", int(sys.argv[1])), Handler) as server:
+    server.serve_forever()
+"""
+"""A server, and a child of it that has left its process group, as Postgres' backends do."""
+
+
+def family(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def freeze(pid: int) -> list[psutil.Process]:
+    """Stop a process and all that it forked; return them."""
+    frozen = family(pid)
+    for process in frozen:
+        process.suspend()
+    return frozen
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether a process is more than an entry that its parent has not asked for yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DataDirectory:
+    made = DataDirectory(tmp_path / "data")
+    made.create()
+    return made
+
+
+@pytest.fixture
+def supervisor(directory: DataDirectory, said: list[str]) -> Iterator[Supervisor]:
+    """A supervisor that looks every tenth of a second, so that looks are missed sooner."""
+    made = Supervisor(directory, StopFlag(), said.append, look_every_s=0.1)
+    yield made
+    made.stop([])
+
+
+def pid_of(directory: DataDirectory, name: str) -> int | None:
+    record = directory.read_record()
+    assert record is not None
+    return next((child.pid for child in record.children if child.name == name), None)
+
+
+def test_a_hung_child_is_killed_with_all_it_forked_and_started_anew(
+    directory: DataDirectory, supervisor: Supervisor, said: list[str]
+) -> None:
+    port = free_ports(1)[0]
+
+    def look(_: int = 0) -> bool:
+        return answer(port, b"?", n_bytes=1, within_s=0.5) == b"!"
+
+    command = (sys.executable, "-c", ECHO, str(port))
+    env = {"PATH": os.environ["PATH"]}
+    supervisor.launch([Program("echo", command, env, is_ready=look, look=look)])
+    supervisor.await_ready(["echo"], limit_s=60)
+    first = pid_of(directory, "echo")
+    assert first is not None
+    frozen = freeze(first)
+    assert len(frozen) == 2
+
+    supervisor.run(until=lambda: pid_of(directory, "echo") not in (first, None) and look())
+
+    assert said == ["echo hangs: it gives no sign of life; restarting it"]
+    wait_until(lambda: not [each for each in frozen if alive(each)])
+
+
+def test_a_child_that_answers_is_left_alone(
+    directory: DataDirectory, supervisor: Supervisor, said: list[str]
+) -> None:
+    looks: list[int] = []
+
+    def look(pid: int) -> bool:
+        looks.append(pid)
+        return True
+
+    supervisor.launch([Program("quiet", ("sleep", "600"), {"PATH": os.environ["PATH"]}, look=look)])
+    supervisor.run(until=lambda: len(looks) > 20)
+    assert said == []
+    assert set(looks) == {pid_of(directory, "quiet")}
+
+
+def test_a_hung_child_ends_with_its_supervisor(
+    directory: DataDirectory, supervisor: Supervisor
+) -> None:
+    port = free_ports(1)[0]
+    env = {"PATH": os.environ["PATH"]}
+    program = Program(
+        *("echo", (sys.executable, "-c", ECHO, str(port)), env),
+        is_ready=lambda: answer(port, b"?", n_bytes=1, within_s=0.5) == b"!",
+        grace_s=0.1,
+    )
+    supervisor.launch([program])
+    supervisor.await_ready(["echo"], limit_s=60)
+    pid = pid_of(directory, "echo")
+    assert pid is not None
+    frozen = freeze(pid)
+    supervisor.stop([["echo"]])
+    wait_until(lambda: not [each for each in frozen if alive(each)])
+
+
+def entry(pid: int, state: WorkerState) -> WorkerEntry:
+    return WorkerEntry(
+        id=f"model-whisper-base@some-host-{pid}-1a2b3c4d",
+        role="model",
+        model="whisper-base",
+        queues=("model.whisper-base",),
+        slots=1,
+        state=state,
+        device="cpu",
+        dtype=None,
+        version="1",
+        load_s=None,
+        warm_up_s=None,
+    )
+
+
+@pytest.fixture
+def registry(settings: Settings) -> Registry:
+    return Registry(settings.database_url.get_secret_value())
+
+
+def test_a_worker_shows_life_by_its_heartbeat(database: Engine, registry: Registry) -> None:
+    for pid, state in ((11, "ready"), (12, "loading"), (13, "ready")):
+        announce(database, entry(pid, state))  # type: ignore[arg-type]
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                UPDATE workers SET last_seen_at = clock_timestamp() - interval '31 seconds'
+                WHERE id LIKE '%-13-%'
+            """)
+        )
+    assert registry.look(11) is True
+    assert registry.look(12) is None
+    assert registry.look(13) is False
+    assert registry.look(1) is False
+
+
+def test_without_postgres_nobody_can_tell_of_a_worker(settings: Settings) -> None:
+    url = f"postgresql+psycopg://longhand@127.0.0.1:{free_ports(1)[0]}/longhand"
+    assert Registry(SecretStr(url).get_secret_value()).look(11) is None
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    (tmp_path / "home").mkdir()
+    running = Up(tmp_path / "stack")
+    yield running
+    if running.process.poll() is None:
+        running.end(signal.SIGTERM)
+
+
+def restarted(up: Up, before: dict[str, int], names: set[str]) -> Callable[[], bool]:
+    def ask() -> bool:
+        now = up.pids()
+        return all(now.get(name, before[name]) != before[name] for name in names)
+
+    return ask
+
+
+def lines(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if "restarting" in line]
+
+
+def words_of(tmp_path: Path, up: Up) -> str:
+    """What a platform that works hears in a file."""
+    clip = write_words(tmp_path / "clip.wav", [1, 2, 3])
+    done = transcribe(tmp_path / "none", clip, "--server", up.url)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_frozen_api_and_workers_are_started_anew(up: Up, tmp_path: Path) -> None:
+    before = up.pids()
+    frozen = {"api", "worker-cpu", "worker-oracle", "worker-deliver", "beat"}
+    for name in frozen:
+        freeze(before[name])
+    wait_until(restarted(up, before, frozen), within_s=FOUND_WITHIN_S)
+    assert words_of(tmp_path, up) == "w00001 w00002 w00003\n"
+    now = up.pids()
+    assert {name for name in before if now[name] != before[name]} == frozen
+    _, stderr = up.end(signal.SIGTERM)
+    expected = {
+        f"longhand: {name} hangs: it gives no sign of life; restarting it" for name in frozen
+    }
+    assert sorted(lines(stderr)) == sorted(expected)
+
+
+@pytest.mark.timeout(600)
+def test_frozen_servers_are_started_anew_and_nobody_who_waits_for_them(
+    up: Up, tmp_path: Path
+) -> None:
+    before = up.pids()
+    frozen = {"postgres", "valkey", "rclone"}
+    for name in frozen:
+        freeze(before[name])
+    wait_until(restarted(up, before, frozen), within_s=FOUND_WITHIN_S)
+    assert words_of(tmp_path, up) == "w00001 w00002 w00003\n"
+    now = up.pids()
+    assert {name for name in before if now[name] != before[name]} == frozen
+    _, stderr = up.end(signal.SIGTERM)
+    expected = {
+        f"longhand: {name} hangs: it gives no sign of life; restarting it" for name in frozen
+    }
+    assert sorted(lines(stderr)) == sorted(expected)

@@ -1,0 +1,161 @@
+"""What ``longhand transcribe`` asks of a server: all it needs, and nothing twice."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import cli
+from cli.progress.plain import PlainProgress
+from cli.signals import Stopped
+from cli.transcribe.batch import Batch
+from cli.transcribe.file_jobs import MAX_LOOK_S, MIN_LOOK_S, look_s
+from cli.transcribe.platform import Platform
+from cli.transcribe.request import Request
+from cli.transcribe.sources import find_sources
+from cli.transcribe.transcript_files import TranscriptFiles
+from shared.models.options import JobOptions
+
+WARNING = {"code": "clipped_audio", "detail": "Too loud."}
+
+
+class Server(ThreadingHTTPServer):
+    """A platform with one job, which ends when it is told to; keeps what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.requests: list[str] = []
+        self.ends = True
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        self.server.requests.append(f"POST {self.path}")
+        while self.path == "/jobs" and self.rfile.read1(65536).find(b"--\r\n") < 0:
+            pass
+        self._answer(202, json.dumps({"id": "one", "state": "queued"}))
+
+    def do_GET(self) -> None:
+        self.server.requests.append(f"GET {self.path}")
+        if "/transcript" in self.path:
+            self._answer(200, "words\n")
+        elif self.server.ends:
+            transcript = {"warnings": [WARNING]}
+            self._answer(
+                200, json.dumps({"id": "one", "state": "succeeded", "transcript": transcript})
+            )
+        else:
+            self._answer(200, json.dumps({"id": "one", "state": "running"}))
+
+    def _answer(self, code: int, body: str) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def wait(until: Callable[[], bool]) -> None:
+    while not until():
+        time.sleep(0.001)
+
+
+def batch(
+    server: Server,
+    tmp_path: Path,
+    *formats: str,
+    run: Callable[[Callable[[], bool]], None] = wait,
+    output: bool = False,
+) -> Batch:
+    clip = tmp_path / "a.wav"
+    clip.write_bytes(b"x")
+    sources = find_sources([clip]).sources
+    return Batch(
+        Request(files=(clip,), options=JobOptions(), formats=formats),
+        sources,
+        TranscriptFiles(tmp_path / "out", formats, sources) if output else None,
+        Platform(server.url, None, run),
+        PlainProgress(),
+    )
+
+
+def test_a_transcript_is_fetched_once(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert batch(server, tmp_path, "txt").run()
+    assert server.requests == [
+        "POST /jobs",
+        "GET /jobs/one?wait=1&text=false",
+        "GET /jobs/one/transcript?format=txt",
+    ]
+    out, err = capsys.readouterr()
+    assert out == "words\n"
+    assert "longhand: warning: " in err
+    assert "Too loud. (clipped_audio)" in err
+
+
+def test_each_format_of_an_interrupted_job_is_fetched_once(server: Server, tmp_path: Path) -> None:
+    server.ends = False
+
+    def interrupted(until: Callable[[], bool]) -> None:
+        wait(lambda: any("wait=" in request for request in server.requests))
+        raise Stopped(2)
+
+    with pytest.raises(Stopped):
+        batch(server, tmp_path, "srt", "txt", run=interrupted, output=True).run()
+    partial = "/jobs/one/transcript?format={}&partial=true"
+    asked = [request for request in server.requests if "partial" in request]
+    assert asked == [f"GET {partial.format(form)}" for form in ("txt", "srt")]
+    assert (tmp_path / "out" / "a.txt.partial").read_text() == "words\n"
+    assert server.requests[-1] == "POST /jobs/one/cancel"
+
+
+def test_the_longer_a_job_takes_the_less_often_it_is_asked_about() -> None:
+    assert look_s(0) == look_s(60) == MIN_LOOK_S
+    assert MIN_LOOK_S < look_s(120) < look_s(240) < MAX_LOOK_S
+    assert look_s(3600) == MAX_LOOK_S
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        ([], {}),
+        (["--priority", "0"], {}),
+        (["--priority", "7"], {"priority": "7"}),
+        (["--priority", "-100"], {"priority": "-100"}),
+        (["--wait-for-worker"], {"wait_for_worker": "true"}),
+    ],
+)
+def test_options_reach_the_server_as_fields_unless_they_have_their_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], sent: dict[str, str]
+) -> None:
+    fields: list[dict[str, str]] = []
+
+    def run(request: Request, _server: str | None, _data: Path) -> int:
+        fields.append(request.fields(request.options.model))
+        return 0
+
+    monkeypatch.setattr("cli.transcribe.run.transcribe", run)
+    command = ["transcribe", "a.wav", "--data", str(tmp_path), *arguments]
+    assert CliRunner().invoke(cli, command, obj=True).exit_code == 0
+    assert fields == [sent]
