@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 NEWEST := $(VENV)/newest
 
-.PHONY: setup test test-newest check format soak bench lock
+.PHONY: setup test test-newest check docs format soak bench lock
 
 setup: $(VENV)/dev.stamp
 
@@ -35,11 +35,15 @@ $(NEWEST)/dev.stamp: requirements/dev.txt
 	$(NEWEST)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	touch $@
 
-check: setup ## lint, types, import contracts
+check: setup ## lint, types, import contracts, Compose's schema
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+docs: setup ## write what the documents take from the code
+	$(BIN)/python -m docs.settings_table
 
 format: setup
 	$(BIN)/ruff check --fix .
