@@ -26,7 +26,7 @@ from nemesis import (
 )
 from readings import read_history, table
 
-JOBS = 200
+JOBS = 36
 SEED = 4
 LEASE_S = 3.0
 RECOVERY_S = 15.0
