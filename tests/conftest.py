@@ -1,4 +1,4 @@
-"""The real parts: Postgres, Valkey and rclone's S3, started once for all tests of a session."""
+"""Real servers for the tests: Postgres, Valkey and rclone's S3, started once in each process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ USED_TABLES = text(
 )
 """Tables that have held a row since they were last truncated."""
 
-# Tests judge what is right, on machines that may be busy; what is fast, benchmarks judge.
+# Tests check results, on machines that may be busy. Benchmarks check speed.
 hypothesis.settings.register_profile(
     "untimed",
     hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]),
@@ -65,7 +65,7 @@ def make_cluster_without_sync(directory: DataDirectory) -> None:
 
 @pytest.fixture(scope="session")
 def pool(servers: Settings) -> Iterator[Engine]:
-    """The connections of all tests: a busy machine may take long to make one."""
+    """All tests share connections, since making one takes long on a busy machine."""
     engine = make_engine(servers)
     yield engine
     engine.dispose()
