@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 NEWEST := $(VENV)/newest
 
-.PHONY: setup test test-newest check format soak bench lock
+.PHONY: setup test test-newest check docs format soak bench lock
 
 setup: $(VENV)/dev.stamp
 
@@ -15,11 +15,10 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	touch $@
 
-# Faults have bounds in seconds, and the machine for themselves; the rest goes side by side, where
-# threads that wait for each other busily (OpenMP's) would only be in each other's way.
+# Three tests at a time on two cores, since many wait. Of OpenMP's threads those that wait busily would
+# only be in the way of the rest.
 test: setup ## every test except the soaks
-	$(BIN)/python -m pytest -m "not soak" tests/faults
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n 3 --dist loadfile --no-loadscope-reorder
 	$(MAKE) test-newest
 
 # No unit test needs torch, of which there is not a build for every Python: torch.txt stays away.
@@ -28,18 +27,22 @@ test-newest: setup ## the unit tests, on the newest Python here if that is newer
 	if [ -z "$$newest" ]; then echo "unit tests: no Python here is newer than .venv's"; exit; fi; \
 	echo "unit tests: $$newest"; \
 	$(MAKE) NEWEST_PYTHON=$$newest $(NEWEST)/dev.stamp; \
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist loadfile tests/unit
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -m "not soak" -n 3 --dist loadfile tests/unit
 
 $(NEWEST)/dev.stamp: requirements/dev.txt
 	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	touch $@
 
-check: setup ## lint, types, import contracts
+check: setup ## lint, types, import contracts, Compose's schema
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+docs: setup ## write what the documents take from the code
+	$(BIN)/python -m docs.settings_table
 
 format: setup
 	$(BIN)/ruff check --fix .

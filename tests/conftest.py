@@ -1,4 +1,4 @@
-"""The real parts: Postgres, Valkey and rclone's S3, started once for all tests of a session."""
+"""Real servers for the tests: Postgres, Valkey and rclone's S3, started once in each process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,8 @@ from celery import Celery
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
+from cli.embedded import postgres
+from cli.embedded.directory import DataDirectory
 from cli.embedded.servers import running_servers
 from shared.infra.database import make_engine
 from shared.infra.settings import Settings
@@ -19,7 +21,13 @@ from shared.store.tables import metadata
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
-# Tests judge what is right, on machines that may be busy; what is fast, benchmarks judge.
+USED_TABLES = text(
+    "SELECT name FROM unnest(CAST(:names AS text[])) name "
+    "WHERE pg_relation_size(name::regclass) > 0"
+)
+"""Tables that have held a row since they were last truncated."""
+
+# Tests check results, on machines that may be busy. Benchmarks check speed.
 hypothesis.settings.register_profile(
     "untimed",
     hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]),
@@ -34,7 +42,9 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Migrated, empty servers, and the settings that reach them."""
-    with running_servers(tmp_path_factory.mktemp("servers")) as endpoints:
+    path = tmp_path_factory.mktemp("servers")
+    make_cluster_without_sync(DataDirectory(path))
+    with running_servers(path) as endpoints:
         yield Settings(
             database_url=SecretStr(endpoints.database_url),
             broker_url=SecretStr(endpoints.broker_url),
@@ -45,22 +55,42 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         )
 
 
+def make_cluster_without_sync(directory: DataDirectory) -> None:
+    """Make a Postgres cluster that waits for no disk: nobody needs it after a power cut."""
+    directory.create()
+    postgres.ensure_cluster(directory.postgres, directory.credentials().postgres_password)
+    with (directory.postgres / "postgresql.conf").open("a") as configuration:
+        configuration.write("fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n")
+
+
 @pytest.fixture(scope="session")
 def pool(servers: Settings) -> Iterator[Engine]:
-    """The connections of all tests: a busy machine may take long to make one."""
+    """All tests share connections, since making one takes long on a busy machine."""
     engine = make_engine(servers)
     yield engine
     engine.dispose()
 
 
+def empty_tables(engine: Engine) -> None:
+    """Truncate what has held a row: DELETE leaves dead rows, which change the plans of queries."""
+    with engine.begin() as connection:
+        used = connection.scalars(USED_TABLES, {"names": [*metadata.tables]}).all()
+        if used:
+            connection.execute(text(f"TRUNCATE {', '.join(used)} CASCADE"))
+
+
 @pytest.fixture
 def database(pool: Engine) -> Engine:
     """Postgres with empty tables."""
-    with pool.begin() as connection:
-        # Not DELETE, which is faster: plans that tests look at would depend on the dead rows.
-        names = ", ".join(table.name for table in metadata.sorted_tables)
-        connection.execute(text(f"TRUNCATE {names}"))
+    empty_tables(pool)
     return pool
+
+
+@pytest.fixture(scope="module")
+def module_settings(pool: Engine, servers: Settings) -> Settings:
+    """Settings of servers whose tables are empty before the first test of a file."""
+    empty_tables(pool)
+    return servers
 
 
 @pytest.fixture
@@ -78,7 +108,7 @@ def broker(settings: Settings) -> Celery:
     return app
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def storage(servers: Settings) -> Storage:
     """The object store; tests use keys of their own."""
     return Storage(servers.storage_url.get_secret_value())

@@ -42,18 +42,18 @@ BINARIES = {
     "longhand-gpu": {"python"},
     "longhand-torch": {"python"},
 }
-"""What an image is known to carry, of that which the compose file calls."""
+"""The programs in each image that the compose file may call."""
 
 Compose = dict[str, Any]
 Problems = list[str]
 HelpOf = Callable[[str, list[str]], str | None]
-"""From a module and its subcommand to what ``--help`` prints; None where there is no such one."""
+"""Takes a module and a subcommand; returns what ``--help`` prints, None if there is no such one."""
 
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 
 
 def interpolated(node: Any, env: Mapping[str, str]) -> Any:
-    """Fill in variables as Compose does."""
+    """Return the node with its variables replaced, as Compose does it."""
     if isinstance(node, str):
         return VARIABLE.sub(lambda found: env.get(found["name"]) or found["default"] or "", node)
     if isinstance(node, dict):
@@ -76,9 +76,6 @@ def words_of_test(service: Mapping[str, Any]) -> list[str]:
     kind, *words = service["healthcheck"]["test"]
     assert kind == "CMD", "without a shell between"
     return list(words)
-
-
-# --- the checks: each returns what is wrong ---
 
 
 def missing_services(compose: Compose) -> Problems:
@@ -121,7 +118,7 @@ def unknown_to_module(module: str, words: list[str], help_of: HelpOf) -> str | N
 
 
 def unknown_settings(compose: Compose) -> Problems:
-    """Names and values that Settings refuses, and models that do not fit together.
+    """Return names and values that Settings refuses, and models that workers and jobs disagree on.
 
     Raises:
         ValueError: a bucket's URL cannot be read.
@@ -152,7 +149,7 @@ def unknown_settings(compose: Compose) -> Problems:
 
 
 def wrong_addresses(compose: Compose) -> Problems:
-    """URLs whose host is no service, or whose password is not the one that service was given."""
+    """Return URLs whose host is no service, or whose password is not that service's."""
     services = compose["services"]
     secrets = {
         "postgres": services["postgres"]["environment"]["POSTGRES_PASSWORD"],
@@ -206,7 +203,7 @@ def failing_healthchecks(compose: Compose) -> Problems:
 
 
 def flower_paths() -> set[str]:
-    """Without those that have a parameter: they are tuples or URLSpecs, as Tornado takes both."""
+    """Return the paths that have no parameter. Tornado takes handlers as tuples and as URLSpecs."""
     patterns = (
         handler.regex.pattern.removesuffix("$") if isinstance(handler, URLSpec) else handler[0]
         for handler in flower.urls.handlers
@@ -215,14 +212,14 @@ def flower_paths() -> set[str]:
 
 
 def listening_port(service: Mapping[str, Any]) -> int:
-    """The port in a server's command; that of a worker's health endpoints where there is none."""
+    """Return the port in the command; without one, that of the worker's health endpoints."""
     if found := re.search(r"--port[= ](\d+)", " ".join(service["command"])):
         return int(found[1])
     return int(service["environment"]["LONGHAND_HEALTH_PORT"])
 
 
 def exposed_ports(compose: Compose) -> Problems:
-    """Published beyond loopback, or to a port that nobody listens on."""
+    """Return ports published beyond loopback, or mapped to one that nobody listens on."""
     problems = []
     for name, service in compose["services"].items():
         for published in service.get("ports", []):
@@ -290,7 +287,7 @@ def stages_of(dockerfile: str) -> list[str]:
 
 
 def lineage(dockerfile: str, target: str) -> list[list[str]]:
-    """The instructions that make a stage, those of the stages it starts from first."""
+    """Return the instructions of a stage, after those of the stages that it starts from."""
     stages: dict[str, list[list[str]]] = {}
     for words in instructions_of(dockerfile):
         if words[0] == "FROM":
@@ -305,7 +302,7 @@ def user_of(dockerfile: str, target: str) -> str:
 
 
 def pinned_in(dockerfile: str, target: str) -> set[str]:
-    """Names of the packages that a stage's files of pins install."""
+    """Return the names of the packages that a stage installs from its files of pins."""
     files = [
         TREE / words[1]
         for words in lineage(dockerfile, target)
@@ -320,7 +317,7 @@ def pinned_in(dockerfile: str, target: str) -> set[str]:
 
 
 def broken_copies(dockerfile: str, ignore: str) -> Problems:
-    """Sources that are missing from the tree, kept out of the context, or from no stage."""
+    """Return sources that are not in the tree, not in the build context, or from no stage."""
     admitted = [line[1:] for line in ignore.splitlines() if line.startswith("!")]
     stages = stages_of(dockerfile)
     problems = []
@@ -348,7 +345,7 @@ def unpinned_images(compose: Compose, dockerfile: str) -> Problems:
 
 
 def unlocked_installs(dockerfile: str) -> Problems:
-    """Anything but the tree itself that pip would fetch without checking its digest."""
+    """Return commands by which pip would fetch something without checking its digest."""
     return [
         command.strip()
         for words in instructions_of(dockerfile)
@@ -356,6 +353,3 @@ def unlocked_installs(dockerfile: str) -> Problems:
         if "pip install" in command
         and not ("--require-hashes" in command or "--no-deps --no-build-isolation" in command)
     ]
-
-
-# --- the tests ---

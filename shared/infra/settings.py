@@ -1,6 +1,6 @@
 """Every setting, its default and its meaning; read from ``LONGHAND_*`` environment variables.
 
-docs/settings.md documents each one, and a test compares the two.
+`make docs` writes the table in docs/settings.md from this file.
 """
 
 import math
@@ -27,8 +27,8 @@ class Settings(BaseSettings):
     )
     storage_url: SecretStr = Field(
         default=SecretStr("http://127.0.0.1:9000/longhand"),
-        description="The S3 bucket: http(s)://KEY:SECRET@HOST[:PORT]/BUCKET[?region=R]. Without "
-        "KEY:SECRET the usual AWS credential chain is asked.",
+        description="The S3 bucket: `http(s)://KEY:SECRET@HOST[:PORT]/BUCKET[?region=R]`. Without "
+        "`KEY:SECRET` the usual AWS credential chain is asked.",
     )
     catalogue: Path = Field(
         default=Path(__file__).parents[2] / "models.toml",
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     sweep_s: float = Field(
         default=5.0,
         gt=0,
-        description="How often expired leases and undispatched steps are swept up.",
+        description="How often expired leases are requeued, and workers woken for what is due.",
     )
     max_attempts: int = Field(
         default=5,

@@ -37,7 +37,7 @@ class Storage:
             raise ValueError("LONGHAND_STORAGE_URL must be http(s)://KEY:SECRET@HOST[:PORT]/BUCKET")
         region = parse_qs(parts.query).get("region", ["us-east-1"])[0]
         port = f":{parts.port}" if parts.port else ""
-        self._client = boto3.session.Session().client(
+        self._client = boto3.client(
             "s3",
             endpoint_url=f"{parts.scheme}://{parts.hostname}{port}",
             region_name=region,

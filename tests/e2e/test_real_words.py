@@ -3,7 +3,6 @@
 import wave
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,17 +24,19 @@ from shared.infra.settings import Settings
 from shared.speech.chunks import SAMPLE_RATE
 
 
-@pytest.fixture
-def platform(settings: Settings, tmp_path: Path) -> Iterator[tuple[httpx.Client, Fleet]]:
+@pytest.fixture(scope="module")
+def platform(
+    module_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[httpx.Client, Fleet]]:
     """The API and a CPU worker, with the catalogue of the trained models."""
-    chosen = settings.model_copy(
+    chosen = module_settings.model_copy(
         update={
             "catalogue": CATALOGUE,
             "default_model": WHISPERS[0],
             "on_demand_models": ",".join(WHISPERS + CTCS),  # their workers start as jobs come
         }
     )
-    with fleet(chosen, tmp_path) as workers, api(chosen) as client:
+    with fleet(chosen, tmp_path_factory.mktemp("logs")) as workers, api(chosen) as client:
         workers.start("cpu", "--concurrency", "1")
         workers.start("beat")
         yield client, workers
@@ -58,7 +59,7 @@ def test_a_recital_longer_than_a_window_is_heard_word_for_word(
     client, workers = platform
     recital, starts = recite(heldout())
     assert len(recital.samples) > 30 * SAMPLE_RATE
-    workers.start("model", "--model", model)
+    worker = workers.start("model", "--model", model)
 
     posted = client.post(
         "/jobs",
@@ -79,3 +80,4 @@ def test_a_recital_longer_than_a_window_is_heard_word_for_word(
     words = [word for segment in job["transcript"]["segments"] for word in segment["words"]]
     last = len(heldout()[-1].text.split())
     assert words[-last]["start"] >= starts[-1] / SAMPLE_RATE - 0.25
+    worker.stop()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import av
 import mutants
 import numpy as np
 import pytest
-from media import Kind, encode, mux, noise, ten_hours_of_silence, wav
+from media import KINDS, Kind, encode, mux, noise, ten_hours_of_silence, wav
 
 from shared.infra.errors import AudioOutOfBounds, AudioTooLong, MediaError, UnreadableMedia
 from shared.speech.chunks import SAMPLE_RATE
@@ -26,7 +25,10 @@ from worker.media.decode import decode
 from worker.media.timeline import DecodeLimits
 
 LIMITS = DecodeLimits(max_duration_s=3600)
-N_MUTANTS = 500
+N_MUTANTS = 60
+"""Every kind of file, and every mutation."""
+N_SOAK_MUTANTS = 500
+"""Every mutation of every kind of file, twice."""
 
 PLAYLISTS = {
     "hls": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n",
@@ -175,27 +177,36 @@ def test_tags_in_an_unknown_encoding_do_not_matter() -> None:
     assert sum(map(len, decode(io.BytesIO(data), LIMITS))) == SAMPLE_RATE
 
 
-def run_mutants(first: int, last: int) -> subprocess.CompletedProcess[str]:
-    """In a process of their own: what ends the process is caught, and counts as a failure."""
+def assert_mutants_end_well(n_mutants: int) -> None:
+    """Judge them in a process of their own: one that a mutant ends has failed."""
     program = str(Path(mutants.__file__))
-    return subprocess.run(
-        [sys.executable, program, str(first), str(last)],
+    judged = subprocess.run(
+        [sys.executable, program, "0", str(n_mutants)],
         capture_output=True,
         text=True,
         timeout=150,
         check=False,
     )
 
+    assert judged.returncode == 0, f"{judged.stdout.splitlines()[-1]}\n{judged.stderr}"
+    assert judged.stderr == ""
+    outcomes = re.findall(r" -> (\w+)\n", judged.stdout)
+    assert len(outcomes) == n_mutants
+    share_of_audio = outcomes.count("audio") / n_mutants
+    assert 0.2 < share_of_audio < 0.8, "the damage is such that both ends are met often"
+
 
 def test_every_damaged_file_ends_in_audio_or_in_a_media_error() -> None:
-    bounds = range(0, N_MUTANTS, N_MUTANTS // 2)
-    with ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(lambda first: run_mutants(first, first + N_MUTANTS // 2), bounds))
+    kinds_of_damage = [mutants.describe(number).partition(": ")[2] for number in range(N_MUTANTS)]
+    assert {kind.split(", ")[0] for kind in kinds_of_damage} == KINDS.keys()
+    assert {kind.split(", ")[1] for kind in kinds_of_damage} == {
+        mutation.__name__ for mutation in mutants.MUTATIONS
+    }
 
-    for process in ended:
-        assert process.returncode == 0, f"{process.stdout.splitlines()[-1]}\n{process.stderr}"
-        assert process.stderr == ""
-    outcomes = re.findall(r" -> (\w+)\n", "".join(process.stdout for process in ended))
-    assert len(outcomes) == N_MUTANTS
-    n_audio = outcomes.count("audio")
-    assert 100 < n_audio < 400, "the damage is such that both ends are met often"
+    assert_mutants_end_well(N_MUTANTS)
+
+
+@pytest.mark.soak
+def test_every_kind_of_file_ends_well_under_every_mutation() -> None:
+    assert len(KINDS) * len(mutants.MUTATIONS) < N_SOAK_MUTANTS
+    assert_mutants_end_well(N_SOAK_MUTANTS)

@@ -1,4 +1,4 @@
-"""The pins: one set for every Python, the sets agree, and what is ours has a name of its own."""
+"""Pins are the same for every Python and in every file; our distribution has a name of its own."""
 
 import re
 import tomllib
@@ -13,11 +13,11 @@ TORCH = ("requirements/transformers.txt", "deploy/torch.txt")
 PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[^\s;]+)", re.MULTILINE)
 
 SPLIT = frozenset[str]()
-"""Packages that no single version serves all our Pythons: the code runs on each version, tested."""
+"""Packages of which no version supports all our Pythons; the tests run on each version."""
 
 
 def versions(text: str) -> dict[str, set[str]]:
-    """Package names with the versions pinned; several where markers tell platforms apart."""
+    """Return package names with their pinned versions: several where markers differ."""
     found = defaultdict(set)
     for pin in PIN.finditer(text):
         found[pin["name"]].add(pin["version"])

@@ -1,0 +1,56 @@
+"""``python -m docs.settings_table``: write the table of settings into docs/settings.md."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from shared.infra.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "settings.md"
+BEGIN = "<!-- settings: made by `make docs` from shared/infra/settings.py -->\n"
+END = "<!-- end of settings -->\n"
+
+
+def page() -> str:
+    """Return docs/settings.md with its table as the code has it now.
+
+    Raises:
+        ValueError: the page does not have the two marks of the table.
+    """
+    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{PAGE}: no table between {BEGIN.strip()} and {END.strip()}")
+    return before + begin + table() + end + after
+
+
+def table() -> str:
+    """Return one row for each setting: its variable, default and meaning."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        cells = (f"`LONGHAND_{name.upper()}`", shown(field.default), field.description or "")
+        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def shown(default: Any) -> str:
+    """Return a default as one would write it into the environment."""
+    match default:
+        case Path():
+            return f"`{default.relative_to(ROOT)}` of this tree"
+        case SecretStr():
+            return shown(default.get_secret_value())
+        case bool():
+            return f"`{str(default).lower()}`"
+        case float():
+            return f"`{default:.15g}`"
+        case "":
+            return "empty"
+        case _:
+            return f"`{default}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
