@@ -145,7 +145,7 @@ def main() -> None:
         return
     database = importlib.import_module("shared.infra.database")
     settings = importlib.import_module("shared.infra.settings")
-    stack = importlib.import_module("cli.embedded.stack")
+    stack = importlib.import_module("cli.embedded.servers")
     with (
         tempfile.TemporaryDirectory() as folder,
         stack.running_servers(Path(folder) / "data") as servers,

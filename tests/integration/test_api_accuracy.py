@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from api.app import create_app, end_waits
 from api.native import accuracy as asking
-from cli.client import Client
+from cli.transcribe.client import Client
 from shared.infra.settings import Settings
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, measure, measure_within
 from shared.store.jobs import accuracy as measuring

@@ -28,7 +28,7 @@ from registry import enter_worker  # noqa: E402
 from sqlalchemy import Connection, Engine, text  # noqa: E402
 from webhookstore import add_hook, create  # noqa: E402
 
-from cli.embedded.stack import running_servers  # noqa: E402
+from cli.embedded.servers import running_servers  # noqa: E402
 from shared.infra.database import MIGRATIONS, make_engine  # noqa: E402
 from shared.infra.errors import StorageUnavailable, UnreadableMedia  # noqa: E402
 from shared.infra.settings import Settings  # noqa: E402
