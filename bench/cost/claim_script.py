@@ -40,7 +40,7 @@ def measure(engine: Engine, claim_next: Any, n_steps: int, n_tenants: int) -> di
         for _ in range(CLAIMS_PER_ROUND):
             seen.clear()
             began = time.perf_counter()
-            claims = claim_next(engine, QUEUE, owner="bench", lease_s=LEASE_S, limit=1)
+            claims = claim_next(engine, QUEUE, owner="bench", lease_s=LEASE_S, limit=1).claims
             calls_ms.append(1000 * (time.perf_counter() - began))
             if len(claims) != 1:
                 raise SystemExit(f"bench: {len(claims)} steps were claimed instead of one")
