@@ -94,22 +94,35 @@ def test_long_texts_are_measured_after_the_job_has_succeeded(
     assert measure_pending(database) == 0
 
 
-def test_of_many_jobs_that_succeed_together_those_past_the_time_are_measured_after_it(
-    client: httpx.Client, database: Engine, monkeypatch: pytest.MonkeyPatch
+def test_of_many_jobs_that_succeed_together_a_few_are_measured_at_once_the_others_after_it(
+    client: httpx.Client, database: Engine
 ) -> None:
-    monkeypatch.setattr(measuring, "_AT_ONCE_S", -1.0)
-    job = upload(client, reference="hello there")
-    waiting = upload(client, reference="hello where")
-    compute(database, UUID(job["id"]))
-    assert "accuracy" not in metrics(client, waiting["id"])
+    jobs = [upload(client, reference="hello where") for _ in range(7)]
+    compute(database, UUID(jobs[0]["id"]))
+    assert sum("accuracy" in metrics(client, job["id"]) for job in jobs) == 5
     assert measure_pending(database) == 2
-    assert metrics(client, waiting["id"])["accuracy"]["wer"] == 0.5
+    assert all(metrics(client, job["id"])["accuracy"]["wer"] == 0.5 for job in jobs)
+
+
+@pytest.mark.parametrize(("bound", "of_one"), [("_AT_ONCE_CELLS", 130), ("_AT_ONCE_CHARS", 30)])
+def test_jobs_that_succeed_together_share_what_may_be_done_at_once(
+    client: httpx.Client,
+    database: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    bound: str,
+    of_one: int,
+) -> None:
+    monkeypatch.setattr(measuring, bound, of_one)  # both texts have 11 characters
+    jobs = [upload(client, reference="hello where") for _ in range(2)]
+    compute(database, UUID(jobs[0]["id"]))
+    assert sum("accuracy" in metrics(client, job["id"]) for job in jobs) == 1
+    assert measure_pending(database) == 1
 
 
 def test_a_pending_job_is_measured_by_one_process_only(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "_AT_ONCE_S", -1.0)
+    monkeypatch.setattr(measuring, "_AT_ONCE_JOBS", 0)
     compute(database, submit(database, reference="hello there"))
     meanwhile: list[int] = []
 
@@ -128,7 +141,7 @@ def test_the_sweeper_measures_what_a_worker_has_left(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(measuring, "_AT_ONCE_S", -1.0)
+    monkeypatch.setattr(measuring, "_AT_ONCE_JOBS", 0)
     job_ids = [submit(database, fingerprint=None, reference="hello there") for _ in range(2)]
     for job_id in job_ids:
         compute(database, job_id)
