@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-ROLL_AGE_S = 0.05
+ROLL_AGE_S = 0.1
 """Age up to which an answer is used again, so that one round of polling asks the API once."""
 
 
