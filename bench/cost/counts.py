@@ -47,13 +47,15 @@ class Counts:
     def median_of(self, what: str, service: str) -> float:
         """Return the median of the jobs' samples less that of the idle ones, of one service.
 
-        What an idle service sends every few seconds is in few samples and in neither median.
+        What an idle service sends every few seconds is in few samples and in neither median. On a
+        busy machine samples take longer, and the medians of a service that does nothing for a job
+        differ by chance: less than nothing counts as nothing.
         """
         of_job, of_idle = (
             statistics.median(sample[what, service] for sample in samples)
             for samples in (self.jobs, self.idle)
         )
-        return of_job - of_idle
+        return max(0.0, of_job - of_idle)
 
     def mean(self, what: str) -> float:
         """Return the mean of the jobs' samples less what an idle platform sends in their time."""
