@@ -7,8 +7,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from api.intake import submission
-from api.intake.refusal import LingeringClose
+from api.intake.lingering import LingeringClose
 from api.native import (
     accuracy,
     deliveries,
@@ -18,6 +17,7 @@ from api.native import (
     lifecycle,
     metrics,
     models,
+    submission,
     webhooks,
     workers,
 )
@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.resources = resources
             app.state.health = health.Health(resources)
             yield
-            await resources.upload_slots.drain(CLEANUP_S)
+            await resources.intake.drain(CLEANUP_S)
 
     # The documentation's scripts come from here too: nothing is fetched from elsewhere.
     app = FastAPIOffline(

@@ -44,6 +44,8 @@ class NewJob:
     fingerprint: str | None = None
     """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
     reference: str | None = None
+    priority: int = 0
+    """Of a tenant's jobs that wait, those with the highest go first."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """The client's own, returned to it as it is."""
     webhook: JobWebhook | None = None
@@ -69,18 +71,19 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
             endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
         connection.execute(
             text("""
-                INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
-                                  source_key, source_name, source_bytes, sha256, reference,
-                                  metadata, webhook_endpoint_id, result_url)
-                VALUES (:id, :tenant, 'queued', :model, :options, :fingerprint, :original_id,
-                        :source_key, :source_name, :source_bytes, :sha256, :reference,
-                        :metadata, :webhook_endpoint_id, :result_url)
+                INSERT INTO jobs (id, tenant, state, model, options, priority, fingerprint,
+                                  original_id, source_key, source_name, source_bytes, sha256,
+                                  reference, metadata, webhook_endpoint_id, result_url)
+                VALUES (:id, :tenant, 'queued', :model, :options, :priority, :fingerprint,
+                        :original_id, :source_key, :source_name, :source_bytes, :sha256,
+                        :reference, :metadata, :webhook_endpoint_id, :result_url)
             """),
             {
                 "id": job.id,
                 "tenant": job.tenant,
                 "model": job.options.model,
                 "options": Jsonb(job.options.model_dump(mode="json")),
+                "priority": job.priority,
                 "fingerprint": job.fingerprint,
                 "original_id": original,
                 "source_key": job.source_key,
