@@ -1,4 +1,4 @@
-"""What the endpoints work with: made once per application, handed to them by dependency."""
+"""What the endpoints work with: made once per application, given to them as a dependency."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,10 +47,10 @@ _STORAGE_ATTEMPTS = 2
 10 s."""
 
 _MEASURING_THREADS = 2
-"""Each uses one core."""
+"""Comparisons of long texts at once; each uses one core."""
 
 _EVENT_THREADS = 4
-"""Each takes a few milliseconds, and a connection of the database's pool."""
+"""Reads of events at once; each takes some milliseconds and a connection of the database's pool."""
 
 _TEST_THREADS = 8
 """Webhook tests at once; a receiver that hangs takes 15 s of one."""
@@ -73,10 +73,10 @@ class Resources:
     probe_threads: ThreadPoolExecutor
     intake: Intake
     measuring_threads: CapacityLimiter
-    """Error rates of long texts take seconds: not in the threads of other requests."""
+    """Error rates of long texts take seconds, so other requests have other threads."""
     watcher: Watcher
     event_threads: CapacityLimiter
-    """All streams of events read in these few threads; one that waits for news holds none."""
+    """All streams of events read in these few threads; a stream that waits for news holds none."""
     outbound: Outbound
     test_threads: CapacityLimiter
     upload_bytes: Counter

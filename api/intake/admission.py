@@ -21,11 +21,11 @@ MAX_SMALL = 64
 """Small uploads at once; each holds up to ``SMALL_BYTES``. Most of them wait for their client, so
 that a few slow clients do not hold up the others."""
 
-MAX_WAITING = 2_000
-"""Small uploads that wait for their turn; each holds a connection and what the server has read of
-the body ahead, 64 KiB and one more read of the socket."""
+MAX_WAITING = 1_000
+"""Small uploads that wait for their turn. Each holds a connection and the first read of its socket,
+at most 256 KiB: the server reads no further until the body is asked for."""
 
-PATIENCE_S = 30.0
+PATIENCE_S = 45.0
 """How long a small upload waits. Proxies usually give up on an answer after 60 s."""
 
 CPU_SHARE = 0.25

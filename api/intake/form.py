@@ -11,7 +11,7 @@ from api.intake.submit import JobRequest
 from api.spelling import with_nearest
 from api.validation import describe, summarize
 from shared.infra.errors import InvalidRequest
-from shared.models.options import MAX_METADATA_BYTES, JobOptions
+from shared.models.options import MAX_METADATA_BYTES, JobOptions, ResolvedOptions
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 
 _LONG_FIELDS = {
@@ -30,6 +30,7 @@ class FormFields:
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
         self._unknown: list[str] = []
+        self._asked: JobOptions | None = None
 
     def add(self, field: Field) -> None:
         """Take a field.
@@ -39,6 +40,7 @@ class FormFields:
         """
         if "\0" in field.value:
             raise InvalidRequest(f"the field {field.name!r} contains a NUL character")
+        self._asked = None
         if field.name not in JobOptions.model_fields:
             self._unknown.append(field.name)
             return
@@ -47,11 +49,13 @@ class FormFields:
         self._values[field.name] = field.value
 
     def asked(self) -> JobOptions:
-        """Return what is asked so far.
+        """Return what is asked so far; the same object as long as no field is added.
 
         Raises:
             InvalidRequest: unknown fields or bad values.
         """
+        if self._asked is not None:
+            return self._asked
         if self._unknown:
             known = ("file", *JobOptions.model_fields)
             raise InvalidRequest(
@@ -61,9 +65,10 @@ class FormFields:
         # An empty field is what a form sends for a choice not made.
         given = {name: value for name, value in self._values.items() if value}
         try:
-            return JobOptions.model_validate(given)
+            self._asked = JobOptions.model_validate(given)
         except ValidationError as error:
             raise InvalidRequest(summarize(describe(error))) from error
+        return self._asked
 
 
 class MultipartForm:
@@ -98,13 +103,15 @@ class MultipartForm:
         if n_bytes is not None:
             self._check_size(n_bytes)
 
-    async def data(self) -> AsyncIterator[bytes]:
+    async def data(self) -> AsyncIterator[bytes | memoryview]:
         """Yield the file's bytes; read the fields on the way.
 
         Raises:
             RequestError: the body is not a form with one file and good options, or too long.
         """
         n_bytes = 0
+        checked: JobOptions | None = None
+        options: ResolvedOptions | None = None
         async for piece in self._body:
             n_bytes += len(piece)
             self._check_size(n_bytes)
@@ -113,13 +120,15 @@ class MultipartForm:
                     case Field():
                         self._fields.add(event)
                     case FileBegin():
-                        await self._options.check_so_far(self._fields.asked())
+                        checked = self._fields.asked()
+                        options = await self._options.check_so_far(checked)
                         self._file_name = event.file_name
                     case FileData():
                         yield event.data
         # Before the parser misses the file: an unknown field may be meant as such.
         asked = self._fields.asked()
-        options = await self._options.resolve(asked)
+        if options is None or asked is not checked:
+            options = await self._options.resolve(asked)
         self._parser.finish()
         self._request = JobRequest(self._file_name, asked, options)
 

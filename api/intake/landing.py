@@ -98,7 +98,9 @@ class Landing:
         self._hash = hashlib.sha256()
         self._hashing: asyncio.Future[None] | None = None
 
-    async def land(self, data: AsyncIterable[bytes], claim: Callable[[Landed], Result]) -> Result:
+    async def land(
+        self, data: AsyncIterable[bytes | memoryview], claim: Callable[[Landed], Result]
+    ) -> Result:
         """Store what ``data`` yields; return what ``claim`` makes of it.
 
         ``claim`` runs in the thread that has stored the last byte. If ``data``, the store or
@@ -125,7 +127,7 @@ class Landing:
                 await _to_its_end(cleanup)
             raise
 
-    async def _receive(self, data: AsyncIterable[bytes]) -> tuple[bytearray, int]:
+    async def _receive(self, data: AsyncIterable[bytes | memoryview]) -> tuple[bytearray, int]:
         """Send all full parts that are not the last; return the last part and the file's size."""
         part = bytearray()
         n_bytes = 0
@@ -180,16 +182,16 @@ class Landing:
         self._upload.send(number, part)
 
     def _finish(self, rest: bytearray, n_bytes: int, claim: Callable[[Landed], Result]) -> Result:
-        """Make the object visible, see that the store has all of it, and hand it to ``claim``."""
+        """See that the store has all of the file, make it visible, and hand it to ``claim``."""
         if self._upload is None:
             self._hash.update(rest)
             self._begin_once()
             self._storage.put(self._key, rest)
         else:
+            if self._upload.stored_bytes() != n_bytes:
+                raise StorageUnavailable("the object store did not keep the whole file")
             self._upload.finish()
             self._upload = None
-            if self._storage.size(self._key) != n_bytes:
-                raise StorageUnavailable("the object store did not keep the whole file")
         return claim(Landed(n_bytes, self._hash.hexdigest()))
 
     async def _discard(self) -> None:

@@ -84,31 +84,32 @@ class OptionCheck:
             ForbiddenUrl: nothing is sent to the job's webhook.
             DatabaseUnavailable: Postgres cannot be reached.
         """
-        if (asked.webhook_url is None) != (asked.webhook_secret is None):
+        if not _is_complete(asked):
             raise InvalidRequest("webhook_url and webhook_secret are given together or not at all")
         self._check_values(asked)
+        return await self._resolve_served(asked)
+
+    async def check_so_far(self, asked: JobOptions) -> ResolvedOptions | None:
+        """Refuse what no later option can put right, as long as ``wait_for_worker`` is none.
+
+        Options that name no model are refused if no model can do what they ask. Returns what
+        follows from the options if no others come, or None if others must come. Raises like
+        ``resolve``.
+        """
+        self._check_values(asked)
+        try:
+            options = await self._resolve_served(asked)
+        except RequestError:
+            if names_model(asked) or not self._any_model_can(asked, await self._served.get()):
+                raise
+            return None
+        return options if _is_complete(asked) else None
+
+    async def _resolve_served(self, asked: JobOptions) -> ResolvedOptions:
         try:
             return self._resolve(asked, await self._served.get())
         except RequestError:  # a worker may have come since
             return self._resolve(asked, await self._served.ask())
-
-    async def check_so_far(self, asked: JobOptions) -> None:
-        """Refuse what no later option can put right, as long as ``wait_for_worker`` is none.
-
-        Options that name no model are refused if no model can do what they ask. Raises like
-        ``resolve``.
-        """
-        self._check_values(asked)
-        served = await self._served.get()
-        try:
-            self._resolve(asked, served)
-        except RequestError:
-            served = await self._served.ask()
-            try:
-                self._resolve(asked, served)
-            except RequestError:
-                if names_model(asked) or not self._any_model_can(asked, served):
-                    raise
 
     def _check_values(self, asked: JobOptions) -> None:
         if asked.reference is not None:
@@ -131,3 +132,7 @@ class OptionCheck:
         if not asked.wait_for_worker:
             check_served(choice, asked, self._catalogue, served)
         return resolve_options(asked, choice.model)
+
+
+def _is_complete(asked: JobOptions) -> bool:
+    return (asked.webhook_url is None) == (asked.webhook_secret is None)

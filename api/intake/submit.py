@@ -58,7 +58,7 @@ class Source(Protocol):
     def n_bytes(self) -> int | None:
         """The size of all that comes in, as declared; None: unknown."""
 
-    def data(self) -> AsyncIterator[bytes]:
+    def data(self) -> AsyncIterator[bytes | memoryview]:
         """Yield the file's bytes as they come, within ``LIMIT_S``.
 
         Raises:

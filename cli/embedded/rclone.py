@@ -33,6 +33,8 @@ def program(storage: Path, port: int, key: str, secret: str) -> Program:
             "--config=",  # the user's own remotes are none of our business
             "--vfs-cache-mode=off",
             "--buffer-size=0",  # by default 16 MiB are read ahead for each reader
+            # For an ETag, rclone would read and hash the whole file when it is first asked for it.
+            "--etag-hash=",
             # What is stored is remembered: some 5 kB for a job. Listings can be read again, and
             # we set no metadata (0 would set no limit).
             "--dir-cache-time=1m",

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
+from botocore.auth import AUTH_TYPE_MAPS, UNSIGNED_PAYLOAD, S3SigV4Auth
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -22,6 +23,21 @@ _READ_BYTES = 4 * 1024**2
 _DELETE_KEYS = 1000
 """The most keys that one DeleteObjects request may name."""
 _CONNECT_TIMEOUT_S = 2
+
+
+class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
+    """Signs a request's head and not its body.
+
+    To sign the body of a part costs one more SHA-256 of the whole file. Over TLS the connection
+    protects it; and whoever can change what is sent over plain HTTP can also change what is read.
+    """
+
+    def payload(self, request: object) -> str:  # noqa: ARG002 - botocore's signature
+        return str(UNSIGNED_PAYLOAD)
+
+
+_UNSIGNED = "longhand-s3v4-unsigned-payload"
+AUTH_TYPE_MAPS[_UNSIGNED] = _UnsignedPayload
 
 
 class Storage:
@@ -72,6 +88,9 @@ class Storage:
                 max_pool_connections=connections,
             ),
         )
+
+        for request in ("PutObject", "UploadPart"):  # an object's MD5 digest is in the signed head
+            self._client.meta.events.register(f"choose-signer.s3.{request}", lambda **_: _UNSIGNED)
 
     def ping(self) -> None:
         """Ask for the bucket."""
@@ -208,6 +227,16 @@ class Upload:
         ]
         with _translated():
             self._client.complete_multipart_upload(**self._target, MultipartUpload={"Parts": parts})
+
+    def stored_bytes(self) -> int:
+        """Return how many bytes of parts the store has; to be asked before ``finish``.
+
+        The size of the finished object would say the same, but a store may have to read a large
+        object to its end before it first answers for it.
+        """
+        with _translated():
+            pages = self._client.get_paginator("list_parts").paginate(**self._target)
+            return sum(part["Size"] for page in pages for part in page.get("Parts", []))
 
     def abort(self) -> None:
         """Forget all parts; no thread may be sending one."""
