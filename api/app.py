@@ -95,7 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         *(area.router for area in _AREAS),
     ):
         app.include_router(part, dependencies=[Depends(refuse_unknown_parameters)])
-    # The middleware added last is the outermost: lingering does not count into a request's duration.
+    # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Observer, metrics=RequestMetrics(registry))
     app.add_middleware(LingeringClose)
     return app
