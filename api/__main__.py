@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import resource
 import socket
 import sys
 from functools import partial
@@ -19,6 +20,10 @@ log = logging.getLogger("api")
 
 GRACE_S = 10
 """How long requests under way may still take; an upload cut off then leaves no object."""
+
+OPEN_FILES = 8192
+"""Each client that waits holds a connection: uploads, watchers of jobs, and those that keep theirs
+open. Systems often allow 1024 unless a process asks for more."""
 
 
 def main() -> None:
@@ -38,6 +43,7 @@ def main() -> None:
     except ModelError as error:
         sys.exit(f"Error: {error}")
     _check_database(settings)
+    _allow_open_files()
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -51,6 +57,14 @@ def main() -> None:
     )
     inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
     Server(config, partial(end_waits, app)).run(sockets=inherited)
+
+
+def _allow_open_files() -> None:
+    """Raise this process' limit of open files as far as it may be raised, to ``OPEN_FILES``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _check_database(settings: Settings) -> None:

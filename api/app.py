@@ -1,4 +1,4 @@
-"""The application: its parts put together, nothing global."""
+"""The application, put together from its parts; nothing is global."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,8 +7,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from api.intake import submission
-from api.intake.refusal import LingeringClose
+from api.intake.lingering import LingeringClose
 from api.native import (
     accuracy,
     deliveries,
@@ -18,6 +17,7 @@ from api.native import (
     lifecycle,
     metrics,
     models,
+    submission,
     webhooks,
     workers,
 )
@@ -31,7 +31,7 @@ from shared import __version__
 from shared.infra.settings import Settings, get_settings
 
 CLEANUP_S = 10.0
-"""How long a stopping server waits until the uploads it cut off have left the object store."""
+"""How long a stopping server waits until uploads that it cut off are removed."""
 
 _AREAS = (
     *(submission, jobs, lifecycle, events, deliveries, webhooks),
@@ -43,7 +43,7 @@ root = APIRouter(tags=["service"])
 
 @root.get("/", summary="See what runs here", responses=problems({}))
 async def show_service(resources: Provided) -> ServiceInfo:
-    """Say what runs here, in which version, and where to go on."""
+    """Say what runs here, in which version, and where to find the rest."""
     return ServiceInfo(
         name="Longhand",
         version=resources.version,
@@ -76,9 +76,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.resources = resources
             app.state.health = health.Health(resources)
             yield
-            await resources.upload_slots.drain(CLEANUP_S)
+            await resources.intake.drain(CLEANUP_S)
 
-    # The documentation's scripts come from here too: nothing is fetched from elsewhere.
+    # The documentation's scripts are served from here: nothing is fetched from elsewhere.
     app = FastAPIOffline(
         title="Longhand",
         summary="Speech to text for teams who run it themselves.",
@@ -95,12 +95,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         *(area.router for area in _AREAS),
     ):
         app.include_router(part, dependencies=[Depends(refuse_unknown_parameters)])
-    # The last one added is the outermost: lingering is not part of a request's duration.
+    # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Observer, metrics=RequestMetrics(registry))
     app.add_middleware(LingeringClose)
     return app
 
 
 def end_waits(app: FastAPI) -> None:
-    """Answer at once whoever waits for news of a job: a server that stops waits for its answers."""
+    """Answer all who wait for news of a job now: a stopping server waits for its answers."""
     app.state.resources.watcher.stop()

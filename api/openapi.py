@@ -1,8 +1,8 @@
-"""The parts of the OpenAPI document that endpoints cannot tell by their types.
+"""The parts of the OpenAPI document that do not follow from the endpoints' types.
 
-Swagger UI (/docs) fills a body in from the document and sends what it has filled in: per schema the
-first of its ``examples``, else its ``default``, else a value made up from its type ("string"). So
-whatever a body may leave out has one of the first two.
+Swagger UI (/docs) fills in a body from the document and sends it: for each schema the first of its
+``examples``, else its ``default``, else a value made up from its type ("string"). So whatever a
+body may leave out has an example or a default.
 """
 
 from collections.abc import Mapping
@@ -36,17 +36,17 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def operation_id(route: APIRoute) -> str:
-    """Return an operation's id, from which clients' generators make the names of methods."""
+    """Return an operation's id, from which generators of clients make the names of methods."""
     return route.name
 
 
 def problems(descriptions: Mapping[int, str]) -> Responses:
-    """Return the documentation of an endpoint's problem answers by status."""
+    """Return the documentation of an endpoint's problem answers, by status."""
     responses: Responses = {
         status: {"description": description, "content": _PROBLEM_CONTENT}
         for status, description in descriptions.items()
     }
-    # Naming a default also keeps FastAPI from documenting a 422 of its own form.
+    # With a default, FastAPI does not document a 422 in its own form.
     responses["default"] = {"description": "Any other problem", "content": _PROBLEM_CONTENT}
     return responses
 
@@ -59,7 +59,7 @@ def transcript_answer() -> Responses:
 
 
 def job_form() -> dict[str, Any]:
-    """Return the request body of ``POST /jobs``, which the endpoint reads as a raw stream."""
+    """Return the request body of ``POST /jobs``, which the endpoint reads as a stream."""
     options = JobOptions.model_json_schema()["properties"]
     fields = {name: _form_field(schema) for name, schema in options.items()}
     schema = {
@@ -81,7 +81,7 @@ def job_form() -> dict[str, Any]:
 
 
 def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an option's schema as a form has it: where JSON says null, a form's field is empty."""
+    """Return an option's schema as a form has it: an empty field stands for null."""
     choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     if not choices:
         return dict(schema)
@@ -106,7 +106,7 @@ def reference_body() -> dict[str, Any]:
 
 
 def install_schemas(app: FastAPI) -> None:
-    """Add to the document of ``app`` what answers are made of without FastAPI's knowledge."""
+    """Add to the document of ``app`` the schemas of answers that FastAPI does not know of."""
     generate = app.openapi
     models = (Problem, StateEvent, SegmentsEvent, ProgressEvent, PartialTranscript)
     _, schemas = models_json_schema(

@@ -1,4 +1,4 @@
-"""Query parameters that an endpoint does not have: refused, as unknown fields of a form are."""
+"""Unknown query parameters are refused, as unknown form fields are."""
 
 from collections.abc import Iterator
 
@@ -9,14 +9,14 @@ from api.spelling import with_nearest
 from shared.infra.errors import InvalidRequest
 
 _MOST_TOLD = 8
-"""Unknown names that an answer repeats: a query may have thousands."""
+"""An answer names so many unknown parameters at most: a query may have thousands."""
 
 
 async def refuse_unknown_parameters(request: Request) -> None:
     """Refuse a query with a parameter that the route does not have; a dependency of every route.
 
-    A coroutine, though it waits for nothing: other functions are called in a thread, and probes of
-    the service's health shall not depend on there being one.
+    It waits for nothing and is a coroutine nevertheless: FastAPI calls plain functions in a thread,
+    and health probes must not depend on a free thread.
 
     Raises:
         InvalidRequest: the query has one.
@@ -37,7 +37,7 @@ async def refuse_unknown_parameters(request: Request) -> None:
 
 
 def _parameters(dependant: Dependant) -> Iterator[str]:
-    """Yield the names of an endpoint's query parameters, those of its dependencies included."""
+    """Yield the names of an endpoint's query parameters, including those of its dependencies."""
     yield from (field.alias for field in dependant.query_params)
     for each in dependant.dependencies:
         yield from _parameters(each)

@@ -1,34 +1,72 @@
-"""Errors as clients see them: problem details (RFC 9457) with a stable ``code``.
+"""The native API's errors: problem details (RFC 9457) with a stable ``code``.
 
-The one place that knows which exception becomes which answer. ``type`` is always ``about:blank``,
-so ``title`` is the status' phrase; programs read ``code``, people read ``detail``.
+Only this module knows which error has which HTTP status. ``type`` is always ``about:blank``, so
+``title`` is the status' phrase; programs read ``code``, people read ``detail``. A dialect, which
+has bodies of its own (``api.faces``), may start from ``failure_of``.
 """
 
-import logging
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from api.spelling import nearest
-from shared.infra.errors import InvalidRequest, LonghandError, RequestError, TransientError
-
-log = logging.getLogger(__name__)
+from api.faces import install_faces
+from api.validation import describe, summarize
+from shared.infra import errors
+from shared.infra.errors import InvalidRequest, LonghandError, RequestError
 
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER_S = 5
-"""What a client is told to wait: about the time after which the sweeper looks again, too."""
+"""What a client is told to wait: about as long as the sweeper waits between its rounds."""
+
+STATUSES: Mapping[type[LonghandError], int] = {
+    errors.InvalidRequest: 422,
+    errors.UnknownModel: 422,
+    errors.ModelNotServed: 409,
+    errors.UnsupportedLanguage: 422,
+    errors.UnsupportedOption: 422,
+    errors.UnknownFormat: 422,
+    errors.EmptyFile: 422,
+    errors.UploadTooLarge: 413,
+    errors.UploadStalled: 408,
+    errors.UnsupportedMediaType: 415,
+    errors.JobNotFound: 404,
+    errors.JobEnded: 409,
+    errors.JobNotRetryable: 409,
+    errors.AudioGone: 409,
+    errors.TranscriptNotReady: 409,
+    errors.TranscriptDeleted: 410,
+    errors.ForbiddenUrl: 422,
+    errors.WebhookNotFound: 404,
+    errors.TooManyWebhooks: 409,
+    errors.DeliveryNotFound: 404,
+    errors.DeliveryNotReplayable: 409,
+    errors.TransientError: 503,
+}
+"""The status of each class and of all below it that are not listed themselves. What is not here, no
+request should raise: it is answered as an error of ours, 500."""
 
 
-_LARGE_NUMBER = re.compile(r"\b\d{4,}\b")
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is told of an error, before a face gives it a form."""
+
+    status: int
+    code: str
+    """Stable, for programs."""
+    detail: str
+    """One sentence for a person."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, Any] = field(default_factory=dict)
+    """What programs are told beside the code; JSON values."""
 
 
 class Problem(BaseModel):
@@ -60,110 +98,52 @@ class Problem(BaseModel):
     request_id: str = Field(description="as in the X-Request-Id header and in the log")
 
 
-def problem_response(
-    request: Request,
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    **members: Any,
-) -> JSONResponse:
-    """Return an answer in problem form; ``members`` are extension members."""
+def failure_of(error: Exception) -> Failure:
+    """Return what is told of an error, whoever raised it; nothing about the inside."""
+    match error:
+        case LonghandError() if (known := _status_of(error)) is not None:
+            headers = {"Retry-After": str(RETRY_AFTER_S)} if known == 503 else {}
+            members = error.members if isinstance(error, RequestError) else {}
+            return Failure(known, error.code, str(error), headers, members)
+        case RequestValidationError():
+            wrong = describe(error)
+            return Failure(
+                STATUSES[InvalidRequest],
+                InvalidRequest.code,
+                summarize(wrong),
+                members={"errors": wrong},
+            )
+        case HTTPException():
+            status = HTTPStatus(error.status_code)
+            return Failure(status, status.name.lower(), error.detail, error.headers or {})
+        case ClientDisconnect():
+            # Nobody reads this answer; it is for the log and the metrics.
+            return Failure(400, "client_disconnected", "the client went away")
+    return Failure(500, "internal_error", "an error on our side; the log has it by its request_id")
+
+
+def _status_of(error: LonghandError) -> int | None:
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
+
+
+def error_response(request: Request, error: Exception, **members: Any) -> Response:
+    """Return the answer to an error; ``members`` are further extension members."""
+    failure = failure_of(error)
+    if failure.status == HTTPStatus.NO_CONTENT:
+        return Response(status_code=failure.status)
+    request_id = getattr(request.state, "request_id", "")
     problem = Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        code=code,
-        detail=detail,
+        title=HTTPStatus(failure.status).phrase,
+        status=failure.status,
+        code=failure.code,
+        detail=failure.detail,
         instance=request.url.path,
-        request_id=getattr(request.state, "request_id", ""),
-        **members,
+        request_id=request_id,
+        **{**failure.members, **members},
     )
-    return JSONResponse(problem.model_dump(), status, headers, MEDIA_TYPE)
-
-
-def error_response(request: Request, error: LonghandError, **members: Any) -> JSONResponse:
-    """Return the answer to an error raised on purpose."""
-    if isinstance(error, RequestError):
-        members = {**error.members, **members}
-        return problem_response(request, error.status, error.code, str(error), **members)
-    if isinstance(error, TransientError):
-        headers = {"Retry-After": str(RETRY_AFTER_S)}
-        return problem_response(request, 503, error.code, str(error), headers=headers, **members)
-    log.error("an error that no request should raise", exc_info=error)
-    return _internal_error(request, error)
-
-
-def describe(
-    error: ValidationError | RequestValidationError, known: Collection[str] = ()
-) -> list[dict[str, str]]:
-    """Return what is wrong with which input, without pydantic's internals or the input itself.
-
-    Args:
-        error: what the validation found.
-        known: the names that an unknown one may have been meant for.
-    """
-    return [
-        {
-            "field": ".".join(str(part) for part in item["loc"]),
-            "message": _message(item, known),
-        }
-        for item in error.errors()
-    ]
-
-
-def _message(item: Mapping[str, Any], known: Collection[str]) -> str:
-    if item["type"] == "extra_forbidden":
-        meant = nearest(str(item["loc"][-1]), known)
-        return "unknown" if meant is None else f"unknown (did you mean {meant!r}?)"
-    return _LARGE_NUMBER.sub(lambda found: f"{int(found[0]):,}", str(item["msg"]))
-
-
-def summarize(errors: Sequence[Mapping[str, str]]) -> str:
-    """Return one sentence that names every wrong input."""
-    return "; ".join(f"{error['field']}: {error['message']}" for error in errors)
+    return JSONResponse(problem.model_dump(), failure.status, failure.headers, MEDIA_TYPE)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Make every failure of ``app`` answer in problem form."""
-
-    @app.exception_handler(LonghandError)
-    async def _(request: Request, error: LonghandError) -> JSONResponse:
-        return error_response(request, error)
-
-    @app.exception_handler(RequestValidationError)
-    async def _(request: Request, error: RequestValidationError) -> JSONResponse:
-        errors = describe(error)
-        return problem_response(
-            request, InvalidRequest.status, InvalidRequest.code, summarize(errors), errors=errors
-        )
-
-    @app.exception_handler(HTTPException)
-    async def _(request: Request, error: HTTPException) -> Response:
-        status = HTTPStatus(error.status_code)
-        if status == HTTPStatus.NO_CONTENT:
-            return Response(status_code=status)
-        return problem_response(
-            request, status, status.name.lower(), error.detail, headers=error.headers
-        )
-
-    @app.exception_handler(ClientDisconnect)
-    async def _(request: Request, _error: ClientDisconnect) -> JSONResponse:
-        # Nobody reads this; it is for the log and the metrics.
-        return problem_response(request, 400, "client_disconnected", "the client went away")
-
-    app.add_exception_handler(Exception, _internal_error)
-
-
-def _internal_error(request: Request, error: Exception) -> JSONResponse:
-    """Answer without a word about the inside, which the log has; the server logs the traceback."""
-    request_id = getattr(request.state, "request_id", "")
-    log.error("request %s failed: %s", request_id, type(error).__name__)
-    return problem_response(
-        request,
-        500,
-        "internal_error",
-        "an error on our side; the log has it by its request_id",
-        # This answer is made outside the middleware that identifies all others.
-        headers={"X-Request-Id": request_id},
-    )
+    """Have all errors of ``app`` answered as problems, but for paths that have another face."""
+    install_faces(app, error_response)

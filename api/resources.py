@@ -1,4 +1,4 @@
-"""What the endpoints work with: made once per application, handed to them by dependency."""
+"""What the endpoints work with: made once per application, given to them as a dependency."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,10 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy import Engine
 
-from api.intake.upload import UploadSlots
+from api.intake.admission import MAX_LARGE, Admission, process_share
+from api.intake.landing import Cleanups
+from api.intake.options import OptionCheck, ServedModels
+from api.intake.submit import Intake
 from api.watch import Watcher
 from shared import __version__
 from shared.infra.database import make_engine
@@ -29,15 +32,26 @@ from shared.store.workers import SERVED_LATELY_S, served_models
 
 DEFAULT_TENANT = "default"
 
-MAX_UPLOADS = 32
-"""Uploads received at once by one process; each holds up to about three parts of 8 MiB, and a
-connection of the object store's pool, which has as many."""
+_LARGE_THREADS = MAX_LARGE
+"""Each large upload has one at least most of the time; while few are under way they send and hash
+several parts at once."""
+
+_SMALL_THREADS = 8
+"""Each has a connection of the database's pool, which lends 20, while it commits."""
+
+_STORAGE_CONNECTIONS = _LARGE_THREADS + _SMALL_THREADS + 8
+"""Some more for the remover and the probes."""
+
+_STORAGE_READ_TIMEOUT_S = 4.0
+_STORAGE_ATTEMPTS = 2
+"""Two attempts of 4 s and a pause of at most 1 s: a client is told of a frozen object store within
+10 s."""
 
 _MEASURING_THREADS = 2
-"""Each uses one core."""
+"""Comparisons of long texts at once; each uses one core."""
 
 _EVENT_THREADS = 4
-"""Each takes a few milliseconds, and a connection of the database's pool."""
+"""Reads of events at once; each takes some milliseconds and a connection of the database's pool."""
 
 _TEST_THREADS = 8
 """Webhook tests at once; a receiver that hangs takes 15 s of one."""
@@ -57,18 +71,15 @@ class Resources:
     storage: Storage
     remover: Remover
     probe_threads: ThreadPoolExecutor
-    upload_slots: UploadSlots
-    upload_threads: CapacityLimiter
-    """Uploads have threads of their own, so that a slow object store delays nothing else."""
+    intake: Intake
     measuring_threads: CapacityLimiter
-    """Error rates of long texts take seconds: not in the threads of other requests."""
+    """Error rates of long texts take seconds, so other requests have other threads."""
     watcher: Watcher
     event_threads: CapacityLimiter
-    """All streams of events read in these few threads; one that waits for news holds none."""
+    """All streams of events read in these few threads; a stream that waits for news holds none."""
     outbound: Outbound
     test_threads: CapacityLimiter
     upload_bytes: Counter
-    cached_jobs: Counter
 
     def find_served(self) -> frozenset[str]:
         """Return the models whose jobs are taken: served by a worker lately, or on demand.
@@ -76,8 +87,12 @@ class Resources:
         Raises:
             DatabaseUnavailable: Postgres cannot be reached.
         """
-        within_s = max(SERVED_LATELY_S, self.settings.lease_s)
-        return served_models(self.engine, within_s=within_s) | self.settings.on_demand_ids
+        return _find_served(self.engine, self.settings)
+
+
+def _find_served(engine: Engine, settings: Settings) -> frozenset[str]:
+    within_s = max(SERVED_LATELY_S, settings.lease_s)
+    return served_models(engine, within_s=within_s) | settings.on_demand_ids
 
 
 @contextmanager
@@ -89,11 +104,40 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
     """
     catalogue = read_catalogue(settings)
     engine = make_engine(settings)
-    storage = Storage(settings.storage_url.get_secret_value())
+    storage = Storage(
+        settings.storage_url.get_secret_value(),
+        connections=_STORAGE_CONNECTIONS,
+        read_timeout_s=_STORAGE_READ_TIMEOUT_S,
+        attempts=_STORAGE_ATTEMPTS,
+    )
     wakeups = Wakeups(engine, make_broker(settings), settings)
     connect_wakeups(engine, wakeups)
     remover = Remover(engine, storage)
     probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
+    outbound = Outbound.of(settings)
+    cached_jobs = Counter(
+        "longhand_cached_jobs",
+        "Jobs answered at once with the transcript of an equal one.",
+        registry=registry,
+    )
+    intake = Intake(
+        settings=settings,
+        catalogue=catalogue,
+        engine=engine,
+        storage=storage,
+        remover=remover,
+        options=OptionCheck(
+            catalogue,
+            settings.default_model,
+            outbound,
+            ServedModels(partial(_find_served, engine, settings)),
+        ),
+        admission=Admission(process_share()),
+        large_threads=CapacityLimiter(_LARGE_THREADS),
+        small_threads=CapacityLimiter(_SMALL_THREADS),
+        cleanups=Cleanups(),
+        count_cached=cached_jobs.inc,
+    )
     try:
         yield Resources(
             settings=settings,
@@ -103,20 +147,14 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             storage=storage,
             remover=remover,
             probe_threads=probe_threads,
-            upload_slots=UploadSlots(MAX_UPLOADS),
-            upload_threads=CapacityLimiter(MAX_UPLOADS),
+            intake=intake,
             measuring_threads=CapacityLimiter(_MEASURING_THREADS),
             watcher=Watcher(partial(glimpse_jobs, engine), max_watches=settings.max_streams),
             event_threads=CapacityLimiter(_EVENT_THREADS),
-            outbound=Outbound.of(settings),
+            outbound=outbound,
             test_threads=CapacityLimiter(_TEST_THREADS),
             upload_bytes=Counter(
                 "longhand_upload_bytes", "Bytes of uploads received.", registry=registry
-            ),
-            cached_jobs=Counter(
-                "longhand_cached_jobs",
-                "Jobs answered at once with the transcript of an equal one.",
-                registry=registry,
             ),
         )
     finally:
@@ -126,11 +164,13 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
         engine.dispose()
 
 
-def _resources(request: Request) -> Resources:
+# Both are coroutines, though they wait for nothing: FastAPI calls plain functions in a thread, and
+# that hop costs more than what they do.
+async def _resources(request: Request) -> Resources:
     return cast(Resources, request.app.state.resources)
 
 
-def current_tenant() -> str:
+async def current_tenant() -> str:
     """Return whose jobs the request may see; there is one tenant for now."""
     return DEFAULT_TENANT
 

@@ -1,10 +1,10 @@
-"""Names that a request has wrong, and the right ones that they are nearest to."""
+"""Suggestions for misspelt names in a request."""
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 _LIKENESS = 0.6
-"""difflib's own default: a letter or two wrong, or one half of the name missing."""
+"""difflib's default: it forgives a letter or two, or half of the name missing."""
 
 _HABITS = {
     **dict.fromkeys(("audio", "audio_file", "media", "upload", "recording", "video"), "file"),
@@ -17,13 +17,14 @@ _HABITS = {
     **dict.fromkeys(("response_format", "output_format"), "format"),
     **dict.fromkeys(("page_size", "count"), "limit"),
     **dict.fromkeys(("after", "before", "page"), "cursor"),
+    **dict.fromkeys(("urgency", "importance", "rank"), "priority"),
     "timeout": "wait",
 }
-"""What other services call the same thing, where spelling alone does not lead to our name."""
+"""Other services' names for what Longhand names differently, if spelling suggests nothing."""
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """Return which of the known names was meant, if one of them is likely."""
+    """Return the known name that was probably meant, or None."""
     plain = name.lower().replace("-", "_")
     habit = _HABITS.get(plain)
     if habit in known:
@@ -32,7 +33,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def with_nearest(names: Iterable[str], known: Collection[str]) -> str:
-    """Return the names as a list to read, each with what was probably meant by it."""
+    """Return the names as a list to read, each with the known name that was probably meant."""
     return ", ".join(_with_nearest(name, known) for name in names)
 
 

@@ -14,7 +14,17 @@ Ratios are taken side by side in one run; absolute numbers are this machine's.
 import argparse
 from pathlib import Path
 
-from bench import cache, devices, fairness, fidelity, memory, preparation, startup, subtitles
+from bench import (
+    cache,
+    devices,
+    fairness,
+    fidelity,
+    memory,
+    preparation,
+    startup,
+    subtitles,
+    uploads,
+)
 from bench.cost import table as cost
 from shared.models.catalogue import load_catalogue
 from worker.engines import load_engine
@@ -27,6 +37,7 @@ MEASUREMENTS = (
     "memory",
     "cache",
     "fairness",
+    "uploads",
     "devices",
     "cost",
 )
@@ -54,6 +65,8 @@ def main() -> None:
                 cache.run()
             case "fairness":
                 fairness.run()
+            case "uploads":
+                uploads.run()
             case "devices":
                 devices.run(models)
             case "cost":

@@ -1,1 +1,1 @@
-"""Ways in: bodies and forms are read, files landed in the object store, and jobs submitted."""
+"""How files come in: what is read, checked, stored and made a job of."""

@@ -1,29 +1,68 @@
-"""Request bodies other than uploads: read within a bound, and documented."""
+"""Request bodies: read within bounds of time and size, and documented."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from api.intake.upload import IDLE_S
-from api.problems import describe, summarize
+from api.intake.submit import LIMIT_S
+from api.validation import describe, summarize
 from shared.infra.errors import InvalidRequest, UnsupportedMediaType, UploadStalled
 from shared.infra.quantities import duration, size
+
+IDLE_S = 30.0
+"""How long a client may send nothing; proxies usually allow 30 to 60 s."""
 
 MAX_JSON_BYTES = 64 * 1024
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def declared_bytes(request: Request) -> int | None:
+    """Return the size of the body that the request declares, if it does."""
+    declared = request.headers.get("content-length")
+    return None if declared is None else int(declared)
+
+
+async def read_upload(
+    request: Request,
+    count_bytes: Callable[[int], None],
+    *,
+    idle_s: float = IDLE_S,
+    limit_s: float = LIMIT_S,
+) -> AsyncIterator[bytes]:
+    """Yield the body as it comes, as long as it comes; ``count_bytes`` is told of each piece.
+
+    Raises:
+        UploadStalled: nothing came for ``idle_s``, or the end not within ``limit_s``.
+        ClientDisconnect: the client went away.
+    """
+    clock = asyncio.get_running_loop().time
+    ends = clock() + limit_s
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                piece = await anext(stream, None)
+        except TimeoutError as error:
+            raise UploadStalled(f"nothing was received for {duration(idle_s)}") from error
+        if piece is None:
+            return
+        if clock() > ends:
+            raise UploadStalled(f"the upload took longer than {duration(limit_s)}")
+        count_bytes(len(piece))
+        yield piece
+
+
 async def read_json(request: Request, model: type[Model]) -> Model:
-    """Return the request's body as ``model`` has it.
+    """Return the request's JSON body, validated.
 
     Raises:
         UnsupportedMediaType: the body is not ``application/json``.
         InvalidRequest: it is malformed, or larger than ``MAX_JSON_BYTES``.
-        UploadStalled: it does not come to its end.
+        UploadStalled: it does not arrive whole within ``IDLE_S``.
     """
     _, body = await read_body(request, ("application/json",), MAX_JSON_BYTES)
     try:
@@ -36,12 +75,12 @@ async def read_json(request: Request, model: type[Model]) -> Model:
 async def read_body(
     request: Request, media_types: Sequence[str], max_bytes: int
 ) -> tuple[str, bytes]:
-    """Return which of ``media_types`` the request's body has, and the body.
+    """Return the media type of the request's body, one of ``media_types``, and the body.
 
     Raises:
         UnsupportedMediaType: it has another one.
         InvalidRequest: it is larger than ``max_bytes``.
-        UploadStalled: it does not come to its end.
+        UploadStalled: it does not arrive whole within ``IDLE_S``.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in media_types:

@@ -1,48 +1,46 @@
-"""The form of ``POST /jobs``: its fields, checked as early as they can be."""
+"""A multipart form as a source of a job: its fields checked as early as they can be, its file."""
 
-import contextlib
-from collections.abc import Collection
+from collections.abc import AsyncIterator
 
 from pydantic import ValidationError
 
-from api.intake.multipart import Field
-from api.problems import describe, summarize
+from api.intake.landing import too_large
+from api.intake.multipart import MAX_FIELD_BYTES, MAX_PARTS, Field, FileBegin, FileData, FormParser
+from api.intake.options import OptionCheck
+from api.intake.submit import JobRequest
 from api.spelling import with_nearest
-from shared.infra.errors import InvalidRequest, RequestError
-from shared.infra.outbound import Outbound
-from shared.infra.webhooks.signature import check_secret
-from shared.models.catalogue import Catalogue
-from shared.models.choice import check_served, choose_model, names_model, served_supply
-from shared.models.options import JobOptions, ResolvedOptions, resolve_options
-from shared.speech.accuracy import check_reference
+from api.validation import describe, summarize
+from shared.infra.errors import InvalidRequest
+from shared.models.options import MAX_METADATA_BYTES, JobOptions, ResolvedOptions
+from shared.speech.accuracy import MAX_REFERENCE_CHARS
+
+_LONG_FIELDS = {
+    "reference": 4 * MAX_REFERENCE_CHARS,  # UTF-8 has at most four bytes for a character
+    "metadata": MAX_METADATA_BYTES,
+}
+"""Fields that may be longer than the parser's usual limit, in bytes."""
+
+_FORM_BYTES = MAX_PARTS * (MAX_FIELD_BYTES + 1024) + sum(_LONG_FIELDS.values())
+"""The most that fields, headers and boundaries add to a file."""
 
 
-class Form:
-    """The options of a form, as they come in before and after the file."""
+class FormFields:
+    """The options of a form, as its fields come in before and after the file."""
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        default_model: str,
-        served: Collection[str],
-        outbound: Outbound,
-    ) -> None:
-        """Begin an empty form; jobs for the models ``served`` are taken."""
-        self._catalogue = catalogue
-        self._served = served
-        self._supply = served_supply(catalogue, default_model, served)
-        self._outbound = outbound
+    def __init__(self) -> None:
         self._values: dict[str, str] = {}
         self._unknown: list[str] = []
+        self._asked: JobOptions | None = None
 
     def add(self, field: Field) -> None:
         """Take a field.
 
         Raises:
-            InvalidRequest: it was given before, or has what no text has.
+            InvalidRequest: it was given before, or contains NUL.
         """
         if "\0" in field.value:
             raise InvalidRequest(f"the field {field.name!r} contains a NUL character")
+        self._asked = None
         if field.name not in JobOptions.model_fields:
             self._unknown.append(field.name)
             return
@@ -50,47 +48,14 @@ class Form:
             raise InvalidRequest(f"the field {field.name!r} is given twice")
         self._values[field.name] = field.value
 
-    def check_so_far(self) -> None:
-        """Refuse what no later field can put right, as long as ``wait_for_worker`` is none.
-
-        A form that has named no model yet is refused if no model can do what it asks for.
+    def asked(self) -> JobOptions:
+        """Return what is asked so far; the same object as long as no field is added.
 
         Raises:
             InvalidRequest: unknown fields or bad values.
-            UnknownModel: the catalogue has no such model.
-            UnsupportedLanguage: the model does not speak the language.
-            UnsupportedOption: the model cannot do what is asked of it.
-            ModelNotServed: no worker serves the model, and the job is not to wait for one.
-            ForbiddenUrl: nothing is sent to the job's webhook.
         """
-        asked = self._asked()
-        try:
-            self._resolve(asked)
-        except RequestError:
-            if names_model(asked) or not self._any_model_can(asked):
-                raise
-
-    def resolve(self) -> tuple[JobOptions, ResolvedOptions]:
-        """Return what is asked for, and what follows from it; raises like ``check_so_far``."""
-        asked = self._asked()
-        if (asked.webhook_url is None) != (asked.webhook_secret is None):
-            raise InvalidRequest("webhook_url and webhook_secret are given together or not at all")
-        return asked, self._resolve(asked)
-
-    def _any_model_can(self, asked: JobOptions) -> bool:
-        for model in self._catalogue.models:
-            with contextlib.suppress(RequestError):
-                self._resolve(asked.model_copy(update={"model": model}))
-                return True
-        return False
-
-    def _resolve(self, asked: JobOptions) -> ResolvedOptions:
-        choice = choose_model(asked, self._supply)
-        if not asked.wait_for_worker:
-            check_served(choice, asked, self._catalogue, self._served)
-        return resolve_options(asked, choice.model)
-
-    def _asked(self) -> JobOptions:
+        if self._asked is not None:
+            return self._asked
         if self._unknown:
             known = ("file", *JobOptions.model_fields)
             raise InvalidRequest(
@@ -100,13 +65,78 @@ class Form:
         # An empty field is what a form sends for a choice not made.
         given = {name: value for name, value in self._values.items() if value}
         try:
-            asked = JobOptions.model_validate(given)
+            self._asked = JobOptions.model_validate(given)
         except ValidationError as error:
             raise InvalidRequest(summarize(describe(error))) from error
-        if asked.reference is not None:
-            check_reference(asked.reference)
-        if asked.webhook_url is not None:
-            self._outbound.check_url(asked.webhook_url)
-        if asked.webhook_secret is not None:
-            check_secret(asked.webhook_secret)
-        return asked
+        return self._asked
+
+
+class MultipartForm:
+    """A ``multipart/form-data`` body with one file; a ``Source`` (``api.intake.submit``)."""
+
+    def __init__(
+        self,
+        content_type: str | None,
+        n_bytes: int | None,
+        body: AsyncIterator[bytes],
+        options: OptionCheck,
+        *,
+        max_file_bytes: int,
+    ) -> None:
+        """Begin with what the head of the request says; ``body`` is not read yet.
+
+        Raises:
+            UnsupportedMediaType: the body is not ``multipart/form-data``.
+            InvalidRequest: the header names no usable boundary.
+            UploadTooLarge: its declared size ``n_bytes`` is too much for ``max_file_bytes``.
+        """
+        self.n_bytes = n_bytes
+        self._parser = FormParser(
+            content_type, texts=JobOptions.model_fields, long_fields=_LONG_FIELDS
+        )
+        self._body = body
+        self._options = options
+        self._max_file_bytes = max_file_bytes
+        self._fields = FormFields()
+        self._file_name = ""
+        self._request: JobRequest | None = None
+        if n_bytes is not None:
+            self._check_size(n_bytes)
+
+    async def data(self) -> AsyncIterator[bytes | memoryview]:
+        """Yield the file's bytes; read the fields on the way.
+
+        Raises:
+            RequestError: the body is not a form with one file and good options, or too long.
+        """
+        n_bytes = 0
+        checked: JobOptions | None = None
+        options: ResolvedOptions | None = None
+        async for piece in self._body:
+            n_bytes += len(piece)
+            self._check_size(n_bytes)
+            for event in self._parser.feed(piece):
+                match event:
+                    case Field():
+                        self._fields.add(event)
+                    case FileBegin():
+                        checked = self._fields.asked()
+                        options = await self._options.check_so_far(checked)
+                        self._file_name = event.file_name
+                    case FileData():
+                        yield event.data
+        # Before the parser misses the file: an unknown field may be meant as such.
+        asked = self._fields.asked()
+        if options is None or asked is not checked:
+            options = await self._options.resolve(asked)
+        self._parser.finish()
+        self._request = JobRequest(self._file_name, asked, options)
+
+    def request(self) -> JobRequest:
+        """Return what the form asks, once ``data`` has ended."""
+        assert self._request is not None
+        return self._request
+
+    def _check_size(self, n_bytes: int) -> None:
+        if n_bytes > self._max_file_bytes + _FORM_BYTES:
+            raise too_large(self._max_file_bytes)

@@ -1,6 +1,6 @@
-"""Multipart bodies as they arrive: bytes in, form events out, nothing kept but one field.
+"""Multipart bodies as they arrive: bytes go in, form events come out; at most one field is kept.
 
-No I/O happens here, so that whoever feeds the parser decides where a file goes and how fast.
+No I/O happens here: whoever feeds the parser decides where a file goes and how fast.
 """
 
 import re
@@ -16,12 +16,12 @@ from shared.infra.quantities import size
 
 MAX_PARTS = 32
 MAX_FIELD_BYTES = 4096
-"""Of a field for which no other limit is given."""
+"""The most that a field may have for which no other limit is given."""
 
 _EXAMPLE = "curl -F file=@talk.mp3 URL"
 
 _FILE_NAME = re.compile(rb";\s*filename\*?\s*=", re.IGNORECASE)
-"""Not from the library's parameters, which lack the form ``filename*``."""
+"""The library's parameters lack the form ``filename*``."""
 
 _NO_LONG_FIELDS: Mapping[str, int] = MappingProxyType({})
 
@@ -46,9 +46,9 @@ class FileBegin:
 
 @dataclass(frozen=True, slots=True)
 class FileData:
-    """The file's next bytes."""
+    """The file's next bytes, a view of what was fed."""
 
-    data: bytes
+    data: memoryview
 
 
 Event = Field | FileBegin | FileData
@@ -127,7 +127,7 @@ class FormParser:
         return events
 
     def finish(self) -> None:
-        """Tell that the body is over; it must have ended with its closing boundary and a file."""
+        """Take note that the body is over: it must have had a file and its closing boundary."""
         if not self._ended:
             raise InvalidRequest("the multipart body ends before its closing boundary")
         if not self._file_seen:
@@ -183,7 +183,7 @@ class FormParser:
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:
-            self._events.append(FileData(data[start:end]))
+            self._events.append(FileData(memoryview(data)[start:end]))
             return
         self._value += data[start:end]
         max_bytes = self._long_fields.get(self._field, MAX_FIELD_BYTES)
@@ -203,7 +203,7 @@ class FormParser:
 
 
 def _clean_file_name(raw: bytes) -> str:
-    """Return the last component of a client's path, printable; it is shown, never opened."""
+    """Return the last component of a client's path, printable; it is shown and never opened."""
     name = raw.decode(errors="replace").replace("\\", "/").rpartition("/")[2]
     printable = "".join(character for character in name if character.isprintable()).strip()
     return printable[-_MAX_FILE_NAME:] or "audio"

@@ -13,8 +13,9 @@ from api.native.ids import existing_id
 from api.native.schemas.accuracy import AccuracyStats, CacheStats, NewReference, PooledAccuracy
 from api.native.schemas.jobs import Job
 from api.openapi import problems, reference_body
-from api.problems import describe, error_response, summarize
+from api.problems import error_response
 from api.resources import Provided, Tenant
+from api.validation import describe, summarize
 from shared.infra.errors import InvalidRequest, TranscriptNotReady
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
 from shared.store.jobs.accuracy import set_reference

@@ -34,6 +34,8 @@ def program(storage: Path, port: int, key: str, secret: str) -> Program:
             "--config=",  # not the user's own remotes
             "--vfs-cache-mode=off",
             "--buffer-size=0",  # by default 16 MiB are read ahead for each reader
+            # For an ETag, rclone would read and hash the whole file when it is first asked for it.
+            "--etag-hash=",
             # By default it remembers what is stored, some 5 kB for a job. Listings can be read
             # again, and no metadata is set here (0 would be no limit).
             "--dir-cache-time=1m",

@@ -1,4 +1,4 @@
-"""Every error Longhand raises on purpose.
+"""Every error that Longhand raises on purpose; their HTTP statuses are in ``api.problems``.
 
     LonghandError
     ├── PermanentError          retrying cannot help: the step, and with it the job, fails at once
@@ -9,23 +9,23 @@
     │   │   ├── AudioTooLong        more decoded audio than the limit allows
     │   │   └── AudioOutOfBounds    sample rate or channel count outside what we decode
     │   ├── ModelError          the model cannot be loaded or used
-    │   ├── NoWorker            nobody has come to do the step
-    │   └── DeliveryVoid        a webhook's receiver shall not have it any more
-    ├── TransientError          the world is at fault: the step is tried again, later
-    │   ├── Outage              a service we stand on is away: this costs the step no attempt
+    │   ├── NoWorker            no worker takes steps of this kind or model
+    │   └── DeliveryVoid        the delivery's webhook is disabled or deleted
+    ├── TransientError          a later attempt may succeed: the step is retried
+    │   ├── Outage              a service that all jobs need is away: costs the step no attempt
     │   │   ├── DatabaseUnavailable
     │   │   │   ├── CommitUncertain     the connection broke during the commit itself
-    │   │   │   ├── SchemaMissing       nobody has run this version's migrations
-    │   │   │   └── DatabaseUnfit       of a newer version, or of an encoding other than UTF8
+    │   │   │   ├── SchemaMissing       this version's migrations have not been run
+    │   │   │   └── DatabaseUnfit       a newer version's schema, or an encoding other than UTF8
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
     │   ├── TooManyUploads
     │   ├── TooManyStreams
     │   ├── DeviceOutOfMemory
-    │   ├── EngineFailed            the engine broke down; its process must be started anew
+    │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
-    ├── LeaseLost               another worker owns the step now; whatever this one holds is void
+    ├── LeaseLost               another worker owns the step now; this one's result is void
     ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
     └── RequestError            what a caller asked for cannot be done as asked
         ├── InvalidRequest
@@ -51,8 +51,7 @@
         └── DeliveryNotReplayable
 
 Retry decisions read the class, never the text. ``code`` is stable: it is stored with failed jobs
-and sent to clients; the message is one sentence for a person and carries no secret and no internal
-path.
+and sent to clients. The message is one sentence for a person, without secrets and internal paths.
 """
 
 from collections.abc import Collection, Mapping
@@ -60,7 +59,7 @@ from typing import Any, ClassVar
 
 
 class LonghandError(Exception):
-    """Base of all errors raised on purpose."""
+    """The base of all errors raised on purpose."""
 
     code: ClassVar[str] = "error"
 
@@ -114,13 +113,13 @@ class ModelError(PermanentError):
 
 
 class NoWorker(PermanentError):
-    """A step has waited for as long as it may, and no worker takes steps of its kind or model."""
+    """A step waited for its limit, and no worker takes steps of its kind or model."""
 
     code = "no_worker"
 
 
 class DeliveryVoid(PermanentError):
-    """A webhook delivery that nobody wants any more: its webhook is disabled, say, or deleted."""
+    """A webhook delivery that is not wanted any more: its webhook is disabled or deleted."""
 
     code = "delivery_void"
 
@@ -132,7 +131,7 @@ class TransientError(LonghandError):
 
 
 class Outage(TransientError):
-    """A service that all jobs need is away: no fault of the step's, and soon over, one hopes."""
+    """A service that all jobs need is away; the step is not at fault."""
 
     code = "outage"
 
@@ -144,17 +143,17 @@ class DatabaseUnavailable(Outage):
 
 
 class CommitUncertain(DatabaseUnavailable):
-    """The connection broke during the commit: all of the transaction was written, or nothing."""
+    """The connection broke during the commit: the transaction was written as a whole or not."""
 
 
 class SchemaMissing(DatabaseUnavailable):
-    """The database lacks this version's schema, or a part of it: it is to be migrated first."""
+    """The database lacks this version's schema or a part of it: it must be migrated first."""
 
     code = "schema_missing"
 
 
 class DatabaseUnfit(DatabaseUnavailable):
-    """A database that this version cannot use, however long one waits."""
+    """A database that this version cannot use: waiting does not help."""
 
     code = "database_unfit"
 
@@ -172,19 +171,19 @@ class BrokerUnavailable(Outage):
 
 
 class OutboundFailed(TransientError):
-    """No answer could be had from an address that a client named."""
+    """An address that a client named gave no answer."""
 
     code = "outbound_failed"
 
 
 class TooManyUploads(TransientError):
-    """As many uploads as this process takes at once are under way."""
+    """This process receives as many uploads as it may at once."""
 
     code = "too_many_uploads"
 
 
 class TooManyStreams(TransientError):
-    """As many clients as this process serves at once are watching jobs."""
+    """This process serves as many watchers of jobs as it may at once."""
 
     code = "too_many_streams"
 
@@ -196,67 +195,63 @@ class DeviceOutOfMemory(TransientError):
 
 
 class EngineFailed(TransientError):
-    """The engine broke down for a reason of its own; whether it can go on is not known."""
+    """The engine broke down; whether it can go on is not known."""
 
     code = "engine_failed"
 
 
 class InternalError(TransientError):
-    """A bug of ours. Tried again, since other errors hide behind bugs, but not in the same way.
+    """A bug of ours. The step is retried; if it meets the same bug again, it fails.
 
-    ``fingerprint`` tells bugs apart: the exception's class, and the place in the code.
+    ``fingerprint`` tells bugs apart: the exception's class and the place in the code.
     """
 
     code = "internal_error"
 
     def __init__(self, message: str, fingerprint: str = "") -> None:
-        super().__init__(message)  # one that is unpickled is made with this, and gets the rest then
+        super().__init__(message)  # unpickling calls this with the message, then sets the rest
         self.fingerprint = fingerprint
 
 
 class LeaseLost(LonghandError):
-    """The step's lease expired, or its job ended, while this worker was at it."""
+    """The step's lease expired, or its job ended, while this worker ran it."""
 
     code = "lease_lost"
 
 
 class WorkerStopping(LonghandError):
-    """The worker was told to stop while it was at a step that would have taken longer."""
+    """The worker was told to stop while it ran a step that would take longer than it may."""
 
     code = "worker_stopping"
 
 
 class RequestError(LonghandError):
-    """A request that cannot be served as asked; ``status`` is its HTTP status."""
+    """A request that cannot be served as asked."""
 
     code = "request_error"
-    status: ClassVar[int] = 400
     members: Mapping[str, Any] = {}
-    """What programs are told beside the code; all of it JSON."""
+    """What programs are told beside the code; JSON values."""
 
 
 class InvalidRequest(RequestError):
     """A malformed body, parameter or cursor."""
 
     code = "invalid_request"
-    status = 422
 
 
 class UnknownModel(RequestError):
     """A model id that the catalogue does not have."""
 
     code = "unknown_model"
-    status = 422
 
 
 class ModelNotServed(RequestError):
-    """A model that no worker serves: its job would wait for nobody knows how long."""
+    """A model that no worker serves: its job would wait for an unknown time."""
 
     code = "model_not_served"
-    status = 409
 
     def __init__(self, message: str, served_models: Collection[str]) -> None:
-        """Name the models that can be had instead."""
+        """Name the models that are served instead."""
         super().__init__(message)
         self.members = {"served_models": sorted(served_models)}
 
@@ -265,123 +260,105 @@ class UnsupportedLanguage(RequestError):
     """A language that the chosen model does not speak."""
 
     code = "unsupported_language"
-    status = 422
 
 
 class UnsupportedOption(RequestError):
     """Something that the chosen model cannot do."""
 
     code = "unsupported_option"
-    status = 422
 
 
 class UnknownFormat(RequestError):
-    """A transcript format that is not offered."""
+    """A transcript format that does not exist."""
 
     code = "unknown_format"
-    status = 422
 
 
 class EmptyFile(RequestError):
     """An upload of zero bytes."""
 
     code = "empty_file"
-    status = 422
 
 
 class UploadTooLarge(RequestError):
     """An upload over ``max_upload_bytes``, declared or found while reading."""
 
     code = "upload_too_large"
-    status = 413
 
 
 class UploadStalled(RequestError):
-    """An upload whose sender fell silent."""
+    """An upload that does not arrive: its sender is silent, or takes too long in all."""
 
     code = "upload_stalled"
-    status = 408
 
 
 class UnsupportedMediaType(RequestError):
     """A request body of another type than the endpoint reads."""
 
     code = "unsupported_media_type"
-    status = 415
 
 
 class JobNotFound(RequestError):
-    """No such job, or not this tenant's: the two answer alike."""
+    """No such job, or another tenant's: the two are answered alike."""
 
     code = "job_not_found"
-    status = 404
 
 
 class JobEnded(RequestError):
     """A job that has succeeded or failed cannot be canceled any more."""
 
     code = "job_ended"
-    status = 409
 
 
 class JobNotRetryable(RequestError):
     """A job that is queued or running or has succeeded cannot be retried."""
 
     code = "job_not_retryable"
-    status = 409
 
 
 class AudioGone(RequestError):
-    """The audio that a retry needs was removed, its time being up."""
+    """The audio that a retry needs was removed when its retention ended."""
 
     code = "audio_gone"
-    status = 409
 
 
 class TranscriptNotReady(RequestError):
     """The job has not succeeded, so it has no transcript (yet)."""
 
     code = "transcript_not_ready"
-    status = 409
 
 
 class TranscriptDeleted(RequestError):
-    """The job has succeeded, but its transcript was removed, its time being up."""
+    """The job succeeded, but its transcript was removed when its retention ended."""
 
     code = "transcript_deleted"
-    status = 410
 
 
 class ForbiddenUrl(RequestError):
-    """A URL that requests are not sent to: not https, or an address that is not public."""
+    """A URL that no request is sent to: it is not https, or its address is not public."""
 
     code = "forbidden_url"
-    status = 422
 
 
 class WebhookNotFound(RequestError):
-    """No such webhook, or not this tenant's: the two answer alike."""
+    """No such webhook, or another tenant's: the two are answered alike."""
 
     code = "webhook_not_found"
-    status = 404
 
 
 class TooManyWebhooks(RequestError):
     """The tenant has as many webhooks as it may have."""
 
     code = "too_many_webhooks"
-    status = 409
 
 
 class DeliveryNotFound(RequestError):
-    """No such delivery, or not this tenant's: the two answer alike."""
+    """No such delivery, or another tenant's: the two are answered alike."""
 
     code = "delivery_not_found"
-    status = 404
 
 
 class DeliveryNotReplayable(RequestError):
     """A delivery that is still pending, or whose webhook takes none."""
 
     code = "delivery_not_replayable"
-    status = 409

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         default=500,
         gt=0,
         description="How many clients of one API process may watch jobs at once (events, `wait`); "
-        "each holds a connection, of which the operating system allows a process 1024 by default.",
+        "each holds a connection.",
     )
     max_duration_s: float = Field(
         default=12 * 3600.0, gt=0, description="Longest accepted audio, in seconds once decoded."

@@ -1,12 +1,16 @@
 """The object store: the one place that speaks S3."""
 
+import base64
+import hashlib
 import io
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
+from botocore.auth import AUTH_TYPE_MAPS, UNSIGNED_PAYLOAD, S3SigV4Auth
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -16,6 +20,24 @@ PART_BYTES = 8 * 1024**2
 """Size of an upload's parts. S3 wants at least 5 MiB and at most 10,000 parts: up to 80 GiB."""
 _READ_BYTES = 4 * 1024**2
 """Size of one ranged read of a sequential reader."""
+_DELETE_KEYS = 1000
+"""The most keys that one DeleteObjects request may name."""
+_CONNECT_TIMEOUT_S = 2
+
+
+class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
+    """Signs a request's head and not its body.
+
+    To sign the body of a part costs one more SHA-256 of the whole file. Over TLS the connection
+    protects it; and whoever can change what is sent over plain HTTP can also change what is read.
+    """
+
+    def payload(self, request: object) -> str:  # noqa: ARG002 - botocore's signature
+        return str(UNSIGNED_PAYLOAD)
+
+
+_UNSIGNED = "longhand-s3v4-unsigned-payload"
+AUTH_TYPE_MAPS[_UNSIGNED] = _UnsignedPayload
 
 
 class Storage:
@@ -25,8 +47,19 @@ class Storage:
     or lacks the object asked for (which we only ask for after having stored it).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, *, connections: int = 32, read_timeout_s: float = 20.0, attempts: int = 3
+    ) -> None:
         """Parse ``http(s)://[KEY:SECRET@]HOST[:PORT]/BUCKET[?region=R]``; connects on first use.
+
+        Args:
+            url: where the bucket is.
+            connections: kept open for reuse; a process passes the number of its threads that use
+                the store at once. Further connections work, but are closed after each request.
+            read_timeout_s: how long the store may be silent while it is asked something.
+            attempts: how often a request is tried, with pauses of up to 1 s, then up to 2 s. A
+                store that is frozen fails a request after ``attempts * read_timeout_s`` and the
+                pauses.
 
         Raises:
             ValueError: the URL has no bucket or another scheme.
@@ -49,12 +82,15 @@ class Storage:
                 # Stores other than AWS often know none of the newer checksums.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
-                connect_timeout=2,
-                read_timeout=20,
-                retries={"mode": "standard", "total_max_attempts": 3},
-                max_pool_connections=32,
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                read_timeout=read_timeout_s,
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                max_pool_connections=connections,
             ),
         )
+
+        for request in ("PutObject", "UploadPart"):  # an object's MD5 digest is in the signed head
+            self._client.meta.events.register(f"choose-signer.s3.{request}", lambda **_: _UNSIGNED)
 
     def ping(self) -> None:
         """Ask for the bucket."""
@@ -68,14 +104,22 @@ class Storage:
             if self._bucket not in {bucket["Name"] for bucket in existing}:
                 self._client.create_bucket(Bucket=self._bucket)
 
-    def put(self, key: str, data: bytes) -> None:
-        """Store a small object whole."""
+    def put(self, key: str, data: bytes | bytearray) -> None:
+        """Store an object with one request; the store checks ``data`` against its MD5 digest."""
+        digest = hashlib.md5(data, usedforsecurity=False).digest()
         with _translated():
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=data,
+                ContentMD5=base64.b64encode(digest).decode(),
+            )
 
     def start_upload(self, key: str) -> "Upload":
-        """Begin an object of unknown size."""
-        return Upload(self._client, self._bucket, key)
+        """Begin an object that is sent in parts."""
+        with _translated():
+            created = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
+        return Upload(self._client, self._bucket, key, created["UploadId"])
 
     def size(self, key: str) -> int:
         """Return an object's size in bytes."""
@@ -92,37 +136,50 @@ class Storage:
             )
             return bytes(answer["Body"].read())
 
-    def open(self, key: str) -> BinaryIO:
-        """Return a seekable reader that holds a few MiB of the object at a time."""
-        return io.BufferedReader(_RangeReader(self, key), buffer_size=_READ_BYTES)
+    def open(self, key: str, n_bytes: int | None = None) -> BinaryIO:
+        """Return a seekable reader that holds a few MiB of the object at a time.
 
-    def delete_prefix(self, prefix: str) -> None:
-        """Remove all objects whose key begins with ``prefix``, and uploads begun there.
+        ``n_bytes`` is the object's size, where the caller knows it: that saves a request.
+        """
+        size = self.size(key) if n_bytes is None else n_bytes
+        return io.BufferedReader(_RangeReader(self, key, size), buffer_size=_READ_BYTES)
 
-        Returns once the store has confirmed all of it.
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that do not exist are no error.
+
+        One request for every 1,000 keys. Returns once the store has confirmed all of it.
         """
         with _translated():
-            # Uploads first: one that is completed meanwhile is found among the objects.
-            self._abort_uploads(prefix)
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=prefix
-            )
-            for page in pages:
-                keys = [{"Key": found["Key"]} for found in page.get("Contents", [])]
-                if not keys:
-                    continue
+            for start in range(0, len(keys), _DELETE_KEYS):
+                batch = [{"Key": key} for key in keys[start : start + _DELETE_KEYS]]
                 answer = self._client.delete_objects(
-                    Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True}
+                    Bucket=self._bucket, Delete={"Objects": batch, "Quiet": True}
                 )
                 if kept := answer.get("Errors"):
                     code = kept[0].get("Code", "unknown")
                     raise StorageUnavailable(f"the object store kept {len(kept)} objects ({code})")
 
-    def _abort_uploads(self, prefix: str) -> None:
-        """Forget the parts of uploads that nobody will complete.
+    def delete_prefix(self, prefix: str, *, uploads: bool = True) -> None:
+        """Remove all objects whose key begins with ``prefix``, and uploads begun there.
 
-        MinIO lists those of an exact key only, some stores list none: an upload's own ``abort``
-        does without the list, and where its process was killed, a lifecycle rule must help.
+        ``uploads=False`` saves a request where no upload can be unfinished. Returns once the store
+        has confirmed all of it.
+        """
+        with _translated():
+            if uploads:
+                # First: an upload that completes meanwhile is found among the objects.
+                self._abort_uploads(prefix)
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            for page in pages:
+                self.delete([found["Key"] for found in page.get("Contents", [])])
+
+    def _abort_uploads(self, prefix: str) -> None:
+        """Abort the multipart uploads that nobody will complete.
+
+        MinIO lists the uploads of an exact key only, and some stores list none. ``Upload.abort``
+        needs no list; where the process was killed first, only a lifecycle rule of the store helps.
         """
         pages = self._client.get_paginator("list_multipart_uploads").paginate(
             Bucket=self._bucket, Prefix=prefix
@@ -130,7 +187,7 @@ class Storage:
         try:
             begun = [upload for page in pages for upload in page.get("Uploads", [])]
         except ClientError as error:
-            # rclone says NoSuchUpload where there never was one.
+            # rclone answers NoSuchUpload if there has never been an upload.
             if _code(error) in ("NoSuchUpload", "NotImplemented"):
                 return
             raise
@@ -140,68 +197,60 @@ class Storage:
                     Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
             except ClientError as error:
-                if _code(error) != "NoSuchUpload":  # it has ended meanwhile
+                if _code(error) != "NoSuchUpload":  # NoSuchUpload: it has ended meanwhile
                     raise
 
 
 class Upload:
-    """An object being written, one part in memory: there after ``finish``, gone after ``abort``."""
+    """An object that is sent in parts: there after ``finish``, gone after ``abort``.
 
-    def __init__(self, client: "boto3.client", bucket: str, key: str) -> None:
+    Parts may be sent by several threads at once.
+    """
+
+    def __init__(self, client: "boto3.client", bucket: str, key: str, upload_id: str) -> None:
         self._client = client
-        self._target = {"Bucket": bucket, "Key": key}
-        self._buffer = bytearray()
-        self._upload_id: str | None = None
-        self._parts: list[dict[str, object]] = []
+        self._target = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
+        self._lock = threading.Lock()
+        self._etags: dict[int, str] = {}
 
-    def write(self, data: bytes) -> None:
-        """Append ``data``; sends a part for every PART_BYTES gathered."""
-        self._buffer += data
-        while len(self._buffer) >= PART_BYTES:
-            self._send_part(PART_BYTES)
+    def send(self, number: int, data: bytes | bytearray) -> None:
+        """Send one part; all but the last have ``PART_BYTES``, and ``number`` counts from 1."""
+        with _translated():
+            sent = self._client.upload_part(**self._target, PartNumber=number, Body=data)
+        with self._lock:
+            self._etags[number] = sent["ETag"]
 
     def finish(self) -> None:
-        """Send what is left and make the object visible."""
+        """Make the object visible, once all parts are sent."""
+        parts = [
+            {"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())
+        ]
         with _translated():
-            if self._upload_id is None:
-                self._client.put_object(**self._target, Body=bytes(self._buffer))
-                return
-            if self._buffer:
-                self._send_part(len(self._buffer))
-            self._client.complete_multipart_upload(
-                **self._target, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
-            )
+            self._client.complete_multipart_upload(**self._target, MultipartUpload={"Parts": parts})
+
+    def stored_bytes(self) -> int:
+        """Return how many bytes of parts the store has; to be asked before ``finish``.
+
+        The size of the finished object would say the same, but a store may have to read a large
+        object to its end before it first answers for it.
+        """
+        with _translated():
+            pages = self._client.get_paginator("list_parts").paginate(**self._target)
+            return sum(part["Size"] for page in pages for part in page.get("Parts", []))
 
     def abort(self) -> None:
-        """Forget everything written."""
-        self._buffer.clear()
-        if self._upload_id is not None:
-            with _translated():
-                self._client.abort_multipart_upload(**self._target, UploadId=self._upload_id)
-
-    def _send_part(self, n_bytes: int) -> None:
+        """Forget all parts; no thread may be sending one."""
         with _translated():
-            if self._upload_id is None:
-                created = self._client.create_multipart_upload(**self._target)
-                self._upload_id = created["UploadId"]
-            number = len(self._parts) + 1
-            sent = self._client.upload_part(
-                **self._target,
-                UploadId=self._upload_id,
-                PartNumber=number,
-                Body=bytes(self._buffer[:n_bytes]),
-            )
-            self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-            del self._buffer[:n_bytes]
+            self._client.abort_multipart_upload(**self._target)
 
 
 class _RangeReader(io.RawIOBase):
-    """An object as a seekable raw file; each read is one ranged request."""
+    """An object of ``size`` bytes as a seekable raw file; each read is one ranged request."""
 
-    def __init__(self, storage: Storage, key: str) -> None:
+    def __init__(self, storage: Storage, key: str, size: int) -> None:
         self._storage = storage
         self._key = key
-        self._size = storage.size(key)
+        self._size = size
         self._position = 0
 
     def readable(self) -> bool:

@@ -24,6 +24,8 @@ AUTO_RULE = (
 )
 """What ``shared.models.choice`` does, in one sentence for people."""
 MAX_METADATA_BYTES = 16 * 1024
+MIN_PRIORITY = -100
+MAX_PRIORITY = 100
 _ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 
 
@@ -95,6 +97,12 @@ class JobOptions(BaseModel):
         default=None,
         max_length=MAX_REFERENCE_CHARS,
         description="what was really said: error rates are measured against it",
+    )
+    priority: int = Field(
+        default=0,
+        ge=MIN_PRIORITY,
+        le=MAX_PRIORITY,
+        description="of jobs that wait, those with the higher priority go first",
     )
     cache: bool = Field(
         default=True, description="false: transcribe even if the same was transcribed before"

@@ -1,15 +1,18 @@
 """Health, metrics, models, and the document that describes the API."""
 
 import re
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, serving
+from apiserver import api, api_process, assert_problem, serving
 from jobstore import add_job
 from sqlalchemy import Engine, text
 
+from api.__main__ import OPEN_FILES
 from api.app import create_app
 from shared.infra.settings import Settings
 from shared.models.options import JobOptions
@@ -289,3 +292,17 @@ def test_the_documentation_is_read_without_any_other_server(
     for source in sources:
         assert source.startswith("/"), source
         assert client.get(source).status_code == 200
+
+
+def test_the_process_raises_its_limit_of_open_files_as_far_as_it_may(
+    settings: Settings, tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
+    try:
+        with api_process(settings, tmp_path / "api.log") as (client, pid):
+            client.get("/health/live").raise_for_status()
+            raised, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert raised == (OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard))

@@ -64,8 +64,8 @@ def test_large_upload_is_readable_at_once_and_served_in_bounded_memory(path: Pat
         storage = Storage(endpoints.storage_url)
         upload = storage.start_upload("large")
         part = os.urandom(PART_BYTES)
-        for _ in range(UPLOAD_PARTS):
-            upload.write(part)
+        for number in range(1, UPLOAD_PARTS + 1):
+            upload.send(number, part)
         upload.finish()
         start = 3 * PART_BYTES - 5
         assert storage.size("large") == UPLOAD_PARTS * PART_BYTES

@@ -60,7 +60,7 @@ def keys(storage: Storage, prefix: str) -> set[str]:
 
 def test_what_is_due_goes_and_is_forgotten(database: Engine, storage: Storage, prefix: str) -> None:
     storage.put(f"{prefix}a", b"x")
-    storage.start_upload(f"{prefix}b").write(bytes(PART_BYTES))
+    storage.start_upload(f"{prefix}b").send(1, bytes(PART_BYTES))
     assert len(keys(storage, prefix)) == 2
     schedule(database, prefix)
     assert remove_due(database, storage) == 1

@@ -1,14 +1,21 @@
 """The object store on a real S3 server."""
 
+import hashlib
 import io
+import logging
 import os
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import av
 import numpy as np
 import pytest
+from apiserver import relayed, stored
 
 from shared.infra.errors import StorageUnavailable
+from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.speech.chunks import SAMPLE_RATE
 from worker.steps.pcm import PIECE_SAMPLES, PieceWriter, read_pcm
@@ -19,23 +26,48 @@ def key() -> str:
     return f"tests/{uuid.uuid4()}"
 
 
-@pytest.mark.parametrize("n_bytes", [1, PART_BYTES - 1, PART_BYTES, 2 * PART_BYTES + 17])
-def test_an_upload_reads_back_as_written(storage: Storage, key: str, n_bytes: int) -> None:
-    data = os.urandom(n_bytes)
+def test_parts_that_threads_send_at_once_read_back_in_their_order(
+    storage: Storage, key: str
+) -> None:
+    data = os.urandom(4 * PART_BYTES + 17)
+    parts = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
     upload = storage.start_upload(key)
-    for start in range(0, n_bytes, 1_000_003):
-        upload.write(data[start : start + 1_000_003])
+    with ThreadPoolExecutor(len(parts)) as threads:
+        sent = [
+            threads.submit(upload.send, number, bytearray(part))
+            for number, part in reversed([*enumerate(parts, 1)])
+        ]
+    for each in sent:
+        each.result()
+    assert upload.stored_bytes() == len(data)
     upload.finish()
-    assert storage.size(key) == n_bytes
-    assert storage.read(key, 0, n_bytes + 1) == data
+    assert storage.size(key) == len(data)
+    assert storage.read(key, 0, len(data) + 1) == data
 
 
-def test_an_aborted_upload_leaves_no_object(storage: Storage, key: str) -> None:
+def test_an_aborted_upload_leaves_nothing(storage: Storage, key: str) -> None:
+    before = stored(storage)
     upload = storage.start_upload(key)
-    upload.write(bytes(PART_BYTES + 1))
+    upload.send(1, bytes(PART_BYTES))
+    assert stored(storage) - before
     upload.abort()
+    assert stored(storage) == before
     with pytest.raises(StorageUnavailable):
         storage.size(key)
+
+
+def test_a_small_object_that_was_changed_on_the_way_is_not_stored(
+    storage: Storage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.infra.storage.hashlib.md5", partial(_hash_of, b"sent"))
+    with pytest.raises(StorageUnavailable, match="BadDigest"):
+        storage.put(key, b"received")
+    with pytest.raises(StorageUnavailable):
+        storage.size(key)
+
+
+def _hash_of(data: bytes, *_: object, usedforsecurity: bool) -> "hashlib._Hash":
+    return hashlib.new("md5", data, usedforsecurity=usedforsecurity)
 
 
 def test_a_range_is_exactly_its_bytes(storage: Storage, key: str) -> None:
@@ -56,6 +88,52 @@ def test_the_reader_seeks_like_a_file(storage: Storage, key: str) -> None:
         assert reader.read(5_000_000) == data[4_500_000:]
 
 
+def test_a_reader_of_known_size_asks_for_nothing_but_what_is_read(
+    storage: Storage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.put(key, b"0123456789")
+    requests: list[str] = []
+    count(storage, requests)
+    with storage.open(key, 10) as reader:
+        assert reader.seek(-3, io.SEEK_END) == 7
+        assert reader.read() == b"789"
+    assert requests == ["GetObject"]
+    with storage.open(key) as reader:
+        assert reader.seek(0, io.SEEK_END) == 10
+    assert requests == ["GetObject", "HeadObject"]
+
+
+def test_a_prefix_without_uploads_goes_with_two_requests_and_known_keys_with_one(
+    storage: Storage, key: str
+) -> None:
+    for name in "abcd":
+        storage.put(f"{key}/{name}", b"x")
+    requests: list[str] = []
+    count(storage, requests)
+    storage.delete([f"{key}/a", f"{key}/b", f"{key}/none"])
+    assert requests == ["DeleteObjects"]
+    storage.delete_prefix(f"{key}/", uploads=False)
+    assert requests[1:] == ["ListObjectsV2", "DeleteObjects"]
+    storage.delete_prefix(f"{key}/", uploads=False)
+    assert requests[3:] == ["ListObjectsV2"], "there is nothing to delete any more"
+    assert not {each for each in stored(storage) if key in each}
+
+
+def test_more_keys_than_a_request_may_name_are_deleted(storage: Storage, key: str) -> None:
+    keys = [f"{key}/{number}" for number in range(1001)]
+    storage.put(keys[0], b"x")
+    storage.put(keys[-1], b"x")
+    storage.delete(keys)
+    assert not {each for each in stored(storage) if key in each}
+
+
+def count(storage: Storage, requests: list[str]) -> None:
+    """Note the name of each request from now on."""
+    storage._client.meta.events.register(
+        "before-send.s3", lambda event_name, **_: requests.append(event_name.split(".")[-1])
+    )
+
+
 def test_a_deleted_prefix_takes_its_objects_and_no_others(storage: Storage, key: str) -> None:
     for name in ("a/1", "a/2", "b/1"):
         storage.put(f"{key}/{name}", b"x")
@@ -63,6 +141,36 @@ def test_a_deleted_prefix_takes_its_objects_and_no_others(storage: Storage, key:
     assert storage.size(f"{key}/b/1") == 1
     with pytest.raises(StorageUnavailable):
         storage.size(f"{key}/a/1")
+
+
+def test_a_frozen_store_is_given_up_after_the_attempts_and_their_timeouts(
+    servers: Settings, key: str
+) -> None:
+    with relayed(servers, "storage_url") as (frozen, relay):
+        relay.mute()
+        storage = Storage(frozen.storage_url.get_secret_value(), read_timeout_s=0.2, attempts=2)
+        requests: list[str] = []
+        count(storage, requests)
+        with pytest.raises(StorageUnavailable):
+            storage.read(key, 0, 1)
+    assert requests == ["GetObject", "GetObject"]
+
+
+def test_connections_are_kept_for_as_many_threads_as_the_process_says(
+    servers: Settings, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = Storage(servers.storage_url.get_secret_value(), connections=40)
+    storage.put(key, b"x")
+    together = threading.Barrier(40)
+
+    def read(_: int) -> bytes:
+        together.wait(30)
+        return storage.read(key, 0, 1)
+
+    with ThreadPoolExecutor(40) as threads, caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert set(threads.map(read, range(40))) == {b"x"}
+    assert "Connection pool is full" not in caplog.text
 
 
 def test_an_absent_store_is_told_without_naming_it(key: str) -> None:

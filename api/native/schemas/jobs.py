@@ -132,6 +132,7 @@ class JobSummary(BaseModel):
     vad: str = Field(description="voice activity detector")
     multichannel: bool
     multilingual: bool
+    priority: int = Field(description="of jobs that wait, those with the higher priority go first")
     cached: bool = Field(description="whether the transcript is that of an equal, earlier job")
     source: Source
     created_at: datetime
@@ -178,6 +179,7 @@ class JobSummary(BaseModel):
             vad=options.vad,
             multichannel=options.multichannel,
             multilingual=options.multilingual,
+            priority=view.priority,
             cached=view.cached,
             source=Source(name=view.source_name, bytes=view.source_bytes, sha256=view.sha256),
             created_at=view.created_at,

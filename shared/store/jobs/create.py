@@ -41,9 +41,9 @@ class NewJob:
     sha256: str
     fingerprint: str | None = None
     """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
-    priority: int = 0
-    """Of a tenant's jobs those with the highest go first."""
     reference: str | None = None
+    priority: int = 0
+    """Of a tenant's jobs that wait, those with the highest go first."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """The client's own, returned to it as it is."""
     webhook: JobWebhook | None = None
@@ -91,6 +91,7 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
                 "tenant": job.tenant,
                 "model": job.options.model,
                 "options": Jsonb(job.options.model_dump(mode="json")),
+                "priority": job.priority,
                 "fingerprint": job.fingerprint,
                 "original_id": original,
                 "source_key": job.source_key,
@@ -101,7 +102,6 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
                 "metadata": Json(dict(job.metadata)),
                 "webhook_endpoint_id": endpoint_id,
                 "result_url": job.result_url,
-                "priority": job.priority,
             },
         )
         if original is None:

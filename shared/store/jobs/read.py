@@ -16,7 +16,8 @@ from shared.speech.transcript import Segment, Transcript, TranscriptHeader, join
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
-    id, state, model, options, detected_language, cached, source_name, source_bytes, sha256,
+    id, state, model, options, priority, detected_language, cached,
+    source_name, source_bytes, sha256,
     duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
     percent_done, audio_kept_s,
     audio_done_s, error_code, error_detail, metrics, accuracy, metadata, created_at, started_at,
@@ -46,6 +47,7 @@ class JobView:
     state: JobState
     model: str
     options: ResolvedOptions
+    priority: int
     detected_language: str | None
     cached: bool
     source_name: str

@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 from apiserver import api, assert_problem, part, stored
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
@@ -75,6 +75,7 @@ def test_every_option_is_taken_and_shown(client: httpx.Client) -> None:
         "multilingual": "0",
         "reference": "what was said " * 100_000,
         "cache": "no",
+        "priority": "-7",
     }
     answer = client.post("/jobs", data=chosen, files={"file": ("a.wav", b"audio")})
     assert answer.status_code == 202, answer.text
@@ -82,7 +83,37 @@ def test_every_option_is_taken_and_shown(client: httpx.Client) -> None:
     same = ("model", "language", "task", "prompt", "hotwords", "vad")
     assert {name: shown[name] for name in same} == {name: chosen[name] for name in same}
     assert (shown["multichannel"], shown["multilingual"], shown["cached"]) == (True, False, False)
+    assert shown["priority"] == -7
     assert shown["detected_language"] is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "priority"), [({"priority": "100"}, 100), ({"priority": "-100"}, -100), ({}, 0)]
+)
+def test_steps_of_a_job_are_ranked_by_its_priority(
+    client: httpx.Client, database: Engine, fields: dict[str, str], priority: int
+) -> None:
+    answer = client.post("/jobs", data=fields, files=FILE)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["priority"] == priority
+    with database.begin() as connection:
+        ranks = connection.execute(
+            text("SELECT rank FROM steps WHERE job_id = :id"), {"id": answer.json()["id"]}
+        )
+        assert ranks.scalars().all() == [-priority]
+
+
+def test_jobs_are_equal_whatever_their_priorities(client: httpx.Client, database: Engine) -> None:
+    original, other = (
+        client.post("/jobs", data={"priority": priority}, files=FILE).json()
+        for priority in ("1", "2")
+    )
+    with database.begin() as connection:
+        found = connection.execute(
+            text("SELECT original_id FROM jobs WHERE id = :id"), {"id": other["id"]}
+        )
+        assert str(found.scalar_one()) == original["id"]
+    assert other["priority"] == 2
 
 
 def test_what_the_default_model_cannot_do_may_be_asked_of_one_named_after_the_file(
@@ -139,6 +170,16 @@ def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> No
         ({"model": "oracle", "prompt": "Dr. Who"}, FILE, 422, "unsupported_option", "prompt"),
         ({"model": "oracle", "hotwords": "Tardis"}, FILE, 422, "unsupported_option", "hotwords"),
         ({"model": "oracle", "multilingual": "1"}, FILE, 422, "unsupported_option", "detect"),
+        ({"priority": "101"}, FILE, 422, "invalid_request", "priority: Input should be less than"),
+        ({"priority": "-101"}, FILE, 422, "invalid_request", "greater than or equal to -100"),
+        (
+            {"priority": "high"},
+            FILE,
+            422,
+            "invalid_request",
+            "priority: Input should be a valid int",
+        ),
+        ({"urgency": "1"}, FILE, 422, "invalid_request", "did you mean 'priority'?"),
         ({"prompt": "x" * 1001}, FILE, 422, "invalid_request", "1,000 characters"),
         ({"prompt": "a\0b"}, FILE, 422, "invalid_request", "NUL"),
         ({"reference": "?"}, FILE, 422, "invalid_request", "no words"),

@@ -18,7 +18,7 @@ from apiserver import (
 from processes import wait_until
 
 from api.app import create_app
-from api.intake.upload import Receiver
+from api.intake.bodies import read_upload
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 
@@ -128,8 +128,8 @@ def test_a_client_that_falls_silent_or_never_ends_is_given_up_and_leaves_no_obje
     limit: dict[str, float],
     told: str,
 ) -> None:
-    defaults = {**(Receiver.__init__.__kwdefaults__ or {}), **limit}
-    monkeypatch.setattr(Receiver.__init__, "__kwdefaults__", defaults)
+    defaults = {**(read_upload.__kwdefaults__ or {}), **limit}
+    monkeypatch.setattr(read_upload, "__kwdefaults__", defaults)
     before = stored(storage)
     with open_upload(str(client.base_url), "Content-Length: 20000000") as connection:
         connection.sendall(part("file") + bytes(PART_BYTES + MIB))

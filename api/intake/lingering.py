@@ -1,8 +1,8 @@
-"""Refusing an upload so that the refusal arrives.
+"""Lingering close: an upload is refused so that the refusal arrives.
 
-Closing a connection while the client still sends makes TCP reset it, and the reset may overtake the
-answer. So, as web servers do (nginx: ``lingering_close``), the answer goes out at once, and what
-the client still sends is read and thrown away for a while before the connection is closed.
+If a server closes a connection while the client still sends, TCP resets it, and the reset may
+overtake the answer. So the answer goes out at once, and what the client still sends is read and
+thrown away for a while before the connection is closed, as in nginx (``lingering_close``).
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import contextlib
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LINGER_S = 5.0
-"""nginx's default ``lingering_timeout``; here it bounds the whole, not each pause."""
+"""nginx's default ``lingering_timeout``; here it limits the whole time, not each pause."""
 
 
 class LingeringClose:
@@ -29,7 +29,7 @@ class LingeringClose:
 
         headers = dict(scope["headers"])
         body_open = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
-        # Such a client sends nothing until it is asked to, and reading is how a server asks.
+        # Such a client sends no body before it is told to continue; reading tells it to.
         waits_to_be_asked = headers.get(b"expect", b"").lower() == b"100-continue"
         linger = False
 

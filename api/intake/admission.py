@@ -1,0 +1,175 @@
+"""Admission: how many uploads are under way at once, and how much CPU the small ones may take."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from shared.infra.errors import TooManyUploads
+from shared.infra.quantities import duration
+
+SMALL_BYTES = 1024**2
+"""Uploads that declare at most this size are small. They are received whole before anything is
+stored, and take milliseconds: it is worth waiting for a turn. 1 MiB is half a minute of 16 kHz WAV,
+or a minute of MP3."""
+
+MAX_LARGE = 32
+"""Large uploads at once, and those of unknown size; each holds up to 24 MiB."""
+
+MAX_SMALL = 64
+"""Small uploads at once; each holds up to ``SMALL_BYTES``. Most of them wait for their client, so
+that a few slow clients do not hold up the others."""
+
+MAX_WAITING = 1_000
+"""Small uploads that wait for their turn. Each holds a connection and the first read of its socket,
+at most 256 KiB: the server reads no further until the body is asked for."""
+
+PATIENCE_S = 45.0
+"""How long a small upload waits. Proxies usually give up on an answer after 60 s."""
+
+CPU_SHARE = 0.25
+"""Of the machine's processors, what this process may use while small uploads wait. The database and
+the object store need about as much again for each job, so that half is left to the workers where
+all of them share one machine."""
+
+_BURST_S = 1.0
+"""Unused CPU time is saved up for this long: a few small uploads at once never wait."""
+
+_LONGEST_PAUSE_S = 0.025
+"""If other requests use up this process' share of CPU, small uploads still begin 40 times a
+second."""
+
+
+class CpuShare:
+    """Says how long to pause so that this process keeps to its share of the CPU."""
+
+    def __init__(
+        self,
+        cpus: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.process_time,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            cpus: seconds of CPU time that may be used in a second.
+            clock: seconds of wall time.
+            cpu_clock: seconds of CPU time that were used.
+        """
+        self._cpus = cpus
+        self._clock, self._cpu_clock = clock, cpu_clock
+        self._at_s, self._used_s = clock(), cpu_clock()
+        self._debt_s = 0.0
+
+    def pause_s(self) -> float:
+        """Return the seconds after which the share is kept again; 0: it is kept."""
+        at_s, used_s = self._clock(), self._cpu_clock()
+        debt_s = self._debt_s + used_s - self._used_s - self._cpus * (at_s - self._at_s)
+        self._at_s, self._used_s = at_s, used_s
+        self._debt_s = min(max(debt_s, -self._cpus * _BURST_S), self._cpus * _LONGEST_PAUSE_S)
+        return max(0.0, self._debt_s / self._cpus)
+
+
+class Admission:
+    """Gives uploads their turns. For use on the event loop only: nothing is locked."""
+
+    def __init__(
+        self,
+        pace: CpuShare,
+        *,
+        max_large: int = MAX_LARGE,
+        max_small: int = MAX_SMALL,
+        max_waiting: int = MAX_WAITING,
+        patience_s: float = PATIENCE_S,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """Admit uploads; this module's constants say what the arguments are."""
+        self._pace = pace
+        self._max_large = max_large
+        self._n_large = 0
+        self._max_waiting = max_waiting
+        self._n_waiting = 0
+        self._small = asyncio.Semaphore(max_small)
+        self._starting = asyncio.Lock()
+        self._patience_s = patience_s
+        self._sleep = sleep
+        self._n_admitted = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, n_bytes: int | None) -> AsyncIterator[None]:
+        """Wait for an upload's turn; hold its place within the block.
+
+        A large upload is refused at once if there is no place: others take minutes. A small one
+        waits, first come, first served; nothing of its body is read meanwhile.
+
+        Args:
+            n_bytes: the size that the client declares; None: unknown.
+
+        Raises:
+            TooManyUploads: there is no place, or none within the time that a small upload waits.
+        """
+        place = (
+            self._large_place() if n_bytes is None or n_bytes > SMALL_BYTES else self._small_place()
+        )
+        async with place:
+            self._n_admitted += 1
+            self._idle.clear()
+            try:
+                yield
+            finally:
+                self._n_admitted -= 1
+                if self._n_admitted == 0:
+                    self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def _large_place(self) -> AsyncIterator[None]:
+        if self._n_large == self._max_large:
+            raise TooManyUploads(f"{self._max_large} uploads are under way, which is the limit")
+        self._n_large += 1
+        try:
+            yield
+        finally:
+            self._n_large -= 1
+
+    @contextlib.asynccontextmanager
+    async def _small_place(self) -> AsyncIterator[None]:
+        if self._n_waiting == self._max_waiting:
+            raise TooManyUploads(
+                f"{self._max_waiting} uploads wait for their turn, which is the limit"
+            )
+        self._n_waiting += 1
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._small.acquire()
+        except TimeoutError as error:
+            raise TooManyUploads(
+                f"the upload's turn did not come within {duration(self._patience_s)}"
+            ) from error
+        finally:
+            self._n_waiting -= 1
+        try:
+            async with self._starting:
+                if pause_s := self._pace.pause_s():
+                    await self._sleep(pause_s)
+            yield
+        finally:
+            self._small.release()
+
+    async def drain(self, limit_s: float) -> None:
+        """Wait until no upload is under way, nor the cleanup of one that was cancelled."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
+
+
+def process_share() -> CpuShare:
+    """Return the share of an API process on this machine."""
+    try:
+        processors = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        processors = os.cpu_count() or 1
+    return CpuShare(processors * CPU_SHARE)

@@ -1,0 +1,185 @@
+"""Submitting: a file is taken in and its job committed, whichever way they came.
+
+This module knows no HTTP. Every way in - a form, a raw body, a fetched URL, another API's dialect -
+is a ``Source``, and every face makes its own answer of the job.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from anyio import CapacityLimiter
+from sqlalchemy import Engine
+from uuid_utils.compat import uuid7
+
+from api.intake.admission import SMALL_BYTES, Admission
+from api.intake.landing import Cleanups, Landed, Landing
+from api.intake.options import OptionCheck
+from shared.infra.background import Background
+from shared.infra.errors import CommitUncertain, DatabaseUnavailable, JobNotFound
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.models.catalogue import Catalogue
+from shared.models.options import JobOptions, ResolvedOptions, fingerprint
+from shared.store.jobs.create import JobWebhook, NewJob, create_job
+from shared.store.jobs.read import JobView, get_job
+from shared.store.objects.keys import source_key
+from shared.store.objects.removals import abandon_upload, begin_upload
+
+log = logging.getLogger(__name__)
+
+LIMIT_S = 12 * 3600.0
+"""How long a file may take to come in: 2 GiB at 50 kB/s. Sources keep to it."""
+
+_ALLOWANCE_S = 2 * LIMIT_S
+"""When the sweeper removes an upload whose job was not committed. None is under way by then: what
+follows the last byte takes minutes at most."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What is asked for a file."""
+
+    file_name: str
+    asked: JobOptions
+    options: ResolvedOptions
+    """What ``OptionCheck.resolve`` made of ``asked``."""
+
+
+class Source(Protocol):
+    """A file that comes in, and what is asked for it."""
+
+    @property
+    def n_bytes(self) -> int | None:
+        """The size of all that comes in, as declared; None: unknown."""
+
+    def data(self) -> AsyncIterator[bytes | memoryview]:
+        """Yield the file's bytes as they come, within ``LIMIT_S``.
+
+        Raises:
+            RequestError: the file, or what is asked for it, is refused.
+        """
+
+    def request(self) -> JobRequest:
+        """Return what is asked; called once ``data`` has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What submitting works with; one for the whole process."""
+
+    settings: Settings
+    catalogue: Catalogue
+    engine: Engine
+    storage: Storage
+    remover: Background
+    options: OptionCheck
+    admission: Admission
+    large_threads: CapacityLimiter
+    """For uploads alone, so that a slow object store delays nothing else."""
+    small_threads: CapacityLimiter
+    """For small uploads alone, so that large ones do not delay them."""
+    cleanups: Cleanups
+    count_cached: Callable[[], None]
+    """Is told of each job that got an equal one's transcript at once."""
+
+    async def drain(self, limit_s: float) -> None:
+        """Wait until no upload is under way, nor the cleanup of one that failed."""
+        await self.admission.drain(limit_s)
+        await self.cleanups.drain(limit_s)
+
+
+async def submit(
+    intake: Intake, tenant: str, source: Source, answer: Callable[[JobView], Answer]
+) -> Answer:
+    """Take a file in, commit its job, and return the answer to it.
+
+    ``answer`` runs in the thread that has committed the job: a small file costs one hop into a
+    thread in all. If anything fails before the commit, nothing of the file stays.
+
+    Raises:
+        RequestError: the file, or what is asked for it, is refused.
+        TooManyUploads: the upload's turn did not come.
+        StorageUnavailable: the object store failed.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    async with intake.admission.turn(source.n_bytes):
+        # A database that is away is told before the file is read, not after.
+        await intake.options.prepare()
+        job_id = uuid7()
+        key = source_key(job_id)
+        is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
+        landing = Landing(
+            intake.storage,
+            key,
+            max_bytes=intake.settings.max_upload_bytes,
+            threads=intake.small_threads if is_small else intake.large_threads,
+            begin=partial(begin_upload, intake.engine, key, allowance_s=_ALLOWANCE_S),
+            abandon=partial(_abandon, intake, key),
+            cleanups=intake.cleanups,
+        )
+
+        def commit(landed: Landed) -> Answer:
+            job = _new_job(intake, job_id, tenant, source.request(), landed)
+            return answer(_commit(intake, job))
+
+        return await landing.land(source.data(), commit)
+
+
+def _new_job(
+    intake: Intake, job_id: UUID, tenant: str, request: JobRequest, landed: Landed
+) -> NewJob:
+    asked = request.asked
+    model = intake.catalogue.get(request.options.model)
+    webhook = None
+    if asked.webhook_url is not None and asked.webhook_secret is not None:
+        webhook = JobWebhook(asked.webhook_url, asked.webhook_secret)
+    return NewJob(
+        id=job_id,
+        tenant=tenant,
+        options=request.options,
+        priority=asked.priority,
+        fingerprint=fingerprint(landed.sha256, request.options, model) if asked.cache else None,
+        reference=asked.reference,
+        metadata=asked.metadata,
+        webhook=webhook,
+        result_url=f"{intake.settings.public_url}/jobs/{job_id}",
+        source_key=source_key(job_id),
+        source_name=request.file_name,
+        source_bytes=landed.n_bytes,
+        sha256=landed.sha256,
+    )
+
+
+def _commit(intake: Intake, job: NewJob) -> JobView:
+    """Commit the job, ring for it and read it back."""
+    uncertain: CommitUncertain | None = None
+    try:
+        create_job(intake.engine, job, max_attempts=intake.settings.max_attempts)
+    except CommitUncertain as error:
+        uncertain = error
+    try:
+        view = get_job(intake.engine, job.tenant, job.id)
+    except JobNotFound:
+        if uncertain is not None:
+            raise uncertain from None
+        raise
+    if view.cached:
+        intake.count_cached()
+        intake.remover.ring()  # the job has its transcript, so its file is not needed
+    return view
+
+
+def _abandon(intake: Intake, key: str) -> None:
+    """Have the file removed, unless its job was committed after all."""
+    try:
+        abandon_upload(intake.engine, key)
+    except DatabaseUnavailable as error:
+        log.warning("%s: %s is removed when its allowance is over", error, key)
+        return
+    intake.remover.ring()

@@ -1,0 +1,44 @@
+"""Validation errors as clients are told of them."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from api.spelling import nearest
+
+_LARGE_NUMBER = re.compile(r"\b\d{4,}\b")
+
+
+class Invalid(Protocol):
+    """An error of pydantic's, or of a framework that wraps one."""
+
+    def errors(self) -> Iterable[Any]:
+        """Return what is wrong, an entry with ``type``, ``loc`` and ``msg`` for each input."""
+
+
+def describe(error: Invalid, known: Collection[str] = ()) -> list[dict[str, str]]:
+    """Return what is wrong with which input, without pydantic's internals or the input itself.
+
+    Args:
+        error: what the validation found.
+        known: the names that an unknown one may have been meant for.
+    """
+    return [
+        {
+            "field": ".".join(str(part) for part in item["loc"]),
+            "message": _message(item, known),
+        }
+        for item in error.errors()
+    ]
+
+
+def summarize(errors: Sequence[Mapping[str, str]]) -> str:
+    """Return one sentence that names every wrong input."""
+    return "; ".join(f"{error['field']}: {error['message']}" for error in errors)
+
+
+def _message(item: Mapping[str, Any], known: Collection[str]) -> str:
+    if item["type"] == "extra_forbidden":
+        meant = nearest(str(item["loc"][-1]), known)
+        return "unknown" if meant is None else f"unknown (did you mean {meant!r}?)"
+    return _LARGE_NUMBER.sub(lambda found: f"{int(found[0]):,}", str(item["msg"]))

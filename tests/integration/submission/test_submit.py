@@ -1,0 +1,88 @@
+"""Submitting without HTTP: any source of bytes becomes a job."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+import pytest
+from apiserver import stored
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+
+from api.intake.submit import Intake, JobRequest, submit
+from api.resources import open_resources
+from shared.infra.errors import InvalidRequest, JobNotFound
+from shared.infra.settings import Settings
+from shared.infra.storage import Storage
+from shared.models.options import JobOptions
+from shared.store.jobs.read import count_jobs, get_job
+
+
+@dataclass
+class Fetched:
+    """A file from elsewhere, with its options known beforehand."""
+
+    pieces: list[bytes]
+    job: JobRequest
+    n_bytes: int | None = None
+
+    async def data(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            await asyncio.sleep(0)
+            yield piece
+
+    def request(self) -> JobRequest:
+        return self.job
+
+
+@pytest.fixture
+def intake(settings: Settings) -> Iterator[Intake]:
+    with open_resources(settings, CollectorRegistry()) as resources:
+        yield resources.intake
+
+
+async def fetched(intake: Intake, *pieces: bytes, **options: object) -> Fetched:
+    asked = JobOptions.model_validate(options)
+    resolved = await intake.options.resolve(asked)
+    return Fetched([*pieces], JobRequest("talk.mp3", asked, resolved))
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+def test_any_source_becomes_a_job_whose_answer_the_caller_makes(
+    intake: Intake, database: Engine, storage: Storage, is_small: bool
+) -> None:
+    async def scenario() -> UUID:
+        source = await fetched(intake, b"au", b"dio", language="en", priority=3)
+        source.n_bytes = 5 if is_small else None
+        return await submit(intake, "tenant-a", source, lambda view: view.id)
+
+    job = get_job(database, "tenant-a", asyncio.run(scenario()))
+    assert (job.source_name, job.source_bytes, job.priority) == ("talk.mp3", 5, 3)
+    assert job.sha256 == hashlib.sha256(b"audio").hexdigest()
+    assert job.options.language == "en"
+    assert storage.read(f"jobs/{job.id}/source", 0, 9) == b"audio"
+    with pytest.raises(JobNotFound):
+        get_job(database, "tenant-b", job.id)
+
+
+def test_a_source_that_is_refused_on_the_way_leaves_no_job_and_no_file(
+    intake: Intake, database: Engine, storage: Storage
+) -> None:
+    before = stored(storage)
+
+    async def scenario() -> None:
+        source = await fetched(intake, b"audio")
+
+        async def data() -> AsyncIterator[bytes]:
+            yield b"audio"
+            raise InvalidRequest("not what was announced")
+
+        source.data = data  # type: ignore[method-assign]
+        with pytest.raises(InvalidRequest):
+            await submit(intake, "default", source, lambda view: view.id)
+
+    asyncio.run(scenario())
+    assert stored(storage) == before
+    assert sum(count_jobs(database).values()) == 0
