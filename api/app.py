@@ -18,6 +18,7 @@ from api.native import (
     lifecycle,
     metrics,
     models,
+    snapshots,
     webhooks,
     workers,
 )
@@ -75,7 +76,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         with open_resources(chosen, registry) as resources:
             app.state.resources = resources
             app.state.health = health.Health(resources)
+            app.state.snapshots = snapshots.make_loader(resources)
+            app.state.news = events.make_loader(resources)
             yield
+            app.state.snapshots.close()
+            app.state.news.close()
             await resources.upload_slots.drain(CLEANUP_S)
 
     # The documentation's scripts come from here too: nothing is fetched from elsewhere.

@@ -1,11 +1,13 @@
 """What the endpoints work with: made once per application, handed to them by dependency."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, cast
+from uuid import UUID
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -23,6 +25,7 @@ from shared.models.catalogue import Catalogue, read_catalogue
 from shared.queue.broker import make_broker
 from shared.queue.dispatch import Doorbell
 from shared.store.events import glimpse_jobs
+from shared.store.news import NewsListener
 from shared.store.objects.remover import Remover
 from shared.store.workers import SERVED_LATELY_S, served_models
 
@@ -35,8 +38,8 @@ connection of the object store's pool, which has as many."""
 _MEASURING_THREADS = 2
 """Each uses one core."""
 
-_EVENT_THREADS = 4
-"""Each takes a few milliseconds, and a connection of the database's pool."""
+_ANSWER_S = 5.0
+"""How long a request waits for one answer of Postgres: clients are to have theirs within 10 s."""
 
 _TEST_THREADS = 8
 """Webhook tests at once; a receiver that hangs takes 15 s of one."""
@@ -63,8 +66,6 @@ class Resources:
     measuring_threads: CapacityLimiter
     """Error rates of long texts take seconds: not in the threads of other requests."""
     watcher: Watcher
-    event_threads: CapacityLimiter
-    """All streams of events read in these few threads; one that waits for news holds none."""
     outbound: Outbound
     test_threads: CapacityLimiter
     upload_bytes: Counter
@@ -76,7 +77,7 @@ class Resources:
         Raises:
             DatabaseUnavailable: Postgres cannot be reached.
         """
-        within_s = max(SERVED_LATELY_S, self.settings.lease_s)
+        within_s = max(SERVED_LATELY_S, self.settings.live_s)
         return served_models(self.engine, within_s=within_s) | self.settings.on_demand_ids
 
 
@@ -88,11 +89,13 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
         ModelError: the catalogue cannot be read, or lacks a model that a setting names.
     """
     catalogue = read_catalogue(settings)
-    engine = make_engine(settings)
+    engine = make_engine(settings, answer_s=_ANSWER_S)
     storage = Storage(settings.storage_url.get_secret_value())
     doorbell = Doorbell(engine, make_broker(settings), settings)
     remover = Remover(engine, storage)
     probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
+    watcher = Watcher(partial(glimpse_jobs, engine), max_watches=settings.max_streams)
+    listener = NewsListener(engine, partial(_tell, asyncio.get_running_loop(), watcher))
     try:
         yield Resources(
             settings=settings,
@@ -106,8 +109,7 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             upload_slots=UploadSlots(MAX_UPLOADS),
             upload_threads=CapacityLimiter(MAX_UPLOADS),
             measuring_threads=CapacityLimiter(_MEASURING_THREADS),
-            watcher=Watcher(partial(glimpse_jobs, engine), max_watches=settings.max_streams),
-            event_threads=CapacityLimiter(_EVENT_THREADS),
+            watcher=watcher,
             outbound=Outbound.of(settings),
             test_threads=CapacityLimiter(_TEST_THREADS),
             upload_bytes=Counter(
@@ -120,20 +122,28 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             ),
         )
     finally:
+        listener.close()
         doorbell.close()
         remover.close()
         probe_threads.shutdown(wait=False, cancel_futures=True)
         engine.dispose()
 
 
-def _resources(request: Request) -> Resources:
+def _tell(loop: asyncio.AbstractEventLoop, watcher: Watcher, job_ids: Sequence[UUID]) -> None:
+    """Hand news from the listener's thread to the watcher's loop."""
+    with suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(watcher.tell, job_ids)
+
+
+async def _resources(request: Request) -> Resources:
     return cast(Resources, request.app.state.resources)
 
 
-def current_tenant() -> str:
+async def current_tenant() -> str:
     """Return whose jobs the request may see; there is one tenant for now."""
     return DEFAULT_TENANT
 
 
+# Coroutines, though they wait for nothing: FastAPI calls other functions in a thread.
 Provided = Annotated[Resources, Depends(_resources)]
 Tenant = Annotated[str, Depends(current_tenant)]

@@ -4,13 +4,26 @@
 and says which models ``devices`` runs on every device at hand. ``--text FILE`` (in
 ``--language CODE``) and ``--transcript FILE`` (a JSON one), as often as there are files, say what
 ``subtitles`` makes cues of; without them it takes the texts of the samples.
+``--before FOLDER`` names an older tree of Longhand, which ``reads`` and ``streams`` measure beside
+this one.
 Ratios are taken side by side in one run; absolute numbers are this machine's.
 """
 
 import argparse
 from pathlib import Path
 
-from bench import cache, devices, fairness, fidelity, memory, preparation, startup, subtitles
+from bench import (
+    cache,
+    devices,
+    fairness,
+    fidelity,
+    memory,
+    preparation,
+    reads,
+    startup,
+    streams,
+    subtitles,
+)
 from shared.models.catalogue import load_catalogue
 from worker.engines import load_engine
 
@@ -22,6 +35,8 @@ MEASUREMENTS = (
     "memory",
     "cache",
     "fairness",
+    "reads",
+    "streams",
     "devices",
 )
 
@@ -35,6 +50,7 @@ def main() -> None:
     parser.add_argument("--text", action="append", type=Path, default=[], dest="texts")
     parser.add_argument("--transcript", action="append", type=Path, default=[], dest="transcripts")
     parser.add_argument("--language", default="en")
+    parser.add_argument("--before", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(MEASUREMENTS):
         parser.error(f"there is no {' or '.join(sorted(unknown))}, only {' '.join(MEASUREMENTS)}")
@@ -57,6 +73,10 @@ def main() -> None:
                 cache.run()
             case "fairness":
                 fairness.run()
+            case "reads":
+                reads.run(arguments.before)
+            case "streams":
+                streams.run(arguments.before)
             case "devices":
                 devices.run(models)
 

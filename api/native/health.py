@@ -95,7 +95,7 @@ class Health:
 
     def _find_workers(self) -> list[WorkerView]:
         self._check_schema()
-        return live_workers(self._resources.engine, live_s=self._resources.settings.lease_s)
+        return live_workers(self._resources.engine, live_s=self._resources.settings.live_s)
 
     def _measure_load(self) -> Load:
         workers = self._find_workers()
@@ -120,7 +120,7 @@ async def _check(probe: Probe[Answer]) -> _Outcome[Answer]:
         return _Outcome(Check(ok=False, detail=str(error)), None)
 
 
-def _health(request: Request) -> Health:
+async def _health(request: Request) -> Health:
     return cast(Health, request.app.state.health)
 
 

@@ -56,11 +56,11 @@ class LoadCollector:
         yield workers
 
 
-def _health(request: Request) -> Health:
+async def _health(request: Request) -> Health:
     return cast(Health, request.app.state.health)
 
 
-def _registry(request: Request) -> CollectorRegistry:
+async def _registry(request: Request) -> CollectorRegistry:
     return cast(CollectorRegistry, request.app.state.registry)
 
 

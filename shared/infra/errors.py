@@ -15,6 +15,9 @@
     │   ├── Outage              a service we stand on is away: this costs the step no attempt
     │   │   ├── DatabaseUnavailable
     │   │   │   ├── CommitUncertain     the connection broke during the commit itself
+    │   │   │   ├── DatabaseBusy        it gave up this transaction, or has no room for it now
+    │   │   │   ├── DatabaseFull        its disk is full
+    │   │   │   ├── DatabaseReadOnly    a standby, or set so by its operator
     │   │   │   ├── SchemaMissing       nobody has run this version's migrations
     │   │   │   └── DatabaseUnfit       of a newer version, or of an encoding other than UTF8
     │   │   ├── StorageUnavailable
@@ -145,6 +148,24 @@ class DatabaseUnavailable(Outage):
 
 class CommitUncertain(DatabaseUnavailable):
     """The connection broke during the commit: all of the transaction was written, or nothing."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Postgres gave up the transaction (a deadlock, a conflict, a limit) or lacks resources."""
+
+    code = "database_busy"
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The disk of Postgres is full: reads go on, writes do not."""
+
+    code = "database_full"
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """Postgres takes no writes: it is a standby, or its operator has set it so."""
+
+    code = "database_read_only"
 
 
 class SchemaMissing(DatabaseUnavailable):

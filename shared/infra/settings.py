@@ -194,6 +194,11 @@ class Settings(BaseSettings):
         return catalogue.expanduser().absolute()
 
     @property
+    def live_s(self) -> float:
+        """How long after its last heartbeat a worker counts as there: one beat may be missed."""
+        return 2 * self.heartbeat_s
+
+    @property
     def on_demand_ids(self) -> frozenset[str]:
         """The ids in ``on_demand_models``."""
         return frozenset(filter(None, map(str.strip, self.on_demand_models.split(","))))

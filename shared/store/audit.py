@@ -4,6 +4,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from shared.store.news import announce
+
 
 def record(
     connection: Connection,
@@ -31,3 +33,4 @@ def record(
             "detail": detail,
         },
     )
+    announce(connection, job_id)

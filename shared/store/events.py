@@ -5,18 +5,20 @@ in a transaction that holds the lock on the job's row until it commits. So whoev
 event N and then reads those after N misses none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Engine, RowMapping, text
+from sqlalchemy import Engine, text
 
-from shared.infra.database import begin
+from shared.infra.database import begin, fetch, read
+from shared.infra.errors import JobNotFound
 from shared.speech.chunks import chunk_from_json, hypothesis_from_json
 from shared.speech.stitching import Stitcher, to_seconds
 from shared.speech.transcript import Segment
-from shared.store.jobs.read import JobView, read_job
+from shared.store.jobs.read import JobView, own_job, read_jobs
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _PAGE = 10
@@ -77,29 +79,64 @@ class Glimpse:
     last_event: int
 
 
-def read_events(engine: Engine, tenant: str, job_id: UUID, *, after: int) -> Page:
-    """Return the job, and the first few of its events after the one named ``after``.
+class Place(NamedTuple):
+    """A place in a job's history: after an event of it, or before the first (0)."""
+
+    tenant: str
+    job_id: UUID
+    after: int
+
+
+def read_pages(engine: Engine, places: Sequence[Place]) -> dict[Place, Page | JobNotFound]:
+    """Return, for each place, the job and the first few of its events from there on.
+
+    A place in the history of a job that the tenant does not have gets the error to raise.
 
     Raises:
-        JobNotFound: there is no such job for this tenant.
         DatabaseUnavailable: Postgres cannot be reached.
     """
     # Job and events are to be of one moment: an ended job then has no event but these.
     with begin(engine.execution_options(isolation_level="REPEATABLE READ")) as connection:
-        job = read_job(connection, tenant, job_id)
-        rows = connection.execute(
-            text("""
-                SELECT job_events.id, at, event, detail, idx, input, output
-                FROM job_events
-                LEFT JOIN steps ON steps.id = job_events.step_id AND event = 'step.done'
-                WHERE job_events.job_id = :id AND job_events.id > :after
-                  AND (event = ANY (:states) OR kind = 'transcribe' AND output IS NOT NULL)
-                ORDER BY job_events.id LIMIT :limit
-            """),
-            {"id": job_id, "after": after, "states": list(_STATES), "limit": _PAGE},
-        ).mappings()
-        events = [_event(row, job) for row in rows]
-    return Page(job, events, complete=len(events) < _PAGE)
+        jobs = read_jobs(connection, {place.job_id for place in places})
+        rows = fetch(
+            connection,
+            _EVENTS,
+            {
+                "ids": [place.job_id for place in places],
+                "afters": [place.after for place in places],
+                "states": list(_STATES),
+                "limit": _PAGE,
+            },
+        )
+        found: dict[int, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            found.setdefault(row["place"], []).append(row)
+    pages: dict[Place, Page | JobNotFound] = {}
+    for number, place in enumerate(places, start=1):
+        try:
+            job = own_job(jobs, place.tenant, place.job_id)
+        except JobNotFound as error:
+            pages[place] = error
+            continue
+        events = [_event(row, job) for row in found.get(number, ())]
+        pages[place] = Page(job, events, complete=len(events) < _PAGE)
+    return pages
+
+
+_EVENTS = """
+    SELECT place, page.*
+    FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(afters)s AS bigint[]))
+         WITH ORDINALITY AS wanted (job_id, after, place)
+    CROSS JOIN LATERAL (
+        SELECT job_events.id, at, event, detail, idx, input, output
+        FROM job_events
+        LEFT JOIN steps ON steps.id = job_events.step_id AND event = 'step.done'
+        WHERE job_events.job_id = wanted.job_id AND job_events.id > wanted.after
+          AND (event = ANY (%(states)s) OR kind = 'transcribe' AND output IS NOT NULL)
+        ORDER BY job_events.id LIMIT %(limit)s
+    ) AS page
+    ORDER BY place, page.id
+"""
 
 
 def glimpse_jobs(engine: Engine, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]:
@@ -108,7 +145,7 @@ def glimpse_jobs(engine: Engine, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         rows = connection.execute(
             text("""
                 SELECT id, state, (
@@ -121,7 +158,7 @@ def glimpse_jobs(engine: Engine, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]
         return {row.id: Glimpse(row.state not in ACTIVE_JOB_STATES, row.last_event) for row in rows}
 
 
-def _event(row: RowMapping, job: JobView) -> StateChange | ChunkDone:
+def _event(row: Mapping[str, Any], job: JobView) -> StateChange | ChunkDone:
     state = _STATES.get(row["event"])
     if state is not None:
         code = detail = None

@@ -7,18 +7,20 @@ from equaljobs import compute, submit
 from jobstore import add_job, claim, column, prepare, step_ids, transcribe
 from removals import pending
 from sqlalchemy import Engine, text
+from transcripts import get_transcript
 
 from shared.infra.errors import JobNotFound, TranscriptDeleted, UnreadableMedia
 from shared.store import retention, steps
 from shared.store.events import read_events
 from shared.store.jobs.accuracy import measure_pending
 from shared.store.jobs.cancel import cancel_job
-from shared.store.jobs.read import JobView, get_job, get_transcript, open_transcript
+from shared.store.jobs.read import JobView, get_job
 from shared.store.jobs.references import get_spoken
 from shared.store.jobs.retry import retry_job
 from shared.store.objects.keys import job_prefix
 from shared.store.retention import FOR_EVER_S, expire_audio
 from shared.store.states import JobState
+from shared.store.transcripts import open_transcript
 
 HOUR_S = 3600.0
 ENDS = {"succeeded", "failed", "canceled"}

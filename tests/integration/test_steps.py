@@ -17,6 +17,7 @@ from jobstore import (
     transcribe,
 )
 from sqlalchemy import Engine, text
+from transcripts import get_transcript
 
 from shared.infra.errors import (
     EngineFailed,
@@ -30,7 +31,7 @@ from shared.infra.errors import (
 )
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
-from shared.store.jobs.read import get_job, get_transcript
+from shared.store.jobs.read import get_job
 from shared.store.jobs.retry import retry_job
 from shared.store.states import JobState
 from shared.store.steps import Claim, NewChunk
