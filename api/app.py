@@ -24,6 +24,7 @@ from api.native import (
 )
 from api.native.schemas.service import ServiceInfo
 from api.openapi import TAGS, install_schemas, operation_id, problems
+from api.outages import Outages
 from api.parameters import refuse_unknown_parameters
 from api.problems import install_problem_handlers
 from api.request_log import Observer, RequestMetrics
@@ -75,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with open_resources(chosen, registry) as resources:
             app.state.resources = resources
-            app.state.health = health.Health(resources)
+            app.state.health = health.Health(resources, app.state.outages)
             app.state.snapshots = snapshots.make_loader(resources)
             app.state.news = events.make_loader(resources)
             yield
@@ -93,6 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
     )
     app.state.registry = registry
+    app.state.outages = Outages()
     install_problem_handlers(app)
     install_schemas(app)
     for part in (

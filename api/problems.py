@@ -88,6 +88,7 @@ def error_response(request: Request, error: LonghandError, **members: Any) -> JS
         members = {**error.members, **members}
         return problem_response(request, error.status, error.code, str(error), **members)
     if isinstance(error, TransientError):
+        request.app.state.outages.note(error)
         headers = {"Retry-After": str(RETRY_AFTER_S)}
         return problem_response(request, 503, error.code, str(error), headers=headers, **members)
     log.error("an error that no request should raise", exc_info=error)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from shared.infra.database import fetch, read
 from shared.infra.errors import JobNotFound, TranscriptNotReady
 from shared.models.options import ResolvedOptions
-from shared.store.states import ACTIVE_JOB_STATES, STEP_MAY_RUN, JobState
+from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
     id, tenant, state, model, options, detected_language, cached, source_name, source_bytes, sha256,
@@ -131,15 +131,6 @@ class JobView:
         return max(0.0, self.audio_planned_s / self.planned_share - self.audio_done_s) / rtfx
 
 
-@dataclass(frozen=True, slots=True)
-class QueueCount:
-    """How many steps of a queue are in a state."""
-
-    queue: str
-    state: str
-    steps: int
-
-
 def get_job(engine: Engine, tenant: str, job_id: UUID) -> JobView:
     """Return a job.
 
@@ -220,27 +211,6 @@ def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
     if row.manifest is None:
         raise TranscriptNotReady(f"the job is {row.state}, so it has no manifest")
     return str(row.manifest)
-
-
-def count_jobs(engine: Engine) -> dict[str, int]:
-    """Return the number of jobs by state, over all tenants."""
-    with read(engine) as connection:
-        counts = connection.execute(text("SELECT state, count(*) AS jobs FROM jobs GROUP BY state"))
-        return {state.value: 0 for state in JobState} | {row.state: row.jobs for row in counts}
-
-
-def count_steps(engine: Engine) -> list[QueueCount]:
-    """Return the number of waiting and running steps by queue, without those of ended jobs."""
-    with read(engine) as connection:
-        counts = connection.execute(
-            text(f"""
-                SELECT queue, steps.state, count(*)
-                FROM steps JOIN jobs ON jobs.id = steps.job_id
-                WHERE steps.state IN ('queued', 'running') AND {STEP_MAY_RUN}
-                GROUP BY queue, steps.state ORDER BY queue, steps.state
-            """)  # noqa: S608 - the variable part is a constant
-        )
-        return [QueueCount(queue, state, n) for queue, state, n in counts]
 
 
 def _view(row: Mapping[str, Any]) -> JobView:

@@ -122,13 +122,6 @@ def cache_use(engine: Engine, tenant: str) -> CacheUse:
     return CacheUse(row.computed, row.cached, row.audio_saved_s)
 
 
-def count_cached(engine: Engine) -> int:
-    """Return the number of jobs that got an equal one's transcript, over all tenants."""
-    with begin(engine) as connection:
-        found = connection.execute(text("SELECT count(*) FROM jobs WHERE cached"))
-        return int(found.scalar_one())
-
-
 def read_spoken(connection: Connection, job_id: UUID) -> Spoken | None:
     """Return the text of a job; None if it has no transcript, not any more say."""
     row = connection.execute(
