@@ -66,7 +66,10 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="How long a claimed step is held without a heartbeat."
     )
     heartbeat_s: float = Field(
-        default=10.0, gt=0, description="How often a worker renews the leases it holds."
+        default=10.0,
+        gt=0,
+        description="How often a worker renews the leases it holds. One that was not seen for two "
+        "of these is told as absent.",
     )
     sweep_s: float = Field(
         default=5.0,
