@@ -22,7 +22,7 @@ import httpx
 from bench.apis import Api, Side, api, sides, submit
 
 STREAMS = 480
-CHANGES_PER_S = 100.0
+CHANGES_PER_S = 40.0
 """Of all streams together: each job is canceled once."""
 _ALL_OPEN_S = 120.0
 _LAST_ARRIVAL_S = 30.0

@@ -29,6 +29,7 @@ from shared.infra.sqlstates import UNREACHABLE, outage_of
 _CONNECT_TIMEOUT_S = 2
 """libpq's least. A caller who waits longer is better served by 503 and Retry-After."""
 _POOL_TIMEOUT_S = 5.0
+"""How long a caller waits for one of the pool's connections while all are in use."""
 _IDLE_IN_TRANSACTION_MS = 10_000
 """A process frozen within a transaction keeps its row locks; the job must not freeze with it."""
 _TCP_USER_TIMEOUT_MS = 15_000
@@ -41,14 +42,16 @@ _STATEMENT_LEAD_S = 1.0
 canceled, and the connection stays."""
 
 _LISTEN_S = 1.0
+"""How often a listener looks whether it is to end."""
 _SILENT_ROUNDS = 30
+"""After so many of these without a word it asks for an answer."""
 
 # It has a line for each of its plugins, at every start.
 logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
-_COMMITTED = "longhand_committed"
+_AFTER_COMMIT = "longhand_after_commit"
 """In ``Connection.info``: what is to be called after the commit."""
 
 
@@ -131,18 +134,18 @@ def begin(engine: Engine) -> Iterator[Connection]:
         DatabaseUnfit: a table or column is missing in the schema of a newer version.
     """
     committing = False
-    acts: list[Callable[[Engine], None]] = []
+    actions: list[Callable[[], None]] = []
     try:
         with engine.begin() as connection:
-            acts = connection.info[_COMMITTED] = []
+            actions = connection.info[_AFTER_COMMIT] = []
             yield connection
             committing = True
     except PoolTimeout as error:
         raise DatabaseUnavailable("every connection to Postgres is in use") from error
     except (DBAPIError, psycopg.Error) as error:
         _raise_translated(engine, error, committing=committing)
-    for act in acts:
-        act(engine)
+    for action in actions:
+        action()
 
 
 @contextmanager
@@ -190,12 +193,12 @@ def _raise_translated(
     raise error
 
 
-def after_commit(connection: Connection, act: Callable[[Engine], None]) -> None:
-    """Have ``begin`` call ``act`` with its engine once the transaction is committed.
+def after_commit(connection: Connection, action: Callable[[], None]) -> None:
+    """Have ``begin`` call ``action``, which must not fail, once the transaction is committed.
 
     Not if it is rolled back, nor if nobody knows whether it was committed.
     """
-    connection.info.setdefault(_COMMITTED, []).append(act)
+    connection.info.setdefault(_AFTER_COMMIT, []).append(action)
 
 
 def listen(engine: Engine, channel: str) -> Iterator[list[str]]:

@@ -35,10 +35,10 @@ _RECONNECT_S = 1.0
 
 def announce(connection: Connection, job_id: UUID) -> None:
     """Tell those who watch the job that it has changed, once this transaction is committed."""
-    after_commit(connection, partial(_send, job_id))
+    after_commit(connection, partial(_send, connection.engine, job_id))
 
 
-def _send(job_id: UUID, engine: Engine) -> None:
+def _send(engine: Engine, job_id: UUID) -> None:
     sender = _senders.get(engine.url)
     if sender is None:
         sender = _senders.setdefault(engine.url, NewsSender(engine))

@@ -229,7 +229,7 @@ def test_what_follows_a_commit_is_called_after_it_and_not_after_a_rollback(
 
     def note(name: str) -> None:
         with begin(engine) as connection:
-            after_commit(connection, lambda _: called.append(name))
+            after_commit(connection, lambda: called.append(name))
             assert not called
             if name == "rolled back":
                 raise KeyError
