@@ -17,12 +17,14 @@ from api.native import (
     lifecycle,
     metrics,
     models,
+    snapshots,
     submission,
     webhooks,
     workers,
 )
 from api.native.schemas.service import ServiceInfo
 from api.openapi import TAGS, install_schemas, operation_id, problems
+from api.outages import Outages
 from api.parameters import refuse_unknown_parameters
 from api.problems import install_problem_handlers
 from api.request_log import Observer, RequestMetrics
@@ -74,8 +76,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with open_resources(chosen, registry) as resources:
             app.state.resources = resources
-            app.state.health = health.Health(resources)
+            app.state.health = health.Health(resources, app.state.outages)
+            app.state.snapshots = snapshots.make_loader(resources)
+            app.state.news = events.make_loader(resources)
             yield
+            app.state.snapshots.close()
+            app.state.news.close()
             await resources.intake.drain(CLEANUP_S)
 
     # The documentation's scripts are served from here: nothing is fetched from elsewhere.
@@ -88,6 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
     )
     app.state.registry = registry
+    app.state.outages = Outages()
     install_problem_handlers(app)
     install_schemas(app)
     for part in (

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from shared.infra.errors import LonghandError
+from shared.infra.errors import LonghandError, TransientError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ def install_faces(app: FastAPI, answer: ErrorAnswer) -> None:
     app.state.faces = faces
 
     async def respond(request: Request, error: Exception) -> Response:
+        if isinstance(error, TransientError):
+            request.app.state.outages.note(error)
         path = request.scope["path"]
         for prefix, own in faces.items():
             if path == prefix or path.startswith(f"{prefix}/"):

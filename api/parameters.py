@@ -21,6 +21,8 @@ async def refuse_unknown_parameters(request: Request) -> None:
     Raises:
         InvalidRequest: the query has one.
     """
+    if not request.url.query:
+        return
     route = request.scope["route"]
     known = [*_parameters(route.dependant)]
     unknown = [name for name in request.query_params if name not in known]

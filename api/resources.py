@@ -1,11 +1,13 @@
 """What the endpoints work with: made once per application, given to them as a dependency."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, cast
+from uuid import UUID
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -26,6 +28,7 @@ from shared.models.catalogue import Catalogue, read_catalogue
 from shared.queue.broker import make_broker
 from shared.queue.wakeups import Wakeups
 from shared.store.events import glimpse_jobs
+from shared.store.news import NewsListener
 from shared.store.objects.remover import Remover
 from shared.store.wakeups import connect_wakeups
 from shared.store.workers import SERVED_LATELY_S, served_models
@@ -50,8 +53,8 @@ _STORAGE_ATTEMPTS = 2
 _MEASURING_THREADS = 2
 """Comparisons of long texts at once; each uses one core."""
 
-_EVENT_THREADS = 4
-"""Reads of events at once; each takes some milliseconds and a connection of the database's pool."""
+_ANSWER_S = 5.0
+"""How long a request waits for one answer of Postgres: clients are to have theirs within 10 s."""
 
 _TEST_THREADS = 8
 """Webhook tests at once; a receiver that hangs takes 15 s of one."""
@@ -75,8 +78,6 @@ class Resources:
     measuring_threads: CapacityLimiter
     """Error rates of long texts take seconds, so other requests have other threads."""
     watcher: Watcher
-    event_threads: CapacityLimiter
-    """All streams of events read in these few threads; a stream that waits for news holds none."""
     outbound: Outbound
     test_threads: CapacityLimiter
     upload_bytes: Counter
@@ -91,7 +92,7 @@ class Resources:
 
 
 def _find_served(engine: Engine, settings: Settings) -> frozenset[str]:
-    within_s = max(SERVED_LATELY_S, settings.lease_s)
+    within_s = max(SERVED_LATELY_S, settings.live_s)
     return served_models(engine, within_s=within_s) | settings.on_demand_ids
 
 
@@ -103,7 +104,7 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
         ModelError: the catalogue cannot be read, or lacks a model that a setting names.
     """
     catalogue = read_catalogue(settings)
-    engine = make_engine(settings)
+    engine = make_engine(settings, answer_s=_ANSWER_S)
     storage = Storage(
         settings.storage_url.get_secret_value(),
         connections=_STORAGE_CONNECTIONS,
@@ -114,6 +115,8 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
     connect_wakeups(engine, wakeups)
     remover = Remover(engine, storage)
     probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
+    watcher = Watcher(partial(glimpse_jobs, engine), max_watches=settings.max_streams)
+    listener = NewsListener(engine, partial(_tell, asyncio.get_running_loop(), watcher))
     outbound = Outbound.of(settings)
     cached_jobs = Counter(
         "longhand_cached_jobs",
@@ -149,8 +152,7 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             probe_threads=probe_threads,
             intake=intake,
             measuring_threads=CapacityLimiter(_MEASURING_THREADS),
-            watcher=Watcher(partial(glimpse_jobs, engine), max_watches=settings.max_streams),
-            event_threads=CapacityLimiter(_EVENT_THREADS),
+            watcher=watcher,
             outbound=outbound,
             test_threads=CapacityLimiter(_TEST_THREADS),
             upload_bytes=Counter(
@@ -158,10 +160,17 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             ),
         )
     finally:
+        listener.close()
         wakeups.close()
         remover.close()
         probe_threads.shutdown(wait=False, cancel_futures=True)
         engine.dispose()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, watcher: Watcher, job_ids: Sequence[UUID]) -> None:
+    """Hand news from the listener's thread to the watcher's loop."""
+    with suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(watcher.tell, job_ids)
 
 
 # Both are coroutines, though they wait for nothing: FastAPI calls plain functions in a thread, and
@@ -175,5 +184,6 @@ async def current_tenant() -> str:
     return DEFAULT_TENANT
 
 
+# Coroutines, though they wait for nothing: FastAPI calls other functions in a thread.
 Provided = Annotated[Resources, Depends(_resources)]
 Tenant = Annotated[str, Depends(current_tenant)]

@@ -1,14 +1,14 @@
-"""Waiting for what happens to jobs: one question to Postgres for all who wait in this process.
+"""Waiting for what happens to jobs, on behalf of all who wait in this process.
 
 Thousands of clients may wait at once. None of them holds a thread or a connection to Postgres: one
-task asks, a few times a second and only while somebody waits, how far all watched jobs are, and
-wakes those for whom there is news.
+task looks at those jobs of which there are news (``shared.store.news``), and wakes who waits for
+them. News may get lost, so every few seconds it looks at all jobs that somebody waits for.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
@@ -19,8 +19,8 @@ from shared.store.events import Glimpse
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 0.25
-"""Between two looks: soon enough for a person who watches, and cheap for thousands."""
+INTERVAL_S = 2.0
+"""Between two looks at all jobs: how late lost news are."""
 
 Look = Callable[[Iterable[UUID]], dict[UUID, Glimpse]]
 
@@ -84,7 +84,7 @@ class Watcher:
         Args:
             look: tells how far jobs are; called in a thread of its own.
             max_watches: how many may wait at once; past that they are refused, not queued.
-            interval_s: pause between two looks.
+            interval_s: between two looks at all jobs.
         """
         self._look = look
         self._max_watches = max_watches
@@ -92,9 +92,18 @@ class Watcher:
         self._threads = CapacityLimiter(1)
         self._watched: dict[UUID, _Watched] = {}
         self._n_watches = 0
+        self._changed: set[UUID] = set()
+        self._told = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
         self.stopped = False
+
+    def tell(self, job_ids: Iterable[UUID]) -> None:
+        """Look at those of these jobs that are watched: they have changed."""
+        changed = self._watched.keys() & set(job_ids)
+        if changed:
+            self._changed |= changed
+            self._told.set()
 
     @contextmanager
     def watch(self, job_id: UUID) -> Iterator[Watch]:
@@ -128,12 +137,21 @@ class Watcher:
             watched.wake()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_look = loop.time()
         while self._watched and not self.stopped:
-            await self._look_once()
-            await asyncio.sleep(self._interval_s)
+            changed, self._changed = self._changed, set()
+            self._told.clear()
+            if loop.time() >= next_look:
+                await self._look_at(list(self._watched))
+                next_look = loop.time() + self._interval_s
+            elif changed:
+                await self._look_at(list(changed))
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(next_look):
+                    await self._told.wait()
 
-    async def _look_once(self) -> None:
-        job_ids = list(self._watched)
+    async def _look_at(self, job_ids: list[UUID]) -> None:
         try:
             found = await to_thread.run_sync(
                 self._look, job_ids, limiter=self._threads, abandon_on_cancel=True

@@ -21,7 +21,9 @@ from bench import (
     fidelity,
     memory,
     preparation,
+    reads,
     startup,
+    streams,
     subtitles,
     uploads,
 )
@@ -38,6 +40,8 @@ MEASUREMENTS = (
     "cache",
     "fairness",
     "uploads",
+    "reads",
+    "streams",
     "devices",
     "cost",
 )
@@ -67,6 +71,10 @@ def main() -> None:
                 fairness.run()
             case "uploads":
                 uploads.run()
+            case "reads":
+                reads.run(arguments.before)
+            case "streams":
+                streams.run(arguments.before)
             case "devices":
                 devices.run(models)
             case "cost":

@@ -6,17 +6,16 @@ comes back with the last one it has seen gets those after it, none twice and non
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
-from uuid import UUID
+from typing import Annotated, cast
 
-from anyio import to_thread
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
+from api.loader import Loader
 from api.native.ids import existing_id
 from api.native.schemas.jobs import (
     JobError,
@@ -26,12 +25,12 @@ from api.native.schemas.jobs import (
     StateEvent,
     WaitingFor,
 )
-from api.native.summaries import what_it_waits_for
 from api.openapi import problems
 from api.resources import Provided, Resources, Tenant
 from api.watch import Watch
 from shared.infra.errors import DatabaseUnavailable, InvalidRequest, JobNotFound
-from shared.store.events import ChunkDone, StateChange, read_events
+from shared.store.events import ChunkDone, Page, Place, StateChange, read_pages
+from shared.store.jobs.waits import Waiting, find_waits
 
 router = APIRouter(tags=["jobs"])
 
@@ -46,9 +45,14 @@ _OUTAGE_PAUSE_S = 1.0
 """How long a stream waits before it asks again a database that is away."""
 
 
+_THREADS = 2
+_AT_ONCE = 25
+"""Jobs read at once: the words of their chunks may be some hundred kilobytes each."""
+
+
 @dataclass(frozen=True, slots=True)
 class _News:
-    """What a stream has to send, written out: it may wait long for a slow client."""
+    """What streams have to send, written out: they may wait long for slow clients."""
 
     events: list[ServerSentEvent]
     progress: ProgressEvent
@@ -59,24 +63,44 @@ class _News:
     """Of any kind, those that are not sent included."""
 
 
+NewsLoader = Loader[Place, _News]
+
+
+def make_loader(resources: Resources) -> NewsLoader:
+    """Return what reads news for streams: once for all that are at the same place."""
+    return Loader("news", partial(_load, resources), threads=_THREADS, at_once=_AT_ONCE)
+
+
+async def _loader(request: Request) -> NewsLoader:
+    return cast(NewsLoader, request.app.state.news)
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     """Where a stream's news come from."""
 
-    resources: Resources
-    tenant: str
-    job_id: UUID
+    loader: NewsLoader
+    start: Place
     watch: Watch
     first: _News
 
     async def read(self, after: int) -> _News:
-        """Return the next news; as ``_read``."""
-        return await _in_thread(self.resources, self.tenant, self.job_id, after)
+        """Return what comes after an event, however long Postgres is away.
+
+        Raises:
+            JobNotFound: the job was deleted.
+        """
+        while True:
+            try:
+                return await self.loader.get(self.start._replace(after=after))
+            except DatabaseUnavailable:
+                await asyncio.sleep(_OUTAGE_PAUSE_S)
 
 
 async def _open(
     job_id: str,
     resources: Provided,
+    loader: Annotated[NewsLoader, Depends(_loader)],
     tenant: Tenant,
     last_event_id: Annotated[
         str,
@@ -84,13 +108,13 @@ async def _open(
     ] = "",
 ) -> AsyncIterator[_Source]:
     """Begin to watch the job; what can be refused is refused here, before the stream begins."""
-    found_id = existing_id(job_id)
-    with resources.watcher.watch(found_id) as watch:
-        first = await _in_thread(resources, tenant, found_id, _parse(last_event_id))
+    start = Place(tenant, existing_id(job_id), _parse(last_event_id))
+    with resources.watcher.watch(start.job_id) as watch:
+        first = await loader.get(start)
         if first.ended and not first.events:
             # A client of SSE would come back for ever to a stream that ends at once.
             raise HTTPException(204)
-        yield _Source(resources, tenant, found_id, watch, first)
+        yield _Source(loader, start, watch, first)
 
 
 @router.get(
@@ -133,7 +157,7 @@ async def stream_events(
             return
         after = news.last_event if news.complete else int(news.events[-1].id or 0)
         try:
-            news = await _read_patiently(source, after)
+            news = await source.read(after)
         except JobNotFound:
             return  # it was deleted
 
@@ -146,28 +170,24 @@ async def _goes_on(source: _Source, after: int) -> bool:
         return True
 
 
-async def _read_patiently(source: _Source, after: int) -> _News:
-    """Read what comes after an event, however long Postgres is away."""
-    while True:
-        try:
-            return await source.read(after)
-        except DatabaseUnavailable:
-            await asyncio.sleep(_OUTAGE_PAUSE_S)
+def _load(resources: Resources, places: Sequence[Place]) -> Mapping[Place, _News | JobNotFound]:
+    pages = read_pages(resources.engine, places)
+    active = {
+        page.job.id
+        for page in pages.values()
+        if not isinstance(page, JobNotFound) and not page.job.ended
+    }
+    waits = find_waits(resources.engine, active, live_s=resources.settings.live_s)
+    return {
+        place: page if isinstance(page, JobNotFound) else _news(page, waits.get(page.job.id))
+        for place, page in pages.items()
+    }
 
 
-async def _in_thread(resources: Resources, tenant: str, job_id: UUID, after: int) -> _News:
-    read = partial(_read, resources, tenant, job_id, after)
-    return await to_thread.run_sync(read, limiter=resources.event_threads, abandon_on_cancel=True)
-
-
-def _read(resources: Resources, tenant: str, job_id: UUID, after: int) -> _News:
-    page = read_events(resources.engine, tenant, job_id, after=after)
+def _news(page: Page, waiting: Waiting | None) -> _News:
     return _News(
         events=[_written(event) for event in page.events],
-        progress=ProgressEvent(
-            **dict(Progress.of(page.job)),
-            waiting_for=WaitingFor.of(what_it_waits_for(resources, page.job)),
-        ),
+        progress=ProgressEvent(**dict(Progress.of(page.job)), waiting_for=WaitingFor.of(waiting)),
         complete=page.complete,
         ended=page.job.ended,
         last_event=page.job.last_event,

@@ -17,25 +17,30 @@ from api.native.schemas.service import (
     Status,
     WorkerInfo,
 )
+from api.outages import Outages
 from api.resources import Resources
 from shared.infra.database import check as check_database
 from shared.infra.errors import LonghandError
 from shared.infra.quantities import duration
 from shared.queue import broker
-from shared.store.jobs.read import QueueCount, count_jobs, count_steps
-from shared.store.jobs.references import count_cached
+from shared.store.counts import JobCounts, QueueCount, count_jobs, count_steps
+from shared.store.objects.removals import try_upload
 from shared.store.workers import WorkerView, live_workers, model_states
 
 CHECK_LIMIT_S = 1.0
 """How long a health check waits for a dependency; orchestrators usually give one second or more."""
 
 
+_WRITE_AGAIN_S = 30.0
+"""How long an object store that took an object is only asked for its bucket: requests cost."""
+_PROBE_KEY = "health/probe"
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What is to do, and who does it."""
 
-    jobs: dict[str, int]
-    cached_jobs: int
+    jobs: JobCounts
     queues: list[QueueCount]
     workers: list[WorkerView]
 
@@ -43,15 +48,17 @@ class Load:
 class Health:
     """The questions asked of the dependencies."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, outages: Outages) -> None:
         self._resources = resources
+        self._outages = outages
+        self._written_at: float | None = None
         self._schema_seen = False
         self._began = time.monotonic()
         threads = resources.probe_threads
         self.schema: Probe[None] = Probe(self._check_schema, threads)
-        self.postgres: Probe[list[WorkerView]] = Probe(self._find_workers, threads)
+        self.postgres: Probe[list[WorkerView]] = Probe(self._check_database, threads)
         self.redis: Probe[None] = Probe(lambda: broker.ping(resources.settings), threads)
-        self.s3: Probe[None] = Probe(resources.storage.ping, threads)
+        self.s3: Probe[None] = Probe(self._check_storage, threads)
         self.load: Probe[Load] = Probe(self._measure_load, threads)
 
     async def readiness(self) -> Readiness:
@@ -83,7 +90,7 @@ class Health:
             overview.workers = [
                 WorkerInfo.model_validate(worker, from_attributes=True) for worker in load.workers
             ]
-            overview.jobs = load.jobs
+            overview.jobs = dict(load.jobs.by_state)
             overview.queues = [QueueDepth(**asdict(count)) for count in load.queues]
         return overview
 
@@ -93,14 +100,40 @@ class Health:
             check_database(self._resources.engine)
         self._schema_seen = True
 
-    def _find_workers(self) -> list[WorkerView]:
+    def _check_database(self) -> list[WorkerView]:
+        """Return the living workers of a database that takes jobs.
+
+        Raises:
+            DatabaseUnavailable: it takes none.
+        """
         self._check_schema()
-        return live_workers(self._resources.engine, live_s=self._resources.settings.lease_s)
+        self._outages.check()
+        try_upload(self._resources.engine)
+        return self._find_workers()
+
+    def _check_storage(self) -> None:
+        """Store an object and remove it; if that was done lately, ask for the bucket alone.
+
+        Raises:
+            StorageUnavailable: it takes no objects.
+        """
+        storage, now = self._resources.storage, time.monotonic()
+        if self._written_at is not None and now - self._written_at < _WRITE_AGAIN_S:
+            storage.ping()
+            return
+        self._written_at = None
+        storage.put(_PROBE_KEY, b"")
+        storage.delete_prefix(_PROBE_KEY)
+        self._written_at = now
+
+    def _find_workers(self) -> list[WorkerView]:
+        return live_workers(self._resources.engine, live_s=self._resources.settings.live_s)
 
     def _measure_load(self) -> Load:
+        self._check_schema()
         workers = self._find_workers()
         engine = self._resources.engine
-        return Load(count_jobs(engine), count_cached(engine), count_steps(engine), workers)
+        return Load(count_jobs(engine), count_steps(engine), workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +153,7 @@ async def _check(probe: Probe[Answer]) -> _Outcome[Answer]:
         return _Outcome(Check(ok=False, detail=str(error)), None)
 
 
-def _health(request: Request) -> Health:
+async def _health(request: Request) -> Health:
     return cast(Health, request.app.state.health)
 
 

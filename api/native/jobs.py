@@ -1,13 +1,14 @@
 """Asking after jobs: all of them, one with its progress, its transcript and manifest."""
 
 import asyncio
+from functools import partial
 from typing import Annotated, Literal
-from uuid import UUID
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from api.native.answers import answer_with_job, stream
+from api.native import snapshots
+from api.native.answers import answer_at_once, answer_with_job, stream
 from api.native.disconnection import disconnection
 from api.native.ids import existing_id, parse_id
 from api.native.schemas.jobs import Job, JobPage
@@ -19,14 +20,13 @@ from shared.infra.errors import InvalidRequest, TranscriptNotReady, UnknownForma
 from shared.speech.cues import CUE_LINES, LINE_CHARS, MAX_CUE_LINES, MAX_LINE_CHARS, MIN_LINE_CHARS
 from shared.speech.formats import FORMATS, SUBTITLES, render
 from shared.speech.manifest import Manifest
-from shared.store.jobs.read import (
+from shared.store.jobs.read import get_job, get_manifest, list_jobs
+from shared.store.transcripts import (
+    PartialView,
     StoredTranscript,
-    get_job,
-    get_manifest,
-    list_jobs,
+    open_partial_transcript,
     open_transcript,
 )
-from shared.store.partial import PartialView, open_partial_transcript
 
 router = APIRouter(tags=["jobs"])
 
@@ -77,6 +77,7 @@ async def show_job(
     job_id: str,
     request: Request,
     resources: Provided,
+    loader: snapshots.Provided,
     tenant: Tenant,
     wait: Annotated[
         float,
@@ -102,29 +103,37 @@ async def show_job(
     """
     if "words" in include and not text:
         raise InvalidRequest("include=words asks for the text that text=false leaves out")
-    found_id = existing_id(job_id)
-    if wait:
-        await _wait_for_end(request, resources, tenant, found_id, wait)
-    return await to_thread.run_sync(_show, resources, tenant, found_id, text, "words" in include)
-
-
-def _show(resources: Resources, tenant: str, job_id: UUID, text: bool, words: bool) -> Response:
-    view = get_job(resources.engine, tenant, job_id)
-    return answer_with_job(resources, tenant, view, text=text, words=words)
+    key = snapshots.JobKey(tenant, existing_id(job_id))
+    snapshot = await loader.get(key)
+    if wait and not snapshot.view.ended:
+        await _wait_for_end(request, resources, loader, key, wait)
+        snapshot = await loader.get(key)
+    answer = answer_at_once(snapshot) if text and not include else None
+    if answer is None:
+        show = partial(
+            answer_with_job, resources, tenant, snapshot.view, text=text, words="words" in include
+        )
+        answer = await to_thread.run_sync(show)
+    return answer
 
 
 async def _wait_for_end(
-    request: Request, resources: Resources, tenant: str, job_id: UUID, wait_s: float
+    request: Request,
+    resources: Resources,
+    loader: snapshots.Snapshots,
+    key: snapshots.JobKey,
+    wait_s: float,
 ) -> None:
     """Return when the job has ended, ``wait_s`` are over, or nobody waits for the answer any more.
 
     Raises:
         TooManyStreams: as many clients as may are watching jobs.
     """
-    view = await to_thread.run_sync(get_job, resources.engine, tenant, job_id)
-    if view.ended:
-        return
-    with resources.watcher.watch(job_id) as watch:
+    with resources.watcher.watch(key.job_id) as watch:
+        # Read once it is watched: an end before that would be no news.
+        view = (await loader.get(key)).view
+        if view.ended:
+            return
         waits = (watch.news(view.last_event, ended=True), disconnection(request))
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         try:
@@ -158,8 +167,12 @@ def show_transcript(
     format: Annotated[  # noqa: A002 - the query parameter's name
         str, Query(description="of the answer", json_schema_extra={"enum": list(FORMATS)})
     ] = "json",
-    partial: Annotated[
-        bool, Query(description="true: of a job in any other state, what is transcribed so far")
+    so_far: Annotated[
+        bool,
+        Query(
+            alias="partial",
+            description="true: of a job in any other state, what is transcribed so far",
+        ),
     ] = False,
     max_line_width: Annotated[
         int | None,
@@ -190,7 +203,7 @@ def show_transcript(
     try:
         found = open_transcript(resources.engine, tenant, found_id)
     except TranscriptNotReady as error:
-        if not partial:
+        if not so_far:
             state = get_job(resources.engine, tenant, found_id).state
             return error_response(request, error, state=state)
         found = open_partial_transcript(resources.engine, tenant, found_id)

@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from api.native.health import Health, Load
 from shared.infra.errors import LonghandError
+from shared.store.counts import MOST_COUNTED
 
 SCRAPE_LIMIT_S = 3.0
 """How long a scrape waits for Postgres; Prometheus gives up after 10 s by default."""
@@ -31,14 +32,18 @@ class LoadCollector:
         )
         if self._load is None:
             return
-        jobs = GaugeMetricFamily("longhand_jobs", "Jobs by state.", labels=["state"])
-        for state, n_jobs in self._load.jobs.items():
+        jobs = GaugeMetricFamily(
+            "longhand_jobs",
+            f"Jobs by state; past {MOST_COUNTED} jobs those that have ended are estimated.",
+            labels=["state"],
+        )
+        for state, n_jobs in self._load.jobs.by_state.items():
             jobs.add_metric([state], n_jobs)
         yield jobs
         yield GaugeMetricFamily(
             "longhand_jobs_cached",
-            "Jobs that succeeded with the transcript of an equal one.",
-            value=self._load.cached_jobs,
+            "Jobs that succeeded with the transcript of an equal one; estimated in the same way.",
+            value=self._load.jobs.cached,
         )
         steps = GaugeMetricFamily(
             "longhand_steps", "Steps of active jobs.", labels=["queue", "state"]
@@ -56,11 +61,11 @@ class LoadCollector:
         yield workers
 
 
-def _health(request: Request) -> Health:
+async def _health(request: Request) -> Health:
     return cast(Health, request.app.state.health)
 
 
-def _registry(request: Request) -> CollectorRegistry:
+async def _registry(request: Request) -> CollectorRegistry:
     return cast(CollectorRegistry, request.app.state.registry)
 
 

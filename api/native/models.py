@@ -23,7 +23,7 @@ router = APIRouter(tags=["models"])
 def show_models(resources: Provided) -> ModelList:
     """List the models that jobs may name, and how far their workers are."""
     settings = resources.settings
-    states = model_states(live_workers(resources.engine, live_s=settings.lease_s))
+    states = model_states(live_workers(resources.engine, live_s=settings.live_s))
     supply = served_supply(resources.catalogue, settings.default_model, resources.find_served())
     default = None
     with suppress(RequestError):  # there may be hidden models alone

@@ -8,11 +8,6 @@ from shared.store.jobs.read import JobView
 from shared.store.jobs.waits import Waiting, find_waits
 
 
-def summarize_job(resources: Resources, view: JobView) -> JobSummary:
-    """Return the wire form of a job; as ``summarize_jobs``."""
-    return JobSummary.of(view, what_it_waits_for(resources, view))
-
-
 def summarize_jobs(resources: Resources, views: Sequence[JobView]) -> list[JobSummary]:
     """Return the wire form of jobs; one query tells what all of them wait for.
 
@@ -20,7 +15,7 @@ def summarize_jobs(resources: Resources, views: Sequence[JobView]) -> list[JobSu
         DatabaseUnavailable: Postgres cannot be reached.
     """
     active = [view.id for view in views if not view.ended]
-    waits = find_waits(resources.engine, active, live_s=resources.settings.lease_s)
+    waits = find_waits(resources.engine, active, live_s=resources.settings.live_s)
     return [JobSummary.of(view, waits.get(view.id)) for view in views]
 
 
@@ -28,5 +23,5 @@ def what_it_waits_for(resources: Resources, view: JobView) -> Waiting | None:
     """Return what a job waits for, if it does not only wait for its turn."""
     if view.ended:
         return None
-    live_s = resources.settings.lease_s
+    live_s = resources.settings.live_s
     return find_waits(resources.engine, [view.id], live_s=live_s).get(view.id)

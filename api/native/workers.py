@@ -17,7 +17,7 @@ router = APIRouter(tags=["workers"])
 )
 def show_workers(resources: Provided, tenant: Tenant) -> WorkerList:
     """List the living workers and the steps that they are at; of others' jobs only how many."""
-    found = busy_workers(resources.engine, tenant, live_s=resources.settings.lease_s)
+    found = busy_workers(resources.engine, tenant, live_s=resources.settings.live_s)
     return WorkerList(
         workers=[WorkerDetail.model_validate(worker, from_attributes=True) for worker in found]
     )

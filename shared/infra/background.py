@@ -1,4 +1,4 @@
-"""Work that is done when somebody rings for it."""
+"""Work in a background thread of its own, done when somebody asks for it."""
 
 import logging
 import threading

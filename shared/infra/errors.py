@@ -15,6 +15,9 @@
     │   ├── Outage              a service that all jobs need is away: costs the step no attempt
     │   │   ├── DatabaseUnavailable
     │   │   │   ├── CommitUncertain     the connection broke during the commit itself
+    │   │   │   ├── DatabaseBusy        it gave up this transaction, or has no room for it now
+    │   │   │   ├── DatabaseFull        its disk is full
+    │   │   │   ├── DatabaseReadOnly    a standby, or set so by its operator
     │   │   │   ├── SchemaMissing       this version's migrations have not been run
     │   │   │   └── DatabaseUnfit       a newer version's schema, or an encoding other than UTF8
     │   │   ├── StorageUnavailable
@@ -144,6 +147,24 @@ class DatabaseUnavailable(Outage):
 
 class CommitUncertain(DatabaseUnavailable):
     """The connection broke during the commit: the transaction was written as a whole or not."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Postgres gave up the transaction (a deadlock, a conflict, a limit) or lacks resources."""
+
+    code = "database_busy"
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The disk of Postgres is full: reads go on, writes do not."""
+
+    code = "database_full"
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """Postgres takes no writes: it is a standby, or its operator has set it so."""
+
+    code = "database_read_only"
 
 
 class SchemaMissing(DatabaseUnavailable):

@@ -66,7 +66,10 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="How long a claimed step is held without a heartbeat."
     )
     heartbeat_s: float = Field(
-        default=10.0, gt=0, description="How often a worker renews the leases it holds."
+        default=10.0,
+        gt=0,
+        description="How often a worker renews the leases it holds. One that was not seen for two "
+        "of these is told as absent.",
     )
     sweep_s: float = Field(
         default=5.0,
@@ -186,6 +189,11 @@ class Settings(BaseSettings):
     def _does_not_move(cls, catalogue: Path) -> Path:
         """Make it absolute: nothing that is done later depends on where it is done."""
         return catalogue.expanduser().absolute()
+
+    @property
+    def live_s(self) -> float:
+        """How long after its last heartbeat a worker counts as there: one beat may be missed."""
+        return 2 * self.heartbeat_s
 
     @property
     def on_demand_ids(self) -> frozenset[str]:

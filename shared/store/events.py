@@ -8,18 +8,21 @@ transaction that holds the lock on the job's row until it commits. So whoever ha
 and then reads those after N misses none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import begin
+from shared.infra.database import begin, fetch, read
+from shared.infra.errors import JobNotFound
 from shared.speech.chunks import chunk_from_json, hypothesis_from_json
 from shared.speech.stitching import Stitcher, to_seconds
 from shared.speech.transcript import Segment
-from shared.store.jobs.read import JobView, read_job
+from shared.store.jobs.read import JobView, own_job, read_jobs
+from shared.store.news import announce
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _PAGE = 10
@@ -92,6 +95,7 @@ def record(connection: Connection, job_id: UUID, event: str, *, detail: str | No
         """),
         {"job_id": job_id, "event": event, "detail": detail},
     )
+    announce(connection, job_id)
 
 
 def record_step_event(
@@ -123,37 +127,70 @@ def record_step_event(
     )
 
 
-def read_events(engine: Engine, tenant: str, job_id: UUID, *, after: int) -> Page:
-    """Return the job, and the first few of its events after the one named ``after``.
+class Place(NamedTuple):
+    """A place in a job's history: after an event of it, or before the first (0)."""
+
+    tenant: str
+    job_id: UUID
+    after: int
+
+
+def read_pages(engine: Engine, places: Sequence[Place]) -> dict[Place, Page | JobNotFound]:
+    """Return, for each place, the job and the first few of its events from there on.
+
+    A place in the history of a job that the tenant does not have gets the error to raise.
 
     Raises:
-        JobNotFound: there is no such job for this tenant.
         DatabaseUnavailable: Postgres cannot be reached.
     """
     # Job and events are to be of one moment: an ended job then has no event but these.
     with begin(engine.execution_options(isolation_level="REPEATABLE READ")) as connection:
-        job = read_job(connection, tenant, job_id)
-        if job.last_event <= after:
-            return Page(job, [], complete=True)
-        rows = connection.execute(
-            text("""
-                (
-                    SELECT id, at, event, detail, NULL AS idx, NULL AS input, NULL AS output
-                    FROM job_events
-                    WHERE job_id = :id AND id > :after AND event = ANY (:states)
-                    ORDER BY id LIMIT :limit
-                ) UNION ALL (
-                    SELECT event_id, finished_at, NULL, NULL, idx, input, output
-                    FROM steps
-                    WHERE job_id = :id AND event_id > :after AND output IS NOT NULL
-                    ORDER BY event_id LIMIT :limit
-                )
-                ORDER BY id LIMIT :limit
-            """),
-            {"id": job_id, "after": after, "states": list(_STATES), "limit": _PAGE},
-        ).mappings()
-        events = [_event(row, job) for row in rows]
-    return Page(job, events, complete=len(events) < _PAGE)
+        jobs = read_jobs(connection, {place.job_id for place in places})
+        rows = fetch(
+            connection,
+            _EVENTS,
+            {
+                "ids": [place.job_id for place in places],
+                "afters": [place.after for place in places],
+                "states": list(_STATES),
+                "limit": _PAGE,
+            },
+        )
+        found: dict[int, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            found.setdefault(row["place"], []).append(row)
+    pages: dict[Place, Page | JobNotFound] = {}
+    for number, place in enumerate(places, start=1):
+        try:
+            job = own_job(jobs, place.tenant, place.job_id)
+        except JobNotFound as error:
+            pages[place] = error
+            continue
+        events = [_event(row, job) for row in found.get(number, ())]
+        pages[place] = Page(job, events, complete=len(events) < _PAGE)
+    return pages
+
+
+_EVENTS = """
+    SELECT place, page.*
+    FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(afters)s AS bigint[]))
+         WITH ORDINALITY AS wanted (job_id, after, place)
+    CROSS JOIN LATERAL (
+        (
+            SELECT id, at, event, detail, NULL AS idx, NULL AS input, NULL AS output
+            FROM job_events
+            WHERE job_id = wanted.job_id AND id > wanted.after AND event = ANY (%(states)s)
+            ORDER BY id LIMIT %(limit)s
+        ) UNION ALL (
+            SELECT event_id, finished_at, NULL, NULL, idx, input, output
+            FROM steps
+            WHERE job_id = wanted.job_id AND event_id > wanted.after AND output IS NOT NULL
+            ORDER BY event_id LIMIT %(limit)s
+        )
+        ORDER BY id LIMIT %(limit)s
+    ) AS page
+    ORDER BY place, page.id
+"""
 
 
 def glimpse_jobs(engine: Engine, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]:
@@ -162,7 +199,7 @@ def glimpse_jobs(engine: Engine, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         rows = connection.execute(
             text("SELECT id, state, last_event FROM jobs WHERE id = ANY (:ids)"),
             {"ids": list(job_ids)},
@@ -170,7 +207,7 @@ def glimpse_jobs(engine: Engine, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]
         return {row.id: Glimpse(row.state not in ACTIVE_JOB_STATES, row.last_event) for row in rows}
 
 
-def _event(row: RowMapping, job: JobView) -> StateChange | ChunkDone:
+def _event(row: Mapping[str, Any], job: JobView) -> StateChange | ChunkDone:
     state = _STATES.get(row["event"])
     if state is not None:
         code = detail = None

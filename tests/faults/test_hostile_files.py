@@ -12,10 +12,11 @@ from jobstore import add_job
 from media import encode, ten_hours_of_silence, wav
 from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine
+from transcripts import get_transcript
 
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
-from shared.store.jobs.read import JobView, get_job, get_transcript
+from shared.store.jobs.read import JobView, get_job
 from worker.engines.oracle import encode as encode_words
 
 

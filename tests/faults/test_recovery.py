@@ -12,6 +12,7 @@ from jobstore import add_job
 from processes import Fleet, Worker, fleet, wait_until
 from shared.queue.dispatch import fill_queues
 from sqlalchemy import Engine, text
+from transcripts import get_transcript
 
 from shared.infra.database import begin
 from shared.infra.errors import DatabaseUnavailable
@@ -19,7 +20,7 @@ from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.queue.broker import make_broker, send_step
 from shared.speech.chunks import SAMPLE_RATE
-from shared.store.jobs.read import get_job, get_transcript
+from shared.store.jobs.read import get_job
 from shared.store.states import JobState
 from worker.engines.oracle import encode
 

@@ -16,13 +16,14 @@ from jobstore import add_job, column, step_ids
 from processes import Fleet, fleet, wait_until
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
+from transcripts import get_transcript
 
 from cli.embedded import valkey
 from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.speech.chunks import SAMPLE_RATE
-from shared.store.jobs.read import get_job, get_transcript
+from shared.store.jobs.read import get_job
 from shared.store.objects.keys import pcm_prefix
 from worker.engines.oracle import encode
 

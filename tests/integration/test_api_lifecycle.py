@@ -17,7 +17,7 @@ from shared.infra.errors import EngineFailed
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.store import steps
-from shared.store.jobs.read import count_jobs
+from shared.store.counts import count_jobs
 from shared.store.objects.keys import job_prefix, source_key
 from shared.store.retention import expire_audio, expire_transcripts
 from shared.store.states import JobState
@@ -56,7 +56,7 @@ def test_a_foreign_job_is_as_unknown_as_any(client: httpx.Client, database: Engi
     fail(database, foreign)
     assert_problem(client.post(f"/jobs/{foreign}/retry"), 404, "job_not_found")
     assert_problem(client.delete(f"/jobs/{foreign}"), 404, "job_not_found")
-    assert count_jobs(database)["failed"] == 1
+    assert count_jobs(database).by_state["failed"] == 1
 
 
 @pytest.mark.parametrize("how", ["failed", "canceled"])

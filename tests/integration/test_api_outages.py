@@ -1,8 +1,12 @@
 """What clients get while Postgres, S3 or Redis is away."""
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from uuid import UUID
 
+import httpx
 import pytest
 from apiserver import (
     api,
@@ -13,15 +17,20 @@ from apiserver import (
     relayed,
     stored,
 )
+from frozen import frozen_postgres
+from jobstore import add_job
 from processes import wait_until
 from removals import remove_all
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url, text
 
+from api.native import health
 from api.native.health import CHECK_LIMIT_S
 from api.problems import RETRY_AFTER_S
+from shared.infra.errors import StorageUnavailable
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
-from shared.store.jobs.read import count_jobs, get_job
+from shared.store.counts import count_jobs
+from shared.store.jobs.read import get_job
 
 FILE = {"file": ("a.wav", b"audio")}
 FILE_BYTES = PART_BYTES + 3 * 1024**2
@@ -42,7 +51,7 @@ def test_without_postgres_or_s3_a_job_is_refused_with_a_time_to_retry(
     assert_problem(answer, 503, code)
     assert answer.headers["retry-after"] == str(RETRY_AFTER_S)
     assert stored(storage) == before
-    assert sum(count_jobs(database).values()) == 0
+    assert sum(count_jobs(database).by_state.values()) == 0
 
 
 def test_without_postgres_an_upload_is_refused_before_it_is_sent(settings: Settings) -> None:
@@ -79,7 +88,7 @@ def test_an_outage_during_an_upload_leaves_no_job_and_nothing_for_good(
     assert stored(storage) - before
     remove_all(database, storage)
     assert stored(storage) == before
-    assert sum(count_jobs(database).values()) == 0
+    assert sum(count_jobs(database).by_state.values()) == 0
 
 
 def test_a_commit_whose_answer_is_lost_is_found_and_keeps_its_file(
@@ -91,7 +100,7 @@ def test_a_commit_whose_answer_is_lost_is_found_and_keeps_its_file(
         answer = client.post("/jobs", files=FILE)
     assert answer.status_code == 202, answer.text
     job_id = answer.json()["id"]
-    assert count_jobs(database)["queued"] == 1
+    assert count_jobs(database).by_state["queued"] == 1
     assert storage.size(f"jobs/{job_id}/source") == len(FILE["file"][1])
 
 
@@ -134,6 +143,125 @@ def test_readiness_names_what_is_away_and_does_not_wait_for_it(
     assert checks[check]["detail"]
     # Of those that say nothing, Postgres would be given up after 15 s, the object store after 60.
     assert took_s < 10 * CHECK_LIMIT_S
+
+
+def test_while_postgres_is_frozen_every_request_is_answered_within_10_s_and_then_all_is_well(
+    settings: Settings, database: Engine
+) -> None:
+    job_id = add_job(database)
+    requests = [
+        ("GET", f"/jobs/{job_id}"),
+        ("GET", "/jobs"),
+        ("GET", "/workers"),
+        ("GET", f"/jobs/{job_id}/transcript"),
+        ("GET", f"/jobs/{job_id}/events"),
+        ("POST", f"/jobs/{job_id}/cancel"),
+    ]
+    took_s: list[float] = []
+
+    def ask(client: httpx.Client, method: str, path: str) -> httpx.Response:
+        began = time.monotonic()
+        answer = client.request(method, path, timeout=60)
+        took_s.append(time.monotonic() - began)
+        return answer
+
+    with api(settings) as client, ThreadPoolExecutor(30) as threads:
+        assert client.get(f"/jobs/{job_id}").status_code == 200
+        with frozen_postgres(database):
+            asked = [threads.submit(ask, client, *request) for request in requests * 5]
+            readiness = client.get("/health/ready")
+            answers = [each.result() for each in asked]
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        assert client.get(f"/jobs/{job_id}").json()["state"] == "queued"
+
+    for answer in answers:
+        assert_problem(answer, 503, "database_unavailable")
+    assert len(answers) == 30
+    assert max(took_s) < 10
+    assert readiness.status_code == 503
+    assert readiness.json()["checks"]["postgres"]["detail"] == "no answer within 1 second"
+
+
+@contextmanager
+def refusing_writes(database: Engine, state: str) -> Iterator[None]:
+    """Have Postgres refuse what an upload begins with, for this reason (SQLSTATE)."""
+    with database.begin() as connection:
+        connection.execute(
+            text(f"""
+                CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '{state}'; END $$;
+                CREATE TRIGGER refuse BEFORE INSERT ON removals EXECUTE FUNCTION refuse();
+            """)
+        )
+    try:
+        yield
+    finally:
+        with database.begin() as connection:
+            connection.execute(text("DROP FUNCTION refuse CASCADE"))
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "detail"),
+    [
+        ("53100", "database_full", "the disk of Postgres is full"),
+        ("25006", "database_read_only", "the database is read-only"),
+    ],
+)
+def test_where_a_database_refuses_jobs_nobody_calls_it_ready(
+    settings: Settings, database: Engine, state: str, code: str, detail: str
+) -> None:
+    with api(settings) as client:
+        assert client.get("/ready").status_code == 200
+        with refusing_writes(database, state):
+            problem = assert_problem(client.post("/jobs", files=FILE), 503, code)
+            ready = client.get("/ready")
+            assert client.get("/jobs").status_code == 200
+    assert problem["detail"] == detail
+    assert (ready.status_code, ready.json()["checks"]["postgres"]["detail"]) == (503, detail)
+
+
+def test_an_object_store_that_takes_no_objects_is_not_ready(
+    settings: Settings, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = stored(storage)
+    monkeypatch.setattr(health, "_WRITE_AGAIN_S", 0.0)
+
+    def refuse(*_: object) -> None:
+        raise StorageUnavailable("the object store refuses (AccessDenied)")
+
+    with api(settings) as client:
+        assert client.get("/ready").status_code == 200
+        with monkeypatch.context() as refusing:
+            refusing.setattr(Storage, "put", refuse)
+            check = client.get("/ready").json()["checks"]["s3"]
+        assert client.get("/ready").status_code == 200
+    assert check == {"ok": False, "detail": "the object store refuses (AccessDenied)"}
+    assert stored(storage) == before, "what is tried out leaves nothing"
+
+
+def test_the_log_names_the_cause_of_an_outage_once_and_no_secret(
+    settings: Settings, database: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with api(settings) as client, missing_server(settings) as cut_off, api(cut_off) as blind:
+        for _ in range(3):
+            assert_problem(blind.get("/jobs"), 503, "database_unavailable")
+        with refusing_writes(database, "53100"):
+            for _ in range(3):
+                client.post("/jobs", files=FILE)
+    said = [r.getMessage() for r in caplog.records if r.name == "api.outages"]
+    assert len(said) == 2
+    assert said[0].startswith("503 database_unavailable: Postgres cannot be reached: connection")
+    assert said[1] == "503 database_full: the disk of Postgres is full: 53100 refused"
+    password = make_url(settings.database_url.get_secret_value()).password
+    assert password
+    assert password not in caplog.text
+
+
+@contextmanager
+def missing_server(settings: Settings) -> Iterator[Settings]:
+    with relayed(settings, "database_url") as (cut_off, relay):
+        relay.cut()
+        yield cut_off
 
 
 def test_metrics_and_status_survive_postgres(settings: Settings) -> None:

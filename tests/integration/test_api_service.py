@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 from apiserver import api, api_process, assert_problem, serving
-from jobstore import add_job
+from jobstore import add_job, prepare
 from sqlalchemy import Engine, text
 
 from api.__main__ import OPEN_FILES
 from api.app import create_app
 from shared.infra.settings import Settings
-from shared.models.options import JobOptions
-from shared.store.workers import WorkerEntry, announce
+from shared.models.options import JobOptions, ResolvedOptions
+from shared.store.workers import WorkerEntry, announce, withdraw
 
 WORKER = WorkerEntry(
     id="w1",
@@ -89,9 +89,36 @@ def test_readiness_tells_of_each_model_how_far_its_workers_are(
         assert "oracle" not in models
     announce(database, replace(loading, state="ready"))
     assert client.get("/ready").json()["models"]["whisper-base"] == "ready"
-    with database.begin() as connection:
-        connection.execute(text("UPDATE workers SET last_seen_at = now() - interval '1 hour'"))
-    assert client.get("/ready").json()["models"]["starter"] == "absent"
+    withdraw(database, loading.id)
+    assert client.get("/ready").json()["models"]["whisper-base"] == "absent"
+
+
+def test_a_worker_that_missed_two_heartbeats_is_told_as_absent_everywhere(
+    client: httpx.Client, settings: Settings, database: Engine
+) -> None:
+    announce(database, WORKER)
+    job_id = add_job(database, options=ResolvedOptions(model="starter", vad="off"))
+    prepare(database, job_id, 1)
+
+    def told() -> list[object]:
+        models = client.get("/models").json()["models"]
+        return [
+            client.get("/ready").json()["models"]["starter"],
+            [model["state"] for model in models if model["id"] == "starter"],
+            len(client.get("/workers").json()["workers"]),
+            "longhand_workers{" in client.get("/metrics").text,
+            client.get(f"/jobs/{job_id}").json()["waiting_for"] is None,
+        ]
+
+    assert settings.live_s == 2 * settings.heartbeat_s < settings.lease_s
+    silent = text("UPDATE workers SET last_seen_at = now() - make_interval(secs => :s)")
+    for silent_s, expected in [
+        (settings.heartbeat_s, ["ready", ["ready"], 1, True, True]),
+        (2 * settings.heartbeat_s, ["absent", ["absent"], 0, False, False]),
+    ]:
+        with database.begin() as connection:
+            connection.execute(silent, {"s": silent_s})
+        assert told() == expected
 
 
 def test_the_models_on_offer_tell_how_far_their_workers_are(

@@ -10,11 +10,12 @@ from interleaving import interleave
 from jobstore import add_job, claim, claim_step, expire, finish, prepare, step_ids, transcribe
 from removals import pending
 from sqlalchemy import Engine, text
+from transcripts import get_transcript
 
 from shared.infra.errors import JobNotFound, LeaseLost, StorageUnavailable, UnreadableMedia
 from shared.store import steps
 from shared.store.jobs.delete import delete_job
-from shared.store.jobs.read import JobView, get_job, get_transcript
+from shared.store.jobs.read import JobView, get_job
 from shared.store.objects.keys import job_prefix
 from shared.store.states import JobState
 from shared.store.steps import NewStep

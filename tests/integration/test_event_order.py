@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 
 from shared.infra.errors import ModelError, StorageUnavailable
 from shared.store import steps
-from shared.store.events import read_events
+from shared.store.events import Page, Place, read_pages
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.retry import retry_job
 from shared.store.steps import NewStep
@@ -183,7 +183,9 @@ def test_who_reads_on_from_the_last_event_seen_misses_none(database: Engine) -> 
         over = complete = False
         while not (over and complete):
             over = all(done.done() for done in hearing)
-            page = read_events(database, "default", job_id, after=told[-1] if told else 0)
+            place = Place("default", job_id, told[-1] if told else 0)
+            page = read_pages(database, [place])[place]
+            assert isinstance(page, Page)
             told += [event.id for event in page.events]
             complete = page.complete
         for done in hearing:

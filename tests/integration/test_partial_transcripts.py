@@ -28,8 +28,8 @@ from shared.speech.formats import FORMATS
 from shared.speech.transcript import MAX_MISSING, PartialTranscript, Segment
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
-from shared.store.partial import open_partial_transcript
 from shared.store.steps import NewStep
+from shared.store.transcripts import open_partial_transcript
 
 pytestmark = pytest.mark.usefixtures("database")
 

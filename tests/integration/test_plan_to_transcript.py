@@ -14,6 +14,7 @@ from jobstore import add_job, claim, column, step_ids
 from media import wav
 from processes import wait_until
 from sqlalchemy import Engine, text
+from transcripts import get_transcript
 
 from shared.infra.database import begin
 from shared.infra.errors import StorageUnavailable
@@ -24,7 +25,7 @@ from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.manifest import Manifest
 from shared.speech.transcript import Segment, Transcript
 from shared.store import steps
-from shared.store.jobs.read import get_job, get_manifest, get_transcript
+from shared.store.jobs.read import get_job, get_manifest
 from shared.store.steps import NewStep
 from shared.store.steps.claims import fence
 from shared.store.successors import release_held

@@ -7,18 +7,20 @@ from equaljobs import compute, submit
 from jobstore import add_job, claim, column, prepare, step_ids, transcribe
 from removals import pending
 from sqlalchemy import Engine, text
+from transcripts import get_transcript
 
 from shared.infra.errors import JobNotFound, TranscriptDeleted, UnreadableMedia
 from shared.store import retention, steps
-from shared.store.events import read_events
+from shared.store.events import Page, Place, read_pages
 from shared.store.jobs.accuracy import measure_pending
 from shared.store.jobs.cancel import cancel_job
-from shared.store.jobs.read import JobView, get_job, get_transcript, open_transcript
+from shared.store.jobs.read import JobView, get_job
 from shared.store.jobs.references import get_text
 from shared.store.jobs.retry import retry_job
 from shared.store.objects.keys import job_prefix
 from shared.store.retention import FOR_EVER_S, expire_audio
 from shared.store.states import JobState
+from shared.store.transcripts import open_transcript
 
 HOUR_S = 3600.0
 ENDS = {"succeeded", "failed", "canceled"}
@@ -142,7 +144,9 @@ def test_of_an_expired_transcript_no_word_is_left_but_the_job_is(database: Engin
             read(database, "default", job_id)
     (chunk,) = step_ids(database, job_id, "transcribe")
     assert column(database, chunk, "output") is None
-    states = [event.state for event in read_events(database, "default", job_id, after=0).events]
+    (page,) = read_pages(database, [Place("default", job_id, 0)]).values()
+    assert isinstance(page, Page)
+    states = [event.state for event in page.events]
     assert states == ["queued", "running", "succeeded"]
     with database.begin() as connection:
         for table in ("transcripts", "transcript_segments"):

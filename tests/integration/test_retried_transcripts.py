@@ -12,12 +12,13 @@ from jobstore import ORACLE, add_job, claim, claim_step, column, step_ids
 from media import wav
 from removals import remove_all
 from sqlalchemy import text
+from transcripts import get_transcript
 
 from shared.infra.errors import EngineFailed, LeaseLost
 from shared.infra.settings import Settings
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
-from shared.store.jobs.read import get_job, get_transcript
+from shared.store.jobs.read import get_job
 from shared.store.jobs.retry import retry_job
 from shared.store.objects.keys import source_key
 from shared.store.states import JobState

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
-from shared.store.jobs.read import count_jobs
+from shared.store.counts import count_jobs
 from shared.store.workers import SERVED_LATELY_S, forget_dead_workers, withdraw
 
 FILE = {"file": ("a.wav", b"audio")}
@@ -40,7 +40,7 @@ def test_a_job_for_a_model_without_a_worker_is_refused_and_says_which_have_one(
     assert problem["served_models"] == ["oracle", "starter"]
     assert "start a worker for 'whisper-small'" in problem["detail"]
     assert "wait_for_worker" in problem["detail"]
-    assert sum(count_jobs(database).values()) == 0
+    assert sum(count_jobs(database).by_state.values()) == 0
     assert stored(storage) == before
 
 

@@ -19,6 +19,7 @@ from jobstore import (
     transcribe,
 )
 from sqlalchemy import Engine, text
+from transcripts import get_transcript
 
 from shared.infra.errors import (
     EngineFailed,
@@ -32,8 +33,9 @@ from shared.infra.errors import (
 )
 from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.store import steps
+from shared.store.counts import count_steps
 from shared.store.jobs.cancel import cancel_job
-from shared.store.jobs.read import count_steps, get_job, get_transcript
+from shared.store.jobs.read import get_job
 from shared.store.jobs.retry import retry_job
 from shared.store.states import JobState
 from shared.store.steps import ChunkResult, Claim, NewStep

@@ -33,10 +33,16 @@ class Jobs:
         self.seen[job_id] = Glimpse(ended, self.seen[job_id].last_event + 1)
 
 
-def run(test: Callable[[Watcher], Awaitable[None]], jobs: Jobs, *, most: int = 5000) -> None:
+def run(
+    test: Callable[[Watcher], Awaitable[None]],
+    jobs: Jobs,
+    *,
+    most: int = 5000,
+    interval_s: float = 0.01,
+) -> None:
     async def main() -> None:
         async with asyncio.timeout(20):
-            await test(Watcher(jobs.look, max_watches=most, interval_s=0.01))
+            await test(Watcher(jobs.look, max_watches=most, interval_s=interval_s))
 
     asyncio.run(main())
 
@@ -93,6 +99,22 @@ def test_only_news_of_the_job_wakes() -> None:
             assert await wait
 
     run(test, jobs)
+
+
+def test_a_job_of_which_there_are_news_is_looked_at_at_once_and_no_other() -> None:
+    other = uuid4()
+    jobs = Jobs(A_JOB, other)
+
+    async def test(watcher: Watcher) -> None:
+        with watcher.watch(A_JOB) as watch, watcher.watch(other):
+            await until(lambda: bool(jobs.looks))
+            wait = asyncio.create_task(watch.news(1))
+            jobs.happen(A_JOB)
+            watcher.tell([A_JOB, uuid4()])
+            assert await wait
+        assert jobs.looks == [{A_JOB, other}, {A_JOB}]
+
+    run(test, jobs, interval_s=1000.0)
 
 
 def test_who_waits_for_the_end_is_not_woken_before() -> None:

@@ -1,22 +1,21 @@
 """The job store's reading side: what clients and operators see of jobs."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import begin
-from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
+from shared.infra.database import fetch, read
+from shared.infra.errors import JobNotFound, TranscriptNotReady
 from shared.models.options import ResolvedOptions
-from shared.speech.transcript import Segment, Transcript, TranscriptHeader, join_segments
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
-    id, state, model, options, priority, detected_language, cached,
+    id, tenant, state, model, options, priority, detected_language, cached,
     source_name, source_bytes, sha256,
     duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
     percent_done, audio_kept_s,
@@ -35,15 +34,13 @@ _STAGES: Mapping[JobState, Stage] = {
     JobState.CANCELED: "canceled",
 }
 
-_SEGMENTS_PER_PAGE = 100
-"""Rows read at once: some hundred kilobytes of words."""
-
 
 @dataclass(frozen=True, slots=True)
 class JobView:
     """A job as its owner may see it."""
 
     id: UUID
+    tenant: str
     state: JobState
     model: str
     options: ResolvedOptions
@@ -135,25 +132,6 @@ class JobView:
         return max(0.0, self.audio_planned_s / self.planned_share - self.audio_done_s) / rtfx
 
 
-@dataclass(frozen=True, slots=True)
-class QueueCount:
-    """How many steps of a queue are in a state."""
-
-    queue: str
-    state: str
-    steps: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTranscript:
-    """A transcript whose segments are read as they are asked for, anew in each iteration."""
-
-    header: TranscriptHeader
-    segments: Iterable[Segment]
-    segments_without_words: Iterable[Segment]
-    """The same with no word in any: all there is to the text."""
-
-
 def get_job(engine: Engine, tenant: str, job_id: UUID) -> JobView:
     """Return a job.
 
@@ -161,23 +139,34 @@ def get_job(engine: Engine, tenant: str, job_id: UUID) -> JobView:
         JobNotFound: there is none of that id, or it is another tenant's.
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         return read_job(connection, tenant, job_id)
 
 
 def read_job(connection: Connection, tenant: str, job_id: UUID) -> JobView:
-    """Return a job within a transaction; as ``get_job``."""
-    row = (
-        connection.execute(
-            text(f"SELECT {_COLUMNS} FROM jobs WHERE id = :id AND tenant = :tenant"),  # noqa: S608
-            {"id": job_id, "tenant": tenant},
-        )
-        .mappings()
-        .one_or_none()
-    )
-    if row is None:
+    """Return a job; as ``get_job``, within a transaction."""
+    return own_job(read_jobs(connection, [job_id]), tenant, job_id)
+
+
+def read_jobs(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, JobView]:
+    """Return those of the jobs that exist, by id. Of any tenant: see ``own_job``."""
+    rows = fetch(connection, _BY_ID, {"ids": list(job_ids)})
+    return {row["id"]: _view(row) for row in rows}
+
+
+def own_job(found: Mapping[UUID, JobView], tenant: str, job_id: UUID) -> JobView:
+    """Return a tenant's job among those found.
+
+    Raises:
+        JobNotFound: it is not among them, or another tenant's.
+    """
+    view = found.get(job_id)
+    if view is None or view.tenant != tenant:
         raise JobNotFound(f"there is no job {job_id}")
-    return _view(row)
+    return view
+
+
+_BY_ID = f"SELECT {_COLUMNS} FROM jobs WHERE id = ANY (%(ids)s)"  # noqa: S608 - constants
 
 
 def list_jobs(
@@ -188,55 +177,16 @@ def list_jobs(
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    with begin(engine) as connection:
-        rows = connection.execute(
-            text(f"""
-                SELECT {_COLUMNS} FROM jobs
-                WHERE tenant = :tenant AND (CAST(:before AS uuid) IS NULL OR id < :before)
-                ORDER BY id DESC LIMIT :limit
-            """),  # noqa: S608 - the columns are a constant
-            {"tenant": tenant, "before": before, "limit": limit},
-        ).mappings()
-        return [_view(row) for row in rows]
+    with read(engine) as connection:
+        rows = fetch(connection, _PAGE, {"tenant": tenant, "before": before, "limit": limit})
+    return [_view(row) for row in rows]
 
 
-def get_transcript(engine: Engine, tenant: str, job_id: UUID) -> Transcript:
-    """Return the whole transcript of a job that succeeded; as ``open_transcript``."""
-    stored = open_transcript(engine, tenant, job_id)
-    segments = list(stored.segments)
-    running_text = "".join(join_segments(segments, stored.header.language))
-    return Transcript(**dict(stored.header), text=running_text, segments=segments)
-
-
-def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscript:
-    """Return the transcript of a job that succeeded, for reading bit by bit.
-
-    Raises:
-        JobNotFound: there is no such job for this tenant.
-        TranscriptNotReady: the job is in another state, which the message names.
-        TranscriptDeleted: it was removed; also while segments are read.
-        DatabaseUnavailable: Postgres cannot be reached; also while segments are read.
-    """
-    with begin(engine) as connection:
-        row = connection.execute(
-            text("""
-                SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header
-                FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
-                WHERE jobs.id = :id AND tenant = :tenant
-            """),
-            {"id": job_id, "tenant": tenant},
-        ).one_or_none()
-    if row is None:
-        raise JobNotFound(f"there is no job {job_id}")
-    if row.transcript_deleted_at is not None:
-        raise TranscriptDeleted("the transcript was removed: its time was up")
-    if row.header is None:
-        raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript")
-    return StoredTranscript(
-        TranscriptHeader.model_validate(row.header),
-        _StoredSegments(engine, row.transcript_id, "document"),
-        _StoredSegments(engine, row.transcript_id, """document || '{"words": []}' AS document"""),
-    )
+_PAGE = f"""
+    SELECT {_COLUMNS} FROM jobs
+    WHERE tenant = %(tenant)s AND (CAST(%(before)s AS uuid) IS NULL OR id < %(before)s)
+    ORDER BY id DESC LIMIT %(limit)s
+"""  # noqa: S608 - constants
 
 
 def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
@@ -249,7 +199,7 @@ def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
         TranscriptNotReady: the job is in another state, which the message names.
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         row = connection.execute(
             text("""
                 SELECT state, CAST(manifest AS text) AS manifest FROM jobs
@@ -264,67 +214,7 @@ def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
     return str(row.manifest)
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredSegments:
-    """The segments of a transcript, page by page.
-
-    No transaction stays open between pages: a slow reader keeps nothing in the database.
-    """
-
-    engine: Engine
-    transcript_id: UUID
-    document: str
-    """The column to read, in SQL."""
-
-    def __iter__(self) -> Iterator[Segment]:
-        after = -1
-        while True:
-            with begin(self.engine) as connection:
-                page = connection.execute(
-                    text(f"""
-                        SELECT idx, {self.document} FROM transcript_segments
-                        WHERE transcript_id = :id AND idx > :after ORDER BY idx LIMIT :limit
-                    """),  # noqa: S608 - the variable part is one of two constants
-                    {"id": self.transcript_id, "after": after, "limit": _SEGMENTS_PER_PAGE},
-                ).all()
-                last = len(page) < _SEGMENTS_PER_PAGE
-                # A transcript removed while it is read must not look like a short one.
-                if last and not self._exists(connection):
-                    raise TranscriptDeleted("the transcript was removed while it was read")
-            for row in page:
-                yield Segment.model_validate(row.document)
-            if last:
-                return
-            after = page[-1].idx
-
-    def _exists(self, connection: Connection) -> bool:
-        found = connection.execute(
-            text("SELECT FROM transcripts WHERE id = :id"), {"id": self.transcript_id}
-        )
-        return found.one_or_none() is not None
-
-
-def count_jobs(engine: Engine) -> dict[str, int]:
-    """Return the number of jobs by state, over all tenants."""
-    with begin(engine) as connection:
-        counts = connection.execute(text("SELECT state, count(*) AS jobs FROM jobs GROUP BY state"))
-        return {state.value: 0 for state in JobState} | {row.state: row.jobs for row in counts}
-
-
-def count_steps(engine: Engine) -> list[QueueCount]:
-    """Return the number of waiting and running steps by queue, without those of ended jobs."""
-    with begin(engine) as connection:
-        counts = connection.execute(
-            text("""
-                SELECT queue, state, count(*) FROM steps
-                WHERE state IN ('queued', 'running')
-                GROUP BY queue, state ORDER BY queue, state
-            """)
-        )
-        return [QueueCount(queue, state, n) for queue, state, n in counts]
-
-
-def _view(row: RowMapping) -> JobView:
+def _view(row: Mapping[str, Any]) -> JobView:
     return JobView(
         **{
             **row,

@@ -123,13 +123,6 @@ def cache_use(engine: Engine, tenant: str) -> CacheUse:
     return CacheUse(row.computed, row.cached, row.audio_saved_s)
 
 
-def count_cached(engine: Engine) -> int:
-    """Return the number of jobs that got an equal one's transcript, over all tenants."""
-    with begin(engine) as connection:
-        found = connection.execute(text("SELECT count(*) FROM jobs WHERE cached"))
-        return int(found.scalar_one())
-
-
 def read_text(connection: Connection, job_id: UUID) -> StoredText | None:
     """Return the text of a job; None where it has no transcript, or no longer."""
     row = connection.execute(

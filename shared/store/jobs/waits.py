@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine
 
-from shared.infra.database import begin
+from shared.infra.database import fetch, read
 from shared.store.queues import CPU_QUEUE, LARGE_QUEUE, model_queue, queue_model
 
 WaitingCode = Literal["model_worker", "cpu_worker", "equal_job"]
@@ -32,55 +32,68 @@ def find_waits(engine: Engine, job_ids: Collection[UUID], *, live_s: float) -> d
     """
     if not job_ids:
         return {}
-    # Steps are looked for in queues that nobody serves, the last one first: there may be thousands
-    # of chunks that are done, and they come before the others.
-    with begin(engine) as connection:
-        rows = connection.execute(
-            text("""
-                WITH served AS (
-                    SELECT queue, bool_or(state = 'ready') AS ready
-                    FROM workers CROSS JOIN unnest(queues) AS queue
-                    WHERE last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
-                    GROUP BY queue
-                )
-                SELECT jobs.id, jobs.model, original_id IS NOT NULL AS has_original, due.queue,
-                       due.loading
-                FROM jobs LEFT JOIN LATERAL (
-                    SELECT step.queue, served.queue IS NOT NULL AS loading
-                    FROM (VALUES (1, 'prepare', :cpu), (1, 'prepare', :large),
-                                 (2, 'detect', :models || jobs.model),
-                                 (3, 'transcribe', :models || jobs.model),
-                                 (4, 'finish', :cpu)) AS kinds (place, kind, queue)
-                    LEFT JOIN served ON served.queue = kinds.queue
-                    CROSS JOIN LATERAL (
-                        SELECT queue FROM steps
-                        WHERE job_id = jobs.id AND steps.kind = kinds.kind
-                          AND steps.queue = kinds.queue
-                          AND state = 'queued' AND run_at <= clock_timestamp()
-                        ORDER BY idx DESC LIMIT 1
-                    ) AS step
-                    WHERE served.ready IS NOT TRUE
-                    ORDER BY place LIMIT 1
-                ) AS due ON original_id IS NULL
-                WHERE jobs.id = ANY (:ids) AND state IN ('queued', 'running')
-            """),
-            {
-                "ids": list(job_ids),
-                "live_s": live_s,
-                "cpu": CPU_QUEUE,
-                "large": LARGE_QUEUE,
-                "models": model_queue(""),
-            },
-        ).all()
+    with read(engine) as connection:
+        return read_waits(connection, job_ids, live_s=live_s)
+
+
+def read_waits(
+    connection: Connection, job_ids: Collection[UUID], *, live_s: float
+) -> dict[UUID, Waiting]:
+    """Return what these jobs wait for; as ``find_waits``."""
+    rows = fetch(
+        connection,
+        _WAITS,
+        {
+            "ids": list(job_ids),
+            "live_s": live_s,
+            "cpu": CPU_QUEUE,
+            "large": LARGE_QUEUE,
+            "models": model_queue(""),
+        },
+    )
     waits: dict[UUID, Waiting] = {}
     for row in rows:
-        if row.has_original:
+        if row["has_original"]:
             detail = "an equal job that is under way, whose transcript it will get"
-            waits[row.id] = Waiting("equal_job", detail)
-        elif row.queue is not None:
-            loading = " (it is loading)" if row.loading else ""
-            if queue_model(row.queue) is None:
-                waits[row.id] = Waiting("cpu_worker", f"a CPU worker{loading}")
+            waits[row["id"]] = Waiting("equal_job", detail)
+        elif row["queue"] is not None:
+            loading = " (it is loading)" if row["loading"] else ""
+            if queue_model(row["queue"]) is None:
+                waits[row["id"]] = Waiting("cpu_worker", f"a CPU worker{loading}")
             else:
-                waits[row.id] = Waiting("model_worker", f"a worker for model {row.model}{loading}")
+                waits[row["id"]] = Waiting(
+                    "model_worker", f"a worker for model {row['model']}{loading}"
+                )
     return waits
+
+
+# Steps are looked for in queues that nobody serves, the last one first: there may be thousands of
+# chunks that are done, and they come before the others.
+_WAITS = """
+    WITH served AS (
+        SELECT queue, bool_or(state = 'ready') AS ready
+        FROM workers CROSS JOIN unnest(queues) AS queue
+        WHERE last_seen_at > clock_timestamp() - make_interval(secs => %(live_s)s)
+        GROUP BY queue
+    )
+    SELECT jobs.id, jobs.model, original_id IS NOT NULL AS has_original, due.queue,
+           due.loading
+    FROM jobs LEFT JOIN LATERAL (
+        SELECT step.queue, served.queue IS NOT NULL AS loading
+        FROM (VALUES (1, 'prepare', %(cpu)s), (1, 'prepare', %(large)s),
+                     (2, 'detect', %(models)s || jobs.model),
+                     (3, 'transcribe', %(models)s || jobs.model),
+                     (4, 'finish', %(cpu)s)) AS kinds (place, kind, queue)
+        LEFT JOIN served ON served.queue = kinds.queue
+        CROSS JOIN LATERAL (
+            SELECT queue FROM steps
+            WHERE job_id = jobs.id AND steps.kind = kinds.kind
+              AND steps.queue = kinds.queue
+              AND state = 'queued' AND run_at <= clock_timestamp()
+            ORDER BY idx DESC LIMIT 1
+        ) AS step
+        WHERE served.ready IS NOT TRUE
+        ORDER BY place LIMIT 1
+    ) AS due ON original_id IS NULL
+    WHERE jobs.id = ANY (%(ids)s) AND state IN ('queued', 'running')
+"""

@@ -9,7 +9,7 @@ job is committed: what a killed process leaves behind is due some day.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, text
 
@@ -61,6 +61,20 @@ def begin_upload(engine: Engine, key: str, *, allowance_s: float) -> None:
             """),
             {"key": key, "allowance_s": allowance_s},
         )
+
+
+def try_upload(engine: Engine) -> None:
+    """See whether an upload could begin: write what ``begin_upload`` does, and roll it back.
+
+    Raises:
+        DatabaseUnavailable: it could not.
+    """
+    with begin(engine) as connection:
+        connection.execute(
+            text("INSERT INTO removals (prefix, due_at) VALUES (:key, clock_timestamp())"),
+            {"key": f"health/{uuid4()}"},
+        )
+        connection.rollback()
 
 
 def abandon_upload(engine: Engine, key: str) -> None:

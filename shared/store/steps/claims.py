@@ -12,6 +12,7 @@ from shared.infra.database import begin
 from shared.infra.errors import DatabaseUnavailable, LeaseLost
 from shared.models.options import ResolvedOptions
 from shared.store.events import record_step_event
+from shared.store.news import announce
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps.fair_order import take_next
@@ -123,6 +124,8 @@ def _start(engine: Engine, job_ids: Sequence[UUID]) -> None:
             """),
             {"ids": list(job_ids)},
         )
+        for job_id in job_ids:
+            announce(connection, job_id)
 
 
 def renew(engine: Engine, held: Sequence[Claim], *, lease_s: float) -> set[tuple[int, int]]:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.models.options import JobOptions
-from shared.store.jobs.read import count_jobs
+from shared.store.counts import count_jobs
 
 MIB = 1024**2
 
@@ -221,4 +221,4 @@ def test_a_bad_form_is_refused_and_leaves_nothing(
     answer = client.post("/jobs", data=fields, files=files)
     assert detail in str(assert_problem(answer, status, code)["detail"])
     assert stored(storage) == before
-    assert sum(count_jobs(database).values()) == 0
+    assert sum(count_jobs(database).by_state.values()) == 0

@@ -167,7 +167,8 @@ def test_progress_is_told_when_it_changes_and_never_falls(
     assert percents[0] is None
     known = [percent for percent in percents if percent is not None]
     assert known == sorted(known)
-    assert known[-4:] == [50.0, 75.0, 99.0, 100.0]
+    # What the job waits for may change while the percent stays.
+    assert [*dict.fromkeys(known)][-4:] == [50.0, 75.0, 99.0, 100.0]
     assert told[-2]["eta_s"] == 0.0
     assert told[-1]["stage"] == "done"
 

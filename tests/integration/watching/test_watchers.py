@@ -76,14 +76,14 @@ def test_a_read_that_fails_is_made_again(
     monkeypatch.setattr(events, "_OUTAGE_PAUSE_S", 0.01)
     job_id = ended_job(database, chunks=30)
     whole = history(read_all(client, job_id))
-    read, outcomes = events._read, cycle([True, False, False])
+    read, outcomes = events.read_pages, cycle([True, False, False])
 
     def failing_read(*arguments: Any) -> Any:
         if not next(outcomes):
             raise DatabaseUnavailable("gone")
         return read(*arguments)
 
-    monkeypatch.setattr(events, "_read", failing_read)
+    monkeypatch.setattr(events, "read_pages", failing_read)
     assert history(read_all(client, job_id)) == whole
     assert len(whole) == 33
 

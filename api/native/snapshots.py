@@ -1,0 +1,72 @@
+"""Jobs as ``GET /jobs/{id}`` tells them, read for all requests that ask at the same moment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, NamedTuple, cast
+from uuid import UUID
+
+from fastapi import Depends, Request
+
+from api.loader import Loader
+from api.resources import Resources
+from shared.infra.database import read
+from shared.infra.errors import JobNotFound
+from shared.store.jobs.read import JobView, own_job, read_jobs
+from shared.store.jobs.waits import Waiting, read_waits
+from shared.store.states import JobState
+from shared.store.transcripts import StoredTranscript, short_transcripts
+
+_THREADS = 2
+_AT_ONCE = 50
+
+
+class JobKey(NamedTuple):
+    """A job, and who asks for it."""
+
+    tenant: str
+    job_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A job and what there is to say with it."""
+
+    view: JobView
+    waiting: Waiting | None
+    short_transcript: StoredTranscript | None
+    """Without any word; None where the job has none or a long one, or lost it just now."""
+
+
+Snapshots = Loader[JobKey, Snapshot]
+
+
+def make_loader(resources: Resources) -> Snapshots:
+    """Return what reads jobs for requests."""
+    return Loader("jobs", partial(_load, resources), threads=_THREADS, at_once=_AT_ONCE)
+
+
+def _load(resources: Resources, keys: Sequence[JobKey]) -> Mapping[JobKey, Snapshot | JobNotFound]:
+    with read(resources.engine) as connection:
+        found = read_jobs(connection, {key.job_id for key in keys})
+        succeeded = [view.id for view in found.values() if view.state == JobState.SUCCEEDED]
+        transcripts = short_transcripts(connection, succeeded) if succeeded else {}
+        active = [view.id for view in found.values() if not view.ended]
+        live_s = resources.settings.live_s
+        waits = read_waits(connection, active, live_s=live_s) if active else {}
+    loaded: dict[JobKey, Snapshot | JobNotFound] = {}
+    for key in keys:
+        try:
+            view = own_job(found, *key)
+        except JobNotFound as error:
+            loaded[key] = error
+        else:
+            loaded[key] = Snapshot(view, waits.get(view.id), transcripts.get(view.id))
+    return loaded
+
+
+async def _snapshots(request: Request) -> Snapshots:
+    return cast(Snapshots, request.app.state.snapshots)
+
+
+Provided = Annotated[Snapshots, Depends(_snapshots)]

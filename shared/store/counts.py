@@ -1,0 +1,99 @@
+"""How many jobs and steps there are, at a cost that does not grow with the history."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, text
+
+from shared.infra.database import read
+from shared.store.states import ACTIVE_JOB_STATES, JobState
+
+MOST_COUNTED = 5_000
+"""Jobs that are counted one by one; of more, those that have ended are estimated."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCounts:
+    """How many jobs there are, over all tenants."""
+
+    by_state: Mapping[str, int]
+    """Of active jobs always exact. Of ended ones exact up to ``MOST_COUNTED`` jobs in all, else
+    Postgres' own estimate, as of its last ANALYZE."""
+    cached: int
+    """That got an equal one's transcript; exact or estimated in the same way."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """How many steps of a queue are in a state."""
+
+    queue: str
+    state: str
+    steps: int
+
+
+def count_jobs(engine: Engine) -> JobCounts:
+    """Return the number of jobs by state, and of those that were cached.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with read(engine) as connection:
+        rows = connection.execute(_FEW, {"most": MOST_COUNTED + 1}).all()
+        by_state = dict.fromkeys(map(str, JobState), 0)
+        if sum(row.jobs for row in rows) <= MOST_COUNTED:
+            for row in rows:
+                by_state[row.state] += row.jobs
+            return JobCounts(by_state, sum(row.jobs for row in rows if row.cached))
+        estimates = _estimate(connection)
+        active = {row.state: row.jobs for row in connection.execute(_ACTIVE)}
+    for state in by_state:
+        is_active = state in ACTIVE_JOB_STATES
+        by_state[state] = active.get(state, 0) if is_active else estimates.get(("state", state), 0)
+    return JobCounts(by_state, estimates.get(("cached", "t"), 0))
+
+
+def count_steps(engine: Engine) -> list[QueueCount]:
+    """Return the number of waiting and running steps by queue, without those of ended jobs.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with read(engine) as connection:
+        return [QueueCount(*row) for row in connection.execute(_LIVE_STEPS)]
+
+
+def _estimate(connection: Connection) -> Mapping[tuple[str, str], int]:
+    """Return how many rows of ``jobs`` have a value, by column and value; common ones alone."""
+    rows = connection.execute(_STATISTICS)
+    return {(row.attname, row.value): row.jobs for row in rows}
+
+
+_FEW = text("""
+    SELECT state, cached, count(*) AS jobs
+    FROM (SELECT state, cached FROM jobs LIMIT :most) AS few GROUP BY state, cached
+""")
+
+_ACTIVE = text("""
+    SELECT state, count(*) AS jobs FROM jobs WHERE state IN ('queued', 'running') GROUP BY state
+""")
+
+_STATISTICS = text("""
+    SELECT attname, value, round(greatest(reltuples, 0) * frequency)::bigint AS jobs
+    FROM pg_class
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    JOIN pg_stats ON pg_stats.schemaname = nspname AND pg_stats.tablename = relname
+    CROSS JOIN LATERAL unnest(most_common_vals::text::text[], most_common_freqs)
+               AS common (value, frequency)
+    WHERE pg_class.oid = to_regclass('jobs') AND attname IN ('state', 'cached')
+""")
+
+_LIVE_STEPS = text("""
+    SELECT queue, state, count(*) FROM (
+        SELECT queue, state FROM steps WHERE state = 'running'
+        UNION ALL
+        SELECT queue, state FROM steps WHERE state = 'queued'
+    ) AS live
+    GROUP BY queue, state ORDER BY queue, state
+""")
+"""Each part is one partial index, in which no step is that is done or void."""

@@ -1,0 +1,261 @@
+"""The store's reading side of transcripts: whole ones, and those of unfinished jobs so far."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Engine, RowMapping, text
+
+from shared.infra.database import fetch, read
+from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
+from shared.models.options import ResolvedOptions
+from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.stitching import Stitcher, make_warnings, survey, to_seconds
+from shared.speech.transcript import (
+    MAX_MISSING,
+    MissingSpan,
+    PartialHeader,
+    Segment,
+    TranscriptHeader,
+)
+from shared.store.chunks import as_heard, finished_chunks, finished_chunks_without_words
+
+_SEGMENTS_PER_PAGE = 100
+"""Rows read at once: some hundred kilobytes of words."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTranscript:
+    """A transcript whose segments are read as they are asked for, anew in each iteration."""
+
+    header: TranscriptHeader
+    segments: Iterable[Segment]
+    segments_without_words: Iterable[Segment]
+    """The same with no word in any: all there is to the text."""
+
+
+def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscript:
+    """Return the transcript of a job that succeeded, for reading bit by bit.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        TranscriptNotReady: the job is in another state, which the message names.
+        TranscriptDeleted: it was removed; also while segments are read.
+        DatabaseUnavailable: Postgres cannot be reached; also while segments are read.
+    """
+    with read(engine) as connection:
+        row = connection.execute(
+            text("""
+                SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header
+                FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
+                WHERE jobs.id = :id AND tenant = :tenant
+            """),
+            {"id": job_id, "tenant": tenant},
+        ).one_or_none()
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    if row.transcript_deleted_at is not None:
+        raise TranscriptDeleted("the transcript was removed: its time was up")
+    if row.header is None:
+        raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript")
+    return StoredTranscript(
+        TranscriptHeader.model_validate(row.header),
+        _StoredSegments(engine, row.transcript_id, "document"),
+        _StoredSegments(engine, row.transcript_id, """document || '{"words": []}' AS document"""),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredSegments:
+    """The segments of a transcript, page by page.
+
+    No transaction stays open between pages: a slow reader keeps nothing in the database.
+    """
+
+    engine: Engine
+    transcript_id: UUID
+    document: str
+    """The column to read, in SQL."""
+
+    def __iter__(self) -> Iterator[Segment]:
+        after = -1
+        while True:
+            with read(self.engine) as connection:
+                page = connection.execute(
+                    text(f"""
+                        SELECT idx, {self.document} FROM transcript_segments
+                        WHERE transcript_id = :id AND idx > :after ORDER BY idx LIMIT :limit
+                    """),  # noqa: S608 - the variable part is one of two constants
+                    {"id": self.transcript_id, "after": after, "limit": _SEGMENTS_PER_PAGE},
+                ).all()
+                last = len(page) < _SEGMENTS_PER_PAGE
+                # A transcript removed while it is read must not look like a short one.
+                if last and not self._exists(connection):
+                    raise TranscriptDeleted("the transcript was removed while it was read")
+            for row in page:
+                yield Segment.model_validate(row.document)
+            if last:
+                return
+            after = page[-1].idx
+
+    def _exists(self, connection: Connection) -> bool:
+        found = connection.execute(
+            text("SELECT FROM transcripts WHERE id = :id"), {"id": self.transcript_id}
+        )
+        return found.one_or_none() is not None
+
+
+def short_transcripts(
+    connection: Connection, job_ids: Collection[UUID]
+) -> dict[UUID, StoredTranscript]:
+    """Return the transcripts of these jobs, by job, that fit into one page: without any word.
+
+    Jobs that have a longer one, or none, are left out.
+    """
+    rows = fetch(connection, _SHORT, {"ids": list(job_ids), "most": _SEGMENTS_PER_PAGE})
+    found = {}
+    for row in rows:
+        if row["n_segments"] <= _SEGMENTS_PER_PAGE:
+            segments = _SEGMENTS.validate_json(row["segments"])
+            header = TranscriptHeader.model_validate_json(row["header"])
+            found[row["id"]] = StoredTranscript(header, (), segments)
+    return found
+
+
+_SEGMENTS = TypeAdapter(list[Segment])
+
+_SHORT = """
+    SELECT jobs.id, CAST(header AS text) AS header, page.n_segments,
+           CAST(page.segments AS text) AS segments
+    FROM jobs JOIN transcripts ON transcripts.id = jobs.transcript_id
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n_segments,
+               coalesce(jsonb_agg(document || '{"words": []}' ORDER BY idx), '[]') AS segments
+        FROM (
+            SELECT idx, document FROM transcript_segments
+            WHERE transcript_id = transcripts.id ORDER BY idx LIMIT %(most)s + 1
+        ) AS segment
+    ) AS page
+    WHERE jobs.id = ANY (%(ids)s) AND transcript_deleted_at IS NULL
+"""
+
+
+# One statement, so that all of it is of one moment. Which chunks were done then is remembered as
+# ranges of their numbers: the same ones are read in every pass, whatever is done meanwhile.
+_SNAPSHOT = text("""
+    WITH job AS (
+        SELECT id, options, detected_language, detected_probability, duration_s, metrics
+        FROM jobs WHERE id = :id AND tenant = :tenant
+    ), chunk AS (
+        SELECT idx, state = 'done' AS done, (input ->> 'channel')::int AS channel,
+               (input ->> 'core_start')::bigint AS core_start,
+               (input ->> 'core_end')::bigint AS core_end
+        FROM steps WHERE job_id = (SELECT id FROM job) AND kind = 'transcribe'
+    ), missing AS (
+        SELECT unnest(range_agg(int8range(core_start, core_end))) AS span FROM chunk WHERE NOT done
+    ), first_missing AS (
+        SELECT lower(span) AS start, upper(span) AS until FROM missing ORDER BY 1 LIMIT :most
+    )
+    SELECT job.*,
+           (SELECT coalesce(range_agg(int4range(idx, idx + 1)), '{}')::text FROM chunk WHERE done)
+               AS done,
+           coalesce((job.metrics ->> 'channels')::int, (SELECT max(channel) + 1 FROM chunk))
+               AS channels,
+           (SELECT coalesce(max(core_end), 0) FROM chunk) AS planned_until,
+           (SELECT coalesce(sum(upper(span) - lower(span)), 0)::bigint FROM missing)
+               AS missing_samples,
+           (SELECT coalesce(max(upper(span)), 0) FROM missing) AS missing_until,
+           (SELECT coalesce(array_agg(ARRAY[start, until] ORDER BY start), '{}')
+            FROM first_missing) AS missing
+    FROM job
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class PartialView:
+    """A partial transcript; its segments are read as they are asked for, anew in each iteration."""
+
+    header: PartialHeader
+    segments: Iterable[Segment]
+
+
+def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> PartialView:
+    """Return what the job's finished chunks say, for reading bit by bit.
+
+    Chunks that are finished later are not in it.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        DatabaseUnavailable: Postgres cannot be reached; also while segments are read.
+    """
+    with read(engine) as connection:
+        job = (
+            connection.execute(_SNAPSHOT, {"id": job_id, "tenant": tenant, "most": MAX_MISSING})
+            .mappings()
+            .one_or_none()
+        )
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    options = ResolvedOptions.model_validate(job["options"])
+    done = job["done"]
+    found = survey(as_heard(finished_chunks_without_words(engine, job_id, among=done)))
+    asked = options.language or job["detected_language"]
+    header = PartialHeader(
+        language=asked or found.language,
+        language_probability=job["detected_probability"] if asked else found.language_probability,
+        channels=job["channels"],
+        duration_s=job["duration_s"],
+        speech_s=to_seconds(found.speech_samples),
+        missing_s=to_seconds(job["missing_samples"]),
+        missing=_missing_spans(job),
+        # How sure the model is of its words, only the whole transcript tells.
+        warnings=make_warnings(found, None, job["metrics"].get("clipped_share")),
+    )
+    segments = _FinishedSegments(
+        engine,
+        job_id,
+        n_samples=_length(job),
+        channels=job["channels"],
+        language=options.text_language(header.language),
+        done=done,
+    )
+    return PartialView(header, segments)
+
+
+@dataclass(frozen=True, slots=True)
+class _FinishedSegments:
+    """The segments of the chunks numbered ``done``, stitched from one page of them to the next."""
+
+    engine: Engine
+    job_id: UUID
+    n_samples: int
+    channels: int | None
+    language: str | None
+    done: str
+    """An int4multirange."""
+
+    def __iter__(self) -> Iterator[Segment]:
+        numbers = [None] if self.channels is None else range(self.channels)
+        stitcher = Stitcher(self.n_samples, language=self.language)
+        return stitcher.stitch(
+            [
+                as_heard(finished_chunks(self.engine, self.job_id, channel=number, among=self.done))
+                for number in numbers
+            ]
+        )
+
+
+def _length(job: RowMapping) -> int:
+    """Return how many samples the audio is known to have."""
+    duration_s: float | None = job["duration_s"]
+    planned_until: int = job["planned_until"]
+    return planned_until if duration_s is None else round(duration_s * SAMPLE_RATE)
+
+
+def _missing_spans(job: RowMapping) -> list[MissingSpan]:
+    spans: list[list[Any]] = job["missing"]
+    if len(spans) == MAX_MISSING:
+        spans = [*spans[:-1], [spans[-1][0], job["missing_until"]]]
+    return [MissingSpan(start=to_seconds(start), end=to_seconds(end)) for start, end in spans]

@@ -1,0 +1,176 @@
+"""News of jobs: who is told of a change, when, and what becomes of news that are lost."""
+
+import os
+import threading
+import time
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from apiserver import api, serving
+from jobstore import add_job
+from processes import wait_until
+from sqlalchemy import Connection, Engine, event, text
+from streams import events_of, read_until
+
+from api import resources
+from api.app import create_app, end_waits
+from api.native.events import LOOK_AGAIN_S
+from api.watch import Watcher
+from shared.infra.database import begin, make_engine
+from shared.infra.settings import Settings
+from shared.store import news
+from shared.store.jobs.cancel import cancel_job
+from shared.store.news import NewsListener, announce
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@contextmanager
+def hearing(engine: Engine) -> Iterator[set[UUID]]:
+    """Listen; the set, into which all comes that is heard, is given once anything is heard."""
+    heard: set[UUID] = set()
+    listener = NewsListener(engine, heard.update)
+    try:
+        probe = uuid4()
+        wait_until(lambda: change(engine, probe) or probe in heard)
+        yield heard
+    finally:
+        listener.close()
+
+
+def change(engine: Engine, job_id: UUID, error: Exception | None = None) -> None:
+    with begin(engine) as connection:
+        announce(connection, job_id)
+        if error is not None:
+            raise error
+
+
+def test_a_change_is_told_after_its_commit_and_a_rollback_is_not(database: Engine) -> None:
+    committed, undone, last = uuid4(), uuid4(), uuid4()
+    with hearing(database) as heard:
+        with pytest.raises(KeyError):
+            change(database, undone, KeyError())
+        change(database, committed)
+        wait_until(lambda: committed in heard)
+        change(database, last)
+        wait_until(lambda: last in heard)
+    assert undone not in heard
+
+
+def test_changes_while_news_are_sent_are_one_further_statement_outside_of_any_transaction(
+    settings: Settings, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_engine(settings)
+    sending, go_on = threading.Event(), threading.Event()
+    in_transactions: list[bool] = []
+
+    @event.listens_for(own, "before_cursor_execute")
+    def _hold(connection: Connection, *about: Any) -> None:
+        if "pg_notify" in about[1]:
+            in_transactions.append(not connection.connection.driver_connection.autocommit)
+            sending.set()
+            assert go_on.wait(30)
+
+    changed = [uuid4() for _ in range(500)]
+    with hearing(database) as heard:
+        monkeypatch.setattr(news, "_senders", {})  # the next one sends through this engine
+        change(own, changed[0])
+        assert sending.wait(30)
+        for job_id in changed[1:]:
+            change(own, job_id)
+        go_on.set()
+        wait_until(lambda: heard.issuperset(changed))
+    assert in_transactions == [False, False]
+    own.dispose()
+
+
+def test_a_forked_child_sends_its_own_news(settings: Settings, database: Engine) -> None:
+    in_parent, in_child = uuid4(), uuid4()
+    with hearing(database) as heard:
+        change(database, in_parent)  # now the parent has a sender, and its thread
+        wait_until(lambda: in_parent in heard)
+        child = os.fork()
+        if child == 0:
+            send_and_exit(settings, in_child)
+        wait_until(lambda: in_child in heard)
+        os.waitpid(child, 0)
+
+
+def send_and_exit(settings: Settings, job_id: UUID) -> None:
+    sent, notify = threading.Event(), news._notify
+
+    def notify_and_tell(engine: Engine, job_ids: Collection[UUID]) -> None:
+        notify(engine, job_ids)
+        sent.set()
+
+    news._notify = notify_and_tell
+    change(make_engine(settings), job_id)
+    sent.wait(60)
+    os._exit(0)
+
+
+def test_a_listener_whose_connection_was_ended_listens_on_another(database: Engine) -> None:
+    later = uuid4()
+    with hearing(database) as heard:
+        with begin(database) as connection:
+            ended = connection.execute(
+                text("""
+                    SELECT count(pg_terminate_backend(pid, 20000)) FROM pg_stat_activity
+                    WHERE query LIKE 'LISTEN%'
+                """)
+            ).scalar_one()
+        assert ended
+        wait_until(lambda: change(database, later) or later in heard)
+
+
+@pytest.fixture
+def slow_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks at watched jobs for which no test waits."""
+    monkeypatch.setattr(resources, "Watcher", partial(Watcher, interval_s=1000.0))
+
+
+@pytest.mark.usefixtures("slow_looks")
+def test_streams_and_waits_are_told_of_a_change_and_need_not_look(
+    settings: Settings, database: Engine
+) -> None:
+    streamed, waited = add_job(database), add_job(database)
+    app = create_app(settings)
+    with (
+        serving(app, on_stop=partial(end_waits, app)) as url,
+        httpx.Client(base_url=url, timeout=90) as client,
+        ThreadPoolExecutor(1) as pool,
+        hearing(database),  # by now the application's own listener hears, too
+        events_of(client, streamed) as source,
+    ):
+        lines = source.response.iter_lines()
+        read_until(lines, '"state":"queued"')
+        waiting = pool.submit(client.get, f"/jobs/{waited}", params={"wait": 60})
+        wait_until(lambda: waited in app.state.resources.watcher._watched)
+        began = time.monotonic()
+        for job_id in (streamed, waited):
+            cancel_job(database, "default", job_id, max_attempts=3)
+        read_until(lines, '"state":"canceled"')
+        assert waiting.result().json()["state"] == "canceled"
+        assert time.monotonic() - began < 10  # the stream would look after 10 s, the poll after 60
+
+
+def test_news_that_are_lost_are_found_by_looking(
+    settings: Settings, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a pooler before Postgres, through which nobody listens."""
+    monkeypatch.setattr(news, "_notify", lambda *_: None)
+    monkeypatch.setattr(resources, "Watcher", partial(Watcher, interval_s=0.1))
+    job_id = add_job(database)
+    with api(settings) as client, events_of(client, job_id) as source:
+        lines = source.response.iter_lines()
+        read_until(lines, '"state":"queued"')
+        began = time.monotonic()
+        cancel_job(database, "default", job_id, max_attempts=3)
+        read_until(lines, '"state":"canceled"')
+        assert time.monotonic() - began < LOOK_AGAIN_S
