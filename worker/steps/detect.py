@@ -9,7 +9,7 @@ from shared.store import steps
 from worker.engines.protocol import DecodeOptions
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
-from worker.steps.infer import restart, submit
+from worker.steps.infer import restart, submit, wait_for_some
 from worker.steps.pcm import read_pcm
 
 
@@ -30,6 +30,9 @@ def detect(runtime: Runtime, lease: Lease) -> None:
     ]
     options = DecodeOptions(task="detect")
     futures = [submit(runtime, claim, heard, options) for heard in samples]
+    waiting = set(futures)
+    while waiting:
+        waiting -= wait_for_some(waiting, runtime.settings.inference_limit_s)
     try:
         inferences = [future.result() for future in futures]
     except EngineFailed as error:

@@ -1,9 +1,10 @@
-"""Handing a step's audio to the batcher, and what to do when the engine breaks down."""
+"""Handing a step's audio to the batcher, and what to do when the engine breaks down or hangs."""
 
 import logging
 import os
 import signal
-from concurrent.futures import Future
+from collections.abc import Collection
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
 import sqlalchemy
@@ -17,6 +18,9 @@ from worker.engines.protocol import DecodeOptions
 from worker.process.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+EXIT_HUNG = 70
+"""EX_SOFTWARE of sysexits.h."""
 
 
 def batcher_of(runtime: Runtime) -> Batcher:
@@ -34,6 +38,21 @@ def submit(
     """
     alone = _Suspicion(runtime.database, claim) if claim.attempt > 1 else None
     return batcher_of(runtime).submit(samples, options, alone=alone)
+
+
+def wait_for_some(
+    inferences: Collection[Future[Inference]], limit_s: float
+) -> set[Future[Inference]]:
+    """Wait until some of these are over, and return them; end this process where none is in time.
+
+    A hung call of the engine cannot be interrupted, and its heartbeats would keep the leases for
+    ever.
+    """
+    over, _ = wait(inferences, limit_s, FIRST_COMPLETED)
+    if not over:
+        log.critical("no result within %g s: the model worker ends itself", limit_s)
+        os._exit(EXIT_HUNG)
+    return over
 
 
 def restart(error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 
 from shared.infra.errors import EngineFailed, LeaseLost
@@ -19,7 +19,7 @@ from worker.process.runtime import Runtime
 from worker.process.watched import Shown
 from worker.steps.detect import detect
 from worker.steps.finish import fold
-from worker.steps.infer import batcher_of, restart, submit
+from worker.steps.infer import batcher_of, restart, submit, wait_for_some
 from worker.steps.pcm import read_pcm, samples_of
 from worker.steps.run import run_step, settle
 
@@ -80,9 +80,9 @@ class _Heard:
     def complete(self) -> None:
         """Wait for the batcher, and complete chunks as they come out of it."""
         while self._waiting:
-            settled, _ = wait(self._waiting, return_when=FIRST_COMPLETED)
+            limit_s = self._runtime.settings.inference_limit_s
             results = []
-            for future in settled:
+            for future in wait_for_some(self._waiting, limit_s):
                 submitted = self._waiting.pop(future)
                 try:
                     inference = future.result()
