@@ -21,8 +21,8 @@ LANE_LIMIT = 4
 """Running steps of one lane: a quarter of what a delivery worker does at once, so that an endpoint
 that hangs does not hold up the others."""
 
-_TRIES = 3
-"""How often a claim looks again that found due steps, all of them just being claimed by others."""
+_LIMITED_QUEUES = (DELIVER_QUEUE, LARGE_QUEUE)
+"""Of these only so many steps run at once. One that ends makes room for what was kept back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ class Taken:
 
     claims: Sequence[Claim]
     more: bool
-    """Whether more of the queue was due."""
+    """Whether to claim again once these are done: more of the queue was due, or was kept back by a
+    limit. Without claims: others are just at all that is due."""
 
 
 COLUMNS = """
@@ -86,20 +87,21 @@ _MARK = """
     lease_until = clock_timestamp() + make_interval(secs => :lease_s)
 """
 
-# The order is decided in two looks. ``due`` and ``turn`` find whose turn it is: the tenants of the steps with
-# the lowest tenant turns. ``picked`` then takes each tenant's own first steps, by rank, by the
-# turns of its jobs, by age. Where these are not the steps with the low turns, ``handed_on`` gives
-# their turns to the ones that were passed over, so that the tenant has used up its turns and no
-# others; while only one tenant waits nobody needs that. Both looks are walks along an index which
-# end after :limit steps, however many wait.
+# The order is decided in two looks. ``due`` and ``turn`` find whose turn it is: the tenants of the
+# steps with the lowest tenant turns. ``picked`` then takes each tenant's own first steps, by rank,
+# by the turns of its jobs, by age. Where these are not the steps with the low turns, ``handed_on``
+# gives their turns to the ones that were passed over, so that the tenant has used up its turns and
+# no others; while only one tenant waits nobody needs that. Both looks are walks along an index
+# which end after :limit steps, however many wait.
 #
-# A step that another claim holds is skipped. statement_timestamp() is constant within the
+# A step that another transaction has locked is skipped. A tenant all of whose due steps are locked
+# is passed by in the next look (:passed_by). statement_timestamp() is constant within the
 # statement, so the indexes can be used (clock_timestamp() is volatile).
 _CLAIM = text(f"""
     WITH due AS MATERIALIZED (
         SELECT id, tenant, tenant_turn FROM steps
         WHERE queue = :queue AND kind <> 'deliver' AND state = 'queued'
-          AND run_at <= statement_timestamp()
+          AND run_at <= statement_timestamp() AND tenant <> ALL (CAST(:passed_by AS text[]))
         ORDER BY tenant_turn, id LIMIT :limit + 1
     ), turn AS MATERIALIZED (
         SELECT id, tenant, tenant_turn FROM due ORDER BY tenant_turn, id LIMIT :limit
@@ -135,14 +137,16 @@ _CLAIM = text(f"""
     ), claimed AS (
         UPDATE steps SET {_MARK} FROM picked WHERE steps.id = picked.id RETURNING steps.*
     )
-    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, due.found
+    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, due.found,
+           (SELECT array_agg(tenant) FROM share) AS tenants
     FROM (SELECT count(*) AS found FROM due) AS due
     LEFT JOIN claimed ON true LEFT JOIN jobs ON jobs.id = claimed.job_id
 """)  # noqa: S608 - constants
 
 # The jobs of deliveries have ended, and are too many to look through. So lanes are found one by
 # one, and of each no more than it takes at once. An endpoint is locked while one of its steps is
-# claimed: two claims do not count the same free place.
+# claimed: two claims do not count the same free place. Where the endpoint was deleted, the worker
+# finds that out and ends the step.
 _CLAIM_DELIVERY = text(f"""
     WITH RECURSIVE lanes AS (
         SELECT min(lane) AS lane FROM steps WHERE lane IS NOT NULL AND state = 'queued'
@@ -166,18 +170,27 @@ _CLAIM_DELIVERY = text(f"""
             ORDER BY run_at LIMIT 1
         ) AS next
         WHERE coalesce(lane_busy.n, 0) < :lane_limit
-    ), picked AS (
-        SELECT steps.id FROM waiting JOIN steps USING (id)
+    ), free AS (
+        SELECT waiting.id FROM waiting
         JOIN webhook_endpoints ON webhook_endpoints.id = CAST(waiting.lane AS uuid)
         LEFT JOIN tenant_busy ON tenant_busy.tenant = waiting.tenant
-        WHERE steps.state = 'queued'
-        ORDER BY coalesce(tenant_busy.n, 0), lane_turn, waiting.run_at, steps.id
+        ORDER BY coalesce(tenant_busy.n, 0), lane_turn, waiting.run_at, waiting.id
         LIMIT :limit
-        FOR NO KEY UPDATE OF steps, webhook_endpoints SKIP LOCKED
+        FOR NO KEY UPDATE OF webhook_endpoints SKIP LOCKED
+    ), orphan AS (
+        SELECT id FROM waiting
+        WHERE NOT EXISTS (SELECT FROM webhook_endpoints WHERE id = CAST(waiting.lane AS uuid))
+    ), picked AS (
+        SELECT steps.id FROM (SELECT id FROM free UNION ALL SELECT id FROM orphan) AS next
+        JOIN steps USING (id)
+        WHERE steps.state = 'queued'
+        LIMIT :limit
+        FOR NO KEY UPDATE OF steps SKIP LOCKED
     ), claimed AS (
         UPDATE steps SET {_MARK} FROM picked WHERE steps.id = picked.id RETURNING steps.*
     )
-    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, waiting.found
+    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, waiting.found,
+           CAST(NULL AS text[]) AS tenants
     FROM (SELECT count(*) AS found FROM waiting) AS waiting
     LEFT JOIN claimed ON true LEFT JOIN jobs ON jobs.id = claimed.job_id
 """)  # noqa: S608 - constants
@@ -192,15 +205,18 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
     at most ``LANE_LIMIT``. Of large files at least one is prepared at a time, and as many as leave
     a slot of the ready workers to others.
 
-    A claim waits for nobody. Where others are just claiming all that it has found due, it looks
-    again.
+    A claim waits for nobody. Where others are just at all steps of the tenants whose turn it is,
+    it looks at the next tenants.
     """
-    for _ in range(_TRIES):
-        rows = _claim(engine, queue, owner=owner, lease_s=lease_s, limit=limit)
+    passed_by: list[str] = []
+    most_found = 0
+    while True:
+        rows = _claim(engine, queue, passed_by, owner=owner, lease_s=lease_s, limit=limit)
         claims = [claim_of(dict(row._mapping)) for row in rows if row.step_id is not None]
-        found = rows[0].found if rows else 0
-        if claims or not found:
+        most_found = max(most_found, rows[0].found if rows else 0)
+        if claims or not rows or not rows[0].tenants:
             break
+        passed_by += rows[0].tenants
     started = [
         row.job_id for row in rows if row.job_state == "queued" and row.kind != StepKind.DELIVER
     ]
@@ -209,13 +225,25 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
             _start(engine, started)
         except DatabaseUnavailable as error:
             log.warning("%s: jobs are said to run with their next claim", error)
-    return Taken(claims, more=found > len(claims))
+    kept_back = bool(claims) and queue in _LIMITED_QUEUES
+    return Taken(claims, more=kept_back or most_found > len(claims))
 
 
 def _claim(
-    engine: Engine, queue: str, *, owner: str, lease_s: float, limit: int
+    engine: Engine,
+    queue: str,
+    passed_by: Sequence[str],
+    *,
+    owner: str,
+    lease_s: float,
+    limit: int,
 ) -> Sequence[Row[Any]]:
-    parameters = {"queue": queue, "owner": owner, "lease_s": lease_s, "limit": limit}
+    parameters: dict[str, Any] = {
+        "queue": queue,
+        "owner": owner,
+        "lease_s": lease_s,
+        "limit": limit,
+    }
     with begin(engine) as connection:
         if queue == DELIVER_QUEUE:
             parameters["lane_limit"] = LANE_LIMIT
@@ -225,6 +253,7 @@ def _claim(
             if room <= 0:
                 return []
             parameters["limit"] = min(limit, room)
+        parameters["passed_by"] = list(passed_by)
         return connection.execute(_CLAIM, parameters).all()
 
 
