@@ -9,6 +9,7 @@ from shared.models.options import ResolvedOptions
 from shared.speech.transcript import Segment, TranscriptHeader
 from shared.store import steps
 from shared.store.jobs.create import create_job
+from shared.store.steps import Folded
 
 
 def submit(
@@ -35,13 +36,15 @@ def store(database: Engine, job_id: UUID, *said: str) -> None:
     steps.complete_finish(
         database,
         claim(database, job_id, "finish"),
-        segments=[
-            Segment(id=idx, start=idx, end=idx + 1, text=words, words=[])
-            for idx, words in enumerate(texts)
-        ],
-        header=lambda: TranscriptHeader(language="en", duration_s=2, speech_s=1, skipped_s=1),
-        metrics=dict,
-        manifest=MANIFEST,
+        Folded(
+            segments=[
+                Segment(id=idx, start=idx, end=idx + 1, text=words, words=[])
+                for idx, words in enumerate(texts)
+            ],
+            header=lambda: TranscriptHeader(language="en", duration_s=2, speech_s=1, skipped_s=1),
+            metrics=dict,
+            manifest=lambda: MANIFEST,
+        ),
     )
 
 

@@ -94,7 +94,10 @@ def claim_step(
     with database.begin() as connection:
         step = connection.execute(
             text("""
-                UPDATE steps SET tenant_turn = -1, job_turn = -1, rank = -2147483648
+                UPDATE steps
+                SET tenant_turn = -1, job_turn = -1, rank = -2147483648,
+                    -- A lane has no other order.
+                    run_at = CASE WHEN lane IS NULL THEN run_at ELSE run_at - interval '1 day' END
                 WHERE id = :id AND state = 'queued' AND run_at <= clock_timestamp()
                 RETURNING queue
             """),

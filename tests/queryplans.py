@@ -12,7 +12,7 @@ def explain(database: Engine, query: str, parameters: dict[str, Any]) -> dict[st
         for small in ("seqscan", "bitmapscan"):  # what is chosen for so few rows alone
             connection.execute(text(f"SET LOCAL enable_{small} = off"))
         plan: dict[str, Any] = connection.execute(
-            text(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}"), parameters
+            text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}"), parameters
         ).scalar_one()[0]["Plan"]
         return plan
 
@@ -21,3 +21,8 @@ def most_rows(plan: dict[str, Any]) -> float:
     """The most rows that any part of a query had to do with."""
     own = plan["Actual Rows"] * plan["Actual Loops"]
     return max(own, *map(most_rows, plan.get("Plans", [])), 0)
+
+
+def buffers(plan: dict[str, Any]) -> int:
+    """How many pages a query read or had in memory already, all its parts together."""
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -2,10 +2,14 @@
 
 from sqlalchemy import Engine, text
 
-from shared.store.queues import CPU_QUEUE, LARGE_QUEUE, model_queue
+from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, LARGE_QUEUE, model_queue
 from shared.store.workers import WorkerEntry, WorkerState, announce
 
-_QUEUES = {"cpu": (CPU_QUEUE, LARGE_QUEUE, CPU_QUEUE), "beat": ("sweep",)}
+_QUEUES = {
+    "cpu": (CPU_QUEUE, LARGE_QUEUE),
+    "deliver": (DELIVER_QUEUE,),
+    "beat": ("sweep",),
+}
 
 
 def enter_worker(
@@ -13,6 +17,7 @@ def enter_worker(
     role: str = "model",
     model: str | None = None,
     *,
+    slots: int = 2,
     state: WorkerState = "ready",
     started_s_ago: float = 0.0,
     seen_s_ago: float = 0.0,
@@ -26,7 +31,7 @@ def enter_worker(
             role=role,
             model=model,
             queues=_QUEUES[role] if model is None else (model_queue(model),),
-            slots=2,
+            slots=slots,
             state=state,
             device="cpu",
             dtype=None,

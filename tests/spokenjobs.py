@@ -16,7 +16,7 @@ from shared.speech.chunks import (
     hypothesis_to_json,
 )
 from shared.store import steps
-from shared.store.steps import Claim, NewStep
+from shared.store.steps import ChunkResult, Claim, NewStep
 
 CHUNK_S = 10
 STRIDE_S = 1
@@ -72,14 +72,13 @@ def hear(database: Engine, job_id: UUID, idx: int, *, language: str | None = "en
         for text, at_s in zip(said_in(neighbour), (0.2, 9.2), strict=True)
         if (word := _heard(heard, text, neighbour * CHUNK_S + at_s)) is not None
     ]
-    steps.complete_transcribe(
-        database,
+    result = ChunkResult(
         transcribing,
         output=hypothesis_to_json(Hypothesis(words=tuple(words), language=language)),
         timings={"inference_s": 0.1, "batch_size": 1},
         audio_s=heard.n_core_samples / SAMPLE_RATE,
-        max_attempts=3,
     )
+    assert steps.complete_chunks(database, [result], max_attempts=3) == []
 
 
 def ended_job(database: Engine, *, chunks: int = 3) -> UUID:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from jobstore import add_job, new_job
 from sqlalchemy import Engine, text
+from steprunner import run_claimed
 
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
@@ -15,7 +16,6 @@ from shared.store.webhooks.deliveries import DeliveryView, list_deliveries
 from shared.store.webhooks.endpoints import EventType, add_endpoint
 from worker.process.runtime import Runtime
 from worker.steps.deliver import deliver
-from worker.steps.run import run_step
 
 TENANT = "default"
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -87,7 +87,7 @@ def attempt(runtime: Runtime, job_id: UUID) -> None:
     """Make one attempt at each delivery of a job that is not over, due or not."""
     make_due(runtime.database, job_id)
     for step_id in deliver_steps(runtime.database, job_id):
-        run_step(runtime, step_id, deliver)
+        run_claimed(runtime, step_id, deliver)
 
 
 def create(database: Engine, **fields: object) -> UUID:

@@ -19,6 +19,7 @@ from shared.infra.storage import Storage
 from shared.store import steps
 from shared.store.counts import count_jobs
 from shared.store.objects.keys import job_prefix, source_key
+from shared.store.queues import CPU_QUEUE
 from shared.store.retention import expire_audio, expire_transcripts
 from shared.store.states import JobState
 from shared.store.workers import WorkerEntry, announce, child_id
@@ -198,7 +199,7 @@ WORKER = WorkerEntry(
     id="cpu@host-1-ab",
     role="cpu",
     model=None,
-    queues=("prepare", "finish"),
+    queues=(CPU_QUEUE,),
     slots=2,
     state="ready",
     device="cpu",

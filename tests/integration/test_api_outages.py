@@ -117,7 +117,7 @@ def test_a_job_is_accepted_without_waiting_for_redis(
         for _ in range(3):
             answer = client.post("/jobs", files=FILE)
             assert answer.status_code == 202
-        relay.cut()  # lets the doorbell's thread go
+        relay.cut()  # lets the thread go that sends wake-ups
     assert get_job(database, "default", UUID(answer.json()["id"])).state == "queued"
 
 

@@ -5,23 +5,23 @@ import logging
 import signal
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import redis
 from apiserver import relayed
+from celery import Celery
 from celery.beat import ScheduleEntry
 from kombu import Consumer, Message, Queue
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
-from uuid_utils.compat import uuid7
+from queues import take_wakeups
 
 from shared.infra.errors import BrokerUnavailable
 from shared.infra.settings import Settings
-from shared.queue.broker import make_broker, send_step
+from shared.queue.broker import count_messages, make_broker, send_wakeups
 from worker.upkeep.beat import Ticker
 
-STEP: dict[str, Any] = {"kind": "prepare", "step_id": 1, "job_id": uuid7(), "idx": 0}
 NOWHERE = Settings(broker_url=SecretStr("redis://:secret@127.0.0.1:1/0"))
 
 
@@ -33,18 +33,39 @@ def test_a_worker_looks_every_second_whether_the_broker_is_back() -> None:
     assert pauses == [1.0, 1.0]
 
 
-def test_a_message_to_a_broker_that_says_nothing_is_given_up(settings: Settings) -> None:
-    with relayed(settings, "broker_url") as (muted, relay):
-        relay.mute()
+ASK: dict[str, Callable[[Celery], object]] = {
+    "send": lambda broker: send_wakeups(broker, "nobody", 1),
+    "count": lambda broker: count_messages(broker, "nobody"),
+}
+
+
+@pytest.mark.parametrize("ask", ASK)
+@pytest.mark.parametrize("outage", ["cut", "mute"])
+def test_a_broker_that_is_away_or_says_nothing_is_given_up(
+    settings: Settings, ask: str, outage: str
+) -> None:
+    with relayed(settings, "broker_url") as (cut_off, relay):
+        broker = make_broker(cut_off)
+        ASK[ask](broker)
+        getattr(relay, outage)()
         with pytest.raises(BrokerUnavailable):
-            send_step(make_broker(muted), queue="nobody", **STEP)
+            ASK[ask](broker)
+
+
+def test_wake_ups_are_counted_until_they_are_taken(broker: Celery) -> None:
+    send_wakeups(broker, "somebody", 3)
+    send_wakeups(broker, "nobody", 0)
+    send_wakeups(broker, "nobody", -1)
+    assert [count_messages(broker, queue) for queue in ("somebody", "nobody")] == [3, 0]
+    assert take_wakeups(broker, "somebody") == 3 * [["somebody"]]
+    assert count_messages(broker, "somebody") == 0
 
 
 def test_an_acknowledgement_lost_on_a_dead_connection_costs_no_prefetch_slot(
     settings: Settings,
 ) -> None:
     with relayed(settings, "broker_url") as (muted, relay):
-        send_step(make_broker(muted), queue="acknowledged", **STEP)
+        send_wakeups(make_broker(muted), "acknowledged", 1)
         connection = make_broker(muted, consumer=True).connection_for_read()
         channel = connection.channel()
         channel.basic_qos(prefetch_count=1)

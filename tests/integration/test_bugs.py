@@ -8,27 +8,31 @@ from uuid import UUID
 import httpx
 import pytest
 from apiserver import api
+from celery import Celery
 from jobstore import add_job, claim, column, expire, step_ids
 from processes import Fleet, fleet, wait_until
 from sqlalchemy import Engine, text
+from steprunner import run_claimed
 
 from cli.embedded.ports import free_ports
-from shared.infra.errors import InternalError, LonghandError, StorageUnavailable, TransientError
+from shared.infra.errors import StorageUnavailable, TransientError
 from shared.infra.settings import Settings
+from shared.queue.wakeups import Wakeups
 from shared.store import steps
 from shared.store.jobs.read import get_job
 from shared.store.jobs.retry import retry_job
+from shared.store.queues import CPU_QUEUE
 from shared.store.workers import WorkerEntry, announce, child_id, live_workers
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime, make_runtime
-from worker.steps.run import Handler, run_step
+from worker.steps.run import Handler
 
 CPU = "cpu@host-1-ab"
 ENTRY = WorkerEntry(
     id=CPU,
     role="cpu",
     model=None,
-    queues=["prepare"],
+    queues=[CPU_QUEUE],
     slots=2,
     state="ready",
     device="cpu",
@@ -85,16 +89,12 @@ def succeed(runtime: Runtime, lease: Lease) -> None:
     )
 
 
-def attempt(runtime: Runtime, job_id: UUID, handler: Handler) -> LonghandError | None:
+def attempt(runtime: Runtime, job_id: UUID, handler: Handler) -> None:
     """One attempt at the job's ``prepare`` step, due now."""
     (step,) = step_ids(runtime.database, job_id, "prepare")
     with runtime.database.begin() as connection:
         connection.execute(text("UPDATE steps SET run_at = now() WHERE id = :id"), {"id": step})
-    try:
-        run_step(runtime, step, handler)
-    except LonghandError as error:
-        return error
-    return None
+    run_claimed(runtime, step, handler)
 
 
 def states(runtime: Runtime, job_id: UUID, *handlers: Handler) -> list[str]:
@@ -153,13 +153,19 @@ def test_an_error_names_the_log_where_the_worker_knows_it(
     database: Engine, settings: Settings
 ) -> None:
     runtime = make_runtime(settings.model_copy(update={"log_name": "worker-cpu.log"}), CPU)
+    job_id = add_job(database)
     try:
-        error = attempt(runtime, add_job(database), one_way)
+        attempt(runtime, job_id, one_way)
     finally:
         runtime.close()
-    assert isinstance(error, InternalError)
-    assert str(error).startswith("an unexpected error (TypeError) at step ")
-    assert str(error).endswith("; see worker-cpu.log")
+    (step,) = step_ids(database, job_id, "prepare")
+    with database.begin() as connection:
+        told = connection.execute(
+            text("SELECT detail FROM job_events WHERE step_id = :id"), {"id": step}
+        ).scalar_one()
+    assert told == (
+        f"internal_error: an unexpected error (TypeError) at step {step}; see worker-cpu.log"
+    )
 
 
 def failing(database: Engine) -> list[str]:
@@ -186,7 +192,7 @@ def test_a_worker_whose_every_step_fails_in_one_way_says_so_until_one_succeeds(
     attempt(other, add_job(database), one_way)
     assert critical(caplog) == [f"worker {CPU}: {reason}"]
 
-    assert attempt(one, add_job(database), succeed) is None
+    attempt(one, add_job(database), succeed)
     assert failing(database) == []
     for _ in range(3):
         attempt(one, add_job(database), one_way)
@@ -211,9 +217,8 @@ def workers(settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
         yield started
 
 
-@pytest.mark.usefixtures("broker")
 def test_a_pool_whose_children_all_fail_is_not_ready_and_everybody_can_see_why(
-    database: Engine, workers: Fleet, tmp_path: Path
+    database: Engine, broker: Celery, workers: Fleet, tmp_path: Path
 ) -> None:
     bug = tmp_path / "bug"
     bug.touch()
@@ -229,9 +234,15 @@ def test_a_pool_whose_children_all_fail_is_not_ready_and_everybody_can_see_why(
 
     wait_until(lambda: (said := readiness()) is not None and said.status_code == 200)
     job_id = add_job(database)
+    wakeups = Wakeups(database, broker, workers.settings)
+
+    def has_failed() -> bool:
+        wakeups.top_up()  # as the sweep does, when the second attempt is due
+        return get_job(database, "default", job_id).state == "failed"
+
     with api(workers.settings) as client:
-        client.post(f"/jobs/{add_job(database)}/cancel")  # rings the doorbell
-        wait_until(lambda: get_job(database, "default", job_id).state == "failed")
+        wait_until(has_failed)
+        wakeups.close()
         said = wait_until(lambda: (now := readiness()) and now.status_code == 503 and now)
         assert said.json()["status"] == "failing"
         reason = said.json()["reason"]
@@ -244,4 +255,4 @@ def test_a_pool_whose_children_all_fail_is_not_ready_and_everybody_can_see_why(
     assert column(database, step, "attempt") == 2
     assert worker.log.count("CRITICAL") == 1
     assert reason in worker.log
-    assert "raised expected: InternalError('an unexpected error (TypeError) at step" in worker.log
+    assert f"step {step} (prepare): unexpected error" in worker.log

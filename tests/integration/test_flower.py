@@ -1,37 +1,36 @@
 """Flower as people see it: who gets in, and whether what it shows is so."""
 
-import io
 import os
 import socket
 import subprocess
 import sys
-import wave
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import numpy as np
 import pytest
 from celery import Celery
 from jobstore import add_job
+from media import wav
 from processes import Fleet, Worker, environment, fleet, wait_until
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
-from uuid_utils.compat import uuid7
 
 from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
-from shared.queue.broker import FLOWER_USER, send_step
-from shared.speech.chunks import SAMPLE_RATE
+from shared.queue.broker import FLOWER_USER, send_wakeups
 from shared.store.jobs.read import get_job
 from shared.store.workers import live_workers
 from worker.engines.oracle import encode
 
 PASSWORD = "open:sesame,please"
 LOGIN = (FLOWER_USER, PASSWORD)
-FIXED_QUEUES = {"prepare", "cpu.large", "finish", "deliver", "sweep"}
+FIXED_QUEUES = {"cpu", "cpu.large", "deliver", "sweep"}
 
 
 @pytest.fixture
@@ -62,23 +61,18 @@ def queues(flower: Worker, port: int) -> dict[str, int]:
     return {queue["name"]: queue["messages"] for queue in answer.json()["active_queues"]}
 
 
-def recording() -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
-        file.writeframes((encode([1, 2, 3])[0] * 32767).astype(np.int16).tobytes())
-    return buffer.getvalue()
+def submit(database: Engine, storage: Storage, source: bytes) -> UUID:
+    job_id = add_job(database)
+    storage.put(f"jobs/{job_id}/source", source)
+    return job_id
 
 
-def test_flower_shows_the_real_queues_workers_and_jobs(
+def test_flower_shows_the_real_queues_workers_and_steps(
     database: Engine, broker: Celery, storage: Storage, workers: Fleet, port: int
 ) -> None:
-    for number in range(3):
-        send_step(
-            broker, kind="finish", step_id=-number, queue="finish", job_id=uuid7(), idx=number
-        )
+    send_wakeups(broker, "cpu", 3)
     flower = workers.start("flower", "--port", str(port))
-    assert queues(flower, port) == dict.fromkeys(FIXED_QUEUES, 0) | {"finish": 3}
+    assert queues(flower, port) == dict.fromkeys(FIXED_QUEUES, 0) | {"cpu": 3}
 
     workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
@@ -94,43 +88,65 @@ def test_flower_shows_the_real_queues_workers_and_jobs(
     answer = ask(flower, port, "/api/workers", params={"refresh": "1"}, auth=LOGIN)
     assert answer is not None
     assert set(answer.json()) == ids
+    # It asks them for events every 5 s.
+    wait_until(lambda: shown_after_a_job(flower, port, database, storage))
 
-    job_id = add_job(database)
-    storage.put(f"jobs/{job_id}/source", recording())
+    spoken, _ = encode(range(140), gap_s=0.3)
+    pcm = (spoken * 32767).astype(np.int16)
+    job_id, poem = submit(database, storage, wav(pcm)), submit(database, storage, b"a poem")
     wait_until(lambda: get_job(database, "default", job_id).state == "succeeded")
+    wait_until(lambda: get_job(database, "default", poem).state == "failed")
 
-    def tasks() -> dict[str, dict[str, Any]]:
-        answer = ask(flower, port, "/api/tasks", params={"search": str(job_id)}, auth=LOGIN)
-        assert answer is not None
-        done = [task for task in answer.json().values() if task["state"] == "SUCCESS"]
-        return {task["name"]: task for task in done}
-
-    wait_until(lambda: len(tasks()) == 3)
-    everything = ask(flower, port, "/api/tasks", auth=LOGIN)
-    assert everything is not None
-    assert "sweep" not in {task["name"] for task in everything.json().values()}
-    found = tasks()
     with database.begin() as connection:
         rows = connection.execute(
             text("""
-                SELECT kind, steps.id, split_part(worker, '/', 1) AS worker
-                FROM steps JOIN job_events ON step_id = steps.id AND event = 'step.done'
-                WHERE steps.job_id = :id
+                SELECT kind, idx, id, split_part(lease_owner, '/', 1) AS worker
+                FROM steps WHERE job_id = :id
             """),
             {"id": job_id},
         ).all()
-    assert {row.kind for row in rows} == {"prepare", "transcribe", "finish"}
+    kinds = Counter(row.kind for row in rows)
+    assert kinds["transcribe"] > 1
+    assert kinds == {"prepare": 1, "transcribe": kinds["transcribe"], "finish": 1}
+    wait_until(lambda: len(tasks(flower, port, job_id, "SUCCESS")) == len(rows))
+    found = {task["args"]: task for task in tasks(flower, port, job_id, "SUCCESS")}
     for row in rows:
-        chunk = " of chunk 0" if row.kind == "transcribe" else ""
-        assert found[row.kind]["args"] == f"job {job_id}, {row.kind}{chunk}, step {row.id}"
-        assert found[row.kind]["worker"] == row.worker
+        chunk = f" of chunk {row.idx}" if row.kind == "transcribe" else ""
+        task = found[f"job {job_id}, {row.kind}{chunk}, step {row.id}"]
+        assert (task["name"], task["worker"], task["retries"]) == (row.kind, row.worker, 0)
         assert row.worker in ids
+        assert task["runtime"] > 0
+    (failure,) = wait_until(lambda: tasks(flower, port, poem, "FAILURE"))
+    assert failure["name"] == "prepare"
+    assert failure["exception"].startswith("UnreadableMedia(")
+
+    everything = ask(flower, port, "/api/tasks", auth=LOGIN)
+    assert everything is not None
+    assert {task["name"] for task in everything.json().values()} == {
+        *("prepare", "transcribe", "finish")
+    }
     for page, shown in (("/workers", ids), ("/broker", {*FIXED_QUEUES, "model.oracle"})):
         answer = ask(flower, port, page, auth=LOGIN)
         assert answer is not None
         assert all(word in answer.text for word in shown)
     assert flower.stop() == 0
     assert PASSWORD not in flower.log
+
+
+def tasks(flower: Worker, port: int, job_id: UUID, state: str) -> list[dict[str, Any]]:
+    """A job's tasks in a state, as Flower tells of them."""
+    answer = ask(flower, port, "/api/tasks", params={"search": str(job_id)}, auth=LOGIN)
+    assert answer is not None
+    return [task for task in answer.json().values() if task["state"] == state]
+
+
+def shown_after_a_job(flower: Worker, port: int, database: Engine, storage: Storage) -> bool:
+    """Whether Flower is told of the steps of one more job that fails."""
+    job_id = submit(database, storage, b"a poem")
+    wait_until(lambda: get_job(database, "default", job_id).state == "failed")
+    answer = ask(flower, port, "/api/tasks", auth=LOGIN)
+    assert answer is not None
+    return any(task["state"] == "FAILURE" for task in answer.json().values())
 
 
 @pytest.mark.parametrize("path", ["/", "/tasks", "/broker", "/api/workers", "/api/tasks"])

@@ -24,8 +24,8 @@ def test_leases_are_renewed_again_after_an_error_that_nobody_expected(
         assert isinstance(until, datetime)
         return until
 
-    with heartbeat.hold(claimed):
-        with missing_table(database, "jobs"):
+    with heartbeat.hold([claimed]):
+        with missing_table(database, "steps"):
             wait_until(lambda: "unexpected error" in caplog.text)
         before = lease_until()
         wait_until(lambda: lease_until() > before, within_s=5)
@@ -41,7 +41,7 @@ def test_a_step_lost_and_claimed_again_by_one_worker_is_two_leases(
     assert steps.reap(database) == 1
     again = claim(database, job_id, "prepare")
     heartbeat = Heartbeat(database, settings.model_copy(update={"heartbeat_s": 0.05}))
-    with heartbeat.hold(lost) as first, heartbeat.hold(again) as second:
+    with heartbeat.hold([lost]) as [first], heartbeat.hold([again]) as [second]:
         wait_until(lambda: first.lost, within_s=5)
         with pytest.raises(LeaseLost):
             first.check()

@@ -28,7 +28,7 @@ from shared.speech.formats import FORMATS
 from shared.speech.transcript import MAX_MISSING, PartialTranscript, Segment
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
-from shared.store.steps import NewStep
+from shared.store.steps import ChunkResult, NewStep
 from shared.store.transcripts import open_partial_transcript
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -193,14 +193,13 @@ def test_channels_are_merged_by_time_and_a_span_missing_in_one_is_missing(
     steps.add_chunks(database, preparing, new, max_attempts=3)
     for number, (said, at_s) in {0: ("left", 4), 1: ("right", 2)}.items():
         word = WordHypothesis(said, at_s * SAMPLE_RATE, (at_s + 1) * SAMPLE_RATE)
-        steps.complete_transcribe(
-            database,
+        result = ChunkResult(
             claim(database, job_id, "transcribe", number),
             output=hypothesis_to_json(Hypothesis(words=(word,), language="en")),
             timings={},
             audio_s=CHUNK_S,
-            max_attempts=3,
         )
+        assert steps.complete_chunks(database, [result], max_attempts=3) == []
 
     document = partial(client, job_id)
 

@@ -13,7 +13,10 @@ from apiserver import stored
 from jobstore import add_job, claim, column, step_ids
 from media import wav
 from processes import wait_until
+from queues import MODEL_QUEUE
+from removals import remove_all
 from sqlalchemy import Engine, text
+from steprunner import run_claimed
 from transcripts import get_transcript
 
 from shared.infra.database import begin
@@ -25,7 +28,9 @@ from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.manifest import Manifest
 from shared.speech.transcript import Segment, Transcript
 from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job, get_manifest
+from shared.store.jobs.retry import retry_job
 from shared.store.steps import NewStep
 from shared.store.steps.claims import fence
 from shared.store.successors import release_held
@@ -36,8 +41,6 @@ from worker.process.runtime import Runtime, make_runtime
 from worker.steps import prepare as preparing
 from worker.steps.finish import finish
 from worker.steps.prepare import prepare
-from worker.steps.run import run_step
-from worker.steps.transcribe import transcribe
 
 APART = ResolvedOptions(model="oracle", vad="energy", multichannel=True)
 DETECTING = ResolvedOptions(model="whisper-base", vad="energy")
@@ -63,19 +66,19 @@ def speech(*at_s: float, word: int = 0) -> Samples:
 
 
 def submit(runtime: Runtime, options: ResolvedOptions, *channels: Samples) -> UUID:
-    job_id = add_job(runtime.database, options=options)
     n_samples = max(map(len, channels))
     both = np.stack([np.pad(samples, (0, n_samples - len(samples))) for samples in channels])
-    pcm = (both.T * 32767).astype(np.int16)
-    runtime.storage.put(f"jobs/{job_id}/source", wav(pcm, channels=len(channels)))
+    file = wav((both.T * 32767).astype(np.int16), channels=len(channels))
+    job_id = add_job(runtime.database, options=options, source_bytes=len(file))
+    runtime.storage.put(f"jobs/{job_id}/source", file)
     return job_id
 
 
 def run_all(runtime: Runtime, job_id: UUID) -> Transcript:
     """Run every step of a job whose model is the oracle."""
-    for kind, handler in (("prepare", prepare), ("transcribe", transcribe), ("finish", finish)):
+    for kind, handler in (("prepare", prepare), ("transcribe", None), ("finish", finish)):
         for step_id in step_ids(runtime.database, job_id, kind):
-            run_step(runtime, step_id, handler)
+            run_claimed(runtime, step_id, handler)
     return get_transcript(runtime.database, "default", job_id)
 
 
@@ -109,6 +112,11 @@ def plan_of(database: Engine, job_id: UUID, where: str = "true") -> list[Any]:
         ]
 
 
+def objects(runtime: Runtime, job_id: UUID) -> set[str]:
+    """The keys of a job's objects."""
+    return {key for key in stored(runtime.storage) if str(job_id) in key}
+
+
 def words_of(segments: list[Segment], channel: int) -> list[str]:
     return [word.text for found in segments if found.channel == channel for word in found.words]
 
@@ -136,8 +144,8 @@ def test_each_channel_of_a_call_has_its_own_words_at_their_times(runtime: Runtim
     metrics = get_job(runtime.database, "default", job_id).metrics
     assert metrics["channels"] == 2
     assert metrics.keys() >= {"prepare_s", "decode_s", "vad_s", "stitch_s", "inference_s"}
-    kept = {key for key in stored(runtime.storage) if str(job_id) in key}
-    assert kept == {f"jobs/{job_id}/source"}
+    remove_all(runtime.database, runtime.storage)
+    assert objects(runtime, job_id) == {f"jobs/{job_id}/source"}
 
 
 def test_a_mono_file_asked_for_by_channel_is_channel_0(runtime: Runtime) -> None:
@@ -170,6 +178,71 @@ def test_mixed_channels_are_one_and_the_manifest_tells_how_it_was_made(runtime: 
 
 def replace_options(options: ResolvedOptions, **changes: object) -> ResolvedOptions:
     return options.model_copy(update=changes)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_only_chunk_of_a_short_file_needs_no_object_and_no_finish(
+    runtime: Runtime, channels: int
+) -> None:
+    silence = np.zeros(20 * SAMPLE_RATE, np.float32)
+    options = replace_options(APART, multichannel=channels > 1)
+    job_id = submit(runtime, options, *[silence, speech(2, word=7)][-channels:])
+    start_preparing(runtime, job_id)
+    (chunk,) = step_ids(runtime.database, job_id, "transcribe")
+    assert column(runtime.database, chunk, "length(audio) BETWEEN 2 * 16000 AND 2 * 480000")
+    assert objects(runtime, job_id) == {f"jobs/{job_id}/source"}
+
+    run_claimed(runtime, chunk)
+
+    assert step_ids(runtime.database, job_id, "finish") == []
+    assert get_job(runtime.database, "default", job_id).state == "succeeded"
+    transcript = get_transcript(runtime.database, "default", job_id)
+    assert [word.text for s in transcript.segments for word in s.words] == texts(7, 20)
+    first = transcript.segments[0].words[0]
+    assert first.start == pytest.approx(2.26, abs=0.01)
+    assert column(runtime.database, chunk, "audio") is None
+    metrics = get_job(runtime.database, "default", job_id).metrics
+    assert metrics.keys() >= {"prepare_s", "stitch_s", "inference_s", "rtfx"}
+
+
+def test_an_only_chunk_that_is_repeated_has_its_audio_still(runtime: Runtime) -> None:
+    job_id = submit(runtime, APART, speech(2, word=7))
+    start_preparing(runtime, job_id)
+    steps.release(runtime.database, claim(runtime.database, job_id, "transcribe"))
+    cancel_job(runtime.database, "default", job_id, max_attempts=3)
+    retry_job(runtime.database, "default", job_id, max_attempts=3)
+
+    run_claimed(runtime, step_ids(runtime.database, job_id, "transcribe")[0])
+
+    transcript = get_transcript(runtime.database, "default", job_id)
+    assert words_of(transcript.segments, 0) == texts(7, 20)
+
+
+def test_the_only_chunk_of_a_long_file_is_read_from_the_store_which_is_tidied_up(
+    runtime: Runtime,
+) -> None:
+    """Two minutes of silence, the first piece of audio, and then somebody speaks."""
+    job_id = submit(runtime, replace_options(APART, multichannel=False), speech(130, word=7))
+    start_preparing(runtime, job_id)
+    (chunk,) = step_ids(runtime.database, job_id, "transcribe")
+    assert column(runtime.database, chunk, "audio") is None
+    assert len(objects(runtime, job_id)) == 3
+
+    run_claimed(runtime, chunk)
+
+    assert step_ids(runtime.database, job_id, "finish") == []
+    transcript = get_transcript(runtime.database, "default", job_id)
+    assert [word.text for s in transcript.segments for word in s.words] == texts(7, 20)
+    remove_all(runtime.database, runtime.storage)
+    assert objects(runtime, job_id) == {f"jobs/{job_id}/source"}
+
+
+def test_a_file_in_which_nobody_speaks_is_finished_without_any_chunk(runtime: Runtime) -> None:
+    silence = np.zeros(20 * SAMPLE_RATE, np.float32)
+    job_id = submit(runtime, replace_options(APART, multichannel=False), silence)
+    transcript = run_all(runtime, job_id)
+    assert (transcript.text, transcript.speech_s, transcript.duration_s) == ("", 0.0, 20.0)
+    assert step_ids(runtime.database, job_id, "transcribe") == []
 
 
 def test_clipped_audio_is_warned_of(runtime: Runtime) -> None:
@@ -319,7 +392,7 @@ def test_a_chunk_added_while_the_language_becomes_known_is_not_stranded(
             )
             wait_until(lambda: somebody_waits_for_a_lock(database))
             completing.execute(text("UPDATE steps SET state = 'done' WHERE kind = 'detect'"))
-            release_held(completing, job_id)
+            release_held(completing, job_id, MODEL_QUEUE)
         adding.result(timeout=10)
 
     assert plan_of(database, job_id, HELD) == []

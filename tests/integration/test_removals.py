@@ -11,8 +11,9 @@ from jobstore import add_job, step_ids
 from media import wav
 from removals import move_clock_on, pending, remove_all
 from sqlalchemy import Engine, text
+from steprunner import run_claimed
 
-from shared.infra.errors import LeaseLost, StorageUnavailable
+from shared.infra.errors import StorageUnavailable
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.store.jobs.cancel import cancel_job
@@ -32,7 +33,6 @@ from shared.store.states import JobState
 from worker.engines.oracle import encode
 from worker.process.runtime import Runtime, make_runtime
 from worker.steps.prepare import prepare
-from worker.steps.run import run_step
 
 
 def schedule(database: Engine, prefix: str, *, late_writes: bool = False) -> None:
@@ -216,8 +216,7 @@ def test_a_worker_cut_off_in_the_middle_leaves_no_audio_behind_that_is_not_kept(
 
     monkeypatch.setattr(runtime.storage, "put", put_late)
     (step_id,) = step_ids(runtime.database, job_id, "prepare")
-    with pytest.raises(LeaseLost):
-        run_step(runtime, step_id, prepare)
+    run_claimed(runtime, step_id, prepare)
 
     late = keys(runtime.storage, job_prefix(job_id))
     assert any("/pcm/" in key for key in late)

@@ -1,6 +1,6 @@
 """What is past its time goes, and nothing else; on real Postgres, with jobs made to look older."""
 
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from equaljobs import compute, submit
@@ -8,6 +8,7 @@ from jobstore import add_job, claim, column, prepare, step_ids, transcribe
 from removals import pending
 from sqlalchemy import Engine, text
 from transcripts import get_transcript
+from webhookstore import add_hook
 
 from shared.infra.errors import JobNotFound, TranscriptDeleted, UnreadableMedia
 from shared.store import retention, steps
@@ -224,23 +225,8 @@ def test_a_job_that_is_running_again_is_not_past_its_time(database: Engine, stat
 
 
 def test_a_job_with_a_delivery_to_be_made_is_kept_until_that_ends(database: Engine) -> None:
-    job_id = ended(database, "succeeded", hours_ago=2)
-    delivery, endpoint = uuid4(), uuid4()
-    with database.begin() as connection:
-        connection.execute(
-            text("""
-                INSERT INTO webhook_endpoints (id, tenant, url, events, secret, listed)
-                VALUES (:id, 'default', 'https://example.com', '{}', 'whsec_', true)
-            """),
-            {"id": endpoint},
-        )
-        connection.execute(
-            text("""
-                INSERT INTO webhook_deliveries (id, tenant, event_id, endpoint_id)
-                SELECT :id, 'default', id, :endpoint FROM webhook_events WHERE job_id = :job_id
-            """),
-            {"id": delivery, "endpoint": endpoint, "job_id": job_id},
-        )
+    add_hook(database, "https://receiver.example/hook")
+    ended(database, "succeeded", hours_ago=2)
     assert expire_jobs(database, HOUR_S) == 0
     with database.begin() as connection:
         connection.execute(text("UPDATE webhook_deliveries SET state = 'delivered'"))

@@ -109,14 +109,6 @@ def test_every_kind_of_step_waits_for_so_long_and_no_longer(database: Engine, ki
     assert f"no {who} has been there" in str(job.error_detail)
 
 
-def test_steps_that_were_dispatched_and_never_taken_count_too(database: Engine) -> None:
-    job_id = waiting_for_its_model(database)
-    with database.begin() as connection:
-        connection.execute(text("UPDATE steps SET dispatched_at = now() WHERE state = 'queued'"))
-    assert give_up(database) == 1
-    assert view(database, job_id).state == "failed"
-
-
 @pytest.mark.parametrize(
     ("seen_s_ago", "gone"),
     [(0, False), (DAY_S - 60, False), (DAY_S - 60, True), (0, True)],

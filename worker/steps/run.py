@@ -20,6 +20,9 @@ from worker.process.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+_PAUSE_S = 0.05
+"""Before looking again, where others are just at all that is due."""
+
 KEEP_GOING_S = 60.0
 """How long one wake-up may find more work: Celery bounds the time of its task, not of a step."""
 
@@ -56,6 +59,8 @@ def answer(runtime: Runtime, queue: str, work: Work) -> None:
         if time.monotonic() >= until:
             runtime.wakeups.ring(queue, 1)
             return
+        if not taken.claims:
+            time.sleep(_PAUSE_S)
 
 
 def one_by_one(handlers: dict[StepKind, Handler]) -> Work:

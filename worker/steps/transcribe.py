@@ -129,8 +129,12 @@ class _Heard:
 
     def _complete_only(self, item: _Chunk, result: ChunkResult) -> None:
         row = ChunkOutput(item.claim.idx, item.claim.input, result.output, result.timings)
+
+        def rows_of(channel: int | None) -> list[ChunkOutput]:
+            return [row] if channel == item.chunk.channel else []
+
         try:
-            folded = fold(self._runtime, item.claim, lambda: [row], lambda _channel: [row])
+            folded = fold(self._runtime, item.claim, lambda: [row], rows_of)
             steps.complete_only_chunk(self._runtime.database, result, folded)
         except Exception as error:  # noqa: BLE001 - settled by its class
             self._give_up(item, error)

@@ -19,8 +19,8 @@ from shared.store.steps.fair_order import take_next
 
 log = logging.getLogger(__name__)
 
-_TRIES = 3
-"""How often a claim looks again that found due steps, all of them just being claimed by others."""
+_LIMITED_QUEUES = (DELIVER_QUEUE, LARGE_QUEUE)
+"""Of these only so many steps run at once. One that ends makes room for what was kept back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ class Taken:
 
     claims: Sequence[Claim]
     more: bool
-    """Whether more of the queue was due."""
+    """Whether to claim again once these are done: more of the queue was due, or was kept back by a
+    limit. Without claims: others are just at all that is due."""
 
 
 def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit: int = 1) -> Taken:
@@ -78,16 +79,21 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
     at most ``LANE_LIMIT``. Of large files at least one is prepared at a time, and as many as leave
     a slot of the ready workers to others.
 
-    A claim waits for nobody. Where others are just claiming all that it has found due, it looks
-    again.
+    A claim waits for nobody. Where others are just at all steps of the tenants whose turn it is,
+    it looks at the next tenants.
     """
-    for _ in range(_TRIES):
+    passed_by: list[str] = []
+    most_found = 0
+    while True:
         with begin(engine) as connection:
-            rows = take_next(connection, queue, owner=owner, lease_s=lease_s, limit=limit)
+            rows = take_next(
+                connection, queue, passed_by, owner=owner, lease_s=lease_s, limit=limit
+            )
         claims = [claim_of(dict(row._mapping)) for row in rows if row.step_id is not None]
-        found = rows[0].found if rows else 0
-        if claims or not found:
+        most_found = max(most_found, rows[0].found if rows else 0)
+        if claims or not rows or not rows[0].tenants:
             break
+        passed_by += rows[0].tenants
     started = [
         row.job_id for row in rows if row.job_state == "queued" and row.kind != StepKind.DELIVER
     ]
@@ -96,9 +102,8 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
             _start(engine, started)
         except DatabaseUnavailable as error:
             log.warning("%s: jobs are said to run with their next claim", error)
-    # An endpoint's next delivery can be claimed as soon as this one is made.
-    more = found > len(claims) or (queue == DELIVER_QUEUE and bool(claims))
-    return Taken(claims, more)
+    kept_back = bool(claims) and queue in _LIMITED_QUEUES
+    return Taken(claims, more=kept_back or most_found > len(claims))
 
 
 def _start(engine: Engine, job_ids: Sequence[UUID]) -> None:

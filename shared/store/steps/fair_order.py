@@ -35,7 +35,8 @@ _MARK = """
 # That is left out while a single tenant waits. Both looks are walks along an index, which end after
 # as many steps as are claimed, however many wait.
 #
-# A step that another claim holds is skipped. statement_timestamp() is constant within the
+# A step that another transaction has locked is skipped. A tenant all of whose due steps are locked
+# is passed by in the next look (:passed_by). statement_timestamp() is constant within the
 # statement, so the indexes can be used (clock_timestamp() is volatile).
 #
 # The limit is a literal: with a parameter Postgres would either plan the statement anew each time,
@@ -44,7 +45,7 @@ _CLAIM = f"""
     WITH due AS MATERIALIZED (
         SELECT id, tenant, tenant_turn FROM steps
         WHERE queue = :queue AND kind <> 'deliver' AND state = 'queued'
-          AND run_at <= statement_timestamp()
+          AND run_at <= statement_timestamp() AND tenant <> ALL (CAST(:passed_by AS text[]))
         ORDER BY tenant_turn, id LIMIT {{limit}} + 1
     ), turn AS MATERIALIZED (
         SELECT id, tenant, tenant_turn FROM due ORDER BY tenant_turn, id LIMIT {{limit}}
@@ -80,7 +81,8 @@ _CLAIM = f"""
     ), claimed AS (
         UPDATE steps SET {_MARK} FROM picked WHERE steps.id = picked.id RETURNING steps.*
     )
-    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, due.found
+    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, due.found,
+           (SELECT array_agg(tenant) FROM share) AS tenants
     FROM (SELECT count(*) AS found FROM due) AS due
     LEFT JOIN claimed ON true LEFT JOIN jobs ON jobs.id = claimed.job_id
 """  # noqa: S608 - constants
@@ -93,7 +95,8 @@ def _claim_up_to(limit: int) -> TextClause:
 
 # The jobs of deliveries have ended, and are too many to look through. So lanes are found one by
 # one, and of each no more than it takes at once. An endpoint is locked while one of its steps is
-# claimed: two claims do not count the same free place.
+# claimed: two claims do not count the same free place. Where the endpoint was deleted, the worker
+# finds that out and ends the step.
 _CLAIM_DELIVERY = text(f"""
     WITH RECURSIVE lanes AS (
         SELECT min(lane) AS lane FROM steps WHERE lane IS NOT NULL AND state = 'queued'
@@ -117,30 +120,46 @@ _CLAIM_DELIVERY = text(f"""
             ORDER BY run_at LIMIT 1
         ) AS next
         WHERE coalesce(lane_busy.n, 0) < :lane_limit
-    ), picked AS (
-        SELECT steps.id FROM waiting JOIN steps USING (id)
+    ), free AS (
+        SELECT waiting.id FROM waiting
         JOIN webhook_endpoints ON webhook_endpoints.id = CAST(waiting.lane AS uuid)
         LEFT JOIN tenant_busy ON tenant_busy.tenant = waiting.tenant
-        WHERE steps.state = 'queued'
-        ORDER BY coalesce(tenant_busy.n, 0), lane_turn, waiting.run_at, steps.id
+        ORDER BY coalesce(tenant_busy.n, 0), lane_turn, waiting.run_at, waiting.id
         LIMIT :limit
-        FOR NO KEY UPDATE OF steps, webhook_endpoints SKIP LOCKED
+        FOR NO KEY UPDATE OF webhook_endpoints SKIP LOCKED
+    ), orphan AS (
+        SELECT id FROM waiting
+        WHERE NOT EXISTS (SELECT FROM webhook_endpoints WHERE id = CAST(waiting.lane AS uuid))
+    ), picked AS (
+        SELECT steps.id FROM (SELECT id FROM free UNION ALL SELECT id FROM orphan) AS next
+        JOIN steps USING (id)
+        WHERE steps.state = 'queued'
+        LIMIT :limit
+        FOR NO KEY UPDATE OF steps SKIP LOCKED
     ), claimed AS (
         UPDATE steps SET {_MARK} FROM picked WHERE steps.id = picked.id RETURNING steps.*
     )
-    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, waiting.found
+    SELECT {COLUMNS.replace("steps.", "claimed.")}, jobs.state AS job_state, waiting.found,
+           CAST(NULL AS text[]) AS tenants
     FROM (SELECT count(*) AS found FROM waiting) AS waiting
     LEFT JOIN claimed ON true LEFT JOIN jobs ON jobs.id = claimed.job_id
 """)  # noqa: S608 - constants
 
 
 def take_next(
-    connection: Connection, queue: str, *, owner: str, lease_s: float, limit: int
+    connection: Connection,
+    queue: str,
+    passed_by: Sequence[str],
+    *,
+    owner: str,
+    lease_s: float,
+    limit: int,
 ) -> Sequence[Row[Any]]:
-    """Steps queued -> running: the next ones of a queue.
+    """Steps queued -> running: the next ones of a queue, of tenants that are not to be passed by.
 
-    Returns a row of ``COLUMNS``, ``job_state`` and ``found`` for each, or a single one without a
-    step: ``found`` is how many were seen to be due, one more than ``limit`` at most.
+    Returns a row of ``COLUMNS``, ``job_state``, ``found`` and ``tenants`` for each, or a single one
+    without a step: ``found`` is how many were seen to be due, one more than ``limit`` at most, and
+    ``tenants`` whose turn it was.
     """
     parameters: dict[str, Any] = {"queue": queue, "owner": owner, "lease_s": lease_s}
     if queue == DELIVER_QUEUE:
@@ -151,6 +170,7 @@ def take_next(
         if room <= 0:
             return []
         limit = min(limit, room)
+    parameters["passed_by"] = list(passed_by)
     return connection.execute(_claim_up_to(limit), parameters).all()
 
 

@@ -8,7 +8,6 @@ import pytest
 from jobstore import add_job, claim
 from processes import Fleet, fleet, wait_until
 from receivers import Reply, receiving
-from shared.queue.dispatch import LANE_LIMIT
 from sqlalchemy import Engine
 from webhookstore import TENANT, add_hook, cancel, deliver_steps, deliveries, on_loopback
 
@@ -17,6 +16,7 @@ from shared.infra.settings import Settings
 from shared.store import steps
 from shared.store.jobs.read import get_job
 from shared.store.states import DeliveryState, JobState
+from shared.store.steps.claims import LANE_LIMIT
 from shared.store.webhooks.endpoints import EventType
 from shared.store.workers import live_workers
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from equaljobs import compute, submit
-from jobstore import MANIFEST, add_job, claim, expire, missing_table, prepare
+from jobstore import add_job, claim, expire, finish, missing_table, prepare
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 from webhookstore import (
@@ -24,7 +24,6 @@ from webhookstore import (
 )
 
 from shared.infra.errors import EngineFailed, UnreadableMedia
-from shared.speech.transcript import TranscriptHeader
 from shared.store import steps
 from shared.store.jobs.create import JobWebhook
 from shared.store.jobs.delete import delete_job
@@ -64,6 +63,7 @@ ENDS: list[tuple[Callable[[Engine, UUID], None], str]] = [
 def test_each_end_of_a_job_has_one_event(
     database: Engine, end: Callable[[Engine, UUID], None], state: str
 ) -> None:
+    add_hook(database, URL)
     job_id = add_job(database, max_attempts=2)
     assert events(database, job_id) == []
     end(database, job_id)
@@ -75,6 +75,7 @@ def test_each_end_of_a_job_has_one_event(
 def test_jobs_that_wait_have_their_own_event_as_their_original_ends(
     database: Engine, end: Callable[[Engine, UUID], None], state: str
 ) -> None:
+    add_hook(database, URL)
     jobs = [submit(database) for _ in range(3)]
     end(database, jobs[0])
     for job_id in jobs:
@@ -84,16 +85,29 @@ def test_jobs_that_wait_have_their_own_event_as_their_original_ends(
 
 
 def test_a_job_born_with_its_transcript_has_its_event(database: Engine) -> None:
+    add_hook(database, URL)
     compute(database, submit(database))
     (event,) = events(database, submit(database))
     assert event["type"] == "job.succeeded"
 
 
 def test_a_second_cancellation_makes_no_second_event(database: Engine) -> None:
+    add_hook(database, URL)
     job_id = add_job(database)
     cancel(database, job_id)
     cancel(database, job_id)
     assert len(events(database, job_id)) == 1
+
+
+def test_where_no_endpoint_wants_to_be_told_no_event_is_written(database: Engine) -> None:
+    add_hook(database, URL, EventType.SUCCEEDED)
+    disabled, _ = add_hook(database, URL)
+    change_endpoint(database, TENANT, disabled, enabled=False)
+    add_hook(database, URL, tenant="somebody else")
+    job_id = add_job(database)
+    cancel(database, job_id)
+    assert events(database, job_id) == []
+    assert deliver_steps(database, job_id) == []
 
 
 def test_each_run_of_a_job_has_its_event(database: Engine) -> None:
@@ -118,16 +132,7 @@ def test_a_job_does_not_end_without_its_event(database: Engine, table: str, stat
 
     def end() -> None:
         if state == "succeeded":
-            steps.complete_finish(
-                database,
-                finishing,
-                segments=[],
-                header=lambda: TranscriptHeader(
-                    language="en", duration_s=2, speech_s=1, skipped_s=1
-                ),
-                metrics=dict,
-                manifest=MANIFEST,
-            )
+            finish(database, finishing)
         elif state == "failed":
             steps.fail(database, finishing, UnreadableMedia("no"))
         else:
@@ -147,6 +152,7 @@ def test_a_job_does_not_end_without_its_event(database: Engine, table: str, stat
 
 
 def test_an_event_tells_what_happened_and_where_the_rest_is(database: Engine) -> None:
+    add_hook(database, URL)
     tags = {"customer": "Ä&Co", "n": [1, 2.5, None]}
     job_id = create(database, metadata=tags, result_url="https://l.example.com/jobs/1")
     fail(database, job_id)
@@ -167,6 +173,7 @@ def test_an_event_tells_what_happened_and_where_the_rest_is(database: Engine) ->
 
 
 def test_an_event_of_success_tells_no_error_and_by_default_a_path(database: Engine) -> None:
+    add_hook(database, URL)
     job_id = add_job(database)
     compute(database, job_id)
     (event,) = events(database, job_id)
@@ -262,6 +269,7 @@ def test_deliveries_of_a_job_are_numbered_on(database: Engine) -> None:
 
 
 def test_the_body_is_stored_as_it_is_sent(database: Engine) -> None:
+    add_hook(database, URL)
     job_id = create(database, metadata={"name": "Ä"})
     cancel(database, job_id)
     with database.begin() as connection:
