@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import httpx
 import psutil
+from changes import record_changes
 from history import Fault, pid_of
 from processes import environment
 from proxies import Proxy
@@ -90,11 +91,12 @@ class OpenFault:
     began: datetime
     pids: Set[int] | None = frozenset()
     kills: bool = False
+    noticed: bool = False
 
     def over(self) -> Fault:
         """Return it as it was, now that all is in place again."""
         pids = None if self.pids is None else frozenset(self.pids)
-        return Fault(self.kind, self.began, now(), pids, self.kills)
+        return Fault(self.kind, self.began, now(), pids, self.kills, self.noticed)
 
 
 @dataclass(slots=True)
@@ -311,6 +313,7 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
                 server.start()
             stack.wait(lambda: all(map(serves, servers)))
             database.migrate(settings)
+            record_changes(stack.database)
             fd = listener.fileno()
             stack.add("api", sys.executable, "-m", "api", "--fd", str(fd), pass_fds=(fd,))
             yield stack

@@ -20,7 +20,8 @@ from sqlalchemy import text
 
 from shared.infra.database import begin
 from shared.infra.errors import BrokerUnavailable, DatabaseUnavailable
-from shared.queue.broker import make_broker, send_step
+from shared.queue.broker import make_broker, send_wakeups
+from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, LARGE_QUEUE, model_queue
 
 Attack = Callable[[FaultStack, Crowd, random.Random], None]
 
@@ -28,7 +29,8 @@ _CATCH_S = 3.0
 """How long to wait for a worker to hold a step before it is hit anyway."""
 _RECONNECT_S = 2.0
 """After a server is back, until everybody has noticed."""
-_COPIES = 30
+_SUPERFLUOUS = 30
+_QUEUES = (CPU_QUEUE, LARGE_QUEUE, DELIVER_QUEUE, model_queue("oracle"))
 _UPLOADS_TRIED = 5
 
 
@@ -95,7 +97,7 @@ def kill_cpu_child(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
     service = _some(stack, rng, "cpu")
     children = _catch(stack, service, lambda: service.family()[1:])
     victims = frozenset(child.pid for child in children)
-    fault = OpenFault("kill cpu child", now(), victims, kills=True)
+    fault = OpenFault("kill cpu child", now(), victims, kills=True, noticed=True)
     _signal(children, signal.SIGKILL)
     leader = service.pid
     stack.until(
@@ -182,26 +184,17 @@ def s3_answers_500(seconds: float) -> Attack:
 
 
 def mess_up_messages(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
-    """Send copies of messages, of steps long done too, and put those that wait in another order."""
-    fault = OpenFault("copied and reordered messages", now())
-    with suppress(BrokerUnavailable, DatabaseUnavailable, OSError):
+    """Lose half of the wake-ups that wait in each queue, and send far too many to any queue."""
+    fault = OpenFault("lost and superfluous wake-ups", now())
+    with suppress(BrokerUnavailable, OSError):
         broker = make_broker(stack.settings)
-        with begin(stack.database) as connection:
-            steps = connection.execute(
-                text("SELECT id AS step_id, kind, queue, job_id, idx FROM steps")
-            ).all()
-        for step in rng.choices(steps, k=_COPIES):
-            send_step(broker, **step._mapping)
         with broker.connection_for_write() as connection:
             redis = connection.default_channel.client
-            for queue in {step.queue for step in steps}:
-                with redis.pipeline() as transaction:
-                    transaction.lrange(queue, 0, -1)
-                    transaction.delete(queue)
-                    messages, _ = transaction.execute()
-                rng.shuffle(messages)
-                if messages:
-                    redis.rpush(queue, *messages)
+            for queue in _QUEUES:
+                if n_waiting := redis.llen(queue):
+                    redis.rpop(queue, math.ceil(n_waiting / 2))
+        for queue in rng.choices(_QUEUES, k=_SUPERFLUOUS):
+            send_wakeups(broker, queue, 1)
     stack.faults.append(fault.over())
 
 
