@@ -124,10 +124,10 @@ def pause_cpu(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
 
 
 def kill_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
-    """``kill -9`` of Redis, and with it all messages."""
+    """``kill -9`` of Redis, with all wake-ups."""
     fault = OpenFault("kill redis", now())
     stack.restart_redis(rng.uniform(0.5, 2))
-    _until_messages_are_sent_again(stack, fault)
+    _until_it_is_noticed(stack, fault)
 
 
 def flush_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
@@ -135,7 +135,7 @@ def flush_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
     fault = OpenFault("flush redis", now())
     with make_broker(stack.settings).connection_for_write() as connection:
         connection.default_channel.client.flushall()
-    _until_messages_are_sent_again(stack, fault)
+    _until_it_is_noticed(stack, fault)
 
 
 def freeze_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
@@ -145,17 +145,14 @@ def freeze_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
     stack.redis.send(signal.SIGSTOP)
     stack.pause(rng.uniform(1, 4))
     stack.redis.send(signal.SIGCONT)
-    _until_messages_are_sent_again(stack, fault)
+    _until_it_is_noticed(stack, fault)
 
 
 def freeze_connections(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
     """Redis lives, but its present connections are dead, and nobody is told."""
     fault = OpenFault("freeze redis connections", now())
     stack.redis_proxy.freeze()
-    stack.until(
-        fault,
-        lambda: stack.redis_proxy.n_waiting_in_vain() == 0 and _messages_are_newer(stack, fault),
-    )
+    _until_it_is_noticed(stack, fault, lambda: stack.redis_proxy.n_waiting_in_vain() == 0)
 
 
 def restart_postgres(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
@@ -367,23 +364,9 @@ def _restart_postgres(stack: FaultStack, kind: str, signum: signal.Signals) -> N
     stack.faults.append(fault.over())
 
 
-def _until_messages_are_sent_again(stack: FaultStack, fault: OpenFault) -> None:
-    back = time.monotonic() + _RECONNECT_S
-    stack.until(fault, lambda: time.monotonic() > back and _messages_are_newer(stack, fault))
-
-
-def _messages_are_newer(stack: FaultStack, fault: OpenFault) -> bool:
-    """Whether no step waits for a message that was sent before the fault."""
-    with suppress(DatabaseUnavailable), begin(stack.database) as connection:
-        waiting = connection.execute(
-            text("""
-                SELECT EXISTS (
-                    SELECT FROM steps JOIN jobs ON jobs.id = steps.job_id
-                    WHERE steps.state = 'queued' AND dispatched_at < :began
-                      AND jobs.state IN ('queued', 'running')
-                )
-            """),
-            {"began": fault.began},
-        ).scalar_one()
-        return not waiting
-    return False
+def _until_it_is_noticed(
+    stack: FaultStack, fault: OpenFault, also: Callable[[], bool] = lambda: True
+) -> None:
+    """Workers listen again, and the sweep wakes them for what is due."""
+    noticed_at = time.monotonic() + _RECONNECT_S + stack.settings.sweep_s
+    stack.until(fault, lambda: time.monotonic() > noticed_at and also())
