@@ -1,7 +1,8 @@
 """``python tests/faultyworker.py ROLE``: ``python -m worker ROLE`` with an oracle that can be hurt.
 
-The engine kills its process when it hears one word, and never returns when it hears another: a
-model that crashes and one that hangs. Four variables of the environment change more:
+The engine kills its process when it hears one word, and never returns when it hears another. What
+the process writes says that it has written it (``changes.sign_changes``). Four variables of the
+environment change more:
 
 FAULTY_PACE_S    seconds that each batch takes longer, so that faults find steps in hand
 FAULTY_GATE      a file; while it exists no batch gets its result

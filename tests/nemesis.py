@@ -1,7 +1,7 @@
 """The attacks on a running platform, one function each, and a run under them.
 
-Each attack is done by the main thread and notes what it did as a ``Fault``. Those that hit a worker
-wait for a moment at which it holds a step.
+The main thread does each attack and notes a ``Fault``. An attack on a worker waits for a moment at
+which the worker holds a step.
 """
 
 import math
@@ -43,7 +43,7 @@ def kill_api_in_mid_upload(stack: FaultStack, crowd: Crowd, rng: random.Random) 
     """``kill -9`` of the API while half a file is there; its client sends it again.
 
     A connection that the API has not accepted yet outlives it in the listener's queue, and its
-    client notices nothing; then another file is tried.
+    client notices nothing. Another file is tried then.
     """
     assert any(_cut_in_half(stack, crowd, rng) for _ in range(_UPLOADS_TRIED))
 
@@ -263,11 +263,10 @@ def _count_active(stack: FaultStack) -> int:
 
 
 def _bring_deliveries_forward(stack: FaultStack, deaf: frozenset[str]) -> None:
-    """Make due now what has lost an attempt with its worker and failed in another.
+    """Make deliveries due now that lost one attempt with their worker and one to their receiver.
 
-    The third attempt comes five minutes after the second. That many it takes where a worker died
-    before its request went out, and the receiver was moody at the first that it saw. Whatever has
-    failed twice as told by its receiver is left to wait, and found out.
+    The third attempt would come five minutes after the second. A delivery that its receiver has
+    refused twice is left to wait: the checker finds it.
     """
     with begin(stack.database) as connection:
         connection.execute(
