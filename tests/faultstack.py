@@ -1,8 +1,8 @@
 """A whole platform of processes that a test may hurt, and that is mended as by a supervisor.
 
 It has three servers of its own, two of them behind proxies, the API, beat and workers. A process
-that dies is started again. One that the test has not killed is noted as a fault, so that the checker
-knows whose work it cost. Every change of a job or a step is recorded.
+that dies is started again. A death that the test has not caused is noted as a fault, so that the
+checker knows whose work it cost. Every change of a job or a step is recorded.
 """
 
 import signal

@@ -130,7 +130,8 @@ _COMPLETE_CHUNKS = text("""
         FROM progress WHERE jobs.id = progress.job_id
         RETURNING jobs.id, plan_complete AND chunks_done = chunks_total AS complete
     )
-    SELECT done.id, done.epoch, advanced.complete FROM done JOIN advanced ON advanced.id = done.job_id
+    SELECT done.id, done.epoch, advanced.complete
+    FROM done JOIN advanced ON advanced.id = done.job_id
 """)
 
 
