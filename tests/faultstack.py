@@ -1,8 +1,8 @@
-"""A whole platform of processes that a test may hurt, and that is mended as a supervisor would.
+"""A whole platform of processes that a test may hurt, and that is mended as by a supervisor.
 
-Everything is its own: three servers, two of them behind proxies, the API, beat, and workers. What
-dies is started again, whether the test killed it or not; what dies unasked is noted as a fault, so
-that the checker knows whose work it cost.
+It has three servers of its own, two of them behind proxies, the API, beat and workers. A process
+that dies is started again. A death that the test has not caused is noted as a fault, so that the
+checker knows whose work it cost. Every change of a job or a step is recorded.
 """
 
 import signal
@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import httpx
 import psutil
+from changes import record_changes
 from history import Fault, pid_of
 from processes import environment
 from proxies import Proxy
@@ -90,11 +91,12 @@ class OpenFault:
     began: datetime
     pids: Set[int] | None = frozenset()
     kills: bool = False
+    noticed: bool = False
 
     def over(self) -> Fault:
         """Return it as it was, now that all is in place again."""
         pids = None if self.pids is None else frozenset(self.pids)
-        return Fault(self.kind, self.began, now(), pids, self.kills)
+        return Fault(self.kind, self.began, now(), pids, self.kills, self.noticed)
 
 
 @dataclass(slots=True)
@@ -311,6 +313,7 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
                 server.start()
             stack.wait(lambda: all(map(serves, servers)))
             database.migrate(settings)
+            record_changes(stack.database)
             fd = listener.fileno()
             stack.add("api", sys.executable, "-m", "api", "--fd", str(fd), pass_fds=(fd,))
             yield stack

@@ -1,4 +1,4 @@
-"""What is read after a run of the platform, and what was done to it: the checker's input."""
+"""The checker's input: what is read after a run of the platform, and what was done to it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,25 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """A row of ``job_events``."""
+class Change:
+    """What a transaction wrote to a job or a step: a row of ``test_history``."""
 
     id: int
-    job_id: UUID
-    step_id: int | None
-    event: str
-    attempt: int | None
-    epoch: int | None
-    worker: str | None
-    detail: str | None
+    transaction: str
     at: datetime
+    writer: int | None
+    """The process id of who wrote it, where it is known."""
+    job_id: UUID
+    state: str
+    run: int | None = None
+    """Of a job."""
+    step_id: int | None = None
+    """None: it is the job itself that changed."""
+    kind: str | None = None
+    attempt: int | None = None
+    epoch: int | None = None
+    owner: str | None = None
+    """Who holds the step, or was the last to hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,8 @@ class Job:
     text: str | None
     run: int = 1
     """Raised by every retry of its owner."""
+    announced: bool = False
+    """Whether its client named a receiver that is told of its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,8 @@ class Fault:
     """The worker processes whose work it may have cost; None: any."""
     kills: bool = False
     """Whether what its victims held must be claimed again by somebody else."""
+    noticed: bool = False
+    """Whether somebody sees its victims die, and ends their leases at once."""
 
     def hits(self, worker: str | None) -> bool:
         """Whether a worker, named as in ``lease_owner``, is among its victims."""
@@ -112,7 +123,7 @@ class History:
     """By the SHA-256 of the file."""
     jobs: Sequence[Job]
     steps: Sequence[Step]
-    events: Sequence[Event]
+    changes: Sequence[Change]
     """In the order of their ids."""
     faults: Sequence[Fault] = ()
     told: Sequence[Told] = ()

@@ -1,4 +1,4 @@
-"""Two transactions at once, in an order that the test chooses."""
+"""Two transactions at once, in an order that the test chooses: both write to ``job_events``."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +22,10 @@ def waiting_sessions(database: Engine) -> int:
 
 @contextmanager
 def each_change_held_up(database: Engine) -> Iterator[None]:
-    """Stop every change of a job at its event: within its transaction, its locks all taken."""
+    """Stop every change of a job as it writes its event, within its transaction.
+
+    A change that writes no row of ``job_events``, as the completion of chunks, is not stopped.
+    """
     with database.begin() as gate:
         gate.execute(text("LOCK TABLE job_events IN SHARE MODE"))
         yield

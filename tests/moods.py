@@ -10,7 +10,7 @@ from receivers import Received, Receiver, Reply, receiving
 
 
 class MoodyReceiver(Receiver):
-    """Gives the first request of every event a reply of its own; takes what comes again."""
+    """Answers the first request of every event with ``first``, and takes what comes again."""
 
     first: Reply = Reply()
 
@@ -60,7 +60,7 @@ def moods() -> Iterator[Moods]:
     with ExitStack() as stack:
         kind = MoodyReceiver(Reply())
         slow = MoodyReceiver(Reply(500))
-        # Silent for longer than anybody waits; what it says in the end is not a success.
+        # It is silent for longer than anybody waits, and its reply is not a success.
         hanging = MoodyReceiver(Reply(500, hang=True))
         for receiver in (kind, slow, hanging):
             stack.callback(receiver.close)

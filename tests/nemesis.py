@@ -1,7 +1,7 @@
 """The attacks on a running platform, one function each, and a run under them.
 
-Each attack is done by the main thread and notes what it did as a ``Fault``. Those that hit a worker
-wait for a moment at which it holds a step.
+The main thread does each attack and notes a ``Fault``. An attack on a worker waits for a moment at
+which the worker holds a step.
 """
 
 import math
@@ -20,7 +20,8 @@ from sqlalchemy import text
 
 from shared.infra.database import begin
 from shared.infra.errors import BrokerUnavailable, DatabaseUnavailable
-from shared.queue.broker import make_broker, send_step
+from shared.queue.broker import make_broker, send_wakeups
+from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, LARGE_QUEUE, model_queue
 
 Attack = Callable[[FaultStack, Crowd, random.Random], None]
 
@@ -28,7 +29,8 @@ _CATCH_S = 3.0
 """How long to wait for a worker to hold a step before it is hit anyway."""
 _RECONNECT_S = 2.0
 """After a server is back, until everybody has noticed."""
-_COPIES = 30
+_SUPERFLUOUS = 30
+_QUEUES = (CPU_QUEUE, LARGE_QUEUE, DELIVER_QUEUE, model_queue("oracle"))
 _UPLOADS_TRIED = 5
 
 
@@ -41,7 +43,7 @@ def kill_api_in_mid_upload(stack: FaultStack, crowd: Crowd, rng: random.Random) 
     """``kill -9`` of the API while half a file is there; its client sends it again.
 
     A connection that the API has not accepted yet outlives it in the listener's queue, and its
-    client notices nothing; then another file is tried.
+    client notices nothing. Another file is tried then.
     """
     assert any(_cut_in_half(stack, crowd, rng) for _ in range(_UPLOADS_TRIED))
 
@@ -95,7 +97,7 @@ def kill_cpu_child(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
     service = _some(stack, rng, "cpu")
     children = _catch(stack, service, lambda: service.family()[1:])
     victims = frozenset(child.pid for child in children)
-    fault = OpenFault("kill cpu child", now(), victims, kills=True)
+    fault = OpenFault("kill cpu child", now(), victims, kills=True, noticed=True)
     _signal(children, signal.SIGKILL)
     leader = service.pid
     stack.until(
@@ -122,10 +124,10 @@ def pause_cpu(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
 
 
 def kill_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
-    """``kill -9`` of Redis, and with it all messages."""
+    """``kill -9`` of Redis, with all wake-ups."""
     fault = OpenFault("kill redis", now())
     stack.restart_redis(rng.uniform(0.5, 2))
-    _until_messages_are_sent_again(stack, fault)
+    _until_it_is_noticed(stack, fault)
 
 
 def flush_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
@@ -133,7 +135,7 @@ def flush_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
     fault = OpenFault("flush redis", now())
     with make_broker(stack.settings).connection_for_write() as connection:
         connection.default_channel.client.flushall()
-    _until_messages_are_sent_again(stack, fault)
+    _until_it_is_noticed(stack, fault)
 
 
 def freeze_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
@@ -143,17 +145,14 @@ def freeze_redis(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
     stack.redis.send(signal.SIGSTOP)
     stack.pause(rng.uniform(1, 4))
     stack.redis.send(signal.SIGCONT)
-    _until_messages_are_sent_again(stack, fault)
+    _until_it_is_noticed(stack, fault)
 
 
 def freeze_connections(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
     """Redis lives, but its present connections are dead, and nobody is told."""
     fault = OpenFault("freeze redis connections", now())
     stack.redis_proxy.freeze()
-    stack.until(
-        fault,
-        lambda: stack.redis_proxy.n_waiting_in_vain() == 0 and _messages_are_newer(stack, fault),
-    )
+    _until_it_is_noticed(stack, fault, lambda: stack.redis_proxy.n_waiting_in_vain() == 0)
 
 
 def restart_postgres(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
@@ -182,26 +181,17 @@ def s3_answers_500(seconds: float) -> Attack:
 
 
 def mess_up_messages(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
-    """Send copies of messages, of steps long done too, and put those that wait in another order."""
-    fault = OpenFault("copied and reordered messages", now())
-    with suppress(BrokerUnavailable, DatabaseUnavailable, OSError):
+    """Lose half of the wake-ups that wait in each queue, and send far too many to any queue."""
+    fault = OpenFault("lost and superfluous wake-ups", now())
+    with suppress(BrokerUnavailable, OSError):
         broker = make_broker(stack.settings)
-        with begin(stack.database) as connection:
-            steps = connection.execute(
-                text("SELECT id AS step_id, kind, queue, job_id, idx FROM steps")
-            ).all()
-        for step in rng.choices(steps, k=_COPIES):
-            send_step(broker, **step._mapping)
         with broker.connection_for_write() as connection:
             redis = connection.default_channel.client
-            for queue in {step.queue for step in steps}:
-                with redis.pipeline() as transaction:
-                    transaction.lrange(queue, 0, -1)
-                    transaction.delete(queue)
-                    messages, _ = transaction.execute()
-                rng.shuffle(messages)
-                if messages:
-                    redis.rpush(queue, *messages)
+            for queue in _QUEUES:
+                if n_waiting := redis.llen(queue):
+                    redis.rpop(queue, math.ceil(n_waiting / 2))
+        for queue in rng.choices(_QUEUES, k=_SUPERFLUOUS):
+            send_wakeups(broker, queue, 1)
     stack.faults.append(fault.over())
 
 
@@ -273,11 +263,10 @@ def _count_active(stack: FaultStack) -> int:
 
 
 def _bring_deliveries_forward(stack: FaultStack, deaf: frozenset[str]) -> None:
-    """Make due now what has lost an attempt with its worker and failed in another.
+    """Make deliveries due now that lost one attempt with their worker and one to their receiver.
 
-    The third attempt comes five minutes after the second. That many it takes where a worker died
-    before its request went out, and the receiver was moody at the first that it saw. Whatever has
-    failed twice as told by its receiver is left to wait, and found out.
+    The third attempt would come five minutes after the second. A delivery that its receiver has
+    refused twice is left to wait: the checker finds it.
     """
     with begin(stack.database) as connection:
         connection.execute(
@@ -374,23 +363,9 @@ def _restart_postgres(stack: FaultStack, kind: str, signum: signal.Signals) -> N
     stack.faults.append(fault.over())
 
 
-def _until_messages_are_sent_again(stack: FaultStack, fault: OpenFault) -> None:
-    back = time.monotonic() + _RECONNECT_S
-    stack.until(fault, lambda: time.monotonic() > back and _messages_are_newer(stack, fault))
-
-
-def _messages_are_newer(stack: FaultStack, fault: OpenFault) -> bool:
-    """Whether no step waits for a message that was sent before the fault."""
-    with suppress(DatabaseUnavailable), begin(stack.database) as connection:
-        waiting = connection.execute(
-            text("""
-                SELECT EXISTS (
-                    SELECT FROM steps JOIN jobs ON jobs.id = steps.job_id
-                    WHERE steps.state = 'queued' AND dispatched_at < :began
-                      AND jobs.state IN ('queued', 'running')
-                )
-            """),
-            {"began": fault.began},
-        ).scalar_one()
-        return not waiting
-    return False
+def _until_it_is_noticed(
+    stack: FaultStack, fault: OpenFault, also: Callable[[], bool] = lambda: True
+) -> None:
+    """Workers listen again, and the sweep wakes them for what is due."""
+    noticed_at = time.monotonic() + _RECONNECT_S + stack.settings.sweep_s
+    stack.until(fault, lambda: time.monotonic() > noticed_at and also())

@@ -1,12 +1,13 @@
-"""Reading what the checker checks, and printing what it found."""
+"""What the checker checks is read here, and what it found is printed."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from changes import read_changes
 from checker import DOUBLED, LOST, Verdict
-from history import Event, Fault, History, Job, Received, Recording, Step, Told
+from history import Fault, History, Job, Received, Recording, Step, Told
 from sqlalchemy import Engine, text
 
 from shared.infra.database import begin
@@ -22,7 +23,7 @@ def read_history(
     received: Sequence[Received] = (),
     deaf: Iterable[str] = (),
 ) -> History:
-    """Read all jobs, steps, events and transcripts of a database that has come to rest.
+    """Read all jobs, steps, changes and transcripts of a database that has come to rest.
 
     The arguments are as in ``History``: what the clients know, and what was done.
     """
@@ -50,6 +51,7 @@ def read_history(
                 sha256=row.sha256,
                 text=spoken.get(row.transcript_id),
                 run=row.run,
+                announced=row.webhook_endpoint_id is not None,
             )
             for row in connection.execute(text("SELECT * FROM jobs"))
         ]
@@ -57,15 +59,6 @@ def read_history(
             Step(**row)
             for row in connection.execute(
                 text("SELECT id, job_id, kind, idx, state, attempt, epoch FROM steps")
-            ).mappings()
-        ]
-        events = [
-            Event(**row)
-            for row in connection.execute(
-                text("""
-                    SELECT id, job_id, step_id, event, attempt, epoch, worker, detail, at
-                    FROM job_events ORDER BY id
-                """)
             ).mappings()
         ]
         deliveries: dict[UUID, list[tuple[str, str]]] = defaultdict(list)
@@ -88,7 +81,7 @@ def read_history(
         recordings=recordings,
         jobs=jobs,
         steps=steps,
-        events=events,
+        changes=read_changes(database),
         faults=faults,
         told=told,
         received=received,

@@ -1,4 +1,4 @@
-"""How long steps that a fault left without their holder waited for the next one."""
+"""How long steps wait for their next holder when a fault has taken the one they had."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from history import Fault
-from replay import Tenure
+from replay import Tenure, TenureEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,15 @@ def find_recoveries(tenures: Iterable[Tenure], faults: Sequence[Fault]) -> Itera
     """Yield a recovery for every step that a fault took from its holder."""
     for tenure in tenures:
         ended, following, step_id = tenure.ended, tenure.next_claim, tenure.claimed.step_id
-        if ended is None or following is None or step_id is None or ended.event != "step.reaped":
+        if ended is None or following is None or step_id is None:
+            continue
+        if tenure.how is not TenureEnd.REAPED:
             continue
         causes = [
             fault
             for fault in faults
             if fault.kills
-            and fault.hits(tenure.claimed.worker)
+            and fault.hits(tenure.claimed.owner)
             and tenure.claimed.at <= fault.began <= ended.at
         ]
         if not causes:

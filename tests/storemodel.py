@@ -1,4 +1,4 @@
-"""What the step store holds, in some lines of Python: what storeoperations.py is done to."""
+"""A model of the step store in some lines of Python; storeoperations.py changes it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,8 +6,16 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
+from shared.store.queues import CPU_QUEUE, model_queue
+
 ACTIVE = ("queued", "running")
 RETRYABLE = ("failed", "canceled")
+QUEUES = {
+    "prepare": CPU_QUEUE,
+    "finish": CPU_QUEUE,
+    "transcribe": model_queue("oracle"),
+}
+"""Of each kind of step."""
 
 StepKey = tuple[UUID, str, int]
 """Job, kind and number."""
@@ -23,6 +31,8 @@ class MStep:
     attempt: int = 0
     outages: int = 0
     epoch: int = 0
+    first: bool = field(default=False, compare=False)
+    """It was given back or reaped: it is claimed before others, and Postgres has that as a rank."""
 
 
 @dataclass(slots=True)
@@ -49,11 +59,51 @@ class Model:
     def is_current(self, claim: ClaimKey) -> bool:
         """Whether a claim still holds its step."""
         key, epoch = claim
+        return (self.steps[key].state, self.steps[key].epoch) == ("running", epoch)
+
+    def claim(self, key: StepKey) -> ClaimKey:
+        """Queued -> running."""
         step = self.steps[key]
-        return (self.jobs[key[0]].state in ACTIVE) and (step.state, step.epoch) == (
-            "running",
-            epoch,
-        )
+        step.state, self.jobs[key[0]].state = "running", "running"
+        step.attempt += 1
+        step.epoch += 1
+        step.first = False
+        return key, step.epoch
+
+    def is_only_chunk(self, key: StepKey) -> bool:
+        """Whether a step is the one chunk of its job, and no more are planned."""
+        job = self.jobs[key[0]]
+        return key[1] == "transcribe" and job.plan_complete and job.chunks_total == 1
+
+    def due(self, queue: str) -> list[StepKey]:
+        """Return the steps that wait in a queue."""
+        return [
+            key
+            for key, step in self.steps.items()
+            if step.state == "queued" and queue == QUEUES[key[1]]
+        ]
+
+    def complete(self, key: StepKey, *, ends_job: bool = False) -> None:
+        """Running -> done; the only chunk of a file may end its job."""
+        job_id, kind, _ = key
+        job = self.jobs[job_id]
+        self.steps[key].state = "done"
+        if kind == "transcribe":
+            job.chunks_done += 1
+        elif kind == "prepare":
+            job.plan_complete = True
+        if kind == "finish" or ends_job:
+            self.end(job_id, "succeeded")
+            self.share(job_id)
+        elif job.plan_complete and job.chunks_done == job.chunks_total:
+            self.add_step((job_id, "finish", 0))
+
+    def end(self, job_id: UUID, state: str) -> None:
+        """A job ends, and voids what it leaves undone."""
+        self.jobs[job_id].state = state
+        for step in self.of_job(job_id):
+            if step.state in ("queued", "running"):
+                step.state = "void"
 
     def of_job(self, job_id: UUID) -> Iterator[MStep]:
         """Yield a job's steps."""
@@ -96,16 +146,10 @@ class Model:
     def fail(self, key: StepKey) -> None:
         """A step fails for good, its job with it, and with that one the jobs that wait."""
         self.steps[key].state = "failed"
-        self.jobs[key[0]].state = "failed"
+        self.end(key[0], "failed")
         for job in self.jobs.values():
             if job.original == key[0] and job.state == "queued":
                 job.state = "failed"
-
-    def finish_if_complete(self, job_id: UUID) -> None:
-        """The last chunk of a complete plan queues ``finish``."""
-        job = self.jobs[job_id]
-        if job.plan_complete and job.chunks_done == job.chunks_total:
-            self.add_step((job_id, "finish", 0))
 
 
 def read_model(engine: Engine, fingerprints: dict[UUID, str | None]) -> Model:

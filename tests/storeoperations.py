@@ -1,15 +1,24 @@
-"""What clients, workers and the sweeper do to the step store, and what it promises to make of it.
+"""What clients, workers and the sweeper do to the step store.
 
-An ``Operation`` is done both ways: ``apply`` to a ``Model``, ``run`` on Postgres. Both say what
-came of it in the same words.
+Each ``Operation`` is done to a ``Model`` (``apply``) and to Postgres (``run``). Both say what came
+of it in the same words.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from jobstore import CHUNK, TRANSCRIPT, claim_step, expire, finish, new_job, transcribe
+from jobstore import (
+    CHUNK,
+    TRANSCRIPT,
+    claim_step,
+    expire,
+    finish,
+    folded,
+    new_job,
+    transcribe,
+)
 from sqlalchemy import Engine, text
 from storemodel import ACTIVE, RETRYABLE, ClaimKey, MJob, Model, StepKey
 
@@ -21,11 +30,12 @@ from shared.infra.errors import (
     StorageUnavailable,
     UnreadableMedia,
 )
+from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.create import create_job
 from shared.store.jobs.retry import retry_job
-from shared.store.steps import Claim, NewStep
+from shared.store.steps import ChunkResult, Claim, NewStep
 from shared.store.steps.unfinished import MAX_OUTAGES
 
 TENANT = "default"
@@ -64,25 +74,63 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class ClaimStep:
-    """A message arrives, be it the first or a copy."""
+    """A worker claims a certain step, as if it were its turn."""
 
     key: StepKey
 
     def apply(self, model: Model) -> str:
-        step, job = model.steps[self.key], model.jobs[self.key[0]]
-        if step.state != "queued" or job.state not in ACTIVE:
+        if model.steps[self.key].state != "queued":
             return "nothing to claim"
-        step.state, job.state = "running", "running"
-        step.attempt += 1
-        step.epoch += 1
-        return f"epoch {step.epoch}"
+        only_chunk = model.is_only_chunk(self.key)
+        _, epoch = model.claim(self.key)
+        return f"epoch {epoch}, only chunk: {only_chunk}"
 
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
         claimed = claim_step(engine, step_id(engine, self.key), owner="test", lease_s=3600)
         if claimed is None:
             return "nothing to claim"
         held[self.key, claimed.epoch] = claimed
-        return f"epoch {claimed.epoch}"
+        return f"epoch {claimed.epoch}, only chunk: {claimed.only_chunk}"
+
+
+@dataclass(slots=True)
+class ClaimNext:
+    """A worker claims what is due in a queue, at most ``limit`` steps.
+
+    Which steps these are, ``run`` finds out; ``apply`` says whether they may be. What was given
+    back goes first; the order of the rest is left to the tests of fairness.
+    """
+
+    queue: str
+    limit: int
+    alone: bool = True
+    """Nobody else is claiming at the same time, and might have some of what is due."""
+    taken: list[ClaimKey] = field(default_factory=list)
+
+    def apply(self, model: Model) -> str:
+        due = model.due(self.queue)
+        most = min(self.limit, len(due))
+        least = most if self.alone else min(1, most)
+        keys = [key for key, _ in self.taken]
+        first = {key for key in due if model.steps[key].first}
+        if not least <= len(keys) <= most or not set(keys) <= set(due):
+            return f"{most} of {due} may be claimed"
+        if len(first.intersection(keys)) < min(len(first), len(keys)):
+            return f"{first} come first"
+        only_chunks = sum(map(model.is_only_chunk, keys))
+        if [model.claim(key) for key in keys] != self.taken:
+            return "other epochs"
+        return f"took {len(keys)}, only chunks: {only_chunks}"
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        found = steps.claim_next(
+            engine, self.queue, owner="test", lease_s=3600, limit=self.limit
+        ).claims
+        for claimed in found:
+            key = ((claimed.job_id, str(claimed.kind), claimed.idx), claimed.epoch)
+            self.taken.append(key)
+            held[key] = claimed
+        return f"took {len(found)}, only chunks: {sum(each.only_chunk for each in found)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +140,18 @@ class Write:
     claim: ClaimKey
     what: str
     """release, postpone, retry, fail, complete, or add N."""
+    only_chunk: bool = False
+    """Whether the claim, as it was made, was that of a job's only chunk."""
 
     def apply(self, model: Model) -> str:
         if not model.is_current(self.claim):
             return "lease lost"
         key, _ = self.claim
-        job_id, kind, _ = key
+        job_id = key[0]
         step, job = model.steps[key], model.jobs[job_id]
         match self.what.split():
             case ["release"]:
-                step.state = "queued"
+                step.state, step.first = "queued", True
                 step.attempt -= 1
             case ["postpone"] if step.outages < MAX_OUTAGES - 1:
                 step.state = "queued"
@@ -115,17 +165,7 @@ class Write:
                 added = [model.add_step((job_id, "transcribe", idx)) for idx in range(int(n))]
                 job.chunks_total += sum(added)
             case ["complete"]:
-                step.state = "done"
-                match kind:
-                    case "prepare":
-                        job.plan_complete = True
-                        model.finish_if_complete(job_id)
-                    case "transcribe":
-                        job.chunks_done += 1
-                        model.finish_if_complete(job_id)
-                    case "finish":
-                        job.state = "succeeded"
-                        model.share(job_id)
+                model.complete(key, ends_job=self.only_chunk)
         return "written"
 
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
@@ -148,6 +188,25 @@ class Write:
         except LeaseLost:
             return "lease lost"
         return "written"
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteChunks:
+    """A worker completes a batch of chunks at once, whether its claims are current or not."""
+
+    claims: tuple[ClaimKey, ...]
+
+    def apply(self, model: Model) -> str:
+        lost = [claim for claim in self.claims if not model.is_current(claim)]
+        for claim in self.claims:
+            if claim not in lost:
+                model.complete(claim[0])
+        return f"lost {lost}"
+
+    def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
+        results = [chunk_result(held[claim]) for claim in self.claims]
+        lost = steps.complete_chunks(engine, results, max_attempts=MAX_ATTEMPTS)
+        return f"lost {[claim for claim in self.claims if held[claim] in lost]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +236,7 @@ class Reap:
         if step.attempt >= MAX_ATTEMPTS:
             model.fail(self.claim[0])
         else:
-            step.state = "queued"
+            step.state, step.first = "queued", True
         return "1 reaped"
 
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
@@ -197,7 +256,7 @@ class Cancel:
         if job.state in ("succeeded", "failed"):
             return "ended already"
         if job.state in ACTIVE:
-            job.state = "canceled"
+            model.end(self.job_id, "canceled")
             waiting = [
                 job_id
                 for job_id, other in model.jobs.items()
@@ -238,6 +297,7 @@ class RetryJob:
             if step.state != "done":
                 step.state, step.attempt, step.outages = "queued", 0, 0
                 step.epoch += 1
+                step.first = False
         return "queued"
 
     def run(self, engine: Engine, held: dict[ClaimKey, Claim]) -> str:
@@ -255,10 +315,17 @@ def complete(engine: Engine, claimed: Claim) -> None:
             steps.complete_prepare(
                 engine, claimed, duration_s=2.0, metrics={}, max_attempts=MAX_ATTEMPTS
             )
+        case "transcribe" if claimed.only_chunk:
+            steps.complete_only_chunk(engine, chunk_result(claimed), folded(TRANSCRIPT))
         case "transcribe":
             transcribe(engine, claimed, max_attempts=MAX_ATTEMPTS)
         case "finish":
             finish(engine, claimed, TRANSCRIPT)
+
+
+def chunk_result(claimed: Claim) -> ChunkResult:
+    """Return what a model may have heard in a chunk: nothing."""
+    return ChunkResult(claimed, hypothesis_to_json(Hypothesis(words=())), {}, audio_s=1.0)
 
 
 def step_id(engine: Engine, key: StepKey) -> int:

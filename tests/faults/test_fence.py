@@ -1,17 +1,18 @@
-"""The checker is able to fail: without the fence, a stale worker's writes are found.
+"""The checker can fail: it finds the writes of a stale worker that has no fence.
 
-Both tests do the same with the same processes, but for the fence of one of them: its step is taken
-from it while it is frozen, another worker does it, and then it wakes.
+Both tests do the same with the same processes, but for the fence of one of them. Its chunks are
+taken from it while it is frozen, another worker does them, and then it wakes.
 """
 
 import random
 import signal
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 from checker import Verdict, check
 from clients import Crowd, Work
-from faultstack import OpenFault, fault_stack, now
+from faultstack import FaultStack, OpenFault, fault_stack, now
 from readings import read_history
 from replay import Rule
 
@@ -34,7 +35,7 @@ def wake_a_stale_worker(path: Path, *, fenced: bool) -> Verdict:
         stack.wait(lambda: stale.pid in stack.ready_pids())
         gate.touch()
         with httpx.Client(base_url=stack.url, timeout=30) as client:
-            job_id = crowd.submit(client, Work((1, 2, 3)))
+            job_id = crowd.submit(client, Work(tuple(range(1, 200))))
         stack.wait(lambda: stack.held_by(frozenset({stale.pid})))
         frozen = OpenFault("pause", now(), frozenset({stale.pid}), kills=True)
         stale.child.send(signal.SIGSTOP)
@@ -42,8 +43,10 @@ def wake_a_stale_worker(path: Path, *, fenced: bool) -> Verdict:
         stack.wait(lambda: get_job(stack.database, "default", job_id).state == "succeeded")
         gate.unlink()
         stale.child.send(signal.SIGCONT)
-        said = "its result is dropped" if fenced else "succeeded in"
-        stack.wait(lambda: said in stale.child.log.read_text())
+        if fenced:
+            stack.wait(lambda: "its result is dropped" in stale.child.log.read_text())
+        else:
+            stack.wait(lambda: counts_too_many_chunks(stack, job_id))
         stack.faults.append(frozen.over())
         history = read_history(
             stack.database,
@@ -53,6 +56,11 @@ def wake_a_stale_worker(path: Path, *, fenced: bool) -> Verdict:
             canceled=crowd.canceled,
         )
     return check(history, lease_s=LEASE_S, recovery_s=60)
+
+
+def counts_too_many_chunks(stack: FaultStack, job_id: UUID) -> bool:
+    job = get_job(stack.database, "default", job_id)
+    return job.chunks_done > job.chunks_total
 
 
 def test_a_stale_worker_writes_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is killed or hangs, what nothing needs any more leaves the store; real processes."""
+"""Objects that nothing needs any more leave the store, whatever is killed or hangs."""
 
 import os
 import signal
@@ -18,12 +18,12 @@ from sqlalchemy import Engine, text
 
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
-from shared.queue.broker import make_broker
-from shared.queue.dispatch import fill_queues
+from shared.queue.broker import make_broker, send_wakeups
 from shared.store.jobs.delete import delete_job
 from shared.store.objects.keys import job_prefix, pcm_prefix, source_key
 from shared.store.objects.removals import schedule_removal
 from shared.store.objects.remover import remove_due
+from shared.store.queues import CPU_QUEUE
 from shared.store.workers import busy_workers
 from worker.engines.oracle import encode
 
@@ -72,7 +72,7 @@ def test_a_job_deleted_while_a_worker_prepares_it_leaves_no_objects(
     samples, _ = encode(range(1200), gap_s=0.3)
     storage.put(source_key(job_id), wav((samples * 32767).astype(np.int16)))
     (step_id,) = step_ids(database, job_id, "prepare")
-    fill_queues(database, make_broker(workers.settings), workers.settings)
+    send_wakeups(make_broker(workers.settings), CPU_QUEUE, 1)
     worker = workers.start("cpu", "--concurrency", "1")
 
     def frozen() -> bool:

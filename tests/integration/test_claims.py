@@ -21,7 +21,7 @@ from shared.store.jobs.read import get_job
 from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps import Claim, NewStep, Taken
-from shared.store.steps.claims import _CLAIM
+from shared.store.steps.fair_order import _claim_up_to
 
 
 def take(database: Engine, queue: str = MODEL_QUEUE, limit: int = 1) -> Taken:
@@ -342,10 +342,9 @@ def pages_read(database: Engine) -> int:
         "queue": MODEL_QUEUE,
         "owner": "test",
         "lease_s": 30,
-        "limit": 1,
         "passed_by": [],
     }
-    plan = explain(database, str(_CLAIM), parameters)
+    plan = explain(database, str(_claim_up_to(1)), parameters)
     assert plan["Actual Rows"] == 1
     return buffers(plan)
 

@@ -1,41 +1,41 @@
 """The ids of a job's events grow in the order in which they become visible.
 
-An id is drawn when the event is written. Were it not for the lock on the job's row, a transition
-that drew a lower id could commit after one with a higher id, and whoever had read that one already
-would never see the first.
+An id is drawn when the event is written: a row of ``job_events``, or a done chunk's
+``steps.event_id``. Without the lock on the job's row a transition that drew a lower id could commit
+after one with a higher id. Whoever had read the higher one already would never see the first.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from uuid import UUID
 
 import jobstore
 import pytest
 from equaljobs import submit
-from jobstore import CHUNK, add_job, claim, claim_step, step_ids
+from jobstore import add_job, claim, claim_step, folded, step_ids
 from processes import wait_until
-from spokenjobs import hear, planned
+from spokenjobs import planned
 from sqlalchemy import Engine, text
 
 from shared.infra.errors import ModelError, StorageUnavailable
+from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.store import steps
 from shared.store.events import Page, Place, read_pages
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.retry import retry_job
-from shared.store.steps import NewStep
+from shared.store.steps import ChunkResult, Claim
 
 Transition = Callable[[], object]
 
 
+def heard(claimed: Claim) -> ChunkResult:
+    """A chunk in which nothing was said."""
+    return ChunkResult(claimed, hypothesis_to_json(Hypothesis(words=())), {}, audio_s=1.0)
+
+
 def claiming(database: Engine, job_id: UUID) -> Transition:
     (step_id,) = step_ids(database, job_id, "prepare")
-    return lambda: claim_step(database, step_id, owner="test", lease_s=30)
-
-
-def claiming_a_further_step(database: Engine, job_id: UUID) -> Transition:
-    planned(database, job_id, 2)
-    hear(database, job_id, 0)
-    step_id = step_ids(database, job_id, "transcribe")[1]
     return lambda: claim_step(database, step_id, owner="test", lease_s=30)
 
 
@@ -54,27 +54,22 @@ def failing(database: Engine, job_id: UUID) -> Transition:
     return lambda: steps.fail(database, claimed, ModelError("broken"))
 
 
-def planning(database: Engine, job_id: UUID) -> Transition:
-    claimed = claim(database, job_id, "prepare")
-    return lambda: steps.add_chunks(database, claimed, [NewStep(0, CHUNK)], max_attempts=3)
-
-
-def seeking_the_language(database: Engine, job_id: UUID) -> Transition:
-    claimed = claim(database, job_id, "prepare")
-    return lambda: steps.add_detect(database, claimed, [CHUNK], max_attempts=3)
-
-
-def completing_the_plan(database: Engine, job_id: UUID) -> Transition:
-    claimed = claim(database, job_id, "prepare")
-    return lambda: steps.complete_prepare(
-        database, claimed, duration_s=1, metrics={}, max_attempts=3
-    )
-
-
 def transcribing(database: Engine, job_id: UUID) -> Transition:
-    planned(database, job_id, 1)
+    planned(database, job_id, 2)
     claimed = claim(database, job_id, "transcribe")
     return lambda: jobstore.transcribe(database, claimed)
+
+
+def transcribing_a_batch(database: Engine, job_id: UUID) -> Transition:
+    planned(database, job_id, 3)
+    results = [heard(claim(database, job_id, "transcribe", idx)) for idx in range(3)]
+    return lambda: steps.complete_chunks(database, results, max_attempts=3)
+
+
+def transcribing_the_only_chunk(database: Engine, job_id: UUID) -> Transition:
+    planned(database, job_id, 1)
+    claimed = claim(database, job_id, "transcribe")
+    return lambda: steps.complete_only_chunk(database, heard(claimed), folded())
 
 
 def finishing(database: Engine, job_id: UUID) -> Transition:
@@ -101,14 +96,12 @@ def taking_up_what_was_canceled(database: Engine, job_id: UUID) -> Transition:
     "prepared",
     [
         claiming,
-        claiming_a_further_step,
         releasing,
         trying_again,
         failing,
-        planning,
-        seeking_the_language,
-        completing_the_plan,
         transcribing,
+        transcribing_a_batch,
+        transcribing_the_only_chunk,
         finishing,
         canceling,
         taking_up_again,
@@ -159,12 +152,18 @@ def assert_waits_for(database: Engine, job_id: UUID, transition: Transition) -> 
 
 
 def drawn(database: Engine, job_id: UUID) -> list[str]:
-    """The job's events by their ids."""
+    """The job's events, done chunks among them, by their ids."""
     with database.begin() as connection:
         found = connection.execute(
-            text("SELECT event FROM job_events WHERE job_id = :id ORDER BY id"), {"id": job_id}
+            text("""
+                SELECT id, event FROM job_events WHERE job_id = :id
+                UNION ALL
+                SELECT event_id, 'chunk' FROM steps WHERE job_id = :id AND event_id IS NOT NULL
+                ORDER BY id
+            """),
+            {"id": job_id},
         )
-        return list(found.scalars())
+        return [row.event for row in found]
 
 
 def somebody_waits_for_a_lock(database: Engine) -> bool:
@@ -174,21 +173,32 @@ def somebody_waits_for_a_lock(database: Engine) -> bool:
 
 
 def test_who_reads_on_from_the_last_event_seen_misses_none(database: Engine) -> None:
+    """Four workers complete chunks at once, one by one and in batches of several."""
     job_id = add_job(database)
     n_chunks = 40
+    sizes = [1, 4, 2, 3] * 4
+    ends = list(accumulate(sizes))
     planned(database, job_id, n_chunks)
+    claims = [claim(database, job_id, "transcribe", idx) for idx in range(n_chunks)]
+    batches = [claims[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+    def complete(batch: list[Claim]) -> None:
+        results = [heard(each) for each in batch]
+        assert steps.complete_chunks(database, results, max_attempts=3) == []
+
     told: list[int] = []
     with ThreadPoolExecutor(4) as pool:
-        hearing = [pool.submit(hear, database, job_id, idx) for idx in range(n_chunks)]
-        over = complete = False
-        while not (over and complete):
-            over = all(done.done() for done in hearing)
+        completing = [pool.submit(complete, batch) for batch in batches]
+        over = caught_up = False
+        while not (over and caught_up):
+            over = all(done.done() for done in completing)
             place = Place("default", job_id, told[-1] if told else 0)
             page = read_pages(database, [place])[place]
             assert isinstance(page, Page)
             told += [event.id for event in page.events]
-            complete = page.complete
-        for done in hearing:
+            caught_up = page.complete
+        for done in completing:
             done.result()
     # Queued and running, and each chunk once.
     assert len(told) == len(set(told)) == n_chunks + 2
+    assert told == sorted(told)

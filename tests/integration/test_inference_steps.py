@@ -13,6 +13,7 @@ from media import wav
 from queues import MODEL_QUEUE
 from sqlalchemy import Engine, text
 from steprunner import run_claimed
+from transcripts import get_transcript
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, StorageUnavailable
 from shared.infra.settings import Settings
@@ -20,7 +21,7 @@ from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
-from shared.store.jobs.read import get_job, get_transcript
+from shared.store.jobs.read import get_job
 from shared.store.objects.keys import source_key
 from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text

@@ -1,4 +1,4 @@
-"""Jobs that failed or were canceled, taken up again on real Postgres: once, and by one worker."""
+"""Jobs that failed or were canceled are taken up again once, and by one worker."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -25,9 +25,14 @@ from shared.store.jobs.end import end_jobs
 from shared.store.jobs.equal import lock_equal_jobs
 from shared.store.jobs.read import JobView, get_job
 from shared.store.jobs.retry import retry_job
+from shared.store.queues import model_queue
 from shared.store.retention import expire_audio
 from shared.store.states import JobState
+from shared.store.steps import ChunkResult, claim_next
 from shared.store.successors import insert_prepare
+from shared.store.webhooks.endpoints import EventType, add_endpoint
+
+MODEL_QUEUE = model_queue("oracle")
 
 
 def retry(database: Engine, job_id: UUID, tenant: str = "default") -> None:
@@ -102,6 +107,13 @@ def test_what_is_done_stays_and_the_rest_is_queued_with_all_its_attempts(
 def test_each_run_is_in_the_audit_trail_and_ends_with_its_own_webhook_event(
     database: Engine, how: str
 ) -> None:
+    add_endpoint(
+        database,
+        "default",
+        url="http://127.0.0.1:9/hook",
+        description="",
+        events=[EventType(f"job.{how}")],
+    )
     job_id = add_job(database)
     end(database, job_id, how)
     retry(database, job_id)
@@ -159,14 +171,66 @@ def test_a_retried_job_is_canceled_again_and_retried_again(database: Engine) -> 
     assert view(database, job_id).state == JobState.SUCCEEDED
 
 
-def test_a_retried_jobs_steps_are_sent_to_workers_again(database: Engine) -> None:
+@HOW
+def test_what_an_ended_job_leaves_undone_is_void_until_the_retry(
+    database: Engine, how: str
+) -> None:
     job_id = add_job(database)
-    prepare(database, job_id, chunks=1)
-    cancel(database, job_id)
-    (chunk,) = step_ids(database, job_id, "transcribe")
-    assert column(database, chunk, "dispatched_at = 'infinity'") is True
+    prepare(database, job_id, chunks=4)
+    transcribe(database, claim(database, job_id, "transcribe", 0))
+    held = claim(database, job_id, "transcribe", 1)
+    end(database, job_id, how, "transcribe", 3)
+
+    done, running, queued, last = step_ids(database, job_id, "transcribe")
+    assert column(database, done, "state") == "done"
+    assert {column(database, step, "state") for step in (running, queued)} == {"void"}
+    assert column(database, last, "state") == ("failed" if how == "failed" else "void")
+    assert claim_next(database, MODEL_QUEUE, owner="test", lease_s=30).claims == []
+    assert steps.renew(database, [held], lease_s=30) == set()
+    expire(database, held)
+    assert steps.reap(database) == 0
+
     retry(database, job_id)
-    assert column(database, chunk, "dispatched_at") is None
+
+    taken = claim_next(database, MODEL_QUEUE, owner="test", lease_s=30, limit=4)
+    assert [each.step_id for each in taken.claims] == [running, queued, last]
+
+
+@HOW
+def test_a_retried_job_takes_its_turns_anew(database: Engine, how: str) -> None:
+    """It neither goes before those who waited meanwhile, nor behind all of them."""
+    early, late = add_job(database), add_job(database)
+    prepare(database, early, chunks=3)
+    end(database, early, how, "transcribe")
+    prepare(database, late, chunks=4)
+    for _ in range(2):
+        (taken,) = claim_next(database, MODEL_QUEUE, owner="test", lease_s=30).claims
+        assert taken.job_id == late
+
+    retry(database, early)
+
+    order = [
+        claim_next(database, MODEL_QUEUE, owner="test", lease_s=30).claims[0].job_id
+        for _ in range(5)
+    ]
+    assert order == [early, late, early, late, early]
+
+
+@HOW
+def test_of_two_claims_of_a_chunk_in_a_batch_the_one_of_before_the_retry_is_lost(
+    database: Engine, how: str
+) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, chunks=2)
+    stale = claim(database, job_id, "transcribe", 0)
+    end(database, job_id, how, "transcribe", 1)
+    retry(database, job_id)
+    current = claim(database, job_id, "transcribe", 0)
+
+    heard = [ChunkResult(each, {"words": []}, {}, audio_s=1.0) for each in (stale, current)]
+
+    assert steps.complete_chunks(database, heard, max_attempts=2) == [stale]
+    assert view(database, job_id).chunks_done == 1
 
 
 @HOW
@@ -412,8 +476,7 @@ def test_a_retry_takes_up_the_steps_that_its_job_got_while_it_waited_for_the_loc
             late = pool.submit(retry, database, copy)
             wait_until(lambda: waiting_sessions(database) == 1)
             first.execute(text("UPDATE jobs SET run = run + 1 WHERE id = :id"), {"id": copy})
-            insert_prepare(first, copy, 2)
+            insert_prepare(first, copy, 1, 2)
             end_jobs(first, [copy])
         late.result(20)
-    (prepare_step,) = step_ids(database, copy, "prepare")
-    assert column(database, prepare_step, "dispatched_at") is None
+    assert claim(database, copy, "prepare").attempt == 1

@@ -1,6 +1,6 @@
-"""The step store against a model of it: whatever clients, workers and the sweeper do, in any order.
+"""The step store does what its model does, whatever clients, workers and the sweeper do to both.
 
-Two operations at once must come out as if one had been done after the other.
+Two operations at once must end as if one had been done after the other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,9 @@ from threading import Barrier
 from typing import TypeVar
 
 import pytest
+from changes import recorded
 from checker import check
-from faultyworker import fence_users, lock_only
+from faultyworker import unfence
 from history import Fault, Recording
 from hypothesis import HealthCheck, Phase, settings, strategies
 from hypothesis.stateful import (
@@ -27,10 +28,12 @@ from readings import read_history
 from replay import Rule
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
-from storemodel import ACTIVE, RETRYABLE, ClaimKey, Model, StepKey, read_model
+from storemodel import QUEUES, RETRYABLE, ClaimKey, Model, StepKey, read_model
 from storeoperations import (
     Cancel,
+    ClaimNext,
     ClaimStep,
+    CompleteChunks,
     Create,
     Operation,
     Reap,
@@ -50,7 +53,7 @@ WRITES = ("complete", "complete", "release", "postpone", "retry", "fail", "fail"
 PICK = strategies.integers(0, 1000)
 RACER = strategies.tuples(
     strategies.one_of(
-        strategies.sampled_from(["create", "claim", "complete", "cancel", "retry job"]),
+        strategies.sampled_from(["create", "claim", "complete", "batch", "cancel", "retry job"]),
         strategies.sampled_from(WRITES),
     ),
     PICK,
@@ -82,6 +85,7 @@ class StoreMachine(RuleBasedStateMachine):
         with self.sessions[0].begin() as connection:
             connection.execute(text("DELETE FROM jobs"))
             connection.execute(text("DELETE FROM transcripts"))
+            connection.execute(text("DELETE FROM test_history"))
         self._do(self._draw_create(pick))
 
     @rule(pick=PICK)
@@ -91,6 +95,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def claim(self, pick: int) -> None:
+        self._do(ClaimStep(_some([*self.model.steps], pick)))
+
+    @rule(pick=PICK)
+    def claim_next(self, pick: int) -> None:
         self._do(self._draw_claim(pick))
 
     @rule(picks=strategies.lists(PICK, min_size=1, max_size=6))
@@ -103,12 +111,17 @@ class StoreMachine(RuleBasedStateMachine):
                 claim = (step, self.model.steps[step].epoch)
                 if step[1] == "prepare":
                     self._do(Write(claim, f"add {pick % 3 + 1}"))
-                self._do(Write(claim, "complete"))
+                self._do(self._write(claim, "complete"))
 
     @rule(pick=PICK, what=strategies.sampled_from(WRITES))
     def write(self, pick: int, what: str) -> None:
         if self.held:
             self._do(self._draw_write(pick, what))
+
+    @rule(picks=strategies.lists(PICK, min_size=1, max_size=4))
+    def complete_batch(self, picks: list[int]) -> None:
+        if self._chunks():
+            self._do(self._draw_batch(picks))
 
     @rule(picks=strategies.lists(PICK, min_size=1, max_size=4))
     def renew(self, picks: list[int]) -> None:
@@ -196,27 +209,43 @@ class StoreMachine(RuleBasedStateMachine):
             case "create":
                 return self._draw_create(pick)
             case "claim":
-                return self._draw_claim(pick)
+                return self._draw_claim(pick, alone=False)
+            case "batch" if self._chunks():
+                return self._draw_batch([pick, pick // 7, pick // 49])
             case "cancel":
                 return self._draw_cancel(pick)
             case "retry job":
                 return self._draw_retry_job(pick)
+            case "batch":
+                return self._draw_write(pick, "complete")
             case _:
                 return self._draw_write(pick, what)
 
     def _draw_create(self, pick: int) -> Operation:
         return Create(uuid7(), FINGERPRINTS[pick % len(FINGERPRINTS)])
 
-    def _draw_claim(self, pick: int) -> Operation:
-        claimable = self._claimable()
-        return ClaimStep(_some(claimable if claimable and pick % 4 else [*self.model.steps], pick))
+    def _draw_claim(self, pick: int, *, alone: bool = True) -> Operation:
+        return ClaimNext(_some([*set(QUEUES.values())], pick), pick % 3 + 1, alone)
 
     def _draw_write(self, pick: int, what: str) -> Operation:
         claim = self._some_claim(pick)
         # Half of the plans are added to before they are complete.
         if claim[0][1] == "prepare" and pick % 2:
             what = f"add {pick % 3 + 1}"
-        return Write(claim, what)
+        return self._write(claim, what)
+
+    def _write(self, claim: ClaimKey, what: str) -> Operation:
+        return Write(claim, what, self.held[claim].only_chunk)
+
+    def _draw_batch(self, picks: list[int]) -> Operation:
+        chunks = self._chunks()
+        return CompleteChunks(tuple({_some(chunks, pick): None for pick in picks}))
+
+    def _chunks(self) -> list[ClaimKey]:
+        """Return the claims of chunks: the current ones where there are some, and a few more."""
+        held = [claim for claim in self.held if claim[0][1] == "transcribe"]
+        current = [claim for claim in held if self.model.is_current(claim)]
+        return [*current, *held[-2:]]
 
     def _draw_cancel(self, pick: int) -> Operation:
         return Cancel(_some([*self.model.jobs], pick))
@@ -226,11 +255,7 @@ class StoreMachine(RuleBasedStateMachine):
         return RetryJob(_some(ended if ended and pick % 4 else [*self.model.jobs], pick))
 
     def _claimable(self) -> list[StepKey]:
-        return [
-            key
-            for key, step in self.model.steps.items()
-            if step.state == "queued" and self.model.jobs[key[0]].state in ACTIVE
-        ]
+        return [key for key, step in self.model.steps.items() if step.state == "queued"]
 
     def _some_claim(self, pick: int) -> ClaimKey:
         """Choose a claim: mostly a current one, at times one of the past."""
@@ -245,7 +270,7 @@ def _some(values: list[T], pick: int) -> T:
 def run_machine(
     servers: Settings, *, examples: int, length: int, phases: Sequence[Phase] = tuple(Phase)
 ) -> None:
-    with two_sessions(servers) as sessions:
+    with two_sessions(servers) as sessions, recorded(sessions[0]):
         StoreMachine.sessions = sessions
         run_state_machine_as_test(
             StoreMachine,
@@ -273,8 +298,7 @@ def test_the_store_does_what_its_model_does(database: Engine, servers: Settings)
 def test_the_model_finds_out_when_the_fence_is_gone(
     database: Engine, servers: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in fence_users():
-        monkeypatch.setattr(module, "fence", lock_only)
+    unfence(monkeypatch.setattr)
     with pytest.raises((AssertionError, ExceptionGroup, SQLAlchemyError)):
         run_machine(servers, examples=12, length=40, phases=[Phase.generate])
 

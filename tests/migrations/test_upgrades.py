@@ -12,11 +12,11 @@ from sqlalchemy import Engine, text
 from shared.infra.database import make_engine, migrate
 from shared.infra.settings import Settings
 from shared.store import steps
-from shared.store.events import read_events
-from shared.store.jobs.read import get_job, get_manifest, list_jobs, open_transcript
-from shared.store.jobs.references import get_spoken
+from shared.store.events import Page, Place, read_pages
+from shared.store.jobs.read import get_job, get_manifest, list_jobs
+from shared.store.jobs.references import get_text
 from shared.store.jobs.retry import retry_job
-from shared.store.partial import open_partial_transcript
+from shared.store.transcripts import open_partial_transcript, open_transcript
 
 
 def test_every_revision_has_rows_to_upgrade_from() -> None:
@@ -52,16 +52,17 @@ def test_an_upgraded_database_is_read_and_its_jobs_go_on(servers: Settings, revi
 
 def read_everything(database: Engine, job_id: UUID) -> None:
     """Read all that the API can tell of a job."""
-    after = 0
-    while not (page := read_events(database, "default", job_id, after=after)).complete:
-        after = page.events[-1].id
+    place = Place("default", job_id, 0)
+    page = read_pages(database, [place])[place]
+    assert isinstance(page, Page)
+    assert page.events
     partial = open_partial_transcript(database, "default", job_id)
     assert list(partial.segments) is not None
     if get_job(database, "default", job_id).state == "succeeded":
         transcript = open_transcript(database, "default", job_id)
         assert len(list(transcript.segments)) == len(list(transcript.segments_without_words))
         assert get_manifest(database, "default", job_id)
-        assert get_spoken(database, "default", job_id)
+        assert get_text(database, "default", job_id)
 
 
 def complete(database: Engine, job_id: UUID) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from checker import Verdict, check
-from history import Event, Fault, History, Job, Received, Recording, Step, Told, pid_of
+from history import Change, Fault, History, Job, Received, Recording, Step, Told, pid_of
 from replay import Rule
 
 JOB, COPY, NOBODY, TOLD = (UUID(int=number) for number in range(4))
@@ -15,48 +15,73 @@ URL = "http://127.0.0.1:9/hook"
 START = datetime(2030, 1, 1, tzinfo=UTC)
 FIRST, SECOND = "model@host-11-aaaa", "model@host-22-bbbb"
 CPU = "cpu@host-33-cccc"
+SWEEPER, API = 44, None
+"""Process ids, as far as they are known."""
+KINDS = {1: "prepare", 2: "transcribe", 3: "finish", 4: "deliver"}
 
 
 def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def event(
-    seconds: float, name: str, step: int | None = None, epoch: int = 1, by: str = CPU
-) -> Event:
-    held = step is not None and name != "step.queued"
-    return Event(
-        id=round(seconds * 10),
-        job_id=JOB,
-        step_id=step,
-        event=name,
-        attempt=epoch if held else None,
-        epoch=epoch if held else None,
-        worker=by if held else None,
-        detail=None,
+def job(seconds: float, state: str, run: int = 1) -> Change:
+    """A change of the job. Changes of the same time are of one transaction."""
+    return Change(
+        id=round(seconds * 100),
+        transaction=str(seconds),
         at=at(seconds),
+        writer=API,
+        job_id=JOB,
+        state=state,
+        run=run,
+    )
+
+
+def step(
+    seconds: float,
+    number: int,
+    state: str,
+    epoch: int = 1,
+    *,
+    by: str = CPU,
+    attempt: int | None = None,
+    writer: int | None = None,
+) -> Change:
+    """A change of a step. Its holder has written it, unless another writer is named."""
+    return Change(
+        id=round(seconds * 100),
+        transaction=str(seconds),
+        at=at(seconds),
+        writer=pid_of(by) if writer is None else writer,
+        job_id=JOB,
+        state=state,
+        step_id=number,
+        kind=KINDS[number],
+        attempt=epoch if attempt is None else attempt,
+        epoch=epoch,
+        owner=None if state == "queued" else by,
     )
 
 
 BEFORE = [
-    event(0, "job.queued"),
-    event(0.1, "step.queued", 1),
-    event(1, "job.running"),
-    event(1.1, "step.claimed", 1),
-    event(1.2, "step.queued", 2),
-    event(1.3, "step.done", 1),
+    job(0, "queued"),
+    step(0, 1, "queued", 0),
+    step(1, 1, "running"),
+    job(1.1, "running"),
+    step(1.3, 1, "done"),
+    step(1.3, 2, "queued", 0),
 ]
 REAPED = [
-    event(2, "step.claimed", 2, by=FIRST),
-    event(6, "step.reaped", 2, by=FIRST),
-    event(6.5, "step.claimed", 2, epoch=2, by=SECOND),
+    step(2, 2, "running", by=FIRST),
+    step(6, 2, "queued", by=FIRST, writer=SWEEPER),
+    step(6.5, 2, "running", 2, by=SECOND),
 ]
-DONE = event(7, "step.done", 2, epoch=2, by=SECOND)
+DONE = step(7, 2, "done", 2, by=SECOND)
 AFTER = [
-    event(7.1, "step.queued", 3),
-    event(8, "step.claimed", 3),
-    event(8.1, "step.done", 3),
-    event(8.2, "job.succeeded"),
+    step(7, 3, "queued", 0),
+    step(8, 3, "running"),
+    step(8.1, 3, "done"),
+    job(8.1, "succeeded"),
 ]
 KILL = Fault("kill model", at(3), at(5), frozenset({11}), kills=True)
 ROWS = [
@@ -74,6 +99,7 @@ SUCCEEDED = Job(
     chunks_done=1,
     sha256="abc",
     text="one two",
+    announced=True,
 )
 GOOD = History(
     accepted=frozenset({JOB}),
@@ -81,7 +107,7 @@ GOOD = History(
     recordings={"abc": Recording("one two")},
     jobs=[SUCCEEDED],
     steps=ROWS,
-    events=[*BEFORE, *REAPED, DONE, *AFTER],
+    changes=[*BEFORE, *REAPED, DONE, *AFTER],
     faults=[KILL],
     told=[Told(TOLD, JOB, 1, "job.succeeded", "{}", ((URL, "delivered"),))],
     received=[Received(str(TOLD), "{}"), Received(str(TOLD), "{}")],
@@ -96,12 +122,12 @@ def broken(history: History) -> set[Rule]:
     return {violation.rule for violation in verdict(history).violations}
 
 
-def with_events(events: Iterable[Event]) -> History:
-    return replace(GOOD, events=sorted(events, key=lambda each: each.at))
+def with_changes(changes: Iterable[Change]) -> History:
+    return replace(GOOD, changes=sorted(changes, key=lambda each: each.at))
 
 
-def without(*unwanted: Event) -> History:
-    return with_events(each for each in GOOD.events if each not in unwanted)
+def without(*unwanted: Change) -> History:
+    return with_changes(each for each in GOOD.changes if each not in unwanted)
 
 
 def with_job(**changes: object) -> History:
@@ -152,11 +178,11 @@ def test_a_failure_that_was_due_must_give_its_reason() -> None:
         recordings=poisonous,
         jobs=[replace(SUCCEEDED, state="failed", error_code="poisonous_input", text=None)],
         steps=rows,
-        events=[
+        changes=[
             *BEFORE,
             *REAPED,
-            event(11, "step.failed", 2, epoch=2, by=SECOND),
-            event(11.1, "job.failed"),
+            step(11, 2, "failed", 2, by=SECOND),
+            job(11, "failed"),
         ],
         told=[Told(TOLD, JOB, 1, "job.failed", "{}", ())],
         received=[],
@@ -168,7 +194,7 @@ def test_a_failure_that_was_due_must_give_its_reason() -> None:
 
 def test_canceled_never_becomes_succeeded() -> None:
     assert broken(replace(GOOD, canceled=frozenset({JOB}))) == {Rule.WRONG_END}
-    again = with_events([*GOOD.events, event(6.8, "job.canceled")])
+    again = with_changes([*GOOD.changes, job(6.8, "canceled")])
     assert {Rule.TWO_ENDS, Rule.AFTER_THE_END} <= broken(again)
 
 
@@ -177,42 +203,40 @@ def test_a_cancellation_that_nobody_asked_for_is_found() -> None:
 
 
 def test_two_ends_are_found() -> None:
-    assert Rule.TWO_ENDS in broken(with_events([*GOOD.events, event(9, "job.succeeded")]))
+    assert Rule.TWO_ENDS in broken(with_changes([*GOOD.changes, job(9, "succeeded")]))
 
 
 def test_a_stale_workers_completion_is_found() -> None:
-    stale = event(6.8, "step.done", 2, epoch=1, by=FIRST)
-    assert broken(with_events([*GOOD.events, stale])) == {Rule.STALE_WRITE}
+    while_another_holds_it = step(6.8, 2, "done", 2, by=SECOND, writer=pid_of(FIRST))
+    changes = [*BEFORE, *REAPED, while_another_holds_it, *AFTER]
+    assert Rule.STALE_WRITE in broken(replace(GOOD, changes=changes))
+    of_an_old_epoch = step(6.8, 2, "done", 1, by=FIRST)
+    assert broken(with_changes([*GOOD.changes, of_an_old_epoch])) == {Rule.STALE_WRITE}
 
 
 def test_a_step_done_twice_is_found() -> None:
-    again = replace(DONE, at=at(7.05))
-    assert broken(with_events([*GOOD.events, again])) == {Rule.STALE_WRITE}
+    again = replace(DONE, transaction="again", at=at(7.05))
+    assert broken(with_changes([*GOOD.changes, again])) == {Rule.STALE_WRITE}
 
 
 def test_the_current_epoch_written_by_another_worker_is_found() -> None:
-    thief = replace(DONE, worker=FIRST)
-    assert Rule.STALE_WRITE in broken(with_events([*BEFORE, *REAPED, thief, *AFTER]))
+    thief = replace(DONE, owner=FIRST)
+    assert Rule.STALE_WRITE in broken(with_changes([*BEFORE, *REAPED, thief, *AFTER]))
 
 
 def test_a_change_of_a_step_after_its_jobs_end_is_found() -> None:
-    late = event(9, "step.done", 2, epoch=1, by=FIRST)
-    assert broken(with_events([*GOOD.events, late])) == {Rule.STALE_WRITE, Rule.AFTER_THE_END}
+    late = step(9, 2, "done", 2, by=SECOND)
+    assert broken(with_changes([*GOOD.changes, late])) == {Rule.STALE_WRITE, Rule.AFTER_THE_END}
 
 
 def test_a_delivery_comes_after_its_jobs_end() -> None:
-    delivered = [
-        event(8.3, "step.queued", 4),
-        event(9, "step.claimed", 4),
-        event(9.1, "step.done", 4),
-    ]
-    history = replace(
-        with_events([*GOOD.events, *delivered]),
-        steps=[*ROWS, Step(4, JOB, "deliver", 0, "done", 1, 1)],
-    )
-    assert broken(history) == set()
-    other = replace(history, steps=[*ROWS, Step(4, JOB, "transcribe", 1, "done", 1, 1)])
-    assert Rule.AFTER_THE_END in broken(other)
+    delivered = [step(8.1, 4, "queued", 0), step(9, 4, "running"), step(9.1, 4, "done")]
+    rows = [*ROWS, Step(4, JOB, "deliver", 0, "done", 1, 1)]
+    assert broken(replace(with_changes([*GOOD.changes, *delivered]), steps=rows)) == set()
+    others = [replace(each, kind="transcribe") for each in delivered]
+    rows = [*ROWS, Step(4, JOB, "transcribe", 1, "done", 1, 1)]
+    history = replace(with_changes([*GOOD.changes, *others]), steps=rows)
+    assert Rule.AFTER_THE_END in broken(history)
 
 
 def test_a_claim_of_a_step_that_is_held_is_found() -> None:
@@ -221,19 +245,30 @@ def test_a_claim_of_a_step_that_is_held_is_found() -> None:
 
 def test_an_epoch_that_does_not_rise_is_found() -> None:
     same = replace(REAPED[2], epoch=1)
-    assert Rule.ILLEGAL in broken(with_events([*BEFORE, *REAPED[:2], same, DONE, *AFTER]))
+    assert Rule.ILLEGAL in broken(with_changes([*BEFORE, *REAPED[:2], same, DONE, *AFTER]))
+
+
+def test_an_attempt_that_is_not_counted_is_found() -> None:
+    same = replace(REAPED[2], attempt=1)
+    assert Rule.ILLEGAL in broken(with_changes([*BEFORE, *REAPED[:2], same, DONE, *AFTER]))
 
 
 def test_a_step_queued_twice_is_found() -> None:
-    assert Rule.ILLEGAL in broken(with_events([*GOOD.events, event(1.25, "step.queued", 2)]))
+    assert Rule.ILLEGAL in broken(with_changes([*GOOD.changes, step(1.4, 2, "queued", 0)]))
 
 
-def test_an_end_without_a_beginning_is_found() -> None:
-    assert Rule.ILLEGAL in broken(without(BEFORE[2]))
+def test_a_step_that_nobody_queued_is_found() -> None:
+    assert Rule.ILLEGAL in broken(without(AFTER[0]))
 
 
-def test_an_event_of_an_unknown_kind_is_found() -> None:
-    assert Rule.ILLEGAL in broken(with_events([*GOOD.events, event(1.25, "step.blessed", 2)]))
+def test_a_job_that_ended_before_anybody_had_claimed_a_step_is_found() -> None:
+    failed = with_changes([*BEFORE[:2], job(1, "failed"), step(1, 1, "void", 0)])
+    assert Rule.ILLEGAL in broken(failed)
+
+
+def test_a_state_of_an_unknown_kind_is_found() -> None:
+    assert Rule.STALE_WRITE in broken(with_changes([*GOOD.changes, step(1.4, 2, "blessed", 0)]))
+    assert Rule.ILLEGAL in broken(with_changes([*GOOD.changes, job(1.4, "blessed")]))
 
 
 def test_a_row_that_its_history_does_not_explain_is_found() -> None:
@@ -248,9 +283,11 @@ def test_a_counter_that_is_not_the_number_of_its_rows_is_found(count: str) -> No
 
 
 def test_a_step_taken_before_its_lease_ran_out_is_found() -> None:
-    assert Rule.EARLY_REAP in {
-        violation.rule for violation in check(GOOD, lease_s=5.5, recovery_s=5).violations
-    }
+    def rules(history: History) -> set[Rule]:
+        return {each.rule for each in check(history, lease_s=5.5, recovery_s=5).violations}
+
+    assert rules(GOOD) == {Rule.EARLY_REAP}
+    assert rules(replace(GOOD, faults=[replace(KILL, noticed=True)])) == set()
 
 
 def test_work_done_again_needs_a_fault_that_hit_its_holder() -> None:
@@ -262,11 +299,30 @@ def test_work_done_again_needs_a_fault_that_hit_its_holder() -> None:
 
 
 def test_a_step_that_was_released_may_be_claimed_again() -> None:
-    released = replace(REAPED[1], event="step.released")
+    released = step(6, 2, "queued", by=FIRST, attempt=0)
     claimed = replace(REAPED[2], attempt=1)
+    done = replace(DONE, attempt=1)
     rows = [ROWS[0], replace(ROWS[1], attempt=1), ROWS[2]]
-    history = with_events([*BEFORE, REAPED[0], released, claimed, DONE, *AFTER])
+    history = with_changes([*BEFORE, REAPED[0], released, claimed, done, *AFTER])
     assert broken(replace(history, faults=[], steps=rows)) == set()
+
+
+def test_a_step_that_its_holder_gave_back_with_the_attempt_lost_needs_a_fault() -> None:
+    given_back = step(6, 2, "queued", by=FIRST)
+    history = with_changes([*BEFORE, REAPED[0], given_back, REAPED[2], DONE, *AFTER])
+    assert broken(history) == set()
+    assert broken(replace(history, faults=[])) == {Rule.REWORK}
+
+
+def test_a_short_files_chunk_ends_the_job_by_itself() -> None:
+    history = with_changes([*BEFORE, *REAPED, DONE, job(7, "succeeded")])
+    assert broken(replace(history, steps=ROWS[:2])) == set()
+    two = replace(SUCCEEDED, chunks_total=2, chunks_done=2)
+    chunk = [step(1.3, 3, "queued", 0), step(2, 3, "running"), step(3, 3, "done")]
+    chunk = [replace(each, kind="transcribe") for each in chunk]
+    rows = [*ROWS[:2], Step(3, JOB, "transcribe", 1, "done", 1, 1)]
+    unfinished = with_changes([*history.changes, *chunk])
+    assert broken(replace(unfinished, jobs=[two], steps=rows)) == {Rule.ROWS_DISAGREE}
 
 
 def test_a_recovery_that_took_too_long_is_found_and_other_faults_excuse_it() -> None:
@@ -282,33 +338,34 @@ def test_a_copy_ends_as_its_original() -> None:
     )
     told = replace(GOOD.told[0], id=COPY, job_id=COPY, deliveries=())
     ends = [
-        replace(event(0.5, "job.queued"), job_id=COPY),
-        replace(event(8.3, "job.succeeded"), job_id=COPY),
+        replace(job(0.5, "queued"), job_id=COPY),
+        replace(job(8.1, "succeeded"), job_id=COPY),
     ]
     history = replace(
-        GOOD, jobs=[SUCCEEDED, copied], events=[*GOOD.events, *ends], told=[*GOOD.told, told]
+        GOOD, jobs=[SUCCEEDED, copied], changes=[*GOOD.changes, *ends], told=[*GOOD.told, told]
     )
     assert broken(history) == set()
     failed = replace(SUCCEEDED, state="failed", error_code="internal_error", text=None)
     assert Rule.WRONG_END in broken(replace(history, jobs=[failed, copied]))
 
 
-def retried(*first_end: Event) -> History:
+def retried(end: str, *first_end: Change) -> History:
     """The job ended so while its chunk was held, was retried and succeeded."""
-    events = [
+    changes = [
         *BEFORE,
-        event(2, "step.claimed", 2, by=FIRST),
+        step(2, 2, "running", by=FIRST),
         *first_end,
-        event(4, "job.retried"),
-        replace(event(4.1, "step.queued", 2), epoch=2),
-        event(5, "job.running"),
-        replace(event(6, "step.claimed", 2, epoch=3, by=SECOND), attempt=1),
-        event(7, "step.done", 2, epoch=3, by=SECOND),
-        *AFTER,
+        job(4, "queued", run=2),
+        step(4, 2, "queued", 2, attempt=0),
+        step(6, 2, "running", 3, by=SECOND, attempt=1),
+        job(6.1, "running", run=2),
+        step(7, 2, "done", 3, by=SECOND, attempt=1),
+        *AFTER[:-1],
+        job(8.1, "succeeded", run=2),
     ]
-    first = Told(NOBODY, JOB, 1, first_end[-1].event, "{}", ())
+    first = Told(NOBODY, JOB, 1, f"job.{end}", "{}", ())
     return replace(
-        with_events(events),
+        with_changes(changes),
         jobs=[replace(SUCCEEDED, run=2)],
         steps=[ROWS[0], replace(ROWS[1], attempt=1, epoch=3), ROWS[2]],
         faults=[],
@@ -316,27 +373,57 @@ def retried(*first_end: Event) -> History:
     )
 
 
-FAILED = retried(event(3, "step.failed", 2, by=FIRST), event(3.1, "job.failed"))
-CANCELED = retried(event(3.1, "job.canceled"))
+VOID = step(3, 2, "void", by=FIRST, writer=SWEEPER)
+FAILED = retried("failed", step(3, 2, "failed", by=FIRST), job(3, "failed"))
+CANCELED = retried("canceled", job(3, "canceled"), VOID)
 
 
 @pytest.mark.parametrize("history", [FAILED, CANCELED], ids=["failed", "canceled"])
 def test_a_retried_job_may_end_once_more_and_no_other_job(history: History) -> None:
     assert broken(history) == set()
-    unasked = [each for each in history.events if each.event != "job.retried"]
-    assert Rule.ILLEGAL in broken(replace(history, events=unasked))
+    unasked = [each for each in history.changes if each != job(4, "queued", run=2)]
+    assert Rule.ILLEGAL in broken(replace(history, changes=unasked))
+
+
+def changed(history: History, before: Change, *after: Change) -> History:
+    """The history with some changes in place of one."""
+    changes = [*(each for each in history.changes if each != before), *after]
+    return replace(history, changes=sorted(changes, key=lambda each: each.at))
+
+
+def test_a_step_that_an_ended_job_leaves_to_be_claimed_or_completed_is_found() -> None:
+    assert Rule.AFTER_THE_END in broken(changed(CANCELED, VOID))
+
+
+def test_a_step_void_without_its_jobs_end_is_found() -> None:
+    too_early = replace(VOID, transaction="2.9", at=at(2.9))
+    assert broken(changed(CANCELED, VOID, too_early)) == {Rule.ILLEGAL}
+
+
+def test_a_void_step_that_is_written_or_claimed_is_found() -> None:
+    for state, rule in (("done", Rule.STALE_WRITE), ("running", Rule.ILLEGAL)):
+        late = step(3.5, 2, state, by=FIRST)
+        assert {rule, Rule.AFTER_THE_END} <= broken(changed(CANCELED, VOID, VOID, late))
+
+
+def test_a_retry_that_leaves_the_epoch_as_it_was_is_found() -> None:
+    queued = step(4, 2, "queued", 2, attempt=0)
+    assert Rule.ILLEGAL in broken(changed(CANCELED, queued, replace(queued, epoch=1)))
 
 
 def test_a_worker_that_writes_with_its_claim_of_before_the_retry_is_found() -> None:
-    stale = event(6.5, "step.done", 2, by=FIRST)
-    late = sorted([*CANCELED.events, stale], key=lambda each: each.at)
-    assert Rule.STALE_WRITE in broken(replace(CANCELED, events=late))
+    stale = step(6.5, 2, "done", 3, by=SECOND, attempt=1, writer=pid_of(FIRST))
+    late = sorted([*CANCELED.changes, stale], key=lambda each: each.at)
+    assert Rule.STALE_WRITE in broken(replace(CANCELED, changes=late))
 
 
 def test_an_end_told_twice_or_never_is_found() -> None:
     twice = [*GOOD.told, replace(GOOD.told[0], id=COPY, deliveries=())]
     assert broken(replace(GOOD, told=twice)) == {Rule.WEBHOOK}
     assert broken(replace(GOOD, told=[], received=[])) == {Rule.WEBHOOK}
+    unannounced = with_job(announced=False)
+    assert broken(unannounced) == {Rule.WEBHOOK}
+    assert broken(replace(unannounced, told=[], received=[])) == set()
 
 
 def test_another_end_than_the_jobs_own_is_found() -> None:
@@ -362,13 +449,13 @@ def test_a_receiver_that_takes_nothing_leaves_its_delivery_pending() -> None:
 
 def test_a_delivery_is_tried_again_until_it_is_taken() -> None:
     attempts = [
-        event(8.3, "step.queued", 4),
-        event(9, "step.claimed", 4),
-        event(9.1, "step.retried", 4),
-        event(10, "step.claimed", 4, epoch=2),
-        event(10.1, "step.done", 4, epoch=2),
+        step(8.1, 4, "queued", 0),
+        step(9, 4, "running"),
+        step(9.1, 4, "queued"),
+        step(10, 4, "running", 2),
+        step(10.1, 4, "done", 2),
     ]
-    history = with_events([*GOOD.events, *attempts])
+    history = with_changes([*GOOD.changes, *attempts])
     rows = [*ROWS, Step(4, JOB, "deliver", 0, "done", 2, 2)]
     assert broken(replace(history, steps=rows)) == set()
 

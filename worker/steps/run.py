@@ -111,9 +111,9 @@ def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
                 bug = runtime.record.note_bug(claim.step_id, claim.kind, error)
                 steps.retry(database, claim, bug, base_s=settings.retry_base_s)
     except LeaseLost as lost:
-        log.warning("%s: its result is dropped", lost)
         if claim.kind == StepKind.PREPARE:
             _report_late_audio(runtime, claim)
+        log.warning("%s: its result is dropped", lost)
     except DatabaseUnavailable as away:
         log.warning("%s: step %d is left to the reaper", away, claim.step_id)
     else:

@@ -13,7 +13,7 @@ from shared.infra.errors import DatabaseUnavailable, LeaseLost
 from shared.models.options import ResolvedOptions
 from shared.store.events import record_step_event
 from shared.store.news import announce
-from shared.store.queues import DELIVER_QUEUE
+from shared.store.queues import DELIVER_QUEUE, LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps.fair_order import take_next
 

@@ -14,6 +14,7 @@ from shared.speech.transcript import Segment, TranscriptHeader
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.end import end_jobs
 from shared.store.jobs.equal import share_transcript
+from shared.store.news import announce
 from shared.store.objects.keys import pcm_prefix
 from shared.store.objects.removals import schedule_removal
 from shared.store.states import StepKind
@@ -108,7 +109,8 @@ _COMPLETE_CHUNKS = text("""
             lease_until = NULL, finished_at = clock_timestamp(), event_id = nextval('event_ids')
         FROM item JOIN job ON job.id = item.job_id
         WHERE steps.id = item.id AND steps.epoch = item.epoch AND steps.state = 'running'
-        RETURNING steps.id, steps.job_id, steps.claimed_at, steps.event_id, item.audio_s
+        RETURNING steps.id, steps.epoch, steps.job_id, steps.claimed_at, steps.event_id,
+                  item.audio_s
     ), progress AS (
         SELECT job_id, count(*) AS chunks, sum(audio_s) AS audio_s, max(event_id) AS event_id,
                min(claimed_at) AS since
@@ -129,7 +131,8 @@ _COMPLETE_CHUNKS = text("""
         FROM progress WHERE jobs.id = progress.job_id
         RETURNING jobs.id, plan_complete AND chunks_done = chunks_total AS complete
     )
-    SELECT done.id, advanced.complete FROM done JOIN advanced ON advanced.id = done.job_id
+    SELECT done.id, done.epoch, advanced.complete
+    FROM done JOIN advanced ON advanced.id = done.job_id
 """)
 
 
@@ -153,14 +156,17 @@ def complete_chunks(
                 "most": MOST_PERCENT,
             },
         ).all()
-        complete = {row.id: row.complete for row in rows}
+        complete = {(row.id, row.epoch): row.complete for row in rows}
         followed = set()
         for result in results:
             claim = result.claim
-            if complete.get(claim.step_id) and claim.job_id not in followed:
+            if complete.get((claim.step_id, claim.epoch)) and claim.job_id not in followed:
                 followed.add(claim.job_id)
                 queue_after_chunks(connection, claim, max_attempts)
-    return [result.claim for result in results if result.claim.step_id not in complete]
+        for job_id in {result.claim.job_id for result in results}:
+            announce(connection, job_id)
+    claims = (result.claim for result in results)
+    return [claim for claim in claims if (claim.step_id, claim.epoch) not in complete]
 
 
 def queue_after_chunks(connection: Connection, claim: Claim, max_attempts: int) -> None:

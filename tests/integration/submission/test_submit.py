@@ -17,7 +17,8 @@ from shared.infra.errors import InvalidRequest, JobNotFound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.options import JobOptions
-from shared.store.jobs.read import count_jobs, get_job
+from shared.store.counts import count_jobs
+from shared.store.jobs.read import get_job
 
 
 @dataclass
@@ -85,4 +86,4 @@ def test_a_source_that_is_refused_on_the_way_leaves_no_job_and_no_file(
 
     asyncio.run(scenario())
     assert stored(storage) == before
-    assert sum(count_jobs(database).values()) == 0
+    assert sum(count_jobs(database).by_state.values()) == 0

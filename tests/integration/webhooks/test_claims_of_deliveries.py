@@ -17,7 +17,7 @@ from shared.store import steps
 from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE
 from shared.store.states import DeliveryState, StepKind
 from shared.store.steps import Claim, Taken
-from shared.store.steps.claims import _CLAIM_DELIVERY, LANE_LIMIT
+from shared.store.steps.fair_order import _CLAIM_DELIVERY, LANE_LIMIT
 from shared.store.webhooks.attempts import complete_attempt
 from shared.store.webhooks.endpoints import EventType, change_endpoint, delete_endpoint
 from worker.process.runtime import Runtime

@@ -16,7 +16,7 @@ from shared.infra.settings import Settings
 from shared.store import steps
 from shared.store.jobs.read import get_job
 from shared.store.states import DeliveryState, JobState
-from shared.store.steps.claims import LANE_LIMIT
+from shared.store.steps.fair_order import LANE_LIMIT
 from shared.store.webhooks.endpoints import EventType
 from shared.store.workers import live_workers
 
