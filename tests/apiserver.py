@@ -76,7 +76,7 @@ def api_process(settings: Settings, log: Path) -> Iterator[tuple[httpx.Client, i
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=120) as client:  # its start may take long
             yield client, process.pid
         process.terminate()
         # Killed: by the test itself.
