@@ -31,7 +31,7 @@ _CONNECT_TIMEOUT_S = 2
 _POOL_TIMEOUT_S = 5.0
 """How long a caller waits for one of the pool's connections while all are in use."""
 _IDLE_IN_TRANSACTION_MS = 10_000
-"""A process frozen within a transaction keeps its row locks; the job must not freeze with it."""
+"""A process frozen within a transaction keeps its row locks for no longer than this."""
 _TCP_USER_TIMEOUT_MS = 15_000
 """A server that vanished without a word is noticed before a lease of 30 s runs out."""
 _ANSWER_S = 60.0
@@ -46,9 +46,7 @@ _LISTEN_S = 1.0
 _SILENT_ROUNDS = 30
 """After so many of these without a word it asks for an answer."""
 
-_AFTER_COMMIT = "longhand_after_commit"
-
-# It has a line for each of its plugins, at every start.
+# Alembic logs a line for each of its plugins at every start.
 logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
@@ -96,8 +94,8 @@ def make_engine(
             "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
             "options": options,
             "application_name": "longhand",
-            # Whatever PGCLIENTENCODING says; and psycopg reads no text from a SQL_ASCII session, so
-            # that not even the server's encoding could be asked for.
+            # PGCLIENTENCODING must not change it, and psycopg reads no text from a SQL_ASCII
+            # session: even the server's encoding could not be asked for.
             "client_encoding": "UTF8",
         },
     )
@@ -176,8 +174,20 @@ def fetch(
     SQLAlchemy's own layers cost several times what the driver's do. Parameters are ``%(name)s``.
     """
     driver = cast(_Connection, connection.connection.driver_connection)
-    with driver.cursor(row_factory=dict_row) as cursor:
+    with _told_when_broken(connection), driver.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+@contextmanager
+def _told_when_broken(connection: Connection) -> Iterator[None]:
+    """Tell SQLAlchemy of a connection that breaks in the driver's hands: it is not to be reset."""
+    driver = cast(_Connection, connection.connection.driver_connection)
+    try:
+        yield
+    except psycopg.Error:
+        if driver.closed:
+            connection.invalidate()
+        raise
 
 
 def _raise_translated(
@@ -212,24 +222,26 @@ def listen(engine: Engine, channel: str) -> Iterator[list[str]]:
         DatabaseUnavailable: no connection could be had, or it broke.
     """
     try:
-        with engine.connect() as pooled:
+        with engine.connect() as pooled, _told_when_broken(pooled):
             connection: Any = pooled.connection.driver_connection
             pooled.detach()
             connection.autocommit = True
             connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
-            n_silent = 0
-            while True:
-                messages = [
-                    notice.payload
-                    for notice in connection.notifies(timeout=_LISTEN_S, stop_after=1)
-                ]
-                n_silent = 0 if messages else n_silent + 1
-                if n_silent == _SILENT_ROUNDS:  # a server that has vanished says nothing, either
-                    connection.execute("SELECT 1")
-                    n_silent = 0
-                yield messages
+            yield from _notified(connection)
     except (PoolTimeout, DBAPIError, psycopg.Error) as error:
         raise DatabaseUnavailable(UNREACHABLE) from error
+
+
+def _notified(connection: Any) -> Iterator[list[str]]:
+    n_silent = 0
+    while True:
+        notices = connection.notifies(timeout=_LISTEN_S, stop_after=1)
+        messages = [notice.payload for notice in notices]
+        n_silent = 0 if messages else n_silent + 1
+        if n_silent == _SILENT_ROUNDS:  # a server that has vanished says nothing, either
+            connection.execute("SELECT 1")
+            n_silent = 0
+        yield messages
 
 
 def migrate(settings: Settings) -> None:
@@ -263,7 +275,7 @@ def migrate(settings: Settings) -> None:
 
 
 def check(engine: Engine) -> None:
-    """See that the database is one to work with: of our encoding, with exactly our migrations.
+    """Check that the database has our encoding and exactly our migrations.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -277,7 +289,7 @@ def check(engine: Engine) -> None:
             applied = set(
                 connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
             )
-    # By the names of their files: to import Alembic for it would delay every process's start.
+    # Revisions are read from the files' names: importing Alembic would delay every process's start.
     known = {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py")}
     if applied == {max(known)}:
         return

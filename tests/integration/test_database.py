@@ -100,6 +100,21 @@ def test_a_connection_that_breaks_within_a_transaction_is_an_outage_and_the_next
     assert backend(engine) != pid
 
 
+def test_a_connection_that_breaks_in_the_drivers_hands_leaves_no_traceback_in_the_log(
+    database: Engine, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def be_ended() -> None:
+        with read(engine) as connection:
+            (row,) = fetch(connection, "SELECT pg_backend_pid() AS pid", {})
+            end(database, row["pid"])
+            fetch(connection, "SELECT 1", {})
+
+    with pytest.raises(DatabaseUnavailable):
+        be_ended()
+    assert not [record for record in caplog.records if record.name.startswith("sqlalchemy")]
+    assert backend(engine)
+
+
 def test_only_a_connection_lost_during_the_commit_leaves_it_uncertain(
     database: Engine, engine: Engine
 ) -> None:

@@ -135,6 +135,20 @@ def slow_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "Watcher", partial(Watcher, interval_s=1000.0))
 
 
+def listeners(database: Engine, job_id: UUID) -> int:
+    """How many sessions listen that began after the job was made."""
+    with begin(database) as connection:
+        found = connection.execute(
+            text("""
+                SELECT count(*) FROM pg_stat_activity
+                WHERE query LIKE 'LISTEN%' AND state = 'idle'
+                  AND backend_start > (SELECT created_at FROM jobs WHERE id = :id)
+            """),
+            {"id": job_id},
+        )
+        return int(found.scalar_one())
+
+
 @pytest.mark.usefixtures("slow_looks")
 def test_streams_and_waits_are_told_of_a_change_and_need_not_look(
     settings: Settings, database: Engine
@@ -145,13 +159,13 @@ def test_streams_and_waits_are_told_of_a_change_and_need_not_look(
         serving(app, on_stop=partial(end_waits, app)) as url,
         httpx.Client(base_url=url, timeout=90) as client,
         ThreadPoolExecutor(1) as pool,
-        hearing(database),  # by now the application's own listener hears, too
         events_of(client, streamed) as source,
     ):
         lines = source.response.iter_lines()
         read_until(lines, '"state":"queued"')
         waiting = pool.submit(client.get, f"/jobs/{waited}", params={"wait": 60})
         wait_until(lambda: waited in app.state.resources.watcher._watched)
+        wait_until(lambda: listeners(database, waited))
         began = time.monotonic()
         for job_id in (streamed, waited):
             cancel_job(database, "default", job_id, max_attempts=3)
