@@ -143,14 +143,14 @@ def test_status_and_metrics_tell_jobs_queues_and_workers(
     metrics = client.get("/metrics").text
 
     assert status["jobs"]["queued"] == 1
-    assert status["queues"] == [{"queue": "prepare", "state": "queued", "steps": 1}]
+    assert status["queues"] == [{"queue": "cpu", "state": "queued", "steps": 1}]
     (worker,) = status["workers"]
     assert (worker["id"], worker["slots"], worker["state"]) == ("w1", 2, "ready")
     assert (worker["device"], worker["dtype"]) == ("cpu", "float32")
     assert status["uptime_s"] >= 0
     assert "longhand_database_up 1.0" in metrics
     assert 'longhand_jobs{state="queued"} 1.0' in metrics
-    assert 'longhand_steps{queue="prepare",state="queued"} 1.0' in metrics
+    assert 'longhand_steps{queue="cpu",state="queued"} 1.0' in metrics
     assert 'longhand_workers{model="starter",role="model"} 1.0' in metrics
 
 
