@@ -166,6 +166,27 @@ def read(engine: Engine) -> Iterator[Connection]:
         _raise_translated(engine, error)
 
 
+@contextmanager
+def single(engine: Engine) -> Iterator[Connection]:
+    """Run one statement that is a transaction by itself: one round trip instead of three.
+
+    Raises:
+        CommitUncertain: the connection broke; all or nothing was written.
+        DatabaseUnavailable, SchemaMissing, DatabaseUnfit: as ``begin``.
+    """
+    actions: list[Callable[[], None]] = []
+    try:
+        with engine.connect() as connection:
+            connection.info[_AFTER_COMMIT] = actions
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("every connection to Postgres is in use") from error
+    except (DBAPIError, psycopg.Error) as error:
+        _raise_translated(engine, error, committing=True)
+    for action in actions:
+        action()
+
+
 def fetch(
     connection: Connection, query: LiteralString, parameters: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
@@ -206,9 +227,9 @@ def _raise_translated(
 
 
 def after_commit(connection: Connection, action: Callable[[], None]) -> None:
-    """Have ``begin`` call ``action``, which must not fail, once the transaction is committed.
+    """Have ``begin`` or ``single`` call ``action`` once the transaction is committed.
 
-    Not if it is rolled back, nor if nobody knows whether it was committed.
+    Not if it is rolled back, nor if nobody knows whether it was committed. It must not fail.
     """
     connection.info.setdefault(_AFTER_COMMIT, []).append(action)
 

@@ -40,7 +40,7 @@ class Wakeups:
         """Wait for rings."""
         self._engine = engine
         self._broker = broker
-        self._live_s = settings.lease_s
+        self._live_s = settings.live_s
         self._due: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._slots: Mapping[str, int] = {}

@@ -21,7 +21,7 @@ def sweep(runtime: Runtime) -> None:
     database, settings = runtime.database, runtime.settings
     try:
         reaped = reap(database)
-        unserved = fail_unserved(database, wait_s=settings.worker_wait_s, live_s=settings.lease_s)
+        unserved = fail_unserved(database, wait_s=settings.worker_wait_s, live_s=settings.live_s)
         forgotten = forget_dead_workers(database, silent_s=10 * settings.lease_s)
         runtime.wakeups.top_up()
     except DatabaseUnavailable as error:

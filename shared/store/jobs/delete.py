@@ -6,6 +6,7 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
 from shared.store.jobs.equal import lock_with_equals, promote_a_copy
+from shared.store.news import announce
 from shared.store.objects.keys import job_prefix
 from shared.store.objects.removals import schedule_removal
 from shared.store.webhooks.endpoints import drop_unlisted, lock_unlisted
@@ -37,6 +38,7 @@ def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
     if endpoint_id is not None:
         drop_unlisted(connection, endpoint_id)
     schedule_removal(connection, job_prefix(job_id), late_writes=True)
+    announce(connection, job_id)
 
 
 def drop_transcript(connection: Connection, transcript_id: UUID | None) -> None:

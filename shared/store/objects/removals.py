@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import begin
+from shared.infra.database import begin, single
 from shared.store.objects.keys import job_prefix, pcm_prefix
 
 LATE_WRITES_S = 900.0
@@ -53,7 +53,7 @@ def schedule_removal(connection: Connection, prefix: str, *, late_writes: bool) 
 
 def begin_upload(engine: Engine, key: str, *, allowance_s: float) -> None:
     """Nothing -> the object ``key`` due to go after ``allowance_s``, unless it gets a job."""
-    with begin(engine) as connection:
+    with single(engine) as connection:
         connection.execute(
             text("""
                 INSERT INTO removals (prefix, due_at)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import begin
+from shared.infra.database import begin, single
 from shared.infra.errors import DatabaseUnavailable, LeaseLost
 from shared.models.options import ResolvedOptions
 from shared.store.events import record_step_event
@@ -85,7 +85,8 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
     passed_by: list[str] = []
     most_found = 0
     while True:
-        with begin(engine) as connection:
+        # The number of large files is counted under a lock; all else is one statement.
+        with (begin if queue == LARGE_QUEUE else single)(engine) as connection:
             rows = take_next(
                 connection, queue, passed_by, owner=owner, lease_s=lease_s, limit=limit
             )
@@ -112,7 +113,7 @@ def _start(engine: Engine, job_ids: Sequence[UUID]) -> None:
     In a transaction of its own: a claim holds no lock on a job, so claims and completions of one
     job do not wait for each other.
     """
-    with begin(engine) as connection:
+    with single(engine) as connection:
         connection.execute(
             text("""
                 WITH waiting AS (
@@ -139,7 +140,7 @@ def renew(engine: Engine, held: Sequence[Claim], *, lease_s: float) -> set[tuple
     Returns (step id, epoch) of each claim that is still current. A step that another transaction
     has locked is left to the next heartbeat, so that it holds up no other lease.
     """
-    with begin(engine) as connection:
+    with single(engine) as connection:
         rows = connection.execute(
             text("""
                 WITH held AS (
@@ -173,7 +174,7 @@ def expire_leases(engine: Engine, owners: str) -> int:
     The next sweep reaps the steps. ``owners`` is what their names begin with. Returns how many
     leases that were.
     """
-    with begin(engine) as connection:
+    with single(engine) as connection:
         return connection.execute(
             text("""
                 UPDATE steps SET lease_until = '-infinity'
