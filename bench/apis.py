@@ -16,7 +16,9 @@ import psutil
 import psycopg
 
 from bench.platform import ROOT
-from cli.embedded.stack import Endpoints, free_ports, running_servers, service_environment
+from cli.embedded.ports import free_ports
+from cli.embedded.servers import Endpoints, running_servers
+from cli.embedded.services import service_environment
 
 _START_S = 60.0
 

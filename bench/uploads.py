@@ -18,7 +18,7 @@ import psutil
 from botocore.config import Config
 
 from bench.platform import ROOT
-from cli.embedded.stack import Endpoints, running_servers
+from cli.embedded.servers import Endpoints, running_servers
 
 FILE_BYTES = 384 * 1024**2
 ROUNDS = 5

@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from changes import sign_changes
 from sqlalchemy import Connection, text
 
 import worker.engines.oracle
@@ -33,6 +32,9 @@ from worker.engines.protocol import DecodeOptions
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
 from worker.steps.prepare import prepare
+
+sys.path.append(str(Path(__file__).parent))  # the command line starts its programs without it
+from changes import sign_changes
 
 CRASHES, HANGS = 0xDEAD, 0xBEEF
 """Numbers whose words nobody else may say."""

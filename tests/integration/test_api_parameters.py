@@ -53,7 +53,11 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(
                 "this endpoint has format, partial, max_line_width, max_line_count"
             ),
         ),
-        ("GET", "/jobs/x?wiat=5", "'wiat' (did you mean 'wait'?); this endpoint has wait, include"),
+        (
+            "GET",
+            "/jobs/x?wiat=5",
+            "'wiat' (did you mean 'wait'?); this endpoint has wait, include, text",
+        ),
         ("GET", "/models?limit=5", "'limit'; this endpoint has none"),
         (
             "POST",

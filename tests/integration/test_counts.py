@@ -87,4 +87,4 @@ def test_steps_of_jobs_that_have_ended_are_not_counted(database: Engine) -> None
     add_history(database)
     add_live_jobs(database)
     found = {(count.queue, count.state): count.steps for count in count_steps(database)}
-    assert found == {("prepare", "queued"): 1, ("model.oracle", "queued"): 2}
+    assert found == {("cpu", "queued"): 1, ("model.oracle", "queued"): 2}

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from alembic import command
 from apiserver import api, api_process, assert_problem
 from processes import Fleet, Worker, environment, fleet, wait_until
-from scratchdatabases import alembic_config, scratch_settings
+from scratchdatabases import scratch_settings
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
@@ -110,13 +109,8 @@ def assert_all_end(workers: Fleet, settings: Settings, sentence: str) -> None:
         assert "Traceback" not in worker.log
 
 
-@pytest.mark.parametrize("revision", ["base", "0004"])
-def test_workers_wait_for_the_migration_and_say_so_once(
-    servers: Settings, workers: Fleet, revision: str
-) -> None:
+def test_workers_wait_for_the_migration_and_say_so_once(servers: Settings, workers: Fleet) -> None:
     late = scratch_settings(servers, "late")
-    if revision != "base":
-        command.upgrade(alembic_config(late), revision)
     workers.settings = late
     started = [workers.start(*words) for words in ROLES]
     sentence = f"the worker waits: {MISSING}"
@@ -142,11 +136,8 @@ def n_ready(engine: Engine) -> int:
     return len([each for each in live_workers(engine, live_s=30) if each.state == "ready"])
 
 
-@pytest.mark.parametrize("revision", ["base", "0001"])
-def test_requests_before_the_migration_are_told_to_run_it(servers: Settings, revision: str) -> None:
+def test_requests_before_the_migration_are_told_to_run_it(servers: Settings) -> None:
     early = scratch_settings(servers, "early")
-    if revision != "base":
-        command.upgrade(alembic_config(early), revision)
     with api(early) as client:
         upload = {"file": ("a.wav", b"RIFF", "audio/wav")}
         for answer in (

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from api.intake.submit import Intake, JobRequest, submit
-from api.resources import open_resources
+from api.resources import Resources, open_resources
 from shared.infra.errors import InvalidRequest, JobNotFound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -40,8 +41,12 @@ class Fetched:
 
 @pytest.fixture
 def intake(settings: Settings) -> Iterator[Intake]:
-    with open_resources(settings, CollectorRegistry()) as resources:
-        yield resources.intake
+    with ExitStack() as stack:
+
+        async def enter() -> Resources:
+            return stack.enter_context(open_resources(settings, CollectorRegistry()))
+
+        yield asyncio.run(enter()).intake
 
 
 async def fetched(intake: Intake, *pieces: bytes, **options: object) -> Fetched:
