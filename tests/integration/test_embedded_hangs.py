@@ -48,6 +48,8 @@ def freeze(pid: int) -> list[psutil.Process]:
     frozen = family(pid)
     for process in frozen:
         process.suspend()
+    # A signal that comes before the process has really stopped would be handled first.
+    wait_until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in frozen))
     return frozen
 
 
