@@ -30,7 +30,7 @@ SERVICE_CONNECTIONS = 300
 ten model workers beside the delivery worker, beat and this process. An unused one costs some kB."""
 CHILD_CONNECTIONS = 4
 """Of a child of the CPU worker, which has one child per core. It does one step at a time; its
-heartbeat and its dispatch need a connection each meanwhile."""
+heartbeat and its wake-ups need a connection each meanwhile."""
 
 
 def bundled_majors() -> dict[int, Path]:
