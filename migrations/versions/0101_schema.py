@@ -103,7 +103,7 @@ def upgrade() -> None:
         sa.Column("role", sa.Text(), nullable=False, comment="cpu, model, deliver or beat"),
         sa.Column("model", sa.Text(), nullable=True, comment="catalogue id of a model worker"),
         sa.Column("queues", sa.ARRAY(sa.Text()), nullable=False),
-        sa.Column("slots", sa.Integer(), nullable=False, comment="steps it takes at once"),
+        sa.Column("slots", sa.Integer(), nullable=False, comment="claims it works on at once"),
         sa.Column("state", sa.Text(), nullable=False, comment="loading or ready"),
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column(

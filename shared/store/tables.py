@@ -297,7 +297,7 @@ workers = Table(
     Column("role", Text, nullable=False, comment="cpu, model, deliver or beat"),
     Column("model", Text, comment="catalogue id of a model worker"),
     Column("queues", ARRAY(Text), nullable=False),
-    Column("slots", Integer, nullable=False, comment="steps it takes at once"),
+    Column("slots", Integer, nullable=False, comment="claims it works on at once"),
     Column("state", Text, nullable=False, comment="loading or ready"),
     Column("device", Text, nullable=False),
     Column("dtype", Text, comment="what a model worker's device computes in"),

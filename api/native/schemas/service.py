@@ -105,7 +105,9 @@ class WorkerInfo(BaseModel):
     state: WorkerState
     device: str
     dtype: str | None = Field(description="what a model worker's device computes in")
-    slots: int
+    slots: int = Field(
+        description="claims it works on at once, of one step each, or of a batch of chunks"
+    )
     version: str
     load_s: float | None = Field(description="seconds its model took to load")
     warm_up_s: float | None = Field(description="seconds its model's first inference took")

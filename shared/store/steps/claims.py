@@ -118,6 +118,7 @@ def _start(engine: Engine, job_ids: Sequence[UUID]) -> None:
             text("""
                 WITH waiting AS (
                     SELECT id FROM jobs WHERE id = ANY (:ids) AND state = 'queued'
+                      AND EXISTS (SELECT FROM steps WHERE job_id = jobs.id AND state = 'running')
                     ORDER BY id FOR NO KEY UPDATE
                 ), started AS (
                     UPDATE jobs SET state = 'running', started_at = clock_timestamp(),
