@@ -136,13 +136,9 @@ class Storage:
             )
             return bytes(answer["Body"].read())
 
-    def open(self, key: str, n_bytes: int | None = None) -> BinaryIO:
-        """Return a seekable reader that holds a few MiB of the object at a time.
-
-        ``n_bytes`` is the object's size, where the caller knows it: that saves a request.
-        """
-        size = self.size(key) if n_bytes is None else n_bytes
-        return io.BufferedReader(_RangeReader(self, key, size), buffer_size=_READ_BYTES)
+    def open(self, key: str) -> BinaryIO:
+        """Return a seekable reader that holds a few MiB of the object at a time."""
+        return io.BufferedReader(_RangeReader(self, key, self.size(key)), buffer_size=_READ_BYTES)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that do not exist are no error.

@@ -46,7 +46,7 @@ class WorkerEntry:
     model: str | None
     queues: Sequence[str]
     slots: int
-    """Claims it works on at once, of one step each, or of a batch of chunks; 0 while a model loads."""
+    """Claims it works on at once, of a step or of a batch of chunks; 0 while a model loads."""
     state: WorkerState
     device: str
     dtype: str | None

@@ -88,21 +88,6 @@ def test_the_reader_seeks_like_a_file(storage: Storage, key: str) -> None:
         assert reader.read(5_000_000) == data[4_500_000:]
 
 
-def test_a_reader_of_known_size_asks_for_nothing_but_what_is_read(
-    storage: Storage, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage.put(key, b"0123456789")
-    requests: list[str] = []
-    count(storage, requests)
-    with storage.open(key, 10) as reader:
-        assert reader.seek(-3, io.SEEK_END) == 7
-        assert reader.read() == b"789"
-    assert requests == ["GetObject"]
-    with storage.open(key) as reader:
-        assert reader.seek(0, io.SEEK_END) == 10
-    assert requests == ["GetObject", "HeadObject"]
-
-
 def test_a_prefix_without_uploads_goes_with_two_requests_and_known_keys_with_one(
     storage: Storage, key: str
 ) -> None:
