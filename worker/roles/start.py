@@ -2,10 +2,13 @@
 
 import logging
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import click
 from celery.signals import worker_ready
+from kombu.asynchronous.hub import Hub
 
 from shared import __version__
 from shared.infra import database
@@ -98,6 +101,10 @@ def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str
 
     health.failing = lambda: heartbeat.failing
     worker_ready.connect(become_ready, weak=False)
+    if "--pool=threads" in pool:
+        worker_ready.connect(
+            lambda sender, **_: tell_of_ends(sender.pool.executor, sender.hub), weak=False
+        )
     app.worker_main(
         [
             "worker",
@@ -111,3 +118,23 @@ def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str
             *pool,
         ]
     )
+
+
+def tell_of_ends(executor: ThreadPoolExecutor, hub: Hub) -> None:
+    """Have the event loop go round whenever a task has ended in the pool's threads.
+
+    While all threads are busy the loop asks for no message (``worker_disable_prefetch``). Celery
+    does not tell it that one is free again, so it would notice up to a second late.
+    """
+    submit = executor.submit
+
+    def submit_and_tell(*arguments: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = submit(*arguments, **options)
+        future.add_done_callback(lambda _: hub.call_soon(_nothing))  # type: ignore[no-untyped-call]
+        return future
+
+    executor.submit = submit_and_tell  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    """All that the loop has to do when it goes round."""
