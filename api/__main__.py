@@ -53,6 +53,8 @@ def main() -> None:
         log_config=None,
         # api.request_log logs requests, without their query strings.
         access_log=False,
+        loop="uvloop",
+        http="httptools",
         server_header=False,
     )
     inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]

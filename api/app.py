@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from api.intake.lingering import LingeringClose
+from api.intake.lingering_close import LingeringClose
 from api.native import (
     accuracy,
     deliveries,

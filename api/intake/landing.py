@@ -94,7 +94,9 @@ class Landing:
         self._begun = False
         self._upload: Upload | None = None
         self._n_parts = 0
-        self._sending: deque[asyncio.Future[None]] = deque()
+        self._sending: deque[asyncio.Future[bytearray]] = deque()
+        self._sent: list[bytearray] = []
+        """Parts whose memory is used again: to fill it costs a fifth of growing a new part."""
         self._hash = hashlib.sha256()
         self._hashing: asyncio.Future[None] | None = None
 
@@ -129,20 +131,21 @@ class Landing:
 
     async def _receive(self, data: AsyncIterable[bytes | memoryview]) -> tuple[bytearray, int]:
         """Send all full parts that are not the last; return the last part and the file's size."""
-        part = bytearray()
-        n_bytes = 0
+        part, n_filled, n_bytes = bytearray(), 0, 0
         async for piece in data:
             n_bytes += len(piece)
             if n_bytes > self._max_bytes:
                 raise too_large(self._max_bytes)
             rest = memoryview(piece)
-            while len(part) + len(rest) > PART_BYTES:
-                room = PART_BYTES - len(part)
-                part += rest[:room]
+            while n_filled + len(rest) > PART_BYTES:
+                room = PART_BYTES - n_filled
+                part[n_filled:] = rest[:room]
                 rest = rest[room:]
                 await self._send(part)
-                part = bytearray()
-            part += rest
+                part, n_filled = self._sent.pop() if self._sent else bytearray(), 0
+            part[n_filled : n_filled + len(rest)] = rest  # appends where the part is new
+            n_filled += len(rest)
+        del part[n_filled:]
         if n_bytes == 0:
             raise EmptyFile("the file is empty")
         return part, n_bytes
@@ -160,8 +163,9 @@ class Landing:
         self._sending.append(self._start_thread(partial(self._send_part, self._n_parts, part)))
 
     async def _oldest_sent(self) -> None:
-        await asyncio.shield(self._sending[0])
+        part = await asyncio.shield(self._sending[0])
         self._sending.popleft()
+        self._sent.append(part)
 
     async def _all_sent(self) -> None:
         while self._sending:
@@ -177,9 +181,10 @@ class Landing:
         self._begin()
         self._begun = True
 
-    def _send_part(self, number: int, part: bytearray) -> None:
+    def _send_part(self, number: int, part: bytearray) -> bytearray:
         assert self._upload is not None
         self._upload.send(number, part)
+        return part
 
     def _finish(self, rest: bytearray, n_bytes: int, claim: Callable[[Landed], Result]) -> Result:
         """See that the store has all of the file, make it visible, and hand it to ``claim``."""

@@ -7,7 +7,7 @@ import httpx
 from apiserver import endless, open_upload, serving
 from starlette.types import Receive, Scope, Send
 
-from api.intake.lingering import LingeringClose
+from api.intake.lingering_close import LingeringClose
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
