@@ -1,13 +1,12 @@
 """What the endpoints work with: made once per application, given to them as a dependency."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, cast
-from uuid import UUID
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -27,8 +26,7 @@ from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue, read_catalogue
 from shared.queue.broker import make_broker
 from shared.queue.wakeups import Wakeups
-from shared.store.events import glimpse_jobs
-from shared.store.news import NewsListener
+from shared.store.news import News, NewsListener, look_at_jobs
 from shared.store.objects.remover import Remover
 from shared.store.wakeups import connect_wakeups
 from shared.store.workers import SERVED_LATELY_S, served_models
@@ -115,7 +113,7 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
     connect_wakeups(engine, wakeups)
     remover = Remover(engine, storage)
     probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
-    watcher = Watcher(partial(glimpse_jobs, engine), max_watches=settings.max_streams)
+    watcher = Watcher(partial(look_at_jobs, engine), max_watches=settings.max_streams)
     listener = NewsListener(engine, partial(_tell, asyncio.get_running_loop(), watcher))
     outbound = Outbound.of(settings)
     cached_jobs = Counter(
@@ -167,10 +165,10 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
         engine.dispose()
 
 
-def _tell(loop: asyncio.AbstractEventLoop, watcher: Watcher, job_ids: Sequence[UUID]) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, watcher: Watcher, news: News) -> None:
     """Hand news from the listener's thread to the watcher's loop."""
     with suppress(RuntimeError):  # the loop has ended
-        loop.call_soon_threadsafe(watcher.tell, job_ids)
+        loop.call_soon_threadsafe(watcher.tell, news)
 
 
 # Both are coroutines, though they wait for nothing: FastAPI calls plain functions in a thread, and

@@ -1,28 +1,28 @@
 """Waiting for what happens to jobs, on behalf of all who wait in this process.
 
-Thousands of clients may wait at once. None of them holds a thread or a connection to Postgres: one
-task looks at those jobs of which there are news (``shared.store.news``), and wakes who waits for
-them. News may get lost, so every few seconds it looks at all jobs that somebody waits for.
+Thousands of clients may wait at once. None of them holds a thread or a connection to Postgres: news
+of jobs (``shared.store.news``) wake those who wait for them. News may get lost, so every few
+seconds one task looks at all jobs that somebody waits for.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.infra.errors import DatabaseUnavailable, TooManyStreams
-from shared.store.events import Glimpse
+from shared.store.news import Glimpse, News
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 2.0
-"""Between two looks at all jobs: how late lost news are."""
+"""Between two looks: how late lost news are."""
 
-Look = Callable[[Iterable[UUID]], dict[UUID, Glimpse]]
+Look = Callable[[Collection[UUID]], News]
 
 
 class _Watched:
@@ -38,7 +38,7 @@ class _Watched:
     def update(self, found: Glimpse | None) -> None:
         if found is None:
             self.gone = True
-        elif found == self.seen:
+        elif self.seen is not None and found.last_event <= self.seen.last_event:
             return
         self.seen = found
         self.wake()
@@ -84,7 +84,7 @@ class Watcher:
         Args:
             look: tells how far jobs are; called in a thread of its own.
             max_watches: how many may wait at once; past that they are refused, not queued.
-            interval_s: between two looks at all jobs.
+            interval_s: between two looks.
         """
         self._look = look
         self._max_watches = max_watches
@@ -92,22 +92,20 @@ class Watcher:
         self._threads = CapacityLimiter(1)
         self._watched: dict[UUID, _Watched] = {}
         self._n_watches = 0
-        self._changed: set[UUID] = set()
-        self._told = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
         self.stopped = False
 
-    def tell(self, job_ids: Iterable[UUID]) -> None:
-        """Look at those of these jobs that are watched: they have changed."""
-        changed = self._watched.keys() & set(job_ids)
-        if changed:
-            self._changed |= changed
-            self._told.set()
+    def tell(self, news: News) -> None:
+        """Wake those who wait for news of these jobs."""
+        for job_id in self._watched.keys() & news.keys():
+            self._watched[job_id].update(news[job_id])
 
     @contextmanager
     def watch(self, job_id: UUID) -> Iterator[Watch]:
-        """Watch a job while the block runs; whether there is such a job is for the caller to see.
+        """Watch a job while the block runs.
+
+        The caller reads the job once it is watched: what happened before is no news.
 
         Raises:
             TooManyStreams: as many as may are watching.
@@ -137,32 +135,18 @@ class Watcher:
             watched.wake()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        next_look = loop.time()
-        while self._watched and not self.stopped:
-            changed, self._changed = self._changed, set()
-            self._told.clear()
-            if loop.time() >= next_look:
-                await self._look_at(list(self._watched))
-                next_look = loop.time() + self._interval_s
-            elif changed:
-                await self._look_at(list(changed))
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(next_look):
-                    await self._told.wait()
-
-    async def _look_at(self, job_ids: list[UUID]) -> None:
-        try:
-            found = await to_thread.run_sync(
-                self._look, job_ids, limiter=self._threads, abandon_on_cancel=True
-            )
-        except (DatabaseUnavailable, SQLAlchemyError) as error:
-            if not self._failing:
-                log.warning("%s: those who watch jobs see no news for now", error)
-            self._failing = True
-            return
-        self._failing = False
-        for job_id in job_ids:
-            watched = self._watched.get(job_id)
-            if watched is not None:
-                watched.update(found.get(job_id))
+        while True:
+            await asyncio.sleep(self._interval_s)
+            if not self._watched or self.stopped:
+                return
+            try:
+                found = await to_thread.run_sync(
+                    self._look, list(self._watched), limiter=self._threads, abandon_on_cancel=True
+                )
+            except (DatabaseUnavailable, SQLAlchemyError) as error:
+                if not self._failing:
+                    log.warning("%s: those who watch jobs see no news for now", error)
+                self._failing = True
+            else:
+                self._failing = False
+                self.tell(found)

@@ -8,12 +8,14 @@ from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
 from shared.infra.errors import LeaseLost
+from shared.infra.storage import Storage
 from shared.models.options import ResolvedOptions
 from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.speech.manifest import Decoding, Manifest, ManifestChunk
 from shared.speech.transcript import Segment, Transcript, TranscriptHeader, Word
 from shared.store import steps
 from shared.store.jobs.create import NewJob, create_job
+from shared.store.objects.keys import source_key
 from shared.store.steps import ChunkResult, Claim, Folded, NewStep
 
 CHUNK = {"core_start": 0, "core_end": 16_000, "stride_left": 0, "stride_right": 0}
@@ -75,6 +77,15 @@ def add_job(
     job = new_job(tenant=tenant, options=options, source_bytes=source_bytes)
     create_job(database, job, max_attempts=max_attempts)
     return job.id
+
+
+def add_stored_job(
+    database: Engine, storage: Storage, source: bytes, *, options: ResolvedOptions = ORACLE
+) -> UUID:
+    """Add a job whose file is in the object store."""
+    job_id = add_job(database, options=options, source_bytes=len(source))
+    storage.put(source_key(job_id), source)
+    return job_id
 
 
 def step_ids(database: Engine, job_id: UUID, kind: str) -> list[int]:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
@@ -202,7 +202,9 @@ class Landing:
     async def _discard(self) -> None:
         """Remove what was stored, or see that it is removed."""
         # The store may only be told to forget the parts once no thread sends one.
-        under_way = [*self._sending, *([self._hashing] if self._hashing else [])]
+        under_way: list[asyncio.Future[Any]] = [*self._sending]
+        if self._hashing is not None:
+            under_way.append(self._hashing)
         await asyncio.gather(*under_way, return_exceptions=True)
         if self._begun:
             await self._in_thread(self._remove)

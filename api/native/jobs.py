@@ -104,9 +104,9 @@ async def show_job(
     if "words" in include and not text:
         raise InvalidRequest("include=words asks for the text that text=false leaves out")
     key = snapshots.JobKey(tenant, existing_id(job_id))
-    snapshot = await loader.get(key)
-    if wait and not snapshot.view.ended:
-        await _wait_for_end(request, resources, loader, key, wait)
+    if wait:
+        snapshot = await _at_its_end(request, resources, loader, key, wait)
+    else:
         snapshot = await loader.get(key)
     answer = answer_at_once(snapshot) if text and not include else None
     if answer is None:
@@ -117,30 +117,30 @@ async def show_job(
     return answer
 
 
-async def _wait_for_end(
+async def _at_its_end(
     request: Request,
     resources: Resources,
     loader: snapshots.Snapshots,
     key: snapshots.JobKey,
     wait_s: float,
-) -> None:
-    """Return when the job has ended, ``wait_s`` are over, or nobody waits for the answer any more.
+) -> snapshots.Snapshot:
+    """Return the job once it has ended, ``wait_s`` are over, or nobody waits for it any more.
 
     Raises:
         TooManyStreams: as many clients as may are watching jobs.
     """
     with resources.watcher.watch(key.job_id) as watch:
-        # Read once it is watched: an end before that would be no news.
-        view = (await loader.get(key)).view
-        if view.ended:
-            return
-        waits = (watch.news(view.last_event, ended=True), disconnection(request))
+        snapshot = await loader.get(key)
+        if snapshot.view.ended:
+            return snapshot
+        waits = (watch.news(snapshot.view.last_event, ended=True), disconnection(request))
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         try:
             await asyncio.wait(tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
+    return await loader.get(key)
 
 
 @router.get(

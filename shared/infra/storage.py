@@ -121,11 +121,6 @@ class Storage:
             created = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
         return Upload(self._client, self._bucket, key, created["UploadId"])
 
-    def size(self, key: str) -> int:
-        """Return an object's size in bytes."""
-        with _translated():
-            return int(self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
-
     def read(self, key: str, start: int, stop: int) -> bytes:
         """Return bytes [start, stop) of an object; fewer where it ends before."""
         if stop <= start:
@@ -136,9 +131,9 @@ class Storage:
             )
             return bytes(answer["Body"].read())
 
-    def open(self, key: str) -> BinaryIO:
-        """Return a seekable reader that holds a few MiB of the object at a time."""
-        return io.BufferedReader(_RangeReader(self, key, self.size(key)), buffer_size=_READ_BYTES)
+    def open(self, key: str, size: int) -> BinaryIO:
+        """Return a seekable reader of an object of ``size`` bytes; it holds a few MiB of them."""
+        return io.BufferedReader(_RangeReader(self, key, size), buffer_size=_READ_BYTES)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that do not exist are no error.

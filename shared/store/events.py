@@ -8,7 +8,7 @@ transaction that holds the lock on the job's row until it commits. So whoever ha
 and then reads those after N misses none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import begin, fetch, read
+from shared.infra.database import begin, fetch
 from shared.infra.errors import JobNotFound
 from shared.speech.chunks import chunk_from_json, hypothesis_from_json
 from shared.speech.stitching import Stitcher, to_seconds
 from shared.speech.transcript import Segment
 from shared.store.jobs.read import JobView, own_job, read_jobs
 from shared.store.news import announce
-from shared.store.states import ACTIVE_JOB_STATES, JobState
+from shared.store.states import JobState
 
 _PAGE = 10
 """Events read at once: a chunk's words are some kilobytes, and there may be many readers."""
@@ -73,14 +73,6 @@ class Page:
     events: list[StateChange | ChunkDone]
     complete: bool
     """Whether there were no further events then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Glimpse:
-    """As much of a job as tells whether there is news."""
-
-    ended: bool
-    last_event: int
 
 
 def record(connection: Connection, job_id: UUID, event: str, *, detail: str | None = None) -> None:
@@ -191,20 +183,6 @@ _EVENTS = """
     ) AS page
     ORDER BY place, page.id
 """
-
-
-def glimpse_jobs(engine: Engine, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]:
-    """Return how far these jobs are; those that do not exist are left out. Of any tenant.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    with read(engine) as connection:
-        rows = connection.execute(
-            text("SELECT id, state, last_event FROM jobs WHERE id = ANY (:ids)"),
-            {"ids": list(job_ids)},
-        )
-        return {row.id: Glimpse(row.state not in ACTIVE_JOB_STATES, row.last_event) for row in rows}
 
 
 def _event(row: Mapping[str, Any], job: JobView) -> StateChange | ChunkDone:

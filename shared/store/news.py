@@ -1,4 +1,4 @@
-"""News of jobs between processes: which ones have changed, told as it happens.
+"""News of jobs between processes: which ones have changed and how far they are, as it happens.
 
 Whoever changes a job announces it within the transaction. After the commit the process's sender, a
 thread, notifies Postgres' listeners of all jobs that changed since its last round, in one statement
@@ -7,30 +7,44 @@ and no transaction of a job shall wait for that.
 
 News may be lost: with a process that is killed before it has sent them, while a listener has no
 connection, or because a pooler stands before Postgres (LISTEN does not pass through one that pools
-transactions). So who listens also looks by itself every few seconds.
+transactions). They may also overtake each other. So listeners keep the latest news of a job, and
+look by themselves every few seconds.
 """
 
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from uuid import UUID
 
 from sqlalchemy import URL, Connection, Engine, text
 
 from shared.infra.database import after_commit, listen, read
 from shared.infra.errors import DatabaseUnavailable
+from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 log = logging.getLogger(__name__)
 
 CHANNEL = "longhand_jobs"
-_IDS_PER_MESSAGE = 200
-"""Of 33 characters each; a message may have 8,000 bytes."""
+_JOBS_PER_MESSAGE = 100
+"""Of up to 67 characters each; a message may have 8,000 bytes."""
 _IDLE_S = 30.0
 """How long a sender's thread waits for news before it ends; the next news start another."""
 _RECONNECT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """As much of a job as tells whether there is news."""
+
+    ended: bool
+    last_event: int
+
+
+News = Mapping[UUID, Glimpse | None]
+"""By job; None: it does not exist any more."""
 
 
 def announce(connection: Connection, job_id: UUID) -> None:
@@ -89,28 +103,60 @@ _senders: dict[URL, NewsSender] = {}
 os.register_at_fork(after_in_child=_senders.clear)
 
 
+_JOBS = """
+    SELECT n, asked.id, state, last_event
+    FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS asked (id, n)
+    LEFT JOIN jobs ON jobs.id = asked.id
+"""
+
+
+def look_at_jobs(engine: Engine, job_ids: Collection[UUID]) -> News:
+    """Return how far these jobs are. Of any tenant.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with read(engine) as connection:
+        rows = connection.execute(text(_JOBS), {"ids": list(job_ids)})
+        return {row.id: _glimpse(row.state, row.last_event) for row in rows}
+
+
+def _glimpse(state: str | None, last_event: int | str) -> Glimpse | None:
+    if not state:
+        return None
+    return Glimpse(JobState(state) not in ACTIVE_JOB_STATES, int(last_event))
+
+
 def _notify(engine: Engine, job_ids: Collection[UUID]) -> None:
     with read(engine) as connection:
         connection.execute(
-            text("""
-                SELECT pg_notify(:channel, message)
-                FROM unnest(CAST(:messages AS text[])) AS message
-            """),
-            {"channel": CHANNEL, "messages": [*_messages(job_ids)]},
+            text(f"""
+                SELECT pg_notify(:channel, string_agg(job, ' '))
+                FROM (
+                    SELECT n, concat_ws(',', id, coalesce(state, ''), coalesce(last_event, 0))
+                               AS job
+                    FROM ({_JOBS}) AS changed
+                ) AS news
+                GROUP BY n / :jobs_per_message
+            """),  # noqa: S608 - a constant
+            {
+                "channel": CHANNEL,
+                "ids": list(job_ids),
+                "jobs_per_message": _JOBS_PER_MESSAGE,
+            },
         )
 
 
-def _messages(job_ids: Collection[UUID]) -> Iterator[str]:
-    ids = iter(job_ids)
-    while some := [job_id.hex for job_id in islice(ids, _IDS_PER_MESSAGE)]:
-        yield " ".join(some)
+def _read_message(message: str) -> News:
+    jobs = (job.split(",") for job in message.split())
+    return {UUID(job_id): _glimpse(state, last_event) for job_id, state, last_event in jobs}
 
 
 class NewsListener:
-    """Hears which jobs have changed, on a connection of its own; connects anew when it breaks."""
+    """Hears news of jobs, on a connection of its own; connects anew when it breaks."""
 
-    def __init__(self, engine: Engine, hear: Callable[[Sequence[UUID]], None]) -> None:
-        """Listen in a thread, which calls ``hear`` with the ids of jobs that have changed."""
+    def __init__(self, engine: Engine, hear: Callable[[News], None]) -> None:
+        """Listen in a thread, which calls ``hear`` with the news."""
         self._engine = engine
         self._hear = hear
         self._closing = threading.Event()
@@ -137,4 +183,4 @@ class NewsListener:
             if self._closing.is_set():
                 return
             for message in messages:
-                self._hear([UUID(job_id) for job_id in message.split()])
+                self._hear(_read_message(message))

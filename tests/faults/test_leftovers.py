@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from apiserver import api_process, open_upload, part, relayed, stored
 from equaljobs import compute
-from jobstore import add_job, claim, column, expire, step_ids
+from jobstore import add_job, add_stored_job, claim, column, expire, step_ids
 from media import wav
 from processes import Fleet, fleet, wait_until
 from removals import pending, remove_all
@@ -20,10 +20,10 @@ from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.queue.broker import make_broker, send_wakeups
 from shared.store.jobs.delete import delete_job
-from shared.store.objects.keys import job_prefix, pcm_prefix, source_key
+from shared.store.objects.keys import job_prefix, pcm_prefix
 from shared.store.objects.removals import schedule_removal
 from shared.store.objects.remover import remove_due
-from shared.store.queues import CPU_QUEUE
+from shared.store.queues import LARGE_QUEUE
 from shared.store.workers import busy_workers
 from worker.engines.oracle import encode
 
@@ -68,11 +68,10 @@ def test_an_upload_whose_server_is_killed_leaves_nothing_once_its_time_is_up(
 def test_a_job_deleted_while_a_worker_prepares_it_leaves_no_objects(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    job_id = add_job(database)
     samples, _ = encode(range(1200), gap_s=0.3)
-    storage.put(source_key(job_id), wav((samples * 32767).astype(np.int16)))
+    job_id = add_stored_job(database, storage, wav((samples * 32767).astype(np.int16)))
     (step_id,) = step_ids(database, job_id, "prepare")
-    send_wakeups(make_broker(workers.settings), CPU_QUEUE, 1)
+    send_wakeups(make_broker(workers.settings), LARGE_QUEUE, 1)
     worker = workers.start("cpu", "--concurrency", "1")
 
     def frozen() -> bool:
@@ -100,9 +99,8 @@ def test_a_job_deleted_while_a_worker_prepares_it_leaves_no_objects(
 def test_the_sweeper_removes_audio_whose_time_is_up_and_what_is_due(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    kept, ended = add_job(database), add_job(database)
+    kept, ended = (add_stored_job(database, storage, b"x") for _ in range(2))
     for job_id in (kept, ended):
-        storage.put(source_key(job_id), b"x")
         storage.put(f"{pcm_prefix(job_id)}00000.s16le", b"x")
     compute(database, ended)
     workers.start("beat")

@@ -101,7 +101,7 @@ def test_a_commit_whose_answer_is_lost_is_found_and_keeps_its_file(
     assert answer.status_code == 202, answer.text
     job_id = answer.json()["id"]
     assert count_jobs(database).by_state["queued"] == 1
-    assert storage.size(f"jobs/{job_id}/source") == len(FILE["file"][1])
+    assert storage.read(f"jobs/{job_id}/source", 0, 2**40) == FILE["file"][1]
 
 
 @pytest.mark.parametrize("outage", ["cut", "mute"])

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from jobstore import add_job, claim, column, expire, step_ids
+from jobstore import add_stored_job, claim, column, expire, step_ids
 from media import wav
 from queues import MODEL_QUEUE
 from sqlalchemy import Engine, text
@@ -22,7 +22,6 @@ from shared.speech.chunks import Hypothesis
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job
-from shared.store.objects.keys import source_key
 from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.engines.protocol import DecodeOptions
@@ -67,10 +66,9 @@ def job_id(running: Runtime) -> UUID:
 
 
 def prepared(running: Runtime, words: Sequence[int] = WORDS) -> UUID:
-    job_id = add_job(running.database)
     samples, _ = encode(words, gap_s=0.3)
     pcm = (samples * 32767).astype(np.int16)[:, None]
-    running.storage.put(source_key(job_id), wav(pcm))
+    job_id = add_stored_job(running.database, running.storage, wav(pcm))
     run_claimed(running, step_ids(running.database, job_id, "prepare")[0], prepare)
     return job_id
 

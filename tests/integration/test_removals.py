@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 from apiserver import relayed, stored
-from jobstore import add_job, step_ids
+from jobstore import add_job, add_stored_job, step_ids
 from media import wav
 from removals import move_clock_on, pending, remove_all
 from sqlalchemy import Engine, text
@@ -204,9 +204,9 @@ def test_a_worker_cut_off_in_the_middle_leaves_no_audio_behind_that_is_not_kept(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, end: Callable[[Engine, UUID], None]
 ) -> None:
     """It stores a piece when the objects have been removed already, as one that was frozen does."""
-    job_id = add_job(runtime.database)
     samples, _ = encode(range(300), gap_s=0.3)
-    runtime.storage.put(source_key(job_id), wav((samples * 32767).astype(np.int16)))
+    file = wav((samples * 32767).astype(np.int16))
+    job_id = add_stored_job(runtime.database, runtime.storage, file)
     put = runtime.storage.put
 
     def put_late(key: str, data: bytes) -> None:

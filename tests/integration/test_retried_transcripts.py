@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from apiserver import stored
-from jobstore import ORACLE, add_job, claim, claim_step, column, step_ids
+from jobstore import ORACLE, add_stored_job, claim, claim_step, column, step_ids
 from media import wav
 from removals import remove_all
 from sqlalchemy import Engine, text
@@ -53,9 +53,7 @@ def source() -> bytes:
 
 @pytest.fixture
 def job_id(runtime: Runtime, source: bytes) -> UUID:
-    added = add_job(runtime.database)
-    runtime.storage.put(source_key(added), source)
-    return added
+    return add_stored_job(runtime.database, runtime.storage, source)
 
 
 def run(runtime: Runtime, job_id: UUID, kind: str, *idxs: int) -> None:
@@ -199,8 +197,7 @@ def test_chunks_that_wait_for_the_language_still_do_when_its_detection_is_retrie
     runtime: Runtime, source: bytes
 ) -> None:
     detecting = ORACLE.model_copy(update={"model": "whisper-base", "language": None})
-    job_id = add_job(runtime.database, options=detecting)
-    runtime.storage.put(source_key(job_id), source)
+    job_id = add_stored_job(runtime.database, runtime.storage, source, options=detecting)
     prepare(runtime, Lease(claim(runtime.database, job_id, "prepare")))
     break_down(runtime, job_id, "detect")
 

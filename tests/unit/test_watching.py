@@ -1,7 +1,7 @@
 """One look for all who wait, and whom it wakes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
 from uuid import UUID, uuid4
 
@@ -9,7 +9,7 @@ import pytest
 
 from api.watch import Watcher
 from shared.infra.errors import DatabaseUnavailable, TooManyStreams
-from shared.store.events import Glimpse
+from shared.store.news import Glimpse, News
 
 A_JOB = uuid4()
 
@@ -22,12 +22,11 @@ class Jobs:
         self.looks: list[set[UUID]] = []
         self.away = False
 
-    def look(self, job_ids: Iterable[UUID]) -> dict[UUID, Glimpse]:
-        asked = set(job_ids)
-        self.looks.append(asked)
+    def look(self, job_ids: Collection[UUID]) -> News:
+        self.looks.append(set(job_ids))
         if self.away:
             raise DatabaseUnavailable("gone")
-        return {job_id: found for job_id, found in self.seen.items() if job_id in asked}
+        return {job_id: self.seen.get(job_id) for job_id in job_ids}
 
     def happen(self, job_id: UUID, *, ended: bool = False) -> None:
         self.seen[job_id] = Glimpse(ended, self.seen[job_id].last_event + 1)
@@ -101,18 +100,33 @@ def test_only_news_of_the_job_wakes() -> None:
     run(test, jobs)
 
 
-def test_a_job_of_which_there_are_news_is_looked_at_at_once_and_no_other() -> None:
+def test_news_wake_those_who_wait_for_them_without_a_look() -> None:
     other = uuid4()
     jobs = Jobs(A_JOB, other)
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB) as watch, watcher.watch(other):
-            await until(lambda: bool(jobs.looks))
+        with watcher.watch(A_JOB) as watch, watcher.watch(other) as of_other:
             wait = asyncio.create_task(watch.news(1))
-            jobs.happen(A_JOB)
-            watcher.tell([A_JOB, uuid4()])
+            wait_for_other = asyncio.create_task(of_other.news(1))
+            await asyncio.sleep(0)
+            watcher.tell({A_JOB: Glimpse(ended=False, last_event=2), uuid4(): None})
             assert await wait
-        assert jobs.looks == [{A_JOB, other}, {A_JOB}]
+            assert not wait_for_other.done()
+            watcher.tell({other: None})
+            assert await wait_for_other
+        assert jobs.looks == []
+
+    run(test, jobs, interval_s=1000.0)
+
+
+def test_news_that_were_overtaken_by_later_ones_are_dropped() -> None:
+    jobs = Jobs(A_JOB)
+
+    async def test(watcher: Watcher) -> None:
+        with watcher.watch(A_JOB) as watch:
+            watcher.tell({A_JOB: Glimpse(ended=True, last_event=3)})
+            watcher.tell({A_JOB: Glimpse(ended=False, last_event=2)})
+            assert await watch.news(1, ended=True)
 
     run(test, jobs, interval_s=1000.0)
 

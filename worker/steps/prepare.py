@@ -47,7 +47,7 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     channels: list[_Channel] = []
     decode_s = 0.0
     limits = DecodeLimits(max_duration_s=settings.max_duration_s)
-    with runtime.storage.open(claim.source_key) as source:
+    with runtime.storage.open(claim.source_key, claim.source_bytes) as source:
         blocks = _decode(source, limits, apart=claim.options.multichannel)
         while True:
             lease.check()

@@ -26,7 +26,7 @@ from shared.infra.database import begin, make_engine
 from shared.infra.settings import Settings
 from shared.store import news
 from shared.store.jobs.cancel import cancel_job
-from shared.store.news import NewsListener, announce
+from shared.store.news import Glimpse, NewsListener, announce, look_at_jobs
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("database")
 def hearing(engine: Engine) -> Iterator[set[UUID]]:
     """Listen; the set, into which all comes that is heard, is given once anything is heard."""
     heard: set[UUID] = set()
-    listener = NewsListener(engine, heard.update)
+    listener = NewsListener(engine, heard.update)  # of a mapping, its keys
     try:
         probe = uuid4()
         wait_until(lambda: change(engine, probe) or probe in heard)
@@ -127,6 +127,20 @@ def test_a_listener_whose_connection_was_ended_listens_on_another(database: Engi
             ).scalar_one()
         assert ended
         wait_until(lambda: change(database, later) or later in heard)
+
+
+def test_news_tell_how_far_each_job_is(database: Engine) -> None:
+    heard: dict[UUID, Glimpse | None] = {}
+    listener = NewsListener(database, heard.update)
+    jobs, gone = [add_job(database) for _ in range(news._JOBS_PER_MESSAGE)], uuid4()
+    wait_until(lambda: change(database, gone) or gone in heard)
+    cancel_job(database, "default", jobs[0], max_attempts=3)
+    for job_id in jobs[1:]:
+        change(database, job_id)
+    wait_until(lambda: heard.keys() >= {*jobs})
+    listener.close()
+    assert heard == {**look_at_jobs(database, jobs), gone: None}
+    assert [found.ended for job_id in jobs if (found := heard[job_id])] == [True, *[False] * 99]
 
 
 @pytest.fixture
