@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 import psutil
 import pytest
-from jobstore import add_job
+from jobstore import add_stored_job
 from media import encode, ten_hours_of_silence, wav
 from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine
@@ -62,9 +62,7 @@ def test_hostile_files_fail_their_own_jobs_and_leave_the_workers_as_they_were(
     model = workers.start("model", "--model", "oracle")
 
     def submit(data: bytes) -> UUID:
-        job_id = add_job(database)
-        storage.put(f"jobs/{job_id}/source", data)
-        return job_id
+        return add_stored_job(database, storage, data)
 
     def ended(job_id: UUID) -> JobView:
         wait_until(lambda: get_job(database, "default", job_id).state in ("succeeded", "failed"))

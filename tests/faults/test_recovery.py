@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from changes import read_changes, recorded
-from jobstore import add_job
+from jobstore import add_stored_job
 from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine, text
 from transcripts import get_transcript
@@ -61,12 +61,6 @@ def n_sent(settings: Settings) -> int:
     """How many wake-ups wait in all queues."""
     broker = make_broker(settings)
     return sum(count_messages(broker, queue) for queue in QUEUES)
-
-
-def submit(database: Engine, storage: Storage, source: bytes) -> UUID:
-    job_id = add_job(database)
-    storage.put(f"jobs/{job_id}/source", source)
-    return job_id
 
 
 def start_all(workers: Fleet) -> None:
@@ -128,7 +122,7 @@ def attempts(database: Engine, step_ids: list[int]) -> list[int]:
 def test_a_killed_model_workers_chunks_are_finished_by_another(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
-    job_id = submit(database, storage, source)
+    job_id = add_stored_job(database, storage, source)
     workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
     doomed = workers.start("model", "--model", "oracle")
@@ -142,7 +136,7 @@ def test_a_killed_model_workers_chunks_are_finished_by_another(
 def test_a_killed_cpu_workers_prepare_is_finished_by_another(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
-    job_id = submit(database, storage, source)
+    job_id = add_stored_job(database, storage, source)
     workers.start("beat")
     doomed = workers.start("cpu", "--concurrency", "1")
     held = freeze_with_a_step(doomed, database, "prepare")
@@ -156,7 +150,7 @@ def test_a_killed_cpu_workers_prepare_is_finished_by_another(
 def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
-    job_id = submit(database, storage, source)
+    job_id = add_stored_job(database, storage, source)
     workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
     frozen = workers.start("model", "--model", "oracle")
@@ -177,7 +171,7 @@ def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(
 def test_a_worker_frozen_within_a_transaction_does_not_freeze_its_job(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
-    job_id = submit(database, storage, source)
+    job_id = add_stored_job(database, storage, source)
     with pytest.raises(DatabaseUnavailable), begin(database) as frozen:  # noqa: PT012
         frozen.execute(text("SELECT id FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
         start_all(workers)
@@ -187,7 +181,7 @@ def test_a_worker_frozen_within_a_transaction_does_not_freeze_its_job(
 def test_wake_ups_for_nothing_change_nothing(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
-    job_id = submit(database, storage, source)
+    job_id = add_stored_job(database, storage, source)
     start_all(workers)
     broker = make_broker(workers.settings)
 
@@ -203,7 +197,7 @@ def test_wake_ups_for_nothing_change_nothing(
 def test_a_flushed_broker_loses_no_job(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
-    job_id = submit(database, storage, source)
+    job_id = add_stored_job(database, storage, source)
     workers.start("beat")
     wait_until(lambda: n_sent(workers.settings) > 0)
     flush(workers.settings)
@@ -217,7 +211,7 @@ def test_a_flushed_broker_loses_no_job(
 def test_an_orderly_stop_leaves_nothing_to_the_reaper(
     database: Engine, storage: Storage, workers: Fleet, source: bytes
 ) -> None:
-    job_id = submit(database, storage, source)
+    job_id = add_stored_job(database, storage, source)
     workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
     first = workers.start("model", "--model", "oracle")

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from apiserver import stored
-from jobstore import add_job, column, step_ids
+from jobstore import add_stored_job, column, step_ids
 from processes import Fleet, fleet, wait_until
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
@@ -101,8 +101,7 @@ def test_workers_go_on_by_themselves_once_redis_is_back(
         wait_until(lambda role=role: is_registered(database, role))
     redis.kill()
     wait_until(lambda: all("Cannot connect" in worker.log for worker in started))
-    job_id = add_job(database)
-    storage.put(f"jobs/{job_id}/source", recording(encode(range(1000, 1005), gap_s=0.3)[0]))
+    job_id = add_stored_job(database, storage, recording(encode(range(1000, 1005), gap_s=0.3)[0]))
     redis.start()
     wait_until(lambda: get_job(database, "default", job_id).state == "succeeded", within_s=20)
     heard = get_transcript(database, "default", job_id).text
@@ -116,9 +115,8 @@ def test_workers_go_on_by_themselves_once_redis_is_back(
 def test_a_worker_that_stops_releases_the_file_it_is_preparing(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    job_id = add_job(database)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
-    storage.put(f"jobs/{job_id}/source", recording(np.tile(noise, 20)))
+    job_id = add_stored_job(database, storage, recording(np.tile(noise, 20)))
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "1")
     (step,) = step_ids(database, job_id, "prepare")
@@ -133,8 +131,7 @@ def test_a_killed_child_is_replaced_and_its_step_done_again_long_before_its_leas
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
     workers.settings = workers.settings.model_copy(update={"lease_s": 600.0})
-    job_id = add_job(database)
-    storage.put(f"jobs/{job_id}/source", recording(np.zeros(600 * SAMPLE_RATE)))
+    job_id = add_stored_job(database, storage, recording(np.zeros(600 * SAMPLE_RATE)))
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "1")
     (step,) = step_ids(database, job_id, "prepare")
@@ -150,9 +147,8 @@ def test_a_killed_child_is_replaced_and_its_step_done_again_long_before_its_leas
 def test_the_children_of_a_killed_worker_die_with_it_in_the_middle_of_their_work(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    job_id = add_job(database)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
-    storage.put(f"jobs/{job_id}/source", recording(np.tile(noise, 20)))
+    job_id = add_stored_job(database, storage, recording(np.tile(noise, 20)))
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "2")
     (step,) = step_ids(database, job_id, "prepare")

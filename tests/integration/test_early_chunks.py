@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobstore import add_job, column, step_ids
+from jobstore import add_stored_job, column, step_ids
 from media import wav
 from processes import Fleet, fleet, wait_until
 from sqlalchemy import Engine, text
@@ -29,8 +29,7 @@ def test_the_first_chunk_is_done_before_the_last_sample_is_decoded(
     words, _ = encode(range(1000, 1350), gap_s=0.1)
     audio = np.zeros(1800 * SAMPLE_RATE, np.int16)
     audio[: len(words)] = words * 32767
-    job_id = add_job(database)
-    storage.put(f"jobs/{job_id}/source", wav(audio))
+    job_id = add_stored_job(database, storage, wav(audio))
     workers.start("beat")
     model = workers.start("model", "--model", "oracle")
     wait_until(lambda: " ready." in model.log)

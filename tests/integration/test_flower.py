@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from celery import Celery
-from jobstore import add_job
+from jobstore import add_stored_job
 from media import wav
 from processes import Fleet, Worker, environment, fleet, wait_until
 from pydantic import SecretStr
@@ -61,12 +61,6 @@ def queues(flower: Worker, port: int) -> dict[str, int]:
     return {queue["name"]: queue["messages"] for queue in answer.json()["active_queues"]}
 
 
-def submit(database: Engine, storage: Storage, source: bytes) -> UUID:
-    job_id = add_job(database)
-    storage.put(f"jobs/{job_id}/source", source)
-    return job_id
-
-
 def test_flower_shows_the_real_queues_workers_and_steps(
     database: Engine, broker: Celery, storage: Storage, workers: Fleet, port: int
 ) -> None:
@@ -93,7 +87,7 @@ def test_flower_shows_the_real_queues_workers_and_steps(
 
     spoken, _ = encode(range(140), gap_s=0.3)
     pcm = (spoken * 32767).astype(np.int16)
-    job_id, poem = submit(database, storage, wav(pcm)), submit(database, storage, b"a poem")
+    job_id, poem = (add_stored_job(database, storage, file) for file in (wav(pcm), b"a poem"))
     wait_until(lambda: get_job(database, "default", job_id).state == "succeeded")
     wait_until(lambda: get_job(database, "default", poem).state == "failed")
 
@@ -142,7 +136,7 @@ def tasks(flower: Worker, port: int, job_id: UUID, state: str) -> list[dict[str,
 
 def shown_after_a_job(flower: Worker, port: int, database: Engine, storage: Storage) -> bool:
     """Whether Flower is told of the steps of one more job that fails."""
-    job_id = submit(database, storage, b"a poem")
+    job_id = add_stored_job(database, storage, b"a poem")
     wait_until(lambda: get_job(database, "default", job_id).state == "failed")
     answer = ask(flower, port, "/api/tasks", auth=LOGIN)
     assert answer is not None

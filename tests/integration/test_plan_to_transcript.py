@@ -10,7 +10,7 @@ import jobstore
 import numpy as np
 import pytest
 from apiserver import stored
-from jobstore import add_job, claim, column, step_ids
+from jobstore import add_job, add_stored_job, claim, column, step_ids
 from media import wav
 from processes import wait_until
 from queues import MODEL_QUEUE
@@ -69,9 +69,7 @@ def submit(runtime: Runtime, options: ResolvedOptions, *channels: Samples) -> UU
     n_samples = max(map(len, channels))
     both = np.stack([np.pad(samples, (0, n_samples - len(samples))) for samples in channels])
     file = wav((both.T * 32767).astype(np.int16), channels=len(channels))
-    job_id = add_job(runtime.database, options=options, source_bytes=len(file))
-    runtime.storage.put(f"jobs/{job_id}/source", file)
-    return job_id
+    return add_stored_job(runtime.database, runtime.storage, file, options=options)
 
 
 def run_all(runtime: Runtime, job_id: UUID) -> Transcript:

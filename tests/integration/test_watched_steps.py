@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import redis
 from celery import Celery
-from jobstore import add_job, claim, expire, step_ids
+from jobstore import add_job, add_stored_job, claim, expire, step_ids
 from media import wav
 from processes import fleet, wait_until
 from pydantic import SecretStr
@@ -98,9 +98,9 @@ def publishing(settings: Settings) -> Iterator[Published]:
 
 def spoken_job(runtime: Runtime) -> UUID:
     """A job of several chunks, which are due."""
-    job_id = add_job(runtime.database)
     samples, _ = encode(range(140), gap_s=0.3)
-    runtime.storage.put(f"jobs/{job_id}/source", wav((samples * 32767).astype(np.int16)))
+    file = wav((samples * 32767).astype(np.int16))
+    job_id = add_stored_job(runtime.database, runtime.storage, file)
     run_claimed(runtime, step_ids(runtime.database, job_id, "prepare")[0], prepare)
     return job_id
 
@@ -217,8 +217,7 @@ def test_worker_processes_send_events_of_steps_alone_and_once_they_are_asked_to(
     changes = {"heartbeat_s": 0.5, "sweep_s": 0.5}
 
     def poem() -> UUID:
-        job_id = add_job(database)
-        storage.put(f"jobs/{job_id}/source", b"a poem")
+        job_id = add_stored_job(database, storage, b"a poem")
         wait_until(lambda: get_job(database, "default", job_id).state == "failed")
         return job_id
 

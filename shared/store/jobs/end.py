@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, text
 from uuid_utils.compat import uuid7
 
 from shared.infra.webhooks.attempt import MAX_ATTEMPTS
-from shared.store.events import record
+from shared.store.news import announce
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import StepKind
 from shared.store.wakeups import ring_after_commit
@@ -30,22 +30,27 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
     """
     ended = connection.execute(
         text("""
-            SELECT id, tenant, state, run, metadata, result_url, error_code, error_detail,
-                   webhook_endpoint_id, finished_at
-            FROM jobs WHERE id = ANY (:ids) ORDER BY id
+            WITH ended AS (
+                SELECT id, tenant, state, run, metadata, result_url, error_code, error_detail,
+                       webhook_endpoint_id, finished_at
+                FROM jobs WHERE id = ANY (:ids)
+            ), unfinished AS (
+                UPDATE steps SET state = 'void', lease_until = NULL
+                WHERE job_id = ANY (:ids) AND kind <> 'deliver' AND state IN ('queued', 'running')
+            ), noted AS (
+                INSERT INTO job_events (job_id, event, detail)
+                SELECT id, 'job.' || state, :detail FROM ended
+                RETURNING id, job_id
+            ), latest AS (
+                UPDATE jobs SET last_event = noted.id FROM noted WHERE jobs.id = noted.job_id
+            )
+            SELECT * FROM ended ORDER BY id
         """),
-        {"ids": list(job_ids)},
+        {"ids": list(job_ids), "detail": detail},
     ).all()
-    connection.execute(
-        text("""
-            UPDATE steps SET state = 'void', lease_until = NULL
-            WHERE job_id = ANY (:ids) AND kind <> 'deliver' AND state IN ('queued', 'running')
-        """),
-        {"ids": list(job_ids)},
-    )
     for job in ended:
-        record(connection, job.id, f"job.{job.state}", detail=detail)
-        _announce(connection, job)
+        announce(connection, job.id)
+        _queue_deliveries(connection, job)
 
 
 def fail_job(connection: Connection, job_id: UUID, code: str, detail: str) -> None:
@@ -105,7 +110,7 @@ def fail_delivery(connection: Connection, delivery_id: str, reason: str) -> None
     )
 
 
-def _announce(connection: Connection, job: Row[Any]) -> None:
+def _queue_deliveries(connection: Connection, job: Row[Any]) -> None:
     """Write the event of a job's end and a delivery to each endpoint that wants it, if any does."""
     event_type = f"job.{job.state}"
     # Locked, so that none is deleted before the delivery to it is written.

@@ -186,15 +186,7 @@ def complete_only_chunk(engine: Engine, result: ChunkResult, folded: Folded) -> 
     with begin(engine) as connection:
         fence(connection, claim)
         finish_step(connection, claim, output=result.output, timings=result.timings)
-        connection.execute(
-            text("""
-                UPDATE jobs SET chunks_done = chunks_done + 1,
-                                audio_done_s = audio_done_s + :audio_s
-                WHERE id = :id
-            """),
-            {"id": claim.job_id, "audio_s": result.audio_s},
-        )
-        _succeed(connection, claim, folded, has_pcm=claim.audio is None)
+        _succeed(connection, claim, folded, only=result)
 
 
 def complete_finish(engine: Engine, claim: Claim, folded: Folded) -> None:
@@ -206,11 +198,13 @@ def complete_finish(engine: Engine, claim: Claim, folded: Folded) -> None:
     with begin(engine) as connection:
         # Seen to be current before any work is done; nobody else can take it from here on.
         fence(connection, claim)
-        _succeed(connection, claim, folded, has_pcm=True)
+        _succeed(connection, claim, folded)
 
 
-def _succeed(connection: Connection, claim: Claim, folded: Folded, *, has_pcm: bool) -> None:
-    """Job running -> succeeded, with its transcript; ``finish``, where that is the step, -> done.
+def _succeed(
+    connection: Connection, claim: Claim, folded: Folded, *, only: ChunkResult | None = None
+) -> None:
+    """Job running -> succeeded, with its transcript; ``finish`` -> done, unless it had one chunk.
 
     Jobs that wait for this one succeed with it. Those with a reference are measured, unless their
     texts are too long to be compared within a transaction (``measure_pending``).
@@ -220,12 +214,13 @@ def _succeed(connection: Connection, claim: Claim, folded: Folded, *, has_pcm: b
     """
     header = _write_transcript(connection, claim, folded)
     metrics = dict(folded.metrics())
-    if claim.kind == StepKind.FINISH:
+    if only is None:
         finish_step(connection, claim, output=None, timings=metrics)
     job = connection.execute(
         text("""
             UPDATE jobs SET state = 'succeeded', finished_at = clock_timestamp(),
-                            transcript_id = :id,
+                            transcript_id = :id, chunks_done = chunks_done + :n_chunks,
+                            audio_done_s = audio_done_s + :audio_s,
                             detected_language = CASE WHEN options ->> 'language' IS NULL
                                                      THEN :language END,
                             detected_probability = CASE WHEN options ->> 'language' IS NULL
@@ -238,17 +233,21 @@ def _succeed(connection: Connection, claim: Claim, folded: Folded, *, has_pcm: b
                             END,
                             manifest = CAST(:manifest AS json)
             WHERE id = :id
-            RETURNING fingerprint IS NOT NULL AS shared, reference IS NOT NULL AS measured
+            RETURNING reference IS NOT NULL AS measured, EXISTS (
+                SELECT FROM jobs AS copy WHERE copy.original_id = :id AND copy.state = 'queued'
+            ) AS shared
         """),
         {
             "id": claim.job_id,
+            "n_chunks": 0 if only is None else 1,
+            "audio_s": 0.0 if only is None else only.audio_s,
             "language": header.language,
             "probability": header.language_probability,
             "metrics": Jsonb(metrics),
             "manifest": folded.manifest().model_dump_json(),
         },
     ).one()
-    if has_pcm:
+    if only is None or claim.audio is None:
         schedule_removal(connection, pcm_prefix(claim.job_id), late_writes=True)
     end_jobs(connection, [claim.job_id])
     copies = share_transcript(connection, claim.job_id) if job.shared else []
