@@ -21,45 +21,42 @@ PATHS = ("/health/live", "/health/startup", "/health/ready", "/metrics")
 
 @dataclass(slots=True)
 class Health:
-    """How far a worker is. Its main thread writes this, the health server's threads read it."""
+    """The state of a worker; its main thread writes it, the health server's threads read it."""
 
     role: str
     model: str | None = None
     has_started: bool = False
-    """Its model, if it has one, is loaded and warm."""
+    """Whether its model, if it has one, is loaded and warm."""
     takes_messages: bool = False
     failing: Callable[[], Sequence[str]] = tuple
-    """Returns what every step of a kind fails with at this worker, a sentence each."""
+    """Returns a sentence for each kind of step that always fails in this worker."""
 
     def answer(self, path: str) -> tuple[int, dict[str, str | None]]:
         """Return the status code and the document for one of the paths under ``/health``."""
-        reasons: Sequence[str] = ()
+        document = {"role": self.role, "model": self.model}
         if path == "/health/live":
-            code, status = 200, "alive"
-        elif not self.has_started:
-            code, status = 503, "loading"
-        elif path == "/health/startup":
-            code, status = 200, "started"
-        elif drain.has_begun():
-            code, status = 503, "draining"
-        elif not self.takes_messages:
-            code, status = 503, "starting"
-        elif reasons := self.failing():
-            code, status = 503, "failing"
-        else:
-            code, status = 200, "ready"
-        document = {"status": status, "role": self.role, "model": self.model}
-        return code, document | ({"reason": "; ".join(reasons)} if reasons else {})
+            return 200, {"status": "alive", **document}
+        if not self.has_started:
+            return 503, {"status": "loading", **document}
+        if path == "/health/startup":
+            return 200, {"status": "started", **document}
+        if drain.has_begun():
+            return 503, {"status": "draining", **document}
+        if not self.takes_messages:
+            return 503, {"status": "starting", **document}
+        if reasons := self.failing():
+            return 503, {"status": "failing", **document, "reason": "; ".join(reasons)}
+        return 200, {"status": "ready", **document}
 
 
 def serve_health(health: Health, host: str, port: int) -> None:
-    """Answer from a thread of its own until the process ends.
+    """Serve a worker's health from a thread until the process ends.
 
     Raises:
         OSError: the address cannot be bound.
     """
     server = _Server((host, port), partial(_Handler, health))
-    # A pool's children are forked later. One that outlives its parent must not keep the port.
+    # A child of the pool that outlives its parent must not keep the port.
     os.register_at_fork(after_in_child=server.socket.close)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     log.info("health on http://%s:%d", host, server.server_port)

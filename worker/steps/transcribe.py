@@ -43,23 +43,16 @@ class _Chunk:
     shown: Shown
 
 
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    """A chunk that the batcher has."""
-
-    item: _Chunk
-    read_s: float
-
-
 class _Heard:
-    """Chunks on their way through the batcher; those of one batch are completed together."""
+    """Chunks on their way through the batcher; the chunks of a batch are completed together."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._waiting: dict[Future[Inference], _Submitted] = {}
+        self._waiting: dict[Future[Inference], tuple[_Chunk, float]] = {}
+        """Chunks that the batcher has, and the seconds that reading each has taken."""
 
     def submit(self, claims: Sequence[Claim]) -> None:
-        """Read the chunks' samples side by side, and hand each to the batcher as it is there."""
+        """Read the chunks' samples side by side; hand each chunk to the batcher once it is read."""
         begun = time.monotonic()
         reads = {}
         for claim in claims:
@@ -83,13 +76,13 @@ class _Heard:
             settled, _ = wait(self._waiting, return_when=FIRST_COMPLETED)
             results = []
             for future in settled:
-                submitted = self._waiting.pop(future)
+                item, read_s = self._waiting.pop(future)
                 try:
                     inference = future.result()
                 except Exception as error:  # noqa: BLE001 - settled by its class
-                    self._give_up(submitted.item, error)
+                    self._give_up(item, error)
                 else:
-                    results.append((submitted.item, self._result(submitted, inference)))
+                    results.append((item, self._result(item, read_s, inference)))
             self._complete(results)
 
     def _hand_over(self, item: _Chunk, samples: Samples, read_s: float) -> None:
@@ -100,7 +93,7 @@ class _Heard:
         except Exception as error:  # noqa: BLE001 - settled by its class
             self._give_up(item, error)
         else:
-            self._waiting[future] = _Submitted(item, read_s)
+            self._waiting[future] = item, read_s
 
     def _complete(self, results: Sequence[tuple[_Chunk, ChunkResult]]) -> None:
         several = []
@@ -151,30 +144,28 @@ class _Heard:
         if isinstance(error, EngineFailed):
             restart(error)
 
-    def _result(self, submitted: _Submitted, inference: Inference) -> ChunkResult:
-        batcher, chunk = batcher_of(self._runtime), submitted.item.chunk
+    def _result(self, item: _Chunk, read_s: float, inference: Inference) -> ChunkResult:
+        batcher = batcher_of(self._runtime)
         output = hypothesis_to_json(inference.hypothesis) | {
             "engine": batcher.engine_version,
             "weights": batcher.weights_digest,
             "device": batcher.device,
         }
         timings = {
-            "read_s": round(submitted.read_s, 4),
+            "read_s": round(read_s, 4),
             "batch_wait_s": round(inference.batch_wait_s, 4),
             "inference_s": round(inference.inference_s, 4),
             "batch_size": inference.batch_size,
-            "audio_s": chunk.n_samples / SAMPLE_RATE,
+            "audio_s": item.chunk.n_samples / SAMPLE_RATE,
             "device_memory_bytes": inference.device_memory_bytes,
         }
-        audio_s = chunk.n_core_samples / SAMPLE_RATE
-        return ChunkResult(submitted.item.claim, output, timings, audio_s)
+        return ChunkResult(
+            item.claim, output, timings, audio_s=item.chunk.n_core_samples / SAMPLE_RATE
+        )
 
 
 def _read(runtime: Runtime, item: _Chunk) -> Samples:
-    chunk = item.chunk
-    return read_pcm(
-        runtime.storage, item.claim.job_id, chunk.start, chunk.end, channel=chunk.channel
-    )
+    return read_pcm(runtime.storage, item.claim.job_id, item.chunk)
 
 
 def decode_options(runtime: Runtime, claim: Claim) -> DecodeOptions:
