@@ -1,23 +1,21 @@
 """Speech engines, and how a catalogue entry becomes a loaded one."""
 
-from typing import Literal
-
 from shared.infra.errors import ModelError
 from shared.models.catalogue import Model
 from shared.models.engine_packages import missing_engine
-from worker.engines.protocol import Engine
+from worker.engines.protocol import Device, Engine
 
 
 def load_engine(
     model: Model,
     *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     dtype: str = "auto",
     compile: bool = False,  # noqa: A002 - torch's own word for it
 ) -> Engine:
     """Load a model with the engine that its catalogue entry names.
 
-    Engine libraries are imported here and not before: a worker needs only those of its model.
+    Engine libraries are imported here, as a worker needs only those of its model.
 
     Args:
         model: the catalogue entry.

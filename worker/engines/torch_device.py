@@ -1,19 +1,23 @@
-"""Device, dtype and errors of the engines on torch."""
+"""What the engines on torch share: device and dtype, loading, a batch on the device, errors."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models.catalogue import Model
+from shared.speech.audio import Samples
+from worker.engines.protocol import Device
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DTYPES = ("float32", "float16", "bfloat16")
 
 
-def choose_device(
-    model: Model, device: Literal["auto", "cpu", "cuda"], dtype: str
-) -> tuple[str, str]:
+def choose_device(model: Model, device: Device, dtype: str) -> tuple[str, str]:
     """Return 'cpu' or 'cuda', and one of ``DTYPES``.
 
     'auto' takes the GPU if there is one, and float16 there, else float32.
@@ -32,6 +36,69 @@ def choose_device(
     if dtype not in DTYPES or (chosen, dtype) == ("cpu", "float16"):
         raise ModelError(f"model '{model.id}' cannot compute in {dtype} on {chosen}")
     return chosen, dtype
+
+
+def load_pretrained(
+    model: Model,
+    folder: Path,
+    dtype: str,
+    classes: tuple[Any, Any, Any],
+    *,
+    needed: str = "",
+    **options: Any,
+) -> tuple[Any, Any, Any]:
+    """Return network, feature extractor and tokenizer from a folder; none of its code is run.
+
+    Args:
+        model: the catalogue entry.
+        folder: holds the model's files.
+        dtype: one of ``DTYPES``.
+        classes: of transformers, one for each result.
+        needed: prefix of the tensors without which the network is useless.
+        options: further options of the network's ``from_pretrained``.
+
+    Raises:
+        ModelError: files are damaged or of another kind of model, or needed tensors are missing.
+    """
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    # Progress bars would be drawn into the worker's log.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    network_class, extractor_class, tokenizer_class = classes
+    try:
+        network, report = network_class.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+        extractor = extractor_class.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
+    # The library fills missing tensors with random numbers.
+    if lacking := sorted(name for name in report["missing_keys"] if name.startswith(needed)):
+        raise ModelError(f"the weights of model '{model.id}' lack {', '.join(lacking[:3])}")
+    return network, extractor, tokenizer
+
+
+def stack(batch: Sequence[Samples], n_samples: int, device: str) -> "Tensor":
+    """Return items of shape (n,), cut or padded with zeros, as float32 of (n_items, n_samples)."""
+    import torch
+
+    # A GPU copies pinned memory while this thread goes on.
+    on_gpu = device == "cuda"
+    waves = torch.zeros(len(batch), n_samples, pin_memory=on_gpu)
+    for row, samples in zip(waves.numpy(), batch, strict=True):
+        heard = samples[:n_samples]
+        row[: len(heard)] = heard
+    return waves.to(device, non_blocking=on_gpu)
 
 
 @contextmanager

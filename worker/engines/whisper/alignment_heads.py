@@ -16,7 +16,7 @@ Seen = dict[tuple[int, str], "Tensor"]
 
 
 class AlignmentHeads:
-    """The heads that a model names, and the frames that they attend to."""
+    """The alignment heads that a model names, and the frames that they attend to."""
 
     def __init__(self, network: Any) -> None:
         """Take a ``WhisperForConditionalGeneration`` with its own generation settings."""
@@ -28,7 +28,7 @@ class AlignmentHeads:
     def watched(self) -> Iterator[Seen]:
         """Record queries and keys of the heads' cross-attention while the block runs the decoder.
 
-        Fast attention does not materialise its weights; ``weigh`` computes those of these heads.
+        Fast attention does not materialise its weights, so ``weigh`` computes those of the heads.
         """
         seen: Seen = {}
         hooks = []
@@ -80,7 +80,7 @@ class AlignmentHeads:
 
 
 def _upper_half(config: Any) -> Iterator[tuple[int, int]]:
-    """Yield (layer, head) of all heads of the upper half: OpenAI's default as well."""
+    """Yield (layer, head) of all heads of the upper half, which is OpenAI's default too."""
     layers = range(config.decoder_layers // 2, config.decoder_layers)
     return product(layers, range(config.decoder_attention_heads))
 
