@@ -1,4 +1,4 @@
-"""Validation errors as clients are told of them."""
+"""Validation errors, as clients see them."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ def describe(error: Invalid, known: Collection[str] = ()) -> list[dict[str, str]
 
     Args:
         error: what the validation found.
-        known: the names that an unknown one may have been meant for.
+        known: names for which an unknown one may be a misspelling.
     """
     return [
         {

@@ -1,38 +1,33 @@
-"""What becomes of a job by its owner's will: canceled, retried, deleted."""
+"""What owners do with their jobs: cancel, retry, delete."""
 
 from fastapi import APIRouter, Response
 
 from api.native.answers import answer_with_job
-from api.native.ids import existing_id
+from api.native.ids import JobId
 from api.native.schemas.jobs import Job
 from api.openapi import problems
 from api.resources import Provided, Tenant
+from shared.infra.errors import AudioGone, JobEnded, JobNotFound, JobNotRetryable
 from shared.store.jobs import cancel, delete, retry
 from shared.store.jobs.read import get_job
 
 router = APIRouter(tags=["jobs"])
-
-_UNAVAILABLE = "Postgres is away; see Retry-After"
 
 
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Cancel a job",
     response_model=Job,
-    responses=problems(
-        {404: "No such job", 409: "The job has succeeded or failed already", 503: _UNAVAILABLE}
-    ),
+    responses=problems(JobNotFound, JobEnded),
 )
-def cancel_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
+def cancel_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     """Stop a job: at once if it is queued, within a chunk if it is running.
 
     It can be taken up again (`/retry`) while its audio is kept.
     """
-    found_id = existing_id(job_id)
     attempts = resources.settings.max_attempts
-    cancel.cancel_job(resources.engine, tenant, found_id, max_attempts=attempts)
-    view = get_job(resources.engine, tenant, found_id)
-    return answer_with_job(resources, tenant, view)
+    cancel.cancel_job(resources.engine, tenant, job_id, max_attempts=attempts)
+    return answer_with_job(resources, tenant, get_job(resources.engine, tenant, job_id))
 
 
 @router.post(
@@ -40,25 +35,17 @@ def cancel_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
     summary="Retry a failed or canceled job",
     status_code=202,
     response_model=Job,
-    responses=problems(
-        {
-            404: "No such job",
-            409: "The job has neither failed nor been canceled (job_not_retryable), or its audio "
-            "was removed (audio_gone)",
-            503: _UNAVAILABLE,
-        }
-    ),
+    responses=problems(JobNotFound, JobNotRetryable, AudioGone),
 )
-def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
-    """Take up a job that failed or was canceled where it stopped: what is transcribed stays so.
+def retry_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
+    """Go on with a job that failed or was canceled; finished chunks are not transcribed again.
 
     Its `run` is raised. The end of every run is a webhook event of its own.
     """
-    found_id = existing_id(job_id)
     attempts = resources.settings.max_attempts
-    retry.retry_job(resources.engine, tenant, found_id, max_attempts=attempts)
+    retry.retry_job(resources.engine, tenant, job_id, max_attempts=attempts)
     resources.remover.ring()  # an equal job may have been transcribed meanwhile
-    view = get_job(resources.engine, tenant, found_id)
+    view = get_job(resources.engine, tenant, job_id)
     return answer_with_job(resources, tenant, view, status_code=202)
 
 
@@ -66,19 +53,15 @@ def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
     "/jobs/{job_id}",
     summary="Delete a job",
     status_code=204,
-    responses=problems({404: "No such job, or not any more", 503: _UNAVAILABLE}),
+    responses=problems(JobNotFound),
 )
-def delete_job(job_id: str, resources: Provided, tenant: Tenant) -> None:
+def delete_job(job_id: JobId, resources: Provided, tenant: Tenant) -> None:
     """Remove a job, its transcript, its audio and its events; if it is running, stop it.
 
-    Webhook deliveries that are still to be made are not made any more. A job that waits for this
-    one is transcribed in its place; jobs that share its transcript keep it. The audio leaves the
-    object store at once, or as soon as that can be reached.
+    Pending webhook deliveries are dropped. A job that waits for this one is transcribed in its
+    place, and jobs that share its transcript keep it. The audio leaves the object store at once, or
+    as soon as the store can be reached.
     """
-    delete.delete_job(
-        resources.engine,
-        tenant,
-        existing_id(job_id),
-        max_attempts=resources.settings.max_attempts,
-    )
+    attempts = resources.settings.max_attempts
+    delete.delete_job(resources.engine, tenant, job_id, max_attempts=attempts)
     resources.remover.ring()

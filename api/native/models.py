@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.native.schemas.service import ModelInfo, ModelList
 from api.openapi import problems
-from api.resources import Provided
+from api.resources import Provided, find_served
 from shared.infra.errors import RequestError
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
@@ -18,15 +18,16 @@ router = APIRouter(tags=["models"])
 @router.get(
     "/models",
     summary="List the models",
-    responses=problems({503: "Postgres is away; see Retry-After"}),
+    responses=problems(),
 )
 def show_models(resources: Provided) -> ModelList:
     """List the models that jobs may name, and how far their workers are."""
     settings = resources.settings
     states = model_states(live_workers(resources.engine, live_s=settings.live_s))
-    supply = served_supply(resources.catalogue, settings.default_model, resources.find_served())
+    served = find_served(resources.engine, settings)
+    supply = served_supply(resources.catalogue, settings.default_model, served)
     default = None
-    with suppress(RequestError):  # there may be hidden models alone
+    with suppress(RequestError):  # all models may be hidden
         default = choose_model(JobOptions(), supply).model
     return ModelList(
         models=[

@@ -1,4 +1,4 @@
-"""Asking a dependency a question without ever waiting long for the answer."""
+"""Asking a dependency a question without a long wait for the answer."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,9 +9,9 @@ Answer = TypeVar("Answer")
 
 
 class Probe(Generic[Answer]):
-    """A blocking question, asked in a thread; at most one is under way however often it is asked.
+    """A blocking question, asked in a thread; at most one is under way, however often it is asked.
 
-    A dependency that hangs thus costs one thread, not one for every health check.
+    So a dependency that hangs costs one thread, not one for every health check.
     """
 
     def __init__(self, question: Callable[[], Answer], threads: Executor) -> None:
@@ -28,7 +28,7 @@ class Probe(Generic[Answer]):
         if self._asked is None or self._asked.done():
             loop = asyncio.get_running_loop()
             self._asked = loop.run_in_executor(self._threads, self._question)
-            # An error nobody waits for any more is not worth asyncio's complaint.
+            # Keeps asyncio from logging an error that nobody waits for any more.
             self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
         asked = self._asked
         done, _ = await asyncio.wait([asked], timeout=timeout_s)

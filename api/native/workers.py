@@ -13,10 +13,10 @@ router = APIRouter(tags=["workers"])
 @router.get(
     "/workers",
     summary="List the workers",
-    responses=problems({503: "Postgres is away; see Retry-After"}),
+    responses=problems(),
 )
 def show_workers(resources: Provided, tenant: Tenant) -> WorkerList:
-    """List the living workers and the steps that they are at; of others' jobs only how many."""
+    """List the living workers and their current steps; of other tenants' jobs only the number."""
     found = busy_workers(resources.engine, tenant, live_s=resources.settings.live_s)
     return WorkerList(
         workers=[WorkerDetail.model_validate(worker, from_attributes=True) for worker in found]

@@ -172,7 +172,7 @@ class Batcher:
             if self._infer_at_once(part, n_left=len(rest)):
                 batch = rest
             else:
-                # Not in the ``except``: there the error's traceback holds the failed batch's tensors.
+                # Not in the ``except``: its error's traceback holds the failed batch's tensors.
                 self._limit.failed(len(part))
 
     def _infer_at_once(self, batch: Sequence[_Item], *, n_left: int) -> bool:

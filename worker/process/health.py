@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -59,23 +59,21 @@ def serve_health(health: Health, host: str, port: int) -> None:
     # A child of the pool that outlives its parent must not keep the port.
     os.register_at_fork(after_in_child=server.socket.close)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
-    log.info("health on http://%s:%d", host, server.server_port)
+    log.info("health on http://%s:%d", host, port)
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):
+    """As ``http.server.ThreadingHTTPServer``, without its slow look-up of the host's name."""
+
+    allow_reuse_address = True
     daemon_threads = True
-
-    def server_bind(self) -> None:
-        """Bind without HTTPServer's reverse look-up of the host's name, which may take long."""
-        TCPServer.server_bind(self)
-        self.server_port = self.server_address[1]
 
 
 class _Handler(BaseHTTPRequestHandler):
     server_version = "Longhand"
     sys_version = ""
     timeout = 5.0
-    """Seconds for which a connection may be silent."""
+    """Seconds after which a silent connection is closed."""
 
     def __init__(self, health: Health, *arguments: object) -> None:
         self._health = health
@@ -91,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, "application/json", b'{"status": "not found"}')
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Log nothing: there is a probe every few seconds."""
+        """Log nothing, as probes come every few seconds."""
 
     def _send(self, code: int, content_type: str, body: bytes) -> None:
         self.send_response(code)

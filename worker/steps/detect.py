@@ -1,4 +1,4 @@
-"""The ``detect`` step: which language a job is in, from a few of its chunks."""
+"""The ``detect`` step: a job's language, from a few of its chunks."""
 
 import time
 from collections import defaultdict
@@ -15,12 +15,12 @@ from worker.steps.pcm import read_pcm
 
 
 def detect(runtime: Runtime, lease: Lease) -> None:
-    """Hear the step's chunks, and store the language that the job is in.
+    """Hear the step's chunks, and store the job's language.
 
     Raises:
         ModelError: the model cannot do this.
         DeviceOutOfMemory, EngineFailed, StorageUnavailable, DatabaseUnavailable: try again.
-        LeaseLost: somebody else has the step now.
+        LeaseLost: another worker has the step now.
     """
     claim = lease.claim
     begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""Handing a step's audio to the batcher, and what to do when the engine breaks down."""
+"""Handing a step's audio to the batcher, and restarting after the engine broke down."""
 
 import logging
 import os

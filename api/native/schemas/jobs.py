@@ -1,4 +1,4 @@
-"""Jobs, how far they are, and what happens to them."""
+"""Jobs, their progress and their events."""
 
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from api.native.schemas import members
 from shared.speech.transcript import Segment, Transcript, TranscriptHeader, TranscriptText
 from shared.store.jobs.read import JobView, Stage
 from shared.store.jobs.waits import Waiting, WaitingCode
@@ -63,6 +64,11 @@ class JobError(BaseModel):
 
     code: str = Field(description="stable and machine-readable, such as 'unreadable_media'")
     detail: str
+
+    @classmethod
+    def of(cls, code: str | None, detail: str | None) -> Self | None:
+        """Return the wire form of an error, None if there is no code."""
+        return None if code is None else cls(code=code, detail=detail or "")
 
 
 class WaitingFor(BaseModel):
@@ -160,46 +166,17 @@ class JobSummary(BaseModel):
     @classmethod
     def of(cls, view: JobView, waiting: Waiting | None) -> Self:
         """Return the wire form of a job."""
-        options = view.options
-        metrics = dict(view.metrics)
-        if view.accuracy is not None:
-            metrics["accuracy"] = dict(view.accuracy)
-        error = None
-        if view.error_code is not None:
-            error = JobError(code=view.error_code, detail=view.error_detail or "")
-        return cls(
-            id=view.id,
-            state=view.state,
-            model=view.model,
-            language=options.language,
-            detected_language=view.detected_language,
-            task=options.task,
-            prompt=options.prompt,
-            hotwords=options.hotwords,
-            vad=options.vad,
-            multichannel=options.multichannel,
-            multilingual=options.multilingual,
-            priority=view.priority,
-            cached=view.cached,
-            source=Source(name=view.source_name, bytes=view.source_bytes, sha256=view.sha256),
-            created_at=view.created_at,
-            started_at=view.started_at,
-            finished_at=view.finished_at,
-            run=view.run,
-            audio_deleted_at=view.audio_deleted_at,
-            transcript_deleted_at=view.transcript_deleted_at,
-            duration_s=view.duration_s,
-            waiting_for=WaitingFor.of(waiting),
-            progress=Progress.of(view),
-            error=error,
-            metadata=dict(view.metadata),
-            metrics=metrics,
-            links=JobLinks(
-                self=f"/jobs/{view.id}",
-                transcript=f"/jobs/{view.id}/transcript",
-                events=f"/jobs/{view.id}/events",
-            ),
-        )
+        accuracy = {} if view.accuracy is None else {"accuracy": dict(view.accuracy)}
+        path = f"/jobs/{view.id}"
+        apart = {
+            "source": Source(name=view.source_name, bytes=view.source_bytes, sha256=view.sha256),
+            "waiting_for": WaitingFor.of(waiting),
+            "progress": Progress.of(view),
+            "error": JobError.of(view.error_code, view.error_detail),
+            "metrics": {**view.metrics, **accuracy},
+            "links": JobLinks(self=path, transcript=f"{path}/transcript", events=f"{path}/events"),
+        }
+        return cls.model_validate({**dict(view.options), **members(view), **apart})
 
 
 class Job(JobSummary):

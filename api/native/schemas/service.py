@@ -1,14 +1,16 @@
-"""What the service says of itself, its models and its workers."""
+"""The service, its models and its workers."""
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from shared.models.catalogue import Model
 from shared.store.states import StepKind
 from shared.store.workers import ModelState, WorkerState
+
+Sorted = Annotated[list[str], BeforeValidator(sorted)]
 
 
 class ServiceInfo(BaseModel):
@@ -25,8 +27,8 @@ class ModelInfo(BaseModel):
     id: str
     description: str
     engine: str
-    languages: list[str] | None = Field(description="ISO 639 codes; null: any")
-    preferred_for: list[str] = Field(
+    languages: Sorted | None = Field(description="ISO 639 codes; null: any")
+    preferred_for: Sorted = Field(
         description="languages whose jobs get this model unless they name one"
     )
     detects_language: bool = Field(description="whether it tells which language it hears")
@@ -45,15 +47,9 @@ class ModelInfo(BaseModel):
     def of(cls, model: Model, *, default: bool, state: ModelState, on_demand: bool) -> Self:
         """Return the wire form of a catalogue entry."""
         return cls(
-            id=model.id,
-            description=model.description,
-            engine=model.engine,
-            languages=None if model.languages is None else sorted(model.languages),
-            preferred_for=sorted(model.preferred_for),
+            **dict(model),
             detects_language=model.detects_language,
-            translates=model.translates,
             takes_prompt=model.takes_prompt,
-            vad=model.vad,
             default=default,
             state=state,
             on_demand=on_demand,
