@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -17,45 +17,21 @@ from api.native import (
     jobs,
     lifecycle,
     metrics,
-    models,
+    service,
     snapshots,
-    submission,
     webhooks,
-    workers,
 )
-from api.native.schemas.service import ServiceInfo
 from api.openapi import ANY_PROBLEM, TAGS, install_schemas, operation_id
 from api.outages import Outages
 from api.parameters import refuse_unknown_parameters
 from api.problems import error_response
 from api.request_log import Observer
-from api.resources import Provided, open_resources
+from api.resources import open_resources
 from shared import __version__
 from shared.infra.settings import Settings, get_settings
 
 CLEANUP_S = 10.0
 """How long a stopping server waits until uploads that it cut off are removed."""
-
-root = APIRouter(tags=["service"])
-
-
-@root.get("/", summary="See what runs here")
-async def show_service(resources: Provided) -> ServiceInfo:
-    """Return what runs here, in which version, and where to find the rest."""
-    return ServiceInfo(
-        name="Longhand",
-        version=resources.version,
-        links={
-            "documentation": "/docs",
-            "openapi": "/openapi.json",
-            "jobs": "/jobs",
-            "models": "/models",
-            "workers": "/workers",
-            "webhooks": "/webhooks",
-            "status": "/health/status",
-            "metrics": "/metrics",
-        },
-    )
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -92,13 +68,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.outages = Outages()
     install_faces(app, error_response)
     install_schemas(app)
-    areas = (
-        *(submission, jobs, lifecycle, events, deliveries, webhooks),
-        *(accuracy, models, workers, health, metrics),
-    )
-    for router in (root, *(area.router for area in areas)):
+    areas = lifecycle, jobs, events, deliveries, webhooks, accuracy, service, health, metrics
+    for area in areas:
         app.include_router(
-            router, dependencies=[Depends(refuse_unknown_parameters)], responses=ANY_PROBLEM
+            area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=ANY_PROBLEM
         )
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Observer, registry=registry)

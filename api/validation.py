@@ -19,9 +19,7 @@ class Invalid(Protocol):
 def describe(error: Invalid, known: Collection[str] = ()) -> list[dict[str, str]]:
     """Return what is wrong with which input, without pydantic's internals or the input itself.
 
-    Args:
-        error: what the validation found.
-        known: names for which an unknown one may be a misspelling.
+    ``known`` are the names of which an unknown one may be a misspelling.
     """
     return [
         {

@@ -1,8 +1,8 @@
-"""Waiting for news of jobs, on behalf of all clients of this process.
+"""Waiting for what happens to jobs, on behalf of all who wait in this process.
 
-Thousands of clients may wait at once, without a thread or a connection to Postgres each. One task
-looks at the jobs that have news (``shared.store.news``), and wakes the clients that wait for them.
-News may get lost, so every few seconds the task looks at all jobs that somebody waits for.
+Thousands of clients may wait at once. None of them holds a thread or a connection to Postgres: one
+task looks at those jobs of which there are news (``shared.store.news``), and wakes who waits for
+them. News may get lost, so every few seconds it looks at all jobs that somebody waits for.
 """
 
 import asyncio
@@ -20,51 +20,59 @@ from shared.store.events import Glimpse
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 2.0
-"""Between two looks at all jobs: how late lost news may come."""
+"""Between two looks at all jobs: how late lost news are."""
 
 Look = Callable[[Iterable[UUID]], dict[UUID, Glimpse]]
 
 
-class Watch:
-    """A job that clients wait for, and what was last seen of it."""
+class _Watched:
+    """A job that somebody waits for, and what was last seen of it."""
 
-    def __init__(self, *, stopped: bool) -> None:
-        self.n_clients = 0
-        self.stopped = stopped
-        self._seen: Glimpse | None = None
-        self._gone = False
-        """Whether the job was deleted."""
+    def __init__(self) -> None:
+        self.n_watches = 0
+        self.seen: Glimpse | None = None
+        self.gone = False
+        """Whether the job does not exist any more."""
         self._changed = asyncio.Event()
 
+    def update(self, found: Glimpse | None) -> None:
+        if found is None:
+            self.gone = True
+        elif found == self.seen:
+            return
+        self.seen = found
+        self.wake()
+
+    def wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        await self._changed.wait()
+
+
+class Watch:
+    """The right to wait for a job."""
+
+    def __init__(self, watcher: "Watcher", watched: _Watched) -> None:
+        self._watcher = watcher
+        self._watched = watched
+
     async def news(self, after: int, *, ended: bool = False) -> bool:
-        """Wait until the job has an event after the one named, or is deleted.
+        """Wait until the job has an event after the one named, or does not exist any more.
 
         With ``ended``, until it has ended since. Returns False, at once, when the server stops.
         """
-        while not self.stopped:
-            seen = self._seen
-            # Events' ids grow, so nothing seen before the caller looked can end the wait.
-            if self._gone or (
-                seen is not None and seen.last_event > after and (seen.ended or not ended)
-            ):
+        watched = self._watched
+        while not self._watcher.stopped:
+            seen = watched.seen
+            if watched.gone:
                 return True
-            await self._changed.wait()
+            # Events' ids grow, so nothing seen before the caller looked can end the wait.
+            if seen is not None and seen.last_event > after and (seen.ended or not ended):
+                return True
+            await watched.changed()
         return False
-
-    def update(self, found: Glimpse | None) -> None:
-        """Take what is seen of the job now, None if it was deleted."""
-        if found is None or found != self._seen:
-            self._seen, self._gone = found, found is None
-            self._wake()
-
-    def stop(self) -> None:
-        """End all waits."""
-        self.stopped = True
-        self._wake()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
 
 
 class Watcher:
@@ -74,24 +82,24 @@ class Watcher:
         """Make an idle watcher.
 
         Args:
-            look: returns the state of jobs; called in a thread of its own.
-            max_watches: how many clients may wait at once; others are refused.
+            look: tells how far jobs are; called in a thread of its own.
+            max_watches: how many may wait at once; past that they are refused, not queued.
             interval_s: between two looks at all jobs.
         """
         self._look = look
         self._max_watches = max_watches
         self._interval_s = interval_s
         self._threads = CapacityLimiter(1)
-        self._watched: dict[UUID, Watch] = {}
+        self._watched: dict[UUID, _Watched] = {}
         self._n_watches = 0
         self._changed: set[UUID] = set()
         self._told = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
-        self._stopped = False
+        self.stopped = False
 
     def tell(self, job_ids: Iterable[UUID]) -> None:
-        """Look at those of these jobs that are watched, as they have changed."""
+        """Look at those of these jobs that are watched: they have changed."""
         changed = self._watched.keys() & set(job_ids)
         if changed:
             self._changed |= changed
@@ -99,39 +107,39 @@ class Watcher:
 
     @contextmanager
     def watch(self, job_id: UUID) -> Iterator[Watch]:
-        """Watch a job while the block runs; the caller checks that the job exists.
+        """Watch a job while the block runs; whether there is such a job is for the caller to see.
 
         Raises:
-            TooManyStreams: ``max_watches`` clients are watching.
+            TooManyStreams: as many as may are watching.
         """
         if self._n_watches == self._max_watches:
             raise TooManyStreams(
                 f"{self._max_watches} clients are watching jobs, which is the limit "
                 "(LONGHAND_MAX_STREAMS)"
             )
-        watched = self._watched.setdefault(job_id, Watch(stopped=self._stopped))
-        watched.n_clients += 1
+        watched = self._watched.setdefault(job_id, _Watched())
+        watched.n_watches += 1
         self._n_watches += 1
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="watcher")
         try:
-            yield watched
+            yield Watch(self, watched)
         finally:
             self._n_watches -= 1
-            watched.n_clients -= 1
-            if watched.n_clients == 0:
+            watched.n_watches -= 1
+            if watched.n_watches == 0:
                 del self._watched[job_id]
 
     def stop(self) -> None:
-        """End all waits, also future ones: the server stops, and clients come back."""
-        self._stopped = True
+        """End all waits, those to come included: the server stops, and clients come back."""
+        self.stopped = True
         for watched in self._watched.values():
-            watched.stop()
+            watched.wake()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         next_look = loop.time()
-        while self._watched and not self._stopped:
+        while self._watched and not self.stopped:
             changed, self._changed = self._changed, set()
             self._told.clear()
             if loop.time() >= next_look:

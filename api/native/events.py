@@ -17,14 +17,7 @@ from starlette.exceptions import HTTPException
 
 from api.loader import Loader
 from api.native.ids import JobId
-from api.native.schemas.jobs import (
-    JobError,
-    Progress,
-    ProgressEvent,
-    SegmentsEvent,
-    StateEvent,
-    WaitingFor,
-)
+from api.native.schemas.jobs import JobError, Progress, ProgressEvent, SegmentsEvent, StateEvent
 from api.openapi import problems
 from api.resources import Provided, Resources, Tenant, from_state
 from api.watch import Watch
@@ -175,7 +168,9 @@ def _load(resources: Resources, places: Sequence[Place]) -> Mapping[Place, _News
 def _news(page: Page, waiting: Waiting | None) -> _News:
     return _News(
         events=[_written(event) for event in page.events],
-        progress=ProgressEvent(**dict(Progress.of(page.job)), waiting_for=WaitingFor.of(waiting)),
+        progress=ProgressEvent.model_validate(
+            {**dict(Progress.of(page.job)), "waiting_for": waiting}, from_attributes=True
+        ),
         complete=page.complete,
         ended=page.job.ended,
         last_event=page.job.last_event,

@@ -2,21 +2,14 @@
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
-from typing import Annotated, Generic, NamedTuple
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Response
 
-from api.native.probes import Answer, Probe
-from api.native.schemas.service import (
-    Alive,
-    Check,
-    QueueDepth,
-    Readiness,
-    Startup,
-    Status,
-    WorkerInfo,
-)
+from api.native.schemas.service import Alive, Check, Readiness, Startup, Status
 from api.outages import Outages
 from api.resources import Resources, from_state
 from shared.infra.database import check as check_database
@@ -33,6 +26,38 @@ CHECK_LIMIT_S = 1.0
 _WRITE_AGAIN_S = 30.0
 """An object is stored this often; checks in between only ask for the bucket, as writes cost."""
 _PROBE_KEY = "health/probe"
+
+
+Answer = TypeVar("Answer")
+
+
+class Probe(Generic[Answer]):
+    """A blocking question, asked in a thread; at most one is under way, however often it is asked.
+
+    So a dependency that hangs costs one thread, not one for every health check.
+    """
+
+    def __init__(self, question: Callable[[], Answer], threads: Executor) -> None:
+        self._question = question
+        self._threads = threads
+        self._asked: asyncio.Future[Answer] | None = None
+
+    async def ask(self, timeout_s: float) -> Answer:
+        """Return the answer, or raise what the question raised.
+
+        Raises:
+            TimeoutError: no answer in time; the question stays under way.
+        """
+        if self._asked is None or self._asked.done():
+            loop = asyncio.get_running_loop()
+            self._asked = loop.run_in_executor(self._threads, self._question)
+            # Keeps asyncio from logging an error that nobody waits for any more.
+            self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        asked = self._asked
+        done, _ = await asyncio.wait([asked], timeout=timeout_s)
+        if not done:
+            raise TimeoutError
+        return asked.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +104,12 @@ class Health:
     async def status(self) -> Status:
         """Ask for everything; what is not known is null."""
         readiness, measured = await asyncio.gather(self.readiness(), _check(self.load))
-        overview = Status(
-            **dict(readiness),
-            version=self._resources.version,
-            uptime_s=round(time.monotonic() - self._began, 1),
-        )
+        known: dict[str, Any] = {}
         if (load := measured.answer) is not None:
-            overview.workers = [
-                WorkerInfo.model_validate(worker, from_attributes=True) for worker in load.workers
-            ]
-            overview.jobs = dict(load.jobs.by_state)
-            overview.queues = [QueueDepth(**asdict(count)) for count in load.queues]
-        return overview
+            known = {"workers": load.workers, "jobs": load.jobs.by_state, "queues": load.queues}
+        known["version"] = self._resources.version
+        known["uptime_s"] = round(time.monotonic() - self._began, 1)
+        return Status.model_validate({**dict(readiness), **known}, from_attributes=True)
 
     def _check_schema(self) -> None:
         """Raise ``DatabaseUnavailable`` unless the database is, or was before, migrated."""

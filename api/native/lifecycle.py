@@ -1,13 +1,18 @@
-"""What owners do with their jobs: cancel, retry, delete."""
+"""What owners do with their jobs: submit, cancel, retry, delete."""
 
-from fastapi import APIRouter, Response
+from functools import partial
 
-from api.native.answers import answer_with_job
+from fastapi import APIRouter, Request, Response
+
+from api.intake.bodies import declared_bytes, read_upload
+from api.intake.form import MultipartForm
+from api.intake.submit import submit
+from api.native.answers import accepted, answer_with_job
 from api.native.ids import JobId
 from api.native.schemas.jobs import Job
-from api.openapi import problems
+from api.openapi import BODY_ERRORS, job_form, located, problems
 from api.resources import Provided, Tenant
-from shared.infra.errors import AudioGone, JobEnded, JobNotFound, JobNotRetryable
+from shared.infra import errors
 from shared.store.jobs import cancel, delete, retry
 from shared.store.jobs.read import get_job
 
@@ -15,10 +20,46 @@ router = APIRouter(tags=["jobs"])
 
 
 @router.post(
+    "/jobs",
+    summary="Submit a file",
+    status_code=202,
+    response_model=Job,
+    openapi_extra=job_form(),
+    responses=problems(
+        *BODY_ERRORS,
+        errors.ModelNotServed,
+        errors.UploadTooLarge,
+        errors.UnknownModel,
+        errors.UnsupportedLanguage,
+        errors.UnsupportedOption,
+        errors.EmptyFile,
+        errors.ForbiddenUrl,
+        errors.TooManyUploads,
+        errors.StorageUnavailable,
+    )
+    | {202: located("The job is committed and its file stored")},
+)
+async def submit_job(request: Request, resources: Provided, tenant: Tenant) -> Response:
+    """Take a file and queue its transcription, unless the same was transcribed before.
+
+    If the same model has transcribed the same bytes with the same options, the job has succeeded at
+    once: its `cached` is true, and the answer has its transcript. The `cache` field turns that off.
+    """
+    form = MultipartForm(
+        request.headers.get("content-type"),
+        declared_bytes(request),
+        read_upload(request, resources.upload_bytes.inc),
+        resources.intake.options,
+        max_file_bytes=resources.settings.max_upload_bytes,
+    )
+    return await submit(resources.intake, tenant, form, partial(accepted, resources, tenant))
+
+
+@router.post(
     "/jobs/{job_id}/cancel",
     summary="Cancel a job",
     response_model=Job,
-    responses=problems(JobNotFound, JobEnded),
+    responses=problems(errors.JobNotFound, errors.JobEnded),
 )
 def cancel_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     """Stop a job: at once if it is queued, within a chunk if it is running.
@@ -35,7 +76,7 @@ def cancel_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     summary="Retry a failed or canceled job",
     status_code=202,
     response_model=Job,
-    responses=problems(JobNotFound, JobNotRetryable, AudioGone),
+    responses=problems(errors.JobNotFound, errors.JobNotRetryable, errors.AudioGone),
 )
 def retry_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     """Go on with a job that failed or was canceled; finished chunks are not transcribed again.
@@ -53,7 +94,7 @@ def retry_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     "/jobs/{job_id}",
     summary="Delete a job",
     status_code=204,
-    responses=problems(JobNotFound),
+    responses=problems(errors.JobNotFound),
 )
 def delete_job(job_id: JobId, resources: Provided, tenant: Tenant) -> None:
     """Remove a job, its transcript, its audio and its events; if it is running, stop it.

@@ -49,7 +49,7 @@ async def add_webhook(
 def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
     """List all webhooks, but not those that jobs named for themselves."""
     found = endpoints.list_endpoints(resources.engine, tenant)
-    return WebhookList(webhooks=[Webhook.of(view) for view in found])
+    return WebhookList.model_validate({"webhooks": found}, from_attributes=True)
 
 
 @router.get(

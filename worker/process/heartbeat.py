@@ -89,17 +89,15 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stopping:
             begun = time.monotonic()
+            pause_s = 1.0
             try:
                 self._beat()
+                pause_s = max(0.0, self._settings.heartbeat_s - (time.monotonic() - begun))
             except DatabaseUnavailable as error:
                 log.warning("%s: no heartbeat", error)
-                pause = 1.0
             except Exception:  # the thread must outlive it: without beats all leases run out
                 log.exception("unexpected error: no heartbeat")
-                pause = 1.0
-            else:
-                pause = max(0.0, self._settings.heartbeat_s - (time.monotonic() - begun))
-            self._wake.wait(pause)
+            self._wake.wait(pause_s)
             self._wake.clear()
 
     def _beat(self) -> None:

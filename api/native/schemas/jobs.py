@@ -80,11 +80,6 @@ class WaitingFor(BaseModel):
     )
     detail: str = Field(description="for a person: what it is")
 
-    @classmethod
-    def of(cls, waiting: Waiting | None) -> Self | None:
-        """Return the wire form."""
-        return None if waiting is None else cls(code=waiting.code, detail=waiting.detail)
-
 
 class ProgressEvent(Progress):
     """An event `progress`: how far the job is, and what it waits for."""
@@ -170,13 +165,14 @@ class JobSummary(BaseModel):
         path = f"/jobs/{view.id}"
         apart = {
             "source": Source(name=view.source_name, bytes=view.source_bytes, sha256=view.sha256),
-            "waiting_for": WaitingFor.of(waiting),
+            "waiting_for": waiting,
             "progress": Progress.of(view),
             "error": JobError.of(view.error_code, view.error_detail),
             "metrics": {**view.metrics, **accuracy},
             "links": JobLinks(self=path, transcript=f"{path}/transcript", events=f"{path}/events"),
         }
-        return cls.model_validate({**dict(view.options), **members(view), **apart})
+        known = {**dict(view.options), **members(view), **apart}
+        return cls.model_validate(known, from_attributes=True)
 
 
 class Job(JobSummary):
