@@ -30,7 +30,7 @@ _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Proble
 
 TAGS = [
     {"name": "jobs", "description": "Submit audio, follow its transcription, get the transcript."},
-    {"name": "webhooks", "description": "Be told of jobs' ends instead of asking."},
+    {"name": "webhooks", "description": "Get jobs' ends sent to a URL instead of asking."},
     {"name": "accuracy", "description": "Word and character error rates, and the cache's use."},
     {"name": "models", "description": "The models that jobs may name."},
     {"name": "workers", "description": "Who works here, and at what."},

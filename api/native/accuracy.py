@@ -28,7 +28,7 @@ _MAX_BODY_BYTES = 6 * MAX_REFERENCE_CHARS + 1024
 """JSON may spend six bytes on a character, as in ``\\u00e9``."""
 
 _MAX_CELLS = 4e10
-"""Bound of ``measure_within`` for one request: about a second of a core, whatever the texts are.
+"""Bound of ``measure_within`` for one request: about a second of a core for any texts.
 It measures all texts of up to four hours of speech, and ten hours where one character in ten is
 wrong."""
 

@@ -54,6 +54,6 @@ def show_deliveries(
     responses=problems(DeliveryNotFound, DeliveryNotReplayable),
 )
 def replay_delivery(delivery_id: DeliveryId, resources: Provided, tenant: Tenant) -> Delivery:
-    """Send an event again, with the same `webhook-id` and all attempts anew."""
+    """Send an event again, with the same `webhook-id` and a new series of attempts."""
     replay(resources.engine, tenant, delivery_id)
     return Delivery.of(get_delivery(resources.engine, tenant, delivery_id))

@@ -118,7 +118,7 @@ async def _wait_for_end(
     key: snapshots.JobKey,
     wait_s: float,
 ) -> None:
-    """Return when the job has ended, ``wait_s`` are over, or nobody waits for the answer any more.
+    """Return when the job has ended, ``wait_s`` are over, or the client has left.
 
     Raises:
         TooManyStreams: as many clients as may are watching jobs.

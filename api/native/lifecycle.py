@@ -64,7 +64,7 @@ async def submit_job(request: Request, resources: Provided, tenant: Tenant) -> R
 def cancel_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     """Stop a job: at once if it is queued, within a chunk if it is running.
 
-    It can be taken up again (`/retry`) while its audio is kept.
+    It can be retried (`/retry`) while its audio is kept.
     """
     attempts = resources.settings.max_attempts
     cancel.cancel_job(resources.engine, tenant, job_id, max_attempts=attempts)

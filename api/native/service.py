@@ -36,7 +36,7 @@ async def show_service(resources: Provided) -> ServiceInfo:
 
 @router.get("/models", summary="List the models", tags=["models"], responses=problems())
 def show_models(resources: Provided) -> ModelList:
-    """List the models that jobs may name, and how far their workers are."""
+    """List the models that jobs may name, and the states of their workers."""
     settings = resources.settings
     states = model_states(live_workers(resources.engine, live_s=settings.live_s))
     served = find_served(resources.engine, settings)

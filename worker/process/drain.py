@@ -15,5 +15,5 @@ def begin() -> None:
 
 
 def has_begun() -> bool:
-    """Tell whether the worker was told to stop."""
+    """Return whether the worker was told to stop."""
     return _begun[0] != 0

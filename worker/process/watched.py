@@ -1,7 +1,7 @@
 """Steps as watchers of Celery's events (Flower) see them: each claim is a task.
 
 A wake-up is not shown, as it may claim no step or many. The worker sends a task's events for each
-claim, and only while somebody watches: Flower asks for events every few seconds.
+claim, and only while somebody watches; Flower asks for events every few seconds.
 """
 
 import logging
@@ -23,7 +23,7 @@ from shared.store.workers import parent_id
 log = logging.getLogger(__name__)
 
 WATCHED_S = 30.0
-"""Events are sent for so long after somebody has asked for them; Flower asks every 5 s."""
+"""Events are sent for so long after a watcher has asked for them; Flower asks every 5 s."""
 
 _STEPS = uuid.UUID("6f1b8a52-9a3c-5b7e-8d21-4c5a0e6f7d10")
 """Namespace of the tasks' ids."""
@@ -45,7 +45,7 @@ def is_watched() -> bool:
 
 
 class Watched:
-    """Tells watchers of the steps that a worker is at."""
+    """Shows watchers a worker's current steps."""
 
     def __init__(self, broker: Celery, owner: str) -> None:
         self._broker = broker

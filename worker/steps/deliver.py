@@ -1,4 +1,4 @@
-"""The ``deliver`` step: make one attempt to tell a webhook's receiver of a job's end."""
+"""The ``deliver`` step: one attempt to send a webhook event."""
 
 import logging
 

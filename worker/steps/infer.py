@@ -38,7 +38,7 @@ def submit(
 
 
 def restart(error: Exception) -> None:
-    """Stop this worker, so that it is started anew; errors of the chunks in hand are written first.
+    """Stop this worker, so that it is restarted; errors of the chunks in hand are written first.
 
     A device whose context is lost fails every later call, so each waiting chunk would lose an
     attempt.

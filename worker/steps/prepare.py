@@ -37,7 +37,7 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     Raises:
         MediaError: the source cannot be transcribed.
         StorageUnavailable, DatabaseUnavailable: try again.
-        LeaseLost: somebody else prepares this job now.
+        LeaseLost: another worker prepares this job now.
         WorkerStopping: the worker was told to stop.
     """
     claim, settings = lease.claim, runtime.settings

@@ -76,7 +76,7 @@ def one_by_one(handlers: dict[StepKind, Handler]) -> Work:
 
 
 def run_step(runtime: Runtime, lease: Lease, handler: Handler) -> None:
-    """Do a step's work and write how it ended, whatever happens."""
+    """Do a step's work and write how it ended."""
     shown = runtime.watched.begin(lease.claim)
     try:
         failure = handler(runtime, lease)
@@ -89,7 +89,7 @@ def run_step(runtime: Runtime, lease: Lease, handler: Handler) -> None:
 
 
 def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
-    """Write what becomes of a step whose work ended with an error.
+    """Fail, retry or release a step whose work ended with an error.
 
     When Postgres is away nothing can be written, and the lease expires.
     """

@@ -122,7 +122,7 @@ class _Heard:
 
     @contextmanager
     def _settling(self, *items: _Chunk) -> Iterator[None]:
-        """Write what becomes of these chunks if the block fails."""
+        """Settle the steps of these chunks if the block fails."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - settled by its class

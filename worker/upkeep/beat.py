@@ -32,7 +32,7 @@ class Ticker(Scheduler):  # type: ignore[misc]
 
 
 def start_ticking(app: Celery) -> None:
-    """Tick in the background. A worker whose clock stops ends, so that it is started anew."""
+    """Tick in the background. A worker whose clock stops ends, so that it is restarted."""
     service = Service(app, scheduler_cls=Ticker)
 
     def tick() -> None:

@@ -22,7 +22,7 @@ class Source(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a job is."""
+    """A job's progress."""
 
     stage: Stage = Field(description="what is being done; of a job that has ended, how it has")
     chunks_done: int
@@ -32,14 +32,14 @@ class Progress(BaseModel):
     audio_done_s: float = Field(description="seconds of audio already transcribed")
     percent: float | None = Field(
         description="of the audio, transcribed; an estimate until chunks_known; never falls, and "
-        "is 100 only when the job has succeeded; null while there is nothing to tell it from"
+        "is 100 only when the job has succeeded; null while it cannot be estimated"
     )
     rtfx: float | None = Field(
         description="seconds of audio transcribed per second since the first chunk was begun, in "
         "this run of the job; null before one is done and after the job's end"
     )
     eta_s: float | None = Field(
-        description="seconds until all audio is transcribed, if it goes on like this; an estimate "
+        description="seconds until all audio is transcribed, at the present speed; an estimate "
         "of an estimate until chunks_known; null while rtfx is"
     )
 
@@ -82,7 +82,7 @@ class WaitingFor(BaseModel):
 
 
 class ProgressEvent(Progress):
-    """An event `progress`: how far the job is, and what it waits for."""
+    """An event `progress`: the job's progress, and what it waits for."""
 
     waiting_for: WaitingFor | None
 
@@ -110,7 +110,7 @@ class SegmentsEvent(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Where the job, its transcript and its events are."""
+    """Paths of the job, its transcript and its events."""
 
     self: str
     transcript: str

@@ -31,7 +31,7 @@ class ModelInfo(BaseModel):
     preferred_for: Sorted = Field(
         description="languages whose jobs get this model unless they name one"
     )
-    detects_language: bool = Field(description="whether it tells which language it hears")
+    detects_language: bool = Field(description="whether it detects the language of speech")
     translates: bool = Field(description="whether it takes task 'translate': into English")
     takes_prompt: bool = Field(description="whether it takes 'prompt' and 'hotwords'")
     vad: str = Field(description="voice activity detector of jobs that name none")
@@ -115,7 +115,7 @@ class WorkerInfo(BaseModel):
 
 
 class WorkerStep(BaseModel):
-    """A step that a worker is at."""
+    """A worker's current step."""
 
     job_id: UUID
     kind: StepKind
@@ -125,7 +125,7 @@ class WorkerStep(BaseModel):
 
 
 class WorkerDetail(WorkerInfo):
-    """A living worker, and what it is at."""
+    """A living worker, and its current steps."""
 
     steps: list[WorkerStep] = Field(description="of your own jobs")
     other_steps: int = Field(description="how many of other tenants' jobs")

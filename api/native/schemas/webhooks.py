@@ -40,7 +40,7 @@ Events = Annotated[list[EventName], Field(min_length=1), AfterValidator(_once)]
 
 
 class NewWebhook(BaseModel):
-    """A URL to be told of jobs' ends."""
+    """A URL that jobs' ends are sent to."""
 
     model_config = ConfigDict(extra="forbid")
 

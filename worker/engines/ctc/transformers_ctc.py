@@ -29,7 +29,7 @@ from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines.ctc import words as ctc
 from worker.engines.ctc.kaldi_filters import KaldiFilters
 from worker.engines.protocol import DecodeOptions, Device
-from worker.engines.torch_device import choose_device, load_pretrained, torch_failures
+from worker.engines.torch_models import choose_device, load_pretrained, torch_failures
 
 if TYPE_CHECKING:
     import torch

@@ -32,7 +32,7 @@ CPU_BATCH = 1
 """On two cores batches of 4 and of 12 were no faster than single items."""
 GPU_BATCH = 16
 """What faster-whisper's documentation uses for the largest model on a GPU of 8 GB. CTranslate2 does
-not tell what memory it takes; the batcher halves batches that do not fit."""
+not expose its memory use; the batcher halves batches that do not fit."""
 
 
 class FasterWhisperEngine(Whisper[Encoded]):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.speech.audio import Samples
-from worker.engines.torch_device import stack
+from worker.engines.torch_models import stack
 
 if TYPE_CHECKING:
     from torch import Tensor

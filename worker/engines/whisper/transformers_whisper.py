@@ -13,7 +13,7 @@ from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
 from worker.engines.protocol import DecodeOptions, Device
-from worker.engines.torch_device import choose_device, load_pretrained, torch_failures
+from worker.engines.torch_models import choose_device, load_pretrained, torch_failures
 from worker.engines.whisper.alignment_heads import AlignmentHeads
 from worker.engines.whisper.gpu_batch import fit_batch, runs_of
 from worker.engines.whisper.log_mel import LogMel

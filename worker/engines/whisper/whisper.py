@@ -6,7 +6,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
 from worker.engines.protocol import DecodeOptions, is_silent
 from worker.engines.whisper.fallback import Attempt, Outcome, decode_with_fallback
 from worker.engines.whisper.vocabulary import Vocabulary
@@ -76,50 +76,41 @@ class Whisper(ABC, Generic[EncodedT]):
         starts = [self._vocabulary.start_sequence(language, task) for language, _ in languages]
         before = self._vocabulary.previous_text(options.prompt, options.hotwords)
 
-        def decode(items: Sequence[int], temperature: float) -> list[Attempt]:
+        def decode(items: Items, temperature: float) -> list[Attempt]:
             prompts = [before + starts[item] for item in items]
             answers = self._answer(encoded, items, prompts, temperature, options.beam_size)
             return [self._attempt(answer) for answer in answers]
 
         outcomes = decode_with_fallback(len(batch), decode)
-        alignments = self._align_spoken(batch, encoded, starts, outcomes)
+        text_languages = ["en" if task == "translate" else language for language, _ in languages]
+        timed = self._time_words(batch, encoded, starts, outcomes, text_languages)
         return [
-            Hypothesis(
-                time_words(
-                    outcome.segments,
-                    alignments[i],
-                    self._vocabulary,
-                    "en" if task == "translate" else language,
-                    len(samples),
-                )
-                if i in alignments
-                else (),
-                language,
-                share,
-                outcome.loop_suspected,
-            )
-            for i, (samples, outcome, (language, share)) in enumerate(
-                zip(batch, outcomes, languages, strict=True)
-            )
+            Hypothesis(words, language, share, outcome.loop_suspected)
+            for words, (language, share), outcome in zip(timed, languages, outcomes, strict=True)
         ]
 
-    def _align_spoken(
+    def _time_words(
         self,
         batch: Sequence[Samples],
         encoded: EncodedT,
-        starts: Sequence[Sequence[int]],
+        starts: Prompts,
         outcomes: Sequence[Outcome],
-    ) -> dict[int, Alignment]:
-        """Align the items that have words."""
+        languages: Sequence[str],
+    ) -> list[tuple[WordHypothesis, ...]]:
+        """Return each item's words; only items with text are aligned."""
+        words: list[tuple[WordHypothesis, ...]] = [()] * len(batch)
         spoken = [i for i, outcome in enumerate(outcomes) if outcome.segments]
         if not spoken:
-            return {}
+            return words
         texts = [
             [token for segment in outcomes[i].segments for token in segment.tokens] for i in spoken
         ]
         n_frames = [-(-len(batch[i]) // FRAME_SAMPLES) for i in spoken]
         aligned = self._align(encoded, spoken, [starts[i] for i in spoken], texts, n_frames)
-        return dict(zip(spoken, aligned, strict=True))
+        for i, alignment in zip(spoken, aligned, strict=True):
+            segments, n_samples = outcomes[i].segments, len(batch[i])
+            words[i] = time_words(segments, alignment, self._vocabulary, languages[i], n_samples)
+        return words
 
     def _likeliest(self, shares: dict[str, float]) -> tuple[str, float]:
         """Return the likeliest of the catalogue's languages of the model, and its probability.

@@ -1,4 +1,4 @@
-"""What the engines on torch share: device and dtype, loading, a batch on the device, errors."""
+"""Models on torch: their device and dtype, loading them, batches on the device, errors."""
 
 import traceback
 from collections.abc import Iterator, Sequence
