@@ -11,7 +11,6 @@ from api.faces import install_faces
 from api.intake.lingering import LingeringClose
 from api.native import (
     accuracy,
-    deliveries,
     events,
     health,
     jobs,
@@ -68,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.outages = Outages()
     install_faces(app, error_response)
     install_schemas(app)
-    areas = lifecycle, jobs, events, deliveries, webhooks, accuracy, service, health, metrics
+    areas = lifecycle, jobs, events, webhooks, accuracy, service, health, metrics
     for area in areas:
         app.include_router(
             area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=ANY_PROBLEM

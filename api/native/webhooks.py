@@ -1,14 +1,17 @@
-"""Webhooks: the URLs that jobs' ends are sent to."""
+"""Webhooks, the URLs that jobs' ends are sent to, and deliveries, what was sent to them."""
 
 from functools import partial
+from typing import Annotated
 from uuid import UUID
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api.intake.bodies import json_body, read_json
-from api.native.ids import WebhookId
+from api.native.ids import Cursor, DeliveryId, WebhookId, optional_id
 from api.native.schemas.webhooks import (
+    Delivery,
+    DeliveryPage,
     NewWebhook,
     TestResult,
     Webhook,
@@ -18,11 +21,55 @@ from api.native.schemas.webhooks import (
 )
 from api.openapi import BODY_ERRORS, problems
 from api.resources import Provided, Resources, Tenant
-from shared.infra.errors import ForbiddenUrl, TooManyWebhooks, WebhookNotFound
+from shared.infra import errors
 from shared.infra.webhooks.send import send
-from shared.store.webhooks import deliveries, endpoints
+from shared.store.states import DeliveryState
+from shared.store.webhooks import attempts, deliveries, endpoints
 
 router = APIRouter(tags=["webhooks"])
+
+
+@router.get(
+    "/webhooks/deliveries",
+    summary="List deliveries",
+    responses=problems(errors.InvalidRequest),
+)
+def show_deliveries(
+    resources: Provided,
+    tenant: Tenant,
+    cursor: Cursor,
+    job_id: Annotated[str | None, Query(description="of this job alone")] = None,
+    endpoint_id: Annotated[str | None, Query(description="to this webhook alone")] = None,
+    state: Annotated[DeliveryState | None, Query(description="in this state alone")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> DeliveryPage:
+    """List deliveries with all their attempts, newest first."""
+    found = deliveries.list_deliveries(
+        resources.engine,
+        tenant,
+        limit=limit + 1,
+        before=cursor,
+        job_id=optional_id(job_id, "job_id is not the id of a job"),
+        endpoint_id=optional_id(endpoint_id, "endpoint_id is not the id of a webhook"),
+        state=state,
+    )
+    page = found[:limit]
+    return DeliveryPage(
+        deliveries=[Delivery.of(view) for view in page],
+        next_cursor=str(page[-1].id) if len(found) > limit else None,
+    )
+
+
+@router.post(
+    "/webhooks/deliveries/{delivery_id}/replay",
+    summary="Send an event again",
+    status_code=202,
+    responses=problems(errors.DeliveryNotFound, errors.DeliveryNotReplayable),
+)
+def replay_delivery(delivery_id: DeliveryId, resources: Provided, tenant: Tenant) -> Delivery:
+    """Send an event again, with the same `webhook-id` and a new series of attempts."""
+    attempts.replay(resources.engine, tenant, delivery_id)
+    return Delivery.of(deliveries.get_delivery(resources.engine, tenant, delivery_id))
 
 
 @router.post(
@@ -31,7 +78,7 @@ router = APIRouter(tags=["webhooks"])
     status_code=201,
     response_model=WebhookWithSecret,
     openapi_extra=json_body(NewWebhook),
-    responses=problems(*BODY_ERRORS, ForbiddenUrl, TooManyWebhooks),
+    responses=problems(*BODY_ERRORS, errors.ForbiddenUrl, errors.TooManyWebhooks),
 )
 async def add_webhook(
     request: Request, response: Response, resources: Provided, tenant: Tenant
@@ -55,7 +102,7 @@ def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
 @router.get(
     "/webhooks/{webhook_id}",
     summary="Get a webhook",
-    responses=problems(WebhookNotFound),
+    responses=problems(errors.WebhookNotFound),
 )
 def show_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> Webhook:
     """Show a webhook."""
@@ -67,7 +114,7 @@ def show_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> 
     summary="Change a webhook",
     response_model=Webhook,
     openapi_extra=json_body(WebhookChange),
-    responses=problems(*BODY_ERRORS, ForbiddenUrl, WebhookNotFound),
+    responses=problems(*BODY_ERRORS, errors.ForbiddenUrl, errors.WebhookNotFound),
 )
 async def change_webhook(
     webhook_id: WebhookId, request: Request, resources: Provided, tenant: Tenant
@@ -84,7 +131,7 @@ async def change_webhook(
     "/webhooks/{webhook_id}",
     summary="Remove a webhook",
     status_code=204,
-    responses=problems(WebhookNotFound),
+    responses=problems(errors.WebhookNotFound),
 )
 def remove_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> None:
     """Remove a webhook and its deliveries; what is pending is not sent."""
@@ -94,7 +141,7 @@ def remove_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -
 @router.post(
     "/webhooks/{webhook_id}/rotate",
     summary="Replace a webhook's secret",
-    responses=problems(WebhookNotFound),
+    responses=problems(errors.WebhookNotFound),
 )
 def rotate_secret(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> WebhookWithSecret:
     """Replace the secret. The old one signs too for 24 hours."""
@@ -105,7 +152,7 @@ def rotate_secret(webhook_id: WebhookId, resources: Provided, tenant: Tenant) ->
 @router.post(
     "/webhooks/{webhook_id}/test",
     summary="Send a test event",
-    responses=problems(WebhookNotFound),
+    responses=problems(errors.WebhookNotFound),
 )
 async def test_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> TestResult:
     """Send a `webhook.test` event, once and at once, and return how the attempt went."""

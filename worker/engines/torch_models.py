@@ -47,15 +47,10 @@ def load_pretrained(
     needed: str = "",
     **options: Any,
 ) -> tuple[Any, Any, Any]:
-    """Return network, feature extractor and tokenizer from a folder; none of its code is run.
+    """Return a folder's network, feature extractor and tokenizer, of these transformers classes.
 
-    Args:
-        model: the catalogue entry.
-        folder: holds the model's files.
-        dtype: one of ``DTYPES``.
-        classes: of transformers, one for each result.
-        needed: prefix of the tensors without which the network is useless.
-        options: further options of the network's ``from_pretrained``.
+    No code of the folder is run. ``needed`` is a prefix of the tensors without which the network is
+    useless; ``options`` are the network's own.
 
     Raises:
         ModelError: files are damaged or of another kind of model, or needed tensors are missing.

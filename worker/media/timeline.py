@@ -47,13 +47,7 @@ class Timeline:
     """Resamples frames, mixes their channels if asked to, and fills holes with silence."""
 
     def __init__(self, origin_s: Fraction, max_duration_s: float, *, mix: bool) -> None:
-        """Begin a timeline.
-
-        Args:
-            origin_s: the timestamp of sample 0.
-            max_duration_s: of the decoded audio.
-            mix: whether all channels are mixed down to one.
-        """
+        """``origin_s``: the timestamp of sample 0; ``mix``: mix all channels down to one."""
         self._origin_s = origin_s
         self._max_duration_s = max_duration_s
         self._mix = mix

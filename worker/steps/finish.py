@@ -56,11 +56,8 @@ def fold(
 ) -> steps.Folded:
     """Fold a job's chunks into its transcript, while its segments are read.
 
-    Args:
-        runtime: of this process.
-        claim: of the job's last step; the job is prepared.
-        without_words: returns all chunks in order; their words may be missing.
-        chunks: returns the chunks of a channel in order, with words; None: of all channels mixed.
+    ``without_words`` returns all chunks in order; their words may be missing. ``chunks`` returns
+    those of a channel in order, with words; None stands for all channels mixed.
     """
     begun = time.monotonic()
     assert claim.duration_s is not None, "the job is prepared"

@@ -40,15 +40,11 @@ class KaldiFilters:
         self._filters = torch.from_numpy(np.asarray(extractor.mel_filters, np.float64)).to(device)
 
     def __call__(self, batch: Sequence[Samples]) -> "dict[str, Tensor]":
-        """Return the network's inputs, on the device.
+        """Return the network's inputs, on the device, for items of at least a frame.
 
-        Args:
-            batch: items of shape (n_samples,), each of a frame at least.
-
-        Returns:
-            ``input_features``, float32 of shape (n_items, n_steps, stride * n_bands), each band of
-            an item normalised to zero mean and unit variance; and ``attention_mask``, int64 of
-            shape (n_items, n_steps), 1 where a step lies wholly within the item.
+        These are ``input_features``, float32 of shape (n_items, n_steps, stride * n_bands), each
+        band of an item normalised to zero mean and unit variance, and ``attention_mask``, int64 of
+        shape (n_items, n_steps), 1 where a step lies wholly within the item.
         """
         import torch
 

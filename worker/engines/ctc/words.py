@@ -51,12 +51,8 @@ def may_hold_words(samples: Samples) -> bool:
 def best_path(log_probs: LogProbs, symbols: Sequence[str], blank: int) -> Iterator[Emission]:
     """Yield the likeliest symbols, with runs merged and blanks dropped.
 
-    The posterior of a symbol is the largest within its run.
-
-    Args:
-        log_probs: shape (n_frames, n_symbols).
-        symbols: their texts; a space begins a word, and an empty text is skipped.
-        blank: the index of the blank.
+    A symbol's posterior is the largest within its run. In ``symbols``, the texts by index, a space
+    begins a word, and an empty text is skipped. ``blank`` is an index.
     """
     if not len(log_probs):
         return
@@ -81,10 +77,7 @@ def join_words(
     symbol at the item's end and long after the last word begins a new word. Otherwise the last word
     would extend to the item's end, and its midpoint would lie in the next chunk.
 
-    Args:
-        emissions: in the order of their frames.
-        frame_samples: the network's stride.
-        n_samples: the length of the item; no word ends after it.
+    A frame has ``frame_samples``, and no word ends after the item's ``n_samples``.
     """
     longest_gap = LONGEST_GAP_S * SAMPLE_RATE / frame_samples
     end_start = (n_samples - END_S * SAMPLE_RATE) / frame_samples

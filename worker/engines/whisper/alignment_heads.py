@@ -51,11 +51,8 @@ class AlignmentHeads:
         Weights are normalised over the tokens, smoothed over the frames by a median filter, and
         averaged over the heads, as in OpenAI's ``timing.py``.
 
-        Args:
-            seen: what ``watched`` gave.
-            item: the item's index in the batch.
-            said: the positions of the tokens.
-            n_frames: the frames, of 20 ms, that hold the item's audio.
+        ``said`` are the positions of the tokens in what ``watched`` has seen, and ``n_frames`` are
+        the item's frames, of 20 ms, that hold audio.
         """
         import torch
         from torch.nn import functional

@@ -105,13 +105,7 @@ class Loop(NamedTuple):
 
 
 def find_loop(tokens: Sequence[int], min_repeats: int, min_tokens: int = 0) -> Loop | None:
-    """Return the longest stretch that repeats its first ``period`` tokens, or None.
-
-    Args:
-        tokens: shape (n,).
-        min_repeats: the least number of whole periods.
-        min_tokens: the least number of tokens.
-    """
+    """Return the longest stretch of at least so many whole periods and so many tokens, or None."""
     ids = np.asarray(tokens)
     longest: Loop | None = None
     for period in range(1, len(ids) // min_repeats + 1):

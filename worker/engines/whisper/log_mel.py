@@ -39,8 +39,7 @@ class LogMel:
     def __call__(self, batch: Sequence[Samples]) -> "Tensor":
         """Return float32 of shape (n_items, n_bands, n_frames) on the device.
 
-        Args:
-            batch: items of shape (n_samples,), cut or filled up with zeros to a window.
+        Items, of shape (n_samples,), are cut or padded with zeros to a window.
         """
         import torch
 

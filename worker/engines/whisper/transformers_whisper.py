@@ -170,18 +170,14 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         n_answers = len(sequences) // len(items)
         hidden = hidden.repeat_interleave(n_answers, dim=0)
         scores = self._score(hidden, sequences, n_given).view(len(items), n_answers)
-        best = scores.argmax(dim=1, keepdim=True)
-        chosen = sequences.view(len(items), n_answers, -1)[
-            torch.arange(len(items), device=self.device), best[:, 0]
-        ]
+        best_scores, best = scores.max(dim=1)
+        rows = torch.arange(len(items), device=self.device)
+        chosen = sequences.view(len(items), n_answers, -1)[rows, best, n_given:]
         no_speech = encoded.first_logits.softmax(-1)[list(items), self._vocabulary.no_speech]
         return [
             Answer([t for t in tokens if t != self._vocabulary.end], score, no_speech_prob)
             for tokens, score, no_speech_prob in zip(
-                chosen[:, n_given:].tolist(),
-                scores.gather(1, best)[:, 0].tolist(),
-                no_speech.tolist(),
-                strict=True,
+                chosen.tolist(), best_scores.tolist(), no_speech.tolist(), strict=True
             )
         ]
 

@@ -47,11 +47,7 @@ class Vocabulary:
     """The tokens of one Whisper."""
 
     def __init__(self, tokenizer: "Tokenizer", *, multilingual: bool) -> None:
-        """Look up the special tokens.
-
-        Args:
-            tokenizer: of the model.
-            multilingual: whether the model takes language and task.
+        """Look up the special tokens; a multilingual model takes language and task.
 
         Raises:
             ModelError: the tokenizer is not a Whisper's.

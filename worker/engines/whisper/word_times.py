@@ -35,17 +35,13 @@ class Alignment:
 
 
 def path_starts(score: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
-    """Return the column at which each row begins on the best monotone path.
+    """Return the column at which each row begins on the best monotone path: (n_rows,), from 0.
 
     This is dynamic time warping with steps right, down and diagonal, all of equal weight. Each row
     is computed with array operations: D[i, j] = c[i, j] + min(D[i-1, j-1], D[i-1, j], D[i, j-1]),
     unrolled along j, is a running minimum after the sums of c are subtracted.
 
-    Args:
-        score: shape (n_rows, n_columns), high where a row and a column match.
-
-    Returns:
-        Shape (n_rows,), from 0, non-decreasing.
+    ``score``, of shape (n_rows, n_columns), is high where a row and a column match.
     """
     n_rows, n_columns = score.shape
     cost = -score.astype(np.float64)
@@ -146,12 +142,6 @@ def _in_samples(words: Iterator[_Word], n_samples: int) -> Iterator[WordHypothes
 
 
 def align_tokens(starts: npt.NDArray[np.int64], probabilities: Sequence[float]) -> Alignment:
-    """Return the alignment of tokens, from the frames of the encoder's output where they start.
-
-    Args:
-        starts: shape (n_tokens + 1,).
-        probabilities: shape (n_tokens,).
-    """
-    return Alignment(
-        starts.astype(np.float64) * TIMESTAMP_S, np.asarray(probabilities, dtype=np.float64)
-    )
+    """Return an ``Alignment``; ``starts`` are frames of the encoder's output, (n_tokens + 1,)."""
+    starts_s = starts.astype(np.float64) * TIMESTAMP_S
+    return Alignment(starts_s, np.asarray(probabilities, dtype=np.float64))
