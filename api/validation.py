@@ -22,10 +22,7 @@ def describe(error: Invalid, known: Collection[str] = ()) -> list[dict[str, str]
     ``known`` are the names of which an unknown one may be a misspelling.
     """
     return [
-        {
-            "field": ".".join(str(part) for part in item["loc"]),
-            "message": _message(item, known),
-        }
+        {"field": ".".join(str(part) for part in item["loc"]), "message": _message(item, known)}
         for item in error.errors()
     ]
 

@@ -71,11 +71,7 @@ async def add_reference(
     return await to_thread.run_sync(accepted, resources, tenant, view)
 
 
-@router.get(
-    "/accuracy/stats",
-    summary="Compare the models' accuracy",
-    responses=problems(),
-)
+@router.get("/accuracy/stats", summary="Compare the models' accuracy", responses=problems())
 def show_accuracy(resources: Provided, tenant: Tenant) -> AccuracyStats:
     """Pool the error rates of all jobs with a reference, and count what the cache saved."""
     pools = accuracy_by_model(resources.engine, tenant)

@@ -41,11 +41,7 @@ MAX_WAIT_S = 60
 """Proxies usually wait as long for an answer."""
 
 
-@router.get(
-    "/jobs",
-    summary="List jobs",
-    responses=problems(InvalidRequest),
-)
+@router.get("/jobs", summary="List jobs", responses=problems(InvalidRequest))
 def show_jobs(
     resources: Provided,
     tenant: Tenant,
@@ -74,8 +70,7 @@ async def show_job(
     loader: snapshots.Provided,
     tenant: Tenant,
     wait: Annotated[
-        float,
-        Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the job's end, at most"),
+        float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the job's end, at most")
     ] = 0,
     include: Annotated[
         list[Literal["words"]],

@@ -30,9 +30,7 @@ router = APIRouter(tags=["webhooks"])
 
 
 @router.get(
-    "/webhooks/deliveries",
-    summary="List deliveries",
-    responses=problems(errors.InvalidRequest),
+    "/webhooks/deliveries", summary="List deliveries", responses=problems(errors.InvalidRequest)
 )
 def show_deliveries(
     resources: Provided,
@@ -100,9 +98,7 @@ def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
 
 
 @router.get(
-    "/webhooks/{webhook_id}",
-    summary="Get a webhook",
-    responses=problems(errors.WebhookNotFound),
+    "/webhooks/{webhook_id}", summary="Get a webhook", responses=problems(errors.WebhookNotFound)
 )
 def show_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> Webhook:
     """Show a webhook."""
