@@ -1,72 +1,42 @@
-"""The application, put together from its parts; nothing is global."""
+"""The application, made of its parts; nothing is global."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
 from api.native import (
     accuracy,
-    deliveries,
     events,
     health,
     jobs,
     lifecycle,
     metrics,
-    models,
+    service,
     snapshots,
-    submission,
     webhooks,
-    workers,
 )
-from api.native.schemas.service import ServiceInfo
-from api.openapi import TAGS, install_schemas, operation_id, problems
+from api.openapi import ANY_PROBLEM, TAGS, install_schemas, operation_id
 from api.outages import Outages
 from api.parameters import refuse_unknown_parameters
-from api.problems import install_problem_handlers
-from api.request_log import Observer, RequestMetrics
-from api.resources import Provided, open_resources
+from api.problems import error_response
+from api.request_log import Observer
+from api.resources import open_resources
 from shared import __version__
 from shared.infra.settings import Settings, get_settings
 
 CLEANUP_S = 10.0
 """How long a stopping server waits until uploads that it cut off are removed."""
 
-_AREAS = (
-    *(submission, jobs, lifecycle, events, deliveries, webhooks),
-    *(accuracy, models, workers, health, metrics),
-)
-
-root = APIRouter(tags=["service"])
-
-
-@root.get("/", summary="See what runs here", responses=problems({}))
-async def show_service(resources: Provided) -> ServiceInfo:
-    """Say what runs here, in which version, and where to find the rest."""
-    return ServiceInfo(
-        name="Longhand",
-        version=resources.version,
-        links={
-            "documentation": "/docs",
-            "openapi": "/openapi.json",
-            "jobs": "/jobs",
-            "models": "/models",
-            "workers": "/workers",
-            "webhooks": "/webhooks",
-            "status": "/health/status",
-            "metrics": "/metrics",
-        },
-    )
-
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; it opens its connections when it starts and closes them at the end.
 
-    Raises, when started:
-        ModelError: the catalogue cannot be read, or lacks a model that a setting names.
+    Its start raises ``ModelError`` if the catalogue cannot be read or lacks a model of a setting.
     """
     chosen = settings or get_settings()
     registry = CollectorRegistry()
@@ -84,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.news.close()
             await resources.intake.drain(CLEANUP_S)
 
-    # The documentation's scripts are served from here: nothing is fetched from elsewhere.
+    # FastAPIOffline serves the documentation's scripts: nothing is fetched from elsewhere.
     app = FastAPIOffline(
         title="Longhand",
         summary="Speech to text for teams who run it themselves.",
@@ -95,19 +65,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.registry = registry
     app.state.outages = Outages()
-    install_problem_handlers(app)
+    install_faces(app, error_response)
     install_schemas(app)
-    for part in (
-        root,
-        *(area.router for area in _AREAS),
-    ):
-        app.include_router(part, dependencies=[Depends(refuse_unknown_parameters)])
+    areas = lifecycle, jobs, events, webhooks, accuracy, service, health, metrics
+    for area in areas:
+        app.include_router(
+            area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=ANY_PROBLEM
+        )
     # The middleware added last is the outermost: a request's duration does not include lingering.
-    app.add_middleware(Observer, metrics=RequestMetrics(registry))
+    app.add_middleware(Observer, registry=registry)
     app.add_middleware(LingeringClose)
     return app
 
 
 def end_waits(app: FastAPI) -> None:
-    """Answer all who wait for news of a job now: a stopping server waits for its answers."""
+    """End all waits for news of jobs: a stopping server waits for requests under way."""
     app.state.resources.watcher.stop()

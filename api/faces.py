@@ -1,8 +1,8 @@
 """Faces: parts of one application that answer errors in different forms.
 
-A face is a path prefix and a function that makes the answer to an error. Everything that goes wrong
-below the prefix is answered by it: errors of the domain, requests that FastAPI finds invalid, paths
-that do not exist, and bugs. All faces share the application, its resources and its metrics.
+A face is a path prefix and a function that answers all errors below it: errors of the domain,
+requests that FastAPI finds invalid, paths that do not exist, and bugs. All faces share the
+application, its resources and its metrics.
 """
 
 import logging
@@ -19,11 +19,11 @@ from shared.infra.errors import LonghandError, TransientError
 log = logging.getLogger(__name__)
 
 ErrorAnswer = Callable[[Request, Exception], Response]
-"""Makes the answer to an error; ``api.problems.failure_of`` says what may be told of it."""
+"""Makes the answer to an error, from ``api.problems.failure_of``, which hides what is internal."""
 
 
 def install_faces(app: FastAPI, answer: ErrorAnswer) -> None:
-    """Have all errors of ``app`` answered by ``answer``, but for the prefixes added afterwards."""
+    """Answer all errors of ``app`` with ``answer``, except below the prefixes added later."""
     faces: dict[str, ErrorAnswer] = {}
     app.state.faces = faces
 
@@ -41,7 +41,7 @@ def install_faces(app: FastAPI, answer: ErrorAnswer) -> None:
         request_id = getattr(request.state, "request_id", "")
         log.error("request %s failed: %s", request_id, type(error).__name__)
         response = await respond(request, error)
-        # This answer is made outside the middleware that identifies all others.
+        # The middleware that adds this header to all other answers does not see this one.
         response.headers["X-Request-Id"] = request_id
         return response
 
@@ -51,11 +51,8 @@ def install_faces(app: FastAPI, answer: ErrorAnswer) -> None:
 
 
 def add_face(app: FastAPI, prefix: str, answer: ErrorAnswer) -> None:
-    """Have errors at ``prefix`` and below it answered by ``answer``.
+    """Answer errors at a prefix, such as ``/v1``, and below it with ``answer``.
 
-    Args:
-        app: has its faces installed.
-        prefix: such as ``/v1``; not within that of another face.
-        answer: makes the answers.
+    ``install_faces`` must have been called, and the prefix must not be within another face's.
     """
     app.state.faces[prefix] = answer

@@ -1,7 +1,7 @@
 """Reading for many requests at once.
 
-Requests that ask at the same moment share a read: its round trips and its hop to a thread and back
-cost as much for one job as for dozens.
+Requests that ask at the same moment share a read, as its round trips and its hop to a thread and
+back cost as much for one job as for dozens.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ LIMIT_S = 8.0
 class Loader(Generic[Key, Value]):
     """Reads values by their keys. For use on one event loop only: nothing is locked.
 
-    A read that has begun is joined by no request: each sees what was committed before it came.
+    No request joins a read that has begun, so each sees all that was committed before it came.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class Loader(Generic[Key, Value]):
         value = self._asked.get(key)
         if value is None:
             value = self._asked[key] = loop.create_future()
-            # An error that nobody waits for any more is not worth asyncio's complaint.
+            # Keeps asyncio from logging an error that nobody waits for any more.
             value.add_done_callback(lambda done: done.cancelled() or done.exception())
             if not self._scheduled and self._n_idle:
                 self._scheduled = True
                 loop.call_soon(self._start)  # others may ask within this turn of the loop
         try:
             async with asyncio.timeout(self._limit_s):
-                return await asyncio.shield(value)  # it is others' as well
+                return await asyncio.shield(value)  # others may wait for it, too
         except TimeoutError as error:
             raise DatabaseUnavailable("Postgres gives no answer") from error
 

@@ -1,10 +1,11 @@
 """The parts of the OpenAPI document that do not follow from the endpoints' types.
 
 Swagger UI (/docs) fills in a body from the document and sends it: for each schema the first of its
-``examples``, else its ``default``, else a value made up from its type ("string"). So whatever a
-body may leave out has an example or a default.
+``examples``, else its ``default``, else a value made up from its type ("string"). So every optional
+member of a body has an example or a default.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,14 @@ from pydantic.json_schema import models_json_schema
 
 from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
 from api.native.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
-from api.problems import MEDIA_TYPE, Problem
+from api.problems import MEDIA_TYPE, Problem, status_of
+from shared.infra.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    LonghandError,
+    UnsupportedMediaType,
+    UploadStalled,
+)
 from shared.models.options import JobOptions
 from shared.speech.transcript import PartialTranscript
 
@@ -22,7 +30,7 @@ _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Proble
 
 TAGS = [
     {"name": "jobs", "description": "Submit audio, follow its transcription, get the transcript."},
-    {"name": "webhooks", "description": "Be told of jobs' ends instead of asking."},
+    {"name": "webhooks", "description": "Get jobs' ends sent to a URL instead of asking."},
     {"name": "accuracy", "description": "Word and character error rates, and the cache's use."},
     {"name": "models", "description": "The models that jobs may name."},
     {"name": "workers", "description": "Who works here, and at what."},
@@ -30,30 +38,49 @@ TAGS = [
     {"name": "service", "description": "What runs here."},
 ]
 
-_TRANSCRIPTS = ("Transcript", "PartialTranscript")
-
 Responses = dict[int | str, dict[str, Any]]
+
+BODY_ERRORS = (UploadStalled, UnsupportedMediaType, InvalidRequest)
+"""What any endpoint raises that reads a body."""
+
+ANY_PROBLEM: Responses = {
+    "default": {"description": "Any other problem", "content": _PROBLEM_CONTENT}
+}
+"""Of every endpoint. With a default, FastAPI does not document a 422 in its own form."""
 
 
 def operation_id(route: APIRoute) -> str:
-    """Return an operation's id, from which generators of clients make the names of methods."""
+    """Return an operation's id, from which client generators make names of methods."""
     return route.name
 
 
-def problems(descriptions: Mapping[int, str]) -> Responses:
-    """Return the documentation of an endpoint's problem answers, by status."""
-    responses: Responses = {
-        status: {"description": description, "content": _PROBLEM_CONTENT}
-        for status, description in descriptions.items()
+def problems(*kinds: type[LonghandError]) -> Responses:
+    """Return the documentation of an endpoint's problem answers, from the docstrings of errors.
+
+    All endpoints that have any need Postgres.
+    """
+    described: dict[int | None, list[str]] = {}
+    raised: tuple[type[LonghandError], ...] = (*kinds, DatabaseUnavailable)
+    for kind in raised:
+        meaning, _, _ = inspect.cleandoc(kind.__doc__ or "").partition("\n")
+        described.setdefault(status_of(kind), []).append(f"`{kind.code}`: {meaning}")
+    return {
+        status: {"description": "\n\n".join(meanings), "content": _PROBLEM_CONTENT}
+        for status, meanings in described.items()
+        if status is not None
     }
-    # With a default, FastAPI does not document a 422 in its own form.
-    responses["default"] = {"description": "Any other problem", "content": _PROBLEM_CONTENT}
-    return responses
+
+
+def located(description: str) -> dict[str, Any]:
+    """Return the documentation of an answer whose ``Location`` is the job."""
+    location = {"schema": {"type": "string"}, "description": "the job"}
+    return {"description": description, "headers": {"Location": location}}
 
 
 def transcript_answer() -> Responses:
     """Return the documentation of a transcript in any of its formats."""
-    schemas = [{"$ref": f"#/components/schemas/{name}"} for name in _TRANSCRIPTS]
+    names = ("Transcript", "PartialTranscript")
+    schemas = [{"$ref": f"#/components/schemas/{name}"} for name in names]
     content = {"application/json": {"schema": {"anyOf": schemas}}, "text/*": {}}
     return {200: {"description": "The transcript", "content": content}}
 
@@ -81,7 +108,7 @@ def job_form() -> dict[str, Any]:
 
 
 def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an option's schema as a form has it: an empty field stands for null."""
+    """Return an option's schema for a form, in which an empty field stands for null."""
     choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     if not choices:
         return dict(schema)
@@ -96,7 +123,7 @@ def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reference_body() -> dict[str, Any]:
-    """Return the request body of ``POST /jobs/{id}/reference``, read as a stream as well."""
+    """Return the request body of ``POST /jobs/{id}/reference``, which is read as a stream too."""
     schema = NewReference.model_json_schema()
     content = {
         "application/json": {"schema": schema},
@@ -106,7 +133,7 @@ def reference_body() -> dict[str, Any]:
 
 
 def install_schemas(app: FastAPI) -> None:
-    """Add to the document of ``app`` the schemas of answers that FastAPI does not know of."""
+    """Add the schemas of answers that FastAPI does not know to the document of ``app``."""
     generate = app.openapi
     models = (Problem, StateEvent, SegmentsEvent, ProgressEvent, PartialTranscript)
     _, schemas = models_json_schema(

@@ -1,19 +1,19 @@
-"""What requests were refused for: logged once in a while, and remembered for readiness."""
+"""The causes of 503s: logged once in a while, and remembered for readiness."""
 
 import logging
 import time
 from collections.abc import Callable
 
-from shared.infra.errors import DatabaseFull, DatabaseUnavailable, TransientError
+from shared.infra.errors import DatabaseFull, TransientError
 from shared.infra.sqlstates import cause_of
 
 log = logging.getLogger("api.outages")
 
 PERIOD_S = 60.0
-"""How long a cause that was logged is not logged again, however many requests meet it."""
+"""A cause is logged at most this often, however many requests meet it."""
 FULL_S = 30.0
-"""How long a disk counts as full after a write was refused for it: small writes may still succeed,
-so none of ours can be tried to see."""
+"""How long a disk counts as full after it refused a write. Small writes may still succeed, so a
+write of ours would prove nothing."""
 _MOST_CAUSES = 100
 
 
@@ -23,11 +23,11 @@ class Outages:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._logged: dict[str, tuple[float, int]] = {}
-        """By cause: when it was logged, and how often it was met since."""
+        """By cause: when it was logged, and how often it was met since then."""
         self._full_at: float | None = None
 
     def note(self, error: TransientError) -> None:
-        """Take notice of an error that a request is answered with."""
+        """Record an error that a request is answered with."""
         now = self._clock()
         if isinstance(error, DatabaseFull):
             self._full_at = now
@@ -43,11 +43,10 @@ class Outages:
         log.warning("503 %s%s", cause, more)
 
     def check(self) -> None:
-        """Raise what refuses writes as far as requests have met it lately.
+        """Raise what lately refused a request's write.
 
         Raises:
-            DatabaseUnavailable: a write was refused a moment ago, as the disk is full.
+            DatabaseFull: the disk was full.
         """
         if self._full_at is not None and self._clock() - self._full_at < FULL_S:
-            full: DatabaseUnavailable = DatabaseFull("the disk of Postgres is full")
-            raise full
+            raise DatabaseFull("the disk of Postgres is full")

@@ -9,14 +9,14 @@ from api.spelling import with_nearest
 from shared.infra.errors import InvalidRequest
 
 _MOST_TOLD = 8
-"""An answer names so many unknown parameters at most: a query may have thousands."""
+"""The most unknown parameters that an answer names: a query may have thousands."""
 
 
 async def refuse_unknown_parameters(request: Request) -> None:
     """Refuse a query with a parameter that the route does not have; a dependency of every route.
 
-    It waits for nothing and is a coroutine nevertheless: FastAPI calls plain functions in a thread,
-    and health probes must not depend on a free thread.
+    It waits for nothing, but must be a coroutine: FastAPI calls plain functions in a thread, and
+    health probes must not depend on a free thread.
 
     Raises:
         InvalidRequest: the query has one.
@@ -24,7 +24,7 @@ async def refuse_unknown_parameters(request: Request) -> None:
     if not request.url.query:
         return
     route = request.scope["route"]
-    known = [*_parameters(route.dependant)]
+    known = list(_parameters(route.dependant))
     unknown = [name for name in request.query_params if name not in known]
     if not unknown:
         return

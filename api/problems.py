@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from api.faces import install_faces
 from api.validation import describe, summarize
 from shared.infra import errors
 from shared.infra.errors import InvalidRequest, LonghandError, RequestError
@@ -25,7 +24,7 @@ from shared.infra.errors import InvalidRequest, LonghandError, RequestError
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER_S = 5
-"""What a client is told to wait: about as long as the sweeper waits between its rounds."""
+"""How long clients should wait: about as long as the sweep waits between its rounds."""
 
 STATUSES: Mapping[type[LonghandError], int] = {
     errors.InvalidRequest: 422,
@@ -51,13 +50,13 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.DeliveryNotReplayable: 409,
     errors.TransientError: 503,
 }
-"""The status of each class and of all below it that are not listed themselves. What is not here, no
-request should raise: it is answered as an error of ours, 500."""
+"""The status of each class, and of its subclasses that are not listed. No request should raise any
+other: it is answered with 500."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is told of an error, before a face gives it a form."""
+    """What clients learn of an error, in whatever form a face gives it."""
 
     status: int
     code: str
@@ -66,7 +65,7 @@ class Failure:
     """One sentence for a person."""
     headers: Mapping[str, str] = field(default_factory=dict)
     members: Mapping[str, Any] = field(default_factory=dict)
-    """What programs are told beside the code; JSON values."""
+    """Further details for programs; JSON values."""
 
 
 class Problem(BaseModel):
@@ -99,9 +98,9 @@ class Problem(BaseModel):
 
 
 def failure_of(error: Exception) -> Failure:
-    """Return what is told of an error, whoever raised it; nothing about the inside."""
+    """Return what clients learn of any error; nothing internal."""
     match error:
-        case LonghandError() if (known := _status_of(error)) is not None:
+        case LonghandError() if (known := status_of(type(error))) is not None:
             headers = {"Retry-After": str(RETRY_AFTER_S)} if known == 503 else {}
             members = error.members if isinstance(error, RequestError) else {}
             return Failure(known, error.code, str(error), headers, members)
@@ -117,17 +116,18 @@ def failure_of(error: Exception) -> Failure:
             status = HTTPStatus(error.status_code)
             return Failure(status, status.name.lower(), error.detail, error.headers or {})
         case ClientDisconnect():
-            # Nobody reads this answer; it is for the log and the metrics.
+            # This answer is for the log and the metrics.
             return Failure(400, "client_disconnected", "the client went away")
     return Failure(500, "internal_error", "an error on our side; the log has it by its request_id")
 
 
-def _status_of(error: LonghandError) -> int | None:
-    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
+def status_of(kind: type[LonghandError]) -> int | None:
+    """Return the status of a class of errors, None if no request should raise it."""
+    return next((STATUSES[base] for base in kind.__mro__ if base in STATUSES), None)
 
 
-def error_response(request: Request, error: Exception, **members: Any) -> Response:
-    """Return the answer to an error; ``members`` are further extension members."""
+def error_response(request: Request, error: Exception) -> Response:
+    """Return the answer to an error."""
     failure = failure_of(error)
     if failure.status == HTTPStatus.NO_CONTENT:
         return Response(status_code=failure.status)
@@ -139,11 +139,6 @@ def error_response(request: Request, error: Exception, **members: Any) -> Respon
         detail=failure.detail,
         instance=request.url.path,
         request_id=request_id,
-        **{**failure.members, **members},
+        **failure.members,
     )
     return JSONResponse(problem.model_dump(), failure.status, failure.headers, MEDIA_TYPE)
-
-
-def install_problem_handlers(app: FastAPI) -> None:
-    """Have all errors of ``app`` answered as problems, but for paths that have another face."""
-    install_faces(app, error_response)

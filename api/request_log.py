@@ -12,40 +12,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger("api.access")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-"""What is taken over from a client's X-Request-Id; anything else is replaced by one of ours."""
+"""A client's X-Request-Id that is used; any other is replaced by one of ours."""
 
 _QUIET_ROUTES = ("/health", "/ready", "/metrics")
-"""Asked every few seconds by machines; logged at DEBUG."""
+"""Machines ask for these every few seconds, so they are logged at DEBUG."""
 
 _DURATION_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """From a health check to the upload of a large file."""
 
 
-class RequestMetrics:
-    """The metrics of HTTP requests, in a registry of the application's own."""
+class Observer:
+    """ASGI middleware that counts, times and logs; sets and returns ``X-Request-Id``."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+        self._app = app
+        self._requests = Counter(
             "longhand_http_requests",
             "HTTP requests by route template and status.",
             ["method", "route", "status"],
             registry=registry,
         )
-        self.durations_s = Histogram(
+        self._durations_s = Histogram(
             "longhand_http_request_duration_seconds",
             "Time from a request's head to the end of its response.",
             ["method", "route"],
             buckets=_DURATION_BUCKETS_S,
             registry=registry,
         )
-
-
-class Observer:
-    """ASGI middleware that counts, times and logs; sets and returns ``X-Request-Id``."""
-
-    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
-        self._app = app
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -74,14 +67,14 @@ class Observer:
             self._record(scope, status, time.perf_counter() - began)
 
     def _record(self, scope: Scope, status: int, took_s: float) -> None:
-        # Only the application's own templates and methods become labels: what a client invents
-        # must not grow the metrics.
-        route = getattr(scope.get("route"), "path", None)
-        method = scope["method"] if route is not None else "other"
-        template = route if route is not None else "unmatched"
-        self._metrics.requests.labels(method, template, status).inc()
-        self._metrics.durations_s.labels(method, template).observe(took_s)
-        # The query string is left out: it is not ours to say what clients put into it.
+        # Only the application's own templates and methods become labels, so that no client can
+        # grow the metrics.
+        method, template = "other", "unmatched"
+        if (route := scope.get("route")) is not None:
+            method, template = scope["method"], route.path
+        self._requests.labels(method, template, status).inc()
+        self._durations_s.labels(method, template).observe(took_s)
+        # The query string is left out, as clients may put anything into it.
         level = logging.DEBUG if template.startswith(_QUIET_ROUTES) else logging.INFO
         log.log(
             level,

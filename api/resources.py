@@ -1,4 +1,4 @@
-"""What the endpoints work with: made once per application, given to them as a dependency."""
+"""What the endpoints share: made once per application, given to them as a dependency."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, cast
+from typing import Annotated, Any
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -34,25 +34,24 @@ from shared.store.workers import SERVED_LATELY_S, served_models
 DEFAULT_TENANT = "default"
 
 _LARGE_THREADS = MAX_LARGE
-"""Each large upload has one at least most of the time; while few are under way they send and hash
-several parts at once."""
+"""Mostly one for each large upload; while few are under way, each sends and hashes several parts at
+once."""
 
 _SMALL_THREADS = 8
-"""Each has a connection of the database's pool, which lends 20, while it commits."""
+"""Each holds one of the 20 connections of the database's pool while it commits."""
 
 _STORAGE_CONNECTIONS = _LARGE_THREADS + _SMALL_THREADS + 8
 """Some more for the remover and the probes."""
 
 _STORAGE_READ_TIMEOUT_S = 4.0
 _STORAGE_ATTEMPTS = 2
-"""Two attempts of 4 s and a pause of at most 1 s: a client is told of a frozen object store within
-10 s."""
+"""Two attempts of 4 s and a pause of at most 1 s: a frozen object store is reported within 10 s."""
 
 _MEASURING_THREADS = 2
 """Comparisons of long texts at once; each uses one core."""
 
 _ANSWER_S = 5.0
-"""How long a request waits for one answer of Postgres: clients are to have theirs within 10 s."""
+"""How long a request waits for one answer of Postgres, so that clients have theirs within 10 s."""
 
 _TEST_THREADS = 8
 """Webhook tests at once; a receiver that hangs takes 15 s of one."""
@@ -74,22 +73,19 @@ class Resources:
     probe_threads: ThreadPoolExecutor
     intake: Intake
     measuring_threads: CapacityLimiter
-    """Error rates of long texts take seconds, so other requests have other threads."""
+    """Comparisons of long texts take seconds, so they have threads of their own."""
     watcher: Watcher
     outbound: Outbound
     test_threads: CapacityLimiter
     upload_bytes: Counter
 
-    def find_served(self) -> frozenset[str]:
-        """Return the models whose jobs are taken: served by a worker lately, or on demand.
 
-        Raises:
-            DatabaseUnavailable: Postgres cannot be reached.
-        """
-        return _find_served(self.engine, self.settings)
+def find_served(engine: Engine, settings: Settings) -> frozenset[str]:
+    """Return the models whose jobs are taken: served by a worker lately, or on demand.
 
-
-def _find_served(engine: Engine, settings: Settings) -> frozenset[str]:
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
     within_s = max(SERVED_LATELY_S, settings.live_s)
     return served_models(engine, within_s=within_s) | settings.on_demand_ids
 
@@ -131,7 +127,7 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             catalogue,
             settings.default_model,
             outbound,
-            ServedModels(partial(_find_served, engine, settings)),
+            ServedModels(partial(find_served, engine, settings)),
         ),
         admission=Admission(process_share()),
         large_threads=CapacityLimiter(_LARGE_THREADS),
@@ -171,10 +167,15 @@ def _tell(loop: asyncio.AbstractEventLoop, watcher: Watcher, news: News) -> None
         loop.call_soon_threadsafe(watcher.tell, news)
 
 
-# Both are coroutines, though they wait for nothing: FastAPI calls plain functions in a thread, and
-# that hop costs more than what they do.
-async def _resources(request: Request) -> Resources:
-    return cast(Resources, request.app.state.resources)
+# Dependencies are coroutines, though they wait for nothing: FastAPI calls other functions in a
+# thread, and that hop costs more than what they do.
+def from_state(name: str) -> Any:
+    """Return a dependency: what the application's state has under this name."""
+
+    async def get(request: Request) -> object:
+        return getattr(request.app.state, name)
+
+    return Depends(get)
 
 
 async def current_tenant() -> str:
@@ -182,6 +183,5 @@ async def current_tenant() -> str:
     return DEFAULT_TENANT
 
 
-# Coroutines, though they wait for nothing: FastAPI calls other functions in a thread.
-Provided = Annotated[Resources, Depends(_resources)]
+Provided = Annotated[Resources, from_state("resources")]
 Tenant = Annotated[str, Depends(current_tenant)]

@@ -7,10 +7,10 @@ import uvicorn
 
 
 class Server(uvicorn.Server):
-    """Says that it stops before it waits for the requests under way.
+    """Calls ``on_stop`` before it waits for the requests under way.
 
-    uvicorn tells an application of its end only when all requests are over, and those that wait for
-    a job would not be before they are cut off.
+    uvicorn tells an application of its end only after all requests are over. Those that wait for a
+    job would be cut off first.
     """
 
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Validation errors as clients are told of them."""
+"""Validation errors, as clients see them."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,15 +19,10 @@ class Invalid(Protocol):
 def describe(error: Invalid, known: Collection[str] = ()) -> list[dict[str, str]]:
     """Return what is wrong with which input, without pydantic's internals or the input itself.
 
-    Args:
-        error: what the validation found.
-        known: the names that an unknown one may have been meant for.
+    ``known`` are the names of which an unknown one may be a misspelling.
     """
     return [
-        {
-            "field": ".".join(str(part) for part in item["loc"]),
-            "message": _message(item, known),
-        }
+        {"field": ".".join(str(part) for part in item["loc"]), "message": _message(item, known)}
         for item in error.errors()
     ]
 

@@ -16,7 +16,6 @@ from shared.speech.voice_activity import make_vad
 from worker.engines.protocol import DecodeOptions, Engine
 from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner
-from worker.media.timeline import DecodeLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Outcome:
 
 def read(source: BinaryIO) -> Iterator[Pcm]:
     """Decode a file of any length, block by block."""
-    return decode(source, DecodeLimits(max_duration_s=24 * 3600))
+    return (block for (block,) in decode(source, 24 * 3600))
 
 
 def transcribe(

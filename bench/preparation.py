@@ -10,7 +10,6 @@ from shared.speech.vad_names import VAD_NAMES
 from shared.speech.voice_activity import make_vad
 from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner
-from worker.media.timeline import DecodeLimits
 
 MINUTES = 10
 
@@ -24,7 +23,7 @@ def run() -> None:
             started = time.perf_counter()
             vad, planner, n_samples = make_vad(name), ChunkPlanner(30), 0
             with path.open("rb") as source:
-                for block in decode(source, DecodeLimits(max_duration_s=1e6)):
+                for (block,) in decode(source, 1e6):
                     n_samples += len(block)
                     planner.push(block, vad.push(block))
             wall_s = time.perf_counter() - started

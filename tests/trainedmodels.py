@@ -9,7 +9,6 @@ from shared.models.catalogue import Catalogue, load_catalogue
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE
 from worker.media.decode import decode
-from worker.media.timeline import DecodeLimits
 
 MODELS = Path(__file__).parent / "models"
 CATALOGUE = MODELS / "models.toml"
@@ -43,7 +42,7 @@ def heldout() -> list[Sentence]:
 def read(path: Path) -> Samples:
     """Decode a file as a worker does."""
     with path.open("rb") as file:
-        pcm = np.concatenate([*decode(file, DecodeLimits(max_duration_s=3600))])
+        pcm = np.concatenate([*decode(file, 3600)], axis=1)[0]
     return pcm.astype(np.float32) / 32768
 
 

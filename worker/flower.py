@@ -1,4 +1,4 @@
-"""Flower, Celery's monitor, as it is fit to be seen here: behind a login, or on loopback alone."""
+"""Flower, Celery's monitor, behind a login or on loopback only."""
 
 import ipaddress
 import signal
@@ -14,17 +14,17 @@ from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, LARGE_QUEUE
 
 LOOPBACK = "127.0.0.1"
 REFRESH_MS = 5_000
-"""How often workers are asked for their queues: by itself Flower asks once, when it starts."""
+"""How often workers are asked for their queues; Flower itself asks only when it starts."""
 PURGE_S = 600
-"""A worker that is started anew has a new name; its old one is shown for so long."""
+"""How long a dead worker is shown; a restarted one has a new name."""
 
 
 def secure_flower(settings: Settings) -> None:
-    """Set Flower's address and login where its own options do not; called once they are read.
+    """Set Flower's address and login unless its own options do; call it after they are read.
 
     Raises:
         SystemExit: it would be open to the network without a login. Celery, which calls this in a
-            signal's handler, would only log an ordinary exception.
+            signal handler, would only log another exception.
     """
     from flower.options import options
 
@@ -44,7 +44,7 @@ def serve_flower(app: Celery, *, address: str, port: int, sweep_queue: str) -> N
 
     Raises:
         click.ClickException: it cannot listen there.
-        SystemExit: it is not to listen there without a login.
+        SystemExit: it must not listen there without a login.
     """
     from flower.app import Flower
     from flower.command import apply_env_options, extract_settings, setup_logging
@@ -56,7 +56,7 @@ def serve_flower(app: Celery, *, address: str, port: int, sweep_queue: str) -> N
     options.address, options.port = address, port
     if options.purge_offline_workers is None:
         options.purge_offline_workers = PURGE_S
-    # What its broker page lists as long as no worker has said from which queues it takes messages.
+    # The broker page lists these until a worker has reported its queues.
     app.conf.task_default_queue = CPU_QUEUE
     others = (LARGE_QUEUE, DELIVER_QUEUE, sweep_queue)
     app.conf.task_queues = [Queue(name) for name in others]  # type: ignore[no-untyped-call]

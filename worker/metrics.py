@@ -1,4 +1,4 @@
-"""What a worker process counts, for Prometheus; each process serves its own numbers."""
+"""A worker process's metrics for Prometheus; each process serves its own."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -1,4 +1,4 @@
-"""The Celery tasks: a wake-up, and the tick of beat. Neither names a step."""
+"""The Celery tasks: a wake-up, and the sweep. Neither names a step."""
 
 import resource
 import threading
@@ -19,13 +19,13 @@ _parent_id = ""
 
 
 def install(runtime: Runtime, work: Work | None = None) -> None:
-    """Set what the tasks of this process work with, and how they do the steps they claim."""
+    """Set what this process's tasks work with, and how they do the steps that they claim."""
     global _runtime, _work
     _runtime, _work = runtime, work
 
 
 def lead(worker_id: str, work: Work) -> None:
-    """Set whose pool children the processes forked from this one will be, and what they do."""
+    """Set the worker whose pool children are forked from this process, and what they do."""
     global _parent_id, _work
     _parent_id, _work = worker_id, work
 
@@ -35,24 +35,24 @@ def _installed() -> Runtime:
     return _runtime
 
 
-# Wake-ups and ticks are not shown to those who watch tasks: steps are (worker.process.watched).
+# Watchers of tasks do not see wake-ups and sweeps, but steps (worker.process.watched).
 @app.task(name=WAKE_UP, send_events=False)
 def wake_up(queue: str) -> None:
-    """Do what is due in a queue."""
+    """Do the due steps of a queue."""
     assert _work is not None, "only roles that do steps consume their queues"
     answer(_installed(), queue, _work)
 
 
 @app.task(name="sweep", send_events=False)
 def sweep() -> None:
-    """Requeue what died and wake workers for what waits."""
+    """Requeue steps of dead workers, and wake workers for what waits."""
     from worker.upkeep.sweep import sweep as handler
 
     handler(_installed())
 
 
-# Celery sends it from its handler of stop signals, and a second one may come while the handler of
-# the first has this lock: were it not re-entrant, the worker would wait for itself for ever.
+# Celery sends this signal in its handler of stop signals. A second stop signal may come while the
+# first one's handler holds this lock; a lock that is not re-entrant would be a deadlock.
 worker_shutting_down.lock = threading.RLock()
 
 
@@ -63,12 +63,12 @@ def _drain(**_: object) -> None:
 
 @worker_process_init.connect
 def _open_child(**_: object) -> None:
-    """Give a pool child its own connections, and a bound on what a hostile file can make it map."""
+    """Give a pool child its own connections, and bound the memory that a hostile file can use."""
     if not _parent_id:
-        return  # no child: Celery's solo pool says so of the worker itself
+        return  # Celery's solo pool sends this signal, too, in the worker itself
     settings = get_settings()
     limit = settings.prepare_memory_bytes
-    # RLIMIT_DATA counts what is the process's own; RLIMIT_AS would count shared mappings too.
+    # RLIMIT_DATA counts the process's own memory; RLIMIT_AS would count shared mappings, too.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     install(make_runtime(settings, child_id(_parent_id, unique_pid())), _work)
 

@@ -1,4 +1,4 @@
-"""References: what was really said, and how near the models come to it."""
+"""References: what was really said, and the models' error rates against it."""
 
 from functools import partial
 
@@ -7,16 +7,16 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from api.intake.bodies import read_body
-from api.native.answers import answer_with_job
+from api.native.answers import accepted
 from api.native.disconnection import while_connected
-from api.native.ids import existing_id
+from api.native.ids import JobId
+from api.native.schemas import members
 from api.native.schemas.accuracy import AccuracyStats, CacheStats, NewReference, PooledAccuracy
 from api.native.schemas.jobs import Job
-from api.openapi import problems, reference_body
-from api.problems import error_response
+from api.openapi import BODY_ERRORS, located, problems, reference_body
 from api.resources import Provided, Tenant
 from api.validation import describe, summarize
-from shared.infra.errors import InvalidRequest, TranscriptNotReady
+from shared.infra.errors import InvalidRequest, JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
 from shared.store.jobs.accuracy import set_reference
 from shared.store.jobs.read import get_job
@@ -28,7 +28,7 @@ _MAX_BODY_BYTES = 6 * MAX_REFERENCE_CHARS + 1024
 """JSON may spend six bytes on a character, as in ``\\u00e9``."""
 
 _MAX_CELLS = 4e10
-"""Bound of ``measure_within`` for one request: about a second of a core, whatever the texts are.
+"""Bound of ``measure_within`` for one request: about a second of a core for any texts.
 It measures all texts of up to four hours of speech, and ten hours where one character in ten is
 wrong."""
 
@@ -41,81 +41,46 @@ wrong."""
     responses={
         202: {
             "model": Job,
-            "description": "The texts are too long and too different to be compared at once; the "
-            "job's metrics have the accuracy as soon as a worker has compared them",
-            "headers": {"Location": {"schema": {"type": "string"}, "description": "the job"}},
+            **located(
+                "The texts are too long and too different to be compared at once; the job's "
+                "metrics have the accuracy as soon as a worker has compared them"
+            ),
         },
-        **problems(
-            {
-                404: "No such job",
-                408: "The sender fell silent",
-                409: "The job has not succeeded; the member 'state' tells its state",
-                415: "The body is neither application/json nor text/plain",
-                422: "The reference is empty or too long",
-                503: "Postgres is away; see Retry-After",
-            }
-        ),
+        **problems(JobNotFound, TranscriptNotReady, TranscriptDeleted, *BODY_ERRORS),
     },
 )
 async def add_reference(
-    job_id: str, request: Request, resources: Provided, tenant: Tenant
+    job_id: JobId, request: Request, resources: Provided, tenant: Tenant
 ) -> object:
-    """Say what was really said, and learn the error rates of the job's transcript.
+    """Give what was really said, and get the error rates of the job's transcript.
 
-    A reference that the job had before is replaced. Hours of speech in which most words differ
-    are compared by a worker: the answer is 202 then, and the rates are in the job's `metrics` soon
-    after it.
+    It replaces an earlier reference of the job. If hours of speech differ in most words, a worker
+    compares them: the answer is 202, and the job's `metrics` have the rates soon after.
     """
-    found_id = existing_id(job_id)
     engine = resources.engine
-    try:
-        heard = await to_thread.run_sync(get_text, engine, tenant, found_id)
-    except TranscriptNotReady as error:
-        view = await to_thread.run_sync(get_job, engine, tenant, found_id)
-        return error_response(request, error, state=view.state)
+    heard = await to_thread.run_sync(get_text, engine, tenant, job_id)
     reference = await _read_reference(request)
     measure = partial(measure_within, reference, heard.text, heard.language, max_cells=_MAX_CELLS)
     accuracy = await while_connected(
         request, to_thread.run_sync(measure, limiter=resources.measuring_threads)
     )
-    await to_thread.run_sync(set_reference, engine, tenant, found_id, reference, accuracy)
+    await to_thread.run_sync(set_reference, engine, tenant, job_id, reference, accuracy)
     if accuracy is not None:
         return accuracy
-    view = await to_thread.run_sync(get_job, engine, tenant, found_id)
-    answer = await to_thread.run_sync(
-        partial(answer_with_job, resources, tenant, view, status_code=202)
-    )
-    answer.headers["Location"] = f"/jobs/{found_id}"
-    return answer
+    view = await to_thread.run_sync(get_job, engine, tenant, job_id)
+    return await to_thread.run_sync(accepted, resources, tenant, view)
 
 
-@router.get(
-    "/accuracy/stats",
-    summary="Compare the models' accuracy",
-    responses=problems({503: "Postgres is away; see Retry-After"}),
-)
+@router.get("/accuracy/stats", summary="Compare the models' accuracy", responses=problems())
 def show_accuracy(resources: Provided, tenant: Tenant) -> AccuracyStats:
-    """Pool the error rates of all jobs with a reference, and count what the cache has saved."""
+    """Pool the error rates of all jobs with a reference, and count what the cache saved."""
     pools = accuracy_by_model(resources.engine, tenant)
     use = cache_use(resources.engine, tenant)
     n_jobs = use.computed + use.cached
     return AccuracyStats(
-        models=[
-            PooledAccuracy(
-                **dict(pool.accuracy),
-                model=pool.model,
-                language=pool.language,
-                task=pool.task,
-                jobs=pool.jobs,
-                audio_s=pool.audio_s,
-            )
-            for pool in pools
-        ],
+        models=[PooledAccuracy(**dict(pool.accuracy), **members(pool)) for pool in pools],
         cache=CacheStats(
-            computed=use.computed,
-            cached=use.cached,
-            hit_rate=round(use.cached / n_jobs, 4) if n_jobs else None,
-            audio_saved_s=use.audio_saved_s,
+            **members(use), hit_rate=round(use.cached / n_jobs, 4) if n_jobs else None
         ),
     )
 

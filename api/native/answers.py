@@ -1,20 +1,31 @@
-"""A job as all answers tell it that are about a single one: with its transcript, if it has one."""
+"""Jobs in answers: in lists without their transcripts, alone with its transcript if it has one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from uuid import UUID
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from api.native.schemas.jobs import Job
+from api.native.schemas.jobs import Job, JobSummary
 from api.native.snapshots import Snapshot
-from api.native.summaries import what_it_waits_for
 from api.resources import Resources
 from shared.infra.errors import TranscriptDeleted
 from shared.speech.formats import in_blocks, write_json, write_text_json
 from shared.store.jobs.read import JobView, get_job
+from shared.store.jobs.waits import Waiting, find_waits
 from shared.store.states import JobState
 from shared.store.transcripts import open_transcript
+
+
+def summarize_jobs(resources: Resources, views: Sequence[JobView]) -> list[JobSummary]:
+    """Return the wire form of jobs.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    waits = _find_waits(resources, views)
+    return [JobSummary.of(view, waits.get(view.id)) for view in views]
 
 
 def answer_with_job(
@@ -26,9 +37,9 @@ def answer_with_job(
     text: bool = True,
     words: bool = False,
 ) -> Response:
-    """Return a ``Job`` as an answer: its transcript as the text alone, or ``words`` and all.
+    """Return a ``Job`` as an answer, with the text of its transcript.
 
-    Without ``text``, only what is to say of the transcript as a whole.
+    With ``words`` it has the whole transcript, without ``text`` the transcript's header only.
 
     Raises:
         JobNotFound: the job was deleted since it was read.
@@ -40,7 +51,7 @@ def answer_with_job(
             stored = open_transcript(resources.engine, tenant, view.id)
         except TranscriptDeleted:  # since the job was read
             view = get_job(resources.engine, tenant, view.id)
-    job = Job.of(view, what_it_waits_for(resources, view))
+    job = Job.of(view, _find_waits(resources, [view]).get(view.id))
     if stored is None:
         return Response(job.model_dump_json(), status_code, media_type="application/json")
     if words:
@@ -53,8 +64,15 @@ def answer_with_job(
     return stream(in_blocks(parts), "application/json", status_code=status_code)
 
 
+def accepted(resources: Resources, tenant: str, view: JobView) -> Response:
+    """Return a ``Job`` as an answer with 202 and its ``Location``; see ``answer_with_job``."""
+    answer = answer_with_job(resources, tenant, view, status_code=202)
+    answer.headers["Location"] = f"/jobs/{view.id}"
+    return answer
+
+
 def answer_at_once(snapshot: Snapshot) -> Response | None:
-    """Return a ``Job`` with its transcript's text as an answer; None if that must be read yet."""
+    """Return a ``Job`` with its transcript's text as an answer; None if the text must be read."""
     view, short = snapshot.view, snapshot.short_transcript
     job = Job.of(view, snapshot.waiting)
     if short is not None:
@@ -65,12 +83,18 @@ def answer_at_once(snapshot: Snapshot) -> Response | None:
     return Response(job.model_dump_json(), media_type="application/json")
 
 
+def _find_waits(resources: Resources, views: Sequence[JobView]) -> dict[UUID, Waiting]:
+    """Return what jobs wait for other than their turn, by their ids."""
+    active = [view.id for view in views if not view.ended]
+    return find_waits(resources.engine, active, live_s=resources.settings.live_s) if active else {}
+
+
 def _has_transcript(view: JobView) -> bool:
     return view.state == JobState.SUCCEEDED and view.transcript_deleted_at is None
 
 
 def _with_transcript(job: Job, transcript: Iterable[str]) -> Iterator[str]:
-    """Yield the parts of a job's JSON, into which those of its transcript's are put."""
+    """Yield the parts of a job's JSON, with those of its transcript inside."""
     yield job.model_dump_json(exclude={"transcript"}).removesuffix("}")
     yield ',"transcript":'
     yield from transcript
@@ -80,7 +104,7 @@ def _with_transcript(job: Job, transcript: Iterable[str]) -> Iterator[str]:
 def stream(blocks: Iterator[str], media_type: str, *, status_code: int = 200) -> Response:
     """Send the blocks as they are made.
 
-    The first is made here and now: what goes wrong until then is still answered as a problem.
+    The first block is made here, so that errors up to then are answered as problems.
     """
     first = next(blocks, "")
     return StreamingResponse(chain([first], blocks), status_code, media_type=media_type)

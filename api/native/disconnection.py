@@ -1,4 +1,4 @@
-"""Work that stops when nobody waits for its result any more."""
+"""Work that stops when its client leaves."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,19 +10,15 @@ from starlette.requests import ClientDisconnect
 Result = TypeVar("Result")
 
 
-async def disconnection(request: Request) -> None:
-    """Return when the client has left; call it once the request's body is read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
     """Return the result of ``work``; cancel it when the client leaves.
+
+    The request's body must have been read.
 
     Raises:
         ClientDisconnect: the client has left first.
     """
-    tasks = (asyncio.ensure_future(work), asyncio.ensure_future(disconnection(request)))
+    tasks = (asyncio.ensure_future(work), asyncio.ensure_future(_disconnection(request)))
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not tasks[0].done():
@@ -31,3 +27,8 @@ async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def _disconnection(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,49 +1,41 @@
 """``GET /jobs/{id}/events``: what happens to a job, as Server-Sent Events.
 
-An event with an id is a row of the job's history, and the id is its place there: a client that
-comes back with the last one it has seen gets those after it, none twice and none left out.
-``progress`` is no history but the present, so it has no id: a stream begins with it.
+An event with an id is a row of the job's history, and the id is its place there. A client that
+comes back with the last id it has seen gets all events after it, once. ``progress`` is the present
+and not history, so it has no id; a stream begins with it.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
 from api.loader import Loader
-from api.native.ids import existing_id
-from api.native.schemas.jobs import (
-    JobError,
-    Progress,
-    ProgressEvent,
-    SegmentsEvent,
-    StateEvent,
-    WaitingFor,
-)
+from api.native.ids import JobId
+from api.native.schemas.jobs import JobError, Progress, ProgressEvent, SegmentsEvent, StateEvent
 from api.openapi import problems
-from api.resources import Provided, Resources, Tenant
+from api.resources import Provided, Resources, Tenant, from_state
 from api.watch import Watch
-from shared.infra.errors import DatabaseUnavailable, InvalidRequest, JobNotFound
+from shared.infra.errors import DatabaseUnavailable, InvalidRequest, JobNotFound, TooManyStreams
 from shared.store.events import ChunkDone, Page, Place, StateChange, read_pages
 from shared.store.jobs.waits import Waiting, find_waits
 
 router = APIRouter(tags=["jobs"])
 
 RECONNECT_MS = 2_000
-"""How long a client waits before it comes back: a restart of the server takes about that long."""
+"""How long a client waits before it reconnects: about as long as the server's restart takes."""
 
 LOOK_AGAIN_S = 10.0
-"""How long a stream goes without news before it looks whether the job waits for a worker: what
-becomes of workers is no event of a job."""
+"""A stream without news checks this often whether its job waits for a worker, as no event of the
+job tells of workers."""
 
 _OUTAGE_PAUSE_S = 1.0
 """How long a stream waits before it asks again a database that is away."""
-
 
 _THREADS = 2
 _AT_ONCE = 25
@@ -52,32 +44,28 @@ _AT_ONCE = 25
 
 @dataclass(frozen=True, slots=True)
 class _News:
-    """What streams have to send, written out: they may wait long for slow clients."""
+    """What streams have to send, serialised, as it may wait long for slow clients."""
 
     events: list[ServerSentEvent]
     progress: ProgressEvent
     complete: bool
-    """Whether there were no further events then."""
+    """Whether these are all events so far."""
     ended: bool
     last_event: int
-    """Of any kind, those that are not sent included."""
+    """Id of the job's last event, whether it is sent or not."""
 
 
 NewsLoader = Loader[Place, _News]
 
 
 def make_loader(resources: Resources) -> NewsLoader:
-    """Return what reads news for streams: once for all that are at the same place."""
+    """Return the reader of news; streams at the same place share a read."""
     return Loader("news", partial(_load, resources), threads=_THREADS, at_once=_AT_ONCE)
-
-
-async def _loader(request: Request) -> NewsLoader:
-    return cast(NewsLoader, request.app.state.news)
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where a stream's news come from."""
+    """The news of a stream's job."""
 
     loader: NewsLoader
     start: Place
@@ -85,7 +73,7 @@ class _Source:
     first: _News
 
     async def read(self, after: int) -> _News:
-        """Return what comes after an event, however long Postgres is away.
+        """Return the news after an event; waits while Postgres is away.
 
         Raises:
             JobNotFound: the job was deleted.
@@ -98,21 +86,21 @@ class _Source:
 
 
 async def _open(
-    job_id: str,
+    job_id: JobId,
     resources: Provided,
-    loader: Annotated[NewsLoader, Depends(_loader)],
+    loader: Annotated[NewsLoader, from_state("news")],
     tenant: Tenant,
     last_event_id: Annotated[
         str,
         Header(alias="Last-Event-ID", description="of the last event seen: only those after it"),
     ] = "",
 ) -> AsyncIterator[_Source]:
-    """Begin to watch the job; what can be refused is refused here, before the stream begins."""
-    start = Place(tenant, existing_id(job_id), _parse(last_event_id))
+    """Begin to watch the job; requests are refused here, before the stream begins."""
+    start = Place(tenant, job_id, _parse(last_event_id))
     with resources.watcher.watch(start.job_id) as watch:
         first = await loader.get(start)
         if first.ended and not first.events:
-            # A client of SSE would come back for ever to a stream that ends at once.
+            # Clients of SSE reconnect after a stream that ends, but not after a 204.
             raise HTTPException(204)
         yield _Source(loader, start, watch, first)
 
@@ -121,13 +109,7 @@ async def _open(
     "/jobs/{job_id}/events",
     summary="Follow a job's events",
     response_class=EventSourceResponse,
-    responses=problems(
-        {
-            404: "No such job",
-            422: "A Last-Event-ID that is none of ours",
-            503: "Postgres is away, or too many clients are watching; see Retry-After",
-        }
-    )
+    responses=problems(JobNotFound, InvalidRequest, TooManyStreams)
     | {
         200: {"description": "The events; see StateEvent, SegmentsEvent and ProgressEvent"},
         204: {"description": "The job has ended and there are no events after Last-Event-ID"},
@@ -136,13 +118,12 @@ async def _open(
 async def stream_events(
     source: Annotated[_Source, Depends(_open)],
 ) -> AsyncIterator[ServerSentEvent]:
-    """Tell what happens to a job, from its beginning or from `Last-Event-ID` on, until it ends.
+    """Send what happens to a job, from its beginning or after `Last-Event-ID`, until it ends.
 
-    Server-Sent Events, each with JSON as its data: `state` whenever the job enters a state,
-    `segments` for each chunk that is transcribed, in the order in which they end, and `progress`,
-    the present one with what the job waits for, whenever that changes. `progress` has no id, as it
-    is not repeated. The stream ends after the last `state`; for a client that has seen it, the
-    answer is 204.
+    Each Server-Sent Event has JSON as its data. `state` comes whenever the job enters a state,
+    `segments` for each chunk as it is transcribed, and `progress`, with what the job waits for,
+    whenever one of these changes. `progress` has no id, as it is not repeated. The stream ends
+    after the last `state`; a client that has seen that gets 204.
     """
     yield ServerSentEvent(retry=RECONNECT_MS)
     news, shown = source.first, None
@@ -159,11 +140,11 @@ async def stream_events(
         try:
             news = await source.read(after)
         except JobNotFound:
-            return  # it was deleted
+            return
 
 
 async def _goes_on(source: _Source, after: int) -> bool:
-    """Wait for news, not for long; return False when the server stops."""
+    """Wait for news, or ``LOOK_AGAIN_S``; return False when the server stops."""
     try:
         return await asyncio.wait_for(source.watch.news(after), LOOK_AGAIN_S)
     except TimeoutError:
@@ -187,7 +168,9 @@ def _load(resources: Resources, places: Sequence[Place]) -> Mapping[Place, _News
 def _news(page: Page, waiting: Waiting | None) -> _News:
     return _News(
         events=[_written(event) for event in page.events],
-        progress=ProgressEvent(**dict(Progress.of(page.job)), waiting_for=WaitingFor.of(waiting)),
+        progress=ProgressEvent.model_validate(
+            {**dict(Progress.of(page.job)), "waiting_for": waiting}, from_attributes=True
+        ),
         complete=page.complete,
         ended=page.job.ended,
         last_event=page.job.last_event,
@@ -196,22 +179,11 @@ def _news(page: Page, waiting: Waiting | None) -> _News:
 
 def _written(event: StateChange | ChunkDone) -> ServerSentEvent:
     data: StateEvent | SegmentsEvent
-    match event:
-        case StateChange():
-            name = "state"
-            error = None
-            if event.error_code is not None:
-                error = JobError(code=event.error_code, detail=event.error_detail or "")
-            data = StateEvent(state=event.state, at=event.at, error=error)
-        case ChunkDone():
-            name = "segments"
-            data = SegmentsEvent(
-                chunk=event.chunk,
-                channel=event.channel,
-                start=event.start,
-                end=event.end,
-                segments=event.segments,
-            )
+    if isinstance(event, StateChange):
+        error = JobError.of(event.error_code, event.error_detail)
+        name, data = "state", StateEvent(state=event.state, at=event.at, error=error)
+    else:
+        name, data = "segments", SegmentsEvent.model_validate(event, from_attributes=True)
     return ServerSentEvent(event=name, id=str(event.id), raw_data=data.model_dump_json())
 
 

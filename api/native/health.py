@@ -1,24 +1,17 @@
-"""Whether the service lives, has started, and can do its work."""
+"""Whether the service is alive, has started, and can take jobs."""
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
-from typing import Annotated, Generic, cast
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Response
 
-from api.native.probes import Answer, Probe
-from api.native.schemas.service import (
-    Alive,
-    Check,
-    QueueDepth,
-    Readiness,
-    Startup,
-    Status,
-    WorkerInfo,
-)
+from api.native.schemas.service import Alive, Check, Readiness, Startup, Status
 from api.outages import Outages
-from api.resources import Resources
+from api.resources import Resources, from_state
 from shared.infra.database import check as check_database
 from shared.infra.errors import LonghandError
 from shared.infra.quantities import duration
@@ -30,15 +23,46 @@ from shared.store.workers import WorkerView, live_workers, model_states
 CHECK_LIMIT_S = 1.0
 """How long a health check waits for a dependency; orchestrators usually give one second or more."""
 
-
 _WRITE_AGAIN_S = 30.0
-"""How long an object store that took an object is only asked for its bucket: requests cost."""
+"""An object is stored this often; checks in between only ask for the bucket, as writes cost."""
 _PROBE_KEY = "health/probe"
+
+
+Answer = TypeVar("Answer")
+
+
+class Probe(Generic[Answer]):
+    """A blocking question, asked in a thread; at most one is under way, however often it is asked.
+
+    So a dependency that hangs costs one thread, not one for every health check.
+    """
+
+    def __init__(self, question: Callable[[], Answer], threads: Executor) -> None:
+        self._question = question
+        self._threads = threads
+        self._asked: asyncio.Future[Answer] | None = None
+
+    async def ask(self, timeout_s: float) -> Answer:
+        """Return the answer, or raise what the question raised.
+
+        Raises:
+            TimeoutError: no answer in time; the question stays under way.
+        """
+        if self._asked is None or self._asked.done():
+            loop = asyncio.get_running_loop()
+            self._asked = loop.run_in_executor(self._threads, self._question)
+            # Keeps asyncio from logging an error that nobody waits for any more.
+            self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        asked = self._asked
+        done, _ = await asyncio.wait([asked], timeout=timeout_s)
+        if not done:
+            raise TimeoutError
+        return asked.result()
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is to do, and who does it."""
+    """The jobs, the queues and the workers."""
 
     jobs: JobCounts
     queues: list[QueueCount]
@@ -46,7 +70,7 @@ class Load:
 
 
 class Health:
-    """The questions asked of the dependencies."""
+    """Checks of the dependencies."""
 
     def __init__(self, resources: Resources, outages: Outages) -> None:
         self._resources = resources
@@ -78,30 +102,23 @@ class Health:
         )
 
     async def status(self) -> Status:
-        """Ask for everything; what cannot be known is null."""
-        readiness, outcome = await asyncio.gather(self.readiness(), _check(self.load))
-        overview = Status(
-            **dict(readiness),
-            version=self._resources.version,
-            uptime_s=round(time.monotonic() - self._began, 1),
-        )
-        load = outcome.answer
-        if load is not None:
-            overview.workers = [
-                WorkerInfo.model_validate(worker, from_attributes=True) for worker in load.workers
-            ]
-            overview.jobs = dict(load.jobs.by_state)
-            overview.queues = [QueueDepth(**asdict(count)) for count in load.queues]
-        return overview
+        """Ask for everything; what is not known is null."""
+        readiness, measured = await asyncio.gather(self.readiness(), _check(self.load))
+        known: dict[str, Any] = {}
+        if (load := measured.answer) is not None:
+            known = {"workers": load.workers, "jobs": load.jobs.by_state, "queues": load.queues}
+        known["version"] = self._resources.version
+        known["uptime_s"] = round(time.monotonic() - self._began, 1)
+        return Status.model_validate({**dict(readiness), **known}, from_attributes=True)
 
     def _check_schema(self) -> None:
-        """Raise ``DatabaseUnavailable`` unless the database is, or was once, fit and current."""
+        """Raise ``DatabaseUnavailable`` unless the database is, or was before, migrated."""
         if not self._schema_seen:
             check_database(self._resources.engine)
         self._schema_seen = True
 
     def _check_database(self) -> list[WorkerView]:
-        """Return the living workers of a database that takes jobs.
+        """Return the living workers, if the database takes jobs.
 
         Raises:
             DatabaseUnavailable: it takes none.
@@ -112,7 +129,7 @@ class Health:
         return self._find_workers()
 
     def _check_storage(self) -> None:
-        """Store an object and remove it; if that was done lately, ask for the bucket alone.
+        """Store an object and remove it, or ask for the bucket if that was done lately.
 
         Raises:
             StorageUnavailable: it takes no objects.
@@ -131,14 +148,12 @@ class Health:
 
     def _measure_load(self) -> Load:
         self._check_schema()
-        workers = self._find_workers()
         engine = self._resources.engine
-        return Load(count_jobs(engine), count_steps(engine), workers)
+        return Load(count_jobs(engine), count_steps(engine), self._find_workers())
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome(Generic[Answer]):
-    """How a dependency is, and what it answered if it did."""
+class _Outcome(NamedTuple, Generic[Answer]):
+    """The state of a dependency, and its answer if it gave one."""
 
     check: Check
     answer: Answer | None
@@ -153,11 +168,7 @@ async def _check(probe: Probe[Answer]) -> _Outcome[Answer]:
         return _Outcome(Check(ok=False, detail=str(error)), None)
 
 
-async def _health(request: Request) -> Health:
-    return cast(Health, request.app.state.health)
-
-
-Provided = Annotated[Health, Depends(_health)]
+Provided = Annotated[Health, from_state("health")]
 
 router = APIRouter(tags=["health"])
 
@@ -165,7 +176,7 @@ router = APIRouter(tags=["health"])
 @router.get("/health/live", summary="Ask whether the process answers")
 @router.get("/health", include_in_schema=False)
 async def show_liveness() -> Alive:
-    """Tell that the process answers; nothing else is asked."""
+    """Answer, without a check of anything else."""
     return Alive()
 
 
@@ -176,7 +187,7 @@ async def show_liveness() -> Alive:
 )
 @router.get("/ready", include_in_schema=False)
 async def show_readiness(response: Response, health: Provided) -> Readiness:
-    """Tell whether Postgres, Redis and S3 are reachable and how far each model is."""
+    """Tell whether Postgres, Redis and S3 work, and which models have a worker."""
     readiness = await health.readiness()
     response.status_code = 200 if readiness.status == "ready" else 503
     return readiness
@@ -189,7 +200,7 @@ async def show_readiness(response: Response, health: Provided) -> Readiness:
 )
 async def show_startup(response: Response, health: Provided) -> Startup:
     """Tell whether the database has been migrated to this version's schema."""
-    check = (await _check(health.schema)).check
+    check, _ = await _check(health.schema)
     if check.ok:
         return Startup(status="started")
     response.status_code = 503
@@ -198,5 +209,5 @@ async def show_startup(response: Response, health: Provided) -> Startup:
 
 @router.get("/health/status", summary="See everything at a glance")
 async def show_status(health: Provided) -> Status:
-    """Give people an overview; always 200, as it is not for machines to act on."""
+    """Give people an overview. It is always 200, as machines do not act on it."""
     return await health.status()

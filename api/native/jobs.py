@@ -1,26 +1,33 @@
-"""Asking after jobs: all of them, one with its progress, its transcript and manifest."""
+"""Reading jobs: the list, one with its progress, its transcript and its manifest."""
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
+from starlette.requests import ClientDisconnect
 
 from api.native import snapshots
-from api.native.answers import answer_at_once, answer_with_job, stream
-from api.native.disconnection import disconnection
-from api.native.ids import existing_id, parse_id
+from api.native.answers import answer_at_once, answer_with_job, stream, summarize_jobs
+from api.native.disconnection import while_connected
+from api.native.ids import Cursor, JobId
 from api.native.schemas.jobs import Job, JobPage
-from api.native.summaries import summarize_jobs
 from api.openapi import problems, transcript_answer
-from api.problems import error_response
 from api.resources import Provided, Resources, Tenant
-from shared.infra.errors import InvalidRequest, TranscriptNotReady, UnknownFormat
+from shared.infra.errors import (
+    InvalidRequest,
+    JobNotFound,
+    TooManyStreams,
+    TranscriptDeleted,
+    TranscriptNotReady,
+    UnknownFormat,
+)
 from shared.speech.cues import CUE_LINES, LINE_CHARS, MAX_CUE_LINES, MAX_LINE_CHARS, MIN_LINE_CHARS
 from shared.speech.formats import FORMATS, SUBTITLES, render
 from shared.speech.manifest import Manifest
-from shared.store.jobs.read import get_job, get_manifest, list_jobs
+from shared.store.jobs.read import get_manifest, list_jobs
 from shared.store.transcripts import (
     PartialView,
     StoredTranscript,
@@ -31,29 +38,18 @@ from shared.store.transcripts import (
 router = APIRouter(tags=["jobs"])
 
 MAX_WAIT_S = 60
-"""Proxies usually give up on an answer after as long."""
-
-_UNAVAILABLE = "Postgres is away; see Retry-After"
+"""Proxies usually wait as long for an answer."""
 
 
-@router.get(
-    "/jobs",
-    summary="List jobs",
-    responses=problems({422: "A bad limit or cursor", 503: _UNAVAILABLE}),
-)
+@router.get("/jobs", summary="List jobs", responses=problems(InvalidRequest))
 def show_jobs(
     resources: Provided,
     tenant: Tenant,
+    cursor: Cursor,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
 ) -> JobPage:
     """List jobs, newest first."""
-    before = None
-    if cursor is not None:
-        before = parse_id(cursor)
-        if before is None:
-            raise InvalidRequest("the cursor is not one that we gave out")
-    found = list_jobs(resources.engine, tenant, limit=limit + 1, before=before)
+    found = list_jobs(resources.engine, tenant, limit=limit + 1, before=cursor)
     page = found[:limit]
     return JobPage(
         jobs=summarize_jobs(resources, page),
@@ -65,23 +61,16 @@ def show_jobs(
     "/jobs/{job_id}",
     summary="Get a job, or wait for its end",
     response_model=Job,
-    responses=problems(
-        {
-            404: "No such job",
-            422: "A bad wait, or an unknown thing to include",
-            503: f"{_UNAVAILABLE}; or too many clients are waiting",
-        }
-    ),
+    responses=problems(JobNotFound, InvalidRequest, TooManyStreams),
 )
 async def show_job(
-    job_id: str,
+    job_id: JobId,
     request: Request,
     resources: Provided,
     loader: snapshots.Provided,
     tenant: Tenant,
     wait: Annotated[
-        float,
-        Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the job's end, at most"),
+        float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the job's end, at most")
     ] = 0,
     include: Annotated[
         list[Literal["words"]],
@@ -95,15 +84,15 @@ async def show_job(
         ),
     ] = True,
 ) -> Response:
-    """Tell a job's state and progress, and its transcript once it has succeeded.
+    """Return a job's state and progress, and its transcript once it has succeeded.
 
-    Of the transcript it is the text, and what is to say of it as a whole; with `include=words`
-    everything, with `text=false` the latter alone. With `wait`, the answer comes as soon as the job
+    The transcript has its text, language, durations and warnings; with `include=words` also its
+    segments and words, with `text=false` no text. With `wait`, the answer comes as soon as the job
     has ended, or else after that time.
     """
     if "words" in include and not text:
         raise InvalidRequest("include=words asks for the text that text=false leaves out")
-    key = snapshots.JobKey(tenant, existing_id(job_id))
+    key = snapshots.JobKey(tenant, job_id)
     if wait:
         snapshot = await _at_its_end(request, resources, loader, key, wait)
     else:
@@ -124,7 +113,7 @@ async def _at_its_end(
     key: snapshots.JobKey,
     wait_s: float,
 ) -> snapshots.Snapshot:
-    """Return the job once it has ended, ``wait_s`` are over, or nobody waits for it any more.
+    """Return the job once it has ended, ``wait_s`` are over, or the client has left.
 
     Raises:
         TooManyStreams: as many clients as may are watching jobs.
@@ -133,13 +122,9 @@ async def _at_its_end(
         snapshot = await loader.get(key)
         if snapshot.view.ended:
             return snapshot
-        waits = (watch.news(snapshot.view.last_event, ended=True), disconnection(request))
-        tasks = [asyncio.ensure_future(wait) for wait in waits]
-        try:
-            await asyncio.wait(tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+        with suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(wait_s):
+                await while_connected(request, watch.news(snapshot.view.last_event, ended=True))
     return await loader.get(key)
 
 
@@ -148,20 +133,12 @@ async def _at_its_end(
     summary="Get a transcript",
     response_class=Response,
     responses=problems(
-        {
-            404: "No such job",
-            409: "The job has not succeeded, and `partial` is not true; the member 'state' tells "
-            "its state",
-            410: "The transcript was removed: its time was up",
-            422: "An unknown format, or a bad size of subtitles",
-            503: _UNAVAILABLE,
-        }
+        JobNotFound, TranscriptNotReady, TranscriptDeleted, UnknownFormat, InvalidRequest
     )
     | transcript_answer(),
 )
 def show_transcript(
-    job_id: str,
-    request: Request,
+    job_id: JobId,
     resources: Provided,
     tenant: Tenant,
     format: Annotated[  # noqa: A002 - the query parameter's name
@@ -187,10 +164,10 @@ def show_transcript(
         Query(ge=1, le=MAX_CUE_LINES, description=f"lines of a subtitle; omitted: {CUE_LINES}"),
     ] = None,
 ) -> Response:
-    """Return the transcript alone, in the format asked for.
+    """Return the transcript alone, in any format.
 
-    With `partial=true`, while the job runs or after it has failed, what its finished chunks say, in
-    time order; as JSON it says `"partial": true` and what is missing.
+    With `partial=true`, a job that runs or has failed gives what its finished chunks say, in time
+    order; as JSON it says `"partial": true` and what is missing.
     """
     if format not in FORMATS:
         raise UnknownFormat(f"no format {format!r}; there are {', '.join(FORMATS)}")
@@ -198,15 +175,13 @@ def show_transcript(
         raise InvalidRequest(
             f"max_line_width and max_line_count are for subtitles: {', '.join(SUBTITLES)}"
         )
-    found_id = existing_id(job_id)
     found: StoredTranscript | PartialView
     try:
-        found = open_transcript(resources.engine, tenant, found_id)
-    except TranscriptNotReady as error:
+        found = open_transcript(resources.engine, tenant, job_id)
+    except TranscriptNotReady:
         if not so_far:
-            state = get_job(resources.engine, tenant, found_id).state
-            return error_response(request, error, state=state)
-        found = open_partial_transcript(resources.engine, tenant, found_id)
+            raise
+        found = open_partial_transcript(resources.engine, tenant, job_id)
     rendered = render(
         found.header,
         found.segments,
@@ -221,20 +196,9 @@ def show_transcript(
     "/jobs/{job_id}/manifest",
     summary="See how a transcript was made",
     response_model=Manifest,
-    responses=problems(
-        {
-            404: "No such job",
-            409: "The job has not succeeded; the member 'state' tells its state",
-            503: _UNAVAILABLE,
-        }
-    ),
+    responses=problems(JobNotFound, TranscriptNotReady),
 )
-def show_manifest(job_id: str, request: Request, resources: Provided, tenant: Tenant) -> Response:
-    """Tell how the transcript was made: model, weights, devices, options, and every chunk."""
-    found_id = existing_id(job_id)
-    try:
-        manifest = get_manifest(resources.engine, tenant, found_id)
-    except TranscriptNotReady as error:
-        state = get_job(resources.engine, tenant, found_id).state
-        return error_response(request, error, state=state)
+def show_manifest(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
+    """Return how the transcript was made: model, weights, devices, options, and every chunk."""
+    manifest = get_manifest(resources.engine, tenant, job_id)
     return Response(manifest, media_type="application/json")

@@ -1,38 +1,74 @@
-"""What becomes of a job by its owner's will: canceled, retried, deleted."""
+"""What owners do with their jobs: submit, cancel, retry, delete."""
 
-from fastapi import APIRouter, Response
+from functools import partial
 
-from api.native.answers import answer_with_job
-from api.native.ids import existing_id
+from fastapi import APIRouter, Request, Response
+
+from api.intake.bodies import declared_bytes, read_upload
+from api.intake.form import MultipartForm
+from api.intake.submit import submit
+from api.native.answers import accepted, answer_with_job
+from api.native.ids import JobId
 from api.native.schemas.jobs import Job
-from api.openapi import problems
+from api.openapi import BODY_ERRORS, job_form, located, problems
 from api.resources import Provided, Tenant
+from shared.infra import errors
 from shared.store.jobs import cancel, delete, retry
 from shared.store.jobs.read import get_job
 
 router = APIRouter(tags=["jobs"])
 
-_UNAVAILABLE = "Postgres is away; see Retry-After"
+
+@router.post(
+    "/jobs",
+    summary="Submit a file",
+    status_code=202,
+    response_model=Job,
+    openapi_extra=job_form(),
+    responses=problems(
+        *BODY_ERRORS,
+        errors.ModelNotServed,
+        errors.UploadTooLarge,
+        errors.UnknownModel,
+        errors.UnsupportedLanguage,
+        errors.UnsupportedOption,
+        errors.EmptyFile,
+        errors.ForbiddenUrl,
+        errors.TooManyUploads,
+        errors.StorageUnavailable,
+    )
+    | {202: located("The job is committed and its file stored")},
+)
+async def submit_job(request: Request, resources: Provided, tenant: Tenant) -> Response:
+    """Take a file and queue its transcription, unless the same was transcribed before.
+
+    If the same model has transcribed the same bytes with the same options, the job has succeeded at
+    once: its `cached` is true, and the answer has its transcript. The `cache` field turns that off.
+    """
+    form = MultipartForm(
+        request.headers.get("content-type"),
+        declared_bytes(request),
+        read_upload(request, resources.upload_bytes.inc),
+        resources.intake.options,
+        max_file_bytes=resources.settings.max_upload_bytes,
+    )
+    return await submit(resources.intake, tenant, form, partial(accepted, resources, tenant))
 
 
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Cancel a job",
     response_model=Job,
-    responses=problems(
-        {404: "No such job", 409: "The job has succeeded or failed already", 503: _UNAVAILABLE}
-    ),
+    responses=problems(errors.JobNotFound, errors.JobEnded),
 )
-def cancel_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
+def cancel_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     """Stop a job: at once if it is queued, within a chunk if it is running.
 
-    It can be taken up again (`/retry`) while its audio is kept.
+    It can be retried (`/retry`) while its audio is kept.
     """
-    found_id = existing_id(job_id)
     attempts = resources.settings.max_attempts
-    cancel.cancel_job(resources.engine, tenant, found_id, max_attempts=attempts)
-    view = get_job(resources.engine, tenant, found_id)
-    return answer_with_job(resources, tenant, view)
+    cancel.cancel_job(resources.engine, tenant, job_id, max_attempts=attempts)
+    return answer_with_job(resources, tenant, get_job(resources.engine, tenant, job_id))
 
 
 @router.post(
@@ -40,25 +76,17 @@ def cancel_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
     summary="Retry a failed or canceled job",
     status_code=202,
     response_model=Job,
-    responses=problems(
-        {
-            404: "No such job",
-            409: "The job has neither failed nor been canceled (job_not_retryable), or its audio "
-            "was removed (audio_gone)",
-            503: _UNAVAILABLE,
-        }
-    ),
+    responses=problems(errors.JobNotFound, errors.JobNotRetryable, errors.AudioGone),
 )
-def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
-    """Take up a job that failed or was canceled where it stopped: what is transcribed stays so.
+def retry_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
+    """Go on with a job that failed or was canceled; finished chunks are not transcribed again.
 
     Its `run` is raised. The end of every run is a webhook event of its own.
     """
-    found_id = existing_id(job_id)
     attempts = resources.settings.max_attempts
-    retry.retry_job(resources.engine, tenant, found_id, max_attempts=attempts)
+    retry.retry_job(resources.engine, tenant, job_id, max_attempts=attempts)
     resources.remover.ring()  # an equal job may have been transcribed meanwhile
-    view = get_job(resources.engine, tenant, found_id)
+    view = get_job(resources.engine, tenant, job_id)
     return answer_with_job(resources, tenant, view, status_code=202)
 
 
@@ -66,19 +94,15 @@ def retry_job(job_id: str, resources: Provided, tenant: Tenant) -> Response:
     "/jobs/{job_id}",
     summary="Delete a job",
     status_code=204,
-    responses=problems({404: "No such job, or not any more", 503: _UNAVAILABLE}),
+    responses=problems(errors.JobNotFound),
 )
-def delete_job(job_id: str, resources: Provided, tenant: Tenant) -> None:
+def delete_job(job_id: JobId, resources: Provided, tenant: Tenant) -> None:
     """Remove a job, its transcript, its audio and its events; if it is running, stop it.
 
-    Webhook deliveries that are still to be made are not made any more. A job that waits for this
-    one is transcribed in its place; jobs that share its transcript keep it. The audio leaves the
-    object store at once, or as soon as that can be reached.
+    Pending webhook deliveries are dropped. A job that waits for this one is transcribed in its
+    place, and jobs that share its transcript keep it. The audio leaves the object store at once, or
+    as soon as the store can be reached.
     """
-    delete.delete_job(
-        resources.engine,
-        tenant,
-        existing_id(job_id),
-        max_attempts=resources.settings.max_attempts,
-    )
+    attempts = resources.settings.max_attempts
+    delete.delete_job(resources.engine, tenant, job_id, max_attempts=attempts)
     resources.remover.ring()

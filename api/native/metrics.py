@@ -1,13 +1,15 @@
 """Metrics in Prometheus' text format."""
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from api.native.health import Health, Load
+from api.native.health import Load, Provided
+from api.resources import from_state
 from shared.infra.errors import LonghandError
 from shared.store.counts import MOST_COUNTED
 
@@ -18,7 +20,7 @@ router = APIRouter(tags=["health"])
 
 
 class LoadCollector:
-    """The gauges that are read from Postgres; with Postgres away only ``longhand_database_up``."""
+    """Gauges that are read from Postgres; only ``longhand_database_up`` while that is away."""
 
     def __init__(self, load: Load | None) -> None:
         self._load = load
@@ -51,22 +53,11 @@ class LoadCollector:
         for count in self._load.queues:
             steps.add_metric([count.queue, count.state], count.steps)
         yield steps
-        n_workers: dict[tuple[str, str], int] = {}
-        for worker in self._load.workers:
-            key = (worker.role, worker.model or "")
-            n_workers[key] = n_workers.get(key, 0) + 1
         workers = GaugeMetricFamily("longhand_workers", "Living workers.", labels=["role", "model"])
-        for (role, model), n in n_workers.items():
-            workers.add_metric([role, model], n)
+        alike = Counter((worker.role, worker.model or "") for worker in self._load.workers)
+        for labels, n_workers in alike.items():
+            workers.add_metric(labels, n_workers)
         yield workers
-
-
-async def _health(request: Request) -> Health:
-    return cast(Health, request.app.state.health)
-
-
-async def _registry(request: Request) -> CollectorRegistry:
-    return cast(CollectorRegistry, request.app.state.registry)
 
 
 @router.get(
@@ -76,10 +67,9 @@ async def _registry(request: Request) -> CollectorRegistry:
     responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}},
 )
 async def show_metrics(
-    health: Annotated[Health, Depends(_health)],
-    registry: Annotated[CollectorRegistry, Depends(_registry)],
+    health: Provided, registry: Annotated[CollectorRegistry, from_state("registry")]
 ) -> Response:
-    """Report this process' requests, and jobs, steps and workers of the whole platform."""
+    """Report this process's requests, and jobs, steps and workers of the whole platform."""
     try:
         load = await health.load.ask(SCRAPE_LIMIT_S)
     except (LonghandError, TimeoutError):

@@ -1,15 +1,13 @@
-"""Jobs as ``GET /jobs/{id}`` tells them, read for all requests that ask at the same moment."""
+"""Jobs for ``GET /jobs/{id}``, read for all requests that ask at the same moment."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
-from fastapi import Depends, Request
-
 from api.loader import Loader
-from api.resources import Resources
+from api.resources import Resources, from_state
 from shared.infra.database import read
 from shared.infra.errors import JobNotFound
 from shared.store.jobs.read import JobView, own_job, read_jobs
@@ -30,12 +28,12 @@ class JobKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A job and what there is to say with it."""
+    """A job, what it waits for, and its transcript if that is short."""
 
     view: JobView
     waiting: Waiting | None
     short_transcript: StoredTranscript | None
-    """Without any word; None where the job has none or a long one, or lost it just now."""
+    """Without words; None if the job has none, a long one, or just lost it."""
 
 
 Snapshots = Loader[JobKey, Snapshot]
@@ -65,8 +63,4 @@ def _load(resources: Resources, keys: Sequence[JobKey]) -> Mapping[JobKey, Snaps
     return loaded
 
 
-async def _snapshots(request: Request) -> Snapshots:
-    return cast(Snapshots, request.app.state.snapshots)
-
-
-Provided = Annotated[Snapshots, Depends(_snapshots)]
+Provided = Annotated[Snapshots, from_state("snapshots")]

@@ -1,13 +1,17 @@
-"""Webhooks: who is told of jobs' ends."""
+"""Webhooks, the URLs that jobs' ends are sent to, and deliveries, what was sent to them."""
 
+from functools import partial
+from typing import Annotated
 from uuid import UUID
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api.intake.bodies import json_body, read_json
-from api.native.ids import parse_id
+from api.native.ids import Cursor, DeliveryId, WebhookId, optional_id
 from api.native.schemas.webhooks import (
+    Delivery,
+    DeliveryPage,
     NewWebhook,
     TestResult,
     Webhook,
@@ -15,21 +19,55 @@ from api.native.schemas.webhooks import (
     WebhookList,
     WebhookWithSecret,
 )
-from api.openapi import problems
+from api.openapi import BODY_ERRORS, problems
 from api.resources import Provided, Resources, Tenant
-from shared.infra.errors import WebhookNotFound
+from shared.infra import errors
 from shared.infra.webhooks.send import send
-from shared.store.webhooks import deliveries, endpoints
-from shared.store.webhooks.endpoints import EndpointView, EventType
+from shared.store.states import DeliveryState
+from shared.store.webhooks import attempts, deliveries, endpoints
 
 router = APIRouter(tags=["webhooks"])
 
-_UNAVAILABLE = "Postgres is away; see Retry-After"
-_BODY_PROBLEMS = {
-    408: "The sender fell silent",
-    415: "The body is not application/json",
-    422: "The body is wrong, or its URL is one that nothing is sent to",
-}
+
+@router.get(
+    "/webhooks/deliveries", summary="List deliveries", responses=problems(errors.InvalidRequest)
+)
+def show_deliveries(
+    resources: Provided,
+    tenant: Tenant,
+    cursor: Cursor,
+    job_id: Annotated[str | None, Query(description="of this job alone")] = None,
+    endpoint_id: Annotated[str | None, Query(description="to this webhook alone")] = None,
+    state: Annotated[DeliveryState | None, Query(description="in this state alone")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> DeliveryPage:
+    """List deliveries with all their attempts, newest first."""
+    found = deliveries.list_deliveries(
+        resources.engine,
+        tenant,
+        limit=limit + 1,
+        before=cursor,
+        job_id=optional_id(job_id, "job_id is not the id of a job"),
+        endpoint_id=optional_id(endpoint_id, "endpoint_id is not the id of a webhook"),
+        state=state,
+    )
+    page = found[:limit]
+    return DeliveryPage(
+        deliveries=[Delivery.of(view) for view in page],
+        next_cursor=str(page[-1].id) if len(found) > limit else None,
+    )
+
+
+@router.post(
+    "/webhooks/deliveries/{delivery_id}/replay",
+    summary="Send an event again",
+    status_code=202,
+    responses=problems(errors.DeliveryNotFound, errors.DeliveryNotReplayable),
+)
+def replay_delivery(delivery_id: DeliveryId, resources: Provided, tenant: Tenant) -> Delivery:
+    """Send an event again, with the same `webhook-id` and a new series of attempts."""
+    attempts.replay(resources.engine, tenant, delivery_id)
+    return Delivery.of(deliveries.get_delivery(resources.engine, tenant, delivery_id))
 
 
 @router.post(
@@ -38,44 +76,33 @@ _BODY_PROBLEMS = {
     status_code=201,
     response_model=WebhookWithSecret,
     openapi_extra=json_body(NewWebhook),
-    responses=problems({**_BODY_PROBLEMS, 409: "There are too many", 503: _UNAVAILABLE}),
+    responses=problems(*BODY_ERRORS, errors.ForbiddenUrl, errors.TooManyWebhooks),
 )
 async def add_webhook(
     request: Request, response: Response, resources: Provided, tenant: Tenant
 ) -> WebhookWithSecret:
-    """Have a URL told of jobs' ends. The answer's secret is not shown again."""
+    """Send jobs' ends to a URL. The answer's secret is not shown again."""
     new = await read_json(request, NewWebhook)
     resources.outbound.check_url(new.url)
-
-    def add() -> tuple[EndpointView, str]:
-        return endpoints.add_endpoint(
-            resources.engine,
-            tenant,
-            url=new.url,
-            description=new.description,
-            events=[EventType(event) for event in new.events],
-        )
-
+    add = partial(endpoints.add_endpoint, resources.engine, tenant, **dict(new))
     view, secret = await to_thread.run_sync(add)
     response.headers["Location"] = f"/webhooks/{view.id}"
     return WebhookWithSecret.with_secret(view, secret)
 
 
-@router.get("/webhooks", summary="List webhooks", responses=problems({503: _UNAVAILABLE}))
+@router.get("/webhooks", summary="List webhooks", responses=problems())
 def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
     """List all webhooks, but not those that jobs named for themselves."""
     found = endpoints.list_endpoints(resources.engine, tenant)
-    return WebhookList(webhooks=[Webhook.of(view) for view in found])
+    return WebhookList.model_validate({"webhooks": found}, from_attributes=True)
 
 
 @router.get(
-    "/webhooks/{webhook_id}",
-    summary="Get a webhook",
-    responses=problems({404: "No such webhook", 503: _UNAVAILABLE}),
+    "/webhooks/{webhook_id}", summary="Get a webhook", responses=problems(errors.WebhookNotFound)
 )
-def show_webhook(webhook_id: str, resources: Provided, tenant: Tenant) -> Webhook:
+def show_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> Webhook:
     """Show a webhook."""
-    return Webhook.of(endpoints.get_endpoint(resources.engine, tenant, _existing_id(webhook_id)))
+    return Webhook.of(endpoints.get_endpoint(resources.engine, tenant, webhook_id))
 
 
 @router.patch(
@@ -83,28 +110,16 @@ def show_webhook(webhook_id: str, resources: Provided, tenant: Tenant) -> Webhoo
     summary="Change a webhook",
     response_model=Webhook,
     openapi_extra=json_body(WebhookChange),
-    responses=problems({**_BODY_PROBLEMS, 404: "No such webhook", 503: _UNAVAILABLE}),
+    responses=problems(*BODY_ERRORS, errors.ForbiddenUrl, errors.WebhookNotFound),
 )
 async def change_webhook(
-    webhook_id: str, request: Request, resources: Provided, tenant: Tenant
+    webhook_id: WebhookId, request: Request, resources: Provided, tenant: Tenant
 ) -> Webhook:
-    """Change what the body names. To enable a webhook forgets its failures."""
-    found_id = _existing_id(webhook_id)
+    """Change what the body names. Enabling a webhook clears its failures."""
     change = await read_json(request, WebhookChange)
     if change.url is not None:
         resources.outbound.check_url(change.url)
-
-    def apply() -> EndpointView:
-        return endpoints.change_endpoint(
-            resources.engine,
-            tenant,
-            found_id,
-            url=change.url,
-            description=change.description,
-            events=None if change.events is None else [EventType(e) for e in change.events],
-            enabled=change.enabled,
-        )
-
+    apply = partial(endpoints.change_endpoint, resources.engine, tenant, webhook_id, **dict(change))
     return Webhook.of(await to_thread.run_sync(apply))
 
 
@@ -112,34 +127,34 @@ async def change_webhook(
     "/webhooks/{webhook_id}",
     summary="Remove a webhook",
     status_code=204,
-    responses=problems({404: "No such webhook", 503: _UNAVAILABLE}),
+    responses=problems(errors.WebhookNotFound),
 )
-def remove_webhook(webhook_id: str, resources: Provided, tenant: Tenant) -> None:
+def remove_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> None:
     """Remove a webhook and its deliveries; what is pending is not sent."""
-    endpoints.delete_endpoint(resources.engine, tenant, _existing_id(webhook_id))
+    endpoints.delete_endpoint(resources.engine, tenant, webhook_id)
 
 
 @router.post(
     "/webhooks/{webhook_id}/rotate",
     summary="Replace a webhook's secret",
-    responses=problems({404: "No such webhook", 503: _UNAVAILABLE}),
+    responses=problems(errors.WebhookNotFound),
 )
-def rotate_secret(webhook_id: str, resources: Provided, tenant: Tenant) -> WebhookWithSecret:
-    """Replace the secret. For 24 hours the one before it signs too."""
-    view, secret = endpoints.rotate_secret(resources.engine, tenant, _existing_id(webhook_id))
+def rotate_secret(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> WebhookWithSecret:
+    """Replace the secret. The old one signs too for 24 hours."""
+    view, secret = endpoints.rotate_secret(resources.engine, tenant, webhook_id)
     return WebhookWithSecret.with_secret(view, secret)
 
 
 @router.post(
     "/webhooks/{webhook_id}/test",
     summary="Send a test event",
-    responses=problems({404: "No such webhook", 503: _UNAVAILABLE}),
+    responses=problems(errors.WebhookNotFound),
 )
-async def test_webhook(webhook_id: str, resources: Provided, tenant: Tenant) -> TestResult:
-    """Send a `webhook.test` event, once and at once, and tell how it fared."""
-    # In threads of their own: a receiver that hangs holds up nothing but other tests.
+async def test_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> TestResult:
+    """Send a `webhook.test` event, once and at once, and return how the attempt went."""
+    # Tests have their own threads: a receiver that hangs delays only other tests.
     return await to_thread.run_sync(
-        _send_test, resources, tenant, _existing_id(webhook_id), limiter=resources.test_threads
+        _send_test, resources, tenant, webhook_id, limiter=resources.test_threads
     )
 
 
@@ -153,15 +168,3 @@ def _send_test(resources: Resources, tenant: str, webhook_id: UUID) -> TestResul
         latency_ms=attempt.latency_ms,
         error=attempt.error,
     )
-
-
-def _existing_id(text: str) -> UUID:
-    """Return the id in ``text``; a text that is none names no webhook.
-
-    Raises:
-        WebhookNotFound: it is none.
-    """
-    found = parse_id(text)
-    if found is None:
-        raise WebhookNotFound(f"there is no webhook {text}")
-    return found

@@ -21,7 +21,7 @@ from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
 from worker.batching.batcher import Batcher
 from worker.engines.protocol import DecodeOptions
-from worker.engines.torch_device import torch_failures
+from worker.engines.torch_models import torch_failures
 from worker.engines.whisper.vocabulary import MAX_ANSWER_TOKENS
 
 

@@ -267,7 +267,7 @@ class UnknownModel(RequestError):
 
 
 class ModelNotServed(RequestError):
-    """A model that no worker serves: its job would wait for an unknown time."""
+    """No worker serves the model, so its job would wait; ``served_models`` lists those that are."""
 
     code = "model_not_served"
 
@@ -302,13 +302,13 @@ class EmptyFile(RequestError):
 
 
 class UploadTooLarge(RequestError):
-    """An upload over ``max_upload_bytes``, declared or found while reading."""
+    """A file larger than LONGHAND_MAX_UPLOAD_BYTES, by default 2 GiB."""
 
     code = "upload_too_large"
 
 
 class UploadStalled(RequestError):
-    """An upload that does not arrive: its sender is silent, or takes too long in all."""
+    """The sender fell silent, or took longer than 12 hours."""
 
     code = "upload_stalled"
 
@@ -344,9 +344,14 @@ class AudioGone(RequestError):
 
 
 class TranscriptNotReady(RequestError):
-    """The job has not succeeded, so it has no transcript (yet)."""
+    """The job has not succeeded, so it has no transcript (yet); ``state`` is the job's state."""
 
     code = "transcript_not_ready"
+
+    def __init__(self, message: str, state: str) -> None:
+        """``state``: the job's."""
+        super().__init__(message)
+        self.members = {"state": state}
 
 
 class TranscriptDeleted(RequestError):

@@ -59,7 +59,7 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
     if row.transcript_deleted_at is not None:
         raise TranscriptDeleted("the transcript was removed: its time was up")
     if row.header is None:
-        raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript")
+        raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
     return StoredTranscript(
         TranscriptHeader.model_validate(row.header),
         _StoredSegments(engine, row.transcript_id, "document"),

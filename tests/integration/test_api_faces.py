@@ -53,6 +53,8 @@ def kinds(base: type[LonghandError]) -> Iterator[type[LonghandError]]:
 def made(kind: type[LonghandError]) -> LonghandError:
     if kind is errors.ModelNotServed:
         return errors.ModelNotServed("why", ["tiny"])
+    if kind is errors.TranscriptNotReady:
+        return errors.TranscriptNotReady("why", "running")
     return kind("why")
 
 

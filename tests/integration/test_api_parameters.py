@@ -10,8 +10,9 @@ from fastapi import Depends, FastAPI
 from swagger import Operation, operations
 
 from api.app import create_app
+from api.faces import install_faces
 from api.parameters import refuse_unknown_parameters
-from api.problems import install_problem_handlers
+from api.problems import error_response
 from shared.infra.settings import Settings
 
 IDS = dict.fromkeys(("job_id", "webhook_id", "delivery_id"), "x")
@@ -96,7 +97,7 @@ def test_a_parameter_of_a_dependency_is_one_of_the_endpoint() -> None:
         return start
 
     app = FastAPI(dependencies=[Depends(refuse_unknown_parameters)])
-    install_problem_handlers(app)
+    install_faces(app, error_response)
 
     @app.get("/")
     def show(start: Annotated[int, Depends(page)]) -> int:

@@ -17,7 +17,7 @@ from apiserver import relayed, stored
 from shared.infra.errors import StorageUnavailable
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.chunks import SAMPLE_RATE, Chunk
 from worker.steps.pcm import PIECE_SAMPLES, PieceWriter, read_pcm
 
 
@@ -180,7 +180,7 @@ def test_pcm_reads_back_across_piece_borders(storage: Storage) -> None:
     writer.finish()
     assert writer.stored_samples == len(pcm)
     start, end = PIECE_SAMPLES - 1234, PIECE_SAMPLES + 4321
-    read = read_pcm(storage, job_id, start, end)
+    read = read_pcm(storage, job_id, Chunk(0, start + 100, end, stride_left=100, stride_right=0))
     assert read.dtype == np.float32
     assert np.array_equal(read * 32768, pcm[start:end])
 

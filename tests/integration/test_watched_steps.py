@@ -20,8 +20,10 @@ from media import wav
 from processes import fleet, wait_until
 from pydantic import SecretStr
 from queues import MODEL_QUEUE
+from receivers import Reply, receiving
 from sqlalchemy import Engine, text
 from steprunner import run_claimed
+from webhookstore import add_hook, deliver_steps, ended_job, loopback, make_due
 
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
@@ -34,11 +36,13 @@ from worker.engines.oracle import OracleEngine, encode
 from worker.process import watched
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime, make_runtime
+from worker.steps.deliver import deliver
 from worker.steps.prepare import prepare
 from worker.steps.run import answer
 from worker.steps.transcribe import infer_steps
 
 WORKER = "cpu@host-1-ab"
+BEGINNINGS = ("task-received", "task-started")
 
 
 @pytest.fixture
@@ -163,6 +167,23 @@ def test_a_step_that_failed_is_shown_as_failed_and_a_bugs_own_words_are_not_show
         run_claimed(runtime, step, handler)
         *_, last = published.events()
     assert (last["type"], last["exception"], last["traceback"]) == ("task-failed", exception, "")
+
+
+@pytest.mark.usefixtures("watcher")
+def test_an_attempt_that_a_receiver_refuses_is_shown_as_failed_with_its_answer(
+    runtime: Runtime, settings: Settings, database: Engine
+) -> None:
+    with receiving() as receiver, publishing(settings) as published:
+        receiver.reply(Reply(500), Reply(204))
+        add_hook(database, receiver.url)
+        job_id = ended_job(database)
+        for _ in range(2):
+            make_due(database, job_id)
+            (step,) = deliver_steps(database, job_id)
+            run_claimed(replace(runtime, outbound=loopback()), step, deliver)
+        ends = [each for each in published.events() if each["type"] not in BEGINNINGS]
+    assert [each["type"] for each in ends] == ["task-failed", "task-succeeded"]
+    assert ends[0]["exception"] == "OutboundFailed('the receiver answered 500')"
 
 
 @pytest.mark.usefixtures("watcher")

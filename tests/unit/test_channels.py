@@ -10,10 +10,10 @@ from shared.infra.errors import AudioTooLong, UnreadableMedia
 from shared.speech.chunks import SAMPLE_RATE
 from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.engines.protocol import DecodeOptions
-from worker.media.decode import decode, decode_channels
-from worker.media.timeline import BLOCK_SAMPLES, DecodeLimits
+from worker.media.decode import decode
+from worker.media.timeline import BLOCK_SAMPLES
 
-LIMITS = DecodeLimits(max_duration_s=3600)
+MAX_DURATION_S = 3600
 
 
 def spoken(n_channels: int, rate: int) -> tuple[Channels, list[list[str]]]:
@@ -28,7 +28,7 @@ def test_every_channel_holds_its_own_words(name: str) -> None:
     kind = KINDS[name]
     audio, words = spoken(kind.n_channels, kind.rate)
 
-    blocks = list(decode_channels(io.BytesIO(mux(kind, audio)), LIMITS))
+    blocks = list(decode(io.BytesIO(mux(kind, audio)), MAX_DURATION_S, apart=True))
 
     assert {block.shape for block in blocks[:-1]} == {(kind.n_channels, BLOCK_SAMPLES)}
     joined = np.concatenate(blocks, axis=1).astype(np.float32) / 32768
@@ -41,7 +41,9 @@ def test_every_channel_holds_its_own_words(name: str) -> None:
 def test_channels_without_a_layout_stay_in_order() -> None:
     pcm = np.repeat(np.arange(1, 9, dtype=np.int16)[np.newaxis] * 1000, 4 * SAMPLE_RATE, axis=0)
 
-    joined = np.concatenate(list(decode_channels(io.BytesIO(wav(pcm, channels=8)), LIMITS)), axis=1)
+    joined = np.concatenate(
+        list(decode(io.BytesIO(wav(pcm, channels=8)), MAX_DURATION_S, apart=True)), axis=1
+    )
 
     assert joined.shape == (8, 4 * SAMPLE_RATE)
     assert [int(np.median(row)) for row in joined] == list(range(1000, 9000, 1000))
@@ -51,8 +53,8 @@ def test_the_mix_is_the_mean_of_the_channels() -> None:
     pcm = np.random.default_rng(1).integers(-8000, 8000, (3 * SAMPLE_RATE // 2, 2), np.int16)
     file = wav(pcm, channels=2)
 
-    mixed = np.concatenate(list(decode(io.BytesIO(file), LIMITS)))
-    apart = np.concatenate(list(decode_channels(io.BytesIO(file), LIMITS)), axis=1)
+    mixed = np.concatenate(list(decode(io.BytesIO(file), MAX_DURATION_S)), axis=1)[0]
+    apart = np.concatenate(list(decode(io.BytesIO(file), MAX_DURATION_S, apart=True)), axis=1)
 
     assert np.abs(apart.mean(axis=0) - mixed).max() <= 1
 
@@ -61,7 +63,7 @@ def test_a_hole_is_silence_in_every_channel() -> None:
     audio, _ = spoken(2, 48_000)
     late = mux(KINDS["mkv with pictures"], audio, audio_offset_s=1.5)
 
-    joined = np.concatenate(list(decode_channels(io.BytesIO(late), LIMITS)), axis=1)
+    joined = np.concatenate(list(decode(io.BytesIO(late), MAX_DURATION_S, apart=True)), axis=1)
 
     assert joined.shape[0] == 2
     assert not joined[:, :SAMPLE_RATE].any()
@@ -74,14 +76,14 @@ def test_channels_that_change_midway_are_refused_with_the_way_out() -> None:
 
     changing = adts(1) + adts(2)  # as a broadcaster goes from one programme to the next
 
-    assert len(list(decode(io.BytesIO(changing), LIMITS))) > 4
+    assert len(list(decode(io.BytesIO(changing), MAX_DURATION_S))) > 4
     with pytest.raises(UnreadableMedia, match=r"channels changes .* all channels mixed"):
-        list(decode_channels(io.BytesIO(changing), LIMITS))
+        list(decode(io.BytesIO(changing), MAX_DURATION_S, apart=True))
 
 
 def test_the_limit_counts_the_timeline_not_the_channels() -> None:
     file = wav(np.zeros((2 * SAMPLE_RATE, 4), np.int16), channels=4)
 
-    assert len(list(decode_channels(io.BytesIO(file), DecodeLimits(max_duration_s=2)))) == 2
+    assert len(list(decode(io.BytesIO(file), 2, apart=True))) == 2
     with pytest.raises(AudioTooLong):
-        list(decode_channels(io.BytesIO(file), DecodeLimits(max_duration_s=1.9)))
+        list(decode(io.BytesIO(file), 1.9, apart=True))

@@ -22,9 +22,9 @@ from shared.infra.errors import (
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE
 from worker.media.decode import decode
-from worker.media.timeline import BLOCK_SAMPLES, DecodeLimits
+from worker.media.timeline import BLOCK_SAMPLES
 
-LIMITS = DecodeLimits(max_duration_s=3600)
+MAX_DURATION_S = 3600
 WITH_PICTURES = [name for name, kind in KINDS.items() if kind.has_pictures]
 
 
@@ -32,8 +32,8 @@ def random_pcm(duration_s: float) -> Pcm:
     return (noise(duration_s, SAMPLE_RATE) * 32767).astype(np.int16)
 
 
-def decode_all(data: bytes, limits: DecodeLimits = LIMITS) -> Pcm:
-    return np.concatenate(list(decode(io.BytesIO(data), limits)))
+def decode_all(data: bytes, max_duration_s: float = MAX_DURATION_S) -> Pcm:
+    return np.concatenate(list(decode(io.BytesIO(data), max_duration_s)), axis=1)[0]
 
 
 def test_pcm_at_our_own_rate_comes_out_bit_for_bit() -> None:
@@ -69,7 +69,7 @@ def test_blocks_are_one_second_and_memory_stays_flat() -> None:
     def peak_bytes(duration_s: int) -> int:
         source = io.BytesIO(wav(np.zeros(duration_s * 4000, np.int16), 4000))
         tracemalloc.start()
-        lengths = [len(block) for block in decode(source, LIMITS)]
+        lengths = [block.shape[1] for block in decode(source, MAX_DURATION_S)]
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert set(lengths[:-1]) == {BLOCK_SAMPLES}
@@ -176,12 +176,12 @@ def test_a_wav_written_into_a_pipe_is_read_to_its_end(size: int) -> None:
 
 def test_the_limit_counts_decoded_audio() -> None:
     data = wav(np.zeros(10 * SAMPLE_RATE, np.int16), size=0)
-    blocks = decode(io.BytesIO(data), DecodeLimits(max_duration_s=4))
+    blocks = decode(io.BytesIO(data), 4)
 
-    assert [len(next(blocks)) for _ in range(4)] == 4 * [BLOCK_SAMPLES]
+    assert [next(blocks).shape[1] for _ in range(4)] == 4 * [BLOCK_SAMPLES]
     with pytest.raises(AudioTooLong):
         collections.deque(blocks, maxlen=0)
-    assert len(decode_all(data, DecodeLimits(max_duration_s=10))) == 10 * SAMPLE_RATE
+    assert len(decode_all(data, 10)) == 10 * SAMPLE_RATE
 
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x02\0\0\0\x90wS\xde" + bytes(50)
@@ -257,7 +257,7 @@ def test_a_storage_outage_is_not_mistaken_for_the_end_of_the_file(name: str, fai
     assert len(data) > fails_at
 
     with pytest.raises(StorageUnavailable):
-        list(decode(FailingFile(data, fails_at), LIMITS))
+        list(decode(FailingFile(data, fails_at), MAX_DURATION_S))
 
 
 @pytest.mark.parametrize("name", ["flac", "m4a", "ogg opus"])
@@ -271,7 +271,7 @@ def test_messages_are_one_sentence_and_nothing_reaches_stderr(
 
     with path.open("rb") as source:
         try:
-            list(decode(source, LIMITS))
+            list(decode(source, MAX_DURATION_S))
         except MediaError as error:
             message = str(error)
             assert message.endswith(".")

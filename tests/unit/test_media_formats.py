@@ -11,7 +11,6 @@ from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 from worker.engines.oracle import encode as encode_words
 from worker.engines.protocol import DecodeOptions
 from worker.media.decode import decode
-from worker.media.timeline import DecodeLimits
 
 WORDS = range(0x1234, 0xFFFF, 0x1F2F)
 TOLERANCE_S = 0.01
@@ -32,8 +31,8 @@ def spoken(rate: int, n_channels: int) -> tuple[Channels, list[EncodedWord]]:
 
 
 def hear(data: bytes) -> Hypothesis:
-    blocks = decode(io.BytesIO(data), DecodeLimits(max_duration_s=60))
-    samples = np.concatenate(list(blocks)).astype(np.float32) / 32768
+    blocks = decode(io.BytesIO(data), 60)
+    samples = np.concatenate(list(blocks), axis=1)[0].astype(np.float32) / 32768
     return OracleEngine().transcribe([samples], DecodeOptions())[0]
 
 

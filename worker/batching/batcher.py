@@ -1,4 +1,4 @@
-"""One thread that calls the engine, with the chunks of all running jobs merged into batches."""
+"""The thread that calls the engine, with chunks of all running jobs merged into batches."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from worker.engines.protocol import DecodeOptions, Engine
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """The result of one chunk, and the engine call that gave it."""
+    """The result for one chunk, and the engine call that gave it."""
 
     hypothesis: Hypothesis
     batch_size: int
@@ -29,7 +29,7 @@ class Inference:
     batch_wait_s: float
     """From submission to the beginning of the call."""
     device_memory_bytes: int | None
-    """Device memory that the process held after the call; None where it cannot be told."""
+    """Device memory that the process held after the call; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,9 +44,9 @@ class _Item:
 class Batcher:
     """Groups chunks by decode options, oldest first, and calls the engine with one group at a time.
 
-    A batch starts when it is full or when its oldest item has waited ``max_wait_ms``. A batch that
-    does not fit the device's memory is tried again in halves, and later batches are no larger than
-    the half until ``BatchLimit`` grows back; an item that does not fit alone gets the error.
+    A batch starts when it is full or its oldest item has waited ``max_wait_ms``. A batch that does
+    not fit the device's memory is tried again in halves, and later batches are no larger than a
+    half until ``BatchLimit`` grows back. An item that does not fit alone gets the error.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Batcher:
         """Start the thread.
 
         Args:
-            engine: used by the batcher's thread only, from now on.
+            engine: from now on used by the batcher's thread only.
             max_batch: most items in one call; None takes the engine's own limit.
             max_wait_ms: longest wait for a fuller batch.
             watchdog: entered around each engine call; see ``Watchdog``.
@@ -74,7 +74,7 @@ class Batcher:
         self._watchdog = watchdog or nullcontext()
         self._queue: deque[_Item] = deque()
         self._n_left = 0
-        """Items of the current batch whose call is still to come, as the batch is in parts."""
+        """Items of the current batch that are not in a call yet, as it was divided."""
         self._is_calling = False
         self._changed = threading.Condition()
         self._closing = False
@@ -110,15 +110,15 @@ class Batcher:
 
     @property
     def batch_size(self) -> int:
-        """The most chunks of a batch, by what has fitted so far."""
+        """The largest batch, by what has fitted so far."""
         return self._limit.size
 
     def room(self) -> int:
         """Return how many more chunks the batcher can use now.
 
-        They fill the next batch while the engine works, and the next two while it is idle: enough
-        that it never waits for audio, and no more than it can soon take. Chunks in the queue count,
-        one that is to be alone as a whole batch.
+        They fill the next batch while the engine works, and the next two while it is idle. So the
+        engine never waits for audio, and no chunk waits here for long. Queued chunks count; one
+        that is to be alone counts as a batch.
         """
         with self._changed:
             size = self._limit.size
@@ -138,13 +138,13 @@ class Batcher:
             self._infer(batch)
 
     def _next_batch(self) -> list[_Item] | None:
-        """Wait for the next group and take it, without the cancelled; None once all is done."""
+        """Wait for the next group and take it, without cancelled items; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
             if not self._queue:
                 return None
             oldest = self._queue[0]
-            # Only this thread takes items away, so the oldest stays the oldest while it waits.
+            # Only this thread removes items, so the oldest stays the oldest meanwhile.
             self._changed.wait_for(
                 lambda: self._closing or len(self._group(oldest)) >= self._limit.size,
                 timeout=max(0.0, oldest.submitted + self._max_wait_s - time.monotonic()),
@@ -172,8 +172,7 @@ class Batcher:
             if self._infer_at_once(part, n_left=len(rest)):
                 batch = rest
             else:
-                # Not inside the ``except``: the error's traceback holds the failed batch's tensors,
-                # and the half would run beside them.
+                # Not in the ``except``: its error's traceback holds the failed batch's tensors.
                 self._limit.failed(len(part))
 
     def _infer_at_once(self, batch: Sequence[_Item], *, n_left: int) -> bool:
@@ -202,7 +201,7 @@ class Batcher:
 
     @contextmanager
     def _calling(self, n_left: int) -> Iterator[None]:
-        """Note, for ``room``, that the engine works, and how much of its batch comes after."""
+        """Record, for ``room``, that the engine works and how much of its batch is left."""
         with self._changed:
             self._n_left, self._is_calling = n_left, True
         try:

@@ -3,7 +3,7 @@
 GROW_AFTER = 4
 """Full batches that must fit before the limit doubles."""
 RETRY_AFTER = 16
-"""The same where the doubled size has failed before: a failed call costs up to a batch's time."""
+"""The same if the doubled size has failed before: a failed call costs up to a batch's time."""
 
 
 class BatchLimit:

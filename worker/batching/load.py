@@ -1,4 +1,4 @@
-"""Loading a model, with a first inference before any chunk waits for it."""
+"""Loading a model, with a first inference before any chunk comes."""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 
 WARM_UP_RMS = 0.001
-"""-60 dBFS, a quiet room: engines skip digital silence, but not this."""
+"""-60 dBFS, a quiet room: engines skip digital silence only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Loaded:
 def load(model: Model, settings: Settings) -> Loaded:
     """Load a model and let it hear a second of noise.
 
-    The first inference takes longer, as kernels, buffers and compilers are set up in it. Some
-    faults show only then: a dtype that the device lacks, a memory that is too small.
+    The first inference takes longer, as it sets up kernels, buffers and compilers. Some faults show
+    only then: a dtype that the device lacks, a memory that is too small.
 
     Raises:
         ModelError: it cannot be loaded, or cannot infer.

@@ -1,30 +1,29 @@
 """Speech engines, and how a catalogue entry becomes a loaded one."""
 
-from typing import Literal
-
 from shared.infra.errors import ModelError
 from shared.models.catalogue import Model
 from shared.models.engine_packages import missing_engine
-from worker.engines.protocol import Engine
+from worker.engines.protocol import Device, Engine
 
 
 def load_engine(
     model: Model,
     *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     dtype: str = "auto",
     compile: bool = False,  # noqa: A002 - torch's own word for it
 ) -> Engine:
     """Load a model with the engine that its catalogue entry names.
 
-    Engine libraries are imported here and not before: a worker needs only those of its model.
+    Engine libraries are imported here, as a worker needs only those of its model. Options that an
+    engine cannot follow are ignored.
 
     Args:
         model: the catalogue entry.
-        device: 'auto' takes the GPU if there is one. Engines without GPU support ignore it.
-        dtype: what to compute in; 'auto' is the engine's choice for the device. Engines whose
-            weights fix it ('onnx-ctc', 'pocketsphinx', 'oracle') ignore it.
-        compile: whether torch compiles the model first, where the engine can.
+        device: where to compute.
+        dtype: what to compute in; 'auto' is the engine's choice for the device. The weights fix it
+            for 'onnx-ctc', 'pocketsphinx' and 'oracle'.
+        compile: whether torch compiles the model first.
 
     Raises:
         ModelError: a library or the weights are missing, or the device or dtype cannot be used.

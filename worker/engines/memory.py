@@ -8,13 +8,13 @@ from pathlib import Path
 def device_memory_bytes(device: str) -> int | None:
     """Return the bytes held on 'cuda', or the resident set for 'cpu'; None where it is not known.
 
-    On a GPU it is what torch's allocator has reserved. CTranslate2 and ONNX Runtime do not tell
+    On a GPU it is what torch's allocator has reserved. CTranslate2 and ONNX Runtime do not expose
     theirs, and the driver lists processes by the host's ids, which containers do not know.
     """
     if device != "cuda":
         return _resident_bytes()
     torch = sys.modules.get("torch")
-    # 0: torch is imported, but something else computes on the GPU.
+    # 0 means that another library computes on the GPU.
     return int(torch.cuda.memory_reserved()) or None if torch else None
 
 

@@ -12,7 +12,7 @@ or Opus; and a symbol is read by the *share* of its energy that lies in one tone
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,6 @@ MAX_WORD = 0xFFFF
 """The largest number that four hexadecimal digits hold."""
 AMPLITUDE = 0.3
 
-_Number = TypeVar("_Number", np.float64, np.complex128)
-
 HOP_SAMPLES = 40
 """2.5 ms between the positions at which the decoder looks for a word."""
 _SYMBOL_HOPS = SYMBOL_SAMPLES // HOP_SAMPLES
@@ -40,7 +38,7 @@ _WORD_HOPS = WORD_SYMBOLS * _SYMBOL_HOPS
 _MIN_SYMBOL_SHARE = 0.5
 _MIN_WORD_SHARE = 0.65
 """Least share of energy in the right tone: half in each symbol, two thirds over the word. Voices
-and noise have energy in more tones. A signal 6 dB above the noise passes."""
+and noise spread their energy over more tones. A signal 6 dB above the noise passes."""
 _MIN_RMS = 3e-4
 """-70 dBFS: quieter audio is silence, whatever its spectrum is."""
 
@@ -107,9 +105,8 @@ class OracleEngine:
 
 def _checksum(digits: Sequence[int]) -> int:
     """Return a digit that changes with any one digit, as odd weights are invertible mod 16."""
-    return (
-        9 + sum(weight * digit for weight, digit in zip((1, 3, 5, 7), digits, strict=True))
-    ) % 16
+    weighted = (weight * digit for weight, digit in zip((1, 3, 5, 7), digits, strict=True))
+    return (9 + sum(weighted)) % 16
 
 
 def _decode(samples: Samples) -> list[WordHypothesis]:
@@ -150,7 +147,7 @@ def _tone_shares(samples: Samples) -> npt.NDArray[np.float64]:
     """Return the share of energy in each tone, shape (n_hops, n_tones), in [0, 1].
 
     Row h is the symbol that starts at sample h * HOP_SAMPLES - SYMBOL_SAMPLES. The samples are
-    padded by a symbol on both sides, so that a word that is cut at an edge is placed beyond it.
+    padded by a symbol on both sides, so a word that is cut at an edge is placed beyond it.
     Sums over blocks of one hop are accumulated, and a window is the difference of two totals.
     """
     n_hops = -(-len(samples) // HOP_SAMPLES)
@@ -171,10 +168,10 @@ def _tone_shares(samples: Samples) -> npt.NDArray[np.float64]:
     return np.where(audible, in_tone / np.maximum(in_all, 1e-12) * (2 / SYMBOL_SAMPLES), 0.0)
 
 
-def _window_sums(blocks: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+def _window_sums(blocks: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Sum every run of one symbol's blocks along the first axis."""
     totals = np.cumsum(np.concatenate([np.zeros_like(blocks[:1]), blocks]), axis=0)
-    windows: npt.NDArray[_Number] = totals[_SYMBOL_HOPS:] - totals[:-_SYMBOL_HOPS]
+    windows: npt.NDArray[Any] = totals[_SYMBOL_HOPS:] - totals[:-_SYMBOL_HOPS]
     return windows
 
 

@@ -18,7 +18,7 @@ FRAME_SAMPLES = SAMPLE_RATE // 100
 """The acoustic model's frame: 10 ms."""
 SLICE_SAMPLES = 10 * FRAME_SAMPLES
 """Audio per call of the decoder. It holds the GIL during a call, and other threads, such as the
-heartbeat, need their turn."""
+heartbeat, must run."""
 MIN_SAMPLES = 10 * FRAME_SAMPLES
 """Shorter items hold no word, and the decoder refuses some of them."""
 MAX_WORD_S = 2.0
@@ -28,15 +28,15 @@ LANGUAGE_WEIGHT = 5.5
 default of 6.5 has 8.0 %."""
 
 _PRONUNCIATION = re.compile(r"\(\d+\)$")
-"""Ends the names of a word's further pronunciations in the dictionary: 'the(2)'."""
+"""Ends the name of a word's further pronunciation in the dictionary: 'the(2)'."""
 
 
 class PocketSphinxEngine:
     """English words with times and posteriors, on one CPU core.
 
     Each item is decoded twice. A cheap first pass measures its cepstral mean, so that the second
-    need not estimate it from the first words. Both passes start with a fresh front end, so a result
-    does not depend on items decoded before.
+    need not estimate it from the first words. Both start with a fresh front end, so a result does
+    not depend on items decoded before.
     """
 
     device = "cpu"

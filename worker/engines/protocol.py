@@ -4,11 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+
 from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
 
+Device = Literal["auto", "cpu", "cuda"]
+"""Where to compute; 'auto' is the GPU if there is one."""
+
 DecodeTask = Literal["transcribe", "translate", "detect"]
-"""Words in the language spoken, words in English, or the language alone without words."""
+"""Words in the language spoken, words in English, or the language without words."""
+
+SILENCE_PEAK = 1e-4
+"""Peak below which an item is silence: -80 dBFS, 3 steps of 16-bit audio. Networks must not hear
+it, as they normalise it to noise or invent words for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +27,17 @@ class DecodeOptions:
     language: str | None = None
     """ISO 639 code; None: the model detects it, or knows only one."""
     task: DecodeTask = "transcribe"
-    """Engines that neither translate nor detect are only asked to transcribe."""
+    """Always 'transcribe' for engines that neither translate nor detect."""
     prompt: str | None = None
-    """Text whose style and spelling to continue; engines without prompts are given none."""
+    """Text whose style and spelling to continue; always None for engines without prompts."""
     hotwords: str | None = None
-    """Words to expect; engines without prompts are given none."""
+    """Words to expect; always None for engines without prompts."""
     beam_size: int = 5
+
+
+def is_silent(samples: Samples) -> bool:
+    """Whether an item, of shape (n_samples,), is silence or empty."""
+    return not samples.size or float(np.abs(samples).max()) < SILENCE_PEAK
 
 
 class Engine(Protocol):

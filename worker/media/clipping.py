@@ -1,6 +1,6 @@
 """The share of a recording that is clipped: cut off flat, as it is louder than its format can hold.
 
-Clipped audio that was then encoded by a lossy codec is no longer flat, and is mostly not found.
+Clipped audio that a lossy codec encoded afterwards is no longer flat, and mostly goes unnoticed.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from shared.speech.audio import Pcm
 FULL_SCALE = 32_440
 """99 % of the largest s16 value, as resampling makes a flat top slightly wavy."""
 MIN_RUN_SAMPLES = 3
-"""Samples at full scale that make a flat top. One or two are the peak of a recording that was
+"""So many samples at full scale are a flat top. One or two are the peak of a recording that was
 normalised to full scale."""
 
 
@@ -34,8 +34,8 @@ class ClippingMeter:
         # Not abs: the magnitude of -32768 does not fit 16 bits.
         full = np.concatenate([self._last, (block >= FULL_SCALE) | (block <= -FULL_SCALE)])
         self._last = full[-MIN_RUN_SAMPLES:]
-        # Whether each sample, from the last one before the block on, ends a run of that length.
+        # For each sample, from the last one before the block: does it end a run of that length?
         in_run = np.convolve(full, np.ones(MIN_RUN_SAMPLES, int), "valid") == MIN_RUN_SAMPLES
-        # The first sample that completes a run counts the samples before it as well.
+        # The sample that completes a run counts the samples before it, too.
         n_runs_begun = np.count_nonzero(in_run[1:] & ~in_run[:-1])
         self._n_clipped += int(np.count_nonzero(in_run[1:]) + n_runs_begun * (MIN_RUN_SAMPLES - 1))

@@ -1,8 +1,8 @@
 """Untrusted media files, opened with FFmpeg (through PyAV) and read packet by packet.
 
-FFmpeg is given as little room as possible: a list of demuxers without any playlist, a list of audio
-decoders, no way to open a second file, and no file name, whose ending would steer its guess of the
-format.
+FFmpeg may do as little as possible: it has a list of demuxers without playlists, a list of audio
+decoders, no way to open a second file, and no file name, whose extension would influence its guess
+of the format.
 """
 
 import io
@@ -21,7 +21,7 @@ FORMATS = frozenset(
     {"aac", "aiff", "amr", "au", "caf", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
     | {"mp3", "mpegts", "ogg", "w64", "wav"}
 )
-"""FFmpeg's names of the demuxers allowed; none of them follows references to other files."""
+"""FFmpeg's names of the allowed demuxers; none of them follows references to other files."""
 
 DECODERS = frozenset(
     {"aac", "aac_latm", "ac3", "alac", "amrnb", "amrwb", "eac3", "flac", "gsm", "gsm_ms"}
@@ -30,23 +30,23 @@ DECODERS = frozenset(
     | {"adpcm_g722", "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms"}
     | {name for name in av.codecs_available if name.startswith("pcm_")}
 )
-"""FFmpeg's names of the decoders allowed: usual sound formats, no video even while probing."""
+"""FFmpeg's names of the allowed decoders: usual sound formats, and no video, even while probing."""
 
 _EXACT_DURATION = frozenset({"aiff", "au", "flac", "mov,mp4,m4a,3gp,3g2,mj2"})
-"""Demuxers whose stream duration comes from the header and is no estimate."""
+"""Demuxers whose stream duration is the header's, not an estimate."""
 
 _READ_BYTES = 1 << 16
 _DAMAGED_PACKETS = 10
 _DAMAGED_SHARE = 0.05
-"""Packets that may fail to decode: ten, or this share of a longer file. The text of a file with
-more damage would mislead."""
+"""Packets that may fail to decode: ten, or this share of a longer file. The transcript of a file
+with more damage would mislead."""
 
 
 class Reader:
     """A file object for FFmpeg that keeps the error of a failed read.
 
-    FFmpeg takes an error for the end of the file, so an outage of the object store would make a
-    short transcript. ``check`` raises the error once FFmpeg has returned.
+    FFmpeg takes an error for the end of the file, so an outage of the object store would truncate
+    the transcript. ``check`` raises the error after FFmpeg has returned.
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -64,7 +64,7 @@ class Reader:
         return b""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_SET:  # a damaged header may name offsets beyond any file
+        if whence == io.SEEK_SET:  # a damaged header may have offsets beyond the file
             offset = min(offset, self.n_bytes)
         return self._source.seek(offset, whence)
 
@@ -114,7 +114,7 @@ def open_container(reader: Reader) -> InputContainer:
 
 
 def choose_stream(container: InputContainer) -> AudioStream:
-    """Return the track that a player would play; the others are discarded unread where possible.
+    """Return the track that a player would play; the others are not read where possible.
 
     Raises:
         NoAudioTrack: there is none.
@@ -150,8 +150,8 @@ def decode_packets(
         except av.FFmpegError:
             packets, n_damaged = container.demux(stream), n_damaged + 1
         except IndexError:
-            # PyAV 18 fails on a track that appeared while reading (MPEG-TS). It does so at the end,
-            # after it has flushed all tracks before it, among them the chosen one.
+            # PyAV 18 fails at the end on a track that appeared while reading (MPEG-TS). It has
+            # flushed all earlier tracks by then, including the chosen one.
             return
         else:
             if packet is None:

@@ -1,17 +1,16 @@
 """Untrusted media in, 16 kHz PCM out, one second at a time.
 
-Times. Sample 0 is the moment at which the *file* starts, which is when its earliest stream does: a
-sound that sets in 1.5 s into a video starts at sample 24,000, as players show it. FFmpeg removes
-encoder priming that the file declares (mp4 edit lists, Opus pre-skip, LAME tags). Raw ADTS and
-fragmented mp4 often declare none, and then start one or two AAC frames (up to 0.13 s) late. A hole
-in the timestamps, such as damage leaves behind, becomes silence, so that what follows keeps its
-true offset.
+Times. Sample 0 is where the *file* starts, which is where its earliest stream starts: a sound that
+starts 1.5 s into a video is at sample 24,000, as players show it. FFmpeg removes encoder priming
+that a file declares (mp4 edit lists, Opus pre-skip, LAME tags). Raw ADTS and fragmented mp4 often
+declare none, and then start one or two AAC frames (up to 0.13 s) late. A hole in the timestamps,
+such as damage causes, becomes silence, so that the audio after it keeps its true offset.
 
 Truncation, found by cutting files of every format (FFmpeg 8). FFmpeg keeps the declared duration of
 FLAC, AIFF, AU, Matroska and mp4 with its index in front. It shortens WAV, W64 and CAF to what is
-there, and cannot open an mp4 that is cut before its index: the headers of these are read here.
+there, and cannot open an mp4 that is cut before its index; ``headers`` reads the headers of these.
 MP3, ADTS, AMR, Ogg and MPEG-TS only have an estimated duration, and a fragmented mp4 only that of
-the fragments present: a file of those that is cut cannot be told from a short one, and is accepted.
+its fragments. A truncated file of these formats looks like a short one, and is accepted.
 """
 
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from typing import BinaryIO
 import av
 
 from shared.infra.errors import NoAudioTrack, UnreadableMedia
-from shared.speech.audio import Pcm
 from worker.media.container import (
     Reader,
     choose_stream,
@@ -31,21 +29,13 @@ from worker.media.container import (
     truncated,
 )
 from worker.media.headers import declared_end
-from worker.media.timeline import Channels, DecodeLimits, Timeline
+from worker.media.timeline import Channels, Timeline, check_bounds
 
 _TRUNCATION_TOLERANCE_S = 1.0
 """Headers round, and count priming or padding that is not decoded."""
 
 
-def decode(source: BinaryIO, limits: DecodeLimits) -> Iterator[Pcm]:
-    """Yield the best audio track of ``source``, its channels mixed down to one.
-
-    Blocks have the shape (n_samples,); all else is as in ``decode_channels``.
-    """
-    return (block[0] for block in _decode(source, limits, mix=True))
-
-
-def decode_channels(source: BinaryIO, limits: DecodeLimits) -> Iterator[Channels]:
+def decode(source: BinaryIO, max_duration_s: float, *, apart: bool = False) -> Iterator[Channels]:
     """Yield the best audio track of ``source``, in blocks of shape (n_channels, n_samples).
 
     Each holds BLOCK_SAMPLES samples, the last one 1 to BLOCK_SAMPLES; at least one is yielded.
@@ -53,19 +43,16 @@ def decode_channels(source: BinaryIO, limits: DecodeLimits) -> Iterator[Channels
 
     Args:
         source: seekable, and read only through ``read``, ``seek`` and ``tell``.
-        limits: what it may hold.
+        max_duration_s: of the decoded audio, whatever the header declares.
+        apart: whether the channels are kept apart; else they are mixed down to one.
 
     Raises:
         UnreadableMedia: an unsupported format or encoding, too much damage, or not one sample.
         NoAudioTrack: a supported container without sound.
         TruncatedMedia: less audio than the header declares; perhaps only after the last block.
-        AudioOutOfBounds: sample rate or channel count outside the limits.
-        AudioTooLong: more than ``limits.max_duration_s``; raised once that much was yielded.
+        AudioOutOfBounds: sample rate or channel count outside the limits of ``timeline``.
+        AudioTooLong: more than ``max_duration_s``; raised once that much was yielded.
     """
-    return _decode(source, limits, mix=False)
-
-
-def _decode(source: BinaryIO, limits: DecodeLimits, *, mix: bool) -> Iterator[Channels]:
     reader = Reader(source)
     missing_bytes = (declared_end(reader) or 0) - reader.n_bytes
     reader.seek(0)
@@ -76,8 +63,8 @@ def _decode(source: BinaryIO, limits: DecodeLimits, *, mix: bool) -> Iterator[Ch
             if missing_bytes > slack_bytes:
                 raise truncated()
             origin_s = Fraction(container.start_time or 0, av.time_base)
-            timeline = Timeline(limits, origin_s, mix=mix)
-            timeline.check_bounds(stream.rate, stream.channels)
+            timeline = Timeline(origin_s, max_duration_s, mix=not apart)
+            check_bounds(stream.rate, stream.channels)
             for frame in decode_packets(container, stream, reader):
                 yield from timeline.place(frame)
             yield from timeline.finish()

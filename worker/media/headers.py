@@ -1,25 +1,19 @@
 """The file length that headers of WAV, W64, CAF and mp4 files declare.
 
-FFmpeg does not tell it: see the note on truncation in ``worker.media.decode``.
+FFmpeg does not expose it: see the note on truncation in ``worker.media.decode``.
 """
 
 import struct
-from typing import Protocol
+
+from worker.media.container import Reader
 
 
-class SeekableReader(Protocol):
-    """A binary file, as far as it is used here."""
-
-    def read(self, n_bytes: int, /) -> bytes: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-
-
-def declared_end(source: SeekableReader) -> int | None:
+def declared_end(source: Reader) -> int | None:
     """Return the byte offset where the data of a WAV, RF64, W64, CAF or mp4 file should end.
 
-    None stands for other formats and for files that do not say. Programs that write to a pipe do
-    not know the size: they leave 0, 0xFFFFFFFF, 0x7FFFF000 (SoX) or 0x80000000 (arecord) in a WAV
-    and -1 in a CAF file, which all mean "until the file ends".
+    None for other formats and for files that do not say. Programs that write to a pipe do not know
+    the size: they write 0, 0xFFFFFFFF, 0x7FFFF000 (SoX) or 0x80000000 (arecord) into a WAV and -1
+    into a CAF file. All of these mean "until the file ends".
     """
     source.seek(0)
     magic = source.read(12)
@@ -52,7 +46,7 @@ def declared_end(source: SeekableReader) -> int | None:
     return None
 
 
-def _end_of_boxes(source: SeekableReader) -> int | None:
+def _end_of_boxes(source: Reader) -> int | None:
     """Return where the last top-level box of an mp4 file should end; fragments are not followed."""
     offset = 0
     for _ in range(64):

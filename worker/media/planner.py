@@ -1,9 +1,8 @@
-"""The chunk plan: speech spans packed into what a model takes at once.
+"""The chunk plan: speech spans packed into the model's window.
 
 A chunk's core runs from the start of its first span to the end of its last one. Chunks are cut in
-silence where there is any. Only a span that is longer than the window is cut inside, at its
-quietest point; there both neighbours hear a stride of each other's core, so that no word is lost or
-doubled.
+silence if possible. A span that is longer than the window is cut at its quietest point. There both
+neighbours hear a stride of each other's core, so no word is lost or doubled.
 """
 
 from collections.abc import Sequence
@@ -19,14 +18,14 @@ FRAME_SAMPLES = SAMPLE_RATE * 20 // 1000
 """Energy is measured per 20 ms, on a grid that starts at sample 0."""
 
 QUIET_FRAMES = 5
-"""A cut lies in the quietest 100 ms, which are a pause; 20 ms may be the closure of a 't'."""
+"""A cut lies in the quietest 100 ms, which is a pause; 20 ms may be the closure of a 't'."""
 
 MAX_STRIDE_S = 2.0
 """Overlap on each side of a cut inside speech: two seconds hold any word and its neighbours. Short
 windows take a sixth of their length, as the Transformers ASR pipeline does."""
 
 MAX_BRIDGE_S = 3.0
-"""Spans that are further apart start a new chunk. Shorter pauses occur within one speaker's turn,
+"""A longer gap between spans starts a new chunk. Shorter pauses occur within one speaker's turn,
 and cost less than another chunk (a step, a read, for Whisper a padded window of 30 s). Longer
 silence wastes compute, and Whisper invents text for it."""
 
@@ -42,11 +41,7 @@ class ChunkPlanner:
     """
 
     def __init__(self, window_s: float) -> None:
-        """Begin a plan.
-
-        Args:
-            window_s: the longest chunk, strides included.
-        """
+        """``window_s``: the longest chunk, strides included."""
         if window_s < 1:
             raise ValueError(f"a window of {window_s} s leaves no room for strides")
         self._window = int(window_s * SAMPLE_RATE)
@@ -56,7 +51,7 @@ class ChunkPlanner:
         self._index = 0
         self._stride_left = 0
         self._spans: list[Span] = []
-        """Pending speech: maximal spans, in order, that are to share a chunk."""
+        """Pending speech: the spans, as long as possible and in order, of the next chunk."""
         self._energies = _FrameEnergies()
 
     def push(self, block: Pcm, spans: Sequence[Span]) -> list[Chunk]:

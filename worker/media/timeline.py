@@ -1,7 +1,6 @@
 """Decoded frames, resampled to 16 kHz and put where their timestamps say."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -16,39 +15,41 @@ from shared.speech.chunks import SAMPLE_RATE
 BLOCK_SAMPLES = SAMPLE_RATE
 """Length of every block but the last: one second."""
 
+MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS = 4_000, 384_000, 8
+"""What a file may hold."""
+
 _HOLE_S = 0.1
 """Timestamps that are off by less are jitter: Matroska rounds to milliseconds, recorders more."""
 _MAX_HOLE_S = 3600
-"""A jump beyond this is a broken clock (MPEG-TS wraps after 26.5 hours), not an hour of silence."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeLimits:
-    """What a file may hold. Durations are those of decoded audio, whatever the header declares."""
-
-    max_duration_s: float
-    min_rate_hz: int = 4_000
-    max_rate_hz: int = 384_000
-    max_channels: int = 8
-
+"""A longer jump is a broken clock (MPEG-TS wraps after 26.5 hours), not an hour of silence."""
 
 Channels = npt.NDArray[np.int16]
 """Audio of several channels, shape (n_channels, n_samples), at SAMPLE_RATE."""
 
 
+def check_bounds(rate_hz: int, n_channels: int) -> None:
+    """Refuse a sample rate or a channel count outside the limits.
+
+    Raises:
+        AudioOutOfBounds: it is outside.
+    """
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise AudioOutOfBounds(
+            f"The sample rate of {rate_hz:,} Hz is outside {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,} Hz."
+        )
+    if not 1 <= n_channels <= MAX_CHANNELS:
+        raise AudioOutOfBounds(
+            f"The audio has {n_channels} channels; 1 to {MAX_CHANNELS} are supported."
+        )
+
+
 class Timeline:
-    """Resamples frames, mixes them down where that is wanted, and fills holes with silence."""
+    """Resamples frames, mixes their channels if asked to, and fills holes with silence."""
 
-    def __init__(self, limits: DecodeLimits, origin_s: Fraction, *, mix: bool) -> None:
-        """Begin a timeline.
-
-        Args:
-            limits: what the file may hold.
-            origin_s: the timestamp of sample 0.
-            mix: whether all channels are mixed down to one.
-        """
-        self._limits = limits
+    def __init__(self, origin_s: Fraction, max_duration_s: float, *, mix: bool) -> None:
+        """``origin_s``: the timestamp of sample 0; ``mix``: mix all channels down to one."""
         self._origin_s = origin_s
+        self._max_duration_s = max_duration_s
         self._mix = mix
         self._n_channels = 1 if mix else 0
         """Channels of the blocks; 0 before the first frame."""
@@ -67,29 +68,12 @@ class Timeline:
         """Length of what was placed, without the silence before the first frame."""
         return (self.n_samples - self._lead_samples) / SAMPLE_RATE
 
-    def check_bounds(self, rate_hz: int, n_channels: int) -> None:
-        """Refuse audio outside of the limits.
-
-        Raises:
-            AudioOutOfBounds: its sample rate or its number of channels is.
-        """
-        limits = self._limits
-        if not limits.min_rate_hz <= rate_hz <= limits.max_rate_hz:
-            raise AudioOutOfBounds(
-                f"The sample rate of {rate_hz:,} Hz is outside "
-                f"{limits.min_rate_hz:,} to {limits.max_rate_hz:,} Hz."
-            )
-        if not 1 <= n_channels <= limits.max_channels:
-            raise AudioOutOfBounds(
-                f"The audio has {n_channels} channels; 1 to {limits.max_channels} are supported."
-            )
-
     def place(self, frame: AudioFrame) -> Iterator[Channels]:
         """Take the next frame and yield the blocks that are complete.
 
         Raises:
             UnreadableMedia: the number of channels changes, and they are not mixed.
-            AudioOutOfBounds: the frame is outside of the limits.
+            AudioOutOfBounds: the frame's sample rate or channel count is outside the limits.
             AudioTooLong: more than ``max_duration_s`` has been yielded.
         """
         self._n_channels = self._n_channels or frame.layout.nb_channels
@@ -108,9 +92,9 @@ class Timeline:
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape:
             yield from self._drain()
-            self.check_bounds(frame.sample_rate, frame.layout.nb_channels)
-            # FFmpeg takes channels without a layout for loudspeakers and drops the third or fourth
-            # as a subwoofer's. Mostly they are microphones: all are mixed alike, in ``_channels``.
+            check_bounds(frame.sample_rate, frame.layout.nb_channels)
+            # FFmpeg takes channels without a layout for loudspeakers, and drops the third or fourth
+            # as a subwoofer's. They are mostly microphones, so ``_channels`` mixes all alike.
             unnamed = frame.layout.nb_channels > 2 and frame.layout.name.endswith(" channels")
             layout = "mono" if self._mix and not unnamed else None
             self._resampler = AudioResampler("s16", layout, SAMPLE_RATE)
@@ -154,16 +138,14 @@ class Timeline:
             self._pending, self._n_pending = [rest], rest.shape[1]
             for start in range(0, n_whole * BLOCK_SAMPLES, BLOCK_SAMPLES):
                 yield joined[:, start : start + BLOCK_SAMPLES]
-        if self.n_samples > self._limits.max_duration_s * SAMPLE_RATE:
-            raise AudioTooLong(
-                f"The audio is longer than {duration(self._limits.max_duration_s)} "
-                "(LONGHAND_MAX_DURATION_S)."
-            )
+        if self.n_samples > self._max_duration_s * SAMPLE_RATE:
+            longest = duration(self._max_duration_s)
+            raise AudioTooLong(f"The audio is longer than {longest} (LONGHAND_MAX_DURATION_S).")
 
     def _channels(self, frame: AudioFrame) -> Channels:
-        """Return interleaved s16 as (n_channels, n_samples), mixed down where that is wanted.
+        """Return interleaved s16 as (n_channels, n_samples), mixed down if asked to.
 
-        PyAV 18 reads beyond the last of 8 planes, so the resampler gives no planar format.
+        The resampler's format is not planar, as PyAV 18 reads beyond the last of 8 planes.
         """
         channels = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
         if self._mix and len(channels) > 1:

@@ -1,11 +1,10 @@
 """Unexpected errors: which are the same, and whether the step or the worker is to blame.
 
-Two errors are the same when they have the same class and come from the same place in the code.
+Two errors are the same if they have the same class and come from the same place in the code.
 """
 
 import logging
-from dataclasses import dataclass
-from types import TracebackType
+import traceback
 
 from sqlalchemy import Engine
 
@@ -16,41 +15,24 @@ from shared.store.workers import FAILURES, note_bug, note_success, parent_id
 
 log = logging.getLogger(__name__)
 
-_OURS = ("shared", "worker")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A line of code."""
-
-    module: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.module}:{self.line}"
+_OURS = ("shared.", "worker.")
 
 
 def fingerprint(error: Exception) -> str:
     """Return an error's class, the place where it arose, and the last place in Longhand's code."""
-    places = _places(error.__traceback__)
-    ours = [place for place in places if place.module.partition(".")[0] in _OURS]
+    places = [
+        f"{frame.f_globals['__name__']}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    ours = [place for place in places if place.startswith(_OURS)]
     name = f"{type(error).__module__}.{type(error).__qualname__}"
-    return " < ".join([name, *map(str, dict.fromkeys(places[-1:] + ours[-1:]))])
-
-
-def _places(traceback: TracebackType | None) -> list[Place]:
-    """Return the lines that an error has passed through; the one where it arose comes last."""
-    places = []
-    while traceback is not None:
-        places.append(Place(traceback.tb_frame.f_globals["__name__"], traceback.tb_lineno))
-        traceback = traceback.tb_next
-    return places
+    return " < ".join([name, *dict.fromkeys(places[-1:] + ours[-1:])])
 
 
 class Record:
-    """Notes in the worker registry which kinds of step succeed and fail in this process.
+    """Records in the worker registry which kinds of step succeed and fail in this process.
 
-    A pool's children share their parent's entry, so their steps are counted together.
+    Children of a pool share their parent's entry, so their steps count together.
     """
 
     def __init__(self, engine: Engine, settings: Settings, owner: str) -> None:
@@ -60,7 +42,7 @@ class Record:
         self._proven: set[StepKind] = set()
 
     def note_success(self, kind: StepKind) -> None:
-        """Note, once, that a step of the kind has succeeded here."""
+        """Record, once, that a step of the kind has succeeded here."""
         if kind in self._proven:
             return
         try:
@@ -73,8 +55,8 @@ class Record:
     def note_bug(self, step_id: int, kind: StepKind, error: Exception) -> InternalError:
         """Count an unexpected error; return the error that its step ends with.
 
-        Where every step of the kind has ended like this since the worker's start, the worker is to
-        blame: one critical line says so, and the registry does until a step succeeds.
+        If every step of the kind has ended with this bug since the worker's start, the worker is to
+        blame. One critical line says so, and the registry says so until a step succeeds.
         """
         name = type(error).__name__
         bug = InternalError(

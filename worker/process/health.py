@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -21,64 +21,59 @@ PATHS = ("/health/live", "/health/startup", "/health/ready", "/metrics")
 
 @dataclass(slots=True)
 class Health:
-    """How far a worker is. Its main thread writes this, the health server's threads read it."""
+    """The state of a worker; its main thread writes it, the health server's threads read it."""
 
     role: str
     model: str | None = None
     has_started: bool = False
-    """Its model, if it has one, is loaded and warm."""
+    """Whether its model, if it has one, is loaded and warm."""
     takes_messages: bool = False
     failing: Callable[[], Sequence[str]] = tuple
-    """Returns what every step of a kind fails with at this worker, a sentence each."""
+    """Returns a sentence for each kind of step that always fails in this worker."""
 
     def answer(self, path: str) -> tuple[int, dict[str, str | None]]:
         """Return the status code and the document for one of the paths under ``/health``."""
-        reasons: Sequence[str] = ()
+        document = {"role": self.role, "model": self.model}
         if path == "/health/live":
-            code, status = 200, "alive"
-        elif not self.has_started:
-            code, status = 503, "loading"
-        elif path == "/health/startup":
-            code, status = 200, "started"
-        elif drain.has_begun():
-            code, status = 503, "draining"
-        elif not self.takes_messages:
-            code, status = 503, "starting"
-        elif reasons := self.failing():
-            code, status = 503, "failing"
-        else:
-            code, status = 200, "ready"
-        document = {"status": status, "role": self.role, "model": self.model}
-        return code, document | ({"reason": "; ".join(reasons)} if reasons else {})
+            return 200, {"status": "alive", **document}
+        if not self.has_started:
+            return 503, {"status": "loading", **document}
+        if path == "/health/startup":
+            return 200, {"status": "started", **document}
+        if drain.has_begun():
+            return 503, {"status": "draining", **document}
+        if not self.takes_messages:
+            return 503, {"status": "starting", **document}
+        if reasons := self.failing():
+            return 503, {"status": "failing", **document, "reason": "; ".join(reasons)}
+        return 200, {"status": "ready", **document}
 
 
 def serve_health(health: Health, host: str, port: int) -> None:
-    """Answer from a thread of its own until the process ends.
+    """Serve a worker's health from a thread until the process ends.
 
     Raises:
         OSError: the address cannot be bound.
     """
     server = _Server((host, port), partial(_Handler, health))
-    # A pool's children are forked later. One that outlives its parent must not keep the port.
+    # A child of the pool that outlives its parent must not keep the port.
     os.register_at_fork(after_in_child=server.socket.close)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
-    log.info("health on http://%s:%d", host, server.server_port)
+    log.info("health on http://%s:%d", host, port)
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):
+    """As ``http.server.ThreadingHTTPServer``, without its slow look-up of the host's name."""
+
+    allow_reuse_address = True
     daemon_threads = True
-
-    def server_bind(self) -> None:
-        """Bind without HTTPServer's reverse look-up of the host's name, which may take long."""
-        TCPServer.server_bind(self)
-        self.server_port = self.server_address[1]
 
 
 class _Handler(BaseHTTPRequestHandler):
     server_version = "Longhand"
     sys_version = ""
     timeout = 5.0
-    """Seconds for which a connection may be silent."""
+    """Seconds after which a silent connection is closed."""
 
     def __init__(self, health: Health, *arguments: object) -> None:
         self._health = health
@@ -94,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, "application/json", b'{"status": "not found"}')
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Log nothing: there is a probe every few seconds."""
+        """Log nothing, as probes come every few seconds."""
 
     def _send(self, code: int, content_type: str, body: bytes) -> None:
         self.send_response(code)

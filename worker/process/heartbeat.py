@@ -26,7 +26,7 @@ class Lease:
     lost: bool = False
 
     def check(self) -> None:
-        """Stop work that has become pointless, or that would delay the worker's end.
+        """Stop work whose result would be dropped, or that would delay the worker's end.
 
         Raises:
             LeaseLost: the last heartbeat found the claim void.
@@ -47,7 +47,7 @@ class Heartbeat:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         """Start beating."""
         self.failing: Sequence[str] = ()
-        """What every step of a kind fails with at this worker, as its entry last said."""
+        """A sentence for each kind of step that always fails in this worker, by the last beat."""
         self._engine = engine
         self._settings = settings
         self._entry: WorkerEntry | None = None
@@ -71,7 +71,7 @@ class Heartbeat:
                 self._held.difference_update(leases)
 
     def register(self, entry: WorkerEntry) -> None:
-        """Announce the worker in the registry from now on, as the entry says."""
+        """Announce this entry in the registry, now and with each beat."""
         self._entry = entry
         self._wake.set()
 
@@ -89,17 +89,15 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stopping:
             begun = time.monotonic()
+            pause_s = 1.0
             try:
                 self._beat()
+                pause_s = max(0.0, self._settings.heartbeat_s - (time.monotonic() - begun))
             except DatabaseUnavailable as error:
                 log.warning("%s: no heartbeat", error)
-                pause = 1.0
             except Exception:  # the thread must outlive it: without beats all leases run out
                 log.exception("unexpected error: no heartbeat")
-                pause = 1.0
-            else:
-                pause = max(0.0, self._settings.heartbeat_s - (time.monotonic() - begun))
-            self._wake.wait(pause)
+            self._wake.wait(pause_s)
             self._wake.clear()
 
     def _beat(self) -> None:

@@ -42,7 +42,7 @@ class Runtime:
     record: Record
     watched: Watched
     readers: ThreadPoolExecutor
-    """Read chunks side by side; fewer than the object store has connections."""
+    """For reading chunks side by side; fewer than the object store has connections."""
     batcher: Batcher | None = None
     """Only in a model worker, once its model is loaded."""
     tidier: Background | None = None
@@ -62,16 +62,16 @@ class Runtime:
         self.database.dispose()
 
     def room(self) -> int:
-        """Return how many steps to claim at once: of chunks as many as the next batch takes."""
+        """Return how many steps to claim at once: 1, or as many chunks as the next batch takes."""
         if self.batcher is None:
             return 1
         return max(1, min(self.batcher.room(), self.batcher.batch_size))
 
 
 def worker_id(role: str, model: str | None = None) -> str:
-    """Return the worker's name, ROLE[-MODEL]@HOST-PID-RANDOM: for registry, Celery and logs alike.
+    """Return a worker's name, ROLE[-MODEL]@HOST-PID-RANDOM, for registry, Celery and logs.
 
-    No other process has had it: a reused pid must not look like its predecessor.
+    It is unique even if the system reuses a pid.
     """
     what = role if model is None else f"{role}-{model}"
     return f"{what}@{socket.gethostname()}-{unique_pid()}"
@@ -84,7 +84,6 @@ def unique_pid() -> str:
 
 def make_runtime(settings: Settings, owner: str) -> Runtime:
     """Open what a worker process needs."""
-    # Enough for every thread of the largest batch to commit at once without queueing for long.
     database = make_engine(settings, pool_size=8)
     broker = make_broker(settings)
     wakeups = Wakeups(database, broker, settings)

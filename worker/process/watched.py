@@ -1,8 +1,7 @@
-"""Steps as those who watch Celery's events (Flower) see them: each one a task of its own.
+"""Steps as watchers of Celery's events (Flower) see them: each claim is a task.
 
-A wake-up is not shown: it may have claimed nothing, or many steps. The worker sends a task's events
-for each claim, and only while somebody watches: Flower says so every few seconds, by asking for
-events.
+A wake-up is not shown, as it may claim no step or many. The worker sends a task's events for each
+claim, and only while somebody watches; Flower asks for events every few seconds.
 """
 
 import logging
@@ -24,17 +23,17 @@ from shared.store.workers import parent_id
 log = logging.getLogger(__name__)
 
 WATCHED_S = 30.0
-"""How long events are sent after they were asked for; Flower asks every 5 s."""
+"""Events are sent for so long after a watcher has asked for them; Flower asks every 5 s."""
 
 _STEPS = uuid.UUID("6f1b8a52-9a3c-5b7e-8d21-4c5a0e6f7d10")
 """Namespace of the tasks' ids."""
 
-_until = mmap.mmap(-1, 8)  # anonymous and shared: children forked later see it change
+_until = mmap.mmap(-1, 8)  # anonymous and shared: children forked later see changes
 
 
 @control_command(name="enable_events")  # type: ignore[untyped-decorator]
 def note_watcher(_state: object) -> dict[str, str]:
-    """Send events for a while, in place of Celery's command of this name, which has no end."""
+    """Send events for ``WATCHED_S``; replaces Celery's command, after which events never end."""
     _until[:8] = struct.pack("d", time.monotonic() + WATCHED_S)
     return {"ok": "task events enabled"}
 
@@ -46,7 +45,7 @@ def is_watched() -> bool:
 
 
 class Watched:
-    """Tells watchers of the steps that a worker is at."""
+    """Shows watchers a worker's current steps."""
 
     def __init__(self, broker: Celery, owner: str) -> None:
         self._broker = broker
@@ -65,10 +64,10 @@ class Watched:
 
 
 class Shown:
-    """A step's work that is shown."""
+    """A claim that watchers see as a task."""
 
     def __init__(self, claim: Claim, send: Callable[..., None]) -> None:
-        """Say that the step was received and has started."""
+        """Show that the step was received and has started."""
         self._task = str(uuid.uuid5(_STEPS, f"{claim.step_id}/{claim.epoch}"))
         self._send = send
         self._begun = time.monotonic()
@@ -84,12 +83,12 @@ class Shown:
         send("started", self._task)
 
     def end(self, error: Exception | None = None) -> None:
-        """Say how it ended."""
+        """Show how the step ended."""
         if error is None:
             runtime_s = time.monotonic() - self._begun
             self._send("succeeded", self._task, result="", runtime=runtime_s)
         else:
-            # The text of an unexpected error is not for everybody who may see Flower.
+            # The text of an unexpected error may hold what Flower's users must not see.
             text = str(error) if isinstance(error, LonghandError) else "see the worker's log"
             exception = f"{type(error).__name__}({text!r})"
             self._send("failed", self._task, exception=exception, traceback="")

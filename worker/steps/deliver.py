@@ -1,7 +1,8 @@
-"""The ``deliver`` step: make one attempt to tell a webhook's receiver of a job's end."""
+"""The ``deliver`` step: one attempt to send a webhook event."""
 
 import logging
 
+from shared.infra.errors import OutboundFailed
 from shared.infra.webhooks.send import send
 from shared.store.webhooks.attempts import complete_attempt
 from shared.store.webhooks.deliveries import get_outgoing
@@ -12,25 +13,23 @@ from worker.process.runtime import Runtime
 log = logging.getLogger(__name__)
 
 
-def deliver(runtime: Runtime, lease: Lease) -> None:
-    """Send the event and write down how that went; a later attempt is a claim of its own.
+def deliver(runtime: Runtime, lease: Lease) -> OutboundFailed | None:
+    """Send the event and store how the attempt went; return its error, if it has one.
+
+    Each further attempt is a claim of its own.
 
     Raises:
-        DeliveryVoid: it is not to be sent any more.
-        WorkerStopping: not begun; an attempt under way is brought to its end.
+        DeliveryVoid: the webhook is disabled or deleted.
+        WorkerStopping: the attempt has not begun; one under way is finished.
         DatabaseUnavailable: the event may have been sent, and is sent again.
-        LeaseLost: somebody else sends it now, or its job was deleted.
+        LeaseLost: another worker sends it now, or its job was deleted.
     """
     assert runtime.outbound is not None, "only a delivery worker takes this step"
     lease.check()
     outgoing = get_outgoing(runtime.database, lease.claim.input["delivery_id"])
     attempt = send(runtime.outbound, outgoing)
     complete_attempt(runtime.database, lease.claim, attempt)
-    outcome = "delivered" if attempt.is_delivered else "failed"
-    metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc()
-    log.info(
-        "event %s: attempt %d: %s",
-        outgoing.event_id,
-        lease.claim.attempt,
-        attempt.error or "delivered",
-    )
+    metrics.WEBHOOK_ATTEMPTS.labels("delivered" if attempt.is_delivered else "failed").inc()
+    outcome = attempt.error or "delivered"
+    log.info("event %s: attempt %d: %s", outgoing.event_id, lease.claim.attempt, outcome)
+    return None if attempt.error is None else OutboundFailed(attempt.error)

@@ -1,6 +1,7 @@
-"""The ``detect`` step: which language a job is in, from a few of its chunks."""
+"""The ``detect`` step: a job's language, from a few of its chunks."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 
 from shared.infra.errors import EngineFailed
@@ -14,20 +15,17 @@ from worker.steps.pcm import read_pcm
 
 
 def detect(runtime: Runtime, lease: Lease) -> None:
-    """Hear the step's chunks, and store the language that the job is in.
+    """Hear the step's chunks, and store the job's language.
 
     Raises:
         ModelError: the model cannot do this.
         DeviceOutOfMemory, EngineFailed, StorageUnavailable, DatabaseUnavailable: try again.
-        LeaseLost: somebody else has the step now.
+        LeaseLost: another worker has the step now.
     """
     claim = lease.claim
     begun = time.monotonic()
     chunks = [chunk_from_json(0, data) for data in claim.input["chunks"]]
-    samples = [
-        read_pcm(runtime.storage, claim.job_id, chunk.start, chunk.end, channel=chunk.channel)
-        for chunk in chunks
-    ]
+    samples = [read_pcm(runtime.storage, claim.job_id, chunk) for chunk in chunks]
     options = DecodeOptions(task="detect")
     futures = [submit(runtime, claim, heard, options) for heard in samples]
     try:
@@ -46,19 +44,17 @@ def detect(runtime: Runtime, lease: Lease) -> None:
 
 
 def choose_language(heard: Iterable[Hypothesis]) -> tuple[str | None, float | None]:
-    """Return the language that gathers the most probability, and its mean over all that was heard.
+    """Return the language with the largest sum of probabilities, and its mean over all chunks.
 
-    Chunks in which no language was heard have no say. (None, None) where there is no other.
+    Chunks in which no language was heard do not count; (None, None) where all are such.
     """
-    votes = [
-        (hypothesis.language, hypothesis.language_probability or 0.0)
-        for hypothesis in heard
-        if hypothesis.language is not None
-    ]
-    totals: dict[str, float] = {}
-    for language, probability in votes:
-        totals[language] = totals.get(language, 0.0) + probability
+    n_votes = 0
+    totals: dict[str, float] = defaultdict(float)
+    for hypothesis in heard:
+        if hypothesis.language is not None:
+            n_votes += 1
+            totals[hypothesis.language] += hypothesis.language_probability or 0.0
     if not totals:
         return None, None
     best = max(totals, key=lambda language: totals[language])
-    return best, totals[best] / len(votes)
+    return best, totals[best] / n_votes

@@ -25,16 +25,14 @@ log = logging.getLogger(__name__)
 
 
 def finish(runtime: Runtime, lease: Lease) -> None:
-    """Store the transcript and end the job.
+    """Store the transcript and end the job; then measure it against a long reference, if any.
 
-    Error rates of texts too long to be compared within the job's last transaction come after it.
-
-    Chunks are read and segments written a page at a time: a long job needs no more memory than a
+    Chunks are read and segments written a page at a time, so a long job needs no more memory than a
     short one.
 
     Raises:
         DatabaseUnavailable: try again.
-        LeaseLost: somebody else finishes this job now.
+        LeaseLost: another worker finishes this job now.
     """
     claim, database = lease.claim, runtime.database
     folded = fold(
@@ -56,13 +54,10 @@ def fold(
     without_words: Callable[[], Iterable[ChunkOutput]],
     chunks: Callable[[int | None], Iterable[ChunkOutput]],
 ) -> steps.Folded:
-    """Fold a job's chunks into its transcript, as its segments are taken.
+    """Fold a job's chunks into its transcript, while its segments are read.
 
-    Args:
-        runtime: of this process.
-        claim: of the job's last step; the job is prepared.
-        without_words: gives all chunks in order; their words may be left out.
-        chunks: gives those of one channel in order, with words; None: of all channels mixed.
+    ``without_words`` returns all chunks in order; their words may be missing. ``chunks`` returns
+    those of a channel in order, with words; None stands for all channels mixed.
     """
     begun = time.monotonic()
     assert claim.duration_s is not None, "the job is prepared"
@@ -100,16 +95,16 @@ def fold(
 
 
 class _Records:
-    """What the manifest and the metrics tell of a job's chunks."""
+    """The parts of a job's chunks that manifest and metrics need."""
 
     def __init__(self) -> None:
         self.chunks: list[ManifestChunk] = []
         self.inference_s = 0.0
-        """Device time: a batch counts once, shared among its items."""
+        """Device time: a batch's is divided among its items."""
         self._seen: dict[str, set[str]] = {"engine": set(), "weights": set(), "device": set()}
 
     def keep(self, rows: Iterable[ChunkOutput]) -> Iterator[ChunkOutput]:
-        """Pass the rows on, and note them."""
+        """Yield the rows and record them."""
         for row in rows:
             self.chunks.append(ManifestChunk(idx=row.idx, **row.input))
             self.inference_s += row.timings["inference_s"] / row.timings["batch_size"]
@@ -119,7 +114,7 @@ class _Records:
             yield row
 
     def seen(self, name: str) -> list[str]:
-        """Return the different values of a member of the outputs; one, unless workers differed."""
+        """Return the distinct values of a member of the outputs: one, unless workers differed."""
         return sorted(self._seen[name])
 
 

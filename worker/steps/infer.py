@@ -1,10 +1,11 @@
-"""Handing a step's audio to the batcher, and what to do when the engine breaks down."""
+"""Handing a step's audio to the batcher, and restarting after the engine broke down."""
 
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import contextmanager
 
 import sqlalchemy
 
@@ -28,42 +29,39 @@ def batcher_of(runtime: Runtime) -> Batcher:
 def submit(
     runtime: Runtime, claim: Claim, samples: Samples, options: DecodeOptions
 ) -> Future[Inference]:
-    """Have some audio of a step, shape (n_samples,), heard by the model.
+    """Hand some audio of a step, shape (n_samples,), to the batcher.
 
-    What was attempted before is heard alone: the worker before may have died of it.
+    A step that was attempted before is heard alone: it may have killed its last worker.
     """
-    alone = _Suspicion(runtime.database, claim) if claim.attempt > 1 else None
+    alone = _suspected(runtime.database, claim) if claim.attempt > 1 else None
     return batcher_of(runtime).submit(samples, options, alone=alone)
 
 
 def restart(error: Exception) -> None:
-    """Have this worker stopped, to be started anew; the other chunks' errors are written first.
+    """Stop this worker, so that it is restarted; errors of the chunks in hand are written first.
 
-    A device whose context is lost fails every later call: going on would cost all waiting chunks
-    their attempts.
+    A device whose context is lost fails every later call, so each waiting chunk would lose an
+    attempt.
     """
     log.error("the model worker stops, to be started anew", exc_info=error)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@dataclass(frozen=True, slots=True)
-class _Suspicion:
-    """While the engine hears a step that an earlier attempt may have died of: says so.
+@contextmanager
+def _suspected(database: sqlalchemy.Engine, claim: Claim) -> Iterator[None]:
+    """Name the step as suspect while the engine hears it.
 
-    If this worker dies of it too, the other steps that it holds have lost no attempt by it.
+    If this worker dies of it, the other steps that it holds lose no attempt.
     """
+    try:
+        _name_suspect(database, claim, claim.step_id)
+        yield
+    finally:
+        _name_suspect(database, claim, None)
 
-    database: sqlalchemy.Engine
-    claim: Claim
 
-    def __enter__(self) -> None:
-        self._say(self.claim.step_id)
-
-    def __exit__(self, *_: object) -> None:
-        self._say(None)
-
-    def _say(self, step_id: int | None) -> None:
-        try:
-            name_suspect(self.database, self.claim.owner, step_id)
-        except DatabaseUnavailable as error:
-            log.warning("%s: if this worker dies, all its steps lose an attempt", error)
+def _name_suspect(database: sqlalchemy.Engine, claim: Claim, step_id: int | None) -> None:
+    try:
+        name_suspect(database, claim.owner, step_id)
+    except DatabaseUnavailable as error:
+        log.warning("%s: if this worker dies, all its steps lose an attempt", error)

@@ -6,15 +6,15 @@ import numpy as np
 
 from shared.infra.storage import Storage
 from shared.speech.audio import Pcm, Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.chunks import SAMPLE_RATE, Chunk
 from shared.store.objects.keys import pcm_prefix
 
 PIECE_SAMPLES = 120 * SAMPLE_RATE
 """Two minutes, 3.8 MB: the first chunks start early, and the objects are few."""
 
 INLINE_SAMPLES = 30 * SAMPLE_RATE
-"""The longest only chunk whose audio is kept with its step, not in the object store: a Whisper's
-window, 960 kB."""
+"""A job's only chunk of at most this length has its audio in its step, not in the object store: a
+Whisper's window, 960 kB."""
 
 _BYTES_PER_SAMPLE = 2
 
@@ -25,7 +25,7 @@ class PieceWriter:
     def __init__(self, storage: Storage, job_id: UUID, *, channel: int | None = None) -> None:
         """``channel``: the one that this writer stores; None where all were mixed down."""
         self._storage = storage
-        self._prefix = _channel_prefix(job_id, channel)
+        self._job_id, self._channel = job_id, channel
         self._pending = bytearray()
         self.stored_samples = 0
         """Samples from the beginning that can be read back."""
@@ -42,7 +42,7 @@ class PieceWriter:
             self._store(piece_bytes)
 
     def whole(self, start: int, end: int) -> bytes | None:
-        """Return samples [start, end) as s16le if nothing was stored so far and they are few."""
+        """Return samples [start, end) as s16le, or None if any was stored or they are too many."""
         if self.stored_samples or end - start > INLINE_SAMPLES:
             return None
         return bytes(self._pending[start * _BYTES_PER_SAMPLE : end * _BYTES_PER_SAMPLE])
@@ -57,35 +57,26 @@ class PieceWriter:
             self._store(len(self._pending))
 
     def _store(self, n_bytes: int) -> None:
-        index = self.stored_samples // PIECE_SAMPLES
-        self._storage.put(_piece_key(self._prefix, index), bytes(self._pending[:n_bytes]))
+        key = _piece_key(self._job_id, self._channel, self.stored_samples // PIECE_SAMPLES)
+        self._storage.put(key, bytes(self._pending[:n_bytes]))
         del self._pending[:n_bytes]
         self.stored_samples += n_bytes // _BYTES_PER_SAMPLE
 
 
-def read_pcm(
-    storage: Storage, job_id: UUID, start: int, end: int, *, channel: int | None = None
-) -> Samples:
-    """Return samples [start, end) of a job's audio, shape (end - start,), float32 in [-1, 1).
-
-    ``channel`` names one that was stored apart; None is the mix of all.
+def read_pcm(storage: Storage, job_id: UUID, chunk: Chunk) -> Samples:
+    """Return a chunk's audio, strides included: shape (chunk.n_samples,), float32 in [-1, 1).
 
     Raises:
         StorageUnavailable: a piece cannot be read.
     """
-    parts = []
-    while start < end:
+    start, pcm = chunk.start, b""
+    while start < chunk.end:
         index, offset = divmod(start, PIECE_SAMPLES)
-        stop = min(end - index * PIECE_SAMPLES, PIECE_SAMPLES)
-        parts.append(
-            storage.read(
-                _piece_key(_channel_prefix(job_id, channel), index),
-                offset * _BYTES_PER_SAMPLE,
-                stop * _BYTES_PER_SAMPLE,
-            )
-        )
+        stop = min(chunk.end - index * PIECE_SAMPLES, PIECE_SAMPLES)
+        key = _piece_key(job_id, chunk.channel, index)
+        pcm += storage.read(key, offset * _BYTES_PER_SAMPLE, stop * _BYTES_PER_SAMPLE)
         start += stop - offset
-    return samples_of(b"".join(parts))
+    return samples_of(pcm)
 
 
 def samples_of(pcm: bytes) -> Samples:
@@ -93,9 +84,6 @@ def samples_of(pcm: bytes) -> Samples:
     return np.frombuffer(pcm, dtype="<i2").astype(np.float32) / 32768.0
 
 
-def _channel_prefix(job_id: UUID, channel: int | None) -> str:
-    return pcm_prefix(job_id) if channel is None else f"{pcm_prefix(job_id)}{channel}/"
-
-
-def _piece_key(prefix: str, index: int) -> str:
-    return f"{prefix}{index:05d}.s16le"
+def _piece_key(job_id: UUID, channel: int | None, index: int) -> str:
+    folder = "" if channel is None else f"{channel}/"
+    return f"{pcm_prefix(job_id)}{folder}{index:05d}.s16le"

@@ -1,10 +1,10 @@
 """The ``prepare`` step: decode, find speech, plan chunks, store audio - all in one pass."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -14,31 +14,30 @@ from shared.speech.voice_activity import make_vad
 from shared.store import steps
 from shared.store.steps import NewStep
 from worker.media.clipping import ClippingMeter
-from worker.media.decode import decode, decode_channels
+from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner
-from worker.media.timeline import Channels, DecodeLimits
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
 from worker.steps.pcm import PieceWriter
 
 DETECT_AFTER_SAMPLES = 600 * SAMPLE_RATE
-"""Chunks of ten minutes are planned before some are chosen to detect the language from: a greeting
-in another one does not decide it, and a long file need not be decoded first."""
+"""The language is detected from chunks of the first ten minutes: a greeting in another language
+does not decide, and a long file need not be decoded first."""
 DETECT_CHUNKS = 3
-"""Heard to detect the language: one may be music, two may disagree."""
+"""Chunks heard to detect the language: one may be music, two may disagree."""
 
 
 def prepare(runtime: Runtime, lease: Lease) -> None:
     """Turn the source object into stored PCM and ``transcribe`` steps.
 
-    A chunk's step is inserted as soon as its audio can be read back, so that inference starts while
-    the rest is still being decoded. Where the language is to be detected, chunks are held until it
-    is known. A repeated ``prepare`` finds the same plan.
+    A chunk's step is inserted as soon as its audio can be read back, so inference starts while the
+    rest is being decoded. If the language is to be detected, chunks are on hold until it is known.
+    A repeated ``prepare`` makes the same plan.
 
     Raises:
         MediaError: the source cannot be transcribed.
         StorageUnavailable, DatabaseUnavailable: try again.
-        LeaseLost: somebody else prepares this job now.
+        LeaseLost: another worker prepares this job now.
         WorkerStopping: the worker was told to stop.
     """
     claim, settings = lease.claim, runtime.settings
@@ -46,9 +45,8 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     plan = _Plan(runtime, lease)
     channels: list[_Channel] = []
     decode_s = 0.0
-    limits = DecodeLimits(max_duration_s=settings.max_duration_s)
     with runtime.storage.open(claim.source_key, claim.source_bytes) as source:
-        blocks = _decode(source, limits, apart=claim.options.multichannel)
+        blocks = decode(source, settings.max_duration_s, apart=claim.options.multichannel)
         while True:
             lease.check()
             asked = time.monotonic()
@@ -78,9 +76,9 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
 
 
 def _store_rest(channels: Sequence["_Channel"]) -> list[NewStep]:
-    """Store what is left of the audio, and return the chunks that were not ready before.
+    """Store the rest of the audio, and return the chunks that were not ready before.
 
-    The only chunk of a short file takes its audio along: no object is written, read and removed.
+    The only chunk of a short file has its audio in its step, so no object is needed.
     """
     planned = [chunk for channel in channels for chunk in channel.take_planned()]
     if len(planned) == 1:
@@ -92,15 +90,8 @@ def _store_rest(channels: Sequence["_Channel"]) -> list[NewStep]:
     return [NewStep(chunk.index, chunk_to_json(chunk)) for chunk in planned]
 
 
-def _decode(source: BinaryIO, limits: DecodeLimits, *, apart: bool) -> Iterator[Channels]:
-    """Yield blocks of shape (n_channels, n_samples): all channels, or one that mixes them."""
-    if apart:
-        return decode_channels(source, limits)
-    return (block[np.newaxis] for block in decode(source, limits))
-
-
 class _Channel:
-    """One stream of audio on its way: its speech, its chunks, its stored pieces."""
+    """A channel being prepared: its speech, its chunks, its stored pieces."""
 
     def __init__(self, runtime: Runtime, lease: Lease, number: int | None, n_channels: int) -> None:
         options = lease.claim.options
@@ -141,9 +132,9 @@ class _Channel:
         return self._take(len(self._planned))
 
     def _take(self, n: int) -> list[Chunk]:
-        """Return the first chunks, which are planned in the order of their ends.
+        """Return the first ``n`` chunks; they are planned in the order of their ends.
 
-        They are numbered throughout the job: a channel's chunks by themselves, n_channels apart.
+        Their numbers are unique in the job: those of a channel are n_channels apart.
         """
         taken = self._planned[:n]
         del self._planned[:n]
@@ -158,7 +149,7 @@ class _Channel:
 
 
 class _Plan:
-    """The steps of the job: chunks, and where its language is unknown, their hold and release."""
+    """The steps of the job: its chunks and, if its language is unknown, their hold and release."""
 
     def __init__(self, runtime: Runtime, lease: Lease) -> None:
         options = lease.claim.options
@@ -171,13 +162,13 @@ class _Plan:
         """Whether a ``detect`` step is still to be added."""
         self._hold = self._detects
         self._candidates: list[Chunk] = []
-        """What the language can be detected from; ten minutes at most."""
+        """Chunks from which the language can be detected; ten minutes at most."""
 
     def add(self, chunks: Sequence[Chunk], sample_share: float) -> None:
         """Add chunks whose audio can be read back.
 
-        ``sample_share`` is one over the length of the whole: while that is not known, estimated
-        from how many samples the part of the file has given that was read so far.
+        ``sample_share`` is one over the number of samples in the file, estimated from the share of
+        the file that was read so far and the samples that it gave.
         """
         if not chunks:
             return
@@ -202,9 +193,9 @@ class _Plan:
     def complete(
         self, rest: Sequence[NewStep], *, duration_s: float, metrics: Mapping[str, Any]
     ) -> None:
-        """Add the last chunks; see to it that every held one will be released.
+        """Add the last chunks, and make sure that every held chunk is released.
 
-        The only chunk of a job detects the language itself, while it is transcribed.
+        A job's only chunk needs no ``detect`` step: the language is detected as it is transcribed.
         """
         if self._detects:
             self._candidates += [chunk_from_json(new.idx, new.input) for new in rest]
@@ -222,14 +213,14 @@ class _Plan:
         )
 
     def _take_candidates(self) -> list[dict[str, Any]]:
-        """Return what a ``detect`` step is to hear; none is wanted any more."""
+        """Return the chunks that the ``detect`` step hears; after that no other is added."""
         chosen = choose_for_detection(self._candidates)
         self._detects, self._candidates = False, []
         return [chunk_to_json(chunk) for chunk in chosen]
 
 
 def choose_for_detection(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Return the longest chunk of each third: spread over the audio, with the most to hear."""
+    """Return the longest chunk of each third of the audio: spread out, and with most speech."""
     in_order = sorted(chunks, key=lambda chunk: chunk.start)
     bounds = [len(in_order) * third // DETECT_CHUNKS for third in range(DETECT_CHUNKS + 1)]
     thirds = [in_order[a:b] for a, b in pairwise(bounds)]

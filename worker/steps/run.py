@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from shared.infra.errors import (
     DatabaseUnavailable,
     LeaseLost,
+    LonghandError,
     PermanentError,
     TransientError,
     WorkerStopping,
@@ -21,22 +22,23 @@ from worker.process.runtime import Runtime
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.05
-"""Before looking again, where others are just at all that is due."""
+"""Before another look, while other workers are claiming all that is due."""
 
 KEEP_GOING_S = 60.0
 """How long one wake-up may find more work: Celery bounds the time of its task, not of a step."""
 
-Handler = Callable[[Runtime, Lease], None]
-"""Does a step's work, up to and including its completion."""
+Handler = Callable[[Runtime, Lease], LonghandError | None]
+"""Does a step's work, up to and including its completion. What it returns is shown to watchers as a
+failure."""
 
 Work = Callable[[Runtime, Sequence[Lease]], None]
 """Does the work of all steps that were claimed at once."""
 
 
 def answer(runtime: Runtime, queue: str, work: Work) -> None:
-    """Claim the fairest due steps of a queue and do them, again as long as more are due.
+    """Claim the fairest due steps of a queue and do them, until no more are due.
 
-    When Postgres is away the sweep wakes a worker again; leases that are held then expire.
+    When Postgres is away this returns, and the sweep wakes a worker later.
     """
     until = time.monotonic() + KEEP_GOING_S
     while not drain.has_begun():
@@ -74,22 +76,22 @@ def one_by_one(handlers: dict[StepKind, Handler]) -> Work:
 
 
 def run_step(runtime: Runtime, lease: Lease, handler: Handler) -> None:
-    """Do a step's work and write how it ended, whatever happens."""
+    """Do a step's work and write how it ended."""
     shown = runtime.watched.begin(lease.claim)
     try:
-        handler(runtime, lease)
+        failure = handler(runtime, lease)
     except Exception as error:  # noqa: BLE001 - settled by its class
         settle(runtime, lease.claim, error)
         shown.end(error)
     else:
         runtime.record.note_success(lease.claim.kind)
-        shown.end()
+        shown.end(failure)
 
 
 def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
-    """Write what becomes of a step whose work ended with an error.
+    """Fail, retry or release a step whose work ended with an error.
 
-    When Postgres is away that cannot be written, and the lease is left to expire.
+    When Postgres is away nothing can be written, and the lease expires.
     """
     database, settings = runtime.database, runtime.settings
     try:
@@ -98,9 +100,7 @@ def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
                 steps.fail(database, claim, error)
             case WorkerStopping():
                 steps.release(database, claim)
-            case LeaseLost():
-                raise error
-            case DatabaseUnavailable():
+            case LeaseLost() | DatabaseUnavailable():
                 raise error
             case TransientError():
                 steps.retry(database, claim, error, base_s=settings.retry_base_s)

@@ -1,8 +1,9 @@
 """The ``transcribe`` step: chunks of all running jobs through the batcher."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shared.infra.errors import EngineFailed, LeaseLost
@@ -43,39 +44,29 @@ class _Chunk:
     shown: Shown
 
 
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    """A chunk that the batcher has."""
-
-    item: _Chunk
-    read_s: float
-
-
 class _Heard:
-    """Chunks on their way through the batcher; those of one batch are completed together."""
+    """Chunks on their way through the batcher; the chunks of a batch are completed together."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._waiting: dict[Future[Inference], _Submitted] = {}
+        self._waiting: dict[Future[Inference], tuple[_Chunk, float]] = {}
+        """Chunks that the batcher has, and the seconds that reading each has taken."""
 
     def submit(self, claims: Sequence[Claim]) -> None:
-        """Read the chunks' samples side by side, and hand each to the batcher as it is there."""
+        """Read the chunks' samples side by side; hand each chunk to the batcher once it is read."""
         begun = time.monotonic()
         reads = {}
         for claim in claims:
             shown = self._runtime.watched.begin(claim)
             item = _Chunk(claim, chunk_from_json(claim.idx, claim.input), shown)
-            if claim.audio is not None:
-                self._hand_over(item, samples_of(claim.audio), 0.0)
-            else:
+            if claim.audio is None:
                 reads[self._runtime.readers.submit(_read, self._runtime, item)] = item
-        for read in as_completed(reads):
-            try:
-                samples = read.result()
-            except Exception as error:  # noqa: BLE001 - settled by its class
-                self._give_up(reads[read], error)
             else:
-                self._hand_over(reads[read], samples, time.monotonic() - begun)
+                with self._settling(item):
+                    self._hand_over(item, samples_of(claim.audio), 0.0)
+        for read in as_completed(reads):
+            with self._settling(reads[read]):
+                self._hand_over(reads[read], read.result(), time.monotonic() - begun)
 
     def complete(self) -> None:
         """Wait for the batcher, and complete chunks as they come out of it."""
@@ -83,24 +74,15 @@ class _Heard:
             settled, _ = wait(self._waiting, return_when=FIRST_COMPLETED)
             results = []
             for future in settled:
-                submitted = self._waiting.pop(future)
-                try:
-                    inference = future.result()
-                except Exception as error:  # noqa: BLE001 - settled by its class
-                    self._give_up(submitted.item, error)
-                else:
-                    results.append((submitted.item, self._result(submitted, inference)))
+                item, read_s = self._waiting.pop(future)
+                with self._settling(item):
+                    results.append((item, self._result(item, read_s, future.result())))
             self._complete(results)
 
     def _hand_over(self, item: _Chunk, samples: Samples, read_s: float) -> None:
-        try:
-            future = submit(
-                self._runtime, item.claim, samples, decode_options(self._runtime, item.claim)
-            )
-        except Exception as error:  # noqa: BLE001 - settled by its class
-            self._give_up(item, error)
-        else:
-            self._waiting[future] = _Submitted(item, read_s)
+        options = decode_options(self._runtime, item.claim)
+        future = submit(self._runtime, item.claim, samples, options)
+        self._waiting[future] = item, read_s
 
     def _complete(self, results: Sequence[tuple[_Chunk, ChunkResult]]) -> None:
         several = []
@@ -111,21 +93,17 @@ class _Heard:
                 several.append((item, result))
         if not several:
             return
-        try:
+        with self._settling(*(item for item, _ in several)):
             lost = steps.complete_chunks(
                 self._runtime.database,
                 [result for _, result in several],
                 max_attempts=self._runtime.settings.max_attempts,
             )
-        except Exception as error:  # noqa: BLE001 - settled by its class
-            for item, _ in several:
-                self._give_up(item, error)
-            return
-        for item, result in several:
-            if result.claim in lost:
-                self._give_up(item, LeaseLost(f"step {result.claim.step_id} is no longer held"))
-            else:
-                self._note_done(item)
+            for item, result in several:
+                if result.claim in lost:
+                    self._give_up(item, LeaseLost(f"step {result.claim.step_id} is no longer held"))
+                else:
+                    self._note_done(item)
 
     def _complete_only(self, item: _Chunk, result: ChunkResult) -> None:
         row = ChunkOutput(item.claim.idx, item.claim.input, result.output, result.timings)
@@ -133,17 +111,23 @@ class _Heard:
         def rows_of(channel: int | None) -> list[ChunkOutput]:
             return [row] if channel == item.chunk.channel else []
 
-        try:
+        with self._settling(item):
             folded = fold(self._runtime, item.claim, lambda: [row], rows_of)
             steps.complete_only_chunk(self._runtime.database, result, folded)
-        except Exception as error:  # noqa: BLE001 - settled by its class
-            self._give_up(item, error)
-        else:
             self._note_done(item)
 
     def _note_done(self, item: _Chunk) -> None:
         self._runtime.record.note_success(item.claim.kind)
         item.shown.end()
+
+    @contextmanager
+    def _settling(self, *items: _Chunk) -> Iterator[None]:
+        """Settle the steps of these chunks if the block fails."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - settled by its class
+            for item in items:
+                self._give_up(item, error)
 
     def _give_up(self, item: _Chunk, error: Exception) -> None:
         settle(self._runtime, item.claim, error)
@@ -151,30 +135,28 @@ class _Heard:
         if isinstance(error, EngineFailed):
             restart(error)
 
-    def _result(self, submitted: _Submitted, inference: Inference) -> ChunkResult:
-        batcher, chunk = batcher_of(self._runtime), submitted.item.chunk
+    def _result(self, item: _Chunk, read_s: float, inference: Inference) -> ChunkResult:
+        batcher = batcher_of(self._runtime)
         output = hypothesis_to_json(inference.hypothesis) | {
             "engine": batcher.engine_version,
             "weights": batcher.weights_digest,
             "device": batcher.device,
         }
         timings = {
-            "read_s": round(submitted.read_s, 4),
+            "read_s": round(read_s, 4),
             "batch_wait_s": round(inference.batch_wait_s, 4),
             "inference_s": round(inference.inference_s, 4),
             "batch_size": inference.batch_size,
-            "audio_s": chunk.n_samples / SAMPLE_RATE,
+            "audio_s": item.chunk.n_samples / SAMPLE_RATE,
             "device_memory_bytes": inference.device_memory_bytes,
         }
-        audio_s = chunk.n_core_samples / SAMPLE_RATE
-        return ChunkResult(submitted.item.claim, output, timings, audio_s)
+        return ChunkResult(
+            item.claim, output, timings, audio_s=item.chunk.n_core_samples / SAMPLE_RATE
+        )
 
 
 def _read(runtime: Runtime, item: _Chunk) -> Samples:
-    chunk = item.chunk
-    return read_pcm(
-        runtime.storage, item.claim.job_id, chunk.start, chunk.end, channel=chunk.channel
-    )
+    return read_pcm(runtime.storage, item.claim.job_id, item.chunk)
 
 
 def decode_options(runtime: Runtime, claim: Claim) -> DecodeOptions:

@@ -1,1 +1,1 @@
-"""What keeps a worker and the platform going: heartbeat, health, the sweep, retention."""
+"""What the beat worker does: ticks, the sweep, retention."""

@@ -1,6 +1,6 @@
-"""Celery's beat as a thread of the worker that answers it.
+"""Celery's beat, as a thread of the worker that takes its ticks.
 
-A beat process of its own can outlive its worker, or die unnoticed.
+As a process of its own, it could outlive the worker or die unnoticed.
 """
 
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Ticker(Scheduler):  # type: ignore[misc]
-    """Sends what is due; a tick that cannot be sent costs one line, not Celery's 100.
+    """Sends due ticks; one that cannot be sent costs one line in the log, not Celery's 100.
 
     Nothing is kept over a restart: a sweep is due whenever the worker starts.
     """
@@ -32,7 +32,7 @@ class Ticker(Scheduler):  # type: ignore[misc]
 
 
 def start_ticking(app: Celery) -> None:
-    """Tick from now on, in the background; a worker whose clock stops ends, to be started anew."""
+    """Tick in the background. A worker whose clock stops ends, so that it is restarted."""
     service = Service(app, scheduler_cls=Ticker)
 
     def tick() -> None:

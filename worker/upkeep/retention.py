@@ -1,4 +1,4 @@
-"""Keeping things tidy: what is past its time, and the objects that nothing needs any more."""
+"""Retention: removal of what is past its time, and of objects that nothing needs any more."""
 
 import logging
 
@@ -13,10 +13,9 @@ log = logging.getLogger(__name__)
 
 
 def tidy(runtime: Runtime) -> None:
-    """Expire what is past its time, remove objects that are due, and measure jobs against long
-    references, until nothing is left to do.
+    """Expire what is past its time, remove due objects, and measure jobs against long references.
 
-    Object stores and long texts take their time, so this has a thread of its own beside the sweep.
+    Object stores and long texts are slow, so this has a thread of its own beside the sweep.
     """
     try:
         while _tidy_a_batch(runtime):
@@ -26,7 +25,7 @@ def tidy(runtime: Runtime) -> None:
 
 
 def _tidy_a_batch(runtime: Runtime) -> bool:
-    """Return whether there is more to do at once."""
+    """Return whether more may be due."""
     database, settings = runtime.database, runtime.settings
     keep_audio_s = {
         JobState.SUCCEEDED: settings.keep_audio_s,
@@ -43,7 +42,7 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
         for state, keep_s in keep_audio_s.items()
     ]
     removed = remove_due(database, runtime.storage)
-    # One a round: a comparison of very long texts takes half a minute.
+    # One in each round, as a comparison of very long texts takes half a minute.
     measured = measure_pending(database, limit=1)
     if jobs or transcripts or tests or any(audios):
         log.info(

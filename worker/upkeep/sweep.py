@@ -1,4 +1,4 @@
-"""The sweep: finds what died silently, and wakes workers for what waits."""
+"""The sweep: requeues steps of dead workers, and wakes workers for what waits."""
 
 import logging
 
@@ -12,11 +12,9 @@ log = logging.getLogger(__name__)
 
 
 def sweep(runtime: Runtime) -> None:
-    """Requeue expired leases, wake workers for what is due, and have things tidied up.
+    """Requeue expired leases, fail jobs that waited too long, wake workers, and start ``tidy``.
 
-    Jobs that have waited for a worker for as long as they may fail.
-
-    Safe to run at any time, any number of times, by several processes at once.
+    It is safe at any time, any number of times, and in several processes at once.
     """
     database, settings = runtime.database, runtime.settings
     try:
@@ -31,6 +29,5 @@ def sweep(runtime: Runtime) -> None:
         runtime.tidier.ring()
     if reaped or forgotten or unserved:
         log.info(
-            "swept: %d leases, %d workers, %d jobs without a worker",
-            *(reaped, forgotten, unserved),
+            "swept: %d leases, %d workers, %d jobs without a worker", reaped, forgotten, unserved
         )

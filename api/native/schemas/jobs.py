@@ -1,4 +1,4 @@
-"""Jobs, how far they are, and what happens to them."""
+"""Jobs, their progress and their events."""
 
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from api.native.schemas import members
 from shared.speech.transcript import Segment, Transcript, TranscriptHeader, TranscriptText
 from shared.store.jobs.read import JobView, Stage
 from shared.store.jobs.waits import Waiting, WaitingCode
@@ -21,7 +22,7 @@ class Source(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a job is."""
+    """A job's progress."""
 
     stage: Stage = Field(description="what is being done; of a job that has ended, how it has")
     chunks_done: int
@@ -31,14 +32,14 @@ class Progress(BaseModel):
     audio_done_s: float = Field(description="seconds of audio already transcribed")
     percent: float | None = Field(
         description="of the audio, transcribed; an estimate until chunks_known; never falls, and "
-        "is 100 only when the job has succeeded; null while there is nothing to tell it from"
+        "is 100 only when the job has succeeded; null while it cannot be estimated"
     )
     rtfx: float | None = Field(
         description="seconds of audio transcribed per second since the first chunk was begun, in "
         "this run of the job; null before one is done and after the job's end"
     )
     eta_s: float | None = Field(
-        description="seconds until all audio is transcribed, if it goes on like this; an estimate "
+        description="seconds until all audio is transcribed, at the present speed; an estimate "
         "of an estimate until chunks_known; null while rtfx is"
     )
 
@@ -64,6 +65,11 @@ class JobError(BaseModel):
     code: str = Field(description="stable and machine-readable, such as 'unreadable_media'")
     detail: str
 
+    @classmethod
+    def of(cls, code: str | None, detail: str | None) -> Self | None:
+        """Return the wire form of an error, None if there is no code."""
+        return None if code is None else cls(code=code, detail=detail or "")
+
 
 class WaitingFor(BaseModel):
     """What a job waits for that is not its turn."""
@@ -74,14 +80,9 @@ class WaitingFor(BaseModel):
     )
     detail: str = Field(description="for a person: what it is")
 
-    @classmethod
-    def of(cls, waiting: Waiting | None) -> Self | None:
-        """Return the wire form."""
-        return None if waiting is None else cls(code=waiting.code, detail=waiting.detail)
-
 
 class ProgressEvent(Progress):
-    """An event `progress`: how far the job is, and what it waits for."""
+    """An event `progress`: the job's progress, and what it waits for."""
 
     waiting_for: WaitingFor | None
 
@@ -109,7 +110,7 @@ class SegmentsEvent(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Where the job, its transcript and its events are."""
+    """Paths of the job, its transcript and its events."""
 
     self: str
     transcript: str
@@ -160,46 +161,18 @@ class JobSummary(BaseModel):
     @classmethod
     def of(cls, view: JobView, waiting: Waiting | None) -> Self:
         """Return the wire form of a job."""
-        options = view.options
-        metrics = dict(view.metrics)
-        if view.accuracy is not None:
-            metrics["accuracy"] = dict(view.accuracy)
-        error = None
-        if view.error_code is not None:
-            error = JobError(code=view.error_code, detail=view.error_detail or "")
-        return cls(
-            id=view.id,
-            state=view.state,
-            model=view.model,
-            language=options.language,
-            detected_language=view.detected_language,
-            task=options.task,
-            prompt=options.prompt,
-            hotwords=options.hotwords,
-            vad=options.vad,
-            multichannel=options.multichannel,
-            multilingual=options.multilingual,
-            priority=view.priority,
-            cached=view.cached,
-            source=Source(name=view.source_name, bytes=view.source_bytes, sha256=view.sha256),
-            created_at=view.created_at,
-            started_at=view.started_at,
-            finished_at=view.finished_at,
-            run=view.run,
-            audio_deleted_at=view.audio_deleted_at,
-            transcript_deleted_at=view.transcript_deleted_at,
-            duration_s=view.duration_s,
-            waiting_for=WaitingFor.of(waiting),
-            progress=Progress.of(view),
-            error=error,
-            metadata=dict(view.metadata),
-            metrics=metrics,
-            links=JobLinks(
-                self=f"/jobs/{view.id}",
-                transcript=f"/jobs/{view.id}/transcript",
-                events=f"/jobs/{view.id}/events",
-            ),
-        )
+        accuracy = {} if view.accuracy is None else {"accuracy": dict(view.accuracy)}
+        path = f"/jobs/{view.id}"
+        apart = {
+            "source": Source(name=view.source_name, bytes=view.source_bytes, sha256=view.sha256),
+            "waiting_for": waiting,
+            "progress": Progress.of(view),
+            "error": JobError.of(view.error_code, view.error_detail),
+            "metrics": {**view.metrics, **accuracy},
+            "links": JobLinks(self=path, transcript=f"{path}/transcript", events=f"{path}/events"),
+        }
+        known = {**dict(view.options), **members(view), **apart}
+        return cls.model_validate(known, from_attributes=True)
 
 
 class Job(JobSummary):

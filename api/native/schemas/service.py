@@ -1,14 +1,16 @@
-"""What the service says of itself, its models and its workers."""
+"""The service, its models and its workers."""
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from shared.models.catalogue import Model
 from shared.store.states import StepKind
 from shared.store.workers import ModelState, WorkerState
+
+Sorted = Annotated[list[str], BeforeValidator(sorted)]
 
 
 class ServiceInfo(BaseModel):
@@ -25,11 +27,11 @@ class ModelInfo(BaseModel):
     id: str
     description: str
     engine: str
-    languages: list[str] | None = Field(description="ISO 639 codes; null: any")
-    preferred_for: list[str] = Field(
+    languages: Sorted | None = Field(description="ISO 639 codes; null: any")
+    preferred_for: Sorted = Field(
         description="languages whose jobs get this model unless they name one"
     )
-    detects_language: bool = Field(description="whether it tells which language it hears")
+    detects_language: bool = Field(description="whether it detects the language of speech")
     translates: bool = Field(description="whether it takes task 'translate': into English")
     takes_prompt: bool = Field(description="whether it takes 'prompt' and 'hotwords'")
     vad: str = Field(description="voice activity detector of jobs that name none")
@@ -45,15 +47,9 @@ class ModelInfo(BaseModel):
     def of(cls, model: Model, *, default: bool, state: ModelState, on_demand: bool) -> Self:
         """Return the wire form of a catalogue entry."""
         return cls(
-            id=model.id,
-            description=model.description,
-            engine=model.engine,
-            languages=None if model.languages is None else sorted(model.languages),
-            preferred_for=sorted(model.preferred_for),
+            **dict(model),
             detects_language=model.detects_language,
-            translates=model.translates,
             takes_prompt=model.takes_prompt,
-            vad=model.vad,
             default=default,
             state=state,
             on_demand=on_demand,
@@ -119,7 +115,7 @@ class WorkerInfo(BaseModel):
 
 
 class WorkerStep(BaseModel):
-    """A step that a worker is at."""
+    """A worker's current step."""
 
     job_id: UUID
     kind: StepKind
@@ -129,7 +125,7 @@ class WorkerStep(BaseModel):
 
 
 class WorkerDetail(WorkerInfo):
-    """A living worker, and what it is at."""
+    """A living worker, and its current steps."""
 
     steps: list[WorkerStep] = Field(description="of your own jobs")
     other_steps: int = Field(description="how many of other tenants' jobs")

@@ -1,19 +1,20 @@
 """The bodies and answers of the webhook endpoints, as the OpenAPI document shows them."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from api.native.schemas import members
 from shared.infra.outbound import MAX_URL_CHARS
 from shared.store.states import DeliveryState
 from shared.store.webhooks.deliveries import DeliveryView
 from shared.store.webhooks.endpoints import MAX_ENDPOINTS, EndpointView
 
 EventName = Literal["job.succeeded", "job.failed", "job.canceled"]
-ALL_EVENTS: tuple[EventName, ...] = ("job.succeeded", "job.failed", "job.canceled")
+ALL_EVENTS: tuple[EventName, ...] = get_args(EventName)
 
 
 def _storable(text: str) -> str:
@@ -39,7 +40,7 @@ Events = Annotated[list[EventName], Field(min_length=1), AfterValidator(_once)]
 
 
 class NewWebhook(BaseModel):
-    """A URL to be told of jobs' ends."""
+    """A URL that jobs' ends are sent to."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -150,22 +151,8 @@ class Delivery(BaseModel):
     @classmethod
     def of(cls, view: DeliveryView) -> Self:
         """Return the wire form of a delivery."""
-        return cls(
-            id=view.id,
-            state=view.state,
-            error=view.error,
-            endpoint_id=view.endpoint_id,
-            url=view.url,
-            job_id=view.job_id,
-            event=Event(id=view.event_id, type=view.type, body=view.body),
-            attempts=[
-                DeliveryAttempt.model_validate(attempt, from_attributes=True)
-                for attempt in view.attempts
-            ],
-            next_attempt_at=view.next_attempt_at,
-            created_at=view.created_at,
-            finished_at=view.finished_at,
-        )
+        event = Event(id=view.event_id, type=view.type, body=view.body)
+        return cls.model_validate(members(view) | {"event": event}, from_attributes=True)
 
 
 class DeliveryPage(BaseModel):

@@ -210,7 +210,7 @@ def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
     if row is None:
         raise JobNotFound(f"there is no job {job_id}")
     if row.manifest is None:
-        raise TranscriptNotReady(f"the job is {row.state}, so it has no manifest")
+        raise TranscriptNotReady(f"the job is {row.state}, so it has no manifest", row.state)
     return str(row.manifest)
 
 

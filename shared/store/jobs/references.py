@@ -57,7 +57,7 @@ def get_text(engine: Engine, tenant: str, job_id: UUID) -> StoredText:
         if state is None:
             raise JobNotFound(f"there is no job {job_id}")
         if state != "succeeded":
-            raise TranscriptNotReady(f"the job is {state}, so it has no transcript")
+            raise TranscriptNotReady(f"the job is {state}, so it has no transcript", state)
         found = read_text(connection, job_id)
     if found is None:
         raise TranscriptDeleted("the transcript was removed: its time was up")

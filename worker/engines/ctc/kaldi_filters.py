@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.speech.audio import Samples
+from worker.engines.torch_models import stack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +29,7 @@ class KaldiFilters:
     """Features as ``transformers.SeamlessM4TFeatureExtractor`` computes them."""
 
     def __init__(self, extractor: Any, device: str) -> None:
-        """Take window, filters and sizes of the library's extractor.
-
-        Args:
-            extractor: a ``SeamlessM4TFeatureExtractor``.
-            device: 'cpu' or 'cuda'.
-        """
+        """Take window, filters and sizes of a ``SeamlessM4TFeatureExtractor``."""
         import torch
 
         self._device = device
@@ -44,27 +40,18 @@ class KaldiFilters:
         self._filters = torch.from_numpy(np.asarray(extractor.mel_filters, np.float64)).to(device)
 
     def __call__(self, batch: Sequence[Samples]) -> "dict[str, Tensor]":
-        """Return the network's inputs, on the device.
+        """Return the network's inputs, on the device, for items of at least a frame.
 
-        Args:
-            batch: items of shape (n_samples,), each of a frame at least.
-
-        Returns:
-            ``input_features``, float32 of shape (n_items, n_steps, stride * n_bands), each band of
-            an item normalised to zero mean and unit variance; and ``attention_mask``, int64 of
-            shape (n_items, n_steps), 1 where a step lies wholly within the item.
+        These are ``input_features``, float32 of shape (n_items, n_steps, stride * n_bands), each
+        band of an item normalised to zero mean and unit variance, and ``attention_mask``, int64 of
+        shape (n_items, n_steps), 1 where a step lies wholly within the item.
         """
         import torch
 
         n_frames = [1 + (len(samples) - FRAME_SAMPLES) // HOP_SAMPLES for samples in batch]
         n_padded = -(-max(n_frames) // self._stride) * self._stride
         n_samples = (n_padded - 1) * HOP_SAMPLES + FRAME_SAMPLES
-        waves = torch.zeros(len(batch), n_samples, pin_memory=self._device == "cuda")
-        for row, samples in zip(waves.numpy(), batch, strict=True):
-            heard = samples[:n_samples]
-            row[: len(heard)] = heard
-        waves = waves.to(self._device, non_blocking=True).double() * FULL_SCALE
-        bands = self._bands(waves)
+        bands = self._bands(stack(batch, n_samples, self._device).double() * FULL_SCALE)
         own = torch.tensor(n_frames, device=self._device)
         mask = torch.arange(n_padded, device=self._device) < own[:, None]
         features = _normalise(bands, mask).masked_fill_(~mask[..., None], self._padding)

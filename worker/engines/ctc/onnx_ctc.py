@@ -1,8 +1,8 @@
 """Conformers of NVIDIA NeMo with CTC, exported to ONNX, through onnx-asr and ONNX Runtime.
 
-Items are run one by one. Batches of equal lengths were no faster (a small network on one core: 8
-items of 15 s took 0.15 s at once and 0.13 s one by one), and those of mixed lengths took twice as
-long. Besides, an exported network need not mask padding: an item's last word could depend on the
+Items run one by one. Batches of equal lengths were no faster (a small network on one core: 8 items
+of 15 s took 0.15 s at once and 0.13 s one by one), and batches of mixed lengths took twice as long.
+An exported network may also lack a mask for padding: an item's last word could then depend on the
 other items of its batch.
 """
 
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models import weights
@@ -18,7 +18,7 @@ from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines.ctc import words as ctc
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import DecodeOptions, Device
 
 HOP_SAMPLES = SAMPLE_RATE // 100
 """10 ms between feature frames: onnx-asr computes no others."""
@@ -37,7 +37,7 @@ class OnnxCtcEngine:
 
     max_batch = 1
 
-    def __init__(self, model: Model, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
+    def __init__(self, model: Model, device: Device) -> None:
         """Load the pinned weights from this machine; nothing is downloaded.
 
         Raises:
@@ -59,18 +59,13 @@ class OnnxCtcEngine:
             onnxruntime.preload_dlls()
             providers.insert(0, "CUDAExecutionProvider")
         self._errors = _runtime_errors()
-        unloadable: tuple[type[Exception], ...] = (
-            ModelLoadingError,
-            ValueError,
-            OSError,
-            *self._errors,
-        )
+        unloadable: tuple[type[Exception], ...] = (ModelLoadingError, ValueError, OSError)
         try:
             recognizer = onnx_asr.load_model("nemo-conformer-ctc", folder, providers=providers)
-        except unloadable as error:
+        except unloadable + self._errors as error:
             raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
         self._recognizer = recognizer.with_timestamps()
-        # ONNX Runtime silently falls back to the CPU; only its session tells.
+        # ONNX Runtime silently falls back to the CPU; only its session shows that.
         asr: Any = recognizer.asr
         session = asr._model
         self.device: str = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
@@ -80,12 +75,7 @@ class OnnxCtcEngine:
         self.version = f"onnx-asr {installed_version('onnx-asr')}"
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item, decoded greedily; the beam size is ignored.
-
-        Raises:
-            DeviceOutOfMemory: the GPU's memory is full.
-            EngineFailed: ONNX Runtime failed otherwise.
-        """
+        """Return the words of each item, decoded greedily; the beam size is ignored."""
         try:
             return [
                 Hypothesis(
@@ -95,7 +85,7 @@ class OnnxCtcEngine:
                 for samples in batch
             ]
         except self._errors as error:
-            # ONNX Runtime has no class for it; only the message tells.
+            # ONNX Runtime has no class of its own for a full memory.
             if "Failed to allocate memory" in str(error) or "out of memory" in str(error):
                 raise DeviceOutOfMemory(f"{self.device}: out of memory") from error
             raise EngineFailed(f"{self.version} failed") from error
@@ -116,8 +106,8 @@ class OnnxCtcEngine:
 def _subsampling(model: Model, folder: Path) -> int:
     """Return how many feature frames the network merges into one.
 
-    The configuration must have the number: onnx-asr's default is 8, with which it would read only
-    half of the frames of a network that merges 4.
+    The configuration must have the number. onnx-asr's default is 8, so it would read only half of
+    the frames of a network that merges 4.
 
     Raises:
         ModelError: the configuration lacks it.

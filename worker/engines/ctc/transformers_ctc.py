@@ -2,36 +2,34 @@
 
 Batches are padded to their longest item. Networks that were trained with an attention mask (all
 w2v-BERTs, the large wav2vec 2.0) ignore padding. Those trained without one (wav2vec 2.0 base, whose
-first layer normalises over the whole length) do not, so their items are run one by one. The feature
+first layer normalises over the whole length) do not, so their items run one by one. The feature
 extractor's ``return_attention_mask`` tells which kind a network is.
 
-The library leaves one leak: many fine-tuned w2v-BERTs halve their frame rate by an adapter, whose
-convolutions see what lies after an item's end. Of a single item that is zeros, so padding is set to
-zero there. Networks with other adapters are run item by item.
+The library has one leak. Many fine-tuned w2v-BERTs halve their frame rate by an adapter, whose
+convolutions read beyond an item's end. A single item has zeros there, so padding is set to zero.
+Items of networks with other adapters run one by one.
 
 w2v-BERT's features are logarithms of Kaldi's filter bank, without Kaldi's dither and without its
-energy floor; Kaldi expects one of the two. Digital silence then lies far below all speech, and as
-features are normalised over the item, the share of silence changes the features of words. So noise
-as loud as Kaldi's dither is added to the audio of w2v-BERTs.
+energy floor; Kaldi expects one of the two. Digital silence then lies far below all speech. Features
+are normalised over the item, so the share of silence would change the features of words. Therefore
+noise as loud as Kaldi's dither is added to the audio of w2v-BERTs.
 """
 
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version as installed_version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared.infra.errors import ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines.ctc import words as ctc
 from worker.engines.ctc.kaldi_filters import KaldiFilters
-from worker.engines.protocol import DecodeOptions
-from worker.engines.torch_device import choose_device, torch_failures
+from worker.engines.protocol import DecodeOptions, Device
+from worker.engines.torch_models import choose_device, load_pretrained, torch_failures
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 DITHER = 1 / 32_768
 """Standard deviation of the noise: one step of 16-bit audio, Kaldi's default."""
 NOISE_SAMPLES = 30 * SAMPLE_RATE
-"""Length of the noise that is kept: it need not be drawn for each item, as few are longer."""
+"""Length of the noise that is kept, so that it is not drawn for each item; few are longer."""
 GPU_BATCH = 16
 """Items of 20 s: less than 2 GB of attention scores in the largest of these networks."""
 CPU_BATCH = 4
@@ -50,31 +48,29 @@ one."""
 class TransformersCtcEngine:
     """Words with times and confidences from the best path."""
 
-    def __init__(
-        self,
-        model: Model,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
-        dtype: str = "auto",
-    ) -> None:
+    def __init__(self, model: Model, device: Device, dtype: str) -> None:
         """Load the pinned weights from this machine; no code of the repository is run.
-
-        Args:
-            model: the catalogue entry.
-            device: 'auto' takes the GPU if there is one.
-            dtype: 'float32', 'float16' or 'bfloat16'; 'auto' is float16 on a GPU, else float32.
 
         Raises:
             ModelError: the weights are missing, damaged, not those pinned or not a CTC network's,
-                or the device or dtype cannot be used.
+                or the device or dtype cannot be used; see ``choose_device``.
             DeviceOutOfMemory, EngineFailed: the device cannot take it.
         """
-        import torch
-        from transformers import SeamlessM4TFeatureExtractor
+        from transformers import (
+            AutoFeatureExtractor,
+            AutoModelForCTC,
+            SeamlessM4TFeatureExtractor,
+            Wav2Vec2CTCTokenizer,
+        )
 
         folder, self.weights_digest = weights.pinned(model)
         self.device, self.dtype = choose_device(model, device, dtype)
         self.version = f"transformers {installed_version('transformers')}"
-        self._model, self._features, tokenizer = _load(model, folder, getattr(torch, self.dtype))
+        # Without its last layer, a network would output random words.
+        classes = AutoModelForCTC, AutoFeatureExtractor, Wav2Vec2CTCTokenizer
+        self._model, self._features, tokenizer = load_pretrained(
+            model, folder, self.dtype, classes, needed="lm_head"
+        )
         with torch_failures(self.device, self.version):
             self._model.to(self.device).eval()
         self._symbols = _symbols(tokenizer, self._model.config.vocab_size)
@@ -90,17 +86,12 @@ class TransformersCtcEngine:
             self.max_batch = GPU_BATCH if self.device == "cuda" else CPU_BATCH
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item, decoded greedily; the beam size is ignored.
-
-        Raises:
-            DeviceOutOfMemory: the GPU's memory is full.
-            EngineFailed: torch failed otherwise.
-        """
+        """Return the words of each item, decoded greedily; the beam size is ignored."""
         audible = [i for i, samples in enumerate(batch) if ctc.may_hold_words(samples)]
-        at_once = len(audible) if self._masks else 1
+        at_once = max(1, len(audible)) if self._masks else 1
         hypotheses = [Hypothesis((), options.language) for _ in batch]
         with torch_failures(self.device, self.version):
-            for at in range(0, len(audible), at_once or 1):
+            for at in range(0, len(audible), at_once):
                 run = audible[at : at + at_once]
                 for i, log_probs in zip(run, self._infer([batch[i] for i in run]), strict=True):
                     path = ctc.best_path(log_probs, self._symbols, self._blank)
@@ -164,11 +155,12 @@ class TransformersCtcEngine:
         return dict(inputs)
 
     def _count_frames(self, inputs: "dict[str, torch.Tensor]") -> list[int]:
-        """Return how many frames the network makes of each item."""
-        mask = inputs.get("attention_mask")
-        if mask is None:
-            mask = next(iter(inputs.values()))
-        n_inputs = mask.sum(-1) if "attention_mask" in inputs else mask.new_tensor([mask.shape[1]])
+        """Return the number of frames that the network outputs for each item."""
+        if "attention_mask" in inputs:
+            n_inputs = inputs["attention_mask"].sum(-1)
+        else:
+            (features,) = inputs.values()
+            n_inputs = features.new_tensor([features.shape[1]])
         counts: list[int] = self._model._get_feat_extract_output_lengths(n_inputs.long()).tolist()
         return counts
 
@@ -182,8 +174,7 @@ class TransformersCtcEngine:
 
 
 def _dither(samples: Samples) -> Samples:
-    """Add noise to an item, (n_samples,). The noise is always the same, so equal audio has equal
-    words."""
+    """Add noise to an item, (n_samples,); always the same, so equal audio has equal words."""
     noise = _noise(-(-len(samples) // NOISE_SAMPLES))
     return samples + noise[: len(samples)]
 
@@ -193,36 +184,6 @@ def _noise(n_blocks: int) -> Samples:
     """Return ``n_blocks`` times ``NOISE_SAMPLES`` of noise; all lengths begin alike."""
     rng = np.random.default_rng(0)
     return np.float32(DITHER) * rng.standard_normal(n_blocks * NOISE_SAMPLES, np.float32)
-
-
-def _load(model: Model, folder: Path, dtype: "torch.dtype") -> tuple[Any, Any, Any]:
-    """Return the network, its feature extractor and its tokenizer."""
-    from safetensors import SafetensorError
-    from transformers import AutoFeatureExtractor, AutoModelForCTC, Wav2Vec2CTCTokenizer
-    from transformers.utils import logging
-
-    # Progress bars would be drawn into the worker's log.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        network, report = AutoModelForCTC.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        features = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
-    # The library fills missing tensors with random numbers; without its last layer, the network
-    # would output random words.
-    if lacking := sorted(name for name in report["missing_keys"] if name.startswith("lm_head")):
-        raise ModelError(f"the weights of model '{model.id}' lack {', '.join(lacking)}")
-    return network, features, tokenizer
 
 
 def _symbols(tokenizer: Any, n_symbols: int) -> list[str]:

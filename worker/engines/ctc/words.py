@@ -5,9 +5,9 @@ symbol while it lasts, and has a blank between two equal symbols. So runs are me
 blanks are dropped (Graves et al. 2006, "Connectionist Temporal Classification", section 3.2).
 
 Frame i covers samples [i, i + 1) times the network's stride. A word lasts from its first symbol's
-first frame to its last symbol's last frame. Networks emit symbols late and for a short time, so
-these times are where a word was recognised rather than its full length. The same audio, cut
-elsewhere, mostly has the same times to within a frame.
+first frame to its last symbol's last frame. Networks emit symbols late and briefly, so these times
+say where a word was recognised rather than how long it lasts. If the same audio is cut elsewhere,
+most times stay the same to within a frame.
 """
 
 import math
@@ -19,20 +19,18 @@ import numpy.typing as npt
 
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from worker.engines.protocol import is_silent
 
 LogProbs = npt.NDArray[np.float32]
 """Natural logarithms of the posteriors, shape (n_frames, n_symbols)."""
 
 MIN_SAMPLES = SAMPLE_RATE // 10
 """Shorter items hold no word, and are too short for the features' mean and variance."""
-SILENCE_PEAK = 1e-4
-"""Peak below which an item is silence: -80 dBFS, 3 steps of 16-bit audio. Features are normalised,
-so a network would hear the dither as noise."""
 LONGEST_GAP_S = 0.8
 """Longest gap between symbols of one word. Within words of tests/models' networks gaps are 0.3 s at
 most; before the letters of a word that the item's end cuts off they are 0.9 s or more."""
 END_S = 0.2
-"""The end of an item, in which a word that is cut off may leave letters."""
+"""Length of an item's end in which a word that is cut off may leave letters."""
 
 
 class Emission(NamedTuple):
@@ -47,18 +45,14 @@ class Emission(NamedTuple):
 
 def may_hold_words(samples: Samples) -> bool:
     """Whether an item is long and loud enough to hold a word."""
-    return len(samples) >= MIN_SAMPLES and float(np.abs(samples).max()) >= SILENCE_PEAK
+    return len(samples) >= MIN_SAMPLES and not is_silent(samples)
 
 
 def best_path(log_probs: LogProbs, symbols: Sequence[str], blank: int) -> Iterator[Emission]:
     """Yield the likeliest symbols, with runs merged and blanks dropped.
 
-    The posterior of a symbol is the largest within its run.
-
-    Args:
-        log_probs: shape (n_frames, n_symbols).
-        symbols: their texts; a space begins a word, and an empty text is skipped.
-        blank: the index of the blank.
+    A symbol's posterior is the largest within its run. In ``symbols``, the texts by index, a space
+    begins a word, and an empty text is skipped. ``blank`` is an index.
     """
     if not len(log_probs):
         return
@@ -76,17 +70,14 @@ def join_words(
 ) -> tuple[WordHypothesis, ...]:
     """Join symbols into words.
 
-    A word's confidence is the geometric mean of its symbols' posteriors, so that it does not fall
-    with the word's length.
+    A word's confidence is the geometric mean of its symbols' posteriors, so long words have no
+    lower one.
 
-    Where an item ends within a word, a network may emit a letter of it without a space before it.
-    So a symbol at the item's end and long after the last word begins a new word. Otherwise that
-    word would last to the item's end, and its midpoint would lie in the next chunk.
+    If an item ends within a word, the network may emit a letter of it without a space before. So a
+    symbol at the item's end and long after the last word begins a new word. Otherwise the last word
+    would extend to the item's end, and its midpoint would lie in the next chunk.
 
-    Args:
-        emissions: in the order of their frames.
-        frame_samples: the network's stride.
-        n_samples: the length of the item; no word ends after it.
+    A frame has ``frame_samples``, and no word ends after the item's ``n_samples``.
     """
     longest_gap = LONGEST_GAP_S * SAMPLE_RATE / frame_samples
     end_start = (n_samples - END_S * SAMPLE_RATE) / frame_samples

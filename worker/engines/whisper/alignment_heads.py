@@ -16,7 +16,7 @@ Seen = dict[tuple[int, str], "Tensor"]
 
 
 class AlignmentHeads:
-    """The heads that a model names, and the frames that they attend to."""
+    """The alignment heads that a model names, and the frames that they attend to."""
 
     def __init__(self, network: Any) -> None:
         """Take a ``WhisperForConditionalGeneration`` with its own generation settings."""
@@ -28,7 +28,7 @@ class AlignmentHeads:
     def watched(self) -> Iterator[Seen]:
         """Record queries and keys of the heads' cross-attention while the block runs the decoder.
 
-        Fast attention does not materialise its weights; ``weigh`` computes those of these heads.
+        Fast attention does not materialise its weights, so ``weigh`` computes those of the heads.
         """
         seen: Seen = {}
         hooks = []
@@ -51,11 +51,8 @@ class AlignmentHeads:
         Weights are normalised over the tokens, smoothed over the frames by a median filter, and
         averaged over the heads, as in OpenAI's ``timing.py``.
 
-        Args:
-            seen: what ``watched`` gave.
-            item: the item's index in the batch.
-            said: the positions of the tokens.
-            n_frames: the frames, of 20 ms, that hold the item's audio.
+        ``said`` are the positions of the tokens in what ``watched`` has seen, and ``n_frames`` are
+        the item's frames, of 20 ms, that hold audio.
         """
         import torch
         from torch.nn import functional
@@ -80,7 +77,7 @@ class AlignmentHeads:
 
 
 def _upper_half(config: Any) -> Iterator[tuple[int, int]]:
-    """Yield (layer, head) of all heads of the upper half: OpenAI's default as well."""
+    """Yield (layer, head) of all heads of the upper half, which is OpenAI's default too."""
     layers = range(config.decoder_layers // 2, config.decoder_layers)
     return product(layers, range(config.decoder_attention_heads))
 

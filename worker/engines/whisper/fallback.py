@@ -1,9 +1,9 @@
-"""Temperature fallback: items that came out wrong are decoded again at a higher temperature.
+"""Temperature fallback: items that fail the checks are decoded again at a higher temperature.
 
 Whisper may fall into a loop or guess; sampling then often helps. The items of a batch that failed
-the checks are decoded again together. Nothing here knows a model: the decoder is a function. The
-thresholds and temperatures are the defaults of OpenAI's whisper/transcribe.py. The check for exact
-repetition is added for loops that are too short to show in the compression ratio.
+are decoded again together. The decoder is a function, so nothing here depends on a model.
+Thresholds and temperatures are the defaults of OpenAI's whisper/transcribe.py. The check for exact
+repetition is ours, for loops too short to show in the compression ratio.
 """
 
 import zlib
@@ -21,7 +21,7 @@ MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH_PROB = 0.6
 """A guess with a higher probability of no speech counts as silence."""
 LOOP_REPEATS = 4
-"""Repetitions in a row from which on tokens are a suspected loop; "no, no, no" is none."""
+"""So many repetitions in a row are a suspected loop; "no, no, no" is none."""
 KEPT_RUN_TOKENS = 12
 """Shorter repetitions are never cut: people do say "no, no, no, no, no"."""
 
@@ -76,8 +76,8 @@ def decode_with_fallback(n_items: int, decode: Decode) -> list[Outcome]:
     """Decode items 0 to n_items - 1; those that fail the checks again at the next temperature.
 
     An item passes if it neither repeats itself nor was guessed, or if it is silence, which has no
-    segments. If it fails at all temperatures, the likeliest attempt is taken, with those without a
-    loop first. A loop that remains is cut to its first occurrence, and the outcome says so.
+    segments. If it fails at all temperatures, the likeliest attempt without a loop is taken, else
+    the likeliest. A loop in it is cut to its first occurrence, and the outcome says so.
     """
     attempts: list[list[Attempt]] = [[] for _ in range(n_items)]
     failing = list(range(n_items))
@@ -105,13 +105,7 @@ class Loop(NamedTuple):
 
 
 def find_loop(tokens: Sequence[int], min_repeats: int, min_tokens: int = 0) -> Loop | None:
-    """Return the longest stretch that repeats its first ``period`` tokens, or None.
-
-    Args:
-        tokens: shape (n,).
-        min_repeats: the least number of whole periods.
-        min_tokens: the least number of tokens.
-    """
+    """Return the longest stretch of at least so many whole periods and so many tokens, or None."""
     ids = np.asarray(tokens)
     longest: Loop | None = None
     for period in range(1, len(ids) // min_repeats + 1):
@@ -144,7 +138,7 @@ def _cut_loops(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     """Keep the first occurrence of each repeated stretch; drop segments that are left empty."""
     tokens = [(token, i) for i, segment in enumerate(segments) for token in segment.tokens]
     while loop := find_loop([token for token, _ in tokens], LOOP_REPEATS, KEPT_RUN_TOKENS):
-        # A last period that is cut short may be the beginning of the text after the loop.
+        # The rest of an incomplete last period may begin the text after the loop.
         rest = (loop.end - loop.start) % loop.period if loop.end < len(tokens) else 0
         del tokens[loop.start + loop.period : loop.end - rest]
     left = (tuple(token for token, at in tokens if at == i) for i in range(len(segments)))

@@ -2,50 +2,47 @@
 
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import DecodeOptions, Device
 from worker.engines.whisper.vocabulary import MAX_POSITIONS, Vocabulary, iso_code
-from worker.engines.whisper.whisper import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
+from worker.engines.whisper.whisper import (
+    SAMPLED_ANSWERS,
+    SEED,
+    WINDOW_SAMPLES,
+    Answer,
+    Items,
+    Prompts,
+    Whisper,
+)
 from worker.engines.whisper.word_times import Alignment, align_tokens
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+Encoded = npt.NDArray[np.floating]
+"""Encoder output in main memory, shape (n_items, 1500, width): CTranslate2 cannot select items of
+an array on a GPU."""
 
 CPU_BATCH = 1
 """On two cores batches of 4 and of 12 were no faster than single items."""
 GPU_BATCH = 16
 """What faster-whisper's documentation uses for the largest model on a GPU of 8 GB. CTranslate2 does
-not tell what memory it takes; the batcher halves batches that do not fit."""
+not expose its memory use; the batcher halves batches that do not fit."""
 
 
-class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
-    """Whisper in batches.
+class FasterWhisperEngine(Whisper[Encoded]):
+    """Whisper in batches."""
 
-    Encoder output is kept in main memory, shape (n_items, 1500, width): CTranslate2 cannot select
-    items of an array on a GPU.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
-        dtype: str = "auto",
-    ) -> None:
+    def __init__(self, model: Model, device: Device, dtype: str) -> None:
         """Load the pinned weights from this machine; nothing is downloaded.
 
-        Args:
-            model: the catalogue entry.
-            device: 'auto' takes the GPU if there is one.
-            dtype: a compute type of CTranslate2, such as 'int8_float16'; 'auto' is float16 on a
-                GPU, else int8.
+        ``dtype`` is a compute type of CTranslate2, such as 'int8_float16'; 'auto' is float16 on a
+        GPU, else int8.
 
         Raises:
             ModelError: the weights are missing or damaged, or device or dtype cannot be used.
@@ -78,22 +75,16 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
         )
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item and the language given or detected.
-
-        Raises:
-            DeviceOutOfMemory: the GPU's memory is full.
-            EngineFailed: CTranslate2 failed otherwise.
-            ModelError: the model does not know the language.
-        """
+        """Return the words of each item and the language given or detected."""
         try:
             return self._hear(batch, options)
         except RuntimeError as error:
-            # CTranslate2 has a single exception class; only the message tells the kinds apart.
+            # CTranslate2 has a single exception class.
             if "out of memory" in str(error):
                 raise DeviceOutOfMemory(f"{self.device}: out of memory") from error
             raise EngineFailed(f"{self.version} failed") from error
 
-    def _encode(self, batch: Sequence[Samples]) -> "npt.NDArray[np.floating]":
+    def _encode(self, batch: Sequence[Samples]) -> Encoded:
         features = [
             self._features(np.pad(item, (0, WINDOW_SAMPLES - len(item))), padding=0)
             for item in batch
@@ -101,20 +92,16 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
         encoded = self._model.encode(_storage(np.stack(features)), to_cpu=True)
         return np.array(encoded)
 
-    def _detect(self, encoded: "npt.NDArray[np.floating]") -> list[dict[str, float]]:
+    def _detect(self, encoded: Encoded) -> list[dict[str, float]]:
         return [
             {iso_code(token): float(share) for token, share in shares}
             for shares in self._model.detect_language(_storage(encoded))
         ]
 
     def _answer(
-        self,
-        encoded: "npt.NDArray[np.floating]",
-        items: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        temperature: float,
-        beam_size: int,
+        self, encoded: Encoded, items: Items, prompts: Prompts, temperature: float, beam_size: int
     ) -> list[Answer]:
+        search: dict[str, float] = {"beam_size": beam_size}
         if temperature > 0:
             search = {
                 "beam_size": 1,
@@ -122,8 +109,6 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
                 "sampling_topk": 0,
                 "sampling_temperature": temperature,
             }
-        else:
-            search = {"beam_size": beam_size}
         results = self._model.generate(
             _storage(encoded[list(items)]),
             [list(prompt) for prompt in prompts],
@@ -145,9 +130,9 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
 
     def _align(
         self,
-        encoded: "npt.NDArray[np.floating]",
-        items: Sequence[int],
-        starts: Sequence[Sequence[int]],
+        encoded: Encoded,
+        items: Items,
+        starts: Prompts,
         texts: Sequence[Sequence[int]],
         n_frames: Sequence[int],
     ) -> list[Alignment]:
@@ -168,14 +153,14 @@ class FasterWhisperEngine(Whisper["npt.NDArray[np.floating]"]):
         return [alignments[i] for i in range(len(items))]
 
 
-def _first_frames(path: Sequence[tuple[int, int]]) -> "npt.NDArray[np.int64]":
+def _first_frames(path: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
     """Return the frame at which a path of pairs (token, frame) enters each token."""
     tokens, frames = np.array(path).T
     starts: npt.NDArray[np.int64] = frames[np.diff(tokens, prepend=-1) != 0]
     return starts
 
 
-def _storage(array: "npt.NDArray[np.floating]") -> object:
+def _storage(array: Encoded) -> object:
     import ctranslate2
 
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(array))

@@ -3,17 +3,16 @@
 from collections.abc import Callable
 
 LARGEST_GPU_BATCH = 128
-"""A step of the decoder takes about the same time for one window as for so many
-(docs/performance.md). But a chunk that comes next waits for a whole batch."""
+"""A decoder step takes about the same time for one window as for this many (docs/performance.md).
+Larger batches would only make the next chunk wait longer."""
 GPU_SHARE = 0.8
 """Of the memory that is free after loading; the rest is for fragmentation and other processes."""
 
 
 def fit_batch(infer: Callable[[int], None]) -> int:
-    """Return how many windows fit the GPU, from the peaks of one and of two.
+    """Return how many windows fit the GPU, from the memory peaks of one and of two.
 
-    Args:
-        infer: infers so many windows, each with as much memory as a window can take.
+    ``infer`` infers a number of windows, each with as much memory as a window can take.
     """
     import torch
 
@@ -31,23 +30,17 @@ def fit_batch(infer: Callable[[int], None]) -> int:
 
 
 def largest_batch(room_bytes: int, fixed_bytes: int, item_bytes: int) -> int:
-    """Return how many items fit; at least one, whose own call tells that it does not fit.
+    """Return how many items of ``item_bytes`` fit beside ``fixed_bytes``.
 
-    Args:
-        room_bytes: memory for all of them.
-        fixed_bytes: taken whatever their number is.
-        item_bytes: taken by each of them.
+    At least one: if it does not fit, its own call fails.
     """
     return max(1, min(LARGEST_GPU_BATCH, (room_bytes - fixed_bytes) // item_bytes))
 
 
 def runs_of(n_items: int, n_answers: int, answers_at_once: int | None) -> list[slice]:
-    """Divide items into runs that are decoded together.
+    """Divide items, of ``n_answers`` each, into runs that are decoded together.
 
-    Args:
-        n_items: how many items there are.
-        n_answers: answers of each item.
-        answers_at_once: the most answers of a run, but one item at least; None: no bound.
+    A run has at most ``answers_at_once`` answers, or one item; None is no bound.
     """
-    size = n_items if answers_at_once is None else max(1, answers_at_once // n_answers)
-    return [slice(at, at + size) for at in range(0, n_items, size or 1)]
+    size = max(1, n_items if answers_at_once is None else answers_at_once // n_answers)
+    return [slice(at, at + size) for at in range(0, n_items, size)]

@@ -1,7 +1,7 @@
 """The features of a Whisper on torch: logarithmic mel spectra, on the device, for a whole batch.
 
-The library's extractor computes the same, but pads items one by one in numpy, and returns spectra
-in main memory.
+The library's extractor computes the same, but pads items one by one in numpy and returns spectra in
+main memory.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.speech.audio import Samples
+from worker.engines.torch_models import stack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,12 +25,7 @@ class LogMel:
     """Features as ``transformers.WhisperFeatureExtractor`` computes them."""
 
     def __init__(self, extractor: Any, device: str) -> None:
-        """Take window, hop and filters of the library's extractor.
-
-        Args:
-            extractor: a ``WhisperFeatureExtractor``.
-            device: 'cpu' or 'cuda'.
-        """
+        """Take window, hop and filters of a ``WhisperFeatureExtractor``."""
         import torch
 
         self._device = device
@@ -43,18 +39,11 @@ class LogMel:
     def __call__(self, batch: Sequence[Samples]) -> "Tensor":
         """Return float32 of shape (n_items, n_bands, n_frames) on the device.
 
-        Args:
-            batch: items of shape (n_samples,), cut or filled up with zeros to a window.
+        Items, of shape (n_samples,), are cut or padded with zeros to a window.
         """
         import torch
 
-        # A GPU copies pinned memory while this thread goes on.
-        on_gpu = self._device == "cuda"
-        waves = torch.zeros(len(batch), self._n_samples, pin_memory=on_gpu)
-        for row, samples in zip(waves.numpy(), batch, strict=True):
-            heard = samples[: self._n_samples]
-            row[: len(heard)] = heard
-        waves = waves.to(self._device, non_blocking=on_gpu)
+        waves = stack(batch, self._n_samples, self._device)
         spectrum = torch.stft(
             waves, self._n_fft, self._hop_samples, window=self._window, return_complex=True
         )

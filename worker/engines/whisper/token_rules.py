@@ -1,8 +1,8 @@
 """The rules for the next token of a Whisper on torch, applied to a whole batch on the GPU.
 
-They are those of OpenAI's whisper/decoding.py. The library has them as well
-(``WhisperTimeStampLogitsProcessor``), but copies the tokens from the device at each step, in older
-versions several times for each item, and the device waits meanwhile.
+They are those of OpenAI's whisper/decoding.py. The library's (``WhisperTimeStampLogitsProcessor``)
+copy the tokens from the device at each step, in older versions several times for each item, and the
+device waits meanwhile.
 """
 
 from collections.abc import Callable, Collection
@@ -23,7 +23,7 @@ class NextToken:
     - An answer begins with a timestamp of at most ``LATEST_START_S``.
     - Timestamps come in pairs, the end of a segment and the start of the next one, and never
       decrease; a segment does not end at its start.
-    - Where all timestamps together are likelier than the likeliest text token, text is ruled out.
+    - If all timestamps together are likelier than the likeliest text token, text is ruled out.
     - Tokens that steer the decoder, and those that the model's settings suppress, never come.
     """
 
@@ -38,12 +38,8 @@ class NextToken:
     ) -> None:
         """Make the masks on the device.
 
-        Args:
-            vocabulary: of the model.
-            n_tokens: the number of logits, unused ones included.
-            never: tokens that the model's settings suppress everywhere.
-            never_first: tokens that they suppress at the start of an answer.
-            device: 'cpu' or 'cuda'.
+        ``n_tokens`` is the number of logits, unused ones included. The model's settings suppress
+        the tokens ``never`` everywhere, and ``never_first`` at the start of an answer.
         """
         import torch
 
@@ -64,11 +60,7 @@ class NextToken:
         float of shape (n_answers, n_vocabulary). It returns the logits with minus infinity for
         tokens that may not come next. The timestamps so far must follow the rules.
         """
-
-        def allow(tokens: "Tensor", logits: "Tensor") -> "Tensor":
-            return self._allow(tokens[:, n_given:], logits)
-
-        return allow
+        return lambda tokens, logits: self._allow(tokens[:, n_given:], logits)
 
     def _allow(self, said: "Tensor", logits: "Tensor") -> "Tensor":
         import torch
@@ -82,7 +74,7 @@ class NextToken:
         after_time = is_time[:, -1]
         opened = torch.ones_like(after_time) if said.shape[1] == 1 else is_time[:, -2]
         after_end = after_time & ~opened
-        # A segment may start where the last one ended: only there a timestamp may be repeated.
+        # A timestamp may be repeated only where a segment starts at the end of the last one.
         latest = torch.where(is_time, said, self._first_timestamp - 1).amax(dim=1)
         earliest = latest + (~after_end).long()
         too_early = self._times < earliest[:, None]

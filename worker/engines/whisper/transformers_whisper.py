@@ -4,28 +4,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared.infra.errors import ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
-from worker.engines.protocol import DecodeOptions
-from worker.engines.torch_device import choose_device, torch_failures
+from worker.engines.protocol import DecodeOptions, Device
+from worker.engines.torch_models import choose_device, load_pretrained, torch_failures
 from worker.engines.whisper.alignment_heads import AlignmentHeads
 from worker.engines.whisper.gpu_batch import fit_batch, runs_of
 from worker.engines.whisper.log_mel import LogMel
 from worker.engines.whisper.token_rules import NextToken
 from worker.engines.whisper.vocabulary import MAX_ANSWER_TOKENS, MAX_POSITIONS, Vocabulary
-from worker.engines.whisper.whisper import SAMPLED_ANSWERS, SEED, WINDOW_SAMPLES, Answer, Whisper
+from worker.engines.whisper.whisper import (
+    SAMPLED_ANSWERS,
+    SEED,
+    WINDOW_SAMPLES,
+    Answer,
+    Items,
+    Prompts,
+    Whisper,
+)
 from worker.engines.whisper.word_times import Alignment, align_tokens, path_starts
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 CPU_BATCH = 4
@@ -48,43 +53,46 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
     def __init__(
         self,
         model: Model,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
-        dtype: str = "auto",
+        device: Device,
+        dtype: str,
         *,
-        compile: bool = False,  # noqa: A002 - torch's own word for it
+        compile: bool,  # noqa: A002 - torch's own word for it
     ) -> None:
         """Load the pinned weights from this machine; no code of the repository is run.
 
-        Args:
-            model: the catalogue entry.
-            device: 'auto' takes the GPU if there is one.
-            dtype: 'float32', 'float16' or 'bfloat16'; 'auto' is float16 on a GPU, else float32.
-            compile: have torch compile encoder and decoder; the first batches are slow then.
+        With ``compile``, torch compiles encoder and decoder, and the first batches are slow.
 
         Raises:
             ModelError: the weights are missing, damaged or not a Whisper's, or device or dtype
-                cannot be used.
+                cannot be used; see ``choose_device``.
             DeviceOutOfMemory, EngineFailed: the device cannot take it.
         """
         import torch
+        from transformers import (
+            WhisperFeatureExtractor,
+            WhisperForConditionalGeneration,
+            WhisperTokenizer,
+        )
 
         folder, self.weights_digest = weights.pinned(model)
         self.device, self.dtype = choose_device(model, device, dtype)
         self.version = f"transformers {installed_version('transformers')}"
-        flash = (
-            self.device == "cuda"
-            and self.dtype != "float32"
-            and find_spec("flash_attn") is not None
-        )
-        self._net, extractor, tokenizer = _load(
-            model, folder, getattr(torch, self.dtype), "flash_attention_2" if flash else "sdpa"
+        half_on_gpu = self.device == "cuda" and self.dtype != "float32"
+        flash = half_on_gpu and find_spec("flash_attn") is not None
+        self._net, extractor, tokenizer = load_pretrained(
+            model,
+            folder,
+            self.dtype,
+            (WhisperForConditionalGeneration, WhisperFeatureExtractor, WhisperTokenizer),
+            attn_implementation="flash_attention_2" if flash else "sdpa",
         )
         with torch_failures(self.device, self.version):
             self._net.to(self.device).eval()
         self._features = LogMel(extractor, self.device)
         settings = self._net.generation_config
         multilingual = bool(getattr(settings, "is_multilingual", True))
-        super().__init__(model, Vocabulary(tokenizer, multilingual=multilingual))
+        vocabulary = Vocabulary(tokenizer.backend_tokenizer, multilingual=multilingual)
+        super().__init__(model, vocabulary)
         self._next_token = NextToken(
             self._vocabulary,
             n_tokens=self._net.config.vocab_size,
@@ -95,8 +103,8 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         self._heads = AlignmentHeads(self._net)
         # The rules above replace the model's own settings for choosing tokens.
         self._net.generation_config = type(settings)()
-        # Whole texts are read by the decoder as it is: that is cheap, and hooks on a compiled
-        # decoder's heads would not be called.
+        # The decoder that is not compiled reads whole texts: that is cheap, and a compiled one
+        # would not call the hooks on its heads.
         self._read_text = self._net.model.decoder.forward
         if compile:
             for part in (self._net.model.encoder, self._net.model.decoder):
@@ -111,13 +119,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             self._answers_at_once = self.max_batch * beam_size
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item and the language given or detected.
-
-        Raises:
-            DeviceOutOfMemory: the GPU's memory is full.
-            EngineFailed: torch failed otherwise.
-            ModelError: the model does not know the language.
-        """
+        """Return the words of each item and the language given or detected."""
         import torch
 
         with torch_failures(self.device, self.version), torch.inference_mode():
@@ -137,12 +139,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         return [dict(zip(languages, row, strict=True)) for row in shares.tolist()]
 
     def _answer(
-        self,
-        encoded: _Encoded,
-        items: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        temperature: float,
-        beam_size: int,
+        self, encoded: _Encoded, items: Items, prompts: Prompts, temperature: float, beam_size: int
     ) -> list[Answer]:
         # ``max_batch`` is measured for the beam, and fallback draws more answers: items take turns.
         n_answers = SAMPLED_ANSWERS if temperature > 0 else beam_size
@@ -154,18 +151,14 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         return answers
 
     def _answer_at_once(
-        self,
-        encoded: _Encoded,
-        items: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        temperature: float,
-        beam_size: int,
+        self, encoded: _Encoded, items: Items, prompts: Prompts, temperature: float, beam_size: int
     ) -> list[Answer]:
         import torch
 
         n_given = len(prompts[0])
         given = torch.tensor([list(prompt) for prompt in prompts], device=self.device)
         hidden = encoded.hidden[list(items)]
+        search: dict[str, Any] = {"do_sample": False, "num_beams": beam_size}
         if temperature > 0:
             search = {
                 "do_sample": True,
@@ -173,32 +166,26 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
                 "top_k": 0,  # draw from all tokens: the library's own limit is the likeliest 50
                 "num_return_sequences": SAMPLED_ANSWERS,
             }
-        else:
-            search = {"do_sample": False, "num_beams": beam_size}
         sequences = self._generate(hidden, given, [self._next_token.after(n_given)], **search)
         n_answers = len(sequences) // len(items)
         hidden = hidden.repeat_interleave(n_answers, dim=0)
         scores = self._score(hidden, sequences, n_given).view(len(items), n_answers)
-        best = scores.argmax(dim=1, keepdim=True)
-        chosen = sequences.view(len(items), n_answers, -1)[
-            torch.arange(len(items), device=self.device), best[:, 0]
-        ]
+        best_scores, best = scores.max(dim=1)
+        rows = torch.arange(len(items), device=self.device)
+        chosen = sequences.view(len(items), n_answers, -1)[rows, best, n_given:]
         no_speech = encoded.first_logits.softmax(-1)[list(items), self._vocabulary.no_speech]
         return [
             Answer([t for t in tokens if t != self._vocabulary.end], score, no_speech_prob)
             for tokens, score, no_speech_prob in zip(
-                chosen[:, n_given:].tolist(),
-                scores.gather(1, best)[:, 0].tolist(),
-                no_speech.tolist(),
-                strict=True,
+                chosen.tolist(), best_scores.tolist(), no_speech.tolist(), strict=True
             )
         ]
 
     def _align(
         self,
         encoded: _Encoded,
-        items: Sequence[int],
-        starts: Sequence[Sequence[int]],
+        items: Items,
+        starts: Prompts,
         texts: Sequence[Sequence[int]],
         n_frames: Sequence[int],
     ) -> list[Alignment]:
@@ -236,8 +223,8 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
     ) -> "Tensor":
         """Return answers after their prompts, shape (n_answers, n_tokens), padded with the end.
 
-        Calls the library's generation for any model. Its generation for Whisper brings a loop over
-        windows, and a fallback that knows neither several answers nor exact repetition.
+        This is the library's generation for any model. Its generation for Whisper adds a loop over
+        windows, and a fallback without several answers and without a check for exact repetition.
         """
         import torch
         from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
@@ -255,7 +242,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         sequences: Any = GenerationMixin.generate(
             self._net,
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
-            # All frames count, also silent ones; without a mask the library warns of padding.
+            # Without a mask the library warns of padding.
             attention_mask=torch.ones(hidden.shape[:2], device=self.device),
             decoder_input_ids=given,
             logits_processor=LogitsProcessorList(rules),
@@ -267,8 +254,8 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
     def _score(self, hidden: "Tensor", sequences: "Tensor", n_given: int) -> "Tensor":
         """Return each answer's mean log probability among allowed tokens, its end included.
 
-        The finished answers are read once more, which costs a little time: the library would keep
-        (steps, answers, vocabulary) numbers during the search, which are gigabytes.
+        The decoder reads the finished answers once more, which costs little time. Scores that the
+        library keeps during the search are (steps, answers, vocabulary) numbers: gigabytes.
         """
         import torch
 
@@ -290,7 +277,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
     def _fit_batch(self, beam_size: int) -> int:
         """Return how many windows fit the GPU.
 
-        Each is measured with as many tokens before its answer as the decoder has room for: these
+        Windows are measured with as many tokens before the answer as the decoder has room for. They
         take as much memory as the longest answer, and are read at once instead of one by one.
         """
         import torch
@@ -306,33 +293,3 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
                 self._generate(hidden, given, [], **search)
 
         return fit_batch(infer)
-
-
-def _load(model: Model, folder: Path, dtype: "torch.dtype", attention: str) -> tuple[Any, Any, Any]:
-    """Return the network, its feature extractor and its tokenizer."""
-    from safetensors import SafetensorError
-    from transformers import (
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-        WhisperTokenizer,
-    )
-
-    try:
-        loaded: Any = WhisperForConditionalGeneration.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation=attention,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        network, report = loaded
-        features = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
-    # The library fills missing tensors with random numbers.
-    if lacking := sorted(report["missing_keys"]):
-        raise ModelError(f"the weights of model '{model.id}' lack {', '.join(lacking[:3])}")
-    return network, features, tokenizer.backend_tokenizer

@@ -47,11 +47,7 @@ class Vocabulary:
     """The tokens of one Whisper."""
 
     def __init__(self, tokenizer: "Tokenizer", *, multilingual: bool) -> None:
-        """Look up the special tokens.
-
-        Args:
-            tokenizer: of the model.
-            multilingual: whether the model takes language and task.
+        """Look up the special tokens; a multilingual model takes language and task.
 
         Raises:
             ModelError: the tokenizer is not a Whisper's.
@@ -64,7 +60,7 @@ class Vocabulary:
         self._tasks = {task: self._id(f"<|{task}|>") for task in ("transcribe", "translate")}
         self.no_timestamps = self._id("<|notimestamps|>")
         self.first_timestamp = self.no_timestamps + 1
-        # By its place: it is called <|nocaptions|> in the first two generations, then <|nospeech|>.
+        # Its name changed from <|nocaptions|> to <|nospeech|> after two generations, not its place.
         self.no_speech = self.no_timestamps - 1
         self.languages = {
             iso_code(str(tokenizer.id_to_token(token))): token
@@ -90,10 +86,10 @@ class Vocabulary:
         return [self.start, self.languages[language], self._tasks[task]]
 
     def previous_text(self, prompt: str | None, hotwords: str | None) -> list[int]:
-        """Return hotwords and prompt as tokens of previous text; empty where there is neither.
+        """Return hotwords and prompt as tokens of previous text; empty if there is neither.
 
-        Where they are too long together, the end of the prompt and the first hotwords are kept;
-        each of them gets at least half of the room.
+        If they are too long together, the first hotwords and the end of the prompt are kept; each
+        of the two gets at least half of the room.
         """
         hot = self._encode(hotwords)
         text = self._encode(prompt)
@@ -124,7 +120,7 @@ class Vocabulary:
         return tuple(segments)
 
     def split_words(self, tokens: Sequence[int], language: str) -> list[WordTokens]:
-        """Split a segment's tokens into words; every token is in one, also in a blank word."""
+        """Split a segment's tokens into words; each token is in one, which may be blank."""
         words: list[WordTokens] = []
         is_opening = False
         for text, n_tokens in self._characters(tokens):
@@ -152,7 +148,7 @@ class Vocabulary:
                 pending = []
 
     def _encode(self, text: str | None) -> list[int]:
-        if text is None or not text.strip():
+        if not text or not text.strip():
             return []
         return list(self._tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids)
 

@@ -4,12 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-import numpy as np
-
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
-from worker.engines.protocol import DecodeOptions
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
+from worker.engines.protocol import DecodeOptions, is_silent
 from worker.engines.whisper.fallback import Attempt, Outcome, decode_with_fallback
 from worker.engines.whisper.vocabulary import Vocabulary
 from worker.engines.whisper.word_times import Alignment, time_words
@@ -18,17 +16,18 @@ WINDOW_SAMPLES = 30 * SAMPLE_RATE
 """A Whisper takes exactly 30 s; shorter items are padded with silence."""
 FRAME_SAMPLES = SAMPLE_RATE // 50
 """20 ms: one frame of the encoder's output."""
-SILENCE_PEAK = 1e-4
-"""Peak below which an item is silence: -80 dBFS, 3 steps of 16-bit audio. It is not decoded, as
-Whisper invents words for digital silence."""
 SAMPLED_ANSWERS = 5
 """Answers drawn at temperatures above 0, of which the likeliest is taken: OpenAI's ``best_of``."""
 SEED = 0
-"""Seeds, once, the random generators that fallback draws from. Items without fallback have the same
-result every time; others do if the same items come in the same order."""
+"""Seeds, once, the random generators of fallback. Results of items without fallback are always the
+same; those of others are if the same items come in the same order."""
 
 EncodedT = TypeVar("EncodedT")
 """A library's own form of the encoder's output for a batch."""
+Items = Sequence[int]
+"""Indices in the batch; fallback and alignment take only some of its items."""
+Prompts = Sequence[Sequence[int]]
+"""Tokens for each item."""
 
 
 class Answer(NamedTuple):
@@ -42,10 +41,9 @@ class Answer(NamedTuple):
 
 
 class Whisper(ABC, Generic[EncodedT]):
-    """Detects languages, decodes with fallback, and times words; subclasses do the computing.
+    """Detects languages, decodes with fallback, and times words; subclasses compute.
 
-    A batch is encoded once. After that items are given by their indices in it, as fallback and
-    alignment take only some of them.
+    A batch is encoded once.
     """
 
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
@@ -54,7 +52,7 @@ class Whisper(ABC, Generic[EncodedT]):
 
     def _hear(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
         """Return one hypothesis per item, each of at most 30 s."""
-        audible = [i for i, samples in enumerate(batch) if _is_audible(samples)]
+        audible = [i for i, samples in enumerate(batch) if not is_silent(samples)]
         hypotheses = [Hypothesis((), options.language)] * len(batch)
         if audible:
             heard = self._hear_audible([batch[i] for i in audible], options)
@@ -78,56 +76,47 @@ class Whisper(ABC, Generic[EncodedT]):
         starts = [self._vocabulary.start_sequence(language, task) for language, _ in languages]
         before = self._vocabulary.previous_text(options.prompt, options.hotwords)
 
-        def decode(items: Sequence[int], temperature: float) -> list[Attempt]:
+        def decode(items: Items, temperature: float) -> list[Attempt]:
             prompts = [before + starts[item] for item in items]
             answers = self._answer(encoded, items, prompts, temperature, options.beam_size)
             return [self._attempt(answer) for answer in answers]
 
         outcomes = decode_with_fallback(len(batch), decode)
-        alignments = self._align_spoken(batch, encoded, starts, outcomes)
+        text_languages = ["en" if task == "translate" else language for language, _ in languages]
+        timed = self._time_words(batch, encoded, starts, outcomes, text_languages)
         return [
-            Hypothesis(
-                time_words(
-                    outcome.segments,
-                    alignments[i],
-                    self._vocabulary,
-                    "en" if task == "translate" else language,
-                    len(samples),
-                )
-                if i in alignments
-                else (),
-                language,
-                share,
-                outcome.loop_suspected,
-            )
-            for i, (samples, outcome, (language, share)) in enumerate(
-                zip(batch, outcomes, languages, strict=True)
-            )
+            Hypothesis(words, language, share, outcome.loop_suspected)
+            for words, (language, share), outcome in zip(timed, languages, outcomes, strict=True)
         ]
 
-    def _align_spoken(
+    def _time_words(
         self,
         batch: Sequence[Samples],
         encoded: EncodedT,
-        starts: Sequence[Sequence[int]],
+        starts: Prompts,
         outcomes: Sequence[Outcome],
-    ) -> dict[int, Alignment]:
-        """Align the items that have words."""
+        languages: Sequence[str],
+    ) -> list[tuple[WordHypothesis, ...]]:
+        """Return each item's words; only items with text are aligned."""
+        words: list[tuple[WordHypothesis, ...]] = [()] * len(batch)
         spoken = [i for i, outcome in enumerate(outcomes) if outcome.segments]
+        if not spoken:
+            return words
         texts = [
             [token for segment in outcomes[i].segments for token in segment.tokens] for i in spoken
         ]
         n_frames = [-(-len(batch[i]) // FRAME_SAMPLES) for i in spoken]
-        if not spoken:
-            return {}
         aligned = self._align(encoded, spoken, [starts[i] for i in spoken], texts, n_frames)
-        return dict(zip(spoken, aligned, strict=True))
+        for i, alignment in zip(spoken, aligned, strict=True):
+            segments, n_samples = outcomes[i].segments, len(batch[i])
+            words[i] = time_words(segments, alignment, self._vocabulary, languages[i], n_samples)
+        return words
 
     def _likeliest(self, shares: dict[str, float]) -> tuple[str, float]:
-        """Return the likeliest of the model's languages in the catalogue, and its probability.
+        """Return the likeliest of the catalogue's languages of the model, and its probability.
 
-        It is the probability among all languages of the vocabulary, which is low where the speech
-        is in none of the catalogue's.
+        The probability is among all languages of the vocabulary, so it is low for speech in a
+        language that the catalogue does not list.
         """
         known = [code for code in shares if self._known is None or code in self._known]
         best = max(known or shares, key=lambda code: shares[code])
@@ -148,12 +137,7 @@ class Whisper(ABC, Generic[EncodedT]):
 
     @abstractmethod
     def _answer(
-        self,
-        encoded: EncodedT,
-        items: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        temperature: float,
-        beam_size: int,
+        self, encoded: EncodedT, items: Items, prompts: Prompts, temperature: float, beam_size: int
     ) -> list[Answer]:
         """Decode some items, each after its prompt; all prompts have the same length.
 
@@ -164,8 +148,8 @@ class Whisper(ABC, Generic[EncodedT]):
     def _align(
         self,
         encoded: EncodedT,
-        items: Sequence[int],
-        starts: Sequence[Sequence[int]],
+        items: Items,
+        starts: Prompts,
         texts: Sequence[Sequence[int]],
         n_frames: Sequence[int],
     ) -> list[Alignment]:
@@ -173,13 +157,8 @@ class Whisper(ABC, Generic[EncodedT]):
 
         Args:
             encoded: the whole batch.
-            items: the indices of the items in it.
-            starts: of each item, the tokens before its text, without a prompt.
-            texts: of each item, its text tokens, at least one.
-            n_frames: of each item, the frames of the encoder's output that hold audio, at least
-                one.
+            items: those to align.
+            starts: the tokens before each item's text, without a prompt.
+            texts: each item's text tokens, at least one.
+            n_frames: each item's frames of the encoder's output that hold audio, at least one.
         """
-
-
-def _is_audible(samples: Samples) -> bool:
-    return samples.size > 0 and float(np.abs(samples).max()) >= SILENCE_PEAK

@@ -15,13 +15,13 @@ from worker.engines.whisper.fallback import Segment
 from worker.engines.whisper.vocabulary import TIMESTAMP_S, Vocabulary
 
 LONGEST_MEDIAN_S = 0.7
-"""Upper bound of the median word length by which words are judged too long."""
+"""Upper bound of the median word length, by which words are judged too long."""
 LONG_WORD = 2
-"""Medians above which the length of a word after a pause includes the pause."""
+"""A word after a pause that is longer than this many medians includes the pause."""
 PAUSE = 4
-"""Medians from the last word's end to a word's own end above which there is a pause between."""
+"""There is a pause before a word that ends more than this many medians after the last word."""
 TIMESTAMP_TOLERANCE_S = 0.5
-"""Where a segment's timestamp differs from the alignment by more, the timestamp counts."""
+"""If a segment's timestamp differs from the alignment by more, the timestamp counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +35,13 @@ class Alignment:
 
 
 def path_starts(score: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
-    """Return the column at which each row begins on the best monotone path.
+    """Return the column at which each row begins on the best monotone path: (n_rows,), from 0.
 
-    Dynamic time warping with steps right, down and diagonal, all of equal weight. Each row is
-    computed with array operations: D[i, j] = c[i, j] + min(D[i-1, j-1], D[i-1, j], D[i, j-1]),
+    This is dynamic time warping with steps right, down and diagonal, all of equal weight. Each row
+    is computed with array operations: D[i, j] = c[i, j] + min(D[i-1, j-1], D[i-1, j], D[i, j-1]),
     unrolled along j, is a running minimum after the sums of c are subtracted.
 
-    Args:
-        score: shape (n_rows, n_columns), high where a row and a column match.
-
-    Returns:
-        Shape (n_rows,), from 0, non-decreasing.
+    ``score``, of shape (n_rows, n_columns), is high where a row and a column match.
     """
     n_rows, n_columns = score.shape
     cost = -score.astype(np.float64)
@@ -113,9 +109,9 @@ class _Word:
 def _correct(
     words: Sequence[_Word], segment: Segment, median_s: float, previous_end_s: float
 ) -> None:
-    """Move words into their segment, and take pauses out of its first and last word.
+    """Move words into their segment, and remove pauses from its first and last word.
 
-    The path assigns all frames to tokens, also those of pauses, and may place words of one segment
+    The path assigns all frames to tokens, those of pauses too, and may place words of one segment
     in the next.
     """
     first, start_s, end_s = words[0], segment.start_s, segment.end_s
@@ -135,7 +131,7 @@ def _correct(
 def _in_samples(words: Iterator[_Word], n_samples: int) -> Iterator[WordHypothesis]:
     """Turn seconds into samples of the item, non-decreasing and within it.
 
-    Whisper takes 30 s whatever the item's length is, and corrected times may decrease.
+    Whisper hears 30 s whatever the item's length, and corrected times may decrease.
     """
     previous_end = 0
     for word in words:
@@ -146,12 +142,6 @@ def _in_samples(words: Iterator[_Word], n_samples: int) -> Iterator[WordHypothes
 
 
 def align_tokens(starts: npt.NDArray[np.int64], probabilities: Sequence[float]) -> Alignment:
-    """Return the alignment of tokens, from the frames of the encoder's output where they start.
-
-    Args:
-        starts: shape (n_tokens + 1,).
-        probabilities: shape (n_tokens,).
-    """
-    return Alignment(
-        starts.astype(np.float64) * TIMESTAMP_S, np.asarray(probabilities, dtype=np.float64)
-    )
+    """Return an ``Alignment``; ``starts`` are frames of the encoder's output, (n_tokens + 1,)."""
+    starts_s = starts.astype(np.float64) * TIMESTAMP_S
+    return Alignment(starts_s, np.asarray(probabilities, dtype=np.float64))

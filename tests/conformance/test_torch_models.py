@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed
-from worker.engines.torch_device import torch_failures
+from worker.engines.torch_models import torch_failures
 
 
 def test_an_error_of_a_full_device_holds_no_tensor_of_the_batch() -> None:

@@ -1,0 +1,64 @@
+"""The service, its models and its workers."""
+
+from contextlib import suppress
+
+from fastapi import APIRouter
+
+from api.native.schemas.service import ModelInfo, ModelList, ServiceInfo, WorkerList
+from api.openapi import problems
+from api.resources import Provided, Tenant, find_served
+from shared.infra.errors import RequestError
+from shared.models.choice import choose_model, served_supply
+from shared.models.options import JobOptions
+from shared.store.workers import busy_workers, live_workers, model_states
+
+router = APIRouter()
+
+
+@router.get("/", summary="See what runs here", tags=["service"])
+async def show_service(resources: Provided) -> ServiceInfo:
+    """Return what runs here, in which version, and where to find the rest."""
+    return ServiceInfo(
+        name="Longhand",
+        version=resources.version,
+        links={
+            "documentation": "/docs",
+            "openapi": "/openapi.json",
+            "jobs": "/jobs",
+            "models": "/models",
+            "workers": "/workers",
+            "webhooks": "/webhooks",
+            "status": "/health/status",
+            "metrics": "/metrics",
+        },
+    )
+
+
+@router.get("/models", summary="List the models", tags=["models"], responses=problems())
+def show_models(resources: Provided) -> ModelList:
+    """List the models that jobs may name, and the states of their workers."""
+    settings = resources.settings
+    states = model_states(live_workers(resources.engine, live_s=settings.live_s))
+    served = find_served(resources.engine, settings)
+    supply = served_supply(resources.catalogue, settings.default_model, served)
+    default = None
+    with suppress(RequestError):  # all models may be hidden
+        default = choose_model(JobOptions(), supply).model
+    return ModelList(
+        models=[
+            ModelInfo.of(
+                model,
+                default=model == default,
+                state=states.get(model.id, "absent"),
+                on_demand=model.id in settings.on_demand_ids,
+            )
+            for model in resources.catalogue.visible
+        ]
+    )
+
+
+@router.get("/workers", summary="List the workers", tags=["workers"], responses=problems())
+def show_workers(resources: Provided, tenant: Tenant) -> WorkerList:
+    """List the living workers and their current steps; of other tenants' jobs only the number."""
+    found = busy_workers(resources.engine, tenant, live_s=resources.settings.live_s)
+    return WorkerList.model_validate({"workers": found}, from_attributes=True)
