@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 from uuid import UUID
 
 from anyio import CapacityLimiter
@@ -25,7 +25,7 @@ from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue
 from shared.models.options import JobOptions, ResolvedOptions, fingerprint
 from shared.store.jobs.create import JobWebhook, NewJob, create_job
-from shared.store.jobs.read import JobView, get_job
+from shared.store.jobs.read import get_job
 from shared.store.objects.keys import source_key
 from shared.store.objects.removals import abandon_upload, begin_upload
 
@@ -37,8 +37,6 @@ LIMIT_S = 12 * 3600.0
 _ALLOWANCE_S = 2 * LIMIT_S
 """When the sweeper removes an upload whose job was not committed. None is under way by then: what
 follows the last byte takes minutes at most."""
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +92,10 @@ class Intake:
         await self.cleanups.drain(limit_s)
 
 
-async def submit(
-    intake: Intake, tenant: str, source: Source, answer: Callable[[JobView], Answer]
-) -> Answer:
-    """Take a file in, commit its job, and return the answer to it.
+async def submit(intake: Intake, tenant: str, source: Source) -> UUID:
+    """Take a file in, commit its job, and return the job's id.
 
-    ``answer`` runs in the thread that has committed the job: a small file costs one hop into a
-    thread in all. If anything fails before the commit, nothing of the file stays.
+    If anything fails before the commit, nothing of the file stays.
 
     Raises:
         RequestError: the file, or what is asked for it, is refused.
@@ -124,11 +119,11 @@ async def submit(
             cleanups=intake.cleanups,
         )
 
-        def commit(landed: Landed) -> Answer:
-            job = _new_job(intake, job_id, tenant, source.request(), landed)
-            return answer(_commit(intake, job))
+        def commit(landed: Landed) -> None:
+            _commit(intake, _new_job(intake, job_id, tenant, source.request(), landed))
 
-        return await landing.land(source.data(), commit)
+        await landing.land(source.data(), commit)
+        return job_id
 
 
 def _new_job(
@@ -156,23 +151,18 @@ def _new_job(
     )
 
 
-def _commit(intake: Intake, job: NewJob) -> JobView:
-    """Commit the job, ring for it and read it back."""
-    uncertain: CommitUncertain | None = None
+def _commit(intake: Intake, job: NewJob) -> None:
+    """Commit the job; see whether it was committed where the connection broke meanwhile."""
     try:
-        create_job(intake.engine, job, max_attempts=intake.settings.max_attempts)
-    except CommitUncertain as error:
-        uncertain = error
-    try:
-        view = get_job(intake.engine, job.tenant, job.id)
-    except JobNotFound:
-        if uncertain is not None:
+        cached = create_job(intake.engine, job, max_attempts=intake.settings.max_attempts)
+    except CommitUncertain as uncertain:
+        try:
+            cached = get_job(intake.engine, job.tenant, job.id).cached
+        except JobNotFound:
             raise uncertain from None
-        raise
-    if view.cached:
+    if cached:
         intake.count_cached()
         intake.remover.ring()  # the job has its transcript, so its file is not needed
-    return view
 
 
 def _abandon(intake: Intake, key: str) -> None:

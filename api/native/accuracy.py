@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from api.intake.bodies import read_body
-from api.native.answers import accepted
+from api.native.answers import accepted, answer_with_job
 from api.native.disconnection import while_connected
 from api.native.ids import JobId
 from api.native.schemas import members
@@ -68,7 +68,8 @@ async def add_reference(
     if accuracy is not None:
         return accuracy
     view = await to_thread.run_sync(get_job, engine, tenant, job_id)
-    return await to_thread.run_sync(accepted, resources, tenant, view)
+    answer = await to_thread.run_sync(answer_with_job, resources, tenant, view)
+    return accepted(answer, job_id)
 
 
 @router.get("/accuracy/stats", summary="Compare the models' accuracy", responses=problems())

@@ -1,9 +1,11 @@
 """Jobs in answers: in lists without their transcripts, alone with its transcript if it has one."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from uuid import UUID
 
+from anyio import to_thread
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
@@ -33,7 +35,6 @@ def answer_with_job(
     tenant: str,
     view: JobView,
     *,
-    status_code: int = 200,
     text: bool = True,
     words: bool = False,
 ) -> Response:
@@ -53,7 +54,7 @@ def answer_with_job(
             view = get_job(resources.engine, tenant, view.id)
     job = Job.of(view, _find_waits(resources, [view]).get(view.id))
     if stored is None:
-        return Response(job.model_dump_json(), status_code, media_type="application/json")
+        return Response(job.model_dump_json(), media_type="application/json")
     if words:
         transcript = write_json(stored.header, stored.segments)
     elif text:
@@ -61,18 +62,30 @@ def answer_with_job(
     else:
         transcript = iter([stored.header.model_dump_json()])
     parts = _with_transcript(job, transcript)
-    return stream(in_blocks(parts), "application/json", status_code=status_code)
+    return stream(in_blocks(parts), "application/json")
 
 
-def accepted(resources: Resources, tenant: str, view: JobView) -> Response:
-    """Return a ``Job`` as an answer with 202 and its ``Location``; see ``answer_with_job``."""
-    answer = answer_with_job(resources, tenant, view, status_code=202)
-    answer.headers["Location"] = f"/jobs/{view.id}"
+async def answer_with_snapshot(
+    resources: Resources, snapshot: Snapshot, *, text: bool = True, words: bool = False
+) -> Response:
+    """Return what ``answer_with_job`` does, without another read if the snapshot has all of it."""
+    answer = _answer_at_once(snapshot) if text and not words else None
+    if answer is None:
+        view = snapshot.view
+        answer = await to_thread.run_sync(
+            partial(answer_with_job, resources, view.tenant, view, text=text, words=words)
+        )
     return answer
 
 
-def answer_at_once(snapshot: Snapshot) -> Response | None:
-    """Return a ``Job`` with its transcript's text as an answer; None if the text must be read."""
+def accepted(answer: Response, job_id: UUID) -> Response:
+    """Return an answer with a ``Job``, with the status 202 and the job's ``Location``."""
+    answer.status_code = 202
+    answer.headers["Location"] = f"/jobs/{job_id}"
+    return answer
+
+
+def _answer_at_once(snapshot: Snapshot) -> Response | None:
     view, short = snapshot.view, snapshot.short_transcript
     job = Job.of(view, snapshot.waiting)
     if short is not None:
@@ -101,10 +114,10 @@ def _with_transcript(job: Job, transcript: Iterable[str]) -> Iterator[str]:
     yield "}"
 
 
-def stream(blocks: Iterator[str], media_type: str, *, status_code: int = 200) -> Response:
+def stream(blocks: Iterator[str], media_type: str) -> Response:
     """Send the blocks as they are made.
 
     The first block is made here, so that errors up to then are answered as problems.
     """
     first = next(blocks, "")
-    return StreamingResponse(chain([first], blocks), status_code, media_type=media_type)
+    return StreamingResponse(chain([first], blocks), media_type=media_type)

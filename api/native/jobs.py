@@ -2,15 +2,13 @@
 
 import asyncio
 from contextlib import suppress
-from functools import partial
 from typing import Annotated, Literal
 
-from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from api.native import snapshots
-from api.native.answers import answer_at_once, answer_with_job, stream, summarize_jobs
+from api.native.answers import answer_with_snapshot, stream, summarize_jobs
 from api.native.disconnection import while_connected
 from api.native.ids import Cursor, JobId
 from api.native.schemas.jobs import Job, JobPage
@@ -97,13 +95,7 @@ async def show_job(
         snapshot = await _at_its_end(request, resources, loader, key, wait)
     else:
         snapshot = await loader.get(key)
-    answer = answer_at_once(snapshot) if text and not include else None
-    if answer is None:
-        show = partial(
-            answer_with_job, resources, tenant, snapshot.view, text=text, words="words" in include
-        )
-        answer = await to_thread.run_sync(show)
-    return answer
+    return await answer_with_snapshot(resources, snapshot, text=text, words="words" in include)
 
 
 async def _at_its_end(

@@ -1,13 +1,12 @@
 """What owners do with their jobs: submit, cancel, retry, delete."""
 
-from functools import partial
-
 from fastapi import APIRouter, Request, Response
 
 from api.intake.bodies import declared_bytes, read_upload
 from api.intake.form import MultipartForm
 from api.intake.submit import submit
-from api.native.answers import accepted, answer_with_job
+from api.native import snapshots
+from api.native.answers import accepted, answer_with_job, answer_with_snapshot
 from api.native.ids import JobId
 from api.native.schemas.jobs import Job
 from api.openapi import BODY_ERRORS, job_form, located, problems
@@ -39,7 +38,9 @@ router = APIRouter(tags=["jobs"])
     )
     | {202: located("The job is committed and its file stored")},
 )
-async def submit_job(request: Request, resources: Provided, tenant: Tenant) -> Response:
+async def submit_job(
+    request: Request, resources: Provided, loader: snapshots.Provided, tenant: Tenant
+) -> Response:
     """Take a file and queue its transcription, unless the same was transcribed before.
 
     If the same model has transcribed the same bytes with the same options, the job has succeeded at
@@ -52,7 +53,9 @@ async def submit_job(request: Request, resources: Provided, tenant: Tenant) -> R
         resources.intake.options,
         max_file_bytes=resources.settings.max_upload_bytes,
     )
-    return await submit(resources.intake, tenant, form, partial(accepted, resources, tenant))
+    job_id = await submit(resources.intake, tenant, form)
+    snapshot = await loader.get(snapshots.JobKey(tenant, job_id))
+    return accepted(await answer_with_snapshot(resources, snapshot), job_id)
 
 
 @router.post(
@@ -87,7 +90,7 @@ def retry_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     retry.retry_job(resources.engine, tenant, job_id, max_attempts=attempts)
     resources.remover.ring()  # an equal job may have been transcribed meanwhile
     view = get_job(resources.engine, tenant, job_id)
-    return answer_with_job(resources, tenant, view, status_code=202)
+    return accepted(answer_with_job(resources, tenant, view), job_id)
 
 
 @router.delete(

@@ -51,11 +51,12 @@ class NewJob:
     """Where webhook events say that the job is to be found; None: its path alone."""
 
 
-def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
+def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> bool:
     """Nothing -> job queued, with its ``prepare`` step queued.
 
     Where an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. Where
-    one is under way: nothing -> queued without steps, to end as that one ends.
+    one is under way: nothing -> queued without steps, to end as that one ends. Returns whether the
+    job has succeeded so.
 
     Raises:
         InvalidRequest: nothing can be measured against its reference.
@@ -106,5 +107,7 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
         )
         if original is None:
             insert_prepare(connection, job.id, job.source_bytes, max_attempts)
-        else:
-            measure_at_once(connection, share_transcript(connection, original))
+            return False
+        shared = share_transcript(connection, original)
+        measure_at_once(connection, shared)
+        return bool(shared)

@@ -56,13 +56,13 @@ async def fetched(intake: Intake, *pieces: bytes, **options: object) -> Fetched:
 
 
 @pytest.mark.parametrize("is_small", [True, False])
-def test_any_source_becomes_a_job_whose_answer_the_caller_makes(
+def test_any_source_becomes_a_job(
     intake: Intake, database: Engine, storage: Storage, is_small: bool
 ) -> None:
     async def scenario() -> UUID:
         source = await fetched(intake, b"au", b"dio", language="en", priority=3)
         source.n_bytes = 5 if is_small else None
-        return await submit(intake, "tenant-a", source, lambda view: view.id)
+        return await submit(intake, "tenant-a", source)
 
     job = get_job(database, "tenant-a", asyncio.run(scenario()))
     assert (job.source_name, job.source_bytes, job.priority) == ("talk.mp3", 5, 3)
@@ -87,7 +87,7 @@ def test_a_source_that_is_refused_on_the_way_leaves_no_job_and_no_file(
 
         source.data = data  # type: ignore[method-assign]
         with pytest.raises(InvalidRequest):
-            await submit(intake, "default", source, lambda view: view.id)
+            await submit(intake, "default", source)
 
     asyncio.run(scenario())
     assert stored(storage) == before
