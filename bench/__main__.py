@@ -19,6 +19,7 @@ from bench import (
     devices,
     fairness,
     fidelity,
+    flood,
     memory,
     preparation,
     reads,
@@ -40,6 +41,7 @@ MEASUREMENTS = (
     "cache",
     "fairness",
     "uploads",
+    "flood",
     "reads",
     "streams",
     "devices",
@@ -71,6 +73,8 @@ def main() -> None:
                 fairness.run()
             case "uploads":
                 uploads.run()
+            case "flood":
+                flood.run()
             case "reads":
                 reads.run(arguments.before)
             case "streams":
