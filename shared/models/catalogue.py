@@ -23,7 +23,7 @@ from pydantic import (
 
 from shared.infra.errors import ModelError, UnknownModel, UnsupportedLanguage
 from shared.infra.settings import Settings
-from shared.speech.vad_names import VadName
+from shared.speech.names import VadName
 
 EngineName = Literal[
     "pocketsphinx",

@@ -13,7 +13,7 @@ from shared.infra.quantities import size
 from shared.models.catalogue import Model
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 from shared.speech.languages import UnknownLanguage, language_code
-from shared.speech.vad_names import VadName
+from shared.speech.names import VadName
 
 AUTO = "auto"
 """In place of a model: ``AUTO_RULE`` chooses. An omitted model means the same."""

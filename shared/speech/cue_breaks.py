@@ -1,38 +1,37 @@
 """Where a run of words is broken into subtitle cues, and cues into lines.
 
-Dynamic programming over the words finds the cues whose costs below add up to the least. A cue takes
-only what wraps into its lines. Costs are in points; only their proportions matter.
+Dynamic programming over the words finds the cues with the least total cost. A cue takes only what
+wraps into its lines. Costs are in points; only their proportions matter.
 
 The rules are those of Netflix's Timed Text Style Guide (General Requirements, Subtitle Timing
 Guidelines, English; partnerhelp.netflixstudios.com) and of the BBC's Subtitle Guidelines
 (bbc.co.uk/accessibility/forproducts/guides/subtitles).
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
 from shared.speech.cue_times import MAX_CHARS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
-from shared.speech.line_edges import OPENING, must_not_begin, must_not_end
 from shared.speech.sentences import ends_clause, ends_sentence
 
 _CUE = 12.0
 """Each cue: fewer cues are easier to read."""
 _EMPTY = 25.0
-"""An empty cue. The cost falls with the square of how full it is, so that two half-full cues cost
-less than a full and a tiny one."""
+"""An empty cue. The cost is proportional to the square of the empty share, so that two half-full
+cues cost less than a full and a tiny one."""
 _RAGGED = 20.0
-"""An empty line beside others. The cost falls in the same way, so that lines are balanced."""
+"""An empty line beside others. The cost falls in the same way, which balances the lines."""
 _BETWEEN_CLAUSES = 14.0
-"""A break at a comma, a bracket and the like; between sentences it costs nothing."""
+"""A break at a comma, a bracket and the like. A break between sentences costs nothing."""
 _BETWEEN_WORDS = 45.0
 """A break between other words."""
 _AFTER_SHORT_WORD = 20.0
-"""Added after a short word: mostly an article, a preposition or a conjunction, which belong to what
+"""Added after a short word. Most are articles, prepositions or conjunctions, which belong to what
 follows (Netflix: break before them)."""
 _BEFORE_SHORT_WORD = -8.0
-"""Added before a short word."""
 _CUTS_OFF_A_WORD = 15.0
 """Added where a single word of a clause stands before the break or after it."""
 _WITHIN_WORD = 100.0
@@ -42,14 +41,14 @@ _LINE_SHARE = 0.3
 _FULL_PAUSE_MS = 800
 """A break in a pause of this length is free; a shorter pause takes off its share of the cost."""
 _PAUSE_WITHIN = 32.0
-"""A pause of a second within a cue, as words are shown before they are said. The cost grows with
-the square of the pause."""
+"""A pause of a second within a cue, because words are shown before they are said. The cost grows
+with the square of the pause."""
 _UNNOTICED_PAUSE_MS = 250
 """Shorter pauses within a cue cost nothing."""
 _SENTENCE_WITHIN = 18.0
 """A sentence's end within a cue: a cue is a single sentence where possible (BBC, 3.2)."""
 _TORN_SENTENCE = 0.6
-"""Added to a break as a share of its cost, where the cue before it holds a sentence's end."""
+"""Added to a break as a share of its cost, if the cue before it holds a sentence's end."""
 _ONE_WORD = 80.0
 """A cue of one word, in languages written with spaces."""
 _STUB = 200.0
@@ -61,13 +60,21 @@ _TOO_FAST = 5.0
 """Each character per second above ``MAX_CHARS_PER_S``."""
 _TOO_FAST_AT_MOST = 100.0
 _TOO_SHORT = 2_000.0
-"""A cue shown for less than ``MIN_CUE_MS``: more than merging it with another can cost."""
+"""A cue shown for less than ``MIN_CUE_MS``; merging it with another always costs less."""
 _MISPLACED_MARK = 100_000.0
 """A line that begins with a closing mark, or ends with an opening one."""
 
-_SHORT_WORD = 3
-"""Most characters of a short word."""
+_SHORT_WORD_CHARS = 3
 _DASHES = frozenset("-–—")  # noqa: RUF001
+_CLOSING = frozenset(
+    ",;!?)]}、。，．！？；：）］｝」』〉》】،؛؟।"  # noqa: RUF001
+    "々ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
+)
+"""Characters that never begin a line: closing marks, and what belongs to the one before them."""
+_CLOSING_ALONE = frozenset('.:…»”’"%')  # noqa: RUF001
+"""Marks that begin a line only where letters follow."""
+_OPENING = frozenset("([{„‚¿¡（［｛「『〈《【")  # noqa: RUF001
+"""Marks that never end a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class Token:
     separator: str = " "
     """Between it and the token before it on a line: a space or nothing."""
     is_rest: bool = False
-    """Whether it goes on with the word of the token before it."""
+    """Whether it is another part of the same word as the token before it."""
     language: str | None = None
 
 
@@ -95,10 +102,13 @@ class Draft:
     """Of its last word."""
     end_ms: int
 
-    @property
-    def n_chars(self) -> int:
-        """Length of its text."""
-        return sum(map(len, self.lines))
+
+def must_not_begin(text: str) -> bool:
+    """Whether no line may begin with the text: it starts with a closing or a combining mark."""
+    first = text[:1]
+    if first in _CLOSING_ALONE:
+        return not any(map(str.isalnum, text))
+    return first in _CLOSING or unicodedata.category(first).startswith("M")
 
 
 def break_up(
@@ -108,7 +118,7 @@ def break_up(
 
     Args:
         tokens: in order of time, none longer than a line.
-        next_start_ms: when what is said after them begins; None: nothing is.
+        next_start_ms: start of what is said after them; None: nothing is.
         line_chars: longest line.
         max_lines: most lines of a cue.
     """
@@ -116,7 +126,7 @@ def break_up(
 
 
 class _Passage:
-    """A run of words, and what breaks between them cost.
+    """A run of words, and the costs of breaks between them.
 
     A break has the index of the token after it. Cues and lines are tokens [first, stop).
     """
@@ -128,11 +138,10 @@ class _Passage:
         self._line_chars = line_chars
         self._max_lines = max_lines
         self._next_starts = [*(token.start_ms for token in tokens[1:]), next_start_ms]
-        # Where each token begins and ends in the text on one line.
+        # Where each token begins and ends if all the text were on one line.
         self._begins, self._ends = [0], [len(tokens[0].text)]
         self._break_costs, self._line_break_costs = [0.0], [0.0]
-        # Sums from the first token on: the costs of pauses and sentences' ends within a cue, and
-        # the number of sentences that have ended.
+        # Cumulative costs of pauses and sentences' ends within a cue, and counts of sentences.
         self._within = [0.0]
         self._sentences = [0]
         begins_clause = True
@@ -147,7 +156,8 @@ class _Passage:
         pause_ms = following.start_ms - token.end_ms
         ends = ends_sentence(token.text, following.text, token.language)
         cost = self._cost_of_break(token, following, begins_clause=begins_clause, is_end=ends)
-        misplaced = _MISPLACED_MARK * (must_not_end(token.text) or must_not_begin(following.text))
+        is_misplaced = token.text[-1:] in _OPENING or must_not_begin(following.text)
+        misplaced = _MISPLACED_MARK * is_misplaced
         relief = 1 - min(1.0, max(0, pause_ms) / _FULL_PAUSE_MS)
         within = _SENTENCE_WITHIN if ends else 0.0
         if pause_ms > _UNNOTICED_PAUSE_MS:
@@ -165,16 +175,16 @@ class _Passage:
             return 0
         if following.is_rest or following.text[0] in _DASHES:
             return _WITHIN_WORD
-        if ends_clause(token.text) or following.text[0] in OPENING:
+        if ends_clause(token.text) or following.text[0] in _OPENING:
             return _BETWEEN_CLAUSES
-        if not following.separator:
-            return _BETWEEN_WORDS
         cost = _BETWEEN_WORDS
+        if not following.separator:
+            return cost
         if begins_clause or ends_clause(following.text) or ends_sentence(following.text):
             cost += _CUTS_OFF_A_WORD
-        if len(token.text) <= _SHORT_WORD or token.text.endswith("."):
+        if len(token.text) <= _SHORT_WORD_CHARS or token.text.endswith("."):
             cost += _AFTER_SHORT_WORD
-        elif len(following.text) <= _SHORT_WORD:
+        elif len(following.text) <= _SHORT_WORD_CHARS:
             cost += _BEFORE_SHORT_WORD
         return cost
 
@@ -254,7 +264,7 @@ class _Passage:
         return best
 
     def _cost_of_line(self, n_chars: int) -> float:
-        """Return what a line beside others costs for its length."""
+        """Return the cost of the length of a line beside others."""
         filled = n_chars / self._line_chars
         return _RAGGED * (1 - filled) ** 2 + (_STUB if filled < 1 / 5 else 0)
 
