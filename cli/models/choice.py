@@ -11,7 +11,7 @@ from shared.infra.settings import get_settings
 from shared.models.catalogue import HUB_ENGINES, Catalogue, Model, read_catalogue
 from shared.models.choice import Choice, Supply, can_do, choose_model
 from shared.models.options import JobOptions
-from shared.models.usable import Availability, ask_hub_once, availability
+from shared.models.usable import Availability, availability, hub_answers_once
 
 _WIDTH = 78
 """Columns of the frame around the note on a second-best model."""
@@ -32,7 +32,6 @@ class LocalModels:
         except LonghandError as error:
             raise CommandError(str(error)) from error
         self._default = settings.default_model
-        self._hub_answers = ask_hub_once()
         self._refused: dict[str, str] = {}
         """Models whose weights could not be fetched, and why, by id."""
 
@@ -40,7 +39,7 @@ class LocalModels:
         """Tell whether a model can be used, possibly after its weights have been downloaded."""
         if model.id in self._refused:
             return Availability(False, self._refused[model.id])
-        return availability(model, self._hub_answers)
+        return availability(model, hub_answers_once)
 
     def refuse(self, model: Model, problem: str) -> None:
         """Count a model as not usable: its weights could not be fetched."""

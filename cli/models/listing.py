@@ -24,7 +24,8 @@ def list_models() -> Iterator[str]:
             yield f"{'':<34} {model.description}"
     yield ""
     yield _what_auto_is(local)
-    for language in local.catalogue.routed_languages:
+    models = local.catalogue.models.values()
+    for language in sorted({code for model in models for code in model.preferred_for}):
         with suppress(CommandError):
             choice = local.choose(JobOptions(language=language))
             if choice.reason == "language":
