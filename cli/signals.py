@@ -1,7 +1,7 @@
 """The signals that end a terminal session, as one flag that the main thread polls.
 
-A flag rather than an exception, which could be raised between the start of a child and the note of
-its pid, so that the child would be lost.
+An exception could be raised between the start of a child and the note of its pid, and the child
+would be lost.
 """
 
 import signal
@@ -12,11 +12,11 @@ from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_S = 0.02
-"""How often the flag is looked at."""
+"""How often the flag is polled."""
 
 
 class StopFlag:
-    """Whether, and how urgently, someone asked this process to stop."""
+    """Whether, and how urgently, this process was asked to stop."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -39,7 +39,7 @@ class StopFlag:
         if self.signum is None:
             self.signum = signum
         elif signum == signal.SIGINT:
-            # Ctrl-C only: a closing terminal sends SIGHUP, and its shell sends SIGTERM after it.
+            # Ctrl-C only: a terminal that closes sends SIGHUP, and its shell then sends SIGTERM.
             self.urgent = True
 
     def sleep(self, seconds: float) -> None:

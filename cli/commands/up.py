@@ -14,14 +14,15 @@ from cli.messages import note
     type=click.IntRange(0, 65535),
     default=8000,
     metavar="N",
-    help="The API's port on 127.0.0.1; 0 takes any free one.  [default: 8000]",
+    help="The API's port on 127.0.0.1; 0 takes any free one.",
 )
 @click.option(
     "--model",
     "models",
     metavar="ID",
     multiple=True,
-    help="Model to serve; repeatable, the first is the default.  [default: auto]",
+    show_default="auto",
+    help="Model to serve; repeatable, the first is the default.",
 )
 @click.option("--flower", is_flag=True, help="Also start Flower, Celery's monitor.")
 @click.option(
@@ -29,7 +30,7 @@ from cli.messages import note
     type=click.IntRange(1, 65535),
     default=5555,
     metavar="N",
-    help="Flower's port on 127.0.0.1.  [default: 5555]",
+    help="Flower's port on 127.0.0.1.",
 )
 @click.option("--data", **DATA)
 def up(
@@ -43,13 +44,12 @@ def up(
     from cli.embedded.directory import DataDirectory, DirectoryInUse
     from cli.embedded.stack import Plan, running_stack
     from cli.models.choice import prepare_model
-    from cli.progress.plain import PlainProgress
-    from cli.progress.stderr import progress_on_stderr
+    from cli.progress.lines import Progress, progress_on_stderr
     from cli.signals import StopFlag, Stopped
     from shared.models.options import JobOptions
 
     flag = StopFlag()
-    progress = PlainProgress()
+    progress = Progress()
     path = data_path(data)
 
     def say(sentence: str) -> None:

@@ -1,10 +1,10 @@
-"""Which of this machine's models a job gets, for a platform that is still to be started."""
+"""Which of this machine's models a job gets, for a platform that is not started yet."""
 
 import textwrap
 import threading
 
 from cli.errors import CommandError, os_reason
-from cli.progress.protocol import Progress
+from cli.progress.lines import Progress
 from cli.signals import StopFlag
 from shared.infra.errors import LonghandError
 from shared.infra.settings import get_settings
@@ -18,32 +18,27 @@ _WIDTH = 78
 
 
 class LocalModels:
-    """The catalogue, and which of its models this machine can run."""
+    """The catalogue, and which of its models this machine can run.
+
+    Raises:
+        CommandError: it cannot be read, or lacks a model that a setting names.
+    """
 
     def __init__(self) -> None:
-        """Read the catalogue.
-
-        Raises:
-            CommandError: it cannot be read, or lacks a model that a setting names.
-        """
         settings = get_settings()
         try:
             self.catalogue: Catalogue = read_catalogue(settings)
         except LonghandError as error:
             raise CommandError(str(error)) from error
         self._default = settings.default_model
-        self._refused: dict[str, str] = {}
-        """Models whose weights could not be fetched, and why, by id."""
+        self.unfetched: dict[str, str] = {}
+        """Why weights could not be fetched, by the model's id; such a model is not usable."""
 
     def availability(self, model: Model) -> Availability:
         """Tell whether a model can be used, possibly after its weights have been downloaded."""
-        if model.id in self._refused:
-            return Availability(False, self._refused[model.id])
+        if model.id in self.unfetched:
+            return Availability(False, self.unfetched[model.id])
         return availability(model, hub_answers_once)
-
-    def refuse(self, model: Model, problem: str) -> None:
-        """Count a model as not usable: its weights could not be fetched."""
-        self._refused[model.id] = problem
 
     def choose(self, options: JobOptions) -> Choice:
         """Return the model for a job.
@@ -65,9 +60,9 @@ class LocalModels:
             raise CommandError(str(error)) from error
 
     def better(self, choice: Choice, options: JobOptions) -> tuple[Model, str] | None:
-        """Return the catalogue's first choice, and why it is not usable, where another was taken.
+        """Return the first choice of the catalogue, and why it is not usable.
 
-        None where the catalogue did not decide, or its first choice was taken.
+        None where that was chosen, or the catalogue did not decide.
         """
         if choice.reason == "best":
             for model in self.catalogue.ranking:
@@ -96,9 +91,9 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
         choice = local.choose(options)
         model = choice.model
         found = local.availability(model)
-        problem = found.reason
-        if found.usable:
-            problem = _download(model, flag, progress) if found.needs_download else ""
+        problem = "" if found.usable else found.reason
+        if found.needs_download:
+            problem = _download(model, flag, progress)
         if not problem:
             if (better := local.better(choice, options)) is not None:
                 progress.say(second_best_note(model, *better))
@@ -106,11 +101,11 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
         if choice.reason != "best":
             setting = "LONGHAND_DEFAULT_MODEL: " if choice.reason == "default" else ""
             raise CommandError(f"{setting}model '{model.id}' cannot be used here: {problem}")
-        local.refuse(model, problem)
+        local.unfetched[model.id] = problem
 
 
 def second_best_note(model: Model, better: Model, reason: str) -> str:
-    """Return a framed note: which model was taken for want of a better one, and why."""
+    """Return a framed note: which model is used instead of a better one, and why."""
     if model.is_rough:
         headline = f"LOW ACCURACY. Using '{model.id}': expect many wrong words."
     else:
@@ -129,9 +124,10 @@ def second_best_note(model: Model, better: Model, reason: str) -> str:
 
 
 def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
-    """Fetch weights; return what failed, '' where nothing did.
+    """Fetch weights in a thread, so that the main thread can look for signals.
 
-    In a thread of its own, so that the main thread can look for signals.
+    Returns:
+        Why they cannot be fetched; '' if they are here.
     """
     from shared.models.weights import download
 
@@ -154,4 +150,5 @@ def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
     while thread.is_alive():
         flag.check()
         flag.sleep(0.1)
-    return problems[0] if problems else ""
+    progress.leave(model.id, "downloading", line=not problems)
+    return "".join(problems)

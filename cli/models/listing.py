@@ -1,4 +1,4 @@
-"""``longhand models``: the catalogue's models, and what stands in the way of those not usable."""
+"""``longhand models``: the catalogue's models, and why some are not usable."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,20 +11,17 @@ from shared.models.options import JobOptions
 def list_models() -> Iterator[str]:
     """Yield lines that say which models can be used here and now, and what ``auto`` is.
 
-    Models whose weights the operator has still to set up are listed too: the operator reads this.
-
-    Raises:
-        CommandError: the catalogue cannot be read, or lacks a model that a setting names.
+    Models that the operator has yet to pin are listed too. Raises like ``LocalModels``.
     """
     local = LocalModels()
-    for model in local.catalogue.models.values():
+    models = local.catalogue.models.values()
+    for model in models:
         if not model.hidden:
             found = local.availability(model)
             yield f"{model.id:<29} {'yes' if found.usable else 'no':<4} {found.reason}"
             yield f"{'':<34} {model.description}"
     yield ""
     yield _what_auto_is(local)
-    models = local.catalogue.models.values()
     for language in sorted({code for model in models for code in model.preferred_for}):
         with suppress(CommandError):
             choice = local.choose(JobOptions(language=language))

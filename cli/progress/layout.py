@@ -4,7 +4,8 @@ import math
 
 from rich.cells import cell_len, set_cell_size
 
-from cli.progress.protocol import TRANSCRIBING, Total
+from cli.progress.figures import Total
+from cli.progress.lines import TRANSCRIBING
 
 MIN_NAME_COLUMNS, MAX_NAME_COLUMNS = 12, 32
 MIN_BAR_COLUMNS, MAX_BAR_COLUMNS = 6, 24
@@ -16,16 +17,15 @@ GAP = "  "
 def fit_line(name: str, phase: str, fraction: float | None, detail: str, columns: int) -> str:
     """Lay out one name's line: name, a bar while it is under way, phase or percentage, detail.
 
-    Where columns are few, the bar shrinks first, then it goes, then the detail is cut.
+    In a narrow terminal the bar shrinks, then disappears, then the detail is cut.
     """
     name_columns = max(MIN_NAME_COLUMNS, min(MAX_NAME_COLUMNS, columns // 3))
     line = _shorten(name, name_columns) + GAP
-    if fraction is not None and phase == TRANSCRIBING:
-        phase = f"{math.floor(fraction * 100 + 1e-6)} %"
     if fraction is not None:
+        if phase == TRANSCRIBING:
+            phase = f"{math.floor(fraction * 100 + 1e-6)} %"
         text_columns = len(GAP) + PHASE_COLUMNS + len(GAP) + DETAIL_COLUMNS
-        bar = _bar(fraction, columns - name_columns - len(GAP) - text_columns)
-        if bar:
+        if bar := _bar(fraction, columns - name_columns - len(GAP) - text_columns):
             line += bar + GAP
             phase = phase.ljust(PHASE_COLUMNS)
     line += f"{phase}{GAP}{detail}" if detail else phase
@@ -33,14 +33,14 @@ def fit_line(name: str, phase: str, fraction: float | None, detail: str, columns
 
 
 def fit_total(total: Total, columns: int) -> str:
-    """Lay out the line for the whole batch: a bar where there is room, and how far it is."""
+    """Lay out the line for the whole batch: a bar if there is room, and the total."""
     text = str(total)
     bar = _bar(total.fraction, columns - len(text) - len(GAP))
     return _cut(f"{bar}{GAP}{text}" if bar else text, columns)
 
 
 def _bar(fraction: float, columns: int) -> str:
-    """Draw a bar of at most ``columns``; '' where it would be too short to tell anything."""
+    """Draw a bar of at most ``columns``; '' if it would be too short to be of use."""
     if columns < MIN_BAR_COLUMNS:
         return ""
     columns = min(MAX_BAR_COLUMNS, columns)
@@ -49,7 +49,7 @@ def _bar(fraction: float, columns: int) -> str:
 
 
 def _cut(text: str, columns: int) -> str:
-    """Return as much of ``text`` as fits; wide characters (East Asian scripts) take two columns."""
+    """Return as much of ``text`` as fits; wide characters (East Asian) take two columns."""
     text = text.rstrip()
     return text if cell_len(text) <= columns else set_cell_size(text, columns - 1) + "…"
 
@@ -57,7 +57,7 @@ def _cut(text: str, columns: int) -> str:
 def _shorten(name: str, columns: int) -> str:
     """Fill or cut a name to ``columns``.
 
-    Its folders go first, then its middle: the names of a series of recordings differ at their ends.
+    Its folders are cut first, then its middle: names of a series of recordings differ at the end.
     """
     if cell_len(name) > columns and "/" in name:
         name = f"…/{name.rpartition('/')[2]}"

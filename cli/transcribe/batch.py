@@ -10,7 +10,7 @@ from functools import partial
 from cli.errors import CommandError, os_reason
 from cli.messages import error as error_line
 from cli.messages import note
-from cli.progress.protocol import Progress
+from cli.progress.lines import Progress
 from cli.signals import Stopped
 from cli.transcribe.client import Client
 from cli.transcribe.file_jobs import FileJobs
@@ -60,7 +60,7 @@ class Batch:
 
         Args:
             skipped: files that were done before, for the closing summary.
-            refused: names of which nothing could be made, for the closing summary.
+            refused: names that cannot be transcribed, for the closing summary.
 
         Raises:
             CommandError: stdout cannot be written to.
@@ -119,17 +119,17 @@ class Batch:
 
     def _print(self, *, in_order: bool = True) -> None:
         """Print the transcripts that are there: in order up to the first that is not, or all."""
-        while self._unprinted:
-            ready = (i for i, work in enumerate(self._unprinted) if work.ended.is_set())
-            index = next(ready, None)
-            if index is None or (index > 0 and in_order):
-                return
-            work = self._unprinted.pop(index)
+        for work in tuple(self._unprinted):
+            if not work.ended.is_set():
+                if in_order:
+                    return
+                continue
+            self._unprinted.remove(work)
             if work.bug is not None:
                 raise work.bug
             if self._outputs is None and work.state is State.DONE:
                 text = as_printed(work, self._request.formats[0], several=self._request.several)
-                work.texts.clear()
+                work.text = ""
                 self._progress.aside(partial(print_text, text))
 
     def _summarize(self, skipped: int, refused: int) -> None:
@@ -140,21 +140,19 @@ class Batch:
             self._progress.say(note(self._tally.summary(skipped=skipped, refused=refused)))
 
     def _abandon(self, *, keep: bool) -> None:
-        """Cancel the jobs, so that the next run's do not wait behind them.
+        """Cancel the jobs, so that those of the next run do not wait behind them.
 
         With ``keep``, what they have said so far is written to the output folder first.
         """
-        left = tuple(self._jobs.under_way.items())
+        left = tuple(self._jobs.under_way.items())  # before the stop, at which they are dropped
         self._stop.set()
         outputs = self._outputs if keep else None
-        if left and outputs is not None:
-            self._progress.say(note("keeping what was done so far"))
         threads = [
-            threading.Thread(
-                target=self._give_up, args=(*job, outputs), name="abandon", daemon=True
-            )
+            threading.Thread(target=self._give_up, args=(*job, outputs), daemon=True)
             for job in left
         ]
+        if threads and outputs is not None:
+            self._progress.say(note("keeping what was done so far"))
         for thread in threads:
             thread.start()
         deadline_s = time.monotonic() + ABANDON_S

@@ -1,4 +1,4 @@
-"""Which platform a batch goes to: the one named, the one that runs here, or one of its own."""
+"""The platform that a batch goes to: the one named, the one that runs here, or one of its own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,13 +9,13 @@ from cli.embedded.directory import DataDirectory
 from cli.embedded.stack import Plan, running_stack
 from cli.messages import note
 from cli.models.choice import prepare_model
-from cli.progress.protocol import Progress
+from cli.progress.lines import Progress
 from cli.signals import StopFlag
 from shared.models.options import JobOptions
 
 DRAIN_S = 1.0
-"""Grace of the workers when the command's own platform stops. All its jobs have ended or were given
-up by then, so nothing is lost with what a worker still holds."""
+"""Grace of the workers when the command's own platform stops. By then all its jobs have ended or
+were given up, so nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class Platform:
 
     url: str
     model: str | None
-    """What to ask it for; None: it chooses."""
+    """The model to ask for; None: it chooses."""
     run: Callable[[Callable[[], bool]], None]
-    """Waits in the main thread, looking after the platform where it is our own, until its argument
-    returns true. Raises ``Stopped`` when a signal comes first."""
+    """Waits in the main thread until its argument returns true, and looks after a platform of our
+    own. Raises ``Stopped`` when a signal comes first."""
     lasting: bool = True
     """Whether it runs on afterwards, so that a failed job can be retried."""
     logs: Path | None = None
-    """Where its processes' logs are, if they are on this machine."""
+    """The folder of its logs, if that is on this machine."""
 
 
 @contextmanager
@@ -47,10 +47,10 @@ def platform_for(
     """Yield the platform at ``server``, the one that runs in ``data``, or one started for this.
 
     Args:
-        options: of the jobs; a platform of our own needs the model that they want.
+        options: of the jobs; a platform of our own serves the model that they want.
         server: URL of a running platform, or None.
         data: the data directory of the one that runs there, or of our own.
-        size_bytes: of all files, for which there must be room in the data directory.
+        size_bytes: of all files, for which the data directory must have room.
         flag: raised by a signal.
         progress: told what happens.
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from cli.errors import CommandError
 from cli.messages import error, note
-from cli.progress.protocol import Progress
-from cli.progress.stderr import progress_on_stderr
+from cli.progress.lines import Progress, progress_on_stderr
 from cli.signals import StopFlag
 from cli.transcribe.batch import Batch
 from cli.transcribe.platform import platform_for
@@ -18,13 +17,10 @@ from cli.transcribe.transcript_files import TranscriptFiles, make_output_folder
 def transcribe(request: Request, server: str | None, data: Path) -> int:
     """Transcribe what was asked for; return the exit code, 0 when every file has its transcript.
 
-    Args:
-        request: the files and how they are to be transcribed.
-        server: URL of a running platform; None: the one in the data directory, or one of our own.
-        data: the data directory.
+    ``server`` and ``data`` are those of ``platform_for``.
 
     Raises:
-        CommandError: nothing could be submitted at all.
+        CommandError: nothing could be submitted.
         Stopped: a signal came; everything started has been stopped.
     """
     flag = StopFlag()
@@ -63,7 +59,7 @@ def transcribe(request: Request, server: str | None, data: Path) -> int:
 
 
 def _tell(found: Found, progress: Progress) -> None:
-    """Tell what was found in folders, and of which names nothing can be made."""
+    """Tell what was found in folders, and which names cannot be transcribed."""
     for folder, n_files in found.folders:
         if n_files:
             files = "1 audio or video file" if n_files == 1 else f"{n_files} audio and video files"

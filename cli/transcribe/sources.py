@@ -30,12 +30,12 @@ class Source:
     path: Path
     """What is read."""
     origin: Path
-    """Its absolute path, links not resolved; standard input is a file 'stdin' in the current
+    """Its absolute path, links not resolved; for standard input a file 'stdin' in the current
     folder."""
     name: str
-    """What people call it."""
+    """Its name in messages."""
     place: Path
-    """Its path below the folder that was named; its bare name where it was named itself."""
+    """Its path below the folder that was named; its bare name if it was named itself."""
     size_bytes: int
 
 
@@ -55,7 +55,7 @@ def find_sources(names: Sequence[Path], stdin: Path | None = None) -> Found:
 
     Args:
         names: files, folders, and '-'.
-        stdin: the file that holds standard input, where '-' is among the names.
+        stdin: a file with standard input, if '-' is among the names.
     """
     found = Found([], [], [])
     seen: set[Path] = set()
@@ -82,14 +82,14 @@ def find_sources(names: Sequence[Path], stdin: Path | None = None) -> Found:
             for path in paths:
                 add(path, str(path), path.relative_to(named), path)
         else:
-            # pathlib has made one slash of a URL's two.
+            # pathlib reduces the two slashes of a URL to one.
             name = _URL.sub(r"\g<0>/", str(named), count=1)
             add(named, name, Path(named.name), named)
     return found
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder; False where it cannot be looked at."""
+    """Whether a path is a folder; False if that cannot be told."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where a name is too long
 
 

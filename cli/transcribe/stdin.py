@@ -23,7 +23,7 @@ def spooled_stdin(names: Sequence[Path], flag: StopFlag) -> Iterator[Path | None
     Raises:
         CommandError: there is nothing to read from.
         OSError: it cannot be read, or the disk is full.
-        Stopped: a signal came while it was read.
+        Stopped: a signal came meanwhile.
     """
     if STDIN not in names:
         yield None
@@ -35,7 +35,7 @@ def spooled_stdin(names: Sequence[Path], flag: StopFlag) -> Iterator[Path | None
         with path.open("wb") as file:
             descriptor = sys.stdin.fileno()
             while True:
-                # A blocking read would go on after a signal, whose handler only raises a flag.
+                # A blocking read goes on after a signal, whose handler only raises a flag.
                 while not select.select([descriptor], [], [], 0.1)[0]:
                     flag.check()
                 flag.check()

@@ -10,13 +10,13 @@ from cli.transcribe.work import Work
 
 
 def as_printed(work: Work, form: str, *, several: bool) -> str:
-    """Return a file's transcript as it is printed; with ``several`` files, each names its own.
+    """Return a file's transcript as it is printed; one of ``several`` names its file.
 
     JSON gets a member ``file`` and becomes one line, other formats get a heading.
     """
-    text = work.texts[form]
+    text = work.text
     if several and form == "json":
-        # A file name may hold bytes that are no UTF-8.
+        # A file name may hold bytes that are not UTF-8.
         name = os.fsencode(work.source.name).decode("utf-8", "replace")
         return json.dumps({"file": name, **json.loads(text)}, ensure_ascii=False) + "\n"
     if not text.endswith("\n"):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import cli
-from cli.progress.plain import PlainProgress
+from cli.progress.lines import Progress
 from cli.signals import Stopped
 from cli.transcribe.batch import Batch
 from cli.transcribe.file_jobs import MAX_LOOK_S, MIN_LOOK_S, look_s
@@ -95,7 +95,7 @@ def batch(
         sources,
         TranscriptFiles(tmp_path / "out", formats, sources) if output else None,
         Platform(server.url, None, run),
-        PlainProgress(),
+        Progress(),
     )
 
 
@@ -125,7 +125,7 @@ def test_each_format_of_an_interrupted_job_is_fetched_once(server: Server, tmp_p
         batch(server, tmp_path, "srt", "txt", run=interrupted, output=True).run()
     partial = "/jobs/one/transcript?format={}&partial=true"
     asked = [request for request in server.requests if "partial" in request]
-    assert asked == [f"GET {partial.format(form)}" for form in ("txt", "srt")]
+    assert asked == [f"GET {partial.format(form)}" for form in ("srt", "txt")]
     assert (tmp_path / "out" / "a.txt.partial").read_text() == "words\n"
     assert server.requests[-1] == "POST /jobs/one/cancel"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.progress.plain import PlainProgress
+from cli.progress.lines import Progress
 from cli.transcribe.batch import Batch
 from cli.transcribe.job_view import JobView
 from cli.transcribe.platform import Platform
@@ -32,7 +32,7 @@ class Ended:
     def submit(
         self, path: Path, *, fields: dict[str, str], on_sent: Callable[[int], None]
     ) -> JobView:
-        return JobView.parse(self._job)
+        return JobView.model_validate(self._job)
 
     def close(self) -> None:
         pass
@@ -59,7 +59,7 @@ def reason(
         find_sources([clip]).sources,
         None,
         Platform("http://127.0.0.1:1", None, wait, lasting=lasting),
-        PlainProgress(),
+        Progress(),
         client,
     )
     assert not batch.run()
