@@ -17,7 +17,7 @@ from cli.transcribe.file_jobs import FileJobs
 from cli.transcribe.platform import Platform
 from cli.transcribe.request import Request
 from cli.transcribe.sources import Source
-from cli.transcribe.stdout import as_printed, print_text
+from cli.transcribe.streams import as_printed, print_text
 from cli.transcribe.tally import Tally
 from cli.transcribe.transcript_files import TranscriptFiles
 from cli.transcribe.work import State, Work
@@ -58,9 +58,7 @@ class Batch:
     def run(self, *, skipped: int = 0, refused: int = 0) -> bool:
         """Transcribe all files; return whether all succeeded.
 
-        Args:
-            skipped: files that were done before, for the closing summary.
-            refused: names that cannot be transcribed, for the closing summary.
+        The closing summary counts files ``skipped``, as they were done before, and names refused.
 
         Raises:
             CommandError: stdout cannot be written to.
@@ -128,8 +126,9 @@ class Batch:
             if work.bug is not None:
                 raise work.bug
             if self._outputs is None and work.state is State.DONE:
-                text = as_printed(work, self._request.formats[0], several=self._request.several)
-                work.text = ""
+                text, work.text = work.text, ""
+                if self._request.several:
+                    text = as_printed(text, work.source.name, self._request.formats[0])
                 self._progress.aside(partial(print_text, text))
 
     def _summarize(self, skipped: int, refused: int) -> None:

@@ -47,9 +47,7 @@ class Client:
     def __init__(self, base_url: str, stop: threading.Event) -> None:
         """Check the address; nothing is connected to yet.
 
-        Args:
-            base_url: where the API is.
-            stop: once set, a busy or absent server is not waited for any more.
+        Once ``stop`` is set, a busy or absent server is not waited for any more.
 
         Raises:
             CommandError: it is no http(s) URL.
@@ -76,10 +74,7 @@ class Client:
     ) -> JobView:
         """Upload a file, streaming it, and create its job; wait while the server says it is busy.
 
-        Args:
-            path: the file.
-            fields: form fields of ``POST /jobs`` beside the file.
-            on_sent: told how many bytes are sent so far.
+        ``fields`` are those of the form beside the file. ``on_sent`` is told the bytes sent so far.
 
         Raises:
             CommandError: the server refuses the file or cannot be reached.

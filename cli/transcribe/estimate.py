@@ -28,13 +28,7 @@ class Estimate:
         self._recent_time = 0.0
 
     def observe(self, now_s: float, done: float, total: float) -> None:
-        """Take note of how much is done.
-
-        Args:
-            now_s: time of a monotonic clock.
-            done: work done, in any unit.
-            total: all the work, in the same unit; it may change.
-        """
+        """Take note of how much is done of ``total``, which may change, in any unit."""
         if self._began_s is None:
             if done > 0:  # the time before, such as the load of a model, says nothing of speed
                 self._began_s, self._at_s, self._done = now_s, now_s, done

@@ -44,22 +44,23 @@ def platform_for(
     flag: StopFlag,
     progress: Progress,
 ) -> Iterator[Platform]:
-    """Yield the platform at ``server``, the one that runs in ``data``, or one started for this.
+    """Yield the platform at ``server``, the one that runs in ``data``, or one started there.
 
-    Args:
-        options: of the jobs; a platform of our own serves the model that they want.
-        server: URL of a running platform, or None.
-        data: the data directory of the one that runs there, or of our own.
-        size_bytes: of all files, for which the data directory must have room.
-        flag: raised by a signal.
-        progress: told what happens.
+    One started here serves the model that the options want. The directory must have room for files
+    of ``size_bytes`` in all.
 
     Raises:
         CommandError: our own cannot be started.
         Stopped: a signal came.
     """
+
+    def wait(until: Callable[[], bool]) -> None:
+        while not until():
+            flag.check()
+            flag.sleep(0.1)
+
     if server is not None:
-        yield Platform(server, options.model, _waiting(flag))
+        yield Platform(server, options.model, wait)
         return
     directory = DataDirectory(data)
     directory.create(for_files_bytes=size_bytes)
@@ -67,7 +68,7 @@ def platform_for(
     while (owner := directory.owner()) is not None:
         if owner.purpose == "up":
             progress.say(note(f"using the platform that runs at {owner.api_url}"))
-            yield Platform(owner.api_url, options.model, _waiting(flag), logs=directory.logs)
+            yield Platform(owner.api_url, options.model, wait, logs=directory.logs)
             return
         if not told:
             progress.say(note(f"waiting for another longhand in {data} to finish"))
@@ -79,12 +80,3 @@ def platform_for(
     plan = Plan(models=(model.id,), purpose="transcribe", drain_s=DRAIN_S)
     with running_stack(directory, plan, flag, lambda line: progress.say(note(line))) as stack:
         yield Platform(stack.api_url, model.id, stack.run, lasting=False, logs=directory.logs)
-
-
-def _waiting(flag: StopFlag) -> Callable[[Callable[[], bool]], None]:
-    def run(until: Callable[[], bool]) -> None:
-        while not until():
-            flag.check()
-            flag.sleep(0.1)
-
-    return run

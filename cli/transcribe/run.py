@@ -10,7 +10,7 @@ from cli.transcribe.batch import Batch
 from cli.transcribe.platform import platform_for
 from cli.transcribe.request import Request
 from cli.transcribe.sources import Found, find_sources
-from cli.transcribe.stdin import spooled_stdin
+from cli.transcribe.streams import spooled_stdin
 from cli.transcribe.transcript_files import TranscriptFiles, make_output_folder
 
 

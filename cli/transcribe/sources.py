@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.errors import os_reason
-from cli.transcribe.stdin import STDIN
+from cli.transcribe.streams import STDIN
 
 AUDIO = frozenset(
     {"aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf", "dts", "eac3", "flac"}
@@ -53,9 +53,7 @@ class Found:
 def find_sources(names: Sequence[Path], stdin: Path | None = None) -> Found:
     """Sort names into files to submit, each of them once, and sentences about the others.
 
-    Args:
-        names: files, folders, and '-'.
-        stdin: a file with standard input, if '-' is among the names.
+    ``stdin`` is a file with standard input, if '-' is among the names.
     """
     found = Found([], [], [])
     seen: set[Path] = set()

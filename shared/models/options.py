@@ -135,11 +135,7 @@ class ResolvedOptions(BaseModel):
     multilingual: bool = False
 
     def text_language(self, spoken: str | None) -> str | None:
-        """Return the language of the transcript; None: each chunk's own.
-
-        Args:
-            spoken: the language asked for, else the one detected for the whole job, if any.
-        """
+        """Return the language of a transcript of speech in ``spoken``; None: each chunk's own."""
         if self.task == "translate":
             return "en"
         return None if self.multilingual else spoken
@@ -184,10 +180,7 @@ def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
 def fingerprint(sha256: str, options: ResolvedOptions, model: Model) -> str:
     """Return a digest of all that a transcript depends on; equal digests mean equal transcripts.
 
-    Args:
-        sha256: hex digest of the source's bytes.
-        options: the job's.
-        model: the catalogue entry of ``options.model``, for its weights and how it decodes.
+    ``sha256`` is the hex digest of the source's bytes, ``model`` the entry of ``options.model``.
     """
     decoding = model.model_dump_json(include={"engine", "source", "revision", "window_s", "decode"})
     facts = (sha256, decoding, options.model_dump_json())

@@ -50,12 +50,9 @@ def pinned(model: Model) -> Weights:
 def digest(folder: Path, names: Iterable[str] | None = None) -> str:
     """Return a digest of files' names and contents: 'sha256:...'.
 
-    The hub's cache links large files to blobs that are named by their SHA-256. Such a file is not
-    read, because a worker would read its weights, some 3 GB, twice at its start.
-
-    Args:
-        folder: where the files are.
-        names: the files, relative to the folder; None: all, in subfolders too.
+    The names are relative to the folder; None: all, in subfolders too. The hub's cache links large
+    files to blobs that are named by their SHA-256. Such a file is not read, because a worker would
+    read its weights, some 3 GB, twice at its start.
     """
     paths = folder.rglob("*") if names is None else (folder / name for name in names)
     total = hashlib.sha256()
@@ -74,8 +71,11 @@ def _content_digest(path: Path) -> bytes:
 
 def cached(model: Model) -> Path | None:
     """Return the folder of the weights, or an engine's package; None where any is missing."""
-    if model.engine not in HUB_ENGINES:
-        return _engine_folder(model)
+    if model.engine == "oracle":
+        return Path(__file__).parent
+    if model.engine not in HUB_ENGINES:  # the package of the engine contains its weights
+        spec = find_spec(model.engine)
+        return None if spec is None or spec.origin is None else Path(spec.origin).parent
     folder = model.folder or hub.snapshot(model)
     return folder if folder and files.present(model.engine, folder) is not None else None
 
@@ -94,10 +94,7 @@ def download(model: Model, on_progress: Callable[[int, int], None]) -> Path:
     """Fetch the pinned weights into the shared Hugging Face cache and return their folder.
 
     Files that are there are not fetched again, and an interrupted download is resumed.
-
-    Args:
-        model: the catalogue entry.
-        on_progress: called with (bytes so far, bytes in all) as they arrive.
+    ``on_progress`` is called with (bytes so far, bytes in all).
 
     Raises:
         ModelError: the hub cannot be reached, or does not have what the catalogue pins.
@@ -117,11 +114,3 @@ def _incomplete(model: Model, folder: Path) -> str:
     names = files.choose(model.engine, (path.name for path in folder.iterdir()))
     lacking = ", ".join(files.missing(model.engine, names)) or "a shard of its weights"
     return f"the folder of model '{model.id}' has no {lacking}"
-
-
-def _engine_folder(model: Model) -> Path | None:
-    """Return the package of an engine that contains its weights; None if it is not installed."""
-    if model.engine == "oracle":
-        return Path(__file__).parent
-    spec = find_spec(model.engine)
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent

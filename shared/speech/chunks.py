@@ -5,7 +5,7 @@ seconds do not, so seconds appear at the wire only.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 SAMPLE_RATE = 16_000
@@ -75,13 +75,7 @@ Heard = tuple[Chunk, Hypothesis]
 
 def chunk_to_json(chunk: Chunk) -> dict[str, int | None]:
     """Return the input of a chunk's ``transcribe`` step, whose idx is the chunk's index."""
-    return {
-        "core_start": chunk.core_start,
-        "core_end": chunk.core_end,
-        "stride_left": chunk.stride_left,
-        "stride_right": chunk.stride_right,
-        "channel": chunk.channel,
-    }
+    return {name: value for name, value in asdict(chunk).items() if name != "index"}
 
 
 def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:

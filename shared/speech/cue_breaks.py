@@ -17,52 +17,35 @@ from math import inf
 from shared.speech.cue_times import MAX_CHARS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
 from shared.speech.sentences import ends_clause, ends_sentence
 
-_CUE = 12.0
-"""Each cue: fewer cues are easier to read."""
+_CUE = 12.0  # each cue: fewer cues are easier to read
+# An empty cue, and an empty line beside others. The cost is proportional to the square of the empty
+# share: two half-full cues cost less than a full and a tiny one, and lines are balanced.
 _EMPTY = 25.0
-"""An empty cue. The cost is proportional to the square of the empty share, so that two half-full
-cues cost less than a full and a tiny one."""
 _RAGGED = 20.0
-"""An empty line beside others. The cost falls in the same way, which balances the lines."""
-_BETWEEN_CLAUSES = 14.0
-"""A break at a comma, a bracket and the like. A break between sentences costs nothing."""
-_BETWEEN_WORDS = 45.0
-"""A break between other words."""
+_BETWEEN_CLAUSES = 14.0  # a break at a comma, a bracket and the like; between sentences it is free
+_BETWEEN_WORDS = 45.0  # a break between other words
+# Added after a short word. Most are articles, prepositions or conjunctions, which belong to what
+# follows (Netflix: break before them).
 _AFTER_SHORT_WORD = 20.0
-"""Added after a short word. Most are articles, prepositions or conjunctions, which belong to what
-follows (Netflix: break before them)."""
 _BEFORE_SHORT_WORD = -8.0
-_CUTS_OFF_A_WORD = 15.0
-"""Added where a single word of a clause stands before the break or after it."""
-_WITHIN_WORD = 100.0
-"""A break within a word, or before the second part of a compound or a dash."""
-_LINE_SHARE = 0.3
-"""Cost of a break between lines, as a share of one between cues."""
-_FULL_PAUSE_MS = 800
-"""A break in a pause of this length is free; a shorter pause takes off its share of the cost."""
+_CUTS_OFF_A_WORD = 15.0  # added where a single word of a clause stands before or after the break
+_WITHIN_WORD = 100.0  # a break within a word, or before the second part of a compound or a dash
+_LINE_SHARE = 0.3  # the cost of a break between lines, as a share of one between cues
+_FULL_PAUSE_MS = 800  # a break in such a pause is free; a shorter one takes off its share
+# A pause of a second within a cue, because words are shown before they are said. The cost grows
+# with the square of the pause.
 _PAUSE_WITHIN = 32.0
-"""A pause of a second within a cue, because words are shown before they are said. The cost grows
-with the square of the pause."""
-_UNNOTICED_PAUSE_MS = 250
-"""Shorter pauses within a cue cost nothing."""
-_SENTENCE_WITHIN = 18.0
-"""A sentence's end within a cue: a cue is a single sentence where possible (BBC, 3.2)."""
-_TORN_SENTENCE = 0.6
-"""Added to a break as a share of its cost, if the cue before it holds a sentence's end."""
-_ONE_WORD = 80.0
-"""A cue of one word, in languages written with spaces."""
-_STUB = 200.0
-"""A line of less than a fifth of the width beside another line."""
-_HURRIED = 15.0
-"""A cue shown for ``MIN_CUE_MS``; the cost falls to nothing at ``_UNHURRIED_MS``."""
+_UNNOTICED_PAUSE_MS = 250  # shorter pauses within a cue cost nothing
+_SENTENCE_WITHIN = 18.0  # a sentence's end within a cue: one sentence where possible (BBC, 3.2)
+_TORN_SENTENCE = 0.6  # added to a break, as a share of it, if a sentence ends within the cue before
+_ONE_WORD = 80.0  # a cue of one word, in languages written with spaces
+_STUB = 200.0  # a line of less than a fifth of the width beside another line
+_HURRIED = 15.0  # a cue shown for MIN_CUE_MS; the cost falls to nothing at _UNHURRIED_MS
 _UNHURRIED_MS = 1_500
-_TOO_FAST = 5.0
-"""Each character per second above ``MAX_CHARS_PER_S``."""
+_TOO_FAST = 5.0  # each character per second above MAX_CHARS_PER_S
 _TOO_FAST_AT_MOST = 100.0
-_TOO_SHORT = 2_000.0
-"""A cue shown for less than ``MIN_CUE_MS``; merging it with another always costs less."""
-_MISPLACED_MARK = 100_000.0
-"""A line that begins with a closing mark, or ends with an opening one."""
+_TOO_SHORT = 2_000.0  # a cue shown for less than MIN_CUE_MS; merging it always costs less
+_MISPLACED_MARK = 100_000.0  # a line that begins with a closing mark, or ends with an opening one
 
 _SHORT_WORD_CHARS = 3
 _DASHES = frozenset("-–—")  # noqa: RUF001
@@ -111,22 +94,8 @@ def must_not_begin(text: str) -> bool:
     return first in _CLOSING or unicodedata.category(first).startswith("M")
 
 
-def break_up(
-    tokens: Sequence[Token], next_start_ms: int | None, line_chars: int, max_lines: int
-) -> list[Draft]:
-    """Break words of one language into cues at the least cost.
-
-    Args:
-        tokens: in order of time, none longer than a line.
-        next_start_ms: start of what is said after them; None: nothing is.
-        line_chars: longest line.
-        max_lines: most lines of a cue.
-    """
-    return _Passage(tokens, next_start_ms, line_chars, max_lines).drafts() if tokens else []
-
-
-class _Passage:
-    """A run of words, and the costs of breaks between them.
+class Passage:
+    """A run of words of one language, and the costs of breaks between them.
 
     A break has the index of the token after it. Cues and lines are tokens [first, stop).
     """
@@ -134,6 +103,14 @@ class _Passage:
     def __init__(
         self, tokens: Sequence[Token], next_start_ms: int | None, line_chars: int, max_lines: int
     ) -> None:
+        """Compute the costs.
+
+        Args:
+            tokens: at least one, in order of time, none longer than a line.
+            next_start_ms: start of what is said after them; None: nothing is.
+            line_chars: longest line.
+            max_lines: most lines of a cue.
+        """
         self._tokens = tokens
         self._line_chars = line_chars
         self._max_lines = max_lines
@@ -189,14 +166,17 @@ class _Passage:
         return cost
 
     def drafts(self) -> list[Draft]:
-        """Return the cheapest cues."""
+        """Return the cues with the least total cost."""
         n_tokens = len(self._tokens)
         costs = [0.0] + [inf] * n_tokens
         best: list[tuple[int, tuple[int, ...]]] = [(0, ())] * (n_tokens + 1)
         most_chars = self._max_lines * (self._line_chars + 1)
         for stop in range(1, n_tokens + 1):
             for first in range(stop - 1, -1, -1):
-                if not self._may_be_cue(first, stop, most_chars):
+                if self._ends[stop - 1] - self._begins[first] > most_chars:
+                    break
+                spoken_ms = self._tokens[stop - 1].end_ms - self._tokens[first].start_ms
+                if spoken_ms > MAX_CUE_MS and stop - first > 1:
                     break
                 cost = costs[first] + self._cost_of_cue(first, stop)
                 if cost >= costs[stop]:
@@ -211,12 +191,6 @@ class _Passage:
             drafts.append(self._draft(first, stop, line_breaks))
             stop = first
         return drafts[::-1]
-
-    def _may_be_cue(self, first: int, stop: int, most_chars: int) -> bool:
-        if self._ends[stop - 1] - self._begins[first] > most_chars:
-            return False
-        spoken_ms = self._tokens[stop - 1].end_ms - self._tokens[first].start_ms
-        return spoken_ms <= MAX_CUE_MS or stop - first == 1
 
     def _cost_of_cue(self, first: int, stop: int) -> float:
         """Return the cost of a cue and the break after it, without its line breaks."""

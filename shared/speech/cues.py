@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from shared.speech.cue_breaks import Draft, Token, break_up, must_not_begin
+from shared.speech.cue_breaks import Draft, Passage, Token, must_not_begin
 from shared.speech.cue_times import shown_until
 from shared.speech.transcript import Header, Segment, word_separator
 
@@ -47,11 +47,7 @@ def make_cues(
 ) -> Iterator[Cue]:
     """Yield subtitle cues by start time; every word is in exactly one, no two of a channel overlap.
 
-    Args:
-        header: of the transcript.
-        segments: in order; iterated over once for each channel.
-        line_chars: longest line, in characters.
-        max_lines: most lines of a cue.
+    The segments are in order, and iterated over once for each channel.
     """
     channels = [None] if header.channels is None else range(header.channels)
     passes = (
@@ -85,10 +81,10 @@ def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterato
             last = passage[-1]
             pause_ms = token.start_ms - last.end_ms
             if token.language != last.language or pause_ms >= LONG_PAUSE_MS:
-                yield from break_up(passage, token.start_ms, line_chars, max_lines)
+                yield from Passage(passage, token.start_ms, line_chars, max_lines).drafts()
                 passage, n_chars = [], 0
             elif n_chars >= _AHEAD_CUES * line_chars * max_lines:
-                drafts = break_up(passage, token.start_ms, line_chars, max_lines)
+                drafts = Passage(passage, token.start_ms, line_chars, max_lines).drafts()
                 # What follows may change the last ones.
                 settled = drafts[: len(drafts) * 3 // 4]
                 yield from settled
@@ -96,7 +92,8 @@ def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterato
                 n_chars = sum(len(kept.separator + kept.text) for kept in passage)
         passage.append(token)
         n_chars += len(token.separator + token.text)
-    yield from break_up(passage, None, line_chars, max_lines)
+    if passage:
+        yield from Passage(passage, None, line_chars, max_lines).drafts()
 
 
 def _tokens(

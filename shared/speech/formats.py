@@ -42,8 +42,8 @@ def render(
     Args:
         header: of the transcript.
         segments: in order; iterated over more than once, so this must not be an iterator.
-        format: name of the format.
-        line_chars: longest line of subtitles, in characters.
+        format: its name.
+        line_chars: longest line of a subtitle.
         max_lines: most lines of a subtitle.
 
     Raises:

@@ -29,12 +29,9 @@ Kept = tuple[Chunk, Hypothesis, Sequence[WordHypothesis]]
 
 
 def keep_once(chunks: Iterable[Heard]) -> Iterator[Kept]:
-    """Yield each chunk with the words that belong to it; one chunk is read ahead.
+    """Yield each chunk of a channel with the words that belong to it, in the order of the cores.
 
     Words without text are dropped. Word times stay relative to their chunk's start.
-
-    Args:
-        chunks: of one channel, in the order of their cores.
     """
     left: tuple[Chunk, Hypothesis, list[_Candidate]] | None = None
     for chunk, hypothesis in chunks:

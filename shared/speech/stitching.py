@@ -95,11 +95,7 @@ class Stitcher:
         return self._confidence_sum / self._n_confidences if self._n_confidences else None
 
     def stitch(self, channels: Sequence[Iterable[Heard]]) -> Iterator[Segment]:
-        """Yield the segments of all channels by start time.
-
-        Args:
-            channels: each channel's chunks and hypotheses, in the order of their cores.
-        """
+        """Yield the segments of all channels by start time; chunks come in the order of cores."""
         streams = (self._segments(chunks) for chunks in channels)
         for number, segment in enumerate(heapq.merge(*streams, key=lambda found: found.start)):
             yield segment.model_copy(update={"id": number})

@@ -1,5 +1,6 @@
-"""Standard input as a file to transcribe."""
+"""Standard input as a file to transcribe, and transcripts on standard output."""
 
+import json
 import os
 import select
 import sys
@@ -8,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cli.errors import CommandError
+from cli.errors import CommandError, os_reason
+from cli.messages import one_line
 from cli.signals import StopFlag
 
 STDIN = Path("-")
@@ -43,3 +45,31 @@ def spooled_stdin(names: Sequence[Path], flag: StopFlag) -> Iterator[Path | None
                     break
                 file.write(piece)
         yield path
+
+
+def as_printed(text: str, name: str, form: str) -> str:
+    """Return one of several transcripts as it is printed, with the name of its file.
+
+    JSON gets a member ``file`` and becomes one line, other formats get a heading.
+    """
+    if form == "json":
+        # A file name may hold bytes that are not UTF-8.
+        name = os.fsencode(name).decode("utf-8", "replace")
+        return json.dumps({"file": name, **json.loads(text)}, ensure_ascii=False)
+    return one_line(f"==> {name} <==") + "\n" + (text or "\n")
+
+
+def print_text(text: str) -> None:
+    """Print a transcript, which gets a newline at its end if it has none.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        CommandError: it cannot be written.
+    """
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"cannot write to standard output: {os_reason(error)}") from error
