@@ -13,6 +13,7 @@ from cli.commands.up import up
 from cli.errors import CommandError, os_reason
 from cli.messages import error as error_line
 from shared import __version__
+from shared.infra.errors import LonghandError
 
 
 @click.group(
@@ -81,7 +82,7 @@ def _run(arguments: list[str], *, can_print: bool) -> int:
         return _fail(f"{error.format_message().rstrip('.')} (see '{where} --help')", 2)
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except CommandError as error:
+    except (CommandError, LonghandError) as error:
         return _fail(str(error), 1)
     except BrokenPipeError:
         return 1  # the reader of our output is gone

@@ -8,7 +8,7 @@ from cli.progress.lines import Progress
 from cli.signals import StopFlag
 from shared.infra.errors import LonghandError
 from shared.infra.settings import get_settings
-from shared.models.catalogue import HUB_ENGINES, Catalogue, Model, read_catalogue
+from shared.models.catalogue import HUB_ENGINES, Model, read_catalogue
 from shared.models.choice import Choice, Supply, can_do, choose_model
 from shared.models.options import JobOptions
 from shared.models.usable import Availability, availability, hub_answers_once
@@ -18,18 +18,11 @@ _WIDTH = 78
 
 
 class LocalModels:
-    """The catalogue, and which of its models this machine can run.
-
-    Raises:
-        CommandError: it cannot be read, or lacks a model that a setting names.
-    """
+    """The catalogue, and which of its models this machine can run."""
 
     def __init__(self) -> None:
         settings = get_settings()
-        try:
-            self.catalogue: Catalogue = read_catalogue(settings)
-        except LonghandError as error:
-            raise CommandError(str(error)) from error
+        self.catalogue = read_catalogue(settings)
         self._default = settings.default_model
         self.unfetched: dict[str, str] = {}
         """Why weights could not be fetched, by the model's id; such a model is not usable."""
@@ -41,11 +34,7 @@ class LocalModels:
         return availability(model, hub_answers_once)
 
     def choose(self, options: JobOptions) -> Choice:
-        """Return the model for a job.
-
-        Raises:
-            CommandError: no usable model can do what the options ask.
-        """
+        """Return the model for a job; raises like ``choose_model``."""
         supply = Supply(
             self.catalogue,
             self._default,
@@ -54,23 +43,21 @@ class LocalModels:
             is_here=self._is_here,
             called="models that can be used here",
         )
-        try:
-            return choose_model(options, supply)
-        except LonghandError as error:
-            raise CommandError(str(error)) from error
+        return choose_model(options, supply)
 
     def better(self, choice: Choice, options: JobOptions) -> tuple[Model, str] | None:
         """Return the first choice of the catalogue, and why it is not usable.
 
         None where that was chosen, or the catalogue did not decide.
         """
-        if choice.reason == "best":
-            for model in self.catalogue.ranking:
-                if model == choice.model:
-                    break
-                found = self.availability(model)
-                if can_do(options, model) and not found.usable:
-                    return model, found.reason
+        if choice.reason != "best":
+            return None
+        for model in self.catalogue.ranking:
+            if model == choice.model:
+                break
+            found = self.availability(model)
+            if can_do(options, model) and not found.usable:
+                return model, found.reason
         return None
 
     def _is_here(self, model: Model) -> bool:
@@ -83,7 +70,9 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
     """Return the model for jobs with these options, its weights in place.
 
     Raises:
-        CommandError: it is unknown, cannot be used here, or cannot do what is asked.
+        CommandError: it cannot be used here.
+        ModelError: the catalogue is missing or wrong.
+        RequestError: the model is unknown, or none can do what is asked.
         Stopped: a signal came during the download.
     """
     local = LocalModels()

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
-from cli.errors import CommandError
 from cli.models.choice import LocalModels
+from shared.infra.errors import RequestError
 from shared.models.options import JobOptions
 
 
 def list_models() -> Iterator[str]:
     """Yield lines that say which models can be used here and now, and what ``auto`` is.
 
-    Models that the operator has yet to pin are listed too. Raises like ``LocalModels``.
+    Models that the operator has yet to pin are listed too. Raises like ``read_catalogue``.
     """
     local = LocalModels()
     models = local.catalogue.models.values()
@@ -23,7 +23,7 @@ def list_models() -> Iterator[str]:
     yield ""
     yield _what_auto_is(local)
     for language in sorted({code for model in models for code in model.preferred_for}):
-        with suppress(CommandError):
+        with suppress(RequestError):
             choice = local.choose(JobOptions(language=language))
             if choice.reason == "language":
                 yield f"For language '{language}' it is {choice.model.id}, preferred for it."
@@ -33,7 +33,7 @@ def list_models() -> Iterator[str]:
 def _what_auto_is(local: LocalModels) -> str:
     try:
         choice = local.choose(JobOptions())
-    except CommandError as error:
+    except RequestError as error:
         return f"'auto' is no model now: {error}."
     model = choice.model.id
     if choice.reason == "default":

@@ -17,8 +17,8 @@ from uuid import uuid4
 from cli.errors import CommandError, os_reason
 from cli.transcribe.sources import Source
 
-PARTIAL = ".partial"
-"""Ends the name of a transcript that was not finished."""
+PARTIAL = "partial"
+"""The last extension of a transcript that was not finished."""
 _CLOSING_S = 2.0
 """How long the process waits at its end for a file that is being written."""
 
@@ -29,8 +29,8 @@ class TranscriptFiles:
     def __init__(self, folder: Path, formats: Sequence[str], sources: Sequence[Source]) -> None:
         self._folder = folder
         self._formats = formats
-        self._places = _places(folder, formats, sources)
-        self._inputs = _inputs(sources)
+        self._inputs = frozenset(_real(source.path) for source in sources)
+        self._places = self._choose_places(sources)
         self._writing = threading.Lock()
 
     def path(self, source: Source, form: str) -> Path:
@@ -50,7 +50,7 @@ class TranscriptFiles:
         path = self.path(source, form)
         self._write(path, text)
         with suppress(OSError):
-            path.with_name(path.name + PARTIAL).unlink(missing_ok=True)
+            _in_format(path, PARTIAL).unlink(missing_ok=True)
 
     def write_partial(self, source: Source, form: str, text: str) -> Path:
         """Write what there is of a transcript beside the place of the whole; return where.
@@ -58,14 +58,37 @@ class TranscriptFiles:
         Raises:
             CommandError: it cannot be written.
         """
-        path = self.path(source, form)
-        path = path.with_name(path.name + PARTIAL)
+        path = _in_format(self.path(source, form), PARTIAL)
         self._write(path, text)
         return path
 
     def close(self) -> None:
         """Wait for the file that is being written, as the process ends; write no other."""
         self._writing.acquire(timeout=_CLOSING_S)
+
+    def _choose_places(self, sources: Sequence[Source]) -> dict[Source, Path]:
+        """Choose every source's place, without the format, by the rule at the top of this file."""
+        common = Path(os.path.commonpath([source.origin.parent for source in sources]))
+        choices = {  # the best one last
+            s: [s.origin.relative_to(common), s.place, s.place.with_name(s.place.stem)]
+            for s in sources
+        }
+        while True:
+            places = {source: left[-1] for source, left in choices.items()}
+            count = Counter(map(_key, places.values()))
+            clashing = [
+                source
+                for source, place in places.items()
+                if len(choices[source]) > 1 and (count[_key(place)] > 1 or self._hits_input(place))
+            ]
+            if not clashing:
+                return places
+            for source in clashing:
+                choices[source].pop()
+
+    def _hits_input(self, place: Path) -> bool:
+        paths = (_in_format(self._folder / place, form) for form in self._formats)
+        return any(_real(path) in self._inputs for path in paths)
 
     def _write(self, path: Path, text: str) -> None:
         if _real(path) in self._inputs:
@@ -106,41 +129,6 @@ def make_output_folder(folder: Path) -> None:
 
 def _in_format(place: Path, form: str) -> Path:
     return place.with_name(f"{place.name}.{form}")
-
-
-def _places(folder: Path, formats: Sequence[str], sources: Sequence[Source]) -> dict[Source, Path]:
-    """Choose every source's place, without the format, by the rule at the top of this file."""
-    common = Path(os.path.commonpath([source.origin.parent for source in sources]))
-    choices = {
-        source: (
-            source.place.with_name(source.place.stem),
-            source.place,
-            source.origin.relative_to(common),
-        )
-        for source in sources
-    }
-    inputs = _inputs(sources)
-    level = dict.fromkeys(sources, 0)
-    while True:
-        places = {source: choices[source][level[source]] for source in sources}
-        count = Counter(_key(place) for place in places.values())
-        clashing = [
-            source
-            for source, place in places.items()
-            if level[source] + 1 < len(choices[source])
-            and (
-                count[_key(place)] > 1
-                or any(_real(_in_format(folder / place, form)) in inputs for form in formats)
-            )
-        ]
-        if not clashing:
-            return places
-        for source in clashing:
-            level[source] += 1
-
-
-def _inputs(sources: Sequence[Source]) -> frozenset[str]:
-    return frozenset(_real(source.path) for source in sources)
 
 
 def _real(path: Path) -> str:
