@@ -62,14 +62,14 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     type=click.IntRange(10, 200),
     metavar="N",
     show_default="42",
-    help="Characters per subtitle line.",
+    help="Characters per line.",
 )
 @_written(
     "--max-line-count",
     type=click.IntRange(1, 4),
     metavar="N",
     show_default="2",
-    help="Lines of a subtitle.",
+    help="Lines per subtitle.",
 )
 @_how("--model", metavar="ID", show_default=f"auto: {AUTO_RULE}", help="As in 'longhand models'.")
 @_how(
@@ -90,7 +90,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
 @_how(
     "--vad",
     type=click.Choice(VAD_NAMES),
-    show_default="the model's",
+    show_default="the model's own way",
     help="How speech is found.",
 )
 @_how("--multichannel", is_flag=True, help="Transcribe each channel apart.")

@@ -43,7 +43,7 @@ def up(
     # Imported late, for the sake of --help.
     from cli.embedded.directory import DataDirectory, DirectoryInUse
     from cli.embedded.stack import Plan, running_stack
-    from cli.models.choice import prepare_model
+    from cli.local_models import prepare_model
     from cli.progress.lines import Progress, progress_on_stderr
     from cli.signals import StopFlag, Stopped
     from shared.models.options import JobOptions

@@ -150,8 +150,8 @@ class Catalogue:
 
     def preferred_for(self, language: str) -> tuple[Model, ...]:
         """Return the models that are preferred for jobs in this language."""
-        preferred = (m for m in self.models.values() if language in m.preferred_for)
-        return tuple(model for model in preferred if model.is_pinned)
+        models = self.models.values()
+        return tuple(m for m in models if m.is_pinned and language in m.preferred_for)
 
     def get(self, model_id: str) -> Model:
         """Return a model, hidden or not.

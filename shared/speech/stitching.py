@@ -78,8 +78,8 @@ class Stitcher:
     """Joins the hypotheses of one job.
 
     A word that two neighbours heard is kept once (``seams``). Words get times on the original
-    timeline, where each starts after the end of the one before it. Segments end at sentence ends,
-    at pauses of ``PAUSE_S``, where the language changes, and before they outgrow a subtitle.
+    timeline, none before the end of the one before it. Segments end at sentence ends, at pauses of
+    ``PAUSE_S``, where the language changes, and before they outgrow a subtitle.
     """
 
     def __init__(self, n_samples: int, *, language: str | None = None) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cli.models.choice import second_best_note
+from cli.local_models import second_best_note
 from cli.progress.lines import Progress
 from cli.transcribe.file_jobs import show_job
 from cli.transcribe.job_view import JobView
