@@ -21,7 +21,3 @@ class Span:
 
     start: int
     end: int
-
-    @property
-    def n_samples(self) -> int:
-        return self.end - self.start

@@ -65,13 +65,8 @@ def make_vad(name: VadName) -> Vad:
     Raises:
         ModelError: the Silero model is not installed.
     """
-    match name:
-        case "silero":
-            return SileroVad()
-        case "energy":
-            return EnergyVad()
-        case "off":
-            return NoVad()
+    detectors: dict[VadName, type[Vad]] = {"silero": SileroVad, "energy": EnergyVad, "off": NoVad}
+    return detectors[name]()
 
 
 class NoVad:
