@@ -1,5 +1,6 @@
 """``longhand up``: the embedded stack in the foreground."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -55,25 +56,19 @@ def up(
     def say(sentence: str) -> None:
         progress.say(note(sentence))
 
-    with flag.installed():
-        try:
-            directory = DataDirectory(path)
-            directory.create()
-            if directory.owner() is not None:  # told before anything is downloaded
-                raise DirectoryInUse(path)
-            with progress_on_stderr() as bars:
-                wanted = [JobOptions(model=model) for model in models or (None,)]
-                chosen = tuple(prepare_model(options, flag, bars).id for options in wanted)
-            plan = Plan(
-                tuple(dict.fromkeys(chosen)),
-                port=port,
-                flower_port=flower_port if flower else None,
-            )
-            with running_stack(directory, plan, flag, say) as stack:
-                for program in stack.programs:
-                    click.echo(f"{program.name:<24} {program.address or 'running'}")
-                click.echo(f"ready {stack.api_url}")
-                stack.run()
-        except Stopped:
-            return 0
+    with flag.installed(), suppress(Stopped):
+        directory = DataDirectory(path)
+        directory.create()
+        if directory.owner() is not None:  # told before anything is downloaded
+            raise DirectoryInUse(path)
+        with progress_on_stderr() as bars:
+            wanted = [JobOptions(model=model) for model in models or (None,)]
+            chosen = [prepare_model(options, flag, bars).id for options in wanted]
+        served = tuple(dict.fromkeys(chosen))
+        plan = Plan(served, port=port, flower_port=flower_port if flower else None)
+        with running_stack(directory, plan, flag, say) as stack:
+            for program in stack.programs:
+                click.echo(f"{program.name:<24} {program.address or 'running'}")
+            click.echo(f"ready {stack.api_url}")
+            stack.run()
     return 0

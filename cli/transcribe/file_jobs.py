@@ -22,7 +22,7 @@ MIN_LOOK_S, MAX_LOOK_S = 1.0, 5.0
 LOOK_SHARE = 1 / 60
 """Time between two looks as a share of the time that the job has taken."""
 FEW_FILES = 10
-"""A batch of so many leaves a line on a terminal for each; a larger one only for what failed."""
+"""A terminal keeps a line for each file of so small a batch; of a larger one for failed ones."""
 
 
 @dataclass
@@ -104,12 +104,12 @@ class FileJobs:
         return job
 
     def _why_not(self, job: JobView) -> str:
-        why = job.error.detail if job.error else f"the job was {job.state}"
-        if job.error and job.error.code == "internal_error" and self.platform.logs is not None:
-            why += f" (logs: {self.platform.logs})"
-        if job.progress.chunks_done and self.platform.lasting:
-            again = f"curl -X POST {self.platform.url}/jobs/{job.id}/retry"
-            done = job.progress.chunks_done
+        platform, error, done = self.platform, job.error, job.progress.chunks_done
+        why = error.detail if error else f"the job was {job.state}"
+        if error and error.code == "internal_error" and platform.logs is not None:
+            why += f" (logs: {platform.logs})"
+        if done and platform.lasting:
+            again = f"curl -X POST {platform.url}/jobs/{job.id}/retry"
             why += f"; {done} of its chunks are done, from which it goes on: {again}"
         return why
 
@@ -134,10 +134,9 @@ class FileJobs:
     def _tell_end(self, job: JobView, work: Work, took_s: float, *, spoken: bool) -> None:
         name, progress = work.source.name, self.progress
         audio_s = job.duration_s or 0.0
-        phase, detail = (
-            "done",
-            f"{'' if spoken else 'no speech found in '}{duration(audio_s)} of audio",
-        )
+        phase, detail = "done", f"{duration(audio_s)} of audio"
+        if not spoken:
+            detail = f"no speech found in {detail}"
         if job.cached:
             phase = "done (cached)"
         else:
@@ -164,19 +163,17 @@ def show_job(progress: Progress, name: str, job: JobView) -> None:
         # A phase of its own: plain progress writes a line for a new phase only.
         progress.show(name, "waiting", None, f"for {job.waiting_for.detail}")
         return
-    so_far = job.progress
-    stage = so_far.stage or job.state
-    fraction, details = None, []
-    if stage == TRANSCRIBING and so_far.percent is None:
-        # More chunks are planned while a long file is still being decoded.
-        details.append(f"chunk {so_far.chunks_done} of {so_far.chunks_total}+")
-    if stage == TRANSCRIBING and so_far.rtfx is not None:
-        details.append(f"RTFx {factor(so_far.rtfx)}")
-    if stage == TRANSCRIBING and so_far.percent is not None:
-        fraction = so_far.percent / 100
-        if so_far.eta_s is not None:
+    so_far, fraction, details = job.progress, None, []
+    if so_far.stage == TRANSCRIBING:
+        if so_far.percent is not None:
+            fraction = so_far.percent / 100
+        else:  # more chunks are planned while a long file is still being decoded
+            details.append(f"chunk {so_far.chunks_done} of {so_far.chunks_total}+")
+        if so_far.rtfx is not None:
+            details.append(f"RTFx {factor(so_far.rtfx)}")
+        if fraction is not None and so_far.eta_s is not None:
             details.append(f"{duration(so_far.eta_s)} left")
-    progress.show(name, stage, fraction, ", ".join(details))
+    progress.show(name, so_far.stage or job.state, fraction, ", ".join(details))
 
 
 def has_words(form: str, text: str) -> bool:

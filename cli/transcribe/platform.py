@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cli.embedded.directory import DataDirectory
 from cli.embedded.stack import Plan, running_stack
-from cli.messages import note
 from cli.local_models import prepare_model
+from cli.messages import note
 from cli.progress.lines import Progress
 from cli.signals import StopFlag
 from shared.models.options import JobOptions

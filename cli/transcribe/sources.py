@@ -10,16 +10,14 @@ from pathlib import Path
 from cli.errors import os_reason
 from cli.transcribe.streams import STDIN
 
-AUDIO = frozenset(
-    {"aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf", "dts", "eac3", "flac"}
-    | {"gsm", "m4a", "m4b", "mka", "mp2", "mp3", "mpga", "oga", "ogg", "opus", "ra", "snd", "spx"}
-    | {"tta", "voc", "w64", "wav", "weba", "wma", "wv"}
+_MEDIA = frozenset(
+    {"aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf", "dts", "eac3"}
+    | {"flac", "gsm", "m4a", "m4b", "mka", "mp2", "mp3", "mpga", "oga", "ogg", "opus", "ra", "snd"}
+    | {"spx", "tta", "voc", "w64", "wav", "weba", "wma", "wv", "3g2", "3gp", "asf", "avi", "f4v"}
+    | {"flv", "m2ts", "m4v", "mj2", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "ogv", "ts"}
+    | {"vob", "webm", "wmv"}
 )
-VIDEO = frozenset(
-    {"3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mj2", "mkv", "mov", "mp4", "mpeg"}
-    | {"mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv"}
-)
-"""A folder's files with these extensions are taken. Those that cannot be decoded fail later."""
+"""Extensions of the files that are taken from a folder. What cannot be decoded fails later."""
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+:/(?!/)", re.IGNORECASE)
 
 
@@ -110,7 +108,7 @@ def _media_in(folder: Path, refused: list[str]) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             extension = Path(name).suffix[1:].lower()
-            if not name.startswith(".") and extension in AUDIO | VIDEO:
+            if not name.startswith(".") and extension in _MEDIA:
                 yield Path(parent, name)
 
 

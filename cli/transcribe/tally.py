@@ -90,9 +90,7 @@ class Tally:
             if length_s is None:
                 suffix = work.source.path.suffix.lower()
                 kind = suffix if known_bytes[suffix] else ""
-                if not known_bytes[kind]:
-                    continue
-                length_s = work.source.size_bytes * known_s[kind] / known_bytes[kind]
+                length_s = work.source.size_bytes * known_s[kind] / (known_bytes[kind] or 1)
             heard_s = length_s * work.share
             done_s += heard_s
             total_s += heard_s if work.state is State.FAILED else length_s

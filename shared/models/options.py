@@ -165,16 +165,14 @@ def check_options(options: JobOptions, model: Model) -> None:
 
 def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
     """Fill in what the client left open, for the model that was chosen."""
-    return ResolvedOptions(
-        model=model.id,
-        language=options.language or model.only_language,
-        task=options.task,
-        prompt=options.prompt or None,
-        hotwords=options.hotwords or None,
-        vad=options.vad or model.vad,
-        multichannel=options.multichannel,
-        multilingual=options.multilingual,
-    )
+    resolved = {
+        "model": model.id,
+        "language": options.language or model.only_language,
+        "prompt": options.prompt or None,
+        "hotwords": options.hotwords or None,
+        "vad": options.vad or model.vad,
+    }
+    return ResolvedOptions.model_validate(options.model_dump() | resolved)
 
 
 def fingerprint(sha256: str, options: ResolvedOptions, model: Model) -> str:
