@@ -136,8 +136,6 @@ def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
 
     thread = threading.Thread(target=fetch, name="download", daemon=True)
     thread.start()
-    while thread.is_alive():
-        flag.check()
-        flag.sleep(0.1)
+    flag.wait_until(lambda: not thread.is_alive())
     progress.leave(model.id, "downloading", line=not problems)
     return "".join(problems)

@@ -6,7 +6,7 @@ would be lost.
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -47,6 +47,12 @@ class StopFlag:
         deadline = time.monotonic() + seconds
         while self.signum is None and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, POLL_S))
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Wait until ``done()``; raise ``Stopped`` if the flag goes up first."""
+        while not done():
+            self.check()
+            self.sleep(0.1)
 
     def check(self) -> None:
         """Raise ``Stopped`` if the flag is up."""

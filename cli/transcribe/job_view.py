@@ -21,9 +21,7 @@ class JobProgress(BaseModel):
     percent: float | None = None
     """Of the audio, transcribed; None while the server cannot tell."""
     rtfx: float | None = None
-    """Seconds of audio per second; None before the first chunk is done."""
     eta_s: float | None = None
-    """Seconds until all is transcribed; None where ``rtfx`` is."""
 
 
 class TranscriptView(BaseModel):

@@ -53,14 +53,8 @@ def platform_for(
         CommandError: our own cannot be started.
         Stopped: a signal came.
     """
-
-    def wait(until: Callable[[], bool]) -> None:
-        while not until():
-            flag.check()
-            flag.sleep(0.1)
-
     if server is not None:
-        yield Platform(server, options.model, wait)
+        yield Platform(server, options.model, flag.wait_until)
         return
     directory = DataDirectory(data)
     directory.create(for_files_bytes=size_bytes)
@@ -68,7 +62,7 @@ def platform_for(
     while (owner := directory.owner()) is not None:
         if owner.purpose == "up":
             progress.say(note(f"using the platform that runs at {owner.api_url}"))
-            yield Platform(owner.api_url, options.model, wait, logs=directory.logs)
+            yield Platform(owner.api_url, options.model, flag.wait_until, logs=directory.logs)
             return
         if not told:
             progress.say(note(f"waiting for another longhand in {data} to finish"))
