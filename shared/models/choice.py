@@ -1,6 +1,6 @@
 """Which model a job gets: one rule for the API and the command line."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,15 +57,26 @@ def choose_model(options: JobOptions, supply: Supply) -> Choice:
         UnsupportedLanguage: the named model, or every model that is here, lacks the language.
         UnsupportedOption: the same for another option.
     """
+    catalogue = supply.catalogue
     if names_model(options):
-        model = supply.catalogue.get(options.model or "")
+        model = catalogue.get(options.model or "")
         check_options(options, model)
         return Choice(model, "named")
     if options.multilingual and options.language is not None:
         raise UnsupportedOption("a multilingual job cannot name one language")
-    for choice in _candidates(options, supply):
-        return choice
-    here = [model for model in supply.catalogue.ranking if supply.is_here(model)]
+    preferred = catalogue.preferred_for(options.language) if options.language else ()
+    default = (catalogue.get(supply.default),) if supply.default else ()
+    stages: Sequence[tuple[Reason, Iterable[Model], Callable[[Model], bool]]] = (
+        ("language", preferred, supply.is_at_hand),
+        ("default", default, lambda _: True),
+        ("served", catalogue.ranking, supply.is_served),
+        ("best", catalogue.ranking, supply.is_here),
+    )
+    for reason, models, is_available in stages:
+        for model in models:
+            if can_do(options, model) and is_available(model):
+                return Choice(model, reason)
+    here = [model for model in catalogue.ranking if supply.is_here(model)]
     raise _unmet(options, here, supply.called)
 
 
@@ -100,23 +111,6 @@ def check_served(
         "wait until there is one",
         served,
     )
-
-
-def _candidates(options: JobOptions, supply: Supply) -> Iterator[Choice]:
-    """Yield the models that can do what is asked, in the order of the rule."""
-    catalogue = supply.catalogue
-    preferred = catalogue.preferred_for(options.language) if options.language else ()
-    default = (catalogue.get(supply.default),) if supply.default else ()
-    stages: Sequence[tuple[Reason, Iterable[Model], Callable[[Model], bool]]] = (
-        ("language", preferred, supply.is_at_hand),
-        ("default", default, lambda _: True),
-        ("served", catalogue.ranking, supply.is_served),
-        ("best", catalogue.ranking, supply.is_here),
-    )
-    for reason, models, is_available in stages:
-        for model in models:
-            if can_do(options, model) and is_available(model):
-                yield Choice(model, reason)
 
 
 def can_do(options: JobOptions, model: Model) -> bool:
