@@ -12,7 +12,6 @@ from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_S = 0.02
-"""How often the flag is polled."""
 
 
 class StopFlag:

@@ -103,18 +103,10 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
 )
 @_where("--data", **DATA)
 @_where(
-    "--jobs",
-    type=click.IntRange(1, 64),
-    default=4,
-    metavar="N",
-    help="Files under way at once.",
+    "--jobs", type=click.IntRange(1, 64), default=4, metavar="N", help="Files under way at once."
 )
 @_where(
-    "--priority",
-    type=click.IntRange(-100, 100),
-    default=0,
-    metavar="N",
-    help="Higher goes first.",
+    "--priority", type=click.IntRange(-100, 100), default=0, metavar="N", help="Higher goes first."
 )
 @_where(
     "--wait-for-worker",

@@ -8,7 +8,6 @@ class Reason(BaseModel):
 
     code: str = ""
     detail: str
-    """One sentence."""
 
 
 class JobProgress(BaseModel):
