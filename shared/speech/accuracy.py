@@ -114,13 +114,14 @@ def measure_within(
     character_errors = _distance(said, heard, max_cells)
     if character_errors is None:
         return None
-    n_words, word_errors = len(said), character_errors
-    if language not in UNSPACED_LANGUAGES:
-        n_words = len(said.split())
+    if language in UNSPACED_LANGUAGES:
+        n_words, word_errors = len(said), character_errors
+    else:
+        words = said.split()
         # Words are so much fewer than characters that their table is always computed whole.
-        found = _distance(said.split(), heard.split(), inf)
+        found = _distance(words, heard.split(), inf)
         assert found is not None, "without a bound there is always a result"
-        word_errors = found
+        n_words, word_errors = len(words), found
     return Accuracy.of_counts(
         words=n_words,
         word_errors=word_errors,

@@ -126,8 +126,5 @@ def _letters(text: str) -> str:
 
 
 def _kept(chunk: Chunk, hypothesis: Hypothesis, candidates: Sequence[_Candidate]) -> Kept:
-    return (
-        chunk,
-        hypothesis,
-        [c.word for c in candidates if c.after_left_cut and c.before_right_cut],
-    )
+    kept = [c.word for c in candidates if c.after_left_cut and c.before_right_cut]
+    return chunk, hypothesis, kept
