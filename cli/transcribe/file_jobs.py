@@ -34,9 +34,10 @@ class FileJobs:
     """Where transcripts are written; None: they are left in ``Work.text``."""
     platform: Platform
     progress: Progress
-    client: Client
-    stop: threading.Event
     n_files: int
+    stop: threading.Event
+    """Set once the batch has ended or is stopped."""
+    client: Client
     under_way: dict[str, Work] = field(default_factory=dict)
     """Files by the ids of their jobs, from the job's creation to its end."""
 

@@ -1,5 +1,6 @@
 """The command's course: find the files, provide a platform, transcribe the batch."""
 
+import threading
 from pathlib import Path
 
 from cli.errors import CommandError
@@ -7,6 +8,8 @@ from cli.messages import error, note
 from cli.progress.lines import Progress, progress_on_stderr
 from cli.signals import StopFlag
 from cli.transcribe.batch import Batch
+from cli.transcribe.client import Client
+from cli.transcribe.file_jobs import FileJobs
 from cli.transcribe.platform import platform_for
 from cli.transcribe.request import Request
 from cli.transcribe.sources import Found, find_sources
@@ -53,8 +56,10 @@ def transcribe(request: Request, server: str | None, data: Path) -> int:
             flag=flag,
             progress=progress,
         ) as platform:
-            batch = Batch(request, sources, outputs, platform, progress)
-            succeeded = batch.run(skipped=skipped, refused=len(found.refused))
+            stop = threading.Event()
+            client = Client(platform.url, stop)
+            jobs = FileJobs(request, outputs, platform, progress, len(sources), stop, client)
+            succeeded = Batch(jobs, sources).run(skipped=skipped, refused=len(found.refused))
         return 0 if succeeded and not found.refused else 1
 
 

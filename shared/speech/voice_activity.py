@@ -22,21 +22,16 @@ if TYPE_CHECKING:
 
 MAX_LAG_SAMPLES = 2 * SAMPLE_RATE
 """Most audio between a span's start and its release; the chunk planner relies on it."""
-
 WINDOW_SAMPLES = 512
 """Audio with one score: 32 ms, the only size that the Silero model takes at 16 kHz."""
-
 PADDING_SAMPLES = SAMPLE_RATE * 400 // 1000
 """Kept before and after speech: 400 ms, as faster-whisper does. Silero's own 30 ms clips soft
 beginnings and ends of words. Spans less than twice this apart merge."""
-
 MIN_SILENCE_SAMPLES = SAMPLE_RATE * 100 // 1000
 """Speech ends after 100 ms of silence, Silero's default."""
-
 MIN_SPEECH_SAMPLES = 2 * WINDOW_SAMPLES
 """Shorter speech, a single window, is a click. Silero's default of 250 ms would drop a short 'yes';
 faster-whisper drops nothing."""
-
 ENERGY_THRESHOLD_DBFS = -50.0
 """Default of ``EnergyVad``: above a usual recording's noise, below a distant talker."""
 

@@ -14,7 +14,8 @@ from cli.main import cli
 from cli.progress.lines import Progress
 from cli.signals import Stopped
 from cli.transcribe.batch import Batch
-from cli.transcribe.file_jobs import MAX_LOOK_S, MIN_LOOK_S, look_s
+from cli.transcribe.client import Client
+from cli.transcribe.file_jobs import MAX_LOOK_S, MIN_LOOK_S, FileJobs, look_s
 from cli.transcribe.platform import Platform
 from cli.transcribe.request import Request
 from cli.transcribe.sources import find_sources
@@ -90,13 +91,17 @@ def batch(
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"x")
     sources = find_sources([clip]).sources
-    return Batch(
+    stop = threading.Event()
+    jobs = FileJobs(
         Request(files=(clip,), options=JobOptions(), formats=formats),
-        sources,
         TranscriptFiles(tmp_path / "out", formats, sources) if output else None,
         Platform(server.url, None, run),
         Progress(),
+        len(sources),
+        stop,
+        Client(server.url, stop),
     )
+    return Batch(jobs, sources)
 
 
 def test_a_transcript_is_fetched_once(

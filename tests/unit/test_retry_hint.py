@@ -1,5 +1,6 @@
 """What the command line says of a job that failed or was canceled half way."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from cli.progress.lines import Progress
 from cli.transcribe.batch import Batch
+from cli.transcribe.file_jobs import FileJobs
 from cli.transcribe.job_view import JobView
 from cli.transcribe.platform import Platform
 from cli.transcribe.request import Request
@@ -54,15 +56,16 @@ def reason(
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"x")
     client: Any = Ended(state, chunks_done)
-    batch = Batch(
+    jobs = FileJobs(
         Request(files=(clip,), options=JobOptions()),
-        find_sources([clip]).sources,
         None,
         Platform("http://127.0.0.1:1", None, wait, lasting=lasting),
         Progress(),
+        1,
+        threading.Event(),
         client,
     )
-    assert not batch.run()
+    assert not Batch(jobs, find_sources([clip]).sources).run()
     return capsys.readouterr().err.splitlines()[-1].removeprefix(f"longhand: error: {clip}: ")
 
 
