@@ -107,7 +107,7 @@ def word_times_s(recital: Recital) -> npt.NDArray[np.float64]:
     for span, text in zip(recital.spans, recital.texts, strict=True):
         letters = np.array([len(word) for word in text.split()])
         middles = (np.cumsum(letters) - letters / 2) / letters.sum()
-        times += ((span.start + middles * span.n_samples) / SAMPLE_RATE).tolist()
+        times += ((span.start + middles * (span.end - span.start)) / SAMPLE_RATE).tolist()
     return np.array(times)
 
 

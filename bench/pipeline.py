@@ -9,9 +9,9 @@ import numpy as np
 
 from shared.speech.audio import Pcm, Samples
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis
+from shared.speech.names import VadName
 from shared.speech.stitching import Stitcher, survey
 from shared.speech.transcript import Word
-from shared.speech.vad_names import VadName
 from shared.speech.voice_activity import make_vad
 from worker.engines.protocol import DecodeOptions, Engine
 from worker.media.decode import decode

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.audio import write_words
 from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.vad_names import VAD_NAMES
+from shared.speech.names import VAD_NAMES
 from shared.speech.voice_activity import make_vad
 from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner

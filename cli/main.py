@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -12,10 +13,15 @@ from cli.commands.up import up
 from cli.errors import CommandError, os_reason
 from cli.messages import error as error_line
 from shared import __version__
+from shared.infra.errors import LonghandError
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    },
     epilog="Exit codes: 0 all done; 1 something failed, and a line on stderr says what; 2 wrong "
     "usage; 130 Ctrl-C.",
 )
@@ -35,8 +41,8 @@ def main() -> None:
         try:
             stream.flush()
         except OSError:
-            # Whoever read the stream has gone, perhaps with the terminal. The interpreter flushes
-            # it once more at its end, and a failure there would change the exit code.
+            # The stream's reader is gone, perhaps with the terminal. The interpreter flushes once
+            # more at its end, and a failure there would change the exit code.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
 
@@ -76,21 +82,18 @@ def _run(arguments: list[str], *, can_print: bool) -> int:
         return _fail(f"{error.format_message().rstrip('.')} (see '{where} --help')", 2)
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except CommandError as error:
+    except (CommandError, LonghandError) as error:
         return _fail(str(error), 1)
     except BrokenPipeError:
-        return 1  # whoever read our output has gone
+        return 1  # the reader of our output is gone
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{os_reason(error)}{where}", 1)
 
 
 def _fail(sentence: str, code: int) -> int:
-    # Whoever reads stderr may be gone with the terminal; the exit code still tells.
-    try:
+    with suppress(OSError):  # the reader of stderr may be gone with the terminal
         click.echo(error_line(sentence), err=True)
-    except OSError:
-        return code
     return code
 
 

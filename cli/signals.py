@@ -1,22 +1,21 @@
 """The signals that end a terminal session, as one flag that the main thread polls.
 
-A flag rather than an exception, which could be raised between the start of a child and the note of
-its pid, so that the child would be lost.
+An exception could be raised between the start of a child and the note of its pid, and the child
+would be lost.
 """
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_S = 0.02
-"""How often the flag is looked at."""
 
 
 class StopFlag:
-    """Whether, and how urgently, someone asked this process to stop."""
+    """Whether, and how urgently, this process was asked to stop."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -39,7 +38,7 @@ class StopFlag:
         if self.signum is None:
             self.signum = signum
         elif signum == signal.SIGINT:
-            # Ctrl-C only: a closing terminal sends SIGHUP, and its shell sends SIGTERM after it.
+            # Ctrl-C only: a terminal that closes sends SIGHUP, and its shell then sends SIGTERM.
             self.urgent = True
 
     def sleep(self, seconds: float) -> None:
@@ -47,6 +46,12 @@ class StopFlag:
         deadline = time.monotonic() + seconds
         while self.signum is None and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, POLL_S))
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Wait until ``done()``; raise ``Stopped`` if the flag goes up first."""
+        while not done():
+            self.check()
+            self.sleep(0.1)
 
     def check(self) -> None:
         """Raise ``Stopped`` if the flag is up."""

@@ -23,8 +23,9 @@ from shared.infra.errors import (
     UnknownFormat,
 )
 from shared.speech.cues import CUE_LINES, LINE_CHARS, MAX_CUE_LINES, MAX_LINE_CHARS, MIN_LINE_CHARS
-from shared.speech.formats import FORMATS, SUBTITLES, render
+from shared.speech.formats import render
 from shared.speech.manifest import Manifest
+from shared.speech.names import FORMATS, SUBTITLES
 from shared.store.jobs.read import get_manifest, list_jobs
 from shared.store.transcripts import (
     PartialView,

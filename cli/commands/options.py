@@ -1,20 +1,15 @@
 """How options are declared: their groups in the help, and the types of their values."""
 
-import copy
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from cli.errors import os_reason
-from cli.formats import FORMATS
+from shared.speech.names import FORMATS
 
 ALL_FORMATS = "all"
-_UNGROUPED = "Help"
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class GroupedCommand(click.Command):
@@ -25,36 +20,18 @@ class GroupedCommand(click.Command):
         groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
-                groups[getattr(param, "group", _UNGROUPED)].append(record)
+                groups[getattr(param, "group", "Help")].append(record)
         for group, records in groups.items():
             with formatter.section(group):
                 formatter.write_dl(records)
 
 
-class _GroupedOption(click.Option):
-    def __init__(
-        self, decls: Sequence[str], *, group: str, aliases: Sequence[str] = (), **attrs: Any
-    ) -> None:
-        super().__init__([*decls, *aliases], **attrs)
+class GroupedOption(click.Option):
+    """An option of a ``GroupedCommand``."""
+
+    def __init__(self, *args: Any, group: str, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
         self.group = group
-        self._aliases = aliases
-
-    def get_help_extra(self, ctx: click.Context) -> Any:
-        extra = super().get_help_extra(ctx)
-        extra.pop("range", None)
-        return extra
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        shown = copy.copy(self)
-        shown.opts = [name for name in self.opts if name not in self._aliases]
-        return super(_GroupedOption, shown).get_help_record(ctx)
-
-
-def option(
-    group: str, *decls: str, aliases: Sequence[str] = (), **attrs: Any
-) -> Callable[[_Command], _Command]:
-    """Declare an option; the help shows it in ``group``, without its ``aliases``."""
-    return click.option(*decls, cls=_GroupedOption, group=group, aliases=aliases, **attrs)
 
 
 class NonEmptyPath(click.Path):
@@ -71,7 +48,8 @@ DATA: dict[str, Any] = {
     "type": PATH,
     "envvar": "LONGHAND_DATA",
     "metavar": "DIR",
-    "help": "Where the platform keeps its data.  [default: ~/.local/share/longhand]",
+    "show_default": "~/.local/share/longhand",
+    "help": "Where the platform keeps its data.",
 }
 """The option ``--data``, which several commands have."""
 
@@ -84,28 +62,35 @@ def data_path(chosen: Path | None) -> Path:
 
 
 class Formats(click.ParamType[tuple[str, ...]]):
-    """Formats with commas between them, or 'all'; converted to a tuple."""
+    """Formats separated by commas, or 'all'; converted to a tuple."""
 
     name = "formats"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         chosen = [name.strip().lower() for name in str(value).split(",")]
+        known = (*FORMATS, ALL_FORMATS)
         for name in chosen:
-            if name not in (*FORMATS, ALL_FORMATS):
-                known = ", ".join((*FORMATS, ALL_FORMATS))
-                self.fail(f"there is no format '{name}'; there are {known}", param, ctx)
+            if name not in known:
+                self.fail(f"there is no format '{name}'; there are {', '.join(known)}", param, ctx)
         return FORMATS if ALL_FORMATS in chosen else tuple(chosen)
 
 
-class TextFile(click.ParamType[str]):
-    """The name of a text file; converted to what is in it."""
+class ReferenceFile(click.ParamType[str]):
+    """The name of a text file against which a transcript can be measured; converted to its text."""
 
     name = "text file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from shared.infra.errors import InvalidRequest
+        from shared.speech.accuracy import check_reference
+
         try:
-            return Path(value).read_text(encoding="utf-8-sig")
+            reference = Path(value).read_text(encoding="utf-8-sig")
+            check_reference(reference)
         except UnicodeDecodeError:
             self.fail(f"{value} is not UTF-8 text", param, ctx)
         except OSError as error:
             self.fail(f"{value} cannot be read: {os_reason(error)}", param, ctx)
+        except InvalidRequest as error:
+            self.fail(str(error), param, ctx)
+        return reference

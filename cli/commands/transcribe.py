@@ -1,5 +1,6 @@
 """``longhand transcribe``: its options, and which of them go together."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,146 +11,117 @@ from cli.commands.options import (
     PATH,
     Formats,
     GroupedCommand,
-    TextFile,
+    GroupedOption,
+    ReferenceFile,
     data_path,
-    option,
 )
-from cli.commands.whisper_options import ALIASES, ignored, vad_of_filter, whisper_options
+from cli.commands.whisper_options import (
+    EPILOG,
+    counterpart,
+    ignored,
+    vad_of_filter,
+    whisper_options,
+)
 from cli.errors import CommandError
-from cli.formats import FORMATS, SUBTITLES
 from cli.messages import note
+from shared.models import AUTO_RULE
+from shared.speech.names import FORMATS, SUBTITLES, VAD_NAMES
 
 if TYPE_CHECKING:
     from shared.models.options import JobOptions
 
-_WRITE, _HOW, _WHERE, _MORE = "What is written", "How", "Where and how many", "Also"
+_written = partial(click.option, cls=GroupedOption, group="What is written")
+_how = partial(click.option, cls=GroupedOption, group="How")
+_where = partial(click.option, cls=GroupedOption, group="Where and how many")
+_also = partial(click.option, cls=GroupedOption, group="Also")
 
 
-@click.command(cls=GroupedCommand, epilog=ALIASES)
+@click.command(
+    cls=GroupedCommand, epilog=EPILOG, context_settings={"token_normalize_func": counterpart}
+)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
-@option(
-    _WRITE,
-    "--format",
-    "-f",
-    "formats",
-    aliases=("--output_format",),
+@_written(
+    *("--format", "-f", "formats"),
     type=Formats(),
     multiple=True,
     metavar="LIST",
-    help=f"Of {', '.join(FORMATS)}: one, several with commas, or 'all'.  [default: txt]",
+    show_default="txt",
+    help=f"Of {', '.join(FORMATS)}: one, several with commas, or 'all'.",
 )
-@option(
-    _WRITE,
-    "--output",
-    "-o",
-    aliases=("--output_dir",),
+@_written(
+    *("--output", "-o"),
     type=PATH,
     metavar="DIR",
     help="Write FILE's transcript to DIR/FILE.FORMAT instead of printing it.",
 )
-@option(
-    _WRITE,
-    "--skip-existing",
-    is_flag=True,
-    help="Leave out files whose transcripts are in DIR already.",
+@_written(
+    "--skip-existing", is_flag=True, help="Leave out files whose transcripts are in DIR already."
 )
-@option(
-    _WRITE,
+@_written(
     "--max-line-width",
-    aliases=("--max_line_width",),
     type=click.IntRange(10, 200),
     metavar="N",
-    help="Characters of a subtitle's line.  [default: 42]",
+    show_default="42",
+    help="Characters per line.",
 )
-@option(
-    _WRITE,
+@_written(
     "--max-line-count",
-    aliases=("--max_line_count",),
     type=click.IntRange(1, 4),
     metavar="N",
-    help="Lines of a subtitle.  [default: 2]",
+    show_default="2",
+    help="Lines per subtitle.",
 )
-@option(
-    _HOW,
-    "--model",
-    metavar="ID",
-    help="As in 'longhand models'.  [default: auto: the model that the catalogue prefers for the "
-    "stated language, if it is served (or usable, where no platform runs yet); else "
-    "LONGHAND_DEFAULT_MODEL, if set; else a model that is served; else the best that is here; "
-    "never one that lacks the language or what else is asked]",
-)
-@option(
-    _HOW,
+@_how("--model", metavar="ID", show_default=f"auto: {AUTO_RULE}", help="As in 'longhand models'.")
+@_how(
     "--language",
     metavar="NAME",
-    help="Language of the speech: 'de', 'en-US', 'english'.  [default: detected]",
+    show_default="detected",
+    help="Language of the speech: 'de', 'en-US', 'english'.",
 )
-@option(
-    _HOW,
+@_how(
     "--task",
     type=click.Choice(("transcribe", "translate")),
     default="transcribe",
     help="Write what is said, or its English translation.",
 )
-@option(_HOW, "--translate", is_flag=True, help="The same as --task translate.")
-@option(
-    _HOW,
-    "--prompt",
-    aliases=("--initial_prompt",),
-    metavar="TEXT",
-    help="Text in whose style and spelling to write.",
-)
-@option(_HOW, "--hotwords", metavar="WORDS", help="Words to expect, such as names.")
-@option(
-    _HOW,
+@_how("--translate", is_flag=True, help="The same as --task translate.")
+@_how("--prompt", metavar="TEXT", help="Text in whose style and spelling to write.")
+@_how("--hotwords", metavar="WORDS", help="Words to expect, such as names.")
+@_how(
     "--vad",
-    type=click.Choice(("silero", "energy", "off")),
-    help="How speech is found.  [default: the model's own way]",
+    type=click.Choice(VAD_NAMES),
+    show_default="the model's own way",
+    help="How speech is found.",
 )
-@option(_HOW, "--multichannel", is_flag=True, help="Transcribe each channel apart.")
-@option(_HOW, "--multilingual", is_flag=True, help="Detect the language of each chunk.")
-@option(
-    _WHERE,
+@_how("--multichannel", is_flag=True, help="Transcribe each channel apart.")
+@_how("--multilingual", is_flag=True, help="Detect the language of each chunk.")
+@_where(
     "--server",
     envvar="LONGHAND_SERVER",
     metavar="URL",
     help="Use this running platform instead of starting one.",
 )
-@option(_WHERE, "--data", **DATA)
-@option(
-    _WHERE,
-    "--jobs",
-    type=click.IntRange(1, 64),
-    default=4,
-    metavar="N",
-    help="Files under way at once.  [default: 4]",
+@_where("--data", **DATA)
+@_where(
+    "--jobs", type=click.IntRange(1, 64), default=4, metavar="N", help="Files under way at once."
 )
-@option(
-    _WHERE,
-    "--priority",
-    type=click.IntRange(-100, 100),
-    default=0,
-    metavar="N",
-    help="Higher goes first: -100 to 100.  [default: 0]",
+@_where(
+    "--priority", type=click.IntRange(-100, 100), default=0, metavar="N", help="Higher goes first."
 )
-@option(
-    _WHERE,
+@_where(
     "--wait-for-worker",
     is_flag=True,
     help="If no worker serves the model, have the job wait for one.",
 )
-@option(_WHERE, "--no-cache", is_flag=True, help="Transcribe even what was transcribed before.")
-@option(
-    _MORE,
+@_where("--no-cache", is_flag=True, help="Transcribe even what was transcribed before.")
+@_also(
     "--reference",
-    type=TextFile(),
+    type=ReferenceFile(),
     metavar="TEXTFILE",
     help="What was really said in FILE: tells the error rates.",
 )
-@option(_MORE, "--metadata", metavar="JSON", help="An object that is kept with the jobs.")
-@click.option(
-    "--vad_filter", "vad_of_filter", type=bool, hidden=True, callback=vad_of_filter, default=None
-)
+@_also("--metadata", metavar="JSON", help="An object that is kept with the jobs.")
+@click.option("--vad_filter", "vad_of_filter", type=bool, hidden=True, callback=vad_of_filter)
 @whisper_options
 @click.pass_context
 def transcribe(
@@ -169,10 +141,9 @@ def transcribe(
     server: str | None,
     data: Path | None,
     jobs: int,
-    priority: int,
     no_cache: bool,
     reference: str | None,
-    **chosen: Any,
+    **others: Any,
 ) -> int:
     """Transcribe audio and video files and print the transcripts.
 
@@ -182,26 +153,24 @@ def transcribe(
     again. A file that fails does not keep the others from being transcribed.
     """
     wanted = tuple(dict.fromkeys(name for several in formats for name in several)) or ("txt",)
+    sizes = {"max_line_width": max_line_width, "max_line_count": max_line_count}
+    chosen_sizes = {name: str(size) for name, size in sizes.items() if size is not None}
     if output is None and len(wanted) > 1:
         raise click.UsageError("several formats go into a folder: name it by --output", ctx)
     if output is None and skip_existing:
         raise click.UsageError("--skip-existing looks into a folder: name it by --output", ctx)
-    if (max_line_width or max_line_count) and not set(wanted) & set(SUBTITLES):
+    if chosen_sizes and not set(wanted) & set(SUBTITLES):
         raise click.UsageError("lines have a width in srt and vtt: choose one by --format", ctx)
     if output is None and not ctx.obj:
         raise CommandError("standard output is closed: name a folder by --output")
     options = _job_options(
         ctx,
-        chosen
-        | {
-            "model": None if model is None else model.strip() or "auto",
-            "task": "translate" if translate else task,
-            "vad": vad or vad_of_filter,
-            "cache": not no_cache,
-        },
+        **others,
+        model=None if model is None else model.strip() or "auto",
+        task="translate" if translate else task,
+        vad=vad or vad_of_filter,
+        cache=not no_cache,
     )
-    if reference is not None:
-        _check_reference(ctx, reference)
     if line := ignored(ctx):
         click.echo(note(line), err=True)
 
@@ -212,24 +181,18 @@ def transcribe(
     request = Request(
         files=files,
         options=options,
-        priority=priority,
         formats=wanted,
         output=output,
+        sizes=chosen_sizes,
         jobs=jobs,
         skip_existing=skip_existing,
         reference=reference,
-        max_line_width=max_line_width,
-        max_line_count=max_line_count,
     )
     return run(request, server, data_path(data))
 
 
-def _job_options(ctx: click.Context, chosen: dict[str, Any]) -> "JobOptions":
-    """Return the options of the jobs.
-
-    Raises:
-        UsageError: one of them is wrong in itself, whatever the model.
-    """
+def _job_options(ctx: click.Context, **chosen: Any) -> "JobOptions":
+    """Return the options of the jobs; a UsageError says which is wrong, whatever the model."""
     from pydantic import ValidationError
 
     from shared.models.options import JobOptions
@@ -240,13 +203,3 @@ def _job_options(ctx: click.Context, chosen: dict[str, Any]) -> "JobOptions":
     except ValidationError as error:
         first = error.errors()[0]
         raise click.UsageError(f"--{first['loc'][0]}: {first['msg']}", ctx) from error
-
-
-def _check_reference(ctx: click.Context, reference: str) -> None:
-    from shared.infra.errors import InvalidRequest
-    from shared.speech.accuracy import check_reference
-
-    try:
-        check_reference(reference)
-    except InvalidRequest as error:
-        raise click.UsageError(f"--reference: {error}", ctx) from error

@@ -1,5 +1,6 @@
 """``longhand up``: the embedded stack in the foreground."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -14,14 +15,15 @@ from cli.messages import note
     type=click.IntRange(0, 65535),
     default=8000,
     metavar="N",
-    help="The API's port on 127.0.0.1; 0 takes any free one.  [default: 8000]",
+    help="The API's port on 127.0.0.1; 0 takes any free one.",
 )
 @click.option(
     "--model",
     "models",
     metavar="ID",
     multiple=True,
-    help="Model to serve; repeatable, the first is the default.  [default: auto]",
+    show_default="auto",
+    help="Model to serve; repeatable, the first is the default.",
 )
 @click.option("--flower", is_flag=True, help="Also start Flower, Celery's monitor.")
 @click.option(
@@ -29,7 +31,7 @@ from cli.messages import note
     type=click.IntRange(1, 65535),
     default=5555,
     metavar="N",
-    help="Flower's port on 127.0.0.1.  [default: 5555]",
+    help="Flower's port on 127.0.0.1.",
 )
 @click.option("--data", **DATA)
 def up(
@@ -42,38 +44,31 @@ def up(
     # Imported late, for the sake of --help.
     from cli.embedded.directory import DataDirectory, DirectoryInUse
     from cli.embedded.stack import Plan, running_stack
-    from cli.models.choice import prepare_model
-    from cli.progress.plain import PlainProgress
-    from cli.progress.stderr import progress_on_stderr
+    from cli.local_models import prepare_model
+    from cli.progress.lines import Progress, progress_on_stderr
     from cli.signals import StopFlag, Stopped
     from shared.models.options import JobOptions
 
     flag = StopFlag()
-    progress = PlainProgress()
+    progress = Progress()
     path = data_path(data)
 
     def say(sentence: str) -> None:
         progress.say(note(sentence))
 
-    with flag.installed():
-        try:
-            directory = DataDirectory(path)
-            directory.create()
-            if directory.owner() is not None:  # told before anything is downloaded
-                raise DirectoryInUse(path)
-            with progress_on_stderr() as bars:
-                wanted = [JobOptions(model=model) for model in models or (None,)]
-                chosen = tuple(prepare_model(options, flag, bars).id for options in wanted)
-            plan = Plan(
-                tuple(dict.fromkeys(chosen)),
-                port=port,
-                flower_port=flower_port if flower else None,
-            )
-            with running_stack(directory, plan, flag, say) as stack:
-                for program in stack.programs:
-                    click.echo(f"{program.name:<24} {program.address or 'running'}")
-                click.echo(f"ready {stack.api_url}")
-                stack.run()
-        except Stopped:
-            return 0
+    with flag.installed(), suppress(Stopped):
+        directory = DataDirectory(path)
+        directory.create()
+        if directory.owner() is not None:  # told before anything is downloaded
+            raise DirectoryInUse(path)
+        with progress_on_stderr() as bars:
+            wanted = [JobOptions(model=model) for model in models or (None,)]
+            chosen = [prepare_model(options, flag, bars).id for options in wanted]
+        served = tuple(dict.fromkeys(chosen))
+        plan = Plan(served, port=port, flower_port=flower_port if flower else None)
+        with running_stack(directory, plan, flag, say) as stack:
+            for program in stack.programs:
+                click.echo(f"{program.name:<24} {program.address or 'running'}")
+            click.echo(f"ready {stack.api_url}")
+            stack.run()
     return 0

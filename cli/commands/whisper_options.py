@@ -1,8 +1,7 @@
 """Options of the `whisper` and `whisper-ctranslate2` commands, for people who are used to those.
 
-An option with a counterpart here is an alias of it, declared beside it. One that decides nothing
-here is accepted, and a line says so. One that asks for a transcript that cannot be made here is
-refused in a sentence.
+An option that has a counterpart here is another name for it. An option that decides nothing here is
+accepted with a note. An option that asks for a transcript that cannot be made here is refused.
 """
 
 from collections.abc import Callable
@@ -12,15 +11,22 @@ import click
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-ALIASES = (
-    "--output_dir, --output_format, --initial_prompt, --vad_filter, --max_line_width and "
-    "--max_line_count are understood as in whisper and whisper-ctranslate2; their options for "
-    "devices, decoding and thresholds are accepted but decide nothing."
+_COUNTERPARTS = {
+    "output_dir": "output",
+    "output_format": "format",
+    "initial_prompt": "prompt",
+    "max_line_width": "max-line-width",
+    "max_line_count": "max-line-count",
+}
+EPILOG = (
+    f"--vad_filter, {', '.join(f'--{name}' for name in _COUNTERPARTS)} are understood as in "
+    "whisper and whisper-ctranslate2; their options for devices, decoding and thresholds are "
+    "accepted but decide nothing."
 )
 """The end of the help of ``transcribe``."""
 
 _DECIDE_NOTHING = (
-    # The platform decides where and how a model runs, and shows what it does in its own way.
+    # The platform decides where and how a model runs, and how progress is shown.
     *("--device", "--device_index", "--compute_type", "--threads", "--fp16"),
     *("--batched", "--batch_size", "--model_dir", "--local_files_only"),
     *("--verbose", "--print_colors", "--pretty_json"),
@@ -53,6 +59,11 @@ _REFUSED = {
 _IGNORED = "longhand.ignored"
 
 
+def counterpart(name: str) -> str:
+    """Return the name here of an option, both without dashes; click's ``token_normalize_func``."""
+    return _COUNTERPARTS.get(name, name)
+
+
 def whisper_options(command: _Command) -> _Command:
     """Declare the options that have no counterpart; the help leaves them out."""
     for name in (*_DECIDE_NOTHING, *_REFUSED):
@@ -70,7 +81,7 @@ def _take(ctx: click.Context, param: click.Parameter, value: str | None) -> None
 
 
 def ignored(ctx: click.Context) -> str:
-    """Return a sentence that names the options given which decide nothing; '' if there are none."""
+    """Return a sentence that names the given options that decide nothing; '' if there are none."""
     names: list[str] = ctx.meta.get(_IGNORED, [])
     if not names:
         return ""
@@ -82,6 +93,4 @@ def vad_of_filter(
     _ctx: click.Context, _param: click.Parameter, vad_filter: bool | None
 ) -> str | None:
     """Return the voice activity detector that ``--vad_filter True`` or ``False`` means."""
-    if vad_filter is None:
-        return None
-    return "silero" if vad_filter else "off"
+    return {None: None, True: "silero", False: "off"}[vad_filter]

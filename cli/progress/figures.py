@@ -1,4 +1,35 @@
-"""Lengths of time and speeds as progress shows them: short, and of steady width."""
+"""How far a batch is, and how lengths of time and speeds are written: short, of steady width."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How far a batch of files is."""
+
+    files: int
+    done: int
+    failed: int
+    fraction: float
+    """Share of the batch that is done, in [0, 1]."""
+    audio_s: float
+    """Audio of the files that are done."""
+    rtfx: float | None
+    """Seconds of audio per second since the batch began; None while nothing is transcribed."""
+    eta_s: float | None
+    """Seconds until the batch is done; None while they cannot be estimated."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.done}/{self.files} done"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.audio_s:
+            parts.append(f"{duration(self.audio_s)} of audio")
+        if self.rtfx is not None:
+            parts.append(f"RTFx {factor(self.rtfx)}")
+        if self.eta_s is not None:
+            parts.append(f"{duration(self.eta_s)} left")
+        return ", ".join(parts)
 
 
 def duration(seconds: float) -> str:

@@ -10,14 +10,10 @@ from functools import partial
 from cli.errors import CommandError, os_reason
 from cli.messages import error as error_line
 from cli.messages import note
-from cli.progress.protocol import Progress
 from cli.signals import Stopped
-from cli.transcribe.client import Client
 from cli.transcribe.file_jobs import FileJobs
-from cli.transcribe.platform import Platform
-from cli.transcribe.request import Request
 from cli.transcribe.sources import Source
-from cli.transcribe.stdout import as_printed, print_text
+from cli.transcribe.streams import as_printed, print_text
 from cli.transcribe.tally import Tally
 from cli.transcribe.transcript_files import TranscriptFiles
 from cli.transcribe.work import State, Work
@@ -31,26 +27,10 @@ ABANDON_S = 6.0
 class Batch:
     """Some files and what becomes of them; ``run`` it once, in the main thread."""
 
-    def __init__(
-        self,
-        request: Request,
-        sources: Sequence[Source],
-        outputs: TranscriptFiles | None,
-        platform: Platform,
-        progress: Progress,
-        client: Client | None = None,
-    ) -> None:
-        self._request = request
-        self._outputs = outputs
-        self._platform = platform
-        self._progress = progress
-        self._stop = threading.Event()
-        self._client = client or Client(platform.url, self._stop)
+    def __init__(self, jobs: FileJobs, sources: Sequence[Source]) -> None:
+        self._jobs = jobs
+        self._progress = jobs.progress
         self._works = [Work(source) for source in sources]
-        self._jobs = FileJobs(
-            *(request, outputs, platform, progress, self._client, self._stop),
-            n_files=len(self._works),
-        )
         self._unprinted = list(self._works)
         self._tally = Tally(self._works, time.monotonic)
         self._total_at_s = 0.0
@@ -58,9 +38,7 @@ class Batch:
     def run(self, *, skipped: int = 0, refused: int = 0) -> bool:
         """Transcribe all files; return whether all succeeded.
 
-        Args:
-            skipped: files that were done before, for the closing summary.
-            refused: names of which nothing could be made, for the closing summary.
+        The closing summary counts files ``skipped``, as they were done before, and names refused.
 
         Raises:
             CommandError: stdout cannot be written to.
@@ -70,11 +48,11 @@ class Batch:
         waiting = queue.SimpleQueue[Work]()
         for work in self._works:
             waiting.put(work)
-        for _ in range(min(self._request.jobs, len(self._works))):
+        for _ in range(min(self._jobs.request.jobs, len(self._works))):
             # Daemons: a server that does not answer must not keep this process after Ctrl-C.
             threading.Thread(target=self._serve, args=(waiting,), name="job", daemon=True).start()
         try:
-            self._platform.run(self._look)
+            self._jobs.platform.run(self._look)
         except (Stopped, CommandError, OSError) as error:
             self._progress.finish()
             stopped = isinstance(error, Stopped)
@@ -85,16 +63,16 @@ class Batch:
                 self._summarize(skipped, refused)
             raise
         finally:
-            self._stop.set()
+            self._jobs.stop.set()
         self._progress.finish()
-        self._client.close()
+        self._jobs.client.close()
         self._summarize(skipped, refused)
         return all(work.state is State.DONE for work in self._works)
 
     def _serve(self, waiting: "queue.SimpleQueue[Work]") -> None:
         """Take one file after the other, in a thread of its own."""
         with suppress(queue.Empty):
-            while not self._stop.is_set():
+            while not self._jobs.stop.is_set():
                 work = waiting.get_nowait()
                 try:
                     self._jobs.transcribe(work)
@@ -119,17 +97,18 @@ class Batch:
 
     def _print(self, *, in_order: bool = True) -> None:
         """Print the transcripts that are there: in order up to the first that is not, or all."""
-        while self._unprinted:
-            ready = (i for i, work in enumerate(self._unprinted) if work.ended.is_set())
-            index = next(ready, None)
-            if index is None or (index > 0 and in_order):
-                return
-            work = self._unprinted.pop(index)
+        for work in tuple(self._unprinted):
+            if not work.ended.is_set():
+                if in_order:
+                    return
+                continue
+            self._unprinted.remove(work)
             if work.bug is not None:
                 raise work.bug
-            if self._outputs is None and work.state is State.DONE:
-                text = as_printed(work, self._request.formats[0], several=self._request.several)
-                work.texts.clear()
+            if self._jobs.outputs is None and work.state is State.DONE:
+                text, work.text = work.text, ""
+                if self._jobs.request.several:
+                    text = as_printed(text, work.source.name, self._jobs.request.formats[0])
                 self._progress.aside(partial(print_text, text))
 
     def _summarize(self, skipped: int, refused: int) -> None:
@@ -140,28 +119,26 @@ class Batch:
             self._progress.say(note(self._tally.summary(skipped=skipped, refused=refused)))
 
     def _abandon(self, *, keep: bool) -> None:
-        """Cancel the jobs, so that the next run's do not wait behind them.
+        """Cancel the jobs, so that those of the next run do not wait behind them.
 
         With ``keep``, what they have said so far is written to the output folder first.
         """
-        left = tuple(self._jobs.under_way.items())
-        self._stop.set()
-        outputs = self._outputs if keep else None
-        if left and outputs is not None:
-            self._progress.say(note("keeping what was done so far"))
+        left = tuple(self._jobs.under_way.items())  # before the stop, at which they are dropped
+        self._jobs.stop.set()
+        outputs = self._jobs.outputs if keep else None
         threads = [
-            threading.Thread(
-                target=self._give_up, args=(*job, outputs), name="abandon", daemon=True
-            )
+            threading.Thread(target=self._give_up, args=(*job, outputs), daemon=True)
             for job in left
         ]
+        if threads and outputs is not None:
+            self._progress.say(note("keeping what was done so far"))
         for thread in threads:
             thread.start()
         deadline_s = time.monotonic() + ABANDON_S
         for thread in threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
-        if self._outputs is not None:
-            self._outputs.close()
+        if self._jobs.outputs is not None:
+            self._jobs.outputs.close()
 
     def _give_up(self, job_id: str, work: Work, outputs: TranscriptFiles | None) -> None:
         try:
@@ -170,4 +147,4 @@ class Batch:
         except CommandError as error:
             self._progress.say(error_line(str(error)))
         finally:
-            self._client.cancel(job_id)
+            self._jobs.client.cancel(job_id)

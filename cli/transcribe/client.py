@@ -1,15 +1,16 @@
 """The HTTP API as the command line uses it. Every failure is a ``CommandError``."""
 
+import io
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import BinaryIO, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 
 from cli.errors import CommandError
 from cli.messages import one_line
@@ -19,35 +20,25 @@ TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 CANCEL_TIMEOUT_S = 1.0
 PARTIAL_TIMEOUT_S = 3.0
 MEASURE_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
-"""To compare two texts of twelve hours takes seconds, or a minute where nothing in them agrees."""
+"""To compare two texts of twelve hours takes seconds, or a minute if nothing in them agrees."""
 OUTAGE_S = 120.0
-"""How long a server that was there may be away: a restart takes less, even after it hung for a
+"""How long a server that was there may be away. A restart takes less, even after it hung for a
 minute (``cli.embedded.watch``)."""
 BUSY_RETRIES = 6
 MAX_BUSY_WAIT_S = 30.0
-_NO_SIZES: Mapping[str, str] = MappingProxyType({})
 
 
-class _CountingFile:
-    """A file that tells how many bytes of it are read; httpx reads it in small pieces."""
+class _CountedFile(io.FileIO):
+    """A file that tells how many bytes of it have been read."""
 
-    def __init__(self, file: BinaryIO, on_read: Callable[[int], None]) -> None:
-        self._file = file
+    def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
+        super().__init__(path)
         self._on_read = on_read
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._on_read(len(data))
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size) or b""
+        self._on_read(self.tell())
         return data
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
 
 
 class Client:
@@ -56,9 +47,7 @@ class Client:
     def __init__(self, base_url: str, stop: threading.Event) -> None:
         """Check the address; nothing is connected to yet.
 
-        Args:
-            base_url: where the API is.
-            stop: once set, nobody waits for a busy or absent server any more.
+        Once ``stop`` is set, a busy or absent server is not waited for any more.
 
         Raises:
             CommandError: it is no http(s) URL.
@@ -77,47 +66,29 @@ class Client:
         self._http = httpx.Client(base_url=self.base_url, timeout=TIMEOUT, trust_env=not local)
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._http.close()
 
     def submit(
-        self,
-        path: Path,
-        *,
-        fields: Mapping[str, str],
-        on_sent: Callable[[int], None],
+        self, path: Path, *, fields: Mapping[str, str], on_sent: Callable[[int], None]
     ) -> JobView:
         """Upload a file, streaming it, and create its job; wait while the server says it is busy.
 
-        Args:
-            path: the file.
-            fields: form fields of ``POST /jobs`` beside the file.
-            on_sent: told how many bytes are sent so far.
+        ``fields`` are those of the form beside the file. ``on_sent`` is told the bytes sent so far.
 
         Raises:
-            CommandError: the file cannot be read, or the server refuses it or cannot be reached.
+            CommandError: the server refuses the file or cannot be reached.
+            OSError: the file cannot be read.
         """
         for attempt in range(BUSY_RETRIES + 1):
-            sent = 0
-
-            def count(n_bytes: int) -> None:
-                nonlocal sent
-                sent += n_bytes
-                on_sent(sent)
-
-            try:
-                with path.open("rb") as file:
-                    upload = cast("BinaryIO", _CountingFile(file, count))
-                    response = self._http.post(
-                        "/jobs", data=dict(fields), files={"file": (one_line(path.name), upload)}
-                    )
-            except httpx.HTTPError as error:
-                raise CommandError(self._unreachable(error)) from error
+            with _CountedFile(path, on_sent) as file:
+                files = {"file": (one_line(path.name), file)}
+                response = self._send("POST", "/jobs", data=dict(fields), files=files)
             if response.status_code not in (429, 503) or attempt == BUSY_RETRIES:
                 break
             self._pause(_retry_after_s(response))
         if response.status_code in (404, 405):
-            raise CommandError(self._foreign())
+            raise self._foreign()
         return self._view(response)
 
     def job(self, job_id: str, *, wait_s: float) -> JobView:
@@ -135,33 +106,24 @@ class Client:
         with suppress(httpx.HTTPError):
             self._http.post(f"/jobs/{job_id}/cancel", timeout=CANCEL_TIMEOUT_S)
 
-    def transcript(self, job_id: str, form: str, sizes: Mapping[str, str] = _NO_SIZES) -> str:
+    def transcript(self, job_id: str, form: str, sizes: Mapping[str, str]) -> str:
         """Return a succeeded job's transcript in one of the server's formats.
 
-        ``sizes`` are those of subtitles, as the server calls them.
+        ``sizes`` are the server's parameters for those of subtitles.
         """
         response = self._get(f"/jobs/{job_id}/transcript", {"format": form, **sizes})
-        self._check(response)
-        return response.text
+        return self._checked(response).text
 
-    def partial_transcript(
-        self, job_id: str, form: str, sizes: Mapping[str, str] = _NO_SIZES
-    ) -> str:
+    def partial_transcript(self, job_id: str, form: str, sizes: Mapping[str, str]) -> str:
         """Return what a job has transcribed so far; arguments as of ``transcript``.
 
         Raises:
             CommandError: the server does not tell, or not soon enough.
         """
-        try:
-            response = self._http.get(
-                f"/jobs/{job_id}/transcript",
-                params={"format": form, "partial": "true", **sizes},
-                timeout=PARTIAL_TIMEOUT_S,
-            )
-        except httpx.HTTPError as error:
-            raise CommandError(self._unreachable(error)) from error
-        self._check(response)
-        return response.text
+        query = {"format": form, "partial": "true", **sizes}
+        path = f"/jobs/{job_id}/transcript"
+        response = self._send("GET", path, params=query, timeout=PARTIAL_TIMEOUT_S)
+        return self._checked(response).text
 
     def measure(self, job_id: str, reference: str) -> str:
         """Compare a transcript with what was really said; return its error rates as a sentence.
@@ -169,26 +131,28 @@ class Client:
         Raises:
             CommandError: the server cannot be reached, or refuses the reference.
         """
+        path, body = f"/jobs/{job_id}/reference", {"reference": reference}
+        response = self._checked(self._send("POST", path, json=body, timeout=MEASURE_TIMEOUT))
         try:
-            response = self._http.post(
-                f"/jobs/{job_id}/reference", json={"reference": reference}, timeout=MEASURE_TIMEOUT
-            )
-            self._check(response)
             found = response.json()
-            while response.status_code == 202 and "accuracy" not in found["metrics"]:
-                self._pause(1.0)
-                found = self._get(f"/jobs/{job_id}").json()
-            found = found["metrics"]["accuracy"] if response.status_code == 202 else found
+            if response.status_code == 202:  # a worker compares them
+                while (found := found["metrics"].get("accuracy")) is None:
+                    self._pause(1.0)
+                    found = self._get(f"/jobs/{job_id}").json()
             return (
                 f"word error rate {found['wer']:.1%} ({found['word_errors']} of {found['words']} "
                 f"words), character error rate {found['cer']:.1%}"
             )
-        except httpx.HTTPError as error:
-            raise CommandError(self._unreachable(error)) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise CommandError(self._foreign()) from error
+            raise self._foreign() from error
 
-    def _get(self, path: str, query: dict[str, str] | None = None) -> httpx.Response:
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _get(self, path: str, query: Mapping[str, str] | None = None) -> httpx.Response:
         deadline = time.monotonic() + OUTAGE_S
         while True:
             try:
@@ -198,22 +162,21 @@ class Client:
                 pause_s = _retry_after_s(response)
             except httpx.HTTPError as error:
                 if time.monotonic() > deadline:
-                    raise CommandError(self._unreachable(error)) from error
+                    raise self._unreachable(error) from error
                 pause_s = 0.5
             if time.monotonic() > deadline:
                 return response
             self._pause(pause_s)
 
     def _view(self, response: httpx.Response) -> JobView:
-        self._check(response)
         try:
-            return JobView.parse(response.json())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CommandError(self._foreign()) from error
+            return JobView.model_validate_json(self._checked(response).content)
+        except ValidationError as error:
+            raise self._foreign() from error
 
-    def _check(self, response: httpx.Response) -> None:
+    def _checked(self, response: httpx.Response) -> httpx.Response:
         if response.is_success:
-            return
+            return response
         try:
             detail = response.json()["detail"]
         except (ValueError, KeyError, TypeError):
@@ -224,14 +187,14 @@ class Client:
         if self._stop.wait(seconds):
             raise CommandError("stopped")
 
-    def _foreign(self) -> str:
-        return f"{self.base_url} does not answer like a Longhand server"
+    def _foreign(self) -> CommandError:
+        return CommandError(f"{self.base_url} does not answer like a Longhand server")
 
-    def _unreachable(self, error: httpx.HTTPError) -> str:
+    def _unreachable(self, error: httpx.HTTPError) -> CommandError:
         reason = str(error) or type(error).__name__
         if "WRONG_VERSION_NUMBER" in reason:  # as OpenSSL says it
             reason = "it does not speak https; try http"
-        return f"cannot reach {self.base_url}: {reason}"
+        return CommandError(f"cannot reach {self.base_url}: {reason}")
 
 
 def _retry_after_s(response: httpx.Response) -> float:

@@ -1,13 +1,14 @@
 """One file's way from upload to transcript, as one job of the platform."""
 
+import json
 import threading
 import time
+from dataclasses import dataclass, field
 
 from cli.errors import CommandError
-from cli.formats import has_words
 from cli.messages import note, warning
 from cli.progress.figures import duration, factor
-from cli.progress.protocol import TRANSCRIBING, Progress
+from cli.progress.lines import TRANSCRIBING, Progress
 from cli.transcribe.client import Client
 from cli.transcribe.job_view import JobView
 from cli.transcribe.platform import Platform
@@ -17,38 +18,28 @@ from cli.transcribe.transcript_files import TranscriptFiles
 from cli.transcribe.work import State, Work
 
 MIN_LOOK_S, MAX_LOOK_S = 1.0, 5.0
-"""How often the server is asked how far a job is. Its end is told at once in any case."""
+"""How often the server is asked how far a job is. It tells the job's end at once in any case."""
 LOOK_SHARE = 1 / 60
-"""Time between two looks as a share of the time that the job has taken: a minute's job is asked
-about every second, one of five minutes or more every MAX_LOOK_S."""
+"""Time between two looks as a share of the time that the job has taken."""
 FEW_FILES = 10
-"""A batch of so many leaves a line on a terminal for each; a larger one only for what failed."""
+"""A terminal keeps a line for each file of so small a batch; of a larger one for failed ones."""
 
 
+@dataclass
 class FileJobs:
     """Transcribes the files of a batch, one at a call; safe to use from several threads."""
 
-    def __init__(
-        self,
-        request: Request,
-        outputs: TranscriptFiles | None,
-        platform: Platform,
-        progress: Progress,
-        client: Client,
-        stop: threading.Event,
-        *,
-        n_files: int,
-    ) -> None:
-        """``outputs`` is where transcripts are written; None: they are left in ``Work.texts``."""
-        self._request = request
-        self._outputs = outputs
-        self._platform = platform
-        self._progress = progress
-        self._client = client
-        self._stop = stop
-        self._n_files = n_files
-        self.under_way: dict[str, Work] = {}
-        """Files by the ids of their jobs, from the job's creation to its end."""
+    request: Request
+    outputs: TranscriptFiles | None
+    """Where transcripts are written; None: they are left in ``Work.text``."""
+    platform: Platform
+    progress: Progress
+    n_files: int
+    stop: threading.Event
+    """Set once the batch has ended or is stopped."""
+    client: Client
+    under_way: dict[str, Work] = field(default_factory=dict)
+    """Files by the ids of their jobs, from the job's creation to its end."""
 
     def transcribe(self, work: Work) -> None:
         """Upload a file, follow its job to the end, and bring the transcript where it belongs.
@@ -57,15 +48,14 @@ class FileJobs:
             CommandError: it failed, or the batch was stopped.
             OSError: the file cannot be read.
         """
-        source, progress = work.source, self._progress
+        source, progress = work.source, self.progress
         began_s = time.monotonic()
         progress.show(source.name, "uploading", 0.0)
-        job = self._client.submit(
+        job = self.client.submit(
             source.path,
-            fields=self._request.fields(self._platform.model),
-            # Not 1: once the last byte is sent, the server still has to answer.
+            fields=self.request.fields(self.platform.model),
             on_sent=lambda sent: progress.show(
-                source.name, "uploading", min(0.99, sent / source.size_bytes)
+                source.name, "uploading", min(1.0, sent / source.size_bytes)
             ),
         )
         self.under_way[job.id] = work
@@ -81,83 +71,83 @@ class FileJobs:
         self._tell_end(job, work, time.monotonic() - began_s, spoken=spoken)
 
     def fail(self, work: Work, problem: str) -> None:
-        """Note that a file failed; not once the batch is stopped, which is why its files end."""
-        if self._stop.is_set():
+        """Note that a file failed, unless it ended because the batch is stopped."""
+        if self.stop.is_set():
             return
         work.problem = problem
         work.state = State.FAILED
-        detail = problem if self._n_files > 1 else ""  # of a single file it is told in a moment
-        self._progress.leave(work.source.name, "failed", detail)
+        detail = problem if self.n_files > 1 else ""  # of a single file it is told in a moment
+        self.progress.leave(work.source.name, "failed", detail)
 
     def keep_partial(self, job_id: str, source: Source, outputs: TranscriptFiles) -> None:
-        """Write what an unfinished job has said so far, in every format; nothing of a silent one.
+        """Write what an unfinished job has said so far, in every format, unless it is silent.
 
         Raises:
-            CommandError: the server does not tell soon, or it cannot be written.
+            CommandError: the server does not answer soon, or it cannot be written.
         """
-        plain = self._client.partial_transcript(job_id, "txt")
-        if not has_words("txt", plain):
-            return
-        for form in self._request.formats:
-            sizes = self._request.sizes(form)
-            text = plain if form == "txt" else self._client.partial_transcript(job_id, form, sizes)
+        for form in self.request.formats:
+            text = self.client.partial_transcript(job_id, form, self.request.sizes_of(form))
+            if not has_words(form, text):
+                return
             path = outputs.write_partial(source, form, text)
-            self._progress.say(note(f"{source.name}: what was done is in {path}"))
+            self.progress.say(note(f"{source.name}: what was done is in {path}"))
 
     def _follow(self, job: JobView, work: Work) -> JobView:
         """Show a job's progress until it ends; return it as it is then."""
         began_s = time.monotonic()
-        while not job.ended:
+        while job.state not in ("succeeded", "failed", "canceled"):
             work.audio_s = job.duration_s
-            work.share = (job.percent or 0.0) / 100
-            show_job(self._progress, work.source.name, job)
-            if self._stop.is_set():
+            work.share = (job.progress.percent or 0.0) / 100
+            show_job(self.progress, work.source.name, job)
+            if self.stop.is_set():
                 raise CommandError("stopped")
-            job = self._client.job(job.id, wait_s=look_s(time.monotonic() - began_s))
+            job = self.client.job(job.id, wait_s=look_s(time.monotonic() - began_s))
         return job
 
     def _why_not(self, job: JobView) -> str:
-        why = job.error or f"the job was {job.state}"
-        if job.error_code == "internal_error" and self._platform.logs is not None:
-            why += f" (logs: {self._platform.logs})"
-        if job.chunks_done and self._platform.lasting:
-            again = f"curl -X POST {self._platform.url}/jobs/{job.id}/retry"
-            why += f"; {job.chunks_done} of its chunks are done, from which it goes on: {again}"
+        platform, error, done = self.platform, job.error, job.progress.chunks_done
+        why = error.detail if error else f"the job was {job.state}"
+        if error and error.code == "internal_error" and platform.logs is not None:
+            why += f" (logs: {platform.logs})"
+        if done and platform.lasting:
+            again = f"curl -X POST {platform.url}/jobs/{job.id}/retry"
+            why += f"; {done} of its chunks are done, from which it goes on: {again}"
         return why
 
     def _fetch(self, job: JobView, work: Work) -> bool:
         """Bring the transcript where it belongs, in every format; return whether it has words."""
         spoken = False
-        for form in self._request.formats:
-            text = self._client.transcript(job.id, form, self._request.sizes(form))
+        for form in self.request.formats:
+            text = self.client.transcript(job.id, form, self.request.sizes_of(form))
             spoken = has_words(form, text)
-            if self._outputs is None:
-                work.texts[form] = text
+            if self.outputs is None:
+                work.text = text
                 continue
             try:
-                self._outputs.write(work.source, form, text)
+                self.outputs.write(work.source, form, text)
             except CommandError as error:
-                if not self._platform.lasting:
+                if not self.platform.lasting:
                     raise
-                at = f"{self._platform.url}/jobs/{job.id}/transcript?format={form}"
+                at = f"{self.platform.url}/jobs/{job.id}/transcript?format={form}"
                 raise CommandError(f"{error}; the transcript is at {at}") from error
         return spoken
 
     def _tell_end(self, job: JobView, work: Work, took_s: float, *, spoken: bool) -> None:
-        name, progress = work.source.name, self._progress
+        name, progress = work.source.name, self.progress
         audio_s = job.duration_s or 0.0
-        heard = "" if spoken else "no speech found in "
+        phase, detail = "done", f"{duration(audio_s)} of audio"
+        if not spoken:
+            detail = f"no speech found in {detail}"
         if job.cached:
-            phase, detail = "done (cached)", f"{heard}{duration(audio_s)} of audio"
+            phase = "done (cached)"
         else:
-            speed = f"{duration(took_s)} with upload, RTFx {factor(audio_s / took_s)}"
-            phase, detail = "done", f"{heard}{duration(audio_s)} of audio in {speed}"
-        progress.leave(name, phase, detail, line=self._n_files <= FEW_FILES)
-        for each in job.warnings:
-            progress.say(warning(f"{name}: {each}"))
-        if self._request.reference is not None:
+            detail += f" in {duration(took_s)} with upload, RTFx {factor(audio_s / took_s)}"
+        progress.leave(name, phase, detail, line=self.n_files <= FEW_FILES)
+        for each in job.transcript.warnings if job.transcript else ():
+            progress.say(warning(f"{name}: {each.detail} ({each.code})"))
+        if self.request.reference is not None:
             try:
-                found = self._client.measure(job.id, self._request.reference)
+                found = self.client.measure(job.id, self.request.reference)
             except CommandError as error:
                 found = f"its errors could not be counted: {error}"
             progress.say(note(f"{name}: {found}"))
@@ -172,15 +162,24 @@ def show_job(progress: Progress, name: str, job: JobView) -> None:
     """Show how far a job is that has not ended."""
     if job.waiting_for is not None:
         # A phase of its own: plain progress writes a line for a new phase only.
-        progress.show(name, "waiting", None, f"for {job.waiting_for}")
+        progress.show(name, "waiting", None, f"for {job.waiting_for.detail}")
         return
-    speed = [] if job.rtfx is None else [f"RTFx {factor(job.rtfx)}"]
-    if job.stage == TRANSCRIBING and job.percent is not None:
-        left = [] if job.eta_s is None else [f"{duration(job.eta_s)} left"]
-        progress.show(name, job.stage, job.percent / 100, ", ".join(speed + left))
-    elif job.stage == TRANSCRIBING:
-        # More chunks are planned while a long file is still being decoded.
-        chunks = f"chunk {job.chunks_done} of {job.chunks_total}+"
-        progress.show(name, job.stage, None, ", ".join([chunks, *speed]))
-    else:
-        progress.show(name, job.stage)
+    so_far, fraction, details = job.progress, None, []
+    if so_far.stage == TRANSCRIBING:
+        if so_far.percent is not None:
+            fraction = so_far.percent / 100
+        else:  # more chunks are planned while a long file is still being decoded
+            details.append(f"chunk {so_far.chunks_done} of {so_far.chunks_total}+")
+        if so_far.rtfx is not None:
+            details.append(f"RTFx {factor(so_far.rtfx)}")
+        if fraction is not None and so_far.eta_s is not None:
+            details.append(f"{duration(so_far.eta_s)} left")
+    progress.show(name, so_far.stage or job.state, fraction, ", ".join(details))
+
+
+def has_words(form: str, text: str) -> bool:
+    """Whether a transcript in one of the formats has any words."""
+    if form == "json":
+        return bool(json.loads(text)["text"])
+    heading_lines = 1 if form in ("vtt", "tsv") else 0
+    return len(text.splitlines()) > heading_lines

@@ -1,4 +1,4 @@
-"""Which platform a batch goes to: the one named, the one that runs here, or one of its own."""
+"""The platform that a batch goes to: the one named, the one that runs here, or one of its own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from cli.embedded.directory import DataDirectory
 from cli.embedded.stack import Plan, running_stack
+from cli.local_models import prepare_model
 from cli.messages import note
-from cli.models.choice import prepare_model
-from cli.progress.protocol import Progress
+from cli.progress.lines import Progress
 from cli.signals import StopFlag
 from shared.models.options import JobOptions
 
 DRAIN_S = 1.0
-"""Grace of the workers when the command's own platform stops. All its jobs have ended or were given
-up by then, so nothing is lost with what a worker still holds."""
+"""Grace of the workers when the command's own platform stops. By then all its jobs have ended or
+were given up, so nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class Platform:
 
     url: str
     model: str | None
-    """What to ask it for; None: it chooses."""
+    """The model to ask for; None: it chooses."""
     run: Callable[[Callable[[], bool]], None]
-    """Waits in the main thread, looking after the platform where it is our own, until its argument
-    returns true. Raises ``Stopped`` when a signal comes first."""
+    """Waits in the main thread until its argument returns true, and looks after a platform of our
+    own. Raises ``Stopped`` when a signal comes first."""
     lasting: bool = True
     """Whether it runs on afterwards, so that a failed job can be retried."""
     logs: Path | None = None
-    """Where its processes' logs are, if they are on this machine."""
+    """The folder of its logs, if that is on this machine."""
 
 
 @contextmanager
@@ -44,22 +44,17 @@ def platform_for(
     flag: StopFlag,
     progress: Progress,
 ) -> Iterator[Platform]:
-    """Yield the platform at ``server``, the one that runs in ``data``, or one started for this.
+    """Yield the platform at ``server``, the one that runs in ``data``, or one started there.
 
-    Args:
-        options: of the jobs; a platform of our own needs the model that they want.
-        server: URL of a running platform, or None.
-        data: the data directory of the one that runs there, or of our own.
-        size_bytes: of all files, for which there must be room in the data directory.
-        flag: raised by a signal.
-        progress: told what happens.
+    One started here serves the model that the options want. The directory must have room for files
+    of ``size_bytes`` in all.
 
     Raises:
         CommandError: our own cannot be started.
         Stopped: a signal came.
     """
     if server is not None:
-        yield Platform(server, options.model, _waiting(flag))
+        yield Platform(server, options.model, flag.wait_until)
         return
     directory = DataDirectory(data)
     directory.create(for_files_bytes=size_bytes)
@@ -67,7 +62,7 @@ def platform_for(
     while (owner := directory.owner()) is not None:
         if owner.purpose == "up":
             progress.say(note(f"using the platform that runs at {owner.api_url}"))
-            yield Platform(owner.api_url, options.model, _waiting(flag), logs=directory.logs)
+            yield Platform(owner.api_url, options.model, flag.wait_until, logs=directory.logs)
             return
         if not told:
             progress.say(note(f"waiting for another longhand in {data} to finish"))
@@ -79,12 +74,3 @@ def platform_for(
     plan = Plan(models=(model.id,), purpose="transcribe", drain_s=DRAIN_S)
     with running_stack(directory, plan, flag, lambda line: progress.say(note(line))) as stack:
         yield Platform(stack.api_url, model.id, stack.run, lasting=False, logs=directory.logs)
-
-
-def _waiting(flag: StopFlag) -> Callable[[Callable[[], bool]], None]:
-    def run(until: Callable[[], bool]) -> None:
-        while not until():
-            flag.check()
-            flag.sleep(0.1)
-
-    return run

@@ -1,30 +1,29 @@
 """The command's course: find the files, provide a platform, transcribe the batch."""
 
+import threading
 from pathlib import Path
 
 from cli.errors import CommandError
 from cli.messages import error, note
-from cli.progress.protocol import Progress
-from cli.progress.stderr import progress_on_stderr
+from cli.progress.lines import Progress, progress_on_stderr
 from cli.signals import StopFlag
 from cli.transcribe.batch import Batch
+from cli.transcribe.client import Client
+from cli.transcribe.file_jobs import FileJobs
 from cli.transcribe.platform import platform_for
 from cli.transcribe.request import Request
 from cli.transcribe.sources import Found, find_sources
-from cli.transcribe.stdin import spooled_stdin
+from cli.transcribe.streams import spooled_stdin
 from cli.transcribe.transcript_files import TranscriptFiles, make_output_folder
 
 
 def transcribe(request: Request, server: str | None, data: Path) -> int:
     """Transcribe what was asked for; return the exit code, 0 when every file has its transcript.
 
-    Args:
-        request: the files and how they are to be transcribed.
-        server: URL of a running platform; None: the one in the data directory, or one of our own.
-        data: the data directory.
+    ``server`` and ``data`` are those of ``platform_for``.
 
     Raises:
-        CommandError: nothing could be submitted at all.
+        CommandError: nothing could be submitted.
         Stopped: a signal came; everything started has been stopped.
     """
     flag = StopFlag()
@@ -57,13 +56,15 @@ def transcribe(request: Request, server: str | None, data: Path) -> int:
             flag=flag,
             progress=progress,
         ) as platform:
-            batch = Batch(request, sources, outputs, platform, progress)
-            succeeded = batch.run(skipped=skipped, refused=len(found.refused))
+            stop = threading.Event()
+            client = Client(platform.url, stop)
+            jobs = FileJobs(request, outputs, platform, progress, len(sources), stop, client)
+            succeeded = Batch(jobs, sources).run(skipped=skipped, refused=len(found.refused))
         return 0 if succeeded and not found.refused else 1
 
 
 def _tell(found: Found, progress: Progress) -> None:
-    """Tell what was found in folders, and of which names nothing can be made."""
+    """Tell what was found in folders, and which names cannot be transcribed."""
     for folder, n_files in found.folders:
         if n_files:
             files = "1 audio or video file" if n_files == 1 else f"{n_files} audio and video files"

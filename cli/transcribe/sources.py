@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.errors import os_reason
-from cli.transcribe.stdin import STDIN
+from cli.transcribe.streams import STDIN
 
-AUDIO = frozenset(
-    {"aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf", "dts", "eac3", "flac"}
-    | {"gsm", "m4a", "m4b", "mka", "mp2", "mp3", "mpga", "oga", "ogg", "opus", "ra", "snd", "spx"}
-    | {"tta", "voc", "w64", "wav", "weba", "wma", "wv"}
+_MEDIA = frozenset(
+    {"aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf", "dts", "eac3"}
+    | {"flac", "gsm", "m4a", "m4b", "mka", "mp2", "mp3", "mpga", "oga", "ogg", "opus", "ra", "snd"}
+    | {"spx", "tta", "voc", "w64", "wav", "weba", "wma", "wv", "3g2", "3gp", "asf", "avi", "f4v"}
+    | {"flv", "m2ts", "m4v", "mj2", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "ogv", "ts"}
+    | {"vob", "webm", "wmv"}
 )
-VIDEO = frozenset(
-    {"3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mj2", "mkv", "mov", "mp4", "mpeg"}
-    | {"mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv"}
-)
-"""A folder's files with these extensions are taken. Those that cannot be decoded fail later."""
+"""Extensions of the files that are taken from a folder. What cannot be decoded fails later."""
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+:/(?!/)", re.IGNORECASE)
 
 
@@ -30,12 +28,12 @@ class Source:
     path: Path
     """What is read."""
     origin: Path
-    """Its absolute path, links not resolved; standard input is a file 'stdin' in the current
+    """Its absolute path, links not resolved; for standard input a file 'stdin' in the current
     folder."""
     name: str
-    """What people call it."""
+    """Its name in messages."""
     place: Path
-    """Its path below the folder that was named; its bare name where it was named itself."""
+    """Its path below the folder that was named; its bare name if it was named itself."""
     size_bytes: int
 
 
@@ -53,9 +51,7 @@ class Found:
 def find_sources(names: Sequence[Path], stdin: Path | None = None) -> Found:
     """Sort names into files to submit, each of them once, and sentences about the others.
 
-    Args:
-        names: files, folders, and '-'.
-        stdin: the file that holds standard input, where '-' is among the names.
+    ``stdin`` is a file with standard input, if '-' is among the names.
     """
     found = Found([], [], [])
     seen: set[Path] = set()
@@ -82,14 +78,14 @@ def find_sources(names: Sequence[Path], stdin: Path | None = None) -> Found:
             for path in paths:
                 add(path, str(path), path.relative_to(named), path)
         else:
-            # pathlib has made one slash of a URL's two.
+            # pathlib reduces the two slashes of a URL to one.
             name = _URL.sub(r"\g<0>/", str(named), count=1)
             add(named, name, Path(named.name), named)
     return found
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder; False where it cannot be looked at."""
+    """Whether a path is a folder; False if that cannot be told."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where a name is too long
 
 
@@ -112,7 +108,7 @@ def _media_in(folder: Path, refused: list[str]) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             extension = Path(name).suffix[1:].lower()
-            if not name.startswith(".") and extension in AUDIO | VIDEO:
+            if not name.startswith(".") and extension in _MEDIA:
                 yield Path(parent, name)
 
 

@@ -1,16 +1,15 @@
-"""How far a batch is as a whole, from how far its files are."""
+"""The total of a batch, from how far its files are."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from cli.progress.figures import duration, factor
-from cli.progress.protocol import Total
+from cli.progress.figures import Total, duration, factor
 from cli.transcribe.estimate import Estimate
 from cli.transcribe.work import State, Work
 
 
 class Tally:
-    """Counts what the files of a batch have come to."""
+    """Adds up the files of a batch."""
 
     def __init__(self, works: Sequence[Work], clock: Callable[[], float]) -> None:
         self._works = works
@@ -19,7 +18,7 @@ class Tally:
         self._estimate = Estimate()
 
     def total(self) -> Total:
-        """Return how far the batch is. The estimate needs to be asked about once a second."""
+        """Return how far the batch is; to be called about once a second, for the estimate."""
         now_s = self._clock()
         done_s, total_s = self._audio()
         self._estimate.observe(now_s, done_s, total_s)
@@ -29,18 +28,13 @@ class Tally:
             done=self._count(State.DONE),
             failed=self._count(State.FAILED),
             fraction=self._fraction(),
-            audio_s=self.audio_s,
+            audio_s=self._done_audio_s(),
             rtfx=done_s / wall_s if done_s and wall_s > 0 else None,
             eta_s=self._estimate.eta_s if self._count(State.OPEN) else None,
         )
 
-    @property
-    def audio_s(self) -> float:
-        """Length of the files that are done, cached or not, in seconds."""
-        return sum(w.audio_s or 0.0 for w in self._works if w.state is State.DONE)
-
     def summary(self, *, skipped: int, refused: int) -> str:
-        """Return the closing sentence: what came out of it, how long it was and took."""
+        """Return the closing sentence: counts of files, length of the audio, time taken."""
         done, failed = self._count(State.DONE), self._count(State.FAILED) + refused
         cached = sum(work.cached for work in self._works)
         counts = [f"{done} of {len(self._works) + skipped + refused} files done"]
@@ -53,14 +47,17 @@ class Tally:
         if left := self._count(State.OPEN):
             counts.append(f"{left} not done")
         wall_s = self._clock() - self._began_s
-        line = f"{', '.join(counts)}; {duration(self.audio_s)} of audio in {duration(wall_s)}"
-        heard_s = sum(
-            w.audio_s or 0.0 for w in self._works if w.state is State.DONE and not w.cached
-        )
+        audio = duration(self._done_audio_s())
+        line = f"{', '.join(counts)}; {audio} of audio in {duration(wall_s)}"
+        heard_s = self._done_audio_s(with_cached=False)
         return f"{line}, RTFx {factor(heard_s / wall_s)}" if heard_s and wall_s > 0 else line
 
     def _count(self, state: State) -> int:
         return sum(work.state is state for work in self._works)
+
+    def _done_audio_s(self, *, with_cached: bool = True) -> float:
+        done = (work for work in self._works if work.state is State.DONE)
+        return sum(work.audio_s or 0.0 for work in done if with_cached or not work.cached)
 
     def _fraction(self) -> float:
         """Return the share of the batch that is done, by the files' sizes, in [0, 1]."""
@@ -74,9 +71,9 @@ class Tally:
     def _audio(self) -> tuple[float, float]:
         """Return (transcribed, to be transcribed in all) in seconds of audio.
 
-        A length that is not known yet is guessed from the file's size: files of the same extension
-        whose lengths are known give the ratio, or else all files do. Cached files cost nothing and
-        do not count; of a file that failed only what was transcribed does.
+        An unknown length is guessed from the file's size. The ratio is that of files of the same
+        extension with known lengths, else of all files. Cached files do not count. Of a file that
+        failed only what was transcribed counts.
         """
         known_s: dict[str, float] = defaultdict(float)
         known_bytes: dict[str, int] = defaultdict(int)
@@ -93,9 +90,7 @@ class Tally:
             if length_s is None:
                 suffix = work.source.path.suffix.lower()
                 kind = suffix if known_bytes[suffix] else ""
-                if not known_bytes[kind]:
-                    continue
-                length_s = work.source.size_bytes * known_s[kind] / known_bytes[kind]
+                length_s = work.source.size_bytes * known_s[kind] / (known_bytes[kind] or 1)
             heard_s = length_s * work.share
             done_s += heard_s
             total_s += heard_s if work.state is State.FAILED else length_s

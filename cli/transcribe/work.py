@@ -17,22 +17,22 @@ class State(Enum):
     FAILED = "failed"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
-    """One file of a batch. Only the thread that transcribes it writes here, until it has ended."""
+    """One file of a batch. Until it has ended, only the thread that transcribes it writes here."""
 
     source: Source
     state: State = State.OPEN
     share: float = 0.0
-    """How much of the audio is transcribed, in [0, 1]."""
+    """Share of the audio that is transcribed, in [0, 1]."""
     audio_s: float | None = None
     """Length of the audio, once that is known."""
     cached: bool = False
     """Whether the transcript is that of an equal, earlier job."""
     problem: str = ""
     """Why it failed, in one sentence."""
-    texts: dict[str, str] = field(default_factory=dict)
-    """Transcripts to be printed, by format."""
+    text: str = ""
+    """The transcript that is to be printed."""
     ended: threading.Event = field(default_factory=threading.Event)
     bug: BaseException | None = None
     """An unexpected exception, which the main thread raises again."""

@@ -1,7 +1,6 @@
-"""The model catalogue: the models there are, where their weights come from, what they can do.
+"""The model catalogue: which models there are, where their weights come from, what they can do.
 
-The API reads ``models.toml`` to check requests and to list models, the command line to fetch
-weights, workers to load them. Nothing here imports an engine.
+Nothing here imports an engine.
 """
 
 import re
@@ -11,19 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from shared.infra.errors import ModelError, UnknownModel, UnsupportedLanguage
+from shared.infra.errors import ModelError, UnknownModel
 from shared.infra.settings import Settings
-from shared.speech.vad_names import VadName
+from shared.speech.names import VadName
 
 EngineName = Literal[
     "pocketsphinx",
@@ -35,29 +26,24 @@ EngineName = Literal[
 ]
 
 WHISPERS: frozenset[EngineName] = frozenset({"faster-whisper", "transformers-whisper"})
-"""Engines that run Whisper models: they take prompts; multilingual ones detect and translate."""
 
 HUB_ENGINES: frozenset[EngineName] = WHISPERS | {"transformers-ctc", "onnx-ctc"}
 """Engines that need weights: from the Hugging Face hub, pinned to a commit, or from a folder,
-pinned to the digest of its files. The other engines' packages contain theirs."""
-
-ROUGH_ENGINES: frozenset[EngineName] = frozenset({"pocketsphinx"})
-"""Engines that get many words wrong: good for trying things out only."""
+pinned to the digest of its files. The packages of the other engines contain their weights."""
 
 FOLDER_PREFIX = "file:"
-"""Begins the source of weights in a folder of the operator's."""
+"""Begins the source of a model whose weights are in a folder of the operator."""
 UNPINNED = "unpinned"
-"""In place of a revision that the operator is still to name; until then no job gets the model."""
+"""Stands for a revision that the operator has yet to name. Until then no job gets the model."""
+ANY_LANGUAGE = "any"
+"""Stands for a language set: the model takes any code."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
-ANY_LANGUAGE = "any"
-"""In place of a language set: the model takes any code."""
-
 
 class DecodeDefaults(BaseModel):
-    """How the model decodes. The same for every job, so that chunks of all jobs share batches."""
+    """How the model decodes every job, so that chunks of all jobs share batches."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,7 +51,7 @@ class DecodeDefaults(BaseModel):
 
 
 class Model(BaseModel):
-    """One catalogue entry. Its weights are pinned, so equal entries transcribe alike everywhere."""
+    """One catalogue entry. Its weights are pinned, so that every machine transcribes alike."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -87,21 +73,12 @@ class Model(BaseModel):
 
     _catalogue_folder: Path = PrivateAttr(default=Path())
 
-    @field_validator("languages")
-    @classmethod
-    def _speaks_something(cls, languages: frozenset[str] | None) -> frozenset[str] | None:
-        if languages is not None and not languages:
-            raise ValueError("a model must speak at least one language")
-        return languages
-
     @model_validator(mode="after")
-    def _is_preferred_for_what_it_speaks(self) -> Self:
+    def _check(self) -> Self:
+        if self.languages is not None and not self.languages:
+            raise ValueError("a model must speak at least one language")
         if unspoken := sorted(lang for lang in self.preferred_for if not self.speaks(lang)):
             raise ValueError(f"preferred for {', '.join(unspoken)}, which it does not speak")
-        return self
-
-    @model_validator(mode="after")
-    def _pins_what_cannot_move(self) -> Self:
         if self.engine in HUB_ENGINES and self.is_pinned:
             if self.source.startswith(FOLDER_PREFIX):
                 if not _DIGEST.fullmatch(self.revision):
@@ -112,29 +89,29 @@ class Model(BaseModel):
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the entry says which weights are meant; other models are not offered."""
+        """Whether the entry names its weights; other models are not offered."""
         return self.revision != UNPINNED
 
     @property
     def folder(self) -> Path | None:
-        """The folder of its weights, or None where they come from elsewhere."""
+        """The operator's folder with its weights; None: they come from elsewhere."""
         if self.engine not in HUB_ENGINES or not self.source.startswith(FOLDER_PREFIX):
             return None
         return self._catalogue_folder / self.source.removeprefix(FOLDER_PREFIX)
 
     @property
     def detects_language(self) -> bool:
-        """Whether it detects which of several languages it hears."""
+        """Whether it can tell which of several languages it hears."""
         return self.engine in WHISPERS and (self.languages is None or len(self.languages) > 1)
 
     @property
     def is_rough(self) -> bool:
-        """Whether it gets many words wrong."""
-        return self.engine in ROUGH_ENGINES
+        """Whether it gets many words wrong, so that it is good for trying things out only."""
+        return self.engine == "pocketsphinx"
 
     @property
     def only_language(self) -> str | None:
-        """The one language it knows, or None if it knows several."""
+        """The language of a model that knows only one; else None."""
         return next(iter(self.languages)) if self.languages and len(self.languages) == 1 else None
 
     @property
@@ -146,19 +123,6 @@ class Model(BaseModel):
         """Whether the model knows the language, an ISO 639 code."""
         return self.languages is None or language in self.languages
 
-    def check_language(self, language: str) -> None:
-        """Refuse a language that the model does not know.
-
-        Raises:
-            UnsupportedLanguage: it does not.
-        """
-        if not self.speaks(language):
-            known = sorted(self.languages or ())
-            raise UnsupportedLanguage(
-                f"model '{self.id}' does not know language '{language}'; it knows "
-                + ", ".join(known)
-            )
-
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -166,7 +130,7 @@ class Catalogue:
 
     models: Mapping[str, Model]
     auto: tuple[str, ...] = ()
-    """Ids of the models that ``auto`` prefers, best first; empty: the file's order counts."""
+    """Ids of the models that ``auto`` prefers, best first; empty: all, in the file's order."""
 
     @property
     def visible(self) -> tuple[Model, ...]:
@@ -175,30 +139,25 @@ class Catalogue:
 
     @property
     def first_choices(self) -> tuple[Model, ...]:
-        """Models worth a download for a job that names no model, best first."""
+        """Models that are worth a download for a job that names none, best first."""
         chosen = (self.models[model_id] for model_id in self.auto)
         return tuple(model for model in chosen if model.is_pinned) or self.visible
 
     @property
     def ranking(self) -> tuple[Model, ...]:
-        """All models for a job that names no model, best first."""
+        """Models for a job that names none, best first."""
         return tuple(dict.fromkeys((*self.first_choices, *self.visible)))
 
     def preferred_for(self, language: str) -> tuple[Model, ...]:
         """Return the models that are preferred for jobs in this language."""
-        preferred = (m for m in self.models.values() if language in m.preferred_for)
-        return tuple(model for model in preferred if model.is_pinned)
-
-    @property
-    def routed_languages(self) -> tuple[str, ...]:
-        """The languages that have a preferred model, in alphabetical order."""
-        return tuple(sorted({code for m in self.models.values() for code in m.preferred_for}))
+        models = self.models.values()
+        return tuple(m for m in models if m.is_pinned and language in m.preferred_for)
 
     def get(self, model_id: str) -> Model:
         """Return a model, hidden or not.
 
         Raises:
-            UnknownModel: there is no such id, or the operator has not pinned its weights.
+            UnknownModel: there is no such id, or its weights are not pinned.
         """
         offered = ", ".join(model.id for model in self.visible)
         try:
@@ -214,7 +173,7 @@ class Catalogue:
 
 
 def read_catalogue(settings: Settings) -> Catalogue:
-    """Read the catalogue that the settings name, and check the settings that name its models.
+    """Read the catalogue, and check the settings that name models.
 
     Raises:
         ModelError: the catalogue is missing or wrong, or a setting names a model that it lacks.
@@ -260,7 +219,7 @@ def load_catalogue(path: Path) -> Catalogue:
 
 
 def _parse(path: Path, model_id: str, entry: object, languages: Mapping[str, Any]) -> Model:
-    """Return the model of one [models.ID] table; its language set is looked up by name."""
+    """Return the model of one [models.ID] table, which names a set of ``languages``."""
     where = f"{path.name}, model '{model_id}'"
     if not isinstance(entry, dict):
         raise ModelError(f"{where}: not a table")

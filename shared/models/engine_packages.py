@@ -19,7 +19,7 @@ class Install(NamedTuple):
     def command(self) -> str:
         """The shell command to type in the root of a clone.
 
-        One pip for each file: pip refuses files with and without hashes together.
+        Each file has a pip of its own: pip refuses files with and without hashes together.
         """
         return " && ".join(f".venv/bin/python -m pip install -r {file}" for file in self.pins)
 
@@ -34,7 +34,7 @@ INSTALLS: Mapping[EngineName, Install] = {
     "transformers-ctc": Install(("torch", "transformers"), _TORCH),
     "onnx-ctc": Install(("onnx_asr", "onnxruntime"), _RUN),
 }
-"""By engine; the oracle needs nothing."""
+"""By engine. The oracle needs nothing."""
 
 
 def missing_engine(model: Model) -> str | None:

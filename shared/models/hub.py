@@ -1,11 +1,10 @@
 """The Hugging Face Hub: the only place that talks to it, or looks into its cache.
 
-Weights are public and pinned to a commit, so no token is read or sent, and the library's usage
+Weights are public and pinned to a commit, so no token is read or sent. The library's usage
 reporting is switched off.
 """
 
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -16,34 +15,15 @@ from shared.models.catalogue import Model
 
 
 def snapshot(model: Model) -> Path | None:
-    """Return the cache's folder of the pinned commit, complete or not; None where there is none."""
+    """Return the cache's folder of the pinned commit, complete or not; None if there is none."""
     if find_spec("huggingface_hub") is None:
         return None
-    hub = _hub()
-    try:
-        return Path(
-            hub.snapshot_download(
-                model.source,
-                revision=model.revision,
-                allow_patterns=["config.json"],
-                local_files_only=True,
-                token=False,
-            )
-        )
-    except (hub.errors.LocalEntryNotFoundError, hub.errors.IncompleteSnapshotError):
-        return None
+    found = _hub().try_to_load_from_cache(model.source, "config.json", revision=model.revision)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def fetch(model: Model, on_progress: Callable[[int, int], None]) -> Path:
-    """Fetch the files that the model's engine reads into the cache; return their folder.
-
-    Args:
-        model: the catalogue entry of a hub engine.
-        on_progress: called with (bytes so far, bytes in all) as they arrive.
-
-    Raises:
-        ModelError: the hub cannot be reached, or does not have what the catalogue pins.
-    """
+    """Fetch the files that the model's engine reads into the cache; see ``weights.download``."""
     if find_spec("huggingface_hub") is None:
         raise ModelError(f"model '{model.id}' cannot be fetched without huggingface_hub")
     hub = _hub()
@@ -53,13 +33,17 @@ def fetch(model: Model, on_progress: Callable[[int, int], None]) -> Path:
         )
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         names = files.choose(model.engine, sizes)
-        # Required files come last, the largest at the end: so an interrupted download lacks a
-        # required file, and nobody takes it for a complete one.
+        # Required files come last, the largest at the end: an interrupted download lacks one of
+        # them, and so is not taken for a complete one.
         names.sort(key=lambda name: (files.is_required(model.engine, name), sizes[name]))
         if missing := files.missing(model.engine, names):
             raise ModelError(f"{model.source} has no {', '.join(missing)} at the pinned revision")
         total = sum(sizes[name] for name in names)
         finished = 0
+
+        def report(file_bytes: int) -> None:
+            on_progress(min(finished + file_bytes, total), total)
+
         for name in names:
             path = Path(
                 hub.hf_hub_download(
@@ -67,7 +51,7 @@ def fetch(model: Model, on_progress: Callable[[int, int], None]) -> Path:
                     name,
                     revision=model.revision,
                     token=False,
-                    tqdm_class=_progress_bar(partial(_report, on_progress, finished, total)),
+                    tqdm_class=_progress_bar(report),
                 )
             )
             finished += sizes[name]
@@ -83,14 +67,14 @@ def fetch(model: Model, on_progress: Callable[[int, int], None]) -> Path:
     return path.parent
 
 
-def answers(timeout_s: float = 5.0) -> bool:
-    """Whether the hub can be reached from here."""
+def answers() -> bool:
+    """Whether the hub can be reached from here; an answer is waited for 5 s."""
     if find_spec("huggingface_hub") is None:
         return False
     import httpx
 
     try:
-        httpx.head(_hub().constants.ENDPOINT, timeout=timeout_s, follow_redirects=True)
+        httpx.head(_hub().constants.ENDPOINT, timeout=5.0, follow_redirects=True)
     except httpx.HTTPError:
         return False
     return True
@@ -102,19 +86,13 @@ def _hub() -> ModuleType:
     import huggingface_hub.constants
     import huggingface_hub.errors
 
-    # Not by the environment variable: it is read at import, which others may have done before.
+    # The environment variable is read at import, which may have happened before.
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
     return huggingface_hub
 
 
-def _report(
-    on_progress: Callable[[int, int], None], before_bytes: int, total_bytes: int, file_bytes: int
-) -> None:
-    on_progress(min(before_bytes + file_bytes, total_bytes), total_bytes)
-
-
 def _progress_bar(on_bytes: Callable[[int], None]) -> type:
-    """Return a progress bar class that draws nothing and reports a file's bytes so far."""
+    """Return a tqdm class that draws nothing and reports a file's bytes so far."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     class Bar(tqdm):  # type: ignore[misc]

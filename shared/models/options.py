@@ -8,24 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, from_json
 
-from shared.infra.errors import UnsupportedOption
+from shared.infra.errors import UnsupportedLanguage, UnsupportedOption
 from shared.infra.quantities import size
+from shared.models import AUTO_RULE
 from shared.models.catalogue import Model
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 from shared.speech.languages import UnknownLanguage, language_code
-from shared.speech.vad_names import VadName
+from shared.speech.names import VadName
 
 AUTO = "auto"
-"""In place of a model: ``AUTO_RULE`` chooses. An omitted model means the same."""
-AUTO_RULE = (
-    "the model that the catalogue prefers for the stated language, if it is served (or usable, "
-    "where no platform runs yet); else LONGHAND_DEFAULT_MODEL, if set; else a model that is "
-    "served; else the best that is here; never one that lacks the language or what else is asked"
-)
-"""What ``shared.models.choice`` does, in one sentence for people."""
+"""Stands for a model that ``AUTO_RULE`` chooses. An omitted model means the same."""
 MAX_METADATA_BYTES = 16 * 1024
-MIN_PRIORITY = -100
-MAX_PRIORITY = 100
 _ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 
 
@@ -46,7 +39,7 @@ def _json_object(value: object) -> object:
         return value
     try:
         found = from_json(value, allow_inf_nan=False)
-        # JSON parsers make numbers beyond a float infinite; Postgres stores no NUL.
+        # JSON parsers make numbers beyond a float infinite. Postgres stores no NUL.
         kept = json.dumps(found, allow_nan=False)
     except ValueError as error:
         raise PydanticCustomError("json_object", "expected a JSON object") from error
@@ -100,8 +93,8 @@ class JobOptions(BaseModel):
     )
     priority: int = Field(
         default=0,
-        ge=MIN_PRIORITY,
-        le=MAX_PRIORITY,
+        ge=-100,
+        le=100,
         description="of jobs that wait, those with the higher priority go first",
     )
     cache: bool = Field(
@@ -126,8 +119,8 @@ class JobOptions(BaseModel):
 class ResolvedOptions(BaseModel):
     """The options that a job's transcript depends on, with every default filled in.
 
-    Kept with the job as JSON. What is read from there may have been written by another version:
-    members that it lacks have defaults, and unknown ones are ignored.
+    They are stored with the job as JSON. Another version may have written it: missing members have
+    defaults, and unknown ones are ignored.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -142,11 +135,7 @@ class ResolvedOptions(BaseModel):
     multilingual: bool = False
 
     def text_language(self, spoken: str | None) -> str | None:
-        """Return the language that the transcript is written in; None: each chunk's own.
-
-        Args:
-            spoken: the language asked for, else the one detected for the whole job, if any.
-        """
+        """Return the language of a transcript of speech in ``spoken``; None: each chunk's own."""
         if self.task == "translate":
             return "en"
         return None if self.multilingual else spoken
@@ -159,8 +148,11 @@ def check_options(options: JobOptions, model: Model) -> None:
         UnsupportedLanguage: the model does not speak the language.
         UnsupportedOption: the model cannot do what is asked of it.
     """
-    if options.language is not None:
-        model.check_language(options.language)
+    if options.language is not None and not model.speaks(options.language):
+        known = ", ".join(sorted(model.languages or ()))
+        raise UnsupportedLanguage(
+            f"model '{model.id}' does not know language '{options.language}'; it knows {known}"
+        )
     if options.task == "translate" and not model.translates:
         raise UnsupportedOption(f"model '{model.id}' cannot translate")
     if (options.prompt or options.hotwords) and not model.takes_prompt:
@@ -172,32 +164,21 @@ def check_options(options: JobOptions, model: Model) -> None:
 
 
 def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
-    """Fill in what the client left open, for the model that was chosen.
-
-    Raises:
-        UnsupportedLanguage: the model does not speak the language.
-        UnsupportedOption: the model cannot do what is asked of it.
-    """
-    check_options(options, model)
-    return ResolvedOptions(
-        model=model.id,
-        language=options.language or model.only_language,
-        task=options.task,
-        prompt=options.prompt or None,
-        hotwords=options.hotwords or None,
-        vad=options.vad or model.vad,
-        multichannel=options.multichannel,
-        multilingual=options.multilingual,
-    )
+    """Fill in what the client left open, for the model that was chosen."""
+    resolved = {
+        "model": model.id,
+        "language": options.language or model.only_language,
+        "prompt": options.prompt or None,
+        "hotwords": options.hotwords or None,
+        "vad": options.vad or model.vad,
+    }
+    return ResolvedOptions.model_validate(options.model_dump() | resolved)
 
 
 def fingerprint(sha256: str, options: ResolvedOptions, model: Model) -> str:
     """Return a digest of all that a transcript depends on; equal digests mean equal transcripts.
 
-    Args:
-        sha256: hex digest of the source's bytes.
-        options: the job's.
-        model: the catalogue entry of ``options.model``: its weights and how it decodes count.
+    ``sha256`` is the hex digest of the source's bytes, ``model`` the entry of ``options.model``.
     """
     decoding = model.model_dump_json(include={"engine", "source", "revision", "window_s", "decode"})
     facts = (sha256, decoding, options.model_dump_json())

@@ -1,4 +1,4 @@
-"""Which models can be used on this machine: engine installed, weights here or to be had."""
+"""Which models can be used on this machine: the engine is installed, the weights are in reach."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +9,10 @@ from shared.models.catalogue import HUB_ENGINES, Model
 from shared.models.engine_packages import missing_engine
 from shared.models.weights import cached, why_not_pinned
 
-HUB_TIMEOUT_S = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a model can be used here and now, and what stands in the way or is to be done."""
+    """Whether a model can be used here and now, and what is missing."""
 
     usable: bool
     reason: str
@@ -41,6 +39,7 @@ def availability(model: Model, hub_answers: Callable[[], bool]) -> Availability:
     )
 
 
-def ask_hub_once() -> Callable[[], bool]:
-    """Return a function that asks the hub whether it answers when first called, and remembers."""
-    return cache(lambda: hub.answers(timeout_s=HUB_TIMEOUT_S))
+@cache
+def hub_answers_once() -> bool:
+    """Whether the hub can be reached; it is asked once in the life of the process."""
+    return hub.answers()

@@ -1,7 +1,7 @@
 """The files that make up a model's weights, by engine, and which of them a folder has.
 
-No other files are fetched, hashed or loaded: no training state, no second format, and no pickles,
-which can run code when read (PyTorch's ``*.bin``; CTranslate2's ``model.bin`` is plain data).
+No other files are fetched, hashed or loaded: no training state, no second format, and no pickles
+(PyTorch's ``*.bin``), which can run code when read. CTranslate2's ``model.bin`` is plain data.
 """
 
 import json
@@ -14,22 +14,16 @@ from shared.models.catalogue import EngineName
 
 SAFETENSORS, SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARDS = "model-?????-of-?????.safetensors"
-"""Large weights are split; the index names the shard that holds each tensor."""
+"""Large weights are split into shards. The index names the shard that holds each tensor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files that an engine reads of a repository or folder."""
+    """The files that an engine reads from a repository or folder."""
 
     required: tuple[tuple[str, ...], ...]
     """Groups of alternatives: at least one of each must be there, and all that are there count."""
     optional: tuple[str, ...] = ()
-    """Files that are read where they are there."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All names, required or not."""
-        return (*(name for group in self.required for name in group), *self.optional)
 
 
 _FEATURES = ("preprocessor_config.json", "processor_config.json")
@@ -52,31 +46,26 @@ FILES: Mapping[EngineName, Files] = {
         optional=("merges.txt", "normalizer.json", *_TOKENIZER_EXTRAS),
     ),
     "transformers-ctc": Files(
-        required=(
-            ("config.json",),
-            (SAFETENSORS, SHARD_INDEX),
-            _FEATURES,
-            ("vocab.json",),
-        ),
+        required=(("config.json",), (SAFETENSORS, SHARD_INDEX), _FEATURES, ("vocab.json",)),
         optional=_TOKENIZER_EXTRAS,
     ),
     "onnx-ctc": Files(
         # The configuration has the number of frames that the network merges into one.
         required=(("config.json",), ("model.onnx",), ("vocab.txt",)),
-        # Graphs above 2 GB have their tensors in a file beside them, named by the exporter.
+        # Graphs above 2 GB have their tensors in a second file, whose name is the exporter's.
         optional=("model.onnx.data", "model.onnx_data"),
     ),
 }
-"""By engine; the packages of other engines contain their weights."""
+"""By engine. The packages of other engines contain their weights."""
 
 
 def choose(engine: EngineName, names: Iterable[str]) -> list[str]:
     """Return the engine's files among all of a repository or folder, sorted.
 
-    Where both whole weights and shards are there, the whole ones are chosen.
+    Whole weights are preferred to shards.
     """
-    there = set(names)
-    chosen = there.intersection(FILES[engine].names)
+    there, files = set(names), FILES[engine]
+    chosen = there & set(files.optional).union(*files.required)
     if SAFETENSORS in chosen:
         chosen.discard(SHARD_INDEX)
     elif SHARD_INDEX in chosen:
@@ -85,7 +74,7 @@ def choose(engine: EngineName, names: Iterable[str]) -> list[str]:
 
 
 def missing(engine: EngineName, chosen: Iterable[str]) -> list[str]:
-    """Return what the engine requires and a choice of files lacks."""
+    """Return what the engine requires and the chosen files lack."""
     there = set(chosen)
     return [" or ".join(group) for group in FILES[engine].required if not there.intersection(group)]
 
@@ -96,7 +85,7 @@ def is_required(engine: EngineName, name: str) -> bool:
 
 
 def present(engine: EngineName, folder: Path) -> list[str] | None:
-    """Return the names of the engine's files in a folder; None where a required one is missing."""
+    """Return the names of the engine's files in a folder; None if a required one is missing."""
     if not folder.is_dir():
         return None
     chosen = choose(engine, (path.name for path in folder.iterdir() if path.exists()))

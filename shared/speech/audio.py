@@ -1,4 +1,4 @@
-"""Audio in memory: the arrays that the worker's stages hand on, and spans of speech in them.
+"""Types of audio in memory: arrays of samples, and spans of speech in them.
 
 Positions are samples of the original timeline, as in ``shared.speech.chunks``.
 """
@@ -21,7 +21,3 @@ class Span:
 
     start: int
     end: int
-
-    @property
-    def n_samples(self) -> int:
-        return self.end - self.start

@@ -1,11 +1,11 @@
 """Chunks and hypotheses: the parts of a job's audio, and what an engine heard in them.
 
-Positions are samples of the original timeline at 16 kHz: integers add up exactly over ten hours,
-seconds do not. Seconds appear at the wire only.
+Positions are samples of the original timeline at 16 kHz. Integers add up exactly over ten hours,
+seconds do not, so seconds appear at the wire only.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 SAMPLE_RATE = 16_000
@@ -42,7 +42,7 @@ class Chunk:
 
     @property
     def n_core_samples(self) -> int:
-        """Length of the core; over all chunks of a channel it adds up to the planned audio."""
+        """Length of the core; those of a channel's chunks add up to its planned audio."""
         return self.core_end - self.core_start
 
 
@@ -72,19 +72,10 @@ class Hypothesis:
 Heard = tuple[Chunk, Hypothesis]
 """A chunk, and what an engine heard in it."""
 
-_WORD_MEMBERS = 4
-"""A stored word is [text, start, end, confidence]."""
-
 
 def chunk_to_json(chunk: Chunk) -> dict[str, int | None]:
-    """Return a chunk as the input of its ``transcribe`` step; its index is the step's idx."""
-    return {
-        "core_start": chunk.core_start,
-        "core_end": chunk.core_end,
-        "stride_left": chunk.stride_left,
-        "stride_right": chunk.stride_right,
-        "channel": chunk.channel,
-    }
+    """Return the input of a chunk's ``transcribe`` step, whose idx is the chunk's index."""
+    return {name: value for name, value in asdict(chunk).items() if name != "index"}
 
 
 def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
@@ -103,7 +94,7 @@ def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
 
 
 def hypothesis_to_json(hypothesis: Hypothesis) -> dict[str, Any]:
-    """Return a hypothesis as a step's output; a word is [text, start, end, confidence]."""
+    """Return a hypothesis as a step's output, with words as [text, start, end, confidence]."""
     return {
         "language": hypothesis.language,
         "language_probability": hypothesis.language_probability,
@@ -113,12 +104,12 @@ def hypothesis_to_json(hypothesis: Hypothesis) -> dict[str, Any]:
 
 
 def hypothesis_from_json(data: Mapping[str, Any]) -> Hypothesis:
-    """Return the hypothesis that a step's output holds; its words may have been left out.
+    """Return the hypothesis that a step's output holds, as ``chunk_from_json`` does.
 
-    Members that an older version did not write have defaults; unknown ones are ignored.
+    The words may have been left out.
     """
     return Hypothesis(
-        words=tuple(WordHypothesis(*word[:_WORD_MEMBERS]) for word in data.get("words", ())),
+        words=tuple(WordHypothesis(*word[:4]) for word in data.get("words", ())),
         language=data.get("language"),
         language_probability=data.get("language_probability"),
         loop_suspected=data.get("loop_suspected", False),

@@ -1,73 +1,63 @@
 """Where a run of words is broken into subtitle cues, and cues into lines.
 
-Dynamic programming over the words finds the cues whose costs below add up to the least. A cue takes
-only what wraps into its lines. Costs are in points; only their proportions matter.
+Dynamic programming over the words finds the cues with the least total cost. A cue takes only what
+wraps into its lines. Costs are in points; only their proportions matter.
 
 The rules are those of Netflix's Timed Text Style Guide (General Requirements, Subtitle Timing
 Guidelines, English; partnerhelp.netflixstudios.com) and of the BBC's Subtitle Guidelines
 (bbc.co.uk/accessibility/forproducts/guides/subtitles).
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
 from shared.speech.cue_times import MAX_CHARS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
-from shared.speech.line_edges import OPENING, must_not_begin, must_not_end
 from shared.speech.sentences import ends_clause, ends_sentence
 
-_CUE = 12.0
-"""Each cue: fewer cues are easier to read."""
+_CUE = 12.0  # each cue: fewer cues are easier to read
+# An empty cue, and an empty line beside others. The cost is proportional to the square of the empty
+# share: two half-full cues cost less than a full and a tiny one, and lines are balanced.
 _EMPTY = 25.0
-"""An empty cue. The cost falls with the square of how full it is, so that two half-full cues cost
-less than a full and a tiny one."""
 _RAGGED = 20.0
-"""An empty line beside others. The cost falls in the same way, so that lines are balanced."""
-_BETWEEN_CLAUSES = 14.0
-"""A break at a comma, a bracket and the like; between sentences it costs nothing."""
-_BETWEEN_WORDS = 45.0
-"""A break between other words."""
+_BETWEEN_CLAUSES = 14.0  # a break at a comma, a bracket and the like; between sentences it is free
+_BETWEEN_WORDS = 45.0  # a break between other words
+# Added after a short word. Most are articles, prepositions or conjunctions, which belong to what
+# follows (Netflix: break before them).
 _AFTER_SHORT_WORD = 20.0
-"""Added after a short word: mostly an article, a preposition or a conjunction, which belong to what
-follows (Netflix: break before them)."""
 _BEFORE_SHORT_WORD = -8.0
-"""Added before a short word."""
-_CUTS_OFF_A_WORD = 15.0
-"""Added where a single word of a clause stands before the break or after it."""
-_WITHIN_WORD = 100.0
-"""A break within a word, or before the second part of a compound or a dash."""
-_LINE_SHARE = 0.3
-"""Cost of a break between lines, as a share of one between cues."""
-_FULL_PAUSE_MS = 800
-"""A break in a pause of this length is free; a shorter pause takes off its share of the cost."""
+_CUTS_OFF_A_WORD = 15.0  # added where a single word of a clause stands before or after the break
+_WITHIN_WORD = 100.0  # a break within a word, or before the second part of a compound or a dash
+_LINE_SHARE = 0.3  # the cost of a break between lines, as a share of one between cues
+_FULL_PAUSE_MS = 800  # a break in such a pause is free; a shorter one takes off its share
+# A pause of a second within a cue, because words are shown before they are said. The cost grows
+# with the square of the pause.
 _PAUSE_WITHIN = 32.0
-"""A pause of a second within a cue, as words are shown before they are said. The cost grows with
-the square of the pause."""
-_UNNOTICED_PAUSE_MS = 250
-"""Shorter pauses within a cue cost nothing."""
-_SENTENCE_WITHIN = 18.0
-"""A sentence's end within a cue: a cue is a single sentence where possible (BBC, 3.2)."""
-_TORN_SENTENCE = 0.6
-"""Added to a break as a share of its cost, where the cue before it holds a sentence's end."""
-_ONE_WORD = 80.0
-"""A cue of one word, in languages written with spaces."""
-_STUB = 200.0
-"""A line of less than a fifth of the width beside another line."""
-_HURRIED = 15.0
-"""A cue shown for ``MIN_CUE_MS``; the cost falls to nothing at ``_UNHURRIED_MS``."""
+_UNNOTICED_PAUSE_MS = 250  # shorter pauses within a cue cost nothing
+_SENTENCE_WITHIN = 18.0  # a sentence's end within a cue: one sentence where possible (BBC, 3.2)
+_TORN_SENTENCE = 0.6  # added to a break, as a share of it, if a sentence ends within the cue before
+_ONE_WORD = 80.0  # a cue of one word, in languages written with spaces
+_STUB = 200.0  # a line of less than a fifth of the width beside another line
+_HURRIED = 15.0  # a cue shown for MIN_CUE_MS; the cost falls to nothing at _UNHURRIED_MS
 _UNHURRIED_MS = 1_500
-_TOO_FAST = 5.0
-"""Each character per second above ``MAX_CHARS_PER_S``."""
+_TOO_FAST = 5.0  # each character per second above MAX_CHARS_PER_S
 _TOO_FAST_AT_MOST = 100.0
-_TOO_SHORT = 2_000.0
-"""A cue shown for less than ``MIN_CUE_MS``: more than merging it with another can cost."""
-_MISPLACED_MARK = 100_000.0
-"""A line that begins with a closing mark, or ends with an opening one."""
+_TOO_SHORT = 2_000.0  # a cue shown for less than MIN_CUE_MS; merging it always costs less
+_MISPLACED_MARK = 100_000.0  # a line that begins with a closing mark, or ends with an opening one
 
-_SHORT_WORD = 3
-"""Most characters of a short word."""
+_SHORT_WORD_CHARS = 3
 _DASHES = frozenset("-–—")  # noqa: RUF001
+_CLOSING = frozenset(
+    ",;!?)]}、。，．！？；：）］｝」』〉》】،؛؟।"  # noqa: RUF001
+    "々ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
+)
+"""Characters that never begin a line: closing marks, and what belongs to the one before them."""
+_CLOSING_ALONE = frozenset('.:…»”’"%')  # noqa: RUF001
+"""Marks that begin a line only where letters follow."""
+_OPENING = frozenset("([{„‚¿¡（［｛「『〈《【")  # noqa: RUF001
+"""Marks that never end a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +70,7 @@ class Token:
     separator: str = " "
     """Between it and the token before it on a line: a space or nothing."""
     is_rest: bool = False
-    """Whether it goes on with the word of the token before it."""
+    """Whether it is another part of the same word as the token before it."""
     language: str | None = None
 
 
@@ -95,28 +85,17 @@ class Draft:
     """Of its last word."""
     end_ms: int
 
-    @property
-    def n_chars(self) -> int:
-        """Length of its text."""
-        return sum(map(len, self.lines))
+
+def must_not_begin(text: str) -> bool:
+    """Whether no line may begin with the text: it starts with a closing or a combining mark."""
+    first = text[:1]
+    if first in _CLOSING_ALONE:
+        return not any(map(str.isalnum, text))
+    return first in _CLOSING or unicodedata.category(first).startswith("M")
 
 
-def break_up(
-    tokens: Sequence[Token], next_start_ms: int | None, line_chars: int, max_lines: int
-) -> list[Draft]:
-    """Break words of one language into cues at the least cost.
-
-    Args:
-        tokens: in order of time, none longer than a line.
-        next_start_ms: when what is said after them begins; None: nothing is.
-        line_chars: longest line.
-        max_lines: most lines of a cue.
-    """
-    return _Passage(tokens, next_start_ms, line_chars, max_lines).drafts() if tokens else []
-
-
-class _Passage:
-    """A run of words, and what breaks between them cost.
+class Passage:
+    """A run of words of one language, and the costs of breaks between them.
 
     A break has the index of the token after it. Cues and lines are tokens [first, stop).
     """
@@ -124,15 +103,22 @@ class _Passage:
     def __init__(
         self, tokens: Sequence[Token], next_start_ms: int | None, line_chars: int, max_lines: int
     ) -> None:
+        """Compute the costs.
+
+        Args:
+            tokens: at least one, in order of time, none longer than a line.
+            next_start_ms: start of what is said after them; None: nothing is.
+            line_chars: longest line.
+            max_lines: most lines of a cue.
+        """
         self._tokens = tokens
         self._line_chars = line_chars
         self._max_lines = max_lines
         self._next_starts = [*(token.start_ms for token in tokens[1:]), next_start_ms]
-        # Where each token begins and ends in the text on one line.
+        # Where each token begins and ends if all the text were on one line.
         self._begins, self._ends = [0], [len(tokens[0].text)]
         self._break_costs, self._line_break_costs = [0.0], [0.0]
-        # Sums from the first token on: the costs of pauses and sentences' ends within a cue, and
-        # the number of sentences that have ended.
+        # Cumulative costs of pauses and sentences' ends within a cue, and counts of sentences.
         self._within = [0.0]
         self._sentences = [0]
         begins_clause = True
@@ -147,7 +133,8 @@ class _Passage:
         pause_ms = following.start_ms - token.end_ms
         ends = ends_sentence(token.text, following.text, token.language)
         cost = self._cost_of_break(token, following, begins_clause=begins_clause, is_end=ends)
-        misplaced = _MISPLACED_MARK * (must_not_end(token.text) or must_not_begin(following.text))
+        is_misplaced = token.text[-1:] in _OPENING or must_not_begin(following.text)
+        misplaced = _MISPLACED_MARK * is_misplaced
         relief = 1 - min(1.0, max(0, pause_ms) / _FULL_PAUSE_MS)
         within = _SENTENCE_WITHIN if ends else 0.0
         if pause_ms > _UNNOTICED_PAUSE_MS:
@@ -165,28 +152,31 @@ class _Passage:
             return 0
         if following.is_rest or following.text[0] in _DASHES:
             return _WITHIN_WORD
-        if ends_clause(token.text) or following.text[0] in OPENING:
+        if ends_clause(token.text) or following.text[0] in _OPENING:
             return _BETWEEN_CLAUSES
-        if not following.separator:
-            return _BETWEEN_WORDS
         cost = _BETWEEN_WORDS
+        if not following.separator:
+            return cost
         if begins_clause or ends_clause(following.text) or ends_sentence(following.text):
             cost += _CUTS_OFF_A_WORD
-        if len(token.text) <= _SHORT_WORD or token.text.endswith("."):
+        if len(token.text) <= _SHORT_WORD_CHARS or token.text.endswith("."):
             cost += _AFTER_SHORT_WORD
-        elif len(following.text) <= _SHORT_WORD:
+        elif len(following.text) <= _SHORT_WORD_CHARS:
             cost += _BEFORE_SHORT_WORD
         return cost
 
     def drafts(self) -> list[Draft]:
-        """Return the cheapest cues."""
+        """Return the cues with the least total cost."""
         n_tokens = len(self._tokens)
         costs = [0.0] + [inf] * n_tokens
         best: list[tuple[int, tuple[int, ...]]] = [(0, ())] * (n_tokens + 1)
         most_chars = self._max_lines * (self._line_chars + 1)
         for stop in range(1, n_tokens + 1):
             for first in range(stop - 1, -1, -1):
-                if not self._may_be_cue(first, stop, most_chars):
+                if self._ends[stop - 1] - self._begins[first] > most_chars:
+                    break
+                spoken_ms = self._tokens[stop - 1].end_ms - self._tokens[first].start_ms
+                if spoken_ms > MAX_CUE_MS and stop - first > 1:
                     break
                 cost = costs[first] + self._cost_of_cue(first, stop)
                 if cost >= costs[stop]:
@@ -201,12 +191,6 @@ class _Passage:
             drafts.append(self._draft(first, stop, line_breaks))
             stop = first
         return drafts[::-1]
-
-    def _may_be_cue(self, first: int, stop: int, most_chars: int) -> bool:
-        if self._ends[stop - 1] - self._begins[first] > most_chars:
-            return False
-        spoken_ms = self._tokens[stop - 1].end_ms - self._tokens[first].start_ms
-        return spoken_ms <= MAX_CUE_MS or stop - first == 1
 
     def _cost_of_cue(self, first: int, stop: int) -> float:
         """Return the cost of a cue and the break after it, without its line breaks."""
@@ -254,7 +238,7 @@ class _Passage:
         return best
 
     def _cost_of_line(self, n_chars: int) -> float:
-        """Return what a line beside others costs for its length."""
+        """Return the cost of the length of a line beside others."""
         filled = n_chars / self._line_chars
         return _RAGGED * (1 - filled) ** 2 + (_STUB if filled < 1 / 5 else 0)
 

@@ -1,17 +1,16 @@
 """Subtitle cues: what is on the screen, and when.
 
-Cues are built from words and their times, across segments; ``cue_breaks`` says where the words are
-broken. A channel has at most one cue at a time. Words are read some ten cues ahead, so memory does
-not grow with the transcript.
+Cues are built from words and their times, across segments. ``cue_breaks`` breaks up the words. A
+channel has at most one cue at a time. Words are read some ten cues ahead, so memory does not grow
+with the transcript.
 """
 
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from shared.speech.cue_breaks import Draft, Token, break_up
+from shared.speech.cue_breaks import Draft, Passage, Token, must_not_begin
 from shared.speech.cue_times import shown_until
-from shared.speech.line_edges import must_not_begin
 from shared.speech.transcript import Header, Segment, word_separator
 
 LINE_CHARS = 42
@@ -19,11 +18,11 @@ LINE_CHARS = 42
 CUE_LINES = 2
 """Most lines of a cue (Netflix)."""
 MIN_LINE_CHARS, MAX_LINE_CHARS = 10, 200
-"""Bounds of a line's length that may be asked for. A narrower line would cut most words in two."""
+"""Bounds of the line length that a client may choose. A narrower line would cut most words."""
 MAX_CUE_LINES = 4
-"""Most lines that may be asked for: more would cover the picture."""
+"""Most lines that a client may choose: more would cover the picture."""
 LONG_PAUSE_MS = 1_500
-"""A pause that no cue spans: text comes no more than 1.5 s before its speech (BBC, 5.2)."""
+"""No cue spans such a pause: text comes at most 1.5 s before its speech (BBC, 5.2)."""
 
 _AHEAD_CUES = 8
 """Full cues that are broken up together. The last ones are broken up again with what follows."""
@@ -46,15 +45,9 @@ def make_cues(
     line_chars: int = LINE_CHARS,
     max_lines: int = CUE_LINES,
 ) -> Iterator[Cue]:
-    """Yield subtitle cues by start time; every word is in one of them.
+    """Yield subtitle cues by start time; every word is in exactly one, no two of a channel overlap.
 
-    Cues of one channel never overlap.
-
-    Args:
-        header: of the transcript.
-        segments: in order; iterated over once for each channel.
-        line_chars: longest line, in characters.
-        max_lines: most lines of a cue.
+    The segments are in order, and iterated over once for each channel.
     """
     channels = [None] if header.channels is None else range(header.channels)
     passes = (
@@ -73,13 +66,14 @@ def _cues_of_channel(drafts: Iterator[Draft], channel: int | None) -> Iterator[C
         following = next(drafts, None)
         start = max(draft.start_ms, free_from)
         next_start = None if following is None else following.start_ms
-        end = shown_until(start, draft.last_start_ms, draft.end_ms, draft.n_chars, next_start)
+        n_chars = sum(map(len, draft.lines))
+        end = shown_until(start, draft.last_start_ms, draft.end_ms, n_chars, next_start)
         yield Cue(draft.lines, start, end, channel)
         free_from, draft = end, following
 
 
 def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterator[Draft]:
-    """Break words up passage by passage; a long passage is broken up as its words come."""
+    """Break words up passage by passage, and a long passage while its words come."""
     passage: list[Token] = []
     n_chars = 0
     for token in tokens:
@@ -87,10 +81,10 @@ def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterato
             last = passage[-1]
             pause_ms = token.start_ms - last.end_ms
             if token.language != last.language or pause_ms >= LONG_PAUSE_MS:
-                yield from break_up(passage, token.start_ms, line_chars, max_lines)
+                yield from Passage(passage, token.start_ms, line_chars, max_lines).drafts()
                 passage, n_chars = [], 0
             elif n_chars >= _AHEAD_CUES * line_chars * max_lines:
-                drafts = break_up(passage, token.start_ms, line_chars, max_lines)
+                drafts = Passage(passage, token.start_ms, line_chars, max_lines).drafts()
                 # What follows may change the last ones.
                 settled = drafts[: len(drafts) * 3 // 4]
                 yield from settled
@@ -98,7 +92,8 @@ def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterato
                 n_chars = sum(len(kept.separator + kept.text) for kept in passage)
         passage.append(token)
         n_chars += len(token.separator + token.text)
-    yield from break_up(passage, None, line_chars, max_lines)
+    if passage:
+        yield from Passage(passage, None, line_chars, max_lines).drafts()
 
 
 def _tokens(
@@ -149,5 +144,5 @@ def milliseconds(seconds: float) -> int:
 
 
 def one_line(text: str) -> str:
-    """Return text with runs of white space as one space: line breaks would end a record."""
+    """Return text with each run of white space as one space: a line break would end a record."""
     return " ".join(text.split())

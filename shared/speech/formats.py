@@ -1,21 +1,23 @@
 """Transcripts as files: plain text, JSON, SubRip and WebVTT subtitles, tab-separated values.
 
 Files are written piece by piece while segments are read, so memory does not grow with the
-transcript. Subtitles are made of cues (``shared.speech.cues``), not of segments. Where channels
-were transcribed apart, all formats number them from 0, as JSON does.
+transcript. Subtitles are made of cues (``shared.speech.cues``), not of segments. Channels that were
+transcribed apart are numbered from 0 in all formats.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import html
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pydantic_core import to_json
 
 from shared.infra.errors import UnknownFormat
 from shared.speech.cues import CUE_LINES, LINE_CHARS, Cue, make_cues, milliseconds, one_line
+from shared.speech.names import FORMATS
 from shared.speech.transcript import Header, Segment, join_segments
 
 _BLOCK_CHARS = 1 << 16
-"""Least length of all blocks but the last."""
+"""Least length of a block, except for the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Rendered:
 
     media_type: str
     blocks: Iterator[str]
-    """The file, in blocks of some 64 thousand characters."""
+    """The file, in blocks of at least ``_BLOCK_CHARS``."""
 
 
 def render(
@@ -39,23 +41,26 @@ def render(
 
     Args:
         header: of the transcript.
-        segments: in order; iterated over more than once, so no iterator.
-        format: name of the format.
-        line_chars: longest line of subtitles, in characters.
+        segments: in order; iterated over more than once, so this must not be an iterator.
+        format: its name.
+        line_chars: longest line of a subtitle.
         max_lines: most lines of a subtitle.
 
     Raises:
         UnknownFormat: there is no such format.
     """
-    if format in _SUBTITLE_WRITERS:
-        write_cues, media_type = _SUBTITLE_WRITERS[format]
-        cues = make_cues(header, segments, line_chars=line_chars, max_lines=max_lines)
-        return Rendered(media_type, in_blocks(write_cues(cues)))
-    try:
-        write, media_type = _WRITERS[format]
-    except KeyError:
-        raise UnknownFormat(f"no format '{format}'; there are {', '.join(FORMATS)}") from None
-    return Rendered(media_type, in_blocks(write(header, segments)))
+    if format not in FORMATS:
+        raise UnknownFormat(f"no format '{format}'; there are {', '.join(FORMATS)}")
+    cues = make_cues(header, segments, line_chars=line_chars, max_lines=max_lines)
+    # Generators: only the one that is returned ever runs.
+    media_type, parts = {
+        "txt": ("text/plain; charset=utf-8", _write_txt(segments)),
+        "json": ("application/json", _write_json(header, segments)),
+        "srt": ("application/x-subrip; charset=utf-8", _write_srt(cues)),
+        "vtt": ("text/vtt; charset=utf-8", _write_vtt(cues)),
+        "tsv": ("text/tab-separated-values; charset=utf-8", _write_tsv(header, segments)),
+    }[format]
+    return Rendered(media_type, in_blocks(parts))
 
 
 def write_text_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
@@ -113,11 +118,11 @@ def _clock(ms: int, decimal_mark: str) -> str:
 
 
 def _label(channel: int | None) -> str:
-    """Return what names a channel before its words in formats without markup for it."""
+    """Return the channel's name before its words, for formats that have no markup for it."""
     return "" if channel is None else f"Channel {channel}: "
 
 
-def _write_txt(_: Header, segments: Iterable[Segment]) -> Iterator[str]:
+def _write_txt(segments: Iterable[Segment]) -> Iterator[str]:
     """One segment a line."""
     for segment in segments:
         yield f"{_label(segment.channel)}{one_line(segment.text)}\n"
@@ -129,7 +134,7 @@ def _write_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
 
 
 def _write_srt(cues: Iterable[Cue]) -> Iterator[str]:
-    """SubRip, with LF line ends as FFmpeg and Whisper write them; every player reads both."""
+    """SubRip, with LF line ends as FFmpeg and Whisper write them."""
     for number, cue in enumerate(cues, start=1):
         yield "\n" if number > 1 else ""
         yield f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
@@ -137,13 +142,12 @@ def _write_srt(cues: Iterable[Cue]) -> Iterator[str]:
 
 
 def _write_vtt(cues: Iterable[Cue]) -> Iterator[str]:
-    """WebVTT (W3C); in cue text &, < and > are markup and so are escaped. A channel is a voice."""
-    escape = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+    """WebVTT (W3C). The characters &, < and > are markup, so they are escaped."""
     yield "WEBVTT\n"
     for cue in cues:
         yield f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
         yield "" if cue.channel is None else f"<v Channel {cue.channel}>"
-        yield "".join(f"{line.translate(escape)}\n" for line in cue.lines)
+        yield "".join(f"{html.escape(line, quote=False)}\n" for line in cue.lines)
 
 
 def _write_tsv(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
@@ -154,20 +158,3 @@ def _write_tsv(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
         start, end = milliseconds(segment.start), milliseconds(segment.end)
         yield f"{start}\t{end}\t{one_line(segment.text)}"
         yield f"\t{segment.channel}\n" if apart else "\n"
-
-
-_WRITERS: dict[str, tuple[Callable[[Header, Iterable[Segment]], Iterator[str]], str]] = {
-    "txt": (_write_txt, "text/plain; charset=utf-8"),
-    "json": (_write_json, "application/json"),
-    "tsv": (_write_tsv, "text/tab-separated-values; charset=utf-8"),
-}
-
-_SUBTITLE_WRITERS: dict[str, tuple[Callable[[Iterable[Cue]], Iterator[str]], str]] = {
-    "srt": (_write_srt, "application/x-subrip; charset=utf-8"),
-    "vtt": (_write_vtt, "text/vtt; charset=utf-8"),
-}
-
-SUBTITLES = tuple(_SUBTITLE_WRITERS)
-"""Names of the formats that are made of cues."""
-FORMATS = ("txt", "json", *SUBTITLES, "tsv")
-"""Names of all formats."""

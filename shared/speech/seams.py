@@ -1,9 +1,9 @@
 """Which words are kept where neighbouring chunks overlap.
 
-A word belongs to the chunk whose core holds its midpoint. But a model times the same word a little
-differently in each chunk. At a cut, the left chunk may put its midpoint after the cut and the right
-one before it, and the word would be lost; or the other way round, and it would be doubled. So the
-words that both chunks heard around a cut are aligned first.
+A word belongs to the chunk whose core holds its midpoint, but a model times the same word a little
+differently in each chunk. If the left chunk puts it after the cut and the right one before it, the
+word would be lost. If it is the other way round, the word would be doubled. So the words that both
+chunks heard around a cut are aligned first.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from shared.speech.chunks import Chunk, Heard, Hypothesis, WordHypothesis
 
 @dataclass(slots=True)
 class _Candidate:
-    """A word, its midpoint in samples of the original timeline, and its side of either cut."""
+    """A word, its midpoint in samples of the original timeline, and its side of both cuts."""
 
     word: WordHypothesis
     letters: str
@@ -29,12 +29,9 @@ Kept = tuple[Chunk, Hypothesis, Sequence[WordHypothesis]]
 
 
 def keep_once(chunks: Iterable[Heard]) -> Iterator[Kept]:
-    """Yield each chunk with the words that belong to it; one chunk is read ahead.
+    """Yield each chunk of a channel with the words that belong to it, in the order of the cores.
 
-    Words without text are dropped. Word times stay samples from their chunk's start.
-
-    Args:
-        chunks: of one channel, in the order of their cores.
+    Words without text are dropped. Word times stay relative to their chunk's start.
     """
     left: tuple[Chunk, Hypothesis, list[_Candidate]] | None = None
     for chunk, hypothesis in chunks:
@@ -70,10 +67,10 @@ def _candidates(chunk: Chunk, hypothesis: Hypothesis) -> list[_Candidate]:
 def _agree(
     left_chunk: Chunk, left: Sequence[_Candidate], right_chunk: Chunk, right: Sequence[_Candidate]
 ) -> None:
-    """Bring two chunks to agree which words of their overlap lie before the cut.
+    """Make two chunks agree on which words of their overlap lie before the cut.
 
     A word that both heard lies at the mean of its two times. A word that only one of them heard
-    goes with the words around it; where these lie on both sides of the cut, its own time decides.
+    follows the words around it. If those lie on both sides of the cut, its own time decides.
     """
     cut, overlap = right_chunk.core_start, range(right_chunk.start, left_chunk.end)
     ours = [candidate for candidate in left if candidate.midpoint in overlap]
@@ -87,10 +84,7 @@ def _agree(
 
 
 def _put(ours: Sequence[_Candidate], theirs: Sequence[_Candidate], *, before_cut: bool) -> None:
-    """Put words of both chunks on one side of the cut between them.
-
-    The cut at a chunk's other end may still give them to another chunk.
-    """
+    """Put words of both chunks on one side of the cut between them; their other cuts stay."""
     for candidate in ours:
         candidate.before_right_cut = before_cut
     for candidate in theirs:
@@ -102,10 +96,10 @@ def _same_words(
 ) -> Iterator[tuple[int, int]]:
     """Yield the words that both heard as (index in left, index in right), in order.
 
-    They are the best alignment that keeps the order. Two words of the same letters score 1 where
-    their midpoints agree, less the further they are apart, and a half at ``within`` samples, beyond
-    which they do not match. ``within`` is a stride: words that are nearer to each other, on either
-    side of a cut, lie in both chunks. So a word that is said twice is heard twice by each.
+    They are the alignment with the highest score that keeps the order. Two words with the same
+    letters score 1 where their midpoints agree, falling to a half at ``within`` samples; further
+    apart they do not match. ``within`` is a stride: a word said twice within it, around the cut, is
+    heard twice by both chunks.
     """
     # best[i][j] is the best score of the words from i and from j on.
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
@@ -127,7 +121,7 @@ def _same_words(
 
 
 def _letters(text: str) -> str:
-    """Return a word without case and punctuation, which depend on what a model hears around it."""
+    """Return a word without case and punctuation, which depend on the words around it."""
     return "".join(c for c in text.casefold() if category(c)[0] not in "PZ")
 
 

@@ -1,16 +1,15 @@
 """Which words end a sentence or a clause.
 
-A full stop ends a sentence or an abbreviation. Two things tell which: the word itself, by lists of
-abbreviations in the larger languages of Latin script, and the next word, as no sentence begins with
-a lower-case letter.
+A full stop ends a sentence or an abbreviation. Lists of abbreviations tell which, for the larger
+languages of Latin script, and so does the next word: no sentence begins with a lower-case letter.
 """
 
 import re
 
 SENTENCE_ENDS = frozenset(".?!…。！？｡؟।")  # noqa: RUF001 (other scripts are meant)
-"""Characters at a word's end that end a sentence, in the scripts of the catalogue's languages."""
+"""Last characters of words that end a sentence, in the scripts of the catalogue's languages."""
 CLAUSE_ENDS = frozenset(",;:–—،؛、，；：､")  # noqa: RUF001
-"""Characters at a word's end that end a clause."""
+"""Last characters of words that end a clause."""
 CLOSING_MARKS = "\"'”’»)]』」）"  # noqa: RUF001
 """Marks that may follow a sentence's end within the word."""
 _CLOSING_BRACKETS = frozenset('"”»)]』」）')  # noqa: RUF001
@@ -56,7 +55,7 @@ _BEFORE_A_NUMBER = _by_language(
     ro="nr pag art cap fig",
     tr="no s",
 )
-"""Abbreviations that belong to a number after them."""
+"""Abbreviations that stand before a number."""
 _MID_SENTENCE = _by_language(
     en="vs viz cf approx eg ie al",
     de="bzw vgl sog evtl ggf inkl bspw gem lt zzgl exkl geb gest jh ev kath",
@@ -73,7 +72,7 @@ _MID_SENTENCE = _by_language(
     ro="ex str",
     tr="örn bkz vb",
 )
-"""Abbreviations after which a sentence goes on; in German with capitals, where a noun follows."""
+"""Abbreviations after which a sentence goes on, in German even if a capitalized noun follows."""
 _ORDINAL_LANGUAGES = frozenset({"de", "da", "no", "nb", "nn", "fi", "cs", "sk", "pl", "hu", "tr"})
 """Languages that write "5." for "5th"."""
 _TIMES_OF_DAY = frozenset({"a.m", "p.m"})
@@ -98,7 +97,7 @@ def ends_sentence(word: str, following: str | None = None, language: str | None 
 
 
 def ends_clause(word: str) -> bool:
-    """Whether a clause, or a part of one that is set off, ends with this word."""
+    """Whether a clause, or a part of one between marks, ends with this word."""
     bare = word.rstrip(CLOSING_MARKS)
     return (
         bare[-1:] in CLAUSE_ENDS
@@ -109,7 +108,7 @@ def ends_clause(word: str) -> bool:
 
 
 def _is_abbreviation(stem: str, following: str | None, language: str) -> bool:
-    """Whether the full stop after ``stem`` belongs to it, so that a sentence need not end here."""
+    """Whether the full stop after ``stem`` marks an abbreviation."""
     lowered = stem.lower()
     before_number = following is not None and following.lstrip(_OPENING_MARKS)[:1].isdigit()
     if lowered in _of(_BEFORE_A_NUMBER, language) and (before_number or len(stem) > 1):

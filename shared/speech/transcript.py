@@ -89,7 +89,7 @@ class Transcript(TranscriptText):
 
 
 MAX_MISSING = 100
-"""Most spans that a partial transcript names: some kilobytes, however long the audio is."""
+"""Most spans that a partial transcript names; they take some kilobytes."""
 
 
 class MissingSpan(BaseModel):
@@ -129,9 +129,9 @@ UNSPACED_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
 
 
 def word_separator(left: str, right: str, language: str | None) -> str:
-    """Return what stands between two neighbouring words: a space or nothing.
+    """Return what separates two words: a space or nothing.
 
-    Latin words and numbers keep their space inside unspaced writing.
+    In unspaced languages, Latin words and numbers keep their space.
     """
     if language not in UNSPACED_LANGUAGES:
         return " "
@@ -139,17 +139,12 @@ def word_separator(left: str, right: str, language: str | None) -> str:
 
 
 def join_words(texts: Iterable[str], language: str | None) -> str:
-    """Return words as running text, as the language is written."""
+    """Return words as running text of the language."""
     return "".join(_joined((text, language) for text in texts))
 
 
 def join_segments(segments: Iterable[Segment], language: str | None) -> Iterator[str]:
-    """Yield the parts of segments' running text, each as its language is written.
-
-    Args:
-        segments: in order.
-        language: of segments that name none.
-    """
+    """Yield the parts of segments' running text; ``language`` is that of segments without one."""
     return _joined((segment.text, segment.language or language) for segment in segments)
 
 

@@ -1,7 +1,7 @@
 """Voice activity detection on a stream of audio.
 
-All detectors pad and merge spans alike. The Silero model and the meaning of its two thresholds come
-from https://github.com/snakers4/silero-vad (v6, MIT); its ONNX file is in the faster-whisper wheel.
+The Silero model and the meaning of its two thresholds come from
+https://github.com/snakers4/silero-vad (v6, MIT). Its ONNX file is in the faster-whisper wheel.
 """
 
 from functools import cache
@@ -15,28 +15,23 @@ import numpy.typing as npt
 from shared.infra.errors import ModelError
 from shared.speech.audio import Pcm, Span
 from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.vad_names import VadName
+from shared.speech.names import VadName
 
 if TYPE_CHECKING:
     import onnxruntime
 
 MAX_LAG_SAMPLES = 2 * SAMPLE_RATE
-"""How long after its audio a span may be released; the chunk planner relies on it."""
-
+"""Most audio between a span's start and its release; the chunk planner relies on it."""
 WINDOW_SAMPLES = 512
-"""Audio that has one score: 32 ms, the only size that the Silero model takes at 16 kHz."""
-
+"""Audio with one score: 32 ms, the only size that the Silero model takes at 16 kHz."""
 PADDING_SAMPLES = SAMPLE_RATE * 400 // 1000
 """Kept before and after speech: 400 ms, as faster-whisper does. Silero's own 30 ms clips soft
 beginnings and ends of words. Spans less than twice this apart merge."""
-
 MIN_SILENCE_SAMPLES = SAMPLE_RATE * 100 // 1000
 """Speech ends after 100 ms of silence, Silero's default."""
-
 MIN_SPEECH_SAMPLES = 2 * WINDOW_SAMPLES
 """Shorter speech, a single window, is a click. Silero's default of 250 ms would drop a short 'yes';
 faster-whisper drops nothing."""
-
 ENERGY_THRESHOLD_DBFS = -50.0
 """Default of ``EnergyVad``: above a usual recording's noise, below a distant talker."""
 
@@ -46,8 +41,8 @@ class Vad(Protocol):
 
     Spans come in order and never overlap. A span that touches the one before it continues it: long
     speech is released piece by piece. A span ends at or before the last sample pushed, and is
-    released at most MAX_LAG_SAMPLES after its audio was. The size of blocks changes where pieces
-    end, but never which samples are speech. One detector serves one recording.
+    released at most MAX_LAG_SAMPLES after its start was pushed. The size of blocks changes where
+    pieces end, but never which samples are speech. One detector serves one recording.
     """
 
     def push(self, block: Pcm) -> list[Span]:
@@ -65,17 +60,12 @@ def make_vad(name: VadName) -> Vad:
     Raises:
         ModelError: the Silero model is not installed.
     """
-    match name:
-        case "silero":
-            return SileroVad()
-        case "energy":
-            return EnergyVad()
-        case "off":
-            return NoVad()
+    detectors: dict[VadName, type[Vad]] = {"silero": SileroVad, "energy": EnergyVad, "off": NoVad}
+    return detectors[name]()
 
 
 class NoVad:
-    """Judges everything to be speech."""
+    """Takes everything for speech."""
 
     def __init__(self) -> None:
         self._n_samples = 0
@@ -88,67 +78,112 @@ class NoVad:
         return []
 
 
-class EnergyVad:
-    """Judges loud windows to be speech: those with an RMS of ``threshold_dbfs`` or more."""
+class _ScoringVad:
+    """Scores each window, and turns the scores into padded spans.
+
+    Speech begins where a score reaches ``enter``. It ends once scores have been below ``leave`` for
+    MIN_SILENCE_SAMPLES.
+    """
+
+    def __init__(self, enter: float, leave: float, n_per_batch: int) -> None:
+        self._enter, self._leave = enter, leave
+        self._batch_samples = n_per_batch * WINDOW_SAMPLES
+        self._rest: Pcm = np.zeros(0, np.int16)
+        """Samples that do not fill a batch of windows yet."""
+        self._n_samples = 0
+        self._position = 0
+        """End of the windows scored so far."""
+        self._onset: int | None = None
+        """Start of the current speech, None in silence."""
+        self._speech_end = 0
+        self._due_start = self._due_end = 0
+        """Padded speech that is not released yet; its end may lie after the position."""
+
+    def _score(self, windows: Pcm) -> npt.NDArray[np.float64]:
+        """Return scores of a batch or more, (n_windows, WINDOW_SAMPLES) -> (n_windows,)."""
+        raise NotImplementedError
+
+    def push(self, block: Pcm) -> list[Span]:
+        self._n_samples += len(block)
+        samples = np.concatenate([self._rest, block])
+        n_whole = len(samples) // self._batch_samples * self._batch_samples
+        self._rest = samples[n_whole:]
+        return self._find(samples[:n_whole])
+
+    def finish(self) -> list[Span]:
+        spans = self._find(np.pad(self._rest, (0, -len(self._rest) % WINDOW_SAMPLES)))
+        end = self._n_samples
+        return [Span(s.start, min(s.end, end)) for s in spans if s.start < end]
+
+    def _find(self, samples: Pcm) -> list[Span]:
+        """Take whole windows, and return the spans that became certain."""
+        spans = []
+        for score in self._score(samples.reshape(-1, WINDOW_SAMPLES)).tolist():
+            start, self._position = self._position, self._position + WINDOW_SAMPLES
+            if score >= self._enter or (self._onset is not None and score >= self._leave):
+                if self._onset is None:
+                    self._onset = start
+                self._speech_end = self._position
+                if self._speech_end - self._onset >= MIN_SPEECH_SAMPLES:
+                    padded_start = max(0, self._onset - PADDING_SAMPLES)
+                    if padded_start > self._due_end:
+                        spans += self._release(self._due_end)
+                        self._due_start = padded_start
+                    self._due_end = self._speech_end + PADDING_SAMPLES
+            elif self._position - self._speech_end >= MIN_SILENCE_SAMPLES:
+                self._onset = None
+        return spans + self._release(self._position)
+
+    def _release(self, until: int) -> list[Span]:
+        start, end = self._due_start, min(self._due_end, until)
+        if start >= end:
+            return []
+        self._due_start = end
+        return [Span(start, end)]
+
+
+class EnergyVad(_ScoringVad):
+    """Takes loud windows for speech: those with an RMS of ``threshold_dbfs`` or more."""
 
     _HYSTERESIS_DB = 6.0
 
     def __init__(self, threshold_dbfs: float = ENERGY_THRESHOLD_DBFS) -> None:
-        self._spans = _SpanTracker(threshold_dbfs, threshold_dbfs - self._HYSTERESIS_DB)
-        self._windows = _Windows(n_per_batch=1)
+        super().__init__(threshold_dbfs, threshold_dbfs - self._HYSTERESIS_DB, n_per_batch=1)
 
-    def push(self, block: Pcm) -> list[Span]:
-        return self._spans.push(self._levels_dbfs(self._windows.push(block)))
-
-    def finish(self) -> list[Span]:
-        windows, n_samples = self._windows.finish()
-        return self._spans.finish(self._levels_dbfs(windows), n_samples)
-
-    @staticmethod
-    def _levels_dbfs(windows: Pcm) -> npt.NDArray[np.float64]:
-        """Return the RMS of windows, (n_windows, WINDOW_SAMPLES) -> (n_windows,).
-
-        0 dBFS is full scale, and digital silence -120 dBFS.
-        """
+    def _score(self, windows: Pcm) -> npt.NDArray[np.float64]:
+        """Return levels: 0 dBFS is full scale, and digital silence -120 dBFS."""
         mean_squares = np.square(windows / 32768.0).mean(axis=1)
         return np.asarray(10 * np.log10(mean_squares + 1e-12))
 
 
-class SileroVad:
-    """Judges windows by the Silero network, which remembers the windows before.
+class SileroVad(_ScoringVad):
+    """Scores windows by the Silero network, which remembers the windows before.
 
     Speech begins at a probability of 0.3 and lasts while it is 0.2 or more. Silero's defaults, 0.5
-    and 0.35, sometimes lose a word that stands by itself, such as a "hello" before a pause. These
+    and 0.35, sometimes lose a word that stands alone, such as a "hello" before a pause. These
     thresholds do not, and let no more noise or music through (docs/fidelity.md).
     """
 
     _ENTER, _LEAVE = 0.3, 0.2
     _CONTEXT_SAMPLES = 64
-    """The model takes each window after the last samples of the one before it."""
+    """The network hears these samples of the window before as well."""
     _BATCH_WINDOWS = 16
-    """Windows per model call: 0.5 s. The number is fixed because it changes the last bits of the
-    probabilities, and spans must not depend on the size of the blocks pushed."""
+    """Windows per call of the network: 0.5 s. The number is fixed because it changes the last bits
+    of the probabilities, and spans must not depend on the size of the blocks pushed."""
 
     def __init__(self) -> None:
+        super().__init__(self._ENTER, self._LEAVE, self._BATCH_WINDOWS)
         self._session = _silero_session()
-        self._spans = _SpanTracker(self._ENTER, self._LEAVE)
-        self._windows = _Windows(self._BATCH_WINDOWS)
         self._context = np.zeros(self._CONTEXT_SAMPLES, np.float32)
         self._h = self._c = np.zeros((1, 1, 128), np.float32)
 
-    def push(self, block: Pcm) -> list[Span]:
-        windows = self._windows.push(block)
-        batches = windows.reshape(-1, self._BATCH_WINDOWS, WINDOW_SAMPLES)
-        return [span for batch in batches for span in self._spans.push(self._judge(batch))]
-
-    def finish(self) -> list[Span]:
-        windows, n_samples = self._windows.finish()
-        return self._spans.finish(self._judge(windows), n_samples)
+    def _score(self, windows: Pcm) -> npt.NDArray[np.float64]:
+        n_batch = self._BATCH_WINDOWS
+        batches = [windows[at : at + n_batch] for at in range(0, len(windows), n_batch)]
+        return np.concatenate([np.zeros(0), *map(self._judge, batches)])
 
     def _judge(self, windows: Pcm) -> npt.NDArray[np.float64]:
-        """Return probabilities of windows, (n_windows, WINDOW_SAMPLES) -> (n_windows,)."""
-        if not len(windows):
-            return np.zeros(0)
+        """Return the probabilities of one batch."""
         samples = windows.astype(np.float32) / 32768
         tails = samples[:, -self._CONTEXT_SAMPLES :]
         contexts = np.concatenate([self._context[np.newaxis], tails[:-1]])
@@ -178,73 +213,3 @@ def _silero_session() -> "onnxruntime.InferenceSession":
     options.enable_cpu_mem_arena = False
     model = Path(wheel.origin).parent / "assets" / "silero_vad_v6.onnx"
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-
-class _Windows:
-    """Cuts a stream into windows, returned in multiples of ``n_per_batch``."""
-
-    def __init__(self, n_per_batch: int) -> None:
-        self._batch_samples = n_per_batch * WINDOW_SAMPLES
-        self._rest: Pcm = np.zeros(0, np.int16)
-        self._n_samples = 0
-
-    def push(self, block: Pcm) -> Pcm:
-        """Return complete windows, shape (n_windows, WINDOW_SAMPLES)."""
-        self._n_samples += len(block)
-        samples = np.concatenate([self._rest, block])
-        n_whole = len(samples) // self._batch_samples * self._batch_samples
-        self._rest = samples[n_whole:]
-        return samples[:n_whole].reshape(-1, WINDOW_SAMPLES)
-
-    def finish(self) -> tuple[Pcm, int]:
-        """Return the last windows, padded with silence, and the length of the whole stream."""
-        samples = np.pad(self._rest, (0, -len(self._rest) % WINDOW_SAMPLES))
-        return samples.reshape(-1, WINDOW_SAMPLES), self._n_samples
-
-
-class _SpanTracker:
-    """Turns one score per window into padded spans.
-
-    Speech begins where a score reaches ``enter``, and ends once scores have been below ``leave``
-    for MIN_SILENCE_SAMPLES.
-    """
-
-    def __init__(self, enter: float, leave: float) -> None:
-        self._enter, self._leave = enter, leave
-        self._position = 0
-        """End of the windows seen so far."""
-        self._onset: int | None = None
-        """Where the current speech began, None in silence."""
-        self._speech_end = 0
-        self._due_start = self._due_end = 0
-        """Padded speech that is not released yet; its end may lie after the position."""
-
-    def push(self, scores: npt.NDArray[np.float64]) -> list[Span]:
-        spans = []
-        for score in scores.tolist():
-            start, self._position = self._position, self._position + WINDOW_SAMPLES
-            if score >= self._enter or (self._onset is not None and score >= self._leave):
-                if self._onset is None:
-                    self._onset = start
-                self._speech_end = self._position
-                if self._speech_end - self._onset >= MIN_SPEECH_SAMPLES:
-                    padded_start = max(0, self._onset - PADDING_SAMPLES)
-                    if padded_start > self._due_end:
-                        spans += self._release(self._due_end)
-                        self._due_start = padded_start
-                    self._due_end = self._speech_end + PADDING_SAMPLES
-            elif self._position - self._speech_end >= MIN_SILENCE_SAMPLES:
-                self._onset = None
-        return spans + self._release(self._position)
-
-    def finish(self, scores: npt.NDArray[np.float64], n_samples: int) -> list[Span]:
-        """Take the last scores; no span ends after ``n_samples``."""
-        spans = self.push(scores)
-        return [Span(s.start, min(s.end, n_samples)) for s in spans if s.start < n_samples]
-
-    def _release(self, until: int) -> list[Span]:
-        start, end = self._due_start, min(self._due_end, until)
-        if start >= end:
-            return []
-        self._due_start = end
-        return [Span(start, end)]

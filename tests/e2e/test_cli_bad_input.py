@@ -209,7 +209,7 @@ def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path)
         (("--metadata", "[1]"), "--metadata: expected a JSON object"),
         (("--metadata", "{"), "--metadata: expected a JSON object"),
         (("--reference", "gone.txt"), "gone.txt cannot be read: No such file or directory"),
-        (("--reference", os.devnull), "--reference: the reference has no words"),
+        (("--reference", os.devnull), "'--reference': the reference has no words"),
         (("--jobs", "0"), "0 is not in the range"),
         (("--priority", "101"), "101 is not in the range -100<=x<=100"),
         (("--priority", "high"), "'high' is not a valid integer"),

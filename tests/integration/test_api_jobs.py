@@ -16,8 +16,8 @@ from sqlalchemy import Engine
 from api.native.answers import answer_with_job
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
-from shared.speech.formats import FORMATS
 from shared.speech.manifest import Manifest
+from shared.speech.names import FORMATS
 from shared.speech.transcript import Segment, Transcript, TranscriptWarning, Word
 from shared.store import steps
 from shared.store.jobs.read import get_job

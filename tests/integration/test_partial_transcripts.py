@@ -24,7 +24,7 @@ from shared.speech.chunks import (
     chunk_to_json,
     hypothesis_to_json,
 )
-from shared.speech.formats import FORMATS
+from shared.speech.names import FORMATS
 from shared.speech.transcript import MAX_MISSING, PartialTranscript, Segment
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job

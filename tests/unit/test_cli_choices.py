@@ -5,13 +5,10 @@ import pytest
 
 from api.native.jobs import show_transcript
 from cli.commands.transcribe import transcribe
-from cli.formats import FORMATS, SUBTITLES, has_words
+from cli.transcribe.file_jobs import has_words
 from shared.speech import cues, formats
+from shared.speech.names import FORMATS
 from shared.speech.transcript import Segment, TranscriptHeader, Word
-
-
-def test_the_formats_offered_are_the_servers() -> None:
-    assert (FORMATS, SUBTITLES) == (formats.FORMATS, formats.SUBTITLES)
 
 
 @pytest.mark.parametrize(
@@ -30,11 +27,17 @@ def test_the_sizes_of_subtitles_offered_are_the_servers(
     assert name in show_transcript.__annotations__
 
 
+@pytest.mark.parametrize("channels", [None, 2])
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_transcript_without_words_is_known_in_every_format(form: str) -> None:
-    header = TranscriptHeader(language="en", duration_s=1.0, speech_s=0.0, skipped_s=1.0)
+def test_a_transcript_without_words_is_known_in_every_format(
+    form: str, channels: int | None
+) -> None:
+    header = TranscriptHeader(
+        language="en", channels=channels, duration_s=1.0, speech_s=0.0, skipped_s=1.0
+    )
     word = Word(text="hello", start=0.0, end=0.5)
-    segment = Segment(id=0, start=0.0, end=0.5, text="hello", words=[word])
+    channel = None if channels is None else 0
+    segment = Segment(id=0, start=0.0, end=0.5, text="hello", channel=channel, words=[word])
     silent, spoken = (
         "".join(formats.render(header, segments, form).blocks) for segments in ([], [segment])
     )

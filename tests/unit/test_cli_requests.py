@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import cli
-from cli.progress.plain import PlainProgress
+from cli.progress.lines import Progress
 from cli.signals import Stopped
 from cli.transcribe.batch import Batch
-from cli.transcribe.file_jobs import MAX_LOOK_S, MIN_LOOK_S, look_s
+from cli.transcribe.client import Client
+from cli.transcribe.file_jobs import MAX_LOOK_S, MIN_LOOK_S, FileJobs, look_s
 from cli.transcribe.platform import Platform
 from cli.transcribe.request import Request
 from cli.transcribe.sources import find_sources
@@ -90,13 +91,17 @@ def batch(
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"x")
     sources = find_sources([clip]).sources
-    return Batch(
+    stop = threading.Event()
+    jobs = FileJobs(
         Request(files=(clip,), options=JobOptions(), formats=formats),
-        sources,
         TranscriptFiles(tmp_path / "out", formats, sources) if output else None,
         Platform(server.url, None, run),
-        PlainProgress(),
+        Progress(),
+        len(sources),
+        stop,
+        Client(server.url, stop),
     )
+    return Batch(jobs, sources)
 
 
 def test_a_transcript_is_fetched_once(
@@ -125,7 +130,7 @@ def test_each_format_of_an_interrupted_job_is_fetched_once(server: Server, tmp_p
         batch(server, tmp_path, "srt", "txt", run=interrupted, output=True).run()
     partial = "/jobs/one/transcript?format={}&partial=true"
     asked = [request for request in server.requests if "partial" in request]
-    assert asked == [f"GET {partial.format(form)}" for form in ("txt", "srt")]
+    assert asked == [f"GET {partial.format(form)}" for form in ("srt", "txt")]
     assert (tmp_path / "out" / "a.txt.partial").read_text() == "words\n"
     assert server.requests[-1] == "POST /jobs/one/cancel"
 

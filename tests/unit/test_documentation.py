@@ -8,7 +8,8 @@ import pytest
 from cli.main import cli
 from docs import settings_table
 from shared.infra.settings import Settings
-from shared.models.options import AUTO_RULE, JobOptions
+from shared.models import AUTO_RULE
+from shared.models.options import JobOptions
 
 ROOT = Path(__file__).parent.parent.parent
 

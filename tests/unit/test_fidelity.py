@@ -10,7 +10,7 @@ from bench.fidelity import SWEEP_STEPS, hour_of_talk, sweep_step, time_errors_ms
 from bench.pipeline import Outcome, read, transcribe
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.vad_names import VadName
+from shared.speech.names import VadName
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 
 WINDOW_S = 12.0

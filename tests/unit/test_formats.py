@@ -8,8 +8,9 @@ from hypothesis import given
 from wordstreams import transcript_of, transcripts
 
 from shared.infra.errors import UnknownFormat
-from shared.speech.formats import FORMATS, in_blocks, write_json, write_text_json
+from shared.speech.formats import in_blocks, write_json, write_text_json
 from shared.speech.formats import render as render_stream
+from shared.speech.names import FORMATS
 from shared.speech.transcript import Segment, Transcript, TranscriptHeader, Word, join_words
 
 

@@ -9,11 +9,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from terminal import Terminal
 
-from cli.progress.figures import duration
-from cli.progress.layout import fit_line, fit_total
-from cli.progress.plain import PlainProgress
-from cli.progress.protocol import Total
-from cli.progress.terminal import TerminalProgress
+from cli.progress.figures import Total, duration
+from cli.progress.lines import Progress
+from cli.progress.terminal import TerminalProgress, fit_line, fit_total
 
 LONG_NAME = "recordings/2026-11-21-meeting-of-the-board-part-one-of-three.wav"
 TOTAL = Total(files=200, done=57, failed=2, fraction=0.3, audio_s=4321.0, rtfx=34.2, eta_s=3725.0)
@@ -138,7 +136,7 @@ def test_what_ends_leaves_a_line_only_if_told_to(screen: Screen) -> None:
     screen.progress.show("b.wav", "queued")
     screen.progress.leave("b.wav", "failed", "it broke\nin two")
     screen.progress.show("weights", "downloading", 0.5)
-    screen.progress.show("weights", "downloading", 1.0)
+    screen.progress.leave("weights", "downloading")
     lines = [line for line in screen.read().lines() if line]
     assert [line.split() for line in lines] == [
         ["b.wav", "failed", "it", "broke", "in", "two"],
@@ -147,7 +145,7 @@ def test_what_ends_leaves_a_line_only_if_told_to(screen: Screen) -> None:
 
 
 def test_plain_progress_is_one_line_per_change_of_phase(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = PlainProgress()
+    progress = Progress()
     for fraction in (0.1, 0.2, 0.3):
         progress.show("a.wav", "transcribing", fraction)
     progress.leave("a.wav", "done", "1.0 s of audio", line=False)
@@ -157,7 +155,7 @@ def test_plain_progress_is_one_line_per_change_of_phase(capsys: pytest.CaptureFi
 
 def test_plain_progress_tells_the_total_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     now_s = 0.0
-    progress = PlainProgress(clock=lambda: now_s)
+    progress = Progress(clock=lambda: now_s)
     for now_s in (1.0, 29.0, 30.0, 31.0, 59.0, 60.0):  # noqa: B007 - the clock reads it
         progress.total(TOTAL)
     told = capsys.readouterr().err.splitlines()

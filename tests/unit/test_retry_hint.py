@@ -1,5 +1,6 @@
 """What the command line says of a job that failed or was canceled half way."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from cli.progress.plain import PlainProgress
+from cli.progress.lines import Progress
 from cli.transcribe.batch import Batch
+from cli.transcribe.file_jobs import FileJobs
 from cli.transcribe.job_view import JobView
 from cli.transcribe.platform import Platform
 from cli.transcribe.request import Request
@@ -32,7 +34,7 @@ class Ended:
     def submit(
         self, path: Path, *, fields: dict[str, str], on_sent: Callable[[int], None]
     ) -> JobView:
-        return JobView.parse(self._job)
+        return JobView.model_validate(self._job)
 
     def close(self) -> None:
         pass
@@ -54,15 +56,16 @@ def reason(
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"x")
     client: Any = Ended(state, chunks_done)
-    batch = Batch(
+    jobs = FileJobs(
         Request(files=(clip,), options=JobOptions()),
-        find_sources([clip]).sources,
         None,
         Platform("http://127.0.0.1:1", None, wait, lasting=lasting),
-        PlainProgress(),
+        Progress(),
+        1,
+        threading.Event(),
         client,
     )
-    assert not batch.run()
+    assert not Batch(jobs, find_sources([clip]).sources).run()
     return capsys.readouterr().err.splitlines()[-1].removeprefix(f"longhand: error: {clip}: ")
 
 

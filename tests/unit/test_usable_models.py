@@ -6,7 +6,7 @@ import pytest
 
 from shared.models import usable
 from shared.models.catalogue import Model, load_catalogue
-from shared.models.usable import ask_hub_once, availability
+from shared.models.usable import availability, hub_answers_once
 
 CATALOGUE = load_catalogue(Path(__file__).parents[2] / "models.toml")
 
@@ -59,14 +59,16 @@ def test_a_model_of_the_hub_whose_weights_are_missing_needs_a_hub_that_answers(
 
 
 def test_the_hub_is_asked_once_and_not_before_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[float] = []
+    asked: list[bool] = []
 
-    def answers(timeout_s: float) -> bool:
-        asked.append(timeout_s)
+    def answers() -> bool:
+        asked.append(False)
         return False
 
     monkeypatch.setattr("shared.models.hub.answers", answers)
-    ask = ask_hub_once()
+    hub_answers_once.cache_clear()
+    availability(CATALOGUE.get("starter"), hub_answers_once)
     assert asked == []
-    assert [ask(), ask()] == [False, False]
-    assert len(asked) == 1
+    assert [hub_answers_once(), hub_answers_once()] == [False, False]
+    assert asked == [False]
+    hub_answers_once.cache_clear()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared.speech.audio import Pcm, Span
 from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.vad_names import VAD_NAMES
+from shared.speech.names import VAD_NAMES
 from shared.speech.voice_activity import (
     MAX_LAG_SAMPLES,
     PADDING_SAMPLES,
@@ -195,6 +195,6 @@ def test_importing_the_module_loads_neither_onnxruntime_nor_ctranslate2() -> Non
 def test_the_names_are_had_without_numpy() -> None:
     code = (
         "import sys, shared.models.options, cli.main; assert 'numpy' not in sys.modules;"
-        "from shared.speech.vad_names import VAD_NAMES; assert VAD_NAMES"
+        "from shared.speech.names import VAD_NAMES; assert VAD_NAMES"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from cli.models.choice import second_best_note
-from cli.progress.protocol import Progress
+from cli.local_models import second_best_note
+from cli.progress.lines import Progress
 from cli.transcribe.file_jobs import show_job
 from cli.transcribe.job_view import JobView
 from shared.infra.settings import Settings
@@ -16,6 +16,7 @@ class Shown(Progress):
     """Progress that is kept."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.lines: list[tuple[str, str]] = []
 
     def show(self, name: str, phase: str, fraction: float | None = None, detail: str = "") -> None:
@@ -23,7 +24,7 @@ class Shown(Progress):
 
 
 def job(**fields: Any) -> JobView:
-    return JobView.parse({"id": "one", "state": "running", **fields})
+    return JobView.model_validate({"id": "one", "state": "running", **fields})
 
 
 def test_a_job_that_waits_is_shown_with_what_it_waits_for() -> None:

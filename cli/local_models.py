@@ -1,17 +1,17 @@
-"""Which of this machine's models a job gets, for a platform that is still to be started."""
+"""Which of this machine's models a job gets, for a platform that is not started yet."""
 
 import textwrap
 import threading
 
 from cli.errors import CommandError, os_reason
-from cli.progress.protocol import Progress
+from cli.progress.lines import Progress
 from cli.signals import StopFlag
 from shared.infra.errors import LonghandError
 from shared.infra.settings import get_settings
-from shared.models.catalogue import HUB_ENGINES, Catalogue, Model, read_catalogue
+from shared.models.catalogue import HUB_ENGINES, Model, read_catalogue
 from shared.models.choice import Choice, Supply, can_do, choose_model
 from shared.models.options import JobOptions
-from shared.models.usable import Availability, ask_hub_once, availability
+from shared.models.usable import Availability, availability, hub_answers_once
 
 _WIDTH = 78
 """Columns of the frame around the note on a second-best model."""
@@ -21,37 +21,20 @@ class LocalModels:
     """The catalogue, and which of its models this machine can run."""
 
     def __init__(self) -> None:
-        """Read the catalogue.
-
-        Raises:
-            CommandError: it cannot be read, or lacks a model that a setting names.
-        """
         settings = get_settings()
-        try:
-            self.catalogue: Catalogue = read_catalogue(settings)
-        except LonghandError as error:
-            raise CommandError(str(error)) from error
+        self.catalogue = read_catalogue(settings)
         self._default = settings.default_model
-        self._hub_answers = ask_hub_once()
-        self._refused: dict[str, str] = {}
-        """Models whose weights could not be fetched, and why, by id."""
+        self.unfetched: dict[str, str] = {}
+        """Why weights could not be fetched, by the model's id; such a model is not usable."""
 
     def availability(self, model: Model) -> Availability:
         """Tell whether a model can be used, possibly after its weights have been downloaded."""
-        if model.id in self._refused:
-            return Availability(False, self._refused[model.id])
-        return availability(model, self._hub_answers)
-
-    def refuse(self, model: Model, problem: str) -> None:
-        """Count a model as not usable: its weights could not be fetched."""
-        self._refused[model.id] = problem
+        if model.id in self.unfetched:
+            return Availability(False, self.unfetched[model.id])
+        return availability(model, hub_answers_once)
 
     def choose(self, options: JobOptions) -> Choice:
-        """Return the model for a job.
-
-        Raises:
-            CommandError: no usable model can do what the options ask.
-        """
+        """Return the model for a job; raises like ``choose_model``."""
         supply = Supply(
             self.catalogue,
             self._default,
@@ -60,23 +43,21 @@ class LocalModels:
             is_here=self._is_here,
             called="models that can be used here",
         )
-        try:
-            return choose_model(options, supply)
-        except LonghandError as error:
-            raise CommandError(str(error)) from error
+        return choose_model(options, supply)
 
     def better(self, choice: Choice, options: JobOptions) -> tuple[Model, str] | None:
-        """Return the catalogue's first choice, and why it is not usable, where another was taken.
+        """Return the first choice of the catalogue, and why it is not usable.
 
-        None where the catalogue did not decide, or its first choice was taken.
+        None where that was chosen, or the catalogue did not decide.
         """
-        if choice.reason == "best":
-            for model in self.catalogue.ranking:
-                if model == choice.model:
-                    break
-                found = self.availability(model)
-                if can_do(options, model) and not found.usable:
-                    return model, found.reason
+        if choice.reason != "best":
+            return None
+        for model in self.catalogue.ranking:
+            if model == choice.model:
+                break
+            found = self.availability(model)
+            if can_do(options, model) and not found.usable:
+                return model, found.reason
         return None
 
     def _is_here(self, model: Model) -> bool:
@@ -89,7 +70,9 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
     """Return the model for jobs with these options, its weights in place.
 
     Raises:
-        CommandError: it is unknown, cannot be used here, or cannot do what is asked.
+        CommandError: it cannot be used here.
+        ModelError: the catalogue is missing or wrong.
+        RequestError: the model is unknown, or none can do what is asked.
         Stopped: a signal came during the download.
     """
     local = LocalModels()
@@ -97,9 +80,9 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
         choice = local.choose(options)
         model = choice.model
         found = local.availability(model)
-        problem = found.reason
-        if found.usable:
-            problem = _download(model, flag, progress) if found.needs_download else ""
+        problem = "" if found.usable else found.reason
+        if found.needs_download:
+            problem = _download(model, flag, progress)
         if not problem:
             if (better := local.better(choice, options)) is not None:
                 progress.say(second_best_note(model, *better))
@@ -107,11 +90,11 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
         if choice.reason != "best":
             setting = "LONGHAND_DEFAULT_MODEL: " if choice.reason == "default" else ""
             raise CommandError(f"{setting}model '{model.id}' cannot be used here: {problem}")
-        local.refuse(model, problem)
+        local.unfetched[model.id] = problem
 
 
 def second_best_note(model: Model, better: Model, reason: str) -> str:
-    """Return a framed note: which model was taken for want of a better one, and why."""
+    """Return a framed note: which model is used instead of a better one, and why."""
     if model.is_rough:
         headline = f"LOW ACCURACY. Using '{model.id}': expect many wrong words."
     else:
@@ -130,9 +113,10 @@ def second_best_note(model: Model, better: Model, reason: str) -> str:
 
 
 def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
-    """Fetch weights; return what failed, '' where nothing did.
+    """Fetch weights in a thread, so that the main thread can look for signals.
 
-    In a thread of its own, so that the main thread can look for signals.
+    Returns:
+        Why they cannot be fetched; '' if they are here.
     """
     from shared.models.weights import download
 
@@ -152,7 +136,6 @@ def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
 
     thread = threading.Thread(target=fetch, name="download", daemon=True)
     thread.start()
-    while thread.is_alive():
-        flag.check()
-        flag.sleep(0.1)
-    return problems[0] if problems else ""
+    flag.wait_until(lambda: not thread.is_alive())
+    progress.leave(model.id, "downloading", line=not problems)
+    return "".join(problems)
