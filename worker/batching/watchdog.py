@@ -11,7 +11,6 @@ log = logging.getLogger(__name__)
 EXIT_HUNG = 70
 """Exit status of a worker that ended itself: EX_SOFTWARE of sysexits.h."""
 
-
 _LOOK_S = 1.0
 """Between two looks at the call under way."""
 
