@@ -35,14 +35,10 @@ class Loader(Generic[Key, Value]):
         at_once: int,
         limit_s: float = LIMIT_S,
     ) -> None:
-        """Make an idle loader.
+        """Make an idle loader, with ``threads`` that read ``at_once`` keys at most each.
 
-        Args:
-            name: of its threads.
-            load: called in a thread; returns a value, or an error to be raised, for each key.
-            threads: reads under way at once.
-            at_once: most keys of one read.
-            limit_s: longest wait for a value.
+        ``load`` returns a value, or an error to be raised, for each key. Nobody waits for longer
+        than ``limit_s``.
         """
         self._load = load
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)

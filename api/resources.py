@@ -18,7 +18,6 @@ from api.intake.landing import Cleanups
 from api.intake.options import OptionCheck, ServedModels
 from api.intake.submit import Intake
 from api.watch import Watcher
-from shared import __version__
 from shared.infra.database import make_engine
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
@@ -65,7 +64,6 @@ class Resources:
     """The application's connections and fixed data."""
 
     settings: Settings
-    version: str
     catalogue: Catalogue
     engine: Engine
     storage: Storage
@@ -138,7 +136,6 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
     try:
         yield Resources(
             settings=settings,
-            version=__version__,
             catalogue=catalogue,
             engine=engine,
             storage=storage,

@@ -1,4 +1,4 @@
-"""Jobs in answers: in lists without their transcripts, alone with its transcript if it has one."""
+"""Jobs in answers: in lists without transcripts, single ones with theirs if they have one."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial

@@ -121,9 +121,9 @@ async def stream_events(
     """Send what happens to a job, from its beginning or after `Last-Event-ID`, until it ends.
 
     Each Server-Sent Event has JSON as its data. `state` comes whenever the job enters a state,
-    `segments` for each chunk as it is transcribed, and `progress`, with what the job waits for,
-    whenever one of these changes. `progress` has no id, as it is not repeated. The stream ends
-    after the last `state`; a client that has seen that gets 204.
+    `segments` for each chunk that is transcribed, and `progress` whenever the progress, or what the
+    job waits for, changes. `progress` has no id, as it is not repeated. The stream ends after the
+    last `state`; a client that has seen that gets 204.
     """
     yield ServerSentEvent(retry=RECONNECT_MS)
     news, shown = source.first, None

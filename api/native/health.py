@@ -12,6 +12,7 @@ from fastapi import APIRouter, Response
 from api.native.schemas.service import Alive, Check, Readiness, Startup, Status
 from api.outages import Outages
 from api.resources import Resources, from_state
+from shared import __version__
 from shared.infra.database import check as check_database
 from shared.infra.errors import LonghandError
 from shared.infra.quantities import duration
@@ -107,7 +108,7 @@ class Health:
         known: dict[str, Any] = {}
         if (load := measured.answer) is not None:
             known = {"workers": load.workers, "jobs": load.jobs.by_state, "queues": load.queues}
-        known["version"] = self._resources.version
+        known["version"] = __version__
         known["uptime_s"] = round(time.monotonic() - self._began, 1)
         return Status.model_validate({**dict(readiness), **known}, from_attributes=True)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -19,42 +20,42 @@ SCRAPE_LIMIT_S = 3.0
 router = APIRouter(tags=["health"])
 
 
+@dataclass(frozen=True, slots=True)
 class LoadCollector:
     """Gauges that are read from Postgres; only ``longhand_database_up`` while that is away."""
 
-    def __init__(self, load: Load | None) -> None:
-        self._load = load
+    load: Load | None
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges."""
         yield GaugeMetricFamily(
             "longhand_database_up",
             "Whether the gauges of jobs, steps and workers could be read.",
-            value=float(self._load is not None),
+            value=float(self.load is not None),
         )
-        if self._load is None:
+        if self.load is None:
             return
         jobs = GaugeMetricFamily(
             "longhand_jobs",
             f"Jobs by state; past {MOST_COUNTED} jobs those that have ended are estimated.",
             labels=["state"],
         )
-        for state, n_jobs in self._load.jobs.by_state.items():
+        for state, n_jobs in self.load.jobs.by_state.items():
             jobs.add_metric([state], n_jobs)
         yield jobs
         yield GaugeMetricFamily(
             "longhand_jobs_cached",
             "Jobs that succeeded with the transcript of an equal one; estimated in the same way.",
-            value=self._load.jobs.cached,
+            value=self.load.jobs.cached,
         )
         steps = GaugeMetricFamily(
             "longhand_steps", "Steps of active jobs.", labels=["queue", "state"]
         )
-        for count in self._load.queues:
+        for count in self.load.queues:
             steps.add_metric([count.queue, count.state], count.steps)
         yield steps
         workers = GaugeMetricFamily("longhand_workers", "Living workers.", labels=["role", "model"])
-        alike = Counter((worker.role, worker.model or "") for worker in self._load.workers)
+        alike = Counter((worker.role, worker.model or "") for worker in self.load.workers)
         for labels, n_workers in alike.items():
             workers.add_metric(labels, n_workers)
         yield workers

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from api.native.schemas.service import ModelInfo, ModelList, ServiceInfo, WorkerList
 from api.openapi import problems
 from api.resources import Provided, Tenant, find_served
+from shared import __version__
 from shared.infra.errors import RequestError
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
@@ -16,11 +17,11 @@ router = APIRouter()
 
 
 @router.get("/", summary="See what runs here", tags=["service"])
-async def show_service(resources: Provided) -> ServiceInfo:
+async def show_service() -> ServiceInfo:
     """Return what runs here, in which version, and where to find the rest."""
     return ServiceInfo(
         name="Longhand",
-        version=resources.version,
+        version=__version__,
         links={
             "documentation": "/docs",
             "openapi": "/openapi.json",
@@ -46,8 +47,10 @@ def show_models(resources: Provided) -> ModelList:
         default = choose_model(JobOptions(), supply).model
     return ModelList(
         models=[
-            ModelInfo.of(
-                model,
+            ModelInfo(
+                **dict(model),
+                detects_language=model.detects_language,
+                takes_prompt=model.takes_prompt,
                 default=model == default,
                 state=states.get(model.id, "absent"),
                 on_demand=model.id in settings.on_demand_ids,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.intake.bodies import json_body, read_json
 from api.native.ids import Cursor, DeliveryId, WebhookId, optional_id
+from api.native.schemas import members
 from api.native.schemas.webhooks import (
     Delivery,
     DeliveryPage,
@@ -87,7 +88,7 @@ async def add_webhook(
     add = partial(endpoints.add_endpoint, resources.engine, tenant, **dict(new))
     view, secret = await to_thread.run_sync(add)
     response.headers["Location"] = f"/webhooks/{view.id}"
-    return WebhookWithSecret.with_secret(view, secret)
+    return WebhookWithSecret(**members(view), secret=secret)
 
 
 @router.get("/webhooks", summary="List webhooks", responses=problems())
@@ -102,7 +103,7 @@ def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
 )
 def show_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> Webhook:
     """Show a webhook."""
-    return Webhook.of(endpoints.get_endpoint(resources.engine, tenant, webhook_id))
+    return Webhook(**members(endpoints.get_endpoint(resources.engine, tenant, webhook_id)))
 
 
 @router.patch(
@@ -120,7 +121,7 @@ async def change_webhook(
     if change.url is not None:
         resources.outbound.check_url(change.url)
     apply = partial(endpoints.change_endpoint, resources.engine, tenant, webhook_id, **dict(change))
-    return Webhook.of(await to_thread.run_sync(apply))
+    return Webhook(**members(await to_thread.run_sync(apply)))
 
 
 @router.delete(
@@ -142,7 +143,7 @@ def remove_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -
 def rotate_secret(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> WebhookWithSecret:
     """Replace the secret. The old one signs too for 24 hours."""
     view, secret = endpoints.rotate_secret(resources.engine, tenant, webhook_id)
-    return WebhookWithSecret.with_secret(view, secret)
+    return WebhookWithSecret(**members(view), secret=secret)
 
 
 @router.post(

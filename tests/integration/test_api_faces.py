@@ -99,7 +99,7 @@ def dialect() -> APIRouter:
 
     @router.get("/jobs/{job_id}")
     async def show(job_id: str, resources: Provided, tenant: Tenant) -> None:
-        raise JobNotFound(f"there is no job {job_id}, {tenant}, {resources.version}")
+        raise JobNotFound(f"there is no job {job_id}, {tenant}, {resources.settings.log_level}")
 
     @router.post("/questions")
     async def ask(question: Question) -> int:

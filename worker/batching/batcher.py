@@ -57,13 +57,10 @@ class Batcher:
         *,
         watchdog: AbstractContextManager[None] | None = None,
     ) -> None:
-        """Start the thread.
+        """Start the thread; from now on it alone uses the engine.
 
-        Args:
-            engine: from now on used by the batcher's thread only.
-            max_batch: most items in one call; None takes the engine's own limit.
-            max_wait_ms: longest wait for a fuller batch.
-            watchdog: entered around each engine call; see ``Watchdog``.
+        ``max_batch`` is the most items in one call, by default the engine's. A ``Watchdog`` is
+        entered around each call.
         """
         self.engine_version = engine.version
         self.weights_digest = engine.weights_digest

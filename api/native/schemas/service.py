@@ -1,12 +1,11 @@
 """The service, its models and its workers."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from shared.models.catalogue import Model
 from shared.store.states import StepKind
 from shared.store.workers import ModelState, WorkerState
 
@@ -42,18 +41,6 @@ class ModelInfo(BaseModel):
     on_demand: bool = Field(
         description="whether jobs for it are taken while it has no worker: one is started for them"
     )
-
-    @classmethod
-    def of(cls, model: Model, *, default: bool, state: ModelState, on_demand: bool) -> Self:
-        """Return the wire form of a catalogue entry."""
-        return cls(
-            **dict(model),
-            detects_language=model.detects_language,
-            takes_prompt=model.takes_prompt,
-            default=default,
-            state=state,
-            on_demand=on_demand,
-        )
 
 
 class ModelList(BaseModel):

@@ -11,7 +11,7 @@ from api.native.schemas import members
 from shared.infra.outbound import MAX_URL_CHARS
 from shared.store.states import DeliveryState
 from shared.store.webhooks.deliveries import DeliveryView
-from shared.store.webhooks.endpoints import MAX_ENDPOINTS, EndpointView
+from shared.store.webhooks.endpoints import MAX_ENDPOINTS
 
 EventName = Literal["job.succeeded", "job.failed", "job.canceled"]
 ALL_EVENTS: tuple[EventName, ...] = get_args(EventName)
@@ -81,21 +81,11 @@ class Webhook(BaseModel):
     )
     created_at: datetime
 
-    @classmethod
-    def of(cls, view: EndpointView) -> Self:
-        """Return the wire form of a webhook."""
-        return cls.model_validate(view, from_attributes=True)
-
 
 class WebhookWithSecret(Webhook):
     """A webhook and its secret, which is shown this once."""
 
     secret: str = Field(description="whsec_...: verifies signatures, see standardwebhooks.com")
-
-    @classmethod
-    def with_secret(cls, view: EndpointView, secret: str) -> Self:
-        """Return the wire form of a webhook whose secret was just made."""
-        return cls(**dict(Webhook.of(view)), secret=secret)
 
 
 class WebhookList(BaseModel):
