@@ -1,8 +1,8 @@
-"""Waiting for what happens to jobs, on behalf of all who wait in this process.
+"""Waiting for news of jobs, on behalf of all clients of this process.
 
-Thousands of clients may wait at once. None of them holds a thread or a connection to Postgres: news
-of jobs (``shared.store.news``) wake those who wait for them. News may get lost, so every few
-seconds one task looks at all jobs that somebody waits for.
+Thousands of clients may wait at once, without a thread or a connection to Postgres each: news of
+jobs (``shared.store.news``) wake the clients that wait for them. News may get lost, so every few
+seconds one task looks at all jobs that clients wait for.
 """
 
 import asyncio
@@ -20,59 +20,52 @@ from shared.store.news import Glimpse, News
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 2.0
-"""Between two looks: how late lost news are."""
+"""Between two looks: how late lost news may come."""
 
 Look = Callable[[Collection[UUID]], News]
 
 
-class _Watched:
-    """A job that somebody waits for, and what was last seen of it."""
-
-    def __init__(self) -> None:
-        self.n_watches = 0
-        self.seen: Glimpse | None = None
-        self.gone = False
-        """Whether the job does not exist any more."""
-        self._changed = asyncio.Event()
-
-    def update(self, found: Glimpse | None) -> None:
-        if found is None:
-            self.gone = True
-        elif self.seen is not None and found.last_event <= self.seen.last_event:
-            return
-        self.seen = found
-        self.wake()
-
-    def wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def changed(self) -> None:
-        await self._changed.wait()
-
-
 class Watch:
-    """The right to wait for a job."""
+    """A job that clients wait for, and what was last seen of it."""
 
-    def __init__(self, watcher: "Watcher", watched: _Watched) -> None:
-        self._watcher = watcher
-        self._watched = watched
+    def __init__(self, *, stopped: bool) -> None:
+        self.n_clients = 0
+        self._stopped = stopped
+        self._seen: Glimpse | None = None
+        self._gone = False
+        """Whether the job was deleted."""
+        self._changed = asyncio.Event()
 
     async def news(self, after: int, *, ended: bool = False) -> bool:
-        """Wait until the job has an event after the one named, or does not exist any more.
+        """Wait until the job has an event after the one named, or is deleted.
 
         With ``ended``, until it has ended since. Returns False, at once, when the server stops.
         """
-        watched = self._watched
-        while not self._watcher.stopped:
-            seen = watched.seen
-            if watched.gone:
-                return True
+        while not self._stopped:
+            seen = self._seen
             # Events' ids grow, so nothing seen before the caller looked can end the wait.
-            if seen is not None and seen.last_event > after and (seen.ended or not ended):
+            if self._gone or (
+                seen is not None and seen.last_event > after and (seen.ended or not ended)
+            ):
                 return True
-            await watched.changed()
+            await self._changed.wait()
         return False
+
+    def update(self, found: Glimpse | None) -> None:
+        """Take what is seen of the job now, None if it was deleted."""
+        seen = self._seen
+        if found is None or seen is None or found.last_event > seen.last_event:
+            self._seen, self._gone = found, self._gone or found is None
+            self._wake()
+
+    def stop(self) -> None:
+        """End all waits."""
+        self._stopped = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 class Watcher:
@@ -82,22 +75,22 @@ class Watcher:
         """Make an idle watcher.
 
         Args:
-            look: tells how far jobs are; called in a thread of its own.
-            max_watches: how many may wait at once; past that they are refused, not queued.
+            look: returns the state of jobs; called in a thread of its own.
+            max_watches: how many clients may wait at once; others are refused.
             interval_s: between two looks.
         """
         self._look = look
         self._max_watches = max_watches
         self._interval_s = interval_s
         self._threads = CapacityLimiter(1)
-        self._watched: dict[UUID, _Watched] = {}
+        self._watched: dict[UUID, Watch] = {}
         self._n_watches = 0
         self._task: asyncio.Task[None] | None = None
         self._failing = False
-        self.stopped = False
+        self._stopped = False
 
     def tell(self, news: News) -> None:
-        """Wake those who wait for news of these jobs."""
+        """Wake the clients that wait for news of these jobs."""
         for job_id in self._watched.keys() & news.keys():
             self._watched[job_id].update(news[job_id])
 
@@ -105,39 +98,39 @@ class Watcher:
     def watch(self, job_id: UUID) -> Iterator[Watch]:
         """Watch a job while the block runs.
 
-        The caller reads the job once it is watched: what happened before is no news.
+        The caller reads the job once it is watched, as earlier changes are no news.
 
         Raises:
-            TooManyStreams: as many as may are watching.
+            TooManyStreams: ``max_watches`` clients are watching.
         """
         if self._n_watches == self._max_watches:
             raise TooManyStreams(
                 f"{self._max_watches} clients are watching jobs, which is the limit "
                 "(LONGHAND_MAX_STREAMS)"
             )
-        watched = self._watched.setdefault(job_id, _Watched())
-        watched.n_watches += 1
+        watched = self._watched.setdefault(job_id, Watch(stopped=self._stopped))
+        watched.n_clients += 1
         self._n_watches += 1
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="watcher")
         try:
-            yield Watch(self, watched)
+            yield watched
         finally:
             self._n_watches -= 1
-            watched.n_watches -= 1
-            if watched.n_watches == 0:
+            watched.n_clients -= 1
+            if watched.n_clients == 0:
                 del self._watched[job_id]
 
     def stop(self) -> None:
-        """End all waits, those to come included: the server stops, and clients come back."""
-        self.stopped = True
+        """End all waits, also future ones: the server stops, and clients come back."""
+        self._stopped = True
         for watched in self._watched.values():
-            watched.wake()
+            watched.stop()
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            if not self._watched or self.stopped:
+            if not self._watched or self._stopped:
                 return
             try:
                 found = await to_thread.run_sync(
