@@ -4,7 +4,6 @@ Each child leads a session of its own: Ctrl-C in the terminal reaches the superv
 process group named by the child's pid holds everything that the child forks.
 """
 
-import ctypes
 import os
 import shutil
 import signal
@@ -17,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.embedded.directory import ChildRecord
+from cli.embedded.prctl import die_with
 from cli.embedded.watch import Look, Watch
 
-PR_SET_PDEATHSIG = 1
-"""From <linux/prctl.h>: the signal the kernel sends to a process when its parent's thread dies."""
+RUN_MODULE = (sys.executable, "-P", "-m")
+"""How the command of a program begins that is a module of ours."""
 MAX_LOG_BYTES = 20 * 1024**2
 """A log grows to this, then becomes SERVICE.log.1."""
 FIRST_BACKOFF_S = 0.5
@@ -60,6 +60,32 @@ class Program:
     cwd: Path | None = None
 
 
+class Forked:
+    """A child of this process that another has forked; as much of ``Popen`` as is needed here."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, -N where signal N ended it; None while it runs."""
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+    def wait(self) -> int:
+        """Wait until it has ended and return its exit code."""
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
+
+    def send_signal(self, signum: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+
 @dataclass(slots=True)
 class Child:
     """A program with its current process; start it from the main thread only.
@@ -70,7 +96,7 @@ class Child:
 
     program: Program
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
     created_at: float = 0.0
     started_s: float = 0.0
     """Monotonic time of the last start."""
@@ -91,23 +117,32 @@ class Child:
         self.rotate_log()
         parent = os.getpid()
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            process = subprocess.Popen(
                 self.program.command,
-                env={**self.program.env, "LONGHAND_LOG_NAME": self.log.name},
+                env=self.environment(),
                 cwd=self.program.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=self.program.pass_fds,
-                preexec_fn=lambda: _die_with(parent, self.program.orphan_signal),  # noqa: PLW1509
+                preexec_fn=lambda: die_with(parent, self.program.orphan_signal),  # noqa: PLW1509
             )
-        self.created_at = _created_at(self.process.pid)
+        self.take(process)
+
+    def environment(self) -> dict[str, str]:
+        """The program's environment, with the name of its log."""
+        return {**self.program.env, "LONGHAND_LOG_NAME": self.log.name}
+
+    def take(self, process: subprocess.Popen[bytes] | Forked) -> None:
+        """Note that this process, just started, runs the program."""
+        self.process = process
+        self.created_at = _created_at(process.pid)
         self.started_s = time.monotonic()
         self.restart_at_s = None
         self.ended_as_hung = False
         if self._watch is not None:
-            self._watch.follow(self.process.pid)
+            self._watch.follow(process.pid)
 
     def exit_code(self) -> int | None:
         """The exit code, -N where signal N ended it; None while it runs."""
@@ -158,6 +193,11 @@ class Child:
         """Signal the process itself: a Celery parent or a postmaster ends its own children."""
         if self.process is not None and self.running:
             self.process.send_signal(signum)
+
+    def wait(self) -> None:
+        """Wait until the process has ended."""
+        if self.process is not None:
+            self.process.wait()
 
     def kill_group(self) -> None:
         """SIGKILL the process and its group, and wait for the process."""
@@ -223,14 +263,3 @@ def _created_at(pid: int) -> float:
 
     # A child that has ended stays a zombie until we wait for it, so it still has a start time.
     return float(psutil.Process(pid).create_time())
-
-
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
-def _die_with(parent: int, signum: int) -> None:
-    """In the child, before exec: die when the supervisor does, even by ``kill -9`` (Linux)."""
-    if _prctl is not None:
-        _prctl(PR_SET_PDEATHSIG, signum)
-        if os.getppid() != parent:  # it died before the call above
-            os._exit(1)

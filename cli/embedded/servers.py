@@ -1,7 +1,7 @@
 """Postgres, Valkey and rclone's S3 server: started side by side, the schema brought up to date."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +59,11 @@ def start_servers(
     supervisor: Supervisor,
     flag: StopFlag,
     say: Callable[[str], None],
+    beside: Callable[[Endpoints], Sequence[Program]] = lambda _: (),
 ) -> tuple[Endpoints, list[Program]]:
     """Start Postgres, Valkey and rclone side by side and bring the schema up to date.
+
+    ``beside`` are programs that are started at the same time and not waited for.
 
     Raises:
         CommandError: one does not come up, or the schema cannot be brought up to date.
@@ -77,22 +80,22 @@ def start_servers(
             valkey.program(directory.valkey, valkey_port, secrets.valkey_password),
             rclone.program(directory.storage, s3_port, secrets.s3_key, secrets.s3_secret),
         ]
-        names = [program.name for program in programs]
-        supervisor.launch(programs)
+        s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
+        pg_login = f"{postgres.USER}:{secrets.postgres_password}"
+        endpoints = Endpoints(
+            f"postgresql+psycopg://{pg_login}@127.0.0.1:{pg_port}/{postgres.DATABASE}",
+            f"redis://:{secrets.valkey_password}@127.0.0.1:{valkey_port}/0",
+            f"http://{s3_login}@127.0.0.1:{s3_port}/{rclone.BUCKET}",
+        )
+        others = beside(endpoints)
+        supervisor.launch([*programs, *others])
         try:
-            supervisor.await_ready(names, READY_LIMIT_S)
+            supervisor.await_ready([program.name for program in programs], READY_LIMIT_S)
             break
         except CommandError:
-            supervisor.forget(names)
+            supervisor.forget([program.name for program in (*programs, *others)])
             if attempt + 1 == PORT_ATTEMPTS:
                 raise
-    s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
-    pg_login = f"{postgres.USER}:{secrets.postgres_password}"
-    endpoints = Endpoints(
-        f"postgresql+psycopg://{pg_login}@127.0.0.1:{pg_port}/{postgres.DATABASE}",
-        f"redis://:{secrets.valkey_password}@127.0.0.1:{valkey_port}/0",
-        f"http://{s3_login}@127.0.0.1:{s3_port}/{rclone.BUCKET}",
-    )
     flag.check()
     migrate(directory, endpoints.database_url)
     return endpoints, programs

@@ -1,14 +1,13 @@
 """What runs beside the three servers: the API, the workers, beat and Flower."""
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from cli.embedded.child import Program
+from cli.embedded.child import RUN_MODULE, Program
 from cli.embedded.ports import accepts, answers_http
 from cli.embedded.registry import Registry
 from cli.embedded.roll_call import RollCall
@@ -104,4 +103,4 @@ class Services:
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-P", "-m", *arguments)
+    return (*RUN_MODULE, *arguments)

@@ -5,12 +5,14 @@ schema                        migrated in this process, only when the migrations
 API, CPU worker, model workers, delivery worker, beat (and Flower)      side by side
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cli.embedded.child import Program
 from cli.embedded.directory import DataDirectory, Purpose
+from cli.embedded.fork_server import ForkServer
 from cli.embedded.leftovers import end_leftovers
 from cli.embedded.ports import listen
 from cli.embedded.registry import Registry
@@ -56,6 +58,8 @@ class Stack:
         self._flag = flag
         self._say = say
         self._supervisor = Supervisor(directory, flag, say, plan.purpose)
+        self._services: list[Program] = []
+        self._fork_server: ForkServer | None = None
         if plan.flower_port is not None:  # a taken port is told before anything is started
             listen(plan.flower_port, "--flower-port").close()
         self._listener = listen(plan.port, "--port")
@@ -69,11 +73,12 @@ class Stack:
             CommandError: a part does not come up.
             Stopped: a signal came first.
         """
-        endpoints, servers = start_servers(self._directory, self._supervisor, self._flag, self._say)
-        services = self._services(endpoints)
-        self.programs = [*servers, *services]
-        self._supervisor.launch(services)
-        self._supervisor.await_ready([program.name for program in services], READY_LIMIT_S)
+        servers = start_servers(
+            self._directory, self._supervisor, self._flag, self._say, self._prepare_services
+        )[1]
+        self.programs = [*servers, *self._services]
+        self._supervisor.launch(self._services, self._fork_server)
+        self._supervisor.await_ready([program.name for program in self._services], READY_LIMIT_S)
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Keep it running until ``until()``; raises ``Stopped`` when a signal comes first."""
@@ -86,7 +91,15 @@ class Stack:
         self._supervisor.stop(phases)
         self._listener.close()
 
-    def _services(self, endpoints: Endpoints) -> list[Program]:
+    def _prepare_services(self, endpoints: Endpoints) -> list[Program]:
+        """Make the services' programs; return what prepares their start."""
+        self._services = self._make_services(endpoints)
+        if sys.platform != "linux":
+            return []
+        self._fork_server = ForkServer(self._services)
+        return [self._fork_server.program]
+
+    def _make_services(self, endpoints: Endpoints) -> list[Program]:
         env = service_environment(endpoints)
         env["LONGHAND_DEFAULT_MODEL"] = self._plan.models[0]
         services = Services(

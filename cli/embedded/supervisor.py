@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from cli.embedded.child import MAX_LOG_BYTES, Child, Program
+from cli.embedded.child import MAX_LOG_BYTES, Child, Forked, Program
 from cli.embedded.directory import DataDirectory, Purpose, StackRecord
+from cli.embedded.fork_server import ForkServer
+from cli.embedded.prctl import adopting
 from cli.embedded.watch import LOOK_EVERY_S
 from cli.errors import CommandError
 from cli.signals import POLL_S, StopFlag
 
 MAX_START_DEATHS = 3
 """A child that dies this often before everything is ready will not come up by being retried."""
+FORK_SERVER_LIMIT_S = 300.0
+"""It imports some 2,000 files, perhaps from a slow disk."""
 
 
 class Supervisor:
@@ -36,16 +40,20 @@ class Supervisor:
         self._look_every_s = look_every_s
         self._children: list[Child] = []
 
-    def launch(self, programs: Iterable[Program]) -> None:
-        """Start programs without waiting for them.
+    def launch(self, programs: Iterable[Program], fork_server: ForkServer | None = None) -> None:
+        """Start programs without waiting for them: by a fork server, which ends, or each by itself.
 
         Raises:
-            CommandError: one cannot be executed at all.
+            CommandError: one cannot be executed at all, or the fork server does not do its work.
+            Stopped: a signal came while the fork server was waited for.
         """
-        for program in programs:
-            child = Child(program, self._directory.logs / f"{program.name}.log")
-            self._children.append(child)
-            self._start(child)
+        children = [Child(p, self._directory.logs / f"{p.name}.log") for p in programs]
+        if fork_server is not None:
+            self._fork(children, fork_server)
+        else:
+            for child in children:
+                self._children.append(child)
+                self._start(child)
 
     def await_ready(self, names: Sequence[str], limit_s: float) -> None:
         """Wait until the named children are ready, starting those again that die meanwhile.
@@ -140,6 +148,20 @@ class Supervisor:
             time.sleep(POLL_S)
         for child in children:
             child.kill_group()
+
+    def _fork(self, children: Sequence[Child], server: ForkServer) -> None:
+        self.await_ready([server.program.name], FORK_SERVER_LIMIT_S)
+        (serving,) = (child for child in self._children if child.program is server.program)
+        for child in children:
+            child.rotate_log()
+        with adopting():
+            pids = server.fork(children)
+            serving.wait()
+        self._children.remove(serving)
+        for child, pid in zip(children, pids, strict=True):
+            child.take(Forked(pid))
+            self._children.append(child)
+        self._write_record()
 
     def _start(self, child: Child) -> None:
         try:

@@ -30,6 +30,6 @@ def serve() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     worker_ready.connect(lambda **_: start_ticking(app), weak=False)
     try:
-        start.consume(entry, runtime.heartbeat, health, "--pool=solo")
+        start.consume(entry, runtime.heartbeat, health, "solo")
     finally:
         runtime.close()

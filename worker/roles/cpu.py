@@ -40,7 +40,7 @@ def serve(concurrency: int) -> None:
     lead(entry.id, one_by_one({StepKind.PREPARE: prepare, StepKind.FINISH: finish}))
     worker_ready.connect(partial(_watch_children, engine, entry.id), weak=False)
     try:
-        start.consume(entry, heartbeat, health, "--pool=prefork")
+        start.consume(entry, heartbeat, health, "prefork")
     finally:
         heartbeat.stop()
 

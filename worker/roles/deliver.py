@@ -23,6 +23,6 @@ def serve(concurrency: int) -> None:
     work = one_by_one({StepKind.DELIVER: deliver})
     install(replace(runtime, outbound=Outbound.of(settings)), work)
     try:
-        start.consume(entry, runtime.heartbeat, health, "--pool=threads")
+        start.consume(entry, runtime.heartbeat, health, "threads")
     finally:
         runtime.close()

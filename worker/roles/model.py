@@ -64,6 +64,6 @@ def serve(model_id: str) -> None:
             load_s=loaded.load_s,
             warm_up_s=loaded.warm_up_s,
         )
-        start.consume(entry, runtime.heartbeat, health, "--pool=threads")
+        start.consume(entry, runtime.heartbeat, health, "threads")
     finally:
         runtime.close()

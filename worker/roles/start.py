@@ -92,7 +92,7 @@ def await_dependencies(settings: Settings) -> None:
     engine.dispose()
 
 
-def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str) -> None:
+def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, pool: str) -> None:
     """Run Celery's worker until it is told to stop; it is ready once it takes messages."""
 
     def become_ready(**_: object) -> None:
@@ -101,23 +101,21 @@ def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str
 
     health.failing = lambda: heartbeat.failing
     worker_ready.connect(become_ready, weak=False)
-    if "--pool=threads" in pool:
+    if pool == "threads":
         worker_ready.connect(
             lambda sender, **_: tell_of_ends(sender.pool.executor, sender.hub), weak=False
         )
-    app.worker_main(
-        [
-            "worker",
-            f"--hostname={entry.id}",
-            f"--queues={','.join(entry.queues)}",
-            f"--concurrency={entry.slots}",
-            f"--loglevel={get_settings().log_level}",
-            # Workers need not know of each other: Postgres does.
-            "--without-gossip",
-            "--without-mingle",
-            *pool,
-        ]
-    )
+    # Not by ``app.worker_main``: Celery's command line imports Flower and Tornado.
+    app.Worker(
+        hostname=entry.id,
+        queues=entry.queues,
+        pool=pool,
+        concurrency=entry.slots,
+        loglevel=get_settings().log_level,
+        # Workers need not know of each other: Postgres does.
+        without_gossip=True,
+        without_mingle=True,
+    ).start()
 
 
 def tell_of_ends(executor: ThreadPoolExecutor, hub: Hub) -> None:
