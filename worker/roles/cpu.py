@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from shared.infra import database
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import get_settings
+from shared.infra.storage import Storage
 from shared.store.queues import CPU_QUEUE, LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps import expire_leases
@@ -37,6 +38,8 @@ def serve(concurrency: int) -> None:
     engine = database.make_engine(settings, pool_size=1)
     heartbeat = Heartbeat(engine, settings)
     heartbeat.register(entry)
+    # So the children need not parse botocore's description of S3, each for itself.
+    Storage(settings.storage_url.get_secret_value())
     lead(entry.id, one_by_one({StepKind.PREPARE: prepare, StepKind.FINISH: finish}))
     worker_ready.connect(partial(_watch_children, engine, entry.id), weak=False)
     try:
