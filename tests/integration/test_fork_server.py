@@ -14,7 +14,7 @@ import pytest
 from cli.embedded.child import RUN_MODULE, Program
 from cli.embedded.directory import DataDirectory
 from cli.embedded.fork_server import ForkServer
-from cli.embedded.ports import accepts, free_ports
+from cli.embedded.ports import answers_http, free_ports
 from cli.embedded.supervisor import Supervisor
 from cli.signals import StopFlag
 
@@ -70,7 +70,7 @@ def pages(name: str, port: int, folder: Path) -> Program:
         (*RUN_MODULE, "http.server", "--bind", "127.0.0.1", str(port)),
         {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         cwd=folder,
-        is_ready=lambda: accepts(port, within_s=0.5),
+        is_ready=lambda: answers_http(port),
     )
 
 
