@@ -11,7 +11,6 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
 
