@@ -15,12 +15,11 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from select import select
 from typing import Any
 
 from cli.embedded.child import RUN_MODULE, Child, Program
-from cli.embedded.prctl import die_with
+from cli.embedded.prctl import die_with, set_name
 from cli.errors import CommandError, os_reason
 
 IMPORTED = (
@@ -50,9 +49,9 @@ IMPORTED = (
     "worker.upkeep.retention",
     "worker.upkeep.sweep",
 )
-"""What the services import. None of these modules reads a setting, starts a thread of Python's or
-opens a connection while it is imported. One maps memory that it shares with forked processes: there
-the services tell each other that somebody watches their events."""
+"""What the services import. While they are imported, these modules read no setting, start no
+Python thread and open no file. One of them maps memory that all services then share: once Flower
+has asked one service for events, all of them send theirs."""
 
 READY = b"ready\n"
 REPLY_LIMIT_S = 60.0
@@ -110,8 +109,8 @@ def _order(child: Child) -> dict[str, Any]:
 
 
 def serve(connection: socket.socket) -> None:
-    """Import, say so, fork what is ordered and end. Each child returns when it is done."""
-    gc.disable()  # imports make no garbage, and looking for some takes 0.2 s
+    """Import, report readiness, fork what is ordered and end; a child returns when it is done."""
+    gc.disable()  # imports make hardly any garbage, and collections would take 0.2 s
     for name in IMPORTED:
         importlib.import_module(name)
     # The first client of a process has botocore parse its description of S3, which takes 0.1 s.
@@ -134,7 +133,7 @@ def serve(connection: socket.socket) -> None:
             return
         pids.append(pid)
     connection.sendall(json.dumps(pids).encode())
-    os._exit(0)  # without cleaning up: the children wait for the end
+    os._exit(0)  # at once, because the children wait for this end
 
 
 def _become(order: dict[str, Any], supervisor: int) -> None:
@@ -145,7 +144,7 @@ def _become(order: dict[str, Any], supervisor: int) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    Path("/proc/self/comm").write_text(order["name"])  # for ps and top
+    set_name(order["name"])
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv = order["module"]
