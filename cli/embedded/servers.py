@@ -63,7 +63,7 @@ def start_servers(
 ) -> tuple[Endpoints, list[Program]]:
     """Start Postgres, Valkey and rclone at the same time, then migrate the schema.
 
-    ``beside`` returns programs to be started with them, which are not waited for.
+    ``beside`` returns programs to be started before them, which are not waited for.
 
     Raises:
         CommandError: one does not come up, or a migration fails.
@@ -72,23 +72,24 @@ def start_servers(
     secrets = directory.credentials()
     if not (directory.postgres / "PG_VERSION").exists():
         say(f"creating the database in {directory.postgres}")
-    postgres.ensure_cluster(directory.postgres, secrets.postgres_password)
     for attempt in range(PORT_ATTEMPTS):
         pg_port, valkey_port, s3_port = free_ports(3)
-        programs = [
-            postgres.program(directory.postgres, pg_port),
-            valkey.program(directory.valkey, valkey_port, secrets.valkey_password),
-            rclone.program(directory.storage, s3_port, secrets.s3_key, secrets.s3_secret),
-        ]
-        s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
         pg_login = f"{postgres.USER}:{secrets.postgres_password}"
+        s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
         endpoints = Endpoints(
             f"postgresql+psycopg://{pg_login}@127.0.0.1:{pg_port}/{postgres.DATABASE}",
             f"redis://:{secrets.valkey_password}@127.0.0.1:{valkey_port}/0",
             f"http://{s3_login}@127.0.0.1:{s3_port}/{rclone.BUCKET}",
         )
         others = beside(endpoints)
-        supervisor.launch([*programs, *others])
+        supervisor.launch(others)
+        postgres.ensure_cluster(directory.postgres, secrets.postgres_password)
+        programs = [
+            postgres.program(directory.postgres, pg_port),
+            valkey.program(directory.valkey, valkey_port, secrets.valkey_password),
+            rclone.program(directory.storage, s3_port, secrets.s3_key, secrets.s3_secret),
+        ]
+        supervisor.launch(programs)
         try:
             supervisor.await_ready([program.name for program in programs], READY_LIMIT_S)
             break
