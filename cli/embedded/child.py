@@ -58,30 +58,15 @@ class Program:
     cwd: Path | None = None
 
 
-class Forked:
-    """A child of this process that another process has forked; has the methods of ``Popen``."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._code: int | None = None
+class Forked(psutil.Process):
+    """A child of this process that another process has forked."""
 
     def poll(self) -> int | None:
-        """Return the exit code, -N where signal N ended it; None while it runs."""
-        if self._code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self._code = os.waitstatus_to_exitcode(status) if pid else None
-        return self._code
-
-    def wait(self) -> int:
-        """Wait until it has ended and return its exit code."""
-        if self._code is None:
-            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self._code
-
-    def send_signal(self, signum: signal.Signals) -> None:
-        """Send a signal, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, signum)
+        """Return the exit code, -N if signal N ended it; None while it runs."""
+        try:
+            return self.wait(0)
+        except psutil.TimeoutExpired:
+            return None
 
 
 @dataclass(slots=True)
@@ -93,9 +78,7 @@ class Child:
 
     program: Program
     log: Path
-    process: subprocess.Popen[bytes] | Forked | None = None
-    created_at: float = 0.0
-    """The process's start in seconds since the epoch, as psutil reports it."""
+    process: psutil.Popen | Forked | None = None
     started_s: float = 0.0
     """Monotonic time of the last start."""
     deaths: int = 0
@@ -115,7 +98,7 @@ class Child:
         self.rotate_log()
         parent = os.getpid()
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
+            process = psutil.Popen(
                 self.program.command,
                 env=self.environment(),
                 cwd=self.program.cwd,
@@ -124,7 +107,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=self.program.pass_fds,
-                preexec_fn=lambda: die_with(parent, self.program.orphan_signal),  # noqa: PLW1509
+                preexec_fn=lambda: die_with(parent, self.program.orphan_signal),
             )
         self.take(process)
 
@@ -132,11 +115,9 @@ class Child:
         """Return the program's environment with the name of its log."""
         return {**self.program.env, "LONGHAND_LOG_NAME": self.log.name}
 
-    def take(self, process: subprocess.Popen[bytes] | Forked) -> None:
+    def take(self, process: psutil.Popen | Forked) -> None:
         """Take this process, which has just been started, for the program's."""
         self.process = process
-        # A process that has ended is a zombie until we wait for it, and still has a start time.
-        self.created_at = float(psutil.Process(process.pid).create_time())
         self.started_s = time.monotonic()
         self.restart_at_s = None
         self.ended_as_hung = False
@@ -150,7 +131,7 @@ class Child:
     @property
     def running(self) -> bool:
         """Whether there is a live process."""
-        return self.process is not None and self.process.poll() is None
+        return self.process is not None and self.exit_code() is None
 
     def watch(self, *, every_s: float) -> None:
         """Look for signs of life from now on, in this process and its successors."""
@@ -190,7 +171,7 @@ class Child:
 
     def send(self, signum: signal.Signals) -> None:
         """Signal the process alone: a Celery parent or a postmaster ends its own children."""
-        if self.process is not None:
+        if self.process is not None and self.running:
             self.process.send_signal(signum)
 
     def wait(self) -> None:
@@ -216,7 +197,7 @@ class Child:
         """Return the entry of the live process in stack.json."""
         if self.process is None or not self.running:
             return None
-        return ChildRecord(self.program.name, self.process.pid, self.created_at)
+        return ChildRecord(self.program.name, self.process.pid, self.process.create_time())
 
     def rotate_log(self, max_bytes: int = 0) -> None:
         """Move a log of more than ``max_bytes`` to SERVICE.log.1.
