@@ -1,4 +1,4 @@
-"""``python -m api``: serve until SIGTERM or SIGINT, then finish what is under way and stop."""
+"""``python -m api``: serve until SIGTERM or SIGINT, finish the requests under way, and stop."""
 
 import argparse
 import logging
@@ -19,15 +19,14 @@ from shared.models.catalogue import read_catalogue
 log = logging.getLogger("api")
 
 GRACE_S = 10
-"""How long requests under way may still take; an upload cut off then leaves no object."""
+"""How long requests under way may take. An upload that is cut off then leaves no object."""
 
 OPEN_FILES = 8192
-"""Each client that waits holds a connection: uploads, watchers of jobs, and those that keep theirs
-open. Systems often allow 1024 unless a process asks for more."""
+"""Uploads, watchers of jobs and idle clients hold a connection each. Many systems allow a process
+1024 open files unless it asks for more."""
 
 
 def main() -> None:
-    """Serve the API."""
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
@@ -62,7 +61,7 @@ def main() -> None:
 
 
 def _allow_open_files() -> None:
-    """Raise this process' limit of open files as far as it may be raised, to ``OPEN_FILES``."""
+    """Raise the limit of open files to ``OPEN_FILES``, or as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -70,7 +69,7 @@ def _allow_open_files() -> None:
 
 
 def _check_database(settings: Settings) -> None:
-    """End where no waiting would help; say what is missing otherwise, as health and requests do."""
+    """Exit if the database is unfit; if it is only unavailable, log that and serve 503s."""
     engine = database.make_engine(settings, pool_size=1)
     try:
         database.check(engine)

@@ -58,7 +58,7 @@ def main() -> None:
         print(f"== {name}", flush=True)
         match name:
             case "startup":
-                startup.run()
+                startup.run(arguments.before)
             case "preparation":
                 preparation.run()
             case "fidelity":

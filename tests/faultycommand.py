@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-from processes import FAULTY_WORKER
-
 import cli.embedded.services
 from cli.embedded.child import Program
 
@@ -14,7 +12,7 @@ def faulty(*arguments: Any, **options: Any) -> Program:
     program = Program(*arguments, **options)
     match program.command:
         case (python, "-P", "-m", "worker", *words):
-            command = (python, "-P", str(FAULTY_WORKER), *words)
+            command = (python, "-P", "-m", "tests.faultyworker", *words)
             return dataclasses.replace(program, command=command)
     return program
 

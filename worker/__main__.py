@@ -1,18 +1,17 @@
-"""``python -m worker ROLE``: start a worker process, or make ready what workers need.
+"""``python -m worker ROLE``: start a worker process, or prepare what workers need.
 
 \b
-cpu      prepares and finishes: a prefork pool, so that a hostile file costs one child.
-deliver  sends webhook events: threads, most of which wait for receivers.
-model    infers: one process, one preloaded model, threads that feed its batcher.
-beat     ticks and sweeps: Celery's beat and who answers it, apart from work that takes long.
+cpu      prepares and finishes jobs in a prefork pool, so that a hostile file costs one child.
+deliver  sends webhook events in threads, most of which wait for receivers.
+model    infers: one process with one preloaded model, and threads that feed its batcher.
+beat     ticks and sweeps; no other work delays it.
 flower   serves Flower, Celery's monitor.
-migrate  brings the database's schema up to date and makes the bucket; then exits.
-fetch    downloads a model's weights into the local cache; then exits.
+migrate  upgrades the database's schema, makes the bucket, and exits.
+fetch    downloads a model's weights into the local cache, and exits.
 """
 
 import logging
 import os
-import sys
 
 import click
 
@@ -21,14 +20,10 @@ from shared.infra.settings import get_settings
 
 log = logging.getLogger("worker")
 
-_LOOPBACK = "127.0.0.1"
-
 
 class _Roles(click.Group):
-    """What stands in a worker's way is said in one sentence."""
-
     def invoke(self, ctx: click.Context) -> object:
-        """Run a role."""
+        """Run a role; show errors of ours as one line."""
         try:
             return super().invoke(ctx)
         except LonghandError as error:
@@ -87,7 +82,7 @@ def beat() -> None:
 
 
 @main.command(help="Serve Flower; beyond loopback only with LONGHAND_FLOWER_PASSWORD.")
-@click.option("--address", default=_LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True)
 def flower(address: str, port: int) -> None:
     from worker.app import SWEEP_QUEUE, app
@@ -96,7 +91,7 @@ def flower(address: str, port: int) -> None:
     serve_flower(app, address=address, port=port, sweep_queue=SWEEP_QUEUE)
 
 
-@main.command(help="Bring the database up to date and make the bucket.")
+@main.command(help="Upgrade the database's schema and make the bucket.")
 def migrate() -> None:
     from shared.infra import database
     from shared.infra.storage import Storage
@@ -120,4 +115,4 @@ def fetch(model_id: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -20,7 +20,7 @@ app.conf.update(
         "sweep": {
             "task": "sweep",
             "schedule": _settings.sweep_s,
-            # A sweep that could not start before the next one is due has nothing left to do.
+            # A sweep that starts after the next one is due is not needed.
             "options": {"queue": SWEEP_QUEUE, "expires": _settings.sweep_s},
         }
     },
@@ -28,7 +28,7 @@ app.conf.update(
 
 
 def _secure_flower(**_: object) -> None:
-    """Make Celery's own ``flower`` command safe, too: its options are read, it listens not yet."""
+    """Secure Celery's own ``flower`` command, once its options are read and before it listens."""
     context = click.get_current_context(silent=True)
     if context is not None and context.command.name == "flower":
         secure_flower(_settings)

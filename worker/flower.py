@@ -8,8 +8,7 @@ import click
 from celery import Celery
 from kombu.entity import Queue
 
-from shared.infra.settings import Settings
-from shared.queue.broker import FLOWER_USER
+from shared.infra.settings import FLOWER_USER, Settings
 from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, LARGE_QUEUE
 
 LOOPBACK = "127.0.0.1"

@@ -1,10 +1,9 @@
 """One child process of the supervisor: how it is started, watched and ended.
 
-Each child leads a session of its own: Ctrl-C in the terminal reaches the supervisor alone, and the
-process group named by the child's pid holds everything that the child forks.
+Each child leads a session and a process group of its own. So Ctrl-C in the terminal reaches only
+the supervisor, and one signal to the group reaches everything that the child has forked.
 """
 
-import ctypes
 import os
 import shutil
 import signal
@@ -16,74 +15,82 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from cli.embedded.directory import ChildRecord
+from cli.embedded.prctl import die_with
 from cli.embedded.watch import Look, Watch
 
-PR_SET_PDEATHSIG = 1
-"""From <linux/prctl.h>: the signal the kernel sends to a process when its parent's thread dies."""
+RUN_MODULE = (sys.executable, "-P", "-m")
+"""The first words of a command that runs a Python module."""
 MAX_LOG_BYTES = 20 * 1024**2
-"""A log grows to this, then becomes SERVICE.log.1."""
+"""Size at which a log becomes SERVICE.log.1."""
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 STEADY_S = 60.0
-"""A child that lived this long starts again without a delay inherited from earlier deaths."""
-
-
-def _always() -> bool:
-    return True
+"""A child that has run for so long is restarted with the first backoff again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run as a child, and how to tell that it is ready and how to end it."""
+    """What to run as a child, how to tell that it is ready, and how to end it."""
 
     name: str
-    """For people, and the name of its log."""
+    """Shown to people, and the name of its log."""
     command: tuple[str, ...]
     env: Mapping[str, str]
-    """The environment, nothing inherited; ``Child`` adds the name of the log."""
+    """The whole environment; ``Child`` adds the name of the log."""
     address: str = ""
-    """For people: where it listens, with the login where they need one to look at it."""
-    is_ready: Callable[[], bool] = _always
-    """Cheap and quick to answer; polled while starting."""
+    """Shown to people: where it listens, with a login if they need one."""
+    is_ready: Callable[[], bool] = lambda: True
+    """Polled during the start, so it answers quickly."""
     look: Look | None = None
-    """Tells whether the running process hangs; None: nobody looks."""
+    """Tells whether the running process hangs; None: it is not watched."""
     stop_signal: signal.Signals = signal.SIGTERM
     """Asks for a graceful end."""
     urgent_signal: signal.Signals = signal.SIGKILL
-    """Asks for an end now that loses nothing already promised."""
+    """Asks for an immediate end that loses nothing that was promised."""
     orphan_signal: signal.Signals = signal.SIGKILL
-    """Sent by the kernel (Linux) when the supervisor dies without having stopped it."""
+    """Sent by the kernel (Linux) when the supervisor dies without having stopped the process."""
     grace_s: float = 5.0
     """How long the graceful end may take."""
     pass_fds: tuple[int, ...] = ()
     cwd: Path | None = None
 
 
+class Forked(psutil.Process):
+    """A child of this process that another process has forked."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, -N if signal N ended it; None while it runs."""
+        try:
+            return self.wait(0)
+        except psutil.TimeoutExpired:
+            return None
+
+
 @dataclass(slots=True)
 class Child:
     """A program with its current process; start it from the main thread only.
 
-    PR_SET_PDEATHSIG belongs to the thread that forked: a child started by another thread would be
-    killed as soon as that thread ends.
+    The parent-death signal is sent when the thread ends that has started the child.
     """
 
     program: Program
     log: Path
-    process: subprocess.Popen[bytes] | None = None
-    created_at: float = 0.0
+    process: psutil.Popen | Forked | None = None
     started_s: float = 0.0
     """Monotonic time of the last start."""
     deaths: int = 0
-    """Unasked-for exits in a row, without a steady run in between."""
+    """Unexpected exits in a row, without a steady run in between."""
     restart_at_s: float | None = None
-    """Monotonic time at which a dead child is to be started again."""
+    """Monotonic time at which a dead child is to be restarted."""
     ended_as_hung: bool = False
     """Whether the process was killed because it hung."""
     _watch: Watch | None = None
 
     def start(self) -> None:
-        """Start the program, its output appended to its log, whose name it is told.
+        """Execute the program; its output is appended to its log.
 
         Raises:
             OSError: it cannot be executed.
@@ -91,59 +98,67 @@ class Child:
         self.rotate_log()
         parent = os.getpid()
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            process = psutil.Popen(
                 self.program.command,
-                env={**self.program.env, "LONGHAND_LOG_NAME": self.log.name},
+                env=self.environment(),
                 cwd=self.program.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=self.program.pass_fds,
-                preexec_fn=lambda: _die_with(parent, self.program.orphan_signal),  # noqa: PLW1509
+                preexec_fn=lambda: die_with(parent, self.program.orphan_signal),
             )
-        self.created_at = _created_at(self.process.pid)
+        self.take(process)
+
+    def environment(self) -> dict[str, str]:
+        """Return the program's environment with the name of its log."""
+        return {**self.program.env, "LONGHAND_LOG_NAME": self.log.name}
+
+    def take(self, process: psutil.Popen | Forked) -> None:
+        """Take this process, which has just been started, for the program's."""
+        self.process = process
         self.started_s = time.monotonic()
         self.restart_at_s = None
         self.ended_as_hung = False
         if self._watch is not None:
-            self._watch.follow(self.process.pid)
+            self._watch.follow(process.pid)
 
     def exit_code(self) -> int | None:
-        """The exit code, -N where signal N ended it; None while it runs."""
+        """Return the exit code, -N if signal N ended the process; None while it runs."""
         return self.process.poll() if self.process else None
 
     @property
     def running(self) -> bool:
         """Whether there is a live process."""
-        return self.process is not None and self.process.poll() is None
+        return self.process is not None and self.exit_code() is None
 
     def watch(self, *, every_s: float) -> None:
-        """Look for signs of life from now on, in this process and those that take its place."""
+        """Look for signs of life from now on, in this process and its successors."""
         if self._watch is None and self.program.look is not None and self.process is not None:
             self._watch = Watch(self.program.look, self.process.pid, every_s=every_s)
 
     @property
     def hangs(self) -> bool:
-        """Whether the process runs and has given no sign of life for too long."""
+        """Whether the process has given no sign of life for too long."""
         return self._watch is not None and self._watch.finds_hung
 
     def end_as_hung(self) -> None:
-        """Kill the process, to be started anew."""
+        """Kill the process, so that it is restarted."""
         self.ended_as_hung = True
         if self._watch is not None:
             self._watch.follow(None)
         self.kill_family()
 
     def retire(self) -> None:
-        """Neither restart the process nor look at it any more: it is about to be ended."""
+        """Neither restart the process nor look at it any more."""
         self.restart_at_s = None
         if self._watch is not None:
             self._watch.end()
             self._watch = None
 
     def note_death(self) -> float:
-        """Count an unasked-for exit; return the seconds to wait before the next start."""
+        """Count an unexpected exit; return the seconds until the next start."""
         if time.monotonic() - self.started_s >= STEADY_S:
             self.deaths = 0
         delay_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0**self.deaths)
@@ -155,9 +170,14 @@ class Child:
         return delay_s
 
     def send(self, signum: signal.Signals) -> None:
-        """Signal the process itself: a Celery parent or a postmaster ends its own children."""
+        """Signal the process alone: a Celery parent or a postmaster ends its own children."""
         if self.process is not None and self.running:
             self.process.send_signal(signum)
+
+    def wait(self) -> None:
+        """Wait until the process has ended."""
+        if self.process is not None:
+            self.process.wait()
 
     def kill_group(self) -> None:
         """SIGKILL the process and its group, and wait for the process."""
@@ -166,71 +186,48 @@ class Child:
             self.process.wait()
 
     def kill_family(self) -> None:
-        """SIGKILL the process with all that it forked, and wait for none of them.
+        """SIGKILL the process and all that it forked, without waiting for their ends.
 
-        A process that waits for a disk in the kernel does not end before that answers.
+        A process that waits for a disk in the kernel ends only when the disk answers.
         """
         if self.process is not None:
             kill_family(self.process.pid)
 
     def record(self) -> ChildRecord | None:
-        """The live process, as noted in stack.json."""
+        """Return the entry of the live process in stack.json."""
         if self.process is None or not self.running:
             return None
-        return ChildRecord(self.program.name, self.process.pid, self.created_at)
+        return ChildRecord(self.program.name, self.process.pid, self.process.create_time())
 
     def rotate_log(self, max_bytes: int = 0) -> None:
-        """Keep at most ``max_bytes`` of log, and as much again of the log before it.
+        """Move a log of more than ``max_bytes`` to SERVICE.log.1.
 
-        The log is copied and truncated, not renamed: the running process has it open.
+        The log is copied and truncated, because the running process has it open.
         """
         if self.log.exists() and self.log.stat().st_size > max_bytes and not self.deaths:
             shutil.copyfile(self.log, self.log.with_name(self.log.name + ".1"))
             os.truncate(self.log, 0)
 
     def last_words(self) -> str:
-        """The log's last line, for an error of one line, or the one that tells of a full disk."""
+        """Return the log's last line, or the last one that tells of a full disk."""
+        lines: list[str] = []
         with suppress(OSError):
             lines = self.log.read_bytes()[-4096:].decode(errors="replace").splitlines()
-            full = [line for line in lines if "No space left on device" in line] or [
-                line for line in lines if line.strip()
-            ]
-            if full:
-                return full[-1].strip()
-        return "it said nothing"
+        said = [line.strip() for line in lines if line.strip()] or ["it said nothing"]
+        return ([line for line in said if "No space left on device" in line] or said)[-1]
 
 
 def kill_group(pid: int, signum: signal.Signals) -> None:
-    """Signal the process group that ``pid`` leads, if there is (still) one."""
-    # EPERM is what macOS says of a group of zombies.
+    """Signal the process group that ``pid`` leads, if there is one."""
+    # macOS answers EPERM for a group of zombies.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
 
 
 def kill_family(pid: int) -> None:
-    """SIGKILL a process, its group, and descendants that left it, as Postgres' sessions do."""
-    import psutil
-
+    """SIGKILL a process, its group, and descendants in other groups, such as Postgres' backends."""
     with suppress(psutil.NoSuchProcess):
         for descendant in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 descendant.kill()
     kill_group(pid, signal.SIGKILL)
-
-
-def _created_at(pid: int) -> float:
-    import psutil
-
-    # A child that has ended stays a zombie until we wait for it, so it still has a start time.
-    return float(psutil.Process(pid).create_time())
-
-
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
-def _die_with(parent: int, signum: int) -> None:
-    """In the child, before exec: die when the supervisor does, even by ``kill -9`` (Linux)."""
-    if _prctl is not None:
-        _prctl(PR_SET_PDEATHSIG, signum)
-        if os.getppid() != parent:  # it died before the call above
-            os._exit(1)

@@ -1,10 +1,10 @@
-"""One data directory: where an embedded stack keeps everything, and who may use it.
+"""The data directory of an embedded stack: its paths, secrets and lock.
 
-DIR/lock               held (flock) by the one supervisor that runs here
-DIR/stack.json         what that supervisor runs: its API's address, its children
+DIR/lock               locked (flock) by the supervisor that runs here
+DIR/stack.json         what the supervisor runs: the API's address, its children
 DIR/credentials.json   generated once, readable by the owner only
 DIR/postgres/          PGDATA
-DIR/valkey/            its configuration; it keeps no data
+DIR/valkey/            Valkey's configuration; it stores no data
 DIR/storage/longhand/  the bucket: one file per object
 DIR/logs/SERVICE.log   and SERVICE.log.1, the one before
 """
@@ -23,7 +23,7 @@ from typing import Literal
 from cli.errors import CommandError
 
 MIN_FREE_BYTES = 256 * 1024**2
-"""Below this a stack is not started: a new cluster takes 50 MB, and WAL comes in 16 MB pieces."""
+"""A stack is not started with less: a new cluster takes 50 MB, and WAL grows by 16 MB at a time."""
 
 Purpose = Literal["up", "transcribe"]
 
@@ -38,7 +38,7 @@ def default_path(env: Mapping[str, str] = os.environ) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Secrets between the parts of one stack; hexadecimal, so that URLs need no quoting."""
+    """Secrets shared by the parts of one stack, in hexadecimal, so that URLs need no quoting."""
 
     postgres_password: str
     valkey_password: str
@@ -49,7 +49,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class ChildRecord:
-    """A process the supervisor started: the pid with its start time names it for good."""
+    """A process that the supervisor has started; pid and start time identify it for ever."""
 
     name: str
     pid: int
@@ -59,7 +59,7 @@ class ChildRecord:
 
 @dataclass(frozen=True, slots=True)
 class StackRecord:
-    """What runs, or was left, in a data directory."""
+    """What runs in a data directory, or was left there by a killed run."""
 
     purpose: Purpose
     supervisor_pid: int
@@ -77,7 +77,7 @@ class DirectoryInUse(CommandError):
 
 
 class DataDirectory:
-    """Paths, secrets and the lock of one data directory; made on first use, for its owner alone."""
+    """Paths, secrets and the lock of one data directory, which only its owner can read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,10 +90,10 @@ class DataDirectory:
         self._credentials = path / "credentials.json"
 
     def create(self, for_files_bytes: int = 0) -> None:
-        """Make the directory and its parts.
+        """Make the directory and its parts, unless they exist.
 
         Raises:
-            CommandError: the path is no directory, or too little space is left for a stack and
+            CommandError: the path is not a directory, or has too little space for a stack and
                 ``for_files_bytes`` of files.
             OSError: it cannot be made.
         """
@@ -112,7 +112,7 @@ class DataDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only supervisor here; the kernel lets go of the lock however this process ends.
+        """Be the only supervisor here; the kernel releases the lock however this process ends.
 
         Raises:
             DirectoryInUse: another process holds it.
@@ -125,10 +125,10 @@ class DataDirectory:
             yield
 
     def owner(self) -> StackRecord | None:
-        """Return what the supervisor that holds the lock runs; None where nobody holds it.
+        """Return what the supervisor runs that holds the lock; None if nobody holds it.
 
-        A supervisor that has only begun to start has no record yet. It counts as a ``transcribe``,
-        whose end the caller waits for.
+        A supervisor that has just started has no record yet. It is taken for a ``transcribe``, so
+        that callers wait for its end.
         """
         if not self._lock.exists():
             return None
@@ -140,7 +140,7 @@ class DataDirectory:
             return None
 
     def credentials(self) -> Credentials:
-        """Return this directory's secrets; those that are missing are generated and kept."""
+        """Return the secrets; missing ones are generated and stored."""
         known: dict[str, str] = {}
         with suppress(FileNotFoundError):
             known = json.loads(self._credentials.read_text())
@@ -157,11 +157,11 @@ class DataDirectory:
         return Credentials(**known)
 
     def write_record(self, record: StackRecord) -> None:
-        """Note what runs here; atomic, so that a reader never sees half of it."""
+        """Write what runs here; readers never see half of it."""
         write_private(self._record, json.dumps(asdict(record), indent=1))
 
     def read_record(self) -> StackRecord | None:
-        """Return what runs here, or what a killed run left; None when there is nothing."""
+        """Return what runs here, or what a killed run has left; None if nothing."""
         try:
             fields = json.loads(self._record.read_text())
         except FileNotFoundError:
@@ -170,7 +170,7 @@ class DataDirectory:
         return StackRecord(children=children, **fields)
 
     def remove_record(self) -> None:
-        """Note that nothing runs here."""
+        """Write that nothing runs here."""
         self._record.unlink(missing_ok=True)
 
 

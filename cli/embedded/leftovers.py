@@ -1,9 +1,11 @@
-"""Ending what a killed run left behind in its data directory."""
+"""Ends the processes that a killed run has left in its data directory."""
 
 import os
 import signal
 import time
 from contextlib import suppress
+
+import psutil
 
 from cli.embedded.child import kill_group
 from cli.embedded.directory import ChildRecord, DataDirectory
@@ -12,21 +14,21 @@ from cli.signals import POLL_S
 GRACE_S = 10.0
 """How long the processes may take to end; Postgres writes a checkpoint meanwhile."""
 CLOCK_SLACK_S = 2.0
-"""Start times derive from the boot time, which shifts a little as the clock is adjusted."""
+"""Start times are derived from the boot time, which shifts when the clock is adjusted."""
 
 
 def end_leftovers(directory: DataDirectory) -> int:
-    """End exactly the processes a killed run left here; return how many. The caller holds the lock.
+    """End the processes that a killed run has left; return their number. The caller holds the lock.
 
-    A process is ours when pid and start time match the record. Where the recorded process is gone
-    but its group is not, the group is ours: the kernel gives no new process the number of a group.
+    A process is ours if its pid and start time match the record. If it is gone but its process
+    group is not, the group is ours: the kernel gives no new process the number of a group.
     """
     record = directory.read_record()
     if record is None:
         return 0
     groups = {child.pid for child in record.children if _leads_our_group(child)}
     found = len(_living(groups))
-    # Postgres gets SIGINT first, a fast shutdown with a checkpoint; all others are killed at once.
+    # SIGINT has Postgres write a checkpoint and end. All others are killed at once.
     for signum in (signal.SIGINT, signal.SIGKILL):
         postgres = {c.pid for c in record.children if c.name == "postgres"} & groups
         for pid in groups - postgres:
@@ -42,8 +44,6 @@ def end_leftovers(directory: DataDirectory) -> int:
 
 def _living(groups: set[int]) -> list[int]:
     """Return the pids in these process groups, without zombies."""
-    import psutil
-
     pids = []
     for process in psutil.process_iter():
         with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
@@ -54,10 +54,8 @@ def _living(groups: set[int]) -> list[int]:
 
 
 def _leads_our_group(child: ChildRecord) -> bool:
-    import psutil
-
     if child.created_at < psutil.boot_time() - CLOCK_SLACK_S:
-        return False  # from before the machine's last start
+        return False  # it was started before the machine's last boot
     try:
         created_at = float(psutil.Process(child.pid).create_time())
     except psutil.NoSuchProcess:

@@ -1,26 +1,29 @@
-"""Loopback TCP ports: free ones, listening on them, and whether whoever listens answers."""
+"""Loopback TCP ports: free ones, listening on them, and whether a server answers."""
 
 import socket
 import time
+from contextlib import suppress
 
 from port_for import PortForException, available_good_ports, select_random
 
 from cli.errors import CommandError, os_reason
 
 BACKLOG = 512
-"""Connections that wait to be accepted, during a restart of the API for instance."""
+"""Connections that may wait to be accepted, for instance while the API is restarted."""
+PROBE_LIMIT_S = 0.5
+"""How long a server that is starting is waited for before it is asked again."""
 
 
 def free_ports(count: int) -> list[int]:
     """Return distinct ports that are free at this moment.
 
-    They lie outside the range from which the system serves whoever asks for any port. So none is
-    given away before its server listens, or while that is being started again.
+    They lie outside the range from which the system takes ports for connections and for programs
+    that ask for any port. So a port stays free until its server listens, and while that restarts.
 
     Raises:
         CommandError: there are too few.
     """
-    # Where the range takes up everything, a server that finds its port taken is given another.
+    # If that range covers all ports, a server may find its port taken; it is then given another.
     candidates = available_good_ports() or set(range(1024, 65_536))
     ports: list[int] = []
     for _ in range(count):
@@ -50,36 +53,25 @@ def listen(port: int, option: str) -> socket.socket:
     return listener
 
 
-def accepts(port: int, *, within_s: float) -> bool:
-    """Whether a connection is accepted; the kernel does that for a frozen process, too."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), within_s):
-            return True
-    except OSError:
-        return False
-
-
-def answer(port: int, request: bytes, *, n_bytes: int, within_s: float) -> bytes:
+def answer(port: int, request: bytes, *, n_bytes: int, within_s: float = PROBE_LIMIT_S) -> bytes:
     """Send a request and return the first ``n_bytes`` of the answer.
 
-    Fewer where the connection was closed, refused, or silent for the rest of ``within_s``.
+    It is shorter if the connection is refused or closed, or silent for the rest of ``within_s``.
+    A connection that is merely accepted proves nothing: the kernel does that for frozen processes.
     """
     deadline_s = time.monotonic() + within_s
     received = b""
-    try:
-        with socket.create_connection(("127.0.0.1", port), within_s) as connection:
-            connection.sendall(request)
-            while len(received) < n_bytes:
-                connection.settimeout(max(0.001, deadline_s - time.monotonic()))
-                if not (part := connection.recv(n_bytes - len(received))):
-                    break
-                received += part
-    except OSError:
-        pass
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), within_s) as connection:
+        connection.sendall(request)
+        while len(received) < n_bytes:
+            connection.settimeout(max(0.001, deadline_s - time.monotonic()))
+            if not (part := connection.recv(n_bytes - len(received))):
+                break
+            received += part
     return received
 
 
-def answers_http(port: int, path: str, *, within_s: float) -> bool:
-    """Whether an HTTP server answers, whatever it says."""
+def answers_http(port: int, path: str = "/", *, within_s: float = PROBE_LIMIT_S) -> bool:
+    """Return whether an HTTP server answers, with whatever status."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
     return answer(port, request.encode(), n_bytes=5, within_s=within_s) == b"HTTP/"

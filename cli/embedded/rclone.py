@@ -6,23 +6,22 @@ import sys
 from pathlib import Path
 
 from cli.embedded.child import Program
-from cli.embedded.ports import accepts, answers_http
+from cli.embedded.ports import answers_http
 from cli.embedded.watch import LOOK_LIMIT_S
 from cli.errors import CommandError
 
 BUCKET = "longhand"
-PROBE_TIMEOUT_S = 0.5
 
 
 def program(storage: Path, port: int, key: str, secret: str) -> Program:
     """Serve ``storage`` on a loopback port; its subdirectories are the buckets.
 
-    Without a VFS cache an upload streams into a temporary file, which is renamed when it is
-    complete. So memory stays bounded, and an object can be read as soon as its upload is confirmed;
-    a cache would write it back seconds later.
+    Without a VFS cache, rclone streams an upload into a temporary file and renames it at the end.
+    So memory is bounded, and an object can be read as soon as its upload is confirmed. With a
+    cache, rclone would store it seconds later.
     """
     (storage / BUCKET).mkdir(mode=0o700, exist_ok=True)
-    for part in storage.rglob(".rclone_temp_*"):  # of uploads that a killed run never confirmed
+    for part in storage.rglob(".rclone_temp_*"):  # uploads that a killed run has not confirmed
         part.unlink()
     return Program(
         name="rclone",
@@ -31,13 +30,12 @@ def program(storage: Path, port: int, key: str, secret: str) -> Program:
             "serve",
             "s3",
             f"--addr=127.0.0.1:{port}",
-            "--config=",  # not the user's own remotes
+            "--config=",  # ignore the user's own configuration
             "--vfs-cache-mode=off",
-            "--buffer-size=0",  # by default 16 MiB are read ahead for each reader
-            # For an ETag, rclone would read and hash the whole file when it is first asked for it.
-            "--etag-hash=",
-            # By default it remembers what is stored, some 5 kB for a job. Listings can be read
-            # again, and no metadata is set here (0 would be no limit).
+            "--buffer-size=0",  # by default rclone reads 16 MiB ahead for each reader
+            "--etag-hash=",  # to make an ETag, rclone would read and hash the whole file
+            # By default rclone keeps listings and metadata in memory, some 5 kB a job. Listings
+            # can be read again, and Longhand sets no metadata (0 would mean no limit).
             "--dir-cache-time=1m",
             "--metadata-max-objects=1",
             "--log-level=NOTICE",
@@ -47,16 +45,16 @@ def program(storage: Path, port: int, key: str, secret: str) -> Program:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(storage),
             "TMPDIR": str(storage.parent),
-            # By default Go lets garbage grow to as much as is in use. GOMEMLIMIT instead would have
-            # it collect without end once that much is in use.
+            # By default Go collects garbage once it has grown to 100 % of the live memory. With
+            # GOMEMLIMIT instead, Go would collect all the time once the limit is in use.
             "GOGC": "25",
-            # In the environment, not on the command line, which every user can read.
+            # Every user can read command lines, but only the owner the environment.
             "RCLONE_AUTH_KEY": f'"{key},{secret}"',
         },
         address=f"http://127.0.0.1:{port}/{BUCKET}",
-        is_ready=lambda: accepts(port, within_s=PROBE_TIMEOUT_S),
-        # Without a signature it refuses, before it touches a disk.
-        look=lambda _: answers_http(port, "/", within_s=LOOK_LIMIT_S),
+        # Requests without a signature are refused before anything is read from the disk.
+        is_ready=lambda: answers_http(port),
+        look=lambda _: answers_http(port, within_s=LOOK_LIMIT_S),
         cwd=storage,
     )
 

@@ -1,4 +1,4 @@
-"""Which workers of a stack have sent a heartbeat lately, as the registry in Postgres knows."""
+"""Asks Postgres which workers of a stack have sent a heartbeat lately."""
 
 import threading
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Looks at workers by their heartbeats; for several threads, which take turns."""
+    """Looks at workers by their heartbeats. Threads that use it take turns."""
 
     def __init__(self, database_url: str) -> None:
         url = SecretStr(database_url)
@@ -21,13 +21,12 @@ class Registry:
         self._turn = threading.Lock()
 
     def look(self, pid: int) -> bool | None:
-        """Tell whether the worker process has sent a heartbeat within a lease (``watch.Look``).
+        """Return whether the worker process has sent a heartbeat within a lease (``watch.Look``).
 
-        None while the worker is loading, or Postgres does not answer. This waits for a frozen
-        Postgres for as long as it takes: that is no fault of the worker, and Postgres has a watch
-        of its own.
+        None while the worker is loading, or Postgres does not answer. A frozen Postgres is waited
+        for without limit: it has a watch of its own.
         """
-        # Imported late: most runs of the command line are over before anybody looks.
+        # Imported here, because most runs end before the first look, and SQLAlchemy takes 0.3 s.
         from sqlalchemy.exc import SQLAlchemyError
 
         from shared.infra.database import make_engine

@@ -1,7 +1,7 @@
-"""Postgres, Valkey and rclone's S3 server: started side by side, the schema brought up to date."""
+"""Starts Postgres, Valkey and rclone's S3 server, and migrates the schema."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +16,22 @@ from cli.errors import CommandError
 from cli.signals import StopFlag
 
 READY_LIMIT_S = 60.0
-"""Crash recovery of a large cluster is what takes long."""
+"""The crash recovery of a large cluster takes long."""
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
 PORT_ATTEMPTS = 3
-"""Between the choice of a free port and a server's binding it, another program may take it."""
+"""Another program may take a free port before the server binds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the three servers are, as the settings want it; the URLs carry credentials."""
+    """URLs of the three servers, as the settings have them, with credentials."""
 
     database_url: str
     broker_url: str
     storage_url: str
 
     def env(self) -> dict[str, str]:
-        """Return the three settings that point the platform at these servers."""
+        """Return the settings that name these servers."""
         return {
             "LONGHAND_DATABASE_URL": self.database_url,
             "LONGHAND_BROKER_URL": self.broker_url,
@@ -41,7 +41,7 @@ class Endpoints:
 
 @contextmanager
 def running_servers(path: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[Endpoints]:
-    """Run Postgres (migrated), Valkey and S3 alone under ``path``: all that most tests need."""
+    """Run Postgres (migrated), Valkey and S3 without services; most tests need no more."""
     directory = DataDirectory(path)
     flag = StopFlag()
     directory.create()
@@ -59,47 +59,51 @@ def start_servers(
     supervisor: Supervisor,
     flag: StopFlag,
     say: Callable[[str], None],
+    beside: Callable[[Endpoints], Sequence[Program]] = lambda _: (),
 ) -> tuple[Endpoints, list[Program]]:
-    """Start Postgres, Valkey and rclone side by side and bring the schema up to date.
+    """Start Postgres, Valkey and rclone at the same time, then migrate the schema.
+
+    ``beside`` returns programs to be started before them, which are not waited for.
 
     Raises:
-        CommandError: one does not come up, or the schema cannot be brought up to date.
+        CommandError: one does not come up, or a migration fails.
         Stopped: a signal came first.
     """
     secrets = directory.credentials()
     if not (directory.postgres / "PG_VERSION").exists():
         say(f"creating the database in {directory.postgres}")
-    postgres.ensure_cluster(directory.postgres, secrets.postgres_password)
     for attempt in range(PORT_ATTEMPTS):
         pg_port, valkey_port, s3_port = free_ports(3)
+        pg_login = f"{postgres.USER}:{secrets.postgres_password}"
+        s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
+        endpoints = Endpoints(
+            f"postgresql+psycopg://{pg_login}@127.0.0.1:{pg_port}/{postgres.DATABASE}",
+            f"redis://:{secrets.valkey_password}@127.0.0.1:{valkey_port}/0",
+            f"http://{s3_login}@127.0.0.1:{s3_port}/{rclone.BUCKET}",
+        )
+        others = beside(endpoints)
+        supervisor.launch(others)
+        postgres.ensure_cluster(directory.postgres, secrets.postgres_password)
         programs = [
             postgres.program(directory.postgres, pg_port),
             valkey.program(directory.valkey, valkey_port, secrets.valkey_password),
             rclone.program(directory.storage, s3_port, secrets.s3_key, secrets.s3_secret),
         ]
-        names = [program.name for program in programs]
         supervisor.launch(programs)
         try:
-            supervisor.await_ready(names, READY_LIMIT_S)
+            supervisor.await_ready([program.name for program in programs], READY_LIMIT_S)
             break
         except CommandError:
-            supervisor.forget(names)
+            supervisor.forget([program.name for program in (*programs, *others)])
             if attempt + 1 == PORT_ATTEMPTS:
                 raise
-    s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
-    pg_login = f"{postgres.USER}:{secrets.postgres_password}"
-    endpoints = Endpoints(
-        f"postgresql+psycopg://{pg_login}@127.0.0.1:{pg_port}/{postgres.DATABASE}",
-        f"redis://:{secrets.valkey_password}@127.0.0.1:{valkey_port}/0",
-        f"http://{s3_login}@127.0.0.1:{s3_port}/{rclone.BUCKET}",
-    )
     flag.check()
     migrate(directory, endpoints.database_url)
     return endpoints, programs
 
 
 def migrate(directory: DataDirectory, database_url: str) -> None:
-    """Upgrade the schema, unless this very set of migrations has been applied here before.
+    """Upgrade the schema, unless the same migrations have been applied before.
 
     Raises:
         CommandError: a migration failed.
@@ -107,11 +111,11 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
     digest = hashlib.sha256()
     for file in sorted(MIGRATIONS.glob("*.py")):
         digest.update(file.name.encode() + file.read_bytes())
-    # Kept in PGDATA, so that it cannot outlive the schema that it describes.
+    # The stamp is in PGDATA, so that it is deleted with the schema that it describes.
     stamp = directory.postgres / "longhand-schema"
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
-    # Imported late: most starts find the schema as it should be.
+    # Imported here, because most starts have nothing to migrate, and SQLAlchemy takes 0.3 s.
     from pydantic import SecretStr
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -1,23 +1,22 @@
 """What runs beside the three servers: the API, the workers, beat and Flower."""
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from cli.embedded.child import Program
-from cli.embedded.ports import accepts, answers_http
+from cli.embedded.child import RUN_MODULE, Program
+from cli.embedded.ports import answers_http
 from cli.embedded.registry import Registry
 from cli.embedded.roll_call import RollCall
 from cli.embedded.servers import Endpoints
 from cli.embedded.watch import LOOK_LIMIT_S
-from shared.infra.settings import get_settings
+from shared.infra.settings import FLOWER_USER, get_settings
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
-PROBE_TIMEOUT_S = 0.5
 
 
 def service_environment(endpoints: Endpoints) -> dict[str, str]:
@@ -48,15 +47,13 @@ class Services:
     registry: Registry
     """Tells which workers still send heartbeats."""
     drain_s: float
-    """How long workers may take to finish the step in hand when they are stopped."""
+    """How long a worker may take to finish the step in hand when it is stopped."""
 
     def api(self, fd: int, port: int) -> Program:
         """The API, on a socket that it inherits: a restart keeps the address."""
-        return Program(
+        return self._program(
             "api",
-            _python("api", "--fd", str(fd)),
-            self.env,
-            cwd=self.folder,
+            *("api", "--fd", str(fd)),
             address=f"http://127.0.0.1:{port}",
             is_ready=self.roll.api,
             look=lambda _: answers_http(port, "/health/live", within_s=LOOK_LIMIT_S),
@@ -64,44 +61,27 @@ class Services:
         )
 
     def worker(self, role: str, model: str | None = None) -> Program:
-        """A worker that takes steps, named worker-ROLE or worker-MODEL."""
-        arguments = ("worker", role) if model is None else ("worker", role, "--model", model)
-        return Program(
-            f"worker-{model or role}",
-            _python(*arguments),
-            self.env,
-            cwd=self.folder,
+        """A worker: beat, worker-ROLE or worker-MODEL."""
+        return self._program(
+            "beat" if role == "beat" else f"worker-{model or role}",
+            *("worker", role, *(("--model", model) if model else ())),
             is_ready=partial(self.roll.worker, role, model),
             look=self.registry.look,
             grace_s=self.drain_s,
         )
 
-    def beat(self) -> Program:
-        """The worker that sweeps."""
-        return Program(
-            "beat",
-            _python("worker", "beat"),
-            self.env,
-            cwd=self.folder,
-            is_ready=partial(self.roll.worker, "beat"),
-            look=self.registry.look,
-        )
-
     def flower(self, port: int, password: str) -> Program:
         """Flower, behind a login."""
-        from shared.queue.broker import FLOWER_USER  # late: it imports Celery
-
-        return Program(
+        return self._program(
             "flower",
-            _python("worker", "flower", f"--port={port}"),
-            {**self.env, "LONGHAND_FLOWER_PASSWORD": password},
-            cwd=self.folder,
+            *("worker", "flower", f"--port={port}"),
+            env={**self.env, "LONGHAND_FLOWER_PASSWORD": password},
             # With this login a browser and curl are let in at once.
             address=f"http://{FLOWER_USER}:{quote(password, safe='')}@127.0.0.1:{port}",
-            is_ready=lambda: accepts(port, within_s=PROBE_TIMEOUT_S),
+            is_ready=lambda: answers_http(port, "/healthcheck"),
             look=lambda _: answers_http(port, "/healthcheck", within_s=LOOK_LIMIT_S),
         )
 
-
-def _python(*arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-P", "-m", *arguments)
+    def _program(self, name: str, *module: str, **options: Any) -> Program:
+        options = {"env": self.env, "cwd": self.folder, **options}
+        return Program(name, (*RUN_MODULE, *module), **options)

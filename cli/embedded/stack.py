@@ -1,16 +1,20 @@
-"""The embedded stack: what it runs, in which order it starts, and in which it stops.
+"""The embedded stack: what it runs, and in which order it starts and stops.
 
-Postgres, Valkey, rclone      side by side, each on a free loopback port
-schema                        migrated in this process, only when the migrations changed
-API, CPU worker, model workers, delivery worker, beat (and Flower)      side by side
+It starts in three steps:
+
+1. Postgres, Valkey and rclone, each on a free loopback port, and the fork server (Linux)
+2. the schema is migrated in this process, if the migrations have changed
+3. the API, the CPU worker, model workers, the delivery worker, beat and, if asked for, Flower
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cli.embedded.child import Program
 from cli.embedded.directory import DataDirectory, Purpose
+from cli.embedded.fork_server import ForkServer
 from cli.embedded.leftovers import end_leftovers
 from cli.embedded.ports import listen
 from cli.embedded.registry import Registry
@@ -21,7 +25,7 @@ from cli.embedded.supervisor import Supervisor
 from cli.signals import StopFlag, Stopped
 
 READY_LIMIT_S = 300.0
-"""A large model on a slow disk is what takes long."""
+"""A large model on a slow disk takes minutes to load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Plan:
     """Flower's; None for no Flower."""
     purpose: Purpose = "up"
     drain_s: float = 15.0
-    """How long workers may take to finish the step in hand when they are stopped."""
+    """How long a worker may take to finish the step in hand when it is stopped."""
 
 
 class Stack:
@@ -50,45 +54,52 @@ class Stack:
         Raises:
             CommandError: a port is taken.
         """
-        self.programs: list[Program] = []
         self._plan = plan
         self._directory = directory
         self._flag = flag
         self._say = say
         self._supervisor = Supervisor(directory, flag, say, plan.purpose)
-        if plan.flower_port is not None:  # a taken port is told before anything is started
+        self._fork_server: ForkServer | None = None
+        self._services: list[Program] = []
+        self._servers: list[Program] = []
+        if plan.flower_port is not None:  # if it is taken, nothing shall be started
             listen(plan.flower_port, "--flower-port").close()
         self._listener = listen(plan.port, "--port")
         self._port = int(self._listener.getsockname()[1])
         self.api_url = self._supervisor.api_url = f"http://127.0.0.1:{self._port}"
 
+    @property
+    def programs(self) -> list[Program]:
+        """What runs."""
+        return self._servers + self._services
+
     def start(self) -> None:
-        """Start everything and wait until it can take and do jobs.
+        """Start everything and wait until jobs can be taken and done.
 
         Raises:
             CommandError: a part does not come up.
             Stopped: a signal came first.
         """
-        endpoints, servers = start_servers(self._directory, self._supervisor, self._flag, self._say)
-        services = self._services(endpoints)
-        self.programs = [*servers, *services]
-        self._supervisor.launch(services)
-        self._supervisor.await_ready([program.name for program in services], READY_LIMIT_S)
+        self._servers = start_servers(
+            self._directory, self._supervisor, self._flag, self._say, self._prepare_services
+        )[1]
+        self._supervisor.launch(self._services, self._fork_server)
+        self._supervisor.await_ready([program.name for program in self._services], READY_LIMIT_S)
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Keep it running until ``until()``; raises ``Stopped`` when a signal comes first."""
         self._supervisor.run(until)
 
     def stop(self) -> None:
-        """End everything: first who takes jobs, then who does them, then the servers."""
-        workers = [p.name for p in self.programs if p.name.startswith("worker-")]
-        phases = (["api", "flower"], [*workers, "beat"], ["valkey", "rclone"], ["postgres"])
-        self._supervisor.stop(phases)
+        """Stop what takes jobs, then what does them, then the servers."""
+        faces = ["api", "flower"]
+        workers = [service.name for service in self._services if service.name not in faces]
+        self._supervisor.stop((faces, workers, ["valkey", "rclone"], ["postgres"]))
         self._listener.close()
 
-    def _services(self, endpoints: Endpoints) -> list[Program]:
-        env = service_environment(endpoints)
-        env["LONGHAND_DEFAULT_MODEL"] = self._plan.models[0]
+    def _prepare_services(self, endpoints: Endpoints) -> list[Program]:
+        """Make the services' programs; return the fork server's, to be started with the servers."""
+        env = service_environment(endpoints) | {"LONGHAND_DEFAULT_MODEL": self._plan.models[0]}
         services = Services(
             env=env,
             folder=self._directory.path,
@@ -96,25 +107,28 @@ class Stack:
             registry=Registry(endpoints.database_url),
             drain_s=self._plan.drain_s,
         )
-        programs = [
+        self._services = [
             services.api(self._listener.fileno(), self._port),
             services.worker("cpu"),
             *(services.worker("model", model) for model in self._plan.models),
             services.worker("deliver"),
-            services.beat(),
+            services.worker("beat"),
         ]
         if (port := self._plan.flower_port) is not None:
             chosen = env.get("LONGHAND_FLOWER_PASSWORD")
             password = chosen or self._directory.credentials().flower_password
-            programs.append(services.flower(port, password))
-        return programs
+            self._services.append(services.flower(port, password))
+        if sys.platform != "linux":
+            return []
+        self._fork_server = ForkServer(self._services)
+        return [self._fork_server.program]
 
 
 @contextmanager
 def running_stack(
     directory: DataDirectory, plan: Plan, flag: StopFlag, say: Callable[[str], None]
 ) -> Iterator[Stack]:
-    """Lock the directory, clear up after a killed run, start a stack; stop it however this ends.
+    """Lock the directory, end what a killed run has left, and run a stack while the block runs.
 
     Main thread only (see ``Child``).
 

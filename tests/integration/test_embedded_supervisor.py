@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.embedded.child import Child, Program
+from cli.embedded.child import RUN_MODULE, Child, Program
 from cli.embedded.directory import ChildRecord, DataDirectory, DirectoryInUse, StackRecord
+from cli.embedded.fork_server import ForkServer
 from cli.embedded.leftovers import end_leftovers
+from cli.embedded.ports import answers_http, free_ports
 from cli.embedded.supervisor import Supervisor
 from cli.errors import CommandError
 from cli.signals import StopFlag, Stopped
@@ -95,6 +97,63 @@ def test_child_that_cannot_start_is_reported_with_its_last_words(supervisor: Sup
 def test_missing_program_is_one_sentence(supervisor: Supervisor) -> None:
     with pytest.raises(CommandError, match="ghost cannot start"):
         supervisor.launch([Program("ghost", ("/nonexistent/ghost",), ENV)])
+
+
+def pid_of(directory: DataDirectory, name: str) -> int | None:
+    record = directory.read_record()
+    assert record is not None
+    return next((child.pid for child in record.children if child.name == name), None)
+
+
+def pages(name: str, port: int, folder: Path) -> Program:
+    """A service that stands in for ours: it serves a folder."""
+    return Program(
+        name,
+        (*RUN_MODULE, "http.server", "--bind", "127.0.0.1", str(port)),
+        {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONUNBUFFERED": "1",
+        },
+        cwd=folder,
+        is_ready=lambda: answers_http(port),
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no fork server")
+def test_forked_services_are_the_supervisors_own_and_started_anew_when_they_die(
+    directory: DataDirectory, supervisor: Supervisor, said: list[str]
+) -> None:
+    names = ["one", "two"]
+    programs = [
+        pages(name, port, directory.logs) for name, port in zip(names, free_ports(2), strict=True)
+    ]
+    server = ForkServer(programs)
+    supervisor.launch([server.program])
+    serving = pid_of(directory, "fork-server")
+    assert serving is not None
+    os.kill(serving, signal.SIGKILL)  # it is started again, as everything is
+    supervisor.launch(programs, server)
+    supervisor.await_ready(names, limit_s=60)
+
+    assert pid_of(directory, "fork-server") is None
+    for name in names:
+        pid = pid_of(directory, name)
+        assert pid is not None
+        service = psutil.Process(pid)
+        assert (service.ppid(), service.name()) == (os.getpid(), name)
+        assert os.getsid(pid) == os.getpgid(pid) == pid
+        assert service.cwd() == str(directory.logs)
+        assert "Serving HTTP" in (directory.logs / f"{name}.log").read_text()
+        files = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        assert len([file for file in files if file.startswith("socket:")]) == 1  # where it listens
+
+    first = pid_of(directory, "one")
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    supervisor.run(until=lambda: pid_of(directory, "one") not in (first, None))
+    assert said[-1] == "one died (SIGKILL); restarting in 0.5 s"
+    supervisor.await_ready(names, limit_s=60)
 
 
 def test_stop_ends_children_phase_by_phase(

@@ -21,9 +21,9 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from cli.embedded.ports import free_ports
-from shared.infra.settings import Settings
+from shared.infra.settings import FLOWER_USER, Settings
 from shared.infra.storage import Storage
-from shared.queue.broker import FLOWER_USER, send_wakeups
+from shared.queue.broker import send_wakeups
 from shared.store.jobs.read import get_job
 from shared.store.workers import live_workers
 from worker.engines.oracle import encode

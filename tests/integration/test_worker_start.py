@@ -1,13 +1,16 @@
 """How a worker starts, and what it says of itself meanwhile."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from processes import Fleet, Worker, fleet, wait_until
+from processes import ROOT, Fleet, Worker, environment, fleet, wait_until
 from randomwhisper import write_random_whisper
 from sqlalchemy import Engine
 
@@ -18,6 +21,19 @@ from shared.models import weights
 from shared.store.workers import WorkerView, live_workers
 
 BROKEN = b"no JSON"
+WITHOUT = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name in sys.argv[1].split(","):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+from worker.__main__ import main
+main(sys.argv[2:])
+"""
+"""A program: ``python -m worker`` that can do without the modules named by its first argument."""
 
 
 @pytest.fixture
@@ -159,3 +175,21 @@ def test_the_children_of_a_cpu_worker_do_not_hold_its_health_port(workers: Fleet
     wait_until(lambda: ask(worker, workers.settings, "/health/ready") == (200, "ready"))
     (child,) = psutil.Process(worker.process.pid).children()
     assert all(each.laddr.port != port for each in child.net_connections())
+
+
+@pytest.mark.parametrize("role", ["beat", "deliver"])
+def test_workers_that_hear_no_audio_start_without_what_others_take_long_to_import(
+    database: Engine, settings: Settings, role: str
+) -> None:
+    blocked = "av,celery.bin,fastapi,flower,numpy,onnxruntime,prompt_toolkit,tornado,uvicorn"
+    command = [sys.executable, "-c", WITHOUT, blocked, role]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(settings)) as process:
+        try:
+            wait_until(lambda: process.poll() is not None or "ready" in states(database))
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+
+
+def states(database: Engine) -> list[str]:
+    return [entry.state for entry in entries(database)]

@@ -5,6 +5,7 @@ import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from celery import Celery
 from sqlalchemy import Engine
@@ -18,10 +19,12 @@ from shared.models.catalogue import Catalogue, load_catalogue
 from shared.queue.broker import make_broker
 from shared.queue.wakeups import Wakeups
 from shared.store.wakeups import connect_wakeups
-from worker.batching.batcher import Batcher
 from worker.process.bugs import Record
 from worker.process.heartbeat import Heartbeat
 from worker.process.watched import Watched
+
+if TYPE_CHECKING:  # it imports numpy, which beat and the delivery worker do without
+    from worker.batching.batcher import Batcher
 
 _READERS = 16
 """Chunks read from the object store at once."""
@@ -43,7 +46,7 @@ class Runtime:
     watched: Watched
     readers: ThreadPoolExecutor
     """For reading chunks side by side; fewer than the object store has connections."""
-    batcher: Batcher | None = None
+    batcher: "Batcher | None" = None
     """Only in a model worker, once its model is loaded."""
     tidier: Background | None = None
     """Only in the worker that sweeps."""

@@ -1,4 +1,4 @@
-"""The beat worker: ticks and sweeps, apart from work that takes long."""
+"""The beat worker: ticks and sweeps. No other work delays it."""
 
 import logging
 from dataclasses import replace
@@ -7,9 +7,7 @@ from functools import partial
 from celery.signals import worker_ready
 
 from shared.infra.background import Background
-from shared.infra.settings import get_settings
 from worker.app import SWEEP_QUEUE, app
-from worker.process.runtime import make_runtime
 from worker.roles import start
 from worker.tasks import install
 from worker.upkeep.beat import start_ticking
@@ -17,19 +15,15 @@ from worker.upkeep.retention import tidy
 
 
 def serve() -> None:
-    settings = get_settings()
     entry = start.entry("beat", queues=(SWEEP_QUEUE,), slots=1)
-    health = start.serve_health(entry, settings)
-    start.await_dependencies(settings)
-    runtime = make_runtime(settings, entry.id)
-    runtime.heartbeat.register(entry)
+    health, runtime = start.open_runtime(entry)
     runtime = replace(runtime, tidier=Background("tidier", partial(tidy, runtime)))
     install(runtime)
-    # Celery's two lines on every tick would drown the sweeps' own.
+    # Celery logs two lines for every tick.
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
     worker_ready.connect(lambda **_: start_ticking(app), weak=False)
     try:
-        start.consume(entry, runtime.heartbeat, health, "--pool=solo")
+        start.consume(entry, runtime.heartbeat, health, "solo")
     finally:
         runtime.close()

@@ -1,4 +1,4 @@
-"""The CPU worker: prepares and finishes jobs, each step in a child of a prefork pool."""
+"""The CPU worker: prepares and finishes jobs; each step is done by a child of a prefork pool."""
 
 import logging
 from functools import partial
@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from shared.infra import database
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import get_settings
+from shared.infra.storage import Storage
 from shared.store.queues import CPU_QUEUE, LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps import expire_leases
@@ -25,33 +26,35 @@ log = logging.getLogger("worker")
 
 
 def serve(concurrency: int) -> None:
-    # Loaded before the children are forked: once, and not against their memory limit.
+    # Imported before the children are forked, so that their memory limit does not count it.
     from worker.steps.finish import finish
     from worker.steps.prepare import prepare
 
     settings = get_settings()
     entry = start.entry("cpu", queues=(CPU_QUEUE, LARGE_QUEUE), slots=concurrency)
-    health = start.serve_health(entry, settings)
+    health = start.serve_health(entry)
     start.await_dependencies(settings)
-    # The children hold the leases; this process only keeps the registry's entry alive.
+    # The children hold the leases. This process only keeps the entry in the registry.
     engine = database.make_engine(settings, pool_size=1)
     heartbeat = Heartbeat(engine, settings)
     heartbeat.register(entry)
+    # It has botocore parse its description of S3, which the children would do one by one.
+    Storage(settings.storage_url.get_secret_value())
     lead(entry.id, one_by_one({StepKind.PREPARE: prepare, StepKind.FINISH: finish}))
     worker_ready.connect(partial(_watch_children, engine, entry.id), weak=False)
     try:
-        start.consume(entry, heartbeat, health, "--pool=prefork")
+        start.consume(entry, heartbeat, health, "prefork")
     finally:
         heartbeat.stop()
 
 
 def _watch_children(engine: Engine, worker_id: str, sender: Any, **_: object) -> None:
-    """Have the leases of a child that dies end at once, rather than run out.
+    """End the leases of a child that dies at once; they would run out much later.
 
-    Celery's pool is told by the kernel that a child has ended, and tells us in the thread of its
-    event loop, which must not wait for Postgres.
+    Celery's pool learns of a child's death in the thread of its event loop, which must not wait for
+    Postgres.
     """
-    pool = sender.pool._pool  # Celery's prefork pool has no other way to say it
+    pool = sender.pool._pool  # Celery has no signal for it
     dead: SimpleQueue[int] = SimpleQueue()
     note_down = pool.on_process_down
 

@@ -1,4 +1,4 @@
-"""The model worker: one process, one preloaded model, threads that feed its batcher."""
+"""The model worker: one process with one preloaded model, and threads that feed its batcher."""
 
 import logging
 from dataclasses import replace
@@ -7,14 +7,13 @@ from shared.infra.settings import get_settings
 from shared.models.catalogue import load_catalogue
 from shared.store.queues import model_queue
 from worker import metrics
-from worker.process.runtime import make_runtime
 from worker.roles import start
 from worker.tasks import install
 
 log = logging.getLogger("worker")
 
 BATCHES = 2
-"""Claims worked on at once, each of up to a batch: while the device has one, the next is read."""
+"""Claims worked on at once, each of up to a batch: the next is read while the device infers one."""
 
 
 def serve(model_id: str) -> None:
@@ -25,18 +24,10 @@ def serve(model_id: str) -> None:
 
     settings = get_settings()
     catalogue_entry = load_catalogue(settings.catalogue).get(model_id)
-    # How many it takes at once is known once it is loaded.
     entry = start.entry(
-        "model",
-        queues=(model_queue(model_id),),
-        slots=0,
-        model=model_id,
-        device=settings.device,
+        "model", queues=(model_queue(model_id),), slots=0, model=model_id, device=settings.device
     )
-    health = start.serve_health(entry, settings)
-    start.await_dependencies(settings)
-    runtime = make_runtime(settings, entry.id)
-    runtime.heartbeat.register(entry)
+    health, runtime = start.open_runtime(entry)
     try:
         loaded = load(catalogue_entry, settings)
         engine = loaded.engine
@@ -64,6 +55,6 @@ def serve(model_id: str) -> None:
             load_s=loaded.load_s,
             warm_up_s=loaded.warm_up_s,
         )
-        start.consume(entry, runtime.heartbeat, health, "--pool=threads")
+        start.consume(entry, runtime.heartbeat, health, "threads")
     finally:
         runtime.close()

@@ -1,4 +1,4 @@
-"""What all roles do: announce the worker, wait for Postgres, consume messages."""
+"""What all roles do: announce the worker, wait for Postgres, take messages."""
 
 import logging
 import time
@@ -17,15 +17,15 @@ from shared.infra.settings import Settings, get_settings
 from shared.models.catalogue import load_catalogue
 from shared.store.workers import WorkerEntry
 from worker.app import app
+from worker.process import health as health_server
 from worker.process.health import Health
-from worker.process.health import serve_health as serve
 from worker.process.heartbeat import Heartbeat
-from worker.process.runtime import worker_id
+from worker.process.runtime import Runtime, make_runtime, worker_id
 
 log = logging.getLogger("worker")
 
 _LOOK_S = 1.0
-"""How often a worker that waits for its database looks again."""
+"""How often a worker tries its database while it waits for it."""
 
 
 def entry(
@@ -52,13 +52,27 @@ def entry(
     )
 
 
-def serve_health(entry: WorkerEntry, settings: Settings) -> Health:
-    """Answer for this worker from now on, where the settings say; only models take long to load."""
+def open_runtime(entry: WorkerEntry) -> tuple[Health, Runtime]:
+    """Serve health, wait for the database, open connections, and register the worker.
+
+    Raises: what ``await_dependencies`` does.
+    """
+    settings = get_settings()
+    health = serve_health(entry)
+    await_dependencies(settings)
+    runtime = make_runtime(settings, entry.id)
+    runtime.heartbeat.register(entry)
+    return health, runtime
+
+
+def serve_health(entry: WorkerEntry) -> Health:
+    """Serve the worker's health, if the settings name a port. Only models take time to start."""
+    settings = get_settings()
     health = Health(entry.role, entry.model, has_started=entry.model is None)
     host, port = settings.health_host, settings.health_port
     if port:
         try:
-            serve(health, host, port)
+            health_server.serve_health(health, host, port)
         except OSError as error:
             raise click.ClickException(
                 f"cannot serve health on {host}:{port}: {error.strerror}"
@@ -67,13 +81,13 @@ def serve_health(entry: WorkerEntry, settings: Settings) -> Health:
 
 
 def await_dependencies(settings: Settings) -> None:
-    """Check the catalogue, then wait until the database is there and migrated.
+    """Check the catalogue, then wait until the database can be reached and is migrated.
 
-    So workers may be started before Postgres is, and before the migration.
+    So workers may be started before Postgres and before the migration.
 
     Raises:
         ModelError: the catalogue is missing or wrong.
-        DatabaseUnfit: the database cannot be used, however long one waits.
+        DatabaseUnfit: the database cannot be used, and waiting would not help.
     """
     load_catalogue(settings.catalogue)
     engine = database.make_engine(settings, pool_size=1)
@@ -92,8 +106,8 @@ def await_dependencies(settings: Settings) -> None:
     engine.dispose()
 
 
-def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str) -> None:
-    """Run Celery's worker until it is told to stop; it is ready once it takes messages."""
+def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, pool: str) -> None:
+    """Run Celery's worker with this pool until it is told to stop."""
 
     def become_ready(**_: object) -> None:
         health.takes_messages = True
@@ -101,30 +115,28 @@ def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, *pool: str
 
     health.failing = lambda: heartbeat.failing
     worker_ready.connect(become_ready, weak=False)
-    if "--pool=threads" in pool:
+    if pool == "threads":
         worker_ready.connect(
             lambda sender, **_: tell_of_ends(sender.pool.executor, sender.hub), weak=False
         )
-    app.worker_main(
-        [
-            "worker",
-            f"--hostname={entry.id}",
-            f"--queues={','.join(entry.queues)}",
-            f"--concurrency={entry.slots}",
-            f"--loglevel={get_settings().log_level}",
-            # Workers need not know of each other: Postgres does.
-            "--without-gossip",
-            "--without-mingle",
-            *pool,
-        ]
-    )
+    # Not by ``app.worker_main``: Celery's command line imports Flower and Tornado.
+    app.Worker(
+        hostname=entry.id,
+        queues=entry.queues,
+        pool=pool,
+        concurrency=entry.slots,
+        loglevel=get_settings().log_level,
+        # Workers need not know of each other: Postgres does.
+        without_gossip=True,
+        without_mingle=True,
+    ).start()
 
 
 def tell_of_ends(executor: ThreadPoolExecutor, hub: Hub) -> None:
-    """Have the event loop go round whenever a task has ended in the pool's threads.
+    """Wake the event loop whenever a task has ended in the pool's threads.
 
     While all threads are busy the loop asks for no message (``worker_disable_prefetch``). Celery
-    does not tell it that one is free again, so it would notice up to a second late.
+    does not wake it when a thread is free again, so it would notice up to a second later.
     """
     submit = executor.submit
 
@@ -137,4 +149,4 @@ def tell_of_ends(executor: ThreadPoolExecutor, hub: Hub) -> None:
 
 
 def _nothing() -> None:
-    """All that the loop has to do when it goes round."""
+    """What the loop is woken for."""
