@@ -1,4 +1,4 @@
-"""The command line as tests run it: real processes, the model an exact oracle by default."""
+"""The command line as tests run it: in processes, the model an exact oracle by default."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from forked import run
 
 from worker.engines.oracle import encode
 
@@ -44,14 +45,14 @@ def write_words(path: Path, numbers: list[int]) -> Path:
 def transcribe(
     data: Path, *arguments: str | Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "transcribe", *map(str, arguments), "--data", str(data)],
-        env=ENV | variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return longhand("transcribe", *arguments, "--data", data, **variables)
+
+
+def longhand(
+    *arguments: str | Path, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, forked."""
+    return run("cli.main", *map(str, arguments), env=ENV | variables, cwd=cwd)
 
 
 class Up:

@@ -9,9 +9,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from typing import TypeVar
 import httpx
 import psutil
 from changes import record_changes
+from forked import Forked
 from history import Fault, pid_of
 from processes import environment
 from proxies import Proxy
@@ -44,6 +45,20 @@ EXIT_HUNG = 70
 def now() -> datetime:
     """Return the time, as the database on this machine has it, too."""
     return datetime.now(UTC)
+
+
+class FaultyWorker(Child):
+    """A ``faultyworker``, forked."""
+
+    def start(self) -> None:
+        """Start it; its command is what the worker is told."""
+        self.process = Forked(  # type: ignore[assignment]
+            FAULTY_WORKER,
+            self.program.command,
+            env=self.program.env,
+            cwd=self.program.cwd,
+            stdout=self.log,
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -175,27 +190,26 @@ class FaultStack:
             service.open_fault or service.paused for service in self.services.values()
         )
 
-    def add(
-        self,
-        name: str,
-        *command: str,
-        env: Mapping[str, str] | None = None,
-        pass_fds: tuple[int, ...] = (),
-    ) -> Service:
-        """Start a process of the platform that is to be kept running."""
-        variables = environment(self.settings) | {"PYTHONPATH": str(ROOT)} | dict(env or {})
-        child = Child(
-            Program(name, command, variables, pass_fds=pass_fds, cwd=self.path),
-            self.path / f"{name}.log",
-            deaths=1,  # so that its log goes on over its deaths
-        )
-        service = self.services[name] = Service(child)
-        self.start(service)
-        return service
+    def add_api(self, fd: int) -> Service:
+        """Start the API on a socket that it inherits."""
+        command = (sys.executable, "-m", "api", "--fd", str(fd))
+        return self._add(Child, Program("api", command, self._environment(), pass_fds=(fd,)))
 
     def add_worker(self, name: str, *arguments: str, **variables: str) -> Service:
         """Start a worker; the variables are those of ``faultyworker``."""
-        return self.add(name, sys.executable, str(FAULTY_WORKER), *arguments, env=variables)
+        return self._add(FaultyWorker, Program(name, arguments, self._environment() | variables))
+
+    def _environment(self) -> dict[str, str]:
+        return environment(self.settings) | {"PYTHONPATH": str(ROOT)}
+
+    def _add(self, kind: type[Child], program: Program) -> Service:
+        """Start a process of the platform that is to be kept running."""
+        log = self.path / f"{program.name}.log"
+        # With a death before, its log goes on over those to come.
+        child = kind(replace(program, cwd=self.path), log, deaths=1)
+        service = self.services[program.name] = Service(child)
+        self.start(service)
+        return service
 
     def start(self, service: Service) -> None:
         """Start a service whose process is gone."""
@@ -314,8 +328,7 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
             stack.wait(lambda: all(map(serves, servers)))
             database.migrate(settings)
             record_changes(stack.database)
-            fd = listener.fileno()
-            stack.add("api", sys.executable, "-m", "api", "--fd", str(fd), pass_fds=(fd,))
+            stack.add_api(listener.fileno())
             yield stack
         finally:
             stack.end()

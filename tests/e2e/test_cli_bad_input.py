@@ -17,18 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from commandline import COMMAND, ENV, ROOT, transcribe, write_words
-
-
-def longhand(*arguments: str | Path, **extra: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env=ENV | extra,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from commandline import COMMAND, ENV, ROOT, longhand, transcribe, write_words
 
 
 def the_one_line(done: subprocess.CompletedProcess[str], code: int = 1) -> str:

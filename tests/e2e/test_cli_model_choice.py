@@ -1,11 +1,11 @@
 """Which model the command line takes, and how it says that there is none."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from commandline import COMMAND, ENV, write_words
+from commandline import ENV, write_words
+from forked import run
 
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 
@@ -36,18 +36,11 @@ size_bytes = 0
 
 
 def longhand(
-    folder: Path, *arguments: str | Path, command: tuple[str, ...] = COMMAND, **variables: str
+    folder: Path, *arguments: str | Path, program: str = "cli.main", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder, where there are no weights and no hub."""
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        cwd=folder,
-        env=ENV | NO_HUB | {"HF_HOME": str(folder / "cache")} | variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """Run the command line, forked, in a folder where there are no weights and no hub."""
+    env = ENV | NO_HUB | {"HF_HOME": str(folder / "cache")} | variables
+    return run(program, *map(str, arguments), cwd=folder, env=env)
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -155,8 +148,8 @@ def test_a_catalogue_that_is_missing_or_wrong_is_one_sentence_of_every_service(
 ) -> None:
     if text is not None:
         (tmp_path / "own.toml").write_text(text)
-    command = (sys.executable, "-P", "-m", *PROCESSES[process])
-    done = longhand(tmp_path, command=command, LONGHAND_CATALOGUE="own.toml")
+    program, *arguments = PROCESSES[process]
+    done = longhand(tmp_path, *arguments, program=program, LONGHAND_CATALOGUE="own.toml")
     assert done.returncode == 1
     assert last_line(done).startswith(f"Error: {complaint}")
     assert "Traceback" not in done.stderr
@@ -179,9 +172,10 @@ def test_a_catalogue_that_is_missing_is_one_sentence_of_every_command(
 def test_a_model_on_demand_that_there_is_not_is_told_at_the_start(
     tmp_path: Path, command: str
 ) -> None:
-    program = (sys.executable, "-P", "-m", *PROCESSES["api"]) if command == "api" else COMMAND
-    arguments = ["up", "--port", "0", "--data", tmp_path / "data"] if command == "up" else []
-    done = longhand(tmp_path, *arguments, command=program, LONGHAND_ON_DEMAND_MODELS="starter,nope")
+    program, *arguments = PROCESSES["api"]
+    if command == "up":
+        program, arguments = "cli.main", ["up", "--port", "0", "--data", str(tmp_path / "data")]
+    done = longhand(tmp_path, *arguments, program=program, LONGHAND_ON_DEMAND_MODELS="starter,nope")
     assert done.returncode == 1
     assert "rror: LONGHAND_ON_DEMAND_MODELS: no model 'nope'; there are starter" in last_line(done)
     assert "Traceback" not in done.stderr
