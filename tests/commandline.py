@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import wave
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import psutil
 from forked import run
@@ -55,16 +58,23 @@ def longhand(
     return run("cli.main", *map(str, arguments), env=ENV | variables, cwd=cwd)
 
 
+def ended(url: str, job: str) -> dict[str, Any] | None:
+    """Return a job once it has ended."""
+    body: dict[str, Any] = httpx.get(f"{url}/jobs/{job}").json()
+    return body if body["state"] in ("succeeded", "failed", "canceled") else None
+
+
 class Up:
     """A ``longhand up`` that has become ready."""
 
     def __init__(self, data: Path, *options: str, **variables: str) -> None:
         self._data = data
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - written to while it is up
         self.process = subprocess.Popen(
             [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(data), *options],
             env=ENV | variables,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._stderr,
             text=True,
             start_new_session=True,
         )
@@ -74,7 +84,13 @@ class Up:
             self.lines.append(line.rstrip())
             if line.startswith("ready "):
                 return
-        raise AssertionError(self.process.stderr and self.process.stderr.read())
+        raise AssertionError(self.stderr)
+
+    @property
+    def stderr(self) -> str:
+        """What it has said so far."""
+        self._stderr.seek(0)
+        return self._stderr.read()
 
     @property
     def url(self) -> str:
@@ -87,5 +103,10 @@ class Up:
 
     def end(self, signum: signal.Signals) -> tuple[int, str]:
         self.process.send_signal(signum)
-        _, stderr = self.process.communicate(timeout=60)
-        return self.process.returncode, stderr
+        return self.process.wait(60), self.stderr
+
+    def kill(self, *others: int) -> None:
+        """``kill -9``, and of other processes after it."""
+        for pid in (self.process.pid, *others):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()

@@ -1,8 +1,9 @@
 """Python programs without their start: each is forked from a process that has imported most of it.
 
 Starting Python and importing Celery, SQLAlchemy and NumPy takes a second of processor time; a fork
-takes a hundredth. A forked program is a process of its own, with its own session, environment, folder,
-signals and exit code. What a test cannot learn from it is whether the program starts by itself.
+takes some hundredths. A forked program is a process of its own, with its own session, environment,
+folder, signals and exit code. It does not show that the program starts by itself: tests of what
+`longhand up`, the documents and the first run start show that.
 """
 
 import multiprocessing
@@ -154,8 +155,8 @@ def _become(
         os.dup2(descriptor, number)
         os.close(descriptor)
     encoding = env.get("PYTHONIOENCODING", "utf-8")
-    sys.stdout = open(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = open(
+    sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = os.fdopen(
         2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
     )
     sys.argv = [str(program), *arguments]

@@ -85,7 +85,7 @@ class Fleet:
         self._workers: list[Worker] = []
 
     def start(self, *arguments: str, **faults: str) -> Worker:
-        """Start ``python -m worker ARGUMENTS``, or ``faultyworker`` where its variables are given."""
+        """Start ``python -m worker ARGUMENTS``; with variables of ``faultyworker``, that."""
         log = self.logs / f"{len(self._workers)}-{arguments[0]}.log"
         worker = Worker(self.settings, log, *arguments, **faults)
         self._workers.append(worker)

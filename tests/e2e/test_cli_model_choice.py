@@ -86,16 +86,6 @@ def test_the_list_says_what_auto_is_and_why(tmp_path: Path) -> None:
     )
 
 
-def test_the_operators_default_is_what_a_platform_starts_with(tmp_path: Path, clip: Path) -> None:
-    done = longhand(
-        tmp_path,
-        *("transcribe", clip, "--data", tmp_path / "data"),
-        LONGHAND_DEFAULT_MODEL="oracle",
-    )
-    assert done.stdout == "w00001 w00002 w00003\n", done.stderr
-    assert "NOTE" not in done.stderr
-
-
 @pytest.mark.parametrize("command", ["transcribe", "up"])
 def test_a_default_that_cannot_be_used_is_told_with_the_setting(
     tmp_path: Path, clip: Path, command: str
