@@ -21,6 +21,32 @@ ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-P", "-m", "cli.main")
 ENV = dict(os.environ, PYTHONPATH=str(ROOT))
 
+OWN_CATALOGUE = """
+[languages]
+tones = ["en"]
+
+[models.small-whisper]
+description = "Not here."
+engine = "faster-whisper"
+source = "some/whisper"
+revision = "0000000000000000000000000000000000000000"
+languages = "tones"
+window_s = 30
+vad = "energy"
+size_bytes = 1000000
+
+[models.tones]
+description = "Reads tones."
+engine = "oracle"
+source = "longhand"
+revision = "1"
+languages = "tones"
+window_s = 30
+vad = "energy"
+size_bytes = 0
+"""
+"""Its better model is not usable where neither weights nor a hub are."""
+
 
 def running_on(data: Path) -> list[str]:
     """Commands of living processes that name the directory in their arguments or environment."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from commandline import COMMAND, ENV, Up, ended, running_on, transcribe, write_words
+from commandline import COMMAND, ENV, OWN_CATALOGUE, Up, ended, longhand, running_on, write_words
 from processes import wait_until
 
 SOON = {f"LONGHAND_{name}_S": "1" for name in ("HEARTBEAT", "SWEEP")} | {"LONGHAND_LEASE_S": "3"}
@@ -28,33 +28,47 @@ def nothing_is_left(data: Path) -> Iterator[None]:
     assert not [path for path in data.rglob("*") if path.is_socket()]
 
 
-def test_one_command_transcribes_with_the_operators_default_and_leaves_nothing_running(
+def test_one_command_transcribes_with_a_catalogue_of_ones_own_and_leaves_nothing_running(
     data: Path, tmp_path: Path
 ) -> None:
     clip = write_words(tmp_path / "clip.wav", [1, 2, 3])
-    done = transcribe(data, clip, LONGHAND_DEFAULT_MODEL="oracle")
+    (tmp_path / "own.toml").write_text(OWN_CATALOGUE)
+    hub = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
+    done = longhand(
+        *("transcribe", clip, "--data", data),
+        cwd=tmp_path,
+        LONGHAND_CATALOGUE="own.toml",  # relative to where one stands
+        **hub,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "w00001 w00002 w00003\n"
     assert f"{clip}: uploading" in done.stderr
-    assert "NOTE" not in done.stderr
+    assert "NOTE: Using 'tones', which is not the best of the catalogue." in done.stderr
+    assert "'small-whisper' is not usable: weights (1 MB) not downloaded" in done.stderr
+    assert "LOW ACCURACY" not in done.stderr
     assert not running_on(data)
     assert not (data / "stack.json").exists()
 
 
 @pytest.mark.parametrize("line", ["starting the platform", ": transcribing"])
 def test_ctrl_c_stops_everything_in_each_phase(data: Path, tmp_path: Path, line: str) -> None:
+    """The model is the operator's default."""
     long = write_words(tmp_path / "long.wav", list(range(8000)))
-    command = [*COMMAND, "transcribe", str(long), "--model", "oracle", "--data", str(data)]
+    command = [*COMMAND, "transcribe", str(long), "--data", str(data)]
+    env = ENV | {"LONGHAND_DEFAULT_MODEL": "oracle"}
+    said = ""
     with subprocess.Popen(
-        command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         assert running.stderr is not None
-        while line not in running.stderr.readline():
+        while line not in said:
             assert running.poll() is None, f"it never said '{line}'"
+            said += running.stderr.readline()
         running.send_signal(signal.SIGINT)
         stdout, stderr = running.communicate(timeout=30)
     assert running.returncode == 130
     assert stdout == ""
+    assert "NOTE" not in said
     assert "stopping" in stderr
     assert "Traceback" not in stderr
     assert not running_on(data)

@@ -4,35 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commandline import ENV, write_words
+from commandline import ENV, OWN_CATALOGUE, write_words
 from forked import run
 
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
-
-OWN = """
-[languages]
-tones = ["en"]
-
-[models.small-whisper]
-description = "Not here."
-engine = "faster-whisper"
-source = "some/whisper"
-revision = "0000000000000000000000000000000000000000"
-languages = "tones"
-window_s = 30
-vad = "energy"
-size_bytes = 1000000
-
-[models.tones]
-description = "Reads tones."
-engine = "oracle"
-source = "longhand"
-revision = "1"
-languages = "tones"
-window_s = 30
-vad = "energy"
-size_bytes = 0
-"""
 
 
 def longhand(
@@ -52,20 +27,10 @@ def clip(tmp_path: Path) -> Path:
     return write_words(tmp_path / "clip.wav", [1, 2, 3])
 
 
-def test_a_catalogue_of_ones_own_works_from_where_one_stands(tmp_path: Path, clip: Path) -> None:
-    (tmp_path / "own.toml").write_text(OWN)
-    done = longhand(
-        tmp_path, "transcribe", clip, "--data", tmp_path / "data", LONGHAND_CATALOGUE="own.toml"
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "w00001 w00002 w00003\n"
-    assert "NOTE: Using 'tones', which is not the best of the catalogue." in done.stderr
-    assert "'small-whisper' is not usable: weights (1 MB) not downloaded" in done.stderr
-    assert "LOW ACCURACY" not in done.stderr
-
-
 def test_the_list_says_what_auto_is_and_why(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text(OWN.replace('"oracle"', '"oracle"\npreferred_for = ["en"]'))
+    (tmp_path / "own.toml").write_text(
+        OWN_CATALOGUE.replace('"oracle"', '"oracle"\npreferred_for = ["en"]')
+    )
 
     own = longhand(tmp_path, "models", LONGHAND_CATALOGUE="own.toml")
     shipped = longhand(tmp_path, "models")
