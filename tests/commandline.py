@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,13 @@ def ended(url: str, job: str) -> dict[str, Any] | None:
 class Up:
     """A ``longhand up`` that has become ready."""
 
-    def __init__(self, data: Path, *options: str, **variables: str) -> None:
+    def __init__(
+        self, data: Path, *options: str, command: Sequence[str] = COMMAND, **variables: str
+    ) -> None:
         self._data = data
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - written to while it is up
         self.process = subprocess.Popen(
-            [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(data), *options],
+            [*command, "up", "--port", "0", "--model", "oracle", "--data", str(data), *options],
             env=ENV | variables,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

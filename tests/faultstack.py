@@ -7,11 +7,10 @@ checker knows whose work it cost. Every change of a job or a step is recorded.
 
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -47,17 +46,21 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-class FaultyWorker(Child):
-    """A ``faultyworker``, forked."""
+@dataclass(slots=True)
+class ForkedChild(Child):
+    """A child that is forked."""
+
+    listener: socket.socket | None = None
+    """What the API inherits; a child without it is a ``faultyworker``."""
 
     def start(self) -> None:
-        """Start it; its command is what the worker is told."""
+        """Start it; its command is what the API or the worker is told."""
+        program: str | Path = FAULTY_WORKER
+        arguments: list[str | socket.socket] = [*self.program.command]
+        if self.listener is not None:
+            program, arguments = "api", ["--fd", self.listener]
         self.process = Forked(  # type: ignore[assignment]
-            FAULTY_WORKER,
-            self.program.command,
-            env=self.program.env,
-            cwd=self.program.cwd,
-            stdout=self.log,
+            program, arguments, env=self.program.env, cwd=self.program.cwd, stdout=self.log
         )
 
 
@@ -190,24 +193,27 @@ class FaultStack:
             service.open_fault or service.paused for service in self.services.values()
         )
 
-    def add_api(self, fd: int) -> Service:
+    def add_api(self, listener: socket.socket) -> Service:
         """Start the API on a socket that it inherits."""
-        command = (sys.executable, "-m", "api", "--fd", str(fd))
-        return self._add(Child, Program("api", command, self._environment(), pass_fds=(fd,)))
+        return self._add("api", listener=listener)
 
     def add_worker(self, name: str, *arguments: str, **variables: str) -> Service:
         """Start a worker; the variables are those of ``faultyworker``."""
-        return self._add(FaultyWorker, Program(name, arguments, self._environment() | variables))
+        return self._add(name, *arguments, env=variables)
 
-    def _environment(self) -> dict[str, str]:
-        return environment(self.settings) | {"PYTHONPATH": str(ROOT)}
-
-    def _add(self, kind: type[Child], program: Program) -> Service:
+    def _add(
+        self,
+        name: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        listener: socket.socket | None = None,
+    ) -> Service:
         """Start a process of the platform that is to be kept running."""
-        log = self.path / f"{program.name}.log"
+        variables = environment(self.settings) | {"PYTHONPATH": str(ROOT)} | dict(env or {})
+        program = Program(name, arguments, variables, cwd=self.path)
         # With a death before, its log goes on over those to come.
-        child = kind(replace(program, cwd=self.path), log, deaths=1)
-        service = self.services[program.name] = Service(child)
+        child = ForkedChild(program, self.path / f"{name}.log", deaths=1, listener=listener)
+        service = self.services[name] = Service(child)
         self.start(service)
         return service
 
@@ -328,7 +334,7 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
             stack.wait(lambda: all(map(serves, servers)))
             database.migrate(settings)
             record_changes(stack.database)
-            stack.add_api(listener.fileno())
+            stack.add_api(listener)
             yield stack
         finally:
             stack.end()

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ class Forked:
     def __init__(
         self,
         program: str | Path,
-        arguments: Sequence[str],
+        arguments: Sequence[str | socket.socket],
         *,
         env: Mapping[str, str],
         stdout: Path,
@@ -74,7 +75,8 @@ class Forked:
     ) -> None:
         """Run a module, as by ``python -m``, or a script. What it writes is appended to files.
 
-        Without ``stderr`` both streams go to one file.
+        Without ``stderr`` both streams go to one file. A socket among the arguments is inherited;
+        the program is told the number of its descriptor.
         """
         ours, theirs = _server.Pipe(duplex=False)
         self._process = _server.Process(
@@ -134,7 +136,7 @@ def run(
 
 def _become(
     program: str | Path,
-    arguments: list[str],
+    arguments: list[str | socket.socket],
     env: dict[str, str],
     stdout: Path,
     stderr: Path | None,
@@ -159,7 +161,10 @@ def _become(
     sys.stderr = os.fdopen(
         2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
     )
-    sys.argv = [str(program), *arguments]
+    sys.argv = [
+        str(program),
+        *(each if isinstance(each, str) else str(each.fileno()) for each in arguments),
+    ]
     if isinstance(program, Path):
         runpy.run_path(str(program), run_name="__main__")
     else:
