@@ -6,6 +6,7 @@ folder, signals and exit code. It does not show that the program starts by itsel
 `longhand up`, the documents and the first run start show that.
 """
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -19,7 +20,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-_PRELOADED = (
+PRELOADED = (
     "alembic.command",
     "api.app",
     "av",
@@ -53,11 +54,18 @@ _PRELOADED = (
     "worker.media.container",
     "worker.media.planner",
 )
-_NOT_PRELOADED = ("huggingface_hub", "worker.app", "worker.process.drain")
+NOT_PRELOADED = ("huggingface_hub", "worker.app", "worker.process.drain")
 """The first two read variables when they are imported, the third makes memory that forks share."""
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload([*_PRELOADED])
+_server.set_forkserver_preload([*PRELOADED])
+
+
+@atexit.register
+def _end_all() -> None:
+    """Leave none behind, for which this process would wait when it ends."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 class Forked:
@@ -144,7 +152,7 @@ def _become(
     started: Connection,
 ) -> None:
     """Run the program in this process, which ends with it."""
-    too_early = [name for name in _NOT_PRELOADED if name in sys.modules]
+    too_early = [name for name in NOT_PRELOADED if name in sys.modules]
     assert not too_early, too_early
     os.setsid()
     started.send_bytes(b"")
