@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 NEWEST := $(VENV)/newest
+# Kept byte code saves every process of a test run the compiling of what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup test test-newest check docs format soak bench lock
 
@@ -15,8 +17,8 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	touch $@
 
-# Three tests at a time on two cores, since many wait. Of OpenMP's threads those that wait busily would
-# only be in the way of the rest.
+# Three tests at a time on two cores, since many tests wait. OpenMP's threads wait busily, which costs
+# the other tests time, so it gets one thread.
 test: setup ## every test except the soaks
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n 3 --dist loadfile --no-loadscope-reorder
 	$(MAKE) test-newest
@@ -27,7 +29,7 @@ test-newest: setup ## the unit tests, on the newest Python here if that is newer
 	if [ -z "$$newest" ]; then echo "unit tests: no Python here is newer than .venv's"; exit; fi; \
 	echo "unit tests: $$newest"; \
 	$(MAKE) NEWEST_PYTHON=$$newest $(NEWEST)/dev.stamp; \
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -m "not soak" -n 3 --dist loadfile tests/unit
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -m "not soak" -n 2 --dist loadfile tests/unit
 
 $(NEWEST)/dev.stamp: requirements/dev.txt
 	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
@@ -50,6 +52,7 @@ format: setup
 
 soak: setup ## the heavy tests: about an hour; see docs/faults.md
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m "hypothesis and not soak" --hypothesis-profile long
 
 bench: setup ## speed, cost, fairness, fidelity and memory, measured and printed (an hour)
 	$(BIN)/python -m bench

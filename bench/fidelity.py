@@ -82,11 +82,11 @@ def compare(outcome: Outcome, places: Sequence[EncodedWord]) -> Counter[str]:
     return Counter(lost=lost.total(), doubled=more.total())
 
 
-def hour_of_talk(seed: int) -> tuple[Pcm, list[EncodedWord]]:
-    """An hour of tone words; after one in twenty comes a pause of 5 to 30 s."""
+def talk(duration_s: float, seed: int) -> tuple[Pcm, list[EncodedWord]]:
+    """Return tone words; after one in twenty comes a pause of 5 to 30 s."""
     rng = np.random.default_rng(seed)
     gaps_s: list[float] = []
-    while sum(gaps_s) + 0.24 * len(gaps_s) < HOUR_S:
+    while sum(gaps_s) + 0.24 * len(gaps_s) < duration_s:
         gaps_s.append(rng.uniform(5, 30) if rng.random() < 0.05 else rng.uniform(0.05, 0.6))
     return place_words(range(len(gaps_s)), gaps_s)
 
@@ -104,7 +104,7 @@ def print_time_errors() -> None:
     """How far word times are off over an hour, and whether that grows."""
     print("-- times of the tone words of an hour")
     print(f"{'vad':<8}{'words':>7}{'skipped s':>11}{'p50 ms':>8}{'p99 ms':>8}{'drift ms/min':>14}")
-    pcm, places = hour_of_talk(seed=0)
+    pcm, places = talk(HOUR_S, seed=0)
     for vad in ("energy", "off"):
         outcome = transcribe(read(wav_of(pcm)), OracleEngine(), vad=vad, window_s=WINDOW_S)
         minutes, errors_ms = time_errors_ms(outcome.words, places)

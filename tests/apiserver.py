@@ -5,8 +5,6 @@ import re
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +14,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from forked import Forked
 from processes import environment
 from pydantic import SecretStr
 from starlette.types import ASGIApp
@@ -64,16 +63,9 @@ def api(settings: Settings) -> Iterator[httpx.Client]:
 
 @contextmanager
 def api_process(settings: Settings, log: Path) -> Iterator[tuple[httpx.Client, int]]:
-    """Run ``python -m api`` on an inherited socket; yield a client and the process id."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as output:
-        fd = listener.fileno()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "api", "--fd", str(fd)],
-            env=environment(settings),
-            pass_fds=[fd],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    """Run ``python -m api``, forked, on an inherited socket; yield a client and the process id."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = Forked("api", ["--fd", listener], env=environment(settings), stdout=log)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         with httpx.Client(base_url=url, timeout=120) as client:  # its start may take long

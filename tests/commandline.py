@@ -1,21 +1,52 @@
-"""The command line as tests run it: real processes, the model an exact oracle by default."""
+"""The command line as tests run it: in processes, the model an exact oracle by default."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import wave
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import psutil
+from forked import run
 
 from worker.engines.oracle import encode
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-P", "-m", "cli.main")
 ENV = dict(os.environ, PYTHONPATH=str(ROOT))
+
+OWN_CATALOGUE = """
+[languages]
+tones = ["en"]
+
+[models.small-whisper]
+description = "Not here."
+engine = "faster-whisper"
+source = "some/whisper"
+revision = "0000000000000000000000000000000000000000"
+languages = "tones"
+window_s = 30
+vad = "energy"
+size_bytes = 1000000
+
+[models.tones]
+description = "Reads tones."
+engine = "oracle"
+source = "longhand"
+revision = "1"
+languages = "tones"
+window_s = 30
+vad = "energy"
+size_bytes = 0
+"""
+"""Its better model is not usable where neither weights nor a hub are."""
 
 
 def running_on(data: Path) -> list[str]:
@@ -44,26 +75,35 @@ def write_words(path: Path, numbers: list[int]) -> Path:
 def transcribe(
     data: Path, *arguments: str | Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "transcribe", *map(str, arguments), "--data", str(data)],
-        env=ENV | variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return longhand("transcribe", *arguments, "--data", data, **variables)
+
+
+def longhand(
+    *arguments: str | Path, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, forked."""
+    return run("cli.main", *map(str, arguments), env=ENV | variables, cwd=cwd)
+
+
+def ended(url: str, job: str) -> dict[str, Any] | None:
+    """Return a job once it has ended."""
+    body: dict[str, Any] = httpx.get(f"{url}/jobs/{job}").json()
+    return body if body["state"] in ("succeeded", "failed", "canceled") else None
 
 
 class Up:
     """A ``longhand up`` that has become ready."""
 
-    def __init__(self, data: Path, *options: str, **variables: str) -> None:
+    def __init__(
+        self, data: Path, *options: str, command: Sequence[str] = COMMAND, **variables: str
+    ) -> None:
         self._data = data
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - written to while it is up
         self.process = subprocess.Popen(
-            [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(data), *options],
+            [*command, "up", "--port", "0", "--model", "oracle", "--data", str(data), *options],
             env=ENV | variables,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._stderr,
             text=True,
             start_new_session=True,
         )
@@ -73,7 +113,13 @@ class Up:
             self.lines.append(line.rstrip())
             if line.startswith("ready "):
                 return
-        raise AssertionError(self.process.stderr and self.process.stderr.read())
+        raise AssertionError(self.stderr)
+
+    @property
+    def stderr(self) -> str:
+        """What it has said so far."""
+        self._stderr.seek(0)
+        return self._stderr.read()
 
     @property
     def url(self) -> str:
@@ -86,5 +132,10 @@ class Up:
 
     def end(self, signum: signal.Signals) -> tuple[int, str]:
         self.process.send_signal(signum)
-        _, stderr = self.process.communicate(timeout=60)
-        return self.process.returncode, stderr
+        return self.process.wait(60), self.stderr
+
+    def kill(self, *others: int) -> None:
+        """``kill -9``, and of other processes after it."""
+        for pid in (self.process.pid, *others):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()

@@ -27,12 +27,15 @@ USED_TABLES = text(
 )
 """Tables that have held a row since they were last truncated."""
 
-# Tests check results, on machines that may be busy. Benchmarks check speed.
-hypothesis.settings.register_profile(
-    "untimed",
-    hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]),
-)
-hypothesis.settings.load_profile("untimed")
+# No deadline: tests check results, on machines that may be busy. `make soak` loads "long".
+for profile, examples in (("short", 30), ("long", 1000)):
+    hypothesis.settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+hypothesis.settings.load_profile("short")
 
 
 def pytest_report_header() -> str:

@@ -7,7 +7,6 @@ checker knows whose work it cost. Every change of a job or a step is recorded.
 
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import TypeVar
 import httpx
 import psutil
 from changes import record_changes
+from forked import Forked
 from history import Fault, pid_of
 from processes import environment
 from proxies import Proxy
@@ -44,6 +44,24 @@ EXIT_HUNG = 70
 def now() -> datetime:
     """Return the time, as the database on this machine has it, too."""
     return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class ForkedChild(Child):
+    """A child that is forked."""
+
+    listener: socket.socket | None = None
+    """What the API inherits; a child without it is a ``faultyworker``."""
+
+    def start(self) -> None:
+        """Start it; its command is what the API or the worker is told."""
+        program: str | Path = FAULTY_WORKER
+        arguments: list[str | socket.socket] = [*self.program.command]
+        if self.listener is not None:
+            program, arguments = "api", ["--fd", self.listener]
+        self.process = Forked(  # type: ignore[assignment]
+            program, arguments, env=self.program.env, cwd=self.program.cwd, stdout=self.log
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -175,27 +193,29 @@ class FaultStack:
             service.open_fault or service.paused for service in self.services.values()
         )
 
-    def add(
-        self,
-        name: str,
-        *command: str,
-        env: Mapping[str, str] | None = None,
-        pass_fds: tuple[int, ...] = (),
-    ) -> Service:
-        """Start a process of the platform that is to be kept running."""
-        variables = environment(self.settings) | {"PYTHONPATH": str(ROOT)} | dict(env or {})
-        child = Child(
-            Program(name, command, variables, pass_fds=pass_fds, cwd=self.path),
-            self.path / f"{name}.log",
-            deaths=1,  # so that its log goes on over its deaths
-        )
-        service = self.services[name] = Service(child)
-        self.start(service)
-        return service
+    def add_api(self, listener: socket.socket) -> Service:
+        """Start the API on a socket that it inherits."""
+        return self._add("api", listener=listener)
 
     def add_worker(self, name: str, *arguments: str, **variables: str) -> Service:
         """Start a worker; the variables are those of ``faultyworker``."""
-        return self.add(name, sys.executable, str(FAULTY_WORKER), *arguments, env=variables)
+        return self._add(name, *arguments, env=variables)
+
+    def _add(
+        self,
+        name: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        listener: socket.socket | None = None,
+    ) -> Service:
+        """Start a process of the platform that is to be kept running."""
+        variables = environment(self.settings) | {"PYTHONPATH": str(ROOT)} | dict(env or {})
+        program = Program(name, arguments, variables, cwd=self.path)
+        # With a death before, its log goes on over those to come.
+        child = ForkedChild(program, self.path / f"{name}.log", deaths=1, listener=listener)
+        service = self.services[name] = Service(child)
+        self.start(service)
+        return service
 
     def start(self, service: Service) -> None:
         """Start a service whose process is gone."""
@@ -314,8 +334,7 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
             stack.wait(lambda: all(map(serves, servers)))
             database.migrate(settings)
             record_changes(stack.database)
-            fd = listener.fileno()
-            stack.add("api", sys.executable, "-m", "api", "--fd", str(fd), pass_fds=(fd,))
+            stack.add_api(listener)
             yield stack
         finally:
             stack.end()

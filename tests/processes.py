@@ -3,13 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from forked import Forked
 from pydantic import SecretStr
 
 from shared.infra.settings import Settings
@@ -40,19 +40,16 @@ def wait_until(condition: Callable[[], T], *, within_s: float = 60.0) -> T:
 
 
 class Worker:
-    """A ``python -m worker`` process in a group of its own; with faults, ``faultyworker``."""
+    """A forked ``python -m worker`` in a group of its own; with faults, ``faultyworker``."""
 
     def __init__(self, settings: Settings, log: Path, *arguments: str, **faults: str) -> None:
         self._log = log
-        program = (str(FAULTY_WORKER),) if faults else ("-m", "worker")
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *program, *arguments],
-                env=environment(settings) | {"PYTHONPATH": str(ROOT)} | faults,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process = Forked(
+            FAULTY_WORKER if faults else "worker",
+            arguments,
+            env=environment(settings) | {"PYTHONPATH": str(ROOT)} | faults,
+            stdout=log,
+        )
 
     @property
     def log(self) -> str:

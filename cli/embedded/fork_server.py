@@ -37,8 +37,7 @@ IMPORTED = (
     "worker.upkeep.beat",
 )
 """Modules that import nearly all that the services need. Meanwhile they read no setting, start no
-Python thread and open no file. One of them maps memory that all services then share: once Flower
-has asked one service for events, all of them send theirs."""
+Python thread and open no file."""
 
 READY = b"ready\n"
 REPLY_LIMIT_S = 60.0

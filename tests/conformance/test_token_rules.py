@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -57,7 +57,6 @@ def library(vocabulary: Vocabulary) -> LogitsProcessorList:
     )
 
 
-@settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), fondness=st.floats(-12.0, 8.0))
 def test_whole_answers_are_allowed_what_the_library_allows_token_by_token(
     vocabulary: Vocabulary,

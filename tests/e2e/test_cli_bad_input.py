@@ -14,21 +14,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
-from commandline import COMMAND, ENV, ROOT, transcribe, write_words
-
-
-def longhand(*arguments: str | Path, **extra: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env=ENV | extra,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from commandline import COMMAND, ENV, ROOT, longhand
 
 
 def the_one_line(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
@@ -116,55 +103,6 @@ def test_unreadable_file_is_told(tmp_path: Path, clip: Path) -> None:
     clip.chmod(0)
     done = longhand("transcribe", clip, "--data", tmp_path / "data")
     assert the_one_line(done).endswith("cannot be read: Permission denied")
-
-
-def test_each_file_that_is_no_whole_audio_fails_in_one_line_of_its_own(tmp_path: Path) -> None:
-    words = write_words(tmp_path / "words.wav", [1, 2, 3]).read_bytes()
-    wav = (ROOT / "samples" / "hello.wav").read_bytes()
-    flac = (ROOT / "samples" / "weather.flac").read_bytes()
-    video = silent_video(tmp_path / "whole.mp4").read_bytes()
-    unsupported = "The file is not audio or video in a supported format."
-    incomplete = "The file is incomplete: it ends before its own header says it does."
-    bad = {
-        "text.txt": (b"Hello.\n" * 100, unsupported),
-        "image.png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(64), unsupported),
-        "header.wav": (words[:20], unsupported),
-        "cut.wav": (wav[: len(wav) // 2], incomplete),
-        "cut.flac": (flac[: len(flac) // 2], incomplete),
-        "cut.mp4": (video[: len(video) // 2], incomplete),
-        "silent.mp4": (video, "The file has no audio track."),
-        "samples.wav": (words[:40] + bytes(4), "The file holds no audio that can be decoded."),
-        "large.wav": (
-            bytes(300_000),
-            "the file is larger than 195.3 KiB (LONGHAND_MAX_UPLOAD_BYTES)",
-        ),
-    }
-    for name, (content, _) in bad.items():
-        (tmp_path / name).write_bytes(content)
-    good = tmp_path / "with a blank, \u00e9 and \u65e5\u672c.wav"
-    good.write_bytes(words)
-    files = [*(tmp_path / name for name in bad), good]
-    done = transcribe(
-        tmp_path / "data", *files, "--model", "oracle", LONGHAND_MAX_UPLOAD_BYTES="200000"
-    )
-    assert done.returncode == 1
-    assert done.stdout == f"==> {good} <==\nw00001 w00002 w00003\n"
-    errors = [line for line in done.stderr.splitlines() if line.startswith("longhand: error: ")]
-    expected = [f"longhand: error: {tmp_path / n}: {why}" for n, (_, why) in bad.items()]
-    assert errors == expected
-    assert "Traceback" not in done.stderr
-
-
-def silent_video(path: Path) -> Path:
-    """Two seconds of grey pictures, without a soundtrack."""
-    with av.open(path, "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = 64
-        for _ in range(20):
-            picture = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 @pytest.mark.parametrize("option", ["--output", "--data"])

@@ -1,53 +1,21 @@
 """Which model the command line takes, and how it says that there is none."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from commandline import COMMAND, ENV, write_words
+from commandline import ENV, OWN_CATALOGUE, write_words
+from forked import run
 
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 
-OWN = """
-[languages]
-tones = ["en"]
-
-[models.small-whisper]
-description = "Not here."
-engine = "faster-whisper"
-source = "some/whisper"
-revision = "0000000000000000000000000000000000000000"
-languages = "tones"
-window_s = 30
-vad = "energy"
-size_bytes = 1000000
-
-[models.tones]
-description = "Reads tones."
-engine = "oracle"
-source = "longhand"
-revision = "1"
-languages = "tones"
-window_s = 30
-vad = "energy"
-size_bytes = 0
-"""
-
 
 def longhand(
-    folder: Path, *arguments: str | Path, command: tuple[str, ...] = COMMAND, **variables: str
+    folder: Path, *arguments: str | Path, program: str = "cli.main", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder, where there are no weights and no hub."""
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        cwd=folder,
-        env=ENV | NO_HUB | {"HF_HOME": str(folder / "cache")} | variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """Run the command line, forked, in a folder where there are no weights and no hub."""
+    env = ENV | NO_HUB | {"HF_HOME": str(folder / "cache")} | variables
+    return run(program, *map(str, arguments), cwd=folder, env=env)
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -59,20 +27,10 @@ def clip(tmp_path: Path) -> Path:
     return write_words(tmp_path / "clip.wav", [1, 2, 3])
 
 
-def test_a_catalogue_of_ones_own_works_from_where_one_stands(tmp_path: Path, clip: Path) -> None:
-    (tmp_path / "own.toml").write_text(OWN)
-    done = longhand(
-        tmp_path, "transcribe", clip, "--data", tmp_path / "data", LONGHAND_CATALOGUE="own.toml"
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "w00001 w00002 w00003\n"
-    assert "NOTE: Using 'tones', which is not the best of the catalogue." in done.stderr
-    assert "'small-whisper' is not usable: weights (1 MB) not downloaded" in done.stderr
-    assert "LOW ACCURACY" not in done.stderr
-
-
 def test_the_list_says_what_auto_is_and_why(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text(OWN.replace('"oracle"', '"oracle"\npreferred_for = ["en"]'))
+    (tmp_path / "own.toml").write_text(
+        OWN_CATALOGUE.replace('"oracle"', '"oracle"\npreferred_for = ["en"]')
+    )
 
     own = longhand(tmp_path, "models", LONGHAND_CATALOGUE="own.toml")
     shipped = longhand(tmp_path, "models")
@@ -91,16 +49,6 @@ def test_the_list_says_what_auto_is_and_why(tmp_path: Path) -> None:
         "'auto' is whisper-tiny now: LONGHAND_DEFAULT_MODEL names it, but it cannot be used here: "
         "weights" in chosen.stdout
     )
-
-
-def test_the_operators_default_is_what_a_platform_starts_with(tmp_path: Path, clip: Path) -> None:
-    done = longhand(
-        tmp_path,
-        *("transcribe", clip, "--data", tmp_path / "data"),
-        LONGHAND_DEFAULT_MODEL="oracle",
-    )
-    assert done.stdout == "w00001 w00002 w00003\n", done.stderr
-    assert "NOTE" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["transcribe", "up"])
@@ -155,8 +103,8 @@ def test_a_catalogue_that_is_missing_or_wrong_is_one_sentence_of_every_service(
 ) -> None:
     if text is not None:
         (tmp_path / "own.toml").write_text(text)
-    command = (sys.executable, "-P", "-m", *PROCESSES[process])
-    done = longhand(tmp_path, command=command, LONGHAND_CATALOGUE="own.toml")
+    program, *arguments = PROCESSES[process]
+    done = longhand(tmp_path, *arguments, program=program, LONGHAND_CATALOGUE="own.toml")
     assert done.returncode == 1
     assert last_line(done).startswith(f"Error: {complaint}")
     assert "Traceback" not in done.stderr
@@ -179,9 +127,10 @@ def test_a_catalogue_that_is_missing_is_one_sentence_of_every_command(
 def test_a_model_on_demand_that_there_is_not_is_told_at_the_start(
     tmp_path: Path, command: str
 ) -> None:
-    program = (sys.executable, "-P", "-m", *PROCESSES["api"]) if command == "api" else COMMAND
-    arguments = ["up", "--port", "0", "--data", tmp_path / "data"] if command == "up" else []
-    done = longhand(tmp_path, *arguments, command=program, LONGHAND_ON_DEMAND_MODELS="starter,nope")
+    program, *arguments = PROCESSES["api"]
+    if command == "up":
+        program, arguments = "cli.main", ["up", "--port", "0", "--data", str(tmp_path / "data")]
+    done = longhand(tmp_path, *arguments, program=program, LONGHAND_ON_DEMAND_MODELS="starter,nope")
     assert done.returncode == 1
     assert "rror: LONGHAND_ON_DEMAND_MODELS: no model 'nope'; there are starter" in last_line(done)
     assert "Traceback" not in done.stderr

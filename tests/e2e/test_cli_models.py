@@ -1,64 +1,26 @@
 """Real speech through the real platform, by the model that ``auto`` finds."""
 
 import re
-import socket
-import subprocess
 from pathlib import Path
 
-import jiwer
 import pytest
+from accuracy import MAX_WER, SAMPLES, word_error_rate
 from commandline import ROOT, transcribe
 from hub import running_hub
 from randomwhisper import write_random_whisper
 
 from shared.models.catalogue import load_catalogue
 
-SAMPLES = ROOT / "samples"
-MAX_WER = 0.10
-"""Measured: hello.wav 0.07 (one word), weather.flac 0.06 (two), meeting.mp3 0.02 (three)."""
 
-
-@pytest.fixture(scope="module")
-def transcripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("transcripts")
-
-
-@pytest.fixture(scope="module")
-def without_hub(
-    transcripts: Path, tmp_path_factory: pytest.TempPathFactory
-) -> subprocess.CompletedProcess[str]:
-    """All samples transcribed where neither a hub nor weights are."""
-    folder = tmp_path_factory.mktemp("without_hub")
+@pytest.mark.soak
+def test_starter_understands_all_samples(tmp_path: Path) -> None:
+    """The first run of test_first_run.py hears the short ones."""
     clips = [SAMPLES / name for name in ("hello.wav", "weather.flac", "meeting.mp3")]
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return transcribe(
-            folder / "data",
-            *clips,
-            *("--model", "auto", "--output", transcripts),
-            HF_ENDPOINT=f"http://127.0.0.1:{unused.getsockname()[1]}",
-            HF_HOME=str(folder / "cache"),
-        )
-
-
-def words(text: str) -> str:
-    return re.sub(r"[^\w ]", "", " ".join(text.lower().split()))
-
-
-def test_without_a_hub_auto_says_that_accuracy_is_low(
-    without_hub: subprocess.CompletedProcess[str],
-) -> None:
-    assert without_hub.returncode == 0, without_hub.stderr
-    assert "LOW ACCURACY. Using 'starter'" in without_hub.stderr
-
-
-@pytest.mark.parametrize("sample", ["hello", "weather", "meeting"])
-def test_starter_understands_the_samples(
-    without_hub: subprocess.CompletedProcess[str], transcripts: Path, sample: str
-) -> None:
-    reference = words((SAMPLES / f"{sample}.txt").read_text())
-    heard = words((transcripts / f"{sample}.txt").read_text())
-    assert jiwer.wer(reference, heard) <= MAX_WER, heard
+    done = transcribe(tmp_path / "data", *clips, "--model", "starter", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for clip in clips:
+        heard = (tmp_path / f"{clip.stem}.txt").read_text()
+        assert word_error_rate(clip.name, heard) <= MAX_WER, heard
 
 
 def test_auto_downloads_whisper_base_and_transcribes_with_it(tmp_path: Path) -> None:

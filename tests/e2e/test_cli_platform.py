@@ -1,40 +1,55 @@
-"""The whole platform through its command line: every process real, the model an exact oracle."""
+"""A platform that is kept up by the command line: every process real, the model an exact oracle."""
 
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
+import av
 import httpx
+import numpy as np
 import pytest
-from commandline import COMMAND, ENV, Up, running_on, transcribe, write_words
+from commandline import COMMAND, ENV, ROOT, Up, ended, longhand, running_on, transcribe, write_words
 from processes import wait_until
 
 from cli.embedded.directory import DataDirectory
 from cli.embedded.ports import free_ports
 
+FLOWER_PORT = free_ports(1)[0]
+MAX_UPLOAD_BYTES = 20_000_000
+SERVICES = [
+    *("postgres", "valkey", "rclone", "api"),
+    *("worker-cpu", "worker-oracle", "worker-deliver", "beat", "flower"),
+]
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One data directory for all tests of this file: they come upon each other's leftovers."""
-    path = tmp_path_factory.mktemp("platform") / "data"
-    (path.parent / "home").mkdir()
-    return path
+    return tmp_path_factory.mktemp("platform") / "data"
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left(data: Path) -> Iterator[None]:
-    """No test may leave a process that works on the data directory."""
-    yield
-    wait_until(lambda: not running_on(data), within_s=20)
-    assert not [path for path in data.rglob("*") if path.is_socket()]
+@pytest.fixture(scope="module")
+def started(data: Path) -> Iterator[list[Up]]:
+    """The platforms of this file, one after another."""
+    platforms: list[Up] = []
+    yield platforms
+    for platform in platforms:
+        if platform.process.poll() is None:
+            platform.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def up(started: list[Up], data: Path) -> Up:
+    """The platform that is up; a new one after a test that has ended the last."""
+    if not started or started[-1].process.poll() is not None:
+        options = ("--flower", "--flower-port", str(FLOWER_PORT))
+        started.append(Up(data, *options, LONGHAND_MAX_UPLOAD_BYTES=str(MAX_UPLOAD_BYTES)))
+    return started[-1]
 
 
 @pytest.fixture
@@ -45,62 +60,18 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def up(data: Path) -> Iterator[Up]:
-    running = Up(data)
-    yield running
-    if running.process.poll() is None:
-        running.end(signal.SIGTERM)
+def test_up_names_its_services_and_refuses_a_second_up(data: Path, up: Up) -> None:
+    assert [line.split()[0] for line in up.lines] == [*SERVICES, "ready"]
 
+    second = longhand("up", "--port", "0", "--model", "oracle", "--data", data)
 
-def test_one_command_transcribes_and_leaves_nothing_running(data: Path, clip: Path) -> None:
-    done = transcribe(data, clip, "--model", "oracle")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "w00001 w00002 w00003\n"
-    assert f"{clip}: uploading" in done.stderr
-    assert not running_on(data)
-    assert not (data / "stack.json").exists()
-
-
-def test_bad_file_among_several_fails_alone(data: Path, clip: Path, tmp_path: Path) -> None:
-    noise = tmp_path / "noise.mp3"
-    noise.write_bytes(bytes(range(256)) * 64)
-    other = write_words(tmp_path / "other.wav", [9])
-    done = transcribe(data, clip, noise, tmp_path / "gone.wav", other, "--model", "oracle")
-    assert done.returncode == 1
-    assert done.stdout == f"==> {clip} <==\nw00001 w00002 w00003\n==> {other} <==\nw00009\n"
-    errors = [line for line in done.stderr.splitlines() if line.startswith("longhand: error")]
-    assert len(errors) == 2
-    assert "Traceback" not in done.stderr
-
-
-def test_up_serves_transcribe_and_refuses_a_second_up(
-    data: Path, up: Up, clip: Path, tmp_path: Path
-) -> None:
-    names = [line.split()[0] for line in up.lines]
-    expected = [
-        "postgres",
-        "valkey",
-        "rclone",
-        "api",
-        "worker-cpu",
-        "worker-oracle",
-        "worker-deliver",
-        "beat",
-    ]
-    assert names == [*expected, "ready"]
-
-    second = subprocess.run(
-        [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(data)],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
     assert second.returncode == 1
     assert "already runs in" in second.stderr
 
+
+def test_transcribe_uses_the_platform_that_is_up(
+    data: Path, up: Up, clip: Path, tmp_path: Path
+) -> None:
     done = transcribe(data, clip, "--format", "json", "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert up.url in done.stderr
@@ -132,86 +103,66 @@ def test_up_serves_transcribe_and_refuses_a_second_up(
             "until there is one"
         )
 
-    assert up.end(signal.SIGINT)[0] == 0
+
+def test_bad_file_among_several_fails_alone(data: Path, up: Up, clip: Path, tmp_path: Path) -> None:
+    noise = tmp_path / "noise.mp3"
+    noise.write_bytes(bytes(range(256)) * 64)
+    other = write_words(tmp_path / "other.wav", [9])
+    done = transcribe(data, clip, noise, tmp_path / "gone.wav", other)
+    assert done.returncode == 1
+    assert done.stdout == f"==> {clip} <==\nw00001 w00002 w00003\n==> {other} <==\nw00009\n"
+    errors = [line for line in done.stderr.splitlines() if line.startswith("longhand: error")]
+    assert len(errors) == 2
+    assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("chosen", ["", "of/my own@choice"])
-def test_flower_has_a_fixed_port_and_the_address_printed_lets_one_in(
-    data: Path, chosen: str
+def test_each_file_that_is_no_whole_audio_fails_in_one_line_of_its_own(
+    data: Path, up: Up, tmp_path: Path
 ) -> None:
-    port = free_ports(1)[0]
-    options = ("--flower", "--flower-port", str(port))
-    running = Up(data, *options, LONGHAND_FLOWER_PASSWORD=chosen)
-    try:
-        (address,) = [line.split()[1] for line in running.lines if line.startswith("flower ")]
-        assert address.endswith(f"@127.0.0.1:{port}")
-        assert httpx.get(f"{address}/broker").status_code == 200
-        assert httpx.get(f"http://127.0.0.1:{port}/broker").status_code == 401
-        secret = chosen or json.loads((data / "credentials.json").read_text())["flower_password"]
-        assert httpx.get(f"http://127.0.0.1:{port}/", auth=("longhand", secret)).status_code == 200
-    finally:
-        assert running.end(signal.SIGTERM)[0] == 0
+    words = write_words(tmp_path / "words.wav", [1, 2, 3]).read_bytes()
+    wav = (ROOT / "samples" / "hello.wav").read_bytes()
+    flac = (ROOT / "samples" / "weather.flac").read_bytes()
+    video = silent_video(tmp_path / "whole.mp4").read_bytes()
+    unsupported = "The file is not audio or video in a supported format."
+    incomplete = "The file is incomplete: it ends before its own header says it does."
+    bad = {
+        "text.txt": (b"Hello.\n" * 100, unsupported),
+        "image.png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(64), unsupported),
+        "header.wav": (words[:20], unsupported),
+        "cut.wav": (wav[: len(wav) // 2], incomplete),
+        "cut.flac": (flac[: len(flac) // 2], incomplete),
+        "cut.mp4": (video[: len(video) // 2], incomplete),
+        "silent.mp4": (video, "The file has no audio track."),
+        "samples.wav": (words[:40] + bytes(4), "The file holds no audio that can be decoded."),
+        "large.wav": (
+            bytes(MAX_UPLOAD_BYTES + 1),
+            "the file is larger than 19.1 MiB (LONGHAND_MAX_UPLOAD_BYTES)",
+        ),
+    }
+    for name, (content, _) in bad.items():
+        (tmp_path / name).write_bytes(content)
+    good = tmp_path / "with a blank, \u00e9 and \u65e5\u672c.wav"
+    good.write_bytes(words)
+    files = [*(tmp_path / name for name in bad), good]
+    done = transcribe(data, *files)
+    assert done.returncode == 1
+    assert done.stdout == f"==> {good} <==\nw00001 w00002 w00003\n"
+    errors = [line for line in done.stderr.splitlines() if line.startswith("longhand: error: ")]
+    expected = [f"longhand: error: {tmp_path / n}: {why}" for n, (_, why) in bad.items()]
+    assert errors == expected
+    assert "Traceback" not in done.stderr
 
 
-def test_a_directory_of_an_earlier_version_gets_the_secret_that_it_lacks(tmp_path: Path) -> None:
-    directory = DataDirectory(tmp_path)
-    first = directory.credentials()
-    path = tmp_path / "credentials.json"
-    path.write_text(json.dumps({k: v for k, v in asdict(first).items() if k != "flower_password"}))
-    second = directory.credentials()
-    assert replace(second, flower_password="") == replace(first, flower_password="")
-    assert second.flower_password
-    assert directory.credentials() == second
-
-
-def test_secrets_are_on_no_command_line(data: Path, up: Up) -> None:
-    secrets = json.loads((data / "credentials.json").read_text()).values()
-    commands = "\n".join(running_on(data))
-    assert "rclone" in commands
-    assert not [secret for secret in secrets if secret in commands]
-    assert (data / "credentials.json").stat().st_mode & 0o077 == 0
-
-
-def test_dead_service_is_restarted_at_the_same_address(data: Path, up: Up, clip: Path) -> None:
-    pids = up.pids()
-    for name in ("api", "postgres", "worker-cpu"):
-        os.kill(pids[name], signal.SIGKILL)
-    done = transcribe(data, clip, "--server", up.url)
-    while done.returncode != 0 and "cannot reach" in done.stderr:
-        done = transcribe(data, clip, "--server", up.url)
-    assert done.stdout == "w00001 w00002 w00003\n", done.stderr
-    _, stderr = up.end(signal.SIGTERM)
-    for name in ("api", "postgres", "worker-cpu"):
-        assert f"{name} died (SIGKILL); restarting in 0.5 s" in stderr
-
-
-def test_killed_up_leaves_no_process_and_its_directory_recovers(data: Path, clip: Path) -> None:
-    killed = Up(data)
-    killed.process.kill()
-    killed.process.communicate()
-    done = transcribe(data, clip, "--model", "oracle")  # at once: the old Postgres may still stop
-    assert done.stdout == "w00001 w00002 w00003\n", done.stderr
-
-
-def test_closed_terminal_stops_everything(data: Path, clip: Path) -> None:
-    arguments = [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(data)]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(sys.executable, arguments, ENV)
-    output = b""
-    while b"ready http" not in output:
-        output += os.read(terminal, 4096)
-    assert running_on(data)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert not running_on(data)
-
-
-def test_platform_runs_from_a_path_with_blanks(tmp_path: Path, clip: Path) -> None:
-    data = tmp_path / "my data"
-    done = transcribe(data, clip, "--model", "oracle")
-    assert done.stdout == "w00001 w00002 w00003\n", done.stderr
-    shutil.rmtree(data)
+def silent_video(path: Path) -> Path:
+    """Two seconds of grey pictures, without a soundtrack."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 64
+        for _ in range(20):
+            picture = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
 
 
 def test_each_format_is_written_and_a_broken_file_keeps_none_from_it(
@@ -235,23 +186,36 @@ def test_each_format_is_written_and_a_broken_file_keeps_none_from_it(
         assert "w00009" in written
 
 
-@pytest.mark.parametrize("line", ["starting the platform", ": transcribing"])
-def test_ctrl_c_stops_everything_in_each_phase(data: Path, tmp_path: Path, line: str) -> None:
-    long = write_words(tmp_path / "long.wav", list(range(8000)))
-    command = [*COMMAND, "transcribe", str(long), "--model", "oracle", "--data", str(data)]
-    with subprocess.Popen(
-        command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
-        assert running.stderr is not None
-        while line not in running.stderr.readline():
-            assert running.poll() is None, f"it never said '{line}'"
-        running.send_signal(signal.SIGINT)
-        stdout, stderr = running.communicate(timeout=30)
-    assert running.returncode == 130
-    assert stdout == ""
-    assert "stopping" in stderr
-    assert "Traceback" not in stderr
-    assert not running_on(data)
+def test_flower_has_a_fixed_port_and_the_address_printed_lets_one_in(data: Path, up: Up) -> None:
+    secret = json.loads((data / "credentials.json").read_text())["flower_password"]
+    assert_flower_is_behind_its_login(up.lines, FLOWER_PORT, secret)
+
+
+def assert_flower_is_behind_its_login(lines: list[str], port: int, secret: str) -> None:
+    (address,) = [line.split()[1] for line in lines if line.startswith("flower ")]
+    assert address.endswith(f"@127.0.0.1:{port}")
+    assert httpx.get(f"{address}/broker").status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{port}/broker").status_code == 401
+    assert httpx.get(f"http://127.0.0.1:{port}/", auth=("longhand", secret)).status_code == 200
+
+
+def test_a_directory_of_an_earlier_version_gets_the_secret_that_it_lacks(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    first = directory.credentials()
+    path = tmp_path / "credentials.json"
+    path.write_text(json.dumps({k: v for k, v in asdict(first).items() if k != "flower_password"}))
+    second = directory.credentials()
+    assert replace(second, flower_password="") == replace(first, flower_password="")
+    assert second.flower_password
+    assert directory.credentials() == second
+
+
+def test_secrets_are_on_no_command_line(data: Path, up: Up) -> None:
+    secrets = json.loads((data / "credentials.json").read_text()).values()
+    commands = "\n".join(running_on(data))
+    assert "rclone" in commands
+    assert not [secret for secret in secrets if secret in commands]
+    assert (data / "credentials.json").stat().st_mode & 0o077 == 0
 
 
 def test_ctrl_c_cancels_the_jobs_that_nobody_waits_for(data: Path, up: Up, tmp_path: Path) -> None:
@@ -265,45 +229,6 @@ def test_ctrl_c_cancels_the_jobs_that_nobody_waits_for(data: Path, up: Up, tmp_p
         running.send_signal(signal.SIGINT)
     os.kill(up.pids()["worker-oracle"], signal.SIGCONT)
     assert httpx.get(f"{up.url}/jobs").json()["jobs"][0]["state"] == "canceled"
-
-
-def test_killed_transcribe_leaves_no_process(data: Path, tmp_path: Path) -> None:
-    long = write_words(tmp_path / "long.wav", list(range(3000)))
-    command = [*COMMAND, "transcribe", str(long), "--model", "oracle", "--data", str(data)]
-    with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stderr is not None
-        while "uploading" not in running.stderr.readline():
-            assert running.poll() is None
-        running.kill()
-    wait_until(lambda: not running_on(data), within_s=10)
-
-
-def test_jobs_of_a_platform_killed_whole_are_finished_by_the_next(
-    data: Path, tmp_path: Path
-) -> None:
-    numbers = list(range(600))
-    long = write_words(tmp_path / "long.wav", numbers)
-    soon = {f"LONGHAND_{name}_S": "1" for name in ("HEARTBEAT", "SWEEP", "REPUBLISH")}
-    soon["LONGHAND_LEASE_S"] = "3"
-    first = Up(data, **soon)
-    os.kill(first.pids()["worker-oracle"], signal.SIGSTOP)  # it never gets to the end
-    job = httpx.post(f"{first.url}/jobs", files={"file": long.open("rb")}).json()["id"]
-    wait_until(lambda: httpx.get(f"{first.url}/jobs/{job}").json()["progress"]["chunks_total"] > 3)
-    for pid in (first.process.pid, *first.pids().values()):
-        os.kill(pid, signal.SIGKILL)
-    first.process.communicate()
-
-    second = Up(data, **soon)
-    ended = wait_until(lambda: finished(second.url, job))
-    second.end(signal.SIGTERM)
-    assert ended["state"] == "succeeded"
-    assert ended["transcript"]["text"].split() == [f"w{number:05}" for number in numbers]
-
-
-def finished(url: str, job: str) -> dict[str, Any] | None:
-    """The job, once it has ended."""
-    body: dict[str, Any] = httpx.get(f"{url}/jobs/{job}").json()
-    return body if body["state"] in ("succeeded", "failed", "canceled") else None
 
 
 def test_jobs_are_taken_while_redis_is_away_and_done_once_it_is_back(
@@ -321,22 +246,56 @@ def test_jobs_are_taken_while_redis_is_away_and_done_once_it_is_back(
     frozen = submit()
     assert httpx.get(f"{up.url}/jobs/{frozen}").json()["state"] == "queued"
     os.kill(valkey, signal.SIGCONT)
-    assert wait_until(lambda: finished(up.url, frozen))["state"] == "succeeded"
+    assert wait_until(lambda: ended(up.url, frozen))["state"] == "succeeded"
 
     os.kill(valkey, signal.SIGKILL)
     dead = submit()
-    assert wait_until(lambda: finished(up.url, dead))["state"] == "succeeded"
+    assert wait_until(lambda: ended(up.url, dead))["state"] == "succeeded"
     assert up.pids()["valkey"] != valkey
 
 
-def test_two_platforms_run_side_by_side(data: Path, up: Up, clip: Path, tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
-    other = Up(tmp_path / "data")
-    try:
-        assert other.url != up.url
-        for directory in (data, tmp_path / "data"):
-            done = transcribe(directory, clip)
-            assert (done.returncode, done.stdout.split()) == (0, ["w00001", "w00002", "w00003"])
-        assert len(httpx.get(f"{other.url}/jobs").json()["jobs"]) == 1
-    finally:
-        other.end(signal.SIGTERM)
+def test_dead_service_is_restarted_at_the_same_address(data: Path, up: Up, clip: Path) -> None:
+    pids = up.pids()
+    for name in ("api", "postgres", "worker-cpu"):
+        os.kill(pids[name], signal.SIGKILL)
+    done = transcribe(data, clip, "--server", up.url)
+    while done.returncode != 0 and "cannot reach" in done.stderr:
+        done = transcribe(data, clip, "--server", up.url)
+    assert done.stdout == "w00001 w00002 w00003\n", done.stderr
+    for name in ("api", "postgres", "worker-cpu"):
+        assert f"{name} died (SIGKILL); restarting in 0.5 s" in up.stderr
+
+
+def test_a_second_platform_runs_beside_the_first_and_ends_with_its_terminal(
+    data: Path, up: Up, clip: Path, tmp_path: Path
+) -> None:
+    """The second one has a Flower with a password that a URL must quote."""
+    other, secret, port = tmp_path / "data", "of/my own@choice", free_ports(1)[0]
+    arguments = [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(other)]
+    arguments += ["--flower", "--flower-port", str(port)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, arguments, ENV | {"LONGHAND_FLOWER_PASSWORD": secret})
+    output = b""
+    while b"ready http" not in output:
+        output += os.read(terminal, 4096)
+
+    assert_flower_is_behind_its_login(output.decode().splitlines(), port, secret)
+    for directory in (data, other):
+        done = transcribe(directory, clip)
+        assert (done.returncode, done.stdout.split()) == (0, ["w00001", "w00002", "w00003"])
+    url = json.loads((other / "stack.json").read_text())["api_url"]
+    assert url != up.url
+    assert len(httpx.get(f"{url}/jobs").json()["jobs"]) == 1
+
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert not running_on(other)
+    assert transcribe(data, clip).returncode == 0
+
+
+def test_up_ends_with_all_its_processes_when_it_is_interrupted(data: Path, up: Up) -> None:
+    assert up.end(signal.SIGINT)[0] == 0
+    wait_until(lambda: not running_on(data), within_s=20)
+    assert not [path for path in data.rglob("*") if path.is_socket()]
+    assert not (data / "stack.json").exists()

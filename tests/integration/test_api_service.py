@@ -2,14 +2,17 @@
 
 import re
 import resource
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import api, api_process, assert_problem, serving
+from apiserver import api, assert_problem, serving
 from jobstore import add_job, prepare
+from processes import environment
 from sqlalchemy import Engine, text
 
 from api.__main__ import OPEN_FILES
@@ -321,15 +324,17 @@ def test_the_documentation_is_read_without_any_other_server(
         assert client.get(source).status_code == 200
 
 
-def test_the_process_raises_its_limit_of_open_files_as_far_as_it_may(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_the_process_raises_its_limit_of_open_files_as_far_as_it_may(settings: Settings) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
-    try:
-        with api_process(settings, tmp_path / "api.log") as (client, pid):
-            client.get("/health/live").raise_for_status()
-            raised, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd, port = listener.fileno(), listener.getsockname()[1]
+        lower = ["sh", "-c", f'ulimit -S -n {min(soft, 1000)}; exec "$@"', "sh"]
+        with subprocess.Popen(
+            [*lower, sys.executable, "-m", "api", "--fd", str(fd)],
+            env=environment(settings),
+            pass_fds=[fd],
+        ) as process:
+            httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=120).raise_for_status()
+            raised, _ = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+            process.terminate()
     assert raised == (OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard))

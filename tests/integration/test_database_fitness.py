@@ -1,10 +1,9 @@
 """A database that is not what Longhand needs: what an operator is told, and by whom."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import httpx
 import pytest
 from apiserver import api, api_process, assert_problem
@@ -34,17 +33,9 @@ def encoding_is(encoding: str) -> str:
 
 
 def run(settings: Settings, *words: str) -> tuple[int, str]:
-    """Run ``python -m WORDS`` to its end; return the exit code and what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        env=environment(settings) | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode, done.stdout
+    """Run ``python -m WORDS`` to its end, forked; return the exit code and what it said."""
+    done = forked.run(*words, env=environment(settings) | {"PYTHONPATH": str(ROOT)})
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture

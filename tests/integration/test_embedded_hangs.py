@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commandline import Up, transcribe, write_words
+from commandline import ROOT, Up, transcribe, write_words
 from processes import wait_until
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
@@ -22,8 +22,9 @@ from cli.signals import StopFlag
 from shared.infra.settings import Settings
 from shared.store.workers import WorkerEntry, WorkerState, announce
 
+IMPATIENT_COMMAND = ROOT / "tests" / "impatientcommand.py"
 FOUND_WITHIN_S = 240.0
-"""A minute of silence, which for a worker begins when its lease has run out, and a new start."""
+"""20 s of silence, which for a worker begins when its lease has run out, and a new start."""
 
 ECHO = """
 import socketserver, subprocess, sys
@@ -186,13 +187,12 @@ def test_without_postgres_nobody_can_tell_of_a_worker(settings: Settings) -> Non
     assert Registry(SecretStr(url).get_secret_value()).look(11) is None
 
 
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
-    (tmp_path / "home").mkdir()
-    running = Up(tmp_path / "stack")
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    data = tmp_path_factory.mktemp("hangs") / "data"
+    running = Up(data, command=(sys.executable, "-P", str(IMPATIENT_COMMAND)))
     yield running
-    if running.process.poll() is None:
-        running.end(signal.SIGTERM)
+    running.end(signal.SIGTERM)
 
 
 def hears(tmp_path: Path, up: Up) -> str:
@@ -215,7 +215,7 @@ def hears(tmp_path: Path, up: Up) -> str:
 def test_what_is_frozen_is_started_anew_and_nobody_who_waits_for_it(
     up: Up, tmp_path: Path, frozen: set[str]
 ) -> None:
-    before = up.pids()
+    before, said_before = up.pids(), len(up.stderr)
     for name in frozen:
         freeze(before[name])
 
@@ -226,8 +226,7 @@ def test_what_is_frozen_is_started_anew_and_nobody_who_waits_for_it(
     wait_until(lambda: changed() >= frozen, within_s=FOUND_WITHIN_S)
     assert hears(tmp_path, up) == "w00001 w00002 w00003\n"
     assert changed() == frozen
-    _, stderr = up.end(signal.SIGTERM)
-    told = [line for line in stderr.splitlines() if "restarting" in line]
+    told = [line for line in up.stderr[said_before:].splitlines() if "restarting" in line]
     expected = [
         f"longhand: {name} hangs: it gives no sign of life; restarting it" for name in frozen
     ]

@@ -2,8 +2,6 @@
 
 import os
 import socket
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from celery import Celery
+from forked import Forked
 from jobstore import add_stored_job
 from media import wav
 from processes import Fleet, Worker, environment, fleet, wait_until
@@ -164,19 +163,15 @@ def flower(
         yield started.start("flower", "--port", str(port)), port
 
 
-def celery_flower(settings: Settings, *options: str) -> subprocess.Popen[str]:
-    """Celery's own command."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "celery", "--app=worker.app", "flower", *options],
-        env=environment(settings),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def celery_flower(settings: Settings, log: Path, *options: str) -> Forked:
+    """Celery's own command, forked."""
+    arguments = ["--app=worker.app", "flower", *options]
+    return Forked("celery", arguments, env=environment(settings), stdout=log)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1"])
 def test_flower_does_not_listen_beyond_loopback_without_a_password(
-    workers: Fleet, address: str, port: int
+    workers: Fleet, address: str, port: int, tmp_path: Path
 ) -> None:
     workers.settings = workers.settings.model_copy(update={"flower_password": SecretStr("")})
     sentence = (
@@ -185,17 +180,17 @@ def test_flower_does_not_listen_beyond_loopback_without_a_password(
     )
     ours = workers.start("flower", f"--address={address}", f"--port={port}")
     assert (ours.process.wait(60), ours.log) == (1, sentence)
-    theirs = celery_flower(workers.settings, f"--address={address}", f"--port={port}")
-    assert theirs.communicate(timeout=60)[1] == sentence
-    assert theirs.returncode == 1
+    log = tmp_path / "celery.log"
+    theirs = celery_flower(workers.settings, log, f"--address={address}", f"--port={port}")
+    assert (theirs.wait(60), log.read_text()) == (1, sentence)
 
 
 @pytest.mark.parametrize(("password", "code"), [("", 200), (PASSWORD, 401)])
 def test_celerys_own_flower_listens_on_loopback_and_asks_for_the_password(
-    settings: Settings, port: int, password: str, code: int
+    settings: Settings, port: int, password: str, code: int, tmp_path: Path
 ) -> None:
     changed = settings.model_copy(update={"flower_password": SecretStr(password)})
-    process = celery_flower(changed, f"--port={port}")
+    process = celery_flower(changed, tmp_path / "celery.log", f"--port={port}")
     try:
 
         def answer() -> httpx.Response | None:
@@ -209,7 +204,7 @@ def test_celerys_own_flower_listens_on_loopback_and_asks_for_the_password(
         assert listening(port) == {"127.0.0.1"}
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.wait(30)
 
 
 def listening(port: int) -> set[str]:

@@ -1,50 +1,46 @@
 """From a stored file to its transcript: the handlers of the steps, on real servers."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 import jobstore
 import numpy as np
 import pytest
-from apiserver import stored
-from jobstore import add_job, add_stored_job, claim, column, step_ids
-from media import wav
-from processes import wait_until
-from queues import MODEL_QUEUE
+from jobstore import add_job, claim, column, step_ids
+from preparations import (
+    objects,
+    plan_of,
+    prepare_again,
+    replace_options,
+    run_all,
+    speech,
+    start_preparing,
+    submit,
+    texts,
+    words_of,
+)
 from removals import remove_all
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from steprunner import run_claimed
 from transcripts import get_transcript
 
-from shared.infra.database import begin
 from shared.infra.errors import StorageUnavailable
 from shared.infra.settings import Settings
 from shared.models.options import ResolvedOptions
-from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.manifest import Manifest
-from shared.speech.transcript import Segment, Transcript
+from shared.speech.transcript import Segment
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job, get_manifest
 from shared.store.jobs.retry import retry_job
-from shared.store.steps import NewStep
-from shared.store.steps.claims import fence
-from shared.store.successors import release_held
 from worker.batching.batcher import Batcher
-from worker.engines.oracle import OracleEngine, encode, word_text
-from worker.process.heartbeat import Lease
+from worker.engines.oracle import OracleEngine, word_text
 from worker.process.runtime import Runtime, make_runtime
 from worker.steps import prepare as preparing
-from worker.steps.finish import finish
-from worker.steps.prepare import prepare
 
 APART = ResolvedOptions(model="oracle", vad="energy", multichannel=True)
-DETECTING = ResolvedOptions(model="whisper-base", vad="energy")
-HELD = "steps.run_at = 'infinity'"
 
 
 @pytest.fixture
@@ -52,75 +48,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     running = replace(make_runtime(settings, "test"), batcher=Batcher(OracleEngine()))
     yield running
     running.close()
-
-
-def speech(*at_s: float, word: int = 0) -> Samples:
-    """Ten seconds of words from each of the times on, silence in between, numbered from word."""
-    parts, end = [], 0
-    for begin_s in at_s:
-        samples, _ = encode(range(word, word + 20), gap_s=0.26)
-        parts += [np.zeros(round(begin_s * SAMPLE_RATE) - end, np.float32), samples]
-        end = round(begin_s * SAMPLE_RATE) + len(samples)
-        word += 20
-    return np.concatenate(parts)
-
-
-def submit(runtime: Runtime, options: ResolvedOptions, *channels: Samples) -> UUID:
-    n_samples = max(map(len, channels))
-    both = np.stack([np.pad(samples, (0, n_samples - len(samples))) for samples in channels])
-    file = wav((both.T * 32767).astype(np.int16), channels=len(channels))
-    return add_stored_job(runtime.database, runtime.storage, file, options=options)
-
-
-def run_all(runtime: Runtime, job_id: UUID) -> Transcript:
-    """Run every step of a job whose model is the oracle."""
-    for kind, handler in (("prepare", prepare), ("transcribe", None), ("finish", finish)):
-        for step_id in step_ids(runtime.database, job_id, kind):
-            run_claimed(runtime, step_id, handler)
-    return get_transcript(runtime.database, "default", job_id)
-
-
-def start_preparing(runtime: Runtime, job_id: UUID) -> steps.Claim:
-    claimed = claim(runtime.database, job_id, "prepare")
-    prepare(runtime, Lease(claimed))
-    return claimed
-
-
-def prepare_again(runtime: Runtime, job_id: UUID) -> None:
-    """As after a crash just before the end."""
-    with begin(runtime.database) as connection:
-        connection.execute(
-            text("UPDATE steps SET state = 'queued' WHERE job_id = :id AND kind = 'prepare'"),
-            {"id": job_id},
-        )
-    start_preparing(runtime, job_id)
-
-
-def plan_of(database: Engine, job_id: UUID, where: str = "true") -> list[Any]:
-    with begin(database) as connection:
-        return [
-            (row.idx, row.input)
-            for row in connection.execute(
-                text(f"""
-                    SELECT idx, input FROM steps
-                    WHERE job_id = :id AND kind = 'transcribe' AND {where} ORDER BY idx
-                """),
-                {"id": job_id},
-            )
-        ]
-
-
-def objects(runtime: Runtime, job_id: UUID) -> set[str]:
-    """The keys of a job's objects."""
-    return {key for key in stored(runtime.storage) if str(job_id) in key}
-
-
-def words_of(segments: list[Segment], channel: int) -> list[str]:
-    return [word.text for found in segments if found.channel == channel for word in found.words]
-
-
-def texts(first: int, n_words: int) -> list[str]:
-    return [word_text(number) for number in range(first, first + n_words)]
 
 
 def test_each_channel_of_a_call_has_its_own_words_at_their_times(runtime: Runtime) -> None:
@@ -172,10 +99,6 @@ def test_mixed_channels_are_one_and_the_manifest_tells_how_it_was_made(runtime: 
     [chunk] = manifest.chunks
     assert (chunk.idx, chunk.channel) == (0, None)
     assert 0 <= chunk.core_start < chunk.core_end
-
-
-def replace_options(options: ResolvedOptions, **changes: object) -> ResolvedOptions:
-    return options.model_copy(update=changes)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -283,123 +206,6 @@ def test_how_much_is_planned_is_told_while_the_rest_is_being_decoded(
     assert [share for share, _ in told] == pytest.approx(
         [planned / len(audio) for _, planned in told], rel=0.02
     )
-
-
-def test_chunks_wait_until_the_language_is_detected(runtime: Runtime) -> None:
-    job_id = submit(runtime, DETECTING, speech(0, 20, 40, 60))
-    start_preparing(runtime, job_id)
-    plan = plan_of(runtime.database, job_id)
-    assert len(plan) > 1
-    assert plan_of(runtime.database, job_id, HELD) == plan
-
-    detecting = claim(runtime.database, job_id, "detect")
-    chunks = [chunk for _, chunk in plan]
-    assert all(chunk in chunks for chunk in detecting.input["chunks"])
-    steps.complete_detect(runtime.database, detecting, language="de", probability=0.9, timings={})
-
-    assert plan_of(runtime.database, job_id, HELD) == []
-    assert claim(runtime.database, job_id, "transcribe").language == "de"
-
-
-def test_detection_does_not_wait_for_the_end_of_a_long_file(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preparing, "DETECT_AFTER_SAMPLES", 40 * SAMPLE_RATE)
-    job_id = submit(runtime, DETECTING, speech(*range(0, 300, 20)))
-
-    start_preparing(runtime, job_id)
-
-    (step,) = step_ids(runtime.database, job_id, "detect")
-    heard = column(runtime.database, step, "input")["chunks"]  # type: ignore[index]
-    assert len(heard) == 3
-    # The first piece of stored audio is two minutes long.
-    assert max(chunk["core_end"] for chunk in heard) <= 120 * SAMPLE_RATE
-    assert len(plan_of(runtime.database, job_id, HELD)) > 8
-
-
-def test_the_only_chunk_of_a_job_detects_its_language_itself(runtime: Runtime) -> None:
-    job_id = submit(runtime, DETECTING, speech(0))
-
-    start_preparing(runtime, job_id)
-
-    assert len(plan_of(runtime.database, job_id)) == 1
-    assert plan_of(runtime.database, job_id, HELD) == []
-    assert step_ids(runtime.database, job_id, "detect") == []
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        replace_options(DETECTING, language="en"),
-        replace_options(DETECTING, multilingual=True),
-        jobstore.ORACLE,
-    ],
-)
-def test_nothing_waits_where_no_language_is_to_be_detected(
-    runtime: Runtime, options: ResolvedOptions
-) -> None:
-    job_id = submit(runtime, options, speech(0, 20, 40))
-
-    start_preparing(runtime, job_id)
-
-    assert plan_of(runtime.database, job_id) != []
-    assert plan_of(runtime.database, job_id, HELD) == []
-    assert step_ids(runtime.database, job_id, "detect") == []
-
-
-@pytest.mark.parametrize("detected", [False, True])
-def test_a_repeated_prepare_detects_once_and_holds_what_was_held(
-    runtime: Runtime, detected: bool
-) -> None:
-    job_id = submit(runtime, DETECTING, speech(0, 20, 40))
-    start_preparing(runtime, job_id)
-    plan = plan_of(runtime.database, job_id)
-    if detected:
-        detecting = claim(runtime.database, job_id, "detect")
-        steps.complete_detect(
-            runtime.database, detecting, language=None, probability=None, timings={}
-        )
-
-    prepare_again(runtime, job_id)
-
-    assert plan_of(runtime.database, job_id) == plan
-    assert plan_of(runtime.database, job_id, HELD) == ([] if detected else plan)
-    assert len(step_ids(runtime.database, job_id, "detect")) == 1
-
-
-def test_a_chunk_added_while_the_language_becomes_known_is_not_stranded(
-    database: Engine,
-) -> None:
-    job_id = add_job(database)
-    planning = claim(database, job_id, "prepare")
-    steps.add_chunks(database, planning, [NewStep(0, jobstore.CHUNK)], max_attempts=3, hold=True)
-    steps.add_detect(database, planning, [jobstore.CHUNK], max_attempts=3)
-    detecting = claim(database, job_id, "detect")
-
-    with ThreadPoolExecutor(1) as pool:
-        with begin(database) as completing:
-            # What complete_detect does, stopped midway.
-            fence(completing, detecting)
-            adding = pool.submit(
-                steps.add_chunks,
-                database,
-                planning,
-                [NewStep(1, jobstore.CHUNK)],
-                max_attempts=3,
-                hold=True,
-            )
-            wait_until(lambda: somebody_waits_for_a_lock(database))
-            completing.execute(text("UPDATE steps SET state = 'done' WHERE kind = 'detect'"))
-            release_held(completing, job_id, MODEL_QUEUE)
-        adding.result(timeout=10)
-
-    assert plan_of(database, job_id, HELD) == []
-
-
-def somebody_waits_for_a_lock(database: Engine) -> bool:
-    with begin(database) as connection:
-        waits = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-        return bool(connection.execute(waits).scalar_one())
 
 
 def test_a_finish_that_breaks_off_leaves_nothing_behind(database: Engine) -> None:

@@ -1,137 +1,37 @@
 """The checker finds what it is for: each rule is broken once here, in a history otherwise right."""
 
-from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from datetime import timedelta
 
 import pytest
-from checker import Verdict, check
-from history import Change, Fault, History, Job, Received, Recording, Step, Told, pid_of
+from checker import check
+from history import Fault, History, Received, Recording, Step, Told, pid_of
 from replay import Rule
-
-JOB, COPY, NOBODY, TOLD = (UUID(int=number) for number in range(4))
-URL = "http://127.0.0.1:9/hook"
-START = datetime(2030, 1, 1, tzinfo=UTC)
-FIRST, SECOND = "model@host-11-aaaa", "model@host-22-bbbb"
-CPU = "cpu@host-33-cccc"
-SWEEPER, API = 44, None
-"""Process ids, as far as they are known."""
-KINDS = {1: "prepare", 2: "transcribe", 3: "finish", 4: "deliver"}
-
-
-def at(seconds: float) -> datetime:
-    return START + timedelta(seconds=seconds)
-
-
-def job(seconds: float, state: str, run: int = 1) -> Change:
-    """A change of the job. Changes of the same time are of one transaction."""
-    return Change(
-        id=round(seconds * 100),
-        transaction=str(seconds),
-        at=at(seconds),
-        writer=API,
-        job_id=JOB,
-        state=state,
-        run=run,
-    )
-
-
-def step(
-    seconds: float,
-    number: int,
-    state: str,
-    epoch: int = 1,
-    *,
-    by: str = CPU,
-    attempt: int | None = None,
-    writer: int | None = None,
-) -> Change:
-    """A change of a step. Its holder has written it, unless another writer is named."""
-    return Change(
-        id=round(seconds * 100),
-        transaction=str(seconds),
-        at=at(seconds),
-        writer=pid_of(by) if writer is None else writer,
-        job_id=JOB,
-        state=state,
-        step_id=number,
-        kind=KINDS[number],
-        attempt=epoch if attempt is None else attempt,
-        epoch=epoch,
-        owner=None if state == "queued" else by,
-    )
-
-
-BEFORE = [
-    job(0, "queued"),
-    step(0, 1, "queued", 0),
-    step(1, 1, "running"),
-    job(1.1, "running"),
-    step(1.3, 1, "done"),
-    step(1.3, 2, "queued", 0),
-]
-REAPED = [
-    step(2, 2, "running", by=FIRST),
-    step(6, 2, "queued", by=FIRST, writer=SWEEPER),
-    step(6.5, 2, "running", 2, by=SECOND),
-]
-DONE = step(7, 2, "done", 2, by=SECOND)
-AFTER = [
-    step(7, 3, "queued", 0),
-    step(8, 3, "running"),
-    step(8.1, 3, "done"),
-    job(8.1, "succeeded"),
-]
-KILL = Fault("kill model", at(3), at(5), frozenset({11}), kills=True)
-ROWS = [
-    Step(1, JOB, "prepare", 0, "done", 1, 1),
-    Step(2, JOB, "transcribe", 0, "done", 2, 2),
-    Step(3, JOB, "finish", 0, "done", 1, 1),
-]
-SUCCEEDED = Job(
-    id=JOB,
-    state="succeeded",
-    error_code=None,
-    original_id=None,
-    cached=False,
-    chunks_total=1,
-    chunks_done=1,
-    sha256="abc",
-    text="one two",
-    announced=True,
+from righthistory import (
+    AFTER,
+    BEFORE,
+    COPY,
+    DONE,
+    FIRST,
+    GOOD,
+    JOB,
+    KILL,
+    NOBODY,
+    REAPED,
+    ROWS,
+    SECOND,
+    SUCCEEDED,
+    TOLD,
+    URL,
+    at,
+    broken,
+    job,
+    step,
+    verdict,
+    with_changes,
+    with_job,
+    without,
 )
-GOOD = History(
-    accepted=frozenset({JOB}),
-    canceled=frozenset(),
-    recordings={"abc": Recording("one two")},
-    jobs=[SUCCEEDED],
-    steps=ROWS,
-    changes=[*BEFORE, *REAPED, DONE, *AFTER],
-    faults=[KILL],
-    told=[Told(TOLD, JOB, 1, "job.succeeded", "{}", ((URL, "delivered"),))],
-    received=[Received(str(TOLD), "{}"), Received(str(TOLD), "{}")],
-)
-
-
-def verdict(history: History, *, recovery_s: float = 5) -> Verdict:
-    return check(history, lease_s=4, recovery_s=recovery_s)
-
-
-def broken(history: History) -> set[Rule]:
-    return {violation.rule for violation in verdict(history).violations}
-
-
-def with_changes(changes: Iterable[Change]) -> History:
-    return replace(GOOD, changes=sorted(changes, key=lambda each: each.at))
-
-
-def without(*unwanted: Change) -> History:
-    return with_changes(each for each in GOOD.changes if each not in unwanted)
-
-
-def with_job(**changes: object) -> History:
-    return replace(GOOD, jobs=[replace(SUCCEEDED, **changes)])  # type: ignore[arg-type]
 
 
 def test_a_step_done_again_after_its_worker_was_killed_is_right_and_measured() -> None:
@@ -347,74 +247,6 @@ def test_a_copy_ends_as_its_original() -> None:
     assert broken(history) == set()
     failed = replace(SUCCEEDED, state="failed", error_code="internal_error", text=None)
     assert Rule.WRONG_END in broken(replace(history, jobs=[failed, copied]))
-
-
-def retried(end: str, *first_end: Change) -> History:
-    """The job ended so while its chunk was held, was retried and succeeded."""
-    changes = [
-        *BEFORE,
-        step(2, 2, "running", by=FIRST),
-        *first_end,
-        job(4, "queued", run=2),
-        step(4, 2, "queued", 2, attempt=0),
-        step(6, 2, "running", 3, by=SECOND, attempt=1),
-        job(6.1, "running", run=2),
-        step(7, 2, "done", 3, by=SECOND, attempt=1),
-        *AFTER[:-1],
-        job(8.1, "succeeded", run=2),
-    ]
-    first = Told(NOBODY, JOB, 1, f"job.{end}", "{}", ())
-    return replace(
-        with_changes(changes),
-        jobs=[replace(SUCCEEDED, run=2)],
-        steps=[ROWS[0], replace(ROWS[1], attempt=1, epoch=3), ROWS[2]],
-        faults=[],
-        told=[first, replace(GOOD.told[0], run=2)],
-    )
-
-
-VOID = step(3, 2, "void", by=FIRST, writer=SWEEPER)
-FAILED = retried("failed", step(3, 2, "failed", by=FIRST), job(3, "failed"))
-CANCELED = retried("canceled", job(3, "canceled"), VOID)
-
-
-@pytest.mark.parametrize("history", [FAILED, CANCELED], ids=["failed", "canceled"])
-def test_a_retried_job_may_end_once_more_and_no_other_job(history: History) -> None:
-    assert broken(history) == set()
-    unasked = [each for each in history.changes if each != job(4, "queued", run=2)]
-    assert Rule.ILLEGAL in broken(replace(history, changes=unasked))
-
-
-def changed(history: History, before: Change, *after: Change) -> History:
-    """The history with some changes in place of one."""
-    changes = [*(each for each in history.changes if each != before), *after]
-    return replace(history, changes=sorted(changes, key=lambda each: each.at))
-
-
-def test_a_step_that_an_ended_job_leaves_to_be_claimed_or_completed_is_found() -> None:
-    assert Rule.AFTER_THE_END in broken(changed(CANCELED, VOID))
-
-
-def test_a_step_void_without_its_jobs_end_is_found() -> None:
-    too_early = replace(VOID, transaction="2.9", at=at(2.9))
-    assert broken(changed(CANCELED, VOID, too_early)) == {Rule.ILLEGAL}
-
-
-def test_a_void_step_that_is_written_or_claimed_is_found() -> None:
-    for state, rule in (("done", Rule.STALE_WRITE), ("running", Rule.ILLEGAL)):
-        late = step(3.5, 2, state, by=FIRST)
-        assert {rule, Rule.AFTER_THE_END} <= broken(changed(CANCELED, VOID, VOID, late))
-
-
-def test_a_retry_that_leaves_the_epoch_as_it_was_is_found() -> None:
-    queued = step(4, 2, "queued", 2, attempt=0)
-    assert Rule.ILLEGAL in broken(changed(CANCELED, queued, replace(queued, epoch=1)))
-
-
-def test_a_worker_that_writes_with_its_claim_of_before_the_retry_is_found() -> None:
-    stale = step(6.5, 2, "done", 3, by=SECOND, attempt=1, writer=pid_of(FIRST))
-    late = sorted([*CANCELED.changes, stale], key=lambda each: each.at)
-    assert Rule.STALE_WRITE in broken(replace(CANCELED, changes=late))
 
 
 def test_an_end_told_twice_or_never_is_found() -> None:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.speech.audio import Pcm, Span
@@ -53,7 +53,6 @@ def seconds(start: float, end: float) -> Span:
 
 
 @given(windows_s, speech())
-@settings(max_examples=150)
 def test_every_speech_sample_is_in_exactly_one_core(window_s: float, spans: list[Span]) -> None:
     chunks = plan(window_s, spans)
 
@@ -66,7 +65,6 @@ def test_every_speech_sample_is_in_exactly_one_core(window_s: float, spans: list
 
 
 @given(windows_s, speech())
-@settings(max_examples=150)
 def test_cores_begin_and_end_in_speech_and_bridge_only_short_silence(
     window_s: float, spans: list[Span]
 ) -> None:
@@ -82,7 +80,6 @@ def test_cores_begin_and_end_in_speech_and_bridge_only_short_silence(
 
 
 @given(windows_s, speech())
-@settings(max_examples=150)
 def test_core_and_strides_fit_the_window_and_the_neighbours(
     window_s: float, spans: list[Span]
 ) -> None:
@@ -103,7 +100,6 @@ def test_core_and_strides_fit_the_window_and_the_neighbours(
     st.lists(st.integers(1, len(NOISE) - 1), max_size=40),
     st.integers(0, MAX_LAG_SAMPLES),
 )
-@settings(max_examples=150)
 def test_plan_does_not_depend_on_blocks_pieces_or_lag(
     window_s: float, spans: list[Span], ends: list[int], lag: int
 ) -> None:

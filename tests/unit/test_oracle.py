@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.speech.audio import Samples
@@ -23,7 +23,6 @@ def read(samples: Samples) -> list[WordHypothesis]:
     return list(OracleEngine().transcribe([samples.astype(np.float32)], DecodeOptions())[0].words)
 
 
-@settings(max_examples=50)
 @given(
     st.lists(st.integers(0, MAX_WORD), max_size=12),
     st.floats(0, 0.3),

@@ -1,10 +1,12 @@
-"""Our packages have generic names; nothing else may answer to them."""
+"""Our packages have generic names, which nothing else may own; and what tests preload exists."""
 
 import importlib
+import importlib.util
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from forked import PRELOADED
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("api", "cli", "shared", "worker")
@@ -18,3 +20,9 @@ def test_a_package_is_imported_from_this_tree(name: str) -> None:
 @pytest.mark.parametrize("name", PACKAGES)
 def test_no_installed_distribution_owns_a_package_of_the_same_name(name: str) -> None:
     assert set(packages_distributions().get(name, [])) <= {"longhand-transcription"}
+
+
+@pytest.mark.parametrize("name", PRELOADED)
+def test_a_module_that_forked_programs_share_exists(name: str) -> None:
+    """Those that do not are left out in silence, and each test takes a second longer."""
+    assert importlib.util.find_spec(name) is not None

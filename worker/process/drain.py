@@ -9,6 +9,12 @@ import mmap
 _begun = mmap.mmap(-1, 1)  # anonymous and shared: children forked later see changes
 
 
+def share() -> None:
+    """Share the flag with the children that are forked from now on, and with no other process."""
+    global _begun
+    _begun = mmap.mmap(-1, 1)
+
+
 def begin() -> None:
     """Begin to drain this process and its children; safe in a signal handler."""
     _begun[0] = 1

@@ -31,6 +31,12 @@ _STEPS = uuid.UUID("6f1b8a52-9a3c-5b7e-8d21-4c5a0e6f7d10")
 _until = mmap.mmap(-1, 8)  # anonymous and shared: children forked later see changes
 
 
+def share() -> None:
+    """Share what is known of watchers with the children that are forked from now on."""
+    global _until
+    _until = mmap.mmap(-1, 8)
+
+
 @control_command(name="enable_events")  # type: ignore[untyped-decorator]
 def note_watcher(_state: object) -> dict[str, str]:
     """Send events for ``WATCHED_S``; replaces Celery's command, after which events never end."""

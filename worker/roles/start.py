@@ -17,6 +17,7 @@ from shared.infra.settings import Settings, get_settings
 from shared.models.catalogue import load_catalogue
 from shared.store.workers import WorkerEntry
 from worker.app import app
+from worker.process import drain, watched
 from worker.process import health as health_server
 from worker.process.health import Health
 from worker.process.heartbeat import Heartbeat
@@ -113,6 +114,9 @@ def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, pool: str)
         health.takes_messages = True
         heartbeat.register(replace(entry, state="ready"))
 
+    # The worker may have been forked beside others, with which it shares neither.
+    drain.share()
+    watched.share()
     health.failing = lambda: heartbeat.failing
     worker_ready.connect(become_ready, weak=False)
     if pool == "threads":
