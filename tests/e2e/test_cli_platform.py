@@ -266,6 +266,13 @@ def test_dead_service_is_restarted_at_the_same_address(data: Path, up: Up, clip:
         assert f"{name} died (SIGKILL); restarting in 0.5 s" in up.stderr
 
 
+def test_a_worker_that_is_told_to_stop_stops_alone(data: Path, up: Up, clip: Path) -> None:
+    told = up.pids()["worker-deliver"]
+    os.kill(told, signal.SIGTERM)
+    wait_until(lambda: up.pids().get("worker-deliver", told) != told)
+    assert transcribe(data, clip).stdout == "w00001 w00002 w00003\n"
+
+
 def test_a_second_platform_runs_beside_the_first_and_ends_with_its_terminal(
     data: Path, up: Up, clip: Path, tmp_path: Path
 ) -> None:
