@@ -1,7 +1,7 @@
-"""A whole platform of processes that a test may hurt, and that is mended as by a supervisor.
+"""A platform of processes that a test may kill, freeze or cut off.
 
 It has three servers of its own, two of them behind proxies, the API, beat and workers. A process
-that dies is started again. A death that the test has not caused is noted as a fault, so that the
+that dies is restarted. A death that the test has not caused is noted as a fault, so that the
 checker knows whose work it cost. Every change of a job or a step is recorded.
 """
 
@@ -70,10 +70,10 @@ class Service:
 
     child: Child
     killed: bool = False
-    """The test has killed it: its death is no news."""
+    """The test has killed it, so its death is not a new fault."""
     paused: bool = False
     open_fault: "OpenFault | None" = None
-    """What ends when the process that is started now is ready."""
+    """The fault that is over when the restarted process is ready."""
 
     @property
     def name(self) -> str:
@@ -81,7 +81,7 @@ class Service:
 
     @property
     def role(self) -> str:
-        """What it is one of."""
+        """Its role: the name without its number."""
         return self.name.rstrip("-12")
 
     @property
@@ -112,7 +112,7 @@ class OpenFault:
     noticed: bool = False
 
     def over(self) -> Fault:
-        """Return it as it was, now that all is in place again."""
+        """Return it as a fault that ends now."""
         pids = None if self.pids is None else frozenset(self.pids)
         return Fault(self.kind, self.began, now(), pids, self.kills, self.noticed)
 
@@ -135,12 +135,12 @@ class FaultStack:
     services: dict[str, Service] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
-    """Process groups of the past, which may have left somebody."""
+    """Groups of earlier processes, some of whose members may still run."""
     _open: list[tuple[OpenFault, Callable[[], bool]]] = field(default_factory=list)
     _looked_at: float = 0.0
 
     def tend(self) -> None:
-        """Start again what has died, and close the faults that are over."""
+        """Restart what has died, and close the faults that are over."""
         for service in self.services.values():
             code = service.child.exit_code()
             if code is None:
@@ -244,12 +244,12 @@ class FaultStack:
             return [row.id for row in rows if pid_of(row.lease_owner) in pids]
 
     def stale_writes_refused(self) -> int:
-        """Return how often a worker found that what it held was not its own any more."""
+        """Return how often a worker dropped a result because its lease was lost."""
         logs = (service.child.log for service in self.services.values())
         return sum(log.read_text(errors="replace").count("its result is dropped") for log in logs)
 
     def restart_postgres(self, signum: signal.Signals) -> None:
-        """Stop the server, with SIGINT at its leisure, with SIGQUIT as in a crash; start it."""
+        """Stop the server, with SIGINT in order or with SIGQUIT at once, and start it."""
         assert self.postgres.process is not None
         self.postgres.send(signum)
         self.postgres.process.wait(60)
@@ -279,7 +279,7 @@ class FaultStack:
 
 
 def serves(server: Child) -> bool:
-    """Tell whether a server is ready; one that has died will not be."""
+    """Tell whether a server is ready; fail if it has died."""
     assert server.running, f"{server.program.name} died: {server.last_words()}"
     return server.program.is_ready()
 

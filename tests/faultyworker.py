@@ -1,4 +1,4 @@
-"""``python tests/faultyworker.py ROLE``: ``python -m worker ROLE`` with an oracle that can be hurt.
+"""``python tests/faultyworker.py ROLE``: ``python -m worker ROLE`` with faults.
 
 The engine kills its process when it hears one word, and never returns when it hears another. What
 the process writes says that it has written it (``changes.sign_changes``). Four variables of the
@@ -37,11 +37,11 @@ sys.path.append(str(Path(__file__).parent))  # the command line starts its progr
 from changes import sign_changes
 
 CRASHES, HANGS = 0xDEAD, 0xBEEF
-"""Numbers whose words nobody else may say."""
+"""Numbers whose words no other test may use."""
 
 
 class TouchyOracle(OracleEngine):
-    """The oracle, and what it cannot bear to hear."""
+    """An oracle that dies of one word and hangs at another."""
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
         """Return the words, if it lives."""

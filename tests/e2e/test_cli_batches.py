@@ -1,4 +1,4 @@
-"""Many files, folders and formats through the command line, on one platform that runs on."""
+"""Many files, folders and formats through the command line, on one platform that is up."""
 
 import fcntl
 import json

@@ -20,7 +20,6 @@ from processes import wait_until
 from cli.embedded.directory import DataDirectory
 from cli.embedded.ports import free_ports
 
-FLOWER_PORT = free_ports(1)[0]
 MAX_UPLOAD_BYTES = 20_000_000
 SERVICES = [
     *("postgres", "valkey", "rclone", "api"),
@@ -43,11 +42,16 @@ def started(data: Path) -> Iterator[list[Up]]:
             platform.end(signal.SIGTERM)
 
 
+@pytest.fixture(scope="module")
+def flower_port() -> int:
+    return free_ports(1)[0]
+
+
 @pytest.fixture
-def up(started: list[Up], data: Path) -> Up:
+def up(started: list[Up], data: Path, flower_port: int) -> Up:
     """The platform that is up; a new one after a test that has ended the last."""
     if not started or started[-1].process.poll() is not None:
-        options = ("--flower", "--flower-port", str(FLOWER_PORT))
+        options = ("--flower", "--flower-port", str(flower_port))
         started.append(Up(data, *options, LONGHAND_MAX_UPLOAD_BYTES=str(MAX_UPLOAD_BYTES)))
     return started[-1]
 
@@ -186,9 +190,11 @@ def test_each_format_is_written_and_a_broken_file_keeps_none_from_it(
         assert "w00009" in written
 
 
-def test_flower_has_a_fixed_port_and_the_address_printed_lets_one_in(data: Path, up: Up) -> None:
+def test_flower_has_a_fixed_port_and_the_address_printed_lets_one_in(
+    data: Path, up: Up, flower_port: int
+) -> None:
     secret = json.loads((data / "credentials.json").read_text())["flower_password"]
-    assert_flower_is_behind_its_login(up.lines, FLOWER_PORT, secret)
+    assert_flower_is_behind_its_login(up.lines, flower_port, secret)
 
 
 def assert_flower_is_behind_its_login(lines: list[str], port: int, secret: str) -> None:

@@ -1,4 +1,4 @@
-"""Every code block of the documents does what it says, and does so when it is run again.
+"""Every code block of the documents works, and works when it is run again.
 
 Commands and programs run as they are written, on a real platform. Only this is changed: addresses
 are the platform's own, JOB_ID is the job that was sent last, the Whispers are the tiny one of
@@ -62,7 +62,7 @@ pytestmark = pytest.mark.timeout(2 * LIMIT_S)
 
 
 class Reader:
-    """Somebody who does what the documents say, in a folder that looks like the clone."""
+    """A reader who follows the documents, in a folder that looks like the clone."""
 
     def __init__(self, folder: Path, hook: Receiver) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What hangs is noticed and started anew; what only waits for that is left alone."""
+"""A process that hangs is restarted; a process that only waits for it is left alone."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from shared.store.workers import WorkerEntry, WorkerState, announce
 
 IMPATIENT_COMMAND = ROOT / "tests" / "impatientcommand.py"
 FOUND_WITHIN_S = 240.0
-"""20 s of silence, which for a worker begins when its lease has run out, and a new start."""
+"""20 s of silence, which for a worker begin when its lease has run out, and a restart."""
 
 ECHO = """
 import socketserver, subprocess, sys
@@ -36,7 +36,7 @@ socketserver.TCPServer.allow_reuse_address = True
 with socketserver.TCPServer(("127.0.0.1", int(sys.argv[1])), Handler) as server:
     server.serve_forever()
 """
-"""A server, and a child of it that has left its process group, as Postgres' backends do."""
+"""A server with a child that has left its process group, as Postgres' backends do."""
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -55,7 +55,7 @@ def freeze(pid: int) -> list[psutil.Process]:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether a process is more than an entry that its parent has not asked for yet."""
+    """Whether a process runs, and is no zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -196,7 +196,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def hears(tmp_path: Path, up: Up) -> str:
-    """What a platform that works hears in a file of three words."""
+    """Return what the platform hears in a file of three words."""
     clip = write_words(tmp_path / "clip.wav", [1, 2, 3])
     done = transcribe(tmp_path / "none", clip, "--server", up.url)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Flower as people see it: who gets in, and whether what it shows is so."""
+"""Flower: who gets in, and whether what it shows is true."""
 
 import os
 import socket

@@ -11,7 +11,7 @@ _begun = mmap.mmap(-1, 1)  # anonymous and shared: children forked later see cha
 
 def share() -> None:
     """Share the flag with the children that are forked from now on, and with no other process."""
-    global _begun
+    global _begun  # noqa: PLW0603 - as each process has one
     _begun = mmap.mmap(-1, 1)
 
 

@@ -33,7 +33,7 @@ _until = mmap.mmap(-1, 8)  # anonymous and shared: children forked later see cha
 
 def share() -> None:
     """Share what is known of watchers with the children that are forked from now on."""
-    global _until
+    global _until  # noqa: PLW0603 - as each process has one
     _until = mmap.mmap(-1, 8)
 
 
