@@ -99,8 +99,10 @@ def serve(connection: socket.socket) -> None:
     gc.disable()  # imports make hardly any garbage, and collections would take 0.2 s
     for name in IMPORTED:
         importlib.import_module(name)
+    from shared.infra.storage import Storage  # here, because boto3 would take the supervisor 0.1 s
+
     # The first client of a process has botocore parse its description of S3, which takes 0.1 s.
-    sys.modules["shared.infra.storage"].Storage("http://key:secret@127.0.0.1/unused")
+    Storage("http://key:secret@127.0.0.1/unused")
     gc.freeze()  # a collection would write to the pages that the children share
     connection.sendall(READY)
     with connection.makefile() as stream:
