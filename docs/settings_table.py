@@ -30,7 +30,8 @@ def table() -> str:
     """Return one row for each setting: its variable, default and meaning."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        cells = (f"`LONGHAND_{name.upper()}`", shown(field.default), field.description or "")
+        meaning = " ".join((field.description or "").split())
+        cells = (f"`LONGHAND_{name.upper()}`", shown(field.default), meaning)
         rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
