@@ -31,27 +31,12 @@
     ├── LeaseLost               another worker owns the step now; this one's result is void
     ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
     └── RequestError            what a caller asked for cannot be done as asked
-        ├── InvalidRequest
-        ├── UnknownModel
-        ├── ModelNotServed
-        ├── UnsupportedLanguage
-        ├── UnsupportedOption
-        ├── UnknownFormat
-        ├── EmptyFile
-        ├── UploadTooLarge
-        ├── UploadStalled
-        ├── UnsupportedMediaType
-        ├── JobNotFound
-        ├── JobEnded
-        ├── JobNotRetryable
-        ├── AudioGone
-        ├── TranscriptNotReady
-        ├── TranscriptDeleted
-        ├── ForbiddenUrl
-        ├── WebhookNotFound
-        ├── TooManyWebhooks
-        ├── DeliveryNotFound
-        └── DeliveryNotReplayable
+        ├── InvalidRequest, UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
+        ├── UnknownFormat, EmptyFile, UploadTooLarge, UploadStalled, UnsupportedMediaType
+        ├── JobNotFound, JobEnded, JobNotRetryable, AudioGone
+        ├── TranscriptNotReady, TranscriptDeleted
+        ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
+        └── DeliveryNotFound, DeliveryNotReplayable
 
 Retry decisions read the class, never the text. ``code`` is the class's name in snake case. It is
 stored with failed jobs and sent to clients, so a class keeps its name. The message is one sentence

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
 from shared.infra.database import read
 from shared.store.states import ACTIVE_JOB_STATES, JobState
@@ -41,7 +41,8 @@ def count_jobs(engine: Engine) -> JobCounts:
             for row in rows:
                 by_state[row.state] += row.jobs
             return JobCounts(by_state, sum(row.jobs for row in rows if row.cached))
-        estimates = _estimate(connection)
+        estimated = connection.execute(_STATISTICS)
+        estimates = {(row.attname, row.value): row.jobs for row in estimated}
         active = {row.state: row.jobs for row in connection.execute(_ACTIVE)}
     for state in by_state:
         is_active = state in ACTIVE_JOB_STATES
@@ -55,12 +56,6 @@ def count_steps(engine: Engine) -> list[QueueCount]:
         return [QueueCount(*row) for row in connection.execute(_LIVE_STEPS)]
 
 
-def _estimate(connection: Connection) -> Mapping[tuple[str, str], int]:
-    """Return the estimated number of jobs by (column, value), for common values."""
-    rows = connection.execute(_STATISTICS)
-    return {(row.attname, row.value): row.jobs for row in rows}
-
-
 _FEW = text("""
     SELECT state, cached, count(*) AS jobs
     FROM (SELECT state, cached FROM jobs LIMIT :most) AS few GROUP BY state, cached
@@ -70,6 +65,7 @@ _ACTIVE = text("""
     SELECT state, count(*) AS jobs FROM jobs WHERE state IN ('queued', 'running') GROUP BY state
 """)
 
+# The estimated number of jobs by column and value, for common values.
 _STATISTICS = text("""
     SELECT attname, value, round(greatest(reltuples, 0) * frequency)::bigint AS jobs
     FROM pg_class

@@ -75,17 +75,17 @@ class Page:
     """Whether these are the last ones."""
 
 
-def record(connection: Connection, job_id: UUID, event: str, *, detail: str | None = None) -> None:
+def record(connection: Connection, job_id: UUID, event: str) -> None:
     """Write a change of a job, whose row the caller has locked."""
     connection.execute(
         text("""
             WITH noted AS (
-                INSERT INTO job_events (job_id, event, detail) VALUES (:job_id, :event, :detail)
+                INSERT INTO job_events (job_id, event) VALUES (:job_id, :event)
                 RETURNING id, job_id
             )
             UPDATE jobs SET last_event = noted.id FROM noted WHERE jobs.id = noted.job_id
         """),
-        {"job_id": job_id, "event": event, "detail": detail},
+        {"job_id": job_id, "event": event},
     )
     announce(connection, job_id)
 
