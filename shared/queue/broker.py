@@ -19,7 +19,7 @@ WAKE_UP = "wake_up"
 """The one message beside the ticks of beat: there is work in a queue."""
 
 FLOWER_USER = "longhand"
-"""The user that Flower lets in, with the password of the settings."""
+"""Whom Flower lets in, with the password of the settings."""
 
 _CONNECT_TIMEOUT_S = 0.5
 _SEND_TIMEOUT_S = 0.5

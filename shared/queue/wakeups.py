@@ -15,7 +15,7 @@ from celery import Celery
 from sqlalchemy import Engine, text
 
 from shared.infra.background import Background
-from shared.infra.database import begin
+from shared.infra.database import read
 from shared.infra.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.infra.settings import Settings
 from shared.queue.broker import count_messages, send_wakeups
@@ -83,7 +83,7 @@ class Wakeups:
         return max(_LEAST_SLOTS, self._slots.get(queue, 0))
 
     def _read_slots(self) -> dict[str, int]:
-        with begin(self._engine) as connection:
+        with read(self._engine) as connection:
             rows = connection.execute(
                 text("""
                     SELECT queue, sum(slots) AS slots
@@ -99,7 +99,7 @@ class Wakeups:
 
 def _count_due(engine: Engine, at_most: int) -> dict[str, int]:
     """Return the number of due steps of each queue, counting up to ``at_most``."""
-    with begin(engine) as connection:
+    with read(engine) as connection:
         rows = connection.execute(
             text("""
                 WITH RECURSIVE queues AS (

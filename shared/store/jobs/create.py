@@ -49,11 +49,12 @@ class NewJob:
     """The job's URL in webhook events; None: its path alone."""
 
 
-def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
+def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> bool:
     """Nothing -> job queued, with its ``prepare`` step queued.
 
     If an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. If one
-    is under way: nothing -> queued without steps, to end as that one ends.
+    is under way: nothing -> queued without steps, to end as that one ends. Returns whether the job
+    has succeeded so.
 
     Raises:
         InvalidRequest: nothing can be measured against its reference.
@@ -95,5 +96,7 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> None:
         )
         if original is None:
             insert_prepare(connection, job.id, job.source_bytes, max_attempts)
-        else:
-            measure_at_once(connection, share_transcript(connection, original))
+            return False
+        shared = share_transcript(connection, original)
+        measure_at_once(connection, shared)
+        return bool(shared)
