@@ -22,9 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Settings of the API and the workers. The three URLs are all that production must change."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="LONGHAND_", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="LONGHAND_", frozen=True)
 
     database_url: SecretStr = SecretStr("postgresql+psycopg://longhand@127.0.0.1:5432/longhand")
     """Postgres, as an SQLAlchemy URL with the psycopg driver."""
@@ -119,7 +117,7 @@ class Settings(BaseSettings):
     @field_validator("catalogue")
     @classmethod
     def _does_not_move(cls, catalogue: Path) -> Path:
-        """Make it absolute: nothing that is done later depends on where it is done."""
+        """Make it absolute, so that it does not depend on the working directory later."""
         return catalogue.expanduser().absolute()
 
     @property
