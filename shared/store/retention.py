@@ -58,8 +58,7 @@ def expire_audio(engine: Engine, state: JobState, *, keep_s: float, limit: int) 
 
 
 def expire_transcripts(engine: Engine, *, keep_s: float, limit: int) -> int:
-    """Jobs that succeeded ``keep_s`` ago lose their transcript, their chunks' and their
-    reference."""
+    """Jobs that succeeded ``keep_s`` ago lose transcript, hypotheses and reference."""
     return _expire(
         engine,
         "state = 'succeeded' AND transcript_id IS NOT NULL",
@@ -87,8 +86,7 @@ def expire_jobs(engine: Engine, *, keep_s: float, max_attempts: int, limit: int)
 
 
 def expire_test_events(engine: Engine, *, keep_s: float, limit: int) -> int:
-    """Webhooks' test events go after ``keep_s``, at most ``KEEP_TESTS_S``, with their
-    deliveries."""
+    """Test events of webhooks go after ``keep_s`` or ``KEEP_TESTS_S``, with their deliveries."""
     with begin(engine) as connection:
         # SKIP LOCKED on the deliveries too: ``delete_endpoint`` locks the same rows in another
         # order.

@@ -40,8 +40,7 @@ RETRYABLE_JOB_STATES = (JobState.FAILED, JobState.CANCELED)
 
 
 class StepState(StrEnum):
-    """The state of a step. Only steps of active jobs and ``deliver`` steps are queued or
-    running."""
+    """The state of a step. After its job's end only a ``deliver`` step is queued or running."""
 
     QUEUED = "queued"
     """Waits for a worker. Entered on creation, from running by reap, retry and release, and from

@@ -1,6 +1,6 @@
 """Which step follows which; adding steps to a job."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -24,42 +24,30 @@ class When(Enum):
     exactly once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Successor:
-    """A kind of step that follows another."""
-
-    kind: StepKind
-    queue: Callable[[str], str]
-    """Returns the queue's name for the job's model."""
-    when: When
-
-
-def _cpu_queue(_model: str) -> str:
-    return CPU_QUEUE
-
-
-SUCCESSORS: Mapping[StepKind, Sequence[Successor]] = {
-    StepKind.PREPARE: (
-        Successor(StepKind.DETECT, model_queue, When.PLANNED),
-        Successor(StepKind.TRANSCRIBE, model_queue, When.PLANNED),
-        Successor(StepKind.FINISH, _cpu_queue, When.ALL_CHUNKS_DONE),
-    ),
-    StepKind.TRANSCRIBE: (Successor(StepKind.FINISH, _cpu_queue, When.ALL_CHUNKS_DONE),),
+SUCCESSORS: Mapping[StepKind, Mapping[StepKind, When]] = {
+    StepKind.PREPARE: {
+        StepKind.DETECT: When.PLANNED,
+        StepKind.TRANSCRIBE: When.PLANNED,
+        StepKind.FINISH: When.ALL_CHUNKS_DONE,
+    },
+    StepKind.TRANSCRIBE: {StepKind.FINISH: When.ALL_CHUNKS_DONE},
 }
 """What follows each kind. A job begins with ``prepare`` and ends with a step that nothing follows.
 ``deliver`` steps follow the end of the job, not a step. The only chunk of a short file needs no
 ``finish``: the model worker completes the job (``complete_only_chunk``)."""
 
-
-def planned_queue(kind: StepKind, model: str) -> str:
-    """Return the queue of a kind of step that ``prepare`` plans."""
-    (successor,) = (each for each in SUCCESSORS[StepKind.PREPARE] if each.kind is kind)
-    return successor.queue(model)
+_MODEL_STEPS = (StepKind.DETECT, StepKind.TRANSCRIBE)
 
 
-def after_all_chunks(kind: StepKind) -> Successor:
-    """Return the step that follows a step of this kind once all chunks are done."""
-    (successor,) = (each for each in SUCCESSORS[kind] if each.when is When.ALL_CHUNKS_DONE)
+def queue_of(successor: StepKind, model: str) -> str:
+    """Return the queue of a step that follows another, in a job for this model."""
+    return model_queue(model) if successor in _MODEL_STEPS else CPU_QUEUE
+
+
+def after_all_chunks(kind: StepKind) -> StepKind:
+    """Return the kind of step that follows this kind once all chunks are done."""
+    followers = SUCCESSORS[kind].items()
+    (successor,) = (each for each, when in followers if when is When.ALL_CHUNKS_DONE)
     return successor
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import begin
+from shared.infra.database import read, single
 from shared.store.queues import queue_model
 from shared.store.states import StepKind
 
@@ -99,7 +99,7 @@ def parent_id(owner: str) -> str:
 
 def announce(engine: Engine, worker: WorkerEntry) -> Sequence[str]:
     """Insert or renew a worker's entry; returns its ``WorkerView.failing``."""
-    with begin(engine) as connection:
+    with single(engine) as connection:
         failing: Sequence[str] = connection.execute(
             text(f"""
                 INSERT INTO workers (id, role, model, queues, slots, state, device, dtype, version,
@@ -119,7 +119,7 @@ def announce(engine: Engine, worker: WorkerEntry) -> Sequence[str]:
 
 def note_success(engine: Engine, worker_id: str, kind: StepKind) -> None:
     """Note that the worker has done a step of the kind, so it does not always fail."""
-    with begin(engine) as connection:
+    with single(engine) as connection:
         connection.execute(
             text("""
                 INSERT INTO worker_kinds (worker_id, kind, proven, failures)
@@ -136,7 +136,7 @@ def note_bug(engine: Engine, worker_id: str, kind: StepKind, bug: str, reason: s
 
     Returns how many did in a row with the same ``bug``; 0 once a step of the kind succeeded there.
     """
-    with begin(engine) as connection:
+    with single(engine) as connection:
         times: int | None = connection.execute(
             text("""
                 INSERT INTO worker_kinds AS known (worker_id, kind, proven, bug, failures, reason)
@@ -154,7 +154,7 @@ def note_bug(engine: Engine, worker_id: str, kind: StepKind, bug: str, reason: s
 
 def withdraw(engine: Engine, worker_id: str) -> None:
     """Remove the entry of a worker that stops in order."""
-    with begin(engine) as connection:
+    with single(engine) as connection:
         _remove(connection, "id = :id", "clock_timestamp()", {"id": worker_id})
 
 
@@ -163,7 +163,7 @@ def name_suspect(engine: Engine, worker_id: str, step_id: int | None) -> None:
 
     If the worker dies or hangs meanwhile, that step is to blame and not the others that it holds.
     """
-    with begin(engine) as connection:
+    with single(engine) as connection:
         connection.execute(
             text("UPDATE workers SET suspect_step = :step_id WHERE id = :id"),
             {"id": worker_id, "step_id": step_id},
@@ -173,7 +173,7 @@ def name_suspect(engine: Engine, worker_id: str, step_id: int | None) -> None:
 def forget_dead_workers(engine: Engine, *, silent_s: float) -> int:
     """Remove the workers not seen for ``silent_s``; returns their number."""
     silent = "last_seen_at < clock_timestamp() - make_interval(secs => :silent_s)"
-    with begin(engine) as connection:
+    with single(engine) as connection:
         return _remove(connection, silent, "last_seen_at", {"silent_s": silent_s})
 
 
@@ -205,7 +205,7 @@ def _remove(
 
 def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
     """Return the workers seen within ``live_s``."""
-    with begin(engine) as connection:
+    with read(engine) as connection:
         rows = connection.execute(
             text(f"""
                 SELECT id, role, model, queues, slots, state, device, dtype, version, load_s,
@@ -224,7 +224,7 @@ def served_models(engine: Engine, *, within_s: float) -> frozenset[str]:
 
     The worker may have stopped since.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         queues = connection.execute(
             text("""
                 SELECT queue FROM workers CROSS JOIN unnest(queues) AS queue
@@ -241,7 +241,7 @@ def served_models(engine: Engine, *, within_s: float) -> frozenset[str]:
 def busy_workers(engine: Engine, tenant: str, *, live_s: float) -> list[BusyWorker]:
     """Return the workers seen within ``live_s`` and the steps that they hold."""
     workers = live_workers(engine, live_s=live_s)
-    with begin(engine) as connection:
+    with read(engine) as connection:
         rows = connection.execute(
             text("""
                 SELECT split_part(lease_owner, :child, 1) AS worker, tenant = :tenant AS own,

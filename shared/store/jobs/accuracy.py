@@ -94,7 +94,7 @@ def measure_pending(engine: Engine, *, limit: int = 20) -> int:
     Safe to run in several processes at once: each job is measured by one. Returns how many were
     measured.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         pending = connection.execute(
             text("""
                 SELECT id FROM jobs
@@ -188,7 +188,7 @@ def get_text(engine: Engine, tenant: str, job_id: UUID) -> StoredText:
         TranscriptNotReady: the job is in another state, which the message names.
         TranscriptDeleted: its transcript was removed.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         state = connection.execute(
             text("SELECT state FROM jobs WHERE id = :id AND tenant = :tenant"),
             {"id": job_id, "tenant": tenant},
@@ -205,7 +205,7 @@ def get_text(engine: Engine, tenant: str, job_id: UUID) -> StoredText:
 
 def accuracy_by_model(engine: Engine, tenant: str) -> list[ModelAccuracy]:
     """Return error rates by model, language of the speech and task: all errors by all words."""
-    with begin(engine) as connection:
+    with read(engine) as connection:
         rows = connection.execute(
             text("""
                 SELECT model, coalesce(options ->> 'language', detected_language) AS language,
@@ -236,7 +236,7 @@ def accuracy_by_model(engine: Engine, tenant: str) -> list[ModelAccuracy]:
 
 def cache_use(engine: Engine, tenant: str) -> CacheUse:
     """Return how a tenant's jobs that succeeded got their transcripts."""
-    with begin(engine) as connection:
+    with read(engine) as connection:
         row = connection.execute(
             text("""
                 SELECT count(*) FILTER (WHERE NOT cached) AS computed,

@@ -36,8 +36,8 @@ def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -
         ).one_or_none()
         if job is None:
             raise JobNotFound(f"there is no job {job_id}")
-        # A job with a fingerprint gets steps under this lock only, so ``has_steps`` stays true or
-        # false. A job without one always has steps.
+        # Only under this lock does a job with a fingerprint get its first step, so ``has_steps``
+        # cannot change. A job without a fingerprint always has steps.
         if job.fingerprint is not None:
             lock_equal_jobs(connection, tenant, job.fingerprint)
         has_steps = connection.execute(
@@ -59,11 +59,12 @@ def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -
 
 
 def _take_up(connection: Connection, job_id: UUID, original: UUID | None) -> Row[Any]:
-    """Job failed or canceled -> queued; returns what it still has."""
+    """Job failed or canceled -> queued; returns whether it has its audio, or needs none."""
     job = connection.execute(
         text("""
-            SELECT state, audio_deleted_at, plan_complete AND chunks_done = chunks_total AS
-            all_heard FROM jobs WHERE id = :id FOR NO KEY UPDATE
+            SELECT state, audio_deleted_at,
+                   plan_complete AND chunks_done = chunks_total AS all_heard
+            FROM jobs WHERE id = :id FOR NO KEY UPDATE
         """),
         {"id": job_id},
     ).one_or_none()

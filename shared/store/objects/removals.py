@@ -52,8 +52,7 @@ def schedule_removal(connection: Connection, prefix: str, *, late_writes: bool) 
 
 
 def begin_upload(engine: Engine, key: str, *, allowance_s: float) -> None:
-    """Nothing -> the object ``key`` due after ``allowance_s``, unless its job is committed
-    before."""
+    """Nothing -> the object ``key`` due after ``allowance_s``, if its job is not committed."""
     with single(engine) as connection:
         connection.execute(
             text("""
@@ -65,11 +64,7 @@ def begin_upload(engine: Engine, key: str, *, allowance_s: float) -> None:
 
 
 def try_upload(engine: Engine) -> None:
-    """Write a row as ``begin_upload`` does, and roll it back.
-
-    Raises:
-        DatabaseUnavailable: an upload could not begin now.
-    """
+    """Write a row as ``begin_upload`` does, and roll it back: an upload could begin now."""
     with begin(engine) as connection:
         connection.execute(
             text("INSERT INTO removals (prefix, due_at) VALUES (:key, clock_timestamp())"),
@@ -80,7 +75,7 @@ def try_upload(engine: Engine) -> None:
 
 def abandon_upload(engine: Engine, key: str) -> None:
     """The object ``key`` -> due now, unless its job is committed."""
-    with begin(engine) as connection:
+    with single(engine) as connection:
         connection.execute(
             text("UPDATE removals SET due_at = clock_timestamp() WHERE prefix = :key"),
             {"key": key},
@@ -107,7 +102,7 @@ def take_due_removals(engine: Engine, *, limit: int, patience_s: float) -> Seque
 
     Removals that were never tried come first, so those that fail do not hold up the rest.
     """
-    with begin(engine) as connection:
+    with single(engine) as connection:
         rows = connection.execute(
             text("""
                 WITH due AS MATERIALIZED (

@@ -23,7 +23,7 @@ from shared.store.successors import (
     NewStep,
     after_all_chunks,
     insert_steps,
-    planned_queue,
+    queue_of,
     release_held,
 )
 
@@ -81,13 +81,20 @@ def complete_detect(
             """),
             {"id": claim.job_id, "language": language, "probability": probability},
         )
-        queue = planned_queue(StepKind.TRANSCRIBE, claim.options.model)
+        queue = queue_of(StepKind.TRANSCRIBE, claim.options.model)
         release_held(connection, claim.job_id, queue)
 
 
+_DONE = """
+    state = 'done', output = {output}, audio = NULL, lease_until = NULL,
+    finished_at = clock_timestamp(), timings = {timings} || jsonb_build_object(
+        'queue_wait_s', round(extract(epoch FROM claimed_at - run_at), 4)
+    )
+"""
+
 # One statement, so that the locks on the jobs are held only for it and the commit. Jobs are locked
 # in the order of their ids, and before their steps.
-_COMPLETE_CHUNKS = text("""
+_COMPLETE_CHUNKS = text(f"""
     WITH item AS (
         SELECT * FROM unnest(
             CAST(:ids AS bigint[]), CAST(:job_ids AS uuid[]), CAST(:epochs AS int[]),
@@ -97,11 +104,8 @@ _COMPLETE_CHUNKS = text("""
         SELECT id FROM jobs WHERE id IN (SELECT job_id FROM item) ORDER BY id FOR NO KEY UPDATE
     ), done AS (
         UPDATE steps
-        SET state = 'done', output = item.output, audio = NULL,
-            timings = item.timings || jsonb_build_object('queue_wait_s', round(
-                extract(epoch FROM claimed_at - run_at), 4
-            )),
-            lease_until = NULL, finished_at = clock_timestamp(), event_id = nextval('event_ids')
+        SET {_DONE.format(output="item.output", timings="item.timings")},
+            event_id = nextval('event_ids')
         FROM item JOIN job ON job.id = item.job_id
         WHERE steps.id = item.id AND steps.epoch = item.epoch AND steps.state = 'running'
         RETURNING steps.id, steps.epoch, steps.job_id, steps.claimed_at, steps.event_id,
@@ -127,7 +131,7 @@ _COMPLETE_CHUNKS = text("""
     )
     SELECT done.id, done.epoch, advanced.complete
     FROM done JOIN advanced ON advanced.id = done.job_id
-""")
+""")  # noqa: S608 - constants
 
 
 def complete_chunks(
@@ -152,10 +156,10 @@ def complete_chunks(
         ).all()
         complete = {(row.id, row.epoch): row.complete for row in rows}
         claims = [result.claim for result in results]
-        ended = {
+        last = {
             claim.job_id: claim for claim in claims if complete.get((claim.step_id, claim.epoch))
         }
-        for claim in ended.values():
+        for claim in last.values():
             queue_after_chunks(connection, claim, max_attempts)
         for job_id in {claim.job_id for claim in claims}:
             announce(connection, job_id)
@@ -164,9 +168,9 @@ def complete_chunks(
 
 def queue_after_chunks(connection: Connection, claim: Claim, max_attempts: int) -> None:
     """Nothing -> queued: the step that follows when all chunks of the claim's job are done."""
-    successor = after_all_chunks(claim.kind)
-    queue = successor.queue(claim.options.model)
-    insert_steps(connection, claim.job_id, successor.kind, queue, [NewStep(0)], max_attempts)
+    kind = after_all_chunks(claim.kind)
+    queue = queue_of(kind, claim.options.model)
+    insert_steps(connection, claim.job_id, kind, queue, [NewStep(0)], max_attempts)
 
 
 def complete_only_chunk(engine: Engine, result: ChunkResult, folded: Folded) -> None:
@@ -288,15 +292,12 @@ def finish_step(
 ) -> None:
     """Step running -> done; the caller has fenced the claim, and does what follows from it."""
     connection.execute(
-        text("""
-            UPDATE steps SET state = 'done', output = :output, audio = NULL,
-                             timings = :timings || jsonb_build_object('queue_wait_s', round(
-                                 extract(epoch FROM claimed_at - run_at), 4
-                             )),
-                             lease_until = NULL, finished_at = clock_timestamp(),
-                             event_id = CASE kind WHEN 'transcribe' THEN nextval('event_ids') END
+        text(f"""
+            UPDATE steps
+            SET {_DONE.format(output=":output", timings=":timings")},
+                event_id = CASE kind WHEN 'transcribe' THEN nextval('event_ids') END
             WHERE id = :id
-        """),
+        """),  # noqa: S608 - constants
         {
             "id": claim.step_id,
             "output": None if output is None else Jsonb(dict(output)),

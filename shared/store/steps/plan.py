@@ -10,7 +10,7 @@ from shared.speech.chunks import SAMPLE_RATE, chunk_from_json
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, fenced
 from shared.store.steps.completion import MOST_PERCENT, finish_step, queue_after_chunks
-from shared.store.successors import NewStep, insert_steps, planned_queue, release_held
+from shared.store.successors import NewStep, insert_steps, queue_of, release_held
 
 
 def add_chunks(
@@ -72,7 +72,7 @@ def complete_prepare(
         if detect:
             _insert_detect(connection, claim, detect, max_attempts)
         if release:
-            queue = planned_queue(StepKind.TRANSCRIBE, claim.options.model)
+            queue = queue_of(StepKind.TRANSCRIBE, claim.options.model)
             release_held(connection, claim.job_id, queue)
         finish_step(connection, claim, metrics)
         # planned_share is exact now. percent_done keeps a higher estimate, as it never falls.
@@ -109,7 +109,7 @@ def _insert_chunks(
     # The completion of ``detect`` locks the job too, so it cannot miss chunks that are being added.
     hold = hold and not _is_detected(connection, claim)
     kind = StepKind.TRANSCRIBE
-    queue = planned_queue(kind, claim.options.model)
+    queue = queue_of(kind, claim.options.model)
     inserted = insert_steps(connection, claim.job_id, kind, queue, chunks, max_attempts, hold=hold)
     planned = (chunk_from_json(new.idx, new.input) for new in chunks if new.idx in inserted)
     return [chunk.n_core_samples / SAMPLE_RATE for chunk in planned]
@@ -120,7 +120,7 @@ def _insert_detect(
 ) -> None:
     kind = StepKind.DETECT
     new = NewStep(0, {"chunks": [dict(chunk) for chunk in chunks]})
-    queue = planned_queue(kind, claim.options.model)
+    queue = queue_of(kind, claim.options.model)
     insert_steps(connection, claim.job_id, kind, queue, [new], max_attempts)
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 from uuid_utils.compat import uuid7
 
-from shared.infra.database import begin
+from shared.infra.database import begin, read
 from shared.infra.errors import DeliveryNotFound, DeliveryVoid, WebhookNotFound
 from shared.infra.webhooks.attempt import Attempt, Outgoing
 from shared.store.states import DeliveryState
@@ -94,7 +94,7 @@ def list_deliveries(
     }
     filters = {clause: given for clause, given in wanted.items() if given[1] is not None}
     query = " AND ".join([_VIEW, *filters]) + " ORDER BY webhook_deliveries.id DESC LIMIT :limit"
-    with begin(engine) as connection:
+    with read(engine) as connection:
         return _views(connection, query, tenant=tenant, limit=limit, **dict(filters.values()))
 
 
@@ -104,7 +104,7 @@ def get_delivery(engine: Engine, tenant: str, delivery_id: UUID) -> DeliveryView
     Raises:
         DeliveryNotFound: there is none of that id, or it is another tenant's.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         found = _views(
             connection, f"{_VIEW} AND webhook_deliveries.id = :id", tenant=tenant, id=delivery_id
         )
@@ -119,7 +119,7 @@ def get_outgoing(engine: Engine, delivery_id: str) -> Outgoing:
     Raises:
         DeliveryVoid: there is no next attempt.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         row = connection.execute(
             text(f"""
                 SELECT state, enabled, disabled_reason, url, {_SECRETS},
@@ -146,7 +146,7 @@ def make_test(engine: Engine, tenant: str, endpoint_id: UUID) -> Outgoing:
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         row = connection.execute(
             text(f"""
                 SELECT url, {_SECRETS}, clock_timestamp() AS at FROM webhook_endpoints

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 from uuid_utils.compat import uuid7
 
-from shared.infra.database import begin
+from shared.infra.database import begin, read
 from shared.infra.errors import TooManyWebhooks, WebhookNotFound
 from shared.infra.webhooks.signature import new_secret
 
@@ -94,7 +94,7 @@ def add_endpoint(
 
 def list_endpoints(engine: Engine, tenant: str) -> list[EndpointView]:
     """Return a tenant's listed endpoints, the oldest first."""
-    with begin(engine) as connection:
+    with read(engine) as connection:
         rows = connection.execute(
             text(f"""
                 SELECT {_COLUMNS} FROM webhook_endpoints WHERE tenant = :tenant AND listed
@@ -111,7 +111,7 @@ def get_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> EndpointView
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         return _read(connection, tenant, endpoint_id)
 
 
