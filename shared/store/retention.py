@@ -156,16 +156,15 @@ def _lock(connection: Connection, job_id: UUID, due: str, keep_s: float) -> bool
 def _remove_transcript(connection: Connection, job_id: UUID) -> None:
     """Delete all of a job that holds spoken words; its copies keep theirs."""
     transcript_id = connection.execute(
-        text("SELECT transcript_id FROM jobs WHERE id = :id"), {"id": job_id}
-    ).scalar_one()
-    connection.execute(
         text("""
             UPDATE jobs SET transcript_id = NULL, reference = NULL,
                             transcript_deleted_at = clock_timestamp()
-            WHERE id = :id
+            FROM (SELECT id, transcript_id FROM jobs WHERE id = :id) AS before
+            WHERE jobs.id = before.id
+            RETURNING before.transcript_id
         """),
         {"id": job_id},
-    )
+    ).scalar_one()
     connection.execute(
         text("UPDATE steps SET output = NULL WHERE job_id = :id AND output IS NOT NULL"),
         {"id": job_id},

@@ -124,19 +124,15 @@ def take_due_removals(engine: Engine, *, limit: int, patience_s: float) -> Seque
 
 def confirm_removal(engine: Engine, removal: Removal) -> None:
     """Taken -> gone, or due again; unchanged if it was scheduled anew meanwhile."""
-    with begin(engine) as connection:
-        names = {"prefix": removal.prefix, "taken_at": removal.taken_at}
+    with single(engine) as connection:
         connection.execute(
             text("""
+                WITH again AS (
+                    UPDATE removals SET due_at = again_at, again_at = NULL, taken_at = NULL
+                    WHERE prefix = :prefix AND taken_at = :taken_at AND again_at IS NOT NULL
+                )
                 DELETE FROM removals
                 WHERE prefix = :prefix AND taken_at = :taken_at AND again_at IS NULL
             """),
-            names,
-        )
-        connection.execute(
-            text("""
-                UPDATE removals SET due_at = again_at, again_at = NULL, taken_at = NULL
-                WHERE prefix = :prefix AND taken_at = :taken_at
-            """),
-            names,
+            {"prefix": removal.prefix, "taken_at": removal.taken_at},
         )
