@@ -37,8 +37,7 @@ _CONNECT_S = 5.0
 """Longest wait for one address, so that the host's next one gets a chance."""
 
 _DRAIN_BYTES = 4096
-"""The most of an answer's body that is read, so that a connection with a short answer ends in
-order."""
+"""The most of a body that is read, so that the connection of a short answer ends in order."""
 
 
 def resolve(host: str) -> list[str]:

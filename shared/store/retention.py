@@ -1,7 +1,6 @@
 """Retention: audio, transcripts, jobs and webhooks' test events go when their time is up.
 
-Each call changes one bounded batch. It skips rows that another transaction holds, until the next
-call.
+Each call changes one bounded batch. It leaves rows that are locked to the next call.
 """
 
 from collections.abc import Callable
@@ -88,8 +87,7 @@ def expire_jobs(engine: Engine, *, keep_s: float, max_attempts: int, limit: int)
 def expire_test_events(engine: Engine, *, keep_s: float, limit: int) -> int:
     """Test events of webhooks go after ``keep_s`` or ``KEEP_TESTS_S``, with their deliveries."""
     with begin(engine) as connection:
-        # SKIP LOCKED on the deliveries too: ``delete_endpoint`` locks the same rows in another
-        # order.
+        # The deliveries are locked too, as ``delete_endpoint`` locks them in another order.
         expired = connection.execute(
             text("""
                 WITH old AS (

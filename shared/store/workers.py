@@ -19,11 +19,9 @@ ModelState = Literal["ready", "loading", "absent"]
 """The furthest state of any worker of a model."""
 
 FAILURES = 2
-"""A worker fails at a kind of step after so many equal unexpected errors in a row, without having
-done one."""
+"""Equal unexpected errors in a row after which a worker that did no such step counts as failing."""
 SERVED_LATELY_S = 900.0
-"""How long a model counts as served after its last worker was seen: restarting all its workers
-takes less."""
+"""How long a model counts as served after its last worker was seen: longer than a restart."""
 
 _CHILD = "/"
 """Separates a worker's id and the number of its process; no host name has it."""

@@ -13,8 +13,7 @@ was down for a night is tried every three and a half hours.
 MAX_ATTEMPTS = len(RETRY_DELAYS_S) + 1
 
 JITTER = 0.1
-"""Each delay is up to this share shorter or longer, so that what failed together is not retried
-together."""
+"""Share by which each delay varies, so that what failed together is not retried together."""
 
 LONGEST_RETRY_AFTER_S = 36_000
 """Upper bound of a receiver's ``Retry-After``: the longest delay of the schedule."""

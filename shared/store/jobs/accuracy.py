@@ -13,8 +13,7 @@ from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotRea
 from shared.speech.accuracy import Accuracy, measure, measure_within
 
 _AT_ONCE_JOBS = 5
-"""Most jobs measured in one transaction, whose locks last less than 20 ms longer by these
-bounds."""
+"""Most jobs measured in one transaction. These bounds extend its locks by less than 20 ms."""
 _AT_ONCE_CELLS = 1e8
 """Bound of ``measure_within`` for all of them: 3 ms of computing, 10 ms of Chinese. It admits ten
 minutes of any speech, and half an hour where one character in ten is wrong."""
@@ -91,8 +90,7 @@ def measure_at_once(connection: Connection, job_ids: Iterable[UUID]) -> None:
 def measure_pending(engine: Engine, *, limit: int = 20) -> int:
     """Measure up to ``limit`` jobs that ``measure_at_once`` left out, the newest first.
 
-    Safe to run in several processes at once: each job is measured by one. Returns how many were
-    measured.
+    Several processes may do so at once: one of them measures each job. Returns their number.
     """
     with read(engine) as connection:
         pending = connection.execute(

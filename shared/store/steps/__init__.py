@@ -1,8 +1,7 @@
 """Steps: planned, claimed, completed, given back.
 
 Every function is one transaction and one named transition. Rows are locked in one order, job before
-step, so transitions of one job queue up and never deadlock. A claim locks no job and waits for
-nobody.
+step, so transitions of one job queue up and never deadlock. A claim locks no job and never waits.
 
 A worker's writes are fenced: they name the step and the epoch of their claim. Every function that
 is given a claim raises ``LeaseLost``, and changes nothing, once the step was claimed again, its

@@ -31,8 +31,7 @@ _MARK = """
 # steps with the lowest tenant turns. ``picked`` takes each of these tenants' first steps by rank,
 # by the turns of its jobs and by age. If those are other steps, ``handed_on`` swaps their turns: a
 # tenant uses up as many turns as it takes, the lowest first. That is skipped while one tenant
-# waits. Both stages walk along an index and end after as many steps as are claimed, however many
-# wait.
+# waits. Both stages walk along an index for as many steps as are claimed, however many wait.
 #
 # A step that another transaction has locked is skipped. A tenant whose due steps are all locked is
 # left out of the next statement (:passed_by). statement_timestamp() is constant within the

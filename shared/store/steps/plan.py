@@ -64,8 +64,7 @@ def complete_prepare(
     """``prepare`` running -> done: the plan is complete with these last ``chunks``.
 
     ``hold`` is as for ``add_chunks``. ``detect`` is what a ``detect`` step hears; without it none
-    is added. With ``release`` the chunks on hold are due, as there is no ``detect`` step to wait
-    for.
+    is added. With ``release`` the chunks on hold are due, as no ``detect`` step follows.
     """
     with fenced(engine, claim) as connection:
         audio_s = _insert_chunks(connection, claim, chunks, max_attempts, hold)

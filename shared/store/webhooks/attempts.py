@@ -90,8 +90,7 @@ def replay(engine: Engine, tenant: str, delivery_id: UUID) -> None:
             raise DeliveryNotReplayable("the webhook is disabled")
         if reset is None:
             raise DeliveryNotReplayable("the delivery is pending")
-        # A step is left over if the webhook was disabled: it must make no attempts beside the new
-        # one.
+        # If the webhook was disabled, an old step is left, which must make no more attempts.
         connection.execute(
             text("""
                 UPDATE steps SET state = 'void', lease_until = NULL

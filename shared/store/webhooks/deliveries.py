@@ -171,8 +171,7 @@ def record_test(
     delivery_id = uuid7()
     with begin(engine) as connection:
         found = connection.execute(
-            # A shared lock: other tests go on, and ``delete_endpoint`` waits and deletes this one
-            # too.
+            # A shared lock lets other tests go on; ``delete_endpoint`` waits for it.
             text("SELECT FROM webhook_endpoints WHERE id = :id FOR SHARE"),
             {"id": endpoint_id},
         ).one_or_none()
