@@ -104,7 +104,7 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
         attempts=_STORAGE_ATTEMPTS,
     )
     wakeups = Wakeups(engine, make_broker(settings), settings)
-    connect_wakeups(engine, wakeups)
+    connect_wakeups(engine, wakeups.ring)
     remover = Remover(engine, storage)
     probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
     watcher = Watcher(partial(look_at_jobs, engine), max_watches=settings.max_streams)

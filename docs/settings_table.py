@@ -1,5 +1,9 @@
 """``python -m docs.settings_table``: write the table of settings into docs/settings.md."""
 
+import ast
+import inspect
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +34,23 @@ def table() -> str:
     """Return one row for each setting: its variable, default and meaning."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        cells = (f"`LONGHAND_{name.upper()}`", shown(field.default), field.description or "")
+        cells = (f"`LONGHAND_{name.upper()}`", shown(field.default), meanings()[name])
         rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
+
+
+@cache
+def meanings() -> dict[str, str]:
+    """Return the docstring of each setting, on one line."""
+    (tree,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(tree, ast.ClassDef)
+    return {
+        setting.target.id: " ".join(ast.literal_eval(meaning.value).split())
+        for setting, meaning in pairwise(tree.body)
+        if isinstance(setting, ast.AnnAssign)
+        and isinstance(setting.target, ast.Name)
+        and isinstance(meaning, ast.Expr)
+    }
 
 
 def shown(default: Any) -> str:

@@ -18,9 +18,8 @@ from api.resources import Provided, Tenant
 from api.validation import describe, summarize
 from shared.infra.errors import InvalidRequest, JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
-from shared.store.jobs.accuracy import set_reference
+from shared.store.jobs.accuracy import accuracy_by_model, cache_use, get_text, set_reference
 from shared.store.jobs.read import get_job
-from shared.store.jobs.references import accuracy_by_model, cache_use, get_text
 
 router = APIRouter(tags=["accuracy"])
 

@@ -1,4 +1,4 @@
-"""Addresses: which are of the open network, and which hosts are addresses."""
+"""Network addresses: which ones are public, and which hosts are addresses."""
 
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -10,18 +10,19 @@ _FORBIDDEN_V4 = tuple(
     map(
         IPv4Network,
         (
-            # IANA's registry of special-purpose addresses: what is not for the open network.
+            # IANA's registry of special-purpose addresses, without those that are public.
             *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
             *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16"),
             *("198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4"),
             "224.0.0.0/4",  # multicast
-            "168.63.129.16/32",  # a public address, behind which Azure has each host's own agent
+            "168.63.129.16/32",  # a public address at which Azure serves each host's agent
         ),
     )
 )
 _PUBLIC_V6 = IPv6Network("2000::/3")
-"""All of IANA's global unicast. Outside of it lie loopback, unique local, link-local and multicast,
-and what wraps an IPv4 address: v4-mapped, v4-compatible, NAT64 (64:ff9b::/96, 64:ff9b:1::/48)."""
+"""IANA's global unicast. It excludes loopback, unique local, link-local and multicast addresses,
+and those that wrap an IPv4 address: v4-mapped, v4-compatible, NAT64 (64:ff9b::/96,
+64:ff9b:1::/48)."""
 _FORBIDDEN_V6 = tuple(
     map(
         IPv6Network,
@@ -36,10 +37,10 @@ _FORBIDDEN_V6 = tuple(
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether an address is one of the open network.
+    """Return whether an address is public.
 
-    The tables are our own: ``is_global`` of the standard library passes multicast, 6to4 and NAT64,
-    and changes between versions.
+    The standard library's ``is_global`` passes multicast, 6to4 and NAT64 and differs between
+    versions, so the tables are our own.
     """
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _FORBIDDEN_V4)
@@ -47,9 +48,9 @@ def is_public(address: Address) -> bool:
 
 
 def parse_address(host: str) -> Address | None:
-    """Return the address that a host is, if it is no name; also in the spellings of old."""
+    """Return the address that a host is, in any spelling that ``inet_aton`` knows; None: a name."""
     if host.lower() == "localhost" or host.lower().endswith(".localhost"):
-        return IPv4Address("127.0.0.1")  # RFC 6761: whatever a name server says
+        return IPv4Address("127.0.0.1")  # RFC 6761, whatever a name server says
     try:
         return ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Work in a background thread of its own, done when somebody asks for it."""
+"""A background thread that works when it is rung."""
 
 import logging
 import threading
@@ -8,13 +8,13 @@ log = logging.getLogger(__name__)
 
 
 class Background:
-    """Does its work in a thread of its own, so that nobody who rings waits for it.
+    """Does its work in a thread, so that no caller of ``ring`` waits for it.
 
-    Rings while a round is under way are answered by one further round.
+    All rings during a round are answered by one further round.
     """
 
     def __init__(self, name: str, work: Callable[[], object]) -> None:
-        """Wait for rings; ``work`` deals with the errors that it expects."""
+        """Start the thread; ``work`` handles the errors that it expects."""
         self._work = work
         self._rung = threading.Event()
         self._closing = False
@@ -26,7 +26,7 @@ class Background:
         self._rung.set()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Answer what was rung and stop."""
+        """Answer the last ring and stop."""
         self._closing = True
         self._rung.set()
         self._thread.join(timeout_s)
@@ -37,5 +37,5 @@ class Background:
             self._rung.clear()
             try:
                 self._work()
-            except Exception:  # whatever it was, later rings must be answered
+            except Exception:  # a bug must not end the thread
                 log.exception("%s: unexpected error", self._thread.name)

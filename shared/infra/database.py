@@ -1,15 +1,14 @@
-"""The connection to Postgres: transactions, single reads, and what an outage looks like.
+"""The connection to Postgres: transactions, single statements, and the errors of an outage.
 
-A connection that lies in the pool is not asked whether it still works (a round trip for every
-transaction). Whether the server has closed it can be seen without asking: an idle connection has
-nothing to say, so one with something to read is replaced. That happens before anything is executed
-on it, so nothing can be done twice.
+The pool does not ask a connection whether it still works, which would cost a round trip for every
+transaction. If the server has closed an idle connection, its socket has something to read; such a
+connection is replaced before anything is executed on it, so nothing is done twice.
 """
 
 import logging
 import select
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, LiteralString, NoReturn, cast
 
@@ -27,24 +26,24 @@ from shared.infra.settings import Settings
 from shared.infra.sqlstates import UNREACHABLE, outage_of
 
 _CONNECT_TIMEOUT_S = 2
-"""libpq's least. A caller who waits longer is better served by 503 and Retry-After."""
+"""libpq's minimum. A caller that would wait longer is better served by 503 and Retry-After."""
 _POOL_TIMEOUT_S = 5.0
-"""How long a caller waits for one of the pool's connections while all are in use."""
+"""Longest wait for a connection of the pool while all are in use."""
 _IDLE_IN_TRANSACTION_MS = 10_000
-"""A process frozen within a transaction keeps its row locks for no longer than this."""
+"""Longest time that a process frozen within a transaction keeps its row locks."""
 _TCP_USER_TIMEOUT_MS = 15_000
-"""A server that vanished without a word is noticed before a lease of 30 s runs out."""
+"""A server that has vanished is noticed before a lease of 30 s expires."""
 _ANSWER_S = 60.0
-"""How long a worker waits for one answer. A server that is frozen, while its kernel acknowledges
-what is sent to it, is noticed by nothing else."""
+"""Longest wait of a worker for one answer. Nothing else notices a frozen server whose kernel still
+acknowledges packets."""
 _STATEMENT_LEAD_S = 1.0
-"""How much earlier than the client the server gives up: a statement that is merely slow is
-canceled, and the connection stays."""
+"""The server gives up this much earlier than the client: a slow statement is canceled, and its
+connection stays."""
 
 _LISTEN_S = 1.0
-"""How often a listener looks whether it is to end."""
+"""Interval at which a listener looks whether it is to end."""
 _SILENT_ROUNDS = 30
-"""After so many of these without a word it asks for an answer."""
+"""Number of these intervals without a message after which it asks the server for an answer."""
 
 # Alembic logs a line for each of its plugins at every start.
 logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
@@ -52,11 +51,11 @@ logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 _AFTER_COMMIT = "longhand_after_commit"
-"""In ``Connection.info``: what is to be called after the commit."""
+"""Key in ``Connection.info`` of what is called after the commit."""
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection that waits for no answer longer than ``answer_s``; then it is closed."""
+    """A connection that is closed when an answer takes longer than ``answer_s``."""
 
     answer_s = _ANSWER_S
 
@@ -73,13 +72,11 @@ class _Connection(psycopg.Connection[Any]):
 def make_engine(
     settings: Settings, *, pool_size: int = 10, answer_s: float | None = None
 ) -> Engine:
-    """Return an engine that connects on first use; one per process, never shared over a fork.
+    """Return an engine that connects on first use; one per process, not shared over a fork.
 
-    Args:
-        settings: name the database.
-        pool_size: connections kept; as many more may be in use at once.
-        answer_s: longest wait for the answer to one statement; the server cancels it a second
-            before. None: the client waits for a minute, and statements have no limit.
+    It keeps up to ``pool_size`` connections open; as many more may be in use at once. An answer may
+    take ``answer_s``, and the server cancels the statement a second before. None: the client waits
+    for a minute, and statements have no limit.
     """
     options = f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_MS}"
     if answer_s is not None:
@@ -94,8 +91,8 @@ def make_engine(
             "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
             "options": options,
             "application_name": "longhand",
-            # PGCLIENTENCODING must not change it, and psycopg reads no text from a SQL_ASCII
-            # session: even the server's encoding could not be asked for.
+            # Overrides PGCLIENTENCODING. In a SQL_ASCII session psycopg returns text as bytes, so
+            # even the server's encoding could not be read.
             "client_encoding": "UTF8",
         },
     )
@@ -112,9 +109,9 @@ def make_engine(
 
 
 def _replace_if_closed(connection: _Connection, _record: object, _proxy: object) -> None:
-    """Have the pool replace a connection on which the server has sent something while it was idle.
+    """Have the pool replace a connection on which the server sent something while it was idle.
 
-    That is its end, mostly; a mere notice (of a changed parameter, say) costs a new connection.
+    Mostly that is its end; a mere notice (of a changed parameter, say) costs a new connection.
     """
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
@@ -122,67 +119,55 @@ def _replace_if_closed(connection: _Connection, _record: object, _proxy: object)
         raise DisconnectionError("closed by the server")
 
 
-@contextmanager
-def begin(engine: Engine) -> Iterator[Connection]:
+def begin(engine: Engine) -> AbstractContextManager[Connection]:
     """Run a transaction: committed on leaving, rolled back on an exception.
 
     Raises:
-        DatabaseUnavailable: no connection could be had, it broke, or Postgres refuses the work for
-            now (the subclass and the sentence tell why); nothing was written.
+        DatabaseUnavailable: there is no connection, it broke, or Postgres refuses the work for now
+            (the subclass and the message say why); nothing was written.
         CommitUncertain: it broke during the commit; all or nothing was written.
         SchemaMissing: a table or column is missing, and so are migrations.
         DatabaseUnfit: a table or column is missing in the schema of a newer version.
     """
-    committing = False
-    actions: list[Callable[[], None]] = []
-    try:
-        with engine.begin() as connection:
-            actions = connection.info[_AFTER_COMMIT] = []
-            yield connection
-            committing = True
-    except PoolTimeout as error:
-        raise DatabaseUnavailable("every connection to Postgres is in use") from error
-    except (DBAPIError, psycopg.Error) as error:
-        _raise_translated(engine, error, committing=committing)
-    for action in actions:
-        action()
+    return _connected(engine)
 
 
-@contextmanager
-def read(engine: Engine) -> Iterator[Connection]:
-    """Run statements that only read, each by itself: one round trip for each, no transaction.
-
-    What several statements see is not of one moment.
+def read(engine: Engine) -> AbstractContextManager[Connection]:
+    """Run statements that only read, each in its own snapshot: one round trip each, no transaction.
 
     Raises:
         DatabaseUnavailable, SchemaMissing, DatabaseUnfit: as ``begin``.
     """
-    try:
-        with engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
-    except PoolTimeout as error:
-        raise DatabaseUnavailable("every connection to Postgres is in use") from error
-    except (DBAPIError, psycopg.Error) as error:
-        _raise_translated(engine, error)
+    return _connected(engine, autocommit=True, writes=False)
 
 
-@contextmanager
-def single(engine: Engine) -> Iterator[Connection]:
+def single(engine: Engine) -> AbstractContextManager[Connection]:
     """Run one statement that is a transaction by itself: one round trip instead of three.
 
     Raises:
         CommitUncertain: the connection broke; all or nothing was written.
         DatabaseUnavailable, SchemaMissing, DatabaseUnfit: as ``begin``.
     """
+    return _connected(engine, autocommit=True)
+
+
+@contextmanager
+def _connected(
+    engine: Engine, *, autocommit: bool = False, writes: bool = True
+) -> Iterator[Connection]:
+    committing = autocommit and writes
     actions: list[Callable[[], None]] = []
     try:
         with engine.connect() as connection:
             connection.info[_AFTER_COMMIT] = actions
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
-    except PoolTimeout as error:
-        raise DatabaseUnavailable("every connection to Postgres is in use") from error
-    except (DBAPIError, psycopg.Error) as error:
-        _raise_translated(engine, error, committing=True)
+            if autocommit:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
+            if not autocommit:
+                committing = True
+                connection.commit()
+    except (PoolTimeout, DBAPIError, psycopg.Error) as error:
+        _raise_translated(engine, error, committing=committing)
     for action in actions:
         action()
 
@@ -190,9 +175,9 @@ def single(engine: Engine) -> Iterator[Connection]:
 def fetch(
     connection: Connection, query: LiteralString, parameters: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the rows of a query, by the driver alone: for what is read a thousand times a second.
+    """Return the rows of a query by the driver alone, for what is read a thousand times a second.
 
-    SQLAlchemy's own layers cost several times what the driver's do. Parameters are ``%(name)s``.
+    SQLAlchemy costs several times as much as the driver. Parameters are ``%(name)s``.
     """
     driver = cast(_Connection, connection.connection.driver_connection)
     with _told_when_broken(connection), driver.cursor(row_factory=dict_row) as cursor:
@@ -201,7 +186,7 @@ def fetch(
 
 @contextmanager
 def _told_when_broken(connection: Connection) -> Iterator[None]:
-    """Tell SQLAlchemy of a connection that breaks in the driver's hands: it is not to be reset."""
+    """Tell SQLAlchemy of a connection that breaks in the driver, so that it is not reset."""
     driver = cast(_Connection, connection.connection.driver_connection)
     try:
         yield
@@ -212,9 +197,11 @@ def _told_when_broken(connection: Connection) -> Iterator[None]:
 
 
 def _raise_translated(
-    engine: Engine, error: DBAPIError | psycopg.Error, *, committing: bool = False
+    engine: Engine, error: PoolTimeout | DBAPIError | psycopg.Error, *, committing: bool
 ) -> NoReturn:
-    """Raise what an error of Postgres means; the error itself where it is a bug of ours."""
+    """Raise the outage that an error of Postgres means; the error itself if it is a bug of ours."""
+    if isinstance(error, PoolTimeout):
+        raise DatabaseUnavailable("every connection to Postgres is in use") from error
     outage = outage_of(error)
     if committing and isinstance(error, DBAPIError) and error.connection_invalidated:
         outage = CommitUncertain(str(outage))
@@ -227,20 +214,20 @@ def _raise_translated(
 
 
 def after_commit(connection: Connection, action: Callable[[], None]) -> None:
-    """Have ``begin`` or ``single`` call ``action`` once the transaction is committed.
+    """Have ``begin`` or ``single`` call ``action``, which must not fail, after the commit.
 
-    Not if it is rolled back, nor if nobody knows whether it was committed. It must not fail.
+    It is not called after a rollback, nor when nobody knows whether the commit happened.
     """
     connection.info.setdefault(_AFTER_COMMIT, []).append(action)
 
 
 def listen(engine: Engine, channel: str) -> Iterator[list[str]]:
-    """Yield what others notify on a channel, an empty list after each second without anything.
+    """Yield the messages on a channel; an empty list after each second without one.
 
-    On a connection of its own, which the engine's pool does not count.
+    It has a connection of its own, which the engine's pool does not count.
 
     Raises:
-        DatabaseUnavailable: no connection could be had, or it broke.
+        DatabaseUnavailable: there is no connection, or it broke.
     """
     try:
         with engine.connect() as pooled, _told_when_broken(pooled):
@@ -248,25 +235,21 @@ def listen(engine: Engine, channel: str) -> Iterator[list[str]]:
             pooled.detach()
             connection.autocommit = True
             connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
-            yield from _notified(connection)
+            n_silent = 0
+            while True:
+                notices = connection.notifies(timeout=_LISTEN_S, stop_after=1)
+                messages = [notice.payload for notice in notices]
+                n_silent = 0 if messages else n_silent + 1
+                if n_silent == _SILENT_ROUNDS:  # the server may have vanished
+                    connection.execute("SELECT 1")
+                    n_silent = 0
+                yield messages
     except (PoolTimeout, DBAPIError, psycopg.Error) as error:
         raise DatabaseUnavailable(UNREACHABLE) from error
 
 
-def _notified(connection: Any) -> Iterator[list[str]]:
-    n_silent = 0
-    while True:
-        notices = connection.notifies(timeout=_LISTEN_S, stop_after=1)
-        messages = [notice.payload for notice in notices]
-        n_silent = 0 if messages else n_silent + 1
-        if n_silent == _SILENT_ROUNDS:  # a server that has vanished says nothing, either
-            connection.execute("SELECT 1")
-            n_silent = 0
-        yield messages
-
-
 def migrate(settings: Settings) -> None:
-    """Bring the schema to this tree's revision; waits for another migration under way.
+    """Migrate the schema to this tree's revision; waits for a concurrent migration.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -286,7 +269,7 @@ def migrate(settings: Settings) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    # ConfigParser's own interpolation character must be doubled.
+    # ConfigParser interpolates %.
     url = settings.database_url.get_secret_value().replace("%", "%%")
     config.set_main_option("sqlalchemy.url", url)
     try:
@@ -304,13 +287,18 @@ def check(engine: Engine) -> None:
         DatabaseUnfit: it has an encoding other than UTF8, or a newer version's schema.
     """
     with read(engine) as connection:
-        _check_encoding(connection)
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+        if encoding != "UTF8":
+            raise DatabaseUnfit(
+                f"the database's encoding is {encoding}, not UTF8, in which transcripts are kept: "
+                "create it with ENCODING 'UTF8' TEMPLATE template0"
+            )
         applied = set()
         if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar_one():
             applied = set(
                 connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
             )
-    # Revisions are read from the files' names: importing Alembic would delay every process's start.
+    # Importing Alembic for the revisions would delay the start of every process.
     known = {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py")}
     if applied == {max(known)}:
         return
@@ -322,12 +310,3 @@ def check(engine: Engine) -> None:
     if applied - known:
         raise DatabaseUnfit("the database has the schema of a newer version of Longhand")
     raise SchemaMissing("the database lacks this version's schema: run `python -m worker migrate`")
-
-
-def _check_encoding(connection: Connection) -> None:
-    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
-    if encoding != "UTF8":
-        raise DatabaseUnfit(
-            f"the database's encoding is {encoding}, not UTF8, in which transcripts are kept: "
-            "create it with ENCODING 'UTF8' TEMPLATE template0"
-        )

@@ -1,10 +1,10 @@
-"""Requests to URLs that clients name, behind one wall.
+"""Requests to URLs that clients name.
 
-Such a URL may lead where its owner cannot go alone: to the database, to the cloud's metadata, to a
-neighbour (server-side request forgery). So every address of a host must be public, and the address
-that was checked is the one that is dialled: a second look-up could give another answer (DNS
-rebinding). TLS still verifies the host's name. Redirects are not followed, proxies of the
-environment not used, and of an answer no more is read than is needed.
+Such a URL may lead to what its owner cannot reach: the database, the cloud's metadata, a neighbour
+(server-side request forgery). So every address of a host must be public, and the address that was
+checked is the one that is dialled, as a second look-up could give another answer (DNS rebinding).
+TLS still verifies the host's name. Redirects are not followed, proxies of the environment are not
+used, and little of an answer is read.
 """
 
 import socket
@@ -27,28 +27,28 @@ from shared.infra.quantities import duration
 from shared.infra.settings import Settings
 
 Resolver = Callable[[str], Sequence[str]]
-"""Returns the addresses of a host; raises OSError or UnicodeError where there are none."""
+"""Returns the addresses of a host; raises OSError or UnicodeError if it has none."""
 
 MAX_URL_CHARS = 2048
 
 _HOW_TO_ALLOW = "(an operator can allow it: LONGHAND_OUTBOUND_ALLOW)"
 
 _CONNECT_S = 5.0
-"""The most that one address may take to answer, so that the host's next one gets a chance."""
+"""Longest wait for one address, so that the host's next one gets a chance."""
 
 _DRAIN_BYTES = 4096
-"""Read of an answer's body, and dropped: a receiver of a short answer sees an orderly end."""
+"""The most of a body that is read, so that the connection of a short answer ends in order."""
 
 
 def resolve(host: str) -> list[str]:
-    """Return the addresses of a host as the system knows them."""
+    """Return the addresses of a host by the system's resolver."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A receiver's answer without its body; for our own use, not for a client's eyes."""
+    """A receiver's answer without its body; not to be shown to clients."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -56,7 +56,7 @@ class Answer:
 
 
 class Outbound:
-    """Makes requests to URLs that clients name. Safe for use by several threads."""
+    """Makes requests to URLs that clients name. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -68,11 +68,8 @@ class Outbound:
     ) -> None:
         """Set the limits.
 
-        Args:
-            allow_http: whether a URL may be one without TLS.
-            allow: host names and networks that may be reached though they are not public.
-            resolver: looks up the addresses of a host.
-            ssl_context: verifies receivers; by default against the usual authorities.
+        Host names and networks (CIDR) in ``allow`` may be reached though they are not public.
+        ``ssl_context`` verifies receivers, by default against the usual authorities.
         """
         self._schemes = ("https", "http") if allow_http else ("https",)
         self._hosts: set[str] = set()
@@ -93,16 +90,14 @@ class Outbound:
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:
-        # Made on first use: it reads all authorities' certificates.
+        # Made on first use, as it reads all authorities' certificates.
         return self._given_context or httpx.create_ssl_context()
 
     def check_url(self, url: str) -> httpx.URL:
-        """Refuse what is wrong with a URL at first sight, and return it parsed.
-
-        No name is looked up: what it leads to is checked whenever a request is sent.
+        """Check and return a URL without looking up its host, which ``post`` does.
 
         Raises:
-            ForbiddenUrl: no request is sent there.
+            ForbiddenUrl: no request may be sent there.
         """
         if len(url) > MAX_URL_CHARS:
             raise ForbiddenUrl(f"the URL is longer than {MAX_URL_CHARS:,} characters")
@@ -131,37 +126,27 @@ class Outbound:
     def post(
         self, url: str, *, body: bytes, headers: Mapping[str, str], timeout_s: float
     ) -> Answer:
-        """Post ``body`` once and return the answer's status, whatever it is.
+        """Post ``body`` once and return the answer, whatever its status.
 
-        Args:
-            url: where to.
-            body: what to send.
-            headers: beside Host and Content-Length.
-            timeout_s: for all of it: look-up, connection, TLS, request and answer.
+        ``headers`` are sent beside Host and Content-Length. ``timeout_s`` is for look-up,
+        connection, TLS, request and answer together.
 
         Raises:
-            ForbiddenUrl: the URL is refused at first sight.
-            OutboundFailed: no address of the host is public, or there was no answer.
+            ForbiddenUrl: as ``check_url``.
+            OutboundFailed: an address of the host is not public, or there was no answer.
         """
         parsed = self.check_url(url)
         target = httpcore.URL(
-            scheme=parsed.raw_scheme,
-            host=parsed.raw_host,
-            port=parsed.port,
-            target=parsed.raw_path,
+            scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path
         )
+        sent = [("Host", parsed.netloc.decode()), *headers.items()]
         wall = _Wall(self, _Deadline(timeout_s))
         try:
             with (
                 httpcore.ConnectionPool(
                     ssl_context=self._ssl_context, network_backend=wall, max_connections=1
                 ) as connections,
-                connections.stream(
-                    "POST",
-                    target,
-                    headers=[("Host", parsed.netloc.decode()), *headers.items()],
-                    content=body,
-                ) as response,
+                connections.stream("POST", target, headers=sent, content=body) as response,
             ):
                 _drain(response)
                 return Answer(
@@ -183,7 +168,7 @@ class Outbound:
             raise OutboundFailed("there was no valid HTTP answer") from error
 
     def addresses(self, host: str, limit_s: float) -> list[Address]:
-        """Return the addresses of a host, all of them checked.
+        """Return the addresses of a host, all of which may be reached.
 
         Raises:
             OutboundFailed: it has none, or one that is not public.
@@ -197,7 +182,7 @@ class Outbound:
                 found = [ip_address(each) for each in self._look_up(host, limit_s)]
             except (OSError, ValueError):  # UnicodeError is a ValueError
                 found = []
-        # One sentence for both: what an inner name server knows is nobody's business.
+        # One message for both, as a client must not learn what an inner name server knows.
         if not found or not all(self._may_reach(host, address) for address in found):
             raise OutboundFailed(f"the URL's host has no public address {_HOW_TO_ALLOW}")
         return found
@@ -210,7 +195,7 @@ class Outbound:
         )
 
     def _look_up(self, host: str, limit_s: float) -> Sequence[str]:
-        """Ask the resolver, which knows no time limit, in a thread that may be left behind."""
+        """Ask the resolver, which has no time limit, in a thread that may be left behind."""
         answer: Future[Sequence[str]] = Future()
 
         def ask() -> None:
@@ -227,7 +212,7 @@ class Outbound:
 
 
 class _Deadline:
-    """When all must be over."""
+    """The end of a time limit."""
 
     def __init__(self, limit_s: float) -> None:
         self._at = time.monotonic() + limit_s
@@ -241,7 +226,7 @@ class _Deadline:
 
 
 class _Wall(httpcore.NetworkBackend):
-    """Dials checked addresses only. httpcore hands the host's name to TLS, which verifies it."""
+    """Dials only checked addresses. httpcore gives the host's name to TLS, which verifies it."""
 
     def __init__(self, outbound: Outbound, deadline: _Deadline) -> None:
         self._outbound = outbound
@@ -275,7 +260,7 @@ class _Wall(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection on which nothing outlasts the deadline, however slowly the bytes drip."""
+    """A connection on which no operation outlasts the deadline."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
         self._stream = stream
@@ -304,7 +289,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 def _drain(response: httpcore.Response) -> None:
-    """Read a short answer to its end; of a long one, or one that breaks off, the status counts."""
+    """Read a short body to its end; of a long or broken one only the status counts."""
     n_bytes = 0
     try:
         for data in response.iter_stream():
@@ -316,7 +301,7 @@ def _drain(response: httpcore.Response) -> None:
 
 
 def _why_not_connected(error: httpcore.ConnectError) -> str:
-    # httpcore wraps the error; it keeps no cause.
+    # httpcore's error has the original as its argument, not as its cause.
     match error.args[0]:
         case ssl.SSLCertVerificationError():
             return "the receiver's certificate could not be verified"

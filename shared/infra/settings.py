@@ -8,7 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 FLOWER_USER = "longhand"
@@ -20,177 +27,100 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LONGHAND_", frozen=True)
 
-    database_url: SecretStr = Field(
-        default=SecretStr("postgresql+psycopg://longhand@127.0.0.1:5432/longhand"),
-        description="Postgres, as an SQLAlchemy URL with the psycopg driver.",
-    )
-    broker_url: SecretStr = Field(
-        default=SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis or Valkey, as Celery's broker.",
-    )
-    storage_url: SecretStr = Field(
-        default=SecretStr("http://127.0.0.1:9000/longhand"),
-        description="The S3 bucket: `http(s)://KEY:SECRET@HOST[:PORT]/BUCKET[?region=R]`. Without "
-        "`KEY:SECRET` the usual AWS credential chain is asked.",
-    )
-    catalogue: Path = Field(
-        default=Path(__file__).parents[2] / "models.toml",
-        description="The model catalogue file; a relative path starts where the process does.",
-    )
-    default_model: str = Field(
-        default="",
-        description="The model of a job that names none (or `auto`), unless its language has a "
-        "preferred one; empty: one that is served.",
-    )
-    on_demand_models: str = Field(
-        default="",
-        description="Model ids, separated by commas, whose workers are started when there are jobs "
-        "for them, by an autoscaler say: jobs for them are taken while they have no worker.",
-    )
-    worker_wait_s: float = Field(
-        default=86_400.0,
-        gt=0,
-        description="How long a step that is due waits for a worker of its model, or a CPU worker, "
-        "while there is none; then its job fails with `no_worker`. `inf`: for ever.",
-    )
-    max_upload_bytes: int = Field(
-        default=2 * 1024**3, gt=0, description="Largest accepted upload, in bytes."
-    )
-    max_streams: int = Field(
-        default=500,
-        gt=0,
-        description="How many clients of one API process may watch jobs at once (events, `wait`); "
-        "each holds a connection.",
-    )
-    max_duration_s: float = Field(
-        default=12 * 3600.0, gt=0, description="Longest accepted audio, in seconds once decoded."
-    )
-    lease_s: float = Field(
-        default=30.0, gt=0, description="How long a claimed step is held without a heartbeat."
-    )
-    heartbeat_s: float = Field(
-        default=10.0,
-        gt=0,
-        description="How often a worker renews the leases it holds. One that was not seen for two "
-        "of these is told as absent.",
-    )
-    sweep_s: float = Field(
-        default=5.0,
-        gt=0,
-        description="How often expired leases are requeued, and workers woken for what is due.",
-    )
-    max_attempts: int = Field(
-        default=5,
-        ge=1,
-        description="How often a step is tried before its job fails; a time when the object store "
-        "was away does not count.",
-    )
-    retry_base_s: float = Field(
-        default=2.0,
-        ge=0,
-        description="First retry's longest delay; it doubles with each one, up to 30 s. "
-        "Delays are random, from nothing to the longest.",
-    )
-    prepare_limit_s: float = Field(
-        default=3600.0,
-        gt=0,
-        description="Wall time after which a stuck `prepare` or `finish` is killed.",
-    )
-    prepare_memory_bytes: int = Field(
-        default=2 * 1024**3,
-        ge=512 * 1024**2,
-        description="Most memory a media child process may map before it is refused more; at "
-        "least 512 MiB.",
-    )
-    inference_limit_s: float = Field(
-        default=600.0,
-        gt=0,
-        description="Longest that one call of the model may take, in seconds; a longer one counts "
-        "as hung, and the model worker ends itself, to be started anew.",
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto",
-        description="Where a model worker computes: `auto`, `cpu` or `cuda`; `auto`: on the GPU if "
-        "it can.",
-    )
-    dtype: Literal["auto", "float32", "float16", "bfloat16", "int8", "int8_float16"] = Field(
-        default="auto",
-        description="What it computes in: `auto`, `float32`, `float16`, `bfloat16`, `int8` or "
-        "`int8_float16`; `auto` is the engine's choice for the device. Not every engine knows "
-        "every one; a worker that cannot do it does not start.",
-    )
-    torch_compile: bool = Field(
-        default=False,
-        description="Whether torch compiles the model first (engines on torch only): a start of "
-        "minutes, for shorter batches.",
-    )
-    batch_wait_ms: float = Field(
-        default=5.0, ge=0, description="How long the batcher waits for a fuller batch."
-    )
-    public_url: str = Field(
-        default="",
-        pattern=r"^(https?://[^\s]+[^\s/])?$",
-        description="Where clients reach the API, such as `https://longhand.example.com`, for the "
-        "URLs in webhook events; empty: these are paths alone.",
-    )
-    outbound_http: bool = Field(
-        default=False, description="Whether webhooks may be sent over plain `http`."
-    )
-    outbound_allow: str = Field(
-        default="",
-        description="Host names and networks (CIDR), separated by commas, that webhooks may reach "
-        "although their addresses are not public.",
-    )
-    keep_audio_s: float = Field(
-        default=86_400.0,
-        ge=0,
-        description="How long the audio of a job that succeeded or was canceled is kept, in "
-        "seconds; `inf`: until the job is deleted. A canceled job can be retried for as long.",
-    )
-    keep_failed_audio_s: float = Field(
-        default=7 * 86_400.0,
-        ge=0,
-        description="The same for a job that failed: how long it can be retried.",
-    )
-    keep_transcripts_s: float = Field(
-        default=math.inf,
-        ge=0,
-        description="How long after its job's end a transcript is kept, in seconds; `inf`: until "
-        "the job is deleted. References and finished chunks go with it.",
-    )
-    keep_jobs_s: float = Field(
-        default=math.inf,
-        ge=0,
-        description="When a job that has ended is deleted with all that is its own, in seconds; "
-        "`inf`: when it is asked for. One with a pending webhook delivery is kept until that ends. "
-        "Test events of webhooks go after the same time, and after 30 days at the latest.",
-    )
-    health_host: str = Field(
-        default="127.0.0.1", description="Address of a worker's own health endpoints."
-    )
-    health_port: int = Field(
-        default=0,
-        ge=0,
-        le=65535,
-        description="Port of a worker's own health endpoints and metrics; 0: none. `./longhand` "
-        "leaves it out, as its workers share one host.",
-    )
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
-    log_name: str = Field(
-        default="",
-        description="Name of the file that a worker's output goes to, to which its errors refer; "
-        "`./longhand` sets it. Empty: they name the worker.",
-    )
-    flower_password: SecretStr = Field(
-        default=SecretStr(""),
-        description="Password of user `longhand` in Flower; empty: none is asked for, and Flower "
-        "listens on loopback only. `./longhand up --flower` makes one where there is none.",
-    )
+    database_url: SecretStr = SecretStr("postgresql+psycopg://longhand@127.0.0.1:5432/longhand")
+    """Postgres, as an SQLAlchemy URL with the psycopg driver."""
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Redis or Valkey, as Celery's broker."""
+    storage_url: SecretStr = SecretStr("http://127.0.0.1:9000/longhand")
+    """The S3 bucket: `http(s)://KEY:SECRET@HOST[:PORT]/BUCKET[?region=R]`. Without `KEY:SECRET`
+    the usual AWS credential chain is asked."""
+    catalogue: Path = Path(__file__).parents[2] / "models.toml"
+    """The model catalogue file; a relative path starts where the process does."""
+    default_model: str = ""
+    """The model of a job that names none (or `auto`), unless its language has a preferred one;
+    empty: one that is served."""
+    on_demand_models: str = ""
+    """Model ids, separated by commas, whose workers are started when there are jobs for them,
+    by an autoscaler say: jobs for them are taken while they have no worker."""
+    worker_wait_s: PositiveFloat = 86_400.0
+    """How long a step that is due waits for a worker of its model, or a CPU worker, while there
+    is none; then its job fails with `no_worker`. `inf`: for ever."""
+    max_upload_bytes: PositiveInt = 2 * 1024**3
+    """Largest accepted upload, in bytes."""
+    max_streams: PositiveInt = 500
+    """How many clients of one API process may watch jobs at once (events, `wait`); each holds a
+    connection."""
+    max_duration_s: PositiveFloat = 12 * 3600.0
+    """Longest accepted audio, in seconds once decoded."""
+    lease_s: PositiveFloat = 30.0
+    """How long a claimed step is held without a heartbeat."""
+    heartbeat_s: PositiveFloat = 10.0
+    """How often a worker renews the leases it holds. One that was not seen for two of these is
+    told as absent."""
+    sweep_s: PositiveFloat = 5.0
+    """How often expired leases are requeued, and workers woken for what is due."""
+    max_attempts: int = Field(default=5, ge=1)
+    """How often a step is tried before its job fails; a time when the object store was away
+    does not count."""
+    retry_base_s: NonNegativeFloat = 2.0
+    """First retry's longest delay; it doubles with each one, up to 30 s. Delays are random,
+    from nothing to the longest."""
+    prepare_limit_s: PositiveFloat = 3600.0
+    """Wall time after which a stuck `prepare` or `finish` is killed."""
+    prepare_memory_bytes: int = Field(default=2 * 1024**3, ge=512 * 1024**2)
+    """Most memory a media child process may map before it is refused more; at least 512 MiB."""
+    inference_limit_s: PositiveFloat = 600.0
+    """Longest that one call of the model may take, in seconds; a longer one counts as hung, and
+    the model worker ends itself, to be started anew."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where a model worker computes: `auto`, `cpu` or `cuda`; `auto`: on the GPU if it can."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "int8", "int8_float16"] = "auto"
+    """What it computes in: `auto`, `float32`, `float16`, `bfloat16`, `int8` or `int8_float16`;
+    `auto` is the engine's choice for the device. Not every engine knows every one; a worker
+    that cannot do it does not start."""
+    torch_compile: bool = False
+    """Whether torch compiles the model first (engines on torch only): a start of minutes, for
+    shorter batches."""
+    batch_wait_ms: NonNegativeFloat = 5.0
+    """How long the batcher waits for a fuller batch."""
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s]+[^\s/])?$")
+    """Where clients reach the API, such as `https://longhand.example.com`, for the URLs in
+    webhook events; empty: these are paths alone."""
+    outbound_http: bool = False
+    """Whether webhooks may be sent over plain `http`."""
+    outbound_allow: str = ""
+    """Host names and networks (CIDR), separated by commas, that webhooks may reach although
+    their addresses are not public."""
+    keep_audio_s: NonNegativeFloat = 86_400.0
+    """How long the audio of a job that succeeded or was canceled is kept, in seconds; `inf`:
+    until the job is deleted. A canceled job can be retried for as long."""
+    keep_failed_audio_s: NonNegativeFloat = 7 * 86_400.0
+    """The same for a job that failed: how long it can be retried."""
+    keep_transcripts_s: NonNegativeFloat = math.inf
+    """How long after its job's end a transcript is kept, in seconds; `inf`: until the job is
+    deleted. References and finished chunks go with it."""
+    keep_jobs_s: NonNegativeFloat = math.inf
+    """When a job that has ended is deleted with all that is its own, in seconds; `inf`: when it
+    is asked for. One with a pending webhook delivery is kept until that ends. Test events of
+    webhooks go after the same time, and after 30 days at the latest."""
+    health_host: str = "127.0.0.1"
+    """Address of a worker's own health endpoints."""
+    health_port: int = Field(default=0, ge=0, le=65535)
+    """Port of a worker's own health endpoints and metrics; 0: none. `./longhand` leaves it out,
+    as its workers share one host."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    log_name: str = ""
+    """Name of the file that a worker's output goes to, to which its errors refer; `./longhand`
+    sets it. Empty: they name the worker."""
+    flower_password: SecretStr = SecretStr("")
+    """Password of user `longhand` in Flower; empty: none is asked for, and Flower listens on
+    loopback only. `./longhand up --flower` makes one where there is none."""
 
     @field_validator("catalogue")
     @classmethod
     def _does_not_move(cls, catalogue: Path) -> Path:
-        """Make it absolute: nothing that is done later depends on where it is done."""
+        """Make it absolute, so that it does not depend on the working directory later."""
         return catalogue.expanduser().absolute()
 
     @property

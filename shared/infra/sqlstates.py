@@ -1,16 +1,11 @@
-"""What an error of Postgres means to us: the class that retry decisions read, and a sentence."""
+"""The errors of Postgres: for each SQLSTATE the class that retry decisions read, and a sentence."""
 
 from collections.abc import Mapping
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from shared.infra.errors import (
-    DatabaseBusy,
-    DatabaseFull,
-    DatabaseReadOnly,
-    DatabaseUnavailable,
-)
+from shared.infra.errors import DatabaseBusy, DatabaseFull, DatabaseReadOnly, DatabaseUnavailable
 
 UNREACHABLE = "Postgres cannot be reached"
 
@@ -32,10 +27,10 @@ _MEANINGS: Mapping[str, tuple[type[DatabaseUnavailable], str]] = {
 
 
 def outage_of(error: DBAPIError | psycopg.Error) -> DatabaseUnavailable | None:
-    """Return what to raise for an error that another attempt may not meet; None: a bug of ours.
+    """Return the outage that an error means; None: a bug of ours.
 
-    libpq tells no SQLSTATE of a connection that was refused: that is told as unreachable, and the
-    server's own words are in the error's cause.
+    libpq has no SQLSTATE for a refused connection, so Postgres counts as unreachable then; the
+    server's message is in the error's cause.
     """
     cause = error.orig if isinstance(error, DBAPIError) else error
     known = _MEANINGS.get(getattr(cause, "sqlstate", None) or "")
@@ -50,15 +45,13 @@ def outage_of(error: DBAPIError | psycopg.Error) -> DatabaseUnavailable | None:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return what lies behind an error, for a log: one line, without statement or parameters."""
+    """Return the cause of an error in one line for a log, without statement and parameters."""
     cause: BaseException | None = error.__cause__
     if isinstance(cause, DBAPIError):
         cause = cause.orig
     if cause is None:
         return ""
-    said = None
-    if isinstance(cause, psycopg.Error):
-        said = cause.diag.message_primary
+    said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
     lines = (said or str(cause)).splitlines()
     state = getattr(cause, "sqlstate", None)
     return " ".join(filter(None, [state, lines[0] if lines else type(cause).__name__]))

@@ -1,4 +1,4 @@
-"""The object store: the one place that speaks S3."""
+"""The object store."""
 
 import base64
 import hashlib
@@ -17,19 +17,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shared.infra.errors import StorageUnavailable
 
 PART_BYTES = 8 * 1024**2
-"""Size of an upload's parts. S3 wants at least 5 MiB and at most 10,000 parts: up to 80 GiB."""
+"""Size of an upload's parts. S3 allows 10,000 parts of at least 5 MiB: this is up to 80 GiB."""
 _READ_BYTES = 4 * 1024**2
-"""Size of one ranged read of a sequential reader."""
+"""Size of a ranged read by ``Storage.open``."""
 _DELETE_KEYS = 1000
-"""The most keys that one DeleteObjects request may name."""
+"""The most keys in one DeleteObjects request."""
 _CONNECT_TIMEOUT_S = 2
 
 
 class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
     """Signs a request's head and not its body.
 
-    To sign the body of a part costs one more SHA-256 of the whole file. Over TLS the connection
-    protects it; and whoever can change what is sent over plain HTTP can also change what is read.
+    Signing the body costs one more SHA-256 of the whole file. TLS protects the body. Over plain
+    HTTP, who can change what is sent can also change what is read.
     """
 
     def payload(self, request: object) -> str:  # noqa: ARG002 - botocore's signature
@@ -44,7 +44,7 @@ class Storage:
     """One bucket of an S3-compatible store. Safe to use from several threads.
 
     All methods raise ``StorageUnavailable`` when the store cannot be reached, answers with an error
-    or lacks the object asked for (which we only ask for after having stored it).
+    or lacks the object.
     """
 
     def __init__(
@@ -54,12 +54,11 @@ class Storage:
 
         Args:
             url: where the bucket is.
-            connections: kept open for reuse; a process passes the number of its threads that use
-                the store at once. Further connections work, but are closed after each request.
-            read_timeout_s: how long the store may be silent while it is asked something.
+            connections: kept open for reuse, one per thread that uses the store at once. More
+                work, but are closed after each request.
+            read_timeout_s: longest silence of the store during a request.
             attempts: how often a request is tried, with pauses of up to 1 s, then up to 2 s. A
-                store that is frozen fails a request after ``attempts * read_timeout_s`` and the
-                pauses.
+                frozen store fails it after ``attempts * read_timeout_s`` and the pauses.
 
         Raises:
             ValueError: the URL has no bucket or another scheme.
@@ -105,7 +104,7 @@ class Storage:
                 self._client.create_bucket(Bucket=self._bucket)
 
     def put(self, key: str, data: bytes | bytearray) -> None:
-        """Store an object with one request; the store checks ``data`` against its MD5 digest."""
+        """Store an object with one request; the store checks its MD5 digest."""
         digest = hashlib.md5(data, usedforsecurity=False).digest()
         with _translated():
             self._client.put_object(
@@ -116,13 +115,13 @@ class Storage:
             )
 
     def start_upload(self, key: str) -> "Upload":
-        """Begin an object that is sent in parts."""
+        """Begin a multipart upload."""
         with _translated():
             created = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
         return Upload(self._client, self._bucket, key, created["UploadId"])
 
     def read(self, key: str, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of an object; fewer where it ends before."""
+        """Return bytes [start, stop) of an object; fewer if it ends before."""
         if stop <= start:
             return b""
         with _translated():
@@ -132,14 +131,11 @@ class Storage:
             return bytes(answer["Body"].read())
 
     def open(self, key: str, size: int) -> BinaryIO:
-        """Return a seekable reader of an object of ``size`` bytes; it holds a few MiB of them."""
+        """Return a seekable reader of an object of ``size`` bytes, with a buffer of 4 MiB."""
         return io.BufferedReader(_RangeReader(self, key, size), buffer_size=_READ_BYTES)
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects; those that do not exist are no error.
-
-        One request for every 1,000 keys. Returns once the store has confirmed all of it.
-        """
+        """Delete objects, existing or not; returns once the store has confirmed all."""
         with _translated():
             for start in range(0, len(keys), _DELETE_KEYS):
                 batch = [{"Key": key} for key in keys[start : start + _DELETE_KEYS]]
@@ -150,16 +146,14 @@ class Storage:
                     code = kept[0].get("Code", "unknown")
                     raise StorageUnavailable(f"the object store kept {len(kept)} objects ({code})")
 
-    def delete_prefix(self, prefix: str, *, uploads: bool = True) -> None:
-        """Remove all objects whose key begins with ``prefix``, and uploads begun there.
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete all objects whose key begins with ``prefix``, and multipart uploads begun there.
 
-        ``uploads=False`` saves a request where no upload can be unfinished. Returns once the store
-        has confirmed all of it.
+        Returns once the store has confirmed all.
         """
         with _translated():
-            if uploads:
-                # First: an upload that completes meanwhile is found among the objects.
-                self._abort_uploads(prefix)
+            # Comes first, so that an upload that completes meanwhile is found as an object.
+            self._abort_uploads(prefix)
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix
             )
@@ -167,10 +161,10 @@ class Storage:
                 self.delete([found["Key"] for found in page.get("Contents", [])])
 
     def _abort_uploads(self, prefix: str) -> None:
-        """Abort the multipart uploads that nobody will complete.
+        """Abort the multipart uploads under a prefix, as far as the store lists them.
 
-        MinIO lists the uploads of an exact key only, and some stores list none. ``Upload.abort``
-        needs no list; where the process was killed first, only a lifecycle rule of the store helps.
+        MinIO lists the uploads of an exact key only, and some stores list none. There, an upload
+        whose process was killed before ``Upload.abort`` needs a lifecycle rule of the store.
         """
         pages = self._client.get_paginator("list_multipart_uploads").paginate(
             Bucket=self._bucket, Prefix=prefix
@@ -188,14 +182,14 @@ class Storage:
                     Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
             except ClientError as error:
-                if _code(error) != "NoSuchUpload":  # NoSuchUpload: it has ended meanwhile
+                if _code(error) != "NoSuchUpload":  # it ended meanwhile
                     raise
 
 
 class Upload:
-    """An object that is sent in parts: there after ``finish``, gone after ``abort``.
+    """A multipart upload: an object after ``finish``, nothing after ``abort``.
 
-    Parts may be sent by several threads at once.
+    Several threads may send parts at once.
     """
 
     def __init__(self, client: "boto3.client", bucket: str, key: str, upload_id: str) -> None:
@@ -205,14 +199,14 @@ class Upload:
         self._etags: dict[int, str] = {}
 
     def send(self, number: int, data: bytes | bytearray) -> None:
-        """Send one part; all but the last have ``PART_BYTES``, and ``number`` counts from 1."""
+        """Send a part, numbered from 1; all but the last have ``PART_BYTES``."""
         with _translated():
             sent = self._client.upload_part(**self._target, PartNumber=number, Body=data)
         with self._lock:
             self._etags[number] = sent["ETag"]
 
     def finish(self) -> None:
-        """Make the object visible, once all parts are sent."""
+        """Complete the object, once all parts are sent."""
         parts = [
             {"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())
         ]
@@ -220,17 +214,16 @@ class Upload:
             self._client.complete_multipart_upload(**self._target, MultipartUpload={"Parts": parts})
 
     def stored_bytes(self) -> int:
-        """Return how many bytes of parts the store has; to be asked before ``finish``.
+        """Return the size of all parts that the store has, before ``finish``.
 
-        The size of the finished object would say the same, but a store may have to read a large
-        object to its end before it first answers for it.
+        A store may have to read a large finished object to its end before it can tell its size.
         """
         with _translated():
             pages = self._client.get_paginator("list_parts").paginate(**self._target)
             return sum(part["Size"] for page in pages for part in page.get("Parts", []))
 
     def abort(self) -> None:
-        """Forget all parts; no thread may be sending one."""
+        """Delete all parts; no thread may be sending one."""
         with _translated():
             self._client.abort_multipart_upload(**self._target)
 
@@ -268,7 +261,7 @@ class _RangeReader(io.RawIOBase):
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn every failure of the store into ``StorageUnavailable``, naming no address and no key."""
+    """Turn every failure of the store into ``StorageUnavailable``, without address and key."""
     try:
         yield
     except ClientError as error:

@@ -1,1 +1,1 @@
-"""The queue: the broker, and the messages that tell workers of work."""
+"""The broker, and the messages that wake workers."""

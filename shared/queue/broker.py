@@ -1,8 +1,7 @@
-"""The Celery application: how messages are sent and which Celery settings matter.
+"""The Celery application and its settings.
 
-Nothing here is relied on for correctness: no acknowledgement, no visibility timeout, no result.
-The settings serve promptness (connections that notice a dead peer) and small memory (nothing is
-stored).
+Correctness relies on nothing here: no acknowledgement, no visibility timeout, no result. The
+settings serve promptness (connections notice a dead peer) and memory (nothing is stored).
 """
 
 from typing import Any
@@ -17,26 +16,25 @@ from shared.infra.errors import BrokerUnavailable
 from shared.infra.settings import Settings
 
 WAKE_UP = "wake_up"
-"""The one message that workers take beside the ticks of beat: there is work in a queue."""
+"""The one message beside the ticks of beat: there is work in a queue."""
 
 _CONNECT_TIMEOUT_S = 0.5
 _SEND_TIMEOUT_S = 0.5
-"""Two of these make the second that nobody waits longer than for a broker."""
+"""Together with the above one second: the longest that a sender waits for a broker."""
 _CONSUME_TIMEOUT_S = 5.0
 """Longer than the transport's blocking pop of a second, short enough to notice a frozen broker."""
 _CHECK_CONNECTION_S = 3
-"""How often a consumer looks whether the answer to its pop is overdue. One whose connection died
-without a word listens on a new one after some 15 s: kombu looks twice, and then waits for one more
-answer on it."""
+"""Interval at which a consumer checks whether the answer to its pop is overdue. A dead connection
+is replaced after some 15 s: kombu checks twice and then waits for one more answer."""
 _RECONNECT_S = 1.0
-"""Celery's own pause between a worker's attempts grows to 30 s."""
+"""Pause between a worker's attempts to connect; Celery's own grows to 30 s."""
 
 
 class _PromptConnection(Connection):
-    """A connection that looks every second whether the broker is back."""
+    """A connection that tries every second to reach the broker."""
 
     def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """Connect, however often it takes."""
+        """Connect, after as many attempts as it takes."""
         steady = {"interval_start": _RECONNECT_S, "interval_step": 0, "interval_max": _RECONNECT_S}
         return super().ensure_connection(*args, **steady | kwargs)  # type: ignore[no-untyped-call]
 
@@ -58,13 +56,13 @@ def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
         task_serializer="json",
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        # Acknowledged when it starts: a step that kills its worker is not redelivered by the broker
-        # but found by the reaper, which counts its attempts.
+        # A message is acknowledged before its step runs: the reaper, which counts attempts, and not
+        # the broker recovers a step that kills its worker.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
-        # A busy worker takes no wake-up: an idle one would sleep beside due work.
+        # A busy worker takes no wake-up, so that an idle one gets it.
         worker_disable_prefetch=True,
-        # Steps are shown to those who watch by the workers themselves (worker.process.watched).
+        # Workers send events of steps, not of tasks (worker.process.watched).
         worker_send_task_events=False,
         task_send_sent_event=False,
         worker_hijack_root_logger=False,
@@ -75,11 +73,11 @@ def make_broker(settings: Settings, *, consumer: bool = False) -> Celery:
             "socket_timeout": _CONSUME_TIMEOUT_S if consumer else _SEND_TIMEOUT_S,
             "socket_keepalive": True,
             "health_check_interval": _CHECK_CONNECTION_S,
-            # kombu would keep what is not acknowledged in Redis. An acknowledgement that is lost on
-            # a dead connection then counts against the prefetch limit for ever, and a worker that
-            # does one step at a time takes no message any more.
+            # With emulated acknowledgements, one that is lost on a dead connection counts against
+            # the prefetch limit for ever, and a worker of one step at a time takes no more
+            # messages.
             "ack_emulation": False,
-            # A sender that finds the broker away gives up at once: the sweeper sends later.
+            # A sender gives up at once: the sweep sends later.
             **({} if consumer else {"max_retries": 1, "interval_start": 0, "interval_max": 0}),
         },
     )
@@ -90,7 +88,7 @@ def send_wakeups(broker: Celery, queue: str, n: int) -> None:
     """Send ``n`` wake-ups to a queue.
 
     Raises:
-        BrokerUnavailable: they were not sent, or perhaps some were.
+        BrokerUnavailable: not all were sent.
     """
     try:
         for _ in range(n):
@@ -100,7 +98,7 @@ def send_wakeups(broker: Celery, queue: str, n: int) -> None:
 
 
 def count_messages(broker: Celery, queue: str) -> int:
-    """Return how many messages wait in a queue.
+    """Return the number of messages in a queue.
 
     Raises:
         BrokerUnavailable: Redis cannot be reached.

@@ -1,9 +1,8 @@
-"""Wake-ups: the messages that tell idle workers of due work.
+"""Wake-ups: the messages that tell idle workers of due steps.
 
-A wake-up names a queue and nothing else. Whoever takes it claims the fairest due step itself, so
-order is decided as late as can be. A wake-up that is lost, late or sent twice changes nothing but
-how soon a step is claimed: a worker that is busy looks for more work by itself, and the sweep wakes
-the idle.
+A wake-up names a queue and nothing else. The worker that takes it claims the fairest due step, so
+the order is decided as late as possible. A wake-up that is lost, late or doubled only changes how
+soon a step is claimed: busy workers look for more work themselves, and the sweep wakes idle ones.
 """
 
 import logging
@@ -24,20 +23,19 @@ from shared.queue.broker import count_messages, send_wakeups
 log = logging.getLogger(__name__)
 
 _LEAST_SLOTS = 4
-"""Wake-ups kept in a queue that no ready worker is known to consume: enough for the next one."""
+"""Wake-ups kept in a queue that no ready worker consumes, for the next one that does."""
 
 _KEEP_SLOTS_S = 5.0
-"""How long the number of ready workers' slots is taken to be the same."""
+"""How long the number of ready workers' slots is cached."""
 
 
 class Wakeups:
-    """Sends wake-ups from a thread of its own, so that nobody who rings waits for Redis.
+    """Sends wake-ups from a thread, so that no caller of ``ring`` waits for Redis.
 
-    There are never more in a queue than its ready workers have slots.
+    A queue never has more of them than its ready workers have slots.
     """
 
     def __init__(self, engine: Engine, broker: Celery, settings: Settings) -> None:
-        """Wait for rings."""
         self._engine = engine
         self._broker = broker
         self._live_s = settings.live_s
@@ -48,17 +46,17 @@ class Wakeups:
         self._sender = Background("wakeups", self._send)
 
     def ring(self, queue: str, steps: int) -> None:
-        """Wake workers for so many steps of a queue; returns at once."""
+        """Wake workers for so many due steps of a queue; returns at once."""
         with self._lock:
             self._due[queue] += steps
         self._sender.ring()
 
     def close(self) -> None:
-        """Send what was rung, and stop."""
+        """Send what was rung and stop."""
         self._sender.close()
 
     def top_up(self) -> None:
-        """Wake workers for all that is due, wherever a wake-up was lost or none was sent.
+        """Wake workers for all due steps, as a wake-up may be lost or was never sent.
 
         Raises:
             DatabaseUnavailable: Postgres cannot be reached.
@@ -100,7 +98,7 @@ class Wakeups:
 
 
 def _count_due(engine: Engine, at_most: int) -> dict[str, int]:
-    """Return how many steps of each queue are due, counting no further than ``at_most``."""
+    """Return the number of due steps of each queue, counting up to ``at_most``."""
     with read(engine) as connection:
         rows = connection.execute(
             text("""

@@ -1,4 +1,4 @@
-"""The job store's reading side of finished chunks: what ``transcribe`` steps have left behind."""
+"""Finished chunks: the outputs of ``transcribe`` steps."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from shared.infra.database import begin
+from shared.infra.database import read
 from shared.speech.chunks import Heard, chunk_from_json, hypothesis_from_json
 
 _CHUNKS_PER_PAGE = 50
-"""Rows read at once: some hundred kilobytes of words."""
+"""Rows per query: some hundred kilobytes of words."""
 
 ALL = "{(,)}"
-"""The idxs of all chunks, as a multirange."""
+"""All idxs, as an int4multirange."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutput:
-    """A finished ``transcribe`` step: its chunk, and what the model made of it."""
+    """A finished ``transcribe`` step: its chunk and the model's hypothesis, as JSON."""
 
     idx: int
     input: Mapping[str, Any]
@@ -32,48 +32,18 @@ def finished_chunks(
 ) -> Iterator[ChunkOutput]:
     """Yield the finished chunks of one channel in order, read page by page.
 
-    Args:
-        engine: the database.
-        job_id: whose chunks.
-        channel: None for those of all channels mixed down.
-        among: int4multirange of the idxs to look at.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
+    ``channel`` is None for chunks of all channels mixed down, ``among`` an int4multirange of idxs.
     """
-    return _read_chunks(
-        engine,
-        """
-        SELECT idx, input, output, timings FROM steps
-        WHERE job_id = :id AND kind = 'transcribe' AND state = 'done' AND idx > :after
-          AND idx <@ CAST(:among AS int4multirange)
-          AND (input ->> 'channel')::int IS NOT DISTINCT FROM CAST(:channel AS int)
-        ORDER BY idx LIMIT :limit
-        """,
-        {"id": job_id, "channel": channel, "among": among},
-    )
+    of_channel = "(input ->> 'channel')::int IS NOT DISTINCT FROM CAST(:channel AS int)"
+    parameters = {"id": job_id, "channel": channel, "among": among}
+    return _read_chunks(engine, "output", of_channel, parameters)
 
 
 def finished_chunks_without_words(
     engine: Engine, job_id: UUID, *, among: str = ALL
 ) -> Iterator[ChunkOutput]:
-    """Yield what there is to know of a job's finished chunks but their words, in order of idx.
-
-    ``among`` is as in ``finished_chunks``.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    return _read_chunks(
-        engine,
-        """
-        SELECT idx, input, output - 'words' AS output, timings FROM steps
-        WHERE job_id = :id AND kind = 'transcribe' AND state = 'done' AND idx > :after
-          AND idx <@ CAST(:among AS int4multirange)
-        ORDER BY idx LIMIT :limit
-        """,
-        {"id": job_id, "among": among},
-    )
+    """Yield a job's finished chunks of all channels in order, without their words."""
+    return _read_chunks(engine, "output - 'words'", "true", {"id": job_id, "among": among})
 
 
 def as_heard(rows: Iterable[ChunkOutput]) -> Iterator[Heard]:
@@ -82,13 +52,19 @@ def as_heard(rows: Iterable[ChunkOutput]) -> Iterator[Heard]:
 
 
 def _read_chunks(
-    engine: Engine, query: str, parameters: Mapping[str, Any]
+    engine: Engine, output: str, condition: str, parameters: Mapping[str, Any]
 ) -> Iterator[ChunkOutput]:
+    query = text(f"""
+        SELECT idx, input, {output} AS output, timings FROM steps
+        WHERE job_id = :id AND kind = 'transcribe' AND state = 'done' AND {condition}
+          AND idx > :after AND idx <@ CAST(:among AS int4multirange)
+        ORDER BY idx LIMIT :limit
+    """)  # noqa: S608 - the variable parts are constants
     after = -1
     while True:
-        with begin(engine) as connection:
+        with read(engine) as connection:
             rows = connection.execute(
-                text(query), {**parameters, "after": after, "limit": _CHUNKS_PER_PAGE}
+                query, {**parameters, "after": after, "limit": _CHUNKS_PER_PAGE}
             ).mappings()
             page = [ChunkOutput(**row) for row in rows]
         yield from page

@@ -1,31 +1,31 @@
-"""How many jobs and steps there are, at a cost that does not grow with the history."""
+"""The numbers of jobs and steps, at a cost that does not grow with the history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
 from shared.infra.database import read
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 MOST_COUNTED = 5_000
-"""Jobs that are counted one by one; of more, those that have ended are estimated."""
+"""Above this number of jobs in all, those that have ended are estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """How many jobs there are, over all tenants."""
+    """The number of jobs of all tenants."""
 
     by_state: Mapping[str, int]
-    """Of active jobs always exact. Of ended ones exact up to ``MOST_COUNTED`` jobs in all, else
-    Postgres' own estimate, as of its last ANALYZE."""
+    """Exact for active jobs. For ended jobs exact up to ``MOST_COUNTED`` jobs in all, else
+    Postgres' estimate as of its last ANALYZE."""
     cached: int
-    """That got an equal one's transcript; exact or estimated in the same way."""
+    """Jobs that got an equal job's transcript; exact or estimated likewise."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """How many steps of a queue are in a state."""
+    """The number of steps of a queue in a state."""
 
     queue: str
     state: str
@@ -33,11 +33,7 @@ class QueueCount:
 
 
 def count_jobs(engine: Engine) -> JobCounts:
-    """Return the number of jobs by state, and of those that were cached.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
+    """Return the number of jobs by state, and of those that were cached."""
     with read(engine) as connection:
         rows = connection.execute(_FEW, {"most": MOST_COUNTED + 1}).all()
         by_state = dict.fromkeys(map(str, JobState), 0)
@@ -45,7 +41,8 @@ def count_jobs(engine: Engine) -> JobCounts:
             for row in rows:
                 by_state[row.state] += row.jobs
             return JobCounts(by_state, sum(row.jobs for row in rows if row.cached))
-        estimates = _estimate(connection)
+        estimated = connection.execute(_STATISTICS)
+        estimates = {(row.attname, row.value): row.jobs for row in estimated}
         active = {row.state: row.jobs for row in connection.execute(_ACTIVE)}
     for state in by_state:
         is_active = state in ACTIVE_JOB_STATES
@@ -54,19 +51,9 @@ def count_jobs(engine: Engine) -> JobCounts:
 
 
 def count_steps(engine: Engine) -> list[QueueCount]:
-    """Return the number of waiting and running steps by queue, without those of ended jobs.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
+    """Return the number of waiting and running steps by queue, without those of ended jobs."""
     with read(engine) as connection:
         return [QueueCount(*row) for row in connection.execute(_LIVE_STEPS)]
-
-
-def _estimate(connection: Connection) -> Mapping[tuple[str, str], int]:
-    """Return how many rows of ``jobs`` have a value, by column and value; common ones alone."""
-    rows = connection.execute(_STATISTICS)
-    return {(row.attname, row.value): row.jobs for row in rows}
 
 
 _FEW = text("""
@@ -78,6 +65,7 @@ _ACTIVE = text("""
     SELECT state, count(*) AS jobs FROM jobs WHERE state IN ('queued', 'running') GROUP BY state
 """)
 
+# The estimated number of jobs by column and value, for common values.
 _STATISTICS = text("""
     SELECT attname, value, round(greatest(reltuples, 0) * frequency)::bigint AS jobs
     FROM pg_class
@@ -96,4 +84,4 @@ _LIVE_STEPS = text("""
     ) AS live
     GROUP BY queue, state ORDER BY queue, state
 """)
-"""Each part is one partial index, in which no step is that is done or void."""
+"""Each part reads a partial index without the steps that are done or void."""

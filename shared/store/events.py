@@ -1,11 +1,11 @@
-"""What happens to jobs: the audit trail, and the events that those who watch a job see.
+"""Events of jobs: the audit trail, and what those who watch a job see.
 
-A row of ``job_events`` is written for every change of a job's state, and for every attempt at a
-step that failed. A chunk's step itself is the event that it is done (``steps.event_id``).
+``job_events`` has a row for every change of a job's state and every failed attempt at a step. The
+event that a chunk is done is its step itself (``steps.event_id``).
 
-The ids of a job's events grow in the order in which they become visible: each is drawn in a
-transaction that holds the lock on the job's row until it commits. So whoever has seen the event N
-and then reads those after N misses none.
+The ids of a job's events grow in the order in which they become visible: each is drawn under the
+lock on the job's row, which is held until the commit. A reader that has seen event N and reads on
+from N misses none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from shared.store.news import announce
 from shared.store.states import JobState
 
 _PAGE = 10
-"""Events read at once: a chunk's words are some kilobytes, and there may be many readers."""
+"""Events per read: a chunk's words are some kilobytes, and there may be many readers."""
 
 _STATES = {
     "job.queued": JobState.QUEUED,
@@ -40,19 +40,19 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """The job has entered a state."""
+    """The job entered a state."""
 
     id: int
     at: datetime
     state: JobState
     error_code: str | None
-    """Why it failed, where it did."""
+    """Of a job that failed."""
     error_detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """A chunk is transcribed; chunks end in any order."""
+    """A chunk was transcribed; chunks end in any order."""
 
     id: int
     at: datetime
@@ -62,65 +62,36 @@ class ChunkDone:
     """Of the chunk's core, in seconds into the original file."""
     end: float
     segments: list[Segment]
-    """Of this chunk alone, numbered from 0; times in seconds into the original file."""
+    """Numbered from 0 in each chunk; times in seconds into the original file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A job and some of its events, of one moment."""
+    """A job and some of its events, read from one snapshot."""
 
     job: JobView
     events: list[StateChange | ChunkDone]
     complete: bool
-    """Whether there were no further events then."""
+    """Whether these are the last ones."""
 
 
-def record(connection: Connection, job_id: UUID, event: str, *, detail: str | None = None) -> None:
-    """Write a change of a job; the caller has locked its row."""
+def record(connection: Connection, job_id: UUID, event: str) -> None:
+    """Write a change of a job, whose row the caller has locked."""
     connection.execute(
         text("""
             WITH noted AS (
-                INSERT INTO job_events (job_id, event, detail) VALUES (:job_id, :event, :detail)
+                INSERT INTO job_events (job_id, event) VALUES (:job_id, :event)
                 RETURNING id, job_id
             )
             UPDATE jobs SET last_event = noted.id FROM noted WHERE jobs.id = noted.job_id
         """),
-        {"job_id": job_id, "event": event, "detail": detail},
+        {"job_id": job_id, "event": event},
     )
     announce(connection, job_id)
 
 
-def record_step_event(
-    connection: Connection,
-    job_id: UUID,
-    event: str,
-    *,
-    step_id: int,
-    attempt: int,
-    epoch: int,
-    worker: str,
-    detail: str | None,
-) -> None:
-    """Write what became of an attempt at a step, where it was not done."""
-    connection.execute(
-        text("""
-            INSERT INTO job_events (job_id, step_id, event, attempt, epoch, worker, detail)
-            VALUES (:job_id, :step_id, :event, :attempt, :epoch, :worker, :detail)
-        """),
-        {
-            "job_id": job_id,
-            "step_id": step_id,
-            "event": event,
-            "attempt": attempt,
-            "epoch": epoch,
-            "worker": worker,
-            "detail": detail,
-        },
-    )
-
-
 class Place(NamedTuple):
-    """A place in a job's history: after an event of it, or before the first (0)."""
+    """A place in a job's history: after one of its events, or before the first (0)."""
 
     tenant: str
     job_id: UUID
@@ -128,14 +99,11 @@ class Place(NamedTuple):
 
 
 def read_pages(engine: Engine, places: Sequence[Place]) -> dict[Place, Page | JobNotFound]:
-    """Return, for each place, the job and the first few of its events from there on.
+    """Return the job and its next few events for each place, or the error to raise for it.
 
-    A place in the history of a job that the tenant does not have gets the error to raise.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
+    A job that does not exist and another tenant's have the same error.
     """
-    # Job and events are to be of one moment: an ended job then has no event but these.
+    # One snapshot for the job and its events: an ended job has no further ones.
     with begin(engine.execution_options(isolation_level="REPEATABLE READ")) as connection:
         jobs = read_jobs(connection, {place.job_id for place in places})
         rows = fetch(
@@ -190,7 +158,7 @@ def _event(row: Mapping[str, Any], job: JobView) -> StateChange | ChunkDone:
     if state is not None:
         code = detail = None
         if state == JobState.FAILED:
-            code, _, detail = row["detail"].partition(": ")  # as the audit trail has it
+            code, _, detail = row["detail"].partition(": ")  # see fail_job
         return StateChange(row["id"], row["at"], state, code, detail)
     chunk = chunk_from_json(row["idx"], row["input"])
     hypothesis = hypothesis_from_json(row["output"])

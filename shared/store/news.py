@@ -1,14 +1,13 @@
-"""News of jobs between processes: which ones have changed and how far they are, as it happens.
+"""News of jobs between processes: which ones have changed and how far they are.
 
-Whoever changes a job announces it within the transaction. After the commit the process's sender, a
-thread, notifies Postgres' listeners of all jobs that changed since its last round, in one statement
-of its own: transactions that notify commit one after the other, under a lock of the whole server,
-and no transaction of a job shall wait for that.
+A transaction that changes a job announces it. After the commit a thread notifies Postgres'
+listeners of all jobs that changed since its last round, in one statement of its own: transactions
+that notify commit one after the other, under a lock of the whole server, and no job's transaction
+may wait for that.
 
-News may be lost: with a process that is killed before it has sent them, while a listener has no
-connection, or because a pooler stands before Postgres (LISTEN does not pass through one that pools
-transactions). They may also overtake each other. So listeners keep the latest news of a job, and
-look by themselves every few seconds.
+News may be lost: when a process is killed before it has sent them, while a listener reconnects, or
+behind a pooler that pools transactions, through which LISTEN does not pass. They may also overtake
+each other. So listeners keep the latest news of a job, and query every few seconds.
 """
 
 import logging
@@ -21,6 +20,7 @@ from uuid import UUID
 
 from sqlalchemy import URL, Connection, Engine, text
 
+from shared.infra.background import Background
 from shared.infra.database import after_commit, listen, read
 from shared.infra.errors import DatabaseUnavailable
 from shared.store.states import ACTIVE_JOB_STATES, JobState
@@ -30,25 +30,23 @@ log = logging.getLogger(__name__)
 CHANNEL = "longhand_jobs"
 _JOBS_PER_MESSAGE = 100
 """Of up to 67 characters each; a message may have 8,000 bytes."""
-_IDLE_S = 30.0
-"""How long a sender's thread waits for news before it ends; the next news start another."""
 _RECONNECT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """As much of a job as tells whether there is news."""
+    """How far a job is."""
 
     ended: bool
     last_event: int
 
 
 News = Mapping[UUID, Glimpse | None]
-"""By job; None: it does not exist any more."""
+"""By job; None: it does not exist."""
 
 
 def announce(connection: Connection, job_id: UUID) -> None:
-    """Tell those who watch the job that it has changed, once this transaction is committed."""
+    """Tell the job's watchers that it has changed, after the commit."""
     after_commit(connection, partial(_send, connection.engine, job_id))
 
 
@@ -60,48 +58,34 @@ def _send(engine: Engine, job_id: UUID) -> None:
 
 
 class NewsSender:
-    """Sends news of jobs from a thread of its own, which it starts when there are any."""
+    """Sends news of jobs from a thread of its own."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._changed: set[UUID] = set()
-        self._state = threading.Condition()
-        self._running = False
+        self._lock = threading.Lock()
+        self._thread = Background("news", self._send_changed)
 
     def send(self, job_id: UUID) -> None:
         """Send news of a job, soon; returns at once."""
-        with self._state:
+        with self._lock:
             self._changed.add(job_id)
-            if self._running:
-                self._state.notify()
-                return
-            self._running = True
-        threading.Thread(target=self._run, name="news", daemon=True).start()
+        self._thread.ring()
 
-    def _run(self) -> None:
-        while changed := self._take():
-            try:
-                _notify(self._engine, changed)
-            except DatabaseUnavailable as error:
-                log.debug("%s: %d jobs are found changed by those who look", error, len(changed))
-            except Exception:  # whatever it was, later news must be sent
-                log.exception("unexpected error; news of %d jobs are lost", len(changed))
-
-    def _take(self) -> Collection[UUID]:
-        """Wait for news; none after a long while, in which case this thread is to end."""
-        with self._state:
-            self._state.wait_for(lambda: self._changed, _IDLE_S)
-            taken, self._changed = self._changed, set()
-            self._running = bool(taken)
-            return taken
+    def _send_changed(self) -> None:
+        with self._lock:
+            changed, self._changed = self._changed, set()
+        if not changed:
+            return
+        try:
+            _notify(self._engine, changed)
+        except DatabaseUnavailable as error:
+            log.debug("%s: the news of %d jobs are lost", error, len(changed))
 
 
 _senders: dict[URL, NewsSender] = {}
-"""Those of this process."""
-
-# A forked child has none of its parent's threads.
+"""Those of this process; a forked child has none of its parent's threads."""
 os.register_at_fork(after_in_child=_senders.clear)
-
 
 _JOBS = """
     SELECT n, asked.id, state, last_event
@@ -111,11 +95,7 @@ _JOBS = """
 
 
 def look_at_jobs(engine: Engine, job_ids: Collection[UUID]) -> News:
-    """Return how far these jobs are. Of any tenant.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
+    """Return how far these jobs are, of any tenant."""
     with read(engine) as connection:
         rows = connection.execute(text(_JOBS), {"ids": list(job_ids)})
         return {row.id: _glimpse(row.state, row.last_event) for row in rows}
@@ -137,13 +117,9 @@ def _notify(engine: Engine, job_ids: Collection[UUID]) -> None:
                                AS job
                     FROM ({_JOBS}) AS changed
                 ) AS news
-                GROUP BY n / :jobs_per_message
+                GROUP BY n / :per_message
             """),  # noqa: S608 - a constant
-            {
-                "channel": CHANNEL,
-                "ids": list(job_ids),
-                "jobs_per_message": _JOBS_PER_MESSAGE,
-            },
+            {"channel": CHANNEL, "ids": list(job_ids), "per_message": _JOBS_PER_MESSAGE},
         )
 
 
@@ -153,10 +129,10 @@ def _read_message(message: str) -> News:
 
 
 class NewsListener:
-    """Hears news of jobs, on a connection of its own; connects anew when it breaks."""
+    """Hears news of jobs on a connection of its own, which it replaces when it breaks."""
 
     def __init__(self, engine: Engine, hear: Callable[[News], None]) -> None:
-        """Listen in a thread, which calls ``hear`` with the news."""
+        """Start a thread that calls ``hear`` with the news."""
         self._engine = engine
         self._hear = hear
         self._closing = threading.Event()

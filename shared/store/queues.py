@@ -1,22 +1,22 @@
-"""The queues' names: the one place that knows them."""
+"""The queues' names."""
 
 CPU_QUEUE = "cpu"
 """``prepare`` and ``finish`` steps, for CPU workers."""
 LARGE_QUEUE = "cpu.large"
-"""``prepare`` steps of large files. CPU workers take these too, but leave a slot to the others."""
+"""``prepare`` steps of large files, for CPU workers, which leave a slot to other steps."""
 LARGE_BYTES = 16 * 1024**2
-"""The size from which a file is large. Smaller ones are prepared in seconds: 16 MiB are half an
-hour of speech at 64 kbit/s, which is decoded and searched for speech in some three."""
+"""Least size of a large file. 16 MiB are half an hour of speech at 64 kbit/s, whose ``prepare``
+step takes some three seconds."""
 DELIVER_QUEUE = "deliver"
 
 _MODEL_PREFIX = "model."
 
 
 def model_queue(model: str) -> str:
-    """Return the name of the queue that the workers of ``model`` consume."""
+    """Return the queue of the workers of ``model``."""
     return f"{_MODEL_PREFIX}{model}"
 
 
 def queue_model(queue: str) -> str | None:
-    """Return the model whose workers consume the queue; None where it is no model's."""
+    """Return the model of a queue; None if it is not a model's."""
     return queue.removeprefix(_MODEL_PREFIX) if queue.startswith(_MODEL_PREFIX) else None

@@ -1,7 +1,6 @@
-"""What nobody has wanted to keep for longer: audio, transcripts, jobs and tests past their time.
+"""Retention: audio, transcripts, jobs and webhooks' test events go when their time is up.
 
-Each call makes one bounded batch of changes and passes over the jobs, and the tests, that another
-transaction holds: they are there in the next one.
+Each call changes one bounded batch. It leaves rows that are locked to the next call.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from shared.store.objects.removals import schedule_removal
 from shared.store.states import JobState
 
 FOR_EVER_S = 3e9
-"""A century; Postgres has no intervals of much more, and infinity is more."""
+"""A century. Postgres has no much longer intervals; ``inf`` counts as longer too."""
 
 KEEP_TESTS_S = 30 * 86_400.0
 """The longest that webhooks' test events are kept."""
@@ -48,9 +47,7 @@ def expire_audio(engine: Engine, state: JobState, *, keep_s: float, limit: int) 
         if not job_ids:
             return 0
         connection.execute(
-            text("""
-                UPDATE steps SET audio = NULL WHERE job_id = ANY (:ids) AND audio IS NOT NULL
-            """),
+            text("UPDATE steps SET audio = NULL WHERE job_id = ANY (:ids) AND audio IS NOT NULL"),
             {"ids": job_ids},
         )
         for job_id in job_ids:
@@ -60,7 +57,7 @@ def expire_audio(engine: Engine, state: JobState, *, keep_s: float, limit: int) 
 
 
 def expire_transcripts(engine: Engine, *, keep_s: float, limit: int) -> int:
-    """Jobs that succeeded ``keep_s`` ago lose their transcript, its pieces and their reference."""
+    """Jobs that succeeded ``keep_s`` ago lose transcript, hypotheses and reference."""
     return _expire(
         engine,
         "state = 'succeeded' AND transcript_id IS NOT NULL",
@@ -71,7 +68,7 @@ def expire_transcripts(engine: Engine, *, keep_s: float, limit: int) -> int:
 
 
 def expire_jobs(engine: Engine, *, keep_s: float, max_attempts: int, limit: int) -> int:
-    """Jobs that ended ``keep_s`` ago are deleted, unless a webhook delivery is still to be made."""
+    """Jobs that ended ``keep_s`` ago are deleted, unless a webhook delivery is pending."""
     return _expire(
         engine,
         """
@@ -88,14 +85,9 @@ def expire_jobs(engine: Engine, *, keep_s: float, max_attempts: int, limit: int)
 
 
 def expire_test_events(engine: Engine, *, keep_s: float, limit: int) -> int:
-    """Webhooks' test events, which belong to no job, go after ``keep_s`` with their deliveries.
-
-    After ``KEEP_TESTS_S`` at the latest: a test tells whether a receiver answers, not what became
-    of a job.
-    """
+    """Test events of webhooks go after ``keep_s`` or ``KEEP_TESTS_S``, with their deliveries."""
     with begin(engine) as connection:
-        # Their deliveries are locked here too, so that nothing waits for a lock once it holds one:
-        # who deletes an endpoint takes the same rows in another order.
+        # The deliveries are locked too, as ``delete_endpoint`` locks them in another order.
         expired = connection.execute(
             text("""
                 WITH old AS (
@@ -142,7 +134,7 @@ def _expire(
 
 
 def _lock(connection: Connection, job_id: UUID, due: str, keep_s: float) -> bool:
-    """Lock a job and its equals, if nobody holds them and the job is still due."""
+    """Lock a job and its equals, if no one else holds them and the job is still due."""
     job = connection.execute(
         text("SELECT tenant, fingerprint FROM jobs WHERE id = :id"), {"id": job_id}
     ).one_or_none()
@@ -160,23 +152,22 @@ def _lock(connection: Connection, job_id: UUID, due: str, keep_s: float) -> bool
 
 
 def _remove_transcript(connection: Connection, job_id: UUID) -> None:
-    """Take from a job all that says what was said; its copies keep what they have."""
+    """Delete all of a job that holds spoken words; its copies keep theirs."""
     transcript_id = connection.execute(
-        text("SELECT transcript_id FROM jobs WHERE id = :id"), {"id": job_id}
-    ).scalar_one()
-    connection.execute(
         text("""
             UPDATE jobs SET transcript_id = NULL, reference = NULL,
                             transcript_deleted_at = clock_timestamp()
-            WHERE id = :id
+            FROM (SELECT id, transcript_id FROM jobs WHERE id = :id) AS before
+            WHERE jobs.id = before.id
+            RETURNING before.transcript_id
         """),
         {"id": job_id},
-    )
+    ).scalar_one()
     connection.execute(
         text("UPDATE steps SET output = NULL WHERE job_id = :id AND output IS NOT NULL"),
         {"id": job_id},
     )
-    # A later equal job can still get the transcript of one of them.
+    # A copy becomes an original, whose transcript a later equal job can still get.
     connection.execute(
         text("UPDATE jobs SET original_id = NULL WHERE original_id = :id"), {"id": job_id}
     )

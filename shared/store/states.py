@@ -1,4 +1,4 @@
-"""What each state means: who enters it, who leaves it, what a crash does.
+"""The states of jobs, steps and deliveries: who enters each, who leaves it, what a crash does.
 
 Job: ``queued -> running -> succeeded | failed | canceled``.
 Step: ``queued -> running -> done | failed``; ``running -> queued`` on reap, retry and release;
@@ -9,29 +9,29 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job is. A terminal state is left only when its owner retries the job.
+    """The state of a job. A terminal state is left only by a retry of the job's owner.
 
-    A job may be deleted in any state. Its row is gone then, and workers find their leases void.
+    A job may be deleted in any state. Workers find their leases void then.
     """
 
     QUEUED = "queued"
-    """Committed, nothing started. Entered by ``create_job``, and from failed or canceled by
-    ``retry_job``; left soon after the first claim. A crash leaves it here. A job whose original is
+    """Committed, not started. Entered by ``create_job``, and from failed or canceled by
+    ``retry_job``; left soon after the first claim. A crash changes nothing. A job whose original is
     being transcribed has no steps and waits here for the original's end."""
     RUNNING = "running"
-    """At least one step was claimed. Left by its last step, or by the first step that fails for
-    good. A crash of a worker does not change it."""
+    """A step was claimed. Left by the job's last step, or by the first one that fails for good. A
+    worker's crash changes nothing."""
     SUCCEEDED = "succeeded"
     """Terminal: the transcript is stored in the same transaction. Entered by ``create_job`` and
-    ``retry_job`` where the same was transcribed before. ``transcript_deleted_at`` says whether the
-    transcript has been removed since."""
+    ``retry_job`` if an equal job was transcribed before. ``transcript_deleted_at`` says when the
+    transcript was removed."""
     FAILED = "failed"
-    """Terminal: the error says why. Entered when a step fails for good, or has waited for a worker
-    for as long as it may. Left by ``retry_job``, for which the audio is kept until its time is up,
-    and finished chunks as long as the job."""
+    """Terminal, with an error. Entered when a step fails for good or has waited too long for a
+    worker. Left by ``retry_job``, for which the audio is kept until its retention ends, and
+    finished chunks as long as the job."""
     CANCELED = "canceled"
-    """Terminal: its owner stopped it. Entered by ``cancel_job``. Left by ``retry_job``, for which
-    audio and finished chunks are kept as those of a failed job."""
+    """Terminal: stopped by its owner. Entered by ``cancel_job``. Left by ``retry_job``, for which
+    audio and finished chunks are kept as for a failed job."""
 
 
 ACTIVE_JOB_STATES = (JobState.QUEUED, JobState.RUNNING)
@@ -40,16 +40,16 @@ RETRYABLE_JOB_STATES = (JobState.FAILED, JobState.CANCELED)
 
 
 class StepState(StrEnum):
-    """Where a step is. Only the steps of an active job, and ``deliver`` steps, are live."""
+    """The state of a step. After its job's end only a ``deliver`` step is queued or running."""
 
     QUEUED = "queued"
     """Waits for a worker. Entered on creation, from running by reap, retry and release, and from
     any state but done when its job is retried. Left by a claim. A crash changes nothing."""
     RUNNING = "running"
-    """A worker holds its lease. Entered by a claim. When the worker dies the lease expires, and
-    the sweep puts the step back to queued."""
+    """A worker holds its lease. Entered by a claim. When the worker dies, the lease expires and the
+    sweep requeues the step."""
     DONE = "done"
-    """Its output is stored. Entered by the completion of the worker whose epoch is current. Never
+    """Its output is stored. Entered by the completion of the worker with the current epoch. Never
     left, not even when the job is retried."""
     FAILED = "failed"
     """A permanent error, or attempts exhausted. Its job failed in the same transaction."""
@@ -70,12 +70,12 @@ class StepKind(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where a webhook delivery is."""
+    """The state of a webhook delivery."""
 
     PENDING = "pending"
-    """Entered with the job's end, or by a replay; its ``deliver`` step makes the attempts. A crash
+    """Entered with the job's end or by a replay; its ``deliver`` step makes the attempts. A crash
     costs one of them."""
     DELIVERED = "delivered"
     """Terminal: the receiver answered 2xx."""
     FAILED = "failed"
-    """The attempts are exhausted, or the endpoint was disabled. Left by a replay alone."""
+    """The attempts are exhausted, or the endpoint was disabled. Left only by a replay."""

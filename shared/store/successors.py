@@ -1,6 +1,6 @@
-"""Which step follows which, and how steps are added to a job."""
+"""Which step follows which; adding steps to a job."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -18,52 +18,36 @@ class When(Enum):
     """When a successor is added."""
 
     PLANNED = auto()
-    """While its predecessor runs, as that finds what there is to do."""
+    """While its predecessor runs and finds what there is to do."""
     ALL_CHUNKS_DONE = auto()
-    """Once the plan is complete and every chunk is transcribed; in the transaction that makes both
-    true, so exactly once."""
+    """Once the plan is complete and every chunk is done, in the transaction that makes both true:
+    exactly once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Successor:
-    """A kind of step that follows another."""
-
-    kind: StepKind
-    queue: Callable[[str], str]
-    """From the job's model to the queue's name."""
-    when: When
-
-
-def _cpu_queue(_model: str) -> str:
-    return CPU_QUEUE
-
-
-SUCCESSORS: Mapping[StepKind, Sequence[Successor]] = {
-    StepKind.PREPARE: (
-        Successor(StepKind.DETECT, model_queue, When.PLANNED),
-        Successor(StepKind.TRANSCRIBE, model_queue, When.PLANNED),
-        Successor(StepKind.FINISH, _cpu_queue, When.ALL_CHUNKS_DONE),
-    ),
-    StepKind.TRANSCRIBE: (Successor(StepKind.FINISH, _cpu_queue, When.ALL_CHUNKS_DONE),),
+SUCCESSORS: Mapping[StepKind, Mapping[StepKind, When]] = {
+    StepKind.PREPARE: {
+        StepKind.DETECT: When.PLANNED,
+        StepKind.TRANSCRIBE: When.PLANNED,
+        StepKind.FINISH: When.ALL_CHUNKS_DONE,
+    },
+    StepKind.TRANSCRIBE: {StepKind.FINISH: When.ALL_CHUNKS_DONE},
 }
-"""What follows each kind. A job begins with ``prepare``, and ends with the step that nothing
-follows; ``deliver`` steps follow the job's end, not a step.
+"""What follows each kind. A job begins with ``prepare`` and ends with a step that nothing follows.
+``deliver`` steps follow the end of the job, not a step. The only chunk of a short file needs no
+``finish``: the model worker completes the job (``complete_only_chunk``)."""
 
-The only chunk of a short file needs no ``finish``: its transcript is folded where it is
-transcribed (``complete_only_chunk``)."""
-
-
-def planned_queue(kind: StepKind, model: str) -> str:
-    """Return the queue of a kind of step that ``prepare`` plans."""
-    successors = {successor.kind: successor for successor in SUCCESSORS[StepKind.PREPARE]}
-    return successors[kind].queue(model)
+_MODEL_STEPS = (StepKind.DETECT, StepKind.TRANSCRIBE)
 
 
-def after_all_chunks(kind: StepKind) -> Successor:
-    """Return the step that follows a step of this kind once all chunks are done."""
-    (successor,) = (
-        successor for successor in SUCCESSORS[kind] if successor.when is When.ALL_CHUNKS_DONE
-    )
+def queue_of(successor: StepKind, model: str) -> str:
+    """Return the queue of a step that follows another, in a job for this model."""
+    return model_queue(model) if successor in _MODEL_STEPS else CPU_QUEUE
+
+
+def after_all_chunks(kind: StepKind) -> StepKind:
+    """Return the kind of step that follows this kind once all chunks are done."""
+    followers = SUCCESSORS[kind].items()
+    (successor,) = (each for each, when in followers if when is When.ALL_CHUNKS_DONE)
     return successor
 
 
@@ -74,9 +58,9 @@ class NewStep:
     idx: int
     """Its number among the job's steps of its kind."""
     input: Mapping[str, Any] = field(default_factory=dict)
-    """Of a chunk, its JSON form."""
+    """The JSON form of a chunk."""
     audio: bytes | None = None
-    """Of a short file's chunk, its samples as s16le: they need no object of their own."""
+    """Samples of a short file's chunk, s16le: they need no object of their own."""
 
 
 _DUE_TURN = """
@@ -107,17 +91,17 @@ TURNS = f"""
             ({_DUE_TURN})
         ) AS of_tenant
 """  # noqa: S608 - constants
-"""The next turns of a job (a row ``jobs``) and its tenant in a queue.
+"""SQL for the next turns of a job (the row ``jobs``) and its tenant in a queue.
 
-Start-time fair queueing (Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996), with a cost
-of one for every step: what comes after a wait starts where the queue is now, so nobody saves turns
-up, and nobody who has many steps waiting comes before one who has few. ``tenant_turn`` orders the
-tenants of a queue, ``job_turn`` the jobs of a tenant. Each number is found by one look into an
-index. Concurrent transactions may draw the same one; the tie costs nobody more than a turn."""
+This is start-time fair queueing (Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996) where
+every step costs one turn. A tenant that had nothing waiting starts at the queue's current turn, so
+turns cannot be saved up, and many waiting steps do not come before few. ``tenant_turn`` orders the
+tenants of a queue, ``job_turn`` the jobs of a tenant. Each takes one index lookup. Concurrent
+transactions may draw the same turn; a tie costs nobody more than one."""
 
 
 def first_turn(queue: str) -> str:
-    """Return SQL for the turn that comes before all that wait in a queue, which is SQL too."""
+    """Return SQL for the turn before all that wait in a queue; ``queue`` is SQL too."""
     return f"coalesce(({_DUE_TURN.format(queue=queue)}), 0)"
 
 
@@ -147,7 +131,7 @@ def insert_steps(
     *,
     hold: bool = False,
 ) -> set[int]:
-    """Nothing -> queued; returns the idx of those that are new. Those on hold are never due.
+    """Nothing -> queued; returns the idx of each new step. Steps on hold are not due.
 
     Workers are woken after the commit.
     """
@@ -173,16 +157,11 @@ def insert_steps(
     return inserted
 
 
-def prepare_queue(source_bytes: int) -> str:
-    """Return the queue in which a file of this size is prepared."""
-    return LARGE_QUEUE if source_bytes >= LARGE_BYTES else CPU_QUEUE
-
-
 def insert_prepare(
     connection: Connection, job_id: UUID, source_bytes: int, max_attempts: int
 ) -> None:
     """Nothing -> ``prepare`` step queued."""
-    queue = prepare_queue(source_bytes)
+    queue = LARGE_QUEUE if source_bytes >= LARGE_BYTES else CPU_QUEUE
     insert_steps(connection, job_id, StepKind.PREPARE, queue, [NewStep(0)], max_attempts)
 
 

@@ -1,6 +1,7 @@
 """The tables."""
 
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -34,17 +35,17 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({allowed})", name=column)
 
 
-def _timestamp(
-    name: str, *, nullable: bool = True, default_now: bool = False, comment: str | None = None
-) -> Column[object]:
-    return Column(
-        name,
-        DateTime(timezone=True),
-        nullable=nullable,
-        server_default=func.now() if default_now else None,
-        comment=comment,
-    )
+def _not_null(
+    name: str, kind: Any, *, default: Any = None, comment: str | None = None
+) -> Column[Any]:
+    return Column(name, kind, nullable=False, server_default=default, comment=comment)
 
+
+def _partial_index(name: str | None, columns: str, *, where: str, **options: Any) -> Index:
+    return Index(name, *columns.split(), postgresql_where=text(where), **options)
+
+
+_TIME = DateTime(timezone=True)
 
 metadata = MetaData(
     naming_convention={
@@ -60,103 +61,94 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
-    Column("tenant", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("model", Text, nullable=False, comment="catalogue id"),
-    Column("options", JSONB, nullable=False, comment="shared.models.options.ResolvedOptions"),
+    _not_null("tenant", Text),
+    _not_null("state", Text),
+    _not_null("model", Text, comment="catalogue id"),
+    _not_null("options", JSONB, comment="shared.models.options.ResolvedOptions"),
     Column("fingerprint", Text, comment="of audio, model and options; null: not to be shared"),
     Column(
         "original_id",
         ForeignKey("jobs.id", ondelete="SET NULL"),
         comment="the equal job whose transcript this one gets",
     ),
-    Column("cached", Boolean, nullable=False, server_default=text("false")),
-    # JSON, not JSONB: it comes back as it was given.
-    Column("metadata", JSON, nullable=False, server_default=text("'{}'::json")),
+    _not_null("cached", Boolean, default=text("false")),
+    # JSON, not JSONB: it is returned as it was given.
+    _not_null("metadata", JSON, default=text("'{}'::json")),
     Column("result_url", Text, comment="what its webhook events tell; null: its path alone"),
     Column(
         "webhook_endpoint_id",
         ForeignKey("webhook_endpoints.id", ondelete="SET NULL"),
         comment="of the webhook_url that the job itself named",
     ),
-    Column("run", Integer, nullable=False, server_default="1", comment="raised by every retry"),
+    _not_null("run", Integer, default="1", comment="raised by every retry"),
     Column("detected_language", Text, comment="of the whole, where one was to be detected"),
     Column("detected_probability", REAL),
-    Column("source_key", Text, nullable=False),
-    Column("source_name", Text, nullable=False),
-    Column("source_bytes", BigInteger, nullable=False),
-    Column("sha256", Text, nullable=False),
+    _not_null("source_key", Text),
+    _not_null("source_name", Text),
+    _not_null("source_bytes", BigInteger),
+    _not_null("sha256", Text),
     Column("duration_s", Double, comment="decoded length, known once prepared"),
-    Column("priority", Integer, nullable=False, server_default="0", comment="highest first"),
-    Column("chunks_total", Integer, nullable=False, server_default="0"),
-    Column("chunks_done", Integer, nullable=False, server_default="0"),
-    Column("plan_complete", Boolean, nullable=False, server_default=text("false")),
-    Column("audio_planned_s", Double, nullable=False, server_default="0", comment="of all chunks"),
-    Column(
+    _not_null("priority", Integer, default="0", comment="highest first"),
+    _not_null("chunks_total", Integer, default="0"),
+    _not_null("chunks_done", Integer, default="0"),
+    _not_null("plan_complete", Boolean, default=text("false")),
+    _not_null("audio_planned_s", Double, default="0", comment="of all chunks"),
+    _not_null(
         "planned_share",
         Double,
-        nullable=False,
-        server_default="0",
+        default="0",
         comment="of the whole audio, planned; estimated until plan_complete",
     ),
-    Column("audio_done_s", Double, nullable=False, server_default="0"),
+    _not_null("audio_done_s", Double, default="0"),
     Column("percent_done", Double, comment="the most that could be said so far; never falls"),
-    Column(
+    _not_null(
         "audio_kept_s",
         Double,
-        nullable=False,
-        server_default="0",
+        default="0",
         comment="of audio_done_s: from before transcribing_since, by earlier runs",
     ),
-    _timestamp("transcribing_since"),
+    Column("transcribing_since", _TIME),
     Column("error_code", Text),
     Column("error_detail", Text),
-    Column("metrics", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    # JSON, not JSONB: it names every chunk, and Postgres would take it apart whole, in memory.
+    _not_null("metrics", JSONB, default=text("'{}'::jsonb")),
+    # JSON, not JSONB: it names every chunk, and Postgres would parse all of it in memory.
     Column("manifest", JSON, comment="shared.speech.manifest.Manifest, of the transcript"),
     Column("transcript_id", ForeignKey("transcripts.id"), comment="equal jobs share one"),
     Column("reference", Text, comment="what was really said, as the client says"),
     Column("accuracy", JSONB, comment="shared.speech.accuracy.Accuracy, against the reference"),
-    Column(
+    _not_null(
         "last_event",
         BigInteger,
-        nullable=False,
-        server_default="0",
+        default="0",
         comment="id of the latest event that those who watch the job see",
     ),
-    _timestamp("created_at", nullable=False, default_now=True),
-    _timestamp("started_at"),
-    _timestamp("finished_at"),
-    _timestamp("audio_deleted_at"),
-    _timestamp("transcript_deleted_at"),
+    _not_null("created_at", _TIME, default=func.now()),
+    Column("started_at", _TIME),
+    Column("finished_at", _TIME),
+    Column("audio_deleted_at", _TIME),
+    Column("transcript_deleted_at", _TIME),
     _one_of("state", JobState),
     Index(None, "tenant", "id"),
-    Index("ix_jobs_active", "id", postgresql_where=text("state IN ('queued', 'running')")),
-    Index(
+    _partial_index("ix_jobs_active", "id", where="state IN ('queued', 'running')"),
+    _partial_index(
         "ix_jobs_original",
-        *("tenant", "fingerprint"),
-        postgresql_where=text(
-            "original_id IS NULL AND state IN ('queued', 'running', 'succeeded')"
-        ),
+        "tenant fingerprint",
+        where="original_id IS NULL AND state IN ('queued', 'running', 'succeeded')",
     ),
-    Index(None, "original_id", postgresql_where=text("original_id IS NOT NULL")),
+    _partial_index(None, "original_id", where="original_id IS NOT NULL"),
     Index(None, "transcript_id"),
-    Index(None, "webhook_endpoint_id", postgresql_where=text("webhook_endpoint_id IS NOT NULL")),
-    Index("ix_jobs_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
-    Index(
+    _partial_index(None, "webhook_endpoint_id", where="webhook_endpoint_id IS NOT NULL"),
+    _partial_index("ix_jobs_ended", "finished_at", where="finished_at IS NOT NULL"),
+    _partial_index(
         "ix_jobs_with_audio",
-        *("state", "finished_at"),
-        postgresql_where=text("audio_deleted_at IS NULL AND finished_at IS NOT NULL"),
+        "state finished_at",
+        where="audio_deleted_at IS NULL AND finished_at IS NOT NULL",
     ),
-    Index(
-        "ix_jobs_with_transcript",
-        "finished_at",
-        postgresql_where=text("transcript_id IS NOT NULL"),
-    ),
-    Index(
+    _partial_index("ix_jobs_with_transcript", "finished_at", where="transcript_id IS NOT NULL"),
+    _partial_index(
         "ix_jobs_unmeasured",
         "id",
-        postgresql_where=text("state = 'succeeded' AND reference IS NOT NULL AND accuracy IS NULL"),
+        where="state = 'succeeded' AND reference IS NOT NULL AND accuracy IS NULL",
     ),
 )
 
@@ -164,49 +156,45 @@ steps = Table(
     "steps",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("idx", Integer, nullable=False, comment="the number of a chunk or a delivery; else 0"),
-    Column("queue", Text, nullable=False),
-    Column("tenant", Text, nullable=False, comment="its job's"),
-    Column(
+    _not_null("job_id", ForeignKey("jobs.id", ondelete="CASCADE")),
+    _not_null("kind", Text),
+    _not_null("idx", Integer, comment="the number of a chunk or a delivery; else 0"),
+    _not_null("queue", Text),
+    _not_null("tenant", Text, comment="its job's"),
+    _not_null(
         "rank",
         Integer,
-        nullable=False,
         comment="lowest first: minus its job's priority, least if its worker was lost",
     ),
-    Column(
+    _not_null(
         "job_turn",
         BigInteger,
-        nullable=False,
-        server_default="0",
+        default="0",
         comment="orders the jobs of a tenant (shared.store.successors)",
     ),
-    Column(
+    _not_null(
         "tenant_turn",
         BigInteger,
-        nullable=False,
-        server_default="0",
+        default="0",
         comment="orders the tenants of a queue (shared.store.successors)",
     ),
     Column("lane", Text, comment="of a deliver step: its endpoint, which takes only a few at once"),
-    Column("state", Text, nullable=False, server_default="queued"),
-    Column("attempt", Integer, nullable=False, server_default="0"),
-    Column("max_attempts", Integer, nullable=False),
-    Column(
+    _not_null("state", Text, default="queued"),
+    _not_null("attempt", Integer, default="0"),
+    _not_null("max_attempts", Integer),
+    _not_null(
         "outages",
         Integer,
-        nullable=False,
-        server_default="0",
+        default="0",
         comment="claims given back because a service was away; not among the attempts",
     ),
-    Column("epoch", Integer, nullable=False, server_default="0", comment="raised by every claim"),
+    _not_null("epoch", Integer, default="0", comment="raised by every claim"),
     Column("lease_owner", Text),
-    _timestamp("lease_until"),
-    _timestamp("run_at", nullable=False, default_now=True),
-    _timestamp("claimed_at"),
-    _timestamp("finished_at"),
-    Column("input", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("lease_until", _TIME),
+    _not_null("run_at", _TIME, default=func.now()),
+    Column("claimed_at", _TIME),
+    Column("finished_at", _TIME),
+    _not_null("input", JSONB, default=text("'{}'::jsonb")),
     Column("audio", LargeBinary, comment="of a short file's chunk: samples, s16le"),
     Column("output", JSONB),
     Column("timings", JSONB),
@@ -217,38 +205,32 @@ steps = Table(
     _one_of("kind", StepKind),
     _one_of("state", StepState),
     UniqueConstraint("job_id", "kind", "idx"),
-    Index(
+    _partial_index(
         "ix_steps_turns",
-        *("queue", "tenant_turn", "id"),
+        "queue tenant_turn id",
+        where="kind <> 'deliver' AND state = 'queued'",
         postgresql_include=["tenant", "run_at"],
-        postgresql_where=text("kind <> 'deliver' AND state = 'queued'"),
     ),
-    Index(
+    _partial_index(
         "ix_steps_turns_of_tenants",
-        *("queue", "tenant", "tenant_turn"),
-        postgresql_where=text("kind <> 'deliver' AND state = 'queued'"),
+        "queue tenant tenant_turn",
+        where="kind <> 'deliver' AND state = 'queued'",
     ),
-    Index(
+    _partial_index(
         "ix_steps_waiting",
-        *("queue", "tenant", "rank", "job_turn", "job_id", "idx", "run_at"),
-        postgresql_where=text("kind <> 'deliver' AND state = 'queued'"),
+        "queue tenant rank job_turn job_id idx run_at",
+        where="kind <> 'deliver' AND state = 'queued'",
     ),
-    Index(
-        "ix_steps_waiting_in_lanes",
-        *("lane", "run_at"),
-        postgresql_where=text("lane IS NOT NULL AND state = 'queued'"),
+    _partial_index(
+        "ix_steps_waiting_in_lanes", "lane run_at", where="lane IS NOT NULL AND state = 'queued'"
     ),
-    Index(
-        "ix_steps_running",
-        *("queue", "lease_until"),
-        postgresql_where=text("state = 'running'"),
-    ),
-    Index("ix_steps_due", "queue", "run_at", postgresql_where=text("state = 'queued'")),
-    Index("ix_steps_events", "job_id", "event_id", postgresql_where=text("event_id IS NOT NULL")),
+    _partial_index("ix_steps_running", "queue lease_until", where="state = 'running'"),
+    _partial_index("ix_steps_due", "queue run_at", where="state = 'queued'"),
+    _partial_index("ix_steps_events", "job_id event_id", where="event_id IS NOT NULL"),
 )
 
 event_ids = Sequence("event_ids", metadata=metadata)
-"""Of ``job_events`` and of done chunks: the events of a job have one order."""
+"""Shared by ``job_events`` and done chunks, so that all events of a job have one order."""
 
 job_events = Table(
     "job_events",
@@ -256,19 +238,14 @@ job_events = Table(
     Column(
         "id", BigInteger, event_ids, server_default=text("nextval('event_ids')"), primary_key=True
     ),
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    _not_null("job_id", ForeignKey("jobs.id", ondelete="CASCADE")),
     Column("step_id", BigInteger, comment="null for a change of the job itself"),
-    Column("event", Text, nullable=False),
+    _not_null("event", Text),
     Column("attempt", Integer),
     Column("epoch", Integer),
     Column("worker", Text),
     Column("detail", Text),
-    Column(
-        "at",
-        DateTime(timezone=True),
-        nullable=False,
-        server_default=text("clock_timestamp()"),
-    ),
+    _not_null("at", _TIME, default=text("clock_timestamp()")),
     Index(None, "job_id", "id"),
     comment="Append-only: changes of jobs' states, and attempts at steps that failed.",
 )
@@ -277,8 +254,8 @@ transcripts = Table(
     "transcripts",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True, comment="of the job that made it"),
-    Column("header", JSONB, nullable=False, comment="shared.speech.transcript.TranscriptHeader"),
-    _timestamp("created_at", nullable=False, default_now=True),
+    _not_null("header", JSONB, comment="shared.speech.transcript.TranscriptHeader"),
+    _not_null("created_at", _TIME, default=func.now()),
 )
 
 transcript_segments = Table(
@@ -286,7 +263,7 @@ transcript_segments = Table(
     metadata,
     Column("transcript_id", ForeignKey("transcripts.id", ondelete="CASCADE"), primary_key=True),
     Column("idx", Integer, primary_key=True),
-    Column("document", JSONB, nullable=False, comment="shared.speech.transcript.Segment"),
+    _not_null("document", JSONB, comment="shared.speech.transcript.Segment"),
     comment="One row per segment: a long transcript is written and read in pieces.",
 )
 
@@ -294,14 +271,14 @@ workers = Table(
     "workers",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("role", Text, nullable=False, comment="cpu, model, deliver or beat"),
+    _not_null("role", Text, comment="cpu, model, deliver or beat"),
     Column("model", Text, comment="catalogue id of a model worker"),
-    Column("queues", ARRAY(Text), nullable=False),
-    Column("slots", Integer, nullable=False, comment="claims it works on at once"),
-    Column("state", Text, nullable=False, comment="loading or ready"),
-    Column("device", Text, nullable=False),
+    _not_null("queues", ARRAY(Text)),
+    _not_null("slots", Integer, comment="claims it works on at once"),
+    _not_null("state", Text, comment="loading or ready"),
+    _not_null("device", Text),
     Column("dtype", Text, comment="what a model worker's device computes in"),
-    Column("version", Text, nullable=False),
+    _not_null("version", Text),
     Column("load_s", REAL, comment="seconds the model took to load"),
     Column("warm_up_s", REAL, comment="seconds its first second of audio took"),
     Column(
@@ -309,8 +286,8 @@ workers = Table(
         BigInteger,
         comment="the step its model hears alone now, as an attempt before this one has failed",
     ),
-    _timestamp("started_at", nullable=False, default_now=True),
-    _timestamp("last_seen_at", nullable=False, default_now=True),
+    _not_null("started_at", _TIME, default=func.now()),
+    _not_null("last_seen_at", _TIME, default=func.now()),
 )
 
 worker_kinds = Table(
@@ -318,9 +295,9 @@ worker_kinds = Table(
     metadata,
     Column("worker_id", ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True),
     Column("kind", Text, primary_key=True),
-    Column("proven", Boolean, nullable=False, comment="whether it has done such a step"),
+    _not_null("proven", Boolean, comment="whether it has done such a step"),
     Column("bug", Text, comment="fingerprint of the unexpected error that it met last"),
-    Column("failures", Integer, nullable=False, comment="how often in a row, before it is proven"),
+    _not_null("failures", Integer, comment="how often in a row, before it is proven"),
     Column("reason", Text, comment="the same for people"),
     _one_of("kind", StepKind),
     comment="What became of each kind of step at a worker, since the worker's start.",
@@ -330,7 +307,7 @@ served_queues = Table(
     "served_queues",
     metadata,
     Column("queue", Text, primary_key=True),
-    _timestamp("last_served_at", nullable=False),
+    _not_null("last_served_at", _TIME),
     comment="When a worker that is gone last served a queue; the living are in workers.",
 )
 
@@ -338,13 +315,13 @@ removals = Table(
     "removals",
     metadata,
     Column("prefix", Text, primary_key=True, comment="all objects whose keys begin with it"),
-    _timestamp("due_at", nullable=False),
+    _not_null("due_at", _TIME),
     Column(
         "again_at",
-        DateTime(timezone=True),
+        _TIME,
         comment="when to remove once more what was written late",
     ),
-    Column("taken_at", DateTime(timezone=True), comment="when it was last tried"),
+    Column("taken_at", _TIME, comment="when it was last tried"),
     Index(None, "due_at"),
     comment="What the sweeper removes from the object store, unless it is taken back before.",
 )
@@ -353,24 +330,21 @@ webhook_endpoints = Table(
     "webhook_endpoints",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True),
-    Column("tenant", Text, nullable=False),
-    Column("url", Text, nullable=False),
-    Column("description", Text, nullable=False, server_default=""),
-    Column("events", ARRAY(Text), nullable=False, comment="the types it wants"),
-    Column("secret", Text, nullable=False, comment="whsec_..."),
+    _not_null("tenant", Text),
+    _not_null("url", Text),
+    _not_null("description", Text, default=""),
+    _not_null("events", ARRAY(Text), comment="the types it wants"),
+    _not_null("secret", Text, comment="whsec_..."),
     Column("old_secret", Text, comment="signs too, until it expires"),
-    _timestamp("old_secret_until"),
-    Column("listed", Boolean, nullable=False, comment="false: made for jobs that name its URL"),
-    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("old_secret_until", _TIME),
+    _not_null("listed", Boolean, comment="false: made for jobs that name its URL"),
+    _not_null("enabled", Boolean, default=text("true")),
     Column("disabled_reason", Text),
-    _timestamp("failing_since"),
-    _timestamp("created_at", nullable=False, default_now=True),
-    Index("ix_webhook_endpoints_listed", "tenant", "id", postgresql_where=text("listed")),
-    Index(
-        "uq_webhook_endpoints_unlisted",
-        *("tenant", "url", "secret"),
-        unique=True,
-        postgresql_where=text("NOT listed"),
+    Column("failing_since", _TIME),
+    _not_null("created_at", _TIME, default=func.now()),
+    _partial_index("ix_webhook_endpoints_listed", "tenant id", where="listed"),
+    _partial_index(
+        "uq_webhook_endpoints_unlisted", "tenant url secret", where="NOT listed", unique=True
     ),
 )
 
@@ -378,31 +352,27 @@ webhook_events = Table(
     "webhook_events",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True, comment="the webhook-id header"),
-    Column("tenant", Text, nullable=False),
+    _not_null("tenant", Text),
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), comment="null for test events"),
-    Column("run", Integer, nullable=False, comment="the job's, of which this is the end"),
-    Column("type", Text, nullable=False),
-    Column("body", Text, nullable=False, comment="as sent, to the byte"),
-    _timestamp("created_at", nullable=False, default_now=True),
+    _not_null("run", Integer, comment="the job's, of which this is the end"),
+    _not_null("type", Text),
+    _not_null("body", Text, comment="as sent, to the byte"),
+    _not_null("created_at", _TIME, default=func.now()),
     UniqueConstraint("job_id", "run"),
-    Index("ix_webhook_events_tests", "created_at", postgresql_where=text("job_id IS NULL")),
+    _partial_index("ix_webhook_events_tests", "created_at", where="job_id IS NULL"),
 )
 
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
-    Column("tenant", Text, nullable=False),
-    Column("event_id", ForeignKey("webhook_events.id", ondelete="CASCADE"), nullable=False),
-    Column(
-        "endpoint_id",
-        ForeignKey("webhook_endpoints.id", ondelete="CASCADE"),
-        nullable=False,
-    ),
-    Column("state", Text, nullable=False, server_default="pending"),
+    _not_null("tenant", Text),
+    _not_null("event_id", ForeignKey("webhook_events.id", ondelete="CASCADE")),
+    _not_null("endpoint_id", ForeignKey("webhook_endpoints.id", ondelete="CASCADE")),
+    _not_null("state", Text, default="pending"),
     Column("error", Text, comment="why it failed"),
-    _timestamp("created_at", nullable=False, default_now=True),
-    _timestamp("finished_at"),
+    _not_null("created_at", _TIME, default=func.now()),
+    Column("finished_at", _TIME),
     _one_of("state", DeliveryState),
     UniqueConstraint("event_id", "endpoint_id"),
     Index(None, "tenant", "id"),
@@ -420,7 +390,7 @@ webhook_attempts = Table(
         index=True,
     ),
     Column("status_code", Integer, comment="null: there was no answer"),
-    Column("latency_ms", REAL, nullable=False),
+    _not_null("latency_ms", REAL),
     Column("error", Text, comment="why it counts as failed"),
-    _timestamp("at", nullable=False, default_now=True),
+    _not_null("at", _TIME, default=func.now()),
 )

@@ -1,4 +1,4 @@
-"""The store's reading side of transcripts: whole ones, and those of unfinished jobs so far."""
+"""Transcripts read: whole ones, and partial ones of unfinished jobs."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,27 +23,26 @@ from shared.speech.transcript import (
 from shared.store.chunks import as_heard, finished_chunks, finished_chunks_without_words
 
 _SEGMENTS_PER_PAGE = 100
-"""Rows read at once: some hundred kilobytes of words."""
+"""Rows per query: some hundred kilobytes of words."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTranscript:
-    """A transcript whose segments are read as they are asked for, anew in each iteration."""
+    """A transcript. Each iteration over its segments reads them anew, page by page."""
 
     header: TranscriptHeader
     segments: Iterable[Segment]
     segments_without_words: Iterable[Segment]
-    """The same with no word in any: all there is to the text."""
+    """The same with no words: enough for the text."""
 
 
 def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscript:
-    """Return the transcript of a job that succeeded, for reading bit by bit.
+    """Return the transcript of a job that succeeded.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
         TranscriptNotReady: the job is in another state, which the message names.
         TranscriptDeleted: it was removed; also while segments are read.
-        DatabaseUnavailable: Postgres cannot be reached; also while segments are read.
     """
     with read(engine) as connection:
         row = connection.execute(
@@ -69,15 +68,12 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
 
 @dataclass(frozen=True, slots=True)
 class _StoredSegments:
-    """The segments of a transcript, page by page.
-
-    No transaction stays open between pages: a slow reader keeps nothing in the database.
-    """
+    """The segments of a transcript, page by page, without a transaction between pages."""
 
     engine: Engine
     transcript_id: UUID
     document: str
-    """The column to read, in SQL."""
+    """SQL for the column ``document``."""
 
     def __iter__(self) -> Iterator[Segment]:
         after = -1
@@ -91,8 +87,13 @@ class _StoredSegments:
                     {"id": self.transcript_id, "after": after, "limit": _SEGMENTS_PER_PAGE},
                 ).all()
                 last = len(page) < _SEGMENTS_PER_PAGE
-                # A transcript removed while it is read must not look like a short one.
-                if last and not self._exists(connection):
+                # A transcript that is removed meanwhile must not look like a short one.
+                if (
+                    last
+                    and not connection.execute(
+                        text("SELECT FROM transcripts WHERE id = :id"), {"id": self.transcript_id}
+                    ).all()
+                ):
                     raise TranscriptDeleted("the transcript was removed while it was read")
             for row in page:
                 yield Segment.model_validate(row.document)
@@ -100,20 +101,11 @@ class _StoredSegments:
                 return
             after = page[-1].idx
 
-    def _exists(self, connection: Connection) -> bool:
-        found = connection.execute(
-            text("SELECT FROM transcripts WHERE id = :id"), {"id": self.transcript_id}
-        )
-        return found.one_or_none() is not None
-
 
 def short_transcripts(
     connection: Connection, job_ids: Collection[UUID]
 ) -> dict[UUID, StoredTranscript]:
-    """Return the transcripts of these jobs, by job, that fit into one page: without any word.
-
-    Jobs that have a longer one, or none, are left out.
-    """
+    """Return these jobs' transcripts that fit into one page, without their words."""
     rows = fetch(connection, _SHORT, {"ids": list(job_ids), "most": _SEGMENTS_PER_PAGE})
     found = {}
     for row in rows:
@@ -142,8 +134,8 @@ _SHORT = """
 """
 
 
-# One statement, so that all of it is of one moment. Which chunks were done then is remembered as
-# ranges of their numbers: the same ones are read in every pass, whatever is done meanwhile.
+# One statement, so one snapshot. The chunks that are done are remembered as ranges of their idxs,
+# so every pass reads the same ones.
 _SNAPSHOT = text("""
     WITH job AS (
         SELECT id, options, detected_language, detected_probability, duration_s, metrics
@@ -175,20 +167,17 @@ _SNAPSHOT = text("""
 
 @dataclass(frozen=True, slots=True)
 class PartialView:
-    """A partial transcript; its segments are read as they are asked for, anew in each iteration."""
+    """A partial transcript. Each iteration over its segments reads them anew, page by page."""
 
     header: PartialHeader
     segments: Iterable[Segment]
 
 
 def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> PartialView:
-    """Return what the job's finished chunks say, for reading bit by bit.
-
-    Chunks that are finished later are not in it.
+    """Return the transcript of the job's chunks that are done now.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
-        DatabaseUnavailable: Postgres cannot be reached; also while segments are read.
     """
     with read(engine) as connection:
         job = (
@@ -199,24 +188,24 @@ def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> Partia
     if job is None:
         raise JobNotFound(f"there is no job {job_id}")
     options = ResolvedOptions.model_validate(job["options"])
-    done = job["done"]
+    done, duration_s = job["done"], job["duration_s"]
     found = survey(as_heard(finished_chunks_without_words(engine, job_id, among=done)))
     asked = options.language or job["detected_language"]
     header = PartialHeader(
         language=asked or found.language,
         language_probability=job["detected_probability"] if asked else found.language_probability,
         channels=job["channels"],
-        duration_s=job["duration_s"],
+        duration_s=duration_s,
         speech_s=to_seconds(found.speech_samples),
         missing_s=to_seconds(job["missing_samples"]),
         missing=_missing_spans(job),
-        # How sure the model is of its words, only the whole transcript tells.
+        # The mean confidence is known of a whole transcript only.
         warnings=make_warnings(found, None, job["metrics"].get("clipped_share")),
     )
     segments = _FinishedSegments(
         engine,
         job_id,
-        n_samples=_length(job),
+        n_samples=job["planned_until"] if duration_s is None else round(duration_s * SAMPLE_RATE),
         channels=job["channels"],
         language=options.text_language(header.language),
         done=done,
@@ -226,7 +215,7 @@ def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> Partia
 
 @dataclass(frozen=True, slots=True)
 class _FinishedSegments:
-    """The segments of the chunks numbered ``done``, stitched from one page of them to the next."""
+    """The stitched segments of the chunks ``done``."""
 
     engine: Engine
     job_id: UUID
@@ -245,13 +234,6 @@ class _FinishedSegments:
                 for number in numbers
             ]
         )
-
-
-def _length(job: RowMapping) -> int:
-    """Return how many samples the audio is known to have."""
-    duration_s: float | None = job["duration_s"]
-    planned_until: int = job["planned_until"]
-    return planned_until if duration_s is None else round(duration_s * SAMPLE_RATE)
 
 
 def _missing_spans(job: RowMapping) -> list[MissingSpan]:

@@ -1,6 +1,6 @@
-"""What becomes due in a transaction is told to workers after its commit."""
+"""Wake-ups for steps that become due in a transaction, after its commit."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine
 
@@ -9,24 +9,19 @@ from shared.infra.database import after_commit
 _OPTION = "longhand_wakeups"
 
 
-class Rings(Protocol):
-    """Wakes workers, without waiting for it."""
+def connect_wakeups(engine: Engine, ring: Callable[[str, int], None]) -> None:
+    """Call ``ring`` with the queue and the number of steps that a transaction made due.
 
-    def ring(self, queue: str, steps: int) -> None:
-        """Say that so many steps of a queue have become due."""
-        ...
-
-
-def connect_wakeups(engine: Engine, wakeups: Rings) -> None:
-    """Have what becomes due in the engine's transactions told to these."""
-    engine.update_execution_options(**{_OPTION: wakeups})
+    It must not wait for Redis.
+    """
+    engine.update_execution_options(**{_OPTION: ring})
 
 
 def ring_after_commit(connection: Connection, queue: str, steps: int) -> None:
-    """Wake workers for so many steps of a queue once the transaction is committed.
+    """Wake workers for so many steps of a queue after the commit.
 
-    Without wake-ups connected to the engine the sweep wakes them.
+    If the engine has no wake-ups connected, the sweep wakes workers.
     """
-    wakeups: Rings | None = connection.get_execution_options().get(_OPTION)
-    if wakeups is not None:
-        after_commit(connection, lambda: wakeups.ring(queue, steps))
+    ring: Callable[[str, int], None] | None = connection.get_execution_options().get(_OPTION)
+    if ring is not None:
+        after_commit(connection, lambda: ring(queue, steps))

@@ -1,33 +1,30 @@
-"""The registry of living workers, and when each queue was last served."""
+"""The registry of workers, and when each queue was last served."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import begin
+from shared.infra.database import read, single
 from shared.store.queues import queue_model
 from shared.store.states import StepKind
 
 WorkerState = Literal["loading", "ready"]
-"""It has started and takes no messages yet, or it takes them."""
+"""A ``loading`` worker takes no messages yet."""
 ModelState = Literal["ready", "loading", "absent"]
-"""The furthest that any worker of a model is; 'absent' where there is none."""
+"""The furthest state of any worker of a model."""
 
 FAILURES = 2
-"""Unexpected errors in a row, all the same, after which every step of a kind is said to fail, at a
-worker that has done none yet."""
+"""Equal unexpected errors in a row after which a worker that did no such step counts as failing."""
 SERVED_LATELY_S = 900.0
-"""How long a model counts as served after its last worker was seen: a restart of all its workers
-takes less."""
+"""How long a model counts as served after its last worker was seen: longer than a restart."""
 
 _CHILD = "/"
-"""Between a worker's id and what tells its processes apart; no host is named like that."""
-
+"""Separates a worker's id and the number of its process; no host name has it."""
 
 _FAILING = f"""
     ARRAY(
@@ -39,22 +36,22 @@ _FAILING = f"""
 
 @dataclass(frozen=True, slots=True)
 class WorkerEntry:
-    """What a worker says of itself."""
+    """A worker's own entry."""
 
     id: str
     role: str
     model: str | None
     queues: Sequence[str]
     slots: int
-    """Claims it works on at once, of a step or of a batch of chunks; 0 while a model loads."""
+    """Claims at once, of a step or a batch of chunks each; 0 while a model loads."""
     state: WorkerState
     device: str
     dtype: str | None
-    """What a model worker's device computes in; None until the model is loaded."""
+    """Of a model worker; None until the model is loaded."""
     version: str
     load_s: float | None
     warm_up_s: float | None
-    """Seconds that the model's first inference took."""
+    """Of the model's first inference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,12 @@ class WorkerView(WorkerEntry):
     started_at: datetime
     last_seen_at: datetime
     failing: Sequence[str]
-    """What every step of a kind fails with, one sentence a kind, as long as none has succeeded."""
+    """One sentence for each kind of step that always fails there."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningStep:
-    """A step that a worker is at."""
+    """A step that a worker holds."""
 
     job_id: UUID
     kind: StepKind
@@ -80,33 +77,27 @@ class RunningStep:
 
 @dataclass(frozen=True, slots=True)
 class BusyWorker(WorkerView):
-    """A worker and what it is at."""
+    """A worker and the steps that it holds."""
 
     steps: Sequence[RunningStep]
-    """Of the asking tenant's jobs."""
+    """Of the asking tenant."""
     other_steps: int
-    """How many there are of other tenants' jobs."""
+    """Number of other tenants' steps."""
 
 
 def child_id(worker_id: str, number: str) -> str:
-    """Return the id under which one of a worker's processes claims steps."""
+    """Return the owner's name under which one of a worker's processes claims steps."""
     return f"{worker_id}{_CHILD}{number}"
 
 
 def parent_id(owner: str) -> str:
-    """Return the id of the worker whose process claims steps under this one."""
+    """Return the id of the worker whose process claims steps as ``owner``."""
     return owner.partition(_CHILD)[0]
 
 
 def announce(engine: Engine, worker: WorkerEntry) -> Sequence[str]:
-    """Enter a worker, or renew its entry and ``last_seen_at``.
-
-    Returns what every step of a kind fails with at this worker (``WorkerView.failing``).
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    with begin(engine) as connection:
+    """Insert or renew a worker's entry; returns its ``WorkerView.failing``."""
+    with single(engine) as connection:
         failing: Sequence[str] = connection.execute(
             text(f"""
                 INSERT INTO workers (id, role, model, queues, slots, state, device, dtype, version,
@@ -119,30 +110,14 @@ def announce(engine: Engine, worker: WorkerEntry) -> Sequence[str]:
                     warm_up_s = excluded.warm_up_s, last_seen_at = clock_timestamp()
                 RETURNING {_FAILING}
             """),  # noqa: S608 - the variable part is a constant
-            {
-                "id": worker.id,
-                "role": worker.role,
-                "model": worker.model,
-                "queues": list(worker.queues),
-                "slots": worker.slots,
-                "state": worker.state,
-                "device": worker.device,
-                "dtype": worker.dtype,
-                "version": worker.version,
-                "load_s": worker.load_s,
-                "warm_up_s": worker.warm_up_s,
-            },
+            asdict(worker) | {"queues": list(worker.queues)},
         ).scalar_one()
         return failing
 
 
 def note_success(engine: Engine, worker_id: str, kind: StepKind) -> None:
-    """Say that the worker has done a step of the kind: not every one fails.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    with begin(engine) as connection:
+    """Note that the worker has done a step of the kind, so it does not always fail."""
+    with single(engine) as connection:
         connection.execute(
             text("""
                 INSERT INTO worker_kinds (worker_id, kind, proven, failures)
@@ -155,14 +130,11 @@ def note_success(engine: Engine, worker_id: str, kind: StepKind) -> None:
 
 
 def note_bug(engine: Engine, worker_id: str, kind: StepKind, bug: str, reason: str) -> int:
-    """Say that a step of the kind ended with an unexpected error at the worker.
+    """Note that a step of the kind met an unexpected error at the worker.
 
-    Returns how many did so in a row in this way; 0 once a step of the kind has succeeded there.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
+    Returns how many did in a row with the same ``bug``; 0 once a step of the kind succeeded there.
     """
-    with begin(engine) as connection:
+    with single(engine) as connection:
         times: int | None = connection.execute(
             text("""
                 INSERT INTO worker_kinds AS known (worker_id, kind, proven, bug, failures, reason)
@@ -179,24 +151,17 @@ def note_bug(engine: Engine, worker_id: str, kind: StepKind, bug: str, reason: s
 
 
 def withdraw(engine: Engine, worker_id: str) -> None:
-    """Remove a worker that stops in order.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    with begin(engine) as connection:
+    """Remove the entry of a worker that stops in order."""
+    with single(engine) as connection:
         _remove(connection, "id = :id", "clock_timestamp()", {"id": worker_id})
 
 
 def name_suspect(engine: Engine, worker_id: str, step_id: int | None) -> None:
-    """Say which step the worker's model hears alone from now on, or that it is over.
+    """Note the step that the worker's model hears alone now; None: no more.
 
-    If the worker dies or hangs meanwhile, that step is to blame, and no other that it holds.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
+    If the worker dies or hangs meanwhile, that step is to blame and not the others that it holds.
     """
-    with begin(engine) as connection:
+    with single(engine) as connection:
         connection.execute(
             text("UPDATE workers SET suspect_step = :step_id WHERE id = :id"),
             {"id": worker_id, "step_id": step_id},
@@ -204,18 +169,18 @@ def name_suspect(engine: Engine, worker_id: str, step_id: int | None) -> None:
 
 
 def forget_dead_workers(engine: Engine, *, silent_s: float) -> int:
-    """Remove the workers not heard of for ``silent_s``; returns how many."""
+    """Remove the workers not seen for ``silent_s``; returns their number."""
     silent = "last_seen_at < clock_timestamp() - make_interval(secs => :silent_s)"
-    with begin(engine) as connection:
+    with single(engine) as connection:
         return _remove(connection, silent, "last_seen_at", {"silent_s": silent_s})
 
 
 def _remove(
     connection: Connection, condition: str, seen_at: str, parameters: Mapping[str, object]
 ) -> int:
-    """Remove workers, and note when they last served their queues; returns how many.
+    """Remove workers and note when they last served their queues; returns their number.
 
-    One that never was ready has served none.
+    A worker that was never ready has served none.
     """
     removed = connection.execute(
         text(f"""
@@ -237,12 +202,8 @@ def _remove(
 
 
 def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
-    """Return the workers heard of within ``live_s``.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    with begin(engine) as connection:
+    """Return the workers seen within ``live_s``."""
+    with read(engine) as connection:
         rows = connection.execute(
             text(f"""
                 SELECT id, role, model, queues, slots, state, device, dtype, version, load_s,
@@ -257,14 +218,11 @@ def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
 
 
 def served_models(engine: Engine, *, within_s: float) -> frozenset[str]:
-    """Return the ids of the models that a worker has served, or begun to load, within ``within_s``.
+    """Return the models that a worker has served or begun to load within ``within_s``.
 
-    Also where it has stopped or was forgotten since.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
+    The worker may have stopped since.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         queues = connection.execute(
             text("""
                 SELECT queue FROM workers CROSS JOIN unnest(queues) AS queue
@@ -279,13 +237,9 @@ def served_models(engine: Engine, *, within_s: float) -> frozenset[str]:
 
 
 def busy_workers(engine: Engine, tenant: str, *, live_s: float) -> list[BusyWorker]:
-    """Return the workers heard of within ``live_s``, and the steps that they hold leases of.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
+    """Return the workers seen within ``live_s`` and the steps that they hold."""
     workers = live_workers(engine, live_s=live_s)
-    with begin(engine) as connection:
+    with read(engine) as connection:
         rows = connection.execute(
             text("""
                 SELECT split_part(lease_owner, :child, 1) AS worker, tenant = :tenant AS own,
@@ -303,17 +257,13 @@ def busy_workers(engine: Engine, tenant: str, *, live_s: float) -> list[BusyWork
         else:
             others[row.worker] += 1
     return [
-        BusyWorker(
-            **{field.name: getattr(worker, field.name) for field in fields(worker)},
-            steps=own.get(worker.id, ()),
-            other_steps=others[worker.id],
-        )
+        BusyWorker(**asdict(worker), steps=own.get(worker.id, ()), other_steps=others[worker.id])
         for worker in workers
     ]
 
 
 def model_states(workers: Iterable[WorkerEntry]) -> dict[str, ModelState]:
-    """Return how far each model is that has a worker; the others are 'absent'."""
+    """Return the state of each model that has a worker; the others are 'absent'."""
     states: dict[str, ModelState] = {}
     for worker in workers:
         if worker.model is not None and states.get(worker.model) != "ready":

@@ -13,10 +13,9 @@ from webhookstore import add_hook
 from shared.infra.errors import JobNotFound, TranscriptDeleted, UnreadableMedia
 from shared.store import retention, steps
 from shared.store.events import Page, Place, read_pages
-from shared.store.jobs.accuracy import measure_pending
+from shared.store.jobs.accuracy import get_text, measure_pending
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import JobView, get_job
-from shared.store.jobs.references import get_text
 from shared.store.jobs.retry import retry_job
 from shared.store.objects.keys import job_prefix
 from shared.store.retention import FOR_EVER_S, expire_audio

@@ -87,7 +87,7 @@ def test_the_reader_seeks_like_a_file(storage: Storage, key: str) -> None:
         assert reader.read(5_000_000) == data[4_500_000:]
 
 
-def test_a_prefix_without_uploads_goes_with_two_requests_and_known_keys_with_one(
+def test_a_prefix_goes_with_three_requests_and_known_keys_with_one(
     storage: Storage, key: str
 ) -> None:
     for name in "abcd":
@@ -96,10 +96,10 @@ def test_a_prefix_without_uploads_goes_with_two_requests_and_known_keys_with_one
     count(storage, requests)
     storage.delete([f"{key}/a", f"{key}/b", f"{key}/none"])
     assert requests == ["DeleteObjects"]
-    storage.delete_prefix(f"{key}/", uploads=False)
-    assert requests[1:] == ["ListObjectsV2", "DeleteObjects"]
-    storage.delete_prefix(f"{key}/", uploads=False)
-    assert requests[3:] == ["ListObjectsV2"], "there is nothing to delete any more"
+    storage.delete_prefix(f"{key}/")
+    assert requests[1:] == ["ListMultipartUploads", "ListObjectsV2", "DeleteObjects"]
+    storage.delete_prefix(f"{key}/")
+    assert requests[4:] == ["ListMultipartUploads", "ListObjectsV2"], "there is nothing left"
     assert not {each for each in stored(storage) if key in each}
 
 

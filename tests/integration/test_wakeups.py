@@ -46,7 +46,7 @@ def ringing(settings: Settings) -> Iterator[Engine]:
     """An engine whose transactions wake workers; at the end all that was rung has been sent."""
     engine = make_engine(settings)
     wakeups = Wakeups(engine, make_broker(settings), settings)
-    connect_wakeups(engine, wakeups)
+    connect_wakeups(engine, wakeups.ring)
     try:
         yield engine
     finally:
@@ -90,7 +90,7 @@ class Witness:
 @pytest.fixture
 def witnessed(database: Engine, settings: Settings) -> Iterator[tuple[Engine, Witness]]:
     engine, witness = make_engine(settings), Witness(database)
-    connect_wakeups(engine, witness)
+    connect_wakeups(engine, witness.ring)
     yield engine, witness
     engine.dispose()
 

@@ -13,8 +13,8 @@ from shared.infra.database import make_engine, migrate
 from shared.infra.settings import Settings
 from shared.store import steps
 from shared.store.events import Page, Place, read_pages
+from shared.store.jobs.accuracy import get_text
 from shared.store.jobs.read import get_job, get_manifest, list_jobs
-from shared.store.jobs.references import get_text
 from shared.store.jobs.retry import retry_job
 from shared.store.transcripts import open_partial_transcript, open_transcript
 

@@ -28,7 +28,7 @@ def test_a_default_is_shown_as_the_environment_would_have_it() -> None:
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_a_setting_has_a_meaning_that_ends_as_a_sentence(name: str) -> None:
-    assert (Settings.model_fields[name].description or "").endswith(".")
+    assert settings_table.meanings()[name].endswith(".")
 
 
 def test_every_variable_that_the_command_line_reads_is_on_the_page_of_settings() -> None:

@@ -90,7 +90,7 @@ def make_runtime(settings: Settings, owner: str) -> Runtime:
     database = make_engine(settings, pool_size=8)
     broker = make_broker(settings)
     wakeups = Wakeups(database, broker, settings)
-    connect_wakeups(database, wakeups)
+    connect_wakeups(database, wakeups.ring)
     return Runtime(
         settings=settings,
         owner=owner,

@@ -1,4 +1,4 @@
-"""Making one attempt."""
+"""Sending a webhook event."""
 
 import time
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from shared.infra.webhooks.signature import sign
 
 
 def send(outbound: Outbound, outgoing: Outgoing) -> Attempt:
-    """Post an event, signed, and tell how it went; whatever goes wrong is in the answer."""
+    """Post a signed event and return how it went, errors included."""
     body = outgoing.body.encode()
     headers = {
         "Content-Type": "application/json",
@@ -28,13 +28,12 @@ def send(outbound: Outbound, outgoing: Outgoing) -> Attempt:
     except (ForbiddenUrl, OutboundFailed) as error:
         return Attempt(None, _ms_since(began), str(error))
     latency_ms = _ms_since(began)
-    if 200 <= answer.status_code < 300:
-        return Attempt(answer.status_code, latency_ms, None)
-    if 300 <= answer.status_code < 400:
-        reason = f"the receiver answered {answer.status_code}: redirects are not followed"
-    else:
-        reason = f"the receiver answered {answer.status_code}"
-    return Attempt(answer.status_code, latency_ms, reason, _retry_after_s(answer.headers))
+    status = answer.status_code
+    if 200 <= status < 300:
+        return Attempt(status, latency_ms, None)
+    why = ": redirects are not followed" if 300 <= status < 400 else ""
+    reason = f"the receiver answered {status}{why}"
+    return Attempt(status, latency_ms, reason, _retry_after_s(answer.headers))
 
 
 def _ms_since(began: float) -> float:
@@ -42,7 +41,7 @@ def _ms_since(began: float) -> float:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:
-    """Return the seconds of a ``Retry-After`` header, given as such or as a date (RFC 9110)."""
+    """Return the seconds of a ``Retry-After`` header, a number or a date (RFC 9110)."""
     value = headers.get("retry-after", "").strip()
     try:
         if value.isascii() and value.isdigit():

@@ -1,4 +1,4 @@
-"""Secrets and signatures of webhooks, as specified by Standard Webhooks 1.0 (symmetric, ``v1``)."""
+"""Secrets and signatures of webhooks, by Standard Webhooks 1.0 (symmetric, ``v1``)."""
 
 import base64
 import hashlib
@@ -13,19 +13,19 @@ _MIN_BYTES = 24
 _MAX_BYTES = 64
 """The specification's bounds."""
 _NEW_BYTES = 32
-"""The size of SHA-256's output, beyond which a key adds no strength."""
+"""The size of SHA-256's output: a longer key adds no strength."""
 
 
 def new_secret() -> str:
-    """Return a random secret, ``whsec_`` and base64."""
+    """Return a random secret: ``whsec_`` and base64."""
     return _PREFIX + base64.b64encode(secrets.token_bytes(_NEW_BYTES)).decode()
 
 
 def check_secret(secret: str) -> None:
-    """Refuse a secret that the specification does not allow.
+    """Check a secret.
 
     Raises:
-        InvalidRequest: it is no base64 of 24 to 64 bytes after ``whsec_``.
+        InvalidRequest: it is not ``whsec_`` and the base64 of 24 to 64 bytes.
     """
     try:
         key = _key(secret)
@@ -41,7 +41,7 @@ def sign(keys: Iterable[str], event_id: str, timestamp: int, body: bytes) -> str
     """Return the ``webhook-signature`` header: one signature for each secret.
 
     Args:
-        keys: the secrets; more than one while an old one is being replaced.
+        keys: the secrets; two while an old one is being replaced.
         event_id: the ``webhook-id`` header.
         timestamp: the ``webhook-timestamp`` header, in seconds since 1970.
         body: the exact bytes that are sent.

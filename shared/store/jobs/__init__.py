@@ -1,1 +1,1 @@
-"""Jobs: how they begin, end, are retried, shared and deleted, and what is seen of them."""
+"""Jobs: created, ended, retried, shared and deleted; reads of them."""

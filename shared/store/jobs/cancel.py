@@ -1,4 +1,4 @@
-"""Jobs stopped by their owner."""
+"""Jobs canceled."""
 
 from uuid import UUID
 
@@ -12,11 +12,11 @@ from shared.store.states import JobState
 
 
 def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
-    """Job queued or running -> canceled; no step of it is claimed or completed from now on.
+    """Job queued or running -> canceled: none of its steps is claimed or completed any more.
 
-    Its running steps' workers find their leases void and stop within a chunk. Its audio and its
-    finished chunks stay for a retry. Of the jobs that wait for this one the oldest is transcribed
-    in its place. To cancel a canceled job changes nothing.
+    Workers find their leases void and stop within a chunk. Audio and finished chunks stay for a
+    retry. The oldest job that waits for this one is transcribed in its place. Canceling a canceled
+    job changes nothing.
 
     Raises:
         JobNotFound: there is no such job for this tenant.

@@ -1,7 +1,7 @@
-"""How a job begins."""
+"""Jobs created."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID
 
@@ -12,17 +12,14 @@ from shared.infra.database import begin
 from shared.models.options import ResolvedOptions
 from shared.speech.accuracy import check_reference
 from shared.store.jobs.accuracy import measure_at_once
-from shared.store.jobs.equal import (
-    find_original,
-    share_transcript,
-)
+from shared.store.jobs.equal import find_original, share_transcript
 from shared.store.successors import insert_prepare
 from shared.store.webhooks.endpoints import keep_unlisted
 
 
 @dataclass(frozen=True, slots=True)
 class JobWebhook:
-    """A URL that is told of one job's end, whatever the tenant's endpoints are."""
+    """A URL that is told of one job's end, beside the tenant's endpoints."""
 
     url: str
     secret: str
@@ -30,7 +27,7 @@ class JobWebhook:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a job is made of; its source object must be stored already."""
+    """A job to be created; its source object must be stored already."""
 
     id: UUID
     tenant: str
@@ -40,23 +37,23 @@ class NewJob:
     source_bytes: int
     sha256: str
     fingerprint: str | None = None
-    """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
+    """Digest of what the transcript depends on; a tenant's equal jobs share it. None: they do not."""
     reference: str | None = None
     priority: int = 0
-    """Of a tenant's jobs that wait, those with the highest go first."""
+    """Of a tenant's waiting jobs, those with the highest go first."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """The client's own, returned to it as it is."""
+    """The client's own, returned unchanged."""
     webhook: JobWebhook | None = None
     result_url: str | None = None
-    """Where webhook events say that the job is to be found; None: its path alone."""
+    """The job's URL in webhook events; None: its path alone."""
 
 
 def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> bool:
     """Nothing -> job queued, with its ``prepare`` step queued.
 
-    Where an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. Where
-    one is under way: nothing -> queued without steps, to end as that one ends. Returns whether the
-    job has succeeded so.
+    If an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. If one
+    is under way: nothing -> queued without steps, to end as that one ends. Returns whether the job
+    has succeeded so.
 
     Raises:
         InvalidRequest: nothing can be measured against its reference.
@@ -81,28 +78,19 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> bool:
                             nextval('event_ids'))
                     RETURNING id, last_event
                 ), upload AS (
-                    -- It belongs to a job from now on.
+                    -- The object belongs to a job now.
                     DELETE FROM removals WHERE prefix = :source_key
                 )
                 INSERT INTO job_events (id, job_id, event)
                 SELECT last_event, id, 'job.queued' FROM job
             """),
             {
-                "id": job.id,
-                "tenant": job.tenant,
+                **{column.name: getattr(job, column.name) for column in fields(job)},
                 "model": job.options.model,
                 "options": Jsonb(job.options.model_dump(mode="json")),
-                "priority": job.priority,
-                "fingerprint": job.fingerprint,
                 "original_id": original,
-                "source_key": job.source_key,
-                "source_name": job.source_name,
-                "source_bytes": job.source_bytes,
-                "sha256": job.sha256,
-                "reference": job.reference,
                 "metadata": Json(dict(job.metadata)),
                 "webhook_endpoint_id": endpoint_id,
-                "result_url": job.result_url,
             },
         )
         if original is None:

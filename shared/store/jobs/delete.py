@@ -1,4 +1,4 @@
-"""A job removed for good, with all that is its own."""
+"""Jobs deleted, with all that is theirs."""
 
 from uuid import UUID
 
@@ -15,12 +15,12 @@ from shared.store.webhooks.endpoints import drop_unlisted, lock_unlisted
 def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
     """Job in any state -> nothing: its steps, events and webhook deliveries go with it.
 
-    Workers at it find their claims void. Of the jobs that wait for it the oldest is transcribed in
-    its place. Its transcript goes with the last job that has it, the endpoint of a URL that jobs
-    name with the last job that names it, its objects as soon as the object store allows.
+    Workers find their claims void. The oldest job that waits for this one is transcribed in its
+    place. A transcript goes with the last job that has it, the endpoint of a URL with the last job
+    that names it, and objects when the remover reaches them.
 
     Raises:
-        JobNotFound: there is no such job for this tenant, or not any more.
+        JobNotFound: there is no such job for this tenant.
     """
     with begin(engine) as connection:
         lock_with_equals(connection, tenant, job_id)
@@ -28,7 +28,7 @@ def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
 
 
 def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
-    """Remove a job; the caller holds the lock on its equals and the one on its row."""
+    """Delete a job; the caller holds the locks on its equals and its row."""
     promote_a_copy(connection, job_id, max_attempts)
     endpoint_id = lock_unlisted(connection, job_id)
     transcript_id = connection.execute(
@@ -42,7 +42,7 @@ def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
 
 
 def drop_transcript(connection: Connection, transcript_id: UUID | None) -> None:
-    """Remove a transcript that no job has any more; the caller holds the lock on equal jobs."""
+    """Delete a transcript that no job has any more; the caller holds the lock on equal jobs."""
     connection.execute(
         text("""
             DELETE FROM transcripts

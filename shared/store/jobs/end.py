@@ -1,8 +1,8 @@
-"""Jobs' ends: what every transition of a job to a terminal state writes beside the state itself.
+"""Jobs' ends: what every transition to a terminal state writes beside the state itself.
 
-What is left of its steps becomes void. Where an endpoint wants to be told, one webhook event is
-written per end, in the same transaction, and a delivery with its ``deliver`` step for each such
-endpoint. The caller holds the transaction and has locked the jobs' rows.
+The job's unfinished steps become void. If an endpoint wants the event, one webhook event is written
+per end, and a delivery with its ``deliver`` step for each such endpoint. All of it is one
+transaction, in which the caller has locked the jobs' rows.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,9 @@ from shared.store.webhooks.deliveries import event_body
 
 
 def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None = None) -> None:
-    """Write what follows from jobs' having reached a terminal state in this transaction.
+    """Write what follows from the jobs' terminal states, which their rows have already.
 
-    Args:
-        connection: the transaction.
-        job_ids: the jobs; their rows say already how they ended.
-        detail: for the audit trail.
+    ``detail`` is for the audit trail.
     """
     ended = connection.execute(
         text("""
@@ -54,9 +51,9 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
 
 
 def fail_job(connection: Connection, job_id: UUID, code: str, detail: str) -> None:
-    """Job queued or running -> failed, and those that wait for it; the caller has locked its row.
+    """Job queued or running -> failed, and the jobs that wait for it, which have the same audio.
 
-    They have the same audio and options.
+    The caller has locked the job's row.
     """
     failed = connection.execute(
         text("""
@@ -73,7 +70,7 @@ def fail_job(connection: Connection, job_id: UUID, code: str, detail: str) -> No
 def insert_deliver_steps(
     connection: Connection, job_id: UUID, deliveries: Sequence[tuple[UUID, UUID]]
 ) -> None:
-    """Nothing -> ``deliver`` step queued, for each pair of a delivery and its endpoint."""
+    """Nothing -> ``deliver`` step queued, for each pair of a delivery's and its endpoint's id."""
     connection.execute(
         text("""
             INSERT INTO steps (job_id, kind, idx, queue, tenant, rank, lane, max_attempts, input)
@@ -99,7 +96,7 @@ def insert_deliver_steps(
 
 
 def fail_delivery(connection: Connection, delivery_id: str, reason: str) -> None:
-    """Delivery pending -> failed; of its job nothing changes."""
+    """Delivery pending -> failed; its job does not change."""
     connection.execute(
         text("""
             UPDATE webhook_deliveries
@@ -111,9 +108,9 @@ def fail_delivery(connection: Connection, delivery_id: str, reason: str) -> None
 
 
 def _queue_deliveries(connection: Connection, job: Row[Any]) -> None:
-    """Write the event of a job's end and a delivery to each endpoint that wants it, if any does."""
+    """Write the event of a job's end and its deliveries, if any endpoint wants it."""
     event_type = f"job.{job.state}"
-    # Locked, so that none is deleted before the delivery to it is written.
+    # The lock keeps an endpoint from being deleted before the delivery to it is written.
     endpoints = connection.execute(
         text("""
             SELECT id FROM webhook_endpoints

@@ -1,4 +1,4 @@
-"""Equal jobs: computed once, and the transcript shared. The caller holds the transaction."""
+"""Equal jobs: one is transcribed, and the others share its transcript."""
 
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from shared.store.successors import insert_prepare
 
 
 def find_original(connection: Connection, tenant: str, fingerprint: str | None) -> UUID | None:
-    """Return, and lock, the equal job whose transcript a new job shall get, if there is one."""
+    """Lock and return the equal job whose transcript a new job will get, if there is one."""
     if fingerprint is None:
         return None
     lock_equal_jobs(connection, tenant, fingerprint)
@@ -31,10 +31,10 @@ def find_original(connection: Connection, tenant: str, fingerprint: str | None) 
 
 
 def lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str) -> None:
-    """Keep others from choosing an original among these jobs; to be taken before any row.
+    """Lock the choice of an original among these jobs, before any row is locked.
 
-    Of two equal jobs at once the second waits here until it can see the first, and one that comes
-    while an original is canceled waits until it can see which copy takes its place.
+    The second of two equal jobs waits here until it can see the first; a job created while an
+    original is canceled waits until it can see the copy in its place.
     """
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || :fingerprint, 0))"),
@@ -43,7 +43,7 @@ def lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str) -> No
 
 
 def try_to_lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str) -> bool:
-    """Do as ``lock_equal_jobs``, or return False where that would have to wait."""
+    """Do as ``lock_equal_jobs``, or return False if that would wait."""
     locked = connection.execute(
         text("SELECT pg_try_advisory_xact_lock(hashtextextended(:tenant || :fingerprint, 0))"),
         {"tenant": tenant, "fingerprint": fingerprint},
@@ -52,10 +52,10 @@ def try_to_lock_equal_jobs(connection: Connection, tenant: str, fingerprint: str
 
 
 def lock_with_equals(connection: Connection, tenant: str, job_id: UUID) -> JobState:
-    """Lock a job whose copies will need another original, its equals first; return its state.
+    """Lock a job's equals and then its row; return its state.
 
     Raises:
-        JobNotFound: there is no such job for this tenant, or not any more.
+        JobNotFound: there is no such job for this tenant.
     """
     job = connection.execute(
         text("SELECT fingerprint FROM jobs WHERE id = :id AND tenant = :tenant"),
@@ -75,10 +75,10 @@ def lock_with_equals(connection: Connection, tenant: str, job_id: UUID) -> JobSt
 def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
     """Jobs that wait for ``original`` queued -> succeeded with its transcript, if it has succeeded.
 
-    Their own files, of the same bytes, are not needed and are removed. The caller has locked the
-    original's row. Returns the jobs that got the transcript.
+    Copies share the original's transcript, so their uploads are deleted. The caller has locked the
+    original's row. Returns the jobs that succeeded.
     """
-    rows = connection.execute(
+    shared = connection.execute(
         text("""
             UPDATE jobs
             SET state = 'succeeded', cached = true, finished_at = clock_timestamp(),
@@ -96,17 +96,16 @@ def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
         """),
         {"original": original},
     ).scalars()
-    shared = list(rows)
-    if not shared:
-        return []
-    for job_id in shared:
+    job_ids = list(shared)
+    for job_id in job_ids:
         schedule_removal(connection, job_prefix(job_id), late_writes=False)
-    end_jobs(connection, shared, f"equal to job {original}")
-    return shared
+    if job_ids:
+        end_jobs(connection, job_ids, f"equal to job {original}")
+    return job_ids
 
 
 def promote_a_copy(connection: Connection, original: UUID, max_attempts: int) -> None:
-    """The oldest job that waits for ``original`` gets a ``prepare`` step; the rest wait for it."""
+    """Give the oldest job that waits for ``original`` a ``prepare`` step; the rest wait for it."""
     promoted = connection.execute(
         text("""
             SELECT id, source_bytes FROM jobs WHERE original_id = :original AND state = 'queued'

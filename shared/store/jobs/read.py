@@ -1,4 +1,4 @@
-"""The job store's reading side: what clients and operators see of jobs."""
+"""What clients and operators see of jobs."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -15,17 +15,16 @@ from shared.models.options import ResolvedOptions
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
-    id, tenant, state, model, options, priority, detected_language, cached,
-    source_name, source_bytes, sha256,
-    duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
-    percent_done, audio_kept_s,
-    audio_done_s, error_code, error_detail, metrics, accuracy, metadata, created_at, started_at,
-    finished_at, run, audio_deleted_at, transcript_deleted_at, last_event,
+    id, tenant, state, model, options, priority, detected_language, cached, source_name,
+    source_bytes, sha256, duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s,
+    planned_share, percent_done, audio_kept_s, audio_done_s, error_code, error_detail, metrics,
+    accuracy, metadata, created_at, started_at, finished_at, run, audio_deleted_at,
+    transcript_deleted_at, last_event,
     extract(epoch FROM clock_timestamp() - transcribing_since)::float8 AS transcribing_s
 """
 
 Stage = Literal["queued", "preparing", "transcribing", "finishing", "done", "failed", "canceled"]
-"""How far a job is. One that is running is at one of the three after ``queued``."""
+"""How far a job is. A running job is ``preparing``, ``transcribing`` or ``finishing``."""
 
 _STAGES: Mapping[JobState, Stage] = {
     JobState.QUEUED: "queued",
@@ -57,11 +56,11 @@ class JobView:
     audio_planned_s: float
     """Of all chunks planned so far."""
     planned_share: float
-    """How much of the whole audio that is, in [0, 1]; an estimate until ``plan_complete``."""
+    """That share of the whole audio, in [0, 1]; an estimate until ``plan_complete``."""
     percent_done: float | None
-    """The most that could be said so far."""
+    """The highest percentage so far."""
     audio_kept_s: float
-    """Transcribed before ``transcribing_s`` began, by earlier runs of the job."""
+    """Part of ``audio_done_s`` that earlier runs of the job transcribed."""
     audio_done_s: float
     error_code: str | None
     error_detail: str | None
@@ -83,12 +82,12 @@ class JobView:
 
     @property
     def ended(self) -> bool:
-        """Whether it is in a state that only a retry by its owner leaves."""
+        """Whether its state is terminal."""
         return self.state not in ACTIVE_JOB_STATES
 
     @property
     def stage(self) -> Stage:
-        """What is being done; of a job that has ended, how it has."""
+        """What is being done, or how the job ended."""
         if self.state != JobState.RUNNING:
             return _STAGES[self.state]
         if self.plan_complete and self.chunks_done == self.chunks_total:
@@ -97,23 +96,23 @@ class JobView:
 
     @property
     def percent(self) -> float | None:
-        """Audio transcribed, of 100, never falling; None while nobody knows how much there is.
+        """Share of the audio that is transcribed, in [0, 100]; None before any is planned.
 
-        While the audio is being decoded, the whole is estimated from how much of the file has been
-        read. 100 is said of a job that has succeeded, and of no other.
+        It never falls. While the file is decoded, the length of the audio is estimated from how
+        much of the file was read. Only a job that succeeded has 100.
         """
         if self.state == JobState.SUCCEEDED:
             return 100.0
         if not self.planned_share:
             return None
-        # Down to a tenth: what is shown is done.
+        # Rounded down to a tenth: what is shown is done.
         return math.floor((self.percent_done or 0.0) * 10) / 10
 
     @property
     def rtfx(self) -> float | None:
-        """Audio per wall second since the first chunk was claimed; None before any is done.
+        """Audio seconds per wall second; None before a chunk is done.
 
-        The wall is that of this run of the job, with the waits between its chunks.
+        The wall begins with the first claim of a chunk in this run, and includes waits.
         """
         heard_s = self.audio_done_s - self.audio_kept_s
         if self.state != JobState.RUNNING or not self.transcribing_s or heard_s <= 0:
@@ -122,9 +121,9 @@ class JobView:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until all audio is transcribed, if it goes on at this speed; None without one.
+        """Seconds until all audio is transcribed at this ``rtfx``; None without one.
 
-        How much there is, is estimated as for ``percent``.
+        The length of the audio is estimated as for ``percent``.
         """
         rtfx = self.rtfx
         if rtfx is None or not self.planned_share:
@@ -137,28 +136,22 @@ def get_job(engine: Engine, tenant: str, job_id: UUID) -> JobView:
 
     Raises:
         JobNotFound: there is none of that id, or it is another tenant's.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
     with read(engine) as connection:
-        return read_job(connection, tenant, job_id)
-
-
-def read_job(connection: Connection, tenant: str, job_id: UUID) -> JobView:
-    """Return a job; as ``get_job``, within a transaction."""
-    return own_job(read_jobs(connection, [job_id]), tenant, job_id)
+        return own_job(read_jobs(connection, [job_id]), tenant, job_id)
 
 
 def read_jobs(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, JobView]:
-    """Return those of the jobs that exist, by id. Of any tenant: see ``own_job``."""
+    """Return the jobs that exist, by id, of any tenant: see ``own_job``."""
     rows = fetch(connection, _BY_ID, {"ids": list(job_ids)})
     return {row["id"]: _view(row) for row in rows}
 
 
 def own_job(found: Mapping[UUID, JobView], tenant: str, job_id: UUID) -> JobView:
-    """Return a tenant's job among those found.
+    """Return one of the jobs found.
 
     Raises:
-        JobNotFound: it is not among them, or another tenant's.
+        JobNotFound: it is not among them, or is another tenant's.
     """
     view = found.get(job_id)
     if view is None or view.tenant != tenant:
@@ -172,11 +165,7 @@ _BY_ID = f"SELECT {_COLUMNS} FROM jobs WHERE id = ANY (%(ids)s)"  # noqa: S608 -
 def list_jobs(
     engine: Engine, tenant: str, *, limit: int, before: UUID | None = None
 ) -> list[JobView]:
-    """Return the newest jobs, newest first; ``before`` continues after a page's last job.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
+    """Return the newest jobs, newest first; ``before`` continues after a page's last job."""
     with read(engine) as connection:
         rows = fetch(connection, _PAGE, {"tenant": tenant, "before": before, "limit": limit})
     return [_view(row) for row in rows]
@@ -190,14 +179,11 @@ _PAGE = f"""
 
 
 def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
-    """Return how the transcript of a job that succeeded was made, a ``Manifest`` as JSON.
-
-    It outlives the transcript.
+    """Return the ``Manifest`` of a job that succeeded, as JSON. It outlives the transcript.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
         TranscriptNotReady: the job is in another state, which the message names.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
     with read(engine) as connection:
         row = connection.execute(

@@ -1,9 +1,10 @@
-"""A job that failed or was canceled, taken up again where it stopped."""
+"""Jobs retried: a failed or canceled job goes on where it stopped."""
 
 from collections import Counter
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from shared.infra.database import begin
 from shared.infra.errors import AudioGone, JobNotFound, JobNotRetryable
@@ -16,11 +17,10 @@ from shared.store.wakeups import ring_after_commit
 
 
 def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
-    """Job failed or canceled -> queued, its next run begun: steps not done -> queued anew.
+    """Job failed or canceled -> queued for its next run, and its steps that are not done -> queued.
 
-    A job that ended without steps of its own, as it waited for another one, begins as
-    ``create_job`` has it begin: with an equal job's transcript, waiting for one under way, or with
-    a ``prepare`` step.
+    A job without steps, which ended while it waited for another, begins as in ``create_job``: with
+    an equal job's transcript, waiting for one under way, or with a ``prepare`` step.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
@@ -36,39 +36,36 @@ def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -
         ).one_or_none()
         if job is None:
             raise JobNotFound(f"there is no job {job_id}")
-        # A job gets steps of its own under this lock: whether it has some does not change from here
-        # on. Those that have no fingerprint have them from the beginning.
+        # Only under this lock does a job with a fingerprint get its first step, so ``has_steps``
+        # cannot change. A job without a fingerprint always has steps.
         if job.fingerprint is not None:
             lock_equal_jobs(connection, tenant, job.fingerprint)
-        computes = _computes(connection, job_id)
-        # The original's row before the copy's, as everywhere.
-        original = None if computes else find_original(connection, tenant, job.fingerprint)
-        audio_gone = _take_up(connection, job_id, original)
-        if computes:
-            if audio_gone and not _all_is_heard(connection, job_id):
-                raise AudioGone("the audio of the job was removed; send the file again")
-            _queue_what_is_not_done(connection, job_id)
-            return
+        has_steps = connection.execute(
+            text("SELECT EXISTS (SELECT FROM steps WHERE job_id = :id AND kind = 'prepare')"),
+            {"id": job_id},
+        ).scalar_one()
+        # An original's row is locked before its copy's.
+        original = None if has_steps else find_original(connection, tenant, job.fingerprint)
+        taken = _take_up(connection, job_id, original)
         shared = [] if original is None else share_transcript(connection, original)
-        if audio_gone and job_id not in shared:
+        if taken.audio_deleted_at is not None and not taken.all_heard and job_id not in shared:
             raise AudioGone("the audio of the job was removed; send the file again")
-        if original is None:
+        if has_steps:
+            _queue_unfinished(connection, job_id)
+        elif original is None:
             insert_prepare(connection, job_id, job.source_bytes, max_attempts)
-        measure_at_once(connection, shared)
+        if shared:
+            measure_at_once(connection, shared)
 
 
-def _computes(connection: Connection, job_id: UUID) -> bool:
-    found = connection.execute(
-        text("SELECT EXISTS (SELECT FROM steps WHERE job_id = :id AND kind = 'prepare')"),
-        {"id": job_id},
-    )
-    return bool(found.scalar_one())
-
-
-def _take_up(connection: Connection, job_id: UUID, original: UUID | None) -> bool:
-    """Job failed or canceled -> queued; returns whether its audio was removed."""
+def _take_up(connection: Connection, job_id: UUID, original: UUID | None) -> Row[Any]:
+    """Job failed or canceled -> queued; returns whether it has its audio, or needs none."""
     job = connection.execute(
-        text("SELECT state, audio_deleted_at FROM jobs WHERE id = :id FOR NO KEY UPDATE"),
+        text("""
+            SELECT state, audio_deleted_at,
+                   plan_complete AND chunks_done = chunks_total AS all_heard
+            FROM jobs WHERE id = :id FOR NO KEY UPDATE
+        """),
         {"id": job_id},
     ).one_or_none()
     if job is None:
@@ -77,7 +74,7 @@ def _take_up(connection: Connection, job_id: UUID, original: UUID | None) -> boo
         raise JobNotRetryable(
             f"the job is {job.state}; only one that failed or was canceled can be retried"
         )
-    # What is not said anew stays: the plan, what is done of it, and what it was measured to take.
+    # The plan, its finished chunks and the job's metrics stay.
     connection.execute(
         text("""
             UPDATE jobs SET state = 'queued', run = run + 1, original_id = :original,
@@ -88,22 +85,14 @@ def _take_up(connection: Connection, job_id: UUID, original: UUID | None) -> boo
         {"id": job_id, "original": original},
     )
     record(connection, job_id, "job.retried")
-    return job.audio_deleted_at is not None
+    return job
 
 
-def _all_is_heard(connection: Connection, job_id: UUID) -> bool:
-    found = connection.execute(
-        text("SELECT plan_complete AND chunks_done = chunks_total FROM jobs WHERE id = :id"),
-        {"id": job_id},
-    )
-    return bool(found.scalar_one())
+def _queue_unfinished(connection: Connection, job_id: UUID) -> None:
+    """Steps void or failed -> queued, with new turns and all their attempts.
 
-
-def _queue_what_is_not_done(connection: Connection, job_id: UUID) -> None:
-    """Steps void or failed -> queued, with new turns and all their attempts before them.
-
-    The epoch is raised: a worker that has not noticed the job's end yet holds nothing from now on.
-    Chunks on hold stay on hold.
+    The epoch is raised, so a worker that has not noticed the job's end has lost its claim. Chunks
+    on hold stay on hold.
     """
     queued = connection.execute(
         text(f"""

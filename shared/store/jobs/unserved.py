@@ -1,4 +1,4 @@
-"""Jobs for which no worker comes: they fail once they have waited for as long as they may."""
+"""Jobs that no worker serves: they fail after the longest wait that the settings allow."""
 
 from uuid import UUID
 
@@ -12,12 +12,10 @@ from shared.store.queues import queue_model
 from shared.store.retention import FOR_EVER_S
 
 GRACE_S = 900.0
-"""How long nobody is given up after the sweeper's start, at most: where the whole platform was off
-the workers start with it."""
+"""No job fails for this long after the sweeper's start: if the whole platform was off, the workers
+start with it."""
 
-_WAITING = """
-    steps.state = 'queued' AND steps.kind <> 'deliver'
-"""
+_WAITING = "steps.state = 'queued' AND steps.kind <> 'deliver'"
 """As in the index ``ix_steps_due``."""
 
 _OVERDUE = f"""
@@ -36,8 +34,8 @@ _UNSERVED = """
     )
 """
 
-# The queues are found by one look into the index each ("loose index scan"). Steps are looked for in
-# those alone that nobody serves.
+# Each queue is found by one index lookup ("loose index scan"). Steps are searched only in queues
+# that nobody serves.
 UNSERVED_JOBS = f"""
     WITH RECURSIVE queues AS (
         SELECT min(queue) AS queue FROM steps WHERE {_WAITING}
@@ -57,16 +55,16 @@ UNSERVED_JOBS = f"""
 
 
 def fail_unserved(engine: Engine, *, wait_s: float, live_s: float, limit: int = 500) -> int:
-    """Jobs queued or running -> failed that wait for a worker, where none came for ``wait_s``.
+    """Jobs queued or running -> failed whose step has waited ``wait_s`` for a worker.
 
-    Counted is from when a step became due, or when the last ready worker of its queue was seen if
-    that was later; one that is loading, and was heard of within ``live_s``, is waited for. Those
-    that wait for such a job fail with it. Nobody is given up in the first ``GRACE_S`` (or
-    ``wait_s``, if that is less) after the sweeper's start.
+    The wait counts from when the step became due, or from when the last ready worker of its queue
+    was seen, if that was later. A loading worker seen within ``live_s`` ends it too. Jobs that wait
+    for such a job fail with it. None fails in the first ``GRACE_S`` (or ``wait_s``, if less) after
+    the sweeper's start.
 
-    Of each queue no more than ``limit`` steps are looked at, those first that have waited longest.
-    Each job is its own transaction, and one whose row is locked is left to the next sweep. Returns
-    the number of jobs that failed.
+    Looks at most at ``limit`` steps of each queue, the longest waiting first. Each job has a
+    transaction of its own, and one whose row is locked is left to the next sweep. Returns the
+    number of jobs that failed.
     """
     if wait_s >= FOR_EVER_S:
         return 0
@@ -88,20 +86,19 @@ def fail_unserved(engine: Engine, *, wait_s: float, live_s: float, limit: int = 
 def _has_swept_for(connection: Connection, at_least_s: float, live_s: float) -> bool:
     found = connection.execute(
         text("""
-            SELECT EXISTS (
-                SELECT FROM workers
-                WHERE role = 'beat'
-                  AND last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
-                  AND started_at <= clock_timestamp() - make_interval(secs => :at_least_s)
-            )
+            SELECT FROM workers
+            WHERE role = 'beat'
+              AND last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
+              AND started_at <= clock_timestamp() - make_interval(secs => :at_least_s)
+            LIMIT 1
         """),
         {"live_s": live_s, "at_least_s": at_least_s},
     )
-    return bool(found.scalar_one())
+    return found.first() is not None
 
 
 def _lock(connection: Connection, job_id: UUID, queue: str, wait_s: float, live_s: float) -> bool:
-    """Lock the job, so that no step of it is claimed; return whether it waits still, in vain."""
+    """Lock the job and return whether it is still unserved."""
     locked = connection.execute(
         text("""
             SELECT id FROM jobs WHERE id = :id AND state IN ('queued', 'running')

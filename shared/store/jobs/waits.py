@@ -1,4 +1,4 @@
-"""What jobs wait for that are not being worked on."""
+"""What a job waits for while no worker is at it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,16 +19,13 @@ class Waiting:
 
     code: WaitingCode
     detail: str
-    """For a person, to be read after "waits for"."""
+    """For a person; continues "waits for"."""
 
 
 def find_waits(engine: Engine, job_ids: Collection[UUID], *, live_s: float) -> dict[UUID, Waiting]:
-    """Return what these jobs wait for; those that wait for nothing but their turn are left out.
+    """Return what these jobs wait for, without those that only wait for their turn.
 
-    A worker is there that was heard of within ``live_s``. One that loads its model is waited for.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
+    A worker is there if it was seen within ``live_s``; one that loads its model is waited for.
     """
     if not job_ids:
         return {}
@@ -39,20 +36,10 @@ def find_waits(engine: Engine, job_ids: Collection[UUID], *, live_s: float) -> d
 def read_waits(
     connection: Connection, job_ids: Collection[UUID], *, live_s: float
 ) -> dict[UUID, Waiting]:
-    """Return what these jobs wait for; as ``find_waits``."""
-    rows = fetch(
-        connection,
-        _WAITS,
-        {
-            "ids": list(job_ids),
-            "live_s": live_s,
-            "cpu": CPU_QUEUE,
-            "large": LARGE_QUEUE,
-            "models": model_queue(""),
-        },
-    )
+    """Return as ``find_waits`` does."""
+    queues = {"cpu": CPU_QUEUE, "large": LARGE_QUEUE, "models": model_queue("")}
     waits: dict[UUID, Waiting] = {}
-    for row in rows:
+    for row in fetch(connection, _WAITS, {"ids": list(job_ids), "live_s": live_s, **queues}):
         if row["has_original"]:
             detail = "an equal job that is under way, whose transcript it will get"
             waits[row["id"]] = Waiting("equal_job", detail)
@@ -61,14 +48,13 @@ def read_waits(
             if queue_model(row["queue"]) is None:
                 waits[row["id"]] = Waiting("cpu_worker", f"a CPU worker{loading}")
             else:
-                waits[row["id"]] = Waiting(
-                    "model_worker", f"a worker for model {row['model']}{loading}"
-                )
+                detail = f"a worker for model {row['model']}{loading}"
+                waits[row["id"]] = Waiting("model_worker", detail)
     return waits
 
 
-# Steps are looked for in queues that nobody serves, the last one first: there may be thousands of
-# chunks that are done, and they come before the others.
+# Only queues that no ready worker serves are searched, by descending idx: a job may have thousands
+# of chunks, and the done ones have low numbers.
 _WAITS = """
     WITH served AS (
         SELECT queue, bool_or(state = 'ready') AS ready

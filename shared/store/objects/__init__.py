@@ -1,1 +1,1 @@
-"""Objects in the object store: where they lie, and how they go."""
+"""Objects in the object store: their keys and their removal."""

@@ -1,9 +1,9 @@
-"""Objects on their way out: which are to be removed from the object store, and when.
+"""Removals: objects to delete from the object store, and when.
 
-Whatever makes objects superfluous writes a row of ``removals`` in its own transaction. The remover
-(``shared.store.objects.remover``) deletes what is due, as often as it takes, and drops the row once
-the object store has confirmed. An upload has such a row too, from before its first byte until its
-job is committed: what a killed process leaves behind is due some day.
+A transaction that makes objects superfluous writes a row of ``removals``. The remover
+(``shared.store.objects.remover``) deletes the objects that are due, retries until the store has
+confirmed, and then deletes the row. An upload has such a row from before its first byte until its
+job is committed, so the upload of a killed process is deleted when the row is due.
 """
 
 from collections.abc import Sequence
@@ -17,26 +17,26 @@ from shared.infra.database import begin, single
 from shared.store.objects.keys import job_prefix, pcm_prefix
 
 LATE_WRITES_S = 900.0
-"""When to look again for what a worker has written since. A worker whose claim has become void
-learns of it within a heartbeat (10 s), but the piece it is storing may be accepted after that: a
-request is tried three times, 22 s each. The rest is a margin for slow heartbeats and stores. Who is
+"""When a prefix is due again for what a worker wrote late. A worker whose claim is void learns of
+it within a heartbeat (10 s), but the store may accept the request under way later: it is tried
+three times, 22 s each. The rest is a margin for slow heartbeats and stores. A worker that was
 frozen for longer reports what it wrote when it wakes (``report_late_audio``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A prefix that the caller is to remove now."""
+    """A prefix whose objects the caller is to delete now."""
 
     prefix: str
     taken_at: datetime
-    """Names this taking, as an epoch does."""
+    """Fences ``confirm_removal``, as an epoch does."""
 
 
 def schedule_removal(connection: Connection, prefix: str, *, late_writes: bool) -> None:
-    """All objects under ``prefix`` -> due to go once the transaction is committed.
+    """All objects under ``prefix`` -> due, once the transaction is committed.
 
-    With ``late_writes`` they are removed a second time, ``LATE_WRITES_S`` later: a worker may still
-    be writing there.
+    With ``late_writes``, as a worker may still be writing there, they are due again
+    ``LATE_WRITES_S`` later.
     """
     connection.execute(
         text("""
@@ -52,7 +52,7 @@ def schedule_removal(connection: Connection, prefix: str, *, late_writes: bool) 
 
 
 def begin_upload(engine: Engine, key: str, *, allowance_s: float) -> None:
-    """Nothing -> the object ``key`` due to go after ``allowance_s``, unless it gets a job."""
+    """Nothing -> the object ``key`` due after ``allowance_s``, if its job is not committed."""
     with single(engine) as connection:
         connection.execute(
             text("""
@@ -64,11 +64,7 @@ def begin_upload(engine: Engine, key: str, *, allowance_s: float) -> None:
 
 
 def try_upload(engine: Engine) -> None:
-    """See whether an upload could begin: write what ``begin_upload`` does, and roll it back.
-
-    Raises:
-        DatabaseUnavailable: it could not.
-    """
+    """Write a row as ``begin_upload`` does, and roll it back: an upload could begin now."""
     with begin(engine) as connection:
         connection.execute(
             text("INSERT INTO removals (prefix, due_at) VALUES (:key, clock_timestamp())"),
@@ -78,8 +74,8 @@ def try_upload(engine: Engine) -> None:
 
 
 def abandon_upload(engine: Engine, key: str) -> None:
-    """The object ``key`` -> due to go now, unless its job is committed."""
-    with begin(engine) as connection:
+    """The object ``key`` -> due now, unless its job is committed."""
+    with single(engine) as connection:
         connection.execute(
             text("UPDATE removals SET due_at = clock_timestamp() WHERE prefix = :key"),
             {"key": key},
@@ -87,14 +83,13 @@ def abandon_upload(engine: Engine, key: str) -> None:
 
 
 def report_late_audio(engine: Engine, job_id: UUID) -> None:
-    """What a ``prepare`` may have written after its job had no use for it -> due to go.
+    """Audio that a ``prepare`` may have written after its job had no use for it -> due.
 
-    A job that failed or was canceled may be retried: what belongs to it goes with its audio.
+    The audio of a job that failed or was canceled stays for a retry, until its retention ends.
     """
     with begin(engine) as connection:
         job = connection.execute(
-            text("SELECT state, audio_deleted_at FROM jobs WHERE id = :id"),
-            {"id": job_id},
+            text("SELECT state, audio_deleted_at FROM jobs WHERE id = :id"), {"id": job_id}
         ).one_or_none()
         if job is None or job.audio_deleted_at is not None:
             schedule_removal(connection, job_prefix(job_id), late_writes=True)
@@ -103,11 +98,11 @@ def report_late_audio(engine: Engine, job_id: UUID) -> None:
 
 
 def take_due_removals(engine: Engine, *, limit: int, patience_s: float) -> Sequence[Removal]:
-    """Due -> taken; nobody else takes them within ``patience_s``.
+    """Due -> taken, for ``patience_s``.
 
-    Those that were never tried come first: what cannot be removed does not hold up the rest.
+    Removals that were never tried come first, so those that fail do not hold up the rest.
     """
-    with begin(engine) as connection:
+    with single(engine) as connection:
         rows = connection.execute(
             text("""
                 WITH due AS MATERIALIZED (
@@ -128,20 +123,16 @@ def take_due_removals(engine: Engine, *, limit: int, patience_s: float) -> Seque
 
 
 def confirm_removal(engine: Engine, removal: Removal) -> None:
-    """Taken -> gone, or due once more; nothing, where it was scheduled anew meanwhile."""
-    with begin(engine) as connection:
-        names = {"prefix": removal.prefix, "taken_at": removal.taken_at}
+    """Taken -> gone, or due again; unchanged if it was scheduled anew meanwhile."""
+    with single(engine) as connection:
         connection.execute(
             text("""
+                WITH again AS (
+                    UPDATE removals SET due_at = again_at, again_at = NULL, taken_at = NULL
+                    WHERE prefix = :prefix AND taken_at = :taken_at AND again_at IS NOT NULL
+                )
                 DELETE FROM removals
                 WHERE prefix = :prefix AND taken_at = :taken_at AND again_at IS NULL
             """),
-            names,
-        )
-        connection.execute(
-            text("""
-                UPDATE removals SET due_at = again_at, again_at = NULL, taken_at = NULL
-                WHERE prefix = :prefix AND taken_at = :taken_at
-            """),
-            names,
+            {"prefix": removal.prefix, "taken_at": removal.taken_at},
         )

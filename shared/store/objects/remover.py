@@ -1,4 +1,4 @@
-"""Removing what is due from the object store: the one way in which objects go."""
+"""The remover: deletes due objects from the object store. No other code deletes objects."""
 
 import logging
 from functools import partial
@@ -15,18 +15,15 @@ log = logging.getLogger(__name__)
 BATCH = 100
 """Removals taken at once."""
 PATIENCE_S = 30.0
-"""When a removal that failed is tried again."""
+"""Time until a removal that failed is tried again."""
 
 
 def remove_due(
     engine: Engine, storage: Storage, *, limit: int = BATCH, patience_s: float = PATIENCE_S
 ) -> int:
-    """Remove what is due; returns how many prefixes are gone.
+    """Delete the objects that are due; returns the number of prefixes.
 
-    What cannot be removed costs one line of the log in all, and is tried again later.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached; what was removed may be removed again.
+    Failures are logged in one line and tried again later.
     """
     taken = take_due_removals(engine, limit=limit, patience_s=patience_s)
     removed = 0
@@ -47,10 +44,9 @@ def remove_due(
 
 
 class Remover(Background):
-    """Removes what is due whenever it is rung."""
+    """Deletes the objects that are due, in a thread, whenever it is rung."""
 
     def __init__(self, engine: Engine, storage: Storage) -> None:
-        """Wait for rings."""
         super().__init__("remover", partial(_remove_all_due, engine, storage))
 
 

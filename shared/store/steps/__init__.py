@@ -1,16 +1,11 @@
-"""Steps: claimed, completed, given back; planned while ``prepare`` runs.
+"""Steps: planned, claimed, completed, given back.
 
-Every function is one transaction and one named transition. Times are the database's. Rows are
-locked in one order, job before step, so that transitions of one job queue up and never deadlock; a
-claim locks no job, and waits for nobody.
+Every function is one transaction and one named transition. Rows are locked in one order, job before
+step, so transitions of one job queue up and never deadlock. A claim locks no job and never waits.
 
-A worker's writes are fenced. They name the step and the epoch of the claim they belong to, and
-change nothing (``LeaseLost``) once the step was claimed again, its lease was reaped or its job
-ended.
-
-All functions raise ``DatabaseUnavailable`` when Postgres cannot be reached; nothing was written
-then, except that after its subclass ``CommitUncertain`` only Postgres knows. Every transition is
-safe to find already made.
+A worker's writes are fenced: they name the step and the epoch of their claim. Every function that
+is given a claim raises ``LeaseLost``, and changes nothing, once the step was claimed again, its
+lease was reaped or its job ended.
 """
 
 from shared.store.steps.claims import Claim, Taken, claim_next, expire_leases, renew

@@ -1,17 +1,17 @@
-"""Claims: the right to work on a step, how it is got, kept and checked."""
+"""Claims: the right to work on a step; how a worker takes, keeps and loses it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from shared.infra.database import begin, single
 from shared.infra.errors import DatabaseUnavailable, LeaseLost
 from shared.models.options import ResolvedOptions
-from shared.store.events import record_step_event
 from shared.store.news import announce
 from shared.store.queues import DELIVER_QUEUE, LARGE_QUEUE
 from shared.store.states import StepKind
@@ -20,12 +20,12 @@ from shared.store.steps.fair_order import take_next
 log = logging.getLogger(__name__)
 
 _LIMITED_QUEUES = (DELIVER_QUEUE, LARGE_QUEUE)
-"""Of these only so many steps run at once. One that ends makes room for what was kept back."""
+"""Their running steps are limited, so the end of one makes room for another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to work on a step, as long as (step_id, epoch) stays current."""
+    """The right to work on a step, while (step_id, epoch) is current."""
 
     step_id: int
     job_id: UUID
@@ -39,7 +39,7 @@ class Claim:
     owner: str
     input: Mapping[str, Any]
     audio: bytes | None
-    """Of a short file's chunk, its samples as s16le."""
+    """Samples of a short file's chunk, s16le."""
     bug: str | None
     """Fingerprint of the unexpected error that ended the last attempt."""
     options: ResolvedOptions
@@ -48,49 +48,49 @@ class Claim:
     source_key: str
     source_bytes: int
     duration_s: float | None
-    """Of the decoded audio, once the job is prepared."""
+    """Of the decoded audio; None until the job is prepared."""
     metrics: Mapping[str, Any]
     """Of the job, so far."""
     only_chunk: bool
-    """Whether the job has no chunk but this one, and no more are planned."""
+    """Whether this is the job's one chunk and the plan is complete."""
 
     @property
     def language(self) -> str | None:
-        """The one asked for, else the one detected for the whole job."""
+        """The requested language, else the one detected for the whole job."""
         return self.options.language or self.detected_language
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a claim has found."""
+    """What ``claim_next`` found."""
 
     claims: Sequence[Claim]
     more: bool
-    """Whether to claim again once these are done: more of the queue was due, or was kept back by a
-    limit. Without claims: others are just at all that is due."""
+    """Whether to claim again once these are done: more steps were due, or a limit kept some back.
+    Without claims: other transactions hold all that is due."""
 
 
 def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit: int = 1) -> Taken:
-    """Steps queued -> running: the fairest that are due in a queue; their jobs -> running.
+    """Steps queued -> running: the fairest due steps of a queue; their jobs -> running.
 
-    Tenants take turns. Within a tenant what has lost its worker goes first, then priority decides,
-    then each job's own turn (a short job does not wait for a long one's chunks), then age. Of
-    deliveries the tenant and the endpoint with the fewest under way come first, and an endpoint has
-    at most ``LANE_LIMIT``. Of large files at least one is prepared at a time, and as many as leave
-    a slot of the ready workers to others.
+    Tenants take turns. Within a tenant, steps whose worker was lost go first; then priority
+    decides, then the job's own turn (a short job does not wait for a long one's chunks), then age.
+    Deliveries go first to the tenant, and then the endpoint, with the fewest running; an endpoint
+    has at most ``LANE_LIMIT``. Of large files one may always be prepared, and more while they leave
+    one slot of the ready workers free.
 
-    A claim waits for nobody. Where others are just at all steps of the tenants whose turn it is,
-    it looks at the next tenants.
+    A claim waits for no row. Where other transactions hold all steps of the tenants whose turn it
+    is, it takes those of the next tenants.
     """
     passed_by: list[str] = []
     most_found = 0
     while True:
-        # The number of large files is counted under a lock; all else is one statement.
+        # Large files are counted under a lock; any other claim is one statement.
         with (begin if queue == LARGE_QUEUE else single)(engine) as connection:
             rows = take_next(
                 connection, queue, passed_by, owner=owner, lease_s=lease_s, limit=limit
             )
-        claims = [claim_of(dict(row._mapping)) for row in rows if row.step_id is not None]
+        claims = [claim_of(row) for row in rows if row.step_id is not None]
         most_found = max(most_found, rows[0].found if rows else 0)
         if claims or not rows or not rows[0].tenants:
             break
@@ -110,8 +110,8 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
 def _start(engine: Engine, job_ids: Sequence[UUID]) -> None:
     """Jobs queued -> running.
 
-    In a transaction of its own: a claim holds no lock on a job, so claims and completions of one
-    job do not wait for each other.
+    This has a transaction of its own: a claim locks no job, so claims and completions of one job do
+    not wait for each other.
     """
     with single(engine) as connection:
         connection.execute(
@@ -139,7 +139,7 @@ def renew(engine: Engine, held: Sequence[Claim], *, lease_s: float) -> set[tuple
     """Running -> running with a later ``lease_until``.
 
     Returns (step id, epoch) of each claim that is still current. A step that another transaction
-    has locked is left to the next heartbeat, so that it holds up no other lease.
+    has locked is skipped until the next heartbeat.
     """
     with single(engine) as connection:
         rows = connection.execute(
@@ -170,10 +170,9 @@ def renew(engine: Engine, held: Sequence[Claim], *, lease_s: float) -> set[tuple
 
 
 def expire_leases(engine: Engine, owners: str) -> int:
-    """Running -> running with a lease that is over: the owners so named have died.
+    """Running -> running with an expired lease, for owners that died; the next sweep reaps them.
 
-    The next sweep reaps the steps. ``owners`` is what their names begin with. Returns how many
-    leases that were.
+    ``owners`` is the prefix of their names. Returns the number of leases.
     """
     with single(engine) as connection:
         return connection.execute(
@@ -185,13 +184,21 @@ def expire_leases(engine: Engine, owners: str) -> int:
         ).rowcount
 
 
-def fence(connection: Connection, claim: Claim, *, to_reap: bool = False) -> None:
-    """Lock the job and the step, job first, if the claim is still current.
+@contextmanager
+def fenced(engine: Engine, claim: Claim) -> Iterator[Connection]:
+    """Begin a transaction with the locks on the claim's job and step; raises as ``fence``."""
+    with begin(engine) as connection:
+        fence(connection, claim)
+        yield connection
 
-    The reaper wants it expired too, and does not wait for the lock.
+
+def fence(connection: Connection, claim: Claim, *, to_reap: bool = False) -> None:
+    """Lock the job and then the step, if the claim is still current.
+
+    The reaper also requires an expired lease, and skips a job that is locked.
 
     Raises:
-        LeaseLost: it is not.
+        LeaseLost: the claim is not current.
     """
     row = connection.execute(
         text(f"""
@@ -208,36 +215,32 @@ def fence(connection: Connection, claim: Claim, *, to_reap: bool = False) -> Non
         {"job_id": claim.job_id, "step_id": claim.step_id, "epoch": claim.epoch},
     ).one_or_none()
     if row is None:
-        raise lease_lost(claim)
-
-
-def lease_lost(claim: Claim) -> LeaseLost:
-    """Return the error of a claim that is not current any more."""
-    return LeaseLost(f"step {claim.step_id} is no longer held at epoch {claim.epoch}")
+        raise LeaseLost(f"step {claim.step_id} is no longer held at epoch {claim.epoch}")
 
 
 def record_step(
     connection: Connection, claim: Claim, event: str, detail: str | None = None
 ) -> None:
-    """Write what became of a claim to the audit trail."""
-    record_step_event(
-        connection,
-        claim.job_id,
-        event,
-        step_id=claim.step_id,
-        attempt=claim.attempt,
-        epoch=claim.epoch,
-        worker=claim.owner,
-        detail=detail,
+    """Write to the audit trail what became of an attempt that did not complete its step."""
+    connection.execute(
+        text("""
+            INSERT INTO job_events (job_id, step_id, event, attempt, epoch, worker, detail)
+            VALUES (:job_id, :step_id, :event, :attempt, :epoch, :owner, :detail)
+        """),
+        {
+            "job_id": claim.job_id,
+            "step_id": claim.step_id,
+            "event": event,
+            "attempt": claim.attempt,
+            "epoch": claim.epoch,
+            "owner": claim.owner,
+            "detail": detail,
+        },
     )
 
 
-def claim_of(row: Mapping[str, Any]) -> Claim:
-    """Turn a row of ``COLUMNS`` into the claim on it."""
-    return Claim(
-        **{
-            **{name: row[name] for name in Claim.__slots__},
-            "kind": StepKind(row["kind"]),
-            "options": ResolvedOptions.model_validate(row["options"]),
-        }
-    )
+def claim_of(row: Row[Any]) -> Claim:
+    """Return the claim on a step from a row of ``COLUMNS``."""
+    fields = {name: getattr(row, name) for name in Claim.__slots__}
+    options = ResolvedOptions.model_validate(row.options)
+    return Claim(**fields | {"kind": StepKind(row.kind), "options": options})

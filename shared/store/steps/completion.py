@@ -1,4 +1,4 @@
-"""Steps done: what each kind leaves behind, and what follows from it."""
+"""Steps done: what each kind stores, and what follows from it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,21 +18,20 @@ from shared.store.news import announce
 from shared.store.objects.keys import pcm_prefix
 from shared.store.objects.removals import schedule_removal
 from shared.store.states import StepKind
-from shared.store.steps.claims import Claim, fence
+from shared.store.steps.claims import Claim, fenced
 from shared.store.successors import (
     NewStep,
     after_all_chunks,
     insert_steps,
-    planned_queue,
+    queue_of,
     release_held,
 )
 
 MOST_PERCENT = 99.0
-"""Of a job that has not succeeded: the last one is for ``finish``."""
+"""The most that a job shows before it has succeeded: the last one is for ``finish``."""
 
 _SEGMENTS_AT_ONCE = 20
-"""Rows of a transcript written by one statement: tens of kilobytes, of which Postgres needs
-several copies while it reads them."""
+"""Rows of a transcript per statement: tens of kilobytes, which Postgres copies several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +51,13 @@ class Folded:
     """A transcript, to be written a few segments at a time."""
 
     segments: Iterable[Segment]
-    """In order; taken once."""
+    """In order; iterated once."""
     header: Callable[[], TranscriptHeader]
-    """Called once all segments were taken."""
+    """Called once all segments are taken."""
     metrics: Callable[[], Mapping[str, Any]]
     """Of the job; called after ``header``."""
     manifest: Callable[[], Manifest]
-    """What it takes to explain and repeat the transcript; called after ``header``."""
+    """Called after ``header``."""
 
 
 def complete_detect(
@@ -71,14 +70,10 @@ def complete_detect(
 ) -> None:
     """``detect`` running -> done: the job has its language, and its chunks on hold are due.
 
-    With None, where no speech was heard, every chunk detects its own.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
+    Without a language, as no speech was heard, every chunk detects its own.
     """
-    with begin(engine) as connection:
-        fence(connection, claim)
-        finish_step(connection, claim, output=None, timings=timings)
+    with fenced(engine, claim) as connection:
+        finish_step(connection, claim, timings)
         connection.execute(
             text("""
                 UPDATE jobs SET detected_language = :language, detected_probability = :probability
@@ -86,13 +81,20 @@ def complete_detect(
             """),
             {"id": claim.job_id, "language": language, "probability": probability},
         )
-        queue = planned_queue(StepKind.TRANSCRIBE, claim.options.model)
+        queue = queue_of(StepKind.TRANSCRIBE, claim.options.model)
         release_held(connection, claim.job_id, queue)
 
 
-# One statement, so that the locks on the jobs are held for no longer than it takes, and the commit.
-# The jobs are locked before their steps, as everywhere, and in the order of their ids.
-_COMPLETE_CHUNKS = text("""
+_DONE = """
+    state = 'done', output = {output}, audio = NULL, lease_until = NULL,
+    finished_at = clock_timestamp(), timings = {timings} || jsonb_build_object(
+        'queue_wait_s', round(extract(epoch FROM claimed_at - run_at), 4)
+    )
+"""
+
+# One statement, so that the locks on the jobs are held only for it and the commit. Jobs are locked
+# in the order of their ids, and before their steps.
+_COMPLETE_CHUNKS = text(f"""
     WITH item AS (
         SELECT * FROM unnest(
             CAST(:ids AS bigint[]), CAST(:job_ids AS uuid[]), CAST(:epochs AS int[]),
@@ -102,11 +104,8 @@ _COMPLETE_CHUNKS = text("""
         SELECT id FROM jobs WHERE id IN (SELECT job_id FROM item) ORDER BY id FOR NO KEY UPDATE
     ), done AS (
         UPDATE steps
-        SET state = 'done', output = item.output, audio = NULL,
-            timings = item.timings || jsonb_build_object('queue_wait_s', round(
-                extract(epoch FROM claimed_at - run_at), 4
-            )),
-            lease_until = NULL, finished_at = clock_timestamp(), event_id = nextval('event_ids')
+        SET {_DONE.format(output="item.output", timings="item.timings")},
+            event_id = nextval('event_ids')
         FROM item JOIN job ON job.id = item.job_id
         WHERE steps.id = item.id AND steps.epoch = item.epoch AND steps.state = 'running'
         RETURNING steps.id, steps.epoch, steps.job_id, steps.claimed_at, steps.event_id,
@@ -119,8 +118,7 @@ _COMPLETE_CHUNKS = text("""
         UPDATE jobs
         SET chunks_done = chunks_done + progress.chunks,
             audio_done_s = audio_done_s + progress.audio_s,
-            -- Speed is measured from the first claim of this run; what an earlier one has done
-            -- does not count.
+            -- Speed counts from the first claim of this run, without what an earlier run did.
             audio_kept_s = CASE WHEN transcribing_since IS NULL THEN audio_done_s
                                 ELSE audio_kept_s END,
             transcribing_since = coalesce(transcribing_since, progress.since),
@@ -133,15 +131,15 @@ _COMPLETE_CHUNKS = text("""
     )
     SELECT done.id, done.epoch, advanced.complete
     FROM done JOIN advanced ON advanced.id = done.job_id
-""")
+""")  # noqa: S608 - constants
 
 
 def complete_chunks(
     engine: Engine, results: Sequence[ChunkResult], *, max_attempts: int
 ) -> list[Claim]:
-    """``transcribe`` running -> done, for a whole batch; the last of a plan queues what follows.
+    """``transcribe`` running -> done for a whole batch; the last chunk of a plan queues ``finish``.
 
-    Returns the claims that were no longer current: their results are dropped.
+    Returns the claims that are no longer current, whose results are dropped.
     """
     with begin(engine) as connection:
         rows = connection.execute(
@@ -157,65 +155,52 @@ def complete_chunks(
             },
         ).all()
         complete = {(row.id, row.epoch): row.complete for row in rows}
-        followed = set()
-        for result in results:
-            claim = result.claim
-            if complete.get((claim.step_id, claim.epoch)) and claim.job_id not in followed:
-                followed.add(claim.job_id)
-                queue_after_chunks(connection, claim, max_attempts)
-        for job_id in {result.claim.job_id for result in results}:
+        claims = [result.claim for result in results]
+        last = {
+            claim.job_id: claim for claim in claims if complete.get((claim.step_id, claim.epoch))
+        }
+        for claim in last.values():
+            queue_after_chunks(connection, claim, max_attempts)
+        for job_id in {claim.job_id for claim in claims}:
             announce(connection, job_id)
-    claims = (result.claim for result in results)
     return [claim for claim in claims if (claim.step_id, claim.epoch) not in complete]
 
 
 def queue_after_chunks(connection: Connection, claim: Claim, max_attempts: int) -> None:
-    """Nothing -> queued: the step that follows once all chunks of the claim's job are done."""
-    successor = after_all_chunks(claim.kind)
-    queue = successor.queue(claim.options.model)
-    insert_steps(connection, claim.job_id, successor.kind, queue, [NewStep(0)], max_attempts)
+    """Nothing -> queued: the step that follows when all chunks of the claim's job are done."""
+    kind = after_all_chunks(claim.kind)
+    queue = queue_of(kind, claim.options.model)
+    insert_steps(connection, claim.job_id, kind, queue, [NewStep(0)], max_attempts)
 
 
 def complete_only_chunk(engine: Engine, result: ChunkResult, folded: Folded) -> None:
-    """``transcribe`` running -> done and job running -> succeeded, where it is the only chunk.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    claim = result.claim
-    with begin(engine) as connection:
-        fence(connection, claim)
-        finish_step(connection, claim, output=result.output, timings=result.timings)
-        _succeed(connection, claim, folded, only=result)
+    """``transcribe`` running -> done and job running -> succeeded, for a job's only chunk."""
+    with fenced(engine, result.claim) as connection:
+        finish_step(connection, result.claim, result.timings, output=result.output)
+        _succeed(connection, result.claim, folded, only=result)
 
 
 def complete_finish(engine: Engine, claim: Claim, folded: Folded) -> None:
-    """``finish`` running -> done and job running -> succeeded, with the transcript.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    with begin(engine) as connection:
-        # Seen to be current before any work is done; nobody else can take it from here on.
-        fence(connection, claim)
+    """``finish`` running -> done and job running -> succeeded, with the transcript."""
+    with fenced(engine, claim) as connection:
         _succeed(connection, claim, folded)
 
 
 def _succeed(
     connection: Connection, claim: Claim, folded: Folded, *, only: ChunkResult | None = None
 ) -> None:
-    """Job running -> succeeded, with its transcript; ``finish`` -> done, unless it had one chunk.
+    """Job running -> succeeded with its transcript, and ``finish`` -> done where there is one.
 
-    Jobs that wait for this one succeed with it. Those with a reference are measured, unless their
-    texts are too long to be compared within a transaction (``measure_pending``).
+    Jobs that wait for this one succeed with it. Jobs with a reference are measured, unless that
+    takes too long for a transaction (``measure_pending`` does it then).
 
-    RTFx is audio seconds per wall second from the first claim to the stored transcript. A job that
-    was retried has none: it did a part of its work before.
+    RTFx is audio seconds per wall second from the first claim to the stored transcript. A retried
+    job has none, as an earlier run did part of its work.
     """
     header = _write_transcript(connection, claim, folded)
     metrics = dict(folded.metrics())
     if only is None:
-        finish_step(connection, claim, output=None, timings=metrics)
+        finish_step(connection, claim, metrics)
     job = connection.execute(
         text("""
             UPDATE jobs SET state = 'succeeded', finished_at = clock_timestamp(),
@@ -256,22 +241,25 @@ def _succeed(
 
 
 def _write_transcript(connection: Connection, claim: Claim, folded: Folded) -> TranscriptHeader:
-    """Write segments as they come, then the header that is known when all of them have come."""
+    """Write segments as they come; the header is known once all of them have come.
+
+    A transcript of one batch is written by one statement, header included.
+    """
     remaining = iter(folded.segments)
-    first = list(islice(remaining, _SEGMENTS_AT_ONCE))
-    batch = first
-    if len(first) == _SEGMENTS_AT_ONCE:
-        _insert_transcript(connection, claim, {}, first)
-        while batch := list(islice(remaining, _SEGMENTS_AT_ONCE)):
-            connection.execute(_INSERT_SEGMENTS, _segments(claim, batch))
+    batch = list(islice(remaining, _SEGMENTS_AT_ONCE))
+    if len(batch) < _SEGMENTS_AT_ONCE:
         header = folded.header()
-        connection.execute(
-            text("UPDATE transcripts SET header = :header WHERE id = :id"),
-            {"id": claim.job_id, "header": Jsonb(header.model_dump(mode="json"))},
-        )
+        document = Jsonb(header.model_dump(mode="json"))
+        connection.execute(_INSERT_TRANSCRIPT, _rows(claim, batch) | {"header": document})
         return header
+    connection.execute(_INSERT_TRANSCRIPT, _rows(claim, batch) | {"header": Jsonb({})})
+    while batch := list(islice(remaining, _SEGMENTS_AT_ONCE)):
+        connection.execute(_INSERT_SEGMENTS, _rows(claim, batch))
     header = folded.header()
-    _insert_transcript(connection, claim, header.model_dump(mode="json"), first)
+    connection.execute(
+        text("UPDATE transcripts SET header = :header WHERE id = :id"),
+        {"id": claim.job_id, "header": Jsonb(header.model_dump(mode="json"))},
+    )
     return header
 
 
@@ -290,15 +278,7 @@ _INSERT_TRANSCRIPT = text(f"""
 """)  # noqa: S608 - constants
 
 
-def _insert_transcript(
-    connection: Connection, claim: Claim, header: Mapping[str, Any], segments: Sequence[Segment]
-) -> None:
-    connection.execute(
-        _INSERT_TRANSCRIPT, _segments(claim, segments) | {"header": Jsonb(dict(header))}
-    )
-
-
-def _segments(claim: Claim, batch: Sequence[Segment]) -> dict[str, Any]:
+def _rows(claim: Claim, batch: Sequence[Segment]) -> dict[str, Any]:
     documents = [Jsonb(segment.model_dump(mode="json")) for segment in batch]
     return {"id": claim.job_id, "documents": documents}
 
@@ -306,21 +286,18 @@ def _segments(claim: Claim, batch: Sequence[Segment]) -> dict[str, Any]:
 def finish_step(
     connection: Connection,
     claim: Claim,
-    *,
-    output: Mapping[str, Any] | None,
     timings: Mapping[str, Any],
+    *,
+    output: Mapping[str, Any] | None = None,
 ) -> None:
     """Step running -> done; the caller has fenced the claim, and does what follows from it."""
     connection.execute(
-        text("""
-            UPDATE steps SET state = 'done', output = :output, audio = NULL,
-                             timings = :timings || jsonb_build_object('queue_wait_s', round(
-                                 extract(epoch FROM claimed_at - run_at), 4
-                             )),
-                             lease_until = NULL, finished_at = clock_timestamp(),
-                             event_id = CASE kind WHEN 'transcribe' THEN nextval('event_ids') END
+        text(f"""
+            UPDATE steps
+            SET {_DONE.format(output=":output", timings=":timings")},
+                event_id = CASE kind WHEN 'transcribe' THEN nextval('event_ids') END
             WHERE id = :id
-        """),
+        """),  # noqa: S608 - constants
         {
             "id": claim.step_id,
             "output": None if output is None else Jsonb(dict(output)),

@@ -1,4 +1,4 @@
-"""Who is next: the order in which the steps of a queue are claimed, and the limits kept there."""
+"""The order in which the steps of a queue are claimed, and the limits on how many run."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,9 +9,8 @@ from sqlalchemy import Connection, Row, TextClause, text
 from shared.store.queues import DELIVER_QUEUE, LARGE_QUEUE
 
 LANE_LIMIT = 4
-"""Running steps of one lane: a quarter of what a delivery worker does at once, so that an endpoint
-that hangs does not hold up the others."""
-
+"""Running steps of one lane: a quarter of a delivery worker's slots, so that an endpoint that hangs
+does not hold up the others."""
 
 COLUMNS = """
     steps.id AS step_id, steps.job_id, steps.kind, steps.idx, steps.queue, steps.attempt,
@@ -20,7 +19,7 @@ COLUMNS = """
     jobs.source_key, jobs.source_bytes, jobs.duration_s, jobs.metrics,
     steps.kind = 'transcribe' AND jobs.plan_complete AND jobs.chunks_total = 1 AS only_chunk
 """
-"""What ``claim_of`` needs of a step and its job, in SQL."""
+"""SQL for what ``claim_of`` needs of a step and its job."""
 
 _MARK = """
     state = 'running', attempt = attempt + 1, epoch = epoch + 1, lease_owner = :owner,
@@ -28,19 +27,18 @@ _MARK = """
     lease_until = clock_timestamp() + make_interval(secs => :lease_s)
 """
 
-# The order is decided in two looks. ``due`` and ``turn`` find whose turn it is: the tenants of the
-# steps with the lowest tenant turns. ``picked`` takes each tenant's own first steps, by rank, by
-# the turns of its jobs, by age. Where these are other steps than those with the low turns,
-# ``handed_on`` exchanges their turns: a tenant uses up as many turns as it takes, the lowest first.
-# That is left out while a single tenant waits. Both looks are walks along an index, which end after
-# as many steps as are claimed, however many wait.
+# The order is decided in two stages. ``due`` and ``turn`` find whose turn it is: the tenants of the
+# steps with the lowest tenant turns. ``picked`` takes each of these tenants' first steps by rank,
+# by the turns of its jobs and by age. If those are other steps, ``handed_on`` swaps their turns: a
+# tenant uses up as many turns as it takes, the lowest first. That is skipped while one tenant
+# waits. Both stages walk along an index for as many steps as are claimed, however many wait.
 #
-# A step that another transaction has locked is skipped. A tenant all of whose due steps are locked
-# is passed by in the next look (:passed_by). statement_timestamp() is constant within the
+# A step that another transaction has locked is skipped. A tenant whose due steps are all locked is
+# left out of the next statement (:passed_by). statement_timestamp() is constant within the
 # statement, so the indexes can be used (clock_timestamp() is volatile).
 #
-# The limit is a literal: with a parameter Postgres would either plan the statement anew each time,
-# which takes longer than to run it, or keep a plan for a tenth of all that wait.
+# The limit is a literal. With a parameter Postgres would either plan the statement each time, which
+# takes longer than to run it, or keep a plan made for a tenth of all waiting steps.
 _CLAIM = f"""
     WITH due AS MATERIALIZED (
         SELECT id, tenant, tenant_turn FROM steps
@@ -93,10 +91,9 @@ def _claim_up_to(limit: int) -> TextClause:
     return text(_CLAIM.format(limit=int(limit)))
 
 
-# The jobs of deliveries have ended, and are too many to look through. So lanes are found one by
-# one, and of each no more than it takes at once. An endpoint is locked while one of its steps is
-# claimed: two claims do not count the same free place. Where the endpoint was deleted, the worker
-# finds that out and ends the step.
+# Deliveries of ended jobs are too many to sort, so lanes are found one by one, and in each its
+# first due step. An endpoint is locked while one of its steps is claimed, so two claims do not
+# count the same free place. If the endpoint was deleted, the worker finds out and ends the step.
 _CLAIM_DELIVERY = text(f"""
     WITH RECURSIVE lanes AS (
         SELECT min(lane) AS lane FROM steps WHERE lane IS NOT NULL AND state = 'queued'
@@ -155,11 +152,11 @@ def take_next(
     lease_s: float,
     limit: int,
 ) -> Sequence[Row[Any]]:
-    """Steps queued -> running: the next ones of a queue, of tenants that are not to be passed by.
+    """Steps queued -> running: the next ones of a queue, without those of tenants ``passed_by``.
 
-    Returns a row of ``COLUMNS``, ``job_state``, ``found`` and ``tenants`` for each, or a single one
-    without a step: ``found`` is how many were seen to be due, one more than ``limit`` at most, and
-    ``tenants`` whose turn it was.
+    Returns a row of ``COLUMNS``, ``job_state``, ``found`` and ``tenants`` per step, or one row
+    without a step. ``found`` counts the due steps seen, at most ``limit + 1``; ``tenants`` are
+    those whose turn it was.
     """
     parameters: dict[str, Any] = {"queue": queue, "owner": owner, "lease_s": lease_s}
     if queue == DELIVER_QUEUE:
@@ -175,7 +172,7 @@ def take_next(
 
 
 def _room_for_large(connection: Connection, live_s: float) -> int:
-    """Return how many more large files may be prepared now; others wait until this one is counted.
+    """Return how many more large files may be prepared now, under a lock until the commit.
 
     They are few and take long, so the lock is no bottleneck.
     """

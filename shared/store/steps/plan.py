@@ -1,4 +1,4 @@
-"""The plan of a job: the steps that ``prepare`` adds to it while it runs, and with its end."""
+"""The plan of a job: the steps that ``prepare`` adds while it runs and as it ends."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import begin
 from shared.speech.chunks import SAMPLE_RATE, chunk_from_json
 from shared.store.states import StepKind
-from shared.store.steps.claims import Claim, fence
+from shared.store.steps.claims import Claim, fenced
 from shared.store.steps.completion import MOST_PERCENT, finish_step, queue_after_chunks
-from shared.store.successors import NewStep, insert_steps, planned_queue, release_held
+from shared.store.successors import NewStep, insert_steps, queue_of, release_held
 
 
 def add_chunks(
@@ -25,16 +24,11 @@ def add_chunks(
 ) -> None:
     """Nothing -> ``transcribe`` steps queued, while ``prepare`` runs.
 
-    A chunk that an earlier attempt planned stays as it is, done or not. Chunks on hold are not due
-    before the job's language is known (``add_detect``); once it has been sought, chunks are not
-    held any more. ``share`` is how much of the whole audio is planned with them, in [0, 1], as far
-    as that can be told.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
+    Chunks that an earlier attempt planned stay as they are, done or not. Chunks on hold are due
+    once the job's ``detect`` step is done, and are not held if it is done already. ``share`` is the
+    estimated share of the whole audio that is planned with them, in [0, 1].
     """
-    with begin(engine) as connection:
-        fence(connection, claim)
+    with fenced(engine, claim) as connection:
         audio_s = _insert_chunks(connection, claim, chunks, max_attempts, hold)
         connection.execute(
             text("""
@@ -50,13 +44,8 @@ def add_chunks(
 def add_detect(
     engine: Engine, claim: Claim, chunks: Sequence[Mapping[str, Any]], *, max_attempts: int
 ) -> None:
-    """Nothing -> ``detect`` step queued, while ``prepare`` runs; ``chunks`` are what it hears.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    with begin(engine) as connection:
-        fence(connection, claim)
+    """Nothing -> ``detect`` step queued, while ``prepare`` runs; ``chunks`` are what it hears."""
+    with fenced(engine, claim) as connection:
         _insert_detect(connection, claim, chunks, max_attempts)
 
 
@@ -72,48 +61,32 @@ def complete_prepare(
     detect: Sequence[Mapping[str, Any]] = (),
     release: bool = False,
 ) -> None:
-    """``prepare`` running -> done: the plan is complete.
+    """``prepare`` running -> done: the plan is complete with these last ``chunks``.
 
-    Args:
-        engine: the database.
-        claim: of the ``prepare`` step.
-        duration_s: of the decoded audio.
-        metrics: of the job, so far.
-        max_attempts: of the steps that are added.
-        chunks: the last ones, as for ``add_chunks``.
-        hold: whether these are held.
-        detect: what a ``detect`` step is to hear; none is added where this is empty.
-        release: whether chunks on hold are due now, as no language is to be detected first.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
+    ``hold`` is as for ``add_chunks``. ``detect`` is what a ``detect`` step hears; without it none
+    is added. With ``release`` the chunks on hold are due, as no ``detect`` step follows.
     """
-    with begin(engine) as connection:
-        fence(connection, claim)
+    with fenced(engine, claim) as connection:
         audio_s = _insert_chunks(connection, claim, chunks, max_attempts, hold)
         if detect:
             _insert_detect(connection, claim, detect, max_attempts)
         if release:
-            queue = planned_queue(StepKind.TRANSCRIBE, claim.options.model)
+            queue = queue_of(StepKind.TRANSCRIBE, claim.options.model)
             release_held(connection, claim.job_id, queue)
-        finish_step(connection, claim, output=None, timings=metrics)
-        # The estimate of what share is planned is over, and with it the estimate of the percentage;
-        # what was said before is kept, so that it never falls.
+        finish_step(connection, claim, metrics)
+        # planned_share is exact now. percent_done keeps a higher estimate, as it never falls.
         complete = connection.execute(
             text("""
-                WITH planned AS (
-                    UPDATE jobs
-                    SET chunks_total = chunks_total + :n,
-                        audio_planned_s = audio_planned_s + :audio_s,
-                        plan_complete = true, planned_share = 1, duration_s = :duration_s,
-                        metrics = metrics || :metrics,
-                        percent_done = greatest(percent_done, least(:most, 100 * coalesce(
-                            audio_done_s / nullif(audio_planned_s + :audio_s, 0), 1
-                        )))
-                    WHERE id = :id
-                    RETURNING chunks_done = chunks_total AS complete
-                )
-                SELECT complete FROM planned
+                UPDATE jobs
+                SET chunks_total = chunks_total + :n,
+                    audio_planned_s = audio_planned_s + :audio_s,
+                    plan_complete = true, planned_share = 1, duration_s = :duration_s,
+                    metrics = metrics || :metrics,
+                    percent_done = greatest(percent_done, least(:most, 100 * coalesce(
+                        audio_done_s / nullif(audio_planned_s + :audio_s, 0), 1
+                    )))
+                WHERE id = :id
+                RETURNING chunks_done = chunks_total
             """),
             {
                 "id": claim.job_id,
@@ -131,12 +104,11 @@ def complete_prepare(
 def _insert_chunks(
     connection: Connection, claim: Claim, chunks: Sequence[NewStep], max_attempts: int, hold: bool
 ) -> list[float]:
-    """Add those chunks that are new; returns the seconds of audio that is theirs alone, of each."""
-    # Whoever completes ``detect`` locks the job too: it cannot release what is held and miss the
-    # chunks that are being added.
+    """Insert the chunks that are new; returns the seconds of each one's core."""
+    # The completion of ``detect`` locks the job too, so it cannot miss chunks that are being added.
     hold = hold and not _is_detected(connection, claim)
     kind = StepKind.TRANSCRIBE
-    queue = planned_queue(kind, claim.options.model)
+    queue = queue_of(kind, claim.options.model)
     inserted = insert_steps(connection, claim.job_id, kind, queue, chunks, max_attempts, hold=hold)
     planned = (chunk_from_json(new.idx, new.input) for new in chunks if new.idx in inserted)
     return [chunk.n_core_samples / SAMPLE_RATE for chunk in planned]
@@ -147,7 +119,7 @@ def _insert_detect(
 ) -> None:
     kind = StepKind.DETECT
     new = NewStep(0, {"chunks": [dict(chunk) for chunk in chunks]})
-    queue = planned_queue(kind, claim.options.model)
+    queue = queue_of(kind, claim.options.model)
     insert_steps(connection, claim.job_id, kind, queue, [new], max_attempts)
 
 

@@ -1,4 +1,4 @@
-"""Claims that end with their step unfinished: released, tried again, failed, reaped."""
+"""Claims that end without completing their step: released, retried, failed or reaped."""
 
 from sqlalchemy import Connection, Engine, text
 
@@ -6,49 +6,40 @@ from shared.infra.database import begin
 from shared.infra.errors import InternalError, LeaseLost, LonghandError, Outage
 from shared.store.jobs.end import fail_delivery, fail_job
 from shared.store.states import StepKind
-from shared.store.steps.claims import Claim, claim_of, fence, record_step
+from shared.store.steps.claims import Claim, claim_of, fence, fenced, record_step
 from shared.store.steps.fair_order import COLUMNS
 from shared.store.successors import first_turn
 from shared.store.wakeups import ring_after_commit
 
 MAX_OUTAGES = 120
-"""With delays from 2 s on they span half an hour in the mean: 1, 2, 4, 8 s, then 15 s each."""
+"""Half an hour on average: with a base of 2 s the mean delays are 1, 2, 4, 8 s, then 15 s each."""
 
 LONGEST_DELAY_S = 30.0
-"""When a service is back, all that waited for it is due again within this time."""
+"""After an outage all that waited for the service is due within this time."""
 
 _FIRST_RANK = -(2**31)
 """Before any priority."""
 
 
 def release(engine: Engine, claim: Claim) -> None:
-    """Step running -> queued at once, as if never claimed: an orderly stop is no failed attempt.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    with begin(engine) as connection:
-        fence(connection, claim)
+    """Step running -> queued, as if never claimed: an orderly stop is no failed attempt."""
+    with fenced(engine, claim) as connection:
         _give_back(connection, claim)
 
 
 def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) -> None:
-    """Step running -> queued after a backoff, or -> failed when it was tried often enough.
+    """Step running -> queued after a backoff, or -> failed after its last attempt.
 
-    An ``Outage`` is not among the attempts, so that all jobs outlast one of half an hour: it takes
-    ``MAX_OUTAGES`` to fail a step. Anything else costs the attempt. An ``InternalError`` with the
-    fingerprint of the attempt before fails the step at once.
+    An ``Outage`` costs no attempt: a step fails after ``MAX_OUTAGES`` of them, so all jobs survive
+    half an hour of it. Any other error costs the attempt. An ``InternalError`` with the fingerprint
+    of the attempt before fails the step at once.
 
     The n-th delay is uniform in [0, base_s * 2**(n - 1)], at most ``LONGEST_DELAY_S``: the "full
     jitter" of Marc Brooker's "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
-
-    Raises:
-        LeaseLost: the claim is no longer current.
     """
     is_outage = isinstance(error, Outage)
     tried = claim.outages + 1 if is_outage else claim.attempt
-    with begin(engine) as connection:
-        fence(connection, claim)
+    with fenced(engine, claim) as connection:
         bug = claim.bug
         if isinstance(error, InternalError):
             if error.fingerprint == bug:
@@ -62,38 +53,25 @@ def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) 
             fail_step(connection, claim, error.code, f"{error} (after {tried} attempts)")
             return
         longest_s = min(base_s * 2 ** (tried - 1), LONGEST_DELAY_S)
-        requeue(connection, claim, least_s=0.0, most_s=longest_s, bug=bug)
-        if is_outage:
-            _uncount_attempt(connection, claim, outages=1)
-        record_step(
-            connection,
-            claim,
-            "step.postponed" if is_outage else "step.retried",
-            f"{error.code}: {error}",
-        )
+        requeue(connection, claim, least_s=0.0, most_s=longest_s, bug=bug, outages=int(is_outage))
+        event = "step.postponed" if is_outage else "step.retried"
+        record_step(connection, claim, event, f"{error.code}: {error}")
 
 
 def fail(engine: Engine, claim: Claim, error: LonghandError) -> None:
-    """Step running -> failed and job running -> failed: trying again cannot help.
-
-    Of a delivery: step running -> failed, delivery pending -> failed.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
-    """
-    with begin(engine) as connection:
-        fence(connection, claim)
+    """Step running -> failed, and its job running -> failed or its delivery pending -> failed."""
+    with fenced(engine, claim) as connection:
         fail_step(connection, claim, error.code, str(error))
 
 
 def reap(engine: Engine, *, limit: int = 500) -> int:
-    """Running with an expired lease -> queued, or -> failed when that was the last attempt.
+    """Running with an expired lease -> queued, or -> failed after the last attempt.
 
-    Where the worker had said which step it was trying alone when it died, the others that it held
-    have lost no attempt: they are not to blame.
+    A worker says which step its model hears alone (``name_suspect``). If it dies meanwhile, that
+    step is to blame, and the other steps that it held lose no attempt.
 
-    Returns the number of steps reaped. Each is its own transaction, and a job whose row is locked
-    is left to the next sweep, so that none holds up the rest.
+    Returns the number of steps reaped. Each has a transaction of its own. A job whose row is locked
+    is left to the next sweep.
     """
     with begin(engine) as connection:
         expired = connection.execute(
@@ -108,7 +86,7 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
         ).all()
     reaped = 0
     for row in expired:
-        claim = claim_of(dict(row._mapping))
+        claim = claim_of(row)
         try:
             with begin(engine) as connection:
                 fence(connection, claim, to_reap=True)
@@ -118,16 +96,16 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
                     detail = f"the worker died or hung at each of {claim.attempt} attempts"
                     fail_step(connection, claim, "poisonous_input", detail)
                 else:
-                    _requeue_first(connection, claim, bug=None)
+                    _requeue_first(connection, claim, bug=None, attempts=claim.attempt)
                     record_step(connection, claim, "step.reaped")
         except LeaseLost:
-            continue  # since we looked: completed, renewed by a late heartbeat, or locked
+            continue  # completed or renewed since the query, or locked
         reaped += 1
     return reaped
 
 
 def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> None:
-    """Step running -> failed, with what follows from it; the caller has fenced the claim."""
+    """Step running -> failed, and what follows from it; the caller has fenced the claim."""
     connection.execute(
         text("""
             UPDATE steps SET state = 'failed', error_code = :code, error_detail = :detail,
@@ -139,65 +117,69 @@ def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> N
     record_step(connection, claim, "step.failed", f"{code}: {detail}")
     if claim.kind == StepKind.DELIVER:
         fail_delivery(connection, claim.input["delivery_id"], detail)
-        return
-    fail_job(connection, claim.job_id, code, detail)
+    else:
+        fail_job(connection, claim.job_id, code, detail)
 
 
 def _give_back(connection: Connection, claim: Claim, detail: str | None = None) -> None:
     """Step running -> queued, as if never claimed; the caller has fenced the claim."""
-    _requeue_first(connection, claim, bug=claim.bug)
-    _uncount_attempt(connection, claim)
+    _requeue_first(connection, claim, bug=claim.bug, attempts=claim.attempt - 1)
     record_step(connection, claim, "step.released", detail)
-
-
-def _uncount_attempt(connection: Connection, claim: Claim, *, outages: int = 0) -> None:
-    connection.execute(
-        text("""
-            UPDATE steps SET attempt = attempt - 1, outages = outages + :outages WHERE id = :id
-        """),
-        {"id": claim.step_id, "outages": outages},
-    )
 
 
 _UNHELD = f"""
     state = 'queued', lease_owner = NULL, lease_until = NULL, bug = :bug, job_turn = 0,
     tenant_turn = {first_turn("steps.queue")}
 """
-"""What a step is that nobody holds any more. It has had its turn, so no other tenant's step that
-waits comes before it, and of its own tenant's no other with its rank."""
+"""The columns of a step that loses its holder. It has had its turns, so it goes before all waiting
+steps of other tenants, and before those of its own tenant with the same rank."""
 
 
 def requeue(
-    connection: Connection, claim: Claim, *, least_s: float, most_s: float, bug: str | None = None
+    connection: Connection,
+    claim: Claim,
+    *,
+    least_s: float,
+    most_s: float,
+    bug: str | None = None,
+    outages: int = 0,
 ) -> None:
-    """Step running -> queued, due after a random delay between the two; its caller fenced it.
+    """Step running -> queued, due after a random delay between the two; the caller has fenced it.
 
-    The sweep wakes a worker when it is due.
+    ``outages`` says how many attempts were outages and do not count. The sweep wakes a worker when
+    the step is due.
     """
     connection.execute(
         text(f"""
             UPDATE steps
             SET {_UNHELD}, rank = -(SELECT priority FROM jobs WHERE id = job_id),
+                attempt = attempt - :outages, outages = outages + :outages,
                 run_at = clock_timestamp()
                          + make_interval(secs => :least_s + (:most_s - :least_s) * random())
             WHERE id = :id
         """),  # noqa: S608 - constants
-        {"id": claim.step_id, "least_s": least_s, "most_s": most_s, "bug": bug},
+        {
+            "id": claim.step_id,
+            "least_s": least_s,
+            "most_s": most_s,
+            "bug": bug,
+            "outages": outages,
+        },
     )
 
 
-def _requeue_first(connection: Connection, claim: Claim, *, bug: str | None) -> None:
-    """Step running -> queued, due at once and before what its tenant has not begun.
+def _requeue_first(connection: Connection, claim: Claim, *, bug: str | None, attempts: int) -> None:
+    """Step running -> queued, due at once and before all that its tenant has not begun.
 
-    A delivery keeps the time at which it was due before, and so is among the first of its lane.
+    A delivery keeps its ``run_at``, and so its place in its lane.
     """
     connection.execute(
         text(f"""
             UPDATE steps
-            SET {_UNHELD}, rank = :first,
+            SET {_UNHELD}, rank = :first, attempt = :attempts,
                 run_at = CASE WHEN lane IS NULL THEN clock_timestamp() ELSE run_at END
             WHERE id = :id
         """),  # noqa: S608 - constants
-        {"id": claim.step_id, "first": _FIRST_RANK, "bug": bug},
+        {"id": claim.step_id, "first": _FIRST_RANK, "bug": bug, "attempts": attempts},
     )
     ring_after_commit(connection, claim.queue, 1)

@@ -1,1 +1,1 @@
-"""Webhooks: who is told of jobs' ends, what was sent to whom, and what an attempt leaves behind."""
+"""Webhooks: endpoints, deliveries of events to them, and attempts."""

@@ -1,6 +1,6 @@
-"""Webhook deliveries: what an attempt leaves behind, and sending again.
+"""Webhook deliveries: the outcome of an attempt, and replays.
 
-Beside the job and the step, an endpoint's row is locked before those of its deliveries.
+Rows are locked in the order job, step, endpoint, delivery.
 """
 
 from uuid import UUID
@@ -11,36 +11,32 @@ from shared.infra.database import begin
 from shared.infra.errors import DeliveryNotFound, DeliveryNotReplayable
 from shared.infra.webhooks.attempt import Attempt, next_attempt_s
 from shared.store.jobs.end import insert_deliver_steps
-from shared.store.steps.claims import Claim, fence, record_step
+from shared.store.steps.claims import Claim, fenced, record_step
 from shared.store.steps.completion import finish_step
 from shared.store.steps.unfinished import fail_step, requeue
 from shared.store.webhooks.deliveries import add_attempt
 from shared.store.webhooks.endpoints import disable
 
 FAILING_DAYS = 5
-"""An endpoint to which nothing could be delivered for so long is disabled."""
+"""An endpoint whose attempts have all failed for so long is disabled."""
 
 
 def complete_attempt(engine: Engine, claim: Claim, attempt: Attempt) -> None:
     """``deliver`` running -> done, or -> queued for the next attempt, or -> failed after the last.
 
-    The endpoint's health is told by it too: it is disabled when its receiver is gone (410), or when
-    all attempts of some days have failed; what is pending for it fails with it.
-
-    Raises:
-        LeaseLost: the claim is no longer current.
+    The endpoint is disabled if its receiver is gone (410) or all attempts of ``FAILING_DAYS`` have
+    failed; its pending deliveries fail then.
     """
-    with begin(engine) as connection:
-        fence(connection, claim)
-        delivery = _lock_delivery(connection, claim)
-        if delivery is None:
+    delivery_id: str = claim.input["delivery_id"]
+    with fenced(engine, claim) as connection:
+        endpoint_id = _lock_endpoint(connection, delivery_id)
+        if endpoint_id is None:
             fail_step(connection, claim, "delivery_void", "the webhook was deleted")
             return
-        delivery_id, endpoint_id = delivery
         add_attempt(connection, delivery_id, attempt)
         if attempt.error is None:
             _succeed(connection, delivery_id, endpoint_id)
-            finish_step(connection, claim, output=None, timings={})
+            finish_step(connection, claim, {})
             return
         if _is_given_up(connection, endpoint_id, attempt):
             fail_step(connection, claim, "delivery_failed", attempt.error)
@@ -94,7 +90,7 @@ def replay(engine: Engine, tenant: str, delivery_id: UUID) -> None:
             raise DeliveryNotReplayable("the webhook is disabled")
         if reset is None:
             raise DeliveryNotReplayable("the delivery is pending")
-        # Left over where its webhook was disabled: it must not make attempts beside the new one.
+        # If the webhook was disabled, an old step is left, which must make no more attempts.
         connection.execute(
             text("""
                 UPDATE steps SET state = 'void', lease_until = NULL
@@ -106,21 +102,21 @@ def replay(engine: Engine, tenant: str, delivery_id: UUID) -> None:
         insert_deliver_steps(connection, found.job_id, [(delivery_id, found.endpoint_id)])
 
 
-def _lock_delivery(connection: Connection, claim: Claim) -> tuple[UUID, UUID] | None:
-    """Lock the endpoint of a claim's delivery; return the ids of both, None where it is gone."""
-    row = connection.execute(
+def _lock_endpoint(connection: Connection, delivery_id: str) -> UUID | None:
+    """Lock and return the endpoint of a delivery; None if it was deleted."""
+    return connection.execute(
         text("""
-            SELECT webhook_deliveries.id, endpoint_id
+            SELECT endpoint_id
             FROM webhook_deliveries JOIN webhook_endpoints ON webhook_endpoints.id = endpoint_id
             WHERE webhook_deliveries.id = :id
             FOR NO KEY UPDATE OF webhook_endpoints
         """),
-        {"id": claim.input["delivery_id"]},
-    ).one_or_none()
-    return None if row is None else (row.id, row.endpoint_id)
+        {"id": delivery_id},
+    ).scalar_one_or_none()
 
 
-def _succeed(connection: Connection, delivery_id: UUID, endpoint_id: UUID) -> None:
+def _succeed(connection: Connection, delivery_id: str, endpoint_id: UUID) -> None:
+    """Delivery pending -> delivered; the endpoint is healthy."""
     connection.execute(
         text("""
             UPDATE webhook_deliveries
@@ -138,7 +134,7 @@ def _succeed(connection: Connection, delivery_id: UUID, endpoint_id: UUID) -> No
 
 
 def _is_given_up(connection: Connection, endpoint_id: UUID, attempt: Attempt) -> bool:
-    """Note a failed attempt, disable the endpoint if it is time to; tell whether it is disabled."""
+    """Note a failed attempt; disable the endpoint when it is due; return whether it is disabled."""
     endpoint = connection.execute(
         text("""
             UPDATE webhook_endpoints SET failing_since = coalesce(failing_since, clock_timestamp())
@@ -148,14 +144,9 @@ def _is_given_up(connection: Connection, endpoint_id: UUID, attempt: Attempt) ->
         """),
         {"id": endpoint_id, "days": FAILING_DAYS},
     ).one()
-    if not endpoint.enabled:
-        return True
-    if attempt.is_gone:
+    if endpoint.enabled and attempt.is_gone:
         disable(connection, endpoint_id, "the receiver answered 410: it is gone")
-        return True
-    if endpoint.is_dead:
-        disable(
-            connection, endpoint_id, f"nothing could be delivered to it for {FAILING_DAYS} days"
-        )
-        return True
-    return False
+    elif endpoint.enabled and endpoint.is_dead:
+        reason = f"nothing could be delivered to it for {FAILING_DAYS} days"
+        disable(connection, endpoint_id, reason)
+    return attempt.is_gone or endpoint.is_dead or not endpoint.enabled

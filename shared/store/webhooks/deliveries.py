@@ -1,4 +1,4 @@
-"""Deliveries: what was, or is to be, sent to an endpoint. Their reading side, and tests' record."""
+"""Deliveries of webhook events to endpoints, their attempts, and test events."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 from uuid_utils.compat import uuid7
 
-from shared.infra.database import begin
+from shared.infra.database import begin, read
 from shared.infra.errors import DeliveryNotFound, DeliveryVoid, WebhookNotFound
 from shared.infra.webhooks.attempt import Attempt, Outgoing
 from shared.store.states import DeliveryState
@@ -43,10 +43,10 @@ _SECRETS = """
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """An attempt that was made."""
+    """An attempt, as the delivery's tenant may see it."""
 
     at: datetime
-    """When it was over."""
+    """When it ended."""
     status_code: int | None
     latency_ms: float
     error: str | None
@@ -63,10 +63,10 @@ class DeliveryView:
     created_at: datetime
     finished_at: datetime | None
     next_attempt_at: datetime | None
-    """None unless it is pending; nor while an attempt is being made."""
+    """None unless it is pending and no attempt is running."""
     endpoint_id: UUID
     url: str
-    """The endpoint's, as it is now."""
+    """The endpoint's current one."""
     event_id: UUID
     type: str
     job_id: UUID | None
@@ -85,11 +85,7 @@ def list_deliveries(
     endpoint_id: UUID | None = None,
     state: DeliveryState | None = None,
 ) -> list[DeliveryView]:
-    """Return the newest deliveries, newest first; ``before`` continues after a page's last one.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
+    """Return the newest deliveries, newest first; ``before`` continues after a page's last one."""
     wanted = {
         "webhook_deliveries.id < :before": ("before", before),
         "webhook_events.job_id = :job_id": ("job_id", job_id),
@@ -98,7 +94,7 @@ def list_deliveries(
     }
     filters = {clause: given for clause, given in wanted.items() if given[1] is not None}
     query = " AND ".join([_VIEW, *filters]) + " ORDER BY webhook_deliveries.id DESC LIMIT :limit"
-    with begin(engine) as connection:
+    with read(engine) as connection:
         return _views(connection, query, tenant=tenant, limit=limit, **dict(filters.values()))
 
 
@@ -107,9 +103,8 @@ def get_delivery(engine: Engine, tenant: str, delivery_id: UUID) -> DeliveryView
 
     Raises:
         DeliveryNotFound: there is none of that id, or it is another tenant's.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         found = _views(
             connection, f"{_VIEW} AND webhook_deliveries.id = :id", tenant=tenant, id=delivery_id
         )
@@ -122,10 +117,9 @@ def get_outgoing(engine: Engine, delivery_id: str) -> Outgoing:
     """Return what the next attempt of a delivery sends.
 
     Raises:
-        DeliveryVoid: none is to be made.
-        DatabaseUnavailable: Postgres cannot be reached.
+        DeliveryVoid: there is no next attempt.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         row = connection.execute(
             text(f"""
                 SELECT state, enabled, disabled_reason, url, {_SECRETS},
@@ -147,13 +141,12 @@ def get_outgoing(engine: Engine, delivery_id: str) -> Outgoing:
 
 
 def make_test(engine: Engine, tenant: str, endpoint_id: UUID) -> Outgoing:
-    """Return a test event for an endpoint, enabled or not; ``record_test`` writes it down.
+    """Return a test event for an endpoint, enabled or not; ``record_test`` stores it.
 
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         row = connection.execute(
             text(f"""
                 SELECT url, {_SECRETS}, clock_timestamp() AS at FROM webhook_endpoints
@@ -170,16 +163,15 @@ def make_test(engine: Engine, tenant: str, endpoint_id: UUID) -> Outgoing:
 def record_test(
     engine: Engine, tenant: str, endpoint_id: UUID, outgoing: Outgoing, attempt: Attempt
 ) -> UUID:
-    """Write a test event, its delivery and its only attempt; return the delivery's id.
+    """Store a test event, its delivery and its only attempt; return the delivery's id.
 
     Raises:
         WebhookNotFound: the endpoint was deleted meanwhile.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
     delivery_id = uuid7()
     with begin(engine) as connection:
         found = connection.execute(
-            # Shared with other tests; who deletes the endpoint waits and removes this one too.
+            # A shared lock lets other tests go on; ``delete_endpoint`` waits for it.
             text("SELECT FROM webhook_endpoints WHERE id = :id FOR SHARE"),
             {"id": endpoint_id},
         ).one_or_none()
@@ -187,18 +179,10 @@ def record_test(
             raise WebhookNotFound(f"there is no webhook {endpoint_id}")
         connection.execute(
             text("""
-                INSERT INTO webhook_events (id, tenant, run, type, body)
-                VALUES (:id, :tenant, 0, :type, :body)
-            """),
-            {
-                "id": outgoing.event_id,
-                "tenant": tenant,
-                "type": TEST_EVENT,
-                "body": outgoing.body,
-            },
-        )
-        connection.execute(
-            text("""
+                WITH event AS (
+                    INSERT INTO webhook_events (id, tenant, run, type, body)
+                    VALUES (:event_id, :tenant, 0, :type, :body)
+                )
                 INSERT INTO webhook_deliveries (id, tenant, event_id, endpoint_id, state, error,
                                                 finished_at)
                 VALUES (:id, :tenant, :event_id, :endpoint_id, :state, :error, clock_timestamp())
@@ -208,6 +192,8 @@ def record_test(
                 "tenant": tenant,
                 "event_id": outgoing.event_id,
                 "endpoint_id": endpoint_id,
+                "type": TEST_EVENT,
+                "body": outgoing.body,
                 "state": DeliveryState.FAILED if attempt.error else DeliveryState.DELIVERED,
                 "error": attempt.error,
             },
@@ -216,8 +202,8 @@ def record_test(
     return delivery_id
 
 
-def add_attempt(connection: Connection, delivery_id: UUID, attempt: Attempt) -> None:
-    """Write down how an attempt went."""
+def add_attempt(connection: Connection, delivery_id: UUID | str, attempt: Attempt) -> None:
+    """Store how an attempt went."""
     connection.execute(
         text("""
             INSERT INTO webhook_attempts (delivery_id, status_code, latency_ms, error, at)

@@ -1,28 +1,27 @@
-"""Endpoints: who is told of jobs' ends. Those of a tenant are listed; a job's own one is not."""
+"""Webhook endpoints: a tenant's listed ones, and the unlisted ones of URLs that jobs name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, text
 from uuid_utils.compat import uuid7
 
-from shared.infra.database import begin
+from shared.infra.database import begin, read
 from shared.infra.errors import TooManyWebhooks, WebhookNotFound
 from shared.infra.webhooks.signature import new_secret
 
 MAX_ENDPOINTS = 50
-"""Listed ones of a tenant; each costs every job of the tenant a delivery."""
+"""Of a tenant, listed; each costs every job of the tenant a delivery."""
 
 OLD_SECRET_HOURS = 24
-"""How long an old secret signs beside its successor."""
+"""How long an old secret signs beside the new one."""
 
 
 class EventType(StrEnum):
-    """What endpoints are told of."""
+    """The events that endpoints choose from."""
 
     SUCCEEDED = "job.succeeded"
     FAILED = "job.failed"
@@ -30,7 +29,7 @@ class EventType(StrEnum):
 
 
 TEST_EVENT = "webhook.test"
-"""The type of an event that an endpoint's owner asks for."""
+"""The type of an event that an endpoint's owner asks for, to try it."""
 
 _COLUMNS = """
     id, url, description, events, enabled, disabled_reason, failing_since, created_at,
@@ -40,7 +39,7 @@ _COLUMNS = """
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """A listed endpoint as its tenant may see it: without its secret."""
+    """A listed endpoint without its secret."""
 
     id: UUID
     url: str
@@ -49,20 +48,19 @@ class EndpointView:
     enabled: bool
     disabled_reason: str | None
     failing_since: datetime | None
-    """Of the first failed attempt since the last one that succeeded."""
+    """When the first attempt failed after the last successful one."""
     created_at: datetime
     old_secret_until: datetime | None
-    """Until when the secret before the last rotation signs too."""
+    """The previous secret also signs until then."""
 
 
 def add_endpoint(
     engine: Engine, tenant: str, *, url: str, description: str, events: Sequence[EventType]
 ) -> tuple[EndpointView, str]:
-    """Return a new endpoint, and its secret, which is never shown again.
+    """Return a new endpoint and its secret, which is not shown again.
 
     Raises:
         TooManyWebhooks: the tenant has ``MAX_ENDPOINTS`` already.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
     secret = new_secret()
     with begin(engine) as connection:
@@ -87,7 +85,7 @@ def add_endpoint(
                 "tenant": tenant,
                 "url": url,
                 "description": description,
-                "events": [str(event) for event in events],
+                "events": list(map(str, events)),
                 "secret": secret,
             },
         ).mappings()
@@ -95,12 +93,8 @@ def add_endpoint(
 
 
 def list_endpoints(engine: Engine, tenant: str) -> list[EndpointView]:
-    """Return a tenant's listed endpoints, the oldest first.
-
-    Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
-    """
-    with begin(engine) as connection:
+    """Return a tenant's listed endpoints, the oldest first."""
+    with read(engine) as connection:
         rows = connection.execute(
             text(f"""
                 SELECT {_COLUMNS} FROM webhook_endpoints WHERE tenant = :tenant AND listed
@@ -116,9 +110,8 @@ def get_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> EndpointView
 
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
-    with begin(engine) as connection:
+    with read(engine) as connection:
         return _read(connection, tenant, endpoint_id)
 
 
@@ -132,26 +125,27 @@ def change_endpoint(
     events: Sequence[EventType] | None = None,
     enabled: bool | None = None,
 ) -> EndpointView:
-    """Change what is given; what is pending for a disabled endpoint fails.
+    """Change what is given; disabling fails the pending deliveries.
 
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
-    given: Mapping[str, Any] = {
-        "url": url,
-        "description": description,
-        "events": None if events is None else [str(event) for event in events],
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
     with begin(engine) as connection:
         found = _read(connection, tenant, endpoint_id, lock=True)
-        if changes:
-            assignments = ", ".join(f"{name} = :{name}" for name in changes)
-            connection.execute(
-                text(f"UPDATE webhook_endpoints SET {assignments} WHERE id = :id"),  # noqa: S608 - names of ours
-                {"id": endpoint_id, **changes},
-            )
+        connection.execute(
+            text("""
+                UPDATE webhook_endpoints
+                SET url = coalesce(:url, url), description = coalesce(:description, description),
+                    events = coalesce(CAST(:events AS text[]), events)
+                WHERE id = :id
+            """),
+            {
+                "id": endpoint_id,
+                "url": url,
+                "description": description,
+                "events": None if events is None else list(map(str, events)),
+            },
+        )
         if enabled is False and found.enabled:
             disable(connection, endpoint_id, "its owner disabled the webhook")
         elif enabled and not found.enabled:
@@ -166,15 +160,14 @@ def change_endpoint(
 
 
 def delete_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> None:
-    """Remove an endpoint with its deliveries and test events; what is pending is not sent.
+    """Delete an endpoint with its deliveries and test events; pending ones are not sent.
 
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
     with begin(engine) as connection:
         _read(connection, tenant, endpoint_id, lock=True)
-        # Jobs' events stay; a test's has no other reader than its endpoint's owner.
+        # Jobs' events stay. A test's event is for this endpoint alone.
         connection.execute(
             text("""
                 DELETE FROM webhook_events USING webhook_deliveries
@@ -188,11 +181,10 @@ def delete_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> None:
 
 
 def rotate_secret(engine: Engine, tenant: str, endpoint_id: UUID) -> tuple[EndpointView, str]:
-    """Return an endpoint's new secret; the one before it signs too for ``OLD_SECRET_HOURS``.
+    """Return an endpoint and its new secret; the old one also signs for ``OLD_SECRET_HOURS``.
 
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
-        DatabaseUnavailable: Postgres cannot be reached.
     """
     secret = new_secret()
     with begin(engine) as connection:
@@ -210,10 +202,10 @@ def rotate_secret(engine: Engine, tenant: str, endpoint_id: UUID) -> tuple[Endpo
 
 
 def keep_unlisted(connection: Connection, tenant: str, url: str, secret: str) -> UUID:
-    """Return the endpoint of all jobs that name this URL with this secret, enabled.
+    """Return the enabled endpoint of all jobs that name this URL with this secret.
 
-    Its row stays locked until the caller's transaction has committed its job: ``drop_unlisted``
-    sees the job then. Where that is first, the endpoint is made anew.
+    Its row stays locked until the job's transaction commits, so ``drop_unlisted`` sees the job. If
+    that comes first, the endpoint is inserted anew.
     """
     found: UUID = connection.execute(
         text("""
@@ -229,7 +221,7 @@ def keep_unlisted(connection: Connection, tenant: str, url: str, secret: str) ->
             "id": uuid7(),
             "tenant": tenant,
             "url": url,
-            "events": [str(event) for event in EventType],
+            "events": list(map(str, EventType)),
             "secret": secret,
         },
     ).scalar_one()
@@ -237,9 +229,9 @@ def keep_unlisted(connection: Connection, tenant: str, url: str, secret: str) ->
 
 
 def lock_unlisted(connection: Connection, job_id: UUID) -> UUID | None:
-    """Lock, and return, the endpoint that a job has made or found for the URL it names.
+    """Lock and return the unlisted endpoint of a job.
 
-    Before the job goes, as an endpoint's row is locked before those of its deliveries.
+    This comes before the job is deleted: an endpoint is locked before its deliveries.
     """
     found: UUID | None = connection.execute(
         text("""
@@ -253,9 +245,9 @@ def lock_unlisted(connection: Connection, job_id: UUID) -> UUID | None:
 
 
 def drop_unlisted(connection: Connection, endpoint_id: UUID) -> None:
-    """Remove an endpoint that no job names any more; deliveries to it have gone with the jobs.
+    """Delete an endpoint that no job names any more; its deliveries went with the jobs.
 
-    The caller has locked it: of the last two jobs that go at once, the second sees that it is.
+    The caller has locked it, so of two jobs deleted at once the second sees that it is the last.
     """
     connection.execute(
         text("""
@@ -269,7 +261,7 @@ def drop_unlisted(connection: Connection, endpoint_id: UUID) -> None:
 def disable(connection: Connection, endpoint_id: UUID, reason: str) -> None:
     """Endpoint enabled -> disabled, and its deliveries pending -> failed.
 
-    The caller has locked the endpoint's row. Their steps find out when they are due.
+    The caller has locked the endpoint. The ``deliver`` steps find out when they are due.
     """
     connection.execute(
         text("""
@@ -290,18 +282,15 @@ def disable(connection: Connection, endpoint_id: UUID, reason: str) -> None:
 def _read(
     connection: Connection, tenant: str, endpoint_id: UUID, *, lock: bool = False
 ) -> EndpointView:
-    row: RowMapping | None = (
-        connection.execute(
-            text(f"""
-                SELECT {_COLUMNS} FROM webhook_endpoints
-                WHERE id = :id AND tenant = :tenant AND listed
-                {"FOR NO KEY UPDATE" if lock else ""}
-            """),  # noqa: S608 - the variable parts are constants
-            {"id": endpoint_id, "tenant": tenant},
-        )
-        .mappings()
-        .one_or_none()
+    found = connection.execute(
+        text(f"""
+            SELECT {_COLUMNS} FROM webhook_endpoints
+            WHERE id = :id AND tenant = :tenant AND listed
+            {"FOR NO KEY UPDATE" if lock else ""}
+        """),  # noqa: S608 - the variable parts are constants
+        {"id": endpoint_id, "tenant": tenant},
     )
+    row = found.mappings().one_or_none()
     if row is None:
         raise WebhookNotFound(f"there is no webhook {endpoint_id}")
     return EndpointView(**row)

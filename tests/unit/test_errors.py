@@ -1,0 +1,35 @@
+"""The codes of errors."""
+
+from collections.abc import Iterator
+
+from shared.infra.errors import CommitUncertain, LonghandError
+
+CODES = {
+    *("audio_gone", "audio_out_of_bounds", "audio_too_long", "broker_unavailable"),
+    *("database_busy", "database_full", "database_read_only", "database_unavailable"),
+    *("database_unfit", "delivery_not_found", "delivery_not_replayable", "delivery_void"),
+    *("device_out_of_memory", "empty_file", "engine_failed", "error", "forbidden_url"),
+    *("internal_error", "invalid_request", "job_ended", "job_not_found", "job_not_retryable"),
+    *("lease_lost", "media_error", "model_error", "model_not_served", "no_audio_track"),
+    *("no_worker", "outage", "outbound_failed", "permanent_error", "request_error"),
+    *("schema_missing", "storage_unavailable", "too_many_streams", "too_many_uploads"),
+    *("too_many_webhooks", "transcript_deleted", "transcript_not_ready", "transient_error"),
+    *("truncated_media", "unknown_format", "unknown_model", "unreadable_media"),
+    *("unsupported_language", "unsupported_media_type", "unsupported_option", "upload_stalled"),
+    *("upload_too_large", "webhook_not_found", "worker_stopping"),
+}
+
+
+def codes(error: type[LonghandError]) -> Iterator[str]:
+    if error.__module__ == LonghandError.__module__:
+        yield error.code
+        for kind in error.__subclasses__():
+            yield from codes(kind)
+
+
+def test_the_codes_that_clients_know_stay_as_they_are() -> None:
+    assert set(codes(LonghandError)) == CODES
+
+
+def test_a_commit_of_unknown_outcome_is_told_as_a_database_that_is_away() -> None:
+    assert CommitUncertain.code == "database_unavailable"
