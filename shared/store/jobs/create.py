@@ -37,7 +37,7 @@ class NewJob:
     source_bytes: int
     sha256: str
     fingerprint: str | None = None
-    """Digest of all that the transcript depends on; equal jobs share it. None: not shared."""
+    """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
     reference: str | None = None
     priority: int = 0
     """Of a tenant's waiting jobs, those with the highest go first."""
