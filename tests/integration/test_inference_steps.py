@@ -1,7 +1,9 @@
 """What a model worker does with the steps that it has claimed at once, on real servers."""
 
 import signal
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from jobstore import add_stored_job, claim, column, expire, step_ids
 from media import wav
+from processes import wait_until
 from queues import MODEL_QUEUE
 from sqlalchemy import Engine, text
 from steprunner import run_claimed
@@ -106,6 +109,31 @@ def test_a_claim_takes_as_many_chunks_as_a_batch_and_they_are_heard_together(
     assert {get_job(database, "default", other).state for other in others} == {"succeeded"}
     (sizes,) = {timings["batch_size"] for timings in states(database, job_id, "timings")}
     assert sizes == chunks + 2
+
+
+def test_a_canceled_jobs_chunk_that_waits_for_its_batch_is_not_heard(
+    settings: Settings, database: Engine
+) -> None:
+    runtime = make_runtime(settings.model_copy(update={"heartbeat_s": 0.05}), "test")
+    job_id, go_on = prepared(runtime), threading.Event()
+
+    class HeldOracle(SteeredOracle):
+        def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+            heard = super().transcribe(batch, options)
+            assert go_on.wait(60)
+            return heard
+
+    batcher = Batcher(engine := HeldOracle(), max_batch=1)
+    with ThreadPoolExecutor(2) as pool:
+        inferred = [pool.submit(infer_all, replace(runtime, batcher=batcher)) for _ in range(2)]
+        wait_until(lambda: engine.batches and batcher._queue)
+        cancel_job(database, "default", job_id, max_attempts=3)
+        wait_until(batcher._queue[0].future.cancelled)
+        go_on.set()
+        assert [len(claimed.result(60)) for claimed in inferred] == [1, 1]
+    assert engine.batches == [1]
+    assert set(states(database, job_id)) == {"void"}
+    runtime.close()
 
 
 def test_one_wake_up_transcribes_all_chunks_however_many_batches_they_are(

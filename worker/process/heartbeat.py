@@ -3,9 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
@@ -24,6 +24,19 @@ class Lease:
 
     claim: Claim
     lost: bool = False
+    _on_loss: list[Callable[[], object]] = field(default_factory=list)
+
+    def when_lost(self, action: Callable[[], object]) -> None:
+        """Have the heartbeat's thread call ``action`` when it finds the claim void."""
+        self._on_loss.append(action)
+        if self.lost:
+            action()
+
+    def lose(self) -> None:
+        """Note that the claim is void, as when its job is canceled."""
+        self.lost = True
+        for action in self._on_loss:
+            action()
 
     def check(self) -> None:
         """Stop work whose result would be dropped, or that would delay the worker's end.
@@ -111,4 +124,5 @@ class Heartbeat:
             self._engine, [lease.claim for lease in leases], lease_s=self._settings.lease_s
         )
         for lease in leases:
-            lease.lost = (lease.claim.step_id, lease.claim.epoch) not in kept
+            if not lease.lost and (lease.claim.step_id, lease.claim.epoch) not in kept:
+                lease.lose()

@@ -28,7 +28,7 @@ from worker.steps.run import run_step, settle
 def infer_steps(runtime: Runtime, leases: Sequence[Lease]) -> None:
     """Do the steps that a model worker has claimed at once, and write how each ended."""
     heard = _Heard(runtime)
-    heard.submit([lease.claim for lease in leases if lease.claim.kind == StepKind.TRANSCRIBE])
+    heard.submit([lease for lease in leases if lease.claim.kind == StepKind.TRANSCRIBE])
     for lease in leases:
         if lease.claim.kind == StepKind.DETECT:
             run_step(runtime, lease, detect)
@@ -39,9 +39,13 @@ def infer_steps(runtime: Runtime, leases: Sequence[Lease]) -> None:
 class _Chunk:
     """A chunk that this worker is at."""
 
-    claim: Claim
+    lease: Lease
     chunk: Chunk
     shown: Shown
+
+    @property
+    def claim(self) -> Claim:
+        return self.lease.claim
 
 
 class _Heard:
@@ -52,13 +56,14 @@ class _Heard:
         self._waiting: dict[Future[Inference], tuple[_Chunk, float]] = {}
         """Chunks that the batcher has, and the seconds that reading each has taken."""
 
-    def submit(self, claims: Sequence[Claim]) -> None:
+    def submit(self, leases: Sequence[Lease]) -> None:
         """Read the chunks' samples side by side; hand each chunk to the batcher once it is read."""
         begun = time.monotonic()
         reads = {}
-        for claim in claims:
+        for lease in leases:
+            claim = lease.claim
             shown = self._runtime.watched.begin(claim)
-            item = _Chunk(claim, chunk_from_json(claim.idx, claim.input), shown)
+            item = _Chunk(lease, chunk_from_json(claim.idx, claim.input), shown)
             if claim.audio is None:
                 reads[self._runtime.readers.submit(_read, self._runtime, item)] = item
             else:
@@ -76,6 +81,8 @@ class _Heard:
             for future in settled:
                 item, read_s = self._waiting.pop(future)
                 with self._settling(item):
+                    if future.cancelled():
+                        raise LeaseLost(f"step {item.claim.step_id} is no longer held")
                     results.append((item, self._result(item, read_s, future.result())))
             self._complete(results)
 
@@ -83,6 +90,7 @@ class _Heard:
         options = decode_options(self._runtime, item.claim)
         future = submit(self._runtime, item.claim, samples, options)
         self._waiting[future] = item, read_s
+        item.lease.when_lost(future.cancel)  # a chunk that waits for its batch is not heard then
 
     def _complete(self, results: Sequence[tuple[_Chunk, ChunkResult]]) -> None:
         several = []
