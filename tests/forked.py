@@ -85,6 +85,8 @@ class Forked:
         Without ``stderr`` both streams go to one file. A socket among the arguments is inherited;
         the program is told the number of its descriptor.
         """
+        for log in (stdout, stderr or stdout):
+            log.touch()
         ours, theirs = _server.Pipe(duplex=False)
         self._process = _server.Process(
             target=_become,

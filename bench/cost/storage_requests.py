@@ -1,15 +1,12 @@
 """S3 requests by service, counted by a proxy between the services and the S3 server.
 
-The command line gives its services the server's address in their environment. They are started
-through a script here that puts the proxy's address in its place. Client and server see the same
-bytes, so signatures stay valid.
+The command line gives its services the server's address in their environment. It is run by a
+program here that puts the proxy's address in its place. Client and server see the same bytes, so
+signatures stay valid.
 """
 
 import asyncio
-import os
 import re
-import shlex
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,15 +15,18 @@ from pathlib import Path
 
 from bench.platform import Platform, platform, services
 
-_LAUNCHER = """#!/bin/sh
-if [ -n "$LONGHAND_STORAGE_URL" ]; then
-    LONGHAND_STORAGE_URL=$(printf %s "$LONGHAND_STORAGE_URL" |
-        sed 's/@127\\.0\\.0\\.1:[0-9]*/@127.0.0.1:{port}/')
-    export LONGHAND_STORAGE_URL
-fi
-exec {python} "$@"
+_MAIN = """
+import re
+from cli.embedded.servers import Endpoints
+from cli.main import main
+
+def through_the_proxy(endpoints, env=Endpoints.env):
+    address = re.sub(r"@127\\.0\\.0\\.1:[0-9]+", "@127.0.0.1:{port}", endpoints.storage_url)
+    return env(endpoints) | {{"LONGHAND_STORAGE_URL": address}}
+
+Endpoints.env = through_the_proxy
+main()
 """
-_MAIN = "import sys; sys.executable = {launcher!r}; from cli.main import main; main()"
 _HEAD_LIMIT_BYTES = 65_536
 _COPY_BYTES = 65_536
 
@@ -143,15 +143,8 @@ def platform_behind_proxy(
     tree: Path, folder: Path, model: str
 ) -> Iterator[tuple[Platform, StorageLog]]:
     """Run ``longhand up`` of a tree; its services reach the S3 server through the proxy."""
-    data, launcher = folder / "data", folder / "python"
-    log = StorageLog(data)
+    log = StorageLog(folder / "data")
     with _proxy(log):
-        launcher.write_text(_LAUNCHER.format(port=log.port, python=shlex.quote(sys.executable)))
-        launcher.chmod(0o700)
-        main = _MAIN.format(launcher=str(launcher))
-        # rclone is looked for beside Python, then on the PATH.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        with platform(
-            data, model, tree=tree, environment={"PATH": path}, program=("-c", main)
-        ) as running:
+        program = ("-c", _MAIN.format(port=log.port))
+        with platform(log.data, model, tree=tree, program=program) as running:
             yield running, log

@@ -56,7 +56,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         device: Device,
         dtype: str,
         *,
-        compile: bool,  # noqa: A002 - torch's own word for it
+        compile: bool = False,  # noqa: A002 - torch's own word for it
     ) -> None:
         """Load the pinned weights from this machine; no code of the repository is run.
 
