@@ -28,10 +28,10 @@ at most 256 KiB: the server reads no further until the body is asked for."""
 PATIENCE_S = 45.0
 """How long a small upload waits. Proxies usually give up on an answer after 60 s."""
 
-CPU_SHARE = 0.25
+CPU_SHARE = 0.15
 """Of the machine's processors, what this process may use while small uploads wait. The database and
-the object store need about as much again for each job, so that half is left to the workers where
-all of them share one machine."""
+the object store need more than as much again for the same uploads. Where all share one machine,
+half is left to the workers and what the database does for them (``python -m bench flood``)."""
 
 _BURST_S = 1.0
 """Unused CPU time is saved up for this long: a few small uploads at once never wait."""
