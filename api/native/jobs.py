@@ -22,7 +22,14 @@ from shared.infra.errors import (
     TranscriptNotReady,
     UnknownFormat,
 )
-from shared.speech.cues import CUE_LINES, LINE_CHARS, MAX_CUE_LINES, MAX_LINE_CHARS, MIN_LINE_CHARS
+from shared.speech.cues import (
+    CUE_LINES,
+    FULL_WIDTH_LINE_COLUMNS,
+    LINE_COLUMNS,
+    MAX_CUE_LINES,
+    MAX_LINE_COLUMNS,
+    MIN_LINE_COLUMNS,
+)
 from shared.speech.formats import render
 from shared.speech.manifest import Manifest
 from shared.speech.names import FORMATS, SUBTITLES
@@ -147,9 +154,11 @@ def show_transcript(
     max_line_width: Annotated[
         int | None,
         Query(
-            ge=MIN_LINE_CHARS,
-            le=MAX_LINE_CHARS,
-            description=f"characters of a subtitle's line; omitted: {LINE_CHARS}",
+            ge=MIN_LINE_COLUMNS,
+            le=MAX_LINE_COLUMNS,
+            description=f"columns of a subtitle's line, of which a full-width character takes two; "
+            f"omitted: {FULL_WIDTH_LINE_COLUMNS} in Chinese, Japanese and Korean, else "
+            f"{LINE_COLUMNS}",
         ),
     ] = None,
     max_line_count: Annotated[
@@ -179,7 +188,7 @@ def show_transcript(
         found.header,
         found.segments,
         format,
-        line_chars=max_line_width or LINE_CHARS,
+        line_columns=max_line_width,
         max_lines=max_line_count or CUE_LINES,
     )
     return stream(rendered.blocks, rendered.media_type)
