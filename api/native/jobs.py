@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from api.native import snapshots
 from api.native.answers import answer_with_snapshot, stream, summarize_jobs
 from api.native.disconnection import while_connected
-from api.native.ids import Cursor, JobId
+from api.native.ids import JobCursor, JobId, job_cursor
 from api.native.schemas.jobs import Job, JobPage
 from api.openapi import problems, transcript_answer
 from api.resources import Provided, Resources, Tenant
@@ -51,15 +51,19 @@ MAX_WAIT_S = 60
 def show_jobs(
     resources: Provided,
     tenant: Tenant,
-    cursor: Cursor,
+    cursor: JobCursor,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> JobPage:
-    """List jobs, newest first."""
+    """List jobs, newest first: in the order in which they were taken, which is when uploads end.
+
+    A job that was not yet taken when an answer was made comes above all jobs of that answer. So
+    whoever reads from the top down to a known job has seen all new ones.
+    """
     found = list_jobs(resources.engine, tenant, limit=limit + 1, before=cursor)
     page = found[:limit]
     return JobPage(
         jobs=summarize_jobs(resources, page),
-        next_cursor=str(page[-1].id) if len(found) > limit else None,
+        next_cursor=job_cursor(page[-1].first_event) if len(found) > limit else None,
     )
 
 

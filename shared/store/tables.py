@@ -118,6 +118,12 @@ jobs = Table(
     Column("reference", Text, comment="what was really said, as the client says"),
     Column("accuracy", JSONB, comment="shared.speech.accuracy.Accuracy, against the reference"),
     Column(
+        "first_event",
+        BigInteger,
+        nullable=False,
+        comment="id of the event of its creation: a tenant's jobs are listed by it, newest first",
+    ),
+    Column(
         "last_event",
         BigInteger,
         nullable=False,
@@ -130,7 +136,7 @@ jobs = Table(
     _timestamp("audio_deleted_at"),
     _timestamp("transcript_deleted_at"),
     _one_of("state", JobState),
-    Index(None, "tenant", "id"),
+    Index(None, "tenant", "first_event"),
     Index("ix_jobs_active", "id", postgresql_where=text("state IN ('queued', 'running')")),
     Index(
         "ix_jobs_original",

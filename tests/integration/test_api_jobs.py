@@ -251,7 +251,10 @@ def test_jobs_are_listed_newest_first_page_by_page(client: httpx.Client, databas
     assert seen == [ids[:-3:-1], ids[-3:-5:-1], ids[:1]]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=x"])
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=101", "limit=x", "cursor=x", "cursor=__________8", "cursor=AAAAAAAAAAB"],
+)
 def test_a_bad_page_is_refused(client: httpx.Client, query: str) -> None:
     assert_problem(client.get(f"/jobs?{query}"), 422, "invalid_request")
 
