@@ -146,7 +146,10 @@ def show_transcript(
     resources: Provided,
     tenant: Tenant,
     format: Annotated[  # noqa: A002 - the query parameter's name
-        str, Query(description="of the answer", json_schema_extra={"enum": list(FORMATS)})
+        str,
+        Query(
+            description="of the answer, one a request", json_schema_extra={"enum": list(FORMATS)}
+        ),
     ] = "json",
     so_far: Annotated[
         bool,
@@ -176,7 +179,9 @@ def show_transcript(
     order; as JSON it says `"partial": true` and what is missing.
     """
     if format not in FORMATS:
-        raise UnknownFormat(f"no format {format!r}; there are {', '.join(FORMATS)}")
+        raise UnknownFormat(
+            f"no format {format!r}; there are {', '.join(FORMATS)}, of which a request names one"
+        )
     if format not in SUBTITLES and (max_line_width or max_line_count):
         raise InvalidRequest(
             f"max_line_width and max_line_count are for subtitles: {', '.join(SUBTITLES)}"

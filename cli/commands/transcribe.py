@@ -61,8 +61,8 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     "--max-line-width",
     type=click.IntRange(10, 200),
     metavar="N",
-    show_default="42, or 32 in Chinese, Japanese and Korean",
-    help="Columns per line; a full-width character takes two.",
+    show_default="42; zh, ja, ko: 32",
+    help="Columns per line.",
 )
 @_written(
     "--max-line-count",

@@ -95,6 +95,16 @@ def test_a_finished_job_has_its_transcript_in_every_format(
     assert "srt" in str(problem["detail"])
 
 
+def test_a_list_of_formats_is_told_to_be_one_a_request(
+    client: httpx.Client, database: Engine
+) -> None:
+    answer = client.get(f"/jobs/{add_job(database)}/transcript?format=srt,vtt")
+    problem = assert_problem(answer, 422, "unknown_format")
+    assert problem["detail"] == (
+        "no format 'srt,vtt'; there are txt, json, srt, vtt, tsv, of which a request names one"
+    )
+
+
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
