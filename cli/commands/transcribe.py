@@ -61,7 +61,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     "--max-line-width",
     type=click.IntRange(10, 200),
     metavar="N",
-    show_default="42; zh, ja, ko: 32",
+    show_default="42, CJK 32",
     help="Columns per line.",
 )
 @_written(
