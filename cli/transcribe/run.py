@@ -37,7 +37,7 @@ def transcribe(request: Request, server: str | None, data: Path) -> int:
         if not found.sources:
             return 1
         if request.reference is not None and len(found.sources) > 1:
-            raise CommandError("--reference goes with one file: each file would need a text of its own")
+            raise CommandError("--reference goes with one file: each file needs its own text")
         sources, outputs = found.sources, None
         if request.output is not None:
             make_output_folder(request.output)
