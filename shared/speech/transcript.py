@@ -16,9 +16,8 @@ Probability = Annotated[float, AfterValidator(lambda value: round(value, 3))]
 Separator = Annotated[
     str,
     Field(
-        description="what stands between it and the one before it in the text of its channel: a "
-        "space, nothing, or other white space; the separators and texts of all words, joined, are "
-        "the text"
+        description="what stands before it in the text of its channel: a space, nothing, or other "
+        "white space; separators and texts, joined, are the channel's text. Empty before the first"
     ),
 ]
 
