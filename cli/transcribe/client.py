@@ -29,7 +29,7 @@ MAX_BUSY_WAIT_S = 30.0
 
 
 class _Upload:
-    """A file that keeps the length it has when it is opened: httpx declares that before it reads."""
+    """A file that keeps the length it has when opened: httpx declares it before it reads."""
 
     def __init__(self, file: IO[bytes], on_read: Callable[[int], None]) -> None:
         """Begin at the file's start; ``on_read`` is told the bytes read so far."""
