@@ -254,7 +254,7 @@ def upgrade() -> None:
             "first_event",
             sa.BigInteger(),
             nullable=False,
-            comment="id of the event of its creation: a tenant's jobs are listed by it, newest first",
+            comment="id of the event of its creation; a tenant's jobs are listed by it",
         ),
         sa.Column(
             "last_event",

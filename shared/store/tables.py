@@ -121,7 +121,7 @@ jobs = Table(
         "first_event",
         BigInteger,
         nullable=False,
-        comment="id of the event of its creation: a tenant's jobs are listed by it, newest first",
+        comment="id of the event of its creation; a tenant's jobs are listed by it",
     ),
     Column(
         "last_event",
