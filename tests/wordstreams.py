@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from shared.speech.scripts import needs_space
+from shared.speech.scripts import space_between
 from shared.speech.transcript import Segment, Transcript, Word, join_segments, join_words
 
 
@@ -12,7 +12,8 @@ def transcript_of(*segments: list[Word], language: str | None = "en") -> Transcr
     for words in segments:
         for word in words:
             if "separator" not in word.model_fields_set:
-                word.separator = " " * bool(previous and needs_space(previous, word.text))
+                expected = space_between(previous, word.text)
+                word.separator = " " * bool(previous and expected is not False)
             previous = word.text
     made = [
         Segment(

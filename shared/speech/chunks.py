@@ -52,7 +52,7 @@ class WordHypothesis:
 
     text: str
     """With the white space that the model wrote around it. Without any before it, there is a space
-    where its script and that of the word before need one (``scripts.needs_space``)."""
+    where its script and that of the word before need one (``scripts.space_between``)."""
     start: int
     end: int
     confidence: float | None = None

@@ -15,7 +15,7 @@ from itertools import pairwise
 from math import inf
 
 from shared.speech.cue_times import MAX_COLUMNS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
-from shared.speech.scripts import columns, needs_space
+from shared.speech.scripts import columns, space_between
 from shared.speech.sentences import ends_clause, ends_sentence
 
 _CUE = 12.0  # each cue: fewer cues are easier to read
@@ -156,7 +156,7 @@ class Passage:
         if ends_clause(token.text) or following.text[0] in _OPENING:
             return _BETWEEN_CLAUSES
         cost = _BETWEEN_WORDS
-        if not needs_space(token.text, following.text):
+        if space_between(token.text, following.text) is False:
             # Words of unspaced scripts: a space that the model wrote separates clauses.
             return _BETWEEN_CLAUSES if following.separator else cost
         if begins_clause or ends_clause(following.text) or ends_sentence(following.text):
@@ -213,7 +213,7 @@ class Passage:
         too_fast = n_columns * 1000 / shown_ms - MAX_COLUMNS_PER_S
         if too_fast > 0:
             cost += min(_TOO_FAST_AT_MOST, _TOO_FAST * too_fast)
-        if stop - first == 1 and needs_space(last.text, last.text):
+        if stop - first == 1 and space_between(last.text, last.text) is not False:
             cost += _ONE_WORD
         return cost
 

@@ -33,14 +33,16 @@ _JOINS_NEXT = re.compile(r"[\u0e40-\u0e44\u0ec0-\u0ec4\u1039\u17d2]\Z")
 (Myanmar, Khmer)."""
 
 
-def needs_space(left: str, right: str) -> bool:
+def space_between(left: str, right: str) -> bool | None:
     """Whether a space stands between two words: not beside a word of an unspaced script.
 
-    The letters or digits next to each other decide, whatever marks stand between them.
+    The letters or digits next to each other decide, whatever marks stand between them. None: one
+    of the words has none.
     """
-    if left.isascii() and right.isascii():
-        return True
-    return not (_is_unspaced_at(reversed(left)) or _is_unspaced_at(right))
+    sides = _is_unspaced_at(reversed(left)), _is_unspaced_at(right)
+    if True in sides:
+        return False
+    return None if None in sides else True
 
 
 def begins_word(before: str, text: str) -> bool:
@@ -57,7 +59,8 @@ def begins_word(before: str, text: str) -> bool:
         return False
     if _UNSPACED_LETTER.match(text) and text[0].isalnum():
         return True
-    return (text[0].isalnum() or kind in ("Ps", "Pi")) and _is_unspaced_at(reversed(before))
+    is_written_anew = text[0].isalnum() or kind in ("Ps", "Pi")
+    return is_written_anew and _is_unspaced_at(reversed(before)) is True
 
 
 def columns(text: str) -> int:
@@ -72,11 +75,11 @@ def _width(character: str) -> int:
     return 2 if east_asian_width(character) in "WF" else 1
 
 
-def _is_unspaced_at(characters: Iterable[str]) -> bool:
-    """Whether the first character that tells is of an unspaced script."""
+def _is_unspaced_at(characters: Iterable[str]) -> bool | None:
+    """Whether the first character that tells is of an unspaced script; None: none tells."""
     for character in characters:
         if _UNSPACED.match(character):
             return True
         if character.isalnum():
             return False
-    return False
+    return None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.speech.chunks import SAMPLE_RATE, Heard
-from shared.speech.scripts import columns, needs_space
+from shared.speech.scripts import columns, space_between
 from shared.speech.seams import keep_once
 from shared.speech.sentences import CLOSING_MARKS, SENTENCE_ENDS
 from shared.speech.transcript import Segment, TranscriptHeader, TranscriptWarning, Word, join_words
@@ -130,10 +130,11 @@ class Stitcher:
             language = self._language or hypothesis.language
             first = next((word for word in hypothesis.words if word.text.strip()), None)
             for heard in own:
-                # Many tokenizers begin every text with a space, so that of the first word says
-                # nothing.
-                separator = "" if heard is first else _white_space_between(previous, heard.text)
-                if not separator and previous and needs_space(previous, heard.text):
+                separator = _white_space_between(previous, heard.text)
+                expected = space_between(previous, heard.text)
+                if heard is first and expected is False:
+                    separator = ""  # many tokenizers begin every text with a space
+                elif not separator and expected:
                     separator = " "
                 start = min(max(chunk.start + heard.start, previous_end), self._n_samples)
                 end = min(max(chunk.start + heard.end, start), self._n_samples)

@@ -327,6 +327,8 @@ def test_memory_does_not_grow_with_the_number_of_words() -> None:
         (["25"], ["行"], "25行"),
         (["好。 "], ["你", "\u3000好"], "好。你\u3000好"),
         ([" 25", " %"], [" of"], "25 % of"),
+        ([" wait"], [" ♪", " la"], "wait ♪ la"),  # a mark alone has the space that it was given
+        ([" wait", "."], ["..", " la"], "wait... la"),
     ],
 )
 def test_words_keep_their_own_space_and_a_chunks_first_word_gets_that_of_its_script(

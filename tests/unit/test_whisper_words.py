@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from shared.infra.errors import ModelError
 from shared.speech.chunks import Chunk, Hypothesis
-from shared.speech.scripts import needs_space
+from shared.speech.scripts import space_between
 from shared.speech.stitching import Stitcher
 from shared.speech.transcript import join_segments
 from worker.engines.whisper.fallback import Segment
@@ -121,7 +121,8 @@ def test_words_joined_are_the_decoded_text_in_every_script(
     """The decoder's tokens are bytes here, and its segments begin as in their script."""
     spoken = ["".join(parts).strip() for parts in texts]
     written = [
-        " " * (i > 0 and needs_space(a, b)) + b for i, (a, b) in enumerate(pairwise(["", *spoken]))
+        " " * (i > 0 and space_between(a, b) is not False) + b
+        for i, (a, b) in enumerate(pairwise(["", *spoken]))
     ]
     segments = [Segment(None, None, spell(vocabulary, text)) for text in written if text]
     decoded = "".join(written).strip()
