@@ -12,5 +12,5 @@ def get_transcript(engine: Engine, tenant: str, job_id: UUID) -> Transcript:
     """Return the whole transcript of a job that succeeded; as ``open_transcript``."""
     stored = open_transcript(engine, tenant, job_id)
     segments = list(stored.segments)
-    running_text = "".join(join_segments(segments, stored.header.language))
+    running_text = "".join(join_segments(segments))
     return Transcript(**dict(stored.header), text=running_text, segments=segments)

@@ -2,21 +2,37 @@
 
 from hypothesis import strategies as st
 
-from shared.speech.transcript import Segment, Transcript, Word, join_words
+from shared.speech.scripts import space_between
+from shared.speech.transcript import Segment, Transcript, Word, join_segments, join_words
 
 
 def transcript_of(*segments: list[Word], language: str | None = "en") -> Transcript:
-    texts = [join_words((word.text for word in words), language) for words in segments]
+    """Return a transcript; words that name no separator get that of their script."""
+    previous = ""
+    for words in segments:
+        for word in words:
+            if "separator" not in word.model_fields_set:
+                expected = space_between(previous, word.text)
+                word.separator = " " * bool(previous and expected is not False)
+            previous = word.text
+    made = [
+        Segment(
+            id=i,
+            start=words[0].start,
+            end=words[-1].end,
+            text=join_words(words),
+            separator=words[0].separator,
+            words=words,
+        )
+        for i, words in enumerate(segments)
+    ]
     return Transcript(
-        text=join_words(texts, language),
+        text="".join(join_segments(made)),
         language=language,
         duration_s=1e6,
         speech_s=1e6,
         skipped_s=0,
-        segments=[
-            Segment(id=i, start=words[0].start, end=words[-1].end, text=text, words=words)
-            for i, (words, text) in enumerate(zip(segments, texts, strict=True))
-        ],
+        segments=made,
     )
 
 

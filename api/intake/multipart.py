@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -21,7 +22,16 @@ MAX_FIELD_BYTES = 4096
 _EXAMPLE = "curl -F file=@talk.mp3 URL"
 
 _FILE_NAME = re.compile(rb";\s*filename\*?\s*=", re.IGNORECASE)
-"""The library's parameters lack the form ``filename*``."""
+_EXTENDED_FILE_NAME = re.compile(
+    rb""";\s*filename\*\s*=\s*"?([\w.-]+)'[^']*'([^;"\s]*)""", re.IGNORECASE
+)
+"""Charset and percent-encoded name (RFC 8187). RFC 7578 forbids this form, and some clients send
+nothing else; the library leaves it out."""
+_BROWSER_ESCAPES = re.compile(rb"%(0D|0A|22)", re.IGNORECASE)
+"""The bytes of names that browsers encode, and no others (WHATWG HTML, multipart/form-data)."""
+
+_MEDIA_TYPES = (b"audio/", b"video/", b"application/octet-stream")
+"""Types of parts that are files, even without a file's name."""
 
 _NO_LONG_FIELDS: Mapping[str, int] = MappingProxyType({})
 
@@ -155,11 +165,13 @@ class FormParser:
     def _on_headers_finished(self) -> None:
         disposition = self._part_headers.get(b"content-disposition", b"")
         kind, parameters = parse_options_header(disposition)
-        name = parameters.get(b"name", b"").decode(errors="replace")
+        name = _unescape(parameters.get(b"name", b"")).decode(errors="replace")
         if kind != b"form-data" or not name:
             raise InvalidRequest("a part of the form has no name")
         has_file_name = _FILE_NAME.search(disposition) is not None
-        is_file = name == "file" or (has_file_name and name not in self._texts)
+        media_type, _ = parse_options_header(self._part_headers.get(b"content-type", b""))
+        looks_like_file = has_file_name or media_type.startswith(_MEDIA_TYPES)
+        is_file = name == "file" or (looks_like_file and name not in self._texts)
         if not is_file:
             self._field = name
             self._value.clear()
@@ -179,7 +191,7 @@ class FormParser:
             )
         self._file_seen = True
         self._field = None
-        self._events.append(FileBegin(_clean_file_name(parameters.get(b"filename", b""))))
+        self._events.append(FileBegin(_clean_file_name(_file_name(disposition, parameters))))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:
@@ -188,7 +200,7 @@ class FormParser:
         self._value += data[start:end]
         max_bytes = self._long_fields.get(self._field, MAX_FIELD_BYTES)
         if len(self._value) > max_bytes:
-            raise InvalidRequest(f"the field {self._field!r} is longer than {size(max_bytes)}")
+            raise self._not_a_text(self._field, f"is longer than {size(max_bytes)}")
 
     def _on_part_end(self) -> None:
         if self._field is None:
@@ -196,14 +208,35 @@ class FormParser:
         try:
             self._events.append(Field(self._field, self._value.decode()))
         except UnicodeDecodeError as error:
-            raise InvalidRequest(f"the field {self._field!r} is not UTF-8 text") from error
+            raise self._not_a_text(self._field, "is not UTF-8 text") from error
+
+    def _not_a_text(self, field: str, why: str) -> InvalidRequest:
+        message = f"the field {field!r} {why}"
+        if field not in self._texts and not self._file_seen:
+            message += f"; if it is the audio, send it as 'file', as {_EXAMPLE} does"
+        return InvalidRequest(message)
 
     def _on_end(self) -> None:
         self._ended = True
 
 
-def _clean_file_name(raw: bytes) -> str:
+def _unescape(name: bytes) -> bytes:
+    return _BROWSER_ESCAPES.sub(lambda escape: bytes([int(escape[1], 16)]), name)
+
+
+def _file_name(disposition: bytes, parameters: Mapping[bytes, bytes]) -> str:
+    """Return the file's name as the client means it; where it sends two, the plain one."""
+    if b"filename" not in parameters and (found := _EXTENDED_FILE_NAME.search(disposition)):
+        encoded = unquote_to_bytes(found[2])
+        try:
+            return encoded.decode(found[1].decode("latin-1"), errors="replace")
+        except LookupError:  # no such charset
+            return encoded.decode(errors="replace")
+    return _unescape(parameters.get(b"filename", b"")).decode(errors="replace")
+
+
+def _clean_file_name(sent: str) -> str:
     """Return the last component of a client's path, printable; it is shown and never opened."""
-    name = raw.decode(errors="replace").replace("\\", "/").rpartition("/")[2]
+    name = sent.replace("\\", "/").rpartition("/")[2]
     printable = "".join(character for character in name if character.isprintable()).strip()
     return printable[-_MAX_FILE_NAME:] or "audio"

@@ -1,5 +1,6 @@
 """Ids in requests: in paths, in filters, and as the cursors of pages."""
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated
 from uuid import UUID
 
@@ -12,6 +13,8 @@ from shared.infra.errors import (
     RequestError,
     WebhookNotFound,
 )
+
+_NOT_OURS = "the cursor is not one that we gave out"
 
 
 def parse_id(text: str) -> UUID | None:
@@ -57,7 +60,26 @@ async def _delivery_id(delivery_id: str) -> UUID:
 async def _cursor(
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
 ) -> UUID | None:
-    return optional_id(cursor, "the cursor is not one that we gave out")
+    return optional_id(cursor, _NOT_OURS)
+
+
+async def _job_cursor(
+    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        first_event = int.from_bytes(urlsafe_b64decode(f"{cursor}="))
+        if job_cursor(first_event) == cursor:
+            return first_event
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidRequest(_NOT_OURS)
+
+
+def job_cursor(first_event: int) -> str:
+    """Return the cursor of the page after the job of this ``first_event``."""
+    return urlsafe_b64encode(first_event.to_bytes(8, signed=True)).decode().rstrip("=")
 
 
 JobId = Annotated[UUID, Depends(_job_id)]
@@ -65,3 +87,5 @@ WebhookId = Annotated[UUID, Depends(_webhook_id)]
 DeliveryId = Annotated[UUID, Depends(_delivery_id)]
 Cursor = Annotated[UUID | None, Depends(_cursor)]
 """The last item of the page before, None on the first page."""
+JobCursor = Annotated[int | None, Depends(_job_cursor)]
+"""``first_event`` of the last job of the page before, None on the first page."""

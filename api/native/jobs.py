@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from api.native import snapshots
 from api.native.answers import answer_with_snapshot, stream, summarize_jobs
 from api.native.disconnection import while_connected
-from api.native.ids import Cursor, JobId
+from api.native.ids import JobCursor, JobId, job_cursor
 from api.native.schemas.jobs import Job, JobPage
 from api.openapi import problems, transcript_answer
 from api.resources import Provided, Resources, Tenant
@@ -22,7 +22,14 @@ from shared.infra.errors import (
     TranscriptNotReady,
     UnknownFormat,
 )
-from shared.speech.cues import CUE_LINES, LINE_CHARS, MAX_CUE_LINES, MAX_LINE_CHARS, MIN_LINE_CHARS
+from shared.speech.cues import (
+    CUE_LINES,
+    FULL_WIDTH_LINE_COLUMNS,
+    LINE_COLUMNS,
+    MAX_CUE_LINES,
+    MAX_LINE_COLUMNS,
+    MIN_LINE_COLUMNS,
+)
 from shared.speech.formats import render
 from shared.speech.manifest import Manifest
 from shared.speech.names import FORMATS, SUBTITLES
@@ -44,15 +51,19 @@ MAX_WAIT_S = 60
 def show_jobs(
     resources: Provided,
     tenant: Tenant,
-    cursor: Cursor,
+    cursor: JobCursor,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> JobPage:
-    """List jobs, newest first."""
+    """List jobs, newest first: in the order in which they were taken, which is when uploads end.
+
+    A job that was not yet taken when an answer was made comes above all jobs of that answer. So
+    whoever reads from the top down to a known job has seen all new ones.
+    """
     found = list_jobs(resources.engine, tenant, limit=limit + 1, before=cursor)
     page = found[:limit]
     return JobPage(
         jobs=summarize_jobs(resources, page),
-        next_cursor=str(page[-1].id) if len(found) > limit else None,
+        next_cursor=job_cursor(page[-1].first_event) if len(found) > limit else None,
     )
 
 
@@ -135,7 +146,10 @@ def show_transcript(
     resources: Provided,
     tenant: Tenant,
     format: Annotated[  # noqa: A002 - the query parameter's name
-        str, Query(description="of the answer", json_schema_extra={"enum": list(FORMATS)})
+        str,
+        Query(
+            description="of the answer, one a request", json_schema_extra={"enum": list(FORMATS)}
+        ),
     ] = "json",
     so_far: Annotated[
         bool,
@@ -147,9 +161,11 @@ def show_transcript(
     max_line_width: Annotated[
         int | None,
         Query(
-            ge=MIN_LINE_CHARS,
-            le=MAX_LINE_CHARS,
-            description=f"characters of a subtitle's line; omitted: {LINE_CHARS}",
+            ge=MIN_LINE_COLUMNS,
+            le=MAX_LINE_COLUMNS,
+            description=f"columns of a subtitle's line, of which a full-width character takes two; "
+            f"omitted: {FULL_WIDTH_LINE_COLUMNS} in Chinese, Japanese and Korean, else "
+            f"{LINE_COLUMNS}",
         ),
     ] = None,
     max_line_count: Annotated[
@@ -163,7 +179,9 @@ def show_transcript(
     order; as JSON it says `"partial": true` and what is missing.
     """
     if format not in FORMATS:
-        raise UnknownFormat(f"no format {format!r}; there are {', '.join(FORMATS)}")
+        raise UnknownFormat(
+            f"no format {format!r}; there are {', '.join(FORMATS)}, of which a request names one"
+        )
     if format not in SUBTITLES and (max_line_width or max_line_count):
         raise InvalidRequest(
             f"max_line_width and max_line_count are for subtitles: {', '.join(SUBTITLES)}"
@@ -179,7 +197,7 @@ def show_transcript(
         found.header,
         found.segments,
         format,
-        line_chars=max_line_width or LINE_CHARS,
+        line_columns=max_line_width,
         max_lines=max_line_count or CUE_LINES,
     )
     return stream(rendered.blocks, rendered.media_type)

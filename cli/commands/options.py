@@ -71,7 +71,8 @@ class Formats(click.ParamType[tuple[str, ...]]):
         known = (*FORMATS, ALL_FORMATS)
         for name in chosen:
             if name not in known:
-                self.fail(f"there is no format '{name}'; there are {', '.join(known)}", param, ctx)
+                problem = f"there is no format '{name}'; there are {', '.join(known)}"
+                self.fail(f"{problem}; commas separate several", param, ctx)
         return FORMATS if ALL_FORMATS in chosen else tuple(chosen)
 
 

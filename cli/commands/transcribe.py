@@ -61,8 +61,8 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     "--max-line-width",
     type=click.IntRange(10, 200),
     metavar="N",
-    show_default="42",
-    help="Characters per line.",
+    show_default="42, CJK 32",
+    help="Columns per line.",
 )
 @_written(
     "--max-line-count",

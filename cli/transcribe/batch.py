@@ -80,8 +80,8 @@ class Batch:
                     self._jobs.fail(work, str(error))
                 except OSError as error:
                     self._jobs.fail(work, os_reason(error))
-                except BaseException as error:  # noqa: BLE001 - raised again by the main thread
-                    work.bug = error
+                except Exception as error:  # noqa: BLE001 - it must not cost the other files
+                    self._jobs.fail(work, f"unexpected error: {type(error).__name__}: {error}")
                 finally:
                     work.ended.set()
 
@@ -103,8 +103,6 @@ class Batch:
                     return
                 continue
             self._unprinted.remove(work)
-            if work.bug is not None:
-                raise work.bug
             if self._jobs.outputs is None and work.state is State.DONE:
                 text, work.text = work.text, ""
                 if self._jobs.request.several:

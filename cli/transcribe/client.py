@@ -1,12 +1,12 @@
 """The HTTP API as the command line uses it. Every failure is a ``CommandError``."""
 
-import io
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -28,15 +28,30 @@ BUSY_RETRIES = 6
 MAX_BUSY_WAIT_S = 30.0
 
 
-class _CountedFile(io.FileIO):
-    """A file that tells how many bytes of it have been read."""
+class _Upload:
+    """A file that keeps the length it has when opened: httpx declares it before it reads."""
 
-    def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
-        super().__init__(path)
+    def __init__(self, file: IO[bytes], on_read: Callable[[int], None]) -> None:
+        """Begin at the file's start; ``on_read`` is told the bytes read so far."""
+        self._file = file
         self._on_read = on_read
+        self._size_bytes = os.fstat(file.fileno()).st_size
 
-    def read(self, size: int | None = -1) -> bytes:
-        data = super().read(size) or b""
+    @property
+    def has_grown(self) -> bool:
+        return os.fstat(self._file.fileno()).st_size > self._size_bytes
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset + (self._size_bytes if whence == os.SEEK_END else 0))
+
+    def read(self, size: int) -> bytes:
+        left = self._size_bytes - self.tell()
+        data = self._file.read(min(size, left))
+        if left and not data:
+            raise CommandError("the file was cut off while it was being uploaded")
         self._on_read(self.tell())
         return data
 
@@ -70,26 +85,41 @@ class Client:
         self._http.close()
 
     def submit(
-        self, path: Path, *, fields: Mapping[str, str], on_sent: Callable[[int], None]
+        self,
+        path: Path,
+        *,
+        fields: Mapping[str, str],
+        on_sent: Callable[[int], None],
+        on_growth: Callable[[], None],
     ) -> JobView:
         """Upload a file, streaming it, and create its job; wait while the server says it is busy.
 
-        ``fields`` are those of the form beside the file. ``on_sent`` is told the bytes sent so far.
+        Args:
+            path: the file. What is appended to it meanwhile is not sent.
+            fields: those of the form beside the file.
+            on_sent: is told the bytes sent so far.
+            on_growth: is called if something was appended to the file meanwhile.
 
         Raises:
-            CommandError: the server refuses the file or cannot be reached.
+            CommandError: the server refuses the file or cannot be reached, or the file became
+                shorter meanwhile.
             OSError: the file cannot be read.
         """
         for attempt in range(BUSY_RETRIES + 1):
-            with _CountedFile(path, on_sent) as file:
-                files = {"file": (one_line(path.name), file)}
+            with path.open("rb") as file:
+                upload = _Upload(file, on_sent)
+                files = {"file": (one_line(path.name), upload)}
                 response = self._send("POST", "/jobs", data=dict(fields), files=files)
+                has_grown = upload.has_grown
             if response.status_code not in (429, 503) or attempt == BUSY_RETRIES:
                 break
             self._pause(_retry_after_s(response))
         if response.status_code in (404, 405):
             raise self._foreign()
-        return self._view(response)
+        job = self._view(response)
+        if has_grown:
+            on_growth()
+        return job
 
     def job(self, job_id: str, *, wait_s: float) -> JobView:
         """Return a job as soon as it has ended, or as it is after ``wait_s``; without its text.

@@ -57,6 +57,12 @@ class FileJobs:
             on_sent=lambda sent: progress.show(
                 source.name, "uploading", min(1.0, sent / source.size_bytes)
             ),
+            on_growth=lambda: progress.say(
+                warning(
+                    f"{source.name}: something was appended to it during the upload; only what it "
+                    "had at the start of the upload is transcribed"
+                )
+            ),
         )
         self.under_way[job.id] = work
         try:

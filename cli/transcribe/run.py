@@ -37,11 +37,14 @@ def transcribe(request: Request, server: str | None, data: Path) -> int:
         if not found.sources:
             return 1
         if request.reference is not None and len(found.sources) > 1:
-            raise CommandError("--reference goes with one file: with its own text each would need")
+            raise CommandError("--reference goes with one file: each file needs its own text")
         sources, outputs = found.sources, None
         if request.output is not None:
             make_output_folder(request.output)
             outputs = TranscriptFiles(request.output, request.formats, sources)
+            _refuse_those_without_place(found, outputs, progress)
+            if not sources:
+                return 1
             if request.skip_existing:
                 sources = [source for source in sources if not outputs.has(source)]
         skipped = len(found.sources) - len(sources)
@@ -61,6 +64,17 @@ def transcribe(request: Request, server: str | None, data: Path) -> int:
             jobs = FileJobs(request, outputs, platform, progress, len(sources), stop, client)
             succeeded = Batch(jobs, sources).run(skipped=skipped, refused=len(found.refused))
         return 0 if succeeded and not found.refused else 1
+
+
+def _refuse_those_without_place(found: Found, outputs: TranscriptFiles, progress: Progress) -> None:
+    """Move the files whose transcripts could not be written to those that are refused."""
+    for source in tuple(found.sources):
+        try:
+            outputs.check(source)
+        except CommandError as problem:
+            found.sources.remove(source)
+            found.refused.append(f"{source.name}: {problem}")
+            progress.say(error(found.refused[-1]))
 
 
 def _tell(found: Found, progress: Progress) -> None:

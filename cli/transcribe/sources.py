@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.errors import os_reason
+from cli.errors import CommandError, os_reason
 from cli.transcribe.streams import STDIN
 
 _MEDIA = frozenset(
@@ -61,10 +61,10 @@ def find_sources(names: Sequence[Path], stdin: Path | None = None) -> Found:
         if origin in seen:
             return
         seen.add(origin)
-        if problem := _problem(path):
-            found.refused.append(f"{name}: {problem}")
-        else:
-            found.sources.append(Source(path, origin, name, place, path.stat().st_size))
+        try:
+            found.sources.append(Source(path, origin, name, place, _size_bytes(path)))
+        except CommandError as error:
+            found.refused.append(f"{name}: {error}")
 
     for named in names:
         if named == STDIN and stdin is not None:
@@ -112,17 +112,25 @@ def _media_in(folder: Path, refused: list[str]) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def _problem(path: Path) -> str:
-    """Return why a path cannot be uploaded; '' if it can."""
+def _size_bytes(path: Path) -> int:
+    """Return the size of a file that can be uploaded.
+
+    Raises:
+        CommandError: it cannot be.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return "is not a regular file"  # opening a pipe could wait for ever
+            raise CommandError("is not a regular file")  # opening a pipe could wait for ever
         with path.open("rb"):
-            return "" if status.st_size else "the file is empty"
-    except FileNotFoundError:
+            pass
+    except FileNotFoundError as error:
         if _URL.match(str(path)):
-            return "URLs are not fetched: download the file first, then name it"
-        return "no such file"
+            problem = "URLs are not fetched: download the file first, then name it"
+            raise CommandError(problem) from error
+        raise CommandError("no such file") from error
     except OSError as error:
-        return f"cannot be read: {os_reason(error)}"
+        raise CommandError(f"cannot be read: {os_reason(error)}") from error
+    if not status.st_size:
+        raise CommandError("the file is empty")
+    return status.st_size

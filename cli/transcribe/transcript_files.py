@@ -5,6 +5,7 @@ files would share that name, both keep their extensions (talk.flac.srt, talk.wav
 would, both go below the folders that tell them apart (a/talk.wav.srt, b/talk.wav.srt).
 """
 
+import errno
 import os
 import threading
 import unicodedata
@@ -40,6 +41,21 @@ class TranscriptFiles:
     def has(self, source: Source) -> bool:
         """Whether a source's transcript is there in every format."""
         return all(self.path(source, form).is_file() for form in self._formats)
+
+    def check(self, source: Source) -> None:
+        """See whether a transcript's name is one that the file system can have.
+
+        Raises:
+            CommandError: it is too long.
+        """
+        for form in self._formats:
+            path = self.path(source, form)
+            for name in (path, self._folder / path.name):  # folders in between may not exist yet
+                try:
+                    name.lstat()
+                except OSError as error:
+                    if error.errno == errno.ENAMETOOLONG:
+                        raise CommandError(f"cannot write {path}: {os_reason(error)}") from error
 
     def write(self, source: Source, form: str, text: str) -> None:
         """Write a whole transcript, in place of an older or partial one.

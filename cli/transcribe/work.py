@@ -34,5 +34,3 @@ class Work:
     text: str = ""
     """The transcript that is to be printed."""
     ended: threading.Event = field(default_factory=threading.Event)
-    bug: BaseException | None = None
-    """An unexpected exception, which the main thread raises again."""

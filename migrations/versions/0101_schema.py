@@ -251,6 +251,12 @@ def upgrade() -> None:
             comment="shared.speech.accuracy.Accuracy, against the reference",
         ),
         sa.Column(
+            "first_event",
+            sa.BigInteger(),
+            nullable=False,
+            comment="id of the event of its creation; a tenant's jobs are listed by it",
+        ),
+        sa.Column(
             "last_event",
             sa.BigInteger(),
             server_default="0",
@@ -315,7 +321,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("original_id IS NOT NULL"),
     )
-    op.create_index("ix_jobs_tenant_id", "jobs", ["tenant", "id"], unique=False)
+    op.create_index("ix_jobs_tenant_first_event", "jobs", ["tenant", "first_event"], unique=False)
     op.create_index("ix_jobs_transcript_id", "jobs", ["transcript_id"], unique=False)
     op.create_index(
         "ix_jobs_unmeasured",

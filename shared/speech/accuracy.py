@@ -26,7 +26,9 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from shared.infra.errors import InvalidRequest
-from shared.speech.transcript import UNSPACED_LANGUAGES
+
+UNSPACED_LANGUAGES = frozenset({"bo", "km", "lo", "my", "ja", "th", "yue", "zh"})
+"""Languages written without spaces between words, as ISO 639 codes."""
 
 MAX_REFERENCE_CHARS = 2_000_000
 """More than three times what is said in twelve hours of fast speech."""

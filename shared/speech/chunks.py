@@ -51,6 +51,8 @@ class WordHypothesis:
     """A word as an engine heard it; start and end are samples from the chunk's first one."""
 
     text: str
+    """With the white space that the model wrote around it. Without any before it, there is a space
+    where its script and that of the word before need one (``scripts.space_between``)."""
     start: int
     end: int
     confidence: float | None = None

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
-from shared.speech.cue_times import MAX_CHARS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
+from shared.speech.cue_times import MAX_COLUMNS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
+from shared.speech.scripts import columns, space_between
 from shared.speech.sentences import ends_clause, ends_sentence
 
 _CUE = 12.0  # each cue: fewer cues are easier to read
@@ -38,11 +39,11 @@ _PAUSE_WITHIN = 32.0
 _UNNOTICED_PAUSE_MS = 250  # shorter pauses within a cue cost nothing
 _SENTENCE_WITHIN = 18.0  # a sentence's end within a cue: one sentence where possible (BBC, 3.2)
 _TORN_SENTENCE = 0.6  # added to a break, as a share of it, if a sentence ends within the cue before
-_ONE_WORD = 80.0  # a cue of one word, in languages written with spaces
+_ONE_WORD = 80.0  # a cue of one word, in scripts written with spaces
 _STUB = 200.0  # a line of less than a fifth of the width beside another line
 _HURRIED = 15.0  # a cue shown for MIN_CUE_MS; the cost falls to nothing at _UNHURRIED_MS
 _UNHURRIED_MS = 1_500
-_TOO_FAST = 5.0  # each character per second above MAX_CHARS_PER_S
+_TOO_FAST = 5.0  # each column per second above MAX_COLUMNS_PER_S
 _TOO_FAST_AT_MOST = 100.0
 _TOO_SHORT = 2_000.0  # a cue shown for less than MIN_CUE_MS; merging it always costs less
 _MISPLACED_MARK = 100_000.0  # a line that begins with a closing mark, or ends with an opening one
@@ -101,30 +102,30 @@ class Passage:
     """
 
     def __init__(
-        self, tokens: Sequence[Token], next_start_ms: int | None, line_chars: int, max_lines: int
+        self, tokens: Sequence[Token], next_start_ms: int | None, line_columns: int, max_lines: int
     ) -> None:
         """Compute the costs.
 
         Args:
             tokens: at least one, in order of time, none longer than a line.
             next_start_ms: start of what is said after them; None: nothing is.
-            line_chars: longest line.
+            line_columns: longest line; a full-width character takes two.
             max_lines: most lines of a cue.
         """
         self._tokens = tokens
-        self._line_chars = line_chars
+        self._line_columns = line_columns
         self._max_lines = max_lines
         self._next_starts = [*(token.start_ms for token in tokens[1:]), next_start_ms]
-        # Where each token begins and ends if all the text were on one line.
-        self._begins, self._ends = [0], [len(tokens[0].text)]
+        # The columns at which each token begins and ends if all the text were on one line.
+        self._begins, self._ends = [0], [columns(tokens[0].text)]
         self._break_costs, self._line_break_costs = [0.0], [0.0]
         # Cumulative costs of pauses and sentences' ends within a cue, and counts of sentences.
         self._within = [0.0]
         self._sentences = [0]
         begins_clause = True
         for token, following in pairwise(tokens):
-            self._begins.append(self._ends[-1] + len(following.separator))
-            self._ends.append(self._begins[-1] + len(following.text))
+            self._begins.append(self._ends[-1] + columns(following.separator))
+            self._ends.append(self._begins[-1] + columns(following.text))
             begins_clause = self._add_break(token, following, begins_clause=begins_clause)
         self._break_costs.append(0.0)
 
@@ -155,8 +156,9 @@ class Passage:
         if ends_clause(token.text) or following.text[0] in _OPENING:
             return _BETWEEN_CLAUSES
         cost = _BETWEEN_WORDS
-        if not following.separator:
-            return cost
+        if space_between(token.text, following.text) is False:
+            # Words of unspaced scripts: a space that the model wrote separates clauses.
+            return _BETWEEN_CLAUSES if following.separator else cost
         if begins_clause or ends_clause(following.text) or ends_sentence(following.text):
             cost += _CUTS_OFF_A_WORD
         if len(token.text) <= _SHORT_WORD_CHARS or token.text.endswith("."):
@@ -170,10 +172,10 @@ class Passage:
         n_tokens = len(self._tokens)
         costs = [0.0] + [inf] * n_tokens
         best: list[tuple[int, tuple[int, ...]]] = [(0, ())] * (n_tokens + 1)
-        most_chars = self._max_lines * (self._line_chars + 1)
+        most_columns = self._max_lines * (self._line_columns + 1)
         for stop in range(1, n_tokens + 1):
             for first in range(stop - 1, -1, -1):
-                if self._ends[stop - 1] - self._begins[first] > most_chars:
+                if self._ends[stop - 1] - self._begins[first] > most_columns:
                     break
                 spoken_ms = self._tokens[stop - 1].end_ms - self._tokens[first].start_ms
                 if spoken_ms > MAX_CUE_MS and stop - first > 1:
@@ -195,21 +197,23 @@ class Passage:
     def _cost_of_cue(self, first: int, stop: int) -> float:
         """Return the cost of a cue and the break after it, without its line breaks."""
         start, last = self._tokens[first].start_ms, self._tokens[stop - 1]
-        n_chars = self._ends[stop - 1] - self._begins[first]
-        until = shown_until(start, last.start_ms, last.end_ms, n_chars, self._next_starts[stop - 1])
+        n_columns = self._ends[stop - 1] - self._begins[first]
+        until = shown_until(
+            start, last.start_ms, last.end_ms, n_columns, self._next_starts[stop - 1]
+        )
         shown_ms = until - start
         cost = _CUE + self._break_costs[stop] + self._within[stop - 1] - self._within[first]
         if self._sentences[stop - 1] > self._sentences[first]:
             cost += _TORN_SENTENCE * self._break_costs[stop]
-        cost += _EMPTY * (1 - n_chars / (self._line_chars * self._max_lines)) ** 2
+        cost += _EMPTY * (1 - n_columns / (self._line_columns * self._max_lines)) ** 2
         if shown_ms < MIN_CUE_MS:
             cost += _TOO_SHORT
         elif shown_ms < _UNHURRIED_MS:
             cost += _HURRIED * (_UNHURRIED_MS - shown_ms) / (_UNHURRIED_MS - MIN_CUE_MS)
-        too_fast = n_chars * 1000 / shown_ms - MAX_CHARS_PER_S
+        too_fast = n_columns * 1000 / shown_ms - MAX_COLUMNS_PER_S
         if too_fast > 0:
             cost += min(_TOO_FAST_AT_MOST, _TOO_FAST * too_fast)
-        if stop - first == 1 and self._tokens[first].separator:
+        if stop - first == 1 and space_between(last.text, last.text) is not False:
             cost += _ONE_WORD
         return cost
 
@@ -220,26 +224,26 @@ class Passage:
             The cost and the line breaks; None where it does not fit into ``n_lines``.
         """
         begin, end = self._begins[first], self._ends[stop - 1]
-        if end - begin <= self._line_chars:
+        if end - begin <= self._line_columns:
             return (0 if n_lines == self._max_lines else self._cost_of_line(end - begin)), ()
         if n_lines == 1:
             return None
         best = None
         for at in range(first + 1, stop):
-            n_chars = self._ends[at - 1] - begin
-            if n_chars > self._line_chars:
+            n_columns = self._ends[at - 1] - begin
+            if n_columns > self._line_columns:
                 break
             rest = self._wrap(at, stop, n_lines - 1)
             if rest is None:
                 continue
-            cost = self._line_break_costs[at] + self._cost_of_line(n_chars) + rest[0]
+            cost = self._line_break_costs[at] + self._cost_of_line(n_columns) + rest[0]
             if best is None or cost < best[0]:
                 best = cost, (at, *rest[1])
         return best
 
-    def _cost_of_line(self, n_chars: int) -> float:
+    def _cost_of_line(self, n_columns: int) -> float:
         """Return the cost of the length of a line beside others."""
-        filled = n_chars / self._line_chars
+        filled = n_columns / self._line_columns
         return _RAGGED * (1 - filled) ** 2 + (_STUB if filled < 1 / 5 else 0)
 
     def _draft(self, first: int, stop: int, line_breaks: tuple[int, ...]) -> Draft:

@@ -6,23 +6,31 @@ with the transcript.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from shared.speech.cue_breaks import Draft, Passage, Token, must_not_begin
 from shared.speech.cue_times import shown_until
-from shared.speech.transcript import Header, Segment, word_separator
+from shared.speech.scripts import columns
+from shared.speech.transcript import Header, Segment
 
-LINE_CHARS = 42
-"""Longest line in characters, for Latin scripts (Netflix). A channel's name is added to it."""
+LINE_COLUMNS = 42
+"""Longest line (Netflix, for Latin scripts). A full-width character takes two columns. A channel's
+name is added to it."""
+FULL_WIDTH_LINE_COLUMNS = 32
+"""Longest line in languages of full-width characters: 16 of these (Netflix, for Chinese)."""
+_FULL_WIDTH_LANGUAGES = frozenset({"ja", "ko", "yue", "zh"})
 CUE_LINES = 2
 """Most lines of a cue (Netflix)."""
-MIN_LINE_CHARS, MAX_LINE_CHARS = 10, 200
+MIN_LINE_COLUMNS, MAX_LINE_COLUMNS = 10, 200
 """Bounds of the line length that a client may choose. A narrower line would cut most words."""
 MAX_CUE_LINES = 4
 """Most lines that a client may choose: more would cover the picture."""
 LONG_PAUSE_MS = 1_500
 """No cue spans such a pause: text comes at most 1.5 s before its speech (BBC, 5.2)."""
+
+_BREAKS = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]\s*")
 
 _AHEAD_CUES = 8
 """Full cues that are broken up together. The last ones are broken up again with what follows."""
@@ -42,17 +50,26 @@ def make_cues(
     header: Header,
     segments: Iterable[Segment],
     *,
-    line_chars: int = LINE_CHARS,
+    line_columns: int | None = None,
     max_lines: int = CUE_LINES,
 ) -> Iterator[Cue]:
     """Yield subtitle cues by start time; every word is in exactly one, no two of a channel overlap.
 
-    The segments are in order, and iterated over once for each channel.
+    The segments are in order, and iterated over once for each channel. Lines are no longer than
+    ``line_columns``; None: than is usual for the language of their words.
     """
     channels = [None] if header.channels is None else range(header.channels)
+
+    def columns_of_line(language: str | None) -> int:
+        usual = FULL_WIDTH_LINE_COLUMNS if language in _FULL_WIDTH_LANGUAGES else LINE_COLUMNS
+        return line_columns or usual
+
     passes = (
         _cues_of_channel(
-            _drafts(_tokens(header, segments, channel, line_chars), line_chars, max_lines), channel
+            _drafts(
+                _tokens(header, segments, channel, columns_of_line), columns_of_line, max_lines
+            ),
+            channel,
         )
         for channel in channels
     )
@@ -66,41 +83,51 @@ def _cues_of_channel(drafts: Iterator[Draft], channel: int | None) -> Iterator[C
         following = next(drafts, None)
         start = max(draft.start_ms, free_from)
         next_start = None if following is None else following.start_ms
-        n_chars = sum(map(len, draft.lines))
-        end = shown_until(start, draft.last_start_ms, draft.end_ms, n_chars, next_start)
+        n_columns = sum(map(columns, draft.lines))
+        end = shown_until(start, draft.last_start_ms, draft.end_ms, n_columns, next_start)
         yield Cue(draft.lines, start, end, channel)
         free_from, draft = end, following
 
 
-def _drafts(tokens: Iterable[Token], line_chars: int, max_lines: int) -> Iterator[Draft]:
+_ColumnsOfLine = Callable[[str | None], int]
+"""The longest line by language."""
+
+
+def _drafts(
+    tokens: Iterable[Token], columns_of_line: _ColumnsOfLine, max_lines: int
+) -> Iterator[Draft]:
     """Break words up passage by passage, and a long passage while its words come."""
     passage: list[Token] = []
-    n_chars = 0
+    n_columns = 0
     for token in tokens:
         if passage:
             last = passage[-1]
+            line_columns = columns_of_line(last.language)
             pause_ms = token.start_ms - last.end_ms
             if token.language != last.language or pause_ms >= LONG_PAUSE_MS:
-                yield from Passage(passage, token.start_ms, line_chars, max_lines).drafts()
-                passage, n_chars = [], 0
-            elif n_chars >= _AHEAD_CUES * line_chars * max_lines:
-                drafts = Passage(passage, token.start_ms, line_chars, max_lines).drafts()
+                yield from Passage(passage, token.start_ms, line_columns, max_lines).drafts()
+                passage, n_columns = [], 0
+            elif n_columns >= _AHEAD_CUES * line_columns * max_lines:
+                drafts = Passage(passage, token.start_ms, line_columns, max_lines).drafts()
                 # What follows may change the last ones.
                 settled = drafts[: len(drafts) * 3 // 4]
                 yield from settled
                 del passage[: sum(draft.n_tokens for draft in settled)]
-                n_chars = sum(len(kept.separator + kept.text) for kept in passage)
+                n_columns = sum(columns(kept.separator + kept.text) for kept in passage)
         passage.append(token)
-        n_chars += len(token.separator + token.text)
+        n_columns += columns(token.separator + token.text)
     if passage:
-        yield from Passage(passage, None, line_chars, max_lines).drafts()
+        line_columns = columns_of_line(passage[-1].language)
+        yield from Passage(passage, None, line_columns, max_lines).drafts()
 
 
 def _tokens(
-    header: Header, segments: Iterable[Segment], channel: int | None, line_chars: int
+    header: Header,
+    segments: Iterable[Segment],
+    channel: int | None,
+    columns_of_line: _ColumnsOfLine,
 ) -> Iterator[Token]:
     """Yield a channel's words in order of time, those longer than a line in parts."""
-    previous = ""
     free_from = 0
     for segment in segments:
         if segment.channel != channel:
@@ -111,27 +138,29 @@ def _tokens(
             start = max(free_from, milliseconds(word.start))
             end = max(start, milliseconds(word.end))
             free_from = start
-            separator = word_separator(previous, text, language)
             at = 0
-            for until in _ends_of_parts(text, line_chars):
+            for until in _ends_of_parts(text, columns_of_line(language)):
                 yield Token(
                     text[at:until],
                     start + (end - start) * at // len(text),
                     start + (end - start) * until // len(text),
-                    "" if at else separator,
+                    "" if at else " " * bool(word.separator),
                     at > 0,
                     language,
                 )
                 at = until
-            previous = text or previous
 
 
-def _ends_of_parts(text: str, line_chars: int) -> Iterator[int]:
-    """Yield the ends of a word's parts, which have equal length and are no longer than a line."""
+def _ends_of_parts(text: str, line_columns: int) -> Iterator[int]:
+    """Yield the ends of a word's parts, which have about equal width and fit into a line."""
     at = 0
     while at < len(text):
-        n_parts = -(-(len(text) - at) // line_chars)
-        until = at - (at - len(text)) // n_parts
+        left = columns(text[at:])
+        n_parts = max(1, -(-left // line_columns))
+        width = -(-left // n_parts)
+        until = at + 1
+        while until < len(text) and columns(text[at : until + 1]) <= width:
+            until += 1
         while until - at > 1 and until < len(text) and must_not_begin(text[until:]):
             until -= 1
         yield until
@@ -144,5 +173,5 @@ def milliseconds(seconds: float) -> int:
 
 
 def one_line(text: str) -> str:
-    """Return text with each run of white space as one space: a line break would end a record."""
-    return " ".join(text.split())
+    """Return text without line breaks and tabs: they would end a line or a column."""
+    return _BREAKS.sub(" ", text).strip()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydantic_core import to_json
 
 from shared.infra.errors import UnknownFormat
-from shared.speech.cues import CUE_LINES, LINE_CHARS, Cue, make_cues, milliseconds, one_line
+from shared.speech.cues import CUE_LINES, Cue, make_cues, milliseconds, one_line
 from shared.speech.names import FORMATS
 from shared.speech.transcript import Header, Segment, join_segments
 
@@ -34,7 +34,7 @@ def render(
     segments: Iterable[Segment],
     format: str,  # noqa: A002 (the API's word for it)
     *,
-    line_chars: int = LINE_CHARS,
+    line_columns: int | None = None,
     max_lines: int = CUE_LINES,
 ) -> Rendered:
     """Write a transcript in one of ``FORMATS``.
@@ -43,7 +43,7 @@ def render(
         header: of the transcript.
         segments: in order; iterated over more than once, so this must not be an iterator.
         format: its name.
-        line_chars: longest line of a subtitle.
+        line_columns: longest line of a subtitle; None: as is usual for its language.
         max_lines: most lines of a subtitle.
 
     Raises:
@@ -51,7 +51,7 @@ def render(
     """
     if format not in FORMATS:
         raise UnknownFormat(f"no format '{format}'; there are {', '.join(FORMATS)}")
-    cues = make_cues(header, segments, line_chars=line_chars, max_lines=max_lines)
+    cues = make_cues(header, segments, line_columns=line_columns, max_lines=max_lines)
     # Generators: only the one that is returned ever runs.
     media_type, parts = {
         "txt": ("text/plain; charset=utf-8", _write_txt(segments)),
@@ -92,7 +92,7 @@ def _open_json(header: Header, segments: Iterable[Segment], indent: int | None) 
     head = header.model_dump_json(indent=indent, exclude={"text", "segments"})
     yield head.removesuffix("}").rstrip("\n")
     yield f',{line}{" " * (indent or 0)}"text"{colon}"'
-    for text in join_segments(segments, header.language):
+    for text in join_segments(segments):
         yield to_json(text).decode()[1:-1]
     yield '"'
 

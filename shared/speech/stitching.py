@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.speech.chunks import SAMPLE_RATE, Heard
+from shared.speech.scripts import columns, space_between
 from shared.speech.seams import keep_once
 from shared.speech.sentences import CLOSING_MARKS, SENTENCE_ENDS
 from shared.speech.transcript import Segment, TranscriptHeader, TranscriptWarning, Word, join_words
@@ -18,8 +19,8 @@ PAUSE_S = 0.8
 """Silence between two words that ends a segment; pauses within a clause are shorter."""
 MAX_SEGMENT_S = 7.0
 """Longest segment, unless one word is longer: no subtitle should stand longer."""
-MAX_SEGMENT_CHARS = 84
-"""Longest segment text, unless one word is longer: a subtitle's two lines of 42 characters."""
+MAX_SEGMENT_COLUMNS = 84
+"""Longest segment text, unless one word is longer: a subtitle's two lines of 42 columns."""
 
 LOW_CONFIDENCE = 0.5
 """A lower mean word confidence causes a warning: the words are more likely wrong than right."""
@@ -113,7 +114,8 @@ class Stitcher:
                 id=0,
                 start=words[0].start,
                 end=words[-1].end,
-                text=join_words((word.text for word in words), language),
+                text=join_words(words),
+                separator=words[0].separator,
                 confidence=sum(confidences) / len(words) if known else None,
                 language=language,
                 channel=channel,
@@ -123,19 +125,28 @@ class Stitcher:
     def _words(self, chunks: Iterable[Heard]) -> Iterator[_PlacedWord]:
         """Yield the words of one channel, with times on the original timeline."""
         previous_end = 0
+        previous = ""
         for chunk, hypothesis, own in keep_once(chunks):
             language = self._language or hypothesis.language
+            first = next((word for word in hypothesis.words if word.text.strip()), None)
             for heard in own:
+                separator = _white_space_between(previous, heard.text)
+                expected = space_between(previous, heard.text)
+                if heard is first and expected is False:
+                    separator = ""  # many tokenizers begin every text with a space
+                elif not separator and expected:
+                    separator = " "
                 start = min(max(chunk.start + heard.start, previous_end), self._n_samples)
                 end = min(max(chunk.start + heard.end, start), self._n_samples)
                 word = Word(
                     text=heard.text.strip(),
+                    separator=separator if previous else "",
                     start=to_seconds(start),
                     end=to_seconds(end),
                     confidence=heard.confidence,
                 )
                 yield word, language, chunk.channel
-                previous_end = end
+                previous_end, previous = end, heard.text
 
 
 def make_header(
@@ -193,23 +204,28 @@ def make_warnings(
     return [TranscriptWarning(code=code, detail=detail) for code, detail in details.items()]
 
 
+def _white_space_between(left: str, right: str) -> str:
+    return left[len(left.rstrip()) :] + right[: len(right) - len(right.lstrip())]
+
+
 def _split(words: Iterable[_PlacedWord]) -> Iterator[list[_PlacedWord]]:
     """Yield the runs of words that become segments; none is empty."""
     run: list[_PlacedWord] = []
-    n_chars = 0
+    n_columns = 0
     for word, language, channel in words:
+        word_columns = columns(word.separator + word.text)
         if run:
             last, last_language, _ = run[-1]
             if (
                 last.text.rstrip(CLOSING_MARKS)[-1:] in SENTENCE_ENDS
                 or word.start - last.end >= PAUSE_S
                 or word.end - run[0][0].start > MAX_SEGMENT_S
-                or n_chars + 1 + len(word.text) > MAX_SEGMENT_CHARS
+                or n_columns + word_columns > MAX_SEGMENT_COLUMNS
                 or language != last_language
             ):
                 yield run
-                run, n_chars = [], 0
-        n_chars += len(word.text) + (1 if run else 0)
+                run, n_columns = [], 0
+        n_columns += word_columns if run else columns(word.text)
         run.append((word, language, channel))
     if run:
         yield run

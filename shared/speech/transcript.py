@@ -13,10 +13,20 @@ Probability = Annotated[float, AfterValidator(lambda value: round(value, 3))]
 """In [0, 1], to three digits: more would be noise."""
 
 
+Separator = Annotated[
+    str,
+    Field(
+        description="what stands before it in the text of its channel: a space, nothing, or other "
+        "white space; separators and texts, joined, are the channel's text. Empty before the first"
+    ),
+]
+
+
 class Word(BaseModel):
     """One word and when it was spoken."""
 
-    text: str
+    text: str = Field(description="without white space around it")
+    separator: Separator = " "
     start: float = Field(description="seconds into the original file")
     end: float = Field(description="seconds into the original file")
     confidence: Probability | None = Field(
@@ -31,6 +41,7 @@ class Segment(BaseModel):
     start: float = Field(description="seconds into the original file")
     end: float = Field(description="seconds into the original file")
     text: str
+    separator: Separator = " "
     confidence: Probability | None = Field(
         default=None, description="mean over its words; null where one has none"
     )
@@ -124,34 +135,17 @@ class PartialTranscript(PartialHeader):
     segments: list[Segment]
 
 
-UNSPACED_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
-"""Languages written without spaces between words, as ISO 639 codes."""
+def join_words(words: Iterable[Word]) -> str:
+    """Return the running text of words."""
+    parts = [part for word in words for part in (word.separator, word.text)]
+    return "".join(parts[1:])
 
 
-def word_separator(left: str, right: str, language: str | None) -> str:
-    """Return what separates two words: a space or nothing.
-
-    In unspaced languages, Latin words and numbers keep their space.
-    """
-    if language not in UNSPACED_LANGUAGES:
-        return " "
-    return " " if (left[-1:] + right[:1]).isascii() and right[:1].isalnum() else ""
-
-
-def join_words(texts: Iterable[str], language: str | None) -> str:
-    """Return words as running text of the language."""
-    return "".join(_joined((text, language) for text in texts))
-
-
-def join_segments(segments: Iterable[Segment], language: str | None) -> Iterator[str]:
-    """Yield the parts of segments' running text; ``language`` is that of segments without one."""
-    return _joined((segment.text, segment.language or language) for segment in segments)
-
-
-def _joined(texts: Iterable[tuple[str, str | None]]) -> Iterator[str]:
+def join_segments(segments: Iterable[Segment]) -> Iterator[str]:
+    """Yield the parts of segments' running text; where the channel changes there is a space."""
     previous = None
-    for text, language in texts:
+    for segment in segments:
         if previous is not None:
-            yield word_separator(previous, text, language)
-        yield text
-        previous = text
+            yield segment.separator if segment.channel == previous.channel else " "
+        yield segment.text
+        previous = segment

@@ -117,6 +117,17 @@ jobs = Table(
     Column("reference", Text, comment="what was really said, as the client says"),
     Column("accuracy", JSONB, comment="shared.speech.accuracy.Accuracy, against the reference"),
     _not_null(
+        "first_event",
+        BigInteger,
+        comment="id of the event of its creation; a tenant's jobs are listed by it",
+    ),
+    Column(
+        "first_event",
+        BigInteger,
+        nullable=False,
+        comment="id of the event of its creation; a tenant's jobs are listed by it",
+    ),
+    Column(
         "last_event",
         BigInteger,
         default="0",
@@ -128,9 +139,9 @@ jobs = Table(
     Column("audio_deleted_at", _TIME),
     Column("transcript_deleted_at", _TIME),
     _one_of("state", JobState),
-    Index(None, "tenant", "id"),
-    _partial_index("ix_jobs_active", "id", where="state IN ('queued', 'running')"),
-    _partial_index(
+    Index(None, "tenant", "first_event"),
+    Index("ix_jobs_active", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    Index(
         "ix_jobs_original",
         "tenant fingerprint",
         where="original_id IS NULL AND state IN ('queued', 'running', 'succeeded')",

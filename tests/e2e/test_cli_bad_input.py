@@ -115,6 +115,18 @@ def test_output_that_is_a_file_is_refused(tmp_path: Path, clip: Path) -> None:
     assert the_one_line(done).endswith(f"cannot write transcripts into {clip}: not a directory")
 
 
+def test_output_whose_name_is_too_long_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    clip = tmp_path / ("n" * 251 + ".wav")
+    clip.write_bytes(b"RIFF")
+    done = longhand(
+        *("transcribe", clip, "--format", "txt,json", "--output", tmp_path / "out"),
+        *("--data", tmp_path / "data"),
+    )
+    written = tmp_path / "out" / ("n" * 251 + ".json")
+    assert the_one_line(done).endswith(f"cannot write {written}: File name too long")
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("language", ["de", "DE", "de-AT", "german"])
 def test_language_that_the_model_lacks_is_refused_before_anything_starts(
     tmp_path: Path, clip: Path, language: str
@@ -135,8 +147,8 @@ def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path)
     ("options", "problem"),
     [
         (
-            ("--format", "docx"),
-            "there is no format 'docx'; there are txt, json, srt, vtt, tsv, all",
+            ("-f", "docx"),
+            "there is no format 'docx'; there are txt, json, srt, vtt, tsv, all; commas",
         ),
         (("--formt", "srt"), "No such option '--formt'"),
         (("-f", "txt,srt"), "several formats go into a folder: name it by --output"),

@@ -95,6 +95,16 @@ def test_a_finished_job_has_its_transcript_in_every_format(
     assert "srt" in str(problem["detail"])
 
 
+def test_a_list_of_formats_is_told_to_be_one_a_request(
+    client: httpx.Client, database: Engine
+) -> None:
+    answer = client.get(f"/jobs/{add_job(database)}/transcript?format=srt,vtt")
+    problem = assert_problem(answer, 422, "unknown_format")
+    assert problem["detail"] == (
+        "no format 'srt,vtt'; there are txt, json, srt, vtt, tsv, of which a request names one"
+    )
+
+
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
@@ -251,7 +261,10 @@ def test_jobs_are_listed_newest_first_page_by_page(client: httpx.Client, databas
     assert seen == [ids[:-3:-1], ids[-3:-5:-1], ids[:1]]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=x"])
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=101", "limit=x", "cursor=x", "cursor=__________8", "cursor=AAAAAAAAAAB"],
+)
 def test_a_bad_page_is_refused(client: httpx.Client, query: str) -> None:
     assert_problem(client.get(f"/jobs?{query}"), 422, "invalid_request")
 

@@ -18,9 +18,9 @@ def add_history(database: Engine) -> None:
         connection.execute(
             text("""
                 INSERT INTO jobs (id, tenant, state, cached, model, options, source_key,
-                                  source_name, source_bytes, sha256, finished_at)
+                                  source_name, source_bytes, sha256, finished_at, first_event)
                 SELECT gen_random_uuid(), 'default', 'succeeded', n % 3 = 0, 'oracle', '{}', 'k',
-                       'a.wav', 1, '0', now()
+                       'a.wav', 1, '0', now(), n
                 FROM generate_series(1, :many) AS n
             """),
             {"many": MANY},

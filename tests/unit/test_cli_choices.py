@@ -14,7 +14,7 @@ from shared.speech.transcript import Segment, TranscriptHeader, Word
 @pytest.mark.parametrize(
     ("name", "smallest", "largest"),
     [
-        ("max_line_width", cues.MIN_LINE_CHARS, cues.MAX_LINE_CHARS),
+        ("max_line_width", cues.MIN_LINE_COLUMNS, cues.MAX_LINE_COLUMNS),
         ("max_line_count", 1, cues.MAX_CUE_LINES),
     ],
 )

@@ -1,15 +1,17 @@
 """What ``longhand transcribe`` asks of a server: all it needs, and nothing twice."""
 
 import json
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from cli.errors import CommandError
 from cli.main import cli
 from cli.progress.lines import Progress
 from cli.signals import Stopped
@@ -20,6 +22,7 @@ from cli.transcribe.platform import Platform
 from cli.transcribe.request import Request
 from cli.transcribe.sources import find_sources
 from cli.transcribe.transcript_files import TranscriptFiles
+from cli.transcribe.work import Work
 from shared.models.options import JobOptions
 
 WARNING = {"code": "clipped_audio", "detail": "Too loud."}
@@ -87,16 +90,20 @@ def batch(
     *formats: str,
     run: Callable[[Callable[[], bool]], None] = wait,
     output: bool = False,
+    names: Sequence[str] = ("a.wav",),
+    kind: type[FileJobs] = FileJobs,
+    progress: Progress | None = None,
 ) -> Batch:
-    clip = tmp_path / "a.wav"
-    clip.write_bytes(b"x")
-    sources = find_sources([clip]).sources
+    clips = tuple(tmp_path / name for name in names)
+    for clip in clips:
+        clip.write_bytes(b"x")
+    sources = find_sources(clips).sources
     stop = threading.Event()
-    jobs = FileJobs(
-        Request(files=(clip,), options=JobOptions(), formats=formats),
+    jobs = kind(
+        Request(files=clips, options=JobOptions(), formats=formats),
         TranscriptFiles(tmp_path / "out", formats, sources) if output else None,
         Platform(server.url, None, run),
-        Progress(),
+        progress or Progress(),
         len(sources),
         stop,
         Client(server.url, stop),
@@ -133,6 +140,94 @@ def test_each_format_of_an_interrupted_job_is_fetched_once(server: Server, tmp_p
     assert asked == [f"GET {partial.format(form)}" for form in ("srt", "txt")]
     assert (tmp_path / "out" / "a.txt.partial").read_text() == "words\n"
     assert server.requests[-1] == "POST /jobs/one/cancel"
+
+
+@pytest.fixture
+def growing(tmp_path: Path) -> Path:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"a" * 1_000_000)
+    return path
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    client = Client(server.url, threading.Event())
+    yield client
+    client.close()
+
+
+def test_what_is_appended_to_a_file_during_its_upload_is_not_sent_and_told(
+    server: Server, client: Client, growing: Path
+) -> None:
+    told: list[str] = []
+    sent: list[int] = []
+
+    def append(n_bytes: int) -> None:
+        sent.append(n_bytes)
+        with growing.open("ab") as file:
+            file.write(b"b" * 100_000)
+
+    job = client.submit(growing, fields={}, on_sent=append, on_growth=lambda: told.append("grown"))
+
+    assert job.id == "one"
+    assert (max(sent), told) == (1_000_000, ["grown"])
+
+
+def test_a_file_that_stays_as_it_is_is_sent_whole(client: Client, growing: Path) -> None:
+    told: list[str] = []
+    sent: list[int] = []
+
+    client.submit(growing, fields={}, on_sent=sent.append, on_growth=lambda: told.append("grown"))
+
+    assert (max(sent), told) == (1_000_000, [])
+
+
+def test_a_file_that_is_cut_off_during_its_upload_is_an_error(
+    client: Client, growing: Path
+) -> None:
+    with pytest.raises(CommandError, match="the file was cut off while it was being uploaded"):
+        client.submit(
+            growing,
+            fields={},
+            on_sent=lambda sent: os.truncate(growing, 500_000),
+            on_growth=lambda: None,
+        )
+
+
+def test_an_unexpected_error_of_a_file_is_a_line_and_the_others_are_printed(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Faulty(FileJobs):
+        def transcribe(self, work: Work) -> None:
+            if work.source.path.name == "a.wav":
+                raise RuntimeError("nobody\nforesaw this")
+            super().transcribe(work)
+
+    done = batch(server, tmp_path, "txt", names=("a.wav", "b.wav"), kind=Faulty).run()
+
+    out, err = capsys.readouterr()
+    assert not done
+    assert out == f"==> {tmp_path / 'b.wav'} <==\nwords\n"
+    errors = [line for line in err.splitlines() if line.startswith("longhand: error: ")]
+    problem = "unexpected error: RuntimeError: nobody foresaw this"
+    assert errors == [f"longhand: error: {tmp_path / 'a.wav'}: {problem}"]
+    assert "Traceback" not in err
+
+
+def test_a_file_that_grows_is_warned_of_and_transcribed(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Appending(Progress):
+        def show(self, name: str, phase: str, *details: object) -> None:
+            with (tmp_path / "a.wav").open("ab") as file:
+                file.write(b"y")
+
+    assert batch(server, tmp_path, "txt", progress=Appending()).run()
+
+    out, err = capsys.readouterr()
+    assert out == "words\n"
+    (warned,) = [line for line in err.splitlines() if "appended" in line]
+    assert warned.startswith(f"longhand: warning: {tmp_path / 'a.wav'}: something was appended")
 
 
 def test_the_longer_a_job_takes_the_less_often_it_is_asked_about() -> None:

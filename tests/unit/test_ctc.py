@@ -34,7 +34,7 @@ def test_runs_are_one_symbol_and_a_blank_keeps_equals_apart() -> None:
 
 
 def test_word_lasts_from_its_first_symbol_to_its_last() -> None:
-    assert words("__ab__ __c__") == [("ab", 2, 4), ("c", 9, 10)]
+    assert words("__ab__ __c__") == [("ab", 2, 4), (" c", 9, 10)]
 
 
 @pytest.mark.parametrize("path", ["", "____", "  _ ", "_ _"])
@@ -43,7 +43,7 @@ def test_blanks_and_spaces_alone_are_no_words(path: str) -> None:
 
 
 def test_spaces_at_the_edges_and_in_rows_make_no_empty_words() -> None:
-    assert words(" a  _ b ") == [("a", 1, 2), ("b", 6, 7)]
+    assert words(" a  _ b ") == [(" a", 1, 2), (" b", 6, 7)]
 
 
 def test_symbol_that_says_nothing_is_left_out_and_splits_no_word() -> None:
@@ -79,9 +79,22 @@ def test_word_pieces_begin_words_where_they_carry_a_space() -> None:
     heard = list(ctc.join_words(ctc.best_path(path, pieces, BLANK), 1280, 10_000))
 
     assert [(word.text, word.start, word.end) for word in heard] == [
-        ("goodbye", 0, 2560),
-        ("bye", 3840, 5120),
+        (" goodbye", 0, 2560),
+        (" bye", 3840, 5120),
     ]
+
+
+def test_symbols_of_scripts_without_spaces_are_words_and_latin_letters_among_them_join() -> None:
+    symbols = ["", " ", *"我写行用，", " Chat", "G", "PT", "2", "5", "の", "ー", "ที่"]  # noqa: RUF001
+    said = ["我", "用", " Chat", "G", "PT", "写", "2", "5", "行", "，", "の", "ー", "ที่", " ", "我"]  # noqa: RUF001
+    path = [index for symbol in said for index in (symbols.index(symbol), BLANK)]
+    log_probs = np.log(np.eye(len(symbols), dtype=np.float32)[path] * 0.9 + 0.01)
+
+    heard = ctc.join_words(ctc.best_path(log_probs, symbols, BLANK), STRIDE, 1_000_000)
+
+    assert [word.text for word in heard] == (
+        ["我", "用", " ChatGPT", "写", "25", "行，", "のー", "ที่", " 我"]  # noqa: RUF001
+    )
 
 
 def test_no_word_ends_past_its_item() -> None:

@@ -10,7 +10,8 @@ from wordstreams import transcript_of, transcripts
 
 from bench.subtitles import count, read_aloud
 from shared.speech.cue_times import GAP_MS, LINGER_MS, MAX_CUE_MS, MIN_CUE_MS
-from shared.speech.cues import CUE_LINES, LINE_CHARS, LONG_PAUSE_MS, Cue, make_cues
+from shared.speech.cues import CUE_LINES, LINE_COLUMNS, LONG_PAUSE_MS, Cue, make_cues
+from shared.speech.scripts import columns
 from shared.speech.transcript import Header, Segment, Transcript, Word
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,8 +40,8 @@ def text_of(cue: Cue) -> str:
 def fits(text: str) -> bool:
     """Say whether a text wraps into a cue in some way."""
     words = text.split()
-    return len(text) <= LINE_CHARS or any(
-        max(len(" ".join(words[:at])), len(" ".join(words[at:]))) <= LINE_CHARS
+    return len(text) <= LINE_COLUMNS or any(
+        max(len(" ".join(words[:at])), len(" ".join(words[at:]))) <= LINE_COLUMNS
         for at in range(1, len(words))
     )
 
@@ -62,12 +63,14 @@ def talks(draw: st.DrawFn, *, most_words: int = 80) -> list[list[Word]]:
 
 
 @given(transcripts(), st.integers(10, 200), st.integers(1, 4))
-def test_cues_fit_the_screen(transcript: Transcript, line_chars: int, max_lines: int) -> None:
-    cues = make_cues(transcript, transcript.segments, line_chars=line_chars, max_lines=max_lines)
+def test_cues_fit_the_screen(transcript: Transcript, line_columns: int, max_lines: int) -> None:
+    cues = make_cues(
+        transcript, transcript.segments, line_columns=line_columns, max_lines=max_lines
+    )
 
     for cue in cues:
         assert 1 <= len(cue.lines) <= max_lines
-        assert all(1 <= len(line) <= line_chars for line in cue.lines)
+        assert all(1 <= len(line) <= line_columns for line in cue.lines)
 
 
 @given(transcripts())
@@ -119,7 +122,7 @@ def test_cue_is_too_short_only_if_it_cannot_be_merged(segments: list[list[Word]]
 def test_text_that_does_not_wrap_leaves_no_word_over() -> None:
     """82 characters, but no line break leaves both lines at 42 or less."""
     text = "The representatives unanimously acknowledged internationalization responsibilities"
-    assert LINE_CHARS < len(text) <= LINE_CHARS * CUE_LINES
+    assert LINE_COLUMNS < len(text) <= LINE_COLUMNS * CUE_LINES
     assert not fits(text)
 
     cues = cues_of(transcript_of(speak(text)))
@@ -223,7 +226,7 @@ def test_lines_break_before_an_article_and_leave_no_short_word_alone() -> None:
     )
 
     assert article.lines == ("They had never seen anything", "as big as the old tower of the town.")
-    assert min(map(len, alone.lines)) > LINE_CHARS / 3
+    assert min(map(len, alone.lines)) > LINE_COLUMNS / 3
 
 
 @pytest.mark.parametrize(
@@ -244,8 +247,8 @@ def test_no_line_begins_with_a_closing_mark_or_ends_with_an_opening_one(
     spoken = [Word(text=text, start=n * 0.2, end=n * 0.2 + 0.2) for n, text in enumerate(words * 5)]
     transcript = transcript_of(spoken, language=language)
 
-    for line_chars in range(10, 30):
-        for cue in make_cues(transcript, transcript.segments, line_chars=line_chars):
+    for line_columns in range(10, 30):
+        for cue in make_cues(transcript, transcript.segments, line_columns=line_columns):
             assert not any(line.startswith(tuple("。、，,)!")) for line in cue.lines)  # noqa: RUF001
             assert not any(line.endswith("(") for line in cue.lines)
 
@@ -255,7 +258,7 @@ def test_scripts_without_spaces_break_at_their_marks() -> None:
     words = [Word(text=text[at], start=at * 0.15, end=at * 0.15 + 0.15) for at in range(len(text))]
     transcript = transcript_of(words, language="ja")
 
-    cues = list(make_cues(transcript, transcript.segments, line_chars=18))
+    cues = list(make_cues(transcript, transcript.segments, line_columns=36))
 
     assert [cue.lines for cue in cues] == [
         ("吾輩は猫である。名前はまだ無い。", "どこで生れたかとんと見当がつかぬ。")
@@ -263,12 +266,12 @@ def test_scripts_without_spaces_break_at_their_marks() -> None:
 
 
 def test_long_words_are_split_evenly_and_never_within_a_character() -> None:
-    thai = "ที่นี่มีน้ำ" * 5
+    thai = "ที่นี่มีน้ำ" * 10
 
     (cue,) = cues_of(transcript_of([Word(text=thai, start=0, end=5)], language="th"))
 
     assert "".join(cue.lines) == thai
-    assert min(map(len, cue.lines)) > LINE_CHARS / 2
+    assert min(map(len, cue.lines)) > LINE_COLUMNS / 2
     assert cue.lines[1][0] in "ทนม"
 
 
@@ -335,3 +338,38 @@ def test_what_is_broken_up_in_parts_has_no_seams() -> None:
     figures = count(cues_of(transcript_of(words)))
 
     assert figures.n_one_word == figures.n_short == figures.n_stubs == 0
+
+
+@pytest.mark.parametrize("language", ["zh", "ja", "ko", "yue"])
+def test_lines_of_full_width_characters_have_sixteen_of_them(language: str) -> None:
+    words = [Word(text="語", start=n * 0.3, end=n * 0.3 + 0.3) for n in range(100)]
+    transcript = transcript_of(words, language=language)
+
+    usual = [line for cue in cues_of(transcript) for line in cue.lines]
+    wide = make_cues(transcript, transcript.segments, line_columns=60)
+
+    assert max(map(len, usual)) == 16
+    assert max(len(line) for cue in wide for line in cue.lines) > 16
+    assert "".join(usual) == "語" * 100
+
+
+def test_marks_over_letters_take_no_column() -> None:
+    assert columns("ที่นี่") == 2
+    assert columns("caf\u0065\u0301") == 4
+    assert columns("語 R&D") == 6
+
+
+def test_lines_break_at_the_spaces_that_a_script_without_spaces_has() -> None:
+    text = "ฉันใช้โปรแกรมนี้ทุกวัน และฉันชอบมันมาก"
+    first, second = text.split()
+    words = [
+        Word(text=character, separator=" " * (i == 0 and part == second), start=at, end=at + 0.1)
+        for part, begins in ((first, 0.0), (second, 3.0))
+        for i, character in enumerate(part)
+        for at in [begins + i * 0.1]
+    ]
+    transcript = transcript_of(words, language="th")
+
+    (cue,) = make_cues(transcript, transcript.segments, line_columns=26)
+
+    assert cue.lines == (first, second)

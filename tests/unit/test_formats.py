@@ -11,7 +11,7 @@ from shared.infra.errors import UnknownFormat
 from shared.speech.formats import in_blocks, write_json, write_text_json
 from shared.speech.formats import render as render_stream
 from shared.speech.names import FORMATS
-from shared.speech.transcript import Segment, Transcript, TranscriptHeader, Word, join_words
+from shared.speech.transcript import Segment, Transcript, TranscriptHeader, Word
 
 
 def render(transcript: Transcript, name: str) -> str:
@@ -163,19 +163,3 @@ def test_blocks_are_worth_sending_and_lose_nothing() -> None:
 def test_unknown_format_is_answered_with_what_there_is() -> None:
     with pytest.raises(UnknownFormat, match="no format 'doc'; there are txt, json, srt, vtt, tsv"):
         render(HELLO, "doc")
-
-
-@pytest.mark.parametrize(
-    ("words", "language", "text"),
-    [
-        (["hello", "world"], "en", "hello world"),
-        (["안녕", "세상"], "ko", "안녕 세상"),
-        (["你", "好"], "zh", "你好"),
-        (["用", "open", "source", "吧"], "zh", "用open source吧"),
-        ([], "ja", ""),
-    ],
-)
-def test_words_are_joined_in_the_manner_of_the_language(
-    words: list[str], language: str, text: str
-) -> None:
-    assert join_words(words, language) == text

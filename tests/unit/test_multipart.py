@@ -70,6 +70,9 @@ def test_a_body_parses_alike_however_it_is_cut(data: bytes, step: int, file_firs
         ("", "audio"),
         ("dir/", "audio"),
         ("x" * 300 + ".wav", "x" * 251 + ".wav"),
+        ("say %22hi%22.wav", 'say "hi".wav'),
+        ("two%0D%0Alines.wav", "twolines.wav"),
+        ("100%25 %2e%41.wav", "100%25 %2e%41.wav"),  # browsers encode nothing else
     ],
 )
 def test_a_file_name_is_kept_without_path_and_control_characters(sent: str, kept: str) -> None:
@@ -170,6 +173,58 @@ def test_the_text_of_a_field_may_come_from_a_file() -> None:
 )
 def test_a_file_is_known_by_its_name_or_its_type(extra: str) -> None:
     assert content(parse(part("file", b"x", extra) + b"--b--")) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("extra", "kept"),
+    [
+        ("; filename*=UTF-8''na%C3%AFve%20%e4%bd%a0.mp3", "naïve 你.mp3"),
+        ("; FileName*=utf-8'en'a.mp3; x=y", "a.mp3"),
+        ("; filename*=iso-8859-1''%fcber.mp3", "über.mp3"),
+        ("; filename*=\"UTF-8''a%2Fb.mp3\"", "b.mp3"),
+        ("; filename*=nonsense''a%ff.mp3", "a�.mp3"),
+        ("; filename*=UTF-8''", "audio"),
+        ("; filename*=broken", "audio"),
+        ("; filename=\"plain.mp3\"; filename*=UTF-8''other.mp3", "plain.mp3"),
+        (";FILENAME=a.wav", "a.wav"),
+    ],
+)
+def test_a_file_name_in_the_extended_form_is_decoded_where_there_is_no_other(
+    extra: str, kept: str
+) -> None:
+    assert parse(part("file", b"x", extra) + b"--b--")[0] == FileBegin(kept)
+
+
+def test_a_fields_name_is_decoded_as_browsers_encode_it() -> None:
+    assert FormParser(FORM).feed(part("a%22%0d%0Ab%41", b"x") + b"--b--") == [
+        Field('a"\r\nb%41', "x")
+    ]
+
+
+@pytest.mark.parametrize("name", ["audio_file", "audio", "files[]"])
+@pytest.mark.parametrize(
+    ("extra", "data"),
+    [
+        ("; filename*=UTF-8''a.mp3", b""),
+        ("\r\nContent-Type: audio/mpeg", b""),
+        ("\r\nContent-Type: application/octet-stream", b""),
+        ("", b"x" * (MAX_FIELD_BYTES + 1)),
+        ("", b"\xff\xfb\x90"),
+    ],
+    ids=["a name", "a type", "any type", "too long for a field", "no text"],
+)
+def test_a_file_that_is_no_file_part_is_told_to_come_as_file(
+    name: str, extra: str, data: bytes
+) -> None:
+    message = refusal(part(name, data, extra) + b"--b--", texts={"reference"})
+
+    assert f"'{name}'" in message
+    assert message.endswith("send it as 'file', as curl -F file=@talk.mp3 URL does")
+
+
+def test_a_known_field_that_is_too_long_is_not_taken_for_the_file() -> None:
+    message = refusal(part("model", b"x" * (MAX_FIELD_BYTES + 1)) + b"--b--", texts={"model"})
+    assert message == "the field 'model' is longer than 4 KiB"
 
 
 def test_a_field_that_is_named_like_the_file_name_parameter_is_a_field() -> None:

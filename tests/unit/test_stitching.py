@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
-from shared.speech.stitching import MAX_SEGMENT_CHARS, MAX_SEGMENT_S, Stitcher, make_header, survey
+from shared.speech.stitching import (
+    MAX_SEGMENT_COLUMNS,
+    MAX_SEGMENT_S,
+    Stitcher,
+    make_header,
+    survey,
+)
 from shared.speech.transcript import Transcript, join_segments
 
 S = SAMPLE_RATE
@@ -35,7 +41,7 @@ def stitch(
         mean_confidence=stitcher.mean_confidence,
         clipped_share=clipped_share,
     )
-    text = "".join(join_segments(segments, header.language))
+    text = "".join(join_segments(segments))
     return Transcript(**dict(header), text=text, segments=segments)
 
 
@@ -143,7 +149,7 @@ def test_unpunctuated_speech_is_cut_to_subtitle_length() -> None:
 
     transcript = stitch([(whole(60), heard)], n_samples=60 * S, language="en")
 
-    assert all(len(s.text) <= MAX_SEGMENT_CHARS for s in transcript.segments)
+    assert all(len(s.text) <= MAX_SEGMENT_COLUMNS for s in transcript.segments)
     assert all(s.end - s.start <= MAX_SEGMENT_S for s in transcript.segments)
     assert len(transcript.segments) < 30
 
@@ -308,3 +314,56 @@ def test_memory_does_not_grow_with_the_number_of_words() -> None:
 
     assert n_words == 20_000
     assert peak_bytes < 500_000
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "text"),
+    [
+        ([" hello"], [" world"], "hello world"),
+        (["hello,"], ["world"], "hello, world"),
+        (["我", "用"], [" ChatGPT", " 写"], "我用ChatGPT 写"),
+        (["안녕"], ["세상"], "안녕 세상"),
+        (["สวัสดี", " ครับ"], [" ฉัน"], "สวัสดี ครับฉัน"),
+        (["25"], ["行"], "25行"),
+        (["好。 "], ["你", "\u3000好"], "好。你\u3000好"),
+        ([" 25", " %"], [" of"], "25 % of"),
+        ([" wait"], [" ♪", " la"], "wait ♪ la"),  # a mark alone has the space that it was given
+        ([" wait", "."], ["..", " la"], "wait... la"),
+    ],
+)
+def test_words_keep_their_own_space_and_a_chunks_first_word_gets_that_of_its_script(
+    left: list[str], right: list[str], text: str
+) -> None:
+    pairs = [
+        (chunk, hypothesis(*((said, i * 0.1, i * 0.1 + 0.1) for i, said in enumerate(words))))
+        for chunk, words in ((Chunk(0, 0, S, 0, 0), left), (Chunk(1, S, 2 * S, 0, 0), right))
+    ]
+
+    transcript = stitch(pairs, n_samples=2 * S, language=None)
+
+    assert transcript.text == text
+    words = [word for segment in transcript.segments for word in segment.words]
+    assert "".join(word.separator + word.text for word in words) == text
+    assert all(word.text == word.text.strip() for word in words)
+
+
+def test_a_first_word_that_a_chunk_heard_after_others_keeps_its_space() -> None:
+    left = (Chunk(0, 0, S, 0, S), hypothesis(("ครับ", 0.1, 0.5)))
+    right = (Chunk(1, S, 2 * S, S, 0), hypothesis(("ครับ", 0.1, 0.5), (" ฉัน", 1.2, 1.4)))
+
+    assert stitch([left, right], n_samples=2 * S, language="th").text == "ครับ ฉัน"
+
+
+def test_segments_of_full_width_characters_are_cut_by_columns() -> None:
+    heard = hypothesis(*(("行", i * 0.1, i * 0.1 + 0.1) for i in range(100)))
+
+    transcript = stitch([(whole(10), heard)], n_samples=10 * S, language="zh")
+
+    assert [len(s.text) for s in transcript.segments] == [42, 42, 16]
+
+
+def test_other_channels_words_are_a_space_away() -> None:
+    one = [(Chunk(0, 0, S, 0, 0, channel=0), hypothesis(("你好", 0, 0.5)))]
+    other = [(Chunk(1, 0, S, 0, 0, channel=1), hypothesis(("好", 0.6, 0.9)))]
+
+    assert stitch(one, other, n_samples=S, language="zh").text == "你好 好"

@@ -172,6 +172,20 @@ def test_full_disk_leaves_the_old_transcript_and_nothing_by_half() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts a tmpfs")
+def test_name_that_the_file_system_cannot_have_is_told_before_anything_is_written() -> None:
+    fits, too_long = "a" * 250 + ".wav", "b" * 251 + ".wav"
+    make(fits, too_long)
+    sources = find(fits, too_long).sources
+    outputs = TranscriptFiles(Path("new/out"), ["txt", "json"], sources)
+    Path("out").mkdir()
+    there = TranscriptFiles(Path("out"), ["txt", "json"], sources)
+
+    there.check(sources[0])
+    with pytest.raises(CommandError, match=r"cannot write out/b+\.json: File name too long"):
+        there.check(sources[1])
+    outputs.check(sources[0])  # folders that are not there yet are no problem
+
+
 def test_read_only_folder_is_told_before_anything_is_transcribed() -> None:
     Path("out").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "ro", "longhand-test", "out"]

@@ -4,10 +4,16 @@ from itertools import combinations_with_replacement, pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from randomwhisper import write_random_whisper
 from tokenizers import Tokenizer
 
 from shared.infra.errors import ModelError
+from shared.speech.chunks import Chunk, Hypothesis
+from shared.speech.scripts import space_between
+from shared.speech.stitching import Stitcher
+from shared.speech.transcript import join_segments
 from worker.engines.whisper.fallback import Segment
 from worker.engines.whisper.vocabulary import MAX_PREVIOUS_TOKENS, Vocabulary
 from worker.engines.whisper.word_times import Alignment, path_starts, time_words
@@ -72,24 +78,64 @@ def test_text_is_split_at_its_timestamps(vocabulary: Vocabulary) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "language", "words"),
+    ("text", "words"),
     [
-        (" hello, world.", "en", ["hello,", "world."]),
-        (' she said "no" (twice)', "en", ["she", "said", '"no"', "(twice)"]),
-        (" it's twenty-one - or so", "en", ["it's", "twenty-one", "-or", "so"]),
-        ("naïve café", "en", ["naïve", "café"]),
-        ("東京です。", "ja", ["東", "京", "で", "す。"]),
+        (" hello, world.", [" hello,", " world."]),
+        (' she said "no" (twice)', [" she", " said", ' "no"', " (twice)"]),
+        (" it's twenty-one - or so", [" it's", " twenty-one", " - or", " so"]),
+        ("naïve café", ["naïve", " café"]),
+        ("東京です。", ["東", "京", "で", "す。"]),
+        ("我用ChatGPT写了25行", ["我", "用", "ChatGPT", "写", "了", "25", "行"]),
+        ("他说：「你好」，OK。", ["他", "说：", "「你", "好」，", "OK。"]),  # noqa: RUF001
+        ("好 的", ["好", " 的"]),
+        ("ฉันใช้ iPhone 15", ["ฉั", "น", "ใช้", " iPhone", " 15"]),
     ],
 )
 def test_tokens_become_words_with_their_punctuation(
-    vocabulary: Vocabulary, text: str, language: str, words: list[str]
+    vocabulary: Vocabulary, text: str, words: list[str]
 ) -> None:
     tokens = spell(vocabulary, text)
 
-    split = vocabulary.split_words(tokens, language)
+    split = vocabulary.split_words(tokens)
 
-    assert [word.text for word in split if word.text] == words
+    assert [word.text for word in split] == words
     assert sum(word.n_tokens for word in split) == len(tokens)
+
+
+# fmt: off
+PARTS = [
+    # Letters of the scripts of the vocabulary's languages, with their marks.
+    *"aßñżłøığđșő", *"жїђ", *"αώ", *"עء", *"گي", *"नि", *"কা", *"ਕੈ", *"கூ", *"కా", *"ಕಿ", *"കീ",  # noqa: RUF001
+    *"සිං", *"անց", *"ქა", *"አማ", *"한국", *"我學", *"がー々ヴ", *"ไทยที่", *"ລາວ",
+    *"မြန်မာ", *"ខ្មែរ", *"བོད་",
+    *"0159", *".,!?\"'()[]-–…", *"。、「」（）！？", "😀", "\u200b", "\u200d",  # noqa: RUF001
+    " ", "  ", "\u3000", "\t",
+]
+# fmt: on
+
+
+@given(st.lists(st.lists(st.sampled_from(PARTS), min_size=1, max_size=12), min_size=1, max_size=4))
+def test_words_joined_are_the_decoded_text_in_every_script(
+    vocabulary: Vocabulary, texts: list[list[str]]
+) -> None:
+    """The decoder's tokens are bytes here, and its segments begin as in their script."""
+    spoken = ["".join(parts).strip() for parts in texts]
+    written = [
+        " " * (i > 0 and space_between(a, b) is not False) + b
+        for i, (a, b) in enumerate(pairwise(["", *spoken]))
+    ]
+    segments = [Segment(None, None, spell(vocabulary, text)) for text in written if text]
+    decoded = "".join(written).strip()
+    n_tokens = sum(len(segment.tokens) for segment in segments)
+    alignment = Alignment(np.linspace(0, 1, n_tokens + 1), np.ones(n_tokens))
+
+    words = time_words(segments, alignment, vocabulary, 16_000)
+
+    chunk = Chunk(0, 0, 16_000, 0, 0)
+    stitched = list(Stitcher(16_000).stitch([[(chunk, Hypothesis(words))]]))
+    assert "".join(join_segments(stitched)) == decoded
+    found = [word for segment in stitched for word in segment.words]
+    assert "".join(word.separator + word.text for word in found) == decoded
 
 
 def test_pause_within_the_path_is_no_part_of_a_word(vocabulary: Vocabulary) -> None:
@@ -97,7 +143,7 @@ def test_pause_within_the_path_is_no_part_of_a_word(vocabulary: Vocabulary) -> N
     segments = [Segment(0.0, 0.6, tokens[:1]), Segment(5.0, 5.8, tokens[1:])]
     alignment = Alignment(np.array([0.0, 3.0, 5.4, 5.8]), np.array([0.9, 0.5, 0.7]))
 
-    first, second = time_words(segments, alignment, vocabulary, "en", 16_000 * 6)
+    first, second = time_words(segments, alignment, vocabulary, 16_000 * 6)
 
     assert first.end < 1.5 * 16_000
     assert second.start >= 4.0 * 16_000
@@ -110,9 +156,9 @@ def test_words_that_the_path_leaves_in_another_segment_come_back(vocabulary: Voc
     # Of the first segment's words one is put into the second, and one of the second's before it.
     starts = np.array([0.0, 0.1, 0.4, 1.9, 1.9, 2.0, 2.0, 3.6, 4.0])
 
-    words = time_words(segments, Alignment(starts, np.full(8, 0.9)), vocabulary, "en", 16_000 * 6)
+    words = time_words(segments, Alignment(starts, np.full(8, 0.9)), vocabulary, 16_000 * 6)
 
-    assert [word.text for word in words] == ["a", "b", "c", "d"]
+    assert [word.text for word in words] == [" a", " b", " c", " d"]
     within = [(0.0, 1.5), (0.0, 1.5), (2.5, 4.5), (2.5, 4.5)]
     for word, (earliest_s, latest_s) in zip(words, within, strict=True):
         assert earliest_s * 16_000 <= word.start <= word.end <= latest_s * 16_000

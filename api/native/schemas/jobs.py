@@ -106,7 +106,9 @@ class SegmentsEvent(BaseModel):
     channel: int | None = Field(description="from 0; null where channels were mixed down")
     start: float = Field(description="seconds into the original file")
     end: float = Field(description="seconds into the original file")
-    segments: list[Segment] = Field(description="of this chunk alone; ids count from 0")
+    segments: list[Segment] = Field(
+        description="of this chunk alone; ids count from 0, and the first separator is empty"
+    )
 
 
 class JobLinks(BaseModel):

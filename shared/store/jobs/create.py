@@ -67,15 +67,22 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> bool:
             endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
         connection.execute(
             text("""
-                WITH job AS (
+                WITH creating AS MATERIALIZED (
+                    -- Until the commit, so that list_jobs can wait for it.
+                    SELECT pg_advisory_xact_lock_shared(hashtextextended(:tenant, 1))
+                ), created AS MATERIALIZED (
+                    SELECT nextval('event_ids') AS event FROM creating
+                ), job AS (
                     INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
                                       source_key, source_name, source_bytes, sha256, reference,
                                       metadata, webhook_endpoint_id, result_url, priority,
-                                      last_event)
-                    VALUES (:id, :tenant, 'queued', :model, :options, :fingerprint, :original_id,
-                            :source_key, :source_name, :source_bytes, :sha256, :reference,
-                            :metadata, :webhook_endpoint_id, :result_url, :priority,
-                            nextval('event_ids'))
+                                      first_event, last_event)
+                    SELECT CAST(:id AS uuid), :tenant, 'queued', :model, CAST(:options AS jsonb),
+                           :fingerprint, CAST(:original_id AS uuid), :source_key, :source_name,
+                           CAST(:source_bytes AS bigint), :sha256, :reference,
+                           CAST(:metadata AS json), CAST(:webhook_endpoint_id AS uuid), :result_url,
+                           CAST(:priority AS integer), event, event
+                    FROM created
                     RETURNING id, last_event
                 ), upload AS (
                     -- The object belongs to a job now.

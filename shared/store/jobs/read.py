@@ -15,11 +15,12 @@ from shared.models.options import ResolvedOptions
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
-    id, tenant, state, model, options, priority, detected_language, cached, source_name,
-    source_bytes, sha256, duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s,
-    planned_share, percent_done, audio_kept_s, audio_done_s, error_code, error_detail, metrics,
-    accuracy, metadata, created_at, started_at, finished_at, run, audio_deleted_at,
-    transcript_deleted_at, last_event,
+    id, tenant, state, model, options, priority, detected_language, cached,
+    source_name, source_bytes, sha256,
+    duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
+    percent_done, audio_kept_s,
+    audio_done_s, error_code, error_detail, metrics, accuracy, metadata, created_at, started_at,
+    finished_at, run, audio_deleted_at, transcript_deleted_at, first_event, last_event,
     extract(epoch FROM clock_timestamp() - transcribing_since)::float8 AS transcribing_s
 """
 
@@ -77,6 +78,8 @@ class JobView:
     transcript_deleted_at: datetime | None
     transcribing_s: float | None
     """Seconds since this run of the job claimed its first chunk, by the database's clock."""
+    first_event: int
+    """Id of the event of its creation, by which jobs are listed."""
     last_event: int
     """Id of the latest of the job's events."""
 
@@ -163,18 +166,30 @@ _BY_ID = f"SELECT {_COLUMNS} FROM jobs WHERE id = ANY (%(ids)s)"  # noqa: S608 -
 
 
 def list_jobs(
-    engine: Engine, tenant: str, *, limit: int, before: UUID | None = None
+    engine: Engine, tenant: str, *, limit: int, before: int | None = None
 ) -> list[JobView]:
     """Return the newest jobs, newest first; ``before`` continues after a page's last job."""
     with read(engine) as connection:
+        if before is None:
+            (settled,) = fetch(connection, _SETTLED, {"tenant": tenant})
+            before = (settled["newest"] or 0) + 1
         rows = fetch(connection, _PAGE, {"tenant": tenant, "before": before, "limit": limit})
     return [_view(row) for row in rows]
 
 
+_SETTLED = """
+    WITH none_creating AS MATERIALIZED (
+        -- Each creation shares this lock until its commit. Here it is released at once.
+        SELECT pg_advisory_xact_lock(hashtextextended(%(tenant)s, 1))
+    )
+    SELECT pg_sequence_last_value('event_ids') AS newest FROM none_creating
+"""
+"""An event's id up to which all of the tenant's jobs are committed, and can be read."""
+
 _PAGE = f"""
     SELECT {_COLUMNS} FROM jobs
-    WHERE tenant = %(tenant)s AND (CAST(%(before)s AS uuid) IS NULL OR id < %(before)s)
-    ORDER BY id DESC LIMIT %(limit)s
+    WHERE tenant = %(tenant)s AND first_event < %(before)s
+    ORDER BY first_event DESC LIMIT %(limit)s
 """  # noqa: S608 - constants
 
 

@@ -66,6 +66,23 @@ def test_bad_options_are_refused_before_the_file_is_sent(
     assert code in answer
 
 
+def test_a_slow_upload_is_listed_above_what_was_taken_meanwhile(client: httpx.Client) -> None:
+    meanwhile: list[str] = []
+
+    def slowly() -> Iterator[bytes]:
+        yield part("file") + bytes(MIB)
+        meanwhile.append(client.post("/jobs", files={"file": ("quick.wav", b"x")}).json()["id"])
+        assert client.get("/jobs").json()["jobs"][0]["id"] == meanwhile[0]
+        yield b"\r\n--b--\r\n"
+
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    slow = client.post("/jobs", content=slowly(), headers=form).json()["id"]
+
+    assert slow < meanwhile[0]  # ids tell when uploads began
+    listed = [job["id"] for job in client.get("/jobs?limit=2").json()["jobs"]]
+    assert listed == [slow, meanwhile[0]]
+
+
 def test_a_declared_excess_is_refused_before_the_body_is_asked_for(client: httpx.Client) -> None:
     head = f"Content-Length: {30 * MIB}\r\nExpect: 100-continue"
     with open_upload(str(client.base_url), head) as connection:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from shared.speech.scripts import begins_word
 from worker.engines.protocol import is_silent
 
 LogProbs = npt.NDArray[np.float32]
@@ -70,6 +71,9 @@ def join_words(
 ) -> tuple[WordHypothesis, ...]:
     """Join symbols into words.
 
+    A word begins at a space, which stands before its text, and at each symbol of a script that is
+    written without spaces.
+
     A word's confidence is the geometric mean of its symbols' posteriors, so long words have no
     lower one.
 
@@ -81,24 +85,31 @@ def join_words(
     """
     longest_gap = LONGEST_GAP_S * SAMPLE_RATE / frame_samples
     end_start = (n_samples - END_S * SAMPLE_RATE) / frame_samples
-    words: list[list[Emission]] = [[]]
+    words: list[tuple[str, list[Emission]]] = [("", [])]
     for emission in emissions:
+        text, symbols = words[-1]
+        bare = emission.text.strip()
         cut_off = (
-            words[-1]
-            and emission.start - words[-1][-1].end > longest_gap
+            symbols
+            and emission.start - symbols[-1].end > longest_gap
             and emission.start >= end_start
         )
-        if cut_off or emission.text.startswith(" "):
-            words.append([])
-        if emission.text.strip():
-            words[-1].append(emission)
-    return tuple(_word(word, frame_samples, n_samples) for word in words if word)
+        if emission.text.startswith(" "):
+            text, symbols = " ", []
+        elif cut_off or (symbols and bare and begins_word(text, bare)):
+            text, symbols = "", []
+        else:
+            words.pop()
+        words.append((text + bare, [*symbols, emission] if bare else symbols))
+    return tuple(_word(*word, frame_samples, n_samples) for word in words if word[1])
 
 
-def _word(symbols: Sequence[Emission], frame_samples: int, n_samples: int) -> WordHypothesis:
+def _word(
+    text: str, symbols: Sequence[Emission], frame_samples: int, n_samples: int
+) -> WordHypothesis:
     mean_log_prob = sum(symbol.log_prob for symbol in symbols) / len(symbols)
     return WordHypothesis(
-        text="".join(symbol.text.strip() for symbol in symbols),
+        text=text,
         start=min(symbols[0].start * frame_samples, n_samples),
         end=min(symbols[-1].end * frame_samples, n_samples),
         confidence=min(1.0, math.exp(mean_log_prob)),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from shared.infra.errors import ModelError
+from shared.speech.scripts import begins_word
 from worker.engines.whisper.fallback import Segment
 
 if TYPE_CHECKING:
@@ -23,11 +24,8 @@ MAX_PREVIOUS_TOKENS = MAX_POSITIONS // 2 - 1
 
 _ISO_CODES = {"jw": "jv"}
 """Whisper's language codes that are not ISO 639."""
-_SPACELESS = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
-"""Languages written without spaces: each character is a word (whisper/tokenizer.py)."""
-_OPENING = "\"'“¿([{-"
-_CLOSING = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - these are meant
-"""Marks that belong to the word after or before them (whisper/timing.py)."""
+_OPENING = frozenset("\"'“‘„«¿¡([{-–—「『（《〈【［｛")  # noqa: RUF001 - these are meant
+"""Marks that belong to the word after them if they stand alone; others to the one before them."""
 
 
 def iso_code(token: str) -> str:
@@ -37,7 +35,7 @@ def iso_code(token: str) -> str:
 
 
 class WordTokens(NamedTuple):
-    """A word with its punctuation, and its number of tokens."""
+    """A word with its punctuation and the white space around it, and its number of tokens."""
 
     text: str
     n_tokens: int
@@ -119,23 +117,22 @@ class Vocabulary:
             segments.append(Segment(start_s, None, tuple(text)))
         return tuple(segments)
 
-    def split_words(self, tokens: Sequence[int], language: str) -> list[WordTokens]:
-        """Split a segment's tokens into words; each token is in one, which may be blank."""
+    def split_words(self, tokens: Sequence[int]) -> list[WordTokens]:
+        """Split a segment's tokens into words; each token is in one, which may be blank.
+
+        Words keep their white space, so all of them, joined, are the decoded text.
+        """
         words: list[WordTokens] = []
-        is_opening = False
         for text, n_tokens in self._characters(tokens):
-            bare = text.strip()
-            starts_word = language in _SPACELESS or text.startswith(" ")
-            is_closing = bare != "" and bare in _CLOSING and not text.startswith(" ")
-            if words and (is_opening or is_closing or not starts_word):
-                joined = words[-1].text + (text.lstrip() if is_opening else text)
-                words[-1] = WordTokens(joined, words[-1].n_tokens + n_tokens)
+            last = words[-1].text if words else ""
+            starts_word = text[:1].isspace() or last[-1:].isspace() or begins_word(last, text)
+            # White space alone and opening marks alone belong to the word after them.
+            is_begun = _OPENING.issuperset(last.strip())
+            if words and (is_begun or not starts_word):
+                words[-1] = WordTokens(last + text, words[-1].n_tokens + n_tokens)
             else:
                 words.append(WordTokens(text, n_tokens))
-            # After a lone opening mark, what follows belongs to its word.
-            last = words[-1].text.strip()
-            is_opening = last != "" and last in _OPENING
-        return [WordTokens(text.strip(), n_tokens) for text, n_tokens in words]
+        return words
 
     def _characters(self, tokens: Sequence[int]) -> Iterator[WordTokens]:
         """Yield the shortest runs of tokens that make whole characters."""

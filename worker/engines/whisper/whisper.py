@@ -82,8 +82,7 @@ class Whisper(ABC, Generic[EncodedT]):
             return [self._attempt(answer) for answer in answers]
 
         outcomes = decode_with_fallback(len(batch), decode)
-        text_languages = ["en" if task == "translate" else language for language, _ in languages]
-        timed = self._time_words(batch, encoded, starts, outcomes, text_languages)
+        timed = self._time_words(batch, encoded, starts, outcomes)
         return [
             Hypothesis(words, language, share, outcome.loop_suspected)
             for words, (language, share), outcome in zip(timed, languages, outcomes, strict=True)
@@ -95,7 +94,6 @@ class Whisper(ABC, Generic[EncodedT]):
         encoded: EncodedT,
         starts: Prompts,
         outcomes: Sequence[Outcome],
-        languages: Sequence[str],
     ) -> list[tuple[WordHypothesis, ...]]:
         """Return each item's words; only items with text are aligned."""
         words: list[tuple[WordHypothesis, ...]] = [()] * len(batch)
@@ -109,7 +107,7 @@ class Whisper(ABC, Generic[EncodedT]):
         aligned = self._align(encoded, spoken, [starts[i] for i in spoken], texts, n_frames)
         for i, alignment in zip(spoken, aligned, strict=True):
             segments, n_samples = outcomes[i].segments, len(batch[i])
-            words[i] = time_words(segments, alignment, self._vocabulary, languages[i], n_samples)
+            words[i] = time_words(segments, alignment, self._vocabulary, n_samples)
         return words
 
     def _likeliest(self, shares: dict[str, float]) -> tuple[str, float]:

@@ -68,7 +68,6 @@ def time_words(
     segments: Sequence[Segment],
     alignment: Alignment,
     vocabulary: Vocabulary,
-    language: str,
     n_samples: int,
 ) -> tuple[WordHypothesis, ...]:
     """Return an item's words with times in its samples.
@@ -78,14 +77,18 @@ def time_words(
     """
     timed: list[list[_Word]] = []
     at = 0
+    blank = ""
     for segment in segments:
         words = []
-        for text, n_tokens in vocabulary.split_words(segment.tokens, language):
+        for text, n_tokens in vocabulary.split_words(segment.tokens):
             start_s, end_s = alignment.starts_s[at], alignment.starts_s[at + n_tokens]
             confidence = alignment.probabilities[at : at + n_tokens].mean()
             at += n_tokens
-            if text:
-                words.append(_Word(text, float(start_s), float(end_s), float(confidence)))
+            if not text.strip():
+                blank += text
+                continue
+            words.append(_Word(blank + text, float(start_s), float(end_s), float(confidence)))
+            blank = ""
         timed.append(words)
     durations = [word.end_s - word.start_s for words in timed for word in words]
     spoken = [duration for duration in durations if duration > 0]
