@@ -121,13 +121,7 @@ jobs = Table(
         BigInteger,
         comment="id of the event of its creation; a tenant's jobs are listed by it",
     ),
-    Column(
-        "first_event",
-        BigInteger,
-        nullable=False,
-        comment="id of the event of its creation; a tenant's jobs are listed by it",
-    ),
-    Column(
+    _not_null(
         "last_event",
         BigInteger,
         default="0",
@@ -140,8 +134,8 @@ jobs = Table(
     Column("transcript_deleted_at", _TIME),
     _one_of("state", JobState),
     Index(None, "tenant", "first_event"),
-    Index("ix_jobs_active", "id", postgresql_where=text("state IN ('queued', 'running')")),
-    Index(
+    _partial_index("ix_jobs_active", "id", where="state IN ('queued', 'running')"),
+    _partial_index(
         "ix_jobs_original",
         "tenant fingerprint",
         where="original_id IS NULL AND state IN ('queued', 'running', 'succeeded')",
