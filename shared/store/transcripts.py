@@ -19,6 +19,7 @@ from shared.speech.transcript import (
     PartialHeader,
     Segment,
     TranscriptHeader,
+    TranscriptWarning,
 )
 from shared.store.chunks import as_heard, finished_chunks, finished_chunks_without_words
 
@@ -211,7 +212,12 @@ def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> Partia
         missing_s=to_seconds(job["missing_samples"]),
         missing=_missing_spans(job),
         # How sure the model is of its words, only the whole transcript tells.
-        warnings=make_warnings(found, None, job["metrics"].get("clipped_share")),
+        warnings=make_warnings(
+            found,
+            None,
+            job["metrics"].get("clipped_share"),
+            map(TranscriptWarning.model_validate, job["metrics"].get("warnings", ())),
+        ),
     )
     segments = _FinishedSegments(
         engine,
