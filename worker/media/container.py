@@ -53,6 +53,19 @@ _EXACT_DURATION = frozenset({"aiff", "au", "flac", "mov,mp4,m4a,3gp,3g2,mj2"})
 
 _UNKNOWN_BYTES = 0x7EFF_0000
 """An AIFF that declares so much was written into a pipe (SoX): its length is not known."""
+_CODES = (
+    "afr/af alb/sq ara/ar arm/hy aze/az baq/eu bel/be ben/bn bod/bo bos/bs bul/bg bur/my "
+    "cat/ca ces/cs chi/zh cym/cy cze/cs dan/da deu/de dut/nl ell/el eng/en est/et eus/eu "
+    "fas/fa fil/tl fin/fi fra/fr fre/fr geo/ka ger/de gle/ga glg/gl gre/el guj/gu heb/he "
+    "hin/hi hrv/hr hun/hu hye/hy ice/is ind/id isl/is ita/it jpn/ja kan/kn kat/ka kaz/kk "
+    "khm/km kor/ko lao/lo lat/la lav/lv lit/lt mac/mk mal/ml mao/mi mar/mr may/ms mkd/mk "
+    "mon/mn mri/mi msa/ms mya/my nep/ne nld/nl nno/nn nob/no nor/no pan/pa per/fa pol/pl "
+    "por/pt ron/ro rum/ro rus/ru sin/si slk/sk slo/sk slv/sl som/so spa/es sqi/sq srp/sr "
+    "swa/sw swe/sv tam/ta tel/te tgl/tl tha/th tib/bo tur/tr ukr/uk urd/ur uzb/uz vie/vi "
+    "wel/cy zho/zh"
+)
+_TWO_LETTERS = {pair[:3]: pair[4:] for pair in _CODES.split()}
+"""What containers call a language, in either version of ISO 639-2, and its ISO 639-1 code."""
 _TRACKS_NAMED = 8
 _READ_BYTES = 1 << 16
 _FAILED_READS = 20
@@ -206,10 +219,15 @@ def describe(tracks: Sequence[AudioStream]) -> str:
 def _is(found: AudioStream, index: int, track: str) -> bool:
     if track.isdecimal():
         return index == int(track)
+    return _language(found.language or "") == _language(track)
+
+
+def _language(name: str) -> str:
     try:
-        return found.language is not None and language_code(found.language) == language_code(track)
+        code = language_code(name)
     except UnknownLanguage:
-        return found.language == track
+        code = name.lower()
+    return _TWO_LETTERS.get(code, code)
 
 
 @dataclass(slots=True)
