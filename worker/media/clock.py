@@ -81,8 +81,9 @@ class Clock:
         yield from self._take(_Held(frame, stamp_s, frame.samples / frame.sample_rate))
 
     def skip(self, duration_s: float) -> None:
-        """Leave room for sound that is lost."""
+        """Go on where no stamps are asked for: each sample is its own time."""
         self._position_s += duration_s
+        self.times.known_until = int(self._position_s * SAMPLE_RATE)
 
     def finish(self) -> Iterator[Placed]:
         """Yield what is held; call once, after the last frame."""

@@ -114,8 +114,12 @@ class Timeline:
             AudioTooLong: more than ``max_duration_s`` has been yielded.
         """
         check_bounds(frame.sample_rate, frame.layout.nb_channels)
+        if not self._stamped:
+            self._clock.skip(frame.samples / frame.sample_rate)
+            yield from self._place(Placed(frame))
+            return
         stamp_s = None
-        if self._stamped and frame.pts is not None and frame.time_base is not None:
+        if frame.pts is not None and frame.time_base is not None:
             stamp_s = float(frame.pts * frame.time_base) - origin_s
         for placed in self._clock.push(frame, stamp_s):
             yield from self._place(placed)
