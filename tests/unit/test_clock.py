@@ -70,6 +70,12 @@ def test_a_jump_that_later_stamps_confirm_is_silence_where_it_is(hole_s: float) 
     assert not times.anchors
 
 
+def test_a_stream_of_a_few_frames_starts_where_the_first_one_says() -> None:
+    gaps, _ = place([0.0, 3500.0, 3500.02])
+
+    assert gaps == pytest.approx([0.0, 3500.0 - FRAME_S, 0.0])
+
+
 def test_holes_that_follow_each_other_soon_are_all_filled() -> None:
     stamps = [at_s + 0.3 * (index // 30) for index, at_s in enumerate(steady(600))]
 

@@ -72,17 +72,24 @@ def test_sound_that_starts_late_is_late_in_every_container(
 
 
 def with_pictures(
-    muxer: str, video: str, audio: str, samples: Channels, rate: int, late_s: float
+    muxer: str,
+    video: str,
+    audio: str,
+    samples: Channels,
+    rate: int,
+    late_s: float,
+    muxer_options: dict[str, str] | None = None,
+    silent_s: int = 0,
 ) -> bytes:
-    """Pictures from the start, sound that starts later."""
+    """Pictures from the start, sound that starts later and ends some seconds before them."""
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=muxer) as container:
+    with av.open(buffer, "w", format=muxer, options=muxer_options or {}) as container:
         pictures = container.add_stream(video, rate=25)
         pictures.width = pictures.height = 64
         pictures.pix_fmt = "yuv420p"
         track = container.add_stream(audio, rate=rate)
         track.layout = "mono"
-        n_seconds = int(late_s + samples.shape[1] / rate)
+        n_seconds = int(late_s + samples.shape[1] / rate) + silent_s
         for second in range(n_seconds + 1):
             for index in range(25 * second, 25 * (second + 1)):
                 shown = np.full((64, 64, 3), index % 250, np.uint8)
@@ -167,6 +174,14 @@ def test_fragments_after_a_damaged_one_are_heard_at_their_time() -> None:
     assert len(heard) > len(WORDS) * 0.5
     for text, start_s in heard.items():
         assert start_s == pytest.approx(due(0.064)[text], abs=0.05)
+
+
+def test_pictures_that_go_on_after_the_sound_are_no_damage() -> None:
+    data = with_pictures("mp4", "mpeg4", "aac", sound(), SAMPLE_RATE, 0.0, FRAGMENTED, silent_s=8)
+
+    heard, warnings = hear(data)
+
+    assert (len(heard), warnings) == (len(WORDS), [])
 
 
 @pytest.mark.parametrize("where", ["start", "end"])

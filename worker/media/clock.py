@@ -164,7 +164,7 @@ class Clock:
             # The first time that several stamps agree on.
             groups = ([x for x in ahead if abs(x - first) <= NEAR_S] for first in ahead)
             needed = max(_CONFIRM_STAMPS, len(ahead) // 8)
-            agreed = sorted(next((group for group in groups if len(group) >= needed), ahead))
+            agreed = sorted(next((g for g in groups if len(g) >= needed), ahead[:1]))
             start_s = agreed[len(agreed) // 2]
             if NEAR_S < start_s <= _MAX_HOLE_S:
                 gap_s = start_s

@@ -166,6 +166,8 @@ class _File:
         damage = Damage()
         origin_s: float | None = None
         declared_s, bit_rate, last_position, n_candidates = 0.0, 0, 0, 0
+        skipped: tuple[int, int] | None = None
+        """Bytes of an mp4 file that FFmpeg stopped at."""
         for _ in range(_MAX_RESUMED + 1):
             reader.seek(0)
             with open_container(reader, to_the_end=self._to_the_end) as container:
@@ -189,6 +191,9 @@ class _File:
                         )
                 for starts_s, packet in decode_packets(container, stream, reader):
                     origin_s = starts_s if origin_s is None else origin_s
+                    if skipped is not None and packet.position is not None:
+                        damage.note_unread(timeline.end_s, *skipped)
+                        skipped = None
                     if packet.position is not None:
                         last_position = max(last_position, packet.position)
                     if packet.frames is None:
@@ -202,14 +207,13 @@ class _File:
                             yield n_candidates, block
                 if not self._fragmented:
                     declared_s = declared_duration_s(container, stream)
-            if not self._fragmented:
-                break
-            before = last_position
-            found = resume_at_next_fragment(reader, before)
+            if not self._fragmented or skipped is not None:
+                break  # what was skipped before held nothing of this track
+            found = resume_at_next_fragment(reader, last_position)
             reader.check()
             if found is None:
                 break
-            damage.note_unread(timeline.end_s, before, found)
+            skipped = last_position, found
         assert timeline is not None
         for block in timeline.finish():
             yield n_candidates, block
