@@ -184,6 +184,18 @@ def test_pictures_that_go_on_after_the_sound_are_no_damage() -> None:
     assert (len(heard), warnings) == (len(WORDS), [])
 
 
+def test_segments_that_overlap_are_heard_once() -> None:
+    data = mux(KINDS["mpegts"], sound())
+    middle, overlap = len(data) // 376 * 188, len(data) // 1880 * 188
+    joined = data[:middle] + data[middle - overlap :]
+
+    heard, _ = hear(joined)
+
+    assert heard.keys() == due().keys()
+    for text, start_s in due(0.064).items():
+        assert heard[text] == pytest.approx(start_s, abs=0.08)
+
+
 @pytest.mark.parametrize("where", ["start", "end"])
 def test_the_same_damage_has_the_same_verdict_wherever_it_is(where: str) -> None:
     data = bytearray(mux(KINDS["m4a"], np.repeat(sound(44_100), 2, axis=0)))

@@ -12,6 +12,8 @@ FLAC, AIFF, AU, Matroska and mp4 with its index in front. It shortens WAV, W64 a
 there, and cannot open an mp4 that is cut before its index; ``headers`` reads the headers of these.
 MP3, ADTS, AMR, Ogg and MPEG-TS only have an estimated duration, and a fragmented mp4 only that of
 its fragments. A truncated file of these formats looks like a short one, and is accepted.
+
+FFmpeg stops at a damaged fragment of an mp4; reading is taken up again at the next one.
 """
 
 from collections.abc import Iterator
