@@ -5,6 +5,8 @@ says which models ``devices`` runs on every device at hand. ``--text FILE`` (in 
 and ``--transcript FILE`` (a JSON one), once for each file, say what ``subtitles`` makes cues of;
 without them it takes the texts of the samples.
 
+``media --folder FOLDER`` sends the files that FOLDER/words.json names to a platform.
+
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
 
@@ -20,6 +22,7 @@ from bench import (
     fairness,
     fidelity,
     flood,
+    media,
     memory,
     preparation,
     reads,
@@ -36,6 +39,7 @@ MEASUREMENTS = (
     "startup",
     "preparation",
     "fidelity",
+    "media",
     "subtitles",
     "memory",
     "cache",
@@ -63,6 +67,8 @@ def main() -> None:
                 preparation.run()
             case "fidelity":
                 fidelity.run({model.id: (load_engine(model), model.window_s) for model in models})
+            case "media":
+                media.run(arguments.folder)
             case "subtitles":
                 subtitles.run(arguments.texts, arguments.transcripts, arguments.language)
             case "memory":
@@ -101,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--catalogue", type=Path, default=Path("models.toml"))
     parser.add_argument("--model", action="append", default=[], dest="models")
+    parser.add_argument("--folder", type=Path, help="of media and words.json, for 'media'")
     parser.add_argument("--text", action="append", type=Path, default=[], dest="texts")
     parser.add_argument("--transcript", action="append", type=Path, default=[], dest="transcripts")
     parser.add_argument("--language", default="en")

@@ -95,6 +95,13 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
 )
 @_how("--multichannel", is_flag=True, help="Transcribe each channel apart.")
 @_how("--multilingual", is_flag=True, help="Detect the language of each chunk.")
+@_how(
+    "--track",
+    metavar="TRACK",
+    help="The audio track: its number, from 0, or its language.",
+    show_default="the default one or, where that is silent, the next",
+)
+@_how("--strict", is_flag=True, help="Refuse a file that is cut off or damaged.")
 @_where(
     "--server",
     envvar="LONGHAND_SERVER",

@@ -86,6 +86,15 @@ class JobOptions(BaseModel):
     multilingual: bool = Field(
         default=False, description="detect the language of each chunk, not once for the whole"
     )
+    track: str | None = Field(
+        default=None,
+        max_length=100,
+        description="the audio track: its number, from 0, or its language; omitted: the default "
+        "one or, where that is silent, the next",
+    )
+    strict: bool = Field(
+        default=False, description="refuse a file that is cut off or damaged, however little"
+    )
     reference: str | None = Field(
         default=None,
         max_length=MAX_REFERENCE_CHARS,
@@ -133,6 +142,8 @@ class ResolvedOptions(BaseModel):
     vad: VadName
     multichannel: bool = False
     multilingual: bool = False
+    track: str | None = None
+    strict: bool = False
 
     def text_language(self, spoken: str | None) -> str | None:
         """Return the language of a transcript of speech in ``spoken``; None: each chunk's own."""
@@ -171,6 +182,7 @@ def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
         "prompt": options.prompt or None,
         "hotwords": options.hotwords or None,
         "vad": options.vad or model.vad,
+        "track": (options.track or "").strip() or None,
     }
     return ResolvedOptions.model_validate(options.model_dump() | resolved)
 

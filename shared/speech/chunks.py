@@ -1,12 +1,15 @@
 """Chunks and hypotheses: the parts of a job's audio, and what an engine heard in them.
 
-Positions are samples of the original timeline at 16 kHz. Integers add up exactly over ten hours,
+Positions are samples of the decoded audio at 16 kHz; a chunk's ``times`` say where these lie on the
+clock of the file. Integers add up exactly over ten hours,
 seconds do not, so seconds appear at the wire only.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from shared.speech.timemap import Anchor, time_of
 
 SAMPLE_RATE = 16_000
 """Samples per second of all decoded audio; every engine here was trained at this rate."""
@@ -26,6 +29,8 @@ class Chunk:
     stride_right: int
     channel: int | None = None
     """The channel it was cut from; None where all were mixed down to one."""
+    times: tuple[Anchor, ...] = ()
+    """Where its samples lie on the file's clock; none where they are their own times."""
 
     @property
     def start(self) -> int:
@@ -34,6 +39,10 @@ class Chunk:
     @property
     def end(self) -> int:
         return self.core_end + self.stride_right
+
+    def time_of(self, sample: int) -> int:
+        """Return when a sample of the decoded audio is heard on the file's clock."""
+        return time_of(self.times, sample)
 
     @property
     def n_samples(self) -> int:
@@ -75,9 +84,10 @@ Heard = tuple[Chunk, Hypothesis]
 """A chunk, and what an engine heard in it."""
 
 
-def chunk_to_json(chunk: Chunk) -> dict[str, int | None]:
+def chunk_to_json(chunk: Chunk) -> dict[str, Any]:
     """Return the input of a chunk's ``transcribe`` step, whose idx is the chunk's index."""
-    return {name: value for name, value in asdict(chunk).items() if name != "index"}
+    left_out = {"index"} if chunk.times else {"index", "times"}
+    return {name: value for name, value in asdict(chunk).items() if name not in left_out}
 
 
 def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
@@ -92,6 +102,7 @@ def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
         stride_left=data["stride_left"],
         stride_right=data["stride_right"],
         channel=data.get("channel"),
+        times=tuple((sample, time) for sample, time in data.get("times", ())),
     )
 
 

@@ -42,7 +42,7 @@ class Survey:
     speech_samples: int
     """Audio within some chunk's core, of any channel."""
     loops: tuple[int, ...]
-    """Starts of the chunks in which the engine repeated itself, in samples, sorted."""
+    """Times of the chunks in which the engine repeated itself, at SAMPLE_RATE, sorted."""
 
 
 def survey(chunks: Iterable[Heard]) -> Survey:
@@ -56,7 +56,7 @@ def survey(chunks: Iterable[Heard]) -> Survey:
         n_samples = chunk.n_core_samples
         cores.append((chunk.core_start, chunk.core_end))
         if hypothesis.loop_suspected:
-            loops.append(chunk.core_start)
+            loops.append(chunk.time_of(chunk.core_start))
         language, probability = hypothesis.language, hypothesis.language_probability
         if language is not None:
             heard_in[language] += n_samples
@@ -136,8 +136,10 @@ class Stitcher:
                     separator = ""  # many tokenizers begin every text with a space
                 elif not separator and expected:
                     separator = " "
-                start = min(max(chunk.start + heard.start, previous_end), self._n_samples)
-                end = min(max(chunk.start + heard.end, start), self._n_samples)
+                start = min(
+                    max(chunk.time_of(chunk.start + heard.start), previous_end), self._n_samples
+                )
+                end = min(max(chunk.time_of(chunk.start + heard.end), start), self._n_samples)
                 word = Word(
                     text=heard.text.strip(),
                     separator=separator if previous else "",
@@ -158,6 +160,7 @@ def make_header(
     language_probability: float | None,
     mean_confidence: float | None,
     clipped_share: float | None,
+    of_the_file: Iterable[TranscriptWarning] = (),
 ) -> TranscriptHeader:
     """Return the header of a transcript.
 
@@ -169,6 +172,7 @@ def make_header(
         language_probability: of that language, where it was detected.
         mean_confidence: over all words that have one; None where none has.
         clipped_share: share of the audio that is clipped, in [0, 1]; None: not measured.
+        of_the_file: warnings that were known before anything was transcribed.
     """
     if language is None:
         language, language_probability = found.language, found.language_probability
@@ -179,19 +183,22 @@ def make_header(
         duration_s=to_seconds(n_samples),
         speech_s=to_seconds(found.speech_samples),
         skipped_s=to_seconds(max(0, n_samples - found.speech_samples)),
-        warnings=make_warnings(found, mean_confidence, clipped_share),
+        warnings=make_warnings(found, mean_confidence, clipped_share, of_the_file),
     )
 
 
 def make_warnings(
-    found: Survey, mean_confidence: float | None, clipped_share: float | None
+    found: Survey,
+    mean_confidence: float | None,
+    clipped_share: float | None,
+    of_the_file: Iterable[TranscriptWarning] = (),
 ) -> list[TranscriptWarning]:
     """Return the warnings of a transcript; the arguments are those of ``make_header``."""
     details: dict[str, str] = {}
     if mean_confidence is not None and mean_confidence < LOW_CONFIDENCE:
         details["low_confidence"] = f"The mean confidence of all words is {mean_confidence:.2f}."
     if found.loops:
-        places = [_clock(start) for start in found.loops[:_LOOPS_NAMED]]
+        places = [clock(start) for start in found.loops[:_LOOPS_NAMED]]
         if len(found.loops) > _LOOPS_NAMED:
             places.append(f"{len(found.loops) - _LOOPS_NAMED} more")
         details["loop_suspected"] = (
@@ -201,7 +208,8 @@ def make_warnings(
     if clipped_share is not None and clipped_share >= CLIPPED_SHARE:
         share = f"{clipped_share:.1%}"
         details["clipped_audio"] = f"{share} of the audio is clipped: it was recorded too loud."
-    return [TranscriptWarning(code=code, detail=detail) for code, detail in details.items()]
+    of_the_text = [TranscriptWarning(code=code, detail=text) for code, text in details.items()]
+    return [*of_the_file, *of_the_text]
 
 
 def _white_space_between(left: str, right: str) -> str:
@@ -245,7 +253,7 @@ def to_seconds(samples: int) -> float:
     return round(samples / SAMPLE_RATE, 3)
 
 
-def _clock(samples: int) -> str:
+def clock(samples: int) -> str:
     """Return samples as H:MM:SS."""
     minutes, s = divmod(samples // SAMPLE_RATE, 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"

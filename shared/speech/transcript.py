@@ -56,7 +56,8 @@ class TranscriptWarning(BaseModel):
     """A reason to read the transcript with care."""
 
     code: str = Field(
-        description="low_confidence, loop_suspected or clipped_audio; later versions may have more"
+        description="low_confidence, loop_suspected, clipped_audio, truncated, damaged, "
+        "wrong_length, several_tracks or channels_cancel; later versions may have more"
     )
     detail: str = Field(description="one sentence for people")
 

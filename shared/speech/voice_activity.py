@@ -165,6 +165,11 @@ class SileroVad(_ScoringVad):
     """
 
     _ENTER, _LEAVE = 0.3, 0.2
+    _LEAST_PEAK, _MOST_GAIN = 0.03, 300.0
+    """A recording whose peaks are lower, about -30 dBFS, is judged as if they were that high."""
+    _PEAK_LASTS = 0.98
+    """Share of a peak that is remembered a batch later: 20 dB are forgotten in a minute, so that
+    a pause is not taken for a quiet recording."""
     _CONTEXT_SAMPLES = 64
     """The network hears these samples of the window before as well."""
     _BATCH_WINDOWS = 16
@@ -175,6 +180,8 @@ class SileroVad(_ScoringVad):
         super().__init__(self._ENTER, self._LEAVE, self._BATCH_WINDOWS)
         self._session = _silero_session()
         self._context = np.zeros(self._CONTEXT_SAMPLES, np.float32)
+        self._peak = 0.0
+        """Of what was judged lately."""
         self._h = self._c = np.zeros((1, 1, 128), np.float32)
 
     def _score(self, windows: Pcm) -> npt.NDArray[np.float64]:
@@ -185,6 +192,8 @@ class SileroVad(_ScoringVad):
     def _judge(self, windows: Pcm) -> npt.NDArray[np.float64]:
         """Return the probabilities of one batch."""
         samples = windows.astype(np.float32) / 32768
+        self._peak = max(float(np.abs(samples).max()), self._peak * self._PEAK_LASTS)
+        samples *= max(1.0, min(self._LEAST_PEAK / max(self._peak, 1e-9), self._MOST_GAIN))
         tails = samples[:, -self._CONTEXT_SAMPLES :]
         contexts = np.concatenate([self._context[np.newaxis], tails[:-1]])
         self._context = tails[-1]

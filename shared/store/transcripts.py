@@ -19,6 +19,7 @@ from shared.speech.transcript import (
     PartialHeader,
     Segment,
     TranscriptHeader,
+    TranscriptWarning,
 )
 from shared.store.chunks import as_heard, finished_chunks, finished_chunks_without_words
 
@@ -200,7 +201,12 @@ def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> Partia
         missing_s=to_seconds(job["missing_samples"]),
         missing=_missing_spans(job),
         # The mean confidence is known of a whole transcript only.
-        warnings=make_warnings(found, None, job["metrics"].get("clipped_share")),
+        warnings=make_warnings(
+            found,
+            None,
+            job["metrics"].get("clipped_share"),
+            map(TranscriptWarning.model_validate, job["metrics"].get("warnings", ())),
+        ),
     )
     segments = _FinishedSegments(
         engine,

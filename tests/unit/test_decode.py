@@ -21,7 +21,7 @@ from shared.infra.errors import (
 )
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE
-from worker.media.decode import decode
+from worker.media.decode import Findings, decode
 from worker.media.timeline import BLOCK_SAMPLES
 
 MAX_DURATION_S = 3600
@@ -133,14 +133,40 @@ CUT_NOTICED = [
     *("m4a", "m4a alac", "mov with pictures", "mkv aac", "webm opus"),
 ]
 
+INDEX_AT_THE_END = {"caf alac", "m4a", "m4a alac", "mov with pictures"}
+
 
 @pytest.mark.parametrize("name", CUT_NOTICED)
-@pytest.mark.parametrize("kept", [0.3, 0.6])
-def test_a_cut_file_is_truncated(name: str, kept: float) -> None:
+def test_a_file_with_less_than_half_of_its_sound_is_refused(name: str) -> None:
     data = encode(name)
 
     with pytest.raises(TruncatedMedia):
-        decode_all(data[: int(len(data) * kept)])
+        decode_all(data[: int(len(data) * 0.3)])
+
+
+@pytest.mark.parametrize("name", sorted({*CUT_NOTICED} - INDEX_AT_THE_END))
+def test_a_file_cut_off_near_its_end_is_heard_with_a_warning_or_refused_if_strict(
+    name: str,
+) -> None:
+    data = encode(name)[: int(len(encode(name)) * 0.6)]
+    findings = Findings()
+
+    samples = np.concatenate(list(decode(io.BytesIO(data), 60, findings=findings)), axis=1)[0]
+
+    assert len(samples) / SAMPLE_RATE == pytest.approx(2.4, abs=0.3)
+    (warning,) = (found for found in findings.warnings if found.code == "truncated")
+    missing_s = float(warning.detail.split("last ")[1].split(" s")[0])
+    assert missing_s == pytest.approx(1.6, abs=0.3)
+    with pytest.raises(TruncatedMedia):
+        list(decode(io.BytesIO(data), 60, strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(INDEX_AT_THE_END))
+def test_a_file_without_its_index_is_refused(name: str) -> None:
+    data = encode(name)
+
+    with pytest.raises(TruncatedMedia):
+        decode_all(data[: int(len(data) * 0.6)])
 
 
 def test_a_cut_mp4_with_its_index_in_front_is_truncated(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ LEAST_KEPT = 0.995
 @pytest.mark.parametrize(
     ("level_dbfs", "colour", "snr_db"),
     [
-        *((-15, "none", None), (-30, "none", None), (-45, "none", None)),
+        *((-15, "none", None), (-30, "none", None), (-45, "none", None), (-75, "none", None)),
         *((-25, "white", 10), (-25, "pink", 10), (-25, "pink", 25), (-40, "pink", 40)),
     ],
 )
@@ -43,8 +43,10 @@ def test_a_word_by_itself_is_kept() -> None:
         lambda duration_s: white_noise(duration_s, -30),
         lambda duration_s: pink_noise(duration_s, -30),
         lambda duration_s: music(duration_s, -20),
+        lambda duration_s: pink_noise(duration_s, -65),
+        lambda duration_s: music(duration_s, -60),
     ],
-    ids=["silence", "white noise", "pink noise", "music"],
+    ids=["silence", "white noise", "pink noise", "music", "quiet noise", "quiet music"],
 )
 def test_sound_without_speech_does_not_reach_the_model(
     make: Callable[[float], Iterator[Pcm]],

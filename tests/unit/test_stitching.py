@@ -367,3 +367,14 @@ def test_other_channels_words_are_a_space_away() -> None:
     other = [(Chunk(1, 0, S, 0, 0, channel=1), hypothesis(("好", 0.6, 0.9)))]
 
     assert stitch(one, other, n_samples=S, language="zh").text == "你好 好"
+
+
+def test_words_have_the_times_of_the_files_clock() -> None:
+    slow = Chunk(0, 0, 20 * S, 0, 0, times=((0, 0), (10 * S, 9 * S), (20 * S, 19 * S)))
+
+    transcript = stitch(
+        [(slow, hypothesis(("one", 5, 6), ("two", 12, 13)))], n_samples=19 * S, language="en"
+    )
+
+    words = [(w.text, w.start, w.end) for s in transcript.segments for w in s.words]
+    assert words == [("one", 4.5, 5.4), ("two", 11, 12)]

@@ -6,40 +6,76 @@ of the format.
 """
 
 import io
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import av
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Discard
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
 
 from shared.infra.errors import LonghandError, NoAudioTrack, TruncatedMedia, UnreadableMedia
+from shared.speech.languages import UnknownLanguage, language_code
 
-FORMATS = frozenset(
-    {"aac", "aiff", "amr", "au", "caf", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
-    | {"mp3", "mpegts", "ogg", "w64", "wav"}
+STAMPED = frozenset(
+    {"asf", "avi", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "mpeg", "mpegts", "ogg"}
+)
+"""Allowed demuxers of formats that say when their sound is. In all others samples count: FFmpeg
+makes their timestamps up, from the first frame's rate."""
+
+FORMATS = STAMPED | frozenset(
+    {"aac", "ac3", "aiff", "amr", "au", "caf", "dts", "eac3", "flac", "gsm", "mp3", "w64", "wav"}
+    | {"wv"}
 )
 """FFmpeg's names of the allowed demuxers; none of them follows references to other files."""
 
 DECODERS = frozenset(
-    {"aac", "aac_latm", "ac3", "alac", "amrnb", "amrwb", "eac3", "flac", "gsm", "gsm_ms"}
-    | {"libopencore_amrnb", "libopencore_amrwb", "libopus", "opus", "speex", "vorbis"}
+    {"aac", "aac_latm", "ac3", "alac", "amrnb", "amrwb", "dca", "eac3", "flac", "gsm", "gsm_ms"}
+    | {"libopencore_amrnb", "libopencore_amrwb", "libopus", "opus", "speex", "vorbis", "wavpack"}
     | {"mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float"}
-    | {"adpcm_g722", "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms"}
+    | {"wmalossless", "wmapro", "wmav1", "wmav2", "wmavoice"}
+    | {"adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "adpcm_swf", "g722", "g726", "g726le"}
     | {name for name in av.codecs_available if name.startswith("pcm_")}
 )
 """FFmpeg's names of the allowed decoders: usual sound formats, and no video, even while probing."""
 
+SUPPORTED = (
+    "WAV, AIFF, AU, CAF, FLAC, WavPack, MP3, AAC, AC-3, DTS, Ogg, AMR, GSM, MP4, MOV, Matroska, "
+    "WebM, MPEG-TS, MPEG-PS, AVI, FLV, WMA"
+)
+"""What people call them."""
+
 _EXACT_DURATION = frozenset({"aiff", "au", "flac", "mov,mp4,m4a,3gp,3g2,mj2"})
 """Demuxers whose stream duration is the header's, not an estimate."""
 
+_UNKNOWN_BYTES = 0x7EFF_0000
+"""An AIFF that declares so much was written into a pipe (SoX): its length is not known."""
+_CODES = (
+    "afr/af alb/sq ara/ar arm/hy aze/az baq/eu bel/be ben/bn bod/bo bos/bs bul/bg bur/my "
+    "cat/ca ces/cs chi/zh cym/cy cze/cs dan/da deu/de dut/nl ell/el eng/en est/et eus/eu "
+    "fas/fa fil/tl fin/fi fra/fr fre/fr geo/ka ger/de gle/ga glg/gl gre/el guj/gu heb/he "
+    "hin/hi hrv/hr hun/hu hye/hy ice/is ind/id isl/is ita/it jpn/ja kan/kn kat/ka kaz/kk "
+    "khm/km kor/ko lao/lo lat/la lav/lv lit/lt mac/mk mal/ml mao/mi mar/mr may/ms mkd/mk "
+    "mon/mn mri/mi msa/ms mya/my nep/ne nld/nl nno/nn nob/no nor/no pan/pa per/fa pol/pl "
+    "por/pt ron/ro rum/ro rus/ru sin/si slk/sk slo/sk slv/sl som/so spa/es sqi/sq srp/sr "
+    "swa/sw swe/sv tam/ta tel/te tgl/tl tha/th tib/bo tur/tr ukr/uk urd/ur uzb/uz vie/vi "
+    "wel/cy zho/zh"
+)
+_TWO_LETTERS = {pair[:3]: pair[4:] for pair in _CODES.split()}
+"""What containers call a language, in either version of ISO 639-2, and its ISO 639-1 code."""
+_TRACKS_NAMED = 8
 _READ_BYTES = 1 << 16
-_DAMAGED_PACKETS = 10
-_DAMAGED_SHARE = 0.05
-"""Packets that may fail to decode: ten, or this share of a longer file. The transcript of a file
-with more damage would mislead."""
+_FAILED_READS = 20
+"""So many failures in a row to read a packet are the end of what can be read."""
+_START_PACKETS = 2_000
+_START_BYTES = 4 << 20
+"""So much is read at most to find where the pictures start."""
+_GUESSED_STARTS = frozenset({"asf", "avi", "flv", "matroska,webm", "mpeg", "mpegts"})
+"""Demuxers that know a stream's start from its packets only. FFmpeg gives a video stream whose
+codec it may not open, such as H.264, the start of the file's sound."""
 
 
 class Reader:
@@ -54,11 +90,25 @@ class Reader:
         self._source = source
         self.n_bytes = source.seek(0, io.SEEK_END)
         self._failure: OSError | LonghandError | None = None
+        self._patch, self._patched_at = b"", 0
+
+    def patch(self, offset: int, data: bytes) -> None:
+        """Show ``data`` at ``offset`` in place of what is there, and nothing else changed."""
+        self._patch, self._patched_at = data, offset
 
     def read(self, n_bytes: int) -> bytes:
         if self._failure is None:
             try:
-                return self._source.read(n_bytes)
+                if not self._patch:
+                    return self._source.read(n_bytes)
+                start = self._source.tell()
+                data = bytearray(self._source.read(n_bytes))
+                first = max(start, self._patched_at)
+                last = min(start + len(data), self._patched_at + len(self._patch))
+                if first < last:
+                    shown = self._patch[first - self._patched_at : last - self._patched_at]
+                    data[first - start : last - start] = shown
+                return bytes(data)
             except (OSError, LonghandError) as error:
                 self._failure = error
         return b""
@@ -81,8 +131,8 @@ def truncated() -> TruncatedMedia:
     return TruncatedMedia("The file is incomplete: it ends before its own header says it does.")
 
 
-def open_container(reader: Reader) -> InputContainer:
-    """Open a file of one of ``FORMATS``.
+def open_container(reader: Reader, *, to_the_end: bool = False) -> InputContainer:
+    """Open a file of one of ``FORMATS``; ``to_the_end``: a WAV's own length is wrong.
 
     Raises:
         UnreadableMedia: it is none.
@@ -93,6 +143,8 @@ def open_container(reader: Reader) -> InputContainer:
         "codec_whitelist": ",".join(DECODERS),
         "protocol_whitelist": "none",  # no protocol has this name: only the reader can be read
     }
+    if to_the_end:
+        options["ignore_length"] = "1"
     try:
         container = av.open(
             reader,
@@ -105,7 +157,9 @@ def open_container(reader: Reader) -> InputContainer:
         reader.check()
         if isinstance(error, av.EOFError):
             raise truncated() from error
-        raise UnreadableMedia("The file is not audio or video in a supported format.") from error
+        raise UnreadableMedia(
+            f"The file is not audio or video in a supported format: {SUPPORTED}."
+        ) from error
     reader.check()
     if container.format.name not in FORMATS:
         container.close()
@@ -113,65 +167,168 @@ def open_container(reader: Reader) -> InputContainer:
     return container
 
 
-def choose_stream(container: InputContainer) -> AudioStream:
-    """Return the track that a player would play; the others are not read where possible.
+def audio_streams(container: InputContainer, track: str | None) -> list[AudioStream]:
+    """Return the audio tracks to try, in order: those that can be decoded, the default one first.
+
+    Args:
+        container: an open file.
+        track: the number of the one that is asked for, from 0 among the audio tracks, or its
+            language; None: any.
 
     Raises:
-        NoAudioTrack: there is none.
-        UnreadableMedia: its encoding is not supported, or it is damaged.
+        NoAudioTrack: there is none, or not the one that is asked for.
+        UnreadableMedia: the encoding of all of them is not supported, or they are damaged.
     """
-    chosen = container.streams.best("audio")
-    if not isinstance(chosen, AudioStream):
+    tracks = list(container.streams.audio)
+    if not tracks:
         raise NoAudioTrack("The file has no audio track.")
-    if chosen.codec_context is None or chosen.codec_context.codec.name not in DECODERS:
-        raise UnreadableMedia("The audio track's encoding is not supported.")
-    if not chosen.rate or not chosen.channels:
+    best = container.streams.best("audio")
+    asked = sorted(
+        (found for index, found in enumerate(tracks) if track is None or _is(found, index, track)),
+        key=lambda found: found is not best,
+    )
+    if not asked:
+        raise NoAudioTrack(f"The file has no audio track {track}; it has {describe(tracks)}.")
+    supported = [
+        found
+        for found in asked
+        if found.codec_context is not None and found.codec_context.codec.name in DECODERS
+    ]
+    if not supported:
+        raise UnreadableMedia(
+            f"The audio track's encoding is not supported: the file has {describe(tracks)}."
+        )
+    usable = [found for found in supported if found.rate and found.channels]
+    if not usable:
         raise UnreadableMedia("The audio track cannot be decoded; it may be damaged.")
-    for stream in container.streams:
-        if stream is not chosen:
-            stream.discard = Discard.all
-    return chosen
+    return usable
+
+
+def describe(tracks: Sequence[AudioStream]) -> str:
+    """Name tracks for people, by number, codec and language."""
+    names = []
+    for index, found in enumerate(tracks[:_TRACKS_NAMED]):
+        codec = "unknown encoding" if found.codec_context is None else found.codec_context.name
+        parts = [codec, *([found.language] if found.language else [])]
+        names.append(f"track {index} ({', '.join(parts)})")
+    if len(tracks) > _TRACKS_NAMED:
+        names.append(f"{len(tracks) - _TRACKS_NAMED} more")
+    return ", ".join(names)
+
+
+def _is(found: AudioStream, index: int, track: str) -> bool:
+    if track.isdecimal():
+        return index == int(track)
+    return _language(found.language or "") == _language(track)
+
+
+def _language(name: str) -> str:
+    try:
+        code = language_code(name)
+    except UnknownLanguage:
+        code = name.lower()
+    return _TWO_LETTERS.get(code, code)
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A packet of the track: its frames, or None where it cannot be decoded."""
+
+    frames: list[AudioFrame] | None
+    duration_s: float
+    """As the container has it; 0 where it does not say."""
+    position: int | None
+    """Offset in the file, in bytes, where known."""
 
 
 def decode_packets(
     container: InputContainer, stream: AudioStream, reader: Reader
-) -> Iterator[AudioFrame]:
-    """Yield the decoded frames of a track; damaged packets are skipped as long as they are few.
+) -> Iterator[tuple[float, Decoded]]:
+    """Yield the decoded packets of a track, each with the stamp of the file's start, in seconds.
 
-    Raises:
-        UnreadableMedia: too many are damaged.
+    The file starts where its earliest stream starts.
     """
-    n_packets = n_damaged = 0
-    packets = container.demux(stream)
+    for other in container.streams:
+        other.discard = Discard.default if other is stream else Discard.all
+    origin_s = (container.start_time or 0) / av.time_base
+    waiting: list[Decoded] = []
+    unseen = _streams_without_start(container)
+    for other in unseen:
+        other.discard = Discard.default
+    n_packets = n_bytes = n_failed = 0
+    packets = container.demux([stream, *unseen])
     while True:
-        frames: list[AudioFrame] = []
+        decoded = Decoded(None, 0.0, None)
         try:
             packet = next(packets, None)
         except av.FFmpegError:
-            packets, n_damaged = container.demux(stream), n_damaged + 1
+            packets = container.demux([stream, *unseen])
+            n_failed += 1
+            if n_failed > _FAILED_READS:
+                break
         except IndexError:
             # PyAV 18 fails at the end on a track that appeared while reading (MPEG-TS). It has
             # flushed all earlier tracks by then, including the chosen one.
-            return
+            break
         else:
+            n_failed = 0
             if packet is None:
-                return
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                n_damaged += 1
+                break
+            if packet.stream.index != stream.index:
+                start = packet.pts if packet.pts is not None else packet.dts
+                if packet.stream in unseen and start is not None:
+                    origin_s = min(origin_s, float(start * packet.time_base))
+                    packet.stream.discard = Discard.all
+                    unseen.remove(packet.stream)
+                continue
+            decoded = _decode(packet)
+            n_bytes += packet.size
         reader.check()
         n_packets += 1
-        if n_damaged > max(_DAMAGED_PACKETS, _DAMAGED_SHARE * n_packets):
-            raise UnreadableMedia("Too much of the file is damaged.")
-        yield from frames
+        if unseen and n_packets < _START_PACKETS and n_bytes < _START_BYTES:
+            waiting.append(decoded)
+            continue
+        for other in unseen:
+            other.discard = Discard.all
+        unseen.clear()
+        yield from ((origin_s, each) for each in waiting)
+        waiting.clear()
+        yield origin_s, decoded
+    reader.check()
+    yield from ((origin_s, each) for each in waiting)
+
+
+def _decode(packet: "Packet[Any]") -> Decoded:
+    duration_s = 0.0
+    if packet.duration and packet.time_base:
+        duration_s = float(packet.duration * packet.time_base)
+    try:
+        frames: list[Any] = packet.decode()
+    except av.FFmpegError:
+        return Decoded(None, duration_s, packet.pos)
+    return Decoded(frames, duration_s, packet.pos)
+
+
+def _streams_without_start(container: InputContainer) -> list[Stream]:
+    """Return the video streams whose first packet tells where they start."""
+    if container.format.name not in _GUESSED_STARTS:
+        return []
+    return [
+        found
+        for found in container.streams.video
+        if not found.disposition & Disposition.attached_pic
+    ]
 
 
 def declared_duration_s(container: InputContainer, stream: AudioStream) -> float:
     """Return the length of audio that the header declares; 0 where it declares none."""
     if container.format.name in _EXACT_DURATION:
-        if stream.duration is not None and stream.time_base is not None:
-            return float(stream.duration * stream.time_base)
-    elif container.format.name == "matroska,webm" and len(container.streams) == 1:
-        return (container.duration or 0) / av.time_base
+        if stream.duration is None or stream.time_base is None:
+            return 0.0
+        declared_s = float(stream.duration * stream.time_base)
+        n_bytes = declared_s * (stream.codec_context.bit_rate or 0) / 8
+        unknown = container.format.name == "aiff" and n_bytes >= _UNKNOWN_BYTES
+        return 0.0 if unknown else declared_s
+    if container.format.name == "matroska,webm" and len(container.streams) == 1:
+        return ((container.duration or 0) - max(0, container.start_time or 0)) / av.time_base
     return 0.0

@@ -7,6 +7,9 @@ import struct
 
 from worker.media.container import Reader
 
+_LEFT_BYTES = 4096
+"""Less that is left after the last chunk is padding."""
+
 
 def declared_end(source: Reader) -> int | None:
     """Return the byte offset where the data of a WAV, RF64, W64, CAF or mp4 file should end.
@@ -43,6 +46,72 @@ def declared_end(source: Reader) -> int | None:
             known = n_bytes > included and (long_size or n_bytes < unknown_from)
             return offset + header.size - included + n_bytes if known else None
         offset += header.size + -(-(n_bytes - included) // alignment) * alignment
+    return None
+
+
+def length_is_wrong(source: Reader) -> bool:
+    """Return whether a WAV file goes on after its data with what are no chunks: more data."""
+    end = declared_end(source)
+    source.seek(0)
+    if source.read(4) not in (b"RIFF", b"RF64", b"BW64") or end is None:
+        return False
+    offset = end + end % 2
+    for _ in range(64):
+        source.seek(offset)
+        raw = source.read(8)
+        if len(raw) < 8:
+            return False
+        name, n_bytes = struct.unpack("<4sI", raw)
+        if not (name.isascii() and name.decode().isprintable()):
+            return source.n_bytes - offset > _LEFT_BYTES
+        offset += 8 + n_bytes + n_bytes % 2
+    return False
+
+
+def is_fragmented(source: Reader) -> bool:
+    """Return whether an mp4 file is made of fragments."""
+    return _fragments_start(source) is not None
+
+
+def resume_at_next_fragment(source: Reader, after: int) -> int | None:
+    """Hide what lies between an mp4 file's index and the next fragment that starts later.
+
+    Returns:
+        The offset of that fragment, or None if there is none: nothing is hidden.
+    """
+    first = _fragments_start(source)
+    if first is None:
+        return None
+    offset, tail = after, b""
+    source.seek(offset)
+    while data := source.read(1 << 20):
+        data = tail + data
+        at = -1
+        while (at := data.find(b"moof", at + 1)) >= 0 and at + 12 <= len(data):
+            start = offset - len(tail) + at - 4
+            if data[at + 8 : at + 12] == b"mfhd" and start > after and start >= first + 16:
+                # A box that readers skip, with a size of 64 bits.
+                source.patch(first, struct.pack(">I4sQ", 1, b"free", start - first))
+                return start
+        offset += len(data) - len(tail)
+        tail = data[-11:]
+    return None
+
+
+def _fragments_start(source: Reader) -> int | None:
+    """Return where the first fragment of an mp4 file starts; None where there is none."""
+    offset = 0
+    for _ in range(64):
+        source.seek(offset)
+        raw = source.read(16)
+        n_bytes = int.from_bytes(raw[:4], "big")
+        if n_bytes == 1:
+            n_bytes = int.from_bytes(raw[8:], "big")
+        if n_bytes < 8 or (offset == 0 and raw[4:8] != b"ftyp"):
+            return None
+        if raw[4:8] == b"moof":
+            return offset
+        offset += n_bytes
     return None
 
 

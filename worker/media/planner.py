@@ -54,6 +54,13 @@ class ChunkPlanner:
         """Pending speech: the spans, as long as possible and in order, of the next chunk."""
         self._energies = _FrameEnergies()
 
+    @property
+    def first_pending(self) -> int:
+        """A sample at or before the start of every chunk to come."""
+        heard = self._energies.n_samples - MAX_LAG_SAMPLES
+        start = self._spans[0].start if self._spans else heard
+        return max(0, start - self._stride_left)
+
     def push(self, block: Pcm, spans: Sequence[Span]) -> list[Chunk]:
         """Take the next samples, shape (n_samples,), and the spans that the VAD returned for them.
 

@@ -9,7 +9,7 @@ from shared.infra.errors import DatabaseUnavailable
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.manifest import Decoding, Manifest, ManifestChunk
 from shared.speech.stitching import Stitcher, make_header, survey
-from shared.speech.transcript import TranscriptHeader
+from shared.speech.transcript import TranscriptHeader, TranscriptWarning
 from shared.store import steps
 from shared.store.chunks import (
     ChunkOutput,
@@ -78,6 +78,7 @@ def fold(
             language_probability=claim.detected_probability,
             mean_confidence=stitcher.mean_confidence,
             clipped_share=claim.metrics.get("clipped_share"),
+            of_the_file=map(TranscriptWarning.model_validate, claim.metrics.get("warnings", ())),
         )
 
     def metrics() -> dict[str, Any]:

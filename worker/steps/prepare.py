@@ -10,11 +10,12 @@ import numpy as np
 
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_from_json, chunk_to_json
+from shared.speech.timemap import TimeMap
 from shared.speech.voice_activity import make_vad
 from shared.store import steps
 from shared.store.steps import NewStep
 from worker.media.clipping import ClippingMeter
-from worker.media.decode import decode
+from worker.media.decode import Findings, decode
 from worker.media.planner import ChunkPlanner
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
@@ -44,9 +45,17 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     begun = time.monotonic()
     plan = _Plan(runtime, lease)
     channels: list[_Channel] = []
+    findings = Findings()
     decode_s = 0.0
     with runtime.storage.open(claim.source_key, claim.source_bytes) as source:
-        blocks = decode(source, settings.max_duration_s, apart=claim.options.multichannel)
+        blocks = decode(
+            source,
+            settings.max_duration_s,
+            apart=claim.options.multichannel,
+            track=claim.options.track,
+            strict=claim.options.strict,
+            findings=findings,
+        )
         while True:
             lease.check()
             asked = time.monotonic()
@@ -59,28 +68,32 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
                 channels = [_Channel(runtime, lease, number, len(block)) for number in numbers]
             for channel, samples in zip(channels, block, strict=True):
                 channel.push(samples)
-            ready = [chunk for channel in channels for chunk in channel.take_ready()]
+            ready = [chunk for channel in channels for chunk in channel.take_ready(findings.times)]
+            findings.times.forget_before(min(channel.first_untaken for channel in channels))
             plan.add(ready, source.tell() / claim.source_bytes / channels[0].n_samples)
     for channel in channels:
         channel.finish()
-    rest = _store_rest(channels)
-    metrics = {
+    rest = _store_rest(channels, findings.times)
+    metrics: dict[str, Any] = {
         "prepare_s": round(time.monotonic() - begun, 3),
         "decode_s": round(decode_s, 3),
         "vad_s": round(sum(channel.vad_s for channel in channels), 3),
         "clipped_share": round(max(channel.clipping.share for channel in channels), 6),
     }
+    if findings.warnings:
+        metrics["warnings"] = [warning.model_dump() for warning in findings.warnings]
     if claim.options.multichannel:
         metrics["channels"] = len(channels)
-    plan.complete(rest, duration_s=channels[0].n_samples / SAMPLE_RATE, metrics=metrics)
+    end = max(channels[0].n_samples, findings.times.time_of(channels[0].n_samples))
+    plan.complete(rest, duration_s=end / SAMPLE_RATE, metrics=metrics)
 
 
-def _store_rest(channels: Sequence["_Channel"]) -> list[NewStep]:
+def _store_rest(channels: Sequence["_Channel"], times: TimeMap) -> list[NewStep]:
     """Store the rest of the audio, and return the chunks that were not ready before.
 
     The only chunk of a short file has its audio in its step, so no object is needed.
     """
-    planned = [chunk for channel in channels for chunk in channel.take_planned()]
+    planned = [chunk for channel in channels for chunk in channel.take_planned(times)]
     if len(planned) == 1:
         (channel,) = (channel for channel in channels if channel.number == planned[0].channel)
         if (audio := channel.pieces.whole(planned[0].start, planned[0].end)) is not None:
@@ -122,16 +135,23 @@ class _Channel:
         self._planned += self._planner.push(np.zeros(0, np.int16), spans)
         self._planned += self._planner.finish()
 
-    def take_ready(self) -> list[Chunk]:
-        """Return the chunks whose audio can be read back, each once."""
-        stored = self.pieces.stored_samples
-        return self._take(sum(chunk.end <= stored for chunk in self._planned))
+    @property
+    def first_untaken(self) -> int:
+        """A sample at or before the start of every chunk to come."""
+        if self._planned:
+            return self._planned[0].start
+        return self._planner.first_pending
 
-    def take_planned(self) -> list[Chunk]:
+    def take_ready(self, times: TimeMap) -> list[Chunk]:
+        """Return the chunks whose audio can be read back and whose times are known, each once."""
+        known = min(self.pieces.stored_samples, times.known_until)
+        return self._take(sum(chunk.end <= known for chunk in self._planned), times)
+
+    def take_planned(self, times: TimeMap) -> list[Chunk]:
         """Return all chunks that were not returned yet."""
-        return self._take(len(self._planned))
+        return self._take(len(self._planned), times)
 
-    def _take(self, n: int) -> list[Chunk]:
+    def _take(self, n: int, times: TimeMap) -> list[Chunk]:
         """Return the first ``n`` chunks; they are planned in the order of their ends.
 
         Their numbers are unique in the job: those of a channel are n_channels apart.
@@ -143,6 +163,7 @@ class _Channel:
                 chunk,
                 index=chunk.index * self._n_channels + (self.number or 0),
                 channel=self.number,
+                times=times.part(chunk.start, chunk.end),
             )
             for chunk in taken
         ]

@@ -135,6 +135,8 @@ class JobSummary(BaseModel):
     vad: str = Field(description="voice activity detector")
     multichannel: bool
     multilingual: bool
+    track: str | None = Field(description="the audio track that was asked for; null: any")
+    strict: bool = Field(description="whether a file that is cut off or damaged is refused")
     priority: int = Field(description="of jobs that wait, those with the higher priority go first")
     cached: bool = Field(description="whether the transcript is that of an equal, earlier job")
     source: Source
