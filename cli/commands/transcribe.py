@@ -76,13 +76,14 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     "--language",
     metavar="NAME",
     show_default="detected",
-    help="Language of the speech: 'de', 'en-US', 'english'.",
+    help="Spoken: 'de', 'en-US', 'english'.",
 )
 @_how(
     "--task",
     type=click.Choice(("transcribe", "translate")),
+    metavar="TASK",
     default="transcribe",
-    help="Write what is said, or its English translation.",
+    help="To transcribe, or to translate into English.",
 )
 @_how("--translate", is_flag=True, help="The same as --task translate.")
 @_how("--prompt", metavar="TEXT", help="Text in whose style and spelling to write.")
@@ -90,8 +91,9 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
 @_how(
     "--vad",
     type=click.Choice(VAD_NAMES),
-    show_default="the model's own way",
-    help="How speech is found.",
+    metavar="VAD",
+    show_default="the model's own",
+    help=f"What finds the speech: {', '.join(VAD_NAMES)}.",
 )
 @_how("--multichannel", is_flag=True, help="Transcribe each channel apart.")
 @_how("--multilingual", is_flag=True, help="Detect the language of each chunk.")
@@ -99,7 +101,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     "--track",
     metavar="TRACK",
     help="The audio track: its number, from 0, or its language.",
-    show_default="the default one or, where that is silent, the next",
+    show_default="the default one; if silent, the next",
 )
 @_how("--strict", is_flag=True, help="Refuse a file that is cut off or damaged.")
 @_where(

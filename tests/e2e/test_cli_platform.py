@@ -19,6 +19,7 @@ from processes import wait_until
 
 from cli.embedded.directory import DataDirectory
 from cli.embedded.ports import free_ports
+from worker.media.container import SUPPORTED
 
 MAX_UPLOAD_BYTES = 20_000_000
 SERVICES = [
@@ -127,15 +128,15 @@ def test_each_file_that_is_no_whole_audio_fails_in_one_line_of_its_own(
     wav = (ROOT / "samples" / "hello.wav").read_bytes()
     flac = (ROOT / "samples" / "weather.flac").read_bytes()
     video = silent_video(tmp_path / "whole.mp4").read_bytes()
-    unsupported = "The file is not audio or video in a supported format."
+    unsupported = f"The file is not audio or video in a supported format: {SUPPORTED}."
     incomplete = "The file is incomplete: it ends before its own header says it does."
     bad = {
         "text.txt": (b"Hello.\n" * 100, unsupported),
         "image.png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(64), unsupported),
         "header.wav": (words[:20], unsupported),
-        "cut.wav": (wav[: len(wav) // 2], incomplete),
-        "cut.flac": (flac[: len(flac) // 2], incomplete),
-        "cut.mp4": (video[: len(video) // 2], incomplete),
+        "cut.wav": (wav[: len(wav) // 3], incomplete),
+        "cut.flac": (flac[: len(flac) // 3], incomplete),
+        "cut.mp4": (video[: len(video) // 3], incomplete),
         "silent.mp4": (video, "The file has no audio track."),
         "samples.wav": (words[:40] + bytes(4), "The file holds no audio that can be decoded."),
         "large.wav": (
