@@ -5,7 +5,7 @@ says which models ``devices`` runs on every device at hand. ``--text FILE`` (in 
 and ``--transcript FILE`` (a JSON one), once for each file, say what ``subtitles`` makes cues of;
 without them it takes the texts of the samples.
 
-``media --folder FOLDER`` sends the files that FOLDER/words.json names to a platform.
+``media FOLDER`` sends the files that FOLDER/words.json names to a platform.
 
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
@@ -58,7 +58,9 @@ def main() -> None:
     arguments = _parser().parse_args()
     catalogue = load_catalogue(arguments.catalogue)
     models = [catalogue.get(model_id) for model_id in arguments.models]
-    for name in arguments.names or MEASUREMENTS:
+    folders = [Path(name) for name in arguments.names if name not in MEASUREMENTS]
+    names = [name for name in arguments.names if name in MEASUREMENTS]
+    for name in names or MEASUREMENTS:
         print(f"== {name}", flush=True)
         match name:
             case "startup":
@@ -68,7 +70,7 @@ def main() -> None:
             case "fidelity":
                 fidelity.run({model.id: (load_engine(model), model.window_s) for model in models})
             case "media":
-                media.run(arguments.folder)
+                media.run(folders)
             case "subtitles":
                 subtitles.run(arguments.texts, arguments.transcripts, arguments.language)
             case "memory":
@@ -107,7 +109,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--catalogue", type=Path, default=Path("models.toml"))
     parser.add_argument("--model", action="append", default=[], dest="models")
-    parser.add_argument("--folder", type=Path, help="of media and words.json, for 'media'")
     parser.add_argument("--text", action="append", type=Path, default=[], dest="texts")
     parser.add_argument("--transcript", action="append", type=Path, default=[], dest="transcripts")
     parser.add_argument("--language", default="en")
@@ -144,8 +145,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measurement(name: str) -> str:
-    if name not in MEASUREMENTS:
-        raise argparse.ArgumentTypeError(f"there is no {name}, only {' '.join(MEASUREMENTS)}")
+    if name not in MEASUREMENTS and not Path(name).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{name} is no folder, and no measurement: {' '.join(MEASUREMENTS)}"
+        )
     return name
 
 

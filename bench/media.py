@@ -14,27 +14,30 @@ from bench.platform import platform
 
 SHIFTED_S = 0.1
 """A word whose start is further off counts as shifted."""
-_ENDED = ("succeeded", "failed", "cancelled")
+_ENDED = ("succeeded", "failed", "canceled")
 
 
-def run(folder: Path | None) -> None:
-    """Print a line for each file that ``words.json`` in the folder names, and its warnings.
+def run(folders: Sequence[Path]) -> None:
+    """Print a line for each file that ``words.json`` in a folder names, and its warnings.
 
     ``words.json`` has the tone words of each file, as [text, start, end] in seconds.
     """
-    if folder is None:
-        print("nothing to send: name a folder with --folder")
+    spoken: dict[Path, list[tuple[str, float, float]]] = {
+        folder / name: words
+        for folder in folders
+        for name, words in json.loads((folder / "words.json").read_text()).items()
+    }
+    if not spoken:
+        print("nothing to send: name a folder, as in 'media FOLDER'")
         return
-    spoken: dict[str, list[tuple[str, float, float]]]
-    spoken = json.loads((folder / "words.json").read_text())
     print(f"{'file':<36}{'words':>6}{'lost':>6}{'doubled':>9}{'shifted':>9}{'most s':>8}  verdict")
     with (
         tempfile.TemporaryDirectory() as data,
         platform(Path(data) / "data", "oracle") as running,
         httpx.Client(base_url=running.url, timeout=120) as client,
     ):
-        for name, words in sorted(spoken.items()):
-            job = _transcribe(client, folder / name)
+        for path, words in sorted(spoken.items()):
+            job = _transcribe(client, path)
             transcript = job.get("transcript") or {"segments": [], "warnings": []}
             heard = [word for segment in transcript["segments"] for word in segment["words"]]
             lost, doubled, off_s = compare(words, [(word["text"], word["start"]) for word in heard])
@@ -43,7 +46,7 @@ def run(folder: Path | None) -> None:
             verdict = job["state"] if job["error"] is None else job["error"]["code"]
             codes = [warning["code"] for warning in transcript["warnings"]]
             print(
-                f"{name:<36}{len(words):>6}{lost:>6}{doubled:>9}{shifted:>9}{most_s:>8.3f}  "
+                f"{path.name:<36}{len(words):>6}{lost:>6}{doubled:>9}{shifted:>9}{most_s:>8.3f}  "
                 f"{', '.join([verdict, *codes])}",
                 flush=True,
             )

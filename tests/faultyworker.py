@@ -5,7 +5,7 @@ the process writes says that it has written it (``changes.sign_changes``). Four 
 environment change more:
 
 FAULTY_PACE_S    seconds that each batch takes longer, so that faults find steps in hand
-FAULTY_GATE      a file; while it exists no batch gets its result
+FAULTY_GATE      a file; while it exists no batch gets its result (FILE.reached: one waits)
 FAULTY_BUG       a file; while it exists every file that is prepared meets a bug
 FAULTY_UNFENCED  any value: writes of this worker are not fenced, to see what the fence is good for
 """
@@ -54,6 +54,7 @@ class TouchyOracle(OracleEngine):
         time.sleep(float(os.environ.get("FAULTY_PACE_S", "0")))
         gate = os.environ.get("FAULTY_GATE")
         while gate and Path(gate).exists():
+            Path(f"{gate}.reached").touch()
             time.sleep(0.01)
         return hypotheses
 

@@ -36,7 +36,8 @@ def wake_a_stale_worker(path: Path, *, fenced: bool) -> Verdict:
         gate.touch()
         with httpx.Client(base_url=stack.url, timeout=30) as client:
             job_id = crowd.submit(client, Work(tuple(range(1, 200))))
-        stack.wait(lambda: stack.held_by(frozenset({stale.pid})))
+        # A batch that the engine has begun: what waits for its batch is dropped with its lease.
+        stack.wait(Path(f"{gate}.reached").exists)
         frozen = OpenFault("pause", now(), frozenset({stale.pid}), kills=True)
         stale.child.send(signal.SIGSTOP)
         stack.add_worker("fresh", "model", "--model", "oracle")
