@@ -136,7 +136,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "jobs",
-        sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
+        sa.Column(
+            "id",
+            sa.UUID(),
+            nullable=False,
+            comment="UUIDv7: sorts by when the upload began",
+        ),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False, comment="catalogue id"),

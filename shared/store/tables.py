@@ -60,7 +60,12 @@ metadata = MetaData(
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    Column(
+        "id",
+        UUID(as_uuid=True),
+        primary_key=True,
+        comment="UUIDv7: sorts by when the upload began",
+    ),
     _not_null("tenant", Text),
     _not_null("state", Text),
     _not_null("model", Text, comment="catalogue id"),
