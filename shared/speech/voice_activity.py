@@ -4,6 +4,7 @@ The Silero model and the meaning of its two thresholds come from
 https://github.com/snakers4/silero-vad (v6, MIT). Its ONNX file is in the faster-whisper wheel.
 """
 
+from abc import ABC, abstractmethod
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,7 +79,7 @@ class NoVad:
         return []
 
 
-class _ScoringVad:
+class _ScoringVad(ABC):
     """Scores each window, and turns the scores into padded spans.
 
     Speech begins where a score reaches ``enter``. It ends once scores have been below ``leave`` for
@@ -99,9 +100,9 @@ class _ScoringVad:
         self._due_start = self._due_end = 0
         """Padded speech that is not released yet; its end may lie after the position."""
 
+    @abstractmethod
     def _score(self, windows: Pcm) -> npt.NDArray[np.float64]:
         """Return scores of a batch or more, (n_windows, WINDOW_SAMPLES) -> (n_windows,)."""
-        raise NotImplementedError
 
     def push(self, block: Pcm) -> list[Span]:
         self._n_samples += len(block)
