@@ -29,10 +29,8 @@ from shared.speech.transcript import TranscriptWarning
 from worker.media.container import (
     STAMPED,
     Reader,
-    audio_streams,
     declared_duration_s,
     decode_packets,
-    describe,
     open_container,
     truncated,
 )
@@ -44,6 +42,7 @@ from worker.media.headers import (
     resume_at_next_fragment,
 )
 from worker.media.timeline import BLOCK_SAMPLES, Channels, Timeline, check_bounds
+from worker.media.tracks import audio_streams, describe
 
 _TRUNCATION_TOLERANCE_S = 1.0
 """Headers round, and count priming or padding that is not decoded."""
