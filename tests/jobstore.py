@@ -58,7 +58,7 @@ def new_job(job_id: UUID | None = None, **fields: object) -> NewJob:
     usual: dict[str, object] = {
         "tenant": "default",
         "options": ORACLE,
-        "source_key": f"jobs/{job_id}/source",
+        "source_key": source_key(job_id),
         "source_name": "a.wav",
         "source_bytes": 1,
         "sha256": "0" * 64,

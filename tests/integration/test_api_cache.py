@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
+from shared.store.objects.keys import source_key
 
 ROOT = Path(__file__).parent.parent.parent
 AUDIO = b"the same audio" * 1000
@@ -121,12 +122,12 @@ def test_the_file_of_a_cached_job_is_not_kept_and_that_of_its_original_is(
 ) -> None:
     first = submit(client)
     waiting = submit(client)
-    assert f"jobs/{waiting['id']}/source" in stored(storage)
+    assert source_key(waiting["id"]) in stored(storage)
     compute(database, UUID(first["id"]))
     cached = submit(client)
-    gone = {f"jobs/{job['id']}/source" for job in (waiting, cached)}
+    gone = {source_key(job["id"]) for job in (waiting, cached)}
     wait_until(lambda: not gone & stored(storage))
-    assert f"jobs/{first['id']}/source" in stored(storage)
+    assert source_key(first["id"]) in stored(storage)
     for job, given_up in ((first, False), (waiting, True), (cached, True)):
         shown = client.get(f"/jobs/{job['id']}").json()
         assert (shown["audio_deleted_at"] is not None) is given_up

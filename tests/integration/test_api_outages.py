@@ -31,6 +31,7 @@ from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.store.counts import count_jobs
 from shared.store.jobs.read import get_job
+from shared.store.objects.keys import source_key
 
 FILE = {"file": ("a.wav", b"audio")}
 FILE_BYTES = PART_BYTES + 3 * 1024**2
@@ -101,7 +102,7 @@ def test_a_commit_whose_answer_is_lost_is_found_and_keeps_its_file(
     assert answer.status_code == 202, answer.text
     job_id = answer.json()["id"]
     assert count_jobs(database).by_state["queued"] == 1
-    assert storage.read(f"jobs/{job_id}/source", 0, 2**40) == FILE["file"][1]
+    assert storage.read(source_key(job_id), 0, 2**40) == FILE["file"][1]
 
 
 @pytest.mark.parametrize("outage", ["cut", "mute"])

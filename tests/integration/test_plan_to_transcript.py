@@ -35,6 +35,7 @@ from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job, get_manifest
 from shared.store.jobs.retry import retry_job
+from shared.store.objects.keys import source_key
 from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, word_text
 from worker.process.runtime import Runtime, make_runtime
@@ -70,7 +71,7 @@ def test_each_channel_of_a_call_has_its_own_words_at_their_times(runtime: Runtim
     assert metrics["channels"] == 2
     assert metrics.keys() >= {"prepare_s", "decode_s", "vad_s", "stitch_s", "inference_s"}
     remove_all(runtime.database, runtime.storage)
-    assert objects(runtime, job_id) == {f"jobs/{job_id}/source"}
+    assert objects(runtime, job_id) == {source_key(job_id)}
 
 
 def test_a_mono_file_asked_for_by_channel_is_channel_0(runtime: Runtime) -> None:
@@ -111,7 +112,7 @@ def test_the_only_chunk_of_a_short_file_needs_no_object_and_no_finish(
     start_preparing(runtime, job_id)
     (chunk,) = step_ids(runtime.database, job_id, "transcribe")
     assert column(runtime.database, chunk, "length(audio) BETWEEN 2 * 16000 AND 2 * 480000")
-    assert objects(runtime, job_id) == {f"jobs/{job_id}/source"}
+    assert objects(runtime, job_id) == {source_key(job_id)}
 
     run_claimed(runtime, chunk)
 
@@ -155,7 +156,7 @@ def test_the_only_chunk_of_a_long_file_is_read_from_the_store_which_is_tidied_up
     transcript = get_transcript(runtime.database, "default", job_id)
     assert [word.text for s in transcript.segments for word in s.words] == texts(7, 20)
     remove_all(runtime.database, runtime.storage)
-    assert objects(runtime, job_id) == {f"jobs/{job_id}/source"}
+    assert objects(runtime, job_id) == {source_key(job_id)}
 
 
 def test_a_file_in_which_nobody_speaks_is_finished_without_any_chunk(runtime: Runtime) -> None:

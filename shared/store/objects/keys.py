@@ -4,8 +4,13 @@ from uuid import UUID
 
 
 def job_prefix(job_id: UUID) -> str:
-    """Return what the keys of all of a job's objects begin with."""
-    return f"jobs/{job_id}/"
+    """Return what the keys of all of a job's objects begin with.
+
+    The first eight digits of a UUIDv7 change every 66 seconds, so a folder has the jobs of about a
+    minute. A file server of S3 lists a folder again and again while objects are added to it, which
+    with all jobs in one folder would cost more with each job.
+    """
+    return f"jobs/{str(job_id)[:8]}/{job_id}/"
 
 
 def source_key(job_id: UUID) -> str:

@@ -14,6 +14,7 @@ from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.models.options import JobOptions
 from shared.store.counts import count_jobs
+from shared.store.objects.keys import source_key
 
 MIB = 1024**2
 
@@ -44,7 +45,7 @@ def test_an_accepted_job_is_committed_and_its_file_stored(
     assert job["progress"]["stage"] == "queued"
     assert job["transcript"] is None
     assert client.get(answer.headers["location"]).json() == job
-    assert storage.read(f"jobs/{job['id']}/source", 0, len(audio) + 1) == audio
+    assert storage.read(source_key(job["id"]), 0, len(audio) + 1) == audio
 
 
 def test_fields_may_follow_the_file_and_be_empty(client: httpx.Client) -> None:

@@ -20,6 +20,7 @@ from shared.infra.storage import Storage
 from shared.models.options import JobOptions
 from shared.store.counts import count_jobs
 from shared.store.jobs.read import get_job
+from shared.store.objects.keys import source_key
 
 
 @dataclass
@@ -68,7 +69,7 @@ def test_any_source_becomes_a_job(
     assert (job.source_name, job.source_bytes, job.priority) == ("talk.mp3", 5, 3)
     assert job.sha256 == hashlib.sha256(b"audio").hexdigest()
     assert job.options.language == "en"
-    assert storage.read(f"jobs/{job.id}/source", 0, 9) == b"audio"
+    assert storage.read(source_key(job.id), 0, 9) == b"audio"
     with pytest.raises(JobNotFound):
         get_job(database, "tenant-b", job.id)
 
