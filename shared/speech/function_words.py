@@ -30,7 +30,7 @@ _PHRASES = {
     "among across behind",
     "de": "und oder in im ins an am ans auf aus bei beim mit nach von vom vor zu zum zur für "
     "durch gegen ohne um über unter zwischen hinter neben seit bis wegen trotz",
-    "fr": "et ou de d' du des à au aux en dans sur sous par pour avec sans chez vers entre "
+    "fr": "et ou de du des à au aux en dans sur sous par pour avec sans chez vers entre "
     "contre depuis pendant avant après",
     "es": "y e o u de del a al en con por para sin sobre entre hasta desde hacia contra según "
     "durante",
@@ -45,23 +45,23 @@ _WORDS = {
     "en": "the a an this these those my your his her its our their some any each every no all "
     "both more most very too not is are was were be been am has have had do does did "
     "will would can could shall should may must might don't didn't doesn't can't won't "
-    "couldn't wouldn't isn't wasn't aren't weren't mr. mrs. ms. dr. prof.",
+    "couldn't wouldn't isn't wasn't aren't weren't",
     "de": "der die das den dem des ein eine einen einem einer eines kein keine keinen mein "
     "meine sein seine ihr ihre unser unsere dieser diese dieses diesen diesem jeder "
     "jede jedes alle sehr nicht ist sind war waren hat haben hatte hatten wird werden "
     "wurde wurden kann können muss müssen soll sollen es sie",
-    "fr": "le la les l' un une ce cet cette ces mon ma mes ton ta tes son sa ses notre nos "
-    "votre vos leur leurs chaque quelque quelques tout toute tous toutes très plus ne "
-    "n' est sont était étaient a ont avait avaient sera peut peuvent doit se s'",
+    "fr": "le la les un une ce cet cette ces mon ma mes ton ta tes son sa ses notre nos votre "
+    "vos leur leurs chaque quelque quelques tout toute tous toutes très plus ne est "
+    "sont était étaient a ont avait avaient sera peut peuvent doit se",
     "es": "el la los las un una unos unas este esta estos estas ese esa esos esas mi mis tu "
     "tus su sus nuestro nuestra cada todo toda todos todas muy más no es son era eran "
     "ha han había habían será puede pueden debe se lo le les me te nos",
     "pt": "o os as um uma uns umas este esta estes estas esse essa meu minha seu sua seus "
     "suas nosso nossa cada todo toda todos todas muito mais não é são era eram foi tem "
     "têm tinha será pode podem deve me te lhe",
-    "it": "il lo la i gli le l' un uno una questo questa questi queste quel quella quei mio "
-    "mia suo sua suoi sue nostro nostra ogni tutto tutta tutti tutte molto più non è "
-    "sono era erano ha hanno aveva avevano sarà può possono deve si mi ti ci vi",
+    "it": "il lo la i gli le un uno una questo questa questi queste quel quella quei mio mia "
+    "suo sua suoi sue nostro nostra ogni tutto tutta tutti tutte molto più non è sono "
+    "era erano ha hanno aveva avevano sarà può possono deve si mi ti ci vi",
     "nl": "de het een deze dit mijn jouw zijn haar ons onze hun elke elk alle heel zeer niet "
     "geen is was waren heeft hebben had hadden wordt worden werd werden kan kunnen moet "
     "moeten zal zullen zou zouden",
