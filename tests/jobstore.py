@@ -12,7 +12,7 @@ from shared.infra.storage import Storage
 from shared.models.options import ResolvedOptions
 from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.speech.manifest import Decoding, Manifest, ManifestChunk
-from shared.speech.transcript import Segment, Transcript, TranscriptHeader, Word
+from shared.speech.transcript import Paragraph, Segment, Transcript, TranscriptHeader, Word
 from shared.store import steps
 from shared.store.jobs.create import NewJob, create_job
 from shared.store.objects.keys import source_key
@@ -26,6 +26,7 @@ TRANSCRIPT = Transcript(
     duration_s=1.0,
     speech_s=1.0,
     skipped_s=0.0,
+    paragraphs=[Paragraph(start=0.0, end=0.5, text="hello", first_segment=0, last_segment=0)],
     segments=[
         Segment(
             id=0,

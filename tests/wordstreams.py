@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from shared.speech.paragraphs import make_paragraphs
 from shared.speech.scripts import space_between
 from shared.speech.transcript import Segment, Transcript, Word, join_segments, join_words
 
@@ -32,6 +33,7 @@ def transcript_of(*segments: list[Word], language: str | None = "en") -> Transcr
         duration_s=1e6,
         speech_s=1e6,
         skipped_s=0,
+        paragraphs=list(make_paragraphs(made)),
         segments=made,
     )
 

@@ -56,7 +56,7 @@ def answer_with_job(
     if stored is None:
         return Response(job.model_dump_json(), media_type="application/json")
     if words:
-        transcript = write_json(stored.header, stored.segments)
+        transcript = write_json(stored.header, stored.segments, stored.segments_without_words)
     elif text:
         transcript = write_text_json(stored.header, stored.segments_without_words)
     else:

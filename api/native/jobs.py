@@ -84,7 +84,7 @@ async def show_job(
     ] = 0,
     include: Annotated[
         list[Literal["words"]],
-        Query(description="words: the transcript whole, with its segments and their words"),
+        Query(description="words: the transcript whole, with its paragraphs, segments and words"),
     ] = [],  # noqa: B006 - FastAPI hands out copies
     text: Annotated[
         bool,
@@ -97,8 +97,8 @@ async def show_job(
     """Return a job's state and progress, and its transcript once it has succeeded.
 
     The transcript has its text, language, durations and warnings; with `include=words` also its
-    segments and words, with `text=false` no text. With `wait`, the answer comes as soon as the job
-    has ended, or else after that time.
+    paragraphs, segments and words, with `text=false` no text. With `wait`, the answer comes as soon
+    as the job has ended, or else after that time.
     """
     if "words" in include and not text:
         raise InvalidRequest("include=words asks for the text that text=false leaves out")
@@ -175,6 +175,9 @@ def show_transcript(
 ) -> Response:
     """Return the transcript alone, in any format.
 
+    Plain text has a paragraph a line, tab-separated values have a segment a line. JSON has text,
+    paragraphs, segments and words.
+
     With `partial=true`, a job that runs or has failed gives what its finished chunks say, in time
     order; as JSON it says `"partial": true` and what is missing.
     """
@@ -197,6 +200,7 @@ def show_transcript(
         found.header,
         found.segments,
         format,
+        without_words=found.segments_without_words,
         line_columns=max_line_width,
         max_lines=max_line_count or CUE_LINES,
     )

@@ -15,19 +15,21 @@ from itertools import pairwise
 from math import inf
 
 from shared.speech.cue_times import MAX_COLUMNS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
+from shared.speech.function_words import FUNCTION_WORDS, Kind
 from shared.speech.scripts import columns, space_between
-from shared.speech.sentences import ends_clause, ends_sentence
+from shared.speech.sentences import ends_clause, ends_sentence, with_marks
 
-_CUE = 12.0  # each cue: fewer cues are easier to read
+_CUE = 8.0  # each cue: fewer cues are easier to read
 # An empty cue, and an empty line beside others. The cost is proportional to the square of the empty
 # share: two half-full cues cost less than a full and a tiny one, and lines are balanced.
 _EMPTY = 25.0
-_RAGGED = 20.0
+_RAGGED = 40.0
 _BETWEEN_CLAUSES = 14.0  # a break at a comma, a bracket and the like; between sentences it is free
-_BETWEEN_WORDS = 45.0  # a break between other words
-# Added after a short word. Most are articles, prepositions or conjunctions, which belong to what
-# follows (Netflix: break before them).
-_AFTER_SHORT_WORD = 20.0
+_BETWEEN_WORDS = 60.0  # a break between other words
+# Added after a word that belongs to what follows, and before one (``function_words``). Of languages
+# without lists, a short word is taken for one: most are articles, prepositions or conjunctions.
+_AFTER_FUNCTION_WORD = 45.0
+_BEFORE_FUNCTION_WORD: dict[Kind | None, float] = {"clause": -20.0, "phrase": -10.0, "word": -2.0}
 _BEFORE_SHORT_WORD = -8.0
 _CUTS_OFF_A_WORD = 15.0  # added where a single word of a clause stands before or after the break
 _WITHIN_WORD = 100.0  # a break within a word, or before the second part of a compound or a dash
@@ -39,6 +41,7 @@ _PAUSE_WITHIN = 32.0
 _UNNOTICED_PAUSE_MS = 250  # shorter pauses within a cue cost nothing
 _SENTENCE_WITHIN = 18.0  # a sentence's end within a cue: one sentence where possible (BBC, 3.2)
 _TORN_SENTENCE = 0.6  # added to a break, as a share of it, if a sentence ends within the cue before
+_CLAUSE_WITHIN_LINE = 15.0  # a clause's end within a line: lines are clauses where possible
 _ONE_WORD = 80.0  # a cue of one word, in scripts written with spaces
 _STUB = 200.0  # a line of less than a fifth of the width beside another line
 _HURRIED = 15.0  # a cue shown for MIN_CUE_MS; the cost falls to nothing at _UNHURRIED_MS
@@ -51,7 +54,7 @@ _MISPLACED_MARK = 100_000.0  # a line that begins with a closing mark, or ends w
 _SHORT_WORD_CHARS = 3
 _DASHES = frozenset("-–—")  # noqa: RUF001
 _CLOSING = frozenset(
-    ",;!?)]}、。，．！？；：）］｝」』〉》】،؛؟।"  # noqa: RUF001
+    ",;!?)]}、。，．！？；：）］｝」』〉》】،؛؟۔।॥։።፧፣፤။၊។"  # noqa: RUF001
     "々ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
 )
 """Characters that never begin a line: closing marks, and what belongs to the one before them."""
@@ -119,32 +122,43 @@ class Passage:
         # The columns at which each token begins and ends if all the text were on one line.
         self._begins, self._ends = [0], [columns(tokens[0].text)]
         self._break_costs, self._line_break_costs = [0.0], [0.0]
-        # Cumulative costs of pauses and sentences' ends within a cue, and counts of sentences.
+        # Cumulative costs of pauses and sentences' ends within a cue, and counts of ends.
         self._within = [0.0]
         self._sentences = [0]
+        self._clauses = [0]
         begins_clause = True
+        text = ""  # the last word, with the marks after it
         for token, following in pairwise(tokens):
+            text = with_marks(text, token.text)
             self._begins.append(self._ends[-1] + columns(following.separator))
             self._ends.append(self._begins[-1] + columns(following.text))
-            begins_clause = self._add_break(token, following, begins_clause=begins_clause)
+            is_end = ends_sentence(text, following.text, token.language)
+            begins_clause = self._add_break(
+                token, following, begins_clause=begins_clause, is_end=is_end
+            )
         self._break_costs.append(0.0)
 
-    def _add_break(self, token: Token, following: Token, *, begins_clause: bool) -> bool:
+    def _add_break(
+        self, token: Token, following: Token, *, begins_clause: bool, is_end: bool
+    ) -> bool:
         """Note what a break between two tokens costs; return whether a clause begins after it."""
         pause_ms = following.start_ms - token.end_ms
-        ends = ends_sentence(token.text, following.text, token.language)
-        cost = self._cost_of_break(token, following, begins_clause=begins_clause, is_end=ends)
+        cost = self._cost_of_break(token, following, begins_clause=begins_clause, is_end=is_end)
         is_misplaced = token.text[-1:] in _OPENING or must_not_begin(following.text)
         misplaced = _MISPLACED_MARK * is_misplaced
+        # What binds two words more than others is no weaker in a pause, or between lines.
+        usual, bond = min(cost, _BETWEEN_WORDS), max(0.0, cost - _BETWEEN_WORDS)
         relief = 1 - min(1.0, max(0, pause_ms) / _FULL_PAUSE_MS)
-        within = _SENTENCE_WITHIN if ends else 0.0
+        within = _SENTENCE_WITHIN if is_end else 0.0
         if pause_ms > _UNNOTICED_PAUSE_MS:
             within += _PAUSE_WITHIN * (pause_ms / 1000) ** 2
-        self._break_costs.append(cost * relief + misplaced)
-        self._line_break_costs.append(cost * _LINE_SHARE + misplaced)
+        self._break_costs.append(usual * relief + bond + misplaced)
+        self._line_break_costs.append(usual * _LINE_SHARE + bond + misplaced)
         self._within.append(self._within[-1] + within)
-        self._sentences.append(self._sentences[-1] + ends)
-        return cost <= _BETWEEN_CLAUSES
+        self._sentences.append(self._sentences[-1] + is_end)
+        is_clause_end = cost <= _BETWEEN_CLAUSES
+        self._clauses.append(self._clauses[-1] + is_clause_end)
+        return is_clause_end
 
     def _cost_of_break(
         self, token: Token, following: Token, *, begins_clause: bool, is_end: bool
@@ -161,11 +175,14 @@ class Passage:
             return _BETWEEN_CLAUSES if following.separator else cost
         if begins_clause or ends_clause(following.text) or ends_sentence(following.text):
             cost += _CUTS_OFF_A_WORD
-        if len(token.text) <= _SHORT_WORD_CHARS or token.text.endswith("."):
-            cost += _AFTER_SHORT_WORD
-        elif len(following.text) <= _SHORT_WORD_CHARS:
-            cost += _BEFORE_SHORT_WORD
-        return cost
+        listed = FUNCTION_WORDS.get(token.language or "")
+        if listed is None:
+            belongs = len(token.text) <= _SHORT_WORD_CHARS
+            relief = _BEFORE_SHORT_WORD * (len(following.text) <= _SHORT_WORD_CHARS)
+        else:
+            belongs = token.text.lower() in listed
+            relief = _BEFORE_FUNCTION_WORD.get(listed.get(following.text.lower()), 0.0)
+        return cost + (_AFTER_FUNCTION_WORD if belongs or token.text.endswith(".") else relief)
 
     def drafts(self) -> list[Draft]:
         """Return the cues with the least total cost."""
@@ -225,7 +242,9 @@ class Passage:
         """
         begin, end = self._begins[first], self._ends[stop - 1]
         if end - begin <= self._line_columns:
-            return (0 if n_lines == self._max_lines else self._cost_of_line(end - begin)), ()
+            is_only = n_lines == self._max_lines
+            within = self._clauses_within(first, stop)
+            return within + (0 if is_only else self._cost_of_line(end - begin)), ()
         if n_lines == 1:
             return None
         best = None
@@ -237,9 +256,14 @@ class Passage:
             if rest is None:
                 continue
             cost = self._line_break_costs[at] + self._cost_of_line(n_columns) + rest[0]
+            cost += self._clauses_within(first, at)
             if best is None or cost < best[0]:
                 best = cost, (at, *rest[1])
         return best
+
+    def _clauses_within(self, first: int, stop: int) -> float:
+        """Return the cost of the clauses' ends within a line."""
+        return _CLAUSE_WITHIN_LINE * (self._clauses[stop - 1] - self._clauses[first])
 
     def _cost_of_line(self, n_columns: int) -> float:
         """Return the cost of the length of a line beside others."""

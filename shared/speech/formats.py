@@ -1,19 +1,21 @@
 """Transcripts as files: plain text, JSON, SubRip and WebVTT subtitles, tab-separated values.
 
 Files are written piece by piece while segments are read, so memory does not grow with the
-transcript. Subtitles are made of cues (``shared.speech.cues``), not of segments. Channels that were
-transcribed apart are numbered from 0 in all formats.
+transcript. Plain text is made of paragraphs (``shared.speech.paragraphs``), subtitles of cues
+(``shared.speech.cues``). Channels that were transcribed apart are numbered from 0 in all formats.
 """
 
 import html
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from shared.infra.errors import UnknownFormat
 from shared.speech.cues import CUE_LINES, Cue, make_cues, milliseconds, one_line
 from shared.speech.names import FORMATS
+from shared.speech.paragraphs import make_paragraphs
 from shared.speech.transcript import Header, Segment, join_segments
 
 _BLOCK_CHARS = 1 << 16
@@ -34,6 +36,7 @@ def render(
     segments: Iterable[Segment],
     format: str,  # noqa: A002 (the API's word for it)
     *,
+    without_words: Iterable[Segment] | None = None,
     line_columns: int | None = None,
     max_lines: int = CUE_LINES,
 ) -> Rendered:
@@ -43,6 +46,7 @@ def render(
         header: of the transcript.
         segments: in order; iterated over more than once, so this must not be an iterator.
         format: its name.
+        without_words: the same segments, perhaps without their words, if they are read faster so.
         line_columns: longest line of a subtitle; None: as is usual for its language.
         max_lines: most lines of a subtitle.
 
@@ -51,14 +55,15 @@ def render(
     """
     if format not in FORMATS:
         raise UnknownFormat(f"no format '{format}'; there are {', '.join(FORMATS)}")
+    texts = segments if without_words is None else without_words
     cues = make_cues(header, segments, line_columns=line_columns, max_lines=max_lines)
     # Generators: only the one that is returned ever runs.
     media_type, parts = {
-        "txt": ("text/plain; charset=utf-8", _write_txt(segments)),
-        "json": ("application/json", _write_json(header, segments)),
+        "txt": ("text/plain; charset=utf-8", _write_txt(texts)),
+        "json": ("application/json", _write_json(header, segments, texts)),
         "srt": ("application/x-subrip; charset=utf-8", _write_srt(cues)),
         "vtt": ("text/vtt; charset=utf-8", _write_vtt(cues)),
-        "tsv": ("text/tab-separated-values; charset=utf-8", _write_tsv(header, segments)),
+        "tsv": ("text/tab-separated-values; charset=utf-8", _write_tsv(header, texts)),
     }[format]
     return Rendered(media_type, in_blocks(parts))
 
@@ -70,26 +75,41 @@ def write_text_json(header: Header, segments: Iterable[Segment]) -> Iterator[str
 
 
 def write_json(
-    header: Header, segments: Iterable[Segment], *, indent: int | None = None
+    header: Header,
+    segments: Iterable[Segment],
+    without_words: Iterable[Segment],
+    *,
+    indent: int | None = None,
 ) -> Iterator[str]:
-    """Yield the parts of a ``Transcript`` or ``PartialTranscript`` as a JSON document."""
+    """Yield the parts of a ``Transcript`` or ``PartialTranscript`` as a JSON document.
+
+    ``without_words`` are the same segments, whose words may be missing. They are iterated over
+    twice, and ``segments`` once.
+    """
+    yield from _open_json(header, without_words, indent)
+    yield from _list_member("paragraphs", make_paragraphs(without_words), indent)
+    yield from _list_member("segments", segments, indent)
+    yield "\n}" if indent else "}"
+
+
+def _list_member(name: str, items: Iterable[BaseModel], indent: int | None) -> Iterator[str]:
+    """Yield the parts of a member of a JSON object that is not its first."""
     line, colon = ("\n", ": ") if indent else ("", ":")
     inner, innermost = " " * (indent or 0), " " * 2 * (indent or 0)
-    yield from _open_json(header, segments, indent)
-    yield f',{line}{inner}"segments"{colon}['
+    yield f',{line}{inner}"{name}"{colon}['
     found = False
-    for segment in segments:
-        document = segment.model_dump_json(indent=indent)
+    for item in items:
+        document = item.model_dump_json(indent=indent)
         yield "," if found else ""
         yield line + innermost + document.replace("\n", "\n" + innermost)
         found = True
-    yield f"{line}{inner}]{line}}}" if found else f"]{line}}}"
+    yield f"{line}{inner}]" if found else "]"
 
 
 def _open_json(header: Header, segments: Iterable[Segment], indent: int | None) -> Iterator[str]:
     """Yield a transcript's JSON from its beginning to the end of its text."""
     line, colon = ("\n", ": ") if indent else ("", ":")
-    head = header.model_dump_json(indent=indent, exclude={"text", "segments"})
+    head = header.model_dump_json(indent=indent, exclude={"text", "paragraphs", "segments"})
     yield head.removesuffix("}").rstrip("\n")
     yield f',{line}{" " * (indent or 0)}"text"{colon}"'
     for text in join_segments(segments):
@@ -123,13 +143,15 @@ def _label(channel: int | None) -> str:
 
 
 def _write_txt(segments: Iterable[Segment]) -> Iterator[str]:
-    """One segment a line."""
-    for segment in segments:
-        yield f"{_label(segment.channel)}{one_line(segment.text)}\n"
+    """One paragraph a line."""
+    for paragraph in make_paragraphs(segments):
+        yield f"{_label(paragraph.channel)}{one_line(paragraph.text)}\n"
 
 
-def _write_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
-    yield from write_json(header, segments, indent=2)
+def _write_json(
+    header: Header, segments: Iterable[Segment], without_words: Iterable[Segment]
+) -> Iterator[str]:
+    yield from write_json(header, segments, without_words, indent=2)
     yield "\n"
 
 

@@ -1,7 +1,7 @@
 """From chunks' hypotheses to one transcript, in memory that does not grow with the audio.
 
 There are two passes. ``survey`` reads all chunks without their words. ``Stitcher`` reads the words
-and yields segments.
+and yields segments (``segments`` cuts them).
 """
 
 import heapq
@@ -10,17 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.speech.chunks import SAMPLE_RATE, Heard
-from shared.speech.scripts import columns, space_between
+from shared.speech.scripts import space_between
 from shared.speech.seams import keep_once
-from shared.speech.sentences import CLOSING_MARKS, SENTENCE_ENDS
-from shared.speech.transcript import Segment, TranscriptHeader, TranscriptWarning, Word, join_words
-
-PAUSE_S = 0.8
-"""Silence between two words that ends a segment; pauses within a clause are shorter."""
-MAX_SEGMENT_S = 7.0
-"""Longest segment, unless one word is longer: no subtitle should stand longer."""
-MAX_SEGMENT_COLUMNS = 84
-"""Longest segment text, unless one word is longer: a subtitle's two lines of 42 columns."""
+from shared.speech.segments import PlacedWord, make_segments
+from shared.speech.transcript import Segment, TranscriptHeader, TranscriptWarning, Word
 
 LOW_CONFIDENCE = 0.5
 """A lower mean word confidence causes a warning: the words are more likely wrong than right."""
@@ -71,16 +64,11 @@ def survey(chunks: Iterable[Heard]) -> Survey:
     return Survey(most, probability, _length_of_union(sorted(cores)), tuple(sorted(loops)))
 
 
-_PlacedWord = tuple[Word, str | None, int | None]
-"""A word with times on the original timeline, its language and its channel."""
-
-
 class Stitcher:
     """Joins the hypotheses of one job.
 
     A word that two neighbours heard is kept once (``seams``). Words get times on the original
-    timeline, none before the end of the one before it. Segments end at sentence ends, at pauses of
-    ``PAUSE_S``, where the language changes, and before they outgrow a subtitle.
+    timeline, none before the end of the one before it.
     """
 
     def __init__(self, n_samples: int, *, language: str | None = None) -> None:
@@ -103,26 +91,14 @@ class Stitcher:
 
     def _segments(self, chunks: Iterable[Heard]) -> Iterator[Segment]:
         """Yield the segments of one channel, without their numbers."""
-        for run in _split(self._words(chunks)):
-            words = [word for word, _, _ in run]
-            _, language, channel = run[0]
-            confidences = [word.confidence for word in words if word.confidence is not None]
-            self._confidence_sum += sum(confidences)
-            self._n_confidences += len(confidences)
-            known = len(confidences) == len(words)
-            yield Segment(
-                id=0,
-                start=words[0].start,
-                end=words[-1].end,
-                text=join_words(words),
-                separator=words[0].separator,
-                confidence=sum(confidences) / len(words) if known else None,
-                language=language,
-                channel=channel,
-                words=words,
-            )
+        for segment in make_segments(self._words(chunks)):
+            for word in segment.words:
+                if word.confidence is not None:
+                    self._confidence_sum += word.confidence
+                    self._n_confidences += 1
+            yield segment
 
-    def _words(self, chunks: Iterable[Heard]) -> Iterator[_PlacedWord]:
+    def _words(self, chunks: Iterable[Heard]) -> Iterator[PlacedWord]:
         """Yield the words of one channel, with times on the original timeline."""
         previous_end = 0
         previous = ""
@@ -147,7 +123,7 @@ class Stitcher:
                     end=to_seconds(end),
                     confidence=heard.confidence,
                 )
-                yield word, language, chunk.channel
+                yield PlacedWord(word, language, chunk.channel)
                 previous_end, previous = end, heard.text
 
 
@@ -214,29 +190,6 @@ def make_warnings(
 
 def _white_space_between(left: str, right: str) -> str:
     return left[len(left.rstrip()) :] + right[: len(right) - len(right.lstrip())]
-
-
-def _split(words: Iterable[_PlacedWord]) -> Iterator[list[_PlacedWord]]:
-    """Yield the runs of words that become segments; none is empty."""
-    run: list[_PlacedWord] = []
-    n_columns = 0
-    for word, language, channel in words:
-        word_columns = columns(word.separator + word.text)
-        if run:
-            last, last_language, _ = run[-1]
-            if (
-                last.text.rstrip(CLOSING_MARKS)[-1:] in SENTENCE_ENDS
-                or word.start - last.end >= PAUSE_S
-                or word.end - run[0][0].start > MAX_SEGMENT_S
-                or n_columns + word_columns > MAX_SEGMENT_COLUMNS
-                or language != last_language
-            ):
-                yield run
-                run, n_columns = [], 0
-        n_columns += word_columns if run else columns(word.text)
-        run.append((word, language, channel))
-    if run:
-        yield run
 
 
 def _length_of_union(spans: Iterable[tuple[int, int]]) -> int:

@@ -35,9 +35,12 @@ class Word(BaseModel):
 
 
 class Segment(BaseModel):
-    """A run of words between two pauses or sentence ends."""
+    """A sentence, or a part of a long one; without punctuation, words between two pauses.
 
-    id: int
+    It lasts 30 s at most, unless one word is longer.
+    """
+
+    id: int = Field(description="from 0, in the order of starts")
     start: float = Field(description="seconds into the original file")
     end: float = Field(description="seconds into the original file")
     text: str
@@ -50,6 +53,19 @@ class Segment(BaseModel):
         default=None, description="from 0; null where channels were mixed down"
     )
     words: list[Word]
+
+
+class Paragraph(BaseModel):
+    """Segments that follow each other, of one channel and without a long pause between them."""
+
+    start: float = Field(description="seconds into the original file")
+    end: float = Field(description="seconds into the original file")
+    text: str
+    channel: int | None = Field(
+        default=None, description="from 0; null where channels were mixed down"
+    )
+    first_segment: int = Field(description="id of its first segment")
+    last_segment: int = Field(description="id of its last segment")
 
 
 class TranscriptWarning(BaseModel):
@@ -97,6 +113,7 @@ class TranscriptText(TranscriptHeader):
 class Transcript(TranscriptText):
     """The whole result of a job."""
 
+    paragraphs: list[Paragraph]
     segments: list[Segment]
 
 
@@ -133,6 +150,7 @@ class PartialTranscript(PartialHeader):
     """What a job has transcribed so far; the final transcript may cut segments elsewhere."""
 
     text: str
+    paragraphs: list[Paragraph]
     segments: list[Segment]
 
 

@@ -173,6 +173,11 @@ class PartialView:
     header: PartialHeader
     segments: Iterable[Segment]
 
+    @property
+    def segments_without_words(self) -> Iterable[Segment]:
+        """The same: words are needed to find them."""
+        return self.segments
+
 
 def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> PartialView:
     """Return the transcript of the job's chunks that are done now.

@@ -18,6 +18,7 @@ from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
 from shared.speech.manifest import Manifest
 from shared.speech.names import FORMATS
+from shared.speech.paragraphs import make_paragraphs
 from shared.speech.transcript import Segment, Transcript, TranscriptWarning, Word
 from shared.store import steps
 from shared.store.jobs.read import get_job
@@ -137,9 +138,12 @@ def test_a_job_tells_its_text_and_its_words_where_they_are_asked_for(
     plain, words = client.get(url).json(), client.get(f"{url}?include=words").json()
     silent = client.get(f"{url}?text=false").json()
 
-    assert plain["transcript"] == whole.model_dump(exclude={"segments"})
+    assert plain["transcript"] == whole.model_dump(exclude={"paragraphs", "segments"})
     assert words == {**plain, "transcript": whole.model_dump()}
-    assert silent == {**plain, "transcript": whole.model_dump(exclude={"segments", "text"})}
+    assert silent == {
+        **plain,
+        "transcript": whole.model_dump(exclude={"paragraphs", "segments", "text"}),
+    }
 
 
 @pytest.mark.parametrize("query", ["include=word", "include=", "include=words&include=all"])
@@ -207,16 +211,18 @@ def hours_of(n_segments: int) -> Transcript:
     words = [Word(text=f"word{at}", start=at * 0.3, end=at * 0.3 + 0.2) for at in range(10)]
     line = " ".join(word.text for word in words)
     segment = Segment(id=0, start=0, end=3, text=line, language="en", words=words)
+    segments = [
+        segment.model_copy(update={"id": n, "start": 4.0 * n, "end": 4.0 * n + 3})
+        for n in range(n_segments)
+    ]
     return Transcript(
         language="en",
         duration_s=4.0 * n_segments,
         speech_s=3.0 * n_segments,
         skipped_s=1.0 * n_segments,
         text=" ".join([line] * n_segments),
-        segments=[
-            segment.model_copy(update={"id": n, "start": 4.0 * n, "end": 4.0 * n + 3})
-            for n in range(n_segments)
-        ],
+        paragraphs=list(make_paragraphs(segments)),
+        segments=segments,
     )
 
 
@@ -240,7 +246,7 @@ def test_a_long_transcript_is_sent_whole_in_memory_for_a_short_one(
     assert plain.text == long.model_dump_json(indent=2) + "\n"
     assert Transcript.model_validate(whole.json()["transcript"]) == long
     assert whole.json() == {**job.json(), "transcript": long.model_dump()}
-    assert job.json()["transcript"] == long.model_dump(exclude={"segments"})
+    assert job.json()["transcript"] == long.model_dump(exclude={"paragraphs", "segments"})
     assert job.json()["id"] == str(ids[1])
     assert len(plain.content) > 4 * MIB
     assert len(job.content) < MIB

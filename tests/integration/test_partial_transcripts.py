@@ -86,6 +86,13 @@ def test_what_is_done_is_in_the_order_of_time_and_what_is_missing_is_named(
 
     assert words(document) == said_in(1) + said_in(4)
     assert [segment["id"] for segment in document["segments"]] == [0, 1, 2, 3]
+    paragraphs = [
+        (each["first_segment"], each["last_segment"], each["text"])
+        for each in document["paragraphs"]
+    ]
+    assert paragraphs == [
+        (number, number, segment["text"]) for number, segment in enumerate(document["segments"])
+    ]
     starts = [segment["start"] for segment in document["segments"]]
     assert starts == [CHUNK_S + 0.2, CHUNK_S + 9.2, 4 * CHUNK_S + 0.2, 4 * CHUNK_S + 9.2]
     # Neighbours that are both missing are one span.
@@ -206,6 +213,7 @@ def test_channels_are_merged_by_time_and_a_span_missing_in_one_is_missing(
     assert document["channels"] == 2
     told = [(segment["channel"], segment["text"]) for segment in document["segments"]]
     assert told == [(1, "right"), (0, "left")]
+    assert [(each["channel"], each["text"]) for each in document["paragraphs"]] == told
     assert spans(document) == [(10, 20)]
 
 

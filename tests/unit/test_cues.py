@@ -225,7 +225,7 @@ def test_lines_break_before_an_article_and_leave_no_short_word_alone() -> None:
         transcript_of(speak("Nobody believed anything of what they said so."), language="en")
     )
 
-    assert article.lines == ("They had never seen anything", "as big as the old tower of the town.")
+    assert article.lines == ("They had never seen anything as big", "as the old tower of the town.")
     assert min(map(len, alone.lines)) > LINE_COLUMNS / 3
 
 
@@ -364,7 +364,7 @@ def test_lines_break_at_the_spaces_that_a_script_without_spaces_has() -> None:
     first, second = text.split()
     words = [
         Word(text=character, separator=" " * (i == 0 and part == second), start=at, end=at + 0.1)
-        for part, begins in ((first, 0.0), (second, 3.0))
+        for part, begins in ((first, 0.0), (second, 2.4))
         for i, character in enumerate(part)
         for at in [begins + i * 0.1]
     ]
@@ -373,3 +373,67 @@ def test_lines_break_at_the_spaces_that_a_script_without_spaces_has() -> None:
     (cue,) = make_cues(transcript, transcript.segments, line_columns=26)
 
     assert cue.lines == (first, second)
+
+
+def test_cues_and_lines_are_clauses_where_these_fit() -> None:
+    words = speak(
+        "It was the best of times, it was the worst of times, it was the age of wisdom, it was the "
+        "age of foolishness, it was the epoch of belief, it was the epoch of incredulity,",
+        word_s=0.24,
+        pauses={"times,": 0.3, "wisdom,": 0.4, "foolishness,": 0.6, "belief,": 0.3},
+    )
+
+    assert [cue.lines for cue in cues_of(transcript_of(words))] == [
+        ("It was the best of times,", "it was the worst of times,"),
+        ("it was the age of wisdom,", "it was the age of foolishness,"),
+        ("it was the epoch of belief,", "it was the epoch of incredulity,"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "function_words"),
+    [
+        (
+            "en",
+            (
+                "the period was so far like the present period that some of its noisiest "
+                "authorities insisted on its being received for good or for evil in the "
+                "superlative degree"
+            ),
+            {"the", "like", "that", "of", "its", "on", "for", "or", "in", "was", "so"},
+        ),
+        (
+            "de",
+            (
+                "die Leute aus der Stadt wollten nicht glauben dass der alte Turm neben einer "
+                "Kirche stehen könnte weil sie ihn noch niemals mit eigenen Augen gesehen hatten"
+            ),
+            {"die", "aus", "der", "nicht", "dass", "neben", "einer", "weil", "mit"},
+        ),
+        (
+            "fr",
+            (
+                "les gens de la ville disaient toujours que cette vieille tour devait être tombée "
+                "pendant une tempête parce que personne dans notre maison ne pouvait la voir"
+            ),
+            {"les", "de", "la", "que", "cette", "pendant", "une", "dans", "notre", "ne"},
+        ),
+    ],
+)
+def test_no_line_ends_with_a_word_that_belongs_to_the_next(
+    language: str, text: str, function_words: set[str]
+) -> None:
+    cues = cues_of(transcript_of(speak(text, pauses={"its": 0.4}), language=language))
+
+    lines = [line for cue in cues for line in cue.lines]
+    assert len(lines) > 3
+    assert not [line for line in lines if line.split()[-1] in function_words]
+
+
+def test_a_sentence_ends_after_the_marks_that_stand_apart() -> None:
+    words = speak("Il a dit : « Va ! » Puis il est parti avec toi hier.", word_s=0.25)
+
+    first, second = cues_of(transcript_of(words, language="fr"))
+
+    assert first.lines == ("Il a dit : « Va ! »",)
+    assert second.lines == ("Puis il est parti avec toi hier.",)

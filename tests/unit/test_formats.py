@@ -11,7 +11,7 @@ from shared.infra.errors import UnknownFormat
 from shared.speech.formats import in_blocks, write_json, write_text_json
 from shared.speech.formats import render as render_stream
 from shared.speech.names import FORMATS
-from shared.speech.transcript import Segment, Transcript, TranscriptHeader, Word
+from shared.speech.transcript import Paragraph, Segment, Transcript, TranscriptHeader, Word
 
 
 def render(transcript: Transcript, name: str) -> str:
@@ -50,17 +50,22 @@ def test_tsv_has_milliseconds_and_one_segment_a_line() -> None:
     )
 
 
-def test_txt_has_one_segment_a_line() -> None:
-    assert render(HELLO, "txt") == "Hello R&D\n<end>\n"
+def test_txt_has_one_paragraph_a_line() -> None:
+    spoken = [Word(text=f"word{at}.", start=at, end=at + 0.9) for at in range(3)]
+    later = [Word(text="Later.", start=10, end=11)]
+
+    text = render(transcript_of(spoken[:1], spoken[1:], later), "txt")
+
+    assert text == "word0. word1. word2.\nLater.\n"
 
 
 @given(transcripts())
 def test_json_is_the_whole_transcript_as_written_at_once(transcript: Transcript) -> None:
     assert render(transcript, "json") == transcript.model_dump_json(indent=2) + "\n"
-    compact = "".join(write_json(transcript, transcript.segments))
+    compact = "".join(write_json(transcript, transcript.segments, transcript.segments))
     assert compact == transcript.model_dump_json()
     text_alone = "".join(write_text_json(transcript, transcript.segments))
-    assert text_alone == transcript.model_dump_json(exclude={"segments"})
+    assert text_alone == transcript.model_dump_json(exclude={"paragraphs", "segments"})
 
 
 def test_json_escapes_what_it_must() -> None:
@@ -85,6 +90,11 @@ CROSS_TALK = Transcript(
     speech_s=10,
     skipped_s=0,
     text="Who there? me, still",
+    paragraphs=[
+        Paragraph(start=0, end=9, text="Who there?", channel=0, first_segment=0, last_segment=0),
+        Paragraph(start=1, end=2.5, text="me,", channel=1, first_segment=1, last_segment=1),
+        Paragraph(start=9.5, end=10, text="still", channel=1, first_segment=2, last_segment=2),
+    ],
     segments=[
         Segment(
             id=id_,

@@ -1,6 +1,6 @@
 import pytest
 
-from shared.speech.sentences import ends_clause, ends_sentence
+from shared.speech.sentences import ends_clause, ends_sentence, with_marks
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ from shared.speech.sentences import ends_clause, ends_sentence
         ("jour.", "« Oui", "fr"),
         ("día.", "¿Y", "es"),
         ("です。", "それ", "ja"),
+        ("da?“", "Niemand", "de"),
+        ("я.", "Потом", "ru"),
+        ("κάνεις;", "Καλά", "el"),
+        ("ہے۔", "آپ", "ur"),  # noqa: RUF001
+        ("է։", "Լավ", "hy"),  # noqa: RUF001
+        ("ነው።", "አዎ", "am"),
+        ("ကောင်းတယ်။", "ဟုတ်ကဲ့", "my"),
         ("है।", "यह", "hi"),
         ("نعم؟", "لا", "ar"),
     ],
@@ -58,6 +65,15 @@ def test_sentence_ends(word: str, following: str | None, language: str) -> None:
         ("np.", "Kraków", "pl"),
         ("f.eks.", "Oslo", "nb"),
         ("17.", "Mai", "nb"),
+        ("Dipl.-Ing.", "Maier", "de"),
+        ("l'art.", "5", "fr"),
+        ("J.-P.", "Sartre", "fr"),
+        ("ул.", "Ленина", "ru"),
+        ("г.", "Москве", "ru"),  # noqa: RUF001
+        ("डॉ.", "शर्मा", "hi"),
+        ("good;", "Then", "en"),
+        ("Viens!", "»", "fr"),
+        ("wait.", "..", "en"),
     ],
 )
 def test_abbreviations_and_the_like_end_no_sentence(
@@ -76,3 +92,13 @@ def test_marks_set_clauses_off(word: str) -> None:
 @pytest.mark.parametrize("word", ["well", "Dr.", "boys'", "l’", "", "semi-"])  # noqa: RUF001
 def test_other_words_end_no_clause(word: str) -> None:
     assert not ends_clause(word)
+
+
+@pytest.mark.parametrize(
+    ("before", "word", "expected"),
+    [("Viens!", "»", "Viens!»"), ("Mr", ".", "Mr."), ("Yes.", "No", "No"), ("", "–", "–")],  # noqa: RUF001
+)
+def test_marks_that_stand_apart_belong_to_the_word_before_them(
+    before: str, word: str, expected: str
+) -> None:
+    assert with_marks(before, word) == expected

@@ -8,13 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
-from shared.speech.stitching import (
-    MAX_SEGMENT_COLUMNS,
-    MAX_SEGMENT_S,
-    Stitcher,
-    make_header,
-    survey,
-)
+from shared.speech.paragraphs import make_paragraphs
+from shared.speech.stitching import Stitcher, make_header, survey
 from shared.speech.transcript import Transcript, join_segments
 
 S = SAMPLE_RATE
@@ -42,7 +37,8 @@ def stitch(
         clipped_share=clipped_share,
     )
     text = "".join(join_segments(segments))
-    return Transcript(**dict(header), text=text, segments=segments)
+    paragraphs = list(make_paragraphs(segments))
+    return Transcript(**dict(header), text=text, paragraphs=paragraphs, segments=segments)
 
 
 def hypothesis(
@@ -130,28 +126,6 @@ def test_times_never_step_back_nor_pass_the_end() -> None:
 
     words = [w for s in transcript.segments for w in s.words]
     assert [(w.start, w.end) for w in words] == [(0.2, 0.9), (0.9, 0.9), (0.9, 1.3)]
-
-
-def test_segments_end_at_sentence_ends_and_pauses() -> None:
-    heard = hypothesis(
-        ('"Yes."', 0, 0.5), ("It", 0.6, 0.8), ("costs", 0.8, 1), ("3.5", 1, 1.5), ("now", 3, 3.4)
-    )
-
-    transcript = stitch([(whole(4), heard)], n_samples=4 * S, language="en")
-
-    assert [s.text for s in transcript.segments] == ['"Yes."', "It costs 3.5", "now"]
-    assert [s.id for s in transcript.segments] == [0, 1, 2]
-    assert (transcript.segments[1].start, transcript.segments[1].end) == (0.6, 1.5)
-
-
-def test_unpunctuated_speech_is_cut_to_subtitle_length() -> None:
-    heard = hypothesis(*((f"word{i:03d}", i * 0.3, i * 0.3 + 0.3) for i in range(200)))
-
-    transcript = stitch([(whole(60), heard)], n_samples=60 * S, language="en")
-
-    assert all(len(s.text) <= MAX_SEGMENT_COLUMNS for s in transcript.segments)
-    assert all(s.end - s.start <= MAX_SEGMENT_S for s in transcript.segments)
-    assert len(transcript.segments) < 30
 
 
 @pytest.mark.parametrize(("given_language", "expected"), [(None, "de"), ("fr", "fr")])
@@ -352,14 +326,6 @@ def test_a_first_word_that_a_chunk_heard_after_others_keeps_its_space() -> None:
     right = (Chunk(1, S, 2 * S, S, 0), hypothesis(("ครับ", 0.1, 0.5), (" ฉัน", 1.2, 1.4)))
 
     assert stitch([left, right], n_samples=2 * S, language="th").text == "ครับ ฉัน"
-
-
-def test_segments_of_full_width_characters_are_cut_by_columns() -> None:
-    heard = hypothesis(*(("行", i * 0.1, i * 0.1 + 0.1) for i in range(100)))
-
-    transcript = stitch([(whole(10), heard)], n_samples=10 * S, language="zh")
-
-    assert [len(s.text) for s in transcript.segments] == [42, 42, 16]
 
 
 def test_other_channels_words_are_a_space_away() -> None:

@@ -184,8 +184,8 @@ class Job(JobSummary):
 
     transcript: TranscriptText | Transcript | TranscriptHeader | None = Field(
         default=None,
-        description="with its segments where they were asked for (include=words), without its text "
-        "where that was not (text=false)",
+        description="with its paragraphs and segments where they were asked for (include=words), "
+        "without its text where that was not (text=false)",
     )
 
 
