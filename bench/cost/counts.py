@@ -111,7 +111,8 @@ class _Meter:
 def measure(tree: Path, n_jobs: int) -> Counts:
     """Send jobs one after another to a platform of ``tree``, and count what they ask for.
 
-    As many samples of the idle platform follow. Nobody asks the API for the result: the database is watched for the job's end.
+    As many samples of the idle platform follow. Nobody asks the API for the result: the database is
+    watched for the job's end.
     """
     counts = Counts()
     with (
