@@ -195,27 +195,16 @@ def test_workers_are_woken_for_all_that_becomes_due(
     assert [(queue, n) for queue, n, _ in witness.rung] == expected
 
 
-def test_a_worker_is_woken_when_a_step_is_to_be_tried_again(
-    witnessed: tuple[Engine, Witness],
+@pytest.mark.parametrize(("delay_s", "rings"), [(20, 1), (60, 0)])
+def test_a_worker_is_woken_for_what_is_to_be_tried_again_soon(
+    witnessed: tuple[Engine, Witness], delay_s: float, rings: int
 ) -> None:
     engine, witness = witnessed
     claimed = claim(engine, add_job(engine), "prepare")
-    witness.rung.clear()
+    witness.delays_s.clear()
     with begin(engine) as connection:
-        requeue(connection, claimed, least_s=20, most_s=20)
-    assert witness.rung == [(CPU_QUEUE, 1, 1)]
-    assert 10 < witness.delays_s[-1] <= 20
-
-
-def test_what_is_to_be_tried_much_later_is_left_to_the_sweep(
-    witnessed: tuple[Engine, Witness],
-) -> None:
-    engine, witness = witnessed
-    claimed = claim(engine, add_job(engine), "prepare")
-    witness.rung.clear()
-    with begin(engine) as connection:
-        requeue(connection, claimed, least_s=60, most_s=60)
-    assert witness.rung == []
+        requeue(connection, claimed, least_s=delay_s, most_s=delay_s)
+    assert witness.delays_s == [pytest.approx(delay_s, abs=10)] * rings
 
 
 def test_a_wake_up_for_later_is_sent_when_its_time_has_come(
