@@ -7,7 +7,7 @@ NEWEST := $(VENV)/newest
 # Kept byte code saves every process of a test run the compiling of what it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup test test-newest check docs format soak bench lock
+.PHONY: setup test test-pythons check docs format soak bench lock
 
 setup: $(VENV)/dev.stamp
 
@@ -19,17 +19,17 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
 
 # Three tests at a time on two cores, since many tests wait. OpenMP's threads wait busily, which costs
 # the other tests time, so it gets one thread.
-test: setup ## every test except the soaks
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n 3 --dist loadfile --no-loadscope-reorder
-	$(MAKE) test-newest
+test: setup ## every test except the soaks and those of other Pythons
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # No unit test needs torch, of which there is not a build for every Python: torch.txt stays away.
-test-newest: setup ## the unit tests, on the newest Python here if that is newer than .venv's
+test-pythons: setup ## the first run on this machine's other Pythons; the unit tests on the newest
+	$(BIN)/python -m pytest -m pythons tests/e2e/test_first_run.py || [ $$? = 5 ]  # 5: there is no other
 	@set -e; newest=$$($(BIN)/python tests/interpreters.py); \
 	if [ -z "$$newest" ]; then echo "unit tests: no Python here is newer than .venv's"; exit; fi; \
 	echo "unit tests: $$newest"; \
 	$(MAKE) NEWEST_PYTHON=$$newest $(NEWEST)/dev.stamp; \
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -m "not soak" -n 2 --dist loadfile tests/unit
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist loadfile tests/unit
 
 $(NEWEST)/dev.stamp: requirements/dev.txt
 	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)

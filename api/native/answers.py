@@ -99,7 +99,7 @@ def _answer_at_once(snapshot: Snapshot) -> Response | None:
 def _find_waits(resources: Resources, views: Sequence[JobView]) -> dict[UUID, Waiting]:
     """Return what jobs wait for other than their turn, by their ids."""
     active = [view.id for view in views if not view.ended]
-    return find_waits(resources.engine, active, live_s=resources.settings.live_s) if active else {}
+    return find_waits(resources.engine, active, live_s=resources.settings.live_s)
 
 
 def _has_transcript(view: JobView) -> bool:

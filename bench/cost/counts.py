@@ -19,7 +19,6 @@ WARM_UP = 5
 """Jobs before those that count: connections are opened, code is loaded, plans are cached."""
 SETTLE_S = 0.5
 """After a job's end: what is done for it later, such as the removal of its audio, counts, too."""
-IDLE_SAMPLES = 15
 POLL_S = 0.02
 
 Sample = Counter[tuple[str, str]]
@@ -112,7 +111,8 @@ class _Meter:
 def measure(tree: Path, n_jobs: int) -> Counts:
     """Send jobs one after another to a platform of ``tree``, and count what they ask for.
 
-    Nobody asks the API for the result: the database is watched for the job's end.
+    As many samples of the idle platform follow. Nobody asks the API for the result: the database is
+    watched for the job's end.
     """
     counts = Counts()
     with (
@@ -137,7 +137,7 @@ def measure(tree: Path, n_jobs: int) -> Counts:
                 counts.texts.update((statement.service, statement.text) for statement in sent)
             counts.jobs_s = time.monotonic() - began
             began = time.monotonic()
-            for _ in range(IDLE_SAMPLES):
+            for _ in range(n_jobs):
                 time.sleep(counts.jobs_s / n_jobs)
                 counts.idle.append(meter.read()[0])
             counts.idle_s = time.monotonic() - began

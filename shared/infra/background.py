@@ -1,4 +1,4 @@
-"""A background thread that works when it is rung."""
+"""A background thread that works when it is rung, or after a time that it chose."""
 
 import logging
 import threading
@@ -13,8 +13,11 @@ class Background:
     All rings during a round are answered by one further round.
     """
 
-    def __init__(self, name: str, work: Callable[[], object]) -> None:
-        """Start the thread; ``work`` handles the errors that it expects."""
+    def __init__(self, name: str, work: Callable[[], float | None]) -> None:
+        """Start the thread; ``work`` handles the errors that it expects.
+
+        It returns in how many seconds it is to be called again if nobody rings; None: not at all.
+        """
         self._work = work
         self._rung = threading.Event()
         self._closing = False
@@ -32,10 +35,12 @@ class Background:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        pause_s = None
         while not self._closing or self._rung.is_set():
-            self._rung.wait()
+            self._rung.wait(pause_s)
             self._rung.clear()
+            pause_s = None
             try:
-                self._work()
+                pause_s = self._work()
             except Exception:  # a bug must not end the thread
                 log.exception("%s: unexpected error", self._thread.name)

@@ -85,6 +85,8 @@ def make_engine(
         settings.database_url.get_secret_value(),
         pool_size=pool_size,
         max_overflow=pool_size,
+        # The connection used last has all statements prepared, and its server process is warm.
+        pool_use_lifo=True,
         pool_timeout=_POOL_TIMEOUT_S,
         connect_args={
             "connect_timeout": _CONNECT_TIMEOUT_S,

@@ -131,7 +131,12 @@ class Storage:
             return bytes(answer["Body"].read())
 
     def open(self, key: str, size: int) -> BinaryIO:
-        """Return a seekable reader of an object of ``size`` bytes, with a buffer of 4 MiB."""
+        """Return a seekable reader of an object of ``size`` bytes, with a buffer of 4 MiB.
+
+        An object that fits the buffer is read here, with one request.
+        """
+        if size <= _READ_BYTES:
+            return io.BytesIO(self.read(key, 0, size))
         return io.BufferedReader(_RangeReader(self, key, size), buffer_size=_READ_BYTES)
 
     def delete(self, keys: Sequence[str]) -> None:

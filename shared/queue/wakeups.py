@@ -5,11 +5,12 @@ the order is decided as late as possible. A wake-up that is lost, late or double
 soon a step is claimed: busy workers look for more work themselves, and the sweep wakes idle ones.
 """
 
+import heapq
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from celery import Celery
 from sqlalchemy import Engine, text
@@ -35,24 +36,32 @@ class Wakeups:
     A queue never has more of them than its ready workers have slots.
     """
 
-    def __init__(self, engine: Engine, broker: Celery, settings: Settings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        broker: Celery,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._broker = broker
         self._live_s = settings.live_s
-        self._due: Counter[str] = Counter()
+        self._clock = clock
+        self._rung: list[tuple[float, str, int]] = []
+        """A heap: when so many steps of a queue are due, by the clock."""
         self._lock = threading.Lock()
         self._slots: Mapping[str, int] = {}
         self._slots_until = 0.0
         self._sender = Background("wakeups", self._send)
 
-    def ring(self, queue: str, steps: int) -> None:
-        """Wake workers for so many due steps of a queue; returns at once."""
+    def ring(self, queue: str, steps: int, after_s: float = 0.0) -> None:
+        """Wake workers for steps of a queue that are due ``after_s`` from now; returns at once."""
         with self._lock:
-            self._due[queue] += steps
+            heapq.heappush(self._rung, (self._clock() + after_s, queue, steps))
         self._sender.ring()
 
     def close(self) -> None:
-        """Send what was rung and stop."""
+        """Send what is due and stop."""
         self._sender.close()
 
     def top_up(self) -> None:
@@ -65,9 +74,13 @@ class Wakeups:
         for queue, steps in _count_due(self._engine, max(_LEAST_SLOTS, *slots.values(), 0)).items():
             self.ring(queue, steps)
 
-    def _send(self) -> None:
+    def _send(self) -> float | None:
+        """Send wake-ups for what is due; return the seconds until more is."""
+        due: Counter[str] = Counter()
         with self._lock:
-            due, self._due = self._due, Counter()
+            while self._rung and self._rung[0][0] <= self._clock():
+                _, queue, steps = heapq.heappop(self._rung)
+                due[queue] += steps
         for queue, steps in due.items():
             try:
                 most = self._slots_of(queue)
@@ -75,11 +88,13 @@ class Wakeups:
                 send_wakeups(self._broker, queue, wanted)
             except (BrokerUnavailable, DatabaseUnavailable) as error:
                 log.warning("%s: the sweep wakes the workers of %s", error, queue)
+        with self._lock:
+            return max(0.0, self._rung[0][0] - self._clock()) if self._rung else None
 
     def _slots_of(self, queue: str) -> int:
-        if time.monotonic() >= self._slots_until:
+        if self._clock() >= self._slots_until:
             self._slots = self._read_slots()
-            self._slots_until = time.monotonic() + _KEEP_SLOTS_S
+            self._slots_until = self._clock() + _KEEP_SLOTS_S
         return max(_LEAST_SLOTS, self._slots.get(queue, 0))
 
     def _read_slots(self) -> dict[str, int]:

@@ -44,6 +44,7 @@ def test_requests_of_a_job_are_counted_by_service(tmp_path: Path) -> None:
     requests = rows["S3 requests a job, median"]
     assert requests["api"] >= 1, "the API stores the upload"
     assert requests["PUT"] >= 1
+    assert requests["GET range"] == 1, "a short file is read once"
     assert rows["Redis commands a job, median"]["lpush"] >= 1, "a message wakes a worker"
     assert re.search(r"-- api, .*\n(.*\n)*? +1\.00  .*INSERT INTO jobs ", listing.read_text())
 

@@ -212,7 +212,7 @@ def test_every_block_says_what_it_is(block: Block) -> None:
 def test_every_command_is_run_or_there_is_a_reason_why_not(block: Block) -> None:
     if is_used(block) or is_production(block):
         return
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for command in block.commands:
         words = [word for word in shlex.split(command, comments=True) if "=" not in word]
         name = kind(command)

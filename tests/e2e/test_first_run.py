@@ -2,7 +2,8 @@
 
 pip installs from the package index through its cache, so what `make setup` has fetched is not
 fetched again. The model hub is out of reach, so the model is the one that comes with the install.
-What is more than a transcript is tested on one Python: the one that the script prefers.
+`make test` does all of it on the Python that the script prefers. On the others, which
+`make test-pythons` takes, the claims are a transcript and a small, whole environment.
 """
 
 import os
@@ -28,6 +29,10 @@ MAX_BYTES = 600 * 2**20
 TESTED = [f"{major}.{minor}" for major, minor in runpy.run_path(str(ROOT / "longhand"))["TESTED"]]
 PREFERRED = [version for version in TESTED if version in interpreters.found()][:1]
 """The one of this machine's Pythons that the script takes where it can choose."""
+PYTHONS = [
+    pytest.param(version, marks=[] if version in PREFERRED else pytest.mark.pythons)
+    for version in interpreters.found()
+]
 HEARD = {"hello", "welcome", "computer", "speech", "text"}
 """Words of samples/hello.wav that `starter` hears."""
 SAMPLES = ("hello.wav", "weather.flac")
@@ -87,7 +92,7 @@ def bytes_on_disk(folder: Path) -> int:
     return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
 
 
-@pytest.fixture(scope="module", params=list(interpreters.found()))
+@pytest.fixture(scope="module", params=PYTHONS)
 def version(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     return chosen

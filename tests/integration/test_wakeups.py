@@ -30,6 +30,7 @@ from shared.store.jobs.retry import retry_job
 from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, LARGE_BYTES, LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps import NewStep
+from shared.store.steps.unfinished import requeue
 from shared.store.successors import insert_steps
 from shared.store.wakeups import connect_wakeups
 from worker.process.heartbeat import Lease
@@ -76,15 +77,17 @@ class Witness:
 
     def __init__(self, database: Engine) -> None:
         self.rung: list[tuple[str, int, int]] = []
+        self.delays_s: list[float] = []
         self._database = database
 
-    def ring(self, queue: str, steps: int) -> None:
+    def ring(self, queue: str, steps: int, after_s: float) -> None:
         with self._database.begin() as connection:
             seen = connection.execute(
                 text("SELECT count(*) FROM steps WHERE queue = :queue AND state = 'queued'"),
                 {"queue": queue},
             ).scalar_one()
         self.rung.append((queue, steps, seen))
+        self.delays_s.append(after_s)
 
 
 @pytest.fixture
@@ -192,13 +195,41 @@ def test_workers_are_woken_for_all_that_becomes_due(
     assert [(queue, n) for queue, n, _ in witness.rung] == expected
 
 
-def test_what_is_to_be_tried_later_wakes_nobody_now(witnessed: tuple[Engine, Witness]) -> None:
+@pytest.mark.parametrize(("delay_s", "rings"), [(20, 1), (60, 0)])
+def test_a_worker_is_woken_for_what_is_to_be_tried_again_soon(
+    witnessed: tuple[Engine, Witness], delay_s: float, rings: int
+) -> None:
     engine, witness = witnessed
-    job_id = add_job(engine)
-    witness.rung.clear()
-    claimed = claim(engine, job_id, "prepare")
-    steps.retry(engine, claimed, StorageUnavailable("away"), base_s=60)
-    assert witness.rung == []
+    claimed = claim(engine, add_job(engine), "prepare")
+    witness.delays_s.clear()
+    with begin(engine) as connection:
+        requeue(connection, claimed, least_s=delay_s, most_s=delay_s)
+    assert witness.delays_s == [pytest.approx(delay_s, abs=10)] * rings
+
+
+def test_a_wake_up_for_later_is_sent_when_its_time_has_come(
+    settings: Settings, database: Engine, broker: Celery
+) -> None:
+    now_s = 100.0
+    wakeups = Wakeups(database, make_broker(settings), settings, clock=lambda: now_s)
+
+    wakeups.ring(MODEL_QUEUE, 1, after_s=20.0)
+    wakeups.ring(CPU_QUEUE, 1)
+    wait_until(lambda: messages(broker) == {CPU_QUEUE: 1})
+    now_s += 20.0
+    wakeups.ring(LARGE_QUEUE, 1)
+
+    wait_until(lambda: messages(broker) == {CPU_QUEUE: 1, MODEL_QUEUE: 1, LARGE_QUEUE: 1})
+    wakeups.close()
+
+
+def test_a_wake_up_for_later_needs_no_other_ring(
+    settings: Settings, database: Engine, broker: Celery
+) -> None:
+    wakeups = Wakeups(database, make_broker(settings), settings)
+    wakeups.ring(CPU_QUEUE, 1, after_s=0.05)
+    wait_until(lambda: messages(broker) == {CPU_QUEUE: 1})
+    wakeups.close()
 
 
 # --- how many ---

@@ -221,6 +221,15 @@ def test_sound_after_the_length_that_a_wav_declares_is_heard() -> None:
     assert warnings == ["wrong_length"]
 
 
+def test_ac3_in_a_wav_that_declares_pcm_is_heard() -> None:
+    ac3 = mux(Kind("ac3", "ac3", 48_000), sound(48_000))
+    ac3 += bytes(len(ac3) % 2)
+
+    heard, _ = hear(wav(np.frombuffer(ac3, "<i2"), rate=48_000, channels=2))
+
+    assert heard.keys() == due().keys()
+
+
 def test_an_inverted_channel_does_not_silence_the_other() -> None:
     one = (sound()[0] * 32767).astype(np.int16)
 

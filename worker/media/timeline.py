@@ -160,9 +160,12 @@ class Timeline:
             if self._n_channels not in (0, kept):
                 self._collapse(kept)
             self._n_channels = kept
-            self._resampler = AudioResampler(
-                "fltp" if kept <= 2 else "flt", "mono" if by_ffmpeg else None, SAMPLE_RATE
-            )
+            wanted = "fltp" if kept <= 2 else "flt"
+            if shape[0] == "s16" and shape[2] == SAMPLE_RATE and not by_ffmpeg:
+                # Frames pass as they are. FFmpeg's resampler would take longer to start than a
+                # short file to decode.
+                wanted = "s16"
+            self._resampler = AudioResampler(wanted, "mono" if by_ffmpeg else None, SAMPLE_RATE)
             self._shape = shape
         assert self._resampler is not None
         self._end_s += Fraction(frame.samples, frame.sample_rate)
@@ -267,9 +270,12 @@ def _planes(frame: AudioFrame) -> _Floats:
 
     Those of many channels are interleaved, as PyAV 18 reads beyond the last of 8 planes.
     """
-    if frame.format.is_planar:
-        return np.asarray(frame.to_ndarray(), np.float32)
-    return np.asarray(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T, np.float32)
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.int16:
+        return np.asarray(samples / np.float32(32768), np.float32)
+    return np.asarray(samples, np.float32)
 
 
 def _resampled(frames: list[AudioFrame]) -> list[_Floats]:

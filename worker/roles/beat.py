@@ -1,6 +1,5 @@
 """The beat worker: ticks and sweeps. No other work delays it."""
 
-import logging
 from dataclasses import replace
 from functools import partial
 
@@ -19,9 +18,6 @@ def serve() -> None:
     health, runtime = start.open_runtime(entry)
     runtime = replace(runtime, tidier=Background("tidier", partial(tidy, runtime)))
     install(runtime)
-    # Celery logs two lines for every tick.
-    for name in ("celery.app.trace", "celery.worker.strategy"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     worker_ready.connect(lambda **_: start_ticking(app), weak=False)
     try:
         start.consume(entry, runtime.heartbeat, health, "solo")

@@ -114,6 +114,9 @@ def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, pool: str)
         health.takes_messages = True
         heartbeat.register(replace(entry, state="ready"))
 
+    # Celery logs two lines for every message, and no message says what there is to do.
+    for name in ("celery.app.trace", "celery.worker.strategy"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # The worker may have been forked beside others, with which it shares neither.
     drain.share()
     watched.share()

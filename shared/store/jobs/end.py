@@ -40,8 +40,17 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
                 RETURNING id, job_id
             ), latest AS (
                 UPDATE jobs SET last_event = noted.id FROM noted WHERE jobs.id = noted.job_id
+            ), told AS (
+                -- Locked, so that no endpoint is deleted before the delivery to it is written.
+                SELECT ended.id AS job_id, endpoint.id
+                FROM ended JOIN webhook_endpoints AS endpoint ON enabled AND (
+                    endpoint.tenant = ended.tenant AND listed AND 'job.' || state = ANY (events)
+                    OR endpoint.id = webhook_endpoint_id
+                )
+                ORDER BY endpoint.id FOR KEY SHARE OF endpoint
             )
-            SELECT * FROM ended ORDER BY id
+            SELECT ended.*, ARRAY(SELECT id FROM told WHERE job_id = ended.id) AS endpoints
+            FROM ended ORDER BY ended.id
         """),
         {"ids": list(job_ids), "detail": detail},
     ).all()
@@ -109,19 +118,10 @@ def fail_delivery(connection: Connection, delivery_id: str, reason: str) -> None
 
 def _queue_deliveries(connection: Connection, job: Row[Any]) -> None:
     """Write the event of a job's end and its deliveries, if any endpoint wants it."""
-    event_type = f"job.{job.state}"
-    # The lock keeps an endpoint from being deleted before the delivery to it is written.
-    endpoints = connection.execute(
-        text("""
-            SELECT id FROM webhook_endpoints
-            WHERE enabled AND (tenant = :tenant AND listed AND :type = ANY (events) OR id = :own)
-            ORDER BY id FOR KEY SHARE
-        """),
-        {"tenant": job.tenant, "type": event_type, "own": job.webhook_endpoint_id},
-    ).scalars()
-    deliveries = [(uuid7(), endpoint_id) for endpoint_id in endpoints]
+    deliveries = [(uuid7(), endpoint_id) for endpoint_id in job.endpoints]
     if not deliveries:
         return
+    event_type = f"job.{job.state}"
     data: dict[str, Any] = {
         "job_id": str(job.id),
         "state": job.state,

@@ -176,7 +176,6 @@ def queue_after_chunks(connection: Connection, claim: Claim, max_attempts: int) 
 def complete_only_chunk(engine: Engine, result: ChunkResult, folded: Folded) -> None:
     """``transcribe`` running -> done and job running -> succeeded, for a job's only chunk."""
     with fenced(engine, result.claim) as connection:
-        finish_step(connection, result.claim, result.timings, output=result.output)
         _succeed(connection, result.claim, folded, only=result)
 
 
@@ -189,8 +188,9 @@ def complete_finish(engine: Engine, claim: Claim, folded: Folded) -> None:
 def _succeed(
     connection: Connection, claim: Claim, folded: Folded, *, only: ChunkResult | None = None
 ) -> None:
-    """Job running -> succeeded with its transcript, and ``finish`` -> done where there is one.
+    """Step running -> done, and its job running -> succeeded with its transcript.
 
+    The step is the job's ``finish`` or, with ``only``, its only chunk.
     Jobs that wait for this one succeed with it. Jobs with a reference are measured, unless that
     takes too long for a transaction (``measure_pending`` does it then).
 
@@ -200,29 +200,13 @@ def _succeed(
     header = _write_transcript(connection, claim, folded)
     metrics = dict(folded.metrics())
     if only is None:
-        finish_step(connection, claim, metrics)
+        done = step_values(claim, metrics)
+    else:
+        done = step_values(claim, only.timings, only.output)
     job = connection.execute(
-        text("""
-            UPDATE jobs SET state = 'succeeded', finished_at = clock_timestamp(),
-                            transcript_id = :id, chunks_done = chunks_done + :n_chunks,
-                            audio_done_s = audio_done_s + :audio_s,
-                            detected_language = CASE WHEN options ->> 'language' IS NULL
-                                                     THEN :language END,
-                            detected_probability = CASE WHEN options ->> 'language' IS NULL
-                                                        THEN CAST(:probability AS real) END,
-                            metrics = metrics || :metrics || CASE run WHEN 1
-                                THEN jsonb_build_object('rtfx', round((duration_s / extract(
-                                    epoch FROM clock_timestamp() - started_at
-                                ))::numeric, 2))
-                                ELSE '{}'
-                            END,
-                            manifest = CAST(:manifest AS json)
-            WHERE id = :id
-            RETURNING reference IS NOT NULL AS measured, EXISTS (
-                SELECT FROM jobs AS copy WHERE copy.original_id = :id AND copy.state = 'queued'
-            ) AS shared
-        """),
-        {
+        _SUCCEED,
+        done
+        | {
             "id": claim.job_id,
             "n_chunks": 0 if only is None else 1,
             "audio_s": 0.0 if only is None else only.audio_s,
@@ -238,6 +222,49 @@ def _succeed(
     copies = share_transcript(connection, claim.job_id) if job.shared else []
     if job.measured or copies:
         measure_at_once(connection, [claim.job_id, *copies])
+
+
+STEP_DONE = f"""
+    UPDATE steps
+    SET {_DONE.format(output=":output", timings=":timings")},
+        event_id = CASE kind WHEN 'transcribe' THEN nextval('event_ids') END
+    WHERE id = :step_id
+"""  # noqa: S608 - constants
+"""Step running -> done, with ``step_values``; the caller has fenced the claim."""
+
+
+def step_values(
+    claim: Claim, timings: Mapping[str, Any], output: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the parameters of ``STEP_DONE``."""
+    return {
+        "step_id": claim.step_id,
+        "output": None if output is None else Jsonb(dict(output)),
+        "timings": Jsonb(dict(timings)),
+    }
+
+
+_SUCCEED = text(f"""
+    WITH step AS ({STEP_DONE})
+    UPDATE jobs SET state = 'succeeded', finished_at = clock_timestamp(),
+                    transcript_id = :id, chunks_done = chunks_done + :n_chunks,
+                    audio_done_s = audio_done_s + :audio_s,
+                    detected_language = CASE WHEN options ->> 'language' IS NULL
+                                             THEN :language END,
+                    detected_probability = CASE WHEN options ->> 'language' IS NULL
+                                                THEN CAST(:probability AS real) END,
+                    metrics = metrics || :metrics || CASE run WHEN 1
+                        THEN jsonb_build_object('rtfx', round((duration_s / extract(
+                            epoch FROM clock_timestamp() - started_at
+                        ))::numeric, 2))
+                        ELSE '{{}}'
+                    END,
+                    manifest = CAST(:manifest AS json)
+    WHERE id = :id
+    RETURNING reference IS NOT NULL AS measured, EXISTS (
+        SELECT FROM jobs AS copy WHERE copy.original_id = :id AND copy.state = 'queued'
+    ) AS shared
+""")  # noqa: S608 - constants
 
 
 def _write_transcript(connection: Connection, claim: Claim, folded: Folded) -> TranscriptHeader:
@@ -283,24 +310,6 @@ def _rows(claim: Claim, batch: Sequence[Segment]) -> dict[str, Any]:
     return {"id": claim.job_id, "documents": documents}
 
 
-def finish_step(
-    connection: Connection,
-    claim: Claim,
-    timings: Mapping[str, Any],
-    *,
-    output: Mapping[str, Any] | None = None,
-) -> None:
+def finish_step(connection: Connection, claim: Claim, timings: Mapping[str, Any]) -> None:
     """Step running -> done; the caller has fenced the claim, and does what follows from it."""
-    connection.execute(
-        text(f"""
-            UPDATE steps
-            SET {_DONE.format(output=":output", timings=":timings")},
-                event_id = CASE kind WHEN 'transcribe' THEN nextval('event_ids') END
-            WHERE id = :id
-        """),  # noqa: S608 - constants
-        {
-            "id": claim.step_id,
-            "output": None if output is None else Jsonb(dict(output)),
-            "timings": Jsonb(dict(timings)),
-        },
-    )
+    connection.execute(text(STEP_DONE), step_values(claim, timings))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 from shared.speech.chunks import SAMPLE_RATE, chunk_from_json
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, fenced
-from shared.store.steps.completion import MOST_PERCENT, finish_step, queue_after_chunks
+from shared.store.steps.completion import MOST_PERCENT, STEP_DONE, queue_after_chunks, step_values
 from shared.store.successors import NewStep, insert_steps, queue_of, release_held
 
 
@@ -49,6 +49,22 @@ def add_detect(
         _insert_detect(connection, claim, chunks, max_attempts)
 
 
+# planned_share is exact now. percent_done keeps a higher estimate, as it never falls.
+_PLAN_COMPLETE = text(f"""
+    WITH step AS ({STEP_DONE})
+    UPDATE jobs
+    SET chunks_total = chunks_total + :n,
+        audio_planned_s = audio_planned_s + :audio_s,
+        plan_complete = true, planned_share = 1, duration_s = :duration_s,
+        metrics = metrics || :metrics,
+        percent_done = greatest(percent_done, least(:most, 100 * coalesce(
+            audio_done_s / nullif(audio_planned_s + :audio_s, 0), 1
+        )))
+    WHERE id = :id
+    RETURNING chunks_done = chunks_total
+""")  # noqa: S608 - constants
+
+
 def complete_prepare(
     engine: Engine,
     claim: Claim,
@@ -73,22 +89,10 @@ def complete_prepare(
         if release:
             queue = queue_of(StepKind.TRANSCRIBE, claim.options.model)
             release_held(connection, claim.job_id, queue)
-        finish_step(connection, claim, metrics)
-        # planned_share is exact now. percent_done keeps a higher estimate, as it never falls.
         complete = connection.execute(
-            text("""
-                UPDATE jobs
-                SET chunks_total = chunks_total + :n,
-                    audio_planned_s = audio_planned_s + :audio_s,
-                    plan_complete = true, planned_share = 1, duration_s = :duration_s,
-                    metrics = metrics || :metrics,
-                    percent_done = greatest(percent_done, least(:most, 100 * coalesce(
-                        audio_done_s / nullif(audio_planned_s + :audio_s, 0), 1
-                    )))
-                WHERE id = :id
-                RETURNING chunks_done = chunks_total
-            """),
-            {
+            _PLAN_COMPLETE,
+            step_values(claim, metrics)
+            | {
                 "id": claim.job_id,
                 "n": len(audio_s),
                 "audio_s": sum(audio_s),

@@ -146,10 +146,10 @@ def requeue(
 ) -> None:
     """Step running -> queued, due after a random delay between the two; the caller has fenced it.
 
-    ``outages`` says how many attempts were outages and do not count. The sweep wakes a worker when
-    the step is due.
+    ``outages`` says how many attempts were outages and do not count. A worker is woken when the
+    step is due; if that is later than ``LONGEST_DELAY_S``, the sweep does it.
     """
-    connection.execute(
+    delay_s = connection.execute(
         text(f"""
             UPDATE steps
             SET {_UNHELD}, rank = -(SELECT priority FROM jobs WHERE id = job_id),
@@ -157,6 +157,7 @@ def requeue(
                 run_at = clock_timestamp()
                          + make_interval(secs => :least_s + (:most_s - :least_s) * random())
             WHERE id = :id
+            RETURNING extract(epoch FROM run_at - clock_timestamp())::float8
         """),  # noqa: S608 - constants
         {
             "id": claim.step_id,
@@ -165,7 +166,9 @@ def requeue(
             "bug": bug,
             "outages": outages,
         },
-    )
+    ).scalar_one()
+    if delay_s <= LONGEST_DELAY_S:
+        ring_after_commit(connection, claim.queue, 1, max(0.0, delay_s))
 
 
 def _requeue_first(connection: Connection, claim: Claim, *, bug: str | None, attempts: int) -> None:
