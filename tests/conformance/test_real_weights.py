@@ -32,7 +32,7 @@ OPTIONS = DecodeOptions(language="en", beam_size=TINY_EN.decode.beam_size)
 MOST_WORD_ERRORS = 0.05
 """Measured: none in either recording, by either engine. A word of two_cities.wav is 0.8 %."""
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @cache
