@@ -11,7 +11,7 @@ from shared.infra.settings import get_settings
 from shared.models.catalogue import HUB_ENGINES, Model, read_catalogue
 from shared.models.choice import Choice, Supply, can_do, choose_model
 from shared.models.options import JobOptions
-from shared.models.usable import Availability, availability, hub_answers_once
+from shared.models.usable import NOWHERE, Availability, availability, network_once
 
 _WIDTH = 78
 """Columns of the frame around the note on a second-best model."""
@@ -31,14 +31,14 @@ class LocalModels:
         """Tell whether a model can be used, possibly after its weights have been downloaded."""
         if model.id in self.unfetched:
             return Availability(False, self.unfetched[model.id])
-        return availability(model, hub_answers_once)
+        return availability(model, network_once())
 
     def choose(self, options: JobOptions) -> Choice:
         """Return the model for a job; raises like ``choose_model``."""
         supply = Supply(
             self.catalogue,
             self._default,
-            is_at_hand=lambda model: availability(model, lambda: False).usable,
+            is_at_hand=lambda model: availability(model, NOWHERE).usable,
             is_served=lambda _: False,
             is_here=self._is_here,
             called="models that can be used here",
@@ -85,7 +85,8 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
             problem = _download(model, flag, progress)
         if not problem:
             if (better := local.better(choice, options)) is not None:
-                progress.say(second_best_note(model, *better))
+                language_is_open = options.language is None
+                progress.say(second_best_note(model, *better, language_is_open=language_is_open))
             return model
         if choice.reason != "best":
             setting = "LONGHAND_DEFAULT_MODEL: " if choice.reason == "default" else ""
@@ -93,14 +94,24 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
         local.unfetched[model.id] = problem
 
 
-def second_best_note(model: Model, better: Model, reason: str) -> str:
-    """Return a framed note: which model is used instead of a better one, and why."""
+def second_best_note(
+    model: Model, better: Model, reason: str, *, language_is_open: bool = False
+) -> str:
+    """Return a framed note: which model is used instead of a better one, and why.
+
+    ``language_is_open``: nobody has said which language is spoken.
+    """
     if model.is_rough:
         headline = f"LOW ACCURACY. Using '{model.id}': expect many wrong words."
     else:
         headline = f"Using '{model.id}', which is not the best of the catalogue."
+    if language_is_open and model.only_language and model.only_language != better.only_language:
+        headline += (
+            f" It hears everything as language '{model.only_language}': name another one with "
+            "--language."
+        )
     advice = "For a better transcript "
-    if better.engine in HUB_ENGINES and better.folder is None:
+    if better.engine in HUB_ENGINES and any(not place.is_folder for place in better.places):
         advice += (
             "run this again with access to the internet (or put its weights into the Hugging Face "
             "cache), or "

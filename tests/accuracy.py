@@ -13,8 +13,9 @@ MAX_WER = 0.10
 def word_error_rate(sample: str, heard: str) -> float:
     """Return it for what was heard in a file of ``samples/``."""
     reference = (SAMPLES / sample).with_suffix(".txt").read_text()
-    return float(jiwer.wer(_words(reference), _words(heard)))
+    return float(jiwer.wer(plain_words(reference), plain_words(heard)))
 
 
-def _words(text: str) -> str:
+def plain_words(text: str) -> str:
+    """Return the text in lower case, without punctuation."""
     return re.sub(r"[^\w ]", "", " ".join(text.lower().split()))

@@ -17,6 +17,12 @@ class Hub(ThreadingHTTPServer):
         self.files = dict(files)
         self.asked: list[str] = []
         self.tokens: list[str | None] = []
+        self.newest = "f" * 40
+        """The commit that a question without a revision is answered with."""
+        self.facts: dict[str, object] = {}
+        """What else is said of the repository."""
+        self.refusal: tuple[int, str] | None = None
+        """Status and X-Error-Code of every answer; None: it answers."""
 
 
 class HubHandler(BaseHTTPRequestHandler):
@@ -36,19 +42,24 @@ class HubHandler(BaseHTTPRequestHandler):
         self.server.asked.append(path)
         self.server.tokens.append(self.headers["Authorization"])
         headers, content = {}, b""
-        if "/revision/" in path:
+        status = 200
+        if self.server.refusal is not None:
+            status, headers["X-Error-Code"] = self.server.refusal
+        elif path.startswith("/api/models/"):
             repository, _, commit = path.removeprefix("/api/models/").partition("/revision/")
+            commit = commit or self.server.newest
             files = [
                 {"rfilename": name, "size": len(data)} for name, data in self.server.files.items()
             ]
             content = json.dumps(
                 {"id": repository, "modelId": repository, "sha": commit, "siblings": files}
+                | self.server.facts
             ).encode()
         elif "/resolve/" in path:
             commit, _, name = path.partition("/resolve/")[2].partition("/")
             content = self.server.files[name]
             headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
-        self.send_response(200)
+        self.send_response(status)
         for key, value in (headers | {"Content-Length": str(len(content))}).items():
             self.send_header(key, value)
         self.end_headers()

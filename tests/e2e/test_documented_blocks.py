@@ -42,7 +42,7 @@ NOT_RUN = {
     "make": "the tests would run the tests; that each target exists is checked",
     "bench": "takes long; that each benchmark exists is checked",
     "pip": "would change the environment of the tests",
-    "hf": "asks the model hub",
+    "uv": "makes an environment of several GB",
     "run.sh": "measures a GPU; its dry run is a test of its own",
     "pack.sh": "fetches wheels for another machine",
 }
@@ -204,6 +204,8 @@ def test_every_block_says_what_it_is(block: Block) -> None:
         json.loads(block.text)
     if block.language == "python":
         compile(block.text, str(block), "exec")
+    if block.language == "toml":
+        tomllib.loads(block.text)
     if block.language == "text":
         assert not re.search(r"^\$ |^(curl|python|make) |^\./longhand", block.text, re.MULTILINE)
 

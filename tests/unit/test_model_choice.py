@@ -275,5 +275,37 @@ def test_a_model_that_nobody_serves_is_refused_with_what_to_do(
 
 def test_the_shipped_catalogue_prefers_models_that_it_has() -> None:
     shipped = load_catalogue(Path(__file__).parents[2] / "models.toml")
-    assert [model.id for model in shipped.first_choices] == ["whisper-base", "starter"]
+    assert [model.id for model in shipped.first_choices] == [
+        "whisper-base",
+        "whisper-tiny.en",
+        "starter",
+    ]
     assert set(shipped.ranking) == set(shipped.visible)
+
+
+@pytest.mark.parametrize(
+    ("asked", "usable", "model"),
+    [
+        ({}, {"whisper-base", "whisper-tiny.en", "starter"}, "whisper-base"),
+        ({}, {"whisper-tiny.en", "starter"}, "whisper-tiny.en"),
+        ({"language": "en"}, {"whisper-tiny.en", "starter"}, "whisper-tiny.en"),
+        ({"prompt": "Longhand"}, {"whisper-tiny.en", "starter"}, "whisper-tiny.en"),
+        ({}, {"starter"}, "starter"),
+    ],
+)
+def test_a_newcomer_gets_the_best_that_the_machine_can_reach(
+    asked: dict[str, object], usable: set[str], model: str
+) -> None:
+    shipped = load_catalogue(Path(__file__).parents[2] / "models.toml")
+    choice = choose_model(JobOptions.model_validate(asked), supply_here(shipped, "", usable))
+    assert choice.model.id == model
+
+
+def test_another_language_than_english_never_gets_a_model_for_english() -> None:
+    shipped = load_catalogue(Path(__file__).parents[2] / "models.toml")
+    for language in ("de", "hi"):
+        with pytest.raises(UnsupportedLanguage):
+            choose_model(
+                JobOptions(language=language),
+                supply_here(shipped, "", {"whisper-tiny.en", "starter"}),
+            )

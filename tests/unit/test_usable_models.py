@@ -6,13 +6,21 @@ import pytest
 
 from shared.models import usable
 from shared.models.catalogue import Model, load_catalogue
-from shared.models.usable import availability, hub_answers_once
+from shared.models.sources import Source
+from shared.models.usable import Network, availability, network_once
 
 CATALOGUE = load_catalogue(Path(__file__).parents[2] / "models.toml")
 
 
-def no_hub() -> bool:
-    raise AssertionError("nobody need ask the hub")
+def unasked(*_: object) -> str:
+    raise AssertionError("nobody need ask the network")
+
+
+UNASKED = Network(lambda: bool(unasked()), unasked)
+
+
+def network(*, hub_answers: bool = False, index_lacks: str = "") -> Network:
+    return Network(lambda: hub_answers, lambda _: index_lacks)
 
 
 def in_folder(folder: Path) -> Model:
@@ -21,7 +29,7 @@ def in_folder(folder: Path) -> Model:
 
 
 def test_a_model_that_comes_with_its_engine_is_usable_and_nobody_asks_the_hub() -> None:
-    found = availability(CATALOGUE.get("starter"), no_hub)
+    found = availability(CATALOGUE.get("starter"), UNASKED)
     assert (found.usable, found.needs_download) == (True, False)
 
 
@@ -29,7 +37,7 @@ def test_a_model_whose_engine_is_not_installed_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shared.models.engine_packages.find_spec", lambda name: None)
-    found = availability(CATALOGUE.get("whisper-base"), no_hub)
+    found = availability(CATALOGUE.get("whisper-base"), UNASKED)
     assert not found.usable
     assert "requirements/run.txt" in found.reason
 
@@ -37,14 +45,14 @@ def test_a_model_whose_engine_is_not_installed_says_what_to_install(
 def test_a_model_in_a_folder_that_lacks_files_is_not_usable_and_nobody_asks_the_hub(
     tmp_path: Path,
 ) -> None:
-    found = availability(in_folder(tmp_path), no_hub)
+    found = availability(in_folder(tmp_path), UNASKED)
     assert not found.usable
     assert "folder" in found.reason
 
 
 def test_a_model_that_is_not_pinned_says_how_to_pin_it() -> None:
     model = CATALOGUE.get("whisper-base").model_copy(update={"revision": "unpinned"})
-    found = availability(model, no_hub)
+    found = availability(model, UNASKED)
     assert not found.usable
     assert "docs/models.md" in found.reason
 
@@ -54,21 +62,53 @@ def test_a_model_of_the_hub_whose_weights_are_missing_needs_a_hub_that_answers(
     monkeypatch: pytest.MonkeyPatch, hub_answers: bool
 ) -> None:
     monkeypatch.setattr(usable, "cached", lambda model: None)
-    found = availability(CATALOGUE.get("whisper-base"), lambda: hub_answers)
+    model = CATALOGUE.get("whisper-base")
+    found = availability(model, Network(lambda: hub_answers, unasked))
     assert (found.usable, found.needs_download) == (hub_answers, hub_answers)
 
 
-def test_the_hub_is_asked_once_and_not_before_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
+@pytest.mark.parametrize(
+    ("reached", "usable_here", "reason"),
+    [
+        (network(), True, "downloaded on first use, 71 MB"),
+        (network(index_lacks="no index"), False, None),
+        (network(hub_answers=True, index_lacks="no index"), True, "downloaded on first use, 78 MB"),
+    ],
+)
+def test_a_model_with_two_sources_needs_one_of_them(
+    monkeypatch: pytest.MonkeyPatch, reached: Network, usable_here: bool, reason: str | None
+) -> None:
+    monkeypatch.setattr(usable, "cached", lambda model: None)
+    found = availability(CATALOGUE.get("whisper-tiny.en"), reached)
+    assert (found.usable, found.needs_download) == (usable_here, usable_here)
+    assert found.reason == (
+        reason or "weights (78 MB) not downloaded, and no index and the model hub does not answer"
+    )
+
+
+def test_hub_and_index_are_asked_once_and_not_before_they_must_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
 
     def answers() -> bool:
-        asked.append(False)
+        asked.append("hub")
         return False
 
+    def lacks(source: Source) -> str:
+        asked.append(source.source)
+        return "no index"
+
+    monkeypatch.setattr(usable, "cached", lambda model: None)
     monkeypatch.setattr("shared.models.hub.answers", answers)
-    hub_answers_once.cache_clear()
-    availability(CATALOGUE.get("starter"), hub_answers_once)
+    monkeypatch.setattr("shared.models.wheels.index_lacks", lacks)
+    usable.hub_answers_once.cache_clear()
+    usable.index_lacks_once.cache_clear()
+    availability(CATALOGUE.get("starter"), network_once())
     assert asked == []
-    assert [hub_answers_once(), hub_answers_once()] == [False, False]
-    assert asked == [False]
-    hub_answers_once.cache_clear()
+    tiny = CATALOGUE.get("whisper-tiny.en")
+    for _ in range(2):
+        assert not availability(tiny, network_once()).usable
+    assert asked == [tiny.source, "hub"]
+    usable.hub_answers_once.cache_clear()
+    usable.index_lacks_once.cache_clear()
