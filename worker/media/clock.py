@@ -85,8 +85,22 @@ class Clock:
         self._position_s += duration_s
         self.times.known_until = int(self._position_s * SAMPLE_RATE)
 
+    def restart(self) -> Iterator[Placed]:
+        """Yield what is held; the next stamps count from the end of what was placed."""
+        yield from self._finish_held()
+        self._rebase_s = self._position_s + self._shift_s
+        self._level_s = None
+        self._window.clear()
+        self._n_calm = 0
+
     def finish(self) -> Iterator[Placed]:
         """Yield what is held; call once, after the last frame."""
+        yield from self._finish_held()
+        if self._window:
+            self._follow()
+        self.times.known_until = round(self._position_s * SAMPLE_RATE)
+
+    def _finish_held(self) -> Iterator[Placed]:
         while self._held:
             if self._level_s is None:
                 yield from self._start()
@@ -94,9 +108,6 @@ class Clock:
                 yield from self._jump()
             else:
                 yield from self._release()
-        if self._window:
-            self._follow()
-        self.times.known_until = round(self._position_s * SAMPLE_RATE)
 
     def _take(self, new: _Held) -> Iterator[Placed]:
         if self._drop_s >= new.length_s / 2:
@@ -159,18 +170,19 @@ class Clock:
     def _start(self) -> Iterator[Placed]:
         """Find where the sound starts, and place what was held."""
         ahead = self._all_ahead_s()
-        gap_s = 0.0
+        gap_s, self._level_s = 0.0, self._shift_s
         if ahead:
             # The first time that several stamps agree on.
             groups = ([x for x in ahead if abs(x - first) <= NEAR_S] for first in ahead)
             needed = max(_CONFIRM_STAMPS, len(ahead) // 8)
             agreed = sorted(next((g for g in groups if len(g) >= needed), ahead[:1]))
-            start_s = agreed[len(agreed) // 2]
+            start_s = agreed[len(agreed) // 2] - self._shift_s
             if NEAR_S < start_s <= _MAX_HOLE_S:
                 gap_s = start_s
             elif abs(start_s) > NEAR_S:
-                self._rebase_s = -start_s
-        self._level_s = 0.0 if gap_s or self._rebase_s or not ahead else start_s
+                self._rebase_s -= start_s
+            else:
+                self._level_s += start_s
         yield from self._again(gap_s)
 
     def _jump(self) -> Iterator[Placed]:
