@@ -59,7 +59,7 @@ class Decoded:
 
     frames: list[AudioFrame] | None
     duration_s: float = 0.0
-    """As the container has it; 0 where it does not say."""
+    """Of one that cannot be decoded, as the container has it; 0 where it does not say."""
     stamp_s: float | None = None
     """Time of the first frame, where the packet itself says it and FFmpeg does not."""
     is_read: bool = True
@@ -298,14 +298,14 @@ def _streams_without_start(container: InputContainer) -> list[Stream]:
 
 
 def _decode(packet: "Packet[Any]") -> Decoded:
-    duration_s = 0.0
-    if packet.duration and packet.time_base:
-        duration_s = float(packet.duration * packet.time_base)
     try:
         frames: list[Any] = packet.decode()
     except av.FFmpegError:
+        duration_s = 0.0
+        if packet.duration and packet.time_base:
+            duration_s = float(packet.duration * packet.time_base)
         return Decoded(None, duration_s)
-    return Decoded(frames, duration_s)
+    return Decoded(frames)
 
 
 def _is_numbered(container: InputContainer, stream: AudioStream) -> bool:

@@ -126,7 +126,8 @@ class Timeline:
             yield from self._place(Placed(frame))
             return
         if stamp_s is None and frame.pts is not None and frame.time_base is not None:
-            stamp_s = float(frame.pts * frame.time_base) - origin_s
+            base = frame.time_base
+            stamp_s = frame.pts * base.numerator / base.denominator - origin_s
         for placed in self._clock.push(frame, stamp_s):
             yield from self._place(placed)
 
@@ -173,9 +174,7 @@ class Timeline:
             if self._n_channels not in (0, kept):
                 self._collapse(kept)
             self._n_channels = kept
-            self._resampler = AudioResampler(
-                "fltp" if kept <= 2 else "flt", "mono" if by_ffmpeg else None, SAMPLE_RATE
-            )
+            self._resampler = AudioResampler("flt", "mono" if by_ffmpeg else None, SAMPLE_RATE)
             self._shape = shape
         assert self._resampler is not None
         self._end_s += Fraction(frame.samples, frame.sample_rate)
