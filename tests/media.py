@@ -74,6 +74,34 @@ KINDS = {
     "amr": Kind("amr", "libopencore_amrnb", 8_000),
 }
 
+MORE_KINDS = {
+    "wav ADPCM": Kind("wav", "adpcm_ms", 16_000),
+    "wav IMA ADPCM": Kind("wav", "adpcm_ima_wav", 16_000),
+    "wav G.722": Kind("wav", "g722", 16_000),
+    "wav G.726": Kind("wav", "g726", 8_000),
+    "aiff-c float": Kind("aiff", "pcm_f32be", 16_000),
+    "aiff-c mu-law": Kind("aiff", "pcm_mulaw", 8_000),
+    "aiff-c little-endian": Kind("aiff", "pcm_s16le", 16_000),
+    "aiff 24 bits": Kind("aiff", "pcm_s24be", 48_000),
+    "caf mu-law": Kind("caf", "pcm_mulaw", 8_000),
+    "caf float": Kind("caf", "pcm_f32le", 16_000),
+    "au mu-law": Kind("au", "pcm_mulaw", 8_000),
+    "wavpack": Kind("wv", "wavpack", 44_100),
+    "ac3": Kind("ac3", "ac3", 48_000, 6, late_s=256 / 48_000),
+    "eac3": Kind("eac3", "eac3", 48_000, 2, late_s=256 / 48_000),
+    "mka eac3": Kind("matroska", "eac3", 48_000),
+    "wma 1": Kind("asf", "wmav1", 44_100, 2, late_s=-2048 / 44_100),
+    "wma 2": Kind("asf", "wmav2", 44_100, 2, late_s=-2048 / 44_100),
+    "avi": Kind("avi", "pcm_s16le", 16_000),
+    "avi mp3": Kind("avi", "libmp3lame", 44_100, late_s=1105 / 44_100),
+    "flv aac": Kind("flv", "aac", 44_100, late_s=1024 / 44_100),
+    "flv mp3": Kind("flv", "libmp3lame", 44_100, late_s=1105 / 44_100),
+    "mpeg-ps": Kind("mpeg", "mp2", 44_100, late_s=481 / 44_100),
+    "vob": Kind("vob", "ac3", 48_000, late_s=256 / 48_000),
+}
+"""Kinds that few people have. FFmpeg has no encoder of DTS, GSM and AMR-WB, and its decoder of WMA
+leaves out the first frame."""
+
 
 def encode(name: str, audio: Channels | None = None, audio_offset_s: float = 0) -> bytes:
     """Make a file of the kind ``name``; by default of four seconds of noise."""
@@ -96,6 +124,8 @@ def mux(kind: Kind, audio: Channels | None, audio_offset_s: float = 0) -> bytes:
                 sound.options = {"strict": "experimental"}
             if kind.encoder == "libopencore_amrnb":
                 sound.bit_rate = 12_200
+            if kind.encoder.startswith("wma"):
+                sound.bit_rate = 128_000
         if pictures is not None:
             for index in range(20):
                 frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 12 * index, np.uint8))

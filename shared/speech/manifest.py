@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, Field
 
+from shared.speech.timemap import Anchor
+
 
 class Decoding(BaseModel):
     """How the model was asked to decode."""
@@ -28,6 +30,11 @@ class ManifestChunk(BaseModel):
     stride_right: int = Field(description="samples of context after the core")
     channel: int | None = Field(
         default=None, description="from 0; null where channels were mixed down"
+    )
+    times: list[Anchor] = Field(
+        default_factory=list,
+        description="samples of the decoded audio with their times in the file, both in samples; "
+        "times between two are linear; empty where each sample is its own time",
     )
 
 

@@ -73,7 +73,7 @@ class TranscriptWarning(BaseModel):
 
     code: str = Field(
         description="low_confidence, loop_suspected, clipped_audio, truncated, damaged, "
-        "wrong_length, several_tracks or channels_cancel; later versions may have more"
+        "gaps, wrong_length, several_tracks or channels_cancel; later versions may have more"
     )
     detail: str = Field(description="one sentence for people")
 

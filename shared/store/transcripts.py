@@ -13,6 +13,7 @@ from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotRea
 from shared.models.options import ResolvedOptions
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.stitching import Stitcher, make_warnings, survey, to_seconds
+from shared.speech.timemap import time_of
 from shared.speech.transcript import (
     MAX_MISSING,
     MissingSpan,
@@ -144,7 +145,7 @@ _SNAPSHOT = text("""
     ), chunk AS (
         SELECT idx, state = 'done' AS done, (input ->> 'channel')::int AS channel,
                (input ->> 'core_start')::bigint AS core_start,
-               (input ->> 'core_end')::bigint AS core_end
+               (input ->> 'core_end')::bigint AS core_end, input -> 'times' AS times
         FROM steps WHERE job_id = (SELECT id FROM job) AND kind = 'transcribe'
     ), missing AS (
         SELECT unnest(range_agg(int8range(core_start, core_end))) AS span FROM chunk WHERE NOT done
@@ -160,8 +161,12 @@ _SNAPSHOT = text("""
            (SELECT coalesce(sum(upper(span) - lower(span)), 0)::bigint FROM missing)
                AS missing_samples,
            (SELECT coalesce(max(upper(span)), 0) FROM missing) AS missing_until,
-           (SELECT coalesce(array_agg(ARRAY[start, until] ORDER BY start), '{}')
-            FROM first_missing) AS missing
+           (SELECT times FROM chunk WHERE NOT done ORDER BY core_end DESC LIMIT 1) AS last_times,
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(
+                start, until,
+                (SELECT times FROM chunk WHERE core_start = start AND NOT done LIMIT 1),
+                (SELECT times FROM chunk WHERE core_end = until AND NOT done LIMIT 1)
+            ) ORDER BY start), '[]') FROM first_missing) AS missing
     FROM job
 """)
 
@@ -248,7 +253,15 @@ class _FinishedSegments:
 
 
 def _missing_spans(job: RowMapping) -> list[MissingSpan]:
+    """Return the spans on the file's clock."""
     spans: list[list[Any]] = job["missing"]
     if len(spans) == MAX_MISSING:
-        spans = [*spans[:-1], [spans[-1][0], job["missing_until"]]]
-    return [MissingSpan(start=to_seconds(start), end=to_seconds(end)) for start, end in spans]
+        start, _, times, _ = spans[-1]
+        spans = [*spans[:-1], [start, job["missing_until"], times, job["last_times"]]]
+    return [
+        MissingSpan(
+            start=to_seconds(time_of(start_times or (), start)),
+            end=to_seconds(time_of(end_times or (), end)),
+        )
+        for start, end, start_times, end_times in spans
+    ]

@@ -19,6 +19,7 @@ from shared.infra.settings import Settings
 from shared.models.options import ResolvedOptions
 from shared.speech.chunks import (
     SAMPLE_RATE,
+    Chunk,
     Hypothesis,
     WordHypothesis,
     chunk_to_json,
@@ -102,6 +103,29 @@ def test_what_is_done_is_in_the_order_of_time_and_what_is_missing_is_named(
 
     complete_plan(database, preparing, 6)
     assert partial(client, job_id)["duration_s"] == 6 * CHUNK_S + STRIDE_S
+
+
+def test_missing_spans_are_on_the_clock_of_the_file(database: Engine) -> None:
+    job_id = add_job(database)
+    second, core = SAMPLE_RATE, CHUNK_S * SAMPLE_RATE
+    # From 15 s on the file's clock is 3 s ahead of the samples.
+    late = ((0, 0), (15 * second - 1, 15 * second - 1), (15 * second, 18 * second))
+    chunks = [
+        Chunk(idx, idx * core, (idx + 1) * core, 0, 0, times=late if idx else ())
+        for idx in range(4)
+    ]
+    steps.add_chunks(
+        database,
+        claim(database, job_id, "prepare"),
+        [NewStep(each.index, chunk_to_json(each)) for each in chunks],
+        max_attempts=3,
+    )
+    hear(database, job_id, 2)
+
+    header = open_partial_transcript(database, "default", job_id).header
+
+    assert [(span.start, span.end) for span in header.missing] == [(0, 23), (33, 43)]
+    assert header.missing_s == 30
 
 
 def test_every_format_shows_what_is_there(client: httpx.Client, database: Engine) -> None:

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from media import KINDS, Channels, at_rate, encode
+from media import KINDS, MORE_KINDS, Channels, at_rate, mux
 
 from shared.speech.chunks import Hypothesis
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
@@ -36,12 +36,12 @@ def hear(data: bytes) -> Hypothesis:
     return OracleEngine().transcribe([samples], DecodeOptions())[0]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, *MORE_KINDS])
 def test_every_word_comes_out_at_its_time(name: str) -> None:
-    kind = KINDS[name]
+    kind = (KINDS | MORE_KINDS)[name]
     audio, places = spoken(kind.rate, kind.n_channels)
 
-    heard = hear(encode(name, audio)).words
+    heard = hear(mux(kind, audio)).words
 
     assert [word.text for word in heard] == [word_text(place.number) for place in places]
     for word, place in zip(heard, places, strict=True):

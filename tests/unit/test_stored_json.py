@@ -105,3 +105,12 @@ def test_hypotheses_of_the_oldest_shape_and_of_a_later_one_are_read() -> None:
     }
     assert hypothesis_from_json(later) == hypothesis
     assert hypothesis_from_json({}) == Hypothesis(())
+
+
+def test_a_chunk_of_the_manifest_has_the_times_of_its_samples() -> None:
+    chunk = Chunk(3, 16, 160, 2, 3, times=((0, 0), (100, 90)))
+
+    kept = ManifestChunk(idx=3, **chunk_to_json(chunk))
+
+    assert kept.times == [(0, 0), (100, 90)]
+    assert ManifestChunk.model_validate_json(kept.model_dump_json()) == kept

@@ -78,15 +78,44 @@ class Clock:
 
     def push(self, frame: AudioFrame, stamp_s: float | None) -> Iterator[Placed]:
         """Take the next frame and its time after the file's start; yield those that are placed."""
-        yield from self._take(_Held(frame, stamp_s, frame.samples / frame.sample_rate))
+        length_s = frame.samples / frame.sample_rate
+        if stamp_s is not None and self._follows(stamp_s, length_s):
+            yield Placed(frame)
+        else:
+            yield from self._take(_Held(frame, stamp_s, length_s))
+
+    def _follows(self, stamp_s: float, length_s: float) -> bool:
+        """Place a frame whose stamp is as expected, as nearly all are: the fast path of _take."""
+        if self._held or self._level_s is None or self._drop_s >= length_s / 2:
+            return False
+        ahead_s = stamp_s + self._rebase_s - self._position_s
+        if abs(ahead_s - self._level_s) > NEAR_S:
+            return False
+        self._note(ahead_s)
+        self._position_s += length_s
+        return True
 
     def skip(self, duration_s: float) -> None:
         """Go on where no stamps are asked for: each sample is its own time."""
         self._position_s += duration_s
         self.times.known_until = int(self._position_s * SAMPLE_RATE)
 
+    def restart(self) -> Iterator[Placed]:
+        """Yield what is held; the next stamps count from the end of what was placed."""
+        yield from self._finish_held()
+        self._rebase_s = self._position_s + self._shift_s
+        self._level_s = None
+        self._window.clear()
+        self._n_calm = 0
+
     def finish(self) -> Iterator[Placed]:
         """Yield what is held; call once, after the last frame."""
+        yield from self._finish_held()
+        if self._window:
+            self._follow()
+        self.times.known_until = round(self._position_s * SAMPLE_RATE)
+
+    def _finish_held(self) -> Iterator[Placed]:
         while self._held:
             if self._level_s is None:
                 yield from self._start()
@@ -94,9 +123,6 @@ class Clock:
                 yield from self._jump()
             else:
                 yield from self._release()
-        if self._window:
-            self._follow()
-        self.times.known_until = round(self._position_s * SAMPLE_RATE)
 
     def _take(self, new: _Held) -> Iterator[Placed]:
         if self._drop_s >= new.length_s / 2:
@@ -159,18 +185,19 @@ class Clock:
     def _start(self) -> Iterator[Placed]:
         """Find where the sound starts, and place what was held."""
         ahead = self._all_ahead_s()
-        gap_s = 0.0
+        gap_s, self._level_s = 0.0, self._shift_s
         if ahead:
             # The first time that several stamps agree on.
             groups = ([x for x in ahead if abs(x - first) <= NEAR_S] for first in ahead)
             needed = max(_CONFIRM_STAMPS, len(ahead) // 8)
             agreed = sorted(next((g for g in groups if len(g) >= needed), ahead[:1]))
-            start_s = agreed[len(agreed) // 2]
+            start_s = agreed[len(agreed) // 2] - self._shift_s
             if NEAR_S < start_s <= _MAX_HOLE_S:
                 gap_s = start_s
             elif abs(start_s) > NEAR_S:
-                self._rebase_s = -start_s
-        self._level_s = 0.0 if gap_s or self._rebase_s or not ahead else start_s
+                self._rebase_s -= start_s
+            else:
+                self._level_s += start_s
         yield from self._again(gap_s)
 
     def _jump(self) -> Iterator[Placed]:

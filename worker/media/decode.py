@@ -8,12 +8,14 @@ such as damage causes, becomes silence, so that the audio after it keeps its tru
 samples and timestamps differ by is in a time map (``clock``).
 
 Truncation, found by cutting files of every format (FFmpeg 8). FFmpeg keeps the declared duration of
-FLAC, AIFF, AU, Matroska and mp4 with its index in front. It shortens WAV, W64 and CAF to what is
-there, and cannot open an mp4 that is cut before its index; ``headers`` reads the headers of these.
-MP3, ADTS, AMR, Ogg and MPEG-TS only have an estimated duration, and a fragmented mp4 only that of
-its fragments. A truncated file of these formats looks like a short one, and is accepted.
+FLAC, WavPack, AIFF, AU, AVI, FLV, Matroska and mp4 with its index in front. It shortens WAV, W64
+and CAF to what is there, and cannot open an mp4 that is cut before its index; ``headers`` reads the
+headers of these, the Xing header of MP3 and the last page of Ogg. ADTS, AC-3, AMR, MPEG-TS and
+MPEG-PS have no declared length, and a fragmented mp4 only that of its fragments. A truncated file
+of these formats looks like a short one, and is accepted.
 
-FFmpeg stops at a damaged fragment of an mp4; reading is taken up again at the next one.
+Damage. Packets that cannot be decoded, bytes that cannot be read and holes in the timestamps are
+told with their places. ``packets`` reads on where FFmpeg stops.
 """
 
 from collections.abc import Iterator
@@ -26,30 +28,20 @@ import numpy as np
 from shared.infra.errors import NoAudioTrack, UnreadableMedia
 from shared.speech.timemap import TimeMap
 from shared.speech.transcript import TranscriptWarning
-from worker.media.container import (
-    STAMPED,
-    Reader,
-    declared_duration_s,
-    decode_packets,
-    open_container,
-    truncated,
-)
+from worker.media.container import truncated
 from worker.media.damage import Damage
-from worker.media.headers import (
-    declared_end,
-    is_fragmented,
-    length_is_wrong,
-    resume_at_next_fragment,
-)
-from worker.media.timeline import BLOCK_SAMPLES, Channels, Timeline, check_bounds
-from worker.media.tracks import audio_streams, describe
+from worker.media.headers import layout, ogg_is_cut
+from worker.media.packets import TrackPackets
+from worker.media.reader import Reader
+from worker.media.timeline import BLOCK_SAMPLES, Channels, Timeline
 
 _TRUNCATION_TOLERANCE_S = 1.0
 """Headers round, and count priming or padding that is not decoded."""
 _LEAST_SHARE = 0.5
 """Of the declared duration: a file with less is refused."""
-_MAX_RESUMED = 100
-"""Fragments of an mp4 file at which reading is taken up again."""
+_MISSING_BYTES = 1_024
+"""Fewer that a header declares and that are not there are padding."""
+_NOTHING_DECODED = "The file holds no audio that can be decoded."
 _SILENT_PEAK = 2
 """Of s16 samples. A track that is no louder anywhere is silent, and the next one is tried."""
 
@@ -136,11 +128,11 @@ class _File:
         self._max_duration_s = max_duration_s
         self._apart, self._track, self._strict = apart, track, strict
         self._findings = findings
-        self.missing_bytes = (declared_end(reader) or 0) - reader.n_bytes
+        self._layout = layout(reader)
+        reader.check()
+        self.missing_bytes = self._layout.missing_bytes
         self.is_damaged = False
         """Whether it was refused for damage."""
-        self._fragmented = is_fragmented(reader)
-        self._to_the_end = length_is_wrong(reader)
 
     def blocks(self) -> Iterator[Channels]:
         """Yield the blocks of the first track that is not silent, or of the last one."""
@@ -161,94 +153,61 @@ class _File:
 
     def _track_blocks(self, candidate: int) -> Iterator[tuple[int, Channels]]:
         """Yield how many tracks can be tried, and the blocks of one of them."""
-        reader, findings = self._reader, self._findings
+        findings = self._findings
         findings.warnings.clear()
+        packets = TrackPackets(self._reader, self._layout.parts, self._track, candidate)
         timeline: Timeline | None = None
         damage = Damage()
-        origin_s: float | None = None
-        declared_s, bit_rate, last_position, n_candidates = 0.0, 0, 0, 0
-        skipped: tuple[int, int] | None = None
-        """Bytes of an mp4 file that FFmpeg stopped at."""
-        for _ in range(_MAX_RESUMED + 1):
-            reader.seek(0)
-            with open_container(reader, to_the_end=self._to_the_end) as container:
-                streams = audio_streams(container, self._track)
-                stream, n_candidates = streams[min(candidate, len(streams) - 1)], len(streams)
-                bit_rate = bit_rate or stream.codec_context.bit_rate or 0
-                if timeline is None:
-                    timeline = Timeline(
-                        self._max_duration_s,
-                        mix=not self._apart,
-                        stamped=container.format.name in STAMPED,
-                    )
-                    findings.times = timeline.times
-                    check_bounds(stream.rate, stream.channels)
-                    tracks = list(container.streams.audio)
-                    if len(tracks) > 1:
-                        findings.warn(
-                            "several_tracks",
-                            f"The file has {describe(tracks)}; track {tracks.index(stream)} "
-                            "was transcribed.",
-                        )
-                for starts_s, packet in decode_packets(container, stream, reader):
-                    origin_s = starts_s if origin_s is None else origin_s
-                    if skipped is not None and packet.position is not None:
-                        damage.note_unread(timeline.end_s, *skipped)
-                        skipped = None
-                    if packet.position is not None:
-                        last_position = max(last_position, packet.position)
-                    if packet.frames is None:
-                        damage.note(timeline.end_s, packet.duration_s)
-                        for block in timeline.skip(packet.duration_s):
-                            yield n_candidates, block
-                        continue
-                    damage.n_packets += 1
-                    for frame in packet.frames:
-                        for block in timeline.place(frame, origin_s):
-                            yield n_candidates, block
-                if not self._fragmented:
-                    declared_s = declared_duration_s(container, stream)
-            if not self._fragmented or skipped is not None:
-                break  # what was skipped before held nothing of this track
-            found = resume_at_next_fragment(reader, last_position)
-            reader.check()
-            if found is None:
-                break
-            skipped = last_position, found
-        assert timeline is not None
+        for packet in packets:
+            if timeline is None:
+                timeline = Timeline(
+                    self._max_duration_s, mix=not self._apart, stamped=packets.stamped
+                )
+                findings.times = timeline.times
+                if packets.several:
+                    findings.warn("several_tracks", packets.several)
+            if packet.restarts:
+                for block in timeline.restart():
+                    yield packets.n_candidates, block
+            if packet.unread is not None:
+                damage.note_unread(timeline.end_s, *packet.unread)
+            if packet.frames is None:
+                if packet.is_read:
+                    damage.note(timeline.end_s, packet.duration_s)
+                else:
+                    damage.note_failed_read(timeline.end_s)
+                for block in timeline.skip(packet.duration_s):
+                    yield packets.n_candidates, block
+                continue
+            damage.n_packets += 1
+            for index, frame in enumerate(packet.frames):
+                stamp_s = packet.stamp_s if index == 0 else None
+                for block in timeline.place(frame, packet.origin_s, stamp_s):
+                    yield packets.n_candidates, block
+        if timeline is None:
+            raise UnreadableMedia(_NOTHING_DECODED)
         for block in timeline.finish():
-            yield n_candidates, block
-        reader.patch(0, b"")
-        self._judge(timeline, damage, declared_s, bit_rate)
+            yield packets.n_candidates, block
+        if packets.unread_tail is not None:
+            damage.note_unread(timeline.end_s, *packets.unread_tail)
+        self._judge(timeline, damage, packets)
 
-    def _judge(
-        self, timeline: Timeline, damage: Damage, declared_s: float, bit_rate: float
-    ) -> None:
+    def _judge(self, timeline: Timeline, damage: Damage, packets: TrackPackets) -> None:
         """Warn of what is missing, or refuse the file for it."""
         findings, audio_s = self._findings, timeline.audio_s
         if damage.is_too_much:
             self.is_damaged = True
             raise UnreadableMedia("Too much of the file is damaged.")
-        missing_s = max(0.0, declared_s - audio_s - damage.lost_s)
-        if self.missing_bytes > 0 and bit_rate:
-            missing_s = max(missing_s, self.missing_bytes * 8 / bit_rate)
-        if missing_s > _TRUNCATION_TOLERANCE_S:
-            if self._strict or audio_s < _LEAST_SHARE * (audio_s + missing_s):
-                raise truncated()
-            findings.warn(
-                "truncated",
-                "The file ends before its own header says it does: "
-                f"its last {missing_s:.1f} s are missing.",
-            )
-        elif self.missing_bytes > 0 and not bit_rate and self._strict:
-            raise truncated()
+        self._judge_length(audio_s, damage, packets)
         if self._strict and damage.any:
             raise UnreadableMedia("The file is damaged.")
         if not timeline.n_samples:
-            raise UnreadableMedia("The file holds no audio that can be decoded.")
+            raise UnreadableMedia(_NOTHING_DECODED)
         if damage.any:
             findings.warn("damaged", damage.detail(timeline.times.time_of))
-        if self._to_the_end:
+        if timeline.gaps.total_s and not timeline.gaps.places.are_near(damage.places):
+            findings.warn("gaps", timeline.gaps.detail(timeline.times.time_of))
+        if self._layout.is_longer:
             findings.warn(
                 "wrong_length",
                 "The file holds more sound than its header says; all of it was transcribed.",
@@ -259,6 +218,33 @@ class _File:
                 f"In {timeline.n_cancelled} s of the audio the channels cancel each other out, as "
                 "one of them is inverted; there the louder one was transcribed.",
             )
+
+    def _judge_length(self, audio_s: float, damage: Damage, packets: TrackPackets) -> None:
+        """Warn of an end that is missing, or refuse the file if it is most of it."""
+        missing_s = max(0.0, packets.declared_s - audio_s - damage.lost_s)
+        if not packets.declared_s and self.missing_bytes > 0:
+            present = self._reader.n_bytes
+            missing_s = audio_s * self.missing_bytes / max(1, present)
+        if missing_s <= _TRUNCATION_TOLERANCE_S:
+            if self.missing_bytes > _MISSING_BYTES or ogg_is_cut(self._reader):
+                if self._strict:
+                    raise truncated()
+                self._findings.warn("truncated", "The file is cut off: its end is missing.")
+            return
+        if packets.format == "flac" and packets.ends_whole and not damage.any:
+            self._findings.warn(
+                "wrong_length",
+                f"The file's header says that it is {packets.declared_s:.1f} s long; it holds "
+                f"{audio_s:.1f} s and is not cut off.",
+            )
+            return
+        is_stale = packets.format == "mp3"  # cut by editors that leave the header as it was
+        if self._strict or (not is_stale and audio_s < _LEAST_SHARE * (audio_s + missing_s)):
+            raise truncated()
+        where = f"its last {missing_s:.1f} s are missing"
+        if damage.any and packets.ends_whole and not self.missing_bytes:
+            where = f"{missing_s:.1f} s are missing, perhaps where it is damaged"
+        self._findings.warn("truncated", f"The file holds less than its own header says: {where}.")
 
 
 def _is_silent(block: Channels) -> bool:

@@ -15,6 +15,7 @@ from shared.infra.quantities import duration
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.timemap import TimeMap
 from worker.media.clock import Clock, Placed
+from worker.media.damage import Gaps
 
 BLOCK_SAMPLES = SAMPLE_RATE
 """Length of every block but the last: one second."""
@@ -85,6 +86,7 @@ class Timeline:
         self.n_samples = 0
         """Samples placed so far, silence included."""
         self._lead_samples = 0
+        self.gaps = Gaps()
         self.n_cancelled = 0
         """Blocks in which the channels cancelled each other out, so that the louder one stands."""
 
@@ -103,10 +105,15 @@ class Timeline:
         """Where samples lie on the file's clock."""
         return self._clock.times
 
-    def place(self, frame: AudioFrame, origin_s: float) -> Iterator[Channels]:
+    def place(
+        self, frame: AudioFrame, origin_s: float, stamp_s: float | None = None
+    ) -> Iterator[Channels]:
         """Take the next frame and yield the blocks that are complete.
 
-        ``origin_s`` is the stamp of the file's start.
+        Args:
+            frame: of any format.
+            origin_s: the stamp of the file's start.
+            stamp_s: the frame's time after the file's start, if the frame itself does not say it.
 
         Raises:
             UnreadableMedia: the number of channels changes, and they are not mixed.
@@ -118,9 +125,9 @@ class Timeline:
             self._clock.skip(frame.samples / frame.sample_rate)
             yield from self._place(Placed(frame))
             return
-        stamp_s = None
-        if frame.pts is not None and frame.time_base is not None:
-            stamp_s = float(frame.pts * frame.time_base) - origin_s
+        if stamp_s is None and frame.pts is not None and frame.time_base is not None:
+            base = frame.time_base
+            stamp_s = frame.pts * base.numerator / base.denominator - origin_s
         for placed in self._clock.push(frame, stamp_s):
             yield from self._place(placed)
 
@@ -129,6 +136,11 @@ class Timeline:
         if not self._stamped and self._n_channels:
             self._clock.skip(duration_s)
             yield from self._fill(Fraction(duration_s))
+
+    def restart(self) -> Iterator[Channels]:
+        """Go on with a file that was joined to this one: its stamps start anew."""
+        for placed in self._clock.restart():
+            yield from self._place(placed)
 
     def finish(self) -> Iterator[Channels]:
         """Yield the last blocks; call once, after the last frame."""
@@ -153,6 +165,8 @@ class Timeline:
             )
         if placed.gap_s:
             self._n_channels = self._n_channels or kept
+            if self.n_samples:
+                self.gaps.note(self.end_s, placed.gap_s)
             yield from self._fill(Fraction(placed.gap_s))
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape:
@@ -160,7 +174,7 @@ class Timeline:
             if self._n_channels not in (0, kept):
                 self._collapse(kept)
             self._n_channels = kept
-            wanted = "fltp" if kept <= 2 else "flt"
+            wanted = "flt"
             if shape[0] == "s16" and shape[2] == SAMPLE_RATE and not by_ffmpeg:
                 # Frames pass as they are. FFmpeg's resampler would take longer to start than a
                 # short file to decode.
