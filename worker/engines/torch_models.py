@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
+from worker.engines.processors import n_processors
 from worker.engines.protocol import Device
 
 if TYPE_CHECKING:
@@ -36,6 +37,20 @@ def choose_device(model: Model, device: Device, dtype: str) -> tuple[str, str]:
     if dtype not in DTYPES or (chosen, dtype) == ("cpu", "float16"):
         raise ModelError(f"model '{model.id}' cannot compute in {dtype} on {chosen}")
     return chosen, dtype
+
+
+def use_streams(device: str) -> int:
+    """Return how many threads may compute at once, each of them alone with its operations.
+
+    On a processor torch's threads meet after each operation. A step of a small decoder has hundreds
+    of them, and where one thread is late all are. Batches side by side never meet.
+    """
+    import torch
+
+    if device == "cuda":
+        return 1
+    torch.set_num_threads(1)
+    return n_processors()
 
 
 def load_pretrained(
