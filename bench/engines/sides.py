@@ -100,6 +100,8 @@ def items_pipeline(given: dict[str, Any]) -> Work:
 
     logging.set_verbosity_error()
     recognizer = pipeline("automatic-speech-recognition", model=given["folder"], device="cpu")
+    # The tokenizer of a converted model may name none, and a batch is padded with it.
+    recognizer.tokenizer.pad_token_id = recognizer.model.config.eos_token_id
     items = _items(given)
 
     def work() -> int:
@@ -115,15 +117,16 @@ def items_pipeline(given: dict[str, Any]) -> Work:
 
 
 def _batcher(given: dict[str, Any]) -> tuple[Any, Any, Any]:
+    from shared.infra.settings import Settings
     from shared.models.catalogue import load_catalogue
     from worker.batching.batcher import Batcher
-    from worker.engines import load_engine
+    from worker.batching.load import load
     from worker.engines.protocol import DecodeOptions
 
     model = load_catalogue(Path(given["catalogue"])).get(given["model"])
     beam_size = given.get("beam_size", model.decode.beam_size)
     options = DecodeOptions(language=model.only_language or "en", beam_size=beam_size)
-    return model, Batcher(load_engine(model, device="cpu")), options
+    return model, Batcher(load(model, Settings(device="cpu")).engine), options
 
 
 def _bare(given: dict[str, Any]) -> Any:

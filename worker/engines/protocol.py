@@ -10,7 +10,7 @@ back, prepared to be decoded otherwise, and holds up no other item of its batch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -90,6 +90,8 @@ class EngineOf(ABC, Generic[InputT, RawT]):
     wait for each other after every operation."""
     max_batch: int = 1
     """The most items of ``window_samples`` that one call should have; of shorter ones more."""
+    batch_sizes: tuple[int, ...] = ()
+    """Values of ``max_batch``, the fastest of which is to be measured; none: it is known."""
     window_samples: int = 30 * SAMPLE_RATE
     """The longest item."""
 
@@ -122,6 +124,16 @@ class EngineOf(ABC, Generic[InputT, RawT]):
         gives no words. A word's confidence is a probability in [0, 1] that the engine computed,
         never a placeholder; None where it computes none.
         """
+
+    def rehearsal(self) -> Callable[[int], object]:
+        """Return what does the work of a call with so many items, to compare batch sizes by.
+
+        It is short, so that several sizes can be tried while a worker starts.
+        """
+        noise = np.random.default_rng(0).normal(0.0, 0.1, 2 * SAMPLE_RATE).astype(np.float32)
+        item = self.prepare(noise, DecodeOptions())
+        assert isinstance(item, Prepared), "noise is not silence"
+        return lambda n_items: self.infer([item] * n_items)
 
     def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
         """Do all three acts in this thread; return one hypothesis per item, in their order."""

@@ -47,6 +47,8 @@ NOISE_SAMPLES = 30 * SAMPLE_RATE
 GPU_BATCH = 16
 """Items of 20 s: less than 2 GB of attention scores in the largest of these networks."""
 CPU_BATCH = 4
+"""Where none can be measured, as the model is large."""
+CPU_BATCHES = (1, 2, 4)
 """On one core, 4 items of 15 s took a network of 24 million parameters 1.6 s together, 2.8 s one by
 one."""
 
@@ -104,6 +106,7 @@ class TransformersCtcEngine(EngineOf[_Input, _Output]):
         self.window_samples = round(model.window_s * SAMPLE_RATE)
         if self._masks:
             self.max_batch = GPU_BATCH if self.device == "cuda" else CPU_BATCH
+            self.batch_sizes = () if self.device == "cuda" else CPU_BATCHES
 
     def prepare(self, samples: Samples, options: DecodeOptions) -> Prepared[_Input] | Hypothesis:
         """Compute an item's features, on the device."""

@@ -1,9 +1,11 @@
 """Whisper, whichever library computes: from an item's audio to its words."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
 
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
@@ -17,6 +19,8 @@ WINDOW_SAMPLES = 30 * SAMPLE_RATE
 """A Whisper takes exactly 30 s; shorter items are padded with silence."""
 FRAME_SAMPLES = SAMPLE_RATE // 50
 """20 ms: one frame of the encoder's output."""
+REHEARSED_TOKENS = 6
+"""Decoded where batch sizes are compared; a window of speech has some 100."""
 SAMPLED_ANSWERS = 5
 """Answers drawn at temperatures above 0, of which the likeliest is taken: OpenAI's ``best_of``."""
 SEED = 0
@@ -91,6 +95,7 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
     window_samples = WINDOW_SAMPLES
 
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
+        self._beam_size = model.decode.beam_size
         self._known = model.languages
         self._vocabulary = vocabulary
 
@@ -163,6 +168,12 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
             alignment = self._place(raw.attention)
             words = time_words(segments, alignment, self._vocabulary, raw.n_samples)
         return Hypothesis(words, code, probability, raw.outcome.loop_suspected)
+
+    def rehearsal(self) -> Callable[[int], object]:
+        """Decode some tokens of so many items: encoding takes as long in batches of all sizes."""
+        noise = np.random.default_rng(SEED).normal(0.0, 0.1, SAMPLE_RATE).astype(np.float32)
+        encoded = self._encode([self._features_of(noise)])
+        return lambda n_items: self._say(self._join([encoded] * n_items), REHEARSED_TOKENS)
 
     def _encode_all(self, windows: Sequence[Window[EncodedT]]) -> EncodedT:
         """Encode items that are new; the items of one group all are, or none is."""
@@ -249,6 +260,10 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
 
         At temperature 0 the decoder searches with a beam; above 0 it draws ``SAMPLED_ANSWERS``.
         """
+
+    @abstractmethod
+    def _say(self, encoded: EncodedT, n_tokens: int) -> None:
+        """Decode so many tokens for each item, with the model's own beam, whatever they are."""
 
     @abstractmethod
     def _align(
