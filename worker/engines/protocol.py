@@ -86,8 +86,7 @@ class EngineOf(ABC, Generic[InputT, RawT]):
     """'sha256:...' of the weights' files; equal weights have equal digests."""
     streams: int = 1
     """Calls of ``infer`` that may run at the same time, each in a thread of its own: 1 on a GPU. On
-    a processor several calls with a thread each do more than one call with several threads, which
-    wait for each other after every operation."""
+    a processor several calls with few threads each do more than one call with many."""
     max_batch: int = 1
     """The most items of ``window_samples`` that one call should have; of shorter ones more."""
     batch_sizes: tuple[int, ...] = ()

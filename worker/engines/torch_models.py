@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
-from worker.engines.processors import n_processors
+from worker.engines.processors import share_processors
 from worker.engines.protocol import Device
 
 if TYPE_CHECKING:
@@ -40,17 +40,14 @@ def choose_device(model: Model, device: Device, dtype: str) -> tuple[str, str]:
 
 
 def use_streams(device: str) -> int:
-    """Return how many threads may compute at once, each of them alone with its operations.
-
-    On a processor torch's threads meet after each operation. A step of a small decoder has hundreds
-    of them, and where one thread is late all are. Batches side by side never meet.
-    """
+    """Return how many calls may run at once, and have torch share the processors among them."""
     import torch
 
     if device == "cuda":
         return 1
-    torch.set_num_threads(1)
-    return n_processors()
+    streams, threads = share_processors()
+    torch.set_num_threads(threads)
+    return streams
 
 
 def load_pretrained(

@@ -18,7 +18,7 @@ from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines.ctc import words as ctc
-from worker.engines.processors import n_processors
+from worker.engines.processors import share_processors
 from worker.engines.protocol import DecodeOptions, Device, EngineOf, Prepared
 
 HOP_SAMPLES = SAMPLE_RATE // 100
@@ -71,8 +71,9 @@ class OnnxCtcEngine(EngineOf[_Sound, _Emissions]):
         self._errors = _runtime_errors()
         unloadable: tuple[type[Exception], ...] = (ModelLoadingError, ValueError, OSError)
         options = onnxruntime.SessionOptions()
+        streams, threads = share_processors()
         if len(providers) == 1:
-            options.intra_op_num_threads = 1
+            options.intra_op_num_threads = threads
         try:
             recognizer = onnx_asr.load_model(
                 "nemo-conformer-ctc", folder, sess_options=options, providers=providers
@@ -86,7 +87,7 @@ class OnnxCtcEngine(EngineOf[_Sound, _Emissions]):
         self.device: str = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
         if device == "cuda" and self.device != "cuda":
             raise ModelError(f"model '{model.id}': ONNX Runtime found no usable GPU")
-        self.streams = n_processors() if self.device == "cpu" else 1
+        self.streams = streams if self.device == "cpu" else 1
         self.window_samples = round(model.window_s * SAMPLE_RATE)
         self.dtype = _DTYPES.get(session.get_outputs()[0].type, "mixed")
         self.version = f"onnx-asr {installed_version('onnx-asr')}"

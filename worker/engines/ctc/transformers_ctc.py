@@ -97,6 +97,7 @@ class TransformersCtcEngine(EngineOf[_Input, _Output]):
         self._symbols = _symbols(tokenizer, self._model.config.vocab_size)
         self._blank: int = self._model.config.pad_token_id
         self._call = _Call()
+        self._padding_value: float = self._features.padding_value
         self._filters: KaldiFilters | None = None
         if isinstance(self._features, SeamlessM4TFeatureExtractor):
             self._filters = KaldiFilters(self._features, self.device)
@@ -160,7 +161,7 @@ class TransformersCtcEngine(EngineOf[_Input, _Output]):
         """Return one of the network's inputs for a batch, each item padded to the longest."""
         from torch.nn.utils.rnn import pad_sequence
 
-        padding = 0.0 if name == "attention_mask" else self._features.padding_value
+        padding = 0.0 if name == "attention_mask" else self._padding_value
         rows = [item.tensors[name][0] for item in items]
         return pad_sequence(rows, batch_first=True, padding_value=padding)
 

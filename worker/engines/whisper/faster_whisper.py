@@ -12,7 +12,7 @@ from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
-from worker.engines.processors import n_processors
+from worker.engines.processors import share_processors
 from worker.engines.protocol import Device, Prepared
 from worker.engines.whisper.vocabulary import MAX_POSITIONS, Vocabulary, iso_code
 from worker.engines.whisper.whisper import (
@@ -67,14 +67,14 @@ class FasterWhisperEngine(Whisper[Encoded]):
         self.version = f"faster-whisper {installed_version('faster-whisper')}"
         self.max_batch = GPU_BATCH if device == "cuda" else CPU_BATCH
         self.batch_sizes = () if device == "cuda" else CPU_BATCHES
-        self.streams = 1 if device == "cuda" else n_processors()
+        self.streams, threads = (1, 1) if device == "cuda" else share_processors()
         ctranslate2.set_random_seed(SEED)
         try:
             whisper = WhisperModel(
                 str(folder),
                 device=device,
                 compute_type=dtype,
-                cpu_threads=1,
+                cpu_threads=threads,
                 num_workers=self.streams,
                 local_files_only=True,
             )
