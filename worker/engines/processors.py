@@ -22,8 +22,8 @@ class Shares(NamedTuple):
 def share_processors() -> Shares:
     """Return how calls share the processors.
 
-    Threads of one call meet after each of its operations, and all wait where one is late. Calls side
-    by side never meet.
+    Threads of one call meet after each of its operations, and all wait where one is late. Calls
+    side by side never meet.
     """
     n = n_processors()
     streams = min(n, MOST_STREAMS)
