@@ -61,8 +61,10 @@ class Batcher:
         self._n_left = 0
         """Items of current batches that are not in a call yet, as these were divided."""
         self._n_calling = 0
+        self._n_taken = 0
+        """Streams that are at a batch, before, in and after its calls."""
         self._is_exclusive = False
-        """Whether the call under way is that of a chunk that is to be alone."""
+        """Whether the batch under way is a chunk that is to be alone."""
         self._mean_share = 1.0
         """Length of recent chunks, in windows."""
         self._changed = threading.Condition()
@@ -165,6 +167,10 @@ class Batcher:
                 self._infer_alone(batch[0])
             elif batch:
                 self._infer(batch)
+            with self._changed:
+                self._n_taken -= 1
+                self._is_exclusive = False
+                self._changed.notify_all()
 
     def _next_batch(self) -> list[Item] | None:
         """Wait for the next group and take it, without cancelled items; None at the end."""
@@ -184,9 +190,8 @@ class Batcher:
                 if item.begun is not None or item.future.set_running_or_notify_cancel()
             ]
             self._n_left += len(batch)
-            self._is_exclusive = bool(batch) and batch[0].alone is not None
-            if self._is_exclusive:
-                self._n_calling += 1
+            self._n_taken += 1
+            self._is_exclusive = taken[0].alone is not None
             return batch
 
     def _choose(self) -> tuple[list[Item], float | None]:
@@ -196,7 +201,7 @@ class Batcher:
             return [], None
         oldest = ready[0]
         if oldest.alone is not None:
-            must_wait = self._n_calling or oldest is not self._queue[0]
+            must_wait = self._n_taken or oldest is not self._queue[0]
             return ([] if must_wait else [oldest]), None
         assert oldest.prepared is not None
         group = oldest.prepared.group
@@ -215,23 +220,14 @@ class Batcher:
         """Do all acts of a chunk within its context, while no other call runs."""
         item.begun = time.monotonic()
         assert item.alone is not None
-        self._n_left -= 1
         try:
-            with item.alone, self._watchdog:
+            with item.alone, self._calling(1), self._watchdog:
                 (hypothesis,) = self._engine.transcribe([item.samples], item.options)
         except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits
-            self._end_exclusive()
             item.future.set_exception(error)
         else:
-            self._end_exclusive()
             self._note_call([item], time.monotonic() - item.begun)
             self._settle(item, hypothesis)
-
-    def _end_exclusive(self) -> None:
-        with self._changed:
-            self._is_exclusive = False
-            self._n_calling -= 1
-            self._changed.notify_all()
 
     def _infer(self, batch: Sequence[Item]) -> None:
         """Call the engine for every item of the batch, in parts where it does not fit."""
