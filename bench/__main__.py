@@ -7,6 +7,10 @@ without them it takes the texts of the samples.
 
 ``media FOLDER`` sends the files that FOLDER/words.json names to a platform.
 
+``engines`` compares the engines with the libraries that they use, on real speech (``--audio FILE``,
+repeatable) and real weights (``--catalogue FILE --model ID``), and with ``--before`` with those of
+another tree.
+
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
 
@@ -32,6 +36,7 @@ from bench import (
     uploads,
 )
 from bench.cost import table as cost
+from bench.engines import table as engines
 from shared.models.catalogue import load_catalogue
 from worker.engines import load_engine
 
@@ -50,6 +55,7 @@ MEASUREMENTS = (
     "streams",
     "devices",
     "cost",
+    "engines",
 )
 
 
@@ -60,7 +66,9 @@ def main() -> None:
     models = [catalogue.get(model_id) for model_id in arguments.models]
     folders = [Path(name) for name in arguments.names if name not in MEASUREMENTS]
     names = [name for name in arguments.names if name in MEASUREMENTS]
-    for name in names or MEASUREMENTS:
+    # Real speech and weights are not part of the tree.
+    usual = [name for name in MEASUREMENTS if name != "engines" or arguments.audio]
+    for name in names or usual:
         print(f"== {name}", flush=True)
         match name:
             case "startup":
@@ -99,6 +107,17 @@ def main() -> None:
                     batch_s=arguments.batch_s,
                 )
                 cost.run(arguments.before, arguments.parts, extent, arguments.statements)
+            case "engines":
+                compared = engines.Extent(
+                    arguments.catalogue,
+                    arguments.models,
+                    arguments.audio,
+                    minutes=arguments.minutes,
+                    rounds=arguments.rounds,
+                    n_chunks=arguments.n_chunks,
+                    n_short=arguments.n_short,
+                )
+                engines.run(arguments.before, arguments.parts, compared)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     of_cost.add_argument(
         "--part",
         action="append",
-        choices=cost.PARTS,
+        choices=(*cost.PARTS, *engines.PARTS),
         default=[],
         dest="parts",
         help="leave out the others; repeatable",
@@ -141,6 +160,14 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help=f"{meaning} [{default:g}]",
         )
+    of_engines = parser.add_argument_group("engines")
+    of_engines.add_argument(
+        "--audio", action="append", type=Path, default=[], help="real speech; repeatable"
+    )
+    of_engines.add_argument("--minutes", type=float, default=60.0, help="of the file [60]")
+    of_engines.add_argument("--rounds", type=int, default=3, help="pairs of each row [3]")
+    of_engines.add_argument("--n-chunks", type=int, default=16, help="full windows [16]")
+    of_engines.add_argument("--n-short", type=int, default=64, help="short items [64]")
     return parser
 
 

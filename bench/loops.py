@@ -11,7 +11,7 @@ import jiwer
 import numpy as np
 
 from bench.speech import heldout
-from worker.engines.protocol import DecodeOptions, Engine
+from worker.engines.protocol import DecodeOptions, Engine, Prepared
 from worker.engines.whisper.vocabulary import MAX_ANSWER_TOKENS
 from worker.engines.whisper.whisper import Answer, Whisper
 
@@ -25,28 +25,36 @@ REPEATS = (4, 60)
 
 
 class Injector:
-    """Wraps a Whisper's decoder: puts loops into first answers, records what is decoded again."""
+    """Wraps a Whisper: puts loops into first answers, records what is decoded again.
+
+    All items of a batch are decoded first, in their order; the features of one tell it apart.
+    """
 
     def __init__(self, whisper: Whisper[Any], rng: np.random.Generator) -> None:
         self._answer, self._end = whisper._answer, whisper._vocabulary.end
+        self._infer = whisper.infer
         self._rng = rng
+        self._features: list[int] = []
         self.looping: set[int] = set()
         self.again: set[int] = set()
 
-    def __call__(
-        self,
-        encoded: Any,
-        items: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        temperature: float,
-        beam_size: int,
+    def infer(self, batch: Sequence[Prepared[Any]]) -> list[Any]:
+        """As the engine's own."""
+        features = [id(item.input.features) for item in batch]
+        if batch[0].input.attempts:
+            self.again.update(self._features.index(each) for each in features)
+        else:
+            self._features, self.again = features, set()
+        return self._infer(batch)
+
+    def answer(
+        self, encoded: Any, prompts: Sequence[Sequence[int]], temperature: float, beam_size: int
     ) -> list[Answer]:
-        answers = self._answer(encoded, items, prompts, temperature, beam_size)
+        """As the engine's own, with loops at first."""
+        answers = self._answer(encoded, prompts, temperature, beam_size)
         if temperature > 0:
-            self.again.update(items)
             return answers
-        said = dict(zip(items, answers, strict=True))
-        self.again = set()
+        said = dict(enumerate(answers))
         self.looping = {
             item
             for item, answer in said.items()
@@ -103,7 +111,10 @@ def measure(engine: Engine, n_batches: int) -> tuple[Answers, Answers]:
     n_again: Counter[bool] = Counter()
     said: dict[bool, list[str]] = {True: [], False: []}
     heard: dict[bool, list[str]] = {True: [], False: []}
-    with patch.object(engine, "_answer", injector):
+    with (
+        patch.object(engine, "_answer", injector.answer),
+        patch.object(engine, "infer", injector.infer),
+    ):
         for _ in range(n_batches):
             clips = [heldout()[i] for i in rng.integers(len(heldout()), size=BATCH_SIZE)]
             batch = [clip.samples for clip in clips]

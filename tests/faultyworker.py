@@ -18,17 +18,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 import worker.engines.oracle
 import worker.steps.prepare
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
 from shared.store import steps
 from shared.store.steps import Claim, claims, completion
 from worker.engines.oracle import OracleEngine, word_text
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import Prepared
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
 from worker.steps.prepare import prepare
@@ -43,9 +42,9 @@ CRASHES, HANGS = 0xDEAD, 0xBEEF
 class TouchyOracle(OracleEngine):
     """An oracle that dies of one word and hangs at another."""
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+    def infer(self, batch: Sequence[Prepared[Any]]) -> list[Any]:
         """Return the words, if it lives."""
-        hypotheses = super().transcribe(batch, options)
+        hypotheses = super().infer(batch)
         heard = {word.text for hypothesis in hypotheses for word in hypothesis.words}
         if word_text(CRASHES) in heard:
             os.kill(os.getpid(), signal.SIGKILL)

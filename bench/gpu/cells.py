@@ -61,7 +61,7 @@ class Bench:
 class WithoutWordTimes(TransformersWhisperEngine):
     """The engine, but for the times of words: what other systems' numbers are of."""
 
-    def _align_spoken(self, *_: Any) -> dict[int, Any]:
+    def _attention(self, *_: Any) -> dict[int, Any]:
         return {}
 
 
@@ -155,7 +155,7 @@ def measure_speed(
 def measure_stages(bench: Bench, engine: Any, batch: int) -> Row:
     """Say where the time of one batch goes, stage by stage."""
     items = shapes.windows(batch, 20.0)
-    names = ("_features", "_prepare", "_encode", "_generate", "_score", "_align", "_attempt")
+    names = ("_features", "_prepare", "_encode", "_generate", "_align", "_place", "_attempt")
     begun = time.perf_counter()
     with meters.stages(engine, names, bench.device) as spent:
         engine.transcribe(items, GREEDY)

@@ -16,7 +16,8 @@ from bench.gpu import meters, shapes
 from bench.gpu.cells import GREEDY, Bench, Row, peak_gb
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE
-from worker.batching.batcher import Batcher, Inference
+from worker.batching.batcher import Batcher
+from worker.batching.items import Inference
 
 
 def feed_by_threads(bench: Bench, engine: Any) -> Iterator[Row]:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
-from worker.engines.protocol import DecodeOptions, Engine
+from worker.engines.protocol import Engine, Prepared
 
 GB = 1e9
 
@@ -119,11 +117,11 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+    def infer(self, batch: Sequence[Prepared[Any]]) -> list[Any]:
         """As the engine's own."""
         begun = time.perf_counter()
         try:
-            return self._engine.transcribe(batch, options)
+            return self._engine.infer(batch)
         finally:
             self.calls.append((begun, time.perf_counter(), len(batch)))
 

@@ -17,10 +17,8 @@ from bench.gpu.cells import (
     reset_peak,
 )
 from shared.infra.errors import DeviceOutOfMemory
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
 from worker.batching.batcher import Batcher
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import Prepared
 from worker.engines.torch_models import torch_failures
 from worker.engines.whisper.vocabulary import MAX_ANSWER_TOKENS
 
@@ -86,17 +84,17 @@ class _Squeezed:
         self._held = None
         free_memory(self._bench)
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+    def infer(self, batch: Sequence[Prepared[Any]]) -> list[Any]:
         """As the engine's own."""
         fits = False
         try:
             if self._held is True and len(batch) > 1:
                 raise DeviceOutOfMemory("held")
-            heard: list[Hypothesis] = self._engine.transcribe(batch, options)
+            results: list[Any] = self._engine.infer(batch)
             fits = True
         finally:
             self.calls.append((len(batch), fits))
-        return heard
+        return results
 
 
 def find_what_fits(bench: Bench, engine: Any) -> Iterator[Row]:
@@ -131,7 +129,7 @@ def _decode_longest(bench: Bench, engine: Any, n_items: int) -> None:
     search = {"num_beams": 1, "min_new_tokens": 8 if bench.dry else MAX_ANSWER_TOKENS}
     items = shapes.windows(n_items, 30.0)
     with torch_failures(bench.device, engine.version), torch.inference_mode():
-        hidden = engine._encode(items).hidden
+        hidden = engine._encode([engine._features_of(item) for item in items]).hidden
         given = torch.full((n_items, 1), engine._vocabulary.start, device=bench.device)
         engine._generate(hidden, given, [], **search)
     meters.synchronize(bench.device)

@@ -55,7 +55,7 @@ def test_w2v_bert_hears_what_the_library_has_it_hear(
     heard = KaldiFilters(extractor, "cpu")(dithered)
 
     assert heard["attention_mask"].tolist() == expected["attention_mask"].tolist()
-    assert heard["input_features"].numpy() == pytest.approx(expected["input_features"], abs=1e-3)
+    assert heard["input_features"].numpy() == pytest.approx(expected["input_features"], abs=3e-4)
 
 
 def test_equal_audio_has_equal_noise_under_it_whatever_its_length() -> None:

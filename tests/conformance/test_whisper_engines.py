@@ -12,8 +12,10 @@ from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, 
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from worker.batching.batcher import Batcher
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions
+from worker.engines.whisper.answer_scores import AnswerScores
 from worker.engines.whisper.fallback import TEMPERATURES
 from worker.engines.whisper.gpu_batch import LARGEST_GPU_BATCH, largest_batch
 from worker.engines.whisper.transformers_whisper import TransformersWhisperEngine
@@ -116,6 +118,64 @@ def test_given_language_has_no_probability(whisper: Whisper, noises: list[Sample
     assert (heard.language, heard.language_probability) == ("fr", None)
 
 
+def test_items_of_all_languages_and_tasks_share_a_call_and_get_what_they_get_alone(
+    whisper: Whisper, noises: list[Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [
+        DecodeOptions(language="fr", beam_size=1),
+        DecodeOptions(language="de", task="translate", beam_size=1),
+        DecodeOptions(beam_size=1),
+        DecodeOptions(language="fr", prompt="w001 w002", beam_size=1),
+        DecodeOptions(language="de", prompt="w003 w004", beam_size=1),
+    ]
+    alone = [whisper.transcribe(noises[1:], each)[0] for each in options]
+    sizes = []
+    encode = whisper._encode
+
+    def noted(features: Sequence[object]) -> object:
+        sizes.append(len(features))
+        return encode(features)
+
+    monkeypatch.setattr(whisper, "_encode", noted)
+    batcher = Batcher(whisper, max_batch=5, max_wait_ms=1_000)
+
+    heard = [future.result(60) for future in [batcher.submit(noises[1], o) for o in options]]
+    batcher.close()
+
+    assert sorted(sizes) == [2, 3]
+    assert texts([each.hypothesis for each in heard]) == texts(alone)
+    assert [each.hypothesis.language for each in heard] == [each.language for each in alone]
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_scores_that_are_noted_on_the_way_are_those_of_the_finished_answers(
+    models: dict[str, Model], noises: list[Samples], beam_size: int
+) -> None:
+    import torch
+
+    engine = load(models, "transformers-whisper")
+    assert isinstance(engine, TransformersWhisperEngine)
+    with torch.inference_mode():
+        encoded = engine._encode([engine._features_of(noise) for noise in noises])
+        given = torch.full((2, 1), engine._vocabulary.start)
+        rules = engine._next_token.after(1)
+        scoring = AnswerScores(rules, 1, engine._vocabulary.end, beam_size)
+
+        made = engine._generate(encoded.hidden, given, [scoring], num_beams=beam_size)
+
+        scores = scoring.means(made.sequences, getattr(made, "beam_indices", None))
+        read = engine._net.proj_out(engine._read(encoded.hidden, made.sequences)).float()
+        for item, tokens in enumerate(made.sequences):
+            n = 1 + int((tokens[1:] != engine._vocabulary.end).sum()) + 1
+            expected = [
+                rules(tokens[None, :at], read[item, None, at - 1].clone()).log_softmax(-1)[
+                    0, tokens[at]
+                ]
+                for at in range(1, n)
+            ]
+            assert float(scores[item]) == pytest.approx(float(sum(expected)) / (n - 1), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "change", [{"task": "translate"}, {"prompt": "w001 w002"}, {"hotwords": "w003"}]
 )
@@ -142,21 +202,16 @@ def test_only_the_item_that_loops_is_decoded_again(
     answer = whisper._answer
 
     def loop_second(
-        encoded: object,
-        items: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        temperature: float,
-        beam_size: int,
+        encoded: object, prompts: Sequence[Sequence[int]], temperature: float, beam_size: int
     ) -> list[Answer]:
-        asked.append((temperature, len(items)))
-        answers = answer(encoded, items, prompts, temperature, beam_size)
+        asked.append((temperature, len(prompts)))
+        answers = answer(encoded, prompts, temperature, beam_size)
         # What random weights say is left out: what matters is who is asked, and how often.
-        loops = {1} if temperature < TEMPERATURES[2] else set()
+        loops = temperature < TEMPERATURES[2]
+        said = [[300, 301, 302]] * (len(answers) - loops) + [[300, 301] * 40] * loops
         return [
-            each._replace(
-                avg_logprob=-0.1, tokens=[300, 301] * 40 if item in loops else [300, 301, 302]
-            )
-            for item, each in zip(items, answers, strict=True)
+            each._replace(avg_logprob=-0.1, tokens=tokens)
+            for each, tokens in zip(answers, said, strict=True)
         ]
 
     monkeypatch.setattr(whisper, "_answer", loop_second)
@@ -207,7 +262,7 @@ def test_failures_of_the_library_are_told_apart(
     }
     for name, whisper in whispers.items():
 
-        def fail(batch: object, error: Exception = errors[name]) -> None:
+        def fail(features: object, error: Exception = errors[name]) -> None:
             raise error
 
         monkeypatch.setattr(whisper, "_encode", fail)
@@ -256,9 +311,9 @@ def test_batch_is_sized_by_the_peaks_of_one_and_two_windows_with_a_full_decoder(
     generate = engine._generate
 
     def noted(*args: object, **search: object) -> object:
-        answers = generate(*args, **search)
-        shapes.append(tuple(answers.shape))
-        return answers
+        generated = generate(*args, **search)
+        shapes.append(tuple(generated.sequences.shape))
+        return generated
 
     monkeypatch.setattr(engine, "_generate", noted)
 
@@ -276,13 +331,13 @@ def test_fallback_on_a_gpu_decodes_no_more_answers_at_once_than_fit(
     decode = engine._answer_at_once
 
     def noted(
-        encoded: object, items: Sequence[int], prompts: object, temperature: float, beam_size: int
+        encoded: object, prompts: Sequence[Sequence[int]], temperature: float, beam_size: int
     ) -> list[Answer]:
-        at_once.append((temperature, list(items)))
+        at_once.append((temperature, len(prompts)))
         # Guesses are decoded again, at the next temperature.
         return [
             answer._replace(avg_logprob=-2.0 if temperature == 0 else -0.1, tokens=[300, 301])
-            for answer in decode(encoded, items, prompts, temperature, beam_size)
+            for answer in decode(encoded, prompts, temperature, beam_size)
         ]
 
     monkeypatch.setattr(engine, "_answer_at_once", noted)
@@ -290,5 +345,5 @@ def test_fallback_on_a_gpu_decodes_no_more_answers_at_once_than_fit(
 
     heard = engine.transcribe(noises, DecodeOptions(language="en", beam_size=1))
 
-    assert at_once == [(0.0, [0, 1]), (0.2, [0]), (0.2, [1])]
+    assert at_once == [(0.0, 2), (0.2, 1), (0.2, 1)]
     assert all(hypothesis.words for hypothesis in heard)

@@ -21,13 +21,12 @@ from transcripts import get_transcript
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, StorageUnavailable
 from shared.infra.settings import Settings
 from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job
 from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import Prepared
 from worker.process.runtime import Runtime, make_runtime
 from worker.steps import infer, transcribe
 from worker.steps.finish import finish
@@ -47,11 +46,11 @@ class SteeredOracle(OracleEngine):
         self.batches: list[int] = []
         self._errors = list(errors)
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+    def infer(self, batch: Sequence[Prepared[Any]]) -> list[Any]:
         self.batches.append(len(batch))
         if self._errors:
             raise self._errors.pop(0)
-        return super().transcribe(batch, options)
+        return super().infer(batch)
 
 
 @pytest.fixture
@@ -118,8 +117,8 @@ def test_a_canceled_jobs_chunk_that_waits_for_its_batch_is_not_heard(
     job_id, go_on = prepared(runtime), threading.Event()
 
     class HeldOracle(SteeredOracle):
-        def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-            heard = super().transcribe(batch, options)
+        def infer(self, batch: Sequence[Prepared[Any]]) -> list[Any]:
+            heard = super().infer(batch)
             assert go_on.wait(60)
             return heard
 

@@ -4,27 +4,30 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 import pytest
+from fakeengines import Item, ItemEngine
+from processes import wait_until
 
 from shared.infra.errors import DeviceOutOfMemory, ModelError
 from shared.speech.audio import Samples
 from shared.speech.chunks import Hypothesis
-from worker.batching.batcher import Batcher, Inference
+from worker.batching.batcher import Batcher
+from worker.batching.choice import MOST_PER_WINDOW, choose
+from worker.batching.items import Inference
 from worker.batching.limit import GROW_AFTER, RETRY_AFTER, BatchLimit
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import DecodeOptions, Prepared
 
 EN, DE = DecodeOptions(language="en"), DecodeOptions(language="de")
 
 
-class GatedEngine:
+class GatedEngine(ItemEngine):
     """Stands in for a device: each call waits for the gate, then names items by their length."""
 
-    device, dtype = "cpu", "float32"
     version = "gated 1"
-    weights_digest = "none"
     max_batch = 4
 
     def __init__(self, memory_items: int = 100) -> None:
@@ -36,8 +39,9 @@ class GatedEngine:
         self.short_by = 0
         self.error: Exception | None = None
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        self.calls.append((options.language, [len(item) for item in batch]))
+    def infer(self, batch: Sequence[Prepared[Item]]) -> list[Item | Prepared[Item]]:
+        language = batch[0].input.options.language
+        self.calls.append((language, [len(item.input.samples) for item in batch]))
         self.threads.add(threading.get_ident())
         self.entered.release()
         assert self.gate.wait(10)
@@ -46,7 +50,7 @@ class GatedEngine:
             raise error
         if len(batch) > self.memory_items:
             raise DeviceOutOfMemory("full")
-        return [Hypothesis((), str(len(item))) for item in batch][self.short_by :]
+        return super().infer(batch)[self.short_by :]
 
 
 @pytest.fixture
@@ -211,11 +215,11 @@ class BudgetEngine(GatedEngine):
         self.budget_bytes = memory_items * self.ITEM_BYTES
         self.held_bytes = 0
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+    def infer(self, batch: Sequence[Prepared[Item]]) -> list[Item | Prepared[Item]]:
         tensors: list[Samples] = []
         for _ in batch:
             tensors.append(self._allocate())  # noqa: PERF401 - a local, so that a traceback holds it
-        return super().transcribe(batch, options)
+        return super().infer(batch)
 
     def _allocate(self) -> Samples:
         if self.held_bytes + self.ITEM_BYTES > self.budget_bytes:
@@ -350,10 +354,10 @@ def test_a_chunk_that_is_to_be_alone_takes_the_room_of_a_batch(
 
 def test_the_rest_of_a_batch_that_did_not_fit_takes_room() -> None:
     class SmallEngine(GatedEngine):
-        def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+        def infer(self, batch: Sequence[Prepared[Item]]) -> list[Item | Prepared[Item]]:
             if len(batch) > 2:
                 raise DeviceOutOfMemory("full")
-            return super().transcribe(batch, options)
+            return super().infer(batch)
 
     engine = SmallEngine()
     batcher = Batcher(engine, max_wait_ms=3_600_000)
@@ -377,3 +381,141 @@ def test_cancelled_chunks_take_no_room_once_their_turn_has_come(
     engine.gate.set()
     after.result(10)
     assert batcher.room() == 8
+
+
+class PickyEngine(GatedEngine):
+    """Wants to infer items of 10 samples and more once more; notes which thread does which act."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared: list[int] = []
+        self.helpers: set[int] = set()
+        self.seen: set[int] = set()
+
+    def prepare(self, samples: Samples, options: DecodeOptions) -> Prepared[Item] | Hypothesis:
+        self.helpers.add(threading.get_ident())
+        if len(samples) == 7:
+            raise ModelError("seven")
+        if len(samples) == 8:
+            return Hypothesis((), "nothing to hear")
+        made = super().prepare(samples, options)
+        self.prepared.append(len(samples))
+        return made
+
+    def infer(self, batch: Sequence[Prepared[Item]]) -> list[Item | Prepared[Item]]:
+        results: list[Item | Prepared[Item]] = []
+        for item, result in zip(batch, super().infer(batch), strict=True):
+            n = len(item.input.samples)
+            again = n >= 10 and n not in self.seen
+            self.seen.add(n)
+            results.append(Prepared(item.input, 1, group="again") if again else result)
+        return results
+
+    def finish(self, raw: Item) -> Hypothesis:
+        self.helpers.add(threading.get_ident())
+        if len(raw.samples) == 9:
+            raise ModelError("nine")
+        return super().finish(raw)
+
+
+@pytest.fixture
+def picky() -> Iterator[tuple[PickyEngine, Batcher]]:
+    engine = PickyEngine()
+    batcher = Batcher(engine, max_wait_ms=0)
+    yield engine, batcher
+    engine.gate.set()
+    batcher.close()
+
+
+def test_chunks_are_prepared_while_the_device_works_and_by_other_threads(
+    picky: tuple[PickyEngine, Batcher],
+) -> None:
+    engine, batcher = picky
+    occupy(engine, batcher)
+    futures = [batcher.submit(item(n), EN) for n in (1, 2, 3)]
+    wait_until(lambda: len(engine.prepared) == 4)
+    assert len(engine.calls) == 1
+
+    engine.gate.set()
+    for future in futures:
+        future.result(10)
+    assert not engine.helpers & engine.threads
+
+
+def test_what_is_to_be_inferred_once_more_goes_first_and_holds_up_no_other_of_its_batch(
+    picky: tuple[PickyEngine, Batcher],
+) -> None:
+    engine, batcher = picky
+    occupy(engine, batcher)
+    first = [batcher.submit(item(n), EN) for n in (1, 10, 2, 11)]
+    later = [batcher.submit(item(n), EN) for n in (3, 4)]
+    wait_until(lambda: len(engine.prepared) == 7)
+    engine.gate.set()
+
+    heard = [future.result(10) for future in [*first, *later]]
+
+    sizes = [items for _, items in engine.calls[1:]]
+    assert sizes == [[1, 10, 2, 11], [10, 11], [3, 4]]
+    assert [each.hypothesis.language for each in heard] == ["1", "10", "2", "11", "3", "4"]
+    # The call that began first counts, and the time of both.
+    assert [each.batch_size for each in heard] == [4, 4, 4, 4, 2, 2]
+    assert heard[1].inference_s > heard[0].inference_s
+
+
+def test_what_goes_wrong_before_and_after_the_device_is_told_to_that_chunk_alone(
+    picky: tuple[PickyEngine, Batcher],
+) -> None:
+    engine, batcher = picky
+    engine.gate.set()
+    futures = {n: batcher.submit(item(n), EN) for n in (1, 7, 8, 9)}
+
+    with pytest.raises(ModelError, match="seven"):
+        futures[7].result(10)
+    with pytest.raises(ModelError, match="nine"):
+        futures[9].result(10)
+    assert futures[1].result(10).hypothesis.language == "1"
+    silent = futures[8].result(10)
+    assert (silent.hypothesis.language, silent.batch_size) == ("nothing to hear", 0)
+    assert batcher.room() == 8
+
+
+def test_streams_work_side_by_side_and_none_beside_a_chunk_that_is_to_be_alone() -> None:
+    engine = GatedEngine()
+    engine.streams, engine.max_batch = 2, 1
+    batcher = Batcher(engine, max_wait_ms=0)
+    assert (batcher.batch_size, batcher.room()) == (2, 4)
+    both = [occupy(engine, batcher), occupy(engine, batcher)]
+    assert batcher.room() == 2
+    alone = batcher.submit(item(3), EN, alone=nullcontext())
+    after = batcher.submit(item(4), EN)
+    engine.gate.set()
+    for future in (*both, alone, after):
+        future.result(10)
+    assert len(engine.threads) == 2
+    assert [items for _, items in engine.calls] == [[0], [0], [3], [4]]
+    batcher.close()
+
+
+class Length(NamedTuple):
+    n_samples: int
+
+
+def test_a_batch_has_the_oldest_and_those_of_its_length_within_a_budget_of_padded_samples() -> None:
+    waiting = [Length(n) for n in (10, 90, 12, 11, 100, 9)]
+
+    chosen = choose(waiting, size=1, window_samples=36)
+
+    # Three items padded to 12 fit 36 samples, four do not.
+    assert chosen == ([0, 3, 5], True)
+    assert choose(waiting[1:2], size=1, window_samples=36) == ([0], True)
+    assert choose([Length(9)] * 2, size=1, window_samples=36) == ([0, 1], False)
+
+
+def test_a_batch_of_equals_is_the_oldest_of_them() -> None:
+    assert choose([Length(5)] * 6, size=4, window_samples=5) == ([0, 1, 2, 3], True)
+
+
+def test_short_items_share_a_window_up_to_a_number() -> None:
+    chosen = choose([Length(1)] * 100, size=2, window_samples=1_000)
+
+    assert chosen == ([*range(2 * MOST_PER_WINDOW)], True)

@@ -8,36 +8,31 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from fakeengines import Item, ItemEngine
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
 from worker.batching.batcher import Batcher
 from worker.batching.watchdog import EXIT_HUNG, Watchdog
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import DecodeOptions, Prepared
 
 SILENCE = np.zeros(16, np.float32)
 
 
-class WatchedEngine:
+class WatchedEngine(ItemEngine):
     """Notes when the watchdog takes each call to have begun."""
-
-    device, dtype, version, weights_digest, max_batch = "cpu", "float32", "watched 1", "none", 1
 
     def __init__(self, watchdog: Watchdog) -> None:
         self.watchdog = watchdog
         self.may_begin = threading.Event()
-        self.begun: list[float | None] = []
+        self.begun: list[float] = []
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+    def infer(self, batch: Sequence[Prepared[Item]]) -> list[Item | Prepared[Item]]:
         assert self.may_begin.wait(10)
-        self.begun.append(self.watchdog._begun)
-        return [Hypothesis(()) for _ in batch]
+        self.begun += self.watchdog.begun.values()
+        return super().infer(batch)
 
 
-class HangingEngine:
-    device, dtype, version, weights_digest, max_batch = "cpu", "float32", "hanging 1", "none", 1
-
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+class HangingEngine(ItemEngine):
+    def infer(self, batch: Sequence[Prepared[Item]]) -> list[Item | Prepared[Item]]:
         threading.Event().wait()
         raise AssertionError
 
@@ -52,8 +47,7 @@ def test_each_call_of_a_long_queue_has_the_whole_limit() -> None:
         future.result(20)
     batcher.close()
     assert len(set(engine.begun)) == 10
-    assert None not in engine.begun
-    assert watchdog._begun is None
+    assert watchdog.begun == {}
     assert not watchdog.is_overdue()
 
 

@@ -10,7 +10,7 @@ from worker.engines.whisper.fallback import (
     Attempt,
     Outcome,
     Segment,
-    decode_with_fallback,
+    settle,
 )
 
 TESTS = Path(__file__).parents[1]
@@ -55,7 +55,18 @@ class Script:
         return [self.answers[i][min(n_before, len(self.answers[i]) - 1)] for i in items]
 
     def run(self) -> list[Outcome]:
-        return decode_with_fallback(len(self.answers), self)
+        """Decode the items, those that are not settled again at the next temperature."""
+        outcomes: dict[int, Outcome] = {}
+        attempts: list[list[Attempt]] = [[] for _ in self.answers]
+        for temperature in TEMPERATURES:
+            failing = [i for i in range(len(self.answers)) if i not in outcomes]
+            if not failing:
+                break
+            for i, made in zip(failing, self(failing, temperature), strict=True):
+                attempts[i].append(made)
+                if (outcome := settle(attempts[i])) is not None:
+                    outcomes[i] = outcome
+        return [outcomes[i] for i in range(len(self.answers))]
 
 
 def words_of(outcome: Outcome) -> int:

@@ -3,25 +3,24 @@
 from collections.abc import Sequence
 
 import pytest
+from fakeengines import Item, ItemEngine
 
 import worker.batching.load
 import worker.process.drain
 from shared.infra.errors import DeviceOutOfMemory, ModelError
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
 from worker.batching.load import load
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import Prepared
 from worker.process.health import Health
 
 
-class FullDevice:
+class FullDevice(ItemEngine):
     """An engine that loads and has no memory left to infer with."""
 
-    device, dtype, version, weights_digest, max_batch = "cuda", "float16", "full 1", "none", 1
+    device, dtype = "cuda", "float16"
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
+    def infer(self, batch: Sequence[Prepared[Item]]) -> list[Item | Prepared[Item]]:
         raise DeviceOutOfMemory("cuda: out of memory")
 
 

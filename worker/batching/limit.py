@@ -1,4 +1,4 @@
-"""How large a batch may be, by what has fitted into the device's memory so far."""
+"""How large a batch may be, in windows, by what has fitted into the device's memory so far."""
 
 GROW_AFTER = 4
 """Full batches that must fit before the limit doubles."""
@@ -7,7 +7,7 @@ RETRY_AFTER = 16
 
 
 class BatchLimit:
-    """The most items in one engine call.
+    """The most windows in one engine call; short items share a window.
 
     A batch that does not fit halves the limit. After ``GROW_AFTER`` full batches that fit, the
     limit doubles, up to its first value; after ``RETRY_AFTER`` if that size has failed before.
@@ -20,13 +20,13 @@ class BatchLimit:
         self._n_fitted = 0
 
     def failed(self, n_items: int) -> None:
-        """A batch of ``n_items``, two at least, did not fit."""
-        self.size = n_items // 2
+        """A batch of ``n_items`` windows, and of two items at least, did not fit."""
+        self.size = max(1, n_items // 2)
         self._too_large = n_items
         self._n_fitted = 0
 
     def fitted(self, n_items: int) -> None:
-        """A batch of ``n_items`` fitted."""
+        """A batch of ``n_items`` windows fitted."""
         if self._too_large is not None and n_items >= self._too_large:
             self._too_large = None
         if n_items < self.size or self.size == self._largest:

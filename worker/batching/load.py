@@ -1,19 +1,15 @@
-"""Loading a model, with a first inference before any chunk comes."""
+"""Loading a model, with a first inference and the choice of a batch size before any chunk comes."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.infra.settings import Settings
 from shared.models.catalogue import Model
-from shared.speech.chunks import SAMPLE_RATE
+from worker.batching.tuning import Remembered, remembered_here, tune
 from worker.engines import load_engine
-from worker.engines.protocol import DecodeOptions, Engine
-
-WARM_UP_RMS = 0.001
-"""-60 dBFS, a quiet room: engines skip digital silence only."""
+from worker.engines.protocol import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +20,13 @@ class Loaded:
     load_s: float
     """Wall time of loading it."""
     warm_up_s: float
-    """Wall time of its first inference."""
+    """Wall time of its first inference, and of measuring batches where none are remembered."""
 
 
-def load(model: Model, settings: Settings) -> Loaded:
-    """Load a model and let it hear a second of noise.
+def load(
+    model: Model, settings: Settings, remembered: Callable[[], Remembered] = remembered_here
+) -> Loaded:
+    """Load a model, have it infer once, and choose the size of its batches.
 
     The first inference takes longer, as it sets up kernels, buffers and compilers. Some faults show
     only then: a dtype that the device lacks, a memory that is too small.
@@ -44,10 +42,9 @@ def load(model: Model, settings: Settings) -> Loaded:
     except (DeviceOutOfMemory, EngineFailed) as error:
         raise ModelError(f"model '{model.id}' cannot be loaded: {_because(error)}") from error
     loaded = time.monotonic()
-    noise = np.random.default_rng(0).normal(0.0, WARM_UP_RMS, SAMPLE_RATE).astype(np.float32)
-    options = DecodeOptions(language=model.only_language, beam_size=model.decode.beam_size)
     try:
-        engine.transcribe([noise], options)
+        engine.rehearsal()(1)
+        engine.max_batch = tune(engine, remembered(), beam_size=model.decode.beam_size)
     except (ModelError, DeviceOutOfMemory, EngineFailed) as error:
         raise ModelError(
             f"model '{model.id}' was loaded on {engine.device} with dtype {engine.dtype}, "

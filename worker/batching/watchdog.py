@@ -19,28 +19,28 @@ class Watchdog:
     """Ends the process when a single engine call lasts longer than ``limit_s``.
 
     A hung call cannot be interrupted, and its thread would hold the leases of its chunks for ever.
-    Enter the context for each call, one at a time. The time that chunks wait for their call does
-    not count, so a long queue ends nobody.
+    Enter the context for each call; a thread has one at a time. The time that chunks wait for their
+    call does not count, so a long queue ends nobody.
     """
 
     def __init__(self, limit_s: float, *, end_process: Callable[[int], object] = os._exit) -> None:
         """Start the thread that watches; a limit of ``inf`` never ends a call."""
         self._limit_s = limit_s
         self._end_process = end_process
-        self._begun: float | None = None
-        """When the current call began; None between calls."""
+        self.begun: dict[int, float] = {}
+        """When the call under way began, by the thread that made it."""
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def __enter__(self) -> None:
-        self._begun = time.monotonic()
+        self.begun[threading.get_ident()] = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        self._begun = None
+        del self.begun[threading.get_ident()]
 
     def is_overdue(self) -> bool:
-        """Return whether the call under way, if any, lasts longer than the limit."""
-        begun = self._begun
-        return begun is not None and time.monotonic() - begun >= self._limit_s
+        """Return whether a call under way lasts longer than the limit."""
+        now = time.monotonic()
+        return any(now - begun >= self._limit_s for begun in self.begun.copy().values())
 
     def _watch(self) -> None:
         while not self.is_overdue():

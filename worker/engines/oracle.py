@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import DecodeOptions, EngineOf, Prepared
 
 SYMBOL_SAMPLES = 640
 """40 ms: a Fourier bin is 25 Hz wide, and each tone below has whole periods in a symbol."""
@@ -88,7 +88,12 @@ def encode(words: Sequence[int], gap_s: float = 0.1) -> tuple[Samples, list[Enco
     return samples, places
 
 
-class OracleEngine:
+class _Sound(NamedTuple):
+    samples: Samples
+    language: str | None
+
+
+class OracleEngine(EngineOf[_Sound, Hypothesis]):
     """Reads what ``encode`` wrote, without words that the samples' edges cut off."""
 
     device = "cpu"
@@ -98,9 +103,20 @@ class OracleEngine:
     """A digest of the version: there are no weights, and output changes with the version only."""
     max_batch = 4
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item; the language is the one asked for."""
-        return [Hypothesis(tuple(_decode(samples)), options.language) for samples in batch]
+    def prepare(self, samples: Samples, options: DecodeOptions) -> Prepared[_Sound] | Hypothesis:
+        """Take an item as it is; items of one language share calls."""
+        sound = _Sound(samples, options.language)
+        return Prepared(sound, self.window_samples, group=options.language)
+
+    def infer(self, batch: Sequence[Prepared[_Sound]]) -> list[Hypothesis | Prepared[_Sound]]:
+        """Read the words of each item; the language is the one asked for."""
+        return [
+            Hypothesis(tuple(_decode(item.input.samples)), item.input.language) for item in batch
+        ]
+
+    def finish(self, raw: Hypothesis) -> Hypothesis:
+        """Return the words as they were read."""
+        return raw
 
 
 def _checksum(digits: Sequence[int]) -> int:

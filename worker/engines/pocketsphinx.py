@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import DecodeOptions, EngineOf, Prepared
 
 FRAME_SAMPLES = SAMPLE_RATE // 100
 """The acoustic model's frame: 10 ms."""
@@ -31,7 +32,14 @@ _PRONUNCIATION = re.compile(r"\(\d+\)$")
 """Ends the name of a word's further pronunciation in the dictionary: 'the(2)'."""
 
 
-class PocketSphinxEngine:
+class _Sound(NamedTuple):
+    pcm: bytes
+    """Signed 16-bit little-endian."""
+    n_samples: int
+    language: str | None
+
+
+class PocketSphinxEngine(EngineOf[_Sound, Hypothesis]):
     """English words with times and posteriors, on one CPU core.
 
     Each item is decoded twice. A cheap first pass measures its cepstral mean, so that the second
@@ -41,7 +49,6 @@ class PocketSphinxEngine:
 
     device = "cpu"
     dtype = "float32"
-    max_batch = 1
 
     def __init__(self, model: Model) -> None:
         """Load the model from the wheel.
@@ -58,6 +65,7 @@ class PocketSphinxEngine:
                 f"the catalogue pins {model.revision} for '{model.id}'"
             )
         self.version = f"pocketsphinx {installed_version('pocketsphinx')}"
+        self.window_samples = round(model.window_s * SAMPLE_RATE)
         try:
             self._decoder = pocketsphinx.Decoder(
                 pocketsphinx.Config(loglevel="FATAL", lw=LANGUAGE_WEIGHT)
@@ -71,14 +79,23 @@ class PocketSphinxEngine:
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"pocketsphinx cannot load model '{model.id}': {error}") from error
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item; the beam size is ignored."""
-        return [Hypothesis(tuple(self._decode(samples)), options.language) for samples in batch]
-
-    def _decode(self, samples: Samples) -> Iterator[WordHypothesis]:
+    def prepare(self, samples: Samples, options: DecodeOptions) -> Prepared[_Sound] | Hypothesis:
+        """Take an item in the decoder's form; the beam size is ignored."""
         if len(samples) < MIN_SAMPLES or not samples.any():
-            return
+            return Hypothesis((), options.language)
         pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        return Prepared(_Sound(pcm, len(samples), options.language), len(samples))
+
+    def infer(self, batch: Sequence[Prepared[_Sound]]) -> list[Hypothesis | Prepared[_Sound]]:
+        """Decode items one after another."""
+        return [Hypothesis(tuple(self._decode(item.input)), item.input.language) for item in batch]
+
+    def finish(self, raw: Hypothesis) -> Hypothesis:
+        """Return the words as they were decoded."""
+        return raw
+
+    def _decode(self, sound: _Sound) -> Iterator[WordHypothesis]:
+        pcm = sound.pcm
         decoder = self._decoder
         decoder.reinit_feat()
         decoder.set_cmn(self._measure_cepstral_mean(pcm))
@@ -88,7 +105,7 @@ class PocketSphinxEngine:
         decoder.end_utt()
         for segment in decoder.seg() or ():
             start = segment.start_frame * FRAME_SAMPLES
-            end = min((segment.end_frame + 1) * FRAME_SAMPLES, len(samples))
+            end = min((segment.end_frame + 1) * FRAME_SAMPLES, sound.n_samples)
             # <s>, </s>, <sil>, [NOISE] and [SPEECH] are not words.
             if segment.word[0] in "<[" or end - start > MAX_WORD_S * SAMPLE_RATE:
                 continue

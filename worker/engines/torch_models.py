@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
+from worker.engines.processors import share_processors
 from worker.engines.protocol import Device
 
 if TYPE_CHECKING:
@@ -36,6 +37,17 @@ def choose_device(model: Model, device: Device, dtype: str) -> tuple[str, str]:
     if dtype not in DTYPES or (chosen, dtype) == ("cpu", "float16"):
         raise ModelError(f"model '{model.id}' cannot compute in {dtype} on {chosen}")
     return chosen, dtype
+
+
+def use_streams(device: str) -> int:
+    """Return how many calls may run at once, and have torch share the processors among them."""
+    import torch
+
+    if device == "cuda":
+        return 1
+    streams, threads = share_processors()
+    torch.set_num_threads(threads)
+    return streams
 
 
 def load_pretrained(

@@ -13,7 +13,8 @@ from shared.infra.errors import DatabaseUnavailable
 from shared.speech.audio import Samples
 from shared.store.steps import Claim
 from shared.store.workers import name_suspect
-from worker.batching.batcher import Batcher, Inference
+from worker.batching.batcher import Batcher
+from worker.batching.items import Inference
 from worker.engines.protocol import DecodeOptions
 from worker.process.runtime import Runtime
 

@@ -13,7 +13,7 @@ from shared.store import steps
 from shared.store.chunks import ChunkOutput
 from shared.store.states import StepKind
 from shared.store.steps import ChunkResult, Claim
-from worker.batching.batcher import Inference
+from worker.batching.items import Inference
 from worker.engines.protocol import DecodeOptions
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime

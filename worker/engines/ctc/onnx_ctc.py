@@ -1,16 +1,16 @@
 """Conformers of NVIDIA NeMo with CTC, exported to ONNX, through onnx-asr and ONNX Runtime.
 
-Items run one by one. Batches of equal lengths were no faster (a small network on one core: 8 items
-of 15 s took 0.15 s at once and 0.13 s one by one), and batches of mixed lengths took twice as long.
-An exported network may also lack a mask for padding: an item's last word could then depend on the
-other items of its batch.
+Items run one by one, on a processor several at a time, each in a thread. Batches of equal lengths
+were no faster (a small network on one core: 8 items of 15 s took 0.15 s at once and 0.13 s one by
+one), and batches of mixed lengths took twice as long. An exported network may also lack a mask for
+padding: an item's last word could then depend on the other items of its batch.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models import weights
@@ -18,7 +18,8 @@ from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines.ctc import words as ctc
-from worker.engines.protocol import DecodeOptions, Device
+from worker.engines.processors import share_processors
+from worker.engines.protocol import DecodeOptions, Device, EngineOf, Prepared
 
 HOP_SAMPLES = SAMPLE_RATE // 100
 """10 ms between feature frames: onnx-asr computes no others."""
@@ -28,14 +29,23 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 """Element types of the network's tensors, as ONNX Runtime names them."""
 
 
-class OnnxCtcEngine:
+class _Sound(NamedTuple):
+    samples: Samples
+    language: str | None
+
+
+class _Emissions(NamedTuple):
+    symbols: list[ctc.Emission]
+    n_samples: int
+    language: str | None
+
+
+class OnnxCtcEngine(EngineOf[_Sound, _Emissions]):
     """Words with times and confidences from the best path.
 
     onnx-asr gives each symbol's first frame, and the product of its posteriors over its frames. A
     symbol counts as one frame long: most are, at 40 or 80 ms.
     """
-
-    max_batch = 1
 
     def __init__(self, model: Model, device: Device) -> None:
         """Load the pinned weights from this machine; nothing is downloaded.
@@ -60,8 +70,14 @@ class OnnxCtcEngine:
             providers.insert(0, "CUDAExecutionProvider")
         self._errors = _runtime_errors()
         unloadable: tuple[type[Exception], ...] = (ModelLoadingError, ValueError, OSError)
+        options = onnxruntime.SessionOptions()
+        streams, threads = share_processors()
+        if len(providers) == 1:
+            options.intra_op_num_threads = threads
         try:
-            recognizer = onnx_asr.load_model("nemo-conformer-ctc", folder, providers=providers)
+            recognizer = onnx_asr.load_model(
+                "nemo-conformer-ctc", folder, sess_options=options, providers=providers
+            )
         except unloadable + self._errors as error:
             raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
         self._recognizer = recognizer.with_timestamps()
@@ -71,18 +87,25 @@ class OnnxCtcEngine:
         self.device: str = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
         if device == "cuda" and self.device != "cuda":
             raise ModelError(f"model '{model.id}': ONNX Runtime found no usable GPU")
+        self.streams = streams if self.device == "cpu" else 1
+        self.window_samples = round(model.window_s * SAMPLE_RATE)
         self.dtype = _DTYPES.get(session.get_outputs()[0].type, "mixed")
         self.version = f"onnx-asr {installed_version('onnx-asr')}"
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item, decoded greedily; the beam size is ignored."""
+    def prepare(self, samples: Samples, options: DecodeOptions) -> Prepared[_Sound] | Hypothesis:
+        """Take an item as it is: features are part of the network's graph."""
+        if not ctc.may_hold_words(samples):
+            return Hypothesis((), options.language)
+        return Prepared(_Sound(samples, options.language), len(samples))
+
+    def infer(self, batch: Sequence[Prepared[_Sound]]) -> list[_Emissions | Prepared[_Sound]]:
+        """Decode each item greedily; the beam size is ignored."""
         try:
             return [
-                Hypothesis(
-                    ctc.join_words(self._emissions(samples), self._frame_samples, len(samples)),
-                    options.language,
+                _Emissions(
+                    list(self._emissions(item.input.samples)), item.n_samples, item.input.language
                 )
-                for samples in batch
+                for item in batch
             ]
         except self._errors as error:
             # ONNX Runtime has no class of its own for a full memory.
@@ -90,9 +113,12 @@ class OnnxCtcEngine:
                 raise DeviceOutOfMemory(f"{self.device}: out of memory") from error
             raise EngineFailed(f"{self.version} failed") from error
 
+    def finish(self, raw: _Emissions) -> Hypothesis:
+        """Join the symbols to words."""
+        words = ctc.join_words(raw.symbols, self._frame_samples, raw.n_samples)
+        return Hypothesis(words, raw.language)
+
     def _emissions(self, samples: Samples) -> Iterator[ctc.Emission]:
-        if not ctc.may_hold_words(samples):
-            return
         heard = self._recognizer.recognize(samples)
         frame_s = self._frame_samples / SAMPLE_RATE
         for token, time_s, log_prob in zip(

@@ -15,10 +15,11 @@ are normalised over the item, so the share of silence would change the features 
 noise as loud as Kaldi's dither is added to the audio of w2v-BERTs.
 """
 
+import threading
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +29,13 @@ from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines.ctc import words as ctc
 from worker.engines.ctc.kaldi_filters import KaldiFilters
-from worker.engines.protocol import DecodeOptions, Device
-from worker.engines.torch_models import choose_device, load_pretrained, torch_failures
+from worker.engines.protocol import DecodeOptions, Device, EngineOf, Prepared
+from worker.engines.torch_models import (
+    choose_device,
+    load_pretrained,
+    torch_failures,
+    use_streams,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -41,11 +47,26 @@ NOISE_SAMPLES = 30 * SAMPLE_RATE
 GPU_BATCH = 16
 """Items of 20 s: less than 2 GB of attention scores in the largest of these networks."""
 CPU_BATCH = 4
+"""Where none can be measured, as the model is large."""
+CPU_BATCHES = (1, 2, 4)
 """On one core, 4 items of 15 s took a network of 24 million parameters 1.6 s together, 2.8 s one by
 one."""
 
 
-class TransformersCtcEngine:
+class _Input(NamedTuple):
+    tensors: "dict[str, torch.Tensor]"
+    """The network's inputs for one item, each of shape (1, n_steps, ...)."""
+    n_samples: int
+    language: str | None
+
+
+class _Output(NamedTuple):
+    log_probs: ctc.LogProbs
+    n_samples: int
+    language: str | None
+
+
+class TransformersCtcEngine(EngineOf[_Input, _Output]):
     """Words with times and confidences from the best path."""
 
     def __init__(self, model: Model, device: Device, dtype: str) -> None:
@@ -75,48 +96,74 @@ class TransformersCtcEngine:
             self._model.to(self.device).eval()
         self._symbols = _symbols(tokenizer, self._model.config.vocab_size)
         self._blank: int = self._model.config.pad_token_id
-        self._n_steps: torch.Tensor | None = None
+        self._call = _Call()
+        self._padding_value: float = self._features.padding_value
         self._filters: KaldiFilters | None = None
         if isinstance(self._features, SeamlessM4TFeatureExtractor):
             self._filters = KaldiFilters(self._features, self.device)
         self._masks: bool = self._features.return_attention_mask and self._close_adapter()
         self._frame_samples = self._measure_stride()
-        self.max_batch = 1
+        self.streams = use_streams(self.device)
+        self.window_samples = round(model.window_s * SAMPLE_RATE)
         if self._masks:
             self.max_batch = GPU_BATCH if self.device == "cuda" else CPU_BATCH
+            self.batch_sizes = () if self.device == "cuda" else CPU_BATCHES
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item, decoded greedily; the beam size is ignored."""
-        audible = [i for i, samples in enumerate(batch) if ctc.may_hold_words(samples)]
-        at_once = max(1, len(audible)) if self._masks else 1
-        hypotheses = [Hypothesis((), options.language) for _ in batch]
-        with torch_failures(self.device, self.version):
-            for at in range(0, len(audible), at_once):
-                run = audible[at : at + at_once]
-                for i, log_probs in zip(run, self._infer([batch[i] for i in run]), strict=True):
-                    path = ctc.best_path(log_probs, self._symbols, self._blank)
-                    words = ctc.join_words(path, self._frame_samples, len(batch[i]))
-                    hypotheses[i] = Hypothesis(words, options.language)
-        return hypotheses
-
-    def _infer(self, items: Sequence[Samples]) -> list[ctc.LogProbs]:
-        """Return the log-probabilities of each item's frames, without those of its padding."""
+    def prepare(self, samples: Samples, options: DecodeOptions) -> Prepared[_Input] | Hypothesis:
+        """Compute an item's features, on the device."""
         import torch
 
-        inputs = self._prepare(items)
-        with torch.inference_mode():
-            on_device = {
+        if not ctc.may_hold_words(samples):
+            return Hypothesis((), options.language)
+        with torch_failures(self.device, self.version), torch.inference_mode():
+            features = self._prepare(samples)
+            tensors = {
                 name: tensor.to(
                     self.device, self._model.dtype if tensor.is_floating_point() else None
                 )
-                for name, tensor in inputs.items()
+                for name, tensor in features.items()
             }
+        return Prepared(_Input(tensors, len(samples), options.language), len(samples))
+
+    def infer(self, batch: Sequence[Prepared[_Input]]) -> list[_Output | Prepared[_Input]]:
+        """Compute the posteriors of each item's frames; the beam size is ignored."""
+        at_once = len(batch) if self._masks else 1
+        outputs: list[_Output | Prepared[_Input]] = []
+        with torch_failures(self.device, self.version):
+            for at in range(0, len(batch), at_once):
+                items = [item.input for item in batch[at : at + at_once]]
+                outputs += [
+                    _Output(log_probs, item.n_samples, item.language)
+                    for item, log_probs in zip(items, self._infer(items), strict=True)
+                ]
+        return outputs
+
+    def finish(self, raw: _Output) -> Hypothesis:
+        """Follow the best path, and join its symbols to words."""
+        path = ctc.best_path(raw.log_probs, self._symbols, self._blank)
+        words = ctc.join_words(path, self._frame_samples, raw.n_samples)
+        return Hypothesis(words, raw.language)
+
+    def _infer(self, items: Sequence[_Input]) -> list[ctc.LogProbs]:
+        """Return the log-probabilities of each item's frames, without those of its padding."""
+        import torch
+
+        with torch.inference_mode():
+            inputs = {name: self._pad(name, items) for name in items[0].tensors}
             if self._masks:
-                self._n_steps = on_device["attention_mask"].sum(-1)
-            log_probs = self._model(**on_device).logits.float().log_softmax(-1).cpu().numpy()
+                self._call.n_steps = inputs["attention_mask"].sum(-1)
+            log_probs = self._model(**inputs).logits.float().log_softmax(-1).cpu().numpy()
         if not self._masks:
             return list(log_probs)
         return [item[:n] for item, n in zip(log_probs, self._count_frames(inputs), strict=True)]
+
+    def _pad(self, name: str, items: Sequence[_Input]) -> "torch.Tensor":
+        """Return one of the network's inputs for a batch, each item padded to the longest."""
+        from torch.nn.utils.rnn import pad_sequence
+
+        padding = 0.0 if name == "attention_mask" else self._padding_value
+        rows = [item.tensors[name][0] for item in items]
+        return pad_sequence(rows, batch_first=True, padding_value=padding)
 
     def _close_adapter(self) -> bool:
         """Keep padding out of an adapter; return whether items can be padded to a batch."""
@@ -137,18 +184,17 @@ class TransformersCtcEngine:
         import torch
 
         (hidden,) = inputs
-        assert self._n_steps is not None
-        padding = torch.arange(hidden.shape[-1], device=hidden.device) >= self._n_steps[:, None]
+        n_steps = self._call.n_steps
+        padding = torch.arange(hidden.shape[-1], device=hidden.device) >= n_steps[:, None]
         return (hidden.masked_fill(padding[:, None], 0.0),)
 
-    def _prepare(self, items: Sequence[Samples]) -> "dict[str, torch.Tensor]":
+    def _prepare(self, samples: Samples) -> "dict[str, torch.Tensor]":
         if self._filters is not None:
-            features = self._filters([_dither(samples) for samples in items])
+            features = self._filters([_dither(samples)])
             return features if self._masks else {"input_features": features["input_features"]}
         inputs = self._features(
-            [np.asarray(samples) for samples in items],
+            np.asarray(samples),
             sampling_rate=SAMPLE_RATE,
-            padding=True,
             return_attention_mask=self._masks,
             return_tensors="pt",
         )
@@ -168,9 +214,16 @@ class TransformersCtcEngine:
         """Return the samples from one frame to the next, measured on audio of two lengths."""
         lengths = (10 * SAMPLE_RATE, 20 * SAMPLE_RATE)
         shorter, longer = (
-            self._count_frames(self._prepare([np.zeros(n, dtype=np.float32)]))[0] for n in lengths
+            self._count_frames(self._prepare(np.zeros(n, dtype=np.float32)))[0] for n in lengths
         )
         return round((lengths[1] - lengths[0]) / (longer - shorter))
+
+
+class _Call(threading.local):
+    """What hooks on the network must know of the call under way in their thread."""
+
+    n_steps: "torch.Tensor"
+    """Shape (n_items,): the steps of each item that are not padding."""
 
 
 def _dither(samples: Samples) -> Samples:

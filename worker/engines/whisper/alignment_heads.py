@@ -1,5 +1,6 @@
 """The attention heads of a Whisper on torch that follow the speech, recorded while it reads."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,26 +23,30 @@ class AlignmentHeads:
         """Take a ``WhisperForConditionalGeneration`` with its own generation settings."""
         self._network = network
         named = getattr(network.generation_config, "alignment_heads", None)
+        self._watching = threading.Lock()
         self._heads = [(layer, head) for layer, head in named or _upper_half(network.config)]
 
     @contextmanager
     def watched(self) -> Iterator[Seen]:
         """Record queries and keys of the heads' cross-attention while the block runs the decoder.
 
+        Other threads may run the decoder meanwhile, and wait for each other where they watch.
+
         Fast attention does not materialise its weights, so ``weigh`` computes those of the heads.
         """
         seen: Seen = {}
         hooks = []
-        for layer in {layer for layer, _ in self._heads}:
-            attention = self._network.model.decoder.layers[layer].encoder_attn
-            for name in ("q_proj", "k_proj"):
-                note = partial(_note, seen, (layer, name))
-                hooks.append(getattr(attention, name).register_forward_hook(note))
-        try:
-            yield seen
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with self._watching:
+            for layer in {layer for layer, _ in self._heads}:
+                attention = self._network.model.decoder.layers[layer].encoder_attn
+                for name in ("q_proj", "k_proj"):
+                    note = partial(_note, seen, (layer, name), threading.get_ident())
+                    hooks.append(getattr(attention, name).register_forward_hook(note))
+            try:
+                yield seen
+            finally:
+                for hook in hooks:
+                    hook.remove()
 
     def weigh(
         self, seen: Seen, item: int, said: slice, n_frames: int
@@ -83,6 +88,12 @@ def _upper_half(config: Any) -> Iterator[tuple[int, int]]:
 
 
 def _note(
-    seen: Seen, key: tuple[int, str], _module: object, _inputs: object, output: "Tensor"
+    seen: Seen,
+    key: tuple[int, str],
+    watcher: int,
+    _module: object,
+    _inputs: object,
+    output: "Tensor",
 ) -> None:
-    seen[key] = output
+    if threading.get_ident() == watcher:
+        seen[key] = output

@@ -1,13 +1,12 @@
 """Temperature fallback: items that fail the checks are decoded again at a higher temperature.
 
-Whisper may fall into a loop or guess; sampling then often helps. The items of a batch that failed
-are decoded again together. The decoder is a function, so nothing here depends on a model.
+Whisper may fall into a loop or guess; sampling then often helps. Nothing here depends on a model.
 Thresholds and temperatures are the defaults of OpenAI's whisper/transcribe.py. The check for exact
 repetition is ours, for loops too short to show in the compression ratio.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -68,26 +67,22 @@ class Outcome(NamedTuple):
     loop_suspected: bool
 
 
-Decode = Callable[[Sequence[int], float], Sequence[Attempt]]
-"""Decodes the items of these indices at a temperature; returns an attempt for each, in order."""
+def settle(attempts: Sequence[Attempt]) -> Outcome | None:
+    """Return the outcome of an item's attempts, or None if it is to be decoded once more.
 
-
-def decode_with_fallback(n_items: int, decode: Decode) -> list[Outcome]:
-    """Decode items 0 to n_items - 1; those that fail the checks again at the next temperature.
+    Attempt i was made at ``TEMPERATURES[i]``; there is at least one.
 
     An item passes if it neither repeats itself nor was guessed, or if it is silence, which has no
     segments. If it fails at all temperatures, the likeliest attempt without a loop is taken, else
     the likeliest. A loop in it is cut to its first occurrence, and the outcome says so.
     """
-    attempts: list[list[Attempt]] = [[] for _ in range(n_items)]
-    failing = list(range(n_items))
-    for temperature in TEMPERATURES:
-        if not failing:
-            break
-        for item, attempt in zip(failing, decode(failing, temperature), strict=True):
-            attempts[item].append(attempt)
-        failing = [item for item in failing if not _passes(attempts[item][-1])]
-    return [_settle(tries) for tries in attempts]
+    last = attempts[-1]
+    if _passes(last):
+        return Outcome(() if last.is_silent else last.segments, loop_suspected=False)
+    if len(attempts) < len(TEMPERATURES):
+        return None
+    best = max(attempts, key=lambda attempt: (not attempt.is_repetitive, attempt.avg_logprob))
+    return Outcome(_cut_loops(best.segments), best.is_repetitive)
 
 
 def compression_ratio(text: str) -> float:
@@ -123,15 +118,6 @@ def find_loop(tokens: Sequence[int], min_repeats: int, min_tokens: int = 0) -> L
 def _passes(attempt: Attempt) -> bool:
     guessed = attempt.avg_logprob < MIN_AVG_LOGPROB
     return attempt.is_silent or not (guessed or attempt.is_repetitive)
-
-
-def _settle(attempts: Sequence[Attempt]) -> Outcome:
-    """Return the last attempt if it passed, else the best one."""
-    last = attempts[-1]
-    if _passes(last):
-        return Outcome(() if last.is_silent else last.segments, loop_suspected=False)
-    best = max(attempts, key=lambda attempt: (not attempt.is_repetitive, attempt.avg_logprob))
-    return Outcome(_cut_loops(best.segments), best.is_repetitive)
 
 
 def _cut_loops(segments: Sequence[Segment]) -> tuple[Segment, ...]:

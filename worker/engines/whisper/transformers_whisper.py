@@ -1,20 +1,26 @@
 """Whisper through transformers and torch: float32 on a CPU, float16 on a GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
-from worker.engines.protocol import DecodeOptions, Device
-from worker.engines.torch_models import choose_device, load_pretrained, torch_failures
+from worker.engines.protocol import Device, Prepared
+from worker.engines.torch_models import (
+    choose_device,
+    load_pretrained,
+    torch_failures,
+    use_streams,
+)
 from worker.engines.whisper.alignment_heads import AlignmentHeads
+from worker.engines.whisper.answer_scores import AnswerScores
 from worker.engines.whisper.gpu_batch import fit_batch, runs_of
 from worker.engines.whisper.log_mel import LogMel
 from worker.engines.whisper.token_rules import NextToken
@@ -24,17 +30,23 @@ from worker.engines.whisper.whisper import (
     SEED,
     WINDOW_SAMPLES,
     Answer,
-    Items,
+    Features,
     Prompts,
+    Spoken,
     Whisper,
+    Window,
 )
 from worker.engines.whisper.word_times import Alignment, align_tokens, path_starts
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
 CPU_BATCH = 4
-"""A quarter faster than single items on two cores with a small model; larger ones gain nothing."""
+"""Where none can be measured, as the model is large."""
+CPU_BATCHES = (1, 4, 8)
+"""A step of a small decoder is mostly the library's own work, which a batch shares: in one thread
+a window of tiny.en takes 2.8 s of processor time alone, 1.7 s in a batch of 8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,14 @@ class _Encoded:
     """Shape (n_items, 1500, width)."""
     first_logits: "Tensor"
     """Shape (n_items, n_vocabulary), float32: after nothing but the start of transcript."""
+
+
+class _Attention(NamedTuple):
+    """Of an item's text tokens."""
+
+    score: "npt.NDArray[np.floating]"
+    """How much each attends to each frame, shape (n_tokens + 1, n_frames)."""
+    probabilities: list[float]
 
 
 class TransformersWhisperEngine(Whisper[_Encoded]):
@@ -111,27 +131,50 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
                 part.forward = torch.compile(part.forward, dynamic=True)
         torch.manual_seed(SEED)
         self.max_batch = CPU_BATCH
+        self.streams = use_streams(self.device)
         self._answers_at_once: int | None = None
-        if self.device == "cuda":
+        if self.device == "cpu":
+            self.batch_sizes = CPU_BATCHES
+        else:
             beam_size = model.decode.beam_size
             with torch_failures(self.device, self.version):
                 self.max_batch = self._fit_batch(beam_size)
             self._answers_at_once = self.max_batch * beam_size
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return the words of each item and the language given or detected."""
+    def infer(
+        self, batch: Sequence[Prepared[Window[_Encoded]]]
+    ) -> list[Spoken | Prepared[Window[_Encoded]]]:
+        """Encode, decode and align a batch."""
         import torch
 
         with torch_failures(self.device, self.version), torch.inference_mode():
-            return self._hear(batch, options)
+            return super().infer(batch)
 
-    def _encode(self, batch: Sequence[Samples]) -> _Encoded:
+    def _features_of(self, samples: Samples) -> Features:
         import torch
 
-        features = self._features(batch).to(self._net.dtype)
-        hidden = self._net.model.encoder(features).last_hidden_state
-        start = torch.full((len(batch), 1), self._vocabulary.start, device=self.device)
+        with torch_failures(self.device, self.version), torch.inference_mode():
+            return self._features([samples])[0].to(self._net.dtype)
+
+    def _encode(self, features: Sequence[Features]) -> _Encoded:
+        import torch
+
+        hidden = self._net.model.encoder(torch.stack([*features])).last_hidden_state
+        start = torch.full((len(features), 1), self._vocabulary.start, device=self.device)
         return _Encoded(hidden, self._net.proj_out(self._read(hidden, start)[:, 0]).float())
+
+    def _select(self, encoded: _Encoded, items: Sequence[int]) -> _Encoded:
+        if len(items) == len(encoded.hidden):
+            return encoded
+        return _Encoded(encoded.hidden[list(items)], encoded.first_logits[list(items)])
+
+    def _join(self, encoded: Sequence[_Encoded]) -> _Encoded:
+        import torch
+
+        return _Encoded(
+            torch.cat([item.hidden for item in encoded]),
+            torch.cat([item.first_logits for item in encoded]),
+        )
 
     def _detect(self, encoded: _Encoded) -> list[dict[str, float]]:
         languages = self._vocabulary.languages
@@ -139,25 +182,25 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         return [dict(zip(languages, row, strict=True)) for row in shares.tolist()]
 
     def _answer(
-        self, encoded: _Encoded, items: Items, prompts: Prompts, temperature: float, beam_size: int
+        self, encoded: _Encoded, prompts: Prompts, temperature: float, beam_size: int
     ) -> list[Answer]:
         # ``max_batch`` is measured for the beam, and fallback draws more answers: items take turns.
         n_answers = SAMPLED_ANSWERS if temperature > 0 else beam_size
         answers: list[Answer] = []
-        for run in runs_of(len(items), n_answers, self._answers_at_once):
+        for run in runs_of(len(prompts), n_answers, self._answers_at_once):
+            items = range(len(prompts))[run]
             answers += self._answer_at_once(
-                encoded, items[run], prompts[run], temperature, beam_size
+                self._select(encoded, items), prompts[run], temperature, beam_size
             )
         return answers
 
     def _answer_at_once(
-        self, encoded: _Encoded, items: Items, prompts: Prompts, temperature: float, beam_size: int
+        self, encoded: _Encoded, prompts: Prompts, temperature: float, beam_size: int
     ) -> list[Answer]:
         import torch
 
         n_given = len(prompts[0])
         given = torch.tensor([list(prompt) for prompt in prompts], device=self.device)
-        hidden = encoded.hidden[list(items)]
         search: dict[str, Any] = {"do_sample": False, "num_beams": beam_size}
         if temperature > 0:
             search = {
@@ -166,14 +209,16 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
                 "top_k": 0,  # draw from all tokens: the library's own limit is the likeliest 50
                 "num_return_sequences": SAMPLED_ANSWERS,
             }
-        sequences = self._generate(hidden, given, [self._next_token.after(n_given)], **search)
-        n_answers = len(sequences) // len(items)
-        hidden = hidden.repeat_interleave(n_answers, dim=0)
-        scores = self._score(hidden, sequences, n_given).view(len(items), n_answers)
-        best_scores, best = scores.max(dim=1)
-        rows = torch.arange(len(items), device=self.device)
-        chosen = sequences.view(len(items), n_answers, -1)[rows, best, n_given:]
-        no_speech = encoded.first_logits.softmax(-1)[list(items), self._vocabulary.no_speech]
+        n_beams = search.get("num_beams", 1)
+        rules = self._next_token.after(n_given)
+        scoring = AnswerScores(rules, n_given, self._vocabulary.end, n_beams)
+        generated = self._generate(encoded.hidden, given, [scoring], **search)
+        sequences, n_items = generated.sequences, len(prompts)
+        scores = scoring.means(sequences, getattr(generated, "beam_indices", None))
+        best_scores, best = scores.view(n_items, -1).max(dim=1)
+        rows = torch.arange(n_items, device=self.device)
+        chosen = sequences.view(n_items, -1, sequences.shape[1])[rows, best, n_given:]
+        no_speech = encoded.first_logits.softmax(-1)[:, self._vocabulary.no_speech]
         return [
             Answer([t for t in tokens if t != self._vocabulary.end], score, no_speech_prob)
             for tokens, score, no_speech_prob in zip(
@@ -181,14 +226,32 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             )
         ]
 
+    def rehearsal(self) -> Callable[[int], object]:
+        """Decode some tokens of so many items."""
+        import torch
+
+        def in_inference_mode(call: Callable[[int], object], n_items: int) -> None:
+            with torch_failures(self.device, self.version), torch.inference_mode():
+                call(n_items)
+
+        with torch_failures(self.device, self.version), torch.inference_mode():
+            return partial(in_inference_mode, super().rehearsal())
+
+    def _say(self, encoded: _Encoded, n_tokens: int) -> None:
+        import torch
+
+        n_items = len(encoded.hidden)
+        given = torch.full((n_items, 1), self._vocabulary.start, device=self.device)
+        search = {"num_beams": self._beam_size, "min_new_tokens": n_tokens}
+        self._generate(encoded.hidden, given, [], max_new_tokens=n_tokens, **search)
+
     def _align(
         self,
         encoded: _Encoded,
-        items: Items,
         starts: Prompts,
         texts: Sequence[Sequence[int]],
         n_frames: Sequence[int],
-    ) -> list[Alignment]:
+    ) -> list[Any]:
         import torch
 
         end = self._vocabulary.end
@@ -198,18 +261,20 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         ]
         longest = max(map(len, given))
         padded = [tokens + [end] * (longest - len(tokens)) for tokens in given]
-        hidden = encoded.hidden[list(items)]
         with self._heads.watched() as seen:
-            read = self._read(hidden, torch.tensor(padded, device=self.device))
-        alignments = []
+            read = self._read(encoded.hidden, torch.tensor(padded, device=self.device))
+        attention = []
         for i, (start, text) in enumerate(zip(starts, texts, strict=True)):
             # The output at position p predicts token p + 1, so the text's begins one before it.
             said = slice(len(start), len(start) + len(text) + 1)
             probabilities = self._net.proj_out(read[i, said]).float()[:, :end].softmax(-1)
             spoken = probabilities[torch.arange(len(text)), torch.tensor(text)]
             score = self._heads.weigh(seen, i, said, n_frames[i])
-            alignments.append(align_tokens(path_starts(score), spoken.tolist()))
-        return alignments
+            attention.append(_Attention(score, spoken.tolist()))
+        return attention
+
+    def _place(self, attention: _Attention) -> Alignment:
+        return align_tokens(path_starts(attention.score), attention.probabilities)
 
     def _read(self, hidden: "Tensor", tokens: "Tensor") -> "Tensor":
         """Return the decoder's last layer for whole texts, shape (n_items, n_tokens, width)."""
@@ -220,8 +285,9 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
 
     def _generate(
         self, hidden: "Tensor", given: "Tensor", rules: Sequence[Any], **search: Any
-    ) -> "Tensor":
-        """Return answers after their prompts, shape (n_answers, n_tokens), padded with the end.
+    ) -> Any:
+        """Return the library's output: ``sequences``, answers after their prompts, have the shape
+        (n_answers, n_tokens) and are padded with the end; ``beam_indices`` are those of a search.
 
         This is the library's generation for any model. Its generation for Whisper adds a loop over
         windows, and a fallback without several answers and without a check for exact repetition.
@@ -236,10 +302,10 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             bos_token_id=end,
             eos_token_id=end,
             pad_token_id=end,
-            max_new_tokens=min(MAX_ANSWER_TOKENS, MAX_POSITIONS - given.shape[1]),
-            **search,
+            return_dict_in_generate=True,
+            **{"max_new_tokens": min(MAX_ANSWER_TOKENS, MAX_POSITIONS - given.shape[1])} | search,
         )
-        sequences: Any = GenerationMixin.generate(
+        return GenerationMixin.generate(
             self._net,
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
             # Without a mask the library warns of padding.
@@ -248,31 +314,6 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             logits_processor=LogitsProcessorList(rules),
             generation_config=settings,
         )
-        answers: Tensor = sequences
-        return answers
-
-    def _score(self, hidden: "Tensor", sequences: "Tensor", n_given: int) -> "Tensor":
-        """Return each answer's mean log probability among allowed tokens, its end included.
-
-        The decoder reads the finished answers once more, which costs little time. Scores that the
-        library keeps during the search are (steps, answers, vocabulary) numbers: gigabytes.
-        """
-        import torch
-
-        allowed, end = self._next_token.after(n_given), self._vocabulary.end
-        read = self._read(hidden, sequences[:, :-1])
-        total = torch.zeros(len(sequences), device=self.device)
-        n_said = torch.zeros_like(total)
-        going_on = torch.ones(len(sequences), dtype=torch.bool, device=self.device)
-        for position in range(n_given, sequences.shape[1]):
-            logits = self._net.proj_out(read[:, position - 1]).float()
-            logits = allowed(sequences[:, :position], logits)
-            said = sequences[:, position]
-            log_probs = logits.log_softmax(-1).gather(1, said[:, None])[:, 0]
-            total += torch.where(going_on, log_probs, 0.0)
-            n_said += going_on
-            going_on &= said != end
-        return total / n_said
 
     def _fit_batch(self, beam_size: int) -> int:
         """Return how many windows fit the GPU.
@@ -287,7 +328,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
 
         def infer(n_items: int) -> None:
             with torch.inference_mode():
-                hidden = self._encode([noise] * n_items).hidden
+                hidden = self._encode([self._features_of(noise)] * n_items).hidden
                 given = torch.full((n_items, n_given), self._vocabulary.start, device=self.device)
                 search = {"num_beams": beam_size, "min_new_tokens": n_said}
                 self._generate(hidden, given, [], **search)

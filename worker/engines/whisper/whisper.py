@@ -1,14 +1,17 @@
-"""Whisper, whichever library computes: from a batch of audio to words."""
+"""Whisper, whichever library computes: from an item's audio to its words."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Generic, Literal, NamedTuple, TypeVar
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
 
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
-from worker.engines.protocol import DecodeOptions, is_silent
-from worker.engines.whisper.fallback import Attempt, Outcome, decode_with_fallback
+from worker.engines.protocol import DecodeOptions, DecodeTask, EngineOf, Prepared, is_silent
+from worker.engines.whisper.fallback import TEMPERATURES, Attempt, Outcome, settle
 from worker.engines.whisper.vocabulary import Vocabulary
 from worker.engines.whisper.word_times import Alignment, time_words
 
@@ -16,16 +19,18 @@ WINDOW_SAMPLES = 30 * SAMPLE_RATE
 """A Whisper takes exactly 30 s; shorter items are padded with silence."""
 FRAME_SAMPLES = SAMPLE_RATE // 50
 """20 ms: one frame of the encoder's output."""
+REHEARSED_TOKENS = 6
+"""Decoded where batch sizes are compared; a window of speech has some 100."""
 SAMPLED_ANSWERS = 5
 """Answers drawn at temperatures above 0, of which the likeliest is taken: OpenAI's ``best_of``."""
 SEED = 0
 """Seeds, once, the random generators of fallback. Results of items without fallback are always the
-same; those of others are if the same items come in the same order."""
+same; those of others are if the same items come in the same order to a single stream."""
 
+Features = Any
+"""An item's logarithmic mel spectrum, shape (n_bands, n_frames), float32 array or tensor."""
 EncodedT = TypeVar("EncodedT")
-"""A library's own form of the encoder's output for a batch."""
-Items = Sequence[int]
-"""Indices in the batch; fallback and alignment take only some of its items."""
+"""A library's own form of the encoder's output for several items."""
 Prompts = Sequence[Sequence[int]]
 """Tokens for each item."""
 
@@ -40,77 +45,179 @@ class Answer(NamedTuple):
     no_speech_prob: float
 
 
-class Whisper(ABC, Generic[EncodedT]):
+class Language(NamedTuple):
+    """The language of an item, and its probability if it was detected."""
+
+    code: str
+    probability: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Generic[EncodedT]):
+    """An item between the acts: what is known of it so far."""
+
+    features: Features
+    n_samples: int
+    """Of the item itself."""
+    task: DecodeTask
+    beam_size: int
+    before: tuple[int, ...]
+    """Prompt and hotwords as tokens of previous text."""
+    language: Language | None
+    """None until it is detected."""
+    encoded: EncodedT | None = None
+    """Of this item alone, once an attempt has failed."""
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def temperature(self) -> float:
+        """At which it is to be decoded next."""
+        return TEMPERATURES[len(self.attempts)]
+
+
+class Spoken(NamedTuple):
+    """An item's answer, and what tells where its words are."""
+
+    language: Language
+    n_samples: int
+    outcome: Outcome
+    attention: Any
+    """In the library's own form; None where nothing was said."""
+
+
+class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
     """Detects languages, decodes with fallback, and times words; subclasses compute.
 
-    A batch is encoded once.
+    Language, task and prompt are each item's own. Items share a call if their prompts are equally
+    long and they are decoded at the same temperature with the same beam. An item is encoded once.
     """
 
+    window_samples = WINDOW_SAMPLES
+
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
+        self._beam_size = model.decode.beam_size
         self._known = model.languages
         self._vocabulary = vocabulary
 
-    def _hear(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        """Return one hypothesis per item, each of at most 30 s."""
-        audible = [i for i, samples in enumerate(batch) if not is_silent(samples)]
-        hypotheses = [Hypothesis((), options.language)] * len(batch)
-        if audible:
-            heard = self._hear_audible([batch[i] for i in audible], options)
-            for i, hypothesis in zip(audible, heard, strict=True):
-                hypotheses[i] = hypothesis
-        return hypotheses
-
-    def _hear_audible(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        encoded = self._encode(batch)
-        languages: list[tuple[str, float | None]]
-        if options.language is not None:
-            languages = [(options.language, None)] * len(batch)
-        elif self._vocabulary.multilingual:
-            languages = [self._likeliest(shares) for shares in self._detect(encoded)]
-        else:
-            languages = [("en", None)] * len(batch)
-        if options.task == "detect":
-            return [Hypothesis((), language, share) for language, share in languages]
-
-        task: Literal["transcribe", "translate"] = options.task
-        starts = [self._vocabulary.start_sequence(language, task) for language, _ in languages]
+    def prepare(
+        self, samples: Samples, options: DecodeOptions
+    ) -> Prepared[Window[EncodedT]] | Hypothesis:
+        """Compute the features of an item of at most 30 s, and the tokens before its answer."""
+        if is_silent(samples):
+            return Hypothesis((), options.language)
+        language = None
+        if options.language is not None or not self._vocabulary.multilingual:
+            language = Language(options.language or "en", None)
+            self._start(language, options.task)  # an unknown language fails here, alone
         before = self._vocabulary.previous_text(options.prompt, options.hotwords)
+        window: Window[EncodedT] = Window(
+            self._features_of(samples),
+            len(samples),
+            options.task,
+            options.beam_size,
+            tuple(before),
+            language,
+        )
+        return _prepared(window)
 
-        def decode(items: Items, temperature: float) -> list[Attempt]:
-            prompts = [before + starts[item] for item in items]
-            answers = self._answer(encoded, items, prompts, temperature, options.beam_size)
-            return [self._attempt(answer) for answer in answers]
-
-        outcomes = decode_with_fallback(len(batch), decode)
-        timed = self._time_words(batch, encoded, starts, outcomes)
-        return [
-            Hypothesis(words, language, share, outcome.loop_suspected)
-            for words, (language, share), outcome in zip(timed, languages, outcomes, strict=True)
+    def infer(
+        self, batch: Sequence[Prepared[Window[EncodedT]]]
+    ) -> list[Spoken | Prepared[Window[EncodedT]]]:
+        """Encode, decode and align a batch; what fails the checks is to be decoded once more."""
+        windows = [item.input for item in batch]
+        encoded = self._encode_all(windows)
+        languages = self._languages(windows, encoded)
+        if windows[0].task == "detect":
+            nothing = Outcome((), loop_suspected=False)
+            return [
+                Spoken(language, window.n_samples, nothing, None)
+                for window, language in zip(windows, languages, strict=True)
+            ]
+        starts = [
+            self._start(language, window.task)
+            for window, language in zip(windows, languages, strict=True)
         ]
+        prompts = [[*window.before, *start] for window, start in zip(windows, starts, strict=True)]
+        answers = self._answer(encoded, prompts, windows[0].temperature, windows[0].beam_size)
+        attempts = [
+            (*window.attempts, self._attempt(answer))
+            for window, answer in zip(windows, answers, strict=True)
+        ]
+        outcomes = [settle(made) for made in attempts]
+        attention = self._attention(windows, encoded, starts, outcomes)
+        results: list[Spoken | Prepared[Window[EncodedT]]] = []
+        for i, (window, outcome) in enumerate(zip(windows, outcomes, strict=True)):
+            if outcome is not None:
+                spoken = Spoken(languages[i], window.n_samples, outcome, attention.get(i))
+                results.append(spoken)
+            else:
+                again = replace(
+                    window,
+                    language=languages[i],
+                    encoded=self._select(encoded, [i]),
+                    attempts=attempts[i],
+                )
+                results.append(_prepared(again))
+        return results
 
-    def _time_words(
+    def finish(self, raw: Spoken) -> Hypothesis:
+        """Time an item's words."""
+        (code, probability), segments = raw.language, raw.outcome.segments
+        words: tuple[WordHypothesis, ...] = ()
+        if raw.attention is not None:
+            alignment = self._place(raw.attention)
+            words = time_words(segments, alignment, self._vocabulary, raw.n_samples)
+        return Hypothesis(words, code, probability, raw.outcome.loop_suspected)
+
+    def rehearsal(self) -> Callable[[int], object]:
+        """Decode some tokens of so many items: encoding takes as long in batches of all sizes."""
+        noise = np.random.default_rng(SEED).normal(0.0, 0.1, SAMPLE_RATE).astype(np.float32)
+        encoded = self._encode([self._features_of(noise)])
+        return lambda n_items: self._say(self._join([encoded] * n_items), REHEARSED_TOKENS)
+
+    def _encode_all(self, windows: Sequence[Window[EncodedT]]) -> EncodedT:
+        """Encode items that are new; the items of one group all are, or none is."""
+        known = [window.encoded for window in windows if window.encoded is not None]
+        if known:
+            return self._join(known)
+        return self._encode([window.features for window in windows])
+
+    def _languages(self, windows: Sequence[Window[EncodedT]], encoded: EncodedT) -> list[Language]:
+        """Return each item's language; one call detects those that are not known."""
+        unknown = [i for i, window in enumerate(windows) if window.language is None]
+        detected = self._detect(self._select(encoded, unknown)) if unknown else []
+        found = dict(zip(unknown, map(self._likeliest, detected), strict=True))
+        return [window.language or found[i] for i, window in enumerate(windows)]
+
+    def _attention(
         self,
-        batch: Sequence[Samples],
+        windows: Sequence[Window[EncodedT]],
         encoded: EncodedT,
         starts: Prompts,
-        outcomes: Sequence[Outcome],
-    ) -> list[tuple[WordHypothesis, ...]]:
-        """Return each item's words; only items with text are aligned."""
-        words: list[tuple[WordHypothesis, ...]] = [()] * len(batch)
-        spoken = [i for i, outcome in enumerate(outcomes) if outcome.segments]
-        if not spoken:
-            return words
-        texts = [
-            [token for segment in outcomes[i].segments for token in segment.tokens] for i in spoken
-        ]
-        n_frames = [-(-len(batch[i]) // FRAME_SAMPLES) for i in spoken]
-        aligned = self._align(encoded, spoken, [starts[i] for i in spoken], texts, n_frames)
-        for i, alignment in zip(spoken, aligned, strict=True):
-            segments, n_samples = outcomes[i].segments, len(batch[i])
-            words[i] = time_words(segments, alignment, self._vocabulary, n_samples)
-        return words
+        outcomes: Sequence[Outcome | None],
+    ) -> dict[int, Any]:
+        """Return the attention of the items that are settled and have text, by index."""
+        texts = {
+            i: [token for segment in outcome.segments for token in segment.tokens]
+            for i, outcome in enumerate(outcomes)
+            if outcome is not None and outcome.segments
+        }
+        if not texts:
+            return {}
+        n_frames = [-(-windows[i].n_samples // FRAME_SAMPLES) for i in texts]
+        aligned = self._align(
+            self._select(encoded, list(texts)),
+            [starts[i] for i in texts],
+            list(texts.values()),
+            n_frames,
+        )
+        return dict(zip(texts, aligned, strict=True))
 
-    def _likeliest(self, shares: dict[str, float]) -> tuple[str, float]:
+    def _start(self, language: Language, task: DecodeTask) -> list[int]:
+        said: Literal["transcribe", "translate"] = "transcribe" if task == "detect" else task
+        return self._vocabulary.start_sequence(language.code, said)
+
+    def _likeliest(self, shares: dict[str, float]) -> Language:
         """Return the likeliest of the catalogue's languages of the model, and its probability.
 
         The probability is among all languages of the vocabulary, so it is low for speech in a
@@ -118,7 +225,7 @@ class Whisper(ABC, Generic[EncodedT]):
         """
         known = [code for code in shares if self._known is None or code in self._known]
         best = max(known or shares, key=lambda code: shares[code])
-        return best, min(1.0, shares[best])
+        return Language(best, min(1.0, shares[best]))
 
     def _attempt(self, answer: Answer) -> Attempt:
         segments = self._vocabulary.split_segments(answer.tokens)
@@ -126,8 +233,20 @@ class Whisper(ABC, Generic[EncodedT]):
         return Attempt(segments, text.strip(), answer.avg_logprob, answer.no_speech_prob)
 
     @abstractmethod
-    def _encode(self, batch: Sequence[Samples]) -> EncodedT:
-        """Run the encoder on items of at most 30 s."""
+    def _features_of(self, samples: Samples) -> Features:
+        """Compute the features of an item of at most 30 s, on any thread."""
+
+    @abstractmethod
+    def _encode(self, features: Sequence[Features]) -> EncodedT:
+        """Run the encoder."""
+
+    @abstractmethod
+    def _select(self, encoded: EncodedT, items: Sequence[int]) -> EncodedT:
+        """Return the encoder's output of some of the items."""
+
+    @abstractmethod
+    def _join(self, encoded: Sequence[EncodedT]) -> EncodedT:
+        """Join the encoder's output of several items."""
 
     @abstractmethod
     def _detect(self, encoded: EncodedT) -> list[dict[str, float]]:
@@ -135,28 +254,44 @@ class Whisper(ABC, Generic[EncodedT]):
 
     @abstractmethod
     def _answer(
-        self, encoded: EncodedT, items: Items, prompts: Prompts, temperature: float, beam_size: int
+        self, encoded: EncodedT, prompts: Prompts, temperature: float, beam_size: int
     ) -> list[Answer]:
-        """Decode some items, each after its prompt; all prompts have the same length.
+        """Decode each item after its prompt; all prompts have the same length.
 
         At temperature 0 the decoder searches with a beam; above 0 it draws ``SAMPLED_ANSWERS``.
         """
 
     @abstractmethod
+    def _say(self, encoded: EncodedT, n_tokens: int) -> None:
+        """Decode so many tokens for each item, with the model's own beam, whatever they are."""
+
+    @abstractmethod
     def _align(
         self,
         encoded: EncodedT,
-        items: Items,
         starts: Prompts,
         texts: Sequence[Sequence[int]],
         n_frames: Sequence[int],
-    ) -> list[Alignment]:
-        """Align some items.
+    ) -> list[Any]:
+        """Have the decoder read each item's text; return what ``_place`` takes.
 
         Args:
-            encoded: the whole batch.
-            items: those to align.
+            encoded: the items.
             starts: the tokens before each item's text, without a prompt.
             texts: each item's text tokens, at least one.
             n_frames: each item's frames of the encoder's output that hold audio, at least one.
         """
+
+    @abstractmethod
+    def _place(self, attention: Any) -> Alignment:
+        """Align one item's tokens, on any thread."""
+
+
+def _prepared(window: Window[EncodedT]) -> Prepared[Window[EncodedT]]:
+    group = (
+        window.task == "detect",
+        len(window.before),
+        window.beam_size,
+        len(window.attempts),
+    )
+    return Prepared(window, WINDOW_SAMPLES, group)

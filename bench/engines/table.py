@@ -1,0 +1,242 @@
+"""``python -m bench engines``: each row compares two sides, run in turn, by medians of ratios.
+
+A side is a process of its own, so threads that one library leaves behind do not slow another. Work
+is timed once everything is loaded. On a busy machine the CPU time of all threads says more than the
+wall time does.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from bench.engines.whole import Whole, transcribe_file
+from bench.platform import ROOT
+from shared.models.catalogue import Model, load_catalogue
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE
+from worker.media.decode import decode
+
+PARTS = ("file", "platform", "chunks", "short", "before")
+N_SHORT = 64
+SHORT_S = (2.0, 15.0)
+CHUNK_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What to measure, and how often."""
+
+    catalogue: Path
+    models: Sequence[str]
+    audio: Sequence[Path]
+    minutes: float = 60.0
+    rounds: int = 3
+    n_chunks: int = 16
+    n_short: int = N_SHORT
+
+
+class Side(NamedTuple):
+    """A side of ``sides.py``, the tree that it runs, and what it is given."""
+
+    name: str
+    tree: Path
+    given: dict[str, Any]
+
+
+def run(before: Path | None, parts: Sequence[str], extent: Extent) -> None:
+    """Print a row for each comparison that the named models and the audio allow.
+
+    A faster-whisper model is compared with faster-whisper, one for transformers with its pipeline,
+    and, in the part ``before``, every model with itself in another tree.
+    """
+    if not extent.audio or not extent.models:
+        sys.exit("bench: name real speech and models: --audio FILE --catalogue FILE --model ID")
+    catalogue = load_catalogue(extent.catalogue)
+    speech = np.concatenate([_read(path) for path in extent.audio])
+    print(f"{'':<58}{'ours s':>8}{'other s':>9}{'wall':>7}{'CPU':>7}{'words':>12}")
+    with tempfile.TemporaryDirectory() as folder:
+        for model_id in extent.models:
+            model = catalogue.get(model_id)
+            rows = _Rows(model, speech, extent, Path(folder))
+            for part in parts or PARTS:
+                if part == "before" and before is not None:
+                    rows.before(before.resolve())
+                elif part != "before":
+                    getattr(rows, part)()
+
+
+class _Rows:
+    """The rows of one model."""
+
+    def __init__(self, model: Model, speech: Samples, extent: Extent, folder: Path) -> None:
+        self._model, self._speech, self._extent, self._folder = model, speech, extent, folder
+        self._given = {
+            "catalogue": str(extent.catalogue.resolve()),
+            "model": model.id,
+            "folder": str(model.folder),
+        }
+
+    def file(self) -> None:
+        """A file, from its bytes to its words, in one process."""
+        if self._model.engine != "faster-whisper":
+            return
+        given = self._given | {"audio": str(self._mp3())}
+        minutes = f"{self._extent.minutes:g} min of mp3"
+        self._compare(f"{minutes}, faster-whisper batched", "file-ours", "file-bare", given)
+
+    def platform(self) -> None:
+        """The same file through a whole platform."""
+        if self._model.engine != "faster-whisper":
+            return
+        audio = self._mp3()
+        given = self._given | {"audio": str(audio)}
+        wholes, others = [], []
+        for _ in range(self._extent.rounds):
+            wholes.append(transcribe_file(self._extent.catalogue, self._model.id, audio))
+            others.append(_measure(Side("file-bare", ROOT, given)))
+        name = f"{self._extent.minutes:g} min, POST to result, faster-whisper batched"
+        self._print(name, [whole.took for whole in wholes], others)
+        _print_shares(wholes)
+
+    def chunks(self) -> None:
+        """Full windows through the batcher, greedy, against the pipeline by 8."""
+        if self._model.engine != "transformers-whisper":
+            return
+        given = self._given | {"items": str(self._chunks(CHUNK_S)), "beam_size": 1}
+        for times, of in ((True, "segment times"), ("word", "word times")):
+            name = f"{self._extent.n_chunks} chunks of 30 s, pipeline by 8 with {of}"
+            self._compare(name, "items-ours", "items-pipeline", given | {"times": times})
+
+    def short(self) -> None:
+        """Items of 2 to 15 s, all at once, against one by one."""
+        if self._model.engine != "faster-whisper":
+            return
+        given = self._given | {"items": str(self._short())}
+        name = f"{self._extent.n_short} items of 2 to 15 s, faster-whisper one by one"
+        self._compare(name, "items-ours", "items-bare", given)
+
+    def before(self, tree: Path) -> None:
+        """Full windows through the batcher of this tree and of another."""
+        given = self._given | {"items": str(self._chunks(self._model.window_s))}
+        name = (
+            f"{self._extent.n_chunks} chunks of {self._model.window_s:g} s, {self._model.id} before"
+        )
+        self._compare(name, "items-ours", "items-ours", given, tree)
+
+    def _compare(
+        self, name: str, ours: str, other: str, given: dict[str, Any], tree: Path = ROOT
+    ) -> None:
+        pairs = [
+            (_measure(Side(ours, ROOT, given)), _measure(Side(other, tree, given)))
+            for _ in range(self._extent.rounds)
+        ]
+        self._print(name, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+    def _print(
+        self, name: str, ours: Sequence[dict[str, float]], others: Sequence[dict[str, float]]
+    ) -> None:
+        ratios = {
+            key: median(b[key] / a[key] for a, b in zip(ours, others, strict=True))
+            for key in ("wall_s", "cpu_s")
+        }
+        seconds = [median(each["wall_s"] for each in side) for side in (ours, others)]
+        words = f"{ours[0]['n_words']:.0f}/{others[0]['n_words']:.0f}"
+        print(
+            f"{name:<58}{seconds[0]:>8.2f}{seconds[1]:>9.2f}{ratios['wall_s']:>7.2f}"
+            f"{ratios['cpu_s']:>7.2f}{words:>12}",
+            flush=True,
+        )
+
+    def _mp3(self) -> Path:
+        path = self._folder / "speech.mp3"
+        if not path.exists():
+            n_samples = round(60 * self._extent.minutes * SAMPLE_RATE)
+            _write_mp3(path, np.resize(self._speech, n_samples))
+        return path
+
+    def _chunks(self, seconds: float) -> Path:
+        n_samples = round(seconds * SAMPLE_RATE)
+        sound = np.resize(self._speech, n_samples * self._extent.n_chunks)
+        return self._save(f"chunks-{seconds:g}", list(sound.reshape(-1, n_samples)))
+
+    def _short(self) -> Path:
+        rng = np.random.default_rng(0)
+        items = []
+        for _ in range(self._extent.n_short):
+            n_samples = round(rng.uniform(*SHORT_S) * SAMPLE_RATE)
+            at = int(rng.integers(max(1, len(self._speech) - n_samples)))
+            items.append(self._speech[at : at + n_samples])
+        return self._save("short", items)
+
+    def _save(self, name: str, items: Sequence[Samples]) -> Path:
+        path = self._folder / f"{name}.npz"
+        arrays = {f"{i:04d}": item for i, item in enumerate(items)}
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+        return path
+
+
+def _measure(side: Side) -> dict[str, float]:
+    """Run a side in a process of its own; return what it says."""
+    command = [sys.executable, "-P", str(Path(__file__).with_name("sides.py")), side.name]
+    done = subprocess.run(
+        command,
+        input=json.dumps(side.given),
+        env=_environment(side.tree),
+        cwd=side.tree,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        sys.exit(f"bench: {side.name} failed in {side.tree}")
+    took: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return took
+
+
+def _environment(tree: Path) -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(tree), "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _print_shares(wholes: Sequence[Whole]) -> None:
+    """Print where the CPU time of the last run went, by service."""
+    used = wholes[-1].cpu_s
+    total = sum(used.values())
+    parts = sorted(used.items(), key=lambda item: -item[1])
+    shares = ", ".join(f"{name} {100 * seconds / total:.1f} %" for name, seconds in parts)
+    print(f"  CPU time by service: {shares}", flush=True)
+
+
+def _read(path: Path) -> Samples:
+    with path.open("rb") as file:
+        pcm = np.concatenate([block for (block,) in decode(file, 24 * 3600)])
+    return pcm.astype(np.float32) / 32768
+
+
+def _write_mp3(path: Path, samples: Samples) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE)
+        stream.layout = "mono"  # type: ignore[attr-defined]
+        for frame in _frames(samples):
+            container.mux(stream.encode(frame))  # type: ignore[attr-defined]
+        container.mux(stream.encode(None))  # type: ignore[attr-defined]
+
+
+def _frames(samples: Samples) -> Iterator[av.AudioFrame]:
+    block = 60 * SAMPLE_RATE
+    for at in range(0, len(samples), block):
+        pcm = np.rint(samples[at : at + block] * 32767).astype("<i2")
+        frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        frame.pts = at
+        yield frame
