@@ -108,7 +108,8 @@ class _Records:
         """Yield the rows and record them."""
         for row in rows:
             self.chunks.append(ManifestChunk(idx=row.idx, **row.input))
-            self.inference_s += row.timings["inference_s"] / row.timings["batch_size"]
+            # Silence is in no batch.
+            self.inference_s += row.timings["inference_s"] / max(1, row.timings["batch_size"])
             for name, values in self._seen.items():
                 if name in row.output:
                     values.add(row.output[name])
