@@ -125,6 +125,9 @@ def _batcher(given: dict[str, Any]) -> tuple[Any, Any, Any]:
 
     model = load_catalogue(Path(given["catalogue"])).get(given["model"])
     beam_size = given.get("beam_size", model.decode.beam_size)
+    # Batch sizes are measured with the model's own beam.
+    decode = model.decode.model_copy(update={"beam_size": beam_size})
+    model = model.model_copy(update={"decode": decode})
     options = DecodeOptions(language=model.only_language or "en", beam_size=beam_size)
     return model, Batcher(load(model, Settings(device="cpu")).engine), options
 
