@@ -27,9 +27,9 @@ LOW_CONFIDENCE = 0.5
 CLIPPED_SHARE = 0.005
 """This share of clipped audio causes a warning. In samples of speech it is below 0.01 % when they
 are overdriven by 0 dB, 0.02 to 1.2 % by 3 dB, 0.7 to 6.5 % by 6 dB, and 8 to 25 % by 12 dB."""
-UNHEARD_S = 2.0
-"""A stretch of speech without words that is as long as this causes a warning: five words. Shorter
-ones are mostly laughter, fillers and breath; ``unheard_s`` counts them too."""
+UNHEARD_S = 3.0
+"""A stretch of speech without words that is as long as this causes a warning: a short sentence.
+Drawn-out fillers and audible breath last up to 2.5 s; ``unheard_s`` counts them too."""
 _PLACES_NAMED = 3
 """A warning names so many places and counts the others."""
 

@@ -36,18 +36,19 @@ LEAST_CONFIDENCE = 0.4
 """Of an answer's new words, the mean; below it they are more likely wrong than right."""
 
 
-def find_unheard(words: Iterable[WordHypothesis], sound: Frames) -> list[Span]:
+def find_unheard(words: Iterable[WordHypothesis], sound: Frames, counted: Frames) -> list[Span]:
     """Return the stretches of sound without words, in order, in samples of the chunk.
 
-    A stretch lies between two words, or between a word and the chunk's edge. It has at least
-    ``LEAST_UNHEARD_SAMPLES`` of sound, pauses not counted, and begins and ends with sound.
+    A stretch lies between two words, or between a word and the chunk's edge. It begins and ends
+    with sound, and has at least ``LEAST_UNHEARD_SAMPLES`` of the ``counted`` sound.
     """
     stretches = []
     without_words = ~covered(words, len(sound))
     edges = np.flatnonzero(np.diff(np.concatenate(([False], without_words, [False]))))
     for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         at = np.flatnonzero(sound[first:last])
-        if at.size * FRAME_SAMPLES >= LEAST_UNHEARD_SAMPLES:
+        n_counted = np.count_nonzero(counted[first:last])
+        if n_counted * FRAME_SAMPLES >= LEAST_UNHEARD_SAMPLES:
             start, end = first + int(at[0]), first + int(at[-1]) + 1
             stretches.append(Span(start * FRAME_SAMPLES, end * FRAME_SAMPLES))
     return stretches
@@ -122,7 +123,8 @@ class Listening:
         self._n_samples = len(samples)
         self._sound = find_sound(samples, chunk.speech)
         self._in_core = self._sound.copy()
-        """Sound whose words this chunk keeps; neighbours hear the strides better."""
+        """Sound whose words this chunk keeps. A stretch may reach into a stride, as neighbours
+        compare their words there, but none lies in a stride alone."""
         self._in_core[: frames_of(0, chunk.stride_left).stop] = False
         self._in_core[frames_of(len(samples) - chunk.stride_right, len(samples))] = False
         self._first = first
@@ -137,7 +139,7 @@ class Listening:
     @property
     def hypothesis(self) -> Hypothesis:
         """The chunk's words so far, and the stretches without words."""
-        unheard = tuple(find_unheard(self._words, self._in_core))
+        unheard = tuple(find_unheard(self._words, self._in_core, self._in_core))
         return replace(self._first, words=self._words, unheard=unheard)
 
     def next_slices(self) -> list[Span]:
@@ -168,7 +170,7 @@ class Listening:
 
     def _ask(self) -> Iterator[_Question]:
         """Yield the next slice for each stretch: the first that was not heard yet."""
-        for stretch in find_unheard(self._words, self._in_core):
+        for stretch in find_unheard(self._words, self._sound, self._in_core):
             for context in CONTEXTS_SAMPLES:
                 start = max(0, stretch.start - context) // FRAME_SAMPLES * FRAME_SAMPLES
                 heard = Span(start, min(self._n_samples, stretch.end + context))

@@ -98,7 +98,7 @@ def test_stretches_are_sound_without_words_and_long_enough(missing: set[int]) ->
     words = [word for at, word in enumerate(WORDS) if at not in missing]
     sound = find_sound(SAMPLES, ())
 
-    stretches = find_unheard(words, sound)
+    stretches = find_unheard(words, sound, sound)
 
     is_covered = covered(words, len(sound))
     for stretch in stretches:
@@ -148,6 +148,16 @@ def test_a_stride_without_words_is_left_to_the_neighbour() -> None:
     listening = Listening(chunk, SAMPLES, Hypothesis(tuple(WORDS[:-4])))
 
     assert listening.next_slices() == []
+
+
+def test_a_stretch_that_reaches_into_a_stride_is_filled_there_too() -> None:
+    stride = len(SAMPLES) - WORDS[-4].start
+    chunk = chunk_of(SAMPLES, core_end=len(SAMPLES) - stride, stride_right=stride)
+    listening = Listening(chunk, SAMPLES, Hypothesis(tuple(WORDS[:-8])))
+
+    listen(listening)
+
+    assert texts(listening.hypothesis.words) == texts(WORDS)
 
 
 def test_a_stretch_is_heard_with_speech_on_both_sides_then_alone() -> None:
