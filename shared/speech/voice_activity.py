@@ -129,7 +129,7 @@ class _ScoringVad(ABC):
         return np.concatenate([self._judge(self._amplify(batch)) for batch in batches])
 
     def _amplify(self, windows: Pcm) -> Samples:
-        samples = windows.astype(np.float32) / 32768
+        samples = windows.astype(np.float32) / np.float32(32768)
         loudest = float(np.abs(samples).max(initial=0.0))
         self._peak = max(loudest, self._peak * self._PEAK_LASTS)
         gain = min(self._least_peak / max(self._peak, 1e-9), self._most_gain)
