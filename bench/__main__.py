@@ -5,6 +5,9 @@ says which models ``devices`` runs on every device at hand. ``--text FILE`` (in 
 and ``--transcript FILE`` (a JSON one), once for each file, say what ``subtitles`` makes cues of;
 without them it takes the texts of the samples.
 
+``accuracy FOLDER`` compares word error rates, ours and the bare library's, with each ``--model`` on
+the folder's recordings that have a text beside them; ``--joined`` adds them as one file.
+
 ``media FOLDER`` sends the files that FOLDER/words.json names to a platform.
 
 ``engines`` compares the engines with the libraries that they use, on real speech (``--audio FILE``,
@@ -21,6 +24,7 @@ import argparse
 from pathlib import Path
 
 from bench import (
+    accuracy,
     cache,
     devices,
     fairness,
@@ -44,6 +48,7 @@ MEASUREMENTS = (
     "startup",
     "preparation",
     "fidelity",
+    "accuracy",
     "media",
     "subtitles",
     "memory",
@@ -77,6 +82,8 @@ def main() -> None:
                 preparation.run()
             case "fidelity":
                 fidelity.run({model.id: (load_engine(model), model.window_s) for model in models})
+            case "accuracy":
+                accuracy.run(folders, models, arguments.language, joined=arguments.joined)
             case "media":
                 media.run(folders)
             case "subtitles":
@@ -131,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", action="append", type=Path, default=[], dest="texts")
     parser.add_argument("--transcript", action="append", type=Path, default=[], dest="transcripts")
     parser.add_argument("--language", default="en")
+    parser.add_argument("--joined", action="store_true", help="accuracy: all recordings as one too")
     usual = cost.Extent()
     of_cost = parser.add_argument_group("cost")
     of_cost.add_argument("--before", type=Path, metavar="DIR", help="another tree to measure")

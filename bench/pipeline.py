@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import BinaryIO
 
 import numpy as np
@@ -12,6 +12,7 @@ from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis
 from shared.speech.names import VadName
 from shared.speech.stitching import Stitcher, survey
 from shared.speech.transcript import Word
+from shared.speech.unheard import Listening
 from shared.speech.voice_activity import make_vad
 from worker.engines.protocol import DecodeOptions, Engine
 from worker.media.decode import decode
@@ -50,7 +51,10 @@ def transcribe(
     window_s: float,
     options: DecodeOptions | None = None,
 ) -> Outcome:
-    """Find speech, plan chunks, infer in batches and stitch; holds the whole audio in memory."""
+    """Find speech, plan chunks, infer in batches, hear again what was left out, and stitch.
+
+    The whole audio is held in memory.
+    """
     detector, planner = make_vad(vad), ChunkPlanner(window_s)
     read_so_far: list[Pcm] = []
     chunks: list[Chunk] = []
@@ -60,7 +64,7 @@ def transcribe(
     chunks += planner.push(np.zeros(0, np.int16), detector.finish())
     chunks += planner.finish()
     pcm = np.concatenate(read_so_far)
-    heard = list(zip(chunks, infer(engine, pcm, chunks, options or DecodeOptions()), strict=True))
+    heard = list(zip(chunks, listen(engine, pcm, chunks, options or DecodeOptions()), strict=True))
     segments = Stitcher(len(pcm)).stitch([heard])
     return Outcome(
         words=[word for segment in segments for word in segment.words],
@@ -68,6 +72,27 @@ def transcribe(
         duration_s=len(pcm) / SAMPLE_RATE,
         skipped_s=(len(pcm) - survey(heard).speech_samples) / SAMPLE_RATE,
     )
+
+
+def listen(
+    engine: Engine, pcm: Pcm, chunks: list[Chunk], options: DecodeOptions
+) -> list[Hypothesis]:
+    """Return each chunk's hypothesis, after what was left unheard has been heard again."""
+    first = infer(engine, pcm, chunks, options)
+    chunk_samples = [as_float(pcm[chunk.start : chunk.end]) for chunk in chunks]
+    listenings = [*map(Listening, chunks, chunk_samples, first)]
+    while True:
+        slices = [(listening, listening.next_slices()) for listening in listenings]
+        asked = [
+            Chunk(0, chunk.start + heard.start, chunk.start + heard.end, 0, 0)
+            for chunk, (_, parts) in zip(chunks, slices, strict=True)
+            for heard in parts
+        ]
+        if not asked:
+            return [listening.hypothesis for listening in listenings]
+        answers = infer(engine, pcm, asked, options)
+        for listening, parts in slices:
+            listening.take([*islice(answers, len(parts))])
 
 
 def infer(

@@ -1,14 +1,15 @@
 """Chunks and hypotheses: the parts of a job's audio, and what an engine heard in them.
 
-Positions are samples of the decoded audio at 16 kHz; a chunk's ``times`` say where these lie on the
-clock of the file. Integers add up exactly over ten hours,
-seconds do not, so seconds appear at the wire only.
+Positions are samples of the decoded audio at 16 kHz. A chunk's ``times`` map them to the clock of
+the file. Sums of integers stay exact over ten hours, sums of seconds do not, so seconds appear at
+the wire only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shared.speech.audio import Span
 from shared.speech.timemap import Anchor, time_of
 
 SAMPLE_RATE = 16_000
@@ -31,6 +32,9 @@ class Chunk:
     """The channel it was cut from; None where all were mixed down to one."""
     times: tuple[Anchor, ...] = ()
     """Where its samples lie on the file's clock; none where they are their own times."""
+    speech: tuple[Span, ...] = ()
+    """Where the voice activity detector heard speech, in samples from the chunk's first one; none
+    where that is everywhere."""
 
     @property
     def start(self) -> int:
@@ -78,6 +82,8 @@ class Hypothesis:
     """In [0, 1], of a detected language; None where the language was given."""
     loop_suspected: bool = False
     """Whether the engine repeated itself, at every temperature."""
+    unheard: tuple[Span, ...] = ()
+    """Speech without words, in samples from the chunk's first one; engines leave it empty."""
 
 
 Heard = tuple[Chunk, Hypothesis]
@@ -86,8 +92,9 @@ Heard = tuple[Chunk, Hypothesis]
 
 def chunk_to_json(chunk: Chunk) -> dict[str, Any]:
     """Return the input of a chunk's ``transcribe`` step, whose idx is the chunk's index."""
-    left_out = {"index"} if chunk.times else {"index", "times"}
-    return {name: value for name, value in asdict(chunk).items() if name not in left_out}
+    values = asdict(chunk) | {"speech": _spans_to_json(chunk.speech)}
+    left_out = {"index", *(name for name in ("times", "speech") if not values[name])}
+    return {name: value for name, value in values.items() if name not in left_out}
 
 
 def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
@@ -103,6 +110,7 @@ def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
         stride_right=data["stride_right"],
         channel=data.get("channel"),
         times=tuple((sample, time) for sample, time in data.get("times", ())),
+        speech=_spans_from_json(data.get("speech", ())),
     )
 
 
@@ -112,6 +120,7 @@ def hypothesis_to_json(hypothesis: Hypothesis) -> dict[str, Any]:
         "language": hypothesis.language,
         "language_probability": hypothesis.language_probability,
         "loop_suspected": hypothesis.loop_suspected,
+        "unheard": _spans_to_json(hypothesis.unheard),
         "words": [[word.text, word.start, word.end, word.confidence] for word in hypothesis.words],
     }
 
@@ -126,4 +135,13 @@ def hypothesis_from_json(data: Mapping[str, Any]) -> Hypothesis:
         language=data.get("language"),
         language_probability=data.get("language_probability"),
         loop_suspected=data.get("loop_suspected", False),
+        unheard=_spans_from_json(data.get("unheard", ())),
     )
+
+
+def _spans_to_json(spans: Iterable[Span]) -> list[list[int]]:
+    return [[span.start, span.end] for span in spans]
+
+
+def _spans_from_json(pairs: Iterable[Sequence[int]]) -> tuple[Span, ...]:
+    return tuple(Span(start, end) for start, end in pairs)

@@ -20,8 +20,11 @@ LOW_CONFIDENCE = 0.5
 CLIPPED_SHARE = 0.005
 """This share of clipped audio causes a warning. In samples of speech it is below 0.01 % when they
 are overdriven by 0 dB, 0.02 to 1.2 % by 3 dB, 0.7 to 6.5 % by 6 dB, and 8 to 25 % by 12 dB."""
-_LOOPS_NAMED = 3
-"""A warning of loops names so many places and counts the others."""
+UNHEARD_S = 3.0
+"""A stretch of speech without words that is as long as this causes a warning: a short sentence.
+Drawn-out fillers and audible breath last up to 2.5 s; ``unheard_s`` counts them too."""
+_PLACES_NAMED = 3
+"""A warning names so many places and counts the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,15 @@ class Survey:
     """Audio within some chunk's core, of any channel."""
     loops: tuple[int, ...]
     """Times of the chunks in which the engine repeated itself, at SAMPLE_RATE, sorted."""
+    unheard: tuple[tuple[int, int], ...] = ()
+    """Start and end of each stretch of speech without words, in any channel, likewise."""
 
 
 def survey(chunks: Iterable[Heard]) -> Survey:
     """Survey all chunks of all channels, in any order; their words are not read."""
     cores: list[tuple[int, int]] = []
     loops: list[int] = []
+    unheard: list[tuple[int, int]] = []
     heard_in: Counter[str] = Counter()
     believed: defaultdict[str, float] = defaultdict(float)
     without_probability: set[str] = set()
@@ -50,6 +56,10 @@ def survey(chunks: Iterable[Heard]) -> Survey:
         cores.append((chunk.core_start, chunk.core_end))
         if hypothesis.loop_suspected:
             loops.append(chunk.time_of(chunk.core_start))
+        unheard += (
+            (chunk.time_of(chunk.start + span.start), chunk.time_of(chunk.start + span.end))
+            for span in hypothesis.unheard
+        )
         language, probability = hypothesis.language, hypothesis.language_probability
         if language is not None:
             heard_in[language] += n_samples
@@ -61,7 +71,13 @@ def survey(chunks: Iterable[Heard]) -> Survey:
     probability = None
     if most is not None and most not in without_probability:
         probability = believed[most] / heard_in[most]
-    return Survey(most, probability, _length_of_union(sorted(cores)), tuple(sorted(loops)))
+    return Survey(
+        most,
+        probability,
+        _length_of_union(sorted(cores)),
+        tuple(sorted(loops)),
+        tuple(sorted(unheard)),
+    )
 
 
 class Stitcher:
@@ -174,18 +190,25 @@ def make_warnings(
     if mean_confidence is not None and mean_confidence < LOW_CONFIDENCE:
         details["low_confidence"] = f"The mean confidence of all words is {mean_confidence:.2f}."
     if found.loops:
-        places = [clock(start) for start in found.loops[:_LOOPS_NAMED]]
-        if len(found.loops) > _LOOPS_NAMED:
-            places.append(f"{len(found.loops) - _LOOPS_NAMED} more")
+        places = _name_places([clock(start) for start in found.loops])
         details["loop_suspected"] = (
-            f"The model repeated itself in the text that begins at {', '.join(places)}; "
+            f"The model repeated itself in the text that begins at {places}; "
             "it may say there what nobody said."
         )
+    if missed := [span for span in found.unheard if to_seconds(span[1] - span[0]) >= UNHEARD_S]:
+        places = _name_places([f"{to_seconds(a):.1f} to {to_seconds(b):.1f} s" for a, b in missed])
+        details["unheard"] = f"The model has no words for the speech from {places}."
     if clipped_share is not None and clipped_share >= CLIPPED_SHARE:
         share = f"{clipped_share:.1%}"
         details["clipped_audio"] = f"{share} of the audio is clipped: it was recorded too loud."
     of_the_text = [TranscriptWarning(code=code, detail=text) for code, text in details.items()]
     return [*of_the_file, *of_the_text]
+
+
+def _name_places(places: Sequence[str]) -> str:
+    if len(places) > _PLACES_NAMED:
+        places = [*places[:_PLACES_NAMED], f"{len(places) - _PLACES_NAMED} more"]
+    return ", ".join(places)
 
 
 def _white_space_between(left: str, right: str) -> str:

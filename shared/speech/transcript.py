@@ -72,7 +72,7 @@ class TranscriptWarning(BaseModel):
     """A reason to read the transcript with care."""
 
     code: str = Field(
-        description="low_confidence, loop_suspected, clipped_audio, truncated, damaged, "
+        description="low_confidence, loop_suspected, unheard, clipped_audio, truncated, damaged, "
         "gaps, wrong_length, several_tracks or channels_cancel; later versions may have more"
     )
     detail: str = Field(description="one sentence for people")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.infra.errors import ModelError
-from shared.speech.audio import Pcm, Span
+from shared.speech.audio import Pcm, Samples, Span
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.names import VadName
 
@@ -28,6 +28,9 @@ WINDOW_SAMPLES = 512
 PADDING_SAMPLES = SAMPLE_RATE * 400 // 1000
 """Kept before and after speech: 400 ms, as faster-whisper does. Silero's own 30 ms clips soft
 beginnings and ends of words. Spans less than twice this apart merge."""
+LOOK_BACK_SAMPLES = 30 * WINDOW_SAMPLES
+"""Most audio before the onset that may still be speech: 0.96 s. With padding and the batch that is
+judged at once, a span is released within MAX_LAG_SAMPLES."""
 MIN_SILENCE_SAMPLES = SAMPLE_RATE * 100 // 1000
 """Speech ends after 100 ms of silence, Silero's default."""
 MIN_SPEECH_SAMPLES = 2 * WINDOW_SAMPLES
@@ -82,18 +85,34 @@ class NoVad:
 class _ScoringVad(ABC):
     """Scores each window, and turns the scores into padded spans.
 
-    Speech begins where a score reaches ``enter``. It ends once scores have been below ``leave`` for
-    MIN_SILENCE_SAMPLES.
+    Speech begins where a score reaches ``enter``, or up to LOOK_BACK_SAMPLES earlier: where the
+    scores that lead up to it reached ``leave``. It ends once scores have been below ``leave`` for
+    MIN_SILENCE_SAMPLES. So words that are said quietly before and after others are kept, and noise
+    that never reaches ``enter`` is not.
+
+    Quiet recordings are judged as if their peaks were ``least_peak``.
     """
 
-    def __init__(self, enter: float, leave: float, n_per_batch: int) -> None:
+    _BATCH_WINDOWS = 16
+    """Windows that are judged at once: 0.5 s. The number is fixed because spans must not depend on
+    the size of the blocks pushed, and it changes the last bits of Silero's probabilities."""
+    _PEAK_LASTS = 0.98
+    """Share of a peak that is remembered a batch later: 20 dB are forgotten in a minute, so that
+    a pause is not taken for a quiet recording."""
+
+    def __init__(self, enter: float, leave: float, *, least_peak: float, most_gain: float) -> None:
         self._enter, self._leave = enter, leave
-        self._batch_samples = n_per_batch * WINDOW_SAMPLES
+        self._least_peak, self._most_gain = least_peak, most_gain
+        self._batch_samples = self._BATCH_WINDOWS * WINDOW_SAMPLES
+        self._peak = 0.0
+        """Of what was judged lately."""
         self._rest: Pcm = np.zeros(0, np.int16)
         """Samples that do not fill a batch of windows yet."""
         self._n_samples = 0
         self._position = 0
         """End of the windows scored so far."""
+        self._lead_start, self._lead_end = 0, -MIN_SILENCE_SAMPLES
+        """Latest run of scores of at least ``leave``, short silence included."""
         self._onset: int | None = None
         """Start of the current speech, None in silence."""
         self._speech_end = 0
@@ -101,8 +120,20 @@ class _ScoringVad(ABC):
         """Padded speech that is not released yet; its end may lie after the position."""
 
     @abstractmethod
+    def _judge(self, windows: Samples) -> npt.NDArray[np.float64]:
+        """Return scores of a batch or less: (n_windows, WINDOW_SAMPLES) -> (n_windows,)."""
+
     def _score(self, windows: Pcm) -> npt.NDArray[np.float64]:
-        """Return scores of a batch or more, (n_windows, WINDOW_SAMPLES) -> (n_windows,)."""
+        """Return the scores of whole batches, or of the last windows."""
+        batches = np.split(windows, range(self._BATCH_WINDOWS, len(windows), self._BATCH_WINDOWS))
+        return np.concatenate([self._judge(self._amplify(batch)) for batch in batches])
+
+    def _amplify(self, windows: Pcm) -> Samples:
+        samples = windows.astype(np.float32) / np.float32(32768)
+        loudest = float(np.abs(samples).max(initial=0.0))
+        self._peak = max(loudest, self._peak * self._PEAK_LASTS)
+        gain = min(self._least_peak / max(self._peak, 1e-9), self._most_gain)
+        return samples * np.float32(max(1.0, gain))
 
     def push(self, block: Pcm) -> list[Span]:
         self._n_samples += len(block)
@@ -118,15 +149,22 @@ class _ScoringVad(ABC):
 
     def _find(self, samples: Pcm) -> list[Span]:
         """Take whole windows, and return the spans that became certain."""
+        if not len(samples):
+            return self._release(self._position)
         spans = []
         for score in self._score(samples.reshape(-1, WINDOW_SAMPLES)).tolist():
             start, self._position = self._position, self._position + WINDOW_SAMPLES
+            if score >= self._leave:
+                if start - self._lead_end >= MIN_SILENCE_SAMPLES:
+                    self._lead_start = start
+                self._lead_end = self._position
             if score >= self._enter or (self._onset is not None and score >= self._leave):
                 if self._onset is None:
                     self._onset = start
                 self._speech_end = self._position
                 if self._speech_end - self._onset >= MIN_SPEECH_SAMPLES:
-                    padded_start = max(0, self._onset - PADDING_SAMPLES)
+                    lead_start = max(self._lead_start, self._onset - LOOK_BACK_SAMPLES)
+                    padded_start = max(0, lead_start - PADDING_SAMPLES)
                     if padded_start > self._due_end:
                         spans += self._release(self._due_end)
                         self._due_start = padded_start
@@ -144,61 +182,50 @@ class _ScoringVad(ABC):
 
 
 class EnergyVad(_ScoringVad):
-    """Takes loud windows for speech: those with an RMS of ``threshold_dbfs`` or more."""
+    """Takes loud windows for speech: those with an RMS of ``threshold_dbfs`` or more.
+
+    The threshold is meant for usual recordings; one whose peaks are below -20 dBFS is amplified to
+    that, by 40 dB at most.
+    """
 
     _HYSTERESIS_DB = 6.0
 
     def __init__(self, threshold_dbfs: float = ENERGY_THRESHOLD_DBFS) -> None:
-        super().__init__(threshold_dbfs, threshold_dbfs - self._HYSTERESIS_DB, n_per_batch=1)
+        super().__init__(
+            threshold_dbfs, threshold_dbfs - self._HYSTERESIS_DB, least_peak=0.1, most_gain=100.0
+        )
 
-    def _score(self, windows: Pcm) -> npt.NDArray[np.float64]:
+    def _judge(self, windows: Samples) -> npt.NDArray[np.float64]:
         """Return levels: 0 dBFS is full scale, and digital silence -120 dBFS."""
-        mean_squares = np.square(windows / 32768.0).mean(axis=1)
+        mean_squares = np.square(windows, dtype=np.float64).mean(axis=1)
         return np.asarray(10 * np.log10(mean_squares + 1e-12))
 
 
 class SileroVad(_ScoringVad):
     """Scores windows by the Silero network, which remembers the windows before.
 
-    Speech begins at a probability of 0.3 and lasts while it is 0.2 or more. Silero's defaults, 0.5
-    and 0.35, sometimes lose a word that stands alone, such as a "hello" before a pause. These
-    thresholds do not, and let no more noise or music through (docs/fidelity.md).
+    Speech begins at a probability of 0.3 and lasts while it is 0.05 or more. Silero's defaults are
+    0.5 and 0.35. If speech ends below 0.2 already, the first words of a quiet speaker are lost. If
+    it begins at 0.2, noise and music begin to pass (docs/fidelity.md).
+
+    A recording whose peaks are below -30 dBFS is judged as if they were that high.
     """
 
-    _ENTER, _LEAVE = 0.3, 0.2
-    _LEAST_PEAK, _MOST_GAIN = 0.03, 300.0
-    """A recording whose peaks are lower, about -30 dBFS, is judged as if they were that high."""
-    _PEAK_LASTS = 0.98
-    """Share of a peak that is remembered a batch later: 20 dB are forgotten in a minute, so that
-    a pause is not taken for a quiet recording."""
     _CONTEXT_SAMPLES = 64
     """The network hears these samples of the window before as well."""
-    _BATCH_WINDOWS = 16
-    """Windows per call of the network: 0.5 s. The number is fixed because it changes the last bits
-    of the probabilities, and spans must not depend on the size of the blocks pushed."""
 
     def __init__(self) -> None:
-        super().__init__(self._ENTER, self._LEAVE, self._BATCH_WINDOWS)
+        super().__init__(0.3, 0.05, least_peak=0.03, most_gain=300.0)
         self._session = _silero_session()
         self._context = np.zeros(self._CONTEXT_SAMPLES, np.float32)
-        self._peak = 0.0
-        """Of what was judged lately."""
         self._h = self._c = np.zeros((1, 1, 128), np.float32)
 
-    def _score(self, windows: Pcm) -> npt.NDArray[np.float64]:
-        n_batch = self._BATCH_WINDOWS
-        batches = [windows[at : at + n_batch] for at in range(0, len(windows), n_batch)]
-        return np.concatenate([np.zeros(0), *map(self._judge, batches)])
-
-    def _judge(self, windows: Pcm) -> npt.NDArray[np.float64]:
-        """Return the probabilities of one batch."""
-        samples = windows.astype(np.float32) / 32768
-        self._peak = max(float(np.abs(samples).max()), self._peak * self._PEAK_LASTS)
-        samples *= max(1.0, min(self._LEAST_PEAK / max(self._peak, 1e-9), self._MOST_GAIN))
-        tails = samples[:, -self._CONTEXT_SAMPLES :]
+    def _judge(self, windows: Samples) -> npt.NDArray[np.float64]:
+        """Return probabilities of speech."""
+        tails = windows[:, -self._CONTEXT_SAMPLES :]
         contexts = np.concatenate([self._context[np.newaxis], tails[:-1]])
         self._context = tails[-1]
-        inputs = {"input": np.hstack([contexts, samples]), "h": self._h, "c": self._c}
+        inputs = {"input": np.hstack([contexts, windows]), "h": self._h, "c": self._c}
         probabilities, self._h, self._c = self._session.run(None, inputs)
         return np.asarray(probabilities, np.float64)
 

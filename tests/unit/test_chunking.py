@@ -94,6 +94,23 @@ def test_core_and_strides_fit_the_window_and_the_neighbours(
         assert (left.stride_right > 0) == (left.core_end == right.core_start)
 
 
+@given(windows_s, speech())
+def test_speech_of_a_chunk_is_where_the_detector_heard_it(
+    window_s: float, spans: list[Span]
+) -> None:
+    is_speech = np.zeros(len(NOISE), bool)
+    for span in spans:
+        is_speech[span.start : span.end] = True
+
+    for chunk in plan(window_s, spans):
+        found = np.full(chunk.n_samples, not chunk.speech)
+        for span in chunk.speech:
+            found[span.start : span.end] = True
+        core = slice(chunk.stride_left, chunk.stride_left + chunk.n_core_samples)
+        assert np.array_equal(found[core], is_speech[chunk.core_start : chunk.core_end])
+        assert all(0 <= span.start < span.end <= chunk.n_samples for span in chunk.speech)
+
+
 @given(
     windows_s,
     speech(),
@@ -109,10 +126,27 @@ def test_plan_does_not_depend_on_blocks_pieces_or_lag(
 def test_spans_are_packed_up_to_the_window_and_cut_in_silence() -> None:
     chunks = plan(10, [seconds(1, 4), seconds(5, 10), seconds(11, 14), seconds(14.5, 15)])
 
-    assert chunks == [
-        Chunk(0, 1 * SAMPLE_RATE, 10 * SAMPLE_RATE, 0, 0),
-        Chunk(1, 11 * SAMPLE_RATE, 15 * SAMPLE_RATE, 0, 0),
+    assert [(chunk.core_start, chunk.core_end, chunk.stride_right) for chunk in chunks] == [
+        (1 * SAMPLE_RATE, 10 * SAMPLE_RATE, 0),
+        (11 * SAMPLE_RATE, 15 * SAMPLE_RATE, 0),
     ]
+    assert [chunk.speech for chunk in chunks] == [
+        (seconds(0, 3), seconds(4, 9)),
+        (seconds(0, 3), seconds(3.5, 4)),
+    ]
+
+
+def test_a_word_before_a_long_span_shares_its_chunk() -> None:
+    audio = NOISE.copy()
+    audio[24 * SAMPLE_RATE : int(24.3 * SAMPLE_RATE)] = 0
+
+    first, second = plan(30, [seconds(1, 2), seconds(3, 50)], audio)
+
+    assert first.core_start == 1 * SAMPLE_RATE
+    assert 24 <= first.core_end / SAMPLE_RATE <= 24.3
+    assert first.speech == (seconds(0, 1), Span(2 * SAMPLE_RATE, first.n_samples))
+    assert second.core_start == first.core_end
+    assert second.speech == ()
 
 
 def test_a_span_of_exactly_the_window_is_one_chunk() -> None:
@@ -162,7 +196,9 @@ def test_silence_is_not_taken_for_the_end_while_a_span_may_still_come() -> None:
 
     chunks = plan(30, spans, ends=every_half_second, lag=MAX_LAG_SAMPLES)
 
-    assert chunks == [Chunk(0, 1 * SAMPLE_RATE, 6 * SAMPLE_RATE, 0, 0)]
+    assert [(chunk.core_start, chunk.core_end) for chunk in chunks] == [
+        (1 * SAMPLE_RATE, 6 * SAMPLE_RATE)
+    ]
 
 
 def test_planner_memory_does_not_grow_with_the_audio() -> None:

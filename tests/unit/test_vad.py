@@ -15,6 +15,7 @@ from shared.speech.audio import Pcm, Span
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.names import VAD_NAMES
 from shared.speech.voice_activity import (
+    LOOK_BACK_SAMPLES,
     MAX_LAG_SAMPLES,
     PADDING_SAMPLES,
     WINDOW_SAMPLES,
@@ -165,11 +166,40 @@ def test_speech_goes_on_at_a_lower_level_after_a_short_dip() -> None:
     ]
 
 
+def test_quiet_speech_that_leads_up_to_louder_speech_is_kept() -> None:
+    def level(dbfs: float, n_windows: int) -> Pcm:
+        return np.full(n_windows * WINDOW_SAMPLES, round(32768 * 10 ** (dbfs / 20)), np.int16)
+
+    silent, loud, faint = level(-120, 100), level(-10, 20), level(-53, 20)
+    start = 100 * WINDOW_SAMPLES - PADDING_SAMPLES
+
+    assert detect(EnergyVad(), [loud, silent, faint, loud])[1].start == start + len(loud)
+    assert len(detect(EnergyVad(), [loud, silent, faint])) == 1  # nothing louder follows
+    long = level(-53, 100)
+    assert detect(EnergyVad(), [loud, silent, long, loud])[1].start == (
+        start + len(loud) + len(long) - LOOK_BACK_SAMPLES
+    )
+
+
+@pytest.mark.parametrize("make", [SileroVad, EnergyVad])
+@pytest.mark.parametrize("quieter_db", [20, 40])
+def test_a_quiet_recording_has_the_spans_of_a_loud_one(
+    make: Callable[[], Vad], quieter_db: int
+) -> None:
+    usual = detect(make(), [recording()])
+    quiet = np.round(recording() / 10 ** (quieter_db / 20)).astype(np.int16)
+
+    assert len(usual) == 2
+    for span, same in zip(detect(make(), [quiet]), usual, strict=True):
+        assert abs(span.start - same.start) <= 8 * WINDOW_SAMPLES
+        assert abs(span.end - same.end) <= 8 * WINDOW_SAMPLES
+
+
 def test_batches_give_the_probabilities_of_one_long_run() -> None:
     vad, audio = SileroVad(), recording()[: 360 * WINDOW_SAMPLES]
     batches = audio.reshape(-1, 12, WINDOW_SAMPLES)
 
-    probabilities = np.concatenate([vad._judge(batch) for batch in batches])
+    probabilities = np.concatenate([vad._judge(batch) for batch in batches / np.float32(32768)])
 
     with_context = np.concatenate([np.zeros(64), audio / 32768]).astype(np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(with_context, 576)[::WINDOW_SAMPLES]

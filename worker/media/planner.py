@@ -1,11 +1,13 @@
 """The chunk plan: speech spans packed into the model's window.
 
 A chunk's core runs from the start of its first span to the end of its last one. Chunks are cut in
-silence if possible. A span that is longer than the window is cut at its quietest point. There both
-neighbours hear a stride of each other's core, so no word is lost or doubled.
+silence if possible. A span that is longer than the window, or would leave most of a window empty,
+is cut at its quietest point. There both neighbours hear a stride of each other's core, so no word
+is lost or doubled.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,11 @@ silence wastes compute, and Whisper invents text for it."""
 
 SEARCH_SHARE = 0.25
 """Share of the window, at its end, in which the quietest point is looked for."""
+
+LEAST_SHARE = 0.5
+"""Share of the window that spans must fill to end a chunk where the next span does not fit. If they
+fill less, that span is cut: a word or two alone in a chunk are heard badly, and a Whisper's window
+costs the same whatever it holds."""
 
 
 class ChunkPlanner:
@@ -90,28 +97,46 @@ class ChunkPlanner:
             chunks.append(self._close(len(self._spans)))
         self._spans.append(span)
         while self._spans[-1].end - self._spans[0].start > self._window - self._stride_left:
-            if len(self._spans) > 1:
-                chunks.append(self._close(len(self._spans) - 1))
-            else:
-                chunks.append(self._cut())
+            chunks.append(self._cut() if self._is_short() else self._close(len(self._spans) - 1))
         return chunks
+
+    def _is_short(self) -> bool:
+        """Whether the spans before the last one would leave most of the window empty."""
+        *before, last = self._spans
+        if not before:
+            return True
+        first = self._spans[0].start - self._stride_left
+        fits_cut = last.start < self._latest_cut - self._search
+        return fits_cut and before[-1].end - first < LEAST_SHARE * self._window
+
+    @property
+    def _latest_cut(self) -> int:
+        """The last sample at which the pending speech can be cut."""
+        return self._spans[0].start - self._stride_left + self._window - self._stride
 
     def _close(self, n_spans: int) -> Chunk:
         """End the chunk in the silence after ``n_spans`` pending spans."""
-        hull = Span(self._spans[0].start, self._spans[n_spans - 1].end)
+        spans = self._spans[:n_spans]
         del self._spans[:n_spans]
-        return self._emit(hull, stride_right=0)
+        return self._emit(spans, stride_right=0)
 
     def _cut(self) -> Chunk:
-        """End the chunk inside the only pending span, where it is quietest."""
-        span = self._spans[0]
-        latest = span.start - self._stride_left + self._window - self._stride
-        cut = self._energies.quietest(latest - self._search, latest)
-        self._spans[0] = Span(cut, span.end)
-        return self._emit(Span(span.start, cut), stride_right=self._stride)
+        """End the chunk inside the last pending span, where it is quietest."""
+        *before, last = self._spans
+        cut = self._energies.quietest(self._latest_cut - self._search, self._latest_cut)
+        self._spans = [Span(cut, last.end)]
+        return self._emit([*before, Span(last.start, cut)], stride_right=self._stride)
 
-    def _emit(self, core: Span, stride_right: int) -> Chunk:
-        chunk = Chunk(self._index, core.start, core.end, self._stride_left, stride_right)
+    def _emit(self, spans: Sequence[Span], stride_right: int) -> Chunk:
+        """Return the chunk of these spans; its strides lie within speech."""
+        start, end = spans[0].start, spans[-1].end
+        chunk = Chunk(self._index, start, end, self._stride_left, stride_right)
+        if len(spans) > 1:
+            starts = [chunk.start, *(span.start for span in spans[1:])]
+            ends = [*(span.end for span in spans[:-1]), chunk.end]
+            first = chunk.start
+            speech = tuple(Span(a - first, b - first) for a, b in zip(starts, ends, strict=True))
+            chunk = replace(chunk, speech=speech)
         self._index += 1
         self._stride_left = stride_right
         return chunk

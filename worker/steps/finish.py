@@ -8,7 +8,7 @@ from typing import Any
 from shared.infra.errors import DatabaseUnavailable
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.manifest import Decoding, Manifest, ManifestChunk
-from shared.speech.stitching import Stitcher, make_header, survey
+from shared.speech.stitching import Stitcher, make_header, survey, to_seconds
 from shared.speech.transcript import TranscriptHeader, TranscriptWarning
 from shared.store import steps
 from shared.store.chunks import (
@@ -85,6 +85,7 @@ def fold(
         return {
             "stitch_s": round(time.monotonic() - begun, 4),
             "inference_s": round(records.inference_s, 3),
+            "unheard_s": to_seconds(sum(end - start for start, end in found.unheard)),
         }
 
     return steps.Folded(
@@ -110,6 +111,7 @@ class _Records:
             self.chunks.append(ManifestChunk(idx=row.idx, **row.input))
             # Silence is in no batch.
             self.inference_s += row.timings["inference_s"] / max(1, row.timings["batch_size"])
+            self.inference_s += row.timings.get("reheard_s", 0.0)
             for name, values in self._seen.items():
                 if name in row.output:
                     values.add(row.output[name])

@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from shared.infra.errors import EngineFailed, LeaseLost
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_from_json, hypothesis_to_json
+from shared.speech.unheard import Listening
 from shared.store import steps
 from shared.store.chunks import ChunkOutput
 from shared.store.states import StepKind
@@ -35,13 +36,25 @@ def infer_steps(runtime: Runtime, leases: Sequence[Lease]) -> None:
     heard.complete()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Chunk:
     """A chunk that this worker is at."""
 
     lease: Lease
     chunk: Chunk
     shown: Shown
+    samples: Samples | None = None
+    """None until they are read."""
+    read_s: float = 0.0
+    first: Inference | None = None
+    """The chunk heard as a whole."""
+    listening: Listening | None = None
+    """What was left unheard then; None before."""
+    again: list[Future[Inference]] = field(default_factory=list)
+    """The slices of the current round."""
+    n_reheard: int = 0
+    reheard_s: float = 0.0
+    """Device time of all slices, a batch's being divided among its items."""
 
     @property
     def claim(self) -> Claim:
@@ -49,12 +62,16 @@ class _Chunk:
 
 
 class _Heard:
-    """Chunks on their way through the batcher; the chunks of a batch are completed together."""
+    """Chunks on their way through the batcher; the chunks of a batch are completed together.
+
+    Speech that a chunk's first hypothesis leaves out is heard again, in later batches
+    (``shared.speech.unheard``).
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._waiting: dict[Future[Inference], tuple[_Chunk, float]] = {}
-        """Chunks that the batcher has, and the seconds that reading each has taken."""
+        self._waiting: dict[Future[Inference], _Chunk] = {}
+        """What the batcher has, of which chunk."""
 
     def submit(self, leases: Sequence[Lease]) -> None:
         """Read the chunks' samples side by side; hand each chunk to the batcher once it is read."""
@@ -67,11 +84,15 @@ class _Heard:
             if claim.audio is None:
                 reads[self._runtime.readers.submit(_read, self._runtime, item)] = item
             else:
+                item.samples = samples_of(claim.audio)
                 with self._settling(item):
-                    self._hand_over(item, samples_of(claim.audio), 0.0)
+                    self._hand_over(item, item.samples)
         for read in as_completed(reads):
-            with self._settling(reads[read]):
-                self._hand_over(reads[read], read.result(), time.monotonic() - begun)
+            item = reads[read]
+            with self._settling(item):
+                item.samples = read.result()
+                item.read_s = time.monotonic() - begun
+                self._hand_over(item, item.samples)
 
     def complete(self) -> None:
         """Wait for the batcher, and complete chunks as they come out of it."""
@@ -79,18 +100,42 @@ class _Heard:
             settled, _ = wait(self._waiting, return_when=FIRST_COMPLETED)
             results = []
             for future in settled:
-                item, read_s = self._waiting.pop(future)
+                item = self._waiting.pop(future, None)
+                if item is None:  # its chunk was given up over another slice
+                    continue
                 with self._settling(item):
                     if future.cancelled():
                         raise LeaseLost(f"step {item.claim.step_id} is no longer held")
-                    results.append((item, self._result(item, read_s, future.result())))
+                    if self._is_done(item, future.result()):
+                        results.append((item, self._result(item)))
             self._complete(results)
 
-    def _hand_over(self, item: _Chunk, samples: Samples, read_s: float) -> None:
+    def _hand_over(self, item: _Chunk, samples: Samples) -> Future[Inference]:
         options = decode_options(self._runtime, item.claim)
+        if item.first is not None and options.language is None:
+            options = replace(options, language=item.first.hypothesis.language)
         future = submit(self._runtime, item.claim, samples, options)
-        self._waiting[future] = item, read_s
-        item.lease.when_lost(future.cancel)  # a chunk that waits for its batch is not heard then
+        self._waiting[future] = item
+        item.lease.when_lost(future.cancel)  # what waits for its batch is not heard then
+        return future
+
+    def _is_done(self, item: _Chunk, inference: Inference) -> bool:
+        """Take what was heard of a chunk; have the batcher hear again what is still unheard."""
+        assert item.samples is not None, "it was read before it was heard"
+        if item.listening is None:
+            item.first = inference
+            item.listening = Listening(item.chunk, item.samples, inference.hypothesis)
+        else:
+            item.n_reheard += 1
+            item.reheard_s += inference.inference_s / max(1, inference.batch_size)
+            if not all(future.done() for future in item.again):
+                return False
+            item.listening.take([future.result().hypothesis for future in item.again])
+        slices = item.listening.next_slices()
+        item.again = [
+            self._hand_over(item, item.samples[heard.start : heard.end]) for heard in slices
+        ]
+        return not slices
 
     def _complete(self, results: Sequence[tuple[_Chunk, ChunkResult]]) -> None:
         several = []
@@ -138,26 +183,33 @@ class _Heard:
                 self._give_up(item, error)
 
     def _give_up(self, item: _Chunk, error: Exception) -> None:
+        for future in item.again:
+            future.cancel()
+            self._waiting.pop(future, None)
         settle(self._runtime, item.claim, error)
         item.shown.end(error)
         if isinstance(error, EngineFailed):
             restart(error)
 
-    def _result(self, item: _Chunk, read_s: float, inference: Inference) -> ChunkResult:
-        batcher = batcher_of(self._runtime)
-        output = hypothesis_to_json(inference.hypothesis) | {
+    def _result(self, item: _Chunk) -> ChunkResult:
+        assert item.first is not None, "it was heard"
+        assert item.listening is not None, "it was heard"
+        batcher, first = batcher_of(self._runtime), item.first
+        output = hypothesis_to_json(item.listening.hypothesis) | {
             "engine": batcher.engine_version,
             "weights": batcher.weights_digest,
             "device": batcher.device,
         }
         timings = {
-            "read_s": round(read_s, 4),
-            "batch_wait_s": round(inference.batch_wait_s, 4),
-            "inference_s": round(inference.inference_s, 4),
-            "batch_size": inference.batch_size,
+            "read_s": round(item.read_s, 4),
+            "batch_wait_s": round(first.batch_wait_s, 4),
+            "inference_s": round(first.inference_s, 4),
+            "batch_size": first.batch_size,
             "audio_s": item.chunk.n_samples / SAMPLE_RATE,
-            "device_memory_bytes": inference.device_memory_bytes,
+            "device_memory_bytes": first.device_memory_bytes,
         }
+        if item.n_reheard:
+            timings |= {"reheard": item.n_reheard, "reheard_s": round(item.reheard_s, 4)}
         return ChunkResult(
             item.claim, output, timings, audio_s=item.chunk.n_core_samples / SAMPLE_RATE
         )
