@@ -83,8 +83,9 @@ def recorded(database: Engine) -> Iterator[None]:
 def read_changes(database: Engine) -> list[Change]:
     """Return all changes, in the order of their ids."""
     with database.begin() as connection:
-        rows = connection.execute(text("SELECT * FROM test_history ORDER BY id")).mappings()
-        return [Change(**{**row, "writer": _pid(row["writer"])}) for row in rows]
+        rows = connection.execute(text("SELECT * FROM test_history ORDER BY id")).mappings().all()
+    # Not in the transaction: an idle one is ended, and there may be a million rows.
+    return [Change(**{**row, "writer": _pid(row["writer"])}) for row in rows]
 
 
 def sign_changes() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.models import weight_files as files
-from shared.models import weights
 from shared.models.catalogue import Model
+from shared.models.weight_files import digest
 
 SYMBOLS = ["<pad>", "<unk>", "|", "'", *string.ascii_lowercase]
 SIZES = {
@@ -77,7 +77,7 @@ def catalogue_entry(model_id: str, folder: Path, engine: str = "transformers-ctc
         description="Random weights.",
         engine=engine,
         source=f"file:{folder}",
-        revision=weights.digest(folder, names),
+        revision=digest(folder, names),
         languages=frozenset({"en"}),
         window_s=20.0,
         vad="silero",

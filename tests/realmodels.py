@@ -21,7 +21,7 @@ from zipfile import ZipFile
 import realwhisper
 from realwhisper import convert_to_transformers
 
-from shared.models import weight_files, weights
+from shared.models import weight_files
 from shared.models.catalogue import Catalogue, EngineName, load_catalogue
 
 SHIPPED = load_catalogue(Path(__file__).parents[1] / "models.toml")
@@ -122,7 +122,7 @@ def real_catalogue() -> Path:
     entries = ['[languages]\nenglish = ["en"]\n']
     for model_id, engine in ENGINES.items():
         folder = folders[model_id]
-        revision = weights.digest(folder, weight_files.present(engine, folder))
+        revision = weight_files.digest(folder, weight_files.present(engine, folder))
         entries.append(
             f"""
 [models."{model_id}"]

@@ -16,8 +16,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from shared.models import weight_files as files
-from shared.models import weights
 from shared.models.catalogue import EngineName, Model
+from shared.models.weight_files import digest
 from shared.speech.chunks import SAMPLE_RATE
 
 N_TIMESTAMPS = 1_501
@@ -127,7 +127,7 @@ def make(shape: Shape, folder: Path, device: str) -> Model:
         description="Random weights.",
         engine=shape.engine,
         source=f"file:{folder.resolve()}",
-        revision=weights.digest(folder, files.present(shape.engine, folder)),
+        revision=digest(folder, files.present(shape.engine, folder)),
         languages=frozenset({"en"}),
         window_s=shape.window_s,
         vad="silero",

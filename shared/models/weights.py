@@ -15,9 +15,6 @@ from shared.models import weight_files as files
 from shared.models.catalogue import HUB_ENGINES, Model
 from shared.models.engine_packages import missing_engine
 from shared.models.sources import UNPINNED, Source
-from shared.models.weight_files import digest
-
-__all__ = ["Weights", "cached", "digest", "download", "incomplete", "pinned", "why_not_pinned"]
 
 
 class Weights(NamedTuple):
@@ -40,7 +37,7 @@ def pinned(model: Model) -> Weights:
             raise ModelError(f"the weights of model '{model.id}' have not been fetched yet")
         raise ModelError(incomplete(model, model.folder))
     place, folder = here
-    found = digest(folder, files.present(model.engine, folder))
+    found = files.digest(folder, files.present(model.engine, folder))
     if place.has_digest and found != place.revision:
         advice = "" if place.wheel is None else f"; delete {folder.name} to have them fetched again"
         raise ModelError(
@@ -79,7 +76,7 @@ def why_not_pinned(model: Model) -> str | None:
         return None
     names = model.folder and files.present(model.engine, model.folder)
     if model.folder is not None and names:
-        return f'not pinned; its folder is revision = "{digest(model.folder, names)}"'
+        return f'not pinned; its folder is revision = "{files.digest(model.folder, names)}"'
     return f'its revision is "{UNPINNED}" in the catalogue; docs/models.md says how to pin it'
 
 

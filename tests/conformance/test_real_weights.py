@@ -22,7 +22,8 @@ from realmodels import (
 from realwhisper import read_variables
 from trainedmodels import read
 
-from shared.models import weight_files, weights
+from shared.models import weight_files
+from shared.models.weight_files import digest
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.engines import load_engine
@@ -112,4 +113,4 @@ def test_the_wheel_has_the_weights_that_the_catalogue_pins() -> None:
     names = weight_files.present(TINY_EN.engine, folder)
 
     assert names == ["config.json", "model.bin", "tokenizer.json", "vocabulary.txt"]
-    assert weights.digest(folder, names) == TINY_EN.revision
+    assert digest(folder, names) == TINY_EN.revision

@@ -13,6 +13,7 @@ from shared.models import weight_files as files
 from shared.models import weights
 from shared.models.catalogue import Model
 from shared.models.hub import answers as hub_answers
+from shared.models.weight_files import digest
 
 FILES = {
     "config.json": b"{}",
@@ -180,7 +181,7 @@ def test_folder_that_lacks_any_needed_file_is_not_taken_for_weights(
         (tmp_path / name).write_bytes(content)
     names = files.present(engine, tmp_path)
     assert names == sorted(needed)
-    model = entry(engine, f"file:{tmp_path}", weights.digest(tmp_path, names))
+    model = entry(engine, f"file:{tmp_path}", digest(tmp_path, names))
     assert weights.pinned(model) == (tmp_path, model.revision)
 
     for name in needed:
@@ -224,11 +225,11 @@ def test_digest_of_the_cache_is_that_of_the_files_and_reads_no_large_one_twice(
     copy.mkdir()
     for path in folder.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    assert weights.digest(folder) == weights.digest(copy)
+    assert digest(folder) == digest(copy)
 
     (folder / "model.bin").resolve().write_bytes(b"not read")
 
-    assert weights.digest(folder) == weights.digest(copy)
+    assert digest(folder) == digest(copy)
 
 
 def test_digest_tells_names_and_contents_apart(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_digest_tells_names_and_contents_apart(tmp_path: Path) -> None:
         folder = tmp_path / str(len(seen))
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_bytes(content)
-        seen.add(weights.digest(folder))
+        seen.add(digest(folder))
 
     assert len(seen) == 4
 
@@ -246,10 +247,10 @@ def test_files_that_no_engine_reads_change_no_digest(tmp_path: Path) -> None:
     engine, needed = REPOSITORIES["ctc"]
     for name, content in needed.items():
         (tmp_path / name).write_bytes(content)
-    before = weights.digest(tmp_path, files.present(engine, tmp_path))
+    before = digest(tmp_path, files.present(engine, tmp_path))
     (tmp_path / "README.md").write_text("How it was made.")
 
-    assert weights.digest(tmp_path, files.present(engine, tmp_path)) == before
+    assert digest(tmp_path, files.present(engine, tmp_path)) == before
 
 
 def test_operator_of_an_unpinned_folder_is_told_its_digest(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from shared.infra.errors import ModelError
 from shared.infra.settings import get_settings
 from shared.models import weights, wheels
 from shared.models.catalogue import Model
+from shared.models.weight_files import digest
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -81,7 +82,7 @@ def entry(wheel: Path, tmp_path: Path) -> Callable[..., Model]:
             "description": "Mine.",
             "engine": "faster-whisper",
             "source": f"wheel:{NAME}==1.0",
-            "revision": weights.digest(unpacked),
+            "revision": digest(unpacked),
             "languages": ["en"],
             "window_s": 30,
             "vad": "silero",

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.models import weight_files as files
-from shared.models import weights
+from shared.models.weight_files import digest
 from shared.store.workers import WorkerView, live_workers
 
 BROKEN = b"no JSON"
@@ -62,7 +62,7 @@ def stalled(workers: Fleet, tmp_path: Path) -> Path:
         description = "Waits for its configuration."
         engine = "faster-whisper"
         source = "file:{folder}"
-        revision = "{weights.digest(folder, names)}"
+        revision = "{digest(folder, names)}"
         languages = "english"
         window_s = 30
         vad = "off"
@@ -146,7 +146,7 @@ def test_a_model_worker_that_cannot_compute_as_it_should_ends(
     (tmp_path / "config.json").rename(stalled)
     catalogue = workers.settings.catalogue
     names = files.present("faster-whisper", stalled.parent)
-    pinned = f'revision = "{weights.digest(stalled.parent, names)}"'
+    pinned = f'revision = "{digest(stalled.parent, names)}"'
     lines = catalogue.read_text().splitlines()
     catalogue.write_text("\n".join(pinned if "revision" in line else line for line in lines))
     workers.settings = workers.settings.model_copy(update={setting: value})

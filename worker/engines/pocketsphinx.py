@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.infra.errors import ModelError
-from shared.models import weights
 from shared.models.catalogue import Model
+from shared.models.weight_files import digest
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
 from worker.engines.protocol import DecodeOptions, EngineOf, Prepared
@@ -58,7 +58,7 @@ class PocketSphinxEngine(EngineOf[_Sound, Hypothesis]):
         """
         import pocketsphinx
 
-        self.weights_digest = weights.digest(Path(pocketsphinx.get_model_path("en-us")))
+        self.weights_digest = digest(Path(pocketsphinx.get_model_path("en-us")))
         if self.weights_digest != model.revision:
             raise ModelError(
                 f"the installed pocketsphinx carries model {self.weights_digest}, "
