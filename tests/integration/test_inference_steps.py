@@ -21,12 +21,13 @@ from transcripts import get_transcript
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, StorageUnavailable
 from shared.infra.settings import Settings
 from shared.speech.audio import Samples
+from shared.speech.chunks import Hypothesis
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job
 from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text
-from worker.engines.protocol import Prepared
+from worker.engines.protocol import DecodeOptions, Prepared
 from worker.process.runtime import Runtime, make_runtime
 from worker.steps import infer, transcribe
 from worker.steps.finish import finish
@@ -228,6 +229,21 @@ def test_the_only_chunk_of_a_canceled_job_leaves_no_transcript(
     assert get_job(database, "default", job_id).state == "canceled"
     with database.begin() as connection:
         assert connection.execute(text("SELECT count(*) FROM transcripts")).scalar_one() == 0
+
+
+def test_a_chunk_that_needs_no_call_of_the_engine_is_done(
+    running: Runtime, database: Engine
+) -> None:
+    class OnlySilence(SteeredOracle):
+        def prepare(self, samples: Samples, options: DecodeOptions) -> Hypothesis:
+            return Hypothesis((), options.language)
+
+    job_id = prepared(running, range(700, 720))
+    infer_all(with_engine(running, OnlySilence()))
+
+    job = get_job(database, "default", job_id)
+    assert (job.state, job.metrics["inference_s"]) == ("succeeded", 0.0)
+    assert job.metrics["unheard_s"] > 0
 
 
 def test_what_was_attempted_before_is_heard_alone_and_named_while_it_is(
