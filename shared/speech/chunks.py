@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shared.speech.audio import Span
+from shared.speech.spans import Span
 from shared.speech.timemap import Anchor, time_of
 
 SAMPLE_RATE = 16_000

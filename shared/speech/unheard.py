@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from shared.speech.audio import Samples, Span
+from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
 from shared.speech.levels import FRAME_SAMPLES, Frames, find_sound, frames_of
 from shared.speech.scripts import space_between
 from shared.speech.seams import keep_once
+from shared.speech.spans import Span
 from shared.speech.word_bounds import bound_words
 
 LEAST_UNHEARD_SAMPLES = 1 * SAMPLE_RATE

@@ -224,7 +224,7 @@ def test_every_command_is_run_or_there_is_a_reason_why_not(block: Block) -> None
         if name == "bench":
             assert words[3] in MEASUREMENTS
             options = {word for word in words if word.startswith("--")}
-            assert options <= set(re.findall(r"--\w+", (ROOT / "bench/__main__.py").read_text()))
+            assert options <= set(re.findall(r"--[\w-]+", (ROOT / "bench/__main__.py").read_text()))
 
 
 @pytest.mark.parametrize("time", ["once", "again"])

@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 
 import httpx
@@ -14,6 +16,7 @@ from jobstore import MANIFEST, TRANSCRIPT, add_job, claim, prepare, transcribe
 from sqlalchemy import Engine
 
 from api.native.answers import answer_with_job
+from api.resources import Resources
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
 from shared.speech.manifest import Manifest
@@ -196,13 +199,14 @@ def test_a_job_that_did_not_succeed_is_not_done(
 
 
 def test_a_transcript_that_is_removed_while_its_job_is_read_leaves_a_job_without_one(
-    database: Engine,
+    settings: Settings, database: Engine
 ) -> None:
+    resources = cast(Resources, SimpleNamespace(engine=database, settings=settings))
     job_id = add_job(database)
     finish(database, job_id)
     view = get_job(database, "default", job_id)
     expire_transcripts(database, keep_s=0, limit=9)
-    job = json.loads(answer_with_job(database, "default", view).body)
+    job = json.loads(answer_with_job(resources, "default", view).body)
     assert (job["state"], job["transcript"]) == ("succeeded", None)
     assert job["transcript_deleted_at"] is not None
 

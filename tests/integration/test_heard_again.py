@@ -17,7 +17,6 @@ from steprunner import run_claimed
 from transcripts import get_transcript
 
 from shared.infra.settings import Settings
-from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from shared.speech.unheard import CONTEXTS_SAMPLES
 from shared.store import steps
@@ -25,7 +24,7 @@ from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job
 from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import Prepared
 from worker.process.runtime import Runtime, make_runtime
 from worker.steps.finish import finish
 from worker.steps.prepare import prepare
@@ -46,9 +45,9 @@ class CarelessOracle(OracleEngine):
         self.slices_s: list[float] = []
         self._whole_s = whole_s
 
-    def transcribe(self, batch: Sequence[Samples], options: DecodeOptions) -> list[Hypothesis]:
-        heard = super().transcribe(batch, options)
-        return [self._steer(len(s) / SAMPLE_RATE, h) for s, h in zip(batch, heard, strict=True)]
+    def infer(self, batch: Sequence[Prepared[Any]]) -> list[Any]:
+        lengths_s = [len(item.input.samples) / SAMPLE_RATE for item in batch]
+        return [*map(self._steer, lengths_s, super().infer(batch))]
 
     def _steer(self, duration_s: float, heard: Hypothesis) -> Hypothesis:
         if duration_s >= self._whole_s:

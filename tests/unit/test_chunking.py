@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.audio import Pcm, Span
+from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.spans import Span
 from shared.speech.voice_activity import MAX_LAG_SAMPLES
 from worker.media.planner import MAX_BRIDGE_S, MAX_STRIDE_S, ChunkPlanner
 

@@ -286,8 +286,9 @@ def test_right_to_left_text_keeps_its_order() -> None:
 
 def test_read_aloud_text_has_hardly_a_cue_of_one_word() -> None:
     """As a book: prose with long and short sentences, abbreviations, pauses."""
-    prose = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    paragraphs = [p for p in prose.split("\n\n") if p[0].isalpha() and "|" not in p]
+    files = [ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+    prose = "\n\n".join(file.read_text(encoding="utf-8") for file in files)
+    paragraphs = [p for p in prose.split("\n\n") if p[:1].isalpha() and "|" not in p]
 
     figures = count(make_cues(Header(language="en"), [*read_aloud("\n\n".join(paragraphs), "en")]))
 

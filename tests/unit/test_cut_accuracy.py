@@ -5,8 +5,8 @@ import numpy as np
 from bench.cuts import accuracy, errors_per_word, word_times_s
 from bench.pipeline import Outcome
 from bench.speech import Recital
-from shared.speech.audio import Span
 from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.spans import Span
 from shared.speech.transcript import Word
 
 RECITAL = Recital(

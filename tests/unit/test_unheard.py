@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.audio import Samples, Span
+from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
 from shared.speech.levels import FRAME_SAMPLES, find_sound
+from shared.speech.spans import Span
 from shared.speech.unheard import (
     CONTEXTS_SAMPLES,
     LEAST_UNHEARD_SAMPLES,

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.speech.audio import Pcm, Span
+from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.names import VAD_NAMES
+from shared.speech.spans import Span
 from shared.speech.voice_activity import (
     LOOK_BACK_SAMPLES,
     MAX_LAG_SAMPLES,

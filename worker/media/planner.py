@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.audio import Pcm, Span
+from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.spans import Span
 from shared.speech.voice_activity import MAX_LAG_SAMPLES
 
 FRAME_SAMPLES = SAMPLE_RATE * 20 // 1000
