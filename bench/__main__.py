@@ -30,6 +30,7 @@ from bench import (
     fairness,
     fidelity,
     flood,
+    live_lanes,
     media,
     memory,
     preparation,
@@ -58,6 +59,7 @@ MEASUREMENTS = (
     "flood",
     "reads",
     "streams",
+    "live_lanes",
     "devices",
     "cost",
     "engines",
@@ -102,6 +104,8 @@ def main() -> None:
                 reads.run(arguments.before)
             case "streams":
                 streams.run(arguments.before)
+            case "live_lanes":
+                live_lanes.run()
             case "devices":
                 devices.run(models)
             case "cost":

@@ -131,6 +131,16 @@ class Batcher:
                     return room
                 self._changed.wait(min(until - now, self._schedule.next_live_room_s(now)))
 
+    def live_capacity(self) -> int:
+        """Return how many live items can be inferred at once while no chunk is."""
+        with self._changed:
+            return self._schedule.live_capacity()
+
+    def busy_s(self) -> float:
+        """Return the seconds until a stream is free, by prediction."""
+        with self._changed:
+            return self._schedule.busy_s(time.monotonic())
+
     def note_speech(self) -> None:
         """Somebody speaks to this model, if only by way of another worker: calls stay short."""
         with self._changed:

@@ -215,6 +215,17 @@ class Schedule:
         n_waiting = sum(item.is_live for item in self._queue)
         return max(0, n_free * self._live_windows() - n_waiting)
 
+    def live_capacity(self) -> int:
+        """Return how many live items can be inferred at once while no chunk is."""
+        return self._streams * self._live_windows()
+
+    def busy_s(self, now: float) -> float:
+        """Return the seconds until a stream is free, as far as that is known."""
+        if self._n_taken < self._streams:
+            return 0.0
+        left = [call.ends - now for call in self._calls.values() if math.isfinite(call.ends)]
+        return max(0.0, min(left, default=0.0))
+
     def next_live_room_s(self, now: float) -> float:
         """Return in how many seconds ``live_room`` may grow by itself; ``inf``: not foreseeable."""
         leads = (call.ends - LEAD_S - now for call in self._calls.values())
