@@ -14,6 +14,9 @@ the folder's recordings that have a text beside them; ``--joined`` adds them as 
 repeatable) and real weights (``--catalogue FILE --model ID``), and with ``--before`` with those of
 another tree.
 
+``live_lanes`` has people speak while chunks of jobs are inferred, on a device that sleeps, and
+prints what is left to either.
+
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
 

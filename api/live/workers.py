@@ -1,5 +1,6 @@
 """What the workers that take live requests say of themselves, as an API process sees it."""
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from api.live.hearer import LiveLoad
 from shared.queue.live import keys
 from shared.queue.live.wire import Beat, decode_beat
 from shared.speech.live.requests import LiveKind
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 0.25
 """How often the beats are read."""
@@ -57,8 +60,11 @@ class Workers:
         for name, data, left_ms in zip(found, told[::2], told[1::2], strict=True):
             if data is None:
                 gone.append(name)
-            else:
+                continue
+            try:
                 seen[name] = _Seen(decode_beat(data), left_ms)
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("worker %s is of another version: %s", name, error)
         models = {each.beat.model for each in seen.values()}
         self._depths = await self._count({*self._depths, *models})
         if gone:

@@ -62,7 +62,7 @@ def recording(samples: np.ndarray) -> bytes:
 
 
 def test_workers_go_on_by_themselves_once_redis_is_back(
-    database: Engine, storage: Storage, workers: Fleet, redis: Redis
+    database: Engine, storage: Storage, workers: Fleet, redis: RedisServer
 ) -> None:
     started = [
         workers.start("beat"),

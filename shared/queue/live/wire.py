@@ -101,6 +101,8 @@ def _dump(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _known(kind: Any, data: dict[str, Any]) -> dict[str, Any]:
+def _known(kind: Any, data: object) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise TypeError(f"expected an object, not {data!r:.100}")
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in data.items() if name in names}
