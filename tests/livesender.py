@@ -56,26 +56,26 @@ class LiveSender:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.transcriber = Transcriber(settings)
-        self._run(self.transcriber.start()).result(20)
+        self._run(self.transcriber.start()).result(60)
 
     def hear(self, *requests: LiveRequest) -> list[Future[LiveAnswer]]:
         return [self._run(self.transcriber.hear(each)) for each in requests]
 
     def cancel(self, segment: str) -> None:
-        self._run(self.transcriber.cancel(segment)).result(20)
+        self._run(self.transcriber.cancel(segment)).result(60)
 
     def load(self) -> LiveLoad:
         async def look() -> LiveLoad:
             return self.transcriber.load("oracle")
 
-        return self._run(look()).result(20)
+        return self._run(look()).result(60)
 
     def await_workers(self, n: int) -> None:
         """Wait until so many workers take requests."""
         wait_until(lambda: self.load().workers == n)
 
     def close(self) -> None:
-        self._run(self.transcriber.close()).result(20)
+        self._run(self.transcriber.close()).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -104,6 +104,7 @@ class Transcriber:
         self._begun: OrderedDict[str, None] = OrderedDict()
         self._means = _Means()
         self._is_away = False
+        self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -123,6 +124,7 @@ class Transcriber:
 
     async def close(self) -> None:
         """Give up what is pending, and disconnect."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -230,8 +232,8 @@ class Transcriber:
         return True
 
     async def _keep(self, round_: Callable[[], Awaitable[float]]) -> None:
-        """Repeat a round for ever, with a pause after each; a pause of its own after an outage."""
-        while True:
+        """Repeat a round until the end, with the pause after each that it returns."""
+        while not self._closing:
             try:
                 pause_s = await round_()
             except _OUTAGES as error:

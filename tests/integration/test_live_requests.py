@@ -38,7 +38,11 @@ def workers(own: Settings, tmp_path: Path) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def sender(own: Settings) -> Iterator[LiveSender]:
+def sender(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveSender]:
+    """A sender that gives nothing up early: workers may take long to start."""
+    for name in ("_PARTIAL_LIMIT_S", "_FINAL_LIMIT_S"):
+        monkeypatch.setattr(transcriber, name, 600.0)
+    monkeypatch.setattr(keys, "PARTIAL_TTL_S", 600.0)
     sending = LiveSender(own)
     yield sending
     sending.close()
@@ -155,8 +159,9 @@ def test_an_idle_worker_takes_what_a_busy_one_cannot_begin(
 
 
 def test_every_final_of_a_killed_worker_is_answered(
-    workers: Fleet, sender: LiveSender, gate: Gate
+    workers: Fleet, sender: LiveSender, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(transcriber, "_PARTIAL_LIMIT_S", 1.0)
     doomed = start(workers, **gate.fault)
     sender.await_workers(1)
     gate.close()
@@ -227,7 +232,7 @@ def test_a_worker_that_is_told_to_stop_answers_what_it_has_and_takes_no_more(
     stopping = start(workers, **gate.fault)
     sender.await_workers(1)
     gate.close()
-    (asked,) = sender.hear(partial(5, segment="s"))
+    (asked,) = sender.hear(final(5))
     gate.await_call()
 
     stopping.signal(signal.SIGTERM)
