@@ -309,6 +309,8 @@ def test_live_requests_are_fetched_just_before_the_device_is_free() -> None:
     assert schedule.live_room(1.3 - LEAD_S + 0.001) == 32
     schedule.add(made(FINAL, 1.29), 1.29)
     assert schedule.live_room(1.29) == 31
+    # Nobody knows any more when it ends: other workers are to have what comes.
+    assert schedule.live_room(1.5) == 0
 
 
 def test_a_chunk_that_is_to_be_alone_has_its_turn_while_others_speak() -> None:

@@ -33,6 +33,9 @@ CHUNK_AGE_S = 10.0
 LEAD_S = 0.02
 """How long before a call's end live requests are fetched, so that they are ready at its end."""
 
+_OVERDUE_S = 0.05
+"""A call that lasts so much longer than predicted may last much longer."""
+
 
 class Turn(NamedTuple):
     """The items of a call; without any, in how many seconds to ask again, if nothing changes."""
@@ -210,7 +213,8 @@ class Schedule:
         """Return how many live requests could be inferred as soon as they are here."""
         if self._is_exclusive:
             return 0
-        n_ending = sum(call.ends <= now + LEAD_S for call in self._calls.values())
+        lefts = [call.ends - now for call in self._calls.values()]
+        n_ending = sum(-_OVERDUE_S <= left <= LEAD_S for left in lefts)
         n_free = min(self._streams, self._streams - self._n_taken + n_ending)
         n_waiting = sum(item.is_live for item in self._queue)
         return max(0, n_free * self._live_windows() - n_waiting)
