@@ -14,6 +14,9 @@ the folder's recordings that have a text beside them; ``--joined`` adds them as 
 repeatable) and real weights (``--catalogue FILE --model ID``), and with ``--before`` with those of
 another tree.
 
+``live_lanes`` has people speak while chunks of jobs are inferred, on a device that sleeps, and
+prints what is left to either.
+
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
 
@@ -30,6 +33,7 @@ from bench import (
     fairness,
     fidelity,
     flood,
+    live_lanes,
     media,
     memory,
     preparation,
@@ -58,6 +62,7 @@ MEASUREMENTS = (
     "flood",
     "reads",
     "streams",
+    "live_lanes",
     "devices",
     "cost",
     "engines",
@@ -102,6 +107,8 @@ def main() -> None:
                 reads.run(arguments.before)
             case "streams":
                 streams.run(arguments.before)
+            case "live_lanes":
+                live_lanes.run()
             case "devices":
                 devices.run(models)
             case "cost":

@@ -13,6 +13,17 @@ INFERENCE_S = Histogram(
     buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
 )
 AUDIO_S = Counter("longhand_audio_seconds", "Audio transcribed, strides included.")
+LIVE_REQUESTS = Counter(
+    "longhand_live_requests",
+    "Live requests answered, by error code or as heard.",
+    ["kind", "outcome"],
+)
+LIVE_S = Histogram(
+    "longhand_live_request_seconds",
+    "Time from taking a live request to its answer.",
+    ["kind"],
+    buckets=(0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10),
+)
 WEBHOOK_ATTEMPTS = Counter(
     "longhand_webhook_attempts", "Attempts to deliver webhook events.", ["outcome"]
 )

@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     shorter batches."""
     batch_wait_ms: NonNegativeFloat = 5.0
     """How long the batcher waits for a fuller batch."""
+    live_call_ms: PositiveFloat = 150.0
+    """How long an engine call should take, in milliseconds, while somebody speaks to the model
+    live: batches are made smaller, by what calls took. One chunk is always taken."""
     public_url: str = Field(default="", pattern=r"^(https?://[^\s]+[^\s/])?$")
     """Where clients reach the API, such as `https://longhand.example.com`, for the URLs in
     webhook events; empty: these are paths alone."""

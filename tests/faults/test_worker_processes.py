@@ -2,7 +2,6 @@
 
 import io
 import signal
-import subprocess
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +14,10 @@ from apiserver import stored
 from jobstore import add_stored_job, column, step_ids
 from processes import Fleet, fleet, wait_until
 from pydantic import SecretStr
+from redisserver import RedisServer
 from sqlalchemy import Engine
 from transcripts import get_transcript
 
-from cli.embedded import valkey
-from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.speech.chunks import SAMPLE_RATE
@@ -31,35 +29,15 @@ NOTICED_S = 10.0
 """A parent notices at once that a child died, and a sweep is due every 0.5 s: the rest is load."""
 
 
-class Redis:
-    """A server of the test's own, to be killed and started again on the same port."""
-
-    def __init__(self, directory: Path) -> None:
-        port = free_ports(1)[0]
-        self.url = f"redis://:secret@127.0.0.1:{port}/0"
-        self._program = valkey.program(directory, port, "secret")
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            self._program.command, env=dict(self._program.env), stdout=subprocess.DEVNULL
-        )
-        wait_until(self._program.is_ready)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    server = Redis(tmp_path)
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
     yield server
     server.kill()
 
 
 @pytest.fixture
-def workers(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Fleet]:
+def workers(settings: Settings, redis: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
     """A fleet with a short lease, on a broker of its own."""
     impatient = settings.model_copy(
         update={
@@ -84,7 +62,7 @@ def recording(samples: np.ndarray) -> bytes:
 
 
 def test_workers_go_on_by_themselves_once_redis_is_back(
-    database: Engine, storage: Storage, workers: Fleet, redis: Redis
+    database: Engine, storage: Storage, workers: Fleet, redis: RedisServer
 ) -> None:
     started = [
         workers.start("beat"),

@@ -174,9 +174,9 @@ def test_a_job_that_is_canceled_while_a_slice_waits_is_not_heard_on(
         worker = threading.Thread(target=infer_steps, args=(runtime, leases))
         worker.start()
         assert heard_again.wait(60)
-        wait_until(lambda: len(batcher._queue) == len(taken.claims) - 1)
+        wait_until(lambda: len(batcher._schedule._queue) == len(taken.claims) - 1)
         cancel_job(database, "default", job_id, max_attempts=3)
-        wait_until(lambda: all(item.future.cancelled() for item in batcher._queue))
+        wait_until(lambda: all(item.future.cancelled() for item in batcher._schedule._queue))
         go_on.set()
         worker.join(60)
 

@@ -126,9 +126,9 @@ def test_a_canceled_jobs_chunk_that_waits_for_its_batch_is_not_heard(
     batcher = Batcher(engine := HeldOracle(), max_batch=1)
     with ThreadPoolExecutor(2) as pool:
         inferred = [pool.submit(infer_all, replace(runtime, batcher=batcher)) for _ in range(2)]
-        wait_until(lambda: engine.batches and batcher._queue)
+        wait_until(lambda: engine.batches and batcher._schedule._queue)
         cancel_job(database, "default", job_id, max_attempts=3)
-        wait_until(batcher._queue[0].future.cancelled)
+        wait_until(batcher._schedule._queue[0].future.cancelled)
         go_on.set()
         assert [len(claimed.result(60)) for claimed in inferred] == [1, 1]
     assert engine.batches == [1]

@@ -1,4 +1,4 @@
-"""The threads that call the engine, with chunks of all running jobs merged into batches."""
+"""The threads that call the engine, with batches of items from all jobs and live sessions."""
 
 import os
 import threading
@@ -12,27 +12,25 @@ from shared.infra.errors import DeviceOutOfMemory, ModelError
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker import metrics
-from worker.batching.choice import choose, count_fitting, windows
-from worker.batching.items import Inference, Item
-from worker.batching.limit import BatchLimit
+from worker.batching.choice import count_fitting
+from worker.batching.items import Inference, Item, Lane
+from worker.batching.schedule import Schedule
 from worker.engines.memory import device_memory_bytes
 from worker.engines.protocol import DecodeOptions, Engine, Prepared
 
 _N_HELPERS = min(4, os.cpu_count() or 1)
 """Threads that prepare and finish items."""
-_PREPARATION_S = 0.1
-"""How much longer a batch waits while chunks are being prepared that could be in it."""
 
 
 class Batcher:
-    """Groups chunks and calls the engine, in as many threads as it has streams.
+    """Calls the engine, in as many threads as it has streams, with what a ``Schedule`` decides.
 
-    Helper threads prepare chunks ahead of the device and finish its results, so it waits for
-    neither. A batch starts when it is full or its oldest chunk has waited ``max_wait_ms``. What the
-    engine wants to infer once more goes before all others.
+    Helper threads prepare items ahead of the device and finish its results, so it waits for
+    neither. A batch starts when it is full or its first item has waited ``max_wait_ms``. What the
+    engine wants to infer once more goes before all others of its lane.
 
     A batch that does not fit the device's memory is tried again in halves, and later batches are no
-    larger than a half until ``BatchLimit`` grows back. A chunk that does not fit alone gets the
+    larger than a half until ``BatchLimit`` grows back. An item that does not fit alone gets the
     error.
     """
 
@@ -42,36 +40,33 @@ class Batcher:
         max_batch: int | None = None,
         max_wait_ms: float = 5.0,
         *,
+        live_call_ms: float = 150.0,
         watchdog: AbstractContextManager[None] | None = None,
     ) -> None:
         """Start the threads; from now on they alone use the engine.
 
-        ``max_batch`` is the most windows in one call, by default the engine's. A ``Watchdog`` is
-        entered around each call.
+        ``max_batch`` is the most windows in one call, by default the engine's; ``live_call_ms`` how
+        long a call should take while somebody speaks. A ``Watchdog`` is entered around each call.
         """
         self.engine_version = engine.version
         self.weights_digest = engine.weights_digest
         self.device = f"{engine.device} {engine.dtype}"
+        self.max_batch = max_batch or engine.max_batch
         self._engine = engine
-        self._limit = BatchLimit(max_batch or engine.max_batch)
-        self._max_wait_s = max_wait_ms / 1000
         self._watchdog = watchdog or nullcontext()
-        self._queue: list[Item] = []
-        """Items that no call has taken, oldest first."""
-        self._n_left = 0
-        """Items of current batches that are not in a call yet, as these were divided."""
-        self._n_calling = 0
-        self._n_taken = 0
-        """Streams that are at a batch, before, in and after its calls."""
-        self._is_exclusive = False
-        """Whether the batch under way is a chunk that is to be alone."""
-        self._mean_share = 1.0
-        """Length of recent chunks, in windows."""
+        self._schedule = Schedule(
+            self.max_batch,
+            window_samples=engine.window_samples,
+            streams=engine.streams,
+            max_wait_s=max_wait_ms / 1000,
+            live_call_s=live_call_ms / 1000,
+        )
         self._changed = threading.Condition()
+        """Guards the schedule."""
         self._closing = False
         self._helpers = ThreadPoolExecutor(_N_HELPERS, thread_name_prefix="batcher-helper")
         self._threads = [
-            threading.Thread(target=self._run, name=f"batcher-{i}", daemon=True)
+            threading.Thread(target=self._run, args=(i,), name=f"batcher-{i}", daemon=True)
             for i in range(engine.streams)
         ]
         for thread in self._threads:
@@ -82,26 +77,30 @@ class Batcher:
         samples: Samples,
         options: DecodeOptions,
         *,
+        lane: Lane = Lane.BATCH,
+        first: bool = False,
         alone: AbstractContextManager[None] | None = None,
     ) -> Future[Inference]:
-        """Queue one chunk; its future can be cancelled until its batch begins.
+        """Queue one item; its future can be cancelled until its batch begins.
 
         The future raises ``DeviceOutOfMemory``, ``ModelError`` or whatever else the engine raised.
 
         Args:
             samples: shape (n_samples,), at 16 kHz.
             options: how to decode it.
-            alone: makes the chunk a batch by itself, beside which no other call runs; the engine is
+            lane: what it is for.
+            first: whether it is the first partial of an utterance, which waits for no chunk's turn.
+            alone: makes the item a batch by itself, beside which no other call runs; the engine is
                 called within this context.
 
         Raises:
             RuntimeError: the batcher is closed.
         """
-        item = Item(samples, options, alone)
+        item = Item(samples, options, alone, lane, first)
         with self._changed:
             if self._closing:
                 raise RuntimeError("the batcher is closed")
-            self._queue.append(item)
+            self._schedule.add(item, time.monotonic())
             if alone is None:
                 self._helpers.submit(self._prepare, item)
             self._changed.notify_all()
@@ -110,24 +109,45 @@ class Batcher:
     @property
     def batch_size(self) -> int:
         """How many chunks of full length are inferred at once, by what has fitted so far."""
-        return self._limit.size * self._engine.streams
+        return self._schedule.limit.size * self._engine.streams
 
     def room(self) -> int:
-        """Return how many more chunks the batcher can use now.
-
-        They fill the next batch of each stream while it works, and the next two while it is idle.
-        So the engine never waits for audio, and no chunk waits here for long. Queued chunks count;
-        one that is to be alone counts as a batch. Of short chunks a batch holds more.
-        """
+        """Return how many more chunks the batcher can use now (``Schedule.room``)."""
         with self._changed:
-            size = self._limit.size
-            n_queued = sum(1 if item.alone is None else size for item in self._queue)
-            n_batches = 2 * self._engine.streams - self._n_calling
-            n_per_batch = int(size / self._mean_share)
-            return max(0, n_batches * n_per_batch - n_queued - self._n_left)
+            return self._schedule.room(time.monotonic())
+
+    def live_room(self, within_s: float = 0.0) -> int:
+        """Return how many live items could be inferred at once, as soon as that is any; else 0.
+
+        It is 0 until a stream is free or about to be: what another worker could begin earlier is
+        not to wait here.
+        """
+        until = time.monotonic() + within_s
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                room = 0 if self._closing else self._schedule.live_room(now)
+                if room or now >= until or self._closing:
+                    return room
+                self._changed.wait(min(until - now, self._schedule.next_live_room_s(now)))
+
+    def live_capacity(self) -> int:
+        """Return how many live items can be inferred at once while no chunk is."""
+        with self._changed:
+            return self._schedule.live_capacity()
+
+    def busy_s(self) -> float:
+        """Return the seconds until a stream is free, by prediction."""
+        with self._changed:
+            return self._schedule.busy_s(time.monotonic())
+
+    def note_speech(self) -> None:
+        """Somebody speaks to this model, if only by way of another worker: calls stay short."""
+        with self._changed:
+            self._schedule.note_speech(time.monotonic())
 
     def close(self) -> None:
-        """Refuse new chunks, finish those that are queued, and end the threads."""
+        """Refuse new items, finish those that are queued, and end the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -140,88 +160,51 @@ class Batcher:
         try:
             prepared = self._engine.prepare(item.samples, item.options)
         except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits
-            self._drop(item)
-            if item.future.set_running_or_notify_cancel():
+            if self._drop(item):
                 item.future.set_exception(error)
             return
         if not isinstance(prepared, Prepared):
-            self._drop(item)
-            if item.future.set_running_or_notify_cancel():
+            if self._drop(item):
                 item.begun = time.monotonic()
                 self._settle(item, prepared)
             return
         with self._changed:
             item.prepared = prepared
-            share = min(1.0, max(0.25, prepared.n_samples / self._engine.window_samples))
-            self._mean_share += (share - self._mean_share) / 16
+            self._schedule.note_prepared(item)
             self._changed.notify_all()
 
-    def _drop(self, item: Item) -> None:
+    def _drop(self, item: Item) -> bool:
+        """Take an item that needs no call out of the queue; return whether it is still wanted."""
         with self._changed:
-            self._queue.remove(item)
             self._changed.notify_all()
+            return self._schedule.remove(item)
 
-    def _run(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            if batch and batch[0].alone is not None:
-                self._infer_alone(batch[0])
-            elif batch:
-                self._infer(batch)
+    def _run(self, stream: int) -> None:
+        while batch := self._next_batch():
+            if batch[0].alone is not None:
+                self._infer_alone(stream, batch[0])
+            else:
+                self._infer(stream, batch)
             with self._changed:
-                self._n_taken -= 1
-                self._is_exclusive = False
+                self._schedule.finish_turn()
                 self._changed.notify_all()
 
-    def _next_batch(self) -> list[Item] | None:
-        """Wait for the next group and take it, without cancelled items; None at the end."""
+    def _next_batch(self) -> list[Item]:
+        """Wait for the next batch and take it; it is empty at the end."""
         with self._changed:
-            while True:
-                if self._closing and not self._queue:
-                    return None
-                taken, wait_s = self._choose()
-                if taken:
-                    break
-                self._changed.wait(wait_s)
-            chosen = set(map(id, taken))
-            self._queue = [item for item in self._queue if id(item) not in chosen]
-            batch = [
-                item
-                for item in taken
-                if item.begun is not None or item.future.set_running_or_notify_cancel()
-            ]
-            self._n_left += len(batch)
-            self._n_taken += 1
-            self._is_exclusive = taken[0].alone is not None
-            return batch
+            while not (self._closing and self._schedule.is_empty):
+                turn = self._schedule.next(time.monotonic(), closing=self._closing)
+                if turn.items:
+                    return turn.items
+                self._changed.wait(turn.wait_s)
+            return []
 
-    def _choose(self) -> tuple[list[Item], float | None]:
-        """Return the next batch; or none, and in how many seconds to look again, if not woken."""
-        ready = [item for item in self._queue if item.is_ready]
-        if not ready or self._is_exclusive:
-            return [], None
-        oldest = ready[0]
-        if oldest.alone is not None:
-            must_wait = self._n_taken or oldest is not self._queue[0]
-            return ([] if must_wait else [oldest]), None
-        assert oldest.prepared is not None
-        group = oldest.prepared.group
-        alike = [item for item in ready if item.prepared and item.prepared.group == group]
-        indices, is_full = choose(alike, self._limit.size, self._engine.window_samples)
-        batch = [alike[i] for i in indices]
-        until = oldest.submitted + self._max_wait_s
-        if len(ready) < len(self._queue):
-            until += _PREPARATION_S
-        wait_s = until - time.monotonic()
-        if is_full or wait_s <= 0 or self._closing:
-            return batch, None
-        return [], wait_s
-
-    def _infer_alone(self, item: Item) -> None:
-        """Do all acts of a chunk within its context, while no other call runs."""
+    def _infer_alone(self, stream: int, item: Item) -> None:
+        """Do all acts of an item within its context, while no other call runs."""
         item.begun = time.monotonic()
         assert item.alone is not None
         try:
-            with item.alone, self._calling(1), self._watchdog:
+            with item.alone, self._calling(stream, [item]):
                 (hypothesis,) = self._engine.transcribe([item.samples], item.options)
         except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits
             item.future.set_exception(error)
@@ -229,25 +212,26 @@ class Batcher:
             self._note_call([item], time.monotonic() - item.begun)
             self._settle(item, hypothesis)
 
-    def _infer(self, batch: Sequence[Item]) -> None:
+    def _infer(self, stream: int, batch: Sequence[Item]) -> None:
         """Call the engine for every item of the batch, in parts where it does not fit."""
         most = len(batch)
+        window_samples = self._engine.window_samples
         while batch:
-            n = count_fitting(batch[:most], self._limit.size, self._engine.window_samples)
+            n = count_fitting(batch[:most], self._schedule.limit.size, window_samples)
             part, rest = batch[:n], batch[n:]
-            if self._infer_at_once(part):
+            if self._infer_at_once(stream, part):
                 batch = rest
             else:
                 # Not in the ``except``: its error's traceback holds the failed batch's tensors.
                 most = max(1, n // 2)
                 with self._changed:
-                    self._limit.failed(self._windows(part))
+                    self._schedule.return_to_turn(part)
 
-    def _infer_at_once(self, batch: Sequence[Item]) -> bool:
+    def _infer_at_once(self, stream: int, batch: Sequence[Item]) -> bool:
         """Call the engine once; return False where several items are too many for the device."""
         started = time.monotonic()
         try:
-            with self._calling(len(batch)), self._watchdog:
+            with self._calling(stream, batch):
                 results = self._engine.infer([item.prepared for item in batch if item.prepared])
             if len(results) != len(batch):
                 raise ModelError(
@@ -255,16 +239,12 @@ class Batcher:
                 )
         except DeviceOutOfMemory as error:
             if len(batch) > 1:
-                with self._changed:
-                    self._n_left += len(batch)
                 return False
             batch[0].future.set_exception(error)
         except Exception as error:  # noqa: BLE001 - it is raised in the threads that wait
             for item in batch:
                 item.future.set_exception(error)
         else:
-            with self._changed:
-                self._limit.fitted(self._windows(batch))
             for item in batch:
                 item.begun = item.begun or started
             self._note_call(batch, time.monotonic() - started)
@@ -272,21 +252,19 @@ class Batcher:
         return True
 
     @contextmanager
-    def _calling(self, n_items: int) -> Iterator[None]:
-        """Record, for ``room`` and for chunks that are to be alone, that a stream works."""
+    def _calling(self, stream: int, items: Sequence[Item]) -> Iterator[None]:
+        """Tell the schedule of a call, and the watchdog."""
         with self._changed:
-            self._n_left -= n_items
-            self._n_calling += 1
+            self._schedule.begin_call(stream, items, time.monotonic())
+        succeeded = False
         try:
-            yield
+            with self._watchdog:
+                yield
+            succeeded = True
         finally:
             with self._changed:
-                self._n_calling -= 1
+                self._schedule.end_call(stream, time.monotonic(), succeeded=succeeded)
                 self._changed.notify_all()
-
-    def _windows(self, batch: Sequence[Item]) -> int:
-        longest = max(item.n_samples for item in batch)
-        return windows(len(batch), longest, self._engine.window_samples)
 
     def _note_call(self, batch: Sequence[Item], inference_s: float) -> None:
         metrics.BATCH_SIZE.observe(len(batch))
@@ -296,7 +274,7 @@ class Batcher:
             item.inference_s += inference_s
 
     def _pass_on(self, batch: Sequence[Item], results: Sequence[Any]) -> None:
-        """Put what is to be inferred once more before all others; have the rest finished."""
+        """Queue what is to be inferred once more; have the rest finished."""
         again = []
         for item, result in zip(batch, results, strict=True):
             if isinstance(result, Prepared):
@@ -306,7 +284,7 @@ class Batcher:
                 self._helpers.submit(self._finish, item, result)
         if again:
             with self._changed:
-                self._queue[:0] = again
+                self._schedule.add_again(again)
                 self._changed.notify_all()
 
     def _finish(self, item: Item, raw: Any) -> None:

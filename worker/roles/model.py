@@ -20,6 +20,7 @@ def serve(model_id: str) -> None:
     from worker.batching.batcher import Batcher
     from worker.batching.load import load
     from worker.batching.watchdog import Watchdog
+    from worker.live.taker import LiveTaker
     from worker.steps.transcribe import infer_steps
 
     settings = get_settings()
@@ -28,6 +29,7 @@ def serve(model_id: str) -> None:
         "model", queues=(model_queue(model_id),), slots=0, model=model_id, device=settings.device
     )
     health, runtime = start.open_runtime(entry)
+    live = None
     try:
         loaded = load(catalogue_entry, settings)
         engine = loaded.engine
@@ -41,6 +43,7 @@ def serve(model_id: str) -> None:
         batcher = Batcher(
             engine,
             max_wait_ms=settings.batch_wait_ms,
+            live_call_ms=settings.live_call_ms,
             watchdog=Watchdog(settings.inference_limit_s),
         )
         runtime = replace(runtime, batcher=batcher)
@@ -55,6 +58,9 @@ def serve(model_id: str) -> None:
             load_s=loaded.load_s,
             warm_up_s=loaded.warm_up_s,
         )
+        live = LiveTaker(settings, entry.id, catalogue_entry, batcher)
         start.consume(entry, runtime.heartbeat, health, "threads")
     finally:
+        if live is not None:
+            live.close()
         runtime.close()

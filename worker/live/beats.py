@@ -1,0 +1,97 @@
+"""The thread that tells the API which worker lives, what it has in hand, and how busy it is."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from shared.infra.background import Background
+from shared.infra.settings import Settings
+from shared.queue.live import keys
+from shared.queue.live.wire import Beat, encode_beat
+from shared.speech.live.requests import LiveKind
+from worker.batching.batcher import Batcher
+from worker.live.hands import Hands
+from worker.process import drain
+
+log = logging.getLogger(__name__)
+
+
+class Beats:
+    """Sends a beat twice a second, and when it is rung.
+
+    It also asks whether somebody speaks to the model by way of another worker, as calls are kept
+    short then.
+    """
+
+    def __init__(
+        self, settings: Settings, worker: str, model: str, batcher: Batcher, hands: Hands
+    ) -> None:
+        """Begin to beat."""
+        self._redis = keys.connect(settings)
+        self._worker, self._model = worker, model
+        self._batcher, self._hands = batcher, hands
+        self._is_away = False
+        self._thread = Background("live-beats", self._beat)
+        self.ring()
+
+    def ring(self) -> None:
+        """Send a beat now; returns at once."""
+        self._thread.ring()
+
+    @contextmanager
+    def suspecting(self, request: str) -> Iterator[None]:
+        """Name a request as suspect while the engine hears it alone, before it can do harm."""
+        self._hands.suspect = request
+        self._send()
+        try:
+            yield
+        finally:
+            self._hands.suspect = None
+            self.ring()
+
+    def close(self) -> None:
+        """Withdraw; what is still in hand is left to the last beat, which runs out."""
+        self._thread.close()
+        if self._hands.ids():
+            return
+        try:
+            self._redis.delete(keys.beat(self._worker))
+            self._redis.srem(keys.WORKERS, self._worker)
+        except redis.RedisError as error:
+            log.debug("the last beat runs out: %s", error)
+
+    def _beat(self) -> float:
+        self._send()
+        return keys.BEAT_S
+
+    def _send(self) -> None:
+        means_s = self._hands.means_s
+        beat = Beat(
+            self._worker,
+            self._model,
+            in_hand=self._hands.ids(),
+            suspect=self._hands.suspect,
+            capacity=self._batcher.live_capacity(),
+            busy_ms=round(1000 * self._batcher.busy_s(), 1),
+            partial_ms=round(1000 * means_s.get(LiveKind.PARTIAL, 0.0), 1),
+            final_ms=round(1000 * means_s.get(LiveKind.FINAL, 0.0), 1),
+            stopping=drain.has_begun(),
+        )
+        try:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.set(
+                    keys.beat(self._worker), encode_beat(beat), px=int(1000 * keys.BEAT_TTL_S)
+                )
+                pipeline.sadd(keys.WORKERS, self._worker)
+                pipeline.exists(keys.speech(self._model))
+                *_, somebody_speaks = pipeline.execute()
+        except redis.RedisError as error:
+            if not self._is_away:
+                log.warning("no live requests: Redis cannot be reached: %s", error)
+            self._is_away = True
+            return
+        self._is_away = False
+        if somebody_speaks:
+            self._batcher.note_speech()
