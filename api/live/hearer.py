@@ -1,0 +1,45 @@
+"""Who hears the requests of live sessions: the model workers, seen from here."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.speech.live.requests import LiveAnswer, LiveRequest
+
+SUPERSEDED = "superseded"
+"""Error of an answer to a request that a newer one has replaced before a worker took it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLoad:
+    """How busy the workers of one model are."""
+
+    workers: int
+    """Alive, and taking live requests."""
+    depth: int
+    """Live requests that no worker has taken."""
+    partial_ms: float
+    """Mean time from sending a partial request to its answer."""
+    final_ms: float
+    """The same for final requests."""
+    wait_ms: float
+    """Estimated time from sending a request now to its answer."""
+
+
+class Hearer(Protocol):
+    """Has model workers answer requests. For use on one event loop."""
+
+    async def hear(self, request: LiveRequest) -> LiveAnswer:
+        """Return the answer; what cannot be answered has an ``error``.
+
+        A request that a newer one replaces is answered at once, with the error ``SUPERSEDED``.
+        Raises nothing but ``CancelledError``.
+        """
+        ...
+
+    async def cancel(self, segment: str) -> None:
+        """Drop the segment's requests that no worker has taken."""
+        ...
+
+    def load(self, model: str) -> LiveLoad:
+        """Return how busy the model's workers are, from what was heard of them last."""
+        ...
