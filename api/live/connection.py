@@ -26,7 +26,7 @@ from api.live.websocket import abort
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event, Final, Partial
 from shared.speech.live.options import samples_of
-from shared.speech.live.requests import LiveAnswer
+from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 from shared.speech.live.session import LiveSession
 
 log = logging.getLogger("api.live")
@@ -294,17 +294,21 @@ class Connection(ABC):
 
     def _ask(self, ask: Ask) -> None:
         request = ask.request
-        load = self._live.hearer.load(request.model)
-        if request.kind == "partial" and self._live.is_full(load):
-            self._live.n_refused += 1
-            if not self._told_full:
-                self._told_full = True
-                self.tell_error(LiveError("QUEUE_FULL", f"{load.depth} requests are waiting."))
-            assert self._session is not None
-            self.do(self._session.answer(LiveAnswer(request.id, None, error="queue_full")))
-            return
-        self._told_full = False
+        if request.kind is LiveKind.PARTIAL:
+            load = self._live.hearer.load(request.model)
+            if self._live.is_full(load):
+                self._leave_out(request, load.depth)
+                return
+            self._told_full = False
         self._requests.ask(request, self._received_at)
+
+    def _leave_out(self, partial: LiveRequest, depth: int) -> None:
+        self._live.n_refused += 1
+        if not self._told_full:
+            self.tell_error(LiveError("QUEUE_FULL", f"{depth} requests are waiting: no partials."))
+        self._told_full = True
+        assert self._session is not None
+        self.do(self._session.answer(LiveAnswer(partial.id, None, error="queue_full")))
 
     def _hear(self, answer: LiveAnswer) -> None:
         """Take an answer."""

@@ -31,7 +31,7 @@ class Config(Message):
     lang_code: Language = None
     task: Literal["transcribe", "translate"] = "transcribe"
     prompt: str | None = Field(default=None, max_length=1_000)
-    sample_rate: Literal[16_000] = SAMPLE_RATE
+    sample_rate: Literal[16_000] = 16_000
     vad_enabled: bool | None = None
     vad_threshold: float | None = Field(default=None, ge=0, le=1)
     partial_results: bool = True

@@ -29,7 +29,8 @@ class LiveProtocol(WebSocketsSansIOProtocol):
         """Begin the application's task; it runs after this."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            self.scope["extensions"][ABORT] = self.transport.abort  # type: ignore[index]
+            extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
+            extensions[ABORT] = self.transport.abort
 
     def keepalive_timeout(self) -> None:
         """Close a connection whose client does not answer pings: it will not read either."""
