@@ -167,8 +167,8 @@ class LiveSessions:
             min_speech=samples_of(settings.live_min_speech_ms),
             min_silence=samples_of(settings.live_min_silence_ms),
             partial_interval=samples_of(settings.live_partial_interval_ms),
-            partial_window=samples_of(1000 * settings.live_partial_window_s),
-            max_utterance=samples_of(1000 * settings.live_max_utterance_s),
+            partial_window=samples_of(1000 * min(settings.live_partial_window_s, model.window_s)),
+            max_utterance=samples_of(1000 * min(settings.live_max_utterance_s, model.window_s)),
         )
 
     def default_model(self) -> Model | None:
