@@ -1,6 +1,7 @@
 """All live sessions of this process: who may begin one, and how they end when it stops."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,12 +9,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from api.live.errors import SERVICE_RESTART, TRY_AGAIN_LATER, LiveError
 from api.live.hearer import Hearer, LiveLoad
-from shared.infra.errors import RequestError
+from shared.infra.errors import ModelError, RequestError
 from shared.infra.settings import Settings
 from shared.models.catalogue import Catalogue, Model
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
 from shared.speech.live.options import LiveOptions, samples_of
+from shared.speech.live.scores import make_scorer
 
 _LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
 _CONNECTIONS_PER_SESSION = 2
@@ -98,6 +100,7 @@ class LiveSessions:
         self._active: dict[tuple[str, str], str] = {}
         """Sessions under way: tenant and id, and the model."""
         self._all_gone = asyncio.Event()
+        self._is_prepared = False
         self.is_draining = False
         self.n_requests = 0
         self.n_refused = 0
@@ -107,6 +110,13 @@ class LiveSessions:
     def n_active(self) -> int:
         """Sessions under way."""
         return len(self._active)
+
+    async def prepare(self) -> None:
+        """Load the voice activity detector, once, without holding up other sessions."""
+        if not self._is_prepared:
+            with contextlib.suppress(ModelError):  # the session that needs it will say so
+                await asyncio.to_thread(make_scorer, "silero")
+            self._is_prepared = True
 
     def take(self, connection: Drainable) -> bool:
         """Count a connection, unless there are too many."""

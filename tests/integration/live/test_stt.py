@@ -163,10 +163,11 @@ def test_a_session_that_nobody_has_time_for_is_refused(
 ) -> None:
     hearer.now = replace(IDLE, **load)
     with live(client) as talker:
-        refusal = talker.start(config={**CONFIG, "model": "oracle"})
+        refusal = talker.start(session_id="mine", config={**CONFIG, "model": "oracle"})
         _, closed = talker.read_all()
 
     assert (refusal["type"], refusal["code"]) == ("error", code)
+    assert refusal["session_id"] == "mine"
     assert closed == 1013
 
 
