@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
 from api.live.origins import is_allowed
@@ -24,6 +24,7 @@ from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
 from api.live.websocket import abort
 from shared.infra.errors import ModelError
+from shared.models.options import JobOptions
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event, Final, Partial
 from shared.speech.live.options import samples_of
@@ -99,6 +100,8 @@ class Connection(ABC):
             await self._live.prepare()
             await self._websocket.accept()
             await self._serve()
+        except WebSocketDisconnect:
+            return  # during the handshake
         finally:
             await self._leave()
 
@@ -135,8 +138,14 @@ class Connection(ABC):
         self._audio_at = time.monotonic()
 
     def speak(self, language: str | None) -> None:
-        """Take what follows for speech in this language; None: it is to be detected."""
+        """Take what follows for speech in this language; None: it is to be detected.
+
+        Raises:
+            LiveError: the session's model does not know it.
+        """
         if self._session is not None:
+            model = self._session.options.model
+            self._live.choose(JobOptions(model=model, language=language))
             self._session.options = replace(self._session.options, language=language)
 
     def send(self, message: Mapping[str, Any], key: str | None = None) -> None:

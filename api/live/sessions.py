@@ -20,6 +20,8 @@ from shared.speech.live.scores import make_scorer
 _LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
 _CONNECTIONS_PER_SESSION = 2
 """Connections that have no session yet, or not any more, count as well."""
+_CLOSE_S = 1.0
+"""How long a stopping server waits for connections that it closes."""
 
 
 class Drainable(Protocol):
@@ -124,7 +126,6 @@ class LiveSessions:
         if self.is_draining or len(self._connections) >= most:
             return False
         self._connections.add(connection)
-        self._all_gone.clear()
         return True
 
     def leave(self, connection: Drainable) -> None:
@@ -206,16 +207,26 @@ class LiveSessions:
         Their finals may take ``final_s`` more; then the connections are closed.
         """
         self.is_draining = True
-        for step, limit_s in (("drain", pause_s), ("end_now", final_s), ("restart", 1.0)):
-            for connection in tuple(self._connections):
-                getattr(connection, step)()
-            if not self._connections:
-                return
-            try:
-                async with asyncio.timeout(limit_s):
+        for connection in tuple(self._connections):
+            connection.drain()
+        if await self._are_gone_within(pause_s):
+            return
+        for connection in tuple(self._connections):
+            connection.end_now()
+        if await self._are_gone_within(final_s):
+            return
+        for connection in tuple(self._connections):
+            connection.restart()
+        await self._are_gone_within(_CLOSE_S)
+
+    async def _are_gone_within(self, limit_s: float) -> bool:
+        """Wait until all connections are closed, and return whether they are."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._connections:
+                    self._all_gone.clear()
                     await self._all_gone.wait()
-            except TimeoutError:
-                continue
+        return not self._connections
 
     def _check_room(self, model: str) -> None:
         if self.is_draining:
