@@ -24,17 +24,16 @@ TALKERS = 50
 SECONDS = 30.0
 _PER_PROCESS = 10
 _LIMIT_S = 60.0
+_SETTLE_S = 2.0
+"""Until the API has heard that the worker takes live requests."""
 
 
 def run() -> None:
     """Print the latencies with endpoints and with flushes, and what the API process used."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            # The platform's own worker serves another model.
-            "LONGHAND_DEFAULT_MODEL": "oracle",
-            "LONGHAND_LIVE_MAX_SESSIONS": "400",
-        }
+        environment = {"LONGHAND_LIVE_MAX_SESSIONS": "400"}
         with (
+            # Its own worker serves another model.
             platform(Path(folder) / "data", "starter", environment=environment) as running,
             _sleeping_worker(running),
         ):
@@ -81,6 +80,7 @@ def _sleeping_worker(running: Platform) -> Iterator[None]:
         ],
         cwd=ROOT,
         env={**os.environ, **running.environment},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -89,6 +89,7 @@ def _sleeping_worker(running: Platform) -> Iterator[None]:
             if worker.poll() is not None or time.monotonic() > limit:
                 sys.exit("bench: the sleeping worker did not become ready")
             time.sleep(0.2)
+        time.sleep(_SETTLE_S)
         yield
     finally:
         worker.terminate()
@@ -96,5 +97,5 @@ def _sleeping_worker(running: Platform) -> Iterator[None]:
 
 
 def _is_served(running: Platform) -> bool:
-    status = httpx.get(f"{running.url}/health/status", timeout=10).json()
-    return bool(status["accepting_requests"])
+    models = httpx.get(f"{running.url}/health/status", timeout=10).json()["models"]
+    return bool(models.get("oracle") == "ready")

@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections import defaultdict
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,12 @@ class Talker:
         """Speak, and measure."""
         await asyncio.sleep(random.uniform(0, PHRASE_S + PAUSE_S))
         async with websockets.connect(self._url, compression=None) as socket:
-            await socket.send(json.dumps({"type": "start_session", "config": {"lang_code": "en"}}))
+            config = {"model": "oracle", "lang_code": "en"}
+            await socket.send(json.dumps({"type": "start_session", "config": config}))
             reader = asyncio.create_task(self._read(socket))
-            await self._speak(socket)
-            await socket.send(json.dumps({"type": "end_session"}))
+            with suppress(websockets.ConnectionClosed):  # a refusal is among the errors
+                await self._speak(socket)
+                await socket.send(json.dumps({"type": "end_session"}))
             await reader
 
     async def _speak(self, socket: Any) -> None:
@@ -64,18 +67,21 @@ class Talker:
                     self._ended_at.append(time.perf_counter())
 
     async def _read(self, socket: Any) -> None:
-        async for text in socket:
-            message, now = json.loads(text), time.perf_counter()
-            match message["type"]:
-                case "vad_event" if message["state"] == "speech_start":
-                    self._spoke_at = now
-                case "partial_transcript" if self._spoke_at is not None:
-                    self.seconds["first partial"].append(now - self._spoke_at)
-                    self._spoke_at = None
-                case "final_transcript" if message["text"] and self._ended_at:
-                    self.seconds["final"].append(now - self._ended_at.pop(0))
-                case "error":
-                    self.errors.append(message["code"])
+        with suppress(websockets.ConnectionClosed):
+            async for text in socket:
+                self._take(json.loads(text), time.perf_counter())
+
+    def _take(self, message: dict[str, Any], now: float) -> None:
+        match message["type"]:
+            case "vad_event" if message["state"] == "speech_start":
+                self._spoke_at = now
+            case "partial_transcript" if self._spoke_at is not None:
+                self.seconds["first partial"].append(now - self._spoke_at)
+                self._spoke_at = None
+            case "final_transcript" if message["text"] and self._ended_at:
+                self.seconds["final"].append(now - self._ended_at.pop(0))
+            case "error":
+                self.errors.append(f"{message['code']} {message['message']}")
 
 
 async def main(url: str, n_talkers: int, seconds: float, frame_ms: int, *, flushes: bool) -> None:
