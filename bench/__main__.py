@@ -17,6 +17,8 @@ another tree.
 ``live_lanes`` has people speak while chunks of jobs are inferred, on a device that sleeps, and
 prints what is left to either.
 
+``live`` prints how soon 50 people who speak read what they say, with a model worker that sleeps.
+
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
 
@@ -45,6 +47,7 @@ from bench import (
 )
 from bench.cost import table as cost
 from bench.engines import table as engines
+from bench.live import table as live
 from shared.models.catalogue import load_catalogue
 from worker.engines import load_engine
 
@@ -63,6 +66,7 @@ MEASUREMENTS = (
     "reads",
     "streams",
     "live_lanes",
+    "live",
     "devices",
     "cost",
     "engines",
@@ -109,6 +113,8 @@ def main() -> None:
                 streams.run(arguments.before)
             case "live_lanes":
                 live_lanes.run()
+            case "live":
+                live.run()
             case "devices":
                 devices.run(models)
             case "cost":
