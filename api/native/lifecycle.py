@@ -17,6 +17,20 @@ from shared.store.jobs.read import get_job
 
 router = APIRouter(tags=["jobs"])
 
+SUBMISSION_PROBLEMS = (
+    *BODY_ERRORS,
+    errors.ModelNotServed,
+    errors.UploadTooLarge,
+    errors.UnknownModel,
+    errors.UnsupportedLanguage,
+    errors.UnsupportedOption,
+    errors.EmptyFile,
+    errors.ForbiddenUrl,
+    errors.TooManyUploads,
+    errors.StorageUnavailable,
+)
+"""What any endpoint raises that takes a file in."""
+
 
 @router.post(
     "/jobs",
@@ -24,18 +38,7 @@ router = APIRouter(tags=["jobs"])
     status_code=202,
     response_model=Job,
     openapi_extra=job_form(),
-    responses=problems(
-        *BODY_ERRORS,
-        errors.ModelNotServed,
-        errors.UploadTooLarge,
-        errors.UnknownModel,
-        errors.UnsupportedLanguage,
-        errors.UnsupportedOption,
-        errors.EmptyFile,
-        errors.ForbiddenUrl,
-        errors.TooManyUploads,
-        errors.StorageUnavailable,
-    )
+    responses=problems(*SUBMISSION_PROBLEMS)
     | {202: located("The job is committed and its file stored")},
 )
 async def submit_job(
@@ -53,9 +56,9 @@ async def submit_job(
         resources.intake.options,
         max_file_bytes=resources.settings.max_upload_bytes,
     )
-    job_id = await submit(resources.intake, tenant, form)
-    snapshot = await loader.get(snapshots.JobKey(tenant, job_id))
-    return accepted(await answer_with_snapshot(resources, snapshot), job_id)
+    created = await submit(resources.intake, tenant, form)
+    snapshot = await loader.get(snapshots.JobKey(tenant, created.job_id))
+    return accepted(await answer_with_snapshot(resources, snapshot), created.job_id)
 
 
 @router.post(
