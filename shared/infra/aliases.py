@@ -48,16 +48,16 @@ ALIASES: Mapping[str, Alias] = {
     "STT_LOG_LEVEL": Alias("log_level", str.upper),
     "STT_MAX_SESSIONS": Alias("live_max_sessions"),
     "STT_LANGUAGE": Alias("live_language"),
-    "STT_VAD_ENABLED": Alias("live_vad_enabled"),
+    "STT_VAD_ENABLED": Alias("live_vad"),
     "STT_VAD_THRESHOLD": Alias("live_vad_threshold"),
-    "STT_VAD_MIN_SPEECH_MS": Alias("live_vad_min_speech_ms"),
-    "STT_VAD_MIN_SILENCE_MS": Alias("live_vad_min_silence_ms"),
+    "STT_VAD_MIN_SPEECH_MS": Alias("live_min_speech_ms"),
+    "STT_VAD_MIN_SILENCE_MS": Alias("live_min_silence_ms"),
     "STT_PARTIAL_INTERVAL_MS": Alias("live_partial_interval_ms"),
-    "STT_MAX_PARTIAL_WINDOW_S": Alias("live_max_partial_window_s"),
+    "STT_MAX_PARTIAL_WINDOW_S": Alias("live_partial_window_s"),
     "STT_MAX_UTTERANCE_S": Alias("live_max_utterance_s"),
     "STT_MAX_BUFFER_MS": Alias("live_max_buffer_ms"),
     "STT_MAX_QUEUE_DEPTH": Alias("live_max_queue_depth"),
-    "STT_MAX_ESTIMATED_SERVER_TOTAL_MS": Alias("live_max_estimated_server_total_ms"),
+    "STT_MAX_ESTIMATED_SERVER_TOTAL_MS": Alias("live_max_wait_ms"),
 }
 """By variable. Of several that stand for one setting and are set, the last one counts."""
 

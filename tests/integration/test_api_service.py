@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import httpx
@@ -18,6 +19,7 @@ from sqlalchemy import Engine, text
 
 from api.__main__ import OPEN_FILES
 from api.app import create_app
+from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.models.options import JobOptions, ResolvedOptions
 from shared.store.workers import WorkerEntry, announce, withdraw
@@ -389,3 +391,23 @@ def test_the_process_raises_its_limit_of_open_files_as_far_as_it_may(settings: S
             raised, _ = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
             process.terminate()
     assert raised == (OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard))
+
+
+@pytest.mark.parametrize("named", ["by the settings", "by an argument"])
+def test_the_process_listens_where_it_is_told_to(settings: Settings, named: str) -> None:
+    first, second = free_ports(2)
+    variables = environment(settings.model_copy(update={"port": first}))
+    argued = named == "by an argument"
+    arguments = ["--port", str(second)] if argued else []
+    with subprocess.Popen([sys.executable, "-m", "api", *arguments], env=variables) as process:
+
+        def answers() -> bool:
+            with suppress(httpx.TransportError):
+                url = f"http://127.0.0.1:{second if argued else first}/health/live"
+                return httpx.get(url).is_success
+            return False
+
+        try:
+            wait_until(answers)
+        finally:
+            process.terminate()
