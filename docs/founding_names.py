@@ -410,14 +410,14 @@ HAUSA = Service(
         _as(
             Kind.OPTION,
             "port=8000",
-            Setting("port"),
-            "`LONGHAND_PORT`, or `--port`",
+            Setting("listen_port"),
+            "`LONGHAND_LISTEN_PORT`, or `--port`",
         ),
         _as(
             Kind.OPTION,
             'host="0.0.0.0"',
-            Setting("host"),
-            "`LONGHAND_HOST`, or `--host`; loopback by default, as there are no API keys",
+            Setting("listen_host"),
+            "`LONGHAND_LISTEN_HOST`, or `--host`; loopback by default, as there are no API keys",
         ),
         _model(
             "CLEAR-Global/w2v-bert-2.0-hausa_100_400h_yourtts",
@@ -531,7 +531,7 @@ STREAMING = Service(
             Kind.VARIABLE,
             "STT_HOST",
             Variable("STT_HOST"),
-            "`LONGHAND_HOST`; loopback by default, as there are no API keys",
+            "`LONGHAND_LISTEN_HOST`; loopback by default, as there are no API keys",
         ),
         _variable("STT_PORT"),
         _variable("STT_MAX_SESSIONS"),
@@ -632,7 +632,7 @@ WEBSOCKET = Service(
             Kind.VARIABLE,
             "HOST",
             "some shells and build tools set it to the machine's name, which would open the API "
-            "to the network; `LONGHAND_HOST` or `STT_HOST`",
+            "to the network; `LONGHAND_LISTEN_HOST` or `STT_HOST`",
         ),
         _not(Kind.OPTION, ".env", "only Compose reads it; elsewhere the environment counts"),
         _model("openai/whisper-large-v3", "whisper-large-v3"),

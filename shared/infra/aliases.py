@@ -22,14 +22,19 @@ def _device(value: str) -> str:
     return value.partition(":")[0]
 
 
+def _port(value: str) -> str | None:
+    """Return the port; None for the address that Kubernetes puts there for a service 'stt'."""
+    return None if "://" in value else value
+
+
 @dataclass(frozen=True, slots=True)
 class Alias:
     """What a variable stands for."""
 
     setting: str
     """A field of ``Settings``."""
-    read: Callable[[str], str] = _as_it_is
-    """Makes the setting's value of the variable's."""
+    read: Callable[[str], str | None] = _as_it_is
+    """Makes the setting's value of the variable's; None: the variable means something else."""
 
 
 ALIASES: Mapping[str, Alias] = {
@@ -38,10 +43,10 @@ ALIASES: Mapping[str, Alias] = {
     "ASR_COMPUTE_TYPE": Alias("dtype"),
     "ASR_BATCH_SIZE": Alias("max_batch"),
     "ASR_CACHE_DIR": Alias("models_cache"),
-    "PORT": Alias("port"),
+    "PORT": Alias("listen_port", _port),
     "MAX_CONCURRENCY": Alias("max_calls"),
-    "STT_HOST": Alias("host"),
-    "STT_PORT": Alias("port"),
+    "STT_HOST": Alias("listen_host"),
+    "STT_PORT": Alias("listen_port", _port),
     "STT_WHISPER_MODEL": Alias("default_model"),
     "STT_COMPUTE_TYPE": Alias("dtype"),
     "STT_DEVICE": Alias("device", _device),
@@ -87,5 +92,7 @@ class AliasSource(PydanticBaseSettingsSource):
     def _found(self) -> Iterator[tuple[str, str]]:
         for variable, alias in ALIASES.items():
             value = self._env.get(variable, "").strip()
-            if value and alias.setting in self.settings_cls.model_fields:
-                yield alias.setting, alias.read(value)
+            if not value or alias.setting not in self.settings_cls.model_fields:
+                continue
+            if (read := alias.read(value)) is not None:
+                yield alias.setting, read

@@ -58,19 +58,19 @@ class Settings(BaseSettings):
     max_streams: PositiveInt = 500
     """How many clients of one API process may watch jobs at once (events, `wait`); each holds a
     connection."""
-    host: str = "127.0.0.1"
+    listen_host: str = "127.0.0.1"
     """Address that the API listens on, where `--host` names none. There are no API keys, so beyond
     loopback whoever reaches it may use it."""
-    port: int = Field(default=8000, ge=0, le=65535)
+    listen_port: int = Field(default=8000, ge=0, le=65535)
     """Port that the API listens on, where `--port` names none. `./longhand up` has its own
     `--port`."""
     max_calls: PositiveInt = 100
     """How many clients of one API process may wait for the answer of `POST /transcribe` at once;
     more are answered with 503."""
-    call_wait_s: PositiveFloat = 300.0
-    """How long `POST /transcribe` waits for the transcript, in seconds; then the answer is 202 with
-    the job."""
-    call_grace_s: PositiveFloat = 60.0
+    call_wait_s: float = Field(default=300.0, ge=0, le=86_400)
+    """How long `POST /transcribe` waits for the transcript, in seconds, at most a day; then the
+    answer is 202 with the job."""
+    call_grace_s: float = Field(default=60.0, gt=0, le=86_400)
     """How long the job of a `POST /transcribe` goes on after its client has left, in seconds. If
     nobody asks for the same meanwhile, it is canceled."""
     max_duration_s: PositiveFloat = 12 * 3600.0

@@ -102,6 +102,18 @@ def test_a_reference_is_answered_with_error_rates(caller: Caller, database: Engi
     assert (again["wer"], again["cer"], again["cache_hit"]) == (0.0, 0.0, True)
 
 
+def test_a_call_that_joins_a_job_is_not_measured_against_the_reference_of_that(
+    caller: Caller, database: Engine
+) -> None:
+    job = caller.client.post("/jobs", data={"reference": "hello"}, files=FILE).json()
+    called = caller.call()
+    assert str(caller.only_job(database)) == job["id"]
+    compute(database, UUID(job["id"]))
+    body = called.result().json()
+    assert (body["job_id"], body["wer"], body["cache_hit"]) == (job["id"], None, True)
+    assert caller.client.get(f"/jobs/{job['id']}").json()["metrics"]["accuracy"]["wer"] == 1.0
+
+
 def test_a_reference_too_long_for_the_jobs_end_is_measured_for_the_answer(
     caller: Caller, database: Engine
 ) -> None:

@@ -396,7 +396,7 @@ def test_the_process_raises_its_limit_of_open_files_as_far_as_it_may(settings: S
 @pytest.mark.parametrize("named", ["by the settings", "by an argument"])
 def test_the_process_listens_where_it_is_told_to(settings: Settings, named: str) -> None:
     first, second = free_ports(2)
-    variables = environment(settings.model_copy(update={"port": first}))
+    variables = environment(settings.model_copy(update={"listen_port": first}))
     argued = named == "by an argument"
     arguments = ["--port", str(second)] if argued else []
     with subprocess.Popen([sys.executable, "-m", "api", *arguments], env=variables) as process:

@@ -20,8 +20,8 @@ def none_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ASR_BATCH_SIZE", "16", "max_batch", 16),
         ("ASR_MODEL_ID", "openai/whisper-base", "default_model", "openai/whisper-base"),
         ("STT_LOG_LEVEL", "info", "log_level", "INFO"),
-        ("PORT", " 8080 ", "port", 8080),
-        ("STT_HOST", "0.0.0.0", "host", "0.0.0.0"),
+        ("PORT", " 8080 ", "listen_port", 8080),
+        ("STT_HOST", "0.0.0.0", "listen_host", "0.0.0.0"),
         ("MAX_CONCURRENCY", "4", "max_calls", 4),
     ],
 )
@@ -41,9 +41,17 @@ def test_our_own_variable_goes_first_and_arguments_before_both(
     assert Settings(device="auto").device == "auto"
 
 
+@pytest.mark.parametrize("variable", ["PORT", "STT_PORT"])
+def test_an_address_that_kubernetes_gives_a_pod_is_no_port(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "tcp://10.96.0.7:8000")
+    assert Settings().listen_port == 8000
+
+
 def test_an_empty_variable_stands_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "")
-    assert Settings().port == 8000
+    assert Settings().listen_port == 8000
 
 
 def test_a_value_that_the_setting_does_not_have_is_refused(

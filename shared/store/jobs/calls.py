@@ -62,9 +62,12 @@ def cancel_unwanted(engine: Engine, *, max_attempts: int, limit: int = 100) -> i
     with single(engine) as connection:
         connection.execute(
             text("""
-                DELETE FROM calls USING jobs
-                WHERE jobs.id = calls.job_id AND jobs.state NOT IN ('queued', 'running')
-                  AND wanted_until < statement_timestamp()
+                DELETE FROM calls WHERE job_id IN (
+                    SELECT job_id FROM calls JOIN jobs ON jobs.id = job_id
+                    WHERE state NOT IN ('queued', 'running')
+                      AND wanted_until < statement_timestamp()
+                    ORDER BY job_id FOR UPDATE OF calls SKIP LOCKED
+                )
             """)
         )
     with read(engine) as connection:
