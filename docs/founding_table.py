@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from docs.founding_names import SERVICES, Kind, Name, Route, Spoken, Variable, Verdict
+from docs.founding_kinds import Kind, Name, Route, Spoken, Variable, Verdict
+from docs.founding_names import SERVICES
+from docs.marked_pages import with_part
 from shared.infra.aliases import ALIASES
 from shared.infra.settings import Settings
 
@@ -25,11 +27,7 @@ def page() -> str:
     Raises:
         ValueError: the page does not have the two marks of the tables.
     """
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{PAGE}: no tables between {BEGIN.strip()} and {END.strip()}")
-    return before + begin + "".join(_tables()) + end + after
+    return with_part(PAGE, BEGIN, "".join(_tables()), END)
 
 
 def standing(name: Name) -> str:

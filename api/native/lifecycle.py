@@ -10,7 +10,7 @@ from api.native.answers import accepted, answer_with_job, answer_with_snapshot
 from api.native.ids import JobId
 from api.native.schemas.jobs import Job
 from api.openapi import BODY_ERRORS, job_form, located, problems
-from api.resources import Provided, Tenant
+from api.resources import Provided, Resources, Tenant
 from shared.infra import errors
 from shared.store.jobs import cancel, delete, retry
 from shared.store.jobs.read import get_job
@@ -32,6 +32,21 @@ SUBMISSION_PROBLEMS = (
 """What any endpoint raises that takes a file in."""
 
 
+def form_of(request: Request, resources: Resources) -> MultipartForm:
+    """Return the form that the request sends; its body is not read yet.
+
+    Raises:
+        RequestError: the head of the request tells that it is no usable form, or too large.
+    """
+    return MultipartForm(
+        request.headers.get("content-type"),
+        declared_bytes(request),
+        read_upload(request, resources.upload_bytes.inc),
+        resources.intake.options,
+        max_file_bytes=resources.settings.max_upload_bytes,
+    )
+
+
 @router.post(
     "/jobs",
     summary="Submit a file",
@@ -49,14 +64,7 @@ async def submit_job(
     If the same model has transcribed the same bytes with the same options, the job has succeeded at
     once: its `cached` is true, and the answer has its transcript. The `cache` field turns that off.
     """
-    form = MultipartForm(
-        request.headers.get("content-type"),
-        declared_bytes(request),
-        read_upload(request, resources.upload_bytes.inc),
-        resources.intake.options,
-        max_file_bytes=resources.settings.max_upload_bytes,
-    )
-    created = await submit(resources.intake, tenant, form)
+    created = await submit(resources.intake, tenant, form_of(request, resources))
     snapshot = await loader.get(snapshots.JobKey(tenant, created.job_id))
     return accepted(await answer_with_snapshot(resources, snapshot), created.job_id)
 

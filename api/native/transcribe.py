@@ -10,14 +10,12 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from api.intake.bodies import declared_bytes, read_upload
-from api.intake.form import MultipartForm
 from api.intake.submit import submit
 from api.native import snapshots
 from api.native.accuracy import compare
 from api.native.answers import accepted, answer_with_snapshot, stream
 from api.native.call_metrics import CallMetrics
-from api.native.lifecycle import SUBMISSION_PROBLEMS
+from api.native.lifecycle import SUBMISSION_PROBLEMS, form_of
 from api.native.schemas.calls import Transcription
 from api.native.schemas.jobs import Job
 from api.native.waits import at_its_end
@@ -108,13 +106,7 @@ async def transcribe(
 
 
 async def _submit(request: Request, resources: Resources, tenant: str, began: float) -> _Call:
-    form = MultipartForm(
-        request.headers.get("content-type"),
-        declared_bytes(request),
-        read_upload(request, resources.upload_bytes.inc),
-        resources.intake.options,
-        max_file_bytes=resources.settings.max_upload_bytes,
-    )
+    form = form_of(request, resources)
     created = await submit(resources.intake, tenant, form, wanted_s=resources.calls.wanted_s)
     reference = form.request().asked.reference
     return _Call(tenant, created.job_id, began, created.joined, reference)

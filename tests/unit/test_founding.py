@@ -13,8 +13,7 @@ from api.app import create_app
 from cli.embedded.servers import Endpoints
 from cli.embedded.services import service_environment
 from docs import founding_table
-from docs.founding_names import (
-    SERVICES,
+from docs.founding_kinds import (
     Exposed,
     FormField,
     Kind,
@@ -29,6 +28,7 @@ from docs.founding_names import (
     Variable,
     Verdict,
 )
+from docs.founding_names import SERVICES
 from docs.founding_table import NOT_YET, standing
 from shared.infra.aliases import ALIASES
 from shared.infra.settings import Settings
