@@ -45,6 +45,7 @@ check: setup ## lint, types, import contracts, Compose's schema
 
 docs: setup ## write what the documents take from the code
 	$(BIN)/python -m docs.settings_table
+	$(BIN)/python -m docs.founding_table
 
 format: setup
 	$(BIN)/ruff check --fix .

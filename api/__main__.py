@@ -30,8 +30,10 @@ OPEN_FILES = 8192
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    parser.add_argument("--host", help="address to listen on, instead of LONGHAND_LISTEN_HOST")
+    parser.add_argument(
+        "--port", type=int, help="port to listen on, instead of LONGHAND_LISTEN_PORT"
+    )
     parser.add_argument("--fd", type=int, help="a listening socket to inherit instead")
     arguments = parser.parse_args()
 
@@ -48,8 +50,8 @@ def main() -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        host=arguments.host,
-        port=arguments.port,
+        host=settings.listen_host if arguments.host is None else arguments.host,
+        port=settings.listen_port if arguments.port is None else arguments.port,
         timeout_graceful_shutdown=GRACE_S,
         log_config=None,
         # api.request_log logs requests, without their query strings.

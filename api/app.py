@@ -20,8 +20,10 @@ from api.native import (
     metrics,
     service,
     snapshots,
+    transcribe,
     webhooks,
 )
+from api.native.call_metrics import CallMetrics
 from api.openapi import ANY_PROBLEM, TAGS, install_schemas, operation_id
 from api.outages import Outages
 from api.parameters import refuse_unknown_parameters
@@ -76,10 +78,11 @@ def create_app(
         generate_unique_id_function=operation_id,
     )
     app.state.registry = registry
+    app.state.call_metrics = CallMetrics(registry)
     app.state.outages = Outages()
     install_faces(app, error_response)
     install_schemas(app)
-    areas = lifecycle, jobs, events, webhooks, accuracy, service, health, metrics
+    areas = transcribe, lifecycle, jobs, events, webhooks, accuracy, service, health, metrics
     for area in areas:
         app.include_router(
             area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=ANY_PROBLEM

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy import Engine
 
+from api.calls import Calls
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.landing import Cleanups
 from api.intake.options import OptionCheck, ServedModels
@@ -27,6 +28,7 @@ from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue, read_catalogue
 from shared.queue.broker import make_broker
 from shared.queue.wakeups import Wakeups
+from shared.store.jobs.calls import renew_calls
 from shared.store.news import News, NewsListener, look_at_jobs
 from shared.store.objects.remover import Remover
 from shared.store.wakeups import connect_wakeups
@@ -75,6 +77,7 @@ class Resources:
     measuring_threads: CapacityLimiter
     """Comparisons of long texts take seconds, so they have threads of their own."""
     watcher: Watcher
+    calls: Calls
     outbound: Outbound
     test_threads: CapacityLimiter
     upload_bytes: Counter
@@ -149,6 +152,11 @@ def open_resources(
             intake=intake,
             measuring_threads=CapacityLimiter(_MEASURING_THREADS),
             watcher=watcher,
+            calls=Calls(
+                lambda job_ids, for_s: renew_calls(engine, job_ids, for_s=for_s),
+                max_calls=settings.max_calls,
+                grace_s=settings.call_grace_s,
+            ),
             outbound=outbound,
             test_threads=CapacityLimiter(_TEST_THREADS),
             upload_bytes=Counter(

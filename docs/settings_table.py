@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from docs.marked_pages import with_part
 from shared.infra.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -23,11 +24,7 @@ def page() -> str:
     Raises:
         ValueError: the page does not have the two marks of the table.
     """
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{PAGE}: no table between {BEGIN.strip()} and {END.strip()}")
-    return before + begin + table() + end + after
+    return with_part(PAGE, BEGIN, table(), END)
 
 
 def table() -> str:

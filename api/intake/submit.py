@@ -23,8 +23,8 @@ from shared.infra.errors import CommitUncertain, DatabaseUnavailable, JobNotFoun
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue
-from shared.models.options import JobOptions, ResolvedOptions, fingerprint
-from shared.store.jobs.create import JobWebhook, NewJob, create_job
+from shared.models.options import MAX_PRIORITY, JobOptions, ResolvedOptions, fingerprint
+from shared.store.jobs.create import Created, JobWebhook, NewJob, create_job
 from shared.store.jobs.read import get_job
 from shared.store.objects.keys import source_key
 from shared.store.objects.removals import abandon_upload, begin_upload
@@ -37,6 +37,10 @@ LIMIT_S = 12 * 3600.0
 _ALLOWANCE_S = 2 * LIMIT_S
 """When the sweeper removes an upload whose job was not committed. None is under way by then: what
 follows the last byte takes minutes at most."""
+
+CALL_PRIORITY = 2 * MAX_PRIORITY + 1
+"""Added to the priority of a job whose client waits for the answer: it comes before all jobs of its
+tenant whose clients do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +96,14 @@ class Intake:
         await self.cleanups.drain(limit_s)
 
 
-async def submit(intake: Intake, tenant: str, source: Source) -> UUID:
-    """Take a file in, commit its job, and return the job's id.
+async def submit(
+    intake: Intake, tenant: str, source: Source, *, wanted_s: float | None = None
+) -> Created:
+    """Take a file in and commit its job.
 
-    If anything fails before the commit, nothing of the file stays.
+    With ``wanted_s`` the job is a call (``shared.store.jobs.calls``), wanted for so long if nobody
+    renews that, and may be an equal one that is under way. If anything fails before the commit,
+    nothing of the file stays.
 
     Raises:
         RequestError: the file, or what is asked for it, is refused.
@@ -119,15 +127,20 @@ async def submit(intake: Intake, tenant: str, source: Source) -> UUID:
             cleanups=intake.cleanups,
         )
 
-        def commit(landed: Landed) -> None:
-            _commit(intake, _new_job(intake, job_id, tenant, source.request(), landed))
+        def commit(landed: Landed) -> Created:
+            request = source.request()
+            return _commit(intake, _new_job(intake, job_id, tenant, request, landed, wanted_s))
 
-        await landing.land(source.data(), commit)
-        return job_id
+        return await landing.land(source.data(), commit)
 
 
 def _new_job(
-    intake: Intake, job_id: UUID, tenant: str, request: JobRequest, landed: Landed
+    intake: Intake,
+    job_id: UUID,
+    tenant: str,
+    request: JobRequest,
+    landed: Landed,
+    wanted_s: float | None,
 ) -> NewJob:
     asked = request.asked
     model = intake.catalogue.get(request.options.model)
@@ -138,7 +151,7 @@ def _new_job(
         id=job_id,
         tenant=tenant,
         options=request.options,
-        priority=asked.priority,
+        priority=asked.priority + (0 if wanted_s is None else CALL_PRIORITY),
         fingerprint=fingerprint(landed.sha256, request.options, model) if asked.cache else None,
         reference=asked.reference,
         metadata=asked.metadata,
@@ -148,21 +161,25 @@ def _new_job(
         source_name=request.file_name,
         source_bytes=landed.n_bytes,
         sha256=landed.sha256,
+        wanted_s=wanted_s,
     )
 
 
-def _commit(intake: Intake, job: NewJob) -> None:
+def _commit(intake: Intake, job: NewJob) -> Created:
     """Commit the job; see whether it was committed where the connection broke meanwhile."""
     try:
-        cached = create_job(intake.engine, job, max_attempts=intake.settings.max_attempts)
+        created = create_job(intake.engine, job, max_attempts=intake.settings.max_attempts)
     except CommitUncertain as uncertain:
         try:
-            cached = get_job(intake.engine, job.tenant, job.id).cached
+            created = Created(job.id, cached=get_job(intake.engine, job.tenant, job.id).cached)
         except JobNotFound:
             raise uncertain from None
-    if cached:
+    if created.joined:
+        _abandon(intake, job.source_key)
+    if created.cached:
         intake.count_cached()
         intake.remover.ring()  # the job has its transcript, so its file is not needed
+    return created
 
 
 def _abandon(intake: Intake, key: str) -> None:

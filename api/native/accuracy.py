@@ -1,6 +1,7 @@
 """References: what was really said, and the models' error rates against it."""
 
 from functools import partial
+from uuid import UUID
 
 from anyio import to_thread
 from fastapi import APIRouter, Request
@@ -11,14 +12,26 @@ from api.native.answers import accepted, answer_with_job
 from api.native.disconnection import while_connected
 from api.native.ids import JobId
 from api.native.schemas import members
-from api.native.schemas.accuracy import AccuracyStats, CacheStats, NewReference, PooledAccuracy
+from api.native.schemas.accuracy import (
+    AccuracyStats,
+    CacheStats,
+    CacheUse,
+    NewReference,
+    PooledAccuracy,
+)
 from api.native.schemas.jobs import Job
 from api.openapi import BODY_ERRORS, located, problems, reference_body
-from api.resources import Provided, Tenant
+from api.resources import Provided, Resources, Tenant
 from api.validation import describe, summarize
 from shared.infra.errors import InvalidRequest, JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
-from shared.store.jobs.accuracy import accuracy_by_model, cache_use, get_text, set_reference
+from shared.store.jobs.accuracy import (
+    StoredText,
+    accuracy_by_model,
+    cache_use,
+    get_text,
+    set_reference,
+)
 from shared.store.jobs.read import get_job
 
 router = APIRouter(tags=["accuracy"])
@@ -56,19 +69,40 @@ async def add_reference(
     It replaces an earlier reference of the job. If hours of speech differ in most words, a worker
     compares them: the answer is 202, and the job's `metrics` have the rates soon after.
     """
-    engine = resources.engine
-    heard = await to_thread.run_sync(get_text, engine, tenant, job_id)
+    # Before the body is read: there may be nothing to compare it with.
+    heard = await to_thread.run_sync(get_text, resources.engine, tenant, job_id)
     reference = await _read_reference(request)
+    accuracy = await compare(request, resources, tenant, job_id, reference, heard)
+    if accuracy is not None:
+        return accuracy
+    view = await to_thread.run_sync(get_job, resources.engine, tenant, job_id)
+    answer = await to_thread.run_sync(answer_with_job, resources, tenant, view)
+    return accepted(answer, job_id)
+
+
+async def compare(
+    request: Request,
+    resources: Resources,
+    tenant: str,
+    job_id: UUID,
+    reference: str,
+    heard: StoredText,
+) -> Accuracy | None:
+    """Give a job that succeeded its reference, and return the error rates of its text.
+
+    None where that takes more than about a second: then a worker measures the job. The request's
+    body must have been read.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant, or its transcript is gone.
+        ClientDisconnect: the client has left.
+    """
     measure = partial(measure_within, reference, heard.text, heard.language, max_cells=_MAX_CELLS)
     accuracy = await while_connected(
         request, to_thread.run_sync(measure, limiter=resources.measuring_threads)
     )
-    await to_thread.run_sync(set_reference, engine, tenant, job_id, reference, accuracy)
-    if accuracy is not None:
-        return accuracy
-    view = await to_thread.run_sync(get_job, engine, tenant, job_id)
-    answer = await to_thread.run_sync(answer_with_job, resources, tenant, view)
-    return accepted(answer, job_id)
+    await to_thread.run_sync(set_reference, resources.engine, tenant, job_id, reference, accuracy)
+    return accuracy
 
 
 @router.get("/accuracy/stats", summary="Compare the models' accuracy", responses=problems())
@@ -77,11 +111,11 @@ def show_accuracy(resources: Provided, tenant: Tenant) -> AccuracyStats:
     pools = accuracy_by_model(resources.engine, tenant)
     use = cache_use(resources.engine, tenant)
     n_jobs = use.computed + use.cached
+    hit_rate = round(use.cached / n_jobs, 4) if n_jobs else None
     return AccuracyStats(
         models=[PooledAccuracy(**dict(pool.accuracy), **members(pool)) for pool in pools],
-        cache=CacheStats(
-            **members(use), hit_rate=round(use.cached / n_jobs, 4) if n_jobs else None
-        ),
+        cache=CacheStats(**members(use), hit_rate=hit_rate),
+        cache_stats=CacheUse(hits=use.cached, misses=use.computed, hit_rate=hit_rate),
     )
 
 

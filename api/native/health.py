@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
@@ -10,17 +10,22 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from fastapi import APIRouter, Response
 
 from api.live.status import live_status
-from api.native.schemas.service import Alive, Check, Readiness, Startup, Status
+from api.native.schemas.service import Alive, Check, HealthSummary, Readiness, Startup, Status
 from api.outages import Outages
-from api.resources import Resources, from_state
+from api.resources import Resources, find_served, from_state
 from shared import __version__
 from shared.infra.database import check as check_database
-from shared.infra.errors import LonghandError
+from shared.infra.errors import LonghandError, RequestError
 from shared.infra.quantities import duration
+from shared.models.choice import choose_model, served_supply
+from shared.models.options import JobOptions
 from shared.queue import broker
 from shared.store.counts import JobCounts, QueueCount, count_jobs, count_steps
 from shared.store.objects.removals import try_upload
-from shared.store.workers import WorkerView, live_workers, model_states
+from shared.store.workers import ModelState, WorkerView, live_workers, model_states
+
+GLANCE_LIMIT_S = 0.2
+"""How long an answer that does not depend on Postgres waits to tell what only Postgres knows."""
 
 CHECK_LIMIT_S = 1.0
 """How long a health check waits for a dependency; orchestrators usually give one second or more."""
@@ -71,6 +76,19 @@ class Load:
     workers: list[WorkerView]
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Which models have a worker that is ready for them."""
+
+    models: frozenset[str]
+    language: str | None
+    """The only one of these models; None: there are several, or no model."""
+    default: str | None
+    """What a job gets that names no model and no language; None: none."""
+    default_device: str | None
+    default_language: str | None
+
+
 class Health:
     """Checks of the dependencies."""
 
@@ -85,6 +103,7 @@ class Health:
         self.postgres: Probe[list[WorkerView]] = Probe(self._check_database, threads)
         self.redis: Probe[None] = Probe(lambda: broker.ping(resources.settings), threads)
         self.s3: Probe[None] = Probe(self._check_storage, threads)
+        self.loaded: Probe[Loaded] = Probe(self._find_loaded, threads)
         self.load: Probe[Load] = Probe(self._measure_load, threads)
 
     async def readiness(self) -> Readiness:
@@ -94,6 +113,7 @@ class Health:
         )
         checks = {"postgres": postgres.check, "redis": redis.check, "s3": s3.check}
         states = model_states(postgres.answer or ())
+        ready = _ready(states)
         offered = {model.id for model in self._resources.catalogue.visible}
         serves = not self._resources.live.is_draining
         return Readiness(
@@ -104,7 +124,17 @@ class Health:
             models={
                 model: states.get(model, "absent") for model in sorted(offered | states.keys())
             },
+            timestamp=time.time(),
+            model_loaded=None if postgres.answer is None else bool(ready),
+            language=self._language(ready),
         )
+
+    async def glance(self) -> Loaded | None:
+        """Return which models are loaded; None if Postgres does not answer at once."""
+        try:
+            return await self.loaded.ask(GLANCE_LIMIT_S)
+        except (LonghandError, TimeoutError):
+            return None
 
     async def status(self) -> Status:
         """Ask for everything; what is not known is null."""
@@ -152,6 +182,25 @@ class Health:
     def _find_workers(self) -> list[WorkerView]:
         return live_workers(self._resources.engine, live_s=self._resources.settings.live_s)
 
+    def _find_loaded(self) -> Loaded:
+        self._check_schema()
+        resources, workers = self._resources, self._find_workers()
+        served = find_served(resources.engine, resources.settings)
+        supply = served_supply(resources.catalogue, resources.settings.default_model, served)
+        ready = _ready(model_states(workers))
+        try:
+            default = choose_model(JobOptions(), supply).model
+        except RequestError:  # all models may be hidden
+            return Loaded(ready, self._language(ready), None, None, None)
+        devices = [worker.device for worker in workers if worker.model == default.id]
+        device = devices[0] if devices else None
+        return Loaded(ready, self._language(ready), default.id, device, default.only_language)
+
+    def _language(self, models: Collection[str]) -> str | None:
+        known = self._resources.catalogue.models
+        languages = {known[each].only_language for each in models if each in known}
+        return languages.pop() if len(languages) == 1 else None
+
     def _measure_load(self) -> Load:
         self._check_schema()
         engine = self._resources.engine
@@ -163,6 +212,10 @@ class _Outcome(NamedTuple, Generic[Answer]):
 
     check: Check
     answer: Answer | None
+
+
+def _ready(states: Mapping[str, ModelState]) -> frozenset[str]:
+    return frozenset(model for model, state in states.items() if state == "ready")
 
 
 async def _check(probe: Probe[Answer]) -> _Outcome[Answer]:
@@ -179,8 +232,19 @@ Provided = Annotated[Health, from_state("health")]
 router = APIRouter(tags=["health"])
 
 
+@router.get("/health", summary="Ask whether a model is loaded")
+async def show_health(health: Provided) -> HealthSummary:
+    """Answer, and tell what is known of the models. It is always 200."""
+    loaded = await health.glance()
+    return HealthSummary(
+        status="initializing" if loaded is not None and not loaded.models else "healthy",
+        timestamp=time.time(),
+        model_loaded=None if loaded is None else bool(loaded.models),
+        language=None if loaded is None else loaded.language,
+    )
+
+
 @router.get("/health/live", summary="Ask whether the process answers")
-@router.get("/health", include_in_schema=False)
 async def show_liveness() -> Alive:
     """Answer, without a check of anything else."""
     return Alive()

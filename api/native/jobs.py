@@ -1,19 +1,16 @@
 """Reading jobs: the list, one with its progress, its transcript and its manifest."""
 
-import asyncio
-from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.requests import ClientDisconnect
 
 from api.native import snapshots
 from api.native.answers import answer_with_snapshot, stream, summarize_jobs
-from api.native.disconnection import while_connected
 from api.native.ids import JobCursor, JobId, job_cursor
 from api.native.schemas.jobs import Job, JobPage
+from api.native.waits import at_its_end
 from api.openapi import problems, transcript_answer
-from api.resources import Provided, Resources, Tenant
+from api.resources import Provided, Tenant
 from shared.infra.errors import (
     InvalidRequest,
     JobNotFound,
@@ -104,32 +101,10 @@ async def show_job(
         raise InvalidRequest("include=words asks for the text that text=false leaves out")
     key = snapshots.JobKey(tenant, job_id)
     if wait:
-        snapshot = await _at_its_end(request, resources, loader, key, wait)
+        snapshot = await at_its_end(request, resources.watcher, loader, key, wait)
     else:
         snapshot = await loader.get(key)
     return await answer_with_snapshot(resources, snapshot, text=text, words="words" in include)
-
-
-async def _at_its_end(
-    request: Request,
-    resources: Resources,
-    loader: snapshots.Snapshots,
-    key: snapshots.JobKey,
-    wait_s: float,
-) -> snapshots.Snapshot:
-    """Return the job once it has ended, ``wait_s`` are over, or the client has left.
-
-    Raises:
-        TooManyStreams: as many clients as may are watching jobs.
-    """
-    with resources.watcher.watch(key.job_id) as watch:
-        snapshot = await loader.get(key)
-        if snapshot.view.ended:
-            return snapshot
-        with suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(wait_s):
-                await while_connected(request, watch.news(snapshot.view.last_event, ended=True))
-    return await loader.get(key)
 
 
 @router.get(

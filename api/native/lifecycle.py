@@ -10,12 +10,41 @@ from api.native.answers import accepted, answer_with_job, answer_with_snapshot
 from api.native.ids import JobId
 from api.native.schemas.jobs import Job
 from api.openapi import BODY_ERRORS, job_form, located, problems
-from api.resources import Provided, Tenant
+from api.resources import Provided, Resources, Tenant
 from shared.infra import errors
 from shared.store.jobs import cancel, delete, retry
 from shared.store.jobs.read import get_job
 
 router = APIRouter(tags=["jobs"])
+
+SUBMISSION_PROBLEMS = (
+    *BODY_ERRORS,
+    errors.ModelNotServed,
+    errors.UploadTooLarge,
+    errors.UnknownModel,
+    errors.UnsupportedLanguage,
+    errors.UnsupportedOption,
+    errors.EmptyFile,
+    errors.ForbiddenUrl,
+    errors.TooManyUploads,
+    errors.StorageUnavailable,
+)
+"""What any endpoint raises that takes a file in."""
+
+
+def form_of(request: Request, resources: Resources) -> MultipartForm:
+    """Return the form that the request sends; its body is not read yet.
+
+    Raises:
+        RequestError: the head of the request tells that it is no usable form, or too large.
+    """
+    return MultipartForm(
+        request.headers.get("content-type"),
+        declared_bytes(request),
+        read_upload(request, resources.upload_bytes.inc),
+        resources.intake.options,
+        max_file_bytes=resources.settings.max_upload_bytes,
+    )
 
 
 @router.post(
@@ -24,18 +53,7 @@ router = APIRouter(tags=["jobs"])
     status_code=202,
     response_model=Job,
     openapi_extra=job_form(),
-    responses=problems(
-        *BODY_ERRORS,
-        errors.ModelNotServed,
-        errors.UploadTooLarge,
-        errors.UnknownModel,
-        errors.UnsupportedLanguage,
-        errors.UnsupportedOption,
-        errors.EmptyFile,
-        errors.ForbiddenUrl,
-        errors.TooManyUploads,
-        errors.StorageUnavailable,
-    )
+    responses=problems(*SUBMISSION_PROBLEMS)
     | {202: located("The job is committed and its file stored")},
 )
 async def submit_job(
@@ -46,16 +64,9 @@ async def submit_job(
     If the same model has transcribed the same bytes with the same options, the job has succeeded at
     once: its `cached` is true, and the answer has its transcript. The `cache` field turns that off.
     """
-    form = MultipartForm(
-        request.headers.get("content-type"),
-        declared_bytes(request),
-        read_upload(request, resources.upload_bytes.inc),
-        resources.intake.options,
-        max_file_bytes=resources.settings.max_upload_bytes,
-    )
-    job_id = await submit(resources.intake, tenant, form)
-    snapshot = await loader.get(snapshots.JobKey(tenant, job_id))
-    return accepted(await answer_with_snapshot(resources, snapshot), job_id)
+    created = await submit(resources.intake, tenant, form_of(request, resources))
+    snapshot = await loader.get(snapshots.JobKey(tenant, created.job_id))
+    return accepted(await answer_with_snapshot(resources, snapshot), created.job_id)
 
 
 @router.post(

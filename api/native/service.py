@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from fastapi import APIRouter
 
+from api.native.health import Provided as HealthProvided
 from api.native.schemas.service import ModelInfo, ModelList, ServiceInfo, WorkerList
 from api.openapi import problems
 from api.resources import Provided, Tenant, find_served
@@ -17,10 +18,15 @@ router = APIRouter()
 
 
 @router.get("/", summary="See what runs here", tags=["service"])
-async def show_service() -> ServiceInfo:
+async def show_service(health: HealthProvided) -> ServiceInfo:
     """Return what runs here, in which version, and where to find the rest."""
+    loaded = await health.glance()
     return ServiceInfo(
         name="Longhand",
+        service="Longhand",
+        model=None if loaded is None else loaded.default,
+        device=None if loaded is None else loaded.default_device,
+        language=None if loaded is None else loaded.default_language,
         version=__version__,
         links={
             "documentation": "/docs",
@@ -30,6 +36,13 @@ async def show_service() -> ServiceInfo:
             "workers": "/workers",
             "webhooks": "/webhooks",
             "status": "/health/status",
+            "metrics": "/metrics",
+        },
+        endpoints={
+            "transcribe": "/transcribe",
+            "accuracy_stats": "/accuracy/stats",
+            "health": "/health",
+            "ready": "/ready",
             "metrics": "/metrics",
         },
     )

@@ -359,6 +359,21 @@ def upgrade() -> None:
         postgresql_where=sa.text("transcript_id IS NOT NULL"),
     )
     op.create_table(
+        "calls",
+        sa.Column("job_id", sa.UUID(), nullable=False),
+        sa.Column(
+            "wanted_until",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="renewed while a client waits for the job's end",
+        ),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name="fk_calls_job_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("job_id", name="pk_calls"),
+        comment="Jobs that the sweeper cancels once no client waits for them.",
+    )
+    op.create_table(
         "transcript_segments",
         sa.Column("transcript_id", sa.UUID(), nullable=False),
         sa.Column("idx", sa.Integer(), nullable=False),
@@ -690,6 +705,7 @@ def downgrade() -> None:
         "job_events",
         "worker_kinds",
         "transcript_segments",
+        "calls",
         "jobs",
         "workers",
         "webhook_endpoints",

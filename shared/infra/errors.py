@@ -23,8 +23,7 @@
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
-    │   ├── TooManyUploads
-    │   ├── TooManyStreams
+    │   ├── TooManyUploads, TooManyStreams, TooManyCalls
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
@@ -34,6 +33,9 @@
         ├── InvalidRequest, UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
         ├── UnknownFormat, EmptyFile, UploadTooLarge, UploadStalled, UnsupportedMediaType
         ├── JobNotFound, JobEnded, JobNotRetryable, AudioGone
+        ├── JobFailed               the job whose transcript was asked for has none
+        │   ├── AudioRefused            its audio is at fault
+        │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted
         ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
         └── DeliveryNotFound, DeliveryNotReplayable
@@ -156,6 +158,10 @@ class TooManyStreams(TransientError):
     """This process serves as many watchers of jobs as it may at once."""
 
 
+class TooManyCalls(TransientError):
+    """As many clients wait for transcripts in this process as may at once."""
+
+
 class DeviceOutOfMemory(TransientError):
     """The inference device ran out of memory."""
 
@@ -249,6 +255,23 @@ class JobNotRetryable(RequestError):
 
 class AudioGone(RequestError):
     """The audio that a retry needs was removed when its retention ended."""
+
+
+class JobFailed(RequestError):
+    """The job ended without a transcript: ``error`` says why, and ``job_id`` which one it is."""
+
+    def __init__(self, message: str, job_id: str, error: Mapping[str, str] | None = None) -> None:
+        """``error``: the job's own ``code`` and ``detail``."""
+        super().__init__(message)
+        self.members = {"job_id": job_id, "error": error and dict(error)}
+
+
+class AudioRefused(JobFailed):
+    """The audio cannot be transcribed: ``error`` says why, and ``job_id`` which job has failed."""
+
+
+class JobCanceled(JobFailed):
+    """The job was canceled while its client waited for the transcript."""
 
 
 class TranscriptNotReady(RequestError):

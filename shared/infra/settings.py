@@ -1,5 +1,6 @@
 """Every setting, its default and its meaning; read from ``LONGHAND_*`` environment variables.
 
+Some variables of other services stand for settings, too (``shared.infra.aliases``).
 `make docs` writes the table in docs/settings.md from this file.
 """
 
@@ -12,12 +13,15 @@ from typing import Literal
 from pydantic import (
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.infra.aliases import AliasSource
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
@@ -54,6 +58,21 @@ class Settings(BaseSettings):
     max_streams: PositiveInt = 500
     """How many clients of one API process may watch jobs at once (events, `wait`); each holds a
     connection."""
+    listen_host: str = "127.0.0.1"
+    """Address that the API listens on, where `--host` names none. There are no API keys, so beyond
+    loopback whoever reaches it may use it."""
+    listen_port: int = Field(default=8000, ge=0, le=65535)
+    """Port that the API listens on, where `--port` names none. `./longhand up` has its own
+    `--port`."""
+    max_calls: PositiveInt = 100
+    """How many clients of one API process may wait for the answer of `POST /transcribe` at once;
+    more are answered with 503."""
+    call_wait_s: float = Field(default=300.0, ge=0, le=86_400)
+    """How long `POST /transcribe` waits for the transcript, in seconds, at most a day; then the
+    answer is 202 with the job."""
+    call_grace_s: float = Field(default=60.0, gt=0, le=86_400)
+    """How long the job of a `POST /transcribe` goes on after its client has left, in seconds. If
+    nobody asks for the same meanwhile, it is canceled."""
     max_duration_s: PositiveFloat = 12 * 3600.0
     """Longest accepted audio, in seconds once decoded."""
     lease_s: PositiveFloat = 30.0
@@ -90,6 +109,9 @@ class Settings(BaseSettings):
     live_call_ms: PositiveFloat = 150.0
     """How long an engine call should take, in milliseconds, while somebody speaks to the model
     live: batches are made smaller, by what calls took. One chunk is always taken."""
+    max_batch: NonNegativeInt = 0
+    """Most windows of audio in one batch of a model worker; 0: as many as its engine finds best,
+    or the device's memory holds."""
     public_url: str = Field(default="", pattern=r"^(https?://[^\s]+[^\s/])?$")
     """Where clients reach the API, such as `https://longhand.example.com`, for the URLs in
     webhook events; empty: these are paths alone."""
@@ -158,6 +180,18 @@ class Settings(BaseSettings):
     flower_password: SecretStr = SecretStr("")
     """Password of user `longhand` in Flower; empty: none is asked for, and Flower listens on
     loopback only. `./longhand up --flower` makes one where there is none."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as the base class has it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from: arguments, our variables, then those of others."""
+        return init_settings, env_settings, AliasSource(settings_cls)
 
     @field_validator("catalogue")
     @classmethod

@@ -67,6 +67,9 @@ class Model(Source):
     decode: DecodeDefaults = DecodeDefaults()
     size_bytes: int = Field(ge=0, description="of the weights on disk")
     hidden: bool = Field(default=False, description="usable, but not offered to users")
+    also_called: tuple[str, ...] = Field(
+        default=(), description="other names of it, which jobs and settings may use"
+    )
 
     _catalogue_folder: Path = PrivateAttr(default=Path())
     _is_locked: bool = PrivateAttr(default=False)
@@ -158,10 +161,10 @@ class Catalogue:
         return tuple(m for m in models if m.is_pinned and language in m.preferred_for)
 
     def get(self, model_id: str) -> Model:
-        """Return a model, hidden or not.
+        """Return a model by its id or another of its names, hidden or not.
 
         Raises:
-            UnknownModel: there is no such id, or its weights are not pinned.
+            UnknownModel: there is no such id or name, or its weights are not pinned.
         """
         model = self.entry(model_id)
         if not model.is_pinned:
@@ -175,12 +178,12 @@ class Catalogue:
         """Return a model whose weights need not be pinned.
 
         Raises:
-            UnknownModel: there is no such id.
+            UnknownModel: there is no such id or name.
         """
-        try:
-            return self.models[model_id]
-        except KeyError:
-            raise UnknownModel(f"no model '{model_id}'; there are {self._offered}") from None
+        for model in self.models.values():
+            if model_id == model.id or model_id in model.also_called:
+                return model
+        raise UnknownModel(f"no model '{model_id}'; there are {self._offered}")
 
     @property
     def _offered(self) -> str:
@@ -232,7 +235,20 @@ def load_catalogue(path: Path) -> Catalogue:
         model_id: _parse(path, model_id, entry, languages, pins.get(model_id))
         for model_id, entry in entries.items()
     }
+    _check_names(path, models)
     return Catalogue(models, tuple(auto))
+
+
+def _check_names(path: Path, models: Mapping[str, Model]) -> None:
+    """Raise ``ModelError`` if a name stands for two models."""
+    owners = {model_id: model_id for model_id in models}
+    for model in models.values():
+        for name in model.also_called:
+            if name in owners:
+                raise ModelError(
+                    f"{path.name}, model '{model.id}': '{name}' is a name of '{owners[name]}' too"
+                )
+            owners[name] = model.id
 
 
 def _parse(

@@ -18,6 +18,7 @@ from shared.speech.names import VadName
 
 AUTO = "auto"
 """Stands for a model that ``AUTO_RULE`` chooses. An omitted model means the same."""
+MAX_PRIORITY = 100
 MAX_METADATA_BYTES = 16 * 1024
 _ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 
@@ -106,8 +107,8 @@ class JobOptions(BaseModel):
     )
     priority: int = Field(
         default=0,
-        ge=-100,
-        le=100,
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
         description="of jobs that wait, those with the higher priority go first",
     )
     cache: bool = Field(

@@ -112,9 +112,14 @@ def _open_json(header: Header, segments: Iterable[Segment], indent: int | None) 
     head = header.model_dump_json(indent=indent, exclude={"text", "paragraphs", "segments"})
     yield head.removesuffix("}").rstrip("\n")
     yield f',{line}{" " * (indent or 0)}"text"{colon}"'
+    yield from write_text(segments)
+    yield '"'
+
+
+def write_text(segments: Iterable[Segment]) -> Iterator[str]:
+    """Yield the parts of segments' running text as they are within a JSON string."""
     for text in join_segments(segments):
         yield to_json(text).decode()[1:-1]
-    yield '"'
 
 
 def in_blocks(parts: Iterable[str]) -> Iterator[str]:

@@ -162,6 +162,14 @@ jobs = Table(
     ),
 )
 
+calls = Table(
+    "calls",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    _not_null("wanted_until", _TIME, comment="renewed while a client waits for the job's end"),
+    comment="Jobs that the sweeper cancels once no client waits for them.",
+)
+
 steps = Table(
     "steps",
     metadata,

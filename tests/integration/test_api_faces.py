@@ -33,6 +33,9 @@ PUBLISHED = {
     "job_ended": 409,
     "job_not_retryable": 409,
     "audio_gone": 409,
+    "job_failed": 500,
+    "audio_refused": 422,
+    "job_canceled": 409,
     "transcript_not_ready": 409,
     "transcript_deleted": 410,
     "forbidden_url": 422,
@@ -53,6 +56,8 @@ def kinds(base: type[LonghandError]) -> Iterator[type[LonghandError]]:
 def made(kind: type[LonghandError]) -> LonghandError:
     if kind is errors.ModelNotServed:
         return errors.ModelNotServed("why", ["tiny"])
+    if issubclass(kind, errors.JobFailed):
+        return kind("why", "the job", {"code": "model_error", "detail": "why"})
     if kind is errors.TranscriptNotReady:
         return errors.TranscriptNotReady("why", "running")
     return kind("why")

@@ -5,18 +5,21 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, serving
+from apiserver import api, assert_problem, relayed, serving
 from jobstore import add_job, prepare
-from processes import environment
+from processes import environment, wait_until
 from sqlalchemy import Engine, text
 
 from api.__main__ import OPEN_FILES
 from api.app import create_app
+from cli.embedded.ports import free_ports
 from shared.infra.settings import Settings
 from shared.models.options import JobOptions, ResolvedOptions
 from shared.store.workers import WorkerEntry, announce, withdraw
@@ -56,9 +59,11 @@ ROUTES = {
     ("get", "/webhooks/deliveries"): "show_deliveries",
     ("post", "/webhooks/deliveries/{delivery_id}/replay"): "replay_delivery",
     ("get", "/accuracy/stats"): "show_accuracy",
+    ("post", "/transcribe"): "transcribe",
     ("get", "/models"): "show_models",
     ("get", "/workers"): "show_workers",
     ("get", "/"): "show_service",
+    ("get", "/health"): "show_health",
     ("get", "/health/live"): "show_liveness",
     ("get", "/health/ready"): "show_readiness",
     ("get", "/health/startup"): "show_startup",
@@ -223,6 +228,53 @@ def test_the_root_names_the_service(client: httpx.Client) -> None:
         assert client.get(path).status_code == 200
 
 
+def test_the_root_tells_the_model_that_a_plain_job_gets(
+    settings: Settings, database: Engine
+) -> None:
+    announce(database, WORKER)
+    only_served = settings.model_copy(update={"default_model": "", "on_demand_models": ""})
+    with api(only_served) as client:
+        # It waits for Postgres for a moment only, so a busy machine may tell nothing at first.
+        wait_until(lambda: client.get("/").json()["model"] == "starter")
+        service = client.get("/").json()
+    assert service["service"] == service["name"]
+    assert service["status"] == "ok"
+    assert service["endpoints"]["transcribe"] == "/transcribe"
+    assert set(service) >= {"model", "device", "language", "version"}
+
+
+def test_health_tells_whether_a_model_is_loaded_and_in_which_language(
+    client: httpx.Client, database: Engine
+) -> None:
+    def told(status: str, model_loaded: bool, language: str | None) -> bool:
+        return client.get("/health").json() | {"timestamp": 0} == {
+            "timestamp": 0,
+            "status": status,
+            "model_loaded": model_loaded,
+            "language": language,
+        }
+
+    announce(database, replace(WORKER, state="loading"))
+    wait_until(lambda: told("initializing", False, None))
+    announce(database, WORKER)
+    wait_until(lambda: told("healthy", True, "en"))
+    ready = client.get("/ready").json()
+    assert (ready["model_loaded"], ready["language"]) == (True, "en")
+    announce(database, replace(WORKER, id="w2", model="whisper-base"))
+    wait_until(lambda: told("healthy", True, None))
+    before = time.time()
+    assert before <= client.get("/health").json()["timestamp"] <= time.time()
+
+
+def test_health_is_told_although_postgres_is_frozen(settings: Settings) -> None:
+    with relayed(settings, "database_url") as (behind, relay), api(behind) as client:
+        relay.mute()
+        answer = client.get("/health")
+        assert answer.status_code == 200
+        assert (answer.json()["status"], answer.json()["model_loaded"]) == ("healthy", None)
+        assert client.get("/").json()["model"] is None
+
+
 def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
     assert_problem(client.get("/nonesuch"), 404, "not_found")
     answer = client.delete("/models")
@@ -296,8 +348,9 @@ def test_each_operation_is_described_once_and_in_words() -> None:
 
 
 def test_the_short_paths_answer_as_the_long_ones(client: httpx.Client) -> None:
-    assert client.get("/health").json() == client.get("/health/live").json()
-    assert client.get("/ready").json() == client.get("/health/ready").json()
+    short, long = (client.get(path).json() for path in ("/ready", "/health/ready"))
+    assert short.pop("timestamp") <= long.pop("timestamp")
+    assert short == long
 
 
 def references(node: object) -> Iterator[str]:
@@ -338,3 +391,23 @@ def test_the_process_raises_its_limit_of_open_files_as_far_as_it_may(settings: S
             raised, _ = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
             process.terminate()
     assert raised == (OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard))
+
+
+@pytest.mark.parametrize("named", ["by the settings", "by an argument"])
+def test_the_process_listens_where_it_is_told_to(settings: Settings, named: str) -> None:
+    first, second = free_ports(2)
+    variables = environment(settings.model_copy(update={"listen_port": first}))
+    argued = named == "by an argument"
+    arguments = ["--port", str(second)] if argued else []
+    with subprocess.Popen([sys.executable, "-m", "api", *arguments], env=variables) as process:
+
+        def answers() -> bool:
+            with suppress(httpx.TransportError):
+                url = f"http://127.0.0.1:{second if argued else first}/health/live"
+                return httpx.get(url).is_success
+            return False
+
+        try:
+            wait_until(answers)
+        finally:
+            process.terminate()

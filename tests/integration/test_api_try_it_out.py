@@ -16,7 +16,8 @@ from shared.infra.settings import Settings
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[httpx.Client]:
-    with api(on_loopback(settings)) as client:
+    # No worker is here, so a call is answered with its job.
+    with api(on_loopback(settings.model_copy(update={"call_wait_s": 0.1}))) as client:
         yield client
 
 
@@ -31,7 +32,13 @@ def ids(database: Engine) -> Iterator[dict[str, str]]:
         yield {"job_id": str(job), "webhook_id": str(hook), "delivery_id": str(delivery.id)}
 
 
-CREATED = {"submit_job": 202, "add_webhook": 201, "change_webhook": 200, "add_reference": 200}
+CREATED = {
+    "transcribe": 202,
+    "submit_job": 202,
+    "add_webhook": 201,
+    "change_webhook": 200,
+    "add_reference": 200,
+}
 
 
 def test_no_operation_refuses_what_the_page_makes_up(

@@ -100,6 +100,13 @@ def test_waiting_for_a_worker_is_no_part_of_what_makes_jobs_equal(
     assert second["waiting_for"]["code"] == "equal_job"
 
 
+def test_a_job_may_name_a_model_by_another_of_its_names(client: httpx.Client) -> None:
+    job = post(client, model="openai/whisper-base", wait_for_worker="true").json()
+    assert job["model"] == "whisper-base"
+    models = {model["id"]: model for model in client.get("/models").json()["models"]}
+    assert "openai/whisper-base" in models["whisper-base"]["also_called"]
+
+
 def test_a_model_on_demand_needs_no_worker(settings: Settings, database: Engine) -> None:
     chosen = settings.model_copy(
         update={"default_model": "", "on_demand_models": " whisper-small , oracle"}

@@ -59,6 +59,7 @@ def stalled(workers: Fleet, tmp_path: Path) -> Path:
         english = ["en"]
 
         [models.stalled]
+        also_called = ["openai/stalled"]
         description = "Waits for its configuration."
         engine = "faster-whisper"
         source = "file:{folder}"
@@ -97,10 +98,11 @@ def test_a_model_worker_is_loading_until_its_weights_are_there_and_then_ready(
     database: Engine, workers: Fleet, stalled: Path, tmp_path: Path
 ) -> None:
     settings = workers.settings
-    worker = workers.start("model", "--model", "stalled")
+    worker = workers.start("model", "--model", "openai/stalled")  # another of its names
     wait_until(lambda: ask(worker, settings, "/health/startup") == (503, "loading"))
     (entry,) = wait_until(lambda: entries(database))
     assert (entry.model, entry.state, entry.slots) == ("stalled", "loading", 0)
+    assert entry.queues == ["model.stalled"]
     assert ask(worker, settings, "/health/live") == (200, "alive")
     assert ask(worker, settings, "/health/ready") == (503, "loading")
 

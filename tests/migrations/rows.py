@@ -80,6 +80,7 @@ def fill(database: Engine) -> None:
 
     add_job(database)  # queued
     add_job(database, source_bytes=100_000_000)  # large
+    create_job(database, new_job(wanted_s=3600.0), max_attempts=3)  # a call
     original = _equal_job(database)
     _equal_job(database)  # waits for it
     preparing = claim(database, original, "prepare")

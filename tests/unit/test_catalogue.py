@@ -56,6 +56,20 @@ def test_shipped_catalogue_offers_a_starter_and_hides_the_oracle(shipped: Catalo
     assert shipped.get("oracle").hidden
 
 
+def test_a_model_is_known_by_its_other_names_too(shipped: Catalogue) -> None:
+    model = shipped.get("distil-large-v3")
+    assert model.id == "distil-whisper-large-v3"
+    assert shipped.get("openai/whisper-base") is shipped.get("whisper-base")
+
+
+@pytest.mark.parametrize("name", ["tiny", "other", "small"])
+def test_a_name_that_stands_for_two_models_is_refused(tmp_path: Path, name: str) -> None:
+    other = GOOD.partition("[models.tiny]")[2]
+    text = f'{GOOD}also_called = ["small"]\n[models.other]{other}also_called = ["{name}"]\n'
+    with pytest.raises(ModelError, match=f"'{name}' is a name of '(tiny|other)' too"):
+        load_text(tmp_path, text)
+
+
 def test_unknown_model_is_answered_with_what_there_is(shipped: Catalogue) -> None:
     with pytest.raises(UnknownModel, match="no model 'nope'; there are starter, whisper-tiny") as e:
         shipped.get("nope")

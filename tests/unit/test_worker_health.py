@@ -89,3 +89,9 @@ def test_a_model_that_cannot_infer_is_not_taken_for_loaded(
     model = load_catalogue(Settings().catalogue).get("starter")
     with pytest.raises(ModelError, match="on cuda with dtype float16, but cannot infer: cuda: out"):
         load(model, Settings())
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(0, 4), (2, 2), (100, 4)])
+def test_batches_are_no_larger_than_the_setting_allows(bound: int, expected: int) -> None:
+    model = load_catalogue(Settings().catalogue).get("oracle")
+    assert load(model, Settings(max_batch=bound)).engine.max_batch == expected

@@ -44,7 +44,8 @@ def load(
     loaded = time.monotonic()
     try:
         engine.rehearsal()(1)
-        engine.max_batch = tune(engine, remembered(), beam_size=model.decode.beam_size)
+        best = tune(engine, remembered(), beam_size=model.decode.beam_size)
+        engine.max_batch = min(best, settings.max_batch or best)
     except (ModelError, DeviceOutOfMemory, EngineFailed) as error:
         raise ModelError(
             f"model '{model.id}' was loaded on {engine.device} with dtype {engine.dtype}, "

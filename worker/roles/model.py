@@ -25,6 +25,7 @@ def serve(model_id: str) -> None:
 
     settings = get_settings()
     catalogue_entry = load_catalogue(settings.catalogue).get(model_id)
+    model_id = catalogue_entry.id  # it may have been another of its names
     entry = start.entry(
         "model", queues=(model_queue(model_id),), slots=0, model=model_id, device=settings.device
     )

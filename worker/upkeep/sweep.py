@@ -3,6 +3,7 @@
 import logging
 
 from shared.infra.errors import DatabaseUnavailable
+from shared.store.jobs.calls import cancel_unwanted
 from shared.store.jobs.unserved import fail_unserved
 from shared.store.steps import reap
 from shared.store.workers import forget_dead_workers
@@ -12,7 +13,9 @@ log = logging.getLogger(__name__)
 
 
 def sweep(runtime: Runtime) -> None:
-    """Requeue expired leases, fail jobs that waited too long, wake workers, and start ``tidy``.
+    """Requeue expired leases, end jobs that waited too long or that nobody wants, wake workers.
+
+    ``tidy`` is started too.
 
     It is safe at any time, any number of times, and in several processes at once.
     """
@@ -20,6 +23,7 @@ def sweep(runtime: Runtime) -> None:
     try:
         reaped = reap(database)
         unserved = fail_unserved(database, wait_s=settings.worker_wait_s, live_s=settings.live_s)
+        unwanted = cancel_unwanted(database, max_attempts=settings.max_attempts)
         forgotten = forget_dead_workers(database, silent_s=10 * settings.lease_s)
         runtime.wakeups.top_up()
     except DatabaseUnavailable as error:
@@ -27,7 +31,8 @@ def sweep(runtime: Runtime) -> None:
         return
     if runtime.tidier is not None:
         runtime.tidier.ring()
-    if reaped or forgotten or unserved:
+    if reaped or forgotten or unserved or unwanted:
         log.info(
-            "swept: %d leases, %d workers, %d jobs without a worker", reaped, forgotten, unserved
+            "swept: %d leases, %d workers, %d jobs without a worker, %d without a client",
+            *(reaped, forgotten, unserved, unwanted),
         )

@@ -36,8 +36,18 @@ class CacheStats(BaseModel):
     audio_saved_s: float = Field(description="audio of the cached jobs, which no model heard again")
 
 
+class CacheUse(BaseModel):
+    """How often a transcript was made for another request with the same file and options."""
+
+    hits: int
+    misses: int
+    hit_rate: float | None = Field(description="hits / (hits + misses); null: nothing yet")
+
+
 class AccuracyStats(BaseModel):
     """What references say of the models, and what the cache has saved."""
 
     models: list[PooledAccuracy]
     cache: CacheStats
+    cache_stats: CacheUse = Field(description="the same as cache, for clients that know this name")
+    note: str = "Error rates are of the jobs that were given a reference: what was really said."

@@ -137,7 +137,10 @@ class JobSummary(BaseModel):
     multilingual: bool
     track: str | None = Field(description="the audio track that was asked for; null: any")
     strict: bool = Field(description="whether a file that is cut off or damaged is refused")
-    priority: int = Field(description="of jobs that wait, those with the higher priority go first")
+    priority: int = Field(
+        description="of jobs that wait, those with the higher priority go first; where a client "
+        "waits (POST /transcribe) it is higher than any that a job may ask for"
+    )
     cached: bool = Field(description="whether the transcript is that of an equal, earlier job")
     source: Source
     created_at: datetime

@@ -18,6 +18,14 @@ class ServiceInfo(BaseModel):
     name: str
     version: str
     links: dict[str, str]
+    status: Literal["ok"] = "ok"
+    service: str = Field(description="the same as name")
+    model: str | None = Field(
+        description="what a job gets that names no model and no language; null: none, or not known"
+    )
+    device: str | None = Field(description="of that model's worker; null: it has none")
+    language: str | None = Field(description="the only one of that model; null: it has several")
+    endpoints: dict[str, str] = Field(description="paths for a single file, and for probes")
 
 
 class ModelInfo(BaseModel):
@@ -25,6 +33,7 @@ class ModelInfo(BaseModel):
 
     id: str
     description: str
+    also_called: list[str] = Field(description="other names of it that jobs may use")
     engine: str
     languages: Sorted | None = Field(description="ISO 639 codes; null: any")
     preferred_for: Sorted = Field(
@@ -55,6 +64,21 @@ class Alive(BaseModel):
     status: Literal["alive"] = "alive"
 
 
+class HealthSummary(BaseModel):
+    """The process answers, and whether there is a model to work with."""
+
+    status: Literal["healthy", "initializing"] = Field(
+        description="initializing: no worker has loaded its model yet"
+    )
+    timestamp: float = Field(description="seconds since 1970-01-01 UTC")
+    model_loaded: bool | None = Field(
+        description="whether a worker is ready for any model; null: Postgres gives no answer"
+    )
+    language: str | None = Field(
+        description="of speech: the only one of the models that are loaded; null: several, or none"
+    )
+
+
 class Check(BaseModel):
     """The state of one dependency."""
 
@@ -70,6 +94,9 @@ class Readiness(BaseModel):
     models: dict[str, ModelState] = Field(
         description="by model id: whether a worker is ready for it, loading it, or absent"
     )
+    timestamp: float = Field(description="seconds since 1970-01-01 UTC")
+    model_loaded: bool | None = Field(description="as in /health")
+    language: str | None = Field(description="as in /health")
 
 
 class Startup(BaseModel):

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
 from shared.infra.errors import JobEnded
@@ -28,11 +28,21 @@ def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
             raise JobEnded(f"the job has {state} already")
         if state == JobState.CANCELED:
             return
-        connection.execute(
-            text("""
-                UPDATE jobs SET state = 'canceled', finished_at = clock_timestamp() WHERE id = :id
-            """),
-            {"id": job_id},
-        )
-        end_jobs(connection, [job_id])
-        promote_a_copy(connection, job_id, max_attempts)
+        end_as_canceled(connection, job_id, max_attempts)
+
+
+def end_as_canceled(
+    connection: Connection, job_id: UUID, max_attempts: int, detail: str | None = None
+) -> None:
+    """Job queued or running -> canceled, and a job that waits for it takes its place.
+
+    The caller has locked the job with its equals. ``detail`` is for the audit trail.
+    """
+    connection.execute(
+        text("""
+            UPDATE jobs SET state = 'canceled', finished_at = clock_timestamp() WHERE id = :id
+        """),
+        {"id": job_id},
+    )
+    end_jobs(connection, [job_id], detail)
+    promote_a_copy(connection, job_id, max_attempts)

@@ -6,13 +6,13 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Json, Jsonb
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
 from shared.models.options import ResolvedOptions
 from shared.speech.accuracy import check_reference
 from shared.store.jobs.accuracy import measure_at_once
-from shared.store.jobs.equal import find_original, share_transcript
+from shared.store.jobs.equal import find_original, raise_priority, share_transcript
 from shared.store.successors import insert_prepare
 from shared.store.webhooks.endpoints import keep_unlisted
 
@@ -46,14 +46,35 @@ class NewJob:
     webhook: JobWebhook | None = None
     result_url: str | None = None
     """The job's URL in webhook events; None: its path alone."""
+    wanted_s: float | None = None
+    """Of a call (``shared.store.jobs.calls``): for how long it is wanted, if nobody renews that."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether an equal job can stand for it: it has nothing that only its own row can keep."""
+        return self.reference is None and not self.metadata and self.webhook is None
 
 
-def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> bool:
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What became of a new job."""
+
+    job_id: UUID
+    """Its id, or that of the job which stands for it."""
+    cached: bool = False
+    """Whether it has succeeded at once, with an equal job's transcript."""
+    joined: bool = False
+    """Whether an equal job under way stands for it: there is no new job, and its file is not
+    needed."""
+
+
+def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> Created:
     """Nothing -> job queued, with its ``prepare`` step queued.
 
     If an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. If one
-    is under way: nothing -> queued without steps, to end as that one ends. Returns whether the job
-    has succeeded so.
+    is under way: nothing -> queued without steps, to end as that one ends. A call without a
+    reference, metadata or webhook of its own joins that one instead. Either way the one under way
+    gets the higher priority of the two.
 
     Raises:
         InvalidRequest: nothing can be measured against its reference.
@@ -62,6 +83,10 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> bool:
         check_reference(job.reference)
     with begin(engine) as connection:
         original = find_original(connection, job.tenant, job.fingerprint)
+        if original is not None:
+            raise_priority(connection, original, job.priority)
+            if job.wanted_s is not None and job.is_plain and _join(connection, original, job):
+                return Created(original, joined=True)
         endpoint_id = None
         if job.webhook is not None:
             endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
@@ -100,9 +125,35 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> bool:
                 "webhook_endpoint_id": endpoint_id,
             },
         )
+        if job.wanted_s is not None:
+            connection.execute(
+                text("""
+                    INSERT INTO calls (job_id, wanted_until)
+                    VALUES (:id, clock_timestamp() + make_interval(secs => :wanted_s))
+                """),
+                {"id": job.id, "wanted_s": job.wanted_s},
+            )
         if original is None:
             insert_prepare(connection, job.id, job.source_bytes, max_attempts)
-            return False
+            return Created(job.id)
         shared = share_transcript(connection, original)
         measure_at_once(connection, shared)
-        return bool(shared)
+        return Created(job.id, cached=bool(shared))
+
+
+def _join(connection: Connection, original: UUID, call: NewJob) -> bool:
+    """Have the original wanted for as long as the call would be, unless it has ended."""
+    return bool(
+        connection.execute(
+            text("""
+                WITH renewed AS (
+                    UPDATE calls SET wanted_until = greatest(
+                        wanted_until, clock_timestamp() + make_interval(secs => :wanted_s)
+                    )
+                    WHERE job_id = :original
+                )
+                SELECT state IN ('queued', 'running') FROM jobs WHERE id = :original
+            """),
+            {"original": original, "wanted_s": call.wanted_s},
+        ).scalar_one()
+    )

@@ -72,6 +72,25 @@ def lock_with_equals(connection: Connection, tenant: str, job_id: UUID) -> JobSt
     return JobState(state)
 
 
+def raise_priority(connection: Connection, original: UUID, priority: int) -> None:
+    """Give a job under way this priority, if its own is lower: another waits for it now.
+
+    The caller has locked the job's row.
+    """
+    connection.execute(
+        text("""
+            WITH raised AS (
+                UPDATE jobs SET priority = :priority
+                WHERE id = :original AND state IN ('queued', 'running') AND priority < :priority
+                RETURNING id
+            )
+            UPDATE steps SET rank = least(rank, -:priority) FROM raised
+            WHERE steps.job_id = raised.id AND steps.kind <> 'deliver' AND steps.state = 'queued'
+        """),
+        {"original": original, "priority": priority},
+    )
+
+
 def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
     """Jobs that wait for ``original`` queued -> succeeded with its transcript, if it has succeeded.
 

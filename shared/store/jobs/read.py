@@ -215,6 +215,23 @@ def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
     return str(row.manifest)
 
 
+def gpu_memory_bytes(engine: Engine, job_id: UUID) -> int | None:
+    """Return the most that a model worker held of a GPU's memory while it transcribed the job.
+
+    None if no GPU was used, or its engine does not tell.
+    """
+    with read(engine) as connection:
+        most: int | None = connection.execute(
+            text("""
+                SELECT max((timings ->> 'device_memory_bytes')::bigint) FROM steps
+                WHERE job_id = :id AND kind = 'transcribe'
+                  AND starts_with(output ->> 'device', 'cuda')
+            """),
+            {"id": job_id},
+        ).scalar_one()
+    return most
+
+
 def _view(row: Mapping[str, Any]) -> JobView:
     return JobView(
         **{

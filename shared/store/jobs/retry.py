@@ -10,6 +10,7 @@ from shared.infra.database import begin
 from shared.infra.errors import AudioGone, JobNotFound, JobNotRetryable
 from shared.store.events import record
 from shared.store.jobs.accuracy import measure_at_once
+from shared.store.jobs.calls import forget_call
 from shared.store.jobs.equal import find_original, lock_equal_jobs, share_transcript
 from shared.store.states import RETRYABLE_JOB_STATES
 from shared.store.successors import TURNS, insert_prepare
@@ -47,6 +48,7 @@ def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -
         # An original's row is locked before its copy's.
         original = None if has_steps else find_original(connection, tenant, job.fingerprint)
         taken = _take_up(connection, job_id, original)
+        forget_call(connection, job_id)  # it is wanted now, whoever had left
         shared = [] if original is None else share_transcript(connection, original)
         if taken.audio_deleted_at is not None and not taken.all_heard and job_id not in shared:
             raise AudioGone("the audio of the job was removed; send the file again")

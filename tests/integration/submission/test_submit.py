@@ -63,7 +63,7 @@ def test_any_source_becomes_a_job(
     async def scenario() -> UUID:
         source = await fetched(intake, b"au", b"dio", language="en", priority=3)
         source.n_bytes = 5 if is_small else None
-        return await submit(intake, "tenant-a", source)
+        return (await submit(intake, "tenant-a", source)).job_id
 
     job = get_job(database, "tenant-a", asyncio.run(scenario()))
     assert (job.source_name, job.source_bytes, job.priority) == ("talk.mp3", 5, 3)

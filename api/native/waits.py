@@ -1,0 +1,31 @@
+"""Waiting for a job's end, for as long as the client stays."""
+
+import asyncio
+from contextlib import suppress
+
+from fastapi import Request
+
+from api.native.disconnection import while_connected
+from api.native.snapshots import JobKey, Snapshot, Snapshots
+from api.watch import Watcher
+
+
+async def at_its_end(
+    request: Request, watcher: Watcher, loader: Snapshots, key: JobKey, wait_s: float
+) -> Snapshot:
+    """Return the job once it has ended, or as it is after ``wait_s`` or when the server stops.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant, or it was deleted.
+        TooManyStreams: as many clients as may are watching jobs.
+        ClientDisconnect: the client has left first.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with watcher.watch(key.job_id) as watch:
+        snapshot = await loader.get(key)
+        if snapshot.view.ended:
+            return snapshot
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await while_connected(request, watch.news(snapshot.view.last_event, ended=True))
+    return await loader.get(key)
