@@ -10,7 +10,7 @@ import numpy as np
 from shared.speech.audio import Pcm, Samples
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis
 from shared.speech.names import VadName
-from shared.speech.packing import Packing, packing_of
+from shared.speech.packing import Packed, pack
 from shared.speech.spans import Span
 from shared.speech.stitching import Stitcher, survey
 from shared.speech.transcript import Word
@@ -100,13 +100,9 @@ def infer(
     """Yield the hypothesis of each slice of a chunk, from batches as large as the engine takes."""
     waiting = iter(slices)
     while batch := [*islice(waiting, engine.max_batch)]:
-        packings = [packing_of(chunk, heard) for chunk, heard in batch]
-        items = [
-            packing.pack(as_float(pcm[chunk.start + heard.start : chunk.start + heard.end]))
-            for packing, (chunk, heard) in zip(packings, batch, strict=True)
-        ]
-        hypotheses = engine.transcribe(items, options)
-        yield from map(Packing.unpack, packings, hypotheses)
+        packed = [pack(c, as_float(pcm[c.start : c.end]), heard) for c, heard in batch]
+        hypotheses = engine.transcribe([each.item for each in packed], options)
+        yield from map(Packed.unpack, packed, hypotheses)
 
 
 def as_float(pcm: Pcm) -> Samples:

@@ -27,7 +27,7 @@ Work = Callable[[], int]
 def file_ours(given: dict[str, Any]) -> Work:
     """Decode, find speech, plan, infer, stitch: the platform's stages without the platform."""
     from shared.speech.chunks import Chunk
-    from shared.speech.packing import packing_of
+    from shared.speech.packing import pack
     from shared.speech.stitching import Stitcher
     from shared.speech.voice_activity import make_vad
     from worker.media.decode import decode
@@ -45,15 +45,11 @@ def file_ours(given: dict[str, Any]) -> Work:
         for block in blocks:
             chunks += planner.push(block, detector.push(block))
         chunks += [*planner.push(pcm[:0], detector.finish()), *planner.finish()]
-        packings = [packing_of(chunk) for chunk in chunks]
-        samples = [pcm[c.start : c.end].astype(np.float32) / 32768 for c in chunks]
-        futures = [
-            batcher.submit(packing.pack(item), options)
-            for packing, item in zip(packings, samples, strict=True)
-        ]
+        packed = [pack(c, pcm[c.start : c.end].astype(np.float32) / 32768) for c in chunks]
+        futures = [batcher.submit(each.item, options) for each in packed]
         heard = [
-            packing.unpack(future.result().hypothesis)
-            for packing, future in zip(packings, futures, strict=True)
+            each.unpack(future.result().hypothesis)
+            for each, future in zip(packed, futures, strict=True)
         ]
         stitched = Stitcher(len(pcm)).stitch([list(zip(chunks, heard, strict=True))])
         return sum(len(segment.words) for segment in stitched)

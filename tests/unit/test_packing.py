@@ -7,8 +7,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
-from shared.speech.packing import KEPT_PAUSE_SAMPLES, Packing, packing_of, shorten_pauses
+from shared.speech.packing import KEPT_PAUSE_SAMPLES, Packed, pack, shorten_pauses
 from shared.speech.spans import Span
 
 pauses = st.one_of(
@@ -41,14 +42,17 @@ def slices(draw: st.DrawFn) -> tuple[Chunk, Span]:
     return chunk, Span(start, end)
 
 
-def samples_heard(packing: Packing, n_samples: int) -> list[int]:
-    """Return, for each sample of the item, which one it is of the chunk or slice."""
-    return [int(at) for at in packing.pack(np.arange(n_samples, dtype=np.float32))]
+def numbered(chunk: Chunk) -> Samples:
+    return np.arange(chunk.n_samples, dtype=np.float32)
 
 
-def unpack(packing: Packing, *words: tuple[int, int]) -> list[tuple[int, int]]:
+def silent(chunk: Chunk) -> Samples:
+    return np.zeros(chunk.n_samples, np.float32)
+
+
+def unpack(packed: Packed, *words: tuple[int, int]) -> list[tuple[int, int]]:
     heard = tuple(WordHypothesis(" word", start, end, 0.5) for start, end in words)
-    return [(word.start, word.end) for word in packing.unpack(Hypothesis(heard)).words]
+    return [(word.start, word.end) for word in packed.unpack(Hypothesis(heard)).words]
 
 
 @given(packed_chunks())
@@ -71,14 +75,14 @@ def test_every_sample_of_an_item_is_found_again_where_it_was(
     drawn: tuple[Chunk, Span], data: st.DataObject
 ) -> None:
     chunk, heard = drawn
-    packing = packing_of(chunk, heard)
-    places = samples_heard(packing, heard.end - heard.start)
+    packed = pack(chunk, silent(chunk), heard)
+    places = [int(at) - heard.start for at in pack(chunk, numbered(chunk), heard).item]
     at = data.draw(st.integers(0, len(places) - 1))
 
-    assert unpack(packing, (at, at + 1)) == [(places[at], places[at] + 1)]
-    assert unpack(packing, (at, at)) == [(places[at], places[at])]
+    assert unpack(packed, (at, at + 1)) == [(places[at], places[at] + 1)]
+    assert unpack(packed, (at, at)) == [(places[at], places[at])]
     end = places[-1] + 1
-    assert unpack(packing, (len(places), len(places))) == [(end, end)]
+    assert unpack(packed, (len(places), len(places))) == [(end, end)]
 
 
 @given(slices(), st.data())
@@ -86,28 +90,28 @@ def test_no_word_spans_a_joint_or_leaves_its_order(
     drawn: tuple[Chunk, Span], data: st.DataObject
 ) -> None:
     chunk, heard = drawn
-    packing = packing_of(chunk, heard)
-    places = np.array(samples_heard(packing, heard.end - heard.start))
+    packed = pack(chunk, silent(chunk), heard)
+    places = pack(chunk, numbered(chunk), heard).item.astype(int) - heard.start
     borders = data.draw(st.lists(st.integers(0, len(places)), min_size=2, max_size=8).map(sorted))
     words = [*pairwise(borders)]
 
-    found = unpack(packing, *words)
+    found = unpack(packed, *words)
 
     assert [at for word in found for at in word] == sorted(at for word in found for at in word)
     for (start, end), (a, b) in zip(words, found, strict=True):
         own = places[start:end]
-        halves = [int(((own >= p.start) & (own < p.end)).sum()) for p in packing.parts]
-        assert any(part.start <= a <= b <= part.end for part in packing.parts)
+        halves = [int(((own >= p.start) & (own < p.end)).sum()) for p in packed.parts]
+        assert any(part.start <= a <= b <= part.end for part in packed.parts)
         assert b - a == max(halves)
 
 
 @given(slices())
 def test_a_slice_is_heard_without_the_chunks_long_pauses(drawn: tuple[Chunk, Span]) -> None:
     chunk, heard = drawn
-    whole = samples_heard(packing_of(chunk), chunk.n_samples)
-    expected = [at - heard.start for at in whole if heard.start <= at < heard.end]
+    whole = pack(chunk, numbered(chunk)).item
+    expected = whole[(whole >= heard.start) & (whole < heard.end)]
 
-    assert samples_heard(packing_of(chunk, heard), heard.end - heard.start) == expected
+    assert np.array_equal(pack(chunk, numbered(chunk), heard).item, expected)
 
 
 def test_a_chunk_without_long_pauses_is_heard_as_it_is() -> None:
@@ -117,8 +121,8 @@ def test_a_chunk_without_long_pauses_is_heard_as_it_is() -> None:
 
     assert chunk.parts == ()
     assert shorten_pauses([Span(0, 100)]) == ()
-    assert np.array_equal(packing_of(chunk).pack(samples), samples)
-    assert unpack(packing_of(chunk), (0, 90), (9_000, 10_000)) == [(0, 90), (9_000, 10_000)]
+    assert np.array_equal(pack(chunk, samples).item, samples)
+    assert unpack(pack(chunk, samples), (0, 90), (9_000, 10_000)) == [(0, 90), (9_000, 10_000)]
 
 
 def test_what_else_an_engine_said_is_kept() -> None:
@@ -127,8 +131,56 @@ def test_what_else_an_engine_said_is_kept() -> None:
     word = WordHypothesis(" again", SAMPLE_RATE + KEPT_PAUSE_SAMPLES, SAMPLE_RATE * 2, 0.7)
     heard = Hypothesis((word,), "en", 0.9, loop_suspected=True)
 
-    found = packing_of(chunk).unpack(heard)
+    found = pack(chunk, silent(chunk)).unpack(heard)
 
     at = (5 - 1) * SAMPLE_RATE - KEPT_PAUSE_SAMPLES
     moved = replace(word, start=word.start + at, end=word.end + at)
     assert found == replace(heard, words=(moved,))
+
+
+def paused(*sounds: Span, length_s: float = 9) -> Packed:
+    """A chunk with speech to 2 s and from 7 s on, and with sound in these spans."""
+    n_samples = round(length_s * SAMPLE_RATE)
+    speech = (Span(0, 2 * SAMPLE_RATE), Span(7 * SAMPLE_RATE, n_samples))
+    chunk = Chunk(0, 0, n_samples, 0, 0, speech=speech, parts=shorten_pauses(speech))
+    samples = np.zeros(n_samples, np.float32)
+    for sound in sounds:
+        noise = np.random.default_rng(1).normal(0, 0.1, sound.end - sound.start)
+        samples[sound.start : sound.end] = noise
+    return pack(chunk, samples)
+
+
+def seconds(start: float, end: float) -> Span:
+    return Span(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE))
+
+
+def unpack_s(packed: Packed, *words: tuple[float, float]) -> list[tuple[float, float]]:
+    """Unpack words with times in seconds. In the item, the second span begins at 3 s."""
+    in_samples = [(round(a * SAMPLE_RATE), round(b * SAMPLE_RATE)) for a, b in words]
+    return [(a / SAMPLE_RATE, b / SAMPLE_RATE) for a, b in unpack(packed, *in_samples)]
+
+
+def test_a_word_that_was_put_at_the_end_of_a_pause_goes_back_before_it() -> None:
+    packed = paused(seconds(0.4, 1.2), seconds(7.4, 9))
+
+    assert unpack_s(packed, (2.7, 3.3), (3.4, 4)) == [(0.6, 1.2), (7.4, 8)]
+    # The beginning of the next word does not hold it.
+    assert unpack_s(packed, (2.9, 3.5), (3.5, 4)) == [(0.6, 1.2), (7.5, 8)]
+
+
+def test_a_word_that_was_put_at_the_beginning_of_a_pause_goes_after_it() -> None:
+    packed = paused(seconds(0.4, 1.2), seconds(7.4, 9))
+
+    assert unpack_s(packed, (0.4, 1.2), (1.4, 2), (4, 5)) == [(0.4, 1.2), (7.4, 8), (8, 9)]
+
+
+def test_a_word_in_a_pause_stays_where_all_sound_beside_it_has_words() -> None:
+    packed = paused(seconds(0.4, 1.2), seconds(7.4, 9))
+
+    assert unpack_s(packed, (0.4, 1.2), (1.5, 1.9), (3.4, 5)) == [(0.4, 1.2), (1.5, 1.9), (7.4, 9)]
+
+
+def test_a_word_over_a_joint_is_cut_to_the_part_with_most_of_its_sound() -> None:
+    packed = paused(seconds(0.4, 2.3), seconds(7.4, 9))
+
+    assert unpack_s(packed, (1.9, 3.3)) == [(1.9, 2.5)]  # though more of it lies after the joint

@@ -15,7 +15,7 @@ from shared.speech.chunks import (
     chunk_from_json,
     hypothesis_to_json,
 )
-from shared.speech.packing import Packing, packing_of
+from shared.speech.packing import Packed, pack
 from shared.speech.spans import Span
 from shared.speech.unheard import Listening
 from shared.store import steps
@@ -49,12 +49,12 @@ class _Asked:
     """What the batcher was given of a chunk."""
 
     future: Future[Inference]
-    packing: Packing
+    packed: Packed
 
     @property
     def hypothesis(self) -> Hypothesis:
         """What was heard, with times in samples of the chunk, or of the slice."""
-        return self.packing.unpack(self.future.result().hypothesis)
+        return self.packed.unpack(self.future.result().hypothesis)
 
 
 @dataclass(slots=True, eq=False)
@@ -137,15 +137,14 @@ class _Heard:
     def _hand_over(self, item: _Chunk, heard: Span) -> _Asked:
         """Have the batcher hear a slice of a chunk, without its long pauses."""
         assert item.samples is not None, "it was read before it is heard"
-        packing = packing_of(item.chunk, heard)
-        samples = packing.pack(item.samples[heard.start : heard.end])
+        packed = pack(item.chunk, item.samples, heard)
         options = decode_options(self._runtime, item.claim)
         if item.first is not None and options.language is None:
             options = replace(options, language=item.first.hypothesis.language)
-        future = submit(self._runtime, item.claim, samples, options)
+        future = submit(self._runtime, item.claim, packed.item, options)
         self._waiting[future] = item
         item.lease.when_lost(future.cancel)  # it is not heard if it still waits
-        return _Asked(future, packing)
+        return _Asked(future, packed)
 
     def _is_done(self, item: _Chunk, inference: Inference) -> bool:
         """Take what was heard of a chunk; have the batcher hear again what is still unheard."""
