@@ -161,7 +161,12 @@ def _longhand(engine: Engine, model: Model, language: str) -> Transcribe:
     def heard(pcm: Pcm) -> str:
         file: BinaryIO = wav_of(pcm)
         outcome = transcribe(
-            read(file), engine, vad=model.vad, window_s=model.window_s, options=options
+            read(file),
+            engine,
+            vad=model.vad,
+            window_s=model.window_s,
+            packed=model.has_fixed_window,
+            options=options,
         )
         return " ".join(word.text for word in outcome.words)
 

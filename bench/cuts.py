@@ -14,6 +14,7 @@ from bench.pipeline import Outcome, infer, transcribe
 from bench.speech import Recital, add_noise, heldout, recite
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.spans import Span
 from worker.engines.protocol import DecodeOptions, Engine
 
 DURATION_S = 1200
@@ -80,7 +81,8 @@ def transcribe_uncut(engine: Engine, recital: Recital, pcm: Pcm, window_s: float
         Chunk(index, start, end, 0, 0)
         for index, (start, end) in enumerate(pairwise([*borders, len(pcm)]))
     ]
-    hypotheses = infer(engine, pcm, stretches, DecodeOptions())
+    whole = ((stretch, Span(0, stretch.n_samples)) for stretch in stretches)
+    hypotheses = infer(engine, pcm, whole, DecodeOptions())
     return " ".join(word.text.strip() for heard in hypotheses for word in heard.words)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from shared.speech.audio import Pcm, Samples
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis
 from shared.speech.names import VadName
+from shared.speech.packing import Packed, pack
+from shared.speech.spans import Span
 from shared.speech.stitching import Stitcher, survey
 from shared.speech.transcript import Word
 from shared.speech.unheard import Listening
@@ -49,13 +51,14 @@ def transcribe(
     *,
     vad: VadName,
     window_s: float,
+    packed: bool = False,
     options: DecodeOptions | None = None,
 ) -> Outcome:
     """Find speech, plan chunks, infer in batches, hear again what was left out, and stitch.
 
-    The whole audio is held in memory.
+    The whole audio is held in memory. ``packed`` shortens long pauses.
     """
-    detector, planner = make_vad(vad), ChunkPlanner(window_s)
+    detector, planner = make_vad(vad), ChunkPlanner(window_s, packed=packed)
     read_so_far: list[Pcm] = []
     chunks: list[Chunk] = []
     for block in blocks:
@@ -78,30 +81,28 @@ def listen(
     engine: Engine, pcm: Pcm, chunks: list[Chunk], options: DecodeOptions
 ) -> list[Hypothesis]:
     """Return each chunk's hypothesis, after what was left unheard has been heard again."""
-    first = infer(engine, pcm, chunks, options)
+    first = infer(engine, pcm, ((c, Span(0, c.n_samples)) for c in chunks), options)
     chunk_samples = [as_float(pcm[chunk.start : chunk.end]) for chunk in chunks]
     listenings = [*map(Listening, chunks, chunk_samples, first)]
     while True:
-        slices = [(listening, listening.next_slices()) for listening in listenings]
-        asked = [
-            Chunk(0, chunk.start + heard.start, chunk.start + heard.end, 0, 0)
-            for chunk, (_, parts) in zip(chunks, slices, strict=True)
-            for heard in parts
-        ]
-        if not asked:
+        asked = [listening.next_slices() for listening in listenings]
+        if not any(asked):
             return [listening.hypothesis for listening in listenings]
-        answers = infer(engine, pcm, asked, options)
-        for listening, parts in slices:
-            listening.take([*islice(answers, len(parts))])
+        slices = ((c, heard) for c, each in zip(chunks, asked, strict=True) for heard in each)
+        answers = infer(engine, pcm, slices, options)
+        for listening, each in zip(listenings, asked, strict=True):
+            listening.take([*islice(answers, len(each))])
 
 
 def infer(
-    engine: Engine, pcm: Pcm, chunks: list[Chunk], options: DecodeOptions
+    engine: Engine, pcm: Pcm, slices: Iterable[tuple[Chunk, Span]], options: DecodeOptions
 ) -> Iterator[Hypothesis]:
-    """Yield each chunk's hypothesis, from batches as large as the engine takes."""
-    for first in range(0, len(chunks), engine.max_batch):
-        batch = chunks[first : first + engine.max_batch]
-        yield from engine.transcribe([as_float(pcm[c.start : c.end]) for c in batch], options)
+    """Yield the hypothesis of each slice of a chunk, from batches as large as the engine takes."""
+    waiting = iter(slices)
+    while batch := [*islice(waiting, engine.max_batch)]:
+        packed = [pack(c, as_float(pcm[c.start : c.end]), heard) for c, heard in batch]
+        hypotheses = engine.transcribe([each.item for each in packed], options)
+        yield from map(Packed.unpack, packed, hypotheses)
 
 
 def as_float(pcm: Pcm) -> Samples:

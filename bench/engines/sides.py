@@ -27,6 +27,7 @@ Work = Callable[[], int]
 def file_ours(given: dict[str, Any]) -> Work:
     """Decode, find speech, plan, infer, stitch: the platform's stages without the platform."""
     from shared.speech.chunks import Chunk
+    from shared.speech.packing import pack
     from shared.speech.stitching import Stitcher
     from shared.speech.voice_activity import make_vad
     from worker.media.decode import decode
@@ -35,7 +36,8 @@ def file_ours(given: dict[str, Any]) -> Work:
     model, batcher, options = _batcher(given)
 
     def work() -> int:
-        detector, planner = make_vad(model.vad), ChunkPlanner(model.window_s)
+        detector = make_vad(model.vad)
+        planner = ChunkPlanner(model.window_s, packed=model.has_fixed_window)
         with Path(given["audio"]).open("rb") as file:
             blocks = [block for (block,) in decode(file, 24 * 3600)]
         pcm = np.concatenate(blocks)
@@ -43,9 +45,12 @@ def file_ours(given: dict[str, Any]) -> Work:
         for block in blocks:
             chunks += planner.push(block, detector.push(block))
         chunks += [*planner.push(pcm[:0], detector.finish()), *planner.finish()]
-        samples = [pcm[c.start : c.end].astype(np.float32) / 32768 for c in chunks]
-        futures = [batcher.submit(item, options) for item in samples]
-        heard = [future.result().hypothesis for future in futures]
+        packed = [pack(c, pcm[c.start : c.end].astype(np.float32) / 32768) for c in chunks]
+        futures = [batcher.submit(each.item, options) for each in packed]
+        heard = [
+            each.unpack(future.result().hypothesis)
+            for each, future in zip(packed, futures, strict=True)
+        ]
         stitched = Stitcher(len(pcm)).stitch([list(zip(chunks, heard, strict=True))])
         return sum(len(segment.words) for segment in stitched)
 

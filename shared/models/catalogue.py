@@ -107,6 +107,11 @@ class Model(Source):
         return self.folder_of(self) if self.engine in HUB_ENGINES and self.is_folder else None
 
     @property
+    def has_fixed_window(self) -> bool:
+        """Whether all that it hears is padded to its window, and so costs the same."""
+        return self.engine in WHISPERS
+
+    @property
     def detects_language(self) -> bool:
         """Whether it can tell which of several languages it hears."""
         return self.engine in WHISPERS and (self.languages is None or len(self.languages) > 1)

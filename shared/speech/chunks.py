@@ -20,7 +20,8 @@ SAMPLE_RATE = 16_000
 class Chunk:
     """One unit of inference: [start, end) is heard, words in [core_start, core_end) are kept.
 
-    The strides on both sides are context that neighbours hear as well. Cores never overlap.
+    The strides on both sides are context that neighbours hear as well. Cores never overlap. Long
+    pauses in it may be shortened (``packing``).
     """
 
     index: int
@@ -35,6 +36,8 @@ class Chunk:
     speech: tuple[Span, ...] = ()
     """Where the voice activity detector heard speech, in samples from the chunk's first one; none
     where that is everywhere."""
+    parts: tuple[Span, ...] = ()
+    """What a model hears of it, in samples from the chunk's first one; none where that is all."""
 
     @property
     def start(self) -> int:
@@ -50,8 +53,18 @@ class Chunk:
 
     @property
     def n_samples(self) -> int:
-        """Length of what is heard."""
+        """Length, strides and pauses included."""
         return self.end - self.start
+
+    @property
+    def heard(self) -> tuple[Span, ...]:
+        """What a model hears of it, in samples from the chunk's first one; never empty."""
+        return self.parts or (Span(0, self.n_samples),)
+
+    @property
+    def n_heard_samples(self) -> int:
+        """Length of what a model hears of it."""
+        return sum(part.end - part.start for part in self.heard)
 
     @property
     def n_core_samples(self) -> int:
@@ -92,8 +105,11 @@ Heard = tuple[Chunk, Hypothesis]
 
 def chunk_to_json(chunk: Chunk) -> dict[str, Any]:
     """Return the input of a chunk's ``transcribe`` step, whose idx is the chunk's index."""
-    values = asdict(chunk) | {"speech": _spans_to_json(chunk.speech)}
-    left_out = {"index", *(name for name in ("times", "speech") if not values[name])}
+    values = asdict(chunk) | {
+        "speech": _spans_to_json(chunk.speech),
+        "parts": _spans_to_json(chunk.parts),
+    }
+    left_out = {"index", *(name for name in ("times", "speech", "parts") if not values[name])}
     return {name: value for name, value in values.items() if name not in left_out}
 
 
@@ -111,6 +127,7 @@ def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
         channel=data.get("channel"),
         times=tuple((sample, time) for sample, time in data.get("times", ())),
         speech=_spans_from_json(data.get("speech", ())),
+        parts=_spans_from_json(data.get("parts", ())),
     )
 
 

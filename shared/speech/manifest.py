@@ -36,6 +36,11 @@ class ManifestChunk(BaseModel):
         description="samples of the decoded audio with their times in the file, both in samples; "
         "times between two are linear; empty where each sample is its own time",
     )
+    parts: list[tuple[int, int]] = Field(
+        default_factory=list,
+        description="start and end of what was heard, in samples from the first of context; long "
+        "pauses between two parts were left out; empty where all was heard",
+    )
 
 
 class Manifest(BaseModel):
@@ -48,6 +53,8 @@ class Manifest(BaseModel):
     devices: list[str] = Field(description="and the type that they computed in")
     decode: Decoding
     vad: str
-    window_s: float = Field(description="the longest chunk, in seconds, context included")
+    window_s: float = Field(
+        description="the most that the model hears of a chunk, in seconds, context included"
+    )
     sample_rate: int = Field(description="of the decoded audio, in Hz")
     chunks: list[ManifestChunk]

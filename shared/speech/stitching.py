@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.speech.chunks import SAMPLE_RATE, Heard
+from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard
 from shared.speech.scripts import space_between
 from shared.speech.seams import keep_once
 from shared.speech.segments import PlacedWord, make_segments
@@ -36,7 +36,7 @@ class Survey:
     language_probability: float | None
     """Mean over the audio heard in that language; None where a chunk's engine gave none."""
     speech_samples: int
-    """Audio within some chunk's core, of any channel."""
+    """Audio that a model has heard within some chunk's core, of any channel."""
     loops: tuple[int, ...]
     """Times of the chunks in which the engine repeated itself, at SAMPLE_RATE, sorted."""
     unheard: tuple[tuple[int, int], ...] = ()
@@ -53,7 +53,7 @@ def survey(chunks: Iterable[Heard]) -> Survey:
     without_probability: set[str] = set()
     for chunk, hypothesis in chunks:
         n_samples = chunk.n_core_samples
-        cores.append((chunk.core_start, chunk.core_end))
+        cores += _heard_in_core(chunk)
         if hypothesis.loop_suspected:
             loops.append(chunk.time_of(chunk.core_start))
         unheard += (
@@ -213,6 +213,15 @@ def _name_places(places: Sequence[str]) -> str:
 
 def _white_space_between(left: str, right: str) -> str:
     return left[len(left.rstrip()) :] + right[: len(right) - len(right.lstrip())]
+
+
+def _heard_in_core(chunk: Chunk) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a chunk's core that a model has heard, in samples of the recording."""
+    for part in chunk.heard:
+        start = max(chunk.core_start, chunk.start + part.start)
+        end = min(chunk.core_end, chunk.start + part.end)
+        if start < end:
+            yield start, end
 
 
 def _length_of_union(spans: Iterable[tuple[int, int]]) -> int:

@@ -62,7 +62,7 @@ def test_detection_does_not_wait_for_the_end_of_a_long_file(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparing, "DETECT_AFTER_SAMPLES", 40 * SAMPLE_RATE)
-    job_id = submit(runtime, DETECTING, speech(*range(0, 300, 20)))
+    job_id = submit(runtime, DETECTING, speech(*range(0, 330, 22)))
 
     start_preparing(runtime, job_id)
 

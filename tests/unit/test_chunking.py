@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.packing import KEPT_PAUSE_SAMPLES, shorten_pauses
 from shared.speech.spans import Span
 from shared.speech.voice_activity import MAX_LAG_SAMPLES
-from worker.media.planner import MAX_BRIDGE_S, MAX_STRIDE_S, ChunkPlanner
+from worker.media.planner import (
+    MAX_BRIDGE_S,
+    MAX_PACKED_BRIDGE_S,
+    MAX_PACKED_WINDOWS,
+    MAX_STRIDE_S,
+    ChunkPlanner,
+)
 
 NOISE: Pcm = np.random.default_rng(7).integers(-9000, 9000, 60 * SAMPLE_RATE).astype(np.int16)
 
@@ -37,9 +44,11 @@ def plan(
     audio: Pcm = NOISE,
     ends: list[int] | None = None,
     lag: int = 0,
+    *,
+    packed: bool = False,
 ) -> list[Chunk]:
     """Push ``audio`` in blocks that stop at ``ends``; speech comes in pieces, ``lag`` late."""
-    planner = ChunkPlanner(window_s)
+    planner = ChunkPlanner(window_s, packed=packed)
     chunks, pushed, heard = [], 0, 0
     for end in [*sorted(ends or []), len(audio)]:
         due = end if end == len(audio) else max(heard, end - lag)
@@ -53,9 +62,11 @@ def seconds(start: float, end: float) -> Span:
     return Span(int(start * SAMPLE_RATE), int(end * SAMPLE_RATE))
 
 
-@given(windows_s, speech())
-def test_every_speech_sample_is_in_exactly_one_core(window_s: float, spans: list[Span]) -> None:
-    chunks = plan(window_s, spans)
+@given(windows_s, speech(), st.booleans())
+def test_every_speech_sample_is_in_exactly_one_core(
+    window_s: float, spans: list[Span], packed: bool
+) -> None:
+    chunks = plan(window_s, spans, packed=packed)
 
     assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
     assert all(a.core_end <= b.core_start for a, b in pairwise(chunks))
@@ -80,13 +91,15 @@ def test_cores_begin_and_end_in_speech_and_bridge_only_short_silence(
         assert np.diff(spoken).max(initial=0) <= MAX_BRIDGE_S * SAMPLE_RATE + 1
 
 
-@given(windows_s, speech())
+@given(windows_s, speech(), st.booleans())
 def test_core_and_strides_fit_the_window_and_the_neighbours(
-    window_s: float, spans: list[Span]
+    window_s: float, spans: list[Span], packed: bool
 ) -> None:
-    chunks = plan(window_s, spans)
+    chunks = plan(window_s, spans, packed=packed)
 
-    assert all(0 < chunk.n_samples <= window_s * SAMPLE_RATE for chunk in chunks)
+    most_s = MAX_PACKED_WINDOWS * window_s if packed else window_s
+    assert all(0 < chunk.n_samples <= most_s * SAMPLE_RATE for chunk in chunks)
+    assert all(chunk.n_heard_samples <= window_s * SAMPLE_RATE for chunk in chunks)
     assert all(chunk.start >= 0 and chunk.end <= len(NOISE) for chunk in chunks)
     for left, right in pairwise(chunks):
         assert left.stride_right == right.stride_left
@@ -95,15 +108,15 @@ def test_core_and_strides_fit_the_window_and_the_neighbours(
         assert (left.stride_right > 0) == (left.core_end == right.core_start)
 
 
-@given(windows_s, speech())
+@given(windows_s, speech(), st.booleans())
 def test_speech_of_a_chunk_is_where_the_detector_heard_it(
-    window_s: float, spans: list[Span]
+    window_s: float, spans: list[Span], packed: bool
 ) -> None:
     is_speech = np.zeros(len(NOISE), bool)
     for span in spans:
         is_speech[span.start : span.end] = True
 
-    for chunk in plan(window_s, spans):
+    for chunk in plan(window_s, spans, packed=packed):
         found = np.full(chunk.n_samples, not chunk.speech)
         for span in chunk.speech:
             found[span.start : span.end] = True
@@ -117,11 +130,27 @@ def test_speech_of_a_chunk_is_where_the_detector_heard_it(
     speech(),
     st.lists(st.integers(1, len(NOISE) - 1), max_size=40),
     st.integers(0, MAX_LAG_SAMPLES),
+    st.booleans(),
 )
 def test_plan_does_not_depend_on_blocks_pieces_or_lag(
-    window_s: float, spans: list[Span], ends: list[int], lag: int
+    window_s: float, spans: list[Span], ends: list[int], lag: int, packed: bool
 ) -> None:
-    assert plan(window_s, spans, ends=ends, lag=lag) == plan(window_s, spans)
+    once = plan(window_s, spans, packed=packed)
+
+    assert plan(window_s, spans, ends=ends, lag=lag, packed=packed) == once
+
+
+@given(windows_s, speech())
+def test_a_packed_chunk_is_heard_without_its_long_pauses(
+    window_s: float, spans: list[Span]
+) -> None:
+    for chunk in plan(window_s, spans, packed=True):
+        assert chunk.parts == shorten_pauses(chunk.speech)
+
+
+@given(windows_s, speech())
+def test_all_of_a_chunk_is_heard_unless_it_is_packed(window_s: float, spans: list[Span]) -> None:
+    assert all(chunk.parts == () for chunk in plan(window_s, spans))
 
 
 def test_spans_are_packed_up_to_the_window_and_cut_in_silence() -> None:
@@ -135,6 +164,40 @@ def test_spans_are_packed_up_to_the_window_and_cut_in_silence() -> None:
         (seconds(0, 3), seconds(4, 9)),
         (seconds(0, 3), seconds(3.5, 4)),
     ]
+
+
+def test_pauses_make_no_further_chunk_where_they_are_shortened() -> None:
+    spans = [seconds(at, at + 3) for at in range(0, 36, 6)]
+    assert len(plan(24, spans)) == 2
+
+    (chunk,) = plan(24, spans, packed=True)
+
+    assert chunk.n_samples == 33 * SAMPLE_RATE
+    assert chunk.n_heard_samples == 18 * SAMPLE_RATE + 5 * KEPT_PAUSE_SAMPLES
+    assert len(chunk.parts) == 6
+
+
+def test_a_packed_chunk_reaches_no_further_than_two_windows() -> None:
+    spans = [seconds(at, at + 1) for at in range(0, 60, 6)]
+
+    chunks = plan(10, spans, packed=True)
+
+    assert [chunk.core_start // SAMPLE_RATE for chunk in chunks] == [0, 24, 48]
+    assert all(chunk.n_heard_samples <= 7 * SAMPLE_RATE for chunk in chunks)
+
+
+def test_a_long_span_is_cut_where_its_packed_chunk_is_full() -> None:
+    audio = NOISE.copy()
+    audio[28 * SAMPLE_RATE : int(28.3 * SAMPLE_RATE)] = 0
+
+    first, second = plan(30, [seconds(1, 2), seconds(7, 50)], audio, packed=True)
+
+    n_saved = 5 * SAMPLE_RATE - KEPT_PAUSE_SAMPLES
+    assert 28 <= first.core_end / SAMPLE_RATE <= 28.3
+    assert first.n_heard_samples == first.n_samples - n_saved
+    assert first.parts[-1].end == first.n_samples
+    assert second.core_start == first.core_end
+    assert second.parts == ()
 
 
 def test_a_word_before_a_long_span_shares_its_chunk() -> None:
@@ -202,16 +265,18 @@ def test_silence_is_not_taken_for_the_end_while_a_span_may_still_come() -> None:
     ]
 
 
-def test_planner_memory_does_not_grow_with_the_audio() -> None:
-    planner = ChunkPlanner(30)
+@pytest.mark.parametrize("packed", [False, True])
+def test_planner_memory_does_not_grow_with_the_audio(packed: bool) -> None:
+    planner = ChunkPlanner(30, packed=packed)
     kept = []
     for second in range(600):
-        speaking = second % 200 < 100
+        speaking = second % 200 < 100 and second % 20 < 15
         block = NOISE[:SAMPLE_RATE]
         planner.push(block, [seconds(second, second + 1)] if speaking else [])
         kept.append(len(planner._energies._energies))
 
-    assert max(kept) <= 50 * (30 + MAX_BRIDGE_S + MAX_LAG_SAMPLES / SAMPLE_RATE + 2)
+    most_s = MAX_PACKED_WINDOWS * 30 + MAX_PACKED_BRIDGE_S if packed else 30 + MAX_BRIDGE_S
+    assert max(kept) <= 50 * (most_s + MAX_LAG_SAMPLES / SAMPLE_RATE + 2)
 
 
 def test_no_speech_gives_no_chunks() -> None:

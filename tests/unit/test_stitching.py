@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
 from shared.speech.paragraphs import make_paragraphs
+from shared.speech.spans import Span
 from shared.speech.stitching import Stitcher, make_header, survey
 from shared.speech.transcript import Transcript, join_segments
 
@@ -151,6 +152,15 @@ def test_audio_outside_the_chunks_is_reported_as_skipped() -> None:
     transcript = stitch(pairs, n_samples=10 * S, language="en")
 
     assert (transcript.duration_s, transcript.speech_s, transcript.skipped_s) == (10, 3, 7)
+
+
+def test_pauses_that_were_left_out_are_reported_as_skipped() -> None:
+    parts = (Span(0, 2 * S), Span(4 * S, 6 * S), Span(7 * S, 8 * S))
+    pairs = [(Chunk(0, S, 8 * S, S, S, parts=parts), hypothesis())]
+
+    transcript = stitch(pairs, n_samples=10 * S, language="en")
+
+    assert (transcript.speech_s, transcript.skipped_s) == (1 + 2 + 1, 6)
 
 
 def test_silent_audio_gives_an_empty_transcript() -> None:

@@ -17,6 +17,7 @@ from shared.speech.chunks import (
     hypothesis_to_json,
 )
 from shared.speech.manifest import Manifest, ManifestChunk
+from shared.speech.spans import Span
 from shared.speech.transcript import Segment, TranscriptHeader, Word
 
 OLDEST_CHUNK = {"core_start": 16, "core_end": 160, "stride_left": 2, "stride_right": 3}
@@ -112,5 +113,15 @@ def test_a_chunk_of_the_manifest_has_the_times_of_its_samples() -> None:
 
     kept = ManifestChunk(idx=3, **chunk_to_json(chunk))
 
-    assert kept.times == [(0, 0), (100, 90)]
+    assert (kept.times, kept.parts) == ([(0, 0), (100, 90)], [])
+    assert ManifestChunk.model_validate_json(kept.model_dump_json()) == kept
+
+
+def test_a_chunk_of_the_manifest_has_the_parts_that_were_heard() -> None:
+    chunk = Chunk(3, 16, 160, 2, 3, parts=(Span(0, 40), Span(90, 149)))
+
+    kept = ManifestChunk(idx=3, **chunk_to_json(chunk))
+
+    assert chunk_from_json(3, chunk_to_json(chunk)) == chunk
+    assert kept.parts == [(0, 40), (90, 149)]
     assert ManifestChunk.model_validate_json(kept.model_dump_json()) == kept

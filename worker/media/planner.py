@@ -1,9 +1,12 @@
-"""The chunk plan: speech spans packed into the model's window.
+"""The chunk plan: speech spans gathered up to the model's window.
 
 A chunk's core runs from the start of its first span to the end of its last one. Chunks are cut in
 silence if possible. A span that is longer than the window, or would leave most of a window empty,
 is cut at its quietest point. There both neighbours hear a stride of each other's core, so no word
 is lost or doubled.
+
+For a model whose window has a fixed cost, long pauses within a chunk are shortened
+(``shared.speech.packing``). What is left of the chunk fits the window.
 """
 
 from collections.abc import Sequence
@@ -14,6 +17,7 @@ import numpy.typing as npt
 
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.packing import n_saved, shorten_pauses
 from shared.speech.spans import Span
 from shared.speech.voice_activity import MAX_LAG_SAMPLES
 
@@ -32,6 +36,13 @@ MAX_BRIDGE_S = 3.0
 and cost less than another chunk (a step, a read, for Whisper a padded window of 30 s). Longer
 silence wastes compute, and Whisper invents text for it."""
 
+MAX_PACKED_BRIDGE_S = 10.0
+"""The same where pauses are shortened, and so cost no more than short ones."""
+
+MAX_PACKED_WINDOWS = 2
+"""A chunk whose pauses are shortened reaches over so many windows of the recording at most: all of
+it is read and held in memory."""
+
 SEARCH_SHARE = 0.25
 """Share of the window, at its end, in which the quietest point is looked for."""
 
@@ -48,14 +59,21 @@ class ChunkPlanner:
     bounded by the window: one number per 20 ms of pending speech is kept.
     """
 
-    def __init__(self, window_s: float) -> None:
-        """``window_s``: the longest chunk, strides included."""
+    def __init__(self, window_s: float, *, packed: bool = False) -> None:
+        """Begin a plan.
+
+        Args:
+            window_s: the most that is heard of a chunk, strides included.
+            packed: whether long pauses are shortened.
+        """
         if window_s < 1:
             raise ValueError(f"a window of {window_s} s leaves no room for strides")
         self._window = int(window_s * SAMPLE_RATE)
+        self._packed = packed
+        self._most = MAX_PACKED_WINDOWS * self._window if packed else self._window
         self._stride = min(int(MAX_STRIDE_S * SAMPLE_RATE), self._window // 6)
         self._search = int(SEARCH_SHARE * self._window)
-        self._bridge = int(MAX_BRIDGE_S * SAMPLE_RATE)
+        self._bridge = int((MAX_PACKED_BRIDGE_S if packed else MAX_BRIDGE_S) * SAMPLE_RATE)
         self._index = 0
         self._stride_left = 0
         self._spans: list[Span] = []
@@ -97,36 +115,42 @@ class ChunkPlanner:
         elif self._spans and span.start > self._spans[-1].end + self._bridge:
             chunks.append(self._close(len(self._spans)))
         self._spans.append(span)
-        while self._spans[-1].end - self._spans[0].start > self._window - self._stride_left:
-            chunks.append(self._cut() if self._is_short() else self._close(len(self._spans) - 1))
+        while self._spans[-1].end > self._full:
+            chunks.append(self._end())
         return chunks
 
-    def _is_short(self) -> bool:
-        """Whether the spans before the last one would leave most of the window empty."""
-        *before, last = self._spans
-        if not before:
-            return True
-        first = self._spans[0].start - self._stride_left
-        fits_cut = last.start < self._latest_cut - self._search
-        return fits_cut and before[-1].end - first < LEAST_SHARE * self._window
+    @property
+    def _start(self) -> int:
+        """The first sample of the next chunk."""
+        return self._spans[0].start - self._stride_left
 
     @property
-    def _latest_cut(self) -> int:
-        """The last sample at which the pending speech can be cut."""
-        return self._spans[0].start - self._stride_left + self._window - self._stride
+    def _full(self) -> int:
+        """The end of the longest chunk of the pending speech, strides included."""
+        return self._start + min(self._window + self._n_saved(self._spans), self._most)
+
+    def _n_saved(self, spans: Sequence[Span]) -> int:
+        """Return by how many samples the pauses between spans are shortened."""
+        return n_saved(spans) if self._packed else 0
+
+    def _end(self) -> Chunk:
+        """End the chunk in the silence before the last pending span, or cut that span."""
+        *before, last = self._spans
+        latest = self._full - self._stride
+        if before:
+            share = (before[-1].end - self._start - self._n_saved(before)) / self._window
+            reaches_far = self._packed and self._full == self._start + self._most
+            if share >= LEAST_SHARE or reaches_far or last.start >= latest - self._search:
+                return self._close(len(before))
+        cut = self._energies.quietest(latest - self._search, latest)
+        self._spans = [Span(cut, last.end)]
+        return self._emit([*before, Span(last.start, cut)], stride_right=self._stride)
 
     def _close(self, n_spans: int) -> Chunk:
         """End the chunk in the silence after ``n_spans`` pending spans."""
         spans = self._spans[:n_spans]
         del self._spans[:n_spans]
         return self._emit(spans, stride_right=0)
-
-    def _cut(self) -> Chunk:
-        """End the chunk inside the last pending span, where it is quietest."""
-        *before, last = self._spans
-        cut = self._energies.quietest(self._latest_cut - self._search, self._latest_cut)
-        self._spans = [Span(cut, last.end)]
-        return self._emit([*before, Span(last.start, cut)], stride_right=self._stride)
 
     def _emit(self, spans: Sequence[Span], stride_right: int) -> Chunk:
         """Return the chunk of these spans; its strides lie within speech."""
@@ -137,7 +161,8 @@ class ChunkPlanner:
             ends = [*(span.end for span in spans[:-1]), chunk.end]
             first = chunk.start
             speech = tuple(Span(a - first, b - first) for a, b in zip(starts, ends, strict=True))
-            chunk = replace(chunk, speech=speech)
+            parts = shorten_pauses(speech) if self._packed else ()
+            chunk = replace(chunk, speech=speech, parts=parts)
         self._index += 1
         self._stride_left = stride_right
         return chunk

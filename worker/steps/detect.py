@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from shared.infra.errors import EngineFailed
 from shared.speech.chunks import Hypothesis, chunk_from_json
+from shared.speech.packing import pack
 from shared.store import steps
 from worker.engines.protocol import DecodeOptions
 from worker.process.heartbeat import Lease
@@ -25,7 +26,7 @@ def detect(runtime: Runtime, lease: Lease) -> None:
     claim = lease.claim
     begun = time.monotonic()
     chunks = [chunk_from_json(0, data) for data in claim.input["chunks"]]
-    samples = [read_pcm(runtime.storage, claim.job_id, chunk) for chunk in chunks]
+    samples = [pack(chunk, read_pcm(runtime.storage, claim.job_id, chunk)).item for chunk in chunks]
     options = DecodeOptions(task="detect")
     futures = [submit(runtime, claim, heard, options) for heard in samples]
     try:

@@ -110,7 +110,10 @@ class _Channel:
         options = lease.claim.options
         self.number, self._n_channels = number, n_channels
         self._vad = make_vad(options.vad)
-        self._planner = ChunkPlanner(runtime.catalogue.get(options.model).window_s)
+        model = runtime.catalogue.get(options.model)
+        # Long pauses may lie between languages, and a multilingual job's chunk has one language.
+        packed = model.has_fixed_window and not options.multilingual
+        self._planner = ChunkPlanner(model.window_s, packed=packed)
         self.pieces = PieceWriter(runtime.storage, lease.claim.job_id, channel=number)
         self._planned: list[Chunk] = []
         self.clipping = ClippingMeter()
@@ -241,8 +244,8 @@ class _Plan:
 
 
 def choose_for_detection(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Return the longest chunk of each third of the audio: spread out, and with most speech."""
+    """Return the chunk of each third of the audio in which most is heard: they are spread out."""
     in_order = sorted(chunks, key=lambda chunk: chunk.start)
     bounds = [len(in_order) * third // DETECT_CHUNKS for third in range(DETECT_CHUNKS + 1)]
     thirds = [in_order[a:b] for a, b in pairwise(bounds)]
-    return [max(third, key=lambda chunk: chunk.n_samples) for third in thirds if third]
+    return [max(third, key=lambda chunk: chunk.n_heard_samples) for third in thirds if third]

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 
 from shared.infra.errors import EngineFailed, LeaseLost
 from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_from_json, hypothesis_to_json
+from shared.speech.chunks import (
+    SAMPLE_RATE,
+    Chunk,
+    Hypothesis,
+    chunk_from_json,
+    hypothesis_to_json,
+)
+from shared.speech.packing import Packed, pack
+from shared.speech.spans import Span
 from shared.speech.unheard import Listening
 from shared.store import steps
 from shared.store.chunks import ChunkOutput
@@ -27,7 +35,7 @@ from worker.steps.run import run_step, settle
 
 
 def infer_steps(runtime: Runtime, leases: Sequence[Lease]) -> None:
-    """Do the steps that a model worker has claimed at once, and write how each ended."""
+    """Do the steps that a model worker has claimed together, and record how each ended."""
     heard = _Heard(runtime)
     heard.submit([lease for lease in leases if lease.claim.kind == StepKind.TRANSCRIBE])
     for lease in leases:
@@ -36,9 +44,22 @@ def infer_steps(runtime: Runtime, leases: Sequence[Lease]) -> None:
     heard.complete()
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the batcher was given of a chunk."""
+
+    future: Future[Inference]
+    packed: Packed
+
+    @property
+    def hypothesis(self) -> Hypothesis:
+        """What was heard, with times in samples of the chunk, or of the slice."""
+        return self.packed.unpack(self.future.result().hypothesis)
+
+
 @dataclass(slots=True, eq=False)
 class _Chunk:
-    """A chunk that this worker is at."""
+    """A chunk that this worker holds, and how far it has come."""
 
     lease: Lease
     chunk: Chunk
@@ -47,14 +68,14 @@ class _Chunk:
     """None until they are read."""
     read_s: float = 0.0
     first: Inference | None = None
-    """The chunk heard as a whole."""
+    """The result for the whole chunk; None until there is one."""
     listening: Listening | None = None
-    """What was left unheard then; None before."""
-    again: list[Future[Inference]] = field(default_factory=list)
-    """The slices of the current round."""
+    """Finds what was left unheard; None until the whole was heard."""
+    asked: list[_Asked] = field(default_factory=list)
+    """At first the whole chunk, then the slices of the current round."""
     n_reheard: int = 0
     reheard_s: float = 0.0
-    """Device time of all slices, a batch's being divided among its items."""
+    """Device time of all slices; that of a batch is divided among its items."""
 
     @property
     def claim(self) -> Claim:
@@ -71,10 +92,10 @@ class _Heard:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._waiting: dict[Future[Inference], _Chunk] = {}
-        """What the batcher has, of which chunk."""
+        """The chunk of each future that the batcher has yet to settle."""
 
     def submit(self, leases: Sequence[Lease]) -> None:
-        """Read the chunks' samples side by side; hand each chunk to the batcher once it is read."""
+        """Read the chunks' samples in parallel; hand each chunk over once it is read."""
         begun = time.monotonic()
         reads = {}
         for lease in leases:
@@ -86,13 +107,13 @@ class _Heard:
             else:
                 item.samples = samples_of(claim.audio)
                 with self._settling(item):
-                    self._hand_over(item, item.samples)
+                    self._ask(item, [Span(0, item.chunk.n_samples)])
         for read in as_completed(reads):
             item = reads[read]
             with self._settling(item):
                 item.samples = read.result()
                 item.read_s = time.monotonic() - begun
-                self._hand_over(item, item.samples)
+                self._ask(item, [Span(0, item.chunk.n_samples)])
 
     def complete(self) -> None:
         """Wait for the batcher, and complete chunks as they come out of it."""
@@ -101,7 +122,7 @@ class _Heard:
             results = []
             for future in settled:
                 item = self._waiting.pop(future, None)
-                if item is None:  # its chunk was given up over another slice
+                if item is None:  # another slice of its chunk has failed
                     continue
                 with self._settling(item):
                     if future.cancelled():
@@ -110,32 +131,36 @@ class _Heard:
                         results.append((item, self._result(item)))
             self._complete(results)
 
-    def _hand_over(self, item: _Chunk, samples: Samples) -> Future[Inference]:
+    def _ask(self, item: _Chunk, slices: Sequence[Span]) -> None:
+        item.asked = [self._hand_over(item, heard) for heard in slices]
+
+    def _hand_over(self, item: _Chunk, heard: Span) -> _Asked:
+        """Have the batcher hear a slice of a chunk, without its long pauses."""
+        assert item.samples is not None, "it was read before it is heard"
+        packed = pack(item.chunk, item.samples, heard)
         options = decode_options(self._runtime, item.claim)
         if item.first is not None and options.language is None:
             options = replace(options, language=item.first.hypothesis.language)
-        future = submit(self._runtime, item.claim, samples, options)
+        future = submit(self._runtime, item.claim, packed.item, options)
         self._waiting[future] = item
-        item.lease.when_lost(future.cancel)  # what waits for its batch is not heard then
-        return future
+        item.lease.when_lost(future.cancel)  # it is not heard if it still waits
+        return _Asked(future, packed)
 
     def _is_done(self, item: _Chunk, inference: Inference) -> bool:
         """Take what was heard of a chunk; have the batcher hear again what is still unheard."""
         assert item.samples is not None, "it was read before it was heard"
         if item.listening is None:
             item.first = inference
-            item.listening = Listening(item.chunk, item.samples, inference.hypothesis)
+            (whole,) = item.asked
+            item.listening = Listening(item.chunk, item.samples, whole.hypothesis)
         else:
             item.n_reheard += 1
             item.reheard_s += inference.inference_s / max(1, inference.batch_size)
-            if not all(future.done() for future in item.again):
+            if not all(asked.future.done() for asked in item.asked):
                 return False
-            item.listening.take([future.result().hypothesis for future in item.again])
-        slices = item.listening.next_slices()
-        item.again = [
-            self._hand_over(item, item.samples[heard.start : heard.end]) for heard in slices
-        ]
-        return not slices
+            item.listening.take([asked.hypothesis for asked in item.asked])
+        self._ask(item, item.listening.next_slices())
+        return not item.asked
 
     def _complete(self, results: Sequence[tuple[_Chunk, ChunkResult]]) -> None:
         several = []
@@ -183,9 +208,9 @@ class _Heard:
                 self._give_up(item, error)
 
     def _give_up(self, item: _Chunk, error: Exception) -> None:
-        for future in item.again:
-            future.cancel()
-            self._waiting.pop(future, None)
+        for asked in item.asked:
+            asked.future.cancel()
+            self._waiting.pop(asked.future, None)
         settle(self._runtime, item.claim, error)
         item.shown.end(error)
         if isinstance(error, EngineFailed):
@@ -205,7 +230,7 @@ class _Heard:
             "batch_wait_s": round(first.batch_wait_s, 4),
             "inference_s": round(first.inference_s, 4),
             "batch_size": first.batch_size,
-            "audio_s": item.chunk.n_samples / SAMPLE_RATE,
+            "audio_s": item.chunk.n_heard_samples / SAMPLE_RATE,
             "device_memory_bytes": first.device_memory_bytes,
         }
         if item.n_reheard:
