@@ -161,19 +161,67 @@ def test_scores_that_are_noted_on_the_way_are_those_of_the_finished_answers(
         rules = engine._next_token.after(1)
         scoring = AnswerScores(rules, 1, engine._vocabulary.end, beam_size)
 
-        made = engine._generate(encoded.hidden, given, [scoring], num_beams=beam_size)
+        made = engine._generate(encoded, given, [scoring], num_beams=beam_size)
 
         scores = scoring.means(made.sequences, getattr(made, "beam_indices", None))
-        read = engine._net.proj_out(engine._read(encoded.hidden, made.sequences)).float()
+        read = engine._read(made.sequences, encoded.hidden, engine._new_cache(encoded))
+        logits = engine._net.proj_out(read).float()
         for item, tokens in enumerate(made.sequences):
             n = 1 + int((tokens[1:] != engine._vocabulary.end).sum()) + 1
             expected = [
-                rules(tokens[None, :at], read[item, None, at - 1].clone()).log_softmax(-1)[
+                rules(tokens[None, :at], logits[item, None, at - 1].clone()).log_softmax(-1)[
                     0, tokens[at]
                 ]
                 for at in range(1, n)
             ]
             assert float(scores[item]) == pytest.approx(float(sum(expected)) / (n - 1), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "search", [{"num_beams": 3}, {"do_sample": True, "num_return_sequences": 3}]
+)
+def test_answers_that_share_their_items_keys_are_those_of_the_librarys_own_cache(
+    models: dict[str, Model], noises: list[Samples], search: dict[str, int]
+) -> None:
+    import torch
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    engine = load(models, "transformers-whisper")
+    assert isinstance(engine, TransformersWhisperEngine)
+
+    def answers() -> torch.Tensor:
+        torch.manual_seed(0)
+        sequences: torch.Tensor = engine._generate(encoded, given, [rules], **search).sequences
+        return sequences
+
+    with torch.inference_mode():
+        encoded = engine._encode([engine._features_of(noise) for noise in noises])
+        given = torch.full((2, 1), engine._vocabulary.start)
+        rules = engine._next_token.after(1)
+        shared = answers()
+        own = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        for i, layer in enumerate(encoded.cross.layers):
+            keys, values = (each.repeat_interleave(3, 0) for each in (layer.keys, layer.values))
+            own.cross_attention_cache.update(keys, values, i)
+            own.is_updated[i] = True
+        engine._new_cache = lambda _: own  # type: ignore[method-assign]
+
+        assert shared.tolist() == answers().tolist()
+
+
+def test_keys_of_an_item_are_computed_once_for_all_its_beams_and_its_word_times(
+    models: dict[str, Model], noises: list[Samples]
+) -> None:
+    engine = load(models, "transformers-whisper")
+    assert isinstance(engine, TransformersWhisperEngine)
+    rows: list[int] = []
+    attention = engine._net.model.decoder.layers[0].encoder_attn
+    attention.k_proj.register_forward_hook(lambda _module, inputs, _: rows.append(len(inputs[0])))
+
+    heard = engine.transcribe(noises, DecodeOptions(language="en", beam_size=3))
+
+    assert rows == [len(noises)]
+    assert all(hypothesis.words for hypothesis in heard)
 
 
 @pytest.mark.parametrize(

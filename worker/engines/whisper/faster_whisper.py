@@ -89,9 +89,7 @@ class FasterWhisperEngine(Whisper[Encoded]):
             model, Vocabulary(whisper.hf_tokenizer, multilingual=self._model.is_multilingual)
         )
 
-    def infer(
-        self, batch: Sequence[Prepared[Window[Encoded]]]
-    ) -> list[Spoken | Prepared[Window[Encoded]]]:
+    def infer(self, batch: Sequence[Prepared[Window]]) -> list[Spoken | Prepared[Window]]:
         """Encode, decode and align a batch."""
         with self._failures():
             return super().infer(batch)
@@ -111,8 +109,13 @@ class FasterWhisperEngine(Whisper[Encoded]):
     def _select(self, encoded: Encoded, items: Sequence[int]) -> Encoded:
         return encoded if len(items) == len(encoded) else encoded[list(items)]
 
-    def _join(self, encoded: Sequence[Encoded]) -> Encoded:
-        return np.concatenate(encoded)
+    def _keep(self, encoded: Encoded, item: int) -> Encoded:
+        # A copy: a view would hold the whole batch in memory.
+        kept: Encoded = encoded[item].copy()
+        return kept
+
+    def _join(self, kept: Sequence[Encoded]) -> Encoded:
+        return np.stack(kept)
 
     def _detect(self, encoded: Encoded) -> list[dict[str, float]]:
         return [
