@@ -1,8 +1,7 @@
 """A peer to measure against: faster-whisper behind FastAPI, as small servers have it.
 
-A lock lets one request use ``BatchedInferencePipeline`` at a time, as Speaches does. Beams, word
-times and voice activity detection are on. Run it with the model's folder; it prints
-the URL to send files to.
+A lock lets one request at a time use ``BatchedInferencePipeline``. Beams, word times and voice
+activity detection are on. Run it with the model's folder; it prints the URL to send files to.
 """
 
 import io

@@ -1,7 +1,10 @@
 """What both Whisper engines must do beyond what every engine must, over the same weights."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +16,13 @@ from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.batching.batcher import Batcher
-from worker.engines import load_engine
+from worker.engines import load_engine, processors
+from worker.engines.processors import Shares
 from worker.engines.protocol import DecodeOptions
+from worker.engines.whisper import faster_whisper
 from worker.engines.whisper.answer_scores import AnswerScores
 from worker.engines.whisper.fallback import TEMPERATURES
+from worker.engines.whisper.faster_whisper import MOST_BYTES_TWICE, FasterWhisperEngine
 from worker.engines.whisper.gpu_batch import LARGEST_GPU_BATCH, largest_batch
 from worker.engines.whisper.transformers_whisper import TransformersWhisperEngine
 from worker.engines.whisper.vocabulary import MAX_POSITIONS
@@ -276,6 +282,49 @@ def test_bfloat16_works_on_the_processor(models: dict[str, Model], noises: list[
 
     assert engine.dtype == "bfloat16"
     assert engine.transcribe(noises[:1], DecodeOptions(language="en"))[0].words
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_call_that_begins_alone_has_all_processors_and_hears_the_same(
+    models: dict[str, Model], noises: list[Samples], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(processors, "n_processors", lambda: 2)
+    engine, options = load(models, name), DecodeOptions(language="en")
+    threads: list[int] = []
+    meeting = threading.Barrier(1)
+    answer = engine._answer
+
+    def noted(*arguments: Any) -> list[Answer]:
+        meeting.wait(60)
+        if isinstance(engine, FasterWhisperEngine):
+            threads.append(2 if engine._model is engine._of_lone_calls else 1)
+        else:
+            threads.append(torch.get_num_threads())
+        return answer(*arguments)
+
+    monkeypatch.setattr(engine, "_answer", noted)
+
+    alone = engine.transcribe(noises, options)
+    meeting = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: engine.transcribe(noises, options), range(2)))
+
+    assert threads[0] == 2
+    assert sorted(threads[1:]) == [1, 2]
+    assert texts(both[0]) == texts(both[1]) == texts(alone)
+
+
+def test_large_weights_are_not_loaded_twice(tmp_path: Path) -> None:
+    def is_loaded_twice(n_bytes: int, shares: Shares) -> bool:
+        with (tmp_path / "model.bin").open("wb") as file:
+            file.truncate(n_bytes)
+        return faster_whisper._is_loaded_twice(tmp_path, shares)
+
+    assert is_loaded_twice(MOST_BYTES_TWICE, Shares(2, 1, 2))
+    assert not is_loaded_twice(MOST_BYTES_TWICE + 1, Shares(2, 1, 2))
+    assert not is_loaded_twice(1, Shares(1, 1, 1))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -13,12 +13,7 @@ from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from worker.engines.protocol import Device, Prepared
-from worker.engines.torch_models import (
-    choose_device,
-    load_pretrained,
-    torch_failures,
-    use_streams,
-)
+from worker.engines.torch_models import Streams, choose_device, load_pretrained, torch_failures
 from worker.engines.whisper.alignment_heads import AlignmentHeads
 from worker.engines.whisper.answer_scores import AnswerScores
 from worker.engines.whisper.gpu_batch import fit_batch, runs_of
@@ -45,7 +40,7 @@ if TYPE_CHECKING:
     from worker.engines.whisper.cross_attention import Cross, SharedKeys
 
 CPU_BATCH = 4
-"""Where none can be measured, as the model is large."""
+"""Of models that are too large to be measured."""
 CPU_BATCHES = (1, 4, 8)
 """A step of a small decoder is mostly the library's own work, which a batch shares: in one thread
 a window of tiny.en takes 2.8 s of processor time alone, 1.7 s in a batch of 8."""
@@ -64,7 +59,7 @@ class _Encoded:
 
 
 class _Attention(NamedTuple):
-    """Of an item's text tokens."""
+    """Where an item's text tokens are, and how likely they are."""
 
     score: "npt.NDArray[np.floating]"
     """How much each attends to each frame, shape (n_tokens + 1, n_frames)."""
@@ -130,15 +125,16 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         self._heads = AlignmentHeads(self._net)
         # The rules above replace the model's own settings for choosing tokens.
         self._net.generation_config = type(settings)()
-        # The decoder that is not compiled reads whole texts: that is cheap, and a compiled one
-        # would not call the hooks on its heads.
+        # Whole texts are read by the decoder that is not compiled, as a compiled one would not call
+        # the hooks of the alignment heads.
         self._read_text = self._net.model.decoder.forward
         if compile:
             for part in (self._net.model.encoder, self._net.model.decoder):
                 part.forward = torch.compile(part.forward, dynamic=True)
         torch.manual_seed(SEED)
         self.max_batch = CPU_BATCH
-        self.streams = use_streams(self.device)
+        self._streams = Streams(self.device)
+        self.streams = self._streams.count
         self._answers_at_once: int | None = None
         if self.device == "cpu":
             self.batch_sizes = CPU_BATCHES
@@ -152,7 +148,8 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         """Encode, decode and align a batch."""
         import torch
 
-        with torch_failures(self.device, self.version), torch.inference_mode():
+        failures = torch_failures(self.device, self.version)
+        with failures, torch.inference_mode(), self._streams.call():
             return super().infer(batch)
 
     def _features_of(self, samples: Samples) -> Features:

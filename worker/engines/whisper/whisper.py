@@ -20,12 +20,12 @@ WINDOW_SAMPLES = 30 * SAMPLE_RATE
 FRAME_SAMPLES = SAMPLE_RATE // 50
 """20 ms: one frame of the encoder's output."""
 REHEARSED_TOKENS = 6
-"""Decoded where batch sizes are compared; a window of speech has some 100."""
+"""Tokens decoded to compare batch sizes; a window of speech has about 100."""
 SAMPLED_ANSWERS = 5
 """Answers drawn at temperatures above 0, of which the likeliest is taken: OpenAI's ``best_of``."""
 SEED = 0
-"""Seeds, once, the random generators of fallback. Results of items without fallback are always the
-same; those of others are if the same items come in the same order to a single stream."""
+"""Seed of the random generators of fallback, set once. Items without fallback always have the same
+result. Items with fallback have it if the same items come in the same order to a single stream."""
 
 Features = Any
 """An item's logarithmic mel spectrum, shape (n_bands, n_frames), float32 array or tensor."""
@@ -76,7 +76,7 @@ class Window:
 
 
 class Spoken(NamedTuple):
-    """An item's answer, and what tells where its words are."""
+    """An item's settled answer, and the attention by which its words are timed."""
 
     language: Language
     n_samples: int
