@@ -18,14 +18,15 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from bench.engines.whole import Whole, transcribe_file
+from bench.audio import to_pcm, write_wav
+from bench.engines.over_http import Sent, longhand, peer
 from bench.platform import ROOT
 from shared.models.catalogue import Model, load_catalogue
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE
 from worker.media.decode import decode
 
-PARTS = ("file", "platform", "chunks", "short", "before")
+PARTS = ("file", "platform", "server", "chunks", "short", "before")
 N_SHORT = 64
 SHORT_S = (2.0, 15.0)
 CHUNK_S = 30.0
@@ -99,13 +100,37 @@ class _Rows:
             return
         audio = self._mp3()
         given = self._given | {"audio": str(audio)}
-        wholes, others = [], []
-        for _ in range(self._extent.rounds):
-            wholes.append(transcribe_file(self._extent.catalogue, self._model.id, audio))
-            others.append(_measure(Side("file-bare", ROOT, given)))
+        sent, others = [], []
+        with longhand(self._extent.catalogue, self._model.id) as server:
+            for _ in range(self._extent.rounds):
+                sent.append(server.send([audio]))
+                others.append(_measure(Side("file-bare", ROOT, given)))
         name = f"{self._extent.minutes:g} min, POST to result, faster-whisper batched"
-        self._print(name, [whole.took for whole in wholes], others)
-        _print_shares(wholes)
+        self._print(name, [each.took for each in sent], others)
+        _print_shares(sent[-1])
+
+    def server(self) -> None:
+        """The same file, and short files at once, through a platform and through a peer's server.
+
+        Both are up all the time, and neither works while the other does.
+        """
+        if self._model.engine != "faster-whisper" or self._model.folder is None:
+            return
+        minutes, n_short = f"{self._extent.minutes:g} min of mp3", self._extent.n_short
+        loads = {
+            f"{minutes}, server with a lock": [self._mp3()],
+            f"{n_short} files of 2 to 15 s at once, server with a lock": self._short_files(),
+        }
+        with (
+            longhand(self._extent.catalogue, self._model.id) as ours,
+            peer(self._model.folder) as other,
+        ):
+            for name, files in loads.items():
+                pairs = [(ours.send(files), other.send(files)) for _ in range(self._extent.rounds)]
+                self._print(
+                    name, [pair[0].took for pair in pairs], [pair[1].took for pair in pairs]
+                )
+                _print_shares(pairs[-1][0])
 
     def chunks(self) -> None:
         """Full windows through the batcher, greedy, against the pipeline by 8."""
@@ -169,13 +194,24 @@ class _Rows:
         return self._save(f"chunks-{seconds:g}", list(sound.reshape(-1, n_samples)))
 
     def _short(self) -> Path:
+        return self._save("short", self._short_items())
+
+    def _short_files(self) -> list[Path]:
+        paths = []
+        for i, item in enumerate(self._short_items()):
+            paths.append(self._folder / f"short-{i:04d}.wav")
+            with paths[-1].open("wb") as file:
+                write_wav(file, [to_pcm(item)])
+        return paths
+
+    def _short_items(self) -> list[Samples]:
         rng = np.random.default_rng(0)
         items = []
         for _ in range(self._extent.n_short):
             n_samples = round(rng.uniform(*SHORT_S) * SAMPLE_RATE)
             at = int(rng.integers(max(1, len(self._speech) - n_samples)))
             items.append(self._speech[at : at + n_samples])
-        return self._save("short", items)
+        return items
 
     def _save(self, name: str, items: Sequence[Samples]) -> Path:
         path = self._folder / f"{name}.npz"
@@ -208,11 +244,10 @@ def _environment(tree: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(tree), "TOKENIZERS_PARALLELISM": "false"}
 
 
-def _print_shares(wholes: Sequence[Whole]) -> None:
-    """Print where the CPU time of the last run went, by service."""
-    used = wholes[-1].cpu_s
-    total = sum(used.values())
-    parts = sorted(used.items(), key=lambda item: -item[1])
+def _print_shares(sent: Sent) -> None:
+    """Print where the CPU time went, by service."""
+    total = sum(sent.cpu_s.values())
+    parts = sorted(sent.cpu_s.items(), key=lambda item: -item[1])
     shares = ", ".join(f"{name} {100 * seconds / total:.1f} %" for name, seconds in parts)
     print(f"  CPU time by service: {shares}", flush=True)
 

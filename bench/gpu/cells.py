@@ -14,6 +14,7 @@ from shared.models.catalogue import Model
 from worker.batching.batcher import Batcher
 from worker.engines.protocol import DecodeOptions
 from worker.engines.whisper.transformers_whisper import TransformersWhisperEngine
+from worker.engines.whisper.vocabulary import MAX_POSITIONS
 
 CEILINGS = "ceilings.json"
 """Name of a dtype -> operations per second; in the work folder, for the parts that come after."""
@@ -69,8 +70,12 @@ class WithStaticCache(WithoutWordTimes):
     """The same with keys and values in buffers of fixed size: on a GPU the library compiles a step
     for them and replays it as one CUDA graph. An experiment: the engine does not do this."""
 
-    def _generate(self, *args: Any, **search: Any) -> Any:
-        return super()._generate(*args, cache_implementation="static", **search)
+    def _new_cache(self, encoded: Any) -> Any:
+        from transformers import StaticCache
+
+        cache = super()._new_cache(encoded)
+        cache.self_attention_cache = StaticCache(self._net.config, max_cache_len=MAX_POSITIONS)
+        return cache
 
 
 def load(

@@ -129,7 +129,7 @@ def _decode_longest(bench: Bench, engine: Any, n_items: int) -> None:
     search = {"num_beams": 1, "min_new_tokens": 8 if bench.dry else MAX_ANSWER_TOKENS}
     items = shapes.windows(n_items, 30.0)
     with torch_failures(bench.device, engine.version), torch.inference_mode():
-        hidden = engine._encode([engine._features_of(item) for item in items]).hidden
+        encoded = engine._encode([engine._features_of(item) for item in items])
         given = torch.full((n_items, 1), engine._vocabulary.start, device=bench.device)
-        engine._generate(hidden, given, [], **search)
+        engine._generate(encoded, given, [], **search)
     meters.synchronize(bench.device)

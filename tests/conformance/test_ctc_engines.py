@@ -16,10 +16,11 @@ from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, 
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE
-from worker.engines import load_engine
+from worker.engines import load_engine, processors
+from worker.engines.ctc import transformers_ctc
 from worker.engines.ctc.onnx_ctc import OnnxCtcEngine
 from worker.engines.ctc.transformers_ctc import TransformersCtcEngine
-from worker.engines.protocol import DecodeOptions
+from worker.engines.protocol import DecodeOptions, Prepared
 
 OPTIONS = DecodeOptions(language="en")
 STRIDES = {"random-w2v-bert": 640, "random-wav2vec2-base": 320, "random-wav2vec2-large": 320}
@@ -55,7 +56,7 @@ def test_word_times_are_multiples_of_the_networks_own_stride(
 @pytest.mark.parametrize("model_id", WRITERS)
 @pytest.mark.parametrize("n_samples", [1_600, 16_000, 16_161, 30_007])
 def test_padding_is_not_heard(random_ctcs: dict[str, Model], model_id: str, n_samples: int) -> None:
-    engine = load_engine(random_ctcs[model_id], device="cpu")
+    engine = load_engine(random_ctcs[model_id], device="cpu", dtype="float32")
     item = noise(n_samples, seed=2)
 
     (alone,) = engine.transcribe([item], OPTIONS)
@@ -117,6 +118,60 @@ def test_bfloat16_is_computed_on_a_processor_if_asked(random_ctcs: dict[str, Mod
 
     assert engine.dtype == "bfloat16"
     assert engine.transcribe([noise(16_000, seed=4)], OPTIONS)[0].words
+
+
+@pytest.mark.parametrize(
+    ("model_id", "has_amx", "expected"),
+    [
+        ("random-w2v-bert", True, "bfloat16"),
+        ("random-w2v-bert", False, "float32"),
+        ("random-wav2vec2-large", True, "float32"),
+    ],
+)
+def test_w2v_bert_computes_in_bfloat16_where_processors_multiply_it(
+    random_ctcs: dict[str, Model],
+    model_id: str,
+    has_amx: bool,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transformers_ctc, "multiplies_bfloat16", lambda: has_amx)
+
+    assert load_engine(random_ctcs[model_id], device="cpu").dtype == expected
+
+
+def test_in_bfloat16_a_w2v_bert_hears_the_same_words_as_in_float32() -> None:
+    model, sentences = catalogue().get("tiny-w2v-bert"), [each.samples for each in heldout()]
+    texts = [
+        [
+            [word.text for word in heard.words]
+            for heard in load_engine(model, device="cpu", dtype=dtype).transcribe(
+                sentences, OPTIONS
+            )
+        ]
+        for dtype in ("float32", "bfloat16")
+    ]
+
+    assert texts[0] == texts[1]
+
+
+def test_a_call_that_begins_alone_has_all_processors(
+    random_ctcs: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processors, "n_processors", lambda: 2)
+    engine = load_engine(random_ctcs["random-w2v-bert"], device="cpu")
+    assert isinstance(engine, TransformersCtcEngine)
+    threads: list[int] = []
+    engine._model.register_forward_hook(lambda *_: threads.append(torch.get_num_threads()))
+    item = engine.prepare(noise(16_000, seed=2), OPTIONS)
+    assert isinstance(item, Prepared)
+
+    engine.infer([item])
+    with engine._streams.call():
+        engine.infer([item])
+    engine.rehearsal()(1)
+
+    assert threads == [2, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8", "double"])

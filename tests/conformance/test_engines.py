@@ -137,7 +137,7 @@ def test_given_language_is_reported_back(engine: Engine, batch: list[Samples]) -
 
 def test_engine_names_itself_and_its_device(engine: Engine) -> None:
     assert engine.device == "cpu"
-    assert re.fullmatch(r"(int8_)?float(32|64)", engine.dtype)
+    assert re.fullmatch(r"(int8_)?float(32|64)|bfloat16", engine.dtype)
     assert re.fullmatch("sha256:[0-9a-f]{64}", engine.weights_digest)
     assert engine.version.split()[1][0].isdigit()
     assert engine.max_batch >= 1

@@ -1,7 +1,10 @@
 """What both Whisper engines must do beyond what every engine must, over the same weights."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +16,13 @@ from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
 from worker.batching.batcher import Batcher
-from worker.engines import load_engine
+from worker.engines import load_engine, processors
+from worker.engines.processors import Shares
 from worker.engines.protocol import DecodeOptions
+from worker.engines.whisper import faster_whisper
 from worker.engines.whisper.answer_scores import AnswerScores
 from worker.engines.whisper.fallback import TEMPERATURES
+from worker.engines.whisper.faster_whisper import MOST_BYTES_TWICE, FasterWhisperEngine
 from worker.engines.whisper.gpu_batch import LARGEST_GPU_BATCH, largest_batch
 from worker.engines.whisper.transformers_whisper import TransformersWhisperEngine
 from worker.engines.whisper.vocabulary import MAX_POSITIONS
@@ -161,19 +167,67 @@ def test_scores_that_are_noted_on_the_way_are_those_of_the_finished_answers(
         rules = engine._next_token.after(1)
         scoring = AnswerScores(rules, 1, engine._vocabulary.end, beam_size)
 
-        made = engine._generate(encoded.hidden, given, [scoring], num_beams=beam_size)
+        made = engine._generate(encoded, given, [scoring], num_beams=beam_size)
 
         scores = scoring.means(made.sequences, getattr(made, "beam_indices", None))
-        read = engine._net.proj_out(engine._read(encoded.hidden, made.sequences)).float()
+        read = engine._read(made.sequences, encoded.hidden, engine._new_cache(encoded))
+        logits = engine._net.proj_out(read).float()
         for item, tokens in enumerate(made.sequences):
             n = 1 + int((tokens[1:] != engine._vocabulary.end).sum()) + 1
             expected = [
-                rules(tokens[None, :at], read[item, None, at - 1].clone()).log_softmax(-1)[
+                rules(tokens[None, :at], logits[item, None, at - 1].clone()).log_softmax(-1)[
                     0, tokens[at]
                 ]
                 for at in range(1, n)
             ]
             assert float(scores[item]) == pytest.approx(float(sum(expected)) / (n - 1), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "search", [{"num_beams": 3}, {"do_sample": True, "num_return_sequences": 3}]
+)
+def test_answers_that_share_their_items_keys_are_those_of_the_librarys_own_cache(
+    models: dict[str, Model], noises: list[Samples], search: dict[str, int]
+) -> None:
+    import torch
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    engine = load(models, "transformers-whisper")
+    assert isinstance(engine, TransformersWhisperEngine)
+
+    def answers() -> torch.Tensor:
+        torch.manual_seed(0)
+        sequences: torch.Tensor = engine._generate(encoded, given, [rules], **search).sequences
+        return sequences
+
+    with torch.inference_mode():
+        encoded = engine._encode([engine._features_of(noise) for noise in noises])
+        given = torch.full((2, 1), engine._vocabulary.start)
+        rules = engine._next_token.after(1)
+        shared = answers()
+        own = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        for i, layer in enumerate(encoded.cross.layers):
+            keys, values = (each.repeat_interleave(3, 0) for each in (layer.keys, layer.values))
+            own.cross_attention_cache.update(keys, values, i)
+            own.is_updated[i] = True
+        engine._new_cache = lambda _: own  # type: ignore[method-assign]
+
+        assert shared.tolist() == answers().tolist()
+
+
+def test_keys_of_an_item_are_computed_once_for_all_its_beams_and_its_word_times(
+    models: dict[str, Model], noises: list[Samples]
+) -> None:
+    engine = load(models, "transformers-whisper")
+    assert isinstance(engine, TransformersWhisperEngine)
+    rows: list[int] = []
+    attention = engine._net.model.decoder.layers[0].encoder_attn
+    attention.k_proj.register_forward_hook(lambda _module, inputs, _: rows.append(len(inputs[0])))
+
+    heard = engine.transcribe(noises, DecodeOptions(language="en", beam_size=3))
+
+    assert rows == [len(noises)]
+    assert all(hypothesis.words for hypothesis in heard)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +282,49 @@ def test_bfloat16_works_on_the_processor(models: dict[str, Model], noises: list[
 
     assert engine.dtype == "bfloat16"
     assert engine.transcribe(noises[:1], DecodeOptions(language="en"))[0].words
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_call_that_begins_alone_has_all_processors_and_hears_the_same(
+    models: dict[str, Model], noises: list[Samples], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(processors, "n_processors", lambda: 2)
+    engine, options = load(models, name), DecodeOptions(language="en")
+    threads: list[int] = []
+    meeting = threading.Barrier(1)
+    answer = engine._answer
+
+    def noted(*arguments: Any) -> list[Answer]:
+        meeting.wait(60)
+        if isinstance(engine, FasterWhisperEngine):
+            threads.append(2 if engine._model is engine._of_lone_calls else 1)
+        else:
+            threads.append(torch.get_num_threads())
+        return answer(*arguments)
+
+    monkeypatch.setattr(engine, "_answer", noted)
+
+    alone = engine.transcribe(noises, options)
+    meeting = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: engine.transcribe(noises, options), range(2)))
+
+    assert threads[0] == 2
+    assert sorted(threads[1:]) == [1, 2]
+    assert texts(both[0]) == texts(both[1]) == texts(alone)
+
+
+def test_large_weights_are_not_loaded_twice(tmp_path: Path) -> None:
+    def is_loaded_twice(n_bytes: int, shares: Shares) -> bool:
+        with (tmp_path / "model.bin").open("wb") as file:
+            file.truncate(n_bytes)
+        return faster_whisper._is_loaded_twice(tmp_path, shares)
+
+    assert is_loaded_twice(MOST_BYTES_TWICE, Shares(2, 1, 2))
+    assert not is_loaded_twice(MOST_BYTES_TWICE + 1, Shares(2, 1, 2))
+    assert not is_loaded_twice(1, Shares(1, 1, 1))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -36,6 +36,16 @@ def test_each_comparison_says_what_both_sides_heard() -> None:
     assert now_words == before_words > 0
 
 
+@pytest.mark.timeout(300)
+def test_the_platform_is_compared_with_a_server_that_has_a_lock_on_a_file_and_on_short_files() -> (
+    None
+):
+    rows = rows_of("tiny-whisper-ct2", "server")
+
+    assert [name for name, _, _ in rows] == ["server with a lock"] * 2
+    assert all(min(ours, other) > 0 for _, ours, other in rows)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_the_pipeline_of_transformers_is_compared_with_both_kinds_of_times() -> None:

@@ -90,7 +90,7 @@ class EngineOf(ABC, Generic[InputT, RawT]):
     max_batch: int = 1
     """The most items of ``window_samples`` that one call should have; of shorter ones more."""
     batch_sizes: tuple[int, ...] = ()
-    """Values of ``max_batch``, the fastest of which is to be measured; none: it is known."""
+    """Candidates for ``max_batch``, to be measured at load; empty where it is known."""
     window_samples: int = 30 * SAMPLE_RATE
     """The longest item."""
 
@@ -125,7 +125,7 @@ class EngineOf(ABC, Generic[InputT, RawT]):
         """
 
     def rehearsal(self) -> Callable[[int], object]:
-        """Return what does the work of a call with so many items, to compare batch sizes by.
+        """Return a function that does the work of a call with so many items, to compare sizes.
 
         It is short, so that several sizes can be tried while a worker starts.
         """
@@ -157,4 +157,4 @@ class EngineOf(ABC, Generic[InputT, RawT]):
 
 
 Engine = EngineOf[Any, Any]
-"""Any engine: what it hands from act to act is nobody else's business."""
+"""An engine of any kind; only the engine itself knows the types between its acts."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
-from worker.engines.processors import share_processors
+from worker.engines.processors import CallsUnderWay, Shares, share_processors
 from worker.engines.protocol import Device
 
 if TYPE_CHECKING:
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "float16", "bfloat16")
 
 
-def choose_device(model: Model, device: Device, dtype: str) -> tuple[str, str]:
+def choose_device(
+    model: Model, device: Device, dtype: str, *, on_cpu: str = "float32"
+) -> tuple[str, str]:
     """Return 'cpu' or 'cuda', and one of ``DTYPES``.
 
-    'auto' takes the GPU if there is one, and float16 there, else float32.
+    'auto' takes the GPU if there is one, and float16 there, else ``on_cpu``.
 
     Raises:
         ModelError: there is no GPU, or the device cannot compute in the dtype.
@@ -33,21 +35,45 @@ def choose_device(model: Model, device: Device, dtype: str) -> tuple[str, str]:
         raise ModelError(f"model '{model.id}': torch finds no GPU")
     chosen = "cuda" if found and device != "cpu" else "cpu"
     if dtype == "auto":
-        dtype = "float16" if chosen == "cuda" else "float32"
+        dtype = "float16" if chosen == "cuda" else on_cpu
     if dtype not in DTYPES or (chosen, dtype) == ("cpu", "float16"):
         raise ModelError(f"model '{model.id}' cannot compute in {dtype} on {chosen}")
     return chosen, dtype
 
 
-def use_streams(device: str) -> int:
-    """Return how many calls may run at once, and have torch share the processors among them."""
-    import torch
+class Streams:
+    """Calls of a network that run side by side, and torch's threads for each.
 
-    if device == "cuda":
-        return 1
-    streams, threads = share_processors()
-    torch.set_num_threads(threads)
-    return streams
+    torch keeps the number of threads by the thread that calls. A call that begins alone has more.
+    """
+
+    def __init__(self, device: str) -> None:
+        """On a GPU there is one stream, and torch's threads do not matter."""
+        import torch
+
+        self.count = 1
+        """Calls that may run at the same time."""
+        self._shares: Shares | None = None
+        self._calls = CallsUnderWay()
+        if device == "cpu":
+            self._shares = share_processors()
+            self.count = self._shares.streams
+            torch.set_num_threads(self._shares.threads)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Give this thread its share of the processors while the block runs."""
+        import torch
+
+        with self._calls.begin() as is_alone:
+            if self._shares is not None:
+                torch.set_num_threads(self._shares.alone if is_alone else self._shares.threads)
+            try:
+                yield
+            finally:
+                # Threads that compute for the first time take over the last number that was set.
+                if self._shares is not None:
+                    torch.set_num_threads(self._shares.threads)
 
 
 def load_pretrained(

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-Seen = dict[tuple[int, str], "Tensor"]
-"""(layer, 'q_proj' or 'k_proj') -> what it gave, shape (n_items, n_tokens or 1500, width)."""
+    from worker.engines.whisper.cross_attention import Cross
+
+Queries = dict[int, "Tensor"]
+"""By layer: the queries of its cross-attention, shape (n_items, n_tokens, width)."""
 
 
 class AlignmentHeads:
@@ -27,37 +29,40 @@ class AlignmentHeads:
         self._heads = [(layer, head) for layer, head in named or _upper_half(network.config)]
 
     @contextmanager
-    def watched(self) -> Iterator[Seen]:
-        """Record queries and keys of the heads' cross-attention while the block runs the decoder.
+    def watched(self) -> Iterator[Queries]:
+        """Record the queries of the heads' cross-attention while the block runs the decoder.
 
-        Other threads may run the decoder meanwhile, and wait for each other where they watch.
+        Other threads may run the decoder meanwhile, but only one can watch at a time.
 
-        Fast attention does not materialise its weights, so ``weigh`` computes those of the heads.
+        Fast attention does not return its weights, so ``weigh`` computes those of the heads.
         """
-        seen: Seen = {}
+        queries: Queries = {}
         hooks = []
         with self._watching:
             for layer in {layer for layer, _ in self._heads}:
                 attention = self._network.model.decoder.layers[layer].encoder_attn
-                for name in ("q_proj", "k_proj"):
-                    note = partial(_note, seen, (layer, name), threading.get_ident())
-                    hooks.append(getattr(attention, name).register_forward_hook(note))
+                note = partial(_note, queries, layer, threading.get_ident())
+                hooks.append(attention.q_proj.register_forward_hook(note))
             try:
-                yield seen
+                yield queries
             finally:
                 for hook in hooks:
                     hook.remove()
 
     def weigh(
-        self, seen: Seen, item: int, said: slice, n_frames: int
+        self, queries: Queries, cross: "Cross", item: int, said: slice, n_frames: int
     ) -> "npt.NDArray[np.floating]":
         """Return the heads' attention from an item's tokens to its frames, (n_tokens, n_frames).
 
         Weights are normalised over the tokens, smoothed over the frames by a median filter, and
         averaged over the heads, as in OpenAI's ``timing.py``.
 
-        ``said`` are the positions of the tokens in what ``watched`` has seen, and ``n_frames`` are
-        the item's frames, of 20 ms, that hold audio.
+        Args:
+            queries: what ``watched`` has recorded.
+            cross: the keys that these queries met.
+            item: its index.
+            said: the positions of its tokens.
+            n_frames: its frames, of 20 ms, that hold audio.
         """
         import torch
         from torch.nn import functional
@@ -67,9 +72,9 @@ class AlignmentHeads:
         heads = []
         for layer, head in self._heads:
             columns = slice(head * size, (head + 1) * size)
-            queries = seen[layer, "q_proj"][item, said, columns].float()
-            keys = seen[layer, "k_proj"][item, :n_frames, columns].float()
-            heads.append((queries @ keys.T * size**-0.5).softmax(-1))
+            asked = queries[layer][item, said, columns].float()
+            keys = cross.layers[layer].keys[item, head, :n_frames].float()
+            heads.append((asked @ keys.T * size**-0.5).softmax(-1))
         weights = torch.stack(heads)
         spread, mean = torch.std_mean(weights, dim=1, keepdim=True, correction=0)
         weights = (weights - mean) / spread.clamp_min(1e-9)
@@ -88,12 +93,12 @@ def _upper_half(config: Any) -> Iterator[tuple[int, int]]:
 
 
 def _note(
-    seen: Seen,
-    key: tuple[int, str],
+    queries: Queries,
+    layer: int,
     watcher: int,
     _module: object,
     _inputs: object,
     output: "Tensor",
 ) -> None:
     if threading.get_ident() == watcher:
-        seen[key] = output
+        queries[layer] = output

@@ -1,8 +1,10 @@
 """Whisper through faster-whisper and CTranslate2: int8 on a CPU, float16 on a GPU."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
-from worker.engines.processors import share_processors
+from worker.engines.processors import CallsUnderWay, Shares, share_processors
 from worker.engines.protocol import Device, Prepared
 from worker.engines.whisper.vocabulary import MAX_POSITIONS, Vocabulary, iso_code
 from worker.engines.whisper.whisper import (
@@ -34,10 +36,13 @@ an array on a GPU."""
 N_FRAMES = 3_000
 """Of 10 ms, in a window of 30 s."""
 CPU_BATCH = 4
-"""Where none can be measured, as the model is large: items share the reading of its weights."""
+"""Of models that are too large to be measured: items share the reading of their weights."""
 CPU_BATCHES = (1, 4, 8)
 """Beams of several windows may not fit a core's cache: in one thread a window of tiny.en takes
 0.89 s of processor time alone, 1.13 s in a batch of 4 and 1.20 s in one of 8."""
+MOST_BYTES_TWICE = 500_000_000
+"""Files of weights up to this size are loaded a second time, for calls that are alone: those of
+Whisper small. Those of tiny.en, 75 MB, add 90 MB to the process."""
 GPU_BATCH = 16
 """What faster-whisper's documentation uses for the largest model on a GPU of 8 GB. CTranslate2 does
 not expose its memory use; the batcher halves batches that do not fit."""
@@ -67,37 +72,50 @@ class FasterWhisperEngine(Whisper[Encoded]):
         self.version = f"faster-whisper {installed_version('faster-whisper')}"
         self.max_batch = GPU_BATCH if device == "cuda" else CPU_BATCH
         self.batch_sizes = () if device == "cuda" else CPU_BATCHES
-        self.streams, threads = (1, 1) if device == "cuda" else share_processors()
+        shares = Shares(1, 1, 1) if device == "cuda" else share_processors()
+        self.streams = shares.streams
         ctranslate2.set_random_seed(SEED)
         try:
             whisper = WhisperModel(
                 str(folder),
                 device=device,
                 compute_type=dtype,
-                cpu_threads=threads,
-                num_workers=self.streams,
+                cpu_threads=shares.threads,
+                num_workers=shares.streams,
                 local_files_only=True,
             )
+            of_lone_calls = whisper.model
+            if _is_loaded_twice(folder, shares):
+                of_lone_calls = ctranslate2.models.Whisper(
+                    str(folder), device=device, compute_type=dtype, intra_threads=shares.alone
+                )
         except (RuntimeError, ValueError) as error:
             raise ModelError(
                 f"model '{model.id}' cannot be loaded on {device} with dtype {dtype}: {error}"
             ) from error
-        self._model = whisper.model
+        self._call = _Call(whisper.model)
+        self._of_lone_calls, self._calls = of_lone_calls, CallsUnderWay()
         self._features = whisper.feature_extractor
         self.dtype: str = self._model.compute_type
         super().__init__(
             model, Vocabulary(whisper.hf_tokenizer, multilingual=self._model.is_multilingual)
         )
 
-    def infer(
-        self, batch: Sequence[Prepared[Window[Encoded]]]
-    ) -> list[Spoken | Prepared[Window[Encoded]]]:
+    def infer(self, batch: Sequence[Prepared[Window]]) -> list[Spoken | Prepared[Window]]:
         """Encode, decode and align a batch."""
-        with self._failures():
-            return super().infer(batch)
+        with self._failures(), self._calls.begin() as is_alone:
+            if not is_alone:
+                return super().infer(batch)
+            with self._call.by(self._of_lone_calls):
+                return super().infer(batch)
+
+    @property
+    def _model(self) -> Any:
+        """The ``ctranslate2.models.Whisper`` that computes this thread's call."""
+        return self._call.model
 
     def _features_of(self, samples: Samples) -> Features:
-        """Compute the frames that hold sound; those of silence after it are all alike."""
+        """Compute the frames that hold sound; the frames of silence after them are all equal."""
         padded = np.pad(samples, (0, self._features.n_fft))
         sound = self._features(padded, padding=0)[:, :N_FRAMES]
         silence = (max(-10.0, 4.0 * float(sound.max()) - 4.0 - 8.0) + 4.0) / 4.0
@@ -111,8 +129,13 @@ class FasterWhisperEngine(Whisper[Encoded]):
     def _select(self, encoded: Encoded, items: Sequence[int]) -> Encoded:
         return encoded if len(items) == len(encoded) else encoded[list(items)]
 
-    def _join(self, encoded: Sequence[Encoded]) -> Encoded:
-        return np.concatenate(encoded)
+    def _keep(self, encoded: Encoded, item: int) -> Encoded:
+        # A copy: a view would hold the whole batch in memory.
+        kept: Encoded = encoded[item].copy()
+        return kept
+
+    def _join(self, kept: Sequence[Encoded]) -> Encoded:
+        return np.stack(kept)
 
     def _detect(self, encoded: Encoded) -> list[dict[str, float]]:
         return [
@@ -191,6 +214,29 @@ class FasterWhisperEngine(Whisper[Encoded]):
             if "out of memory" in str(error):
                 raise DeviceOutOfMemory(f"{self.device}: out of memory") from error
             raise EngineFailed(f"{self.version} failed") from error
+
+
+class _Call(threading.local):
+    """The call under way in each thread."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        """A ``ctranslate2.models.Whisper``; the one given, unless the call is alone."""
+
+    @contextmanager
+    def by(self, model: Any) -> Iterator[None]:
+        """Have another model compute while the block runs."""
+        usual, self.model = self.model, model
+        try:
+            yield
+        finally:
+            self.model = usual
+
+
+def _is_loaded_twice(folder: Path, shares: Shares) -> bool:
+    """Whether lone calls have a model of their own: threads of a loaded one cannot be changed."""
+    weights_bytes = (folder / "model.bin").stat().st_size
+    return shares.alone > shares.threads and weights_bytes <= MOST_BYTES_TWICE
 
 
 def _first_frames(path: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:

@@ -13,12 +13,7 @@ from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from worker.engines.protocol import Device, Prepared
-from worker.engines.torch_models import (
-    choose_device,
-    load_pretrained,
-    torch_failures,
-    use_streams,
-)
+from worker.engines.torch_models import Streams, choose_device, load_pretrained, torch_failures
 from worker.engines.whisper.alignment_heads import AlignmentHeads
 from worker.engines.whisper.answer_scores import AnswerScores
 from worker.engines.whisper.gpu_batch import fit_batch, runs_of
@@ -42,8 +37,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from worker.engines.whisper.cross_attention import Cross, SharedKeys
+
 CPU_BATCH = 4
-"""Where none can be measured, as the model is large."""
+"""Of models that are too large to be measured."""
 CPU_BATCHES = (1, 4, 8)
 """A step of a small decoder is mostly the library's own work, which a batch shares: in one thread
 a window of tiny.en takes 2.8 s of processor time alone, 1.7 s in a batch of 8."""
@@ -57,10 +54,12 @@ class _Encoded:
     """Shape (n_items, 1500, width)."""
     first_logits: "Tensor"
     """Shape (n_items, n_vocabulary), float32: after nothing but the start of transcript."""
+    cross: "Cross"
+    """Keys and values of the decoder's cross-attention."""
 
 
 class _Attention(NamedTuple):
-    """Of an item's text tokens."""
+    """Where an item's text tokens are, and how likely they are."""
 
     score: "npt.NDArray[np.floating]"
     """How much each attends to each frame, shape (n_tokens + 1, n_frames)."""
@@ -94,6 +93,8 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             WhisperTokenizer,
         )
 
+        from worker.engines.whisper import cross_attention
+
         folder, self.weights_digest = weights.pinned(model)
         self.device, self.dtype = choose_device(model, device, dtype)
         self.version = f"transformers {installed_version('transformers')}"
@@ -108,6 +109,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         )
         with torch_failures(self.device, self.version):
             self._net.to(self.device).eval()
+        cross_attention.share_keys(self._net)
         self._features = LogMel(extractor, self.device)
         settings = self._net.generation_config
         multilingual = bool(getattr(settings, "is_multilingual", True))
@@ -123,15 +125,16 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         self._heads = AlignmentHeads(self._net)
         # The rules above replace the model's own settings for choosing tokens.
         self._net.generation_config = type(settings)()
-        # The decoder that is not compiled reads whole texts: that is cheap, and a compiled one
-        # would not call the hooks on its heads.
+        # Whole texts are read by the decoder that is not compiled, as a compiled one would not call
+        # the hooks of the alignment heads.
         self._read_text = self._net.model.decoder.forward
         if compile:
             for part in (self._net.model.encoder, self._net.model.decoder):
                 part.forward = torch.compile(part.forward, dynamic=True)
         torch.manual_seed(SEED)
         self.max_batch = CPU_BATCH
-        self.streams = use_streams(self.device)
+        self._streams = Streams(self.device)
+        self.streams = self._streams.count
         self._answers_at_once: int | None = None
         if self.device == "cpu":
             self.batch_sizes = CPU_BATCHES
@@ -141,13 +144,12 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
                 self.max_batch = self._fit_batch(beam_size)
             self._answers_at_once = self.max_batch * beam_size
 
-    def infer(
-        self, batch: Sequence[Prepared[Window[_Encoded]]]
-    ) -> list[Spoken | Prepared[Window[_Encoded]]]:
+    def infer(self, batch: Sequence[Prepared[Window]]) -> list[Spoken | Prepared[Window]]:
         """Encode, decode and align a batch."""
         import torch
 
-        with torch_failures(self.device, self.version), torch.inference_mode():
+        failures = torch_failures(self.device, self.version)
+        with failures, torch.inference_mode(), self._streams.call():
             return super().infer(batch)
 
     def _features_of(self, samples: Samples) -> Features:
@@ -159,22 +161,39 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
     def _encode(self, features: Sequence[Features]) -> _Encoded:
         import torch
 
-        hidden = self._net.model.encoder(torch.stack([*features])).last_hidden_state
-        start = torch.full((len(features), 1), self._vocabulary.start, device=self.device)
-        return _Encoded(hidden, self._net.proj_out(self._read(hidden, start)[:, 0]).float())
+        return self._begin(self._net.model.encoder(torch.stack([*features])).last_hidden_state)
 
-    def _select(self, encoded: _Encoded, items: Sequence[int]) -> _Encoded:
-        if len(items) == len(encoded.hidden):
-            return encoded
-        return _Encoded(encoded.hidden[list(items)], encoded.first_logits[list(items)])
-
-    def _join(self, encoded: Sequence[_Encoded]) -> _Encoded:
+    def _begin(self, hidden: "Tensor") -> _Encoded:
+        """Run the decoder's first step for items of the encoder's output."""
         import torch
 
+        from worker.engines.whisper.cross_attention import new_cache
+
+        start = torch.full((len(hidden), 1), self._vocabulary.start, device=self.device)
+        cache = new_cache()
+        last = self._read(start, hidden, cache)[:, 0]
+        return _Encoded(hidden, self._net.proj_out(last).float(), cache.cross_attention_cache)
+
+    def _select(self, encoded: _Encoded, items: Sequence[int]) -> _Encoded:
+        from worker.engines.whisper.cross_attention import select_items
+
+        if len(items) == len(encoded.hidden):
+            return encoded
+        chosen = [*items]
         return _Encoded(
-            torch.cat([item.hidden for item in encoded]),
-            torch.cat([item.first_logits for item in encoded]),
+            encoded.hidden[chosen],
+            encoded.first_logits[chosen],
+            select_items(encoded.cross, chosen),
         )
+
+    def _keep(self, encoded: _Encoded, item: int) -> "Tensor":
+        # Not the keys and values: those of each layer take twice as much memory.
+        return encoded.hidden[item].clone()
+
+    def _join(self, kept: "Sequence[Tensor]") -> _Encoded:
+        import torch
+
+        return self._begin(torch.stack([*kept]))
 
     def _detect(self, encoded: _Encoded) -> list[dict[str, float]]:
         languages = self._vocabulary.languages
@@ -212,7 +231,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         n_beams = search.get("num_beams", 1)
         rules = self._next_token.after(n_given)
         scoring = AnswerScores(rules, n_given, self._vocabulary.end, n_beams)
-        generated = self._generate(encoded.hidden, given, [scoring], **search)
+        generated = self._generate(encoded, given, [scoring], **search)
         sequences, n_items = generated.sequences, len(prompts)
         scores = scoring.means(sequences, getattr(generated, "beam_indices", None))
         best_scores, best = scores.view(n_items, -1).max(dim=1)
@@ -243,7 +262,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         n_items = len(encoded.hidden)
         given = torch.full((n_items, 1), self._vocabulary.start, device=self.device)
         search = {"num_beams": self._beam_size, "min_new_tokens": n_tokens}
-        self._generate(encoded.hidden, given, [], max_new_tokens=n_tokens, **search)
+        self._generate(encoded, given, [], max_new_tokens=n_tokens, **search)
 
     def _align(
         self,
@@ -261,30 +280,37 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         ]
         longest = max(map(len, given))
         padded = [tokens + [end] * (longest - len(tokens)) for tokens in given]
+        cache = self._new_cache(encoded)
         with self._heads.watched() as seen:
-            read = self._read(encoded.hidden, torch.tensor(padded, device=self.device))
+            read = self._read(torch.tensor(padded, device=self.device), encoded.hidden, cache)
         attention = []
         for i, (start, text) in enumerate(zip(starts, texts, strict=True)):
             # The output at position p predicts token p + 1, so the text's begins one before it.
             said = slice(len(start), len(start) + len(text) + 1)
             probabilities = self._net.proj_out(read[i, said]).float()[:, :end].softmax(-1)
             spoken = probabilities[torch.arange(len(text)), torch.tensor(text)]
-            score = self._heads.weigh(seen, i, said, n_frames[i])
+            score = self._heads.weigh(seen, encoded.cross, i, said, n_frames[i])
             attention.append(_Attention(score, spoken.tolist()))
         return attention
 
     def _place(self, attention: _Attention) -> Alignment:
         return align_tokens(path_starts(attention.score), attention.probabilities)
 
-    def _read(self, hidden: "Tensor", tokens: "Tensor") -> "Tensor":
+    def _read(self, tokens: "Tensor", hidden: "Tensor", cache: "SharedKeys") -> "Tensor":
         """Return the decoder's last layer for whole texts, shape (n_items, n_tokens, width)."""
         last: Tensor = self._read_text(
-            input_ids=tokens, encoder_hidden_states=hidden, use_cache=False
+            input_ids=tokens, encoder_hidden_states=hidden, past_key_values=cache, use_cache=True
         ).last_hidden_state
         return last
 
+    def _new_cache(self, encoded: _Encoded) -> "SharedKeys":
+        """Return the cache for new texts of these items."""
+        from worker.engines.whisper.cross_attention import new_cache
+
+        return new_cache(encoded.cross)
+
     def _generate(
-        self, hidden: "Tensor", given: "Tensor", rules: Sequence[Any], **search: Any
+        self, encoded: _Encoded, given: "Tensor", rules: Sequence[Any], **search: Any
     ) -> Any:
         """Return the library's output: ``sequences``, answers after their prompts, have the shape
         (n_answers, n_tokens) and are padded with the end; ``beam_indices`` are those of a search.
@@ -296,6 +322,8 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
         from transformers.modeling_outputs import BaseModelOutput
 
+        # The library asks for the encoder's output, but the cache has all that is needed of it.
+        stand_in = encoded.hidden[:, :1]
         end = self._vocabulary.end
         settings = GenerationConfig(  # type: ignore[no-untyped-call]
             decoder_start_token_id=self._vocabulary.start,
@@ -307,9 +335,10 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
         )
         return GenerationMixin.generate(
             self._net,
-            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+            encoder_outputs=BaseModelOutput(last_hidden_state=stand_in),
+            past_key_values=self._new_cache(encoded),
             # Without a mask the library warns of padding.
-            attention_mask=torch.ones(hidden.shape[:2], device=self.device),
+            attention_mask=torch.ones(stand_in.shape[:2], device=self.device),
             decoder_input_ids=given,
             logits_processor=LogitsProcessorList(rules),
             generation_config=settings,
@@ -328,9 +357,9 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
 
         def infer(n_items: int) -> None:
             with torch.inference_mode():
-                hidden = self._encode([self._features_of(noise)] * n_items).hidden
+                encoded = self._encode([self._features_of(noise)] * n_items)
                 given = torch.full((n_items, n_given), self._vocabulary.start, device=self.device)
                 search = {"num_beams": beam_size, "min_new_tokens": n_said}
-                self._generate(hidden, given, [], **search)
+                self._generate(encoded, given, [], **search)
 
         return fit_batch(infer)

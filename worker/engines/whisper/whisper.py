@@ -20,12 +20,12 @@ WINDOW_SAMPLES = 30 * SAMPLE_RATE
 FRAME_SAMPLES = SAMPLE_RATE // 50
 """20 ms: one frame of the encoder's output."""
 REHEARSED_TOKENS = 6
-"""Decoded where batch sizes are compared; a window of speech has some 100."""
+"""Tokens decoded to compare batch sizes; a window of speech has about 100."""
 SAMPLED_ANSWERS = 5
 """Answers drawn at temperatures above 0, of which the likeliest is taken: OpenAI's ``best_of``."""
 SEED = 0
-"""Seeds, once, the random generators of fallback. Results of items without fallback are always the
-same; those of others are if the same items come in the same order to a single stream."""
+"""Seed of the random generators of fallback, set once. Items without fallback always have the same
+result. Items with fallback have it if the same items come in the same order to a single stream."""
 
 Features = Any
 """An item's logarithmic mel spectrum, shape (n_bands, n_frames), float32 array or tensor."""
@@ -53,7 +53,7 @@ class Language(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Window(Generic[EncodedT]):
+class Window:
     """An item between the acts: what is known of it so far."""
 
     features: Features
@@ -65,8 +65,8 @@ class Window(Generic[EncodedT]):
     """Prompt and hotwords as tokens of previous text."""
     language: Language | None
     """None until it is detected."""
-    encoded: EncodedT | None = None
-    """Of this item alone, once an attempt has failed."""
+    kept: Any = None
+    """What ``_keep`` returns of the item, once an attempt has failed."""
     attempts: tuple[Attempt, ...] = ()
 
     @property
@@ -76,7 +76,7 @@ class Window(Generic[EncodedT]):
 
 
 class Spoken(NamedTuple):
-    """An item's answer, and what tells where its words are."""
+    """An item's settled answer, and the attention by which its words are timed."""
 
     language: Language
     n_samples: int
@@ -85,7 +85,7 @@ class Spoken(NamedTuple):
     """In the library's own form; None where nothing was said."""
 
 
-class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
+class Whisper(EngineOf[Window, Spoken], Generic[EncodedT]):
     """Detects languages, decodes with fallback, and times words; subclasses compute.
 
     Language, task and prompt are each item's own. Items share a call if their prompts are equally
@@ -99,9 +99,7 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
         self._known = model.languages
         self._vocabulary = vocabulary
 
-    def prepare(
-        self, samples: Samples, options: DecodeOptions
-    ) -> Prepared[Window[EncodedT]] | Hypothesis:
+    def prepare(self, samples: Samples, options: DecodeOptions) -> Prepared[Window] | Hypothesis:
         """Compute the features of an item of at most 30 s, and the tokens before its answer."""
         if is_silent(samples):
             return Hypothesis((), options.language)
@@ -110,7 +108,7 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
             language = Language(options.language or "en", None)
             self._start(language, options.task)  # an unknown language fails here, alone
         before = self._vocabulary.previous_text(options.prompt, options.hotwords)
-        window: Window[EncodedT] = Window(
+        window: Window = Window(
             self._features_of(samples),
             len(samples),
             options.task,
@@ -120,9 +118,7 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
         )
         return _prepared(window)
 
-    def infer(
-        self, batch: Sequence[Prepared[Window[EncodedT]]]
-    ) -> list[Spoken | Prepared[Window[EncodedT]]]:
+    def infer(self, batch: Sequence[Prepared[Window]]) -> list[Spoken | Prepared[Window]]:
         """Encode, decode and align a batch; what fails the checks is to be decoded once more."""
         windows = [item.input for item in batch]
         encoded = self._encode_all(windows)
@@ -145,7 +141,7 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
         ]
         outcomes = [settle(made) for made in attempts]
         attention = self._attention(windows, encoded, starts, outcomes)
-        results: list[Spoken | Prepared[Window[EncodedT]]] = []
+        results: list[Spoken | Prepared[Window]] = []
         for i, (window, outcome) in enumerate(zip(windows, outcomes, strict=True)):
             if outcome is not None:
                 spoken = Spoken(languages[i], window.n_samples, outcome, attention.get(i))
@@ -154,7 +150,7 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
                 again = replace(
                     window,
                     language=languages[i],
-                    encoded=self._select(encoded, [i]),
+                    kept=self._keep(encoded, i),
                     attempts=attempts[i],
                 )
                 results.append(_prepared(again))
@@ -172,17 +168,17 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
     def rehearsal(self) -> Callable[[int], object]:
         """Decode some tokens of so many items: encoding takes as long in batches of all sizes."""
         noise = np.random.default_rng(SEED).normal(0.0, 0.1, SAMPLE_RATE).astype(np.float32)
-        encoded = self._encode([self._features_of(noise)])
-        return lambda n_items: self._say(self._join([encoded] * n_items), REHEARSED_TOKENS)
+        kept = self._keep(self._encode([self._features_of(noise)]), 0)
+        return lambda n_items: self._say(self._join([kept] * n_items), REHEARSED_TOKENS)
 
-    def _encode_all(self, windows: Sequence[Window[EncodedT]]) -> EncodedT:
+    def _encode_all(self, windows: Sequence[Window]) -> EncodedT:
         """Encode items that are new; the items of one group all are, or none is."""
-        known = [window.encoded for window in windows if window.encoded is not None]
-        if known:
-            return self._join(known)
+        kept = [window.kept for window in windows if window.kept is not None]
+        if kept:
+            return self._join(kept)
         return self._encode([window.features for window in windows])
 
-    def _languages(self, windows: Sequence[Window[EncodedT]], encoded: EncodedT) -> list[Language]:
+    def _languages(self, windows: Sequence[Window], encoded: EncodedT) -> list[Language]:
         """Return each item's language; one call detects those that are not known."""
         unknown = [i for i, window in enumerate(windows) if window.language is None]
         detected = self._detect(self._select(encoded, unknown)) if unknown else []
@@ -191,7 +187,7 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
 
     def _attention(
         self,
-        windows: Sequence[Window[EncodedT]],
+        windows: Sequence[Window],
         encoded: EncodedT,
         starts: Prompts,
         outcomes: Sequence[Outcome | None],
@@ -245,8 +241,12 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
         """Return the encoder's output of some of the items."""
 
     @abstractmethod
-    def _join(self, encoded: Sequence[EncodedT]) -> EncodedT:
-        """Join the encoder's output of several items."""
+    def _keep(self, encoded: EncodedT, item: int) -> Any:
+        """Return what is needed of an item to decode it once more, without encoding it."""
+
+    @abstractmethod
+    def _join(self, kept: Sequence[Any]) -> EncodedT:
+        """Make a batch of what was kept of several items."""
 
     @abstractmethod
     def _detect(self, encoded: EncodedT) -> list[dict[str, float]]:
@@ -287,7 +287,7 @@ class Whisper(EngineOf[Window[EncodedT], Spoken], Generic[EncodedT]):
         """Align one item's tokens, on any thread."""
 
 
-def _prepared(window: Window[EncodedT]) -> Prepared[Window[EncodedT]]:
+def _prepared(window: Window) -> Prepared[Window]:
     group = (
         window.task == "detect",
         len(window.before),
