@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
 from api.live import routes
-from api.live.hearer import Hearer, NoWorkers
+from api.live.hearer import Hearer
+from api.live.transcriber import Transcriber
 from api.native import (
     accuracy,
     events,
@@ -42,7 +43,7 @@ CLEANUP_S = 10.0
 
 
 def create_app(
-    settings: Settings | None = None, make_hearer: Callable[[Settings], Hearer] = NoWorkers
+    settings: Settings | None = None, make_hearer: Callable[[Settings], Hearer] = Transcriber
 ) -> FastAPI:
     """Return the application; it opens its connections when it starts and closes them at the end.
 

@@ -20,7 +20,8 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from api.app import create_app, drain_sessions, end_waits
-from api.live.hearer import Hearer, NoWorkers
+from api.live.hearer import Hearer
+from api.live.transcriber import Transcriber
 from api.live.websocket import WEBSOCKETS
 from api.server import Server
 from shared.infra.settings import Settings
@@ -62,7 +63,7 @@ def serving(
 
 @contextmanager
 def api(
-    settings: Settings, make_hearer: Callable[[Settings], Hearer] = NoWorkers
+    settings: Settings, make_hearer: Callable[[Settings], Hearer] = Transcriber
 ) -> Iterator[httpx.Client]:
     """Serve the API and yield a client of it."""
     app = create_app(settings, make_hearer)

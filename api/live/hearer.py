@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.infra.errors import NoWorker
-from shared.infra.settings import Settings
 from shared.speech.live.requests import LiveAnswer, LiveRequest
 
 SUPERSEDED = "superseded"
@@ -53,27 +51,3 @@ class Hearer(Protocol):
     def load(self, model: str) -> LiveLoad:
         """Return how busy the model's workers are, from what was heard of them last."""
         ...
-
-
-class NoWorkers:
-    """Hears nothing: no worker takes live requests."""
-
-    def __init__(self, settings: Settings) -> None:
-        """The settings name nobody."""
-
-    async def start(self) -> None:
-        """There is nothing to connect to."""
-
-    async def close(self) -> None:
-        """Nothing is under way."""
-
-    async def hear(self, request: LiveRequest) -> LiveAnswer:
-        """Return an error."""
-        return LiveAnswer(request.id, None, error=NoWorker.code)
-
-    async def cancel(self, segment: str) -> None:
-        """Nothing is under way."""
-
-    def load(self, model: str) -> LiveLoad:  # noqa: ARG002
-        """Return that nobody is there."""
-        return LiveLoad(workers=0, depth=0, partial_ms=0.0, final_ms=0.0, wait_ms=0.0)
