@@ -213,7 +213,7 @@ def _faster_whisper(
 def _timed_words(model: Model, language: str) -> Callable[[Pcm], Iterator[Span]]:
     """Return what says where the words of a recording are, as the bare library times them."""
     folder, _ = weights.pinned(model)
-    bare = _bare(folder, "auto", "default")
+    bare = _bare(folder, "auto", "auto")
 
     def words(pcm: Pcm) -> Iterator[Span]:
         segments, _ = bare.transcribe(as_float(pcm), language=language, word_timestamps=True)
