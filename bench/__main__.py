@@ -7,7 +7,7 @@ without them it takes the texts of the samples.
 
 ``accuracy FOLDER`` compares word error rates, ours and the bare library's, with each ``--model`` on
 the folder's recordings that have a text beside them; ``--joined`` adds them as one file, and
-``--variants`` measures them joined, cut otherwise, faster, noisier and quieter instead.
+``--variants`` measures them joined, cut otherwise, faster, slower and noisier instead.
 
 ``media FOLDER`` sends the files that FOLDER/words.json names to a platform.
 
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--language", default="en")
     parser.add_argument("--joined", action="store_true", help="accuracy: all recordings as one too")
     parser.add_argument(
-        "--variants", action="store_true", help="accuracy: with other cuts, speeds and levels"
+        "--variants", action="store_true", help="accuracy: with other cuts, speeds and noise"
     )
     usual = cost.Extent()
     of_cost = parser.add_argument_group("cost")

@@ -1,4 +1,4 @@
-"""Recordings with the same words but other cuts, speeds, noise and levels.
+"""Recordings with the same words but other cuts, speeds and noise.
 
 A model hears the same speech a little differently in each, so a single recording says little about
 a way to transcribe; all variants together say more.
@@ -77,6 +77,4 @@ VARIANTS: dict[str, Variant] = {
     "a tenth faster": _each(lambda pcm: at_speed(pcm, 1.1)),
     "a tenth slower": _each(lambda pcm: at_speed(pcm, 0.9)),
     "white noise 20 dB below": _each(lambda pcm: with_noise(pcm, 20.0)),
-    "40 dB quieter": _each(lambda pcm: at_level(pcm, -40.0)),
-    "60 dB quieter": _each(lambda pcm: at_level(pcm, -60.0)),
 }
