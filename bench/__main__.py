@@ -6,7 +6,8 @@ and ``--transcript FILE`` (a JSON one), once for each file, say what ``subtitles
 without them it takes the texts of the samples.
 
 ``accuracy FOLDER`` compares word error rates, ours and the bare library's, with each ``--model`` on
-the folder's recordings that have a text beside them; ``--joined`` adds them as one file.
+the folder's recordings that have a text beside them; ``--joined`` adds them as one file, and
+``--variants`` measures them joined, cut otherwise, faster, slower and noisier instead.
 
 ``media FOLDER`` sends the files that FOLDER/words.json names to a platform.
 
@@ -92,7 +93,13 @@ def main() -> None:
             case "fidelity":
                 fidelity.run({model.id: (load_engine(model), model.window_s) for model in models})
             case "accuracy":
-                accuracy.run(folders, models, arguments.language, joined=arguments.joined)
+                accuracy.run(
+                    folders,
+                    models,
+                    arguments.language,
+                    joined=arguments.joined,
+                    variants=arguments.variants,
+                )
             case "media":
                 media.run(folders)
             case "subtitles":
@@ -152,6 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--transcript", action="append", type=Path, default=[], dest="transcripts")
     parser.add_argument("--language", default="en")
     parser.add_argument("--joined", action="store_true", help="accuracy: all recordings as one too")
+    parser.add_argument(
+        "--variants", action="store_true", help="accuracy: with other cuts, speeds and noise"
+    )
     usual = cost.Extent()
     of_cost = parser.add_argument_group("cost")
     of_cost.add_argument("--before", type=Path, metavar="DIR", help="another tree to measure")

@@ -3,6 +3,9 @@
 ``python -m bench accuracy FOLDER --model ID`` takes each audio file NAME.* of a folder with a
 NAME.txt, and prints errors and time by file and pooled. Texts are compared as OpenAI compares them:
 English by Whisper's English normaliser, other languages by the basic one.
+
+With ``--variants`` it prints pooled errors for each of ``variants.VARIANTS``, and of how many words
+each voice activity detector keeps the middle.
 """
 
 import os
@@ -16,12 +19,15 @@ import jiwer
 import numpy as np
 from transformers.models.whisper import english_normalizer
 
+from bench import kept
 from bench.audio import wav_of
 from bench.pipeline import as_float, read, transcribe
+from bench.variants import VARIANTS, Recording, join
 from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.spans import Span
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 
@@ -29,15 +35,6 @@ BATCH = 8
 """Windows that the bare libraries decode at once."""
 GAP_S = 1.0
 """Silence between recordings that are joined to one file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """Audio and what is said in it."""
-
-    name: str
-    pcm: Pcm
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +66,34 @@ class Errors:
 Transcribe = Callable[[Pcm], str]
 
 
-def run(folders: Sequence[Path], models: Sequence[Model], language: str, *, joined: bool) -> None:
-    """Print a table for each folder and model.
+def run(
+    folders: Sequence[Path],
+    models: Sequence[Model],
+    language: str,
+    *,
+    joined: bool,
+    variants: bool,
+) -> None:
+    """Print tables for each model, on the recordings of all folders.
 
-    ``joined`` also makes one file of all recordings, as a job of many minutes is.
+    ``joined`` also makes one file of all recordings, as a job of many minutes is. ``variants``
+    prints pooled errors of all variants instead of errors by file.
     """
-    for folder in folders:
-        recordings = [*find_recordings(folder)]
-        if joined:
-            recordings.append(join(recordings))
-        for model in models:
-            print(f"-- {model.id} on {folder.name}: {len(recordings)} recordings")
-            print(
-                f"{'way':<34}{'file':<22}{'WER %':>7}{'ins':>5}{'del':>5}{'sub':>5}{'words':>7}"
-                f"{'wall s':>8}{'CPU s':>8}"
-            )
-            for way, heard in ways(model, language):
-                print_way(way, heard, recordings, language)
+    recordings = [each for folder in folders for each in find_recordings(folder)]
+    for model in models:
+        print(f"-- {model.id}: {len(recordings)} recordings")
+        said = f"{'way':<34}{'variant' if variants else 'file':<28}"
+        print(
+            f"{said}{'WER %':>7}{'ins':>5}{'del':>5}{'sub':>5}{'words':>7}{'wall s':>8}{'CPU s':>8}"
+        )
+        for way, heard in ways(model, language):
+            if variants:
+                print_variants(way, heard, recordings, language)
+            else:
+                files = [*recordings, join(recordings, GAP_S)] if joined else recordings
+                print_way(way, heard, files, language)
+        if variants and model.engine == "faster-whisper":
+            kept.run(_timed_words(model, language), recordings)
 
 
 def find_recordings(folder: Path) -> Iterator[Recording]:
@@ -98,28 +106,39 @@ def find_recordings(folder: Path) -> Iterator[Recording]:
             yield Recording(path.stem, pcm, said.read_text(encoding="utf-8"))
 
 
-def join(recordings: Sequence[Recording]) -> Recording:
-    """Return all recordings as one, with a gap after each."""
-    gap = np.zeros(round(GAP_S * SAMPLE_RATE), np.int16)
-    pcm = np.concatenate([part for each in recordings for part in (each.pcm, gap)])
-    return Recording("(joined)", pcm, " ".join(each.text for each in recordings))
-
-
 def print_way(
     way: str, heard: Transcribe, recordings: Sequence[Recording], language: str
 ) -> Errors:
     """Print a line for each recording and one for the single files together; return the latter."""
     pooled = Errors()
     for recording in recordings:
-        wall_s, cpu_s = time.perf_counter(), _cpu_s()
-        text = heard(recording.pcm)
-        taken = time.perf_counter() - wall_s, _cpu_s() - cpu_s
-        errors = compare(recording.text, text, language, *taken)
+        errors = measure(heard, recording, language)
         _print_row(way, recording.name, errors)
         if recording.name != "(joined)":
             pooled += errors
     _print_row(way, "pooled", pooled)
     return pooled
+
+
+def print_variants(
+    way: str, heard: Transcribe, recordings: Sequence[Recording], language: str
+) -> Errors:
+    """Print a line for each variant and one for all together; return the latter."""
+    pooled = Errors()
+    for name, variant in VARIANTS.items():
+        errors = sum((measure(heard, each, language) for each in variant(recordings)), Errors())
+        _print_row(way, name, errors)
+        pooled += errors
+    _print_row(way, "all", pooled)
+    return pooled
+
+
+def measure(heard: Transcribe, recording: Recording, language: str) -> Errors:
+    """Transcribe a recording; return its errors, and the time that it took."""
+    wall_s, cpu_s = time.perf_counter(), _cpu_s()
+    text = heard(recording.pcm)
+    taken = time.perf_counter() - wall_s, _cpu_s() - cpu_s
+    return compare(recording.text, text, language, *taken)
 
 
 def compare(
@@ -177,11 +196,9 @@ def _faster_whisper(
     folder: Path, engine: Engine, language: str
 ) -> Iterator[tuple[str, Transcribe]]:
     """Yield the library's own ways, on the device and in the type of Longhand's engine."""
-    from faster_whisper import BatchedInferencePipeline, WhisperModel
+    from faster_whisper import BatchedInferencePipeline
 
-    model = WhisperModel(
-        str(folder), device=engine.device, compute_type=engine.dtype, local_files_only=True
-    )
+    model = _bare(folder, engine.device, engine.dtype)
     batched = BatchedInferencePipeline(model)
     usual: dict[str, Any] = {"language": language, "beam_size": 5, "word_timestamps": True}
 
@@ -196,6 +213,25 @@ def _faster_whisper(
     yield "faster-whisper, one by one", lambda pcm: one_by_one(pcm, vad_filter=False)
     yield "faster-whisper, one by one, VAD", lambda pcm: one_by_one(pcm, vad_filter=True)
     yield f"faster-whisper, batches of {BATCH}", in_batches
+
+
+def _timed_words(model: Model, language: str) -> Callable[[Pcm], Iterator[Span]]:
+    """Return what says where the words of a recording are, as the bare library times them."""
+    folder, _ = weights.pinned(model)
+    bare = _bare(folder, "auto", "auto")
+
+    def words(pcm: Pcm) -> Iterator[Span]:
+        segments, _ = bare.transcribe(as_float(pcm), language=language, word_timestamps=True)
+        for word in (word for segment in segments for word in segment.words):
+            yield Span(round(word.start * SAMPLE_RATE), round(word.end * SAMPLE_RATE))
+
+    return words
+
+
+def _bare(folder: Path, device: str, dtype: str) -> Any:
+    from faster_whisper import WhisperModel
+
+    return WhisperModel(str(folder), device=device, compute_type=dtype, local_files_only=True)
 
 
 def _pipeline(folder: Path) -> Transcribe:
@@ -219,7 +255,7 @@ def _cpu_s() -> float:
 
 def _print_row(way: str, name: str, errors: Errors) -> None:
     print(
-        f"{way:<34}{name:<22}{100 * errors.wer:>7.2f}{errors.insertions:>5}{errors.deletions:>5}"
+        f"{way:<34}{name:<28}{100 * errors.wer:>7.2f}{errors.insertions:>5}{errors.deletions:>5}"
         f"{errors.substitutions:>5}{errors.words:>7}{errors.wall_s:>8.1f}{errors.cpu_s:>8.1f}",
         flush=True,
     )

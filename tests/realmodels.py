@@ -115,11 +115,10 @@ def transformers_model() -> Path:
     return _made_once(name, lambda folder: convert_to_transformers(ctranslate2_model(), folder))
 
 
-@cache
-def real_catalogue() -> Path:
-    """Return the path of a catalogue with the models of ENGINES, decoded as the shipped one is."""
+def real_entries() -> str:
+    """Return the catalogue entries of ENGINES, decoded as the shipped model is."""
     folders = {"tiny.en-ct2": ctranslate2_model(), "tiny.en-hf": transformers_model()}
-    entries = ['[languages]\nenglish = ["en"]\n']
+    entries = []
     for model_id, engine in ENGINES.items():
         folder = folders[model_id]
         revision = weight_files.digest(folder, weight_files.present(engine, folder))
@@ -137,7 +136,13 @@ size_bytes = {TINY_EN.size_bytes}
 decode = {{ beam_size = {TINY_EN.decode.beam_size} }}
 """
         )
-    text = "".join(entries)
+    return "".join(entries)
+
+
+@cache
+def real_catalogue() -> Path:
+    """Return the path of a catalogue with the models of ENGINES."""
+    text = '[languages]\nenglish = ["en"]\n' + real_entries()
     name = f"catalogue-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     return _made_once(name, lambda folder: _write(folder / "models.toml", text)) / "models.toml"
 

@@ -1,7 +1,7 @@
 """The way of live requests to model workers, seen from an API process.
 
 The process keeps every request until it has its answer: Redis and the workers may lose it. A final
-is sent again when its worker has died, when Redis was away, and when its answer is overdue. The
+is sent again when its worker is silent, when Redis was away, and when its answer is overdue. The
 first answer counts, and later ones are dropped. A partial is never sent again, since a newer one
 follows it.
 """
@@ -65,6 +65,8 @@ class _Pending:
     first: bool = False
     resend_at: float = 0.0
     overdue_s: float = _LEAST_OVERDUE_S
+    is_doubted: bool = False
+    """Whether it was sent again because the worker that has it is silent."""
     deaths: int = 0
     """Workers that died while they had it in hand."""
 
@@ -292,7 +294,16 @@ class Transcriber:
         self._has_mark = True
         for beat in await self._workers.look():
             self._note_death(beat)
+        for pending in self._pending.values():
+            if pending.is_final and not pending.is_doubted:
+                self._doubt(pending)
         return LOOK_S
+
+    def _doubt(self, pending: _Pending) -> None:
+        """Have a final sent again whose worker is silent: it may have died."""
+        if self._workers.is_silent(pending.request.id):
+            pending.is_doubted = True
+            pending.resend_at = 0.0
 
     def _note_death(self, beat: Beat) -> None:
         """Have the finals sent again that a dead worker had in hand; its suspect is to blame."""

@@ -15,8 +15,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.25
 """How often the beats are read."""
-_STALE_MS = int(1000 * (keys.BEAT_TTL_S - keys.BEAT_S) * 0.7)
-"""A beat that has so little time left was not renewed when it should have been."""
 _BLIND_S = 2.0
 """Without a look at the beats for so long nobody is known to be there."""
 
@@ -27,9 +25,9 @@ class _Seen:
     left_ms: int
     """Of the time that the beat counts, when it was read."""
 
-    def is_stale(self, since_ms: float = 0.0) -> bool:
-        """Return whether the worker has missed a beat, so long after this one was read."""
-        return self.left_ms - since_ms < _STALE_MS
+    def is_silent(self, since_s: float) -> bool:
+        """Return whether the worker has missed beats, so long after this one was read."""
+        return keys.BEAT_TTL_S - self.left_ms / 1000 + since_s > keys.SILENT_S
 
 
 class Workers:
@@ -77,10 +75,10 @@ class Workers:
         self._seen = {}
 
     def is_silent(self, request: str) -> bool:
-        """Return whether a worker that has the request in hand has missed a beat."""
-        since_ms = 1000 * (self._clock() - self._looked_at)
+        """Return whether a worker that has the request in hand has missed beats."""
+        since_s = self._clock() - self._looked_at
         holders = (seen for seen in self._seen.values() if request in seen.beat.in_hand)
-        return any(seen.is_stale(since_ms) for seen in holders)
+        return any(seen.is_silent(since_s) for seen in holders)
 
     def mean_s(self, model: str, kind: LiveKind) -> float:
         """Return the workers' mean time for a request of this kind; 0: there was none yet."""
@@ -106,7 +104,7 @@ class Workers:
         """Return the beats of the model's workers that take requests."""
         if self._clock() - self._looked_at > _BLIND_S:
             return []
-        beats = (seen.beat for seen in self._seen.values() if not seen.is_stale())
+        beats = (seen.beat for seen in self._seen.values())
         return [beat for beat in beats if beat.model == model and not beat.stopping]
 
     async def _count(self, models: Collection[str]) -> dict[str, int]:

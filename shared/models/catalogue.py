@@ -43,6 +43,10 @@ class DecodeDefaults(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     beam_size: int = Field(default=1, ge=1, description="hypotheses kept while decoding")
+    timestamps: bool = Field(
+        default=False,
+        description="a Whisper answers with timestamps, if it was trained on such answers only",
+    )
 
 
 class Model(Source):

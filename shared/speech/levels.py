@@ -13,25 +13,26 @@ FRAME_SAMPLES = SAMPLE_RATE * 20 // 1000
 """Levels are measured per 20 ms, on a grid that starts at the chunk's first sample."""
 
 RANGE_DB = 35.0
-"""Weak fricatives are some 30 dB below the loudest vowels (Fletcher 1953). What is further below a
-chunk's speech is its background."""
+"""Frames further below the loudest ones are background. Weak fricatives are some 30 dB below the
+loudest vowels (Fletcher 1953)."""
 ABOVE_FLOOR_DB = 6.0
-"""Steady noise stays within this distance of the chunk's quietest frames."""
+"""Frames closer to the quietest ones are background. Steady noise varies by less than 6 dB."""
 LOUD_PERCENTILE, FLOOR_PERCENTILE = 95, 5
-"""Of the frames' levels: single bangs and single gaps do not count."""
+"""Percentiles of the frames' levels that stand for the loudest and the quietest ones. Single bangs
+and single gaps do not count."""
 
 Frames = npt.NDArray[np.bool_]
-"""Shape (n_frames,): a property of each frame; the last one may be incomplete."""
+"""Which frames have some property, shape (n_frames,). The last frame may be incomplete."""
 
 
 def find_sound(samples: Samples, speech: Sequence[Span]) -> Frames:
     """Return which frames of a chunk stand out from its background.
 
-    Spans of speech are padded and bridge pauses; this tells the speech in them from the pauses.
+    Spans of speech hold padding and short pauses. Only frames with sound count as speech here.
 
     Args:
         samples: shape (n_samples,).
-        speech: where the voice activity detector heard speech; empty: everywhere.
+        speech: where the voice activity detector found speech; empty if everywhere.
     """
     n_frames = -(-len(samples) // FRAME_SAMPLES)
     if not n_frames:

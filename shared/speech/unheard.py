@@ -1,9 +1,8 @@
 """Speech that a model left without words, and how it is heard again.
 
-A Whisper may end its answer early or leave out a sentence. One-by-one decoding goes on from the
-last timestamp, so it notices an early end; a batch does not. Here the words of a chunk are compared
-with its sound. A stretch of sound without words is heard again, with some of the speech around it,
-and the answer is joined to the chunk's words where both heard the same.
+A Whisper may end its answer early or leave out a sentence. So the words of a chunk are compared
+with its sound. A stretch of sound without words is heard again, with some of the speech around it.
+The answer is joined to the chunk's words where both heard the same.
 
 Everything here is pure: the ``transcribe`` step moves the samples.
 """
@@ -22,19 +21,20 @@ from shared.speech.spans import Span
 from shared.speech.word_bounds import bound_words
 
 LEAST_UNHEARD_SAMPLES = 1 * SAMPLE_RATE
-"""Sound without words counts from so much of it between two words on: two or three words. Less is
-mostly a filler, a breath, or a word that is timed a little wrong."""
+"""A stretch is heard again from one second of sound on, which is two or three words. Less is mostly
+a filler, a breath, or a word that is timed a little wrong."""
 MARGIN_SAMPLES = SAMPLE_RATE // 10
-"""Words are timed to about 100 ms, so a word covers that much on both sides of it."""
+"""A word covers 100 ms more on both sides, as words are timed no better than that."""
 CONTEXTS_SAMPLES = (2 * SAMPLE_RATE, SAMPLE_RATE // 5)
-"""Speech heard on both sides of a stretch, by attempt. A model hears words better among their
+"""By attempt, how much is heard on both sides of a stretch. A model hears words better among their
 neighbours. If it leaves the stretch out again, it hears the stretch alone."""
 MAX_ROUNDS = 3
-"""How often a chunk is heard again: once filled, a stretch may leave a shorter one."""
+"""A chunk is heard again so often. A stretch that is filled may leave a shorter one."""
 LEAST_GAIN_SAMPLES = SAMPLE_RATE * 3 // 10
-"""An answer must cover so much more sound: about one word."""
+"""An answer must cover 300 ms more sound, about one word, to be kept."""
 LEAST_CONFIDENCE = 0.4
-"""Of an answer's new words, the mean; below it they are more likely wrong than right."""
+"""An answer is kept if the mean confidence of its new words is 0.4. Below that they are more likely
+wrong than right."""
 
 
 def find_unheard(words: Iterable[WordHypothesis], sound: Frames, counted: Frames) -> list[Span]:
@@ -70,9 +70,9 @@ def splice(
     stretch: Span,
     n_samples: int,
 ) -> tuple[WordHypothesis, ...]:
-    """Put an answer's words of a stretch among a chunk's words.
+    """Return a chunk's words with an answer's words in a stretch.
 
-    Both heard the speech around the stretch; ``seams`` decides which words lie within it.
+    Both hypotheses have the words around the stretch. ``seams`` decides which words lie within it.
 
     Args:
         words: the chunk's.
@@ -113,10 +113,10 @@ class _Question:
 
 
 class Listening:
-    """One chunk on its way from the first hypothesis to the last.
+    """A chunk's words, from the first hypothesis to the last.
 
-    ``next_slices`` says what to hear again; ``take`` takes the answers, in that order. There are at
-    most ``MAX_ROUNDS`` of this.
+    ``next_slices`` says what to hear again, and ``take`` takes the answers in that order. There are
+    at most ``MAX_ROUNDS`` such rounds.
     """
 
     def __init__(self, chunk: Chunk, samples: Samples, first: Hypothesis) -> None:
@@ -124,18 +124,18 @@ class Listening:
         self._n_samples = len(samples)
         self._sound = find_sound(samples, chunk.speech)
         self._in_core = self._sound.copy()
-        """Sound whose words this chunk keeps. A stretch may reach into a stride, as neighbours
-        compare their words there, but none lies in a stride alone."""
+        """Sound in the core, whose words this chunk keeps. A stretch may reach into a stride, where
+        neighbours compare their words. Without sound in the core it is left to the neighbour."""
         self._in_core[: frames_of(0, chunk.stride_left).stop] = False
         self._in_core[frames_of(len(samples) - chunk.stride_right, len(samples))] = False
         self._first = first
         self._words = bound_words(first.words, self._sound)
         self._questions: list[_Question] = []
         self._asked = {Span(0, len(samples))}
-        """Slices that were heard."""
+        """Slices that have been heard."""
         self._n_rounds = 0
         self.n_kept = 0
-        """Answers that were kept."""
+        """Number of answers that were kept."""
 
     @property
     def hypothesis(self) -> Hypothesis:
@@ -144,9 +144,9 @@ class Listening:
         return replace(self._first, words=self._words, unheard=unheard)
 
     def next_slices(self) -> list[Span]:
-        """Return the slices to hear in the next round, in samples of the chunk; empty: done.
+        """Return the slices to hear in the next round, in samples of the chunk; empty when done.
 
-        If the model repeated itself in the chunk, nothing is heard again: its words are in doubt.
+        Nothing is heard again if the model repeated itself in the chunk, as its words are in doubt.
         """
         if self._n_rounds == MAX_ROUNDS or self._first.loop_suspected:
             return []
@@ -170,7 +170,7 @@ class Listening:
                 self.n_kept += 1
 
     def _ask(self) -> Iterator[_Question]:
-        """Yield the next slice for each stretch: the first that was not heard yet."""
+        """Yield for each stretch the first slice that has not been heard yet."""
         for stretch in find_unheard(self._words, self._sound, self._in_core):
             for context in CONTEXTS_SAMPLES:
                 start = max(0, stretch.start - context) // FRAME_SAMPLES * FRAME_SAMPLES

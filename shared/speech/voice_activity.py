@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     import onnxruntime
 
 MAX_LAG_SAMPLES = 2 * SAMPLE_RATE
-"""Most audio between a span's start and its release; the chunk planner relies on it."""
+"""A span is released within so much audio after its start. The chunk planner relies on it."""
 WINDOW_SAMPLES = 512
-"""Audio with one score: 32 ms, the only size that the Silero model takes at 16 kHz."""
+"""A window of 32 ms has one score. The Silero model takes no other size at 16 kHz."""
 PADDING_SAMPLES = SAMPLE_RATE * 400 // 1000
-"""Kept before and after speech: 400 ms, as faster-whisper does. Silero's own 30 ms clips soft
+"""400 ms before and after speech are kept, as faster-whisper does. Silero's own 30 ms clips soft
 beginnings and ends of words. Spans less than twice this apart merge."""
 LOOK_BACK_SAMPLES = 30 * WINDOW_SAMPLES
-"""Most audio before the onset that may still be speech: 0.96 s. With padding and the batch that is
-judged at once, a span is released within MAX_LAG_SAMPLES."""
+"""Speech may begin up to 0.96 s before its onset. With padding and the batch that is judged at
+once, a span is still released within MAX_LAG_SAMPLES."""
 MIN_SILENCE_SAMPLES = SAMPLE_RATE * 100 // 1000
 """Speech ends after 100 ms of silence, Silero's default."""
 MIN_SPEECH_SAMPLES = 2 * WINDOW_SAMPLES
-"""Shorter speech, a single window, is a click. Silero's default of 250 ms would drop a short 'yes';
+"""Shorter speech, a single window, is a click. Silero's default of 250 ms drops a short 'yes'.
 faster-whisper drops nothing."""
 ENERGY_THRESHOLD_DBFS = -50.0
 """Default of ``EnergyVad``: above a usual recording's noise, below a distant talker."""
@@ -44,10 +44,10 @@ ENERGY_THRESHOLD_DBFS = -50.0
 class Vad(Protocol):
     """Takes audio block by block and returns the spans of speech in it.
 
-    Spans come in order and never overlap. A span that touches the one before it continues it: long
-    speech is released piece by piece. A span ends at or before the last sample pushed, and is
+    Spans come in order and never overlap. Long speech is released piece by piece: a span that
+    touches the one before continues it. A span ends at or before the last sample pushed, and is
     released at most MAX_LAG_SAMPLES after its start was pushed. The size of blocks changes where
-    pieces end, but never which samples are speech. One detector serves one recording.
+    pieces end, but never which samples are speech. A detector serves one recording.
     """
 
     def push(self, block: Pcm) -> list[Span]:
@@ -86,20 +86,20 @@ class NoVad:
 class _ScoringVad(ABC):
     """Scores each window, and turns the scores into padded spans.
 
-    Speech begins where a score reaches ``enter``, or up to LOOK_BACK_SAMPLES earlier: where the
-    scores that lead up to it reached ``leave``. It ends once scores have been below ``leave`` for
-    MIN_SILENCE_SAMPLES. So words that are said quietly before and after others are kept, and noise
-    that never reaches ``enter`` is not.
+    Speech begins where a score reaches ``enter``. Scores of at least ``leave`` that lead up to it
+    belong to it, up to LOOK_BACK_SAMPLES. Speech ends once scores have been below ``leave`` for
+    MIN_SILENCE_SAMPLES. So quiet words before and after louder ones are kept, but noise that never
+    reaches ``enter`` is not.
 
-    Quiet recordings are judged as if their peaks were ``least_peak``.
+    Quiet recordings are amplified until their peaks are ``least_peak``.
     """
 
     _BATCH_WINDOWS = 16
-    """Windows that are judged at once: 0.5 s. The number is fixed because spans must not depend on
-    the size of the blocks pushed, and it changes the last bits of Silero's probabilities."""
+    """Windows that are judged at once: 0.5 s. The number changes the last bits of Silero's
+    probabilities. It is fixed because spans must not depend on the size of the blocks pushed."""
     _PEAK_LASTS = 0.98
-    """Share of a peak that is remembered a batch later: 20 dB are forgotten in a minute, so that
-    a pause is not taken for a quiet recording."""
+    """The remembered peak falls by this factor with each batch, 20 dB in a minute. So a pause is
+    not taken for a quiet recording."""
 
     def __init__(self, enter: float, leave: float, *, least_peak: float, most_gain: float) -> None:
         self._enter, self._leave = enter, leave
@@ -129,7 +129,8 @@ class _ScoringVad(ABC):
         batches = np.split(windows, range(self._BATCH_WINDOWS, len(windows), self._BATCH_WINDOWS))
         return np.concatenate([self._judge(self._amplify(batch)) for batch in batches])
 
-    def _amplify(self, windows: Pcm) -> Samples:
+    def _amplify(self, windows: Pcm | Samples) -> Samples:
+        """Return samples in [-1, 1] of windows in steps of 16 bits."""
         samples = windows.astype(np.float32) / np.float32(32768)
         loudest = float(np.abs(samples).max(initial=0.0))
         self._peak = max(loudest, self._peak * self._PEAK_LASTS)
@@ -183,10 +184,9 @@ class _ScoringVad(ABC):
 
 
 class EnergyVad(_ScoringVad):
-    """Takes loud windows for speech: those with an RMS of ``threshold_dbfs`` or more.
+    """Takes windows with an RMS of ``threshold_dbfs`` or more for speech.
 
-    The threshold is meant for usual recordings; one whose peaks are below -20 dBFS is amplified to
-    that, by 40 dB at most.
+    Recordings whose peaks are below -20 dBFS are amplified to that, by 40 dB at most.
     """
 
     _HYSTERESIS_DB = 6.0
@@ -206,15 +206,27 @@ class SileroVad(_ScoringVad):
     """Scores windows by the Silero network, which remembers the windows before.
 
     Speech begins at a probability of 0.3 and lasts while it is 0.05 or more. Silero's defaults are
-    0.5 and 0.35. If speech ends below 0.2 already, the first words of a quiet speaker are lost. If
-    it begins at 0.2, noise and music begin to pass (docs/fidelity.md).
+    0.5 and 0.35. With 0.2 instead of 0.05 the first words of a quiet speaker are lost. With 0.2
+    instead of 0.3 some noise and music pass (docs/fidelity.md).
 
-    A recording whose peaks are below -30 dBFS is judged as if they were that high.
+    Recordings whose peaks are below -30 dBFS are amplified to that.
     """
+
+    _DITHER_STEPS = 0.5
+    """RMS of the noise under all audio, in steps of 16 bits: -96 dBFS. Speech of a few steps has
+    gaps of exact silence and steep edges, which the network does not take for speech. Noise of half
+    a step smooths them, so that speech with peaks of 3 steps is still found."""
 
     def __init__(self) -> None:
         super().__init__(0.3, 0.05, least_peak=0.03, most_gain=300.0)
         self._network = SileroNetwork()
+        shape = (self._BATCH_WINDOWS, WINDOW_SAMPLES)
+        noise = np.random.default_rng(0).normal(0.0, self._DITHER_STEPS, shape)
+        self._dither = noise.astype(np.float32)
+        """The same for each batch, as equal audio has equal spans."""
+
+    def _amplify(self, windows: Pcm | Samples) -> Samples:
+        return super()._amplify(windows + self._dither[: len(windows)])
 
     def _judge(self, windows: Samples) -> npt.NDArray[np.float64]:
         """Return probabilities of speech."""

@@ -1,7 +1,7 @@
-"""Words of a possible length, where their sound is.
+"""Words that are too long are shortened to their sound.
 
-Attention gives every frame to some word, so a word may stretch over a pause or over speech that has
-no words. Such a word would hide what was left unheard.
+Alignment by attention gives every frame to some word. So a word may stretch over a pause, or over
+speech that the model left out, which would then seem to be heard.
 """
 
 from collections.abc import Iterable
@@ -13,18 +13,17 @@ from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
 from shared.speech.levels import FRAME_SAMPLES, Frames, frames_of
 
 MAX_WORD_SAMPLES = SAMPLE_RATE * 3 // 2
-"""Read slowly, a word of five syllables takes 1.2 s; the longest of six minutes took 1.3 s."""
+"""A word of five syllables, read slowly, takes 1.2 s. The longest of six minutes took 1.3 s."""
 PAUSE_FRAMES = 10
-"""Shorter silence (200 ms) is the closure of a stop within a word."""
+"""Silence up to 200 ms may lie within a word, as the closure of a stop does."""
 CLICK_FRAMES = 4
-"""Shorter sound (80 ms) is no word: a breath or the rest of the word before."""
+"""Sound shorter than 80 ms is no word. It is a breath, or the end of the word before."""
 
 
 def bound_words(words: Iterable[WordHypothesis], sound: Frames) -> tuple[WordHypothesis, ...]:
-    """Shorten words that are longer than any word; the others are returned as they are.
+    """Shorten words of more than MAX_WORD_SAMPLES to the first sound within them.
 
-    A long word begins with the first sound within it and ends with that sound. Words stay in order,
-    and none grows.
+    Other words are returned as they are. Words stay in order, and none grows.
     """
     return tuple(
         word if word.end - word.start <= MAX_WORD_SAMPLES else _shorten(word, sound)

@@ -89,6 +89,15 @@ def test_words_are_timed_within_their_window_and_in_order(model_id: str) -> None
 
 
 @pytest.mark.parametrize("model_id", ENGINES)
+def test_answers_are_text_without_timestamps(model_id: str) -> None:
+    engine = engine_of(model_id)
+
+    (spoken,) = engine.infer([engine.prepare(windows(BECKETT)[0], OPTIONS)])
+
+    assert [(each.start_s, each.end_s) for each in spoken.outcome.segments] == [(None, None)]
+
+
+@pytest.mark.parametrize("model_id", ENGINES)
 def test_a_second_of_silence_gives_no_words(model_id: str) -> None:
     silence = np.zeros(SAMPLE_RATE, np.float32)
 

@@ -23,7 +23,8 @@ N_TEXT = 40
 TOKENS = [*(f"w{i}" for i in range(N_TEXT)), *special_tokens(["en", "de"]), *timestamp_tokens()]
 N_TOKENS = len(TOKENS) + 3
 """Some models have logits that stand for no token."""
-NEVER, NEVER_FIRST = [3, 5], [0, 1]
+NEVER, NEVER_FIRST = [3, 5], [0, 1, N_TEXT]
+"""The last one ends the text, as in the settings of real models."""
 N_GIVEN = 3
 
 
@@ -35,8 +36,17 @@ def vocabulary() -> Vocabulary:
 
 @pytest.fixture(scope="module")
 def ours(vocabulary: Vocabulary) -> NextToken:
+    return rules(vocabulary, timestamps=True)
+
+
+def rules(vocabulary: Vocabulary, *, timestamps: bool) -> NextToken:
     return NextToken(
-        vocabulary, n_tokens=N_TOKENS, never=NEVER, never_first=NEVER_FIRST, device="cpu"
+        vocabulary,
+        n_tokens=N_TOKENS,
+        never=NEVER,
+        never_first=NEVER_FIRST,
+        timestamps=timestamps,
+        device="cpu",
     )
 
 
@@ -78,6 +88,20 @@ def test_whole_answers_are_allowed_what_the_library_allows_token_by_token(
 
         drawn = torch.multinomial(expected.softmax(-1), 1, generator=generator)
         tokens = torch.cat((tokens, drawn), dim=1)
+
+
+def test_answers_without_timestamps_may_be_empty_and_have_all_tokens_that_are_not_suppressed(
+    vocabulary: Vocabulary,
+) -> None:
+    allow = rules(vocabulary, timestamps=False).after(N_GIVEN)
+    given = torch.tensor([[vocabulary.start] * N_GIVEN])
+    never = {*NEVER, *vocabulary.never_answered, *range(vocabulary.no_timestamps, N_TOKENS)}
+
+    first = allow(given, torch.zeros(1, N_TOKENS))
+    later = allow(torch.cat((given, torch.tensor([[7]])), dim=1), torch.zeros(1, N_TOKENS))
+
+    assert set(torch.nonzero(first[0].isinf()).flatten().tolist()) == never | {0, 1}
+    assert set(torch.nonzero(later[0].isinf()).flatten().tolist()) == never
 
 
 def test_logits_of_the_caller_are_left_alone(ours: NextToken, vocabulary: Vocabulary) -> None:

@@ -17,6 +17,7 @@ LEAST_KEPT = 0.995
     ("level_dbfs", "colour", "snr_db"),
     [
         *((-15, "none", None), (-30, "none", None), (-45, "none", None), (-75, "none", None)),
+        (-90, "none", None),  # peaks of a few steps of 16 bits
         *((-25, "white", 10), (-25, "pink", 10), (-25, "pink", 25), (-40, "pink", 40)),
     ],
 )

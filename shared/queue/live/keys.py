@@ -19,7 +19,10 @@ TICKETS_TTL_S = 60
 REPLIES_TTL_S = 60
 BEAT_S = 0.5
 """How often a worker says that it lives, and what it has in hand."""
-BEAT_TTL_S = 1.5
+SILENT_S = 1.25
+"""A worker that misses beats for so long may be dead: its finals are sent to others as well."""
+BEAT_TTL_S = 10.0
+"""How long a worker counts as there after a beat: an engine may hold the interpreter for seconds."""
 SPEECH_TTL_S = 1.5
 
 WORKERS = "live:workers"

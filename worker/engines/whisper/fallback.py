@@ -1,8 +1,8 @@
 """Temperature fallback: items that fail the checks are decoded again at a higher temperature.
 
-Whisper may fall into a loop or guess; sampling then often helps. Nothing here depends on a model.
-Thresholds and temperatures are the defaults of OpenAI's whisper/transcribe.py. The check for exact
-repetition is ours, for loops too short to show in the compression ratio.
+Whisper may loop or guess; sampling then often helps. Thresholds and temperatures are the defaults
+of OpenAI's whisper/transcribe.py. The check for exact repetition is ours. It finds loops that are
+too short to show in the compression ratio. Nothing here depends on a model.
 """
 
 import zlib
@@ -14,15 +14,15 @@ import numpy as np
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MAX_COMPRESSION_RATIO = 2.4
-"""Bytes of text per compressed byte above which a text repeats itself."""
+"""A text with more bytes per compressed byte repeats itself."""
 MIN_AVG_LOGPROB = -1.0
-"""Mean natural log probability of tokens below which the model was guessing."""
+"""The model was guessing if the tokens' mean natural log probability is lower."""
 MAX_NO_SPEECH_PROB = 0.6
-"""A guess with a higher probability of no speech counts as silence."""
+"""A guess counts as silence if the probability of no speech is higher."""
 LOOP_REPEATS = 4
-"""So many repetitions in a row are a suspected loop; "no, no, no" is none."""
+"""Four repetitions in a row are a suspected loop. "No, no, no" is none."""
 KEPT_RUN_TOKENS = 12
-"""Shorter repetitions are never cut: people do say "no, no, no, no, no"."""
+"""Repetitions of fewer tokens are kept: people do say "no, no, no, no, no"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Segment:
     """Text between two timestamps."""
 
     start_s: float | None
-    """From the window's start; None where the model gave no time."""
+    """Seconds from the window's start; None if the model gave no time."""
     end_s: float | None
     tokens: tuple[int, ...]
     """Text tokens, without timestamps."""
@@ -43,7 +43,7 @@ class Attempt:
     segments: tuple[Segment, ...]
     text: str
     avg_logprob: float
-    """Mean natural logarithm of the tokens' probabilities, the end of text among them."""
+    """Mean natural logarithm of the tokens' probabilities, with the end of text."""
     no_speech_prob: float
     """Probability, in [0, 1], that the window holds no speech."""
 
@@ -72,9 +72,9 @@ def settle(attempts: Sequence[Attempt]) -> Outcome | None:
 
     Attempt i was made at ``TEMPERATURES[i]``; there is at least one.
 
-    An item passes if it neither repeats itself nor was guessed, or if it is silence, which has no
-    segments. If it fails at all temperatures, the likeliest attempt without a loop is taken, else
-    the likeliest. A loop in it is cut to its first occurrence, and the outcome says so.
+    An attempt passes if it neither repeats itself nor was guessed. Silence passes too, and has no
+    segments. If no attempt passes, the likeliest one without a loop is taken. If all loop, the
+    likeliest is taken and its loop is cut to the first occurrence.
     """
     last = attempts[-1]
     if _passes(last):
@@ -92,7 +92,7 @@ def compression_ratio(text: str) -> float:
 
 
 class Loop(NamedTuple):
-    """Tokens [start, end) repeat their first ``period`` tokens; the last time perhaps cut short."""
+    """Tokens [start, end) repeat their first ``period`` tokens. The last repetition may be cut."""
 
     start: int
     end: int
@@ -100,7 +100,7 @@ class Loop(NamedTuple):
 
 
 def find_loop(tokens: Sequence[int], min_repeats: int, min_tokens: int = 0) -> Loop | None:
-    """Return the longest stretch of at least so many whole periods and so many tokens, or None."""
+    """Return the longest loop of at least so many whole periods and so many tokens, or None."""
     ids = np.asarray(tokens)
     longest: Loop | None = None
     for period in range(1, len(ids) // min_repeats + 1):
@@ -124,7 +124,7 @@ def _cut_loops(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     """Keep the first occurrence of each repeated stretch; drop segments that are left empty."""
     tokens = [(token, i) for i, segment in enumerate(segments) for token in segment.tokens]
     while loop := find_loop([token for token, _ in tokens], LOOP_REPEATS, KEPT_RUN_TOKENS):
-        # The rest of an incomplete last period may begin the text after the loop.
+        # An incomplete last period may belong to the text after the loop.
         rest = (loop.end - loop.start) % loop.period if loop.end < len(tokens) else 0
         del tokens[loop.start + loop.period : loop.end - rest]
     left = (tuple(token for token, at in tokens if at == i) for i in range(len(segments)))

@@ -160,6 +160,8 @@ class FasterWhisperEngine(Whisper[Encoded]):
             max_length=MAX_POSITIONS,  # CTranslate2 gives half of it to the answer at most
             return_scores=True,
             return_no_speech_prob=True,
+            # Otherwise an answer without timestamps could not be empty.
+            suppress_blank=self._timestamps,
             # -1 stands for the list in the model's settings.
             suppress_tokens=[-1, *self._vocabulary.never_answered],
             **search,

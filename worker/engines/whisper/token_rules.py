@@ -20,11 +20,14 @@ LATEST_START_S = 1.0
 class NextToken:
     """Sets the logits of tokens that may not come next to minus infinity.
 
+    - Tokens that steer the decoder, and those that the model's settings suppress, never come.
+
+    Answers without timestamps have none, and may be empty. Those with timestamps follow more rules:
+
     - An answer begins with a timestamp of at most ``LATEST_START_S``.
     - Timestamps come in pairs, the end of a segment and the start of the next one, and never
       decrease; a segment does not end at its start.
     - If all timestamps together are likelier than the likeliest text token, text is ruled out.
-    - Tokens that steer the decoder, and those that the model's settings suppress, never come.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class NextToken:
         n_tokens: int,
         never: Collection[int],
         never_first: Collection[int],
+        timestamps: bool,
         device: str,
     ) -> None:
         """Make the masks on the device.
@@ -43,13 +47,18 @@ class NextToken:
         """
         import torch
 
+        self._timestamps = timestamps
         self._end, self._first_timestamp = vocabulary.end, vocabulary.first_timestamp
         suppressed = [*never, *vocabulary.never_answered, vocabulary.no_timestamps]
         tokens = torch.arange(n_tokens)
         masked = torch.isin(tokens, torch.tensor(suppressed))
-        latest = self._first_timestamp + round(LATEST_START_S / TIMESTAMP_S)
-        first = (tokens < self._first_timestamp) | (tokens > latest)
-        first |= torch.isin(tokens, torch.tensor(list(never_first), dtype=torch.long))
+        if timestamps:
+            latest = self._first_timestamp + round(LATEST_START_S / TIMESTAMP_S)
+            first = (tokens < self._first_timestamp) | (tokens > latest)
+        else:
+            masked |= tokens >= self._first_timestamp
+            first = torch.isin(tokens, torch.tensor([*never_first], dtype=torch.long))
+            first[self._end] = False  # an answer may be empty
         self._masked, self._masked_first = masked.to(device), (masked | first).to(device)
         self._times = tokens[self._first_timestamp :].to(device)
 
@@ -69,6 +78,8 @@ class NextToken:
         if said.shape[1] == 0:
             return logits.masked_fill(self._masked_first, never)
         logits = logits.masked_fill(self._masked, never)
+        if not self._timestamps:
+            return logits
         text, times = logits[:, : self._first_timestamp], logits[:, self._first_timestamp :]
         is_time = said >= self._first_timestamp
         after_time = is_time[:, -1]

@@ -120,6 +120,7 @@ class TransformersWhisperEngine(Whisper[_Encoded]):
             n_tokens=self._net.config.vocab_size,
             never=settings.suppress_tokens or (),
             never_first=settings.begin_suppress_tokens or (),
+            timestamps=model.decode.timestamps,
             device=self.device,
         )
         self._heads = AlignmentHeads(self._net)

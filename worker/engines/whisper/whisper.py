@@ -96,6 +96,7 @@ class Whisper(EngineOf[Window, Spoken], Generic[EncodedT]):
 
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
         self._beam_size = model.decode.beam_size
+        self._timestamps = model.decode.timestamps
         self._known = model.languages
         self._vocabulary = vocabulary
 
@@ -133,7 +134,11 @@ class Whisper(EngineOf[Window, Spoken], Generic[EncodedT]):
             self._start(language, window.task)
             for window, language in zip(windows, languages, strict=True)
         ]
-        prompts = [[*window.before, *start] for window, start in zip(windows, starts, strict=True)]
+        untimed = [] if self._timestamps else [self._vocabulary.no_timestamps]
+        prompts = [
+            [*window.before, *start, *untimed]
+            for window, start in zip(windows, starts, strict=True)
+        ]
         answers = self._answer(encoded, prompts, windows[0].temperature, windows[0].beam_size)
         attempts = [
             (*window.attempts, self._attempt(answer))

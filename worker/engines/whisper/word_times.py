@@ -1,7 +1,8 @@
 """The times of Whisper's words, from the decoder's attention.
 
-The method is that of OpenAI's whisper/timing.py. The decoder reads the finished text once more, and
-the attention of its alignment heads to the encoder's frames is aligned by dynamic time warping.
+The method is that of OpenAI's whisper/timing.py. The decoder reads the finished text once more.
+Dynamic time warping then aligns the text with the encoder's frames, by the attention of the
+alignment heads.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,18 +16,18 @@ from worker.engines.whisper.fallback import Segment
 from worker.engines.whisper.vocabulary import TIMESTAMP_S, Vocabulary
 
 LONGEST_MEDIAN_S = 0.7
-"""Upper bound of the median word length, by which words are judged too long."""
+"""Words are compared with the median word length, but never with more than 0.7 s."""
 LONG_WORD = 2
-"""A word after a pause that is longer than this many medians includes the pause."""
+"""If a word after a pause is longer than two medians, the pause is part of it."""
 PAUSE = 4
-"""There is a pause before a word that ends more than this many medians after the last word."""
+"""If a word ends more than four medians after the last one, there is a pause before it."""
 TIMESTAMP_TOLERANCE_S = 0.5
-"""If a segment's timestamp differs from the alignment by more, the timestamp counts."""
+"""A segment's timestamp replaces the alignment if they differ by more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """The times and probabilities of an item's text tokens."""
+    """Times and probabilities of an item's text tokens."""
 
     starts_s: npt.NDArray[np.float64]
     """Shape (n_tokens + 1,): the start of each token and the end of the text; non-decreasing."""
@@ -37,9 +38,9 @@ class Alignment:
 def path_starts(score: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
     """Return the column at which each row begins on the best monotone path: (n_rows,), from 0.
 
-    This is dynamic time warping with steps right, down and diagonal, all of equal weight. Each row
-    is computed with array operations: D[i, j] = c[i, j] + min(D[i-1, j-1], D[i-1, j], D[i, j-1]),
-    unrolled along j, is a running minimum after the sums of c are subtracted.
+    This is dynamic time warping with steps right, down and diagonal, all of equal weight:
+    D[i, j] = c[i, j] + min(D[i-1, j-1], D[i-1, j], D[i, j-1]). Unrolled along j, a row is a running
+    minimum of D[i-1] less the sums of c, so it takes array operations only.
 
     ``score``, of shape (n_rows, n_columns), is high where a row and a column match.
     """
@@ -112,10 +113,10 @@ class _Word:
 def _correct(
     words: Sequence[_Word], segment: Segment, median_s: float, previous_end_s: float
 ) -> None:
-    """Move words into their segment, and remove pauses from its first and last word.
+    """Move words into their segment, and remove the pause from its first word.
 
-    The path assigns all frames to tokens, those of pauses too, and may place words of one segment
-    in the next.
+    The path gives every frame to some token, also in pauses. It may place words of one segment in
+    the next.
     """
     first, start_s, end_s = words[0], segment.start_s, segment.end_s
     for word in words:
@@ -132,9 +133,10 @@ def _correct(
 
 
 def _in_samples(words: Iterator[_Word], n_samples: int) -> Iterator[WordHypothesis]:
-    """Turn seconds into samples of the item, non-decreasing and within it.
+    """Yield words with times in samples, non-decreasing and within the item.
 
-    Whisper hears 30 s whatever the item's length, and corrected times may decrease.
+    Whisper always hears 30 s, so a word may lie beyond a shorter item. Corrected times may
+    decrease.
     """
     previous_end = 0
     for word in words:
