@@ -39,7 +39,7 @@ POISONOUS = "poisonous_input"
 _PARTIAL_LIMIT_S = keys.PARTIAL_TTL_S
 _FINAL_LIMIT_S = 60.0
 """How long a final waits for its answer."""
-_LEAST_OVERDUE_S = 1.0
+_LEAST_OVERDUE_S = 1.25  # by then it is known that a worker is silent
 _OVERDUE_TIMES = 4
 """A final is overdue after so many times the mean, and after the above at least."""
 _MOST_OVERDUE_S = 8.0
@@ -65,10 +65,11 @@ class _Pending:
     first: bool = False
     resend_at: float = 0.0
     overdue_s: float = _LEAST_OVERDUE_S
-    is_doubted: bool = False
-    """Whether it was sent again because the worker that has it is silent."""
-    deaths: int = 0
+    n_sent: int = 0
+    n_lost: int = 0
     """Workers that died while they had it in hand."""
+    deaths: int = 0
+    """Those of them that may have died of it."""
 
     @property
     def is_final(self) -> bool:
@@ -92,6 +93,11 @@ class _Means:
         key = request.model, request.kind
         mean_s = self.seconds.get(key, took_s)
         self.seconds[key] = mean_s + _MEAN_WEIGHT * (took_s - mean_s)
+
+
+def _blames(beat: Beat, request: str) -> bool:
+    """Return whether a worker that died with a request in hand may have died of it."""
+    return beat.suspect in (None, request)
 
 
 class Transcriber:
@@ -208,7 +214,7 @@ class Transcriber:
     async def _send(self, pending: _Pending, *, again: bool) -> bool:
         """Put a request into its slot; return False if Redis cannot be reached."""
         request = pending.request
-        alone = pending.deaths > 0 or (again and self._workers.is_silent(request.id))
+        alone = pending.deaths > 0 or (again and bool(self._workers.silent(request.id)))
         header = encode_ask(Ask(request, self._api, first=pending.first, alone=alone))
         ticket = self._ticket(request.segment)
         ttl_s = keys.FINAL_TTL_S if pending.is_final else keys.PARTIAL_TTL_S
@@ -229,6 +235,7 @@ class Transcriber:
         except _OUTAGES as error:
             self._note_outage(error)
             return False
+        pending.n_sent += 1
         if superseded and (older := self._pending.get(superseded.decode())):
             older.fail(SUPERSEDED)
         return True
@@ -295,15 +302,19 @@ class Transcriber:
         for beat in await self._workers.look():
             self._note_death(beat)
         for pending in self._pending.values():
-            if pending.is_final and not pending.is_doubted:
-                self._doubt(pending)
+            if self._may_be_lost(pending):
+                pending.resend_at = 0.0
         return LOOK_S
 
-    def _doubt(self, pending: _Pending) -> None:
-        """Have a final sent again whose worker is silent: it may have died."""
-        if self._workers.is_silent(pending.request.id):
-            pending.is_doubted = True
-            pending.resend_at = 0.0
+    def _may_be_lost(self, pending: _Pending) -> bool:
+        """Return whether all workers that took a request may be dead, and others are there."""
+        n_gone = pending.n_lost + len(self._workers.silent(pending.request.id))
+        return 0 < pending.n_sent <= n_gone and self._workers.is_served(pending.request.model)
+
+    def _n_suspected(self, pending: _Pending) -> int:
+        """Return how many workers may have died of a request."""
+        beats = self._workers.silent(pending.request.id)
+        return pending.deaths + sum(_blames(beat, pending.request.id) for beat in beats)
 
     def _note_death(self, beat: Beat) -> None:
         """Have the finals sent again that a dead worker had in hand; its suspect is to blame."""
@@ -312,8 +323,8 @@ class Transcriber:
             pending = self._pending.get(request)
             if pending is None or not pending.is_final:
                 continue
-            if beat.suspect in (None, request):
-                pending.deaths += 1
+            pending.n_lost += 1
+            pending.deaths += _blames(beat, request)
             if pending.deaths >= _MOST_DEATHS:
                 pending.fail(POISONOUS)
             pending.resend_at = 0.0
@@ -323,7 +334,8 @@ class Transcriber:
         now = self._clock()
         for pending in [*self._pending.values()]:
             due = pending.is_final and not pending.answer.done() and pending.resend_at <= now
-            if not due:
+            # What may have ended that many workers waits until that is known.
+            if not due or self._n_suspected(pending) >= _MOST_DEATHS:
                 continue
             if not await self._send(pending, again=True):
                 return _AWAY_S

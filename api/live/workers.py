@@ -45,9 +45,9 @@ class Workers:
         """Read all beats; return the last ones of workers that have died since the last look.
 
         Raises:
-            redis.RedisError, OSError: Redis cannot be reached; what was seen before is forgotten.
+            redis.RedisError, OSError: Redis cannot be reached.
         """
-        known, self._seen = self._seen, {}
+        known = self._seen
         found = sorted(name.decode() for name in await self._redis.smembers(keys.WORKERS))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name in found:
@@ -74,11 +74,19 @@ class Workers:
         """Redis has lost what it had: who is not there any more has not died of it."""
         self._seen = {}
 
-    def is_silent(self, request: str) -> bool:
-        """Return whether a worker that has the request in hand has missed beats."""
+    def silent(self, request: str) -> list[Beat]:
+        """Return the last beats of workers that have the request in hand and have missed some."""
         since_s = self._clock() - self._looked_at
         holders = (seen for seen in self._seen.values() if request in seen.beat.in_hand)
-        return any(seen.is_silent(since_s) for seen in holders)
+        return [seen.beat for seen in holders if seen.is_silent(since_s)]
+
+    def is_served(self, model: str) -> bool:
+        """Return whether a worker of the model has missed no beats."""
+        since_s = self._clock() - self._looked_at
+        return any(
+            seen.beat.model == model and not seen.beat.stopping and not seen.is_silent(since_s)
+            for seen in self._seen.values()
+        )
 
     def mean_s(self, model: str, kind: LiveKind) -> float:
         """Return the workers' mean time for a request of this kind; 0: there was none yet."""

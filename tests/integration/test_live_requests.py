@@ -188,8 +188,9 @@ def test_what_kills_workers_is_heard_alone_and_fails_after_two_deaths(
     poison, *innocent = sender.hear(final(0xDEAD), *(final(n) for n in range(3)))
 
     wait_until(lambda: all(worker.process.poll() is not None for worker in doomed))
-    start(workers)
+    third = start(workers)
     assert poison.result(LIMIT_S).error == transcriber.POISONOUS
+    assert third.process.poll() is None
     assert all(heard(future.result(LIMIT_S), n) for n, future in enumerate(innocent))
 
 

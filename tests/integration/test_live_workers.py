@@ -76,8 +76,8 @@ def test_a_worker_that_stops_is_not_counted_and_one_that_is_silent_is(empty: Red
     async def use(workers: Workers) -> None:
         await workers.look()
         assert workers.load("oracle", MEANS_MS).workers == 1
-        assert workers.is_silent("r1")
-        assert not workers.is_silent("r3")
+        assert workers.silent("r1") == [ONE]
+        assert workers.silent("r3") == []
 
     tell(empty, replace(TWO, stopping=True))
     tell(empty, ONE, left_ms=int(1000 * (keys.BEAT_TTL_S - keys.SILENT_S)) - 100)

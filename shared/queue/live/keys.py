@@ -17,12 +17,12 @@ FINAL_TTL_S = 30.0
 """The same for a final, which is sent again meanwhile."""
 TICKETS_TTL_S = 60
 REPLIES_TTL_S = 60
-BEAT_S = 0.5
+BEAT_S = 0.25
 """How often a worker says that it lives, and what it has in hand."""
-SILENT_S = 1.25
+SILENT_S = 0.75
 """A worker that misses beats for so long may be dead: its finals are sent to others as well."""
 BEAT_TTL_S = 10.0
-"""How long a worker counts as there after a beat: an engine may hold the interpreter for seconds."""
+"""How long a worker counts as there after a beat: engines may hold the interpreter for seconds."""
 SPEECH_TTL_S = 1.5
 
 WORKERS = "live:workers"
