@@ -18,6 +18,22 @@ class Part:
     patch_at: int = 0
     patch: bytes = b""
     """Shown in place of the source's bytes from ``patch_at`` on."""
+    continues: bool = False
+    """Whether it is more of the file before, whose clock goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a source is to be read."""
+
+    parts: tuple[Part, ...]
+    """Files that follow each other; mostly one, which is the whole source."""
+    missing_bytes: int = 0
+    """How many more the headers declare than there are."""
+    is_longer: bool = False
+    """Whether there is more sound than a header declares."""
+    damaged_at: int | None = None
+    """Where damage in front of the first packet starts."""
 
 
 class Reader:
