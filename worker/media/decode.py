@@ -35,7 +35,8 @@ from worker.media.headers.mpegts import mpeg_is_cut
 from worker.media.headers.ogg import ogg_is_cut
 from worker.media.packets import TrackPackets
 from worker.media.reader import Reader
-from worker.media.timeline import BLOCK_SAMPLES, Channels, Timeline
+from worker.media.resampler import Channels
+from worker.media.timeline import BLOCK_SAMPLES, Timeline
 
 _TRUNCATION_TOLERANCE_S = 1.0
 """Headers round, and count priming or padding that is not decoded."""
@@ -214,10 +215,10 @@ class _File:
                 "wrong_length",
                 "The file holds more sound than its header says; all of it was transcribed.",
             )
-        if timeline.n_cancelled:
+        if timeline.cancelled_s:
             findings.warn(
                 "channels_cancel",
-                f"In {timeline.n_cancelled} s of the audio the channels cancel each other out, "
+                f"In {timeline.cancelled_s:.1f} s of the audio the channels cancel each other out, "
                 "as one of them is inverted; there the louder one was transcribed.",
             )
 
