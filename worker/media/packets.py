@@ -225,7 +225,8 @@ class TrackPackets:
         numbers = FlacNumbers() if _is_numbered(container, stream) else None
         is_contiguous = self.format in _CONTIGUOUS
         amr = amr_magic(self._reader.at(self._start, AMR_MAGIC_BYTES))
-        n_packets, last_dts, last_stamp_s = 0, 0, 0.0
+        n_packets, last_stamp_s = 0, 0.0
+        last_dts: int | None = None
         last: Packet[Any] | None = None
         # An edit list may begin with silence, so the clock of an indexed MP4 starts at 0.
         from_zero = self.format == _MP4 and not self._is_fragmented
@@ -245,7 +246,7 @@ class TrackPackets:
             if packet.pos is not None:
                 start = self._reader.offset(packet.pos)
                 if self._is_fragmented and packet.dts is not None:
-                    if packet.dts < last_dts:
+                    if last_dts is not None and packet.dts < last_dts:
                         self._find_next_mp4(start)
                     last_dts = packet.dts
                 if self.format == "flac" and decoded.stamp_s is not None and decoded.frames:

@@ -104,10 +104,14 @@ class Reader:
         self.seek(self._at)
         return data
 
-    def find(self, wanted: bytes, after: int) -> int | None:
-        """Return the first offset in the source, from ``after`` on, at which ``wanted`` stands."""
+    def find(self, wanted: bytes, after: int, before: int | None = None) -> int | None:
+        """Return the first offset in [after, before) of the source at which ``wanted`` stands.
+
+        ``before`` is the end of the source by default.
+        """
         offset, tail = after, b""
-        while data := self.at(offset, 1 << 20):
+        before = self.n_bytes if before is None else before
+        while data := self.at(offset, max(0, min(1 << 20, before - offset))):
             found = (tail + data).find(wanted)
             if found >= 0:
                 return offset - len(tail) + found

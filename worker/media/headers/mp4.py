@@ -27,7 +27,7 @@ def mp4_layout(reader: Reader, start: int) -> Layout:
 def next_mp4(reader: Reader, after: int, before: int) -> int | None:
     """Return where the next joined file starts in bytes [after, before); None if none does."""
     at = after
-    while (found := reader.find(b"ftyp", at)) is not None and found < before:
+    while (found := reader.find(b"ftyp", at, before)) is not None:
         n_bytes = int.from_bytes(reader.at(found - 4, 4), "big")
         if 16 <= n_bytes <= _MAX_FTYP_BYTES and is_name(reader.at(found - 4 + n_bytes + 4, 4)):
             return found - 4
