@@ -239,6 +239,28 @@ def test_an_inverted_channel_does_not_silence_the_other() -> None:
     assert warnings == ["channels_cancel"]
 
 
+@pytest.mark.parametrize("kind", [Kind("ipod", "aac", 44_100, 2), Kind("flac", "flac", 96_000, 2)])
+def test_a_channel_that_is_inverted_for_a_while_is_left_out_there_only(kind: Kind) -> None:
+    one = sound(kind.rate)[0]
+    sign = np.where(np.arange(len(one)) < len(one) // 2, 1, -1)
+
+    heard, warnings = hear(mux(kind, np.stack([one, one * sign]).astype(np.float32)))
+
+    assert heard == pytest.approx(due(), abs=0.01)
+    assert warnings == ["channels_cancel"]
+
+
+@pytest.mark.parametrize("encoder", ["pcm_s16le", "pcm_s24le", "pcm_f32le", "pcm_f64le"])
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 44_100])
+def test_a_mix_is_the_mean_of_two_channels_in_every_format(encoder: str, rate: int) -> None:
+    one = np.full(rate, 0.5, np.float32)
+
+    data = mux(Kind("wav", encoder, rate, 2), np.stack([one, np.zeros_like(one)]))
+    pcm = np.concatenate(list(decode(io.BytesIO(data), 60)), axis=1)[0]
+
+    assert pcm[4000] == pytest.approx(0.25 * 32768, abs=2)
+
+
 def test_sound_above_full_scale_is_scaled_down_not_clipped() -> None:
     loud = 10 * sound()[0]
     buffer = mux(Kind("wav", "pcm_f32le", SAMPLE_RATE), loud[np.newaxis])

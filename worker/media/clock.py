@@ -1,8 +1,12 @@
 """The file's clock: what a stream's timestamps say about where its sound is.
 
-Samples are contiguous where the sound is. Stamps are only believed as a group: one that is off, or
-jitter, moves nothing. A jump is one that all stamps of the next ``CONFIRM_S`` confirm. What stamps
-and samples differ by otherwise is their shift, which may drift: it goes into a time map.
+A stamp is a frame's timestamp, in seconds after the file's start. A frame's position is where the
+frames before it end, if samples are counted. A stamp is *ahead* by the difference of the two.
+
+- A single stamp that is off, and jitter, move nothing: frames stay contiguous.
+- A jump that the stamps of the next ``CONFIRM_S`` confirm is followed. A jump ahead becomes
+  silence. After a jump back, frames that repeat what was heard before are dropped.
+- How far stamps are ahead otherwise may drift. The drift moves no sample: it goes into a time map.
 """
 
 from collections import deque
@@ -15,21 +19,20 @@ from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.timemap import TimeMap
 
 NEAR_S = 0.1
-"""Stamps that are off by less are jitter or drift: Matroska rounds to milliseconds, recorders
-more."""
+"""A stamp that is off by less is jitter or drift: Matroska rounds to milliseconds."""
 CONFIRM_S = 2.0
-"""A jump is confirmed by the stamps of so much sound. An MPEG-TS packet of several frames has one
-stamp, and may be a second long."""
+"""The stamps of so much sound confirm a jump. An MPEG-TS packet of several frames may be a second
+long and has one stamp."""
 _CONFIRM_STAMPS = 3
 _MAX_HELD = 2_000
-"""Frames that wait for a jump to be confirmed; those of a usual codec are 3 to 100 ms long."""
+"""The most frames that wait for a jump to be confirmed. Most codecs' frames last 3 to 100 ms."""
 _MAX_HOLE_S = 3600
-"""A longer jump is a broken clock (MPEG-TS wraps after 26.5 hours), not an hour of silence."""
+"""A longer jump is a broken clock, not silence: MPEG-TS wraps after 26.5 hours."""
 _WINDOW_S = 2.0
-"""The shift is the median over so much sound."""
+"""The level is the median over so much sound."""
 _NOTE_EVERY_S = 0.04
 _STEP_S = 0.004
-"""The map follows the shift in such steps."""
+"""The map follows the level in steps of at least this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,11 @@ class _Held:
 
 
 Repeats = Callable[[list[AudioFrame], float], float]
-"""Given frames and how far their stamps go back: how many seconds of them were heard before."""
+"""Takes frames and how far their stamps go back; returns how many seconds were heard before."""
 
 
 class Clock:
-    """Decides where frames lie, at most ``CONFIRM_S`` after it was given them."""
+    """Places frames, each at most ``CONFIRM_S`` after it was pushed."""
 
     def __init__(self, repeats: Repeats) -> None:
         self.times = TimeMap()
@@ -62,30 +65,30 @@ class Clock:
         self._position_s = 0.0
         """End of the frames placed so far, silence included."""
         self._rebase_s = 0.0
-        """Added to every stamp since the clock was found broken."""
+        """Added to every stamp, after jumps that were not followed and for joined files."""
         self._level_s: float | None = None
-        """By how much stamps are ahead of samples: the median of the window. None at the start."""
+        """How far stamps are ahead now: the median of the window. None before the first frame."""
         self._drop_s = 0.0
-        """Sound that is still to be dropped, as it was heard before."""
+        """Length of the frames still to be dropped, because they repeat what was heard before."""
         self._shift_s = 0.0
-        """What the map follows."""
+        """How far stamps are ahead by the last anchor of the map."""
         self._calm_from_s = 0.0
-        """Stamps before are not followed: those around them were wrong."""
+        """Stamps at earlier positions do not change the level: stamps near them were wrong."""
         self._window: deque[tuple[float, float]] = deque()
-        """Recent positions and how far stamps were ahead there."""
+        """Recent positions, and how far stamps were ahead there."""
         self._n_calm = 0
-        """Newest entries of the window that are as the map has it."""
+        """How many of the window's newest entries agree with the map."""
 
     def push(self, frame: AudioFrame, stamp_s: float | None) -> Iterator[Placed]:
-        """Take the next frame and its time after the file's start; yield those that are placed."""
-        length_s = frame.samples / frame.sample_rate
-        if stamp_s is not None and self._follows(stamp_s, length_s):
-            yield Placed(frame)
-        else:
-            yield from self._take(_Held(frame, stamp_s, length_s))
+        """Take the next frame and its stamp; yield the frames that are placed now."""
+        yield from self._take(_Held(frame, stamp_s, frame.samples / frame.sample_rate))
 
-    def _follows(self, stamp_s: float, length_s: float) -> bool:
-        """Place a frame whose stamp is as expected, as nearly all are: the fast path of _take."""
+    def advance(self, stamp_s: float, length_s: float) -> bool:
+        """Place a frame contiguously if its stamp is as expected, as nearly all are.
+
+        Returns:
+            Whether it is; if not, the frame is to be pushed.
+        """
         if self._held or self._level_s is None or self._drop_s >= length_s / 2:
             return False
         ahead_s = stamp_s + self._rebase_s - self._position_s
@@ -96,12 +99,12 @@ class Clock:
         return True
 
     def skip(self, duration_s: float) -> None:
-        """Go on where no stamps are asked for: each sample is its own time."""
+        """Advance a stream without stamps: each sample is its own time."""
         self._position_s += duration_s
         self.times.known_until = int(self._position_s * SAMPLE_RATE)
 
     def restart(self) -> Iterator[Placed]:
-        """Yield what is held; the next stamps count from the end of what was placed."""
+        """Begin a joined file, whose stamps count from the end of this one; yield what is held."""
         yield from self._finish_held()
         self._rebase_s = self._position_s + self._shift_s
         self._level_s = None
@@ -165,7 +168,7 @@ class Clock:
         return self._held_s >= CONFIRM_S and len(self._held) >= _CONFIRM_STAMPS
 
     def _ahead_s(self, held: _Held, before_s: float) -> float:
-        """Return how far a frame's stamp is ahead of its samples; it follows after ``before_s``."""
+        """Return how far a stamp is ahead that has ``before_s`` of held frames before it."""
         assert held.stamp_s is not None
         return held.stamp_s + self._rebase_s - self._position_s - before_s
 
@@ -183,11 +186,11 @@ class Clock:
         return self._all_ahead_s()[0] - self._level_s
 
     def _start(self) -> Iterator[Placed]:
-        """Find where the sound starts, and place what was held."""
+        """Decide from the held frames' stamps where the sound starts, and place the frames."""
         ahead = self._all_ahead_s()
         gap_s, self._level_s = 0.0, self._shift_s
         if ahead:
-            # The first time that several stamps agree on.
+            # The first value that several stamps agree on.
             groups = ([x for x in ahead if abs(x - first) <= NEAR_S] for first in ahead)
             needed = max(_CONFIRM_STAMPS, len(ahead) // 8)
             agreed = sorted(next((g for g in groups if len(g) >= needed), ahead[:1]))
@@ -201,7 +204,7 @@ class Clock:
         yield from self._again(gap_s)
 
     def _jump(self) -> Iterator[Placed]:
-        """Follow a jump that all held stamps confirm, as far as they do."""
+        """Follow the smallest jump that the held frames' stamps confirm."""
         assert self._level_s is not None
         ahead = self._all_ahead_s()
         forward = ahead[0] > self._level_s
@@ -217,12 +220,12 @@ class Clock:
         if repeated_s:
             self._drop_s = repeated_s
         else:
-            # The clock jumped far, or ran backwards: the frame follows the one before it.
+            # The clock is broken or was set back, so the frame follows the one before it.
             self._rebase_s -= jump_s
         yield from self._again(0.0)
 
     def _again(self, gap_s: float) -> Iterator[Placed]:
-        """Place the first held frame after a gap, and judge the others again."""
+        """Place the first held frame after a gap, and take the others again."""
         held, self._held, self._held_s = self._held, [], 0.0
         self._position_s += gap_s
         while held and self._drop_s >= held[0].length_s / 2:
@@ -239,7 +242,7 @@ class Clock:
             yield from self._take(other)
 
     def _release(self) -> Iterator[Placed]:
-        """Place what was held right after what came before: its stamps were wrong."""
+        """Place the held frames contiguously, as their stamps were wrong."""
         held, self._held, self._held_s = self._held, [], 0.0
         for each in held:
             yield from self._place(each)
@@ -250,7 +253,7 @@ class Clock:
         yield Placed(held.frame, gap_s)
 
     def _note(self, ahead_s: float) -> None:
-        """Take what the next frame's stamp says into the window, and follow it."""
+        """Add the next frame's stamp to the window, and follow the window."""
         position_s = self._position_s
         if position_s < self._calm_from_s:
             settled = int((position_s - _WINDOW_S) * SAMPLE_RATE)
@@ -271,7 +274,7 @@ class Clock:
         self.times.known_until = int(middle_s * SAMPLE_RATE)
 
     def _follow(self) -> None:
-        """Bring the level, and the map at the window's middle, to the window's median."""
+        """Set the level to the window's median, and the map to it from the window's middle on."""
         ahead = sorted(ahead_s for _, ahead_s in self._window)
         self._level_s = ahead[len(ahead) // 2]
         if abs(self._level_s - self._shift_s) >= _STEP_S:

@@ -2,20 +2,20 @@
 
 Times. Sample 0 is where the *file* starts, which is where its earliest stream starts: a sound that
 starts 1.5 s into a video is at sample 24,000, as players show it. FFmpeg removes encoder priming
-that a file declares (mp4 edit lists, Opus pre-skip, LAME tags). Raw ADTS and fragmented mp4 often
-declare none, and then start one or two AAC frames (up to 0.13 s) late. A hole in the timestamps,
-such as damage causes, becomes silence, so that the audio after it keeps its true offset. What else
-samples and timestamps differ by is in a time map (``clock``).
+that a file declares (MP4 edit lists, Opus pre-skip, LAME tags). Raw ADTS and fragmented MP4 often
+declare none, and then start one or two AAC frames (up to 0.13 s) late. A gap in the timestamps,
+such as damage causes, becomes silence, so the audio after it keeps its true offset. Other
+differences of samples and timestamps are in a time map (``clock``).
 
 Truncation, found by cutting files of every format (FFmpeg 8). FFmpeg keeps the declared duration of
-FLAC, WavPack, AIFF, AU, AVI, FLV, Matroska and mp4 with its index in front. It shortens WAV, W64
-and CAF to what is there, and cannot open an mp4 that is cut before its index; ``headers`` reads the
-headers of these, the Xing header of MP3 and the last page of Ogg. ADTS, AC-3, AMR, MPEG-TS and
-MPEG-PS have no declared length, and a fragmented mp4 only that of its fragments. A truncated file
-of these formats looks like a short one, and is accepted.
+FLAC, WavPack, AIFF, AU, AVI, FLV, Matroska and MP4 with its index in front. It shortens WAV, W64
+and CAF to what is there, and cannot open an MP4 that is cut before its index. ``headers`` reads the
+headers of these, the Xing header of MP3 and the end of Ogg, MPEG-TS and MPEG-PS. ADTS, AC-3, AMR,
+MPEG-TS and MPEG-PS declare no length, and a fragmented MP4 only that of its fragments. One that is
+cut within a packet is told; one that is cut between two looks like a short file.
 
-Damage. Packets that cannot be decoded, bytes that cannot be read and holes in the timestamps are
-told with their places. ``packets`` reads on where FFmpeg stops.
+Damage. Warnings name the places of packets that cannot be decoded, of bytes that cannot be read and
+of gaps in the timestamps. Where FFmpeg stops, ``packets`` reads on.
 """
 
 from collections.abc import Iterator
@@ -30,10 +30,13 @@ from shared.speech.timemap import TimeMap
 from shared.speech.transcript import TranscriptWarning
 from worker.media.container import truncated
 from worker.media.damage import Damage
-from worker.media.headers import layout, ogg_is_cut
+from worker.media.headers.layout import layout
+from worker.media.headers.mpegts import mpeg_is_cut
+from worker.media.headers.ogg import ogg_is_cut
 from worker.media.packets import TrackPackets
 from worker.media.reader import Reader
-from worker.media.timeline import BLOCK_SAMPLES, Channels, Timeline
+from worker.media.resampler import Channels
+from worker.media.timeline import BLOCK_SAMPLES, Timeline
 
 _TRUNCATION_TOLERANCE_S = 1.0
 """Headers round, and count priming or padding that is not decoded."""
@@ -155,7 +158,7 @@ class _File:
         """Yield how many tracks can be tried, and the blocks of one of them."""
         findings = self._findings
         findings.warnings.clear()
-        packets = TrackPackets(self._reader, self._layout.parts, self._track, candidate)
+        packets = TrackPackets(self._reader, self._layout, self._track, candidate)
         timeline: Timeline | None = None
         damage = Damage()
         for packet in packets:
@@ -212,11 +215,11 @@ class _File:
                 "wrong_length",
                 "The file holds more sound than its header says; all of it was transcribed.",
             )
-        if timeline.n_cancelled:
+        if timeline.cancelled_s:
             findings.warn(
                 "channels_cancel",
-                f"In {timeline.n_cancelled} s of the audio the channels cancel each other out, as "
-                "one of them is inverted; there the louder one was transcribed.",
+                f"In {timeline.cancelled_s:.1f} s of the audio the channels cancel each other out, "
+                "as one of them is inverted; there the louder one was transcribed.",
             )
 
     def _judge_length(self, audio_s: float, damage: Damage, packets: TrackPackets) -> None:
@@ -226,7 +229,7 @@ class _File:
             present = self._reader.n_bytes
             missing_s = audio_s * self.missing_bytes / max(1, present)
         if missing_s <= _TRUNCATION_TOLERANCE_S:
-            if self.missing_bytes > _MISSING_BYTES or ogg_is_cut(self._reader):
+            if self.missing_bytes > _MISSING_BYTES or self._is_cut(packets):
                 if self._strict:
                     raise truncated()
                 self._findings.warn("truncated", "The file is cut off: its end is missing.")
@@ -245,6 +248,14 @@ class _File:
         if damage.any and packets.ends_whole and not self.missing_bytes:
             where = f"{missing_s:.1f} s are missing, perhaps where it is damaged"
         self._findings.warn("truncated", f"The file holds less than its own header says: {where}.")
+
+    def _is_cut(self, packets: TrackPackets) -> bool:
+        """Return whether the file ends within a packet, where no header says how long it is."""
+        if packets.format == "ogg":
+            return ogg_is_cut(self._reader)
+        if packets.format in ("mpeg", "mpegts") and mpeg_is_cut(self._reader):
+            return True
+        return packets.ends_cut
 
 
 def _is_silent(block: Channels) -> bool:

@@ -18,6 +18,22 @@ class Part:
     patch_at: int = 0
     patch: bytes = b""
     """Shown in place of the source's bytes from ``patch_at`` on."""
+    continues: bool = False
+    """Whether it is more of the file before, whose clock goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a source is to be read."""
+
+    parts: tuple[Part, ...]
+    """Files that follow each other; mostly one, which is the whole source."""
+    missing_bytes: int = 0
+    """How many more the headers declare than there are."""
+    is_longer: bool = False
+    """Whether there is more sound than a header declares."""
+    damaged_at: int | None = None
+    """Where damage in front of the first packet starts."""
 
 
 class Reader:
@@ -88,10 +104,14 @@ class Reader:
         self.seek(self._at)
         return data
 
-    def find(self, wanted: bytes, after: int) -> int | None:
-        """Return the first offset in the source, from ``after`` on, at which ``wanted`` stands."""
+    def find(self, wanted: bytes, after: int, before: int | None = None) -> int | None:
+        """Return the first offset in [after, before) of the source at which ``wanted`` stands.
+
+        ``before`` is the end of the source by default.
+        """
         offset, tail = after, b""
-        while data := self.at(offset, 1 << 20):
+        before = self.n_bytes if before is None else before
+        while data := self.at(offset, max(0, min(1 << 20, before - offset))):
             found = (tail + data).find(wanted)
             if found >= 0:
                 return offset - len(tail) + found

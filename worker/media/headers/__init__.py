@@ -1,0 +1,1 @@
+"""What FFmpeg does not read of headers: promised lengths, joined files, what misleads FFmpeg."""
