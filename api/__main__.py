@@ -9,7 +9,8 @@ from functools import partial
 
 import uvicorn
 
-from api.app import create_app, end_waits
+from api.app import create_app, drain_sessions, end_waits
+from api.live.websocket import WEBSOCKETS
 from api.server import Server
 from shared.infra import database
 from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, ModelError
@@ -19,7 +20,8 @@ from shared.models.catalogue import read_catalogue
 log = logging.getLogger("api")
 
 GRACE_S = 10
-"""How long requests under way may take. An upload that is cut off then leaves no object."""
+"""How long requests and live sessions under way may take. An upload that is cut off then leaves no
+object."""
 
 OPEN_FILES = 8192
 """Uploads, watchers of jobs and idle clients hold a connection each. Many systems allow a process
@@ -55,9 +57,10 @@ def main() -> None:
         loop="uvloop",
         http="httptools",
         server_header=False,
+        **WEBSOCKETS,
     )
     inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
-    Server(config, partial(end_waits, app)).run(sockets=inherited)
+    Server(config, partial(end_waits, app), partial(drain_sessions, app)).run(sockets=inherited)
 
 
 def _allow_open_files() -> None:

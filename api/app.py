@@ -1,6 +1,6 @@
 """The application, made of its parts; nothing is global."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
+from api.live import routes
+from api.live.hearer import Hearer, NoWorkers
 from api.native import (
     accuracy,
     events,
@@ -29,13 +31,20 @@ from api.resources import open_resources
 from shared import __version__
 from shared.infra.settings import Settings, get_settings
 
+PAUSE_S = 7.0
+"""How long a stopping server waits for the pause in which a live session is ended."""
+FINAL_S = 2.0
+"""How long it waits for the finals after that."""
 CLEANUP_S = 10.0
 """How long a stopping server waits until uploads that it cut off are removed."""
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, make_hearer: Callable[[Settings], Hearer] = NoWorkers
+) -> FastAPI:
     """Return the application; it opens its connections when it starts and closes them at the end.
 
+    ``make_hearer`` is called when it starts, and returns who hears live sessions.
     Its start raises ``ModelError`` if the catalogue cannot be read or lacks a model of a setting.
     """
     chosen = settings or get_settings()
@@ -44,14 +53,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with open_resources(chosen, registry) as resources:
+        hearer = make_hearer(chosen)
+        with open_resources(chosen, registry, hearer) as resources:
             app.state.resources = resources
+            await hearer.start()
             app.state.health = health.Health(resources, app.state.outages)
             app.state.snapshots = snapshots.make_loader(resources)
             app.state.news = events.make_loader(resources)
             yield
             app.state.snapshots.close()
             app.state.news.close()
+            await hearer.close()
             await resources.intake.drain(CLEANUP_S)
 
     # FastAPIOffline serves the documentation's scripts: nothing is fetched from elsewhere.
@@ -72,6 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(
             area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=ANY_PROBLEM
         )
+    app.include_router(routes.router)
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Observer, registry=registry)
     app.add_middleware(LingeringClose)
@@ -81,3 +94,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def end_waits(app: FastAPI) -> None:
     """End all waits for news of jobs: a stopping server waits for requests under way."""
     app.state.resources.watcher.stop()
+
+
+async def drain_sessions(app: FastAPI) -> None:
+    """End all live sessions, as the server stops; readiness says so meanwhile."""
+    await app.state.resources.live.drain(PAUSE_S, FINAL_S)

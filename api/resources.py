@@ -17,6 +17,8 @@ from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.landing import Cleanups
 from api.intake.options import OptionCheck, ServedModels
 from api.intake.submit import Intake
+from api.live.hearer import Hearer
+from api.live.sessions import LiveMetrics, LiveSessions
 from api.watch import Watcher
 from shared.infra.database import make_engine
 from shared.infra.outbound import Outbound
@@ -76,6 +78,7 @@ class Resources:
     outbound: Outbound
     test_threads: CapacityLimiter
     upload_bytes: Counter
+    live: LiveSessions
 
 
 def find_served(engine: Engine, settings: Settings) -> frozenset[str]:
@@ -89,7 +92,9 @@ def find_served(engine: Engine, settings: Settings) -> frozenset[str]:
 
 
 @contextmanager
-def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[Resources]:
+def open_resources(
+    settings: Settings, registry: CollectorRegistry, hearer: Hearer
+) -> Iterator[Resources]:
     """Make the resources; nothing is connected to before it is needed.
 
     Raises:
@@ -149,6 +154,7 @@ def open_resources(settings: Settings, registry: CollectorRegistry) -> Iterator[
             upload_bytes=Counter(
                 "longhand_upload_bytes", "Bytes of uploads received.", registry=registry
             ),
+            live=LiveSessions(settings, catalogue, hearer, LiveMetrics.of(registry)),
         )
     finally:
         listener.close()

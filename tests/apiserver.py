@@ -6,7 +6,7 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,9 @@ from processes import environment
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from api.app import create_app, end_waits
+from api.app import create_app, drain_sessions, end_waits
+from api.live.hearer import Hearer, NoWorkers
+from api.live.websocket import WEBSOCKETS
 from api.server import Server
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -31,14 +33,22 @@ def nothing() -> None:
     """What a server does when it stops that serves no streams."""
 
 
+async def nobody() -> None:
+    """What it does if it has no live sessions."""
+
+
 @contextmanager
 def serving(
-    app: ASGIApp, *, grace_s: int = 5, on_stop: Callable[[], None] = nothing
+    app: ASGIApp,
+    *,
+    grace_s: int = 5,
+    on_stop: Callable[[], None] = nothing,
+    drain: Callable[[], Awaitable[None]] = nobody,
 ) -> Iterator[str]:
     """Serve an ASGI application on a free loopback port and yield its base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace_s)
-    server = Server(config, on_stop)
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace_s, **WEBSOCKETS)
+    server = Server(config, on_stop, drain)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -51,11 +61,14 @@ def serving(
 
 
 @contextmanager
-def api(settings: Settings) -> Iterator[httpx.Client]:
+def api(
+    settings: Settings, make_hearer: Callable[[Settings], Hearer] = NoWorkers
+) -> Iterator[httpx.Client]:
     """Serve the API and yield a client of it."""
-    app = create_app(settings)
+    app = create_app(settings, make_hearer)
+    ends = {"on_stop": partial(end_waits, app), "drain": partial(drain_sessions, app)}
     with (
-        serving(app, on_stop=partial(end_waits, app)) as url,
+        serving(app, **ends) as url,
         httpx.Client(base_url=url, timeout=30) as client,
     ):
         yield client

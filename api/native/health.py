@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Response
 
+from api.live.status import live_status
 from api.native.schemas.service import Alive, Check, Readiness, Startup, Status
 from api.outages import Outages
 from api.resources import Resources, from_state
@@ -94,8 +95,11 @@ class Health:
         checks = {"postgres": postgres.check, "redis": redis.check, "s3": s3.check}
         states = model_states(postgres.answer or ())
         offered = {model.id for model in self._resources.catalogue.visible}
+        serves = not self._resources.live.is_draining
         return Readiness(
-            status="ready" if all(check.ok for check in checks.values()) else "unavailable",
+            status="ready"
+            if serves and all(each.ok for each in checks.values())
+            else "unavailable",
             checks=checks,
             models={
                 model: states.get(model, "absent") for model in sorted(offered | states.keys())
@@ -108,6 +112,7 @@ class Health:
         known: dict[str, Any] = {}
         if (load := measured.answer) is not None:
             known = {"workers": load.workers, "jobs": load.jobs.by_state, "queues": load.queues}
+        known |= live_status(self._resources.live, known.get("workers", ()))
         known["version"] = __version__
         known["uptime_s"] = round(time.monotonic() - self._began, 1)
         return Status.model_validate({**dict(readiness), **known}, from_attributes=True)

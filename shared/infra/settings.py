@@ -95,6 +95,40 @@ class Settings(BaseSettings):
     outbound_allow: str = ""
     """Host names and networks (CIDR), separated by commas, that webhooks may reach although
     their addresses are not public."""
+    allowed_origins: str = ""
+    """Origins of web pages, such as `https://app.example.com`, separated by commas, that may open
+    live sessions, beside those of the API's own host; `*`: all."""
+    live_max_sessions: PositiveInt = 100
+    """How many live sessions one API process holds at once."""
+    live_language: str = ""
+    """Language of live sessions that name none: an ISO 639 code; empty: the model detects it."""
+    live_vad: bool = True
+    """Whether segments of live sessions that do not choose end where speech does; if not, only
+    where the client says so."""
+    live_vad_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Score from 0 to 1 of the voice activity detector at which speech begins, in live sessions
+    that name none."""
+    live_min_speech_ms: NonNegativeFloat = 150.0
+    """Shorter speech in live sessions is taken for a noise."""
+    live_min_silence_ms: float = Field(default=500.0, ge=200)
+    """Silence that ends a segment of a live session, in milliseconds; at least 200."""
+    live_partial_interval_ms: float = Field(default=300.0, ge=100)
+    """How often a live session has a partial text while somebody speaks, in milliseconds; less
+    often while the workers are busy. At least 100."""
+    live_partial_window_s: float = Field(default=8.0, ge=2, le=30)
+    """Most audio that the model hears again for a partial text, in seconds; from 2 to 30."""
+    live_max_utterance_s: float = Field(default=30.0, ge=5, le=30)
+    """Longest segment of a live session, in seconds; from 5 to 30."""
+    live_max_buffer_ms: PositiveFloat = 5_000.0
+    """Audio of a live session, in milliseconds, that may wait for the workers beyond its oldest
+    segment; then no more is read from the client until they have caught up."""
+    live_max_queue_depth: PositiveInt = 64
+    """Live requests that may wait for each worker of a model; beyond them sessions get no
+    partial texts, and new ones are refused."""
+    live_max_wait_ms: PositiveFloat = 500.0
+    """New live sessions are refused while an answer is expected to take longer, in milliseconds."""
+    live_idle_s: PositiveFloat = 900.0
+    """A live session ends when its client has sent nothing for this long, in seconds."""
     keep_audio_s: NonNegativeFloat = 86_400.0
     """How long the audio of a job that succeeded or was canceled is kept, in seconds; `inf`:
     until the job is deleted. A canceled job can be retried for as long."""
@@ -144,6 +178,11 @@ class Settings(BaseSettings):
     def on_demand_ids(self) -> frozenset[str]:
         """The ids in ``on_demand_models``."""
         return frozenset(filter(None, map(str.strip, self.on_demand_models.split(","))))
+
+    @property
+    def allowed_origin_set(self) -> frozenset[str]:
+        """The origins in ``allowed_origins``, in lower case."""
+        return frozenset(filter(None, map(str.strip, self.allowed_origins.lower().split(","))))
 
 
 @cache

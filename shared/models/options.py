@@ -48,6 +48,10 @@ def _json_object(value: object) -> object:
     return found
 
 
+Language = Annotated[str | None, BeforeValidator(_language_code)]
+"""An ISO 639 code, from what people type; None for 'auto'."""
+
+
 class JobOptions(BaseModel):
     """The options of ``POST /jobs``; all of them optional."""
 
@@ -61,7 +65,7 @@ class JobOptions(BaseModel):
         description="true: take the job although no worker serves its model, and wait for one; to "
         "be given before the file, as what is refused is refused before that is read",
     )
-    language: Annotated[str | None, BeforeValidator(_language_code)] = Field(
+    language: Language = Field(
         default=None,
         description="of the speech: an ISO 639 code, or what means one, as 'en-US' or 'English'; "
         "'auto' or omitted: the model detects it",

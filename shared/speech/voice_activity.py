@@ -212,17 +212,37 @@ class SileroVad(_ScoringVad):
     A recording whose peaks are below -30 dBFS is judged as if they were that high.
     """
 
-    _CONTEXT_SAMPLES = 64
-    """The network hears these samples of the window before as well."""
-
     def __init__(self) -> None:
         super().__init__(0.3, 0.05, least_peak=0.03, most_gain=300.0)
-        self._session = _silero_session()
-        self._context = np.zeros(self._CONTEXT_SAMPLES, np.float32)
-        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+        self._network = SileroNetwork()
 
     def _judge(self, windows: Samples) -> npt.NDArray[np.float64]:
         """Return probabilities of speech."""
+        return self._network(windows)
+
+
+class SileroNetwork:
+    """The network, with what it remembers of one stream of windows."""
+
+    _CONTEXT_SAMPLES = 64
+    """It hears these samples of the window before as well."""
+
+    def __init__(self) -> None:
+        """Load the model, unless this process has it.
+
+        Raises:
+            ModelError: onnxruntime or the package that carries the model is not installed.
+        """
+        self._session = _silero_session()
+        self._context = np.zeros(self._CONTEXT_SAMPLES, np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the windows before, apart from the last one's end."""
+        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+
+    def __call__(self, windows: Samples) -> npt.NDArray[np.float64]:
+        """Return probabilities of speech: (n_windows, WINDOW_SAMPLES) -> (n_windows,)."""
         tails = windows[:, -self._CONTEXT_SAMPLES :]
         contexts = np.concatenate([self._context[np.newaxis], tails[:-1]])
         self._context = tails[-1]

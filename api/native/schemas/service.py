@@ -132,9 +132,52 @@ class QueueDepth(BaseModel):
     steps: int
 
 
+class LiveModel(BaseModel):
+    """The model of live sessions that name none."""
+
+    model_size: str = Field(description="its id")
+    device: str | None = Field(description="of a worker of its; null: there is none")
+    compute_type: str | None = Field(description="of a worker of its; null: not known")
+    ready: bool = Field(description="whether a worker takes live requests for it")
+
+
+class LiveQueue(BaseModel):
+    """Live requests for that model."""
+
+    depth: int = Field(description="how many no worker has taken")
+    avg_partial_ms: float = Field(description="mean time from a partial request to its answer")
+    avg_final_ms: float = Field(description="mean time from a final request to its answer")
+    estimated_server_total_ms: float = Field(description="the sum of the two")
+    accepting_requests: bool = Field(description="whether a session could begin now")
+    total_requests: int = Field(description="of this process, since its start")
+    rejected_requests: int = Field(description="sessions and partials refused since then")
+
+
+class LiveSessionCount(BaseModel):
+    """Live sessions of this process."""
+
+    active: int
+    max: int
+
+
+class LiveCapacity(BaseModel):
+    """What that model's workers can do."""
+
+    estimated_max_concurrent: int | None = Field(
+        description="requests, one after the other, that have their answers within the limit for "
+        "new sessions; null: not known"
+    )
+    current_load_percent: float | None = Field(description="the queue's depth in percent of that")
+
+
 class Status(Readiness):
     """An overview for people."""
 
+    accepting_requests: bool = Field(description="whether a live session could begin now")
+    model: LiveModel | None = Field(description="null: no model is there to choose")
+    queue: LiveQueue
+    sessions: LiveSessionCount
+    capacity: LiveCapacity
     version: str
     uptime_s: float
     workers: list[WorkerInfo] | None = Field(

@@ -1,0 +1,327 @@
+"""One WebSocket connection: reads what the client sends, has it heard, and tells what was said.
+
+Reading never waits for a model. What a client sends too fast is left in its own buffers.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
+from api.live.origins import is_allowed
+from api.live.outbox import Outbox, SlowReader
+from api.live.requests import Requests
+from api.live.sessions import LiveSessions, Wish
+from api.live.timing import Timing
+from api.live.websocket import abort
+from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event, Final, Partial
+from shared.speech.live.options import samples_of
+from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
+from shared.speech.live.session import LiveSession
+
+log = logging.getLogger("api.live")
+
+BLOCK_BYTES = 8 * 1024
+"""Audio that is searched for speech before other sessions have their turn: 256 ms, which take about
+half a millisecond."""
+START_S = 30.0
+"""How long a connection may be without a session."""
+STALL_S = 3.0
+"""A segment ends when its client has sent no audio for this long: some send no silence."""
+LATE_S = 5.0
+"""The client is told when a final takes longer than this."""
+_LOOK_S = 0.5
+
+
+class Connection(ABC):
+    """A client with at most one session. A subclass speaks its protocol."""
+
+    def __init__(self, websocket: WebSocket, live: LiveSessions, tenant: str) -> None:
+        self._websocket, self._live, self._tenant = websocket, live, tenant
+        self._outbox = Outbox(websocket)
+        self._requests = Requests(live, self._hear)
+        self._session: LiveSession | None = None
+        self._session_id = ""
+        self._end_code, self._is_draining = 1000, False
+        self._caught_up = asyncio.Event()
+        self._received_at = self._audio_at = time.monotonic()
+        self._told_late = self._told_full = False
+
+    @abstractmethod
+    def on_text(self, text: str) -> None:
+        """Do what a text message asks.
+
+        Raises:
+            LiveError: it is no message of the protocol, or cannot be followed.
+        """
+
+    @abstractmethod
+    def on_audio(self) -> None:
+        """See that there is a session for the audio that has come.
+
+        Raises:
+            LiveError: there is none.
+        """
+
+    def on_heard(self) -> None:  # noqa: B027 - most protocols tell nothing then
+        """Tell what is told whenever audio has come."""
+
+    @abstractmethod
+    def tell(self, event: Event, timing: Timing | None) -> None:
+        """Send what an event means; ``timing`` is that of its answer."""
+
+    @abstractmethod
+    def tell_error(self, error: LiveError) -> None:
+        """Send an error."""
+
+    async def run(self) -> None:
+        """Serve the client until the connection is closed."""
+        origins = self._live.settings.allowed_origin_set
+        if not is_allowed(self._websocket.headers, origins):
+            await self._websocket.send_denial_response(Response(status_code=403))
+            return
+        if not self._live.take(self):
+            busy = Response(status_code=503, headers={"Retry-After": "5"})
+            await self._websocket.send_denial_response(busy)
+            return
+        try:
+            await self._websocket.accept()
+            await self._serve()
+        finally:
+            await self._leave()
+
+    # What protocols do with their session.
+
+    @property
+    def session(self) -> LiveSession | None:
+        """The session, once it has begun."""
+        return self._session
+
+    @property
+    def session_id(self) -> str:
+        """Its id; empty before it has begun."""
+        return self._session_id
+
+    @property
+    def default_language(self) -> str | None:
+        """Language of sessions that name none; None: it is detected."""
+        return self._live.settings.live_language or None
+
+    def begin(self, session_id: str, wish: Wish) -> None:
+        """Begin the session.
+
+        Raises:
+            LiveError: it cannot begin.
+            ModelError: the voice activity detector is not installed.
+        """
+        options = self._live.begin(self._tenant, session_id, wish)
+        self._session_id = session_id
+        try:
+            self._session = LiveSession(options)
+        except BaseException:
+            self._live.end(self._tenant, session_id, EndReason.ERROR)
+            raise
+        self._audio_at = time.monotonic()
+
+    def speak(self, language: str | None) -> None:
+        """Take what follows for speech in this language; None: it is to be detected."""
+        if self._session is not None:
+            self._session.options = replace(self._session.options, language=language)
+
+    def send(self, message: Mapping[str, Any], key: str | None = None) -> None:
+        """Send JSON, in place of the last message if that still waits and has the same key."""
+        text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+        self._outbox.put(text, key)
+
+    def do(self, effects: Iterable[Effect]) -> None:
+        """Carry out what the session wants."""
+        for effect in effects:
+            if isinstance(effect, Ask):
+                self._ask(effect)
+            elif isinstance(effect, Drop):
+                self._requests.drop(effect.segment)
+            else:
+                answer = effect.answer if isinstance(effect, Partial | Final) else None
+                self.tell(effect, None if answer is None else self._requests.timing_of(answer))
+                if isinstance(effect, Ended):
+                    self._end(effect)
+
+    # How it ends.
+
+    def drain(self) -> None:
+        """End the session at the next pause, and close the connection."""
+        self._is_draining, self._end_code = True, SERVICE_RESTART
+        self._end_if_drained()
+
+    def end_now(self) -> None:
+        """End the session and close the connection after its finals."""
+        if self._session is None:
+            self._outbox.close(SERVICE_RESTART)
+        else:
+            self.do(self._session.end(EndReason.ERROR))
+
+    def restart(self) -> None:
+        """Close the connection at once."""
+        if self._session is not None:
+            self.do(self._session.cancel(EndReason.ERROR))
+        self._outbox.close(SERVICE_RESTART)
+
+    def _end_if_drained(self) -> None:
+        if self._is_draining and not (self._session and self._session.is_speaking):
+            self.end_now()
+
+    def _end(self, ended: Ended) -> None:
+        self._live.end(self._tenant, self._session_id, ended.reason)
+        self._live.metrics.audio_s.inc(ended.n_samples / SAMPLE_RATE)
+        log.info(
+            "%s: %s after %.1f s of audio, %d finals",
+            self._websocket.scope["path"],
+            ended.reason,
+            ended.n_samples / SAMPLE_RATE,
+            ended.n_segments,
+        )
+        self._outbox.close(self._end_code)
+
+    def _fail(self) -> None:
+        """End with an error of ours; called where it is handled."""
+        log.exception("a live session failed")
+        self._end_code = INTERNAL_ERROR
+        with contextlib.suppress(Exception):
+            self.tell_error(LiveError("INTERNAL_ERROR", "An unexpected error ended the session."))
+            if self._session is not None:
+                self.do(self._session.cancel(EndReason.ERROR))
+        self._outbox.close(INTERNAL_ERROR)
+
+    async def _serve(self) -> None:
+        reader, writer, watch = (
+            asyncio.create_task(work()) for work in (self._read, self._outbox.run, self._watch)
+        )
+        try:
+            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            if not (reader.done() and reader.result()):
+                await writer
+        except SlowReader:
+            log.warning("%s: the client does not read", self._websocket.scope["path"])
+            abort(self._websocket)
+        finally:
+            for task in (reader, writer, watch):
+                task.cancel()
+            await asyncio.gather(reader, writer, watch, return_exceptions=True)
+
+    async def _leave(self) -> None:
+        if self._session is not None and not self._session.is_over:
+            *_, ended = self._session.cancel()
+            assert isinstance(ended, Ended)
+            self._end(ended)
+        self._live.leave(self)
+        await self._requests.close()
+
+    # What comes in.
+
+    async def _read(self) -> bool:
+        """Read until the client is gone, or, returning False, until something fails."""
+        try:
+            while True:
+                message = await self._websocket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return True
+                self._received_at = time.monotonic()
+                try:
+                    if (audio := message.get("bytes")) is not None:
+                        await self._take_audio(audio)
+                    else:
+                        self.on_text(message.get("text") or "")
+                except LiveError as error:
+                    self.tell_error(error)
+                    if error.close is not None:
+                        self._outbox.close(error.close)
+                await self._wait_for_room()
+        except Exception:  # noqa: BLE001 - a bug ends this session and no other
+            self._fail()
+            return False
+
+    async def _take_audio(self, audio: bytes) -> None:
+        self.on_audio()
+        session = self._session
+        assert session is not None
+        for start in range(0, len(audio), BLOCK_BYTES):
+            if start:
+                await asyncio.sleep(0)
+            self._audio_at = time.monotonic()
+            self.do(session.push(audio[start : start + BLOCK_BYTES]))
+        self._end_if_drained()
+        self.on_heard()
+
+    async def _wait_for_room(self) -> None:
+        """Leave what the client sends in its own buffers while the workers are behind."""
+        most = samples_of(self._live.settings.live_max_buffer_ms)
+        while self._session is not None and self._session.backlog > most:
+            self._caught_up.clear()
+            await self._caught_up.wait()
+
+    async def _watch(self) -> None:
+        """Look after a client that is silent, and after answers that are late."""
+        began_at = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now, session = time.monotonic(), self._session
+            try:
+                if session is None:
+                    if now - began_at > START_S:
+                        self._outbox.close(POLICY_VIOLATION, "no session was started")
+                    continue
+                if now - self._received_at > self._live.settings.live_idle_s:
+                    self.do(session.end(EndReason.TIMEOUT))
+                elif now - self._audio_at > STALL_S and session.is_speaking:
+                    self.do(session.stall())
+                    self._end_if_drained()
+                self._tell_late(now)
+            except Exception:  # noqa: BLE001 - as in _read
+                self._fail()
+                return
+
+    # What is asked and answered.
+
+    def _ask(self, ask: Ask) -> None:
+        request = ask.request
+        if request.kind is LiveKind.PARTIAL:
+            load = self._live.hearer.load(request.model)
+            if self._live.is_full(load):
+                self._leave_out(request, load.depth)
+                return
+            self._told_full = False
+        self._requests.ask(request, self._received_at)
+
+    def _leave_out(self, partial: LiveRequest, depth: int) -> None:
+        self._live.n_refused += 1
+        if not self._told_full:
+            self.tell_error(LiveError("QUEUE_FULL", f"{depth} requests are waiting: no partials."))
+        self._told_full = True
+        assert self._session is not None
+        self.do(self._session.answer(LiveAnswer(partial.id, None, error="queue_full")))
+
+    def _hear(self, answer: LiveAnswer) -> None:
+        """Take an answer."""
+        try:
+            if self._session is not None:
+                self.do(self._session.answer(answer))
+                self._end_if_drained()
+        except Exception:  # noqa: BLE001 - as in _read
+            self._fail()
+        self._caught_up.set()
+
+    def _tell_late(self, now: float) -> None:
+        late = self._requests.is_final_late(now - LATE_S)
+        if late and not self._told_late:
+            self.tell_error(LiveError("QUEUE_CONGESTION", "The answers of the workers are late."))
+        self._told_late = late

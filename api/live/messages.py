@@ -1,0 +1,28 @@
+"""What clients send: JSON, checked against the messages of their protocol."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from api.live.errors import LiveError
+
+
+class Message(BaseModel):
+    """A part of a protocol: unknown members are refused, not passed over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def read_message(messages: TypeAdapter[Any], text: str) -> Any:
+    """Return the message in a text.
+
+    Raises:
+        LiveError: it is none of ``messages``.
+    """
+    try:
+        return messages.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        problem = f"{where}: {first['msg']}" if where else first["msg"]
+        raise LiveError("INVALID_MESSAGE", problem) from error

@@ -1,0 +1,90 @@
+"""The requests of one session that are under way."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api.live.sessions import LiveSessions
+from api.live.timing import Timing
+from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
+
+_TIMINGS = 64
+"""More answers than may wait until they are told: one a partial, and one a segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    request: LiveRequest
+    received_at: float
+    asked_at: float
+
+
+class Requests:
+    """Has requests heard, each in a task of its own, and hands the answers on."""
+
+    def __init__(self, live: LiveSessions, take: Callable[[LiveAnswer], None]) -> None:
+        """``take`` is called with every answer."""
+        self._live = live
+        self._take = take
+        self._under_way: dict[asyncio.Task[None], _UnderWay] = {}
+        self._drops: set[asyncio.Task[None]] = set()
+        self._timings: dict[str, Timing] = {}
+        """Of the latest answers, by request."""
+
+    def ask(self, request: LiveRequest, received_at: float) -> None:
+        """Have a request heard that follows from a message received at a moment of the clock."""
+        self._live.n_requests += 1
+        asked = _UnderWay(request, received_at, time.monotonic())
+        task = asyncio.create_task(self._hear(asked))
+        self._under_way[task] = asked
+        task.add_done_callback(lambda done: self._under_way.pop(done, None))
+
+    def drop(self, segment: str) -> None:
+        """Have a segment's requests forgotten that no worker has taken."""
+        task = asyncio.create_task(self._live.hearer.cancel(segment))
+        self._drops.add(task)
+        task.add_done_callback(self._drops.discard)
+
+    def is_final_late(self, since: float) -> bool:
+        """Whether a final request is under way that was sent before a moment of the clock."""
+        return any(
+            asked.asked_at < since
+            for asked in self._under_way.values()
+            if asked.request.kind is LiveKind.FINAL
+        )
+
+    def timing_of(self, answer: LiveAnswer) -> Timing | None:
+        """Return the timing of an answer; None: it came too long ago."""
+        return self._timings.get(answer.id)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        segments = {asked.request.segment for asked in self._under_way.values()}
+        tasks = [*self._under_way]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(
+            *tasks,
+            *self._drops,
+            *(self._live.hearer.cancel(segment) for segment in segments),
+            return_exceptions=True,
+        )
+
+    async def _hear(self, asked: _UnderWay) -> None:
+        request = asked.request
+        answer = await self._live.hearer.hear(request)
+        now = time.monotonic()
+        took_ms = 1000 * (now - asked.asked_at)
+        if answer.error is None:
+            self._live.metrics.answer_s.labels(request.kind).observe(took_ms / 1000)
+            timing = Timing(
+                preprocess_ms=1000 * (asked.asked_at - asked.received_at),
+                queue_wait_ms=answer.queue_ms,
+                inference_ms=answer.inference_ms,
+                postprocess_ms=max(0.0, took_ms - answer.queue_ms - answer.inference_ms),
+            )
+            self._timings[request.id] = timing
+            if len(self._timings) > _TIMINGS:
+                del self._timings[next(iter(self._timings))]
+        self._take(answer)

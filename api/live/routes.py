@@ -1,0 +1,24 @@
+"""The WebSocket endpoints."""
+
+from fastapi import APIRouter
+from starlette.websockets import WebSocket
+
+from api.live.stt import SttConnection
+from api.live.transcribe import TranscribeConnection
+from api.resources import DEFAULT_TENANT
+
+router = APIRouter()
+
+
+@router.websocket("/ws/stt")
+async def serve_stt(websocket: WebSocket) -> None:
+    """Serve a session with partials, finals and voice activity."""
+    live = websocket.app.state.resources.live
+    await SttConnection(websocket, live, DEFAULT_TENANT).run()
+
+
+@router.websocket("/ws/transcribe")
+async def serve_transcribe(websocket: WebSocket) -> None:
+    """Serve a session that tells its whole text at the end."""
+    live = websocket.app.state.resources.live
+    await TranscribeConnection(websocket, live, DEFAULT_TENANT).run()

@@ -1,0 +1,244 @@
+"""All live sessions of this process: who may begin one, and how they end when it stops."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from api.live.errors import SERVICE_RESTART, TRY_AGAIN_LATER, LiveError
+from api.live.hearer import Hearer, LiveLoad
+from shared.infra.errors import RequestError
+from shared.infra.settings import Settings
+from shared.models.catalogue import Catalogue, Model
+from shared.models.choice import choose_model, served_supply
+from shared.models.options import JobOptions
+from shared.speech.live.options import LiveOptions, samples_of
+
+_LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
+_CONNECTIONS_PER_SESSION = 2
+"""Connections that have no session yet, or not any more, count as well."""
+
+
+class Drainable(Protocol):
+    """A connection that can be told to come to its end."""
+
+    def drain(self) -> None:
+        """End the session at the next pause, and close the connection."""
+        ...
+
+    def end_now(self) -> None:
+        """Do so without waiting for a pause."""
+        ...
+
+    def restart(self) -> None:
+        """Close the connection at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client asks of a session; None: it does not say."""
+
+    job: JobOptions
+    """Its model, language, task and prompt."""
+    vad: bool | None = None
+    threshold: float | None = None
+    partials: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMetrics:
+    """What Prometheus is told."""
+
+    sessions: Gauge
+    ended: Counter
+    audio_s: Counter
+    answer_s: Histogram
+
+    @classmethod
+    def of(cls, registry: CollectorRegistry) -> "LiveMetrics":
+        """Register them."""
+        return cls(
+            Gauge("longhand_live_sessions", "Live sessions under way.", registry=registry),
+            Counter(
+                "longhand_live_sessions_ended",
+                "Live sessions that ended, by reason.",
+                ["reason"],
+                registry=registry,
+            ),
+            Counter(
+                "longhand_live_audio_seconds", "Audio that live sessions sent.", registry=registry
+            ),
+            Histogram(
+                "longhand_live_answer_seconds",
+                "Time from a live request to its answer.",
+                ["kind"],
+                buckets=_LATENCY_BUCKETS_S,
+                registry=registry,
+            ),
+        )
+
+
+class LiveSessions:
+    """The sessions of one application. For use on its event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        hearer: Hearer,
+        metrics: LiveMetrics,
+    ) -> None:
+        self.settings = settings
+        self.hearer = hearer
+        self.metrics = metrics
+        self._catalogue = catalogue
+        self._connections: set[Drainable] = set()
+        self._active: set[tuple[str, str]] = set()
+        """Tenants and ids of sessions under way."""
+        self._all_gone = asyncio.Event()
+        self.is_draining = False
+        self.n_requests = 0
+        self.n_refused = 0
+        """Sessions and requests since the start that were refused for want of capacity."""
+
+    @property
+    def n_active(self) -> int:
+        """Sessions under way."""
+        return len(self._active)
+
+    def take(self, connection: Drainable) -> bool:
+        """Count a connection, unless there are too many."""
+        most = _CONNECTIONS_PER_SESSION * self.settings.live_max_sessions
+        if self.is_draining or len(self._connections) >= most:
+            return False
+        self._connections.add(connection)
+        self._all_gone.clear()
+        return True
+
+    def leave(self, connection: Drainable) -> None:
+        """Forget a connection that is closed."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_gone.set()
+
+    def begin(self, tenant: str, session_id: str, wish: Wish) -> LiveOptions:
+        """Count a session that begins now, and return what it is to do.
+
+        Raises:
+            LiveError: there is such a session, it cannot be done, or nobody could hear it.
+        """
+        if (tenant, session_id) in self._active:
+            raise LiveError("SESSION_EXISTS", f"Session '{session_id}' is under way.")
+        options = self.options_of(wish)
+        try:
+            self._check_room(options.model)
+        except LiveError:
+            self.n_refused += 1
+            raise
+        self._active.add((tenant, session_id))
+        self.metrics.sessions.inc()
+        return options
+
+    def end(self, tenant: str, session_id: str, reason: str) -> None:
+        """Count a session that has ended."""
+        self._active.discard((tenant, session_id))
+        self.metrics.sessions.dec()
+        self.metrics.ended.labels(reason).inc()
+
+    def options_of(self, wish: Wish) -> LiveOptions:
+        """Return what follows from a client's wishes.
+
+        Raises:
+            LiveError: they cannot be fulfilled.
+        """
+        settings = self.settings
+        model = self.choose(wish.job)
+        has_vad = settings.live_vad if wish.vad is None else wish.vad
+        return LiveOptions(
+            model=model.id,
+            language=wish.job.language or model.only_language,
+            task=wish.job.task,
+            prompt=wish.job.prompt,
+            vad=model.vad if has_vad else "off",
+            threshold=settings.live_vad_threshold if wish.threshold is None else wish.threshold,
+            partials=wish.partials,
+            min_speech=samples_of(settings.live_min_speech_ms),
+            min_silence=samples_of(settings.live_min_silence_ms),
+            partial_interval=samples_of(settings.live_partial_interval_ms),
+            partial_window=samples_of(1000 * settings.live_partial_window_s),
+            max_utterance=samples_of(1000 * settings.live_max_utterance_s),
+        )
+
+    def default_model(self) -> Model | None:
+        """Return the model of a session that names none; None: there is none to choose."""
+        try:
+            return self.choose(JobOptions(language=self.settings.live_language or None))
+        except LiveError:
+            return None
+
+    def is_full(self, load: LiveLoad) -> bool:
+        """Whether as many requests wait for a model's workers as may."""
+        return load.depth >= self.settings.live_max_queue_depth * max(1, load.workers)
+
+    def accepts(self, model: str) -> bool:
+        """Whether a session for this model could begin now."""
+        try:
+            self._check_room(model)
+        except LiveError:
+            return False
+        return True
+
+    async def drain(self, pause_s: float, final_s: float) -> None:
+        """End all sessions, each at its next pause if that comes within ``pause_s``.
+
+        Their finals may take ``final_s`` more; then the connections are closed.
+        """
+        self.is_draining = True
+        for step, limit_s in (("drain", pause_s), ("end_now", final_s), ("restart", 1.0)):
+            for connection in tuple(self._connections):
+                getattr(connection, step)()
+            if not self._connections:
+                return
+            try:
+                async with asyncio.timeout(limit_s):
+                    await self._all_gone.wait()
+            except TimeoutError:
+                continue
+
+    def _check_room(self, model: str) -> None:
+        if self.is_draining:
+            raise LiveError("QUEUE_CONGESTION", "The server is about to stop.", SERVICE_RESTART)
+        most = self.settings.live_max_sessions
+        if self.n_active >= most:
+            raise LiveError(
+                "MAX_SESSIONS_REACHED", f"Sessions: {self.n_active}/{most}.", TRY_AGAIN_LATER
+            )
+        load = self.hearer.load(model)
+        if not load.workers:
+            raise LiveError("QUEUE_CONGESTION", f"No worker serves '{model}' now.", TRY_AGAIN_LATER)
+        if self.is_full(load):
+            most = self.settings.live_max_queue_depth * load.workers
+            raise LiveError("QUEUE_FULL", f"Queue full: {load.depth}/{most}.", TRY_AGAIN_LATER)
+        if load.wait_ms > self.settings.live_max_wait_ms:
+            raise LiveError(
+                "QUEUE_CONGESTION",
+                f"An answer would take {load.wait_ms:.0f} ms, more than "
+                f"{self.settings.live_max_wait_ms:.0f} ms.",
+                TRY_AGAIN_LATER,
+            )
+
+    def choose(self, asked: JobOptions) -> Model:
+        """Return the model that a session gets.
+
+        Raises:
+            LiveError: none can do what is asked.
+        """
+        served = [model for model in self._catalogue.models if self.hearer.load(model).workers]
+        try:
+            return choose_model(
+                asked, served_supply(self._catalogue, self.settings.default_model, served)
+            ).model
+        except RequestError as error:
+            raise LiveError("INVALID_MESSAGE", str(error)) from error

@@ -1,0 +1,187 @@
+"""``/ws/stt``: sessions with partials, finals and voice activity; docs/live.md describes it."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+from pydantic import Field, TypeAdapter
+
+from api.live.connection import Connection
+from api.live.errors import LiveError
+from api.live.messages import Message, read_message
+from api.live.sessions import Wish
+from api.live.timing import Timing
+from shared.models.options import JobOptions, Language
+from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from shared.speech.live.events import (
+    Ended,
+    Event,
+    Failed,
+    Final,
+    Partial,
+    SpeechEnded,
+    SpeechStarted,
+)
+
+
+class Config(Message):
+    """What a session may ask for; all of it optional."""
+
+    model: str | None = None
+    lang_code: Language = None
+    task: Literal["transcribe", "translate"] = "transcribe"
+    prompt: str | None = Field(default=None, max_length=1_000)
+    sample_rate: Literal[16_000] = 16_000
+    vad_enabled: bool | None = None
+    vad_threshold: float | None = Field(default=None, ge=0, le=1)
+    partial_results: bool = True
+    word_timestamps: bool = True
+
+
+class StartSession(Message):
+    """Begins the connection's session."""
+
+    type: Literal["start_session"]
+    session_id: str = Field(default_factory=lambda: uuid4().hex, min_length=1, max_length=128)
+    config: Config = Config()
+
+
+class Flush(Message):
+    """Asks for the final of what was said so far."""
+
+    type: Literal["flush"]
+
+
+class EndSession(Message):
+    """Ends the session after its finals."""
+
+    type: Literal["end_session"]
+
+
+class Cancel(Message):
+    """Ends the session at once."""
+
+    type: Literal["cancel"]
+
+
+_MESSAGES: TypeAdapter[StartSession | Flush | EndSession | Cancel] = TypeAdapter(
+    Annotated[StartSession | Flush | EndSession | Cancel, Field(discriminator="type")]
+)
+
+
+class SttConnection(Connection):
+    """A client of ``/ws/stt``."""
+
+    _with_words = True
+
+    def on_text(self, text: str) -> None:
+        """Follow a message."""
+        message = read_message(_MESSAGES, text)
+        if isinstance(message, StartSession):
+            self._start(message)
+            return
+        if self.session is None:
+            raise LiveError("INVALID_MESSAGE", f"'{message.type}' before 'start_session'.")
+        match message:
+            case Flush():
+                self.do(self.session.flush())
+            case EndSession():
+                self.do(self.session.end())
+            case Cancel():
+                self.do(self.session.cancel())
+
+    def on_audio(self) -> None:
+        """Refuse audio without a session."""
+        if self.session is None:
+            raise LiveError("INVALID_MESSAGE", "Audio before 'start_session'.")
+
+    def tell(self, event: Event, timing: Timing | None) -> None:
+        """Send what an event means."""
+        match event:
+            case SpeechStarted():
+                self._send("vad_event", state="speech_start", t_ms=_ms(event.at))
+            case SpeechEnded():
+                self._send("vad_event", state="speech_end", t_ms=_ms(event.at))
+            case Partial():
+                self._send(
+                    "partial_transcript",
+                    key=event.segment,
+                    segment_id=event.segment,
+                    text=event.text,
+                    stable_text=event.stable_text,
+                    confidence=confidence_of(event.words),
+                    is_final=False,
+                    timing=_timing(timing),
+                )
+            case Final():
+                self._send(
+                    "final_transcript",
+                    segment_id=event.segment,
+                    text=event.text,
+                    confidence=confidence_of(event.words),
+                    is_final=True,
+                    language=event.language,
+                    reason=event.cause,
+                    words=[_word(word) for word in event.words] if self._with_words else [],
+                    start_ms=_ms(event.start),
+                    audio_duration_ms=_ms(event.end - event.start),
+                    timing=_timing(timing),
+                )
+            case Failed():
+                self.tell_error(
+                    LiveError("INFERENCE_ERROR", f"A segment could not be heard: {event.code}.")
+                )
+            case Ended():
+                self._send(
+                    "session_ended",
+                    reason=event.reason,
+                    total_audio_ms=_ms(event.n_samples),
+                    total_segments=event.n_segments,
+                )
+
+    def tell_error(self, error: LiveError) -> None:
+        """Send an error."""
+        self._send("error", code=error.code, message=str(error))
+
+    def _start(self, message: StartSession) -> None:
+        if self.session is not None:
+            raise LiveError("SESSION_EXISTS", "This connection has a session.")
+        config = message.config
+        language = config.lang_code
+        if "lang_code" not in config.model_fields_set:
+            language = self.default_language
+        job = JobOptions(
+            model=config.model, language=language, task=config.task, prompt=config.prompt
+        )
+        wish = Wish(job, config.vad_enabled, config.vad_threshold, config.partial_results)
+        self.begin(message.session_id, wish)
+        self._with_words = config.word_timestamps
+        self._send("session_started")
+
+    def _send(self, kind: str, key: str | None = None, **members: Any) -> None:
+        self.send({"type": kind, "session_id": self.session_id, **members}, key)
+
+
+def confidence_of(words: Sequence[WordHypothesis]) -> float | None:
+    """Return the mean confidence of words; None where one has none."""
+    known = [word.confidence for word in words if word.confidence is not None]
+    return round(sum(known) / len(known), 3) if known and len(known) == len(words) else None
+
+
+def _word(word: WordHypothesis) -> dict[str, Any]:
+    return {
+        "word": word.text.strip(),
+        "start": round(word.start / SAMPLE_RATE, 3),
+        "end": round(word.end / SAMPLE_RATE, 3),
+        "probability": None if word.confidence is None else round(word.confidence, 3),
+    }
+
+
+def _timing(timing: Timing | None) -> dict[str, float]:
+    timing = timing or Timing(0.0, 0.0, 0.0, 0.0)
+    names = "preprocess_ms", "queue_wait_ms", "inference_ms", "postprocess_ms", "server_total_ms"
+    return {name: round(getattr(timing, name), 1) for name in names}
+
+
+def _ms(samples: int) -> float:
+    return round(1000 * samples / SAMPLE_RATE, 2)

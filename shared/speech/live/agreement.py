@@ -1,0 +1,96 @@
+"""Which words of a growing text will stay: those that two hearings in a row agree on.
+
+The rule is LocalAgreement-2 of Liu, Spanakis and Niehues (2020), "Low-latency sequence-to-sequence
+speech recognition and translation by partial hypothesis selection".
+"""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from shared.speech.chunks import WordHypothesis
+from shared.speech.live.words import middle, spelling
+
+
+class Agreement:
+    """The text of one segment while it grows. Committed words are never changed or taken back."""
+
+    def __init__(self, carried: Sequence[WordHypothesis] = ()) -> None:
+        """Begin with what the segment before has left over."""
+        self._committed: list[WordHypothesis] = []
+        self._pending = list(carried)
+
+    @property
+    def committed(self) -> Sequence[WordHypothesis]:
+        """Words that stay."""
+        return self._committed
+
+    @property
+    def words(self) -> tuple[WordHypothesis, ...]:
+        """All words of the newest hearing."""
+        return (*self._committed, *self._pending)
+
+    def update(self, heard: Sequence[WordHypothesis], start: int, settled: int) -> None:
+        """Take a newer hearing, of audio from ``start`` on, and commit what it confirms.
+
+        The audio may begin after words that are committed. No word is committed that ends after
+        ``settled``.
+        """
+        new = self._after_committed(heard, start)
+        agreed = [
+            mine
+            for mine, earlier in takewhile(
+                lambda pair: spelling(pair[0]) == spelling(pair[1]),
+                zip(new, self._pending, strict=False),
+            )
+            if mine.end <= settled
+        ]
+        self._committed += agreed
+        self._pending = list(new[len(agreed) :])
+
+    def commit_before(self, position: int) -> None:
+        """Commit pending words that will not be heard again."""
+        n_passed = len(list(takewhile(lambda word: middle(word) < position, self._pending)))
+        self._committed += self._pending[:n_passed]
+        del self._pending[:n_passed]
+
+    def complete(self, heard: Sequence[WordHypothesis], start: int) -> tuple[WordHypothesis, ...]:
+        """Return the whole text: the committed words, and those of the last hearing after them."""
+        return (*self._committed, *self._after_committed(heard, start))
+
+    def _after_committed(
+        self, heard: Sequence[WordHypothesis], start: int
+    ) -> Sequence[WordHypothesis]:
+        known = [word for word in self._committed if middle(word) >= start]
+        return heard[_prefix_length(known, heard) :]
+
+
+def _prefix_length(known: Sequence[WordHypothesis], heard: Sequence[WordHypothesis]) -> int:
+    """Return how many words of ``heard`` say what ``known`` says.
+
+    It is the prefix with the least edit distance to ``known``, and among equals the one that ends
+    nearest to where ``known`` does.
+    """
+    if not known:
+        return 0
+    known_texts, heard_texts = [*map(spelling, known)], [*map(spelling, heard)]
+    n_equal = sum(
+        1
+        for _ in takewhile(
+            lambda pair: pair[0] == pair[1], zip(known_texts, heard_texts, strict=False)
+        )
+    )
+    if n_equal == len(known):
+        return n_equal
+    left = heard_texts[n_equal:]
+    distances = list(range(len(left) + 1))
+    for text in known_texts[n_equal:]:
+        above, distances = distances, [distances[0] + 1]
+        for at, other in enumerate(left):
+            distances.append(min(above[at] + (text != other), above[at + 1] + 1, distances[at] + 1))
+
+    def cost(at: int) -> tuple[int, int]:
+        n_words = n_equal + at
+        end = heard[n_words - 1].end if n_words else known[0].start
+        return distances[at], abs(end - known[-1].end)
+
+    return n_equal + min(range(len(distances)), key=cost)

@@ -1,0 +1,127 @@
+"""What a live session says, and what it asks of those who do its input and output.
+
+Positions are samples from the first one of the session.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.speech.chunks import WordHypothesis
+from shared.speech.live.requests import LiveAnswer, LiveRequest
+from shared.speech.live.words import text_of
+
+
+class Cause(StrEnum):
+    """Why a segment ended."""
+
+    ENDPOINT = "endpoint"
+    """Silence followed."""
+    FLUSH = "flush"
+    LIMIT = "limit"
+    """It reached the greatest length; the talker goes on in the next segment."""
+    END = "end"
+    """The session ended."""
+
+
+class EndReason(StrEnum):
+    """Why a session ended."""
+
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Somebody begins to speak."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """They have stopped."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What has been said in a segment so far."""
+
+    segment: str
+    words: tuple[WordHypothesis, ...]
+    n_stable: int
+    """The first words, which later partials and the final keep."""
+    answer: LiveAnswer | None
+    """What this follows from; None: the words were carried over from the segment before."""
+
+    @property
+    def text(self) -> str:
+        """Everything."""
+        return text_of(self.words)
+
+    @property
+    def stable_text(self) -> str:
+        """The part that stays: ``text`` begins with it."""
+        return text_of(self.words[: self.n_stable])
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """What was said in a segment, once and for all."""
+
+    segment: str
+    start: int
+    end: int
+    words: tuple[WordHypothesis, ...]
+    language: str | None
+    cause: Cause
+    answer: LiveAnswer | None
+    """None where nothing was asked, as nobody spoke."""
+
+    @property
+    def text(self) -> str:
+        """The words with what stands between them."""
+        return text_of(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A segment could not be heard; its final, which follows, has what its partials heard."""
+
+    segment: str
+    code: str
+    """Of an error (``shared.infra.errors``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over: nothing follows."""
+
+    reason: EndReason
+    n_samples: int
+    n_segments: int
+    """Finals before this."""
+
+
+Event = SpeechStarted | SpeechEnded | Partial | Final | Failed | Ended
+"""For the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Have a model worker hear this, and hand the answer back."""
+
+    request: LiveRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Nobody waits for the answers to this segment's requests any more."""
+
+    segment: str
+
+
+Effect = Event | Ask | Drop

@@ -1,0 +1,118 @@
+"""One stretch of a session's audio, from its first partial to its final."""
+
+from dataclasses import dataclass, field
+
+from shared.speech.live.agreement import Agreement
+from shared.speech.live.events import Cause, Event, Failed, Final, Partial
+from shared.speech.live.options import samples_of
+from shared.speech.live.requests import LiveAnswer
+from shared.speech.live.words import middle, placed
+
+UNSETTLED = samples_of(300)
+"""Words that end within this distance of a request's end may be cut off, so they do not count."""
+_SEARCH = samples_of(5_000)
+"""A segment that reaches its limit is cut within this time before it."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request under way: it has samples [start, end)."""
+
+    segment: "Segment"
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Ahead:
+    """A final that was asked for before its segment ended, for samples up to ``end``."""
+
+    request: str
+    end: int
+    answer: LiveAnswer | None = None
+
+
+@dataclass(slots=True)
+class Segment:
+    """The state of a segment. Its events wait in ``events`` until those before it are out."""
+
+    id: str
+    start: int
+    limit: int
+    """Its end lies before this position."""
+    agreement: Agreement = field(default_factory=Agreement)
+    events: list[Event] = field(default_factory=list)
+    announced: bool = False
+    """Whether the client was told that speech began; its end will be told as well."""
+    ahead: Ahead | None = None
+    partial: str | None = None
+    """The newest partial request."""
+    partial_due: int = 0
+    """Position at which the next one is sent."""
+    window_start: int = field(init=False)
+    """Where the audio of partials begins."""
+    heard_until: int = 0
+    """End of the audio of the newest answer."""
+    end: int | None = None
+    """None while it is open."""
+    cause: Cause = Cause.ENDPOINT
+    final: str | None = None
+    """The request whose answer ends it."""
+    is_done: bool = False
+
+    def __post_init__(self) -> None:
+        self.window_start = self.start
+
+    @property
+    def earliest_cut(self) -> int:
+        """Where it is cut at the earliest if it reaches its limit; words after it may move on."""
+        return self.limit - min(_SEARCH, (self.limit - self.start) // 3)
+
+    def window(self, position: int, longest: int) -> int:
+        """Return where the audio of a partial begins that ends at ``position``.
+
+        It is at most ``longest``; cut where committed words end, if it has to be cut.
+        """
+        if position - self.window_start > longest:
+            oldest, newest = position - longest, position - longest // 2
+            ends = [word.end for word in self.agreement.committed if oldest <= word.end <= newest]
+            self.window_start = max(ends, default=oldest)
+            self.agreement.commit_before(self.window_start)
+        return self.window_start
+
+    def hear(self, answer: LiveAnswer, start: int, end: int) -> bool:
+        """Take an answer about samples [start, end), and return whether it brings anything new."""
+        if answer.hypothesis is None or end <= self.heard_until:
+            return False
+        self.heard_until = end
+        words = placed(answer.hypothesis, start)
+        self.agreement.update(words, start, min(end - UNSETTLED, self.earliest_cut))
+        return True
+
+    def show(self, answer: LiveAnswer | None) -> None:
+        """Tell the words so far, if any; it replaces a partial that is still waiting."""
+        if words := self.agreement.words:
+            self.events[:] = [event for event in self.events if not isinstance(event, Partial)]
+            self.events.append(Partial(self.id, words, len(self.agreement.committed), answer))
+
+    def finish(self, answer: LiveAnswer | None, offset: int) -> None:
+        """Tell the final; the audio of ``answer`` began at ``offset``, None: nothing was asked."""
+        assert self.end is not None
+        hypothesis = None if answer is None else answer.hypothesis
+        if hypothesis is not None:
+            words = self.agreement.complete(placed(hypothesis, offset), offset)
+        else:
+            words = self.agreement.words
+            if answer is not None:
+                self.events.append(Failed(self.id, answer.error or "internal_error"))
+        language = None if hypothesis is None else hypothesis.language
+        self.events.append(
+            Final(self.id, self.start, self.end, words, language, self.cause, answer)
+        )
+        self.is_done = True
+
+    def carry_over(self, cut: int) -> Agreement:
+        """Return what the next segment begins with: the pending words after the cut."""
+        n_committed = len(self.agreement.committed)
+        pending = self.agreement.words[n_committed:]
+        return Agreement([word for word in pending if middle(word) >= cut])

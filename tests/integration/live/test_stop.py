@@ -1,0 +1,125 @@
+"""A server that stops: readiness first, then each session's finals, then the close."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from apiserver import serving
+from liveaudio import say, silence, texts
+from liveclients import live, of
+from livehearers import ToneHearer
+from websockets.exceptions import InvalidStatus
+
+from api import app as application
+from api.app import create_app, drain_sessions, end_waits
+from shared.infra.settings import Settings
+
+
+@contextmanager
+def stopping(
+    settings: Settings, hearer: ToneHearer
+) -> Iterator[tuple[httpx.Client, threading.Event]]:
+    """Serve the API; the server begins to stop when the event is set."""
+    stop, urls, served = threading.Event(), [], threading.Event()
+    app = create_app(settings, hearer.make)
+
+    async def drain() -> None:
+        await drain_sessions(app)
+
+    def run() -> None:
+        with serving(app, on_stop=lambda: end_waits(app), drain=drain) as url:
+            urls.append(url)
+            served.set()
+            stop.wait(60)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert served.wait(20)
+    try:
+        with httpx.Client(base_url=urls[0], timeout=20) as client:
+            client.get("/health/live")
+            yield client, stop
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_a_talker_is_heard_to_the_next_pause_and_then_told_to_come_back(
+    servers: Settings, hearer: ToneHearer
+) -> None:
+    with stopping(servers, hearer) as (client, stop), live(client) as talker:
+        talker.start(config={"lang_code": "en"})
+        talker.stream(silence(0.3) + say(1, 2, 3))
+        talker.read_until("partial_transcript")
+        stop.set()
+        readiness = wait_for_503(client)
+        talker.stream(silence(0.06) + say(4, 5) + silence(0.8))
+        messages, code = talker.read_all()
+
+    assert readiness["status"] == "unavailable"
+    assert of("final_transcript", messages)[-1]["text"] == texts(1, 2, 3, 4, 5)
+    assert messages[-1]["type"] == "session_ended"
+    assert messages[-1]["reason"] == "error"
+    assert code == 1012
+
+
+def test_a_talker_who_does_not_pause_is_cut_off_with_a_final(
+    servers: Settings, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "PAUSE_S", 0.5)
+    with stopping(servers, hearer) as (client, stop), live(client) as talker:
+        talker.start(config={"lang_code": "en"})
+        talker.stream(silence(0.3) + say(1, 2, 3))
+        talker.read_until("partial_transcript")
+        stop.set()
+        messages, code = talker.read_all()
+
+    assert of("final_transcript", messages)[-1]["text"] == texts(1, 2, 3)
+    assert code == 1012
+
+
+def test_a_session_whose_final_never_comes_does_not_hold_up_the_end(
+    servers: Settings, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "PAUSE_S", 0.2)
+    monkeypatch.setattr(application, "FINAL_S", 0.2)
+    with stopping(servers, hearer) as (client, stop), live(client) as talker:
+        talker.start(config={"lang_code": "en"})
+        hearer.silent = True
+        talker.stream(silence(0.3) + say(1, 2, 3))
+        talker.read_until("vad_event")
+        stop.set()
+        messages, code = talker.read_all()
+
+    assert not of("final_transcript", messages)
+    assert code == 1012
+
+
+def test_no_session_begins_while_the_server_stops(servers: Settings, hearer: ToneHearer) -> None:
+    with (
+        stopping(servers, hearer) as (client, stop),
+        live(client) as talker,
+        live(client) as late,
+    ):
+        talker.start(config={"lang_code": "en"})
+        talker.stream(silence(0.3) + say(1, 2, 3))
+        talker.read_until("partial_transcript")
+        stop.set()
+        messages, code = late.read_all()
+        with pytest.raises(InvalidStatus, match="503"), live(client):
+            pass
+        talker.send({"type": "end_session"})
+
+    assert (messages, code) == ([], 1012)
+
+
+def wait_for_503(client: httpx.Client) -> dict[str, str]:
+    end = time.monotonic() + 10
+    while (answer := client.get("/health/ready")).status_code != 503:
+        assert time.monotonic() < end
+    readiness: dict[str, str] = answer.json()
+    return readiness

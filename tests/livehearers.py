@@ -1,0 +1,57 @@
+"""Model workers of live sessions for tests, in the API's own process."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from liveaudio import answer_to
+
+from api.live.hearer import LiveLoad
+from shared.infra.settings import Settings
+from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
+
+IDLE = LiveLoad(workers=1, depth=0, partial_ms=100.0, final_ms=150.0, wait_ms=100.0)
+
+
+@dataclass
+class ToneHearer:
+    """Reads tone words (``api.live.hearer.Hearer``)."""
+
+    delay_s: float = 0.02
+    now: LiveLoad = IDLE
+    models: frozenset[str] = frozenset({"oracle"})
+    error: Callable[[LiveRequest], str | None] = lambda request: None
+    requests: list[LiveRequest] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    silent: bool = False
+    """It answers no more."""
+
+    def make(self, settings: Settings) -> "ToneHearer":
+        return self
+
+    async def start(self) -> None:
+        self._answers = asyncio.Event()
+
+    async def close(self) -> None:
+        pass
+
+    async def hear(self, request: LiveRequest) -> LiveAnswer:
+        self.requests.append(request)
+        await asyncio.sleep(self.delay_s)
+        while self.silent:
+            await asyncio.sleep(0.01)
+        if (error := self.error(request)) is not None:
+            return LiveAnswer(request.id, None, error)
+        return answer_to(request)
+
+    async def cancel(self, segment: str) -> None:
+        self.cancelled.append(segment)
+
+    def load(self, model: str) -> LiveLoad:
+        if model in self.models:
+            return self.now
+        return LiveLoad(workers=0, depth=0, partial_ms=0.0, final_ms=0.0, wait_ms=0.0)
+
+    @property
+    def finals(self) -> list[LiveRequest]:
+        return [request for request in self.requests if request.kind is LiveKind.FINAL]

@@ -1,0 +1,393 @@
+"""A session of live audio: which words come out, when, and in which order."""
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from liveaudio import OPTIONS, Talk, answer_to, samples, say, silence, texts
+
+from shared.speech.live.events import (
+    Cause,
+    Ended,
+    EndReason,
+    Event,
+    Failed,
+    Final,
+    Partial,
+    SpeechEnded,
+    SpeechStarted,
+)
+from shared.speech.live.options import samples_of
+from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
+from shared.speech.live.session import LiveSession
+
+SENTENCE = silence(0.7) + say(1, 2, 3, 4) + silence(1)
+
+
+def kinds(events: list[Event]) -> list[type]:
+    """Return the kinds of events, a run of partials as one."""
+    found: list[type] = []
+    for event in events:
+        if not (isinstance(event, Partial) and found and found[-1] is Partial):
+            found.append(type(event))
+    return found
+
+
+def test_a_sentence_begins_grows_ends_and_is_final_in_this_order() -> None:
+    talk = Talk()
+
+    talk.push_frames(SENTENCE)
+    talk.finish()
+
+    assert kinds(talk.events) == [SpeechStarted, Partial, SpeechEnded, Final, Ended]
+    (final,) = talk.finals
+    assert final.text == texts(1, 2, 3, 4)
+    assert (final.cause, final.language) == (Cause.ENDPOINT, None)
+    assert talk.events[-1] == Ended(EndReason.COMPLETED, len(SENTENCE) // 2, 1)
+
+
+def test_word_times_are_those_of_the_session() -> None:
+    talk = Talk()
+
+    talk.push_frames(silence(3) + say(7) + silence(1) + say(8) + silence(1))
+
+    starts = [word.start / 16_000 for final in talk.finals for word in final.words]
+    assert starts == [pytest.approx(3.0, abs=0.01), pytest.approx(4.24, abs=0.01)]
+
+
+def test_a_final_is_asked_for_in_the_pause_and_given_when_the_silence_is_long_enough() -> None:
+    talk = Talk()
+    talk.push_frames(silence(0.5) + say(1, 2, 3))
+    n_before = len(talk.requests)
+
+    talk.push_frames(silence(0.3))
+
+    (asked,) = talk.requests[n_before:]
+    assert asked.kind is LiveKind.FINAL
+    assert not talk.finals
+    talk.push_frames(silence(0.3))
+    assert len(talk.requests) == n_before + 1
+    assert talk.finals[0].text == texts(1, 2, 3)
+
+
+def test_a_final_that_was_asked_for_ahead_is_not_given_when_speech_goes_on() -> None:
+    talk = Talk()
+
+    talk.push_frames(silence(0.5) + say(1, 2) + silence(0.35) + say(3, 4) + silence(0.8))
+
+    (final,) = talk.finals
+    assert final.text == texts(1, 2, 3, 4)
+    finals = [request for request in talk.requests if request.kind is LiveKind.FINAL]
+    assert len(finals) == 2
+
+
+def test_a_segment_begins_before_its_first_word_and_ends_after_its_last() -> None:
+    talk = Talk()
+
+    talk.push_frames(silence(2) + say(1, 2) + silence(1))
+
+    (final,) = talk.finals
+    assert samples(2) - final.start >= samples(0.25)
+    assert final.end - samples(2.54) >= samples(0.1)
+
+
+@pytest.mark.parametrize("pause_s", [0.2, 0.35, 0.45, 0.6])
+def test_a_flush_is_answered_by_exactly_one_final(pause_s: float) -> None:
+    talk = Talk(delay=samples(0.1))
+    talk.push_frames(silence(0.5) + say(1, 2, 3) + silence(pause_s))
+
+    talk.take(talk.session.flush())
+    talk.take(talk.session.flush())
+    talk.finish()
+
+    assert [final.text for final in talk.finals][-1] == ""
+    assert talk.said == texts(1, 2, 3)
+    assert sum(final.cause is Cause.FLUSH for final in talk.finals) == 2
+
+
+def test_a_flush_in_silence_is_answered_at_once_by_an_empty_final() -> None:
+    talk = Talk()
+    talk.push_frames(silence(3))
+
+    talk.take(talk.session.flush())
+
+    assert [(final.text, final.answer) for final in talk.finals] == [("", None)]
+    assert not talk.requests
+
+
+def test_a_word_that_is_too_short_to_open_a_segment_is_heard_if_the_client_flushes() -> None:
+    talk = Talk(replace(OPTIONS, min_speech=samples_of(400)))
+    talk.push_frames(silence(0.5) + say(9))
+
+    talk.take(talk.session.flush())
+    talk.catch_up()
+
+    assert [final.text for final in talk.finals] == [texts(9)]
+
+
+def test_what_is_said_before_a_flush_comes_before_what_is_said_after_it() -> None:
+    talk = Talk(delay=samples(0.3))
+    talk.push_frames(silence(0.5) + say(1, 2, 3))
+    talk.take(talk.session.flush())
+    talk.push_frames(silence(0.06) + say(4, 5, 6) + silence(1.5))
+    talk.finish()
+
+    assert [final.text for final in talk.finals] == [texts(1, 2, 3), texts(4, 5, 6)]
+    at = talk.events.index(talk.finals[0])
+    assert kinds(talk.events[:at]) == [SpeechStarted, Partial, SpeechEnded]
+    assert kinds(talk.events[at:])[:3] == [Final, SpeechStarted, Partial]
+
+
+def test_audio_that_ends_with_the_session_is_final_before_the_end() -> None:
+    talk = Talk(delay=samples(1))
+    talk.push_frames(silence(0.5) + say(1, 2, 3))
+
+    talk.finish()
+
+    assert kinds(talk.events)[-3:] == [SpeechEnded, Final, Ended]
+    assert talk.said == texts(1, 2, 3)
+    assert talk.finals[0].cause is Cause.END
+
+
+def test_a_session_that_is_cancelled_says_nothing_more() -> None:
+    talk = Talk(delay=samples(10))
+    talk.push_frames(SENTENCE)
+    (segment,) = {request.segment for request in talk.requests}
+    n_before = len(talk.events)
+
+    talk.take(talk.session.cancel())
+    for request in talk.requests:
+        talk.take(talk.session.answer(answer_to(request)))
+    talk.push_frames(SENTENCE)
+    talk.take(talk.session.flush())
+    talk.take(talk.session.end())
+
+    assert talk.dropped == [segment]
+    assert talk.events[n_before:] == [Ended(EndReason.CANCELLED, len(SENTENCE) // 2, 0)]
+
+
+def test_a_talker_without_a_pause_is_cut_where_no_word_is_and_loses_none() -> None:
+    numbers = range(130)
+    talk = Talk(delay=samples(0.15))
+
+    talk.push_frames(silence(0.5) + say(*numbers, gap_s=0.12) + silence(1))
+    talk.finish()
+
+    assert talk.said == texts(*numbers)
+    assert [final.cause for final in talk.finals] == [Cause.LIMIT, Cause.ENDPOINT]
+    assert all(len(request.pcm) <= 30 * 32_000 for request in talk.requests)
+    assert kinds(talk.events).count(SpeechStarted) == kinds(talk.events).count(SpeechEnded) == 1
+    assert max(len(r.pcm) for r in talk.requests if r.kind is LiveKind.PARTIAL) <= 8 * 32_000
+
+
+def test_partials_keep_the_whole_text_of_a_segment_that_is_longer_than_their_audio() -> None:
+    numbers = range(60)
+    talk = Talk(delay=samples(0.15))
+
+    talk.push_frames(silence(0.5) + say(*numbers))
+
+    last = [event for event in talk.events if isinstance(event, Partial)][-1]
+    assert last.text.startswith(texts(*range(55)))
+    assert last.stable_text.startswith(texts(*range(50)))
+
+
+def test_without_voice_activity_detection_only_flushes_end_segments() -> None:
+    talk = Talk(replace(OPTIONS, vad="off"))
+
+    talk.push_frames(silence(0.4) + say(1) + silence(2) + say(2))
+    talk.take(talk.session.flush())
+    talk.push_frames(silence(3) + say(3) + silence(1))
+    talk.finish()
+
+    assert [final.text for final in talk.finals] == [texts(1, 2), texts(3)]
+    assert {SpeechStarted, SpeechEnded}.isdisjoint(kinds(talk.events))
+
+
+def test_a_session_without_partials_asks_for_none() -> None:
+    talk = Talk(replace(OPTIONS, partials=False))
+
+    talk.push_frames(SENTENCE)
+
+    assert kinds(talk.events) == [SpeechStarted, SpeechEnded, Final]
+    assert {request.kind for request in talk.requests} == {LiveKind.FINAL}
+
+
+def test_partials_become_rarer_while_they_are_answered_late_and_frequent_again_after() -> None:
+    def gaps(delay_s: float) -> list[int]:
+        talk = Talk(delay=samples(delay_s))
+        talk.push_frames(silence(0.5) + say(*range(40)))
+        talk.delay = 0
+        talk.catch_up(talk.session.n_samples + samples(delay_s))
+        talk.push_frames(silence(0.06) + say(*range(40, 60)))
+        ends = [int(request.id[2:]) for request in talk.requests]
+        assert ends == sorted(ends)
+        return [len(talk.requests)]
+
+    (prompt,), (late,) = gaps(0.1), gaps(3.0)
+    assert late < 0.7 * prompt
+
+
+def test_a_segment_that_nobody_could_hear_says_so_and_gives_what_its_partials_heard() -> None:
+    class Failing(Talk):
+        def answer(self, request: LiveRequest) -> LiveAnswer:
+            if request.kind is LiveKind.FINAL:
+                return LiveAnswer(request.id, None, error="engine_failed")
+            return answer_to(request)
+
+    talk = Failing()
+    talk.push_frames(silence(0.5) + say(1, 2, 3, 4, 5, 6) + silence(1))
+    talk.finish()
+
+    assert kinds(talk.events)[-4:] == [SpeechEnded, Failed, Final, Ended]
+    (failed,) = [event for event in talk.events if isinstance(event, Failed)]
+    assert failed.code == "engine_failed"
+    assert talk.said.startswith(texts(1, 2, 3, 4))
+
+
+def test_speech_that_stops_with_its_audio_is_final_when_the_client_falls_silent() -> None:
+    talk = Talk()
+    talk.push_frames(silence(0.5) + say(1, 2, 3))
+
+    talk.take(talk.session.stall())
+    talk.catch_up()
+    talk.take(talk.session.stall())
+
+    assert [final.text for final in talk.finals] == [texts(1, 2, 3)]
+
+
+def test_an_hour_of_silence_takes_no_memory_and_hides_no_word() -> None:
+    talk = Talk()
+    minute = silence(60)
+    for _ in range(60):
+        talk.push(minute)
+    held = len(talk.session._ring._bytes)
+
+    talk.push_frames(say(1, 2) + silence(1))
+
+    assert held < 2 * samples(2)
+    assert talk.said == texts(1, 2)
+    assert talk.finals[0].words[0].start == pytest.approx(samples(3600), abs=200)
+
+
+def conversation(seed: int) -> tuple[bytes, list[int]]:
+    """Return audio of words with pauses of all lengths, and its words."""
+    chance = random.Random(seed)
+    pcm, numbers = [silence(chance.uniform(0.2, 1))], []
+    for _ in range(chance.randint(1, 4)):
+        phrase = [chance.randrange(65_536) for _ in range(chance.randint(1, 4))]
+        numbers += phrase
+        pcm += [say(*phrase, gap_s=0.05), silence(chance.uniform(0.1, 0.9))]
+    return b"".join(pcm), numbers
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 300_000), max_size=12))
+def test_the_cutting_of_the_audio_changes_no_event(seed: int, cuts: list[int]) -> None:
+    pcm, numbers = conversation(seed)
+
+    def run(ends: list[int]) -> list[Event]:
+        talk = Talk(replace(OPTIONS, partials=False))
+        talk.push(pcm, ends)
+        talk.finish()
+        return [
+            replace(event, answer=None, segment="") if isinstance(event, Final) else event
+            for event in talk.events
+        ]
+
+    cut = run([end for end in cuts if end < len(pcm)])
+    assert cut == run([])
+    assert [word.text for event in cut if isinstance(event, Final) for word in event.words] == (
+        texts(*numbers).split()
+    )
+
+
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.integers(0, 300_000), max_size=4, unique=True),
+    st.sampled_from([0.0, 0.08, 0.25, 0.7, 2.0]),
+    st.booleans(),
+)
+def test_every_flush_has_one_final_and_committed_text_stays(
+    seed: int, flushes: list[int], delay_s: float, partials: bool
+) -> None:
+    pcm, _ = conversation(seed)
+    flushes = sorted(at for at in flushes if at < len(pcm))
+    talk = Talk(replace(OPTIONS, partials=partials), delay=samples(delay_s))
+    at = 0
+    for flush in flushes:
+        talk.push_frames(pcm[at:flush])
+        talk.take(talk.session.flush())
+        at = flush
+    talk.push_frames(pcm[at:])
+    talk.finish()
+
+    finals = talk.finals
+    assert sum(final.cause is Cause.FLUSH for final in finals) == len(flushes)
+    assert len({final.segment for final in finals}) == len(finals)
+    heard = [final for final in finals if final.answer is not None]
+    assert all(a.end <= b.start for a, b in pairwise(heard))
+    assert_every_word_is_in_one_segment(talk)
+    assert_committed_text_stays(talk.events)
+    assert isinstance(talk.events[-1], Ended)
+
+
+def assert_every_word_is_in_one_segment(talk: Talk) -> None:
+    """Check that finals have the audio of their segments, each once."""
+    by_id = {request.id: request for request in talk.requests}
+    for final in talk.finals:
+        if final.answer is not None:
+            assert len(by_id[final.answer.id].pcm) == 2 * (final.end - final.start)
+
+
+def assert_committed_text_stays(events: list[Event]) -> None:
+    """Check that stable text only grows, is part of each text, and begins the final."""
+    stable: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, Partial):
+            assert event.text.startswith(event.stable_text)
+            assert event.stable_text.startswith(stable.get(event.segment, ""))
+            stable[event.segment] = event.stable_text
+        elif isinstance(event, Final):
+            assert event.text.startswith(stable.pop(event.segment, ""))
+    assert not stable
+
+
+@given(st.data())
+def test_committed_text_stays_although_the_model_changes_its_mind(data: st.DataObject) -> None:
+    vocabulary = ["the", "The", "cat", "cats,", "sat", "on"]
+
+    class Moody(Talk):
+        def answer(self, request: LiveRequest) -> LiveAnswer:
+            from liveaudio import words
+
+            n_words = len(request.pcm) // 8_000
+            text = " ".join(data.draw(st.sampled_from(vocabulary)) for _ in range(n_words))
+            return LiveAnswer(request.id, words(text))
+
+    talk = Moody(delay=data.draw(st.sampled_from([0, 3_000])))
+    talk.push_frames(silence(0.5) + say(*range(8)) + silence(0.3) + say(8, 9) + silence(0.8))
+    talk.finish()
+
+    assert talk.finals
+    assert_committed_text_stays(talk.events)
+
+
+def test_two_sessions_share_nothing() -> None:
+    first, second = Talk(), Talk()
+    for frame in range(0, len(SENTENCE), 640):
+        first.push(SENTENCE[frame : frame + 640])
+        second.push(silence(0.02))
+
+    assert first.said == texts(1, 2, 3, 4)
+    assert not second.events
+
+
+def test_a_session_makes_ids_of_its_own() -> None:
+    ids = set()
+    for _ in range(2):
+        session = LiveSession(OPTIONS)
+        session.flush()
+        ids.update(effect.segment for effect in session.flush() if isinstance(effect, Final))
+    assert len(ids) == 2
