@@ -8,7 +8,9 @@ const ZERO_CROSSINGS = 16; // of the low-pass filter, on each side
 // Calls onPcm with ArrayBuffers of s16le until the result's close() is called. Throws what getUserMedia throws.
 export async function openMicrophone(onPcm) {
   if (!navigator.mediaDevices) throw new Error("browsers hand it out over https and on localhost only");
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
+  // Models are trained on voices as they are, and the page plays nothing that could echo.
+  const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false };
+  const stream = await navigator.mediaDevices.getUserMedia({ audio });
   // At the device's own rate: not every browser connects a microphone to a context of another rate.
   const context = new AudioContext();
   await context.audioWorklet.addModule(import.meta.url);
