@@ -84,6 +84,9 @@ class Session:
                         }
                     )
                 )
+                first = json.loads(socket.recv())
+                if first["type"] == "error":  # whatever it is: the session has not begun
+                    raise CommandError(_sentence(first))
                 sender = threading.Thread(target=self._send, args=(socket, sound), daemon=True)
                 sender.start()
                 self._receive(socket)
@@ -138,7 +141,7 @@ class Session:
         raise CommandError(f"{self._url} closed the connection before the session's end")
 
     def _receive_error(self, message: dict[str, Any]) -> None:
-        sentence = str(message["message"]).rstrip(".")
+        sentence = _sentence(message)
         if message["code"] in LATE:
             self._on_warning(f"the server is late: {sentence}")
         elif message["code"] == "INFERENCE_ERROR":
@@ -146,3 +149,8 @@ class Session:
             self._error = CommandError("the text is not whole")
         else:
             raise CommandError(sentence)
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    """Return what a message ``error`` says."""
+    return str(error["message"]).rstrip(".")

@@ -97,7 +97,7 @@ def test_a_terminal_shows_what_is_being_said_in_one_line_that_the_final_replaces
     assert b"\n" not in shown.partition(erased)[2]
 
 
-@pytest.mark.parametrize("code", ["MAX_SESSIONS_REACHED", "INVALID_MESSAGE"])
+@pytest.mark.parametrize("code", ["QUEUE_CONGESTION", "INVALID_MESSAGE"])
 def test_a_refusal_is_one_line(tmp_path: Path, code: str) -> None:
     with stt_peer(refuse=[code]) as peer:
         path = write(tmp_path / "a.wav", spoken(1))

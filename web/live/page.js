@@ -48,13 +48,13 @@ function receive(mine, message) {
   } else if (message.type === "partial_transcript") {
     showPartial(message);
   } else if (message.type === "final_transcript") {
+    if (mine.started) status.textContent = "Listening.";
     saying.replaceChildren();
     if (message.text) said.append(Object.assign(document.createElement("p"), { textContent: message.text }));
   } else if (message.type === "error") {
     status.textContent = mine.problem = message.message;
-  } else if (message.type === "session_ended") {
-    mine.problem ??= "The microphone is off.";
-    mine.socket.close();
+  } else if (message.type === "session_ended" && message.reason === "completed") {
+    mine.problem = "The microphone is off.";
   }
 }
 
