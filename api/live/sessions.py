@@ -95,8 +95,8 @@ class LiveSessions:
         self.metrics = metrics
         self._catalogue = catalogue
         self._connections: set[Drainable] = set()
-        self._active: set[tuple[str, str]] = set()
-        """Tenants and ids of sessions under way."""
+        self._active: dict[tuple[str, str], str] = {}
+        """Sessions under way: tenant and id, and the model."""
         self._all_gone = asyncio.Event()
         self.is_draining = False
         self.n_requests = 0
@@ -137,13 +137,13 @@ class LiveSessions:
         except LiveError:
             self.n_refused += 1
             raise
-        self._active.add((tenant, session_id))
+        self._active[tenant, session_id] = options.model
         self.metrics.sessions.inc()
         return options
 
     def end(self, tenant: str, session_id: str, reason: str) -> None:
         """Count a session that has ended."""
-        self._active.discard((tenant, session_id))
+        del self._active[tenant, session_id]
         self.metrics.sessions.dec()
         self.metrics.ended.labels(reason).inc()
 
@@ -167,8 +167,8 @@ class LiveSessions:
             min_speech=samples_of(settings.live_min_speech_ms),
             min_silence=samples_of(settings.live_min_silence_ms),
             partial_interval=samples_of(settings.live_partial_interval_ms),
-            partial_window=samples_of(1000 * settings.live_partial_window_s),
-            max_utterance=samples_of(1000 * settings.live_max_utterance_s),
+            partial_window=samples_of(1000 * min(settings.live_partial_window_s, model.window_s)),
+            max_utterance=samples_of(1000 * min(settings.live_max_utterance_s, model.window_s)),
         )
 
     def default_model(self) -> Model | None:
@@ -221,7 +221,8 @@ class LiveSessions:
         if self.is_full(load):
             most = self.settings.live_max_queue_depth * load.workers
             raise LiveError("QUEUE_FULL", f"Queue full: {load.depth}/{most}.", TRY_AGAIN_LATER)
-        if load.wait_ms > self.settings.live_max_wait_ms:
+        # A slow machine serves one talker still.
+        if load.wait_ms > self.settings.live_max_wait_ms and model in self._active.values():
             raise LiveError(
                 "QUEUE_CONGESTION",
                 f"An answer would take {load.wait_ms:.0f} ms, more than "

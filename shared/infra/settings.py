@@ -126,7 +126,8 @@ class Settings(BaseSettings):
     """Live requests that may wait for each worker of a model; beyond them sessions get no
     partial texts, and new ones are refused."""
     live_max_wait_ms: PositiveFloat = 500.0
-    """New live sessions are refused while an answer is expected to take longer, in milliseconds."""
+    """New live sessions are refused while an answer is expected to take longer, in milliseconds,
+    unless there is none for the model in this process."""
     live_idle_s: PositiveFloat = 900.0
     """A live session ends when its client has sent nothing for this long, in seconds."""
     keep_audio_s: NonNegativeFloat = 86_400.0

@@ -205,7 +205,7 @@ def test_batches_give_the_probabilities_of_one_long_run() -> None:
     with_context = np.concatenate([np.zeros(64), audio / 32768]).astype(np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(with_context, 576)[::WINDOW_SAMPLES]
     state = np.zeros((1, 1, 128), np.float32)
-    expected = vad._session.run(None, {"input": windows, "h": state, "c": state})[0]
+    expected = vad._network._session.run(None, {"input": windows, "h": state, "c": state})[0]
     assert np.abs(probabilities - expected).max() < 1e-4
 
 

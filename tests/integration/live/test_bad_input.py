@@ -1,4 +1,4 @@
-"""What clients do wrong, or suffer: the protocol has an error for it, and no other session minds."""
+"""What clients do wrong, or suffer: each has an error of the protocol, and harms no session."""
 
 import socket
 import struct

@@ -155,7 +155,6 @@ def test_what_a_worker_could_not_hear_is_an_inference_error(
     ("load", "code"),
     [
         ({"workers": 0}, "QUEUE_CONGESTION"),
-        ({"wait_ms": 501.0}, "QUEUE_CONGESTION"),
         ({"depth": 64}, "QUEUE_FULL"),
     ],
 )
@@ -169,6 +168,18 @@ def test_a_session_that_nobody_has_time_for_is_refused(
 
     assert (refusal["type"], refusal["code"]) == ("error", code)
     assert closed == 1013
+
+
+def test_a_second_session_is_refused_where_answers_take_too_long_but_the_first_is_not(
+    client: httpx.Client, hearer: ToneHearer
+) -> None:
+    hearer.now = replace(IDLE, wait_ms=501.0)
+    with live(client) as first, live(client) as second:
+        taken = first.start(config=CONFIG)
+        refusal = second.start(config=CONFIG)
+
+    assert taken["type"] == "session_started"
+    assert refusal["code"] == "QUEUE_CONGESTION"
 
 
 def test_a_model_that_no_worker_hears_live_is_refused(client: httpx.Client) -> None:
