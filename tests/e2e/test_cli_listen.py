@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from commandline import COMMAND, ENV, longhand
+from commandline import COMMAND, ENV, longhand, running_on, write_words
 from processes import wait_until
 from sttpeer import SttPeer, spoken, stt_peer
 
@@ -146,3 +146,11 @@ def test_what_is_no_live_server_is_one_line(tmp_path: Path) -> None:
     assert the_error(listen(path, "--server", "http://127.0.0.1:9")) == gone
     wrong = "'127.0.0.1:9' is not a server's address: expected http://HOST:PORT"
     assert the_error(listen(path, "--server", "127.0.0.1:9")) == wrong
+
+
+def test_without_a_server_it_starts_a_platform_and_stops_it_again(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    path = write_words(tmp_path / "words.wav", [1, 2, 3])
+    done = listen(path, "--model", "oracle", "--data", data)
+    assert (done.returncode, done.stdout) == (0, "w00001 w00002 w00003\n"), done.stderr
+    assert not running_on(data)
