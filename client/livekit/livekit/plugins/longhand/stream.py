@@ -70,7 +70,7 @@ class SpeechStream(stt.RecognizeStream):
     def __init__(
         self,
         *,
-        stt: stt.STT,
+        stt: stt.STT[Any],
         options: Options,
         session: aiohttp.ClientSession,
         conn_options: APIConnectOptions,
@@ -156,15 +156,17 @@ class SpeechStream(stt.RecognizeStream):
             raise APIStatusError(f"not a Longhand server: it answered {message['type']!r}")
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        for item in list(self._unacknowledged.replay(REPLAY_SAMPLES)):
-            if isinstance(item, Flush):
+        for kept in list(self._unacknowledged.replay(REPLAY_SAMPLES)):
+            if isinstance(kept, Flush):
                 await socket.send_json({"type": "flush"})
             else:
-                await socket.send_bytes(item)
+                await socket.send_bytes(kept)
         # An item is kept before it is sent: this task may be canceled while it sends.
         async for item in self._input_ch:
-            is_flush = isinstance(item, self._FlushSentinel)
-            frames = self._frames.flush() if is_flush else self._frames.push(_mono_pcm(item))
+            if isinstance(item, rtc.AudioFrame):
+                is_flush, frames = False, self._frames.push(_mono_pcm(item))
+            else:
+                is_flush, frames = True, self._frames.flush()
             pieces = [bytes(frame.data) for frame in frames]
             for pcm in pieces:
                 self._unacknowledged.append(pcm)
@@ -251,14 +253,14 @@ class SpeechStream(stt.RecognizeStream):
             raise error
 
     def _speech(self, message: dict[str, Any]) -> SpeechData:
-        words = [self._word(word) for word in message.get("words") or ()]
+        words = message.get("words") or []
         return SpeechData(
             language=LanguageCode(message.get("language") or self._options.language or ""),
             text=message["text"],
-            start_time=words[0].start_time if words else self._base_s + self._speech_start_s,
-            end_time=words[-1].end_time if words else 0.0,
+            start_time=self._base_s + (words[0]["start"] if words else self._speech_start_s),
+            end_time=self._base_s + words[-1]["end"] if words else 0.0,
             confidence=message.get("confidence") or 0.0,
-            words=words or None,
+            words=[self._word(word) for word in words] or None,
         )
 
     def _word(self, word: dict[str, Any]) -> TimedString:
@@ -272,14 +274,20 @@ class SpeechStream(stt.RecognizeStream):
         )
 
     def _emit(
-        self, kind: SpeechEventType, speech: SpeechData | None = None, **times: float | None
+        self,
+        kind: SpeechEventType,
+        speech: SpeechData | None = None,
+        *,
+        speech_start_time: float | None = None,
+        speech_end_time: float | None = None,
     ) -> None:
         self._event_ch.send_nowait(
             SpeechEvent(
                 type=kind,
                 request_id=self._request_id,
                 alternatives=[] if speech is None else [speech],
-                **times,
+                speech_start_time=speech_start_time,
+                speech_end_time=speech_end_time,
             )
         )
 
@@ -323,4 +331,5 @@ def _mono_pcm(frame: rtc.AudioFrame) -> bytes:
     if frame.num_channels == 1:
         return bytes(frame.data)
     samples = np.frombuffer(frame.data, np.int16).reshape(-1, frame.num_channels)
-    return samples.mean(axis=1).astype(np.int16).tobytes()
+    mixed: bytes = samples.mean(axis=1).astype(np.int16).tobytes()
+    return mixed

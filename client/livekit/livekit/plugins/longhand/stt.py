@@ -34,7 +34,7 @@ PRIORITY = "10"
 """A caller waits for a recording that is recognized, so it goes before the tenant's other jobs."""
 
 
-class STT(stt.STT):
+class STT(stt.STT[Any]):
     """Speech to text by a Longhand server."""
 
     def __init__(
@@ -176,23 +176,23 @@ class WhisperSTT(STT):
 
 
 def _speech_of(transcript: dict[str, Any]) -> SpeechData:
-    words = [
-        TimedString(
-            word["text"],
-            start_time=word["start"],
-            end_time=word["end"],
-            confidence=NOT_GIVEN if word["confidence"] is None else word["confidence"],
-            start_time_offset=0.0,
-        )
-        for segment in transcript["segments"]
-        for word in segment["words"]
-    ]
-    sure = [word.confidence for word in words if is_given(word.confidence)]
+    words = [word for segment in transcript["segments"] for word in segment["words"]]
+    sure = [word["confidence"] for word in words if word["confidence"] is not None]
     return SpeechData(
         language=LanguageCode(transcript["language"] or ""),
         text=transcript["text"],
-        start_time=words[0].start_time if words else 0.0,
-        end_time=words[-1].end_time if words else 0.0,
+        start_time=words[0]["start"] if words else 0.0,
+        end_time=words[-1]["end"] if words else 0.0,
         confidence=sum(sure) / len(sure) if sure else 0.0,
-        words=words or None,
+        words=[_timed(word) for word in words] or None,
+    )
+
+
+def _timed(word: dict[str, Any]) -> TimedString:
+    return TimedString(
+        word["text"],
+        start_time=word["start"],
+        end_time=word["end"],
+        confidence=NOT_GIVEN if word["confidence"] is None else word["confidence"],
+        start_time_offset=0.0,
     )
