@@ -4,9 +4,10 @@ import { openMicrophone } from "/live/microphone.js";
 
 const [toggle, language, status, said, saying] =
   ["toggle", "language", "status", "said", "saying"].map((id) => document.getElementById(id));
+const send = (mine, message) => mine.socket.send(JSON.stringify(message));
 let session = null;
 
-toggle.onclick = () => (session ? stop("Waiting for the last words.") : start());
+toggle.onclick = () => (session ? stop() : start());
 
 async function start() {
   const mine = (session = {});
@@ -27,10 +28,11 @@ async function start() {
   mine.socket.onclose = () => over(mine, mine.problem ?? "The server has closed the connection.");
 }
 
-function stop(sentence) {
+// A second call does not wait for the last words.
+function stop() {
   session.stopped = true;
   session.microphone?.close();
-  status.textContent = sentence;
+  status.textContent = "Waiting for the last words.";
   if (session.started) {
     session.started = false;
     send(session, { type: "flush" });
@@ -53,6 +55,7 @@ function receive(mine, message) {
     if (message.text) said.append(Object.assign(document.createElement("p"), { textContent: message.text }));
   } else if (message.type === "error") {
     status.textContent = mine.problem = message.message;
+    if (!mine.started && !mine.stopped) mine.socket.close(); // the session has not begun
   } else if (message.type === "session_ended" && message.reason === "completed") {
     mine.problem = "The microphone is off.";
   }
@@ -62,10 +65,6 @@ function receive(mine, message) {
 function showPartial({ text, stable_text: stable = "" }) {
   const start = text.startsWith(stable) ? stable : "";
   saying.replaceChildren(Object.assign(document.createElement("b"), { textContent: start }), text.slice(start.length));
-}
-
-function send(mine, message) {
-  mine.socket.send(JSON.stringify(message));
 }
 
 function over(mine, sentence) {

@@ -69,6 +69,7 @@ def test_a_browser_shows_partials_and_finals_of_what_its_microphone_hears(
         shown = "[...said.children].map((line) => line.textContent)"
         assert wait_until(lambda: page.value(shown)) == [texts(1, 2, 3)]
         wait_until(lambda: page.value("saying.textContent").startswith(texts(4, 5, 6)))
+        page.screenshot(tmp_path / "live.png")  # for people
         page.value("toggle.click()")
         over = "The microphone is off."
         wait_until(lambda: page.value("document.getElementById('status').textContent") == over)
@@ -90,3 +91,16 @@ def test_the_microphones_rate_becomes_16_khz_without_seams(
             wanted = (math.sin(2 * math.pi * 1000 * at / 16_000) for at in range(len(found)))
             errors = [abs(one - other) for one, other in zip(found, wanted, strict=True)]
             assert max(errors[100:]) < 0.001
+
+
+@needs_browser
+def test_the_page_says_why_a_session_does_not_begin(
+    client: httpx.Client, hearer: ToneHearer, tmp_path: Path
+) -> None:
+    hearer.models = frozenset()
+    with chromium(tmp_path / "none.wav") as page:
+        page.open(str(client.base_url.join("/live")))
+        page.value("toggle.click()")
+        told = "document.getElementById('status').textContent"
+        wait_until(lambda: page.value(told) == "No worker serves 'oracle' now.")
+        wait_until(lambda: page.value("toggle.textContent") == "Start")
