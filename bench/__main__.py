@@ -14,6 +14,8 @@ the folder's recordings that have a text beside them; ``--joined`` adds them as 
 repeatable) and real weights (``--catalogue FILE --model ID``), and with ``--before`` with those of
 another tree.
 
+``live`` prints how soon 50 people who speak read what they say, with a model worker that sleeps.
+
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
 
@@ -41,6 +43,7 @@ from bench import (
 )
 from bench.cost import table as cost
 from bench.engines import table as engines
+from bench.live import table as live
 from shared.models.catalogue import load_catalogue
 from worker.engines import load_engine
 
@@ -58,6 +61,7 @@ MEASUREMENTS = (
     "flood",
     "reads",
     "streams",
+    "live",
     "devices",
     "cost",
     "engines",
@@ -102,6 +106,8 @@ def main() -> None:
                 reads.run(arguments.before)
             case "streams":
                 streams.run(arguments.before)
+            case "live":
+                live.run()
             case "devices":
                 devices.run(models)
             case "cost":

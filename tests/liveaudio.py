@@ -15,7 +15,7 @@ from shared.speech.live.session import LiveSession
 from worker.engines.oracle import OracleEngine, encode_word, word_text
 from worker.engines.protocol import DecodeOptions, Prepared
 
-OPTIONS = LiveOptions(model="oracle", vad="energy")
+OPTIONS = LiveOptions(model="oracle", vad="energy", threshold=0.5)
 
 
 def samples(duration_s: float) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
 from api.live.origins import is_allowed
@@ -23,6 +23,8 @@ from api.live.requests import Requests
 from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
 from api.live.websocket import abort
+from shared.infra.errors import ModelError
+from shared.models.options import JobOptions
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event, Final, Partial
 from shared.speech.live.options import samples_of
@@ -53,7 +55,7 @@ class Connection(ABC):
         self._session: LiveSession | None = None
         self._session_id = ""
         self._end_code, self._is_draining = 1000, False
-        self._caught_up = asyncio.Event()
+        self._caught_up, self._is_behind = asyncio.Event(), False
         self._received_at = self._audio_at = time.monotonic()
         self._told_late = self._told_full = False
 
@@ -95,8 +97,11 @@ class Connection(ABC):
             await self._websocket.send_denial_response(busy)
             return
         try:
+            await self._live.prepare()
             await self._websocket.accept()
             await self._serve()
+        except WebSocketDisconnect:
+            return  # during the handshake
         finally:
             await self._leave()
 
@@ -122,20 +127,25 @@ class Connection(ABC):
 
         Raises:
             LiveError: it cannot begin.
-            ModelError: the voice activity detector is not installed.
         """
         options = self._live.begin(self._tenant, session_id, wish)
-        self._session_id = session_id
         try:
             self._session = LiveSession(options)
-        except BaseException:
+        except ModelError as error:
             self._live.end(self._tenant, session_id, EndReason.ERROR)
-            raise
+            raise LiveError("INTERNAL_ERROR", str(error), INTERNAL_ERROR) from error
+        self._session_id = session_id
         self._audio_at = time.monotonic()
 
     def speak(self, language: str | None) -> None:
-        """Take what follows for speech in this language; None: it is to be detected."""
+        """Take what follows for speech in this language; None: it is to be detected.
+
+        Raises:
+            LiveError: the session's model does not know it.
+        """
         if self._session is not None:
+            model = self._session.options.model
+            self._live.choose(JobOptions(model=model, language=language))
             self._session.options = replace(self._session.options, language=language)
 
     def send(self, message: Mapping[str, Any], key: str | None = None) -> None:
@@ -266,8 +276,11 @@ class Connection(ABC):
         """Leave what the client sends in its own buffers while the workers are behind."""
         most = samples_of(self._live.settings.live_max_buffer_ms)
         while self._session is not None and self._session.backlog > most:
+            self._is_behind = True
             self._caught_up.clear()
             await self._caught_up.wait()
+        if self._is_behind:
+            self._is_behind, self._audio_at = False, time.monotonic()
 
     async def _watch(self) -> None:
         """Look after a client that is silent, and after answers that are late."""
@@ -282,7 +295,7 @@ class Connection(ABC):
                     continue
                 if now - self._received_at > self._live.settings.live_idle_s:
                     self.do(session.end(EndReason.TIMEOUT))
-                elif now - self._audio_at > STALL_S and session.is_speaking:
+                elif session.is_speaking and not self._is_behind and now - self._audio_at > STALL_S:
                     self.do(session.stall())
                     self._end_if_drained()
                 self._tell_late(now)

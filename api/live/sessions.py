@@ -1,6 +1,7 @@
 """All live sessions of this process: who may begin one, and how they end when it stops."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,16 +9,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from api.live.errors import SERVICE_RESTART, TRY_AGAIN_LATER, LiveError
 from api.live.hearer import Hearer, LiveLoad
-from shared.infra.errors import RequestError
+from shared.infra.errors import ModelError, RequestError
 from shared.infra.settings import Settings
 from shared.models.catalogue import Catalogue, Model
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
 from shared.speech.live.options import LiveOptions, samples_of
+from shared.speech.live.scores import make_scorer
 
 _LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
 _CONNECTIONS_PER_SESSION = 2
 """Connections that have no session yet, or not any more, count as well."""
+_CLOSE_S = 1.0
+"""How long a stopping server waits for connections that it closes."""
 
 
 class Drainable(Protocol):
@@ -98,6 +102,7 @@ class LiveSessions:
         self._active: dict[tuple[str, str], str] = {}
         """Sessions under way: tenant and id, and the model."""
         self._all_gone = asyncio.Event()
+        self._is_prepared = False
         self.is_draining = False
         self.n_requests = 0
         self.n_refused = 0
@@ -108,13 +113,19 @@ class LiveSessions:
         """Sessions under way."""
         return len(self._active)
 
+    async def prepare(self) -> None:
+        """Load the voice activity detector, once, without holding up other sessions."""
+        if not self._is_prepared:
+            with contextlib.suppress(ModelError):  # the session that needs it will say so
+                await asyncio.to_thread(make_scorer, "silero")
+            self._is_prepared = True
+
     def take(self, connection: Drainable) -> bool:
         """Count a connection, unless there are too many."""
         most = _CONNECTIONS_PER_SESSION * self.settings.live_max_sessions
         if self.is_draining or len(self._connections) >= most:
             return False
         self._connections.add(connection)
-        self._all_gone.clear()
         return True
 
     def leave(self, connection: Drainable) -> None:
@@ -196,16 +207,26 @@ class LiveSessions:
         Their finals may take ``final_s`` more; then the connections are closed.
         """
         self.is_draining = True
-        for step, limit_s in (("drain", pause_s), ("end_now", final_s), ("restart", 1.0)):
-            for connection in tuple(self._connections):
-                getattr(connection, step)()
-            if not self._connections:
-                return
-            try:
-                async with asyncio.timeout(limit_s):
+        for connection in tuple(self._connections):
+            connection.drain()
+        if await self._are_gone_within(pause_s):
+            return
+        for connection in tuple(self._connections):
+            connection.end_now()
+        if await self._are_gone_within(final_s):
+            return
+        for connection in tuple(self._connections):
+            connection.restart()
+        await self._are_gone_within(_CLOSE_S)
+
+    async def _are_gone_within(self, limit_s: float) -> bool:
+        """Wait until all connections are closed, and return whether they are."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._connections:
+                    self._all_gone.clear()
                     await self._all_gone.wait()
-            except TimeoutError:
-                continue
+        return not self._connections
 
     def _check_room(self, model: str) -> None:
         if self.is_draining:

@@ -73,6 +73,8 @@ class SttConnection(Connection):
     """A client of ``/ws/stt``."""
 
     _with_words = True
+    _wanted_id = ""
+    """The latest id that a session was to have."""
 
     def on_text(self, text: str) -> None:
         """Follow a message."""
@@ -144,6 +146,7 @@ class SttConnection(Connection):
         self._send("error", code=error.code, message=str(error))
 
     def _start(self, message: StartSession) -> None:
+        self._wanted_id = message.session_id
         if self.session is not None:
             raise LiveError("SESSION_EXISTS", "This connection has a session.")
         config = message.config
@@ -159,7 +162,8 @@ class SttConnection(Connection):
         self._send("session_started")
 
     def _send(self, kind: str, key: str | None = None, **members: Any) -> None:
-        self.send({"type": kind, "session_id": self.session_id, **members}, key)
+        session_id = self.session_id or self._wanted_id
+        self.send({"type": kind, "session_id": session_id, **members}, key)
 
 
 def confidence_of(words: Sequence[WordHypothesis]) -> float | None:

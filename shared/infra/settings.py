@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     live_vad: bool = True
     """Whether segments of live sessions that do not choose end where speech does; if not, only
     where the client says so."""
-    live_vad_threshold: float = Field(default=0.5, ge=0, le=1)
+    live_vad_threshold: float = Field(default=0.3, ge=0, le=1)
     """Score from 0 to 1 of the voice activity detector at which speech begins, in live sessions
     that name none."""
     live_min_speech_ms: NonNegativeFloat = 150.0

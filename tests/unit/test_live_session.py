@@ -194,6 +194,21 @@ def test_partials_keep_the_whole_text_of_a_segment_that_is_longer_than_their_aud
     assert last.stable_text.startswith(texts(*range(50)))
 
 
+def test_words_at_the_end_of_the_audio_are_shown_once_more_has_been_heard() -> None:
+    talk = Talk()
+    talk.push_frames(silence(0.5) + say(*range(10)))
+
+    partials = [event for event in talk.events if isinstance(event, Partial)]
+    ends = {request.id: request for request in talk.requests}
+    assert len(partials) > 5
+    for partial in partials[1:]:
+        assert partial.answer is not None
+        n_samples = len(ends[partial.answer.id].pcm) // 2
+        assert partial.words[-1].end <= partials[0].words[-1].end or (
+            partial.words[-1].end - samples(0.2) <= n_samples - samples(0.4)
+        )
+
+
 def test_without_voice_activity_detection_only_flushes_end_segments() -> None:
     talk = Talk(replace(OPTIONS, vad="off"))
 

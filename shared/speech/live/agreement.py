@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from shared.speech.chunks import WordHypothesis
-from shared.speech.live.words import middle, spelling
+from shared.speech.live.words import middle, n_alike, spelling
 
 
 class Agreement:
@@ -36,14 +36,8 @@ class Agreement:
         ``settled``.
         """
         new = self._after_committed(heard, start)
-        agreed = [
-            mine
-            for mine, earlier in takewhile(
-                lambda pair: spelling(pair[0]) == spelling(pair[1]),
-                zip(new, self._pending, strict=False),
-            )
-            if mine.end <= settled
-        ]
+        agreed = new[: n_alike(new, self._pending)]
+        agreed = list(takewhile(lambda word: word.end <= settled, agreed))
         self._committed += agreed
         self._pending = list(new[len(agreed) :])
 
@@ -72,21 +66,16 @@ def _prefix_length(known: Sequence[WordHypothesis], heard: Sequence[WordHypothes
     """
     if not known:
         return 0
-    known_texts, heard_texts = [*map(spelling, known)], [*map(spelling, heard)]
-    n_equal = sum(
-        1
-        for _ in takewhile(
-            lambda pair: pair[0] == pair[1], zip(known_texts, heard_texts, strict=False)
-        )
-    )
+    n_equal = n_alike(known, heard)
     if n_equal == len(known):
         return n_equal
-    left = heard_texts[n_equal:]
+    left = [spelling(word) for word in heard[n_equal:]]
     distances = list(range(len(left) + 1))
-    for text in known_texts[n_equal:]:
+    for word in known[n_equal:]:
         above, distances = distances, [distances[0] + 1]
         for at, other in enumerate(left):
-            distances.append(min(above[at] + (text != other), above[at + 1] + 1, distances[at] + 1))
+            replaced = above[at] + (spelling(word) != other)
+            distances.append(min(replaced, above[at + 1] + 1, distances[at] + 1))
 
     def cost(at: int) -> tuple[int, int]:
         n_words = n_equal + at

@@ -23,7 +23,7 @@ class LiveOptions:
     prompt: str | None = None
     vad: VadName = "silero"
     """``off``: everything is speech, and only a flush or the limit ends a segment."""
-    threshold: float = 0.5
+    threshold: float = 0.3
     """Score in [0, 1] at which speech begins."""
     partials: bool = True
     min_speech: int = samples_of(150)

@@ -1,15 +1,20 @@
 """One stretch of a session's audio, from its first partial to its final."""
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 
+from shared.speech.chunks import WordHypothesis
 from shared.speech.live.agreement import Agreement
 from shared.speech.live.events import Cause, Event, Failed, Final, Partial
 from shared.speech.live.options import samples_of
 from shared.speech.live.requests import LiveAnswer
-from shared.speech.live.words import middle, placed
+from shared.speech.live.words import middle, n_alike, placed
 
-UNSETTLED = samples_of(300)
-"""Words that end within this distance of a request's end may be cut off, so they do not count."""
+UNSURE = samples_of(400)
+"""Words that end within this distance of a request's end are mostly cut off, so they are not shown.
+With whisper-tiny.en this leaves a quarter of the words that change after they were shown."""
+UNSETTLED = samples_of(1_000)
+"""Nor are words within this distance committed: with 300 ms, one in twelve was wrong and stayed."""
 _SEARCH = samples_of(5_000)
 """A segment that reaches its limit is cut within this time before it."""
 
@@ -51,6 +56,9 @@ class Segment:
     """Position at which the next one is sent."""
     window_start: int = field(init=False)
     """Where the audio of partials begins."""
+    shown: tuple[WordHypothesis, ...] = ()
+    """The words of the latest partial, of which the first ``n_stable`` are committed."""
+    n_stable: int = 0
     heard_until: int = 0
     """End of the audio of the newest answer."""
     end: int | None = None
@@ -89,11 +97,20 @@ class Segment:
         self.agreement.update(words, start, min(end - UNSETTLED, self.earliest_cut))
         return True
 
-    def show(self, answer: LiveAnswer | None) -> None:
-        """Tell the words so far, if any; it replaces a partial that is still waiting."""
-        if words := self.agreement.words:
+    def show(self, answer: LiveAnswer | None, sure: int) -> None:
+        """Tell the words so far, if that is anything new.
+
+        Words that end after ``sure`` are held back, unless they were told before or are the
+        segment's first. The partial replaces one that is still waiting.
+        """
+        words, n_stable = self.agreement.words, len(self.agreement.committed)
+        if self.shown:
+            n_sure = sum(1 for _ in takewhile(lambda word: word.end <= sure, words))
+            words = words[: max(n_stable, n_sure, n_alike(words, self.shown))]
+        if words and (words, n_stable) != (self.shown, self.n_stable):
+            self.shown, self.n_stable = words, n_stable
             self.events[:] = [event for event in self.events if not isinstance(event, Partial)]
-            self.events.append(Partial(self.id, words, len(self.agreement.committed), answer))
+            self.events.append(Partial(self.id, words, n_stable, answer))
 
     def finish(self, answer: LiveAnswer | None, offset: int) -> None:
         """Tell the final; the audio of ``answer`` began at ``offset``, None: nothing was asked."""

@@ -26,7 +26,7 @@ from shared.speech.live.events import (
 from shared.speech.live.options import LiveOptions, samples_of
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 from shared.speech.live.scores import Scorer, make_scorer
-from shared.speech.live.segment import Ahead, Asked, Segment
+from shared.speech.live.segment import UNSURE, Ahead, Asked, Segment
 from shared.speech.spans import Span
 from shared.speech.voice_activity import LOOK_BACK_SAMPLES, WINDOW_SAMPLES
 
@@ -190,14 +190,15 @@ class LiveSession:
 
     def _hear(self, answer: LiveAnswer, asked: Asked) -> None:
         """Take an answer about an open segment."""
-        segment, ahead = asked.segment, asked.segment.ahead
+        segment, ahead, sure = asked.segment, asked.segment.ahead, asked.end - UNSURE
         if ahead is not None and ahead.request == answer.id:
+            sure = asked.end  # silence follows its last word
             if answer.hypothesis is None:
                 segment.ahead = None
             else:
                 ahead.answer = answer
         if segment.hear(answer, asked.start, asked.end) and self.options.partials:
-            segment.show(answer)
+            segment.show(answer, sure)
 
     def _begin(self, start: int) -> Segment:
         segment = Segment(self._make_id(), start, start + self.options.max_utterance)
@@ -239,7 +240,7 @@ class LiveSession:
         following.announced = announced
         following.agreement = segment.carry_over(cut)
         if self.options.partials:
-            following.show(None)
+            following.show(None, self._activity.position)
         return following
 
     def _ask(self, kind: LiveKind, segment: Segment, start: int, end: int) -> str:

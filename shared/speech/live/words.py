@@ -1,7 +1,8 @@
 """Words of a session: their places on its clock, and their text."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from shared.speech.chunks import Hypothesis, WordHypothesis
 from shared.speech.scripts import space_between
@@ -25,6 +26,12 @@ def spelling(word: WordHypothesis) -> str:
     """Return what two hearings of a word have in common: letters and digits in lower case."""
     text = word.text.strip().casefold()
     return "".join(filter(str.isalnum, text)) or text
+
+
+def n_alike(some: Sequence[WordHypothesis], others: Sequence[WordHypothesis]) -> int:
+    """Return how many words at the beginning of both are the same."""
+    pairs = zip(some, others, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: spelling(pair[0]) == spelling(pair[1]), pairs))
 
 
 def text_of(words: Iterable[WordHypothesis]) -> str:

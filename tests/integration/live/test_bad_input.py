@@ -16,6 +16,7 @@ from livehearers import ToneHearer
 from websockets.exceptions import ConnectionClosed
 
 from api.live import connection, outbox
+from shared.infra.errors import ModelError
 from shared.infra.settings import Settings
 
 SENTENCE = silence(0.5) + say(1, 2, 3) + silence(0.8)
@@ -26,9 +27,9 @@ def other_session(client: httpx.Client) -> Iterator[None]:
     """Begin a session beforehand, and check afterwards that it still works."""
     with live(client) as talker:
         talker.start(config={"lang_code": "en"})
-        talker.stream(SENTENCE[:20_000])
+        talker.stream(SENTENCE[:15_000])  # nobody speaks yet, however long the rest takes
         yield
-        talker.stream(SENTENCE[20_000:])
+        talker.stream(SENTENCE[15_000:])
         assert talker.read_until("final_transcript")[-1]["text"] == texts(1, 2, 3)
 
 
@@ -223,6 +224,47 @@ def test_speech_whose_audio_stops_is_final_after_a_moment(
         assert talker.read_until("final_transcript")[-1]["text"] == texts(1, 2, 3)
 
 
+def test_a_talker_whose_workers_are_behind_is_not_cut_off_meanwhile(
+    client: httpx.Client, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "STALL_S", 0.2)
+    monkeypatch.setattr(connection, "_LOOK_S", 0.05)
+    sentences = [range(at, at + 25) for at in range(0, 100, 25)]
+    pcm = b"".join(silence(1) + say(*numbers) for numbers in sentences) + silence(1)
+    hearer.silent = True
+    with live(client) as talker:
+        talker.start(config={"lang_code": "en"})
+        talker.stream(pcm, frame_bytes=6_400)
+        wait_until(lambda: len(hearer.finals) >= 2)
+        time.sleep(0.6)
+        n_asked = len(hearer.finals)
+        hearer.silent = False
+        talker.send({"type": "end_session"})
+        messages, _ = talker.read_all()
+
+    assert n_asked == 2  # of a backlog of more than 5 s, no more is read
+    assert [final["text"] for final in of("final_transcript", messages)] == [
+        texts(*numbers) for numbers in sentences
+    ]
+
+
+def test_a_detector_that_is_not_installed_is_told(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ModelError("The Silero VAD needs onnxruntime, which is not installed.")
+
+    monkeypatch.setattr(connection, "LiveSession", fail)
+    before = active(client)
+    with live(client) as talker:
+        error = talker.start(config={"lang_code": "en"})
+        _, code = talker.read_all()
+
+    assert (error["code"], code) == ("INTERNAL_ERROR", 1011)
+    assert "onnxruntime" in error["message"]
+    assert active(client) == before
+
+
 def test_a_connection_without_a_session_is_closed(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +284,8 @@ def test_a_bug_ends_its_session_and_no_other(
 
         with monkeypatch.context() as patch:
             patch.setattr("api.live.stt.confidence_of", fail)
-            talker.stream(SENTENCE[:44_000])
+            with suppress(ConnectionClosed):
+                talker.stream(SENTENCE[:44_000])
             messages, code = talker.read_all()
 
     assert code == 1011

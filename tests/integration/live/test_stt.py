@@ -16,9 +16,12 @@ CONFIG = {"lang_code": "en"}
 def test_a_session_goes_as_the_protocol_says(client: httpx.Client) -> None:
     with live(client) as talker:
         started = talker.start(session_id="mine", config={"lang_code": "pt"})
-        talker.stream(SENTENCE, pause_s=0.005)
+        talker.stream(SENTENCE[:44_000])
+        messages = talker.read_until("partial_transcript")
+        talker.stream(SENTENCE[44_000:])
         talker.send({"type": "end_session"})
-        messages, code = talker.read_all()
+        rest, code = talker.read_all()
+        messages += rest
 
     assert started == {"type": "session_started", "session_id": "mine"}
     assert code == 1000
@@ -163,10 +166,11 @@ def test_a_session_that_nobody_has_time_for_is_refused(
 ) -> None:
     hearer.now = replace(IDLE, **load)
     with live(client) as talker:
-        refusal = talker.start(config={**CONFIG, "model": "oracle"})
+        refusal = talker.start(session_id="mine", config={**CONFIG, "model": "oracle"})
         _, closed = talker.read_all()
 
     assert (refusal["type"], refusal["code"]) == ("error", code)
+    assert refusal["session_id"] == "mine"
     assert closed == 1013
 
 
@@ -196,7 +200,7 @@ def test_partials_are_left_out_while_the_queue_is_full_and_the_client_is_told_on
     with live(client) as talker:
         talker.start(config=CONFIG)
         hearer.now = replace(IDLE, depth=64)
-        talker.stream(silence(0.3) + say(*range(8)) + silence(0.8), pause_s=0.002)
+        talker.stream(silence(0.3) + say(*range(8)) + silence(0.8))
         messages = talker.read_until("final_transcript")
 
     assert [error["code"] for error in of("error", messages)] == ["QUEUE_FULL"]

@@ -3,38 +3,50 @@
 import asyncio
 import json
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
 import websockets
 from liveaudio import say, silence, texts
-from liveclients import live, of
+from liveclients import LiveClient, live, of
 from livehearers import ToneHearer
 
 PATH = "/ws/transcribe"
-TALK = silence(0.5) + say(1, 2, 3) + silence(1) + say(4, 5) + silence(0.2)
+FIRST = silence(0.5) + say(1, 2, 3) + silence(1)
+SECOND = len(FIRST)
+TALK = FIRST + say(4, 5) + silence(0.2)
+
+
+def heard_in_silence(talker: LiveClient, text: str) -> list[dict[str, Any]]:
+    """Send silence until an interim has this text, and return all interims before and with it."""
+    found: list[dict[str, Any]] = []
+    while not found or found[-1]["text"] != text:
+        talker.send(silence(0.02))
+        with suppress(TimeoutError):
+            found.append(talker.read(0.05))
+    return found
 
 
 def test_a_session_has_interims_and_one_final_of_everything(client: httpx.Client) -> None:
     with live(client, PATH) as talker:
         talker.send({"type": "config", "language": "pt", "detect_language": False})
-        talker.stream(TALK, pause_s=0.005)
+        talker.stream(TALK[:SECOND])
+        interims = heard_in_silence(talker, texts(1, 2, 3))
+        talker.stream(TALK[SECOND:])
         talker.send({"type": "end"})
         messages, code = talker.read_all()
 
     assert code == 1000
-    interims = [message["text"] for message in of("interim", messages)]
-    assert all(later.startswith(text[:6]) for text, later in pairwise(interims))
-    assert interims[-1].startswith(texts(1, 2, 3))
+    assert {message["type"] for message in interims} == {"interim"}
     assert messages[-1] == {
         "type": "final",
         "text": texts(1, 2, 3, 4, 5),
         "language": "pt",
         "chunks": [
             {"text": texts(1, 2, 3), "timestamp": pytest.approx([0.5, 1.34], abs=0.02)},
-            {"text": texts(4, 5), "timestamp": pytest.approx([2.34, 2.88], abs=0.02)},
+            {"text": texts(4, 5), "timestamp": [ANY, ANY]},
         ],
     }
 
@@ -63,8 +75,7 @@ def test_a_later_config_changes_the_language_of_what_follows(
 ) -> None:
     with live(client, PATH) as talker:
         talker.stream(silence(0.3) + say(1) + silence(0.8))
-        while not hearer.finals:
-            pass
+        heard_in_silence(talker, texts(1))
         talker.send({"type": "config", "detect_language": True})
         talker.stream(say(2) + silence(0.8))
         talker.send({"type": "end"})
@@ -103,7 +114,7 @@ def test_a_client_that_looks_for_one_message_after_each_second_reads_its_final_n
             for start in range(0, len(pcm), 32_000):
                 await socket.send(pcm[start : start + 32_000])
                 with suppress(TimeoutError):
-                    found.append(json.loads(await asyncio.wait_for(socket.recv(), timeout=0.1)))
+                    found.append(json.loads(await asyncio.wait_for(socket.recv(), timeout=1)))
             await socket.send(json.dumps({"type": "end"}))
             found.append(json.loads(await socket.recv()))
         return found

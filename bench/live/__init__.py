@@ -1,0 +1,1 @@
+"""How soon people who speak into Longhand read what they say."""
