@@ -115,7 +115,7 @@ class Session:
                 socket.send(piece)
         except ConnectionClosed:
             return  # the thread that receives tells why
-        except (CommandError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - the main thread raises it
             self._error = error
         self._sent_all.set()
         try:

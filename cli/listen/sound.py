@@ -143,7 +143,8 @@ class Resampler:
 
 def _mono(frames: bytes, n_channels: int, width_bytes: int) -> Samples:
     """Return interleaved PCM of a WAV file as the mean of its channels, shape (n_samples,)."""
-    values = np.frombuffer(frames, np.uint8).reshape(-1, width_bytes)
+    whole = len(frames) - len(frames) % (n_channels * width_bytes)  # a file may be cut off
+    values = np.frombuffer(frames, np.uint8, whole).reshape(-1, width_bytes)
     if width_bytes == 1:  # unsigned, by the format's definition
         samples = (values[:, 0].astype(np.int16) - 128) << 8
     else:  # the two upper bytes

@@ -66,6 +66,12 @@ def test_sound_that_the_session_cannot_hold_leaves_no_alias(tmp_path: Path) -> N
     assert np.abs(heard(path)[100:-100]).max() < 100
 
 
+def test_a_file_that_is_cut_off_is_heard_to_its_last_whole_sample(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", struct.pack("<4h", 100, 300, 500, 700), channels=2)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert heard(path) == [200]
+
+
 def test_a_file_is_heard_no_further_once_the_session_has_ended(tmp_path: Path) -> None:
     ended = threading.Event()
     with open_sound(write(tmp_path / "a.wav", bytes(2 * RATE))) as sound:

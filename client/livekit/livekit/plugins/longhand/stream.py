@@ -97,21 +97,11 @@ class SpeechStream(stt.RecognizeStream):
             self._offset_s = self.start_time_offset
         self._speech_end_s = None  # a new session finds the end of unacknowledged speech anew
         async with self._connection() as socket:
-            await self._start_session(socket)
-            sending = asyncio.create_task(self._send(socket))
-            receiving = asyncio.create_task(self._receive(socket))
             try:
-                # Receiving outlives sending: texts come after the end of the input.
-                await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_EXCEPTION)
-                for task in (receiving, sending):
-                    if task.done():
-                        task.result()
+                await self._start_session(socket)
+                await self._hold_session(socket)
             except (aiohttp.ClientError, ConnectionError) as error:
                 raise lost(str(error)) from error
-            finally:
-                sending.cancel()
-                receiving.cancel()
-                await asyncio.gather(sending, receiving, return_exceptions=True)
         self._report_usage()
         self._end_speech()
 
@@ -154,6 +144,20 @@ class SpeechStream(stt.RecognizeStream):
             raise session_error(message)
         if message["type"] != "session_started":
             raise APIStatusError(f"not a Longhand server: it answered {message['type']!r}")
+
+    async def _hold_session(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        sending = asyncio.create_task(self._send(socket))
+        receiving = asyncio.create_task(self._receive(socket))
+        try:
+            # Receiving outlives sending: texts come after the end of the input.
+            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_EXCEPTION)
+            for task in (receiving, sending):
+                if task.done():
+                    task.result()
+        finally:
+            sending.cancel()
+            receiving.cancel()
+            await asyncio.gather(sending, receiving, return_exceptions=True)
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         for kept in list(self._unacknowledged.replay(REPLAY_SAMPLES)):
