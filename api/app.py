@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
-from api.live import routes
+from api.live import page, routes
 from api.live.hearer import Hearer
 from api.live.transcriber import Transcriber
 from api.native import (
@@ -89,6 +89,7 @@ def create_app(
             area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=ANY_PROBLEM
         )
     app.include_router(routes.router)
+    app.include_router(page.router)
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Observer, registry=registry)
     app.add_middleware(LingeringClose)

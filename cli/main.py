@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import click
 
+from cli.commands.listen import listen
 from cli.commands.models import models
 from cli.commands.transcribe import transcribe
 from cli.commands.up import up
@@ -30,7 +31,7 @@ def cli() -> None:
     """Longhand: speech to text on your own machines."""
 
 
-for command in (transcribe, up, models):
+for command in (transcribe, listen, up, models):
     cli.add_command(command)
 
 

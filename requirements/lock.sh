@@ -6,6 +6,7 @@
 #               CPUs and one for each CUDA, under one version, so that no hash is right for all.
 #   transformers.txt      what the transformers engines need beside run.txt or server.txt, and torch.txt.
 #   deploy/torch.txt      the same with torch, in the index's own build, for the image.
+#   client/*/requirements.txt  what the tests of a plugin need: the framework.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lock() {
@@ -26,3 +27,7 @@ compile --constraint requirements/dev.txt --output-file requirements/server.txt
 transformers --output-file deploy/torch.txt
 mapfile -t without < <(sed -nE 's/^(torch|triton|cuda-[^=]+|nvidia-[^=]+)==.*/--no-emit-package=\1/p' deploy/torch.txt)
 transformers "${without[@]}" --output-file requirements/transformers.txt
+for client in livekit pipecat; do
+    lock "client/$client/pyproject.toml" --group "client/$client/pyproject.toml:test" \
+        --output-file "client/$client/requirements.txt"
+done

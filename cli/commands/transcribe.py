@@ -172,7 +172,7 @@ def transcribe(
         raise click.UsageError("lines have a width in srt and vtt: choose one by --format", ctx)
     if output is None and not ctx.obj:
         raise CommandError("standard output is closed: name a folder by --output")
-    options = _job_options(
+    options = job_options(
         ctx,
         **others,
         model=None if model is None else model.strip() or "auto",
@@ -200,7 +200,7 @@ def transcribe(
     return run(request, server, data_path(data))
 
 
-def _job_options(ctx: click.Context, **chosen: Any) -> "JobOptions":
+def job_options(ctx: click.Context, **chosen: Any) -> "JobOptions":
     """Return the options of the jobs; a UsageError says which is wrong, whatever the model."""
     from pydantic import ValidationError
 

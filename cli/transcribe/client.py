@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 from pydantic import ValidationError
@@ -26,6 +26,22 @@ OUTAGE_S = 120.0
 minute (``cli.embedded.watch``)."""
 BUSY_RETRIES = 6
 MAX_BUSY_WAIT_S = 30.0
+
+
+def server_address(url: str) -> SplitResult:
+    """Return the parts of a server's address.
+
+    Raises:
+        CommandError: it is no http(s) URL.
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, say
+        valid = False
+    if not valid:
+        raise CommandError(f"'{url}' is not a server's address: expected http://HOST:PORT")
+    return parts
 
 
 class _Upload:
@@ -67,13 +83,7 @@ class Client:
         Raises:
             CommandError: it is no http(s) URL.
         """
-        try:
-            parts = urlsplit(base_url)
-            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:  # a port that is no number, say
-            valid = False
-        if not valid:
-            raise CommandError(f"'{base_url}' is not a server's address: expected http://HOST:PORT")
+        parts = server_address(base_url)
         self.base_url = base_url.rstrip("/")
         self._stop = stop
         # A proxy that the environment names cannot reach this machine's loopback.

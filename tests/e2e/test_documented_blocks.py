@@ -45,6 +45,7 @@ NOT_RUN = {
     "uv": "makes an environment of several GB",
     "run.sh": "measures a GPU; its dry run is a test of its own",
     "pack.sh": "fetches wheels for another machine",
+    "arecord": "records from a microphone",
 }
 """Commands that no test runs, and why."""
 
