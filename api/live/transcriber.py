@@ -318,7 +318,8 @@ class Transcriber:
 
     def _note_death(self, beat: Beat) -> None:
         """Have the finals sent again that a dead worker had in hand; its suspect is to blame."""
-        log.warning("worker %s died with %d live requests", beat.worker, len(beat.in_hand))
+        if beat.in_hand:
+            log.warning("worker %s died with %d live requests", beat.worker, len(beat.in_hand))
         for request in beat.in_hand:
             pending = self._pending.get(request)
             if pending is None or not pending.is_final:

@@ -57,8 +57,10 @@ class Beats:
         if self._hands.ids():
             return
         try:
-            self._redis.delete(keys.beat(self._worker))
-            self._redis.srem(keys.WORKERS, self._worker)
+            with self._redis.pipeline() as pipeline:
+                pipeline.srem(keys.WORKERS, self._worker)
+                pipeline.delete(keys.beat(self._worker))
+                pipeline.execute()
         except redis.RedisError as error:
             log.debug("the last beat runs out: %s", error)
 
