@@ -67,6 +67,8 @@ class _Pending:
     overdue_s: float = _LEAST_OVERDUE_S
     deaths: int = 0
     """Workers that died while they had it in hand."""
+    alone: bool = False
+    """Whether it was sent to be heard alone, as it may have killed a worker."""
 
     @property
     def is_final(self) -> bool:
@@ -206,8 +208,9 @@ class Transcriber:
     async def _send(self, pending: _Pending, *, again: bool) -> bool:
         """Put a request into its slot; return False if Redis cannot be reached."""
         request = pending.request
-        alone = pending.deaths > 0 or (again and self._workers.is_silent(request.id))
-        header = encode_ask(Ask(request, self._api, first=pending.first, alone=alone))
+        if pending.deaths or (again and self._workers.is_silent(request.id)):
+            pending.alone = True
+        header = encode_ask(Ask(request, self._api, first=pending.first, alone=pending.alone))
         ticket = self._ticket(request.segment)
         ttl_s = keys.FINAL_TTL_S if pending.is_final else keys.PARTIAL_TTL_S
         try:
@@ -312,9 +315,12 @@ class Transcriber:
         """Send finals again that are due."""
         now = self._clock()
         for pending in [*self._pending.values()]:
+            request = pending.request
             due = pending.is_final and not pending.answer.done() and pending.resend_at <= now
             if not due:
                 continue
+            if pending.alone and self._workers.is_held(request.id):
+                continue  # no further worker is to hear it before this one has survived it
             if not await self._send(pending, again=True):
                 return _AWAY_S
             pending.overdue_s = min(2 * pending.overdue_s, max(_MOST_OVERDUE_S, pending.overdue_s))

@@ -47,9 +47,8 @@ class Workers:
         """Read all beats; return the last ones of workers that have died since the last look.
 
         Raises:
-            redis.RedisError, OSError: Redis cannot be reached; what was seen before is forgotten.
+            redis.RedisError, OSError: Redis cannot be reached.
         """
-        known, self._seen = self._seen, {}
         found = sorted(name.decode() for name in await self._redis.smembers(keys.WORKERS))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name in found:
@@ -69,12 +68,16 @@ class Workers:
         self._depths = await self._count({*self._depths, *models})
         if gone:
             await self._redis.srem(keys.WORKERS, *gone)
-        self._seen, self._looked_at = seen, self._clock()
+        known, self._seen, self._looked_at = self._seen, seen, self._clock()
         return [known[name].beat for name in gone if name in known]
 
     def forget(self) -> None:
         """Redis has lost what it had: who is not there any more has not died of it."""
         self._seen = {}
+
+    def is_held(self, request: str) -> bool:
+        """Return whether a worker has the request in hand that is not known to be dead."""
+        return any(request in seen.beat.in_hand for seen in self._seen.values())
 
     def is_silent(self, request: str) -> bool:
         """Return whether a worker that has the request in hand has missed a beat."""
