@@ -1,6 +1,7 @@
 """The thread that tells the API which worker lives, what it has in hand, and how busy it is."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Beats:
-    """Sends a beat twice a second, and when it is rung.
+    """Sends a beat four times a second, and when there is news.
 
     It also asks whether somebody speaks to the model by way of another worker, as calls are kept
     short then.
@@ -33,23 +34,26 @@ class Beats:
         self._worker, self._model = worker, model
         self._batcher, self._hands = batcher, hands
         self._is_away = False
+        self._sending = threading.Lock()
+        """A beat must not take the place of a newer one."""
         self._thread = Background("live-beats", self._beat)
-        self.ring()
-
-    def ring(self) -> None:
-        """Send a beat now; returns at once."""
         self._thread.ring()
+
+    def send(self) -> None:
+        """Send a beat now: before requests are heard that could be this worker's end."""
+        with self._sending:
+            self._send()
 
     @contextmanager
     def suspecting(self, request: str) -> Iterator[None]:
         """Name a request as suspect while the engine hears it alone, before it can do harm."""
         self._hands.suspect = request
-        self._send()
+        self.send()
         try:
             yield
         finally:
             self._hands.suspect = None
-            self.ring()
+            self._thread.ring()
 
     def close(self) -> None:
         """Withdraw; what is still in hand is left to the last beat, which runs out."""
@@ -65,7 +69,7 @@ class Beats:
             log.debug("the last beat runs out: %s", error)
 
     def _beat(self) -> float:
-        self._send()
+        self.send()
         return keys.BEAT_S
 
     def _send(self) -> None:

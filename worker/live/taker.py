@@ -109,20 +109,22 @@ class LiveTaker:
         slots = [keys.slots(kind) for kind in _KINDS]
         number = 1 + self._lists.index(key.decode())
         found = self._take_script(keys=self._lists, args=[room, *slots, ticket, number])
+        taken = []
         for header, pcm in zip(found[::2], found[1::2], strict=True):
             try:
                 ask = decode_ask(header, pcm)
             except (ValueError, KeyError, TypeError):
                 log.exception("a live request of another version is dropped")
-            else:
-                self._hear(_Taken(ask))
-        self._beats.ring()
+                continue
+            if self._hands.take(ask.request.id):
+                taken.append(_Taken(ask))
+        self._beats.send()
+        for each in taken:
+            self._hear(each)
 
     def _hear(self, taken: _Taken) -> None:
         """Hand a request to the batcher."""
         request = taken.ask.request
-        if not self._hands.take(request.id):
-            return
         try:
             future = self._batcher.submit(
                 samples_of(request.pcm),
