@@ -65,8 +65,10 @@ def _write_weights(folder: Path, vocabulary: list[str], n_languages: int) -> Non
     spec.decoder.position_encodings.encodings = noise(MAX_TOKENS, WIDTH)
     spec.decoder.embeddings.weight = noise(len(vocabulary), WIDTH)
     # Large logits: the model is sure of its garbage, so that no fallback samples at random. The
-    # first coordinate is the decoder's clock: from the twentieth token on it says "end of text".
+    # first coordinate is the decoder's clock: from the twentieth token on it says "end of text",
+    # and not before.
     spec.decoder.projection.weight = 30 * noise(len(vocabulary), WIDTH)
+    spec.decoder.position_encodings.encodings[:20, 0] = -8.0
     spec.decoder.position_encodings.encodings[20:, 0] = 100.0
     spec.decoder.projection.weight[:, 0] = 0.0
     spec.decoder.projection.weight[N_TEXT_TOKENS, 0] = 1_000.0

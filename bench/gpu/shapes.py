@@ -24,8 +24,8 @@ N_TIMESTAMPS = 1_501
 POSITIONS = 448
 FRAMES = 1_500
 """Of 20 ms, in a window of 30 s."""
-N_PROMPT = 3
-"""Start of transcript, language, task."""
+N_PROMPT = 4
+"""Start of transcript, language, task, no timestamps."""
 WHISPER_CODES: tuple[str, ...] = (
     *("en", "zh", "de", "es", "ru", "ko", "fr", "ja", "pt", "tr", "pl", "ca", "nl", "ar", "sv"),
     *("it", "id", "hi", "fi", "vi", "he", "uk", "el", "ms", "cs", "ro", "da", "hu", "ta", "no"),

@@ -94,6 +94,15 @@ def said(worker: Worker) -> str:
     return worker.log.rstrip().rpartition("\n")[2]
 
 
+def feed(pipe: Path, content: bytes) -> None:
+    """Write to whoever waits for the pipe; those who open it later find a file."""
+    whole = pipe.with_suffix(".whole")
+    whole.write_bytes(content)
+    with pipe.open("wb") as written:
+        whole.replace(pipe)
+        written.write(content)
+
+
 def test_a_model_worker_is_loading_until_its_weights_are_there_and_then_ready(
     database: Engine, workers: Fleet, stalled: Path, tmp_path: Path
 ) -> None:
@@ -106,7 +115,7 @@ def test_a_model_worker_is_loading_until_its_weights_are_there_and_then_ready(
     assert ask(worker, settings, "/health/live") == (200, "alive")
     assert ask(worker, settings, "/health/ready") == (503, "loading")
 
-    stalled.write_bytes((tmp_path / "config.json").read_bytes())
+    feed(stalled, (tmp_path / "config.json").read_bytes())
 
     wait_until(lambda: ask(worker, settings, "/health/ready") == (200, "ready"))
     assert ask(worker, settings, "/health/startup") == (200, "started")
@@ -131,7 +140,7 @@ def test_a_model_worker_whose_weights_are_broken_says_so_and_ends(
 ) -> None:
     worker = workers.start("model", "--model", "stalled")
     wait_until(lambda: ask(worker, workers.settings, "/health/startup") == (503, "loading"))
-    stalled.write_bytes(BROKEN)
+    feed(stalled, BROKEN)
     assert worker.process.wait(30) == 1
     assert said(worker).startswith("Error: model 'stalled' cannot be loaded on cpu")
     assert "Traceback" not in worker.log

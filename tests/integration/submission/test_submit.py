@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from api.intake.submit import Intake, JobRequest, submit
+from api.live.transcriber import Transcriber
 from api.resources import Resources, open_resources
 from shared.infra.errors import InvalidRequest, JobNotFound
 from shared.infra.settings import Settings
@@ -45,7 +46,9 @@ def intake(settings: Settings) -> Iterator[Intake]:
     with ExitStack() as stack:
 
         async def enter() -> Resources:
-            return stack.enter_context(open_resources(settings, CollectorRegistry()))
+            return stack.enter_context(
+                open_resources(settings, CollectorRegistry(), Transcriber(settings))
+            )
 
         yield asyncio.run(enter()).intake
 
