@@ -113,6 +113,7 @@ class SttConnection(Connection):
                     stable_text=event.stable_text,
                     confidence=confidence_of(event.words),
                     is_final=False,
+                    preflight=event.is_preflight,
                     timing=_timing(timing),
                 )
             case Final():
