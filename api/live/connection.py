@@ -307,6 +307,7 @@ class Connection(ABC):
             async for pcm in decoder.pieces():
                 await self._push(pcm, session)
                 await self._wait_for_room()
+                await asyncio.sleep(0)  # what is there already is read without waiting
             self.do(session.end())
         except LiveError as error:
             if error.close is not None:
