@@ -23,14 +23,14 @@ DURATION_S = len(SPOKEN) / 32_000
 
 RECORD = """
 (async () => {
-  const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  const stream = await navigator.mediaDevices.getUserMedia({ audio });
   const socket = new WebSocket(location.origin.replace("http", "ws") + "/ws/stt");
   window.told = [];
   socket.onmessage = ({ data }) => told.push(JSON.parse(data));
   await new Promise((resolve) => { socket.onopen = resolve; });
   const config = { lang_code: "en", encoding: "webm_opus" };
   socket.send(JSON.stringify({ type: "start_session", config }));
+  const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const stream = await navigator.mediaDevices.getUserMedia({ audio });
   window.recorder = new MediaRecorder(stream, { mimeType: "audio/webm;codecs=opus" });
   recorder.ondataavailable = ({ data }) => socket.send(data);
   recorder.onstop = () => socket.send('{"type": "end_session"}');
@@ -72,8 +72,8 @@ def test_what_a_browser_records_is_heard(client: httpx.Client, tmp_path: Path) -
     microphone = tmp_path / "microphone.wav"
     with wave.open(str(microphone), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", "not compressed"))
-        # Its first second is lost where the microphone starts before the session.
-        file.writeframes(silence(1.5) + say(1, 2, 3) + silence(1.0) + say(4, 5, 6) + silence(1.0))
+        # What it plays before the recorder starts is lost.
+        file.writeframes(silence(4.0) + say(1, 2, 3) + silence(1.0) + say(4, 5, 6) + silence(1.0))
     with chromium(microphone) as page:
         page.open(str(client.base_url.join("/live")))
         page.value(RECORD)
