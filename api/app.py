@@ -1,5 +1,6 @@
 """The application, made of its parts; nothing is global."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -67,6 +68,7 @@ def create_app(
             app.state.snapshots.close()
             app.state.news.close()
             await hearer.close()
+            await asyncio.to_thread(resources.live.decoders.close)
             await resources.intake.drain(CLEANUP_S)
 
     # FastAPIOffline serves the documentation's scripts: nothing is fetched from elsewhere.

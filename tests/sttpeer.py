@@ -17,8 +17,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
 RATE = 16_000
-WORD_MS, GAP_MS, END_MS = 100, 40, 200
-"""A word, the silence behind it, and the silence that ends an utterance."""
+WORD_MS, GAP_MS, PAUSE_MS, END_MS = 100, 40, 120, 200
+"""A word, the silence behind it, the silence after which the final is likely, and the silence that
+ends an utterance."""
 
 
 def spoken(*words: int, silence_ms: int = 500) -> bytes:
@@ -53,6 +54,8 @@ class Ear:
                 self._value, self._run = value, 0
             self._run += 1
             self.position += 1
+            if self.speaking and not value and self._run == RATE * PAUSE_MS // 1000:
+                yield "pause", self.ms
             if self.speaking and not value and self._run == RATE * END_MS // 1000:
                 self.speaking = False
                 yield "speech_end", self.ms - END_MS
@@ -95,6 +98,7 @@ class SttPeer:
         refuse: Sequence[str] = (),
         fail: Sequence[str] = (),
         hold_finals: bool = False,
+        preflight: bool = False,
     ) -> None:
         """Be ready for clients.
 
@@ -103,9 +107,10 @@ class SttPeer:
             refuse: for each of the first sessions, the code of the error that it gets instead.
             fail: for each of the first finals, which are empty, the code of the error before it.
             hold_finals: whether finals wait for the next utterance's start.
+            preflight: whether the likely final is told in the pause before its end.
         """
         self.cuts, self.refusals, self.failures = list(cut_at_s), list(refuse), list(fail)
-        self.hold_finals = hold_finals
+        self.hold_finals, self.preflight = hold_finals, preflight
         self.started: list[dict[str, Any]] = []
         """Each session's ``start_session``."""
         self.controls: list[str] = []
@@ -160,6 +165,10 @@ class SttPeer:
                 for event, at_ms in ear.hear(message):
                     if event == "word":
                         say("partial_transcript", segment_id="s", text=ear.text, is_final=False)
+                        continue
+                    if event == "pause":
+                        if self.preflight:
+                            say("partial_transcript", text=ear.text, preflight=True)
                         continue
                     say("vad_event", state=event, t_ms=at_ms)
                     if event == "speech_start" and held:

@@ -16,6 +16,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from api.live.decoders import Decoder
 from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
 from api.live.origins import is_allowed
 from api.live.outbox import Outbox, SlowReader
@@ -30,6 +31,7 @@ from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event
 from shared.speech.live.options import samples_of
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 from shared.speech.live.session import LiveSession
+from shared.speech.resampling import PcmResampler
 
 log = logging.getLogger("api.live")
 
@@ -54,6 +56,9 @@ class Connection(ABC):
         self._requests = Requests(live, self._hear)
         self._session: LiveSession | None = None
         self._session_id = ""
+        self._resampler: PcmResampler | None = None
+        self._decoder: Decoder | None = None
+        self._decoding: asyncio.Task[None] | None = None
         self._end_code, self._is_draining = 1000, False
         self._caught_up, self._is_behind = asyncio.Event(), False
         self._received_at = self._audio_at = time.monotonic()
@@ -136,6 +141,18 @@ class Connection(ABC):
             raise LiveError("INTERNAL_ERROR", str(error), INTERNAL_ERROR) from error
         self._session_id = session_id
         self._audio_at = time.monotonic()
+        if wish.encoding != "pcm_s16le":
+            self._decoder = Decoder(self._live.decoders)
+            self._decoding = asyncio.create_task(self._decode(self._decoder, self._session))
+        elif wish.sample_rate != SAMPLE_RATE:
+            self._resampler = PcmResampler(wish.sample_rate)
+
+    def finish(self) -> None:
+        """End the session after its finals, as the client sends no more audio."""
+        if self._decoder is not None:
+            self._decoder.finish()  # the session ends after what is left
+        elif self._session is not None:
+            self.do(self._session.end())
 
     def speak(self, language: str | None) -> None:
         """Take what follows for speech in this language; None: it is to be detected.
@@ -224,9 +241,10 @@ class Connection(ABC):
             log.warning("%s: the client does not read", self._websocket.scope["path"])
             abort(self._websocket)
         finally:
-            for task in (reader, writer, watch):
+            tasks = [reader, writer, watch, *filter(None, [self._decoding])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reader, writer, watch, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _leave(self) -> None:
         if self._session is not None and not self._session.is_over:
@@ -234,6 +252,8 @@ class Connection(ABC):
             assert isinstance(ended, Ended)
             self._end(ended)
         self._live.leave(self)
+        if self._decoder is not None:
+            await self._decoder.close()
         await self._requests.close()
 
     # What comes in.
@@ -250,6 +270,8 @@ class Connection(ABC):
                     if (audio := message.get("bytes")) is not None:
                         await self._take_audio(audio)
                     else:
+                        if self._decoder is not None:
+                            await self._decoder.settle()  # it came after the audio
                         self.on_text(message.get("text") or "")
                 except LiveError as error:
                     self.tell_error(error)
@@ -262,15 +284,38 @@ class Connection(ABC):
 
     async def _take_audio(self, audio: bytes) -> None:
         self.on_audio()
-        session = self._session
-        assert session is not None
-        for start in range(0, len(audio), BLOCK_BYTES):
+        assert self._session is not None
+        if self._decoder is None:
+            await self._push(audio, self._session)
+        else:
+            self._audio_at = time.monotonic()
+            await self._decoder.feed(audio)
+
+    async def _push(self, pcm: bytes, session: LiveSession) -> None:
+        for start in range(0, len(pcm), BLOCK_BYTES):
             if start:
                 await asyncio.sleep(0)
             self._audio_at = time.monotonic()
-            self.do(session.push(audio[start : start + BLOCK_BYTES]))
+            block = pcm[start : start + BLOCK_BYTES]
+            self.do(session.push(self._resampler.push(block) if self._resampler else block))
         self._end_if_drained()
         self.on_heard()
+
+    async def _decode(self, decoder: Decoder, session: LiveSession) -> None:
+        """Hear what the decoder makes of the audio, and end the session when there is no more."""
+        try:
+            async for pcm in decoder.pieces():
+                await self._push(pcm, session)
+                await self._wait_for_room()
+                await asyncio.sleep(0)  # what is there already is read without waiting
+            self.do(session.end())
+        except LiveError as error:
+            if error.close is not None:
+                self._end_code = error.close
+            self.tell_error(error)
+            self.do(session.end(EndReason.ERROR))
+        except Exception:  # noqa: BLE001 - as in _read
+            self._fail()
 
     async def _wait_for_room(self) -> None:
         """Leave what the client sends in its own buffers while the workers are behind."""

@@ -18,6 +18,7 @@ SERVICE_RESTART = 1012
 """Close code of a server that stops."""
 INTERNAL_ERROR = 1011
 POLICY_VIOLATION = 1008
+INVALID_PAYLOAD = 1007
 
 
 class LiveError(Exception):

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from api.live.decoders import Decoders
 from api.live.errors import SERVICE_RESTART, TRY_AGAIN_LATER, LiveError
 from api.live.hearer import Hearer, LiveLoad
 from shared.infra.errors import ModelError, RequestError
@@ -14,6 +15,7 @@ from shared.infra.settings import Settings
 from shared.models.catalogue import Catalogue, Model
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
+from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.live.options import LiveOptions, samples_of
 from shared.speech.live.scores import make_scorer
 
@@ -22,6 +24,9 @@ _CONNECTIONS_PER_SESSION = 2
 """Connections that have no session yet, or not any more, count as well."""
 _CLOSE_S = 1.0
 """How long a stopping server waits for connections that it closes."""
+
+Encoding = Literal["pcm_s16le", "webm_opus"]
+"""What a session's binary messages are."""
 
 
 class Drainable(Protocol):
@@ -49,6 +54,9 @@ class Wish:
     vad: bool | None = None
     threshold: float | None = None
     partials: bool = True
+    encoding: Encoding = "pcm_s16le"
+    sample_rate: int = SAMPLE_RATE
+    """Of PCM; a container has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,7 @@ class LiveSessions:
         self.settings = settings
         self.hearer = hearer
         self.metrics = metrics
+        self.decoders = Decoders()
         self._catalogue = catalogue
         self._connections: set[Drainable] = set()
         self._active: dict[tuple[str, str], str] = {}

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 from api.live.connection import Connection
 from api.live.errors import LiveError
 from api.live.messages import Message, read_message
-from api.live.sessions import Wish
+from api.live.sessions import Encoding, Wish
 from api.live.timing import Timing
 from shared.models.options import JobOptions, Language
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
@@ -31,7 +31,8 @@ class Config(Message):
     lang_code: Language = None
     task: Literal["transcribe", "translate"] = "transcribe"
     prompt: str | None = Field(default=None, max_length=1_000)
-    sample_rate: Literal[16_000] = 16_000
+    encoding: Encoding = "pcm_s16le"
+    sample_rate: Literal[8_000, 16_000, 24_000, 44_100, 48_000] = 16_000
     vad_enabled: bool | None = None
     vad_threshold: float | None = Field(default=None, ge=0, le=1)
     partial_results: bool = True
@@ -88,7 +89,7 @@ class SttConnection(Connection):
             case Flush():
                 self.do(self.session.flush())
             case EndSession():
-                self.do(self.session.end())
+                self.finish()
             case Cancel():
                 self.do(self.session.cancel())
 
@@ -113,6 +114,7 @@ class SttConnection(Connection):
                     stable_text=event.stable_text,
                     confidence=confidence_of(event.words),
                     is_final=False,
+                    preflight=event.is_preflight,
                     timing=_timing(timing),
                 )
             case Final():
@@ -156,7 +158,14 @@ class SttConnection(Connection):
         job = JobOptions(
             model=config.model, language=language, task=config.task, prompt=config.prompt
         )
-        wish = Wish(job, config.vad_enabled, config.vad_threshold, config.partial_results)
+        wish = Wish(
+            job,
+            config.vad_enabled,
+            config.vad_threshold,
+            config.partial_results,
+            config.encoding,
+            config.sample_rate,
+        )
         self.begin(message.session_id, wish)
         self._with_words = config.word_timestamps
         self._send("session_started")

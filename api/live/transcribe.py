@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 from api.live.connection import Connection
 from api.live.errors import LiveError
 from api.live.messages import Message, read_message
-from api.live.sessions import Wish
+from api.live.sessions import Encoding, Wish
 from api.live.timing import Timing
 from shared.models.options import JobOptions, Language
 from shared.speech.chunks import SAMPLE_RATE
@@ -16,11 +16,12 @@ from shared.speech.live.events import Ended, EndReason, Event, Failed, Final, Pa
 
 
 class Config(Message):
-    """The language of what follows."""
+    """The language of what follows, and how audio is encoded, before there is any."""
 
     type: Literal["config"]
     language: Language = "en"
     detect_language: bool = False
+    encoding: Encoding = "pcm_s16le"
 
 
 class End(Message):
@@ -42,6 +43,7 @@ class TranscribeConnection(Connection):
     """
 
     _language: str | None = "en"
+    _encoding: Encoding = "pcm_s16le"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -53,17 +55,21 @@ class TranscribeConnection(Connection):
         """Follow a message."""
         message = read_message(_MESSAGES, text)
         if isinstance(message, Config):
+            if self.session is not None and message.encoding != self._encoding:
+                raise LiveError("INVALID_MESSAGE", "'encoding' after audio.")
+            self._encoding = message.encoding
             self._language = None if message.detect_language else message.language
             self.speak(self._language)
         else:
             self.on_audio()  # so that the final of no audio at all is empty
-            assert self.session is not None
-            self.do(self.session.end())
+            self.finish()
 
     def on_audio(self) -> None:
         """Begin the session with the first audio."""
         if self.session is None:
-            self.begin(uuid4().hex, Wish(JobOptions(language=self._language)))
+            self.begin(
+                uuid4().hex, Wish(JobOptions(language=self._language), encoding=self._encoding)
+            )
 
     def on_heard(self) -> None:
         """Send the text so far if it has changed."""

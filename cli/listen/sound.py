@@ -1,6 +1,5 @@
 """The audio of a live session: a WAV file, or raw PCM on standard input."""
 
-import math
 import os
 import select
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 from cli.errors import CommandError
 from cli.transcribe.streams import STDIN
 from shared.speech.audio import Samples
+from shared.speech.resampling import Resampler, s16le
 
 RATE = 16_000
 """Samples per second of a live session."""
@@ -79,9 +79,9 @@ class _WavFile:
             if ended.wait(max(0.0, start_s + read / rate - time.monotonic())):
                 return
             read += len(samples)
-            yield _s16le(samples if resampler is None else resampler.push(samples))
+            yield s16le(samples if resampler is None else resampler.push(samples))
         if resampler is not None:
-            yield _s16le(resampler.rest())
+            yield s16le(resampler.rest())
 
     def _samples(self, size: int) -> Iterator[Samples]:
         n_channels, width_bytes = self._reader.getnchannels(), self._reader.getsampwidth()
@@ -104,43 +104,6 @@ class _Stdin:
                 yield piece
 
 
-class Resampler:
-    """Brings a stream to RATE by a windowed sinc; pieces join without a seam."""
-
-    ZERO_CROSSINGS = 16
-    """Of the sinc, on each side of an output sample."""
-
-    def __init__(self, rate: int) -> None:
-        """Begin a stream of ``rate`` samples per second."""
-        self._step = rate / RATE
-        self._cutoff = min(1.0, 0.95 / self._step)
-        """Relative to half the input's rate."""
-        self._reach = self.ZERO_CROSSINGS / self._cutoff
-        self._taps = np.arange(-math.ceil(self._reach), math.ceil(self._reach) + 2)
-        self._samples = np.zeros(-self._taps[0], np.float32)
-        self._at = float(len(self._samples))
-        """Position of the next output sample in ``_samples``."""
-
-    def push(self, samples: Samples) -> Samples:
-        """Take samples, and return those that can be told by now; shapes (n_samples,)."""
-        self._samples = np.concatenate([self._samples, samples])
-        n_output = math.ceil((len(self._samples) - self._taps[-1] - self._at) / self._step)
-        positions = self._at + self._step * np.arange(max(0, n_output))
-        taps = np.floor(positions).astype(np.int64)[:, None] + self._taps
-        distances = taps - positions[:, None]
-        window = 0.5 + 0.5 * np.cos(np.pi * np.minimum(np.abs(distances) / self._reach, 1.0))
-        weights = self._cutoff * np.sinc(distances * self._cutoff) * window
-        output: Samples = (self._samples[taps] * weights).sum(axis=1).astype(np.float32)
-        self._at += self._step * len(positions)
-        done = math.floor(self._at) + int(self._taps[0])
-        self._samples, self._at = self._samples[done:], self._at - done
-        return output
-
-    def rest(self) -> Samples:
-        """Return what the stream's end has kept back."""
-        return self.push(np.zeros(len(self._taps), np.float32))
-
-
 def _mono(frames: bytes, n_channels: int, width_bytes: int) -> Samples:
     """Return interleaved PCM of a WAV file as the mean of its channels, shape (n_samples,)."""
     whole = len(frames) - len(frames) % (n_channels * width_bytes)  # a file may be cut off
@@ -152,7 +115,3 @@ def _mono(frames: bytes, n_channels: int, width_bytes: int) -> Samples:
     mixed: Samples = samples.reshape(-1, n_channels).mean(axis=1, dtype=np.float32)
     mixed /= 32768
     return mixed
-
-
-def _s16le(samples: Samples) -> bytes:
-    return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()

@@ -73,6 +73,18 @@ def test_a_final_is_asked_for_in_the_pause_and_given_when_the_silence_is_long_en
     assert talk.finals[0].text == texts(1, 2, 3)
 
 
+def test_the_text_of_a_likely_final_is_shown_as_such_in_the_pause() -> None:
+    talk = Talk()
+    talk.push_frames(silence(0.5) + say(1, 2, 3) + silence(0.3))
+
+    partials = [event for event in talk.events if isinstance(event, Partial)]
+    assert [partial.is_preflight for partial in partials] == [False] * (len(partials) - 1) + [True]
+    assert partials[-1].text == texts(1, 2, 3)
+    assert talk.finals == []
+    talk.push_frames(silence(0.5))
+    assert [final.text for final in talk.finals] == [partials[-1].text]
+
+
 def test_a_final_that_was_asked_for_ahead_is_not_given_when_speech_goes_on() -> None:
     talk = Talk()
 

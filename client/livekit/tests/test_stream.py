@@ -16,9 +16,10 @@ from sttpeer import RATE, spoken, stt_peer
 Make = Callable[..., longhand.STT]
 AT_ONCE = APIConnectOptions(max_retry=3, retry_interval=0.01, timeout=5.0)
 
-START, INTERIM, FINAL, END = (
+START, INTERIM, PREFLIGHT, FINAL, END = (
     SpeechEventType.START_OF_SPEECH,
     SpeechEventType.INTERIM_TRANSCRIPT,
+    SpeechEventType.PREFLIGHT_TRANSCRIPT,
     SpeechEventType.FINAL_TRANSCRIPT,
     SpeechEventType.END_OF_SPEECH,
 )
@@ -75,6 +76,16 @@ async def test_each_turn_is_a_start_interims_a_final_and_an_end(make_stt: Make) 
         events = await events_of(stream)
     assert kinds(events) == [*[START, INTERIM, FINAL, END] * 2, FINAL]
     assert finals(events) == ["1 2", "3", ""]  # the last one answers the flush of the end
+
+
+async def test_the_likely_final_comes_before_the_final_as_a_preflight(make_stt: Make) -> None:
+    with stt_peer(preflight=True) as peer:
+        stream = make_stt(peer.url).stream()
+        push(stream, spoken(1, 2))
+        stream.end_input()
+        events = await events_of(stream)
+    assert kinds(events) == [START, INTERIM, PREFLIGHT, FINAL, END, FINAL]
+    assert [e.alternatives[0].text for e in events if e.type is PREFLIGHT] == ["1 2"]
 
 
 async def test_what_is_still_being_said_at_the_end_has_a_final_and_an_end(make_stt: Make) -> None:

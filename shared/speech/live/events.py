@@ -56,6 +56,8 @@ class Partial:
     """The first words, which later partials and the final keep."""
     answer: LiveAnswer | None
     """What this follows from; None: the words were carried over from the segment before."""
+    is_preflight: bool = False
+    """Whether the talker has paused and this is the final's text, unless they go on."""
 
     @property
     def text(self) -> str:

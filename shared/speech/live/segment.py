@@ -97,8 +97,8 @@ class Segment:
         self.agreement.update(words, start, min(end - UNSETTLED, self.earliest_cut))
         return True
 
-    def show(self, answer: LiveAnswer | None, sure: int) -> None:
-        """Tell the words so far, if that is anything new.
+    def show(self, answer: LiveAnswer | None, sure: int, *, is_preflight: bool = False) -> None:
+        """Tell the words so far, if that is anything new or the text of the likely final.
 
         Words that end after ``sure`` are held back, unless they were told before or are the
         segment's first. The partial replaces one that is still waiting.
@@ -107,10 +107,11 @@ class Segment:
         if self.shown:
             n_sure = sum(1 for _ in takewhile(lambda word: word.end <= sure, words))
             words = words[: max(n_stable, n_sure, n_alike(words, self.shown))]
-        if words and (words, n_stable) != (self.shown, self.n_stable):
+        is_new = (words, n_stable) != (self.shown, self.n_stable)
+        if words and (is_new or is_preflight):
             self.shown, self.n_stable = words, n_stable
             self.events[:] = [event for event in self.events if not isinstance(event, Partial)]
-            self.events.append(Partial(self.id, words, n_stable, answer))
+            self.events.append(Partial(self.id, words, n_stable, answer, is_preflight))
 
     def finish(self, answer: LiveAnswer | None, offset: int) -> None:
         """Tell the final; the audio of ``answer`` began at ``offset``, None: nothing was asked."""

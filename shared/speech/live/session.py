@@ -191,14 +191,15 @@ class LiveSession:
     def _hear(self, answer: LiveAnswer, asked: Asked) -> None:
         """Take an answer about an open segment."""
         segment, ahead, sure = asked.segment, asked.segment.ahead, asked.end - UNSURE
-        if ahead is not None and ahead.request == answer.id:
+        is_preflight = ahead is not None and ahead.request == answer.id
+        if ahead is not None and is_preflight:
             sure = asked.end  # silence follows its last word
             if answer.hypothesis is None:
                 segment.ahead = None
             else:
                 ahead.answer = answer
         if segment.hear(answer, asked.start, asked.end) and self.options.partials:
-            segment.show(answer, sure)
+            segment.show(answer, sure, is_preflight=is_preflight)
 
     def _begin(self, start: int) -> Segment:
         segment = Segment(self._make_id(), start, start + self.options.max_utterance)

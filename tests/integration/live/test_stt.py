@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
 from liveaudio import say, silence, texts
 from liveclients import live, of
@@ -37,7 +38,7 @@ def test_a_session_goes_as_the_protocol_says(client: httpx.Client) -> None:
     partial = of("partial_transcript", messages)[-1]
     assert set(partial) == {
         *("type", "session_id", "segment_id", "text", "stable_text", "confidence", "is_final"),
-        "timing",
+        *("preflight", "timing"),
     }
     assert partial["is_final"] is False
     (final,) = of("final_transcript", messages)
@@ -91,6 +92,38 @@ def test_options_of_a_session_are_heeded(client: httpx.Client, hearer: ToneHeare
     assert final["words"] == []
     assert final["language"] == "en"
     assert [request.kind for request in hearer.requests] == ["final"]
+
+
+def test_the_likely_final_is_told_in_the_pause_before_the_final(client: httpx.Client) -> None:
+    with live(client) as talker:
+        talker.start(config=CONFIG)
+        talker.stream(silence(0.5) + say(1, 2, 3) + silence(0.3))
+        message = talker.read_until("partial_transcript")[-1]
+        while not message["preflight"]:
+            message = talker.read_until("partial_transcript")[-1]
+        talker.stream(silence(0.5))
+        (*_, final) = talker.read_until("final_transcript")
+
+    assert message["text"] == final["text"] == texts(1, 2, 3)
+
+
+@pytest.mark.parametrize("rate", [8_000, 24_000, 44_100, 48_000])
+def test_pcm_of_another_rate_is_heard_as_if_it_were_of_16_khz(
+    client: httpx.Client, rate: int
+) -> None:
+    samples = np.frombuffer(SENTENCE, "<i2")
+    at = np.arange(len(samples) * rate // 16_000) * 16_000 / rate
+    pcm = np.interp(at, np.arange(len(samples)), samples).astype("<i2").tobytes()
+    with live(client) as talker:
+        talker.start(config={**CONFIG, "sample_rate": rate})
+        talker.stream(pcm, frame_bytes=1_001)  # samples are split between messages
+        talker.send({"type": "end_session"})
+        messages, _ = talker.read_all()
+
+    (final,) = of("final_transcript", messages)
+    assert final["text"] == texts(1, 2, 3, 4)
+    assert final["words"][0]["start"] == pytest.approx(0.5, abs=0.03)
+    assert messages[-1]["total_audio_ms"] == pytest.approx(len(SENTENCE) / 32, abs=10)
 
 
 def test_every_flush_is_answered_by_a_final(client: httpx.Client) -> None:

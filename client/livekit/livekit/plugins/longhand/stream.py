@@ -62,7 +62,8 @@ class SpeechStream(stt.RecognizeStream):
     The base class calls ``_run`` again when it raises a retryable error. The new session gets what
     the old one has not acknowledged, so that no word is lost within ``sent.LIMIT_S``.
 
-    A turn is START_OF_SPEECH, interim transcripts, final ones, END_OF_SPEECH. The end comes after
+    A turn is START_OF_SPEECH, interim transcripts, final ones, END_OF_SPEECH. In a pause the text
+    of the likely final comes as PREFLIGHT_TRANSCRIPT. The end comes after
     the last final, since an agent commits the turn at the end; it does not come if the speaker goes
     on before that final is there.
     """
@@ -233,7 +234,13 @@ class SpeechStream(stt.RecognizeStream):
             return
         if not self._speaking:
             self._start_speech(self._position_s)
-        self._emit(SpeechEventType.INTERIM_TRANSCRIPT, self._speech(message))
+        is_preflight = message.get("preflight", False)
+        self._emit(
+            SpeechEventType.PREFLIGHT_TRANSCRIPT
+            if is_preflight
+            else SpeechEventType.INTERIM_TRANSCRIPT,
+            self._speech(message),
+        )
 
     def _final(self, message: dict[str, Any]) -> None:
         speech = self._speech(message)

@@ -1,0 +1,311 @@
+"""WebM with Opus, as browsers record it: decoded beside the API, at no other session's cost."""
+
+import os
+import signal
+import wave
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from browser import CHROMIUM, chromium
+from liveaudio import say, silence, texts
+from liveclients import LiveClient, live, of
+from livehearers import ToneHearer
+from processes import wait_until
+from webm import encode_webm, slices
+
+START = {"lang_code": "en", "encoding": "webm_opus"}
+SPOKEN = silence(0.5) + say(1, 2, 3, 4) + silence(0.8) + say(5, 6) + silence(0.3)
+CLUSTER = b"\x1f\x43\xb6\x75"
+DURATION_S = len(SPOKEN) / 32_000
+
+RECORD = """
+(async () => {
+  const socket = new WebSocket(location.origin.replace("http", "ws") + "/ws/stt");
+  window.told = [];
+  socket.onmessage = ({ data }) => told.push(JSON.parse(data));
+  await new Promise((resolve) => { socket.onopen = resolve; });
+  const config = { lang_code: "en", encoding: "webm_opus" };
+  socket.send(JSON.stringify({ type: "start_session", config }));
+  const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const stream = await navigator.mediaDevices.getUserMedia({ audio });
+  window.recorder = new MediaRecorder(stream, { mimeType: "audio/webm;codecs=opus" });
+  recorder.ondataavailable = ({ data }) => socket.send(data);
+  recorder.onstop = () => socket.send('{"type": "end_session"}');
+  recorder.start(100);
+})()
+"""
+
+
+def stream(talker: LiveClient, pcm: bytes = SPOKEN, **options: int) -> None:
+    for piece in slices(encode_webm(pcm, **options), len(pcm) / 32_000):
+        talker.send(piece)
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def parent() -> int:
+    """Return the process that forks decoders; it is this one's child, as the API runs here."""
+    for task in Path("/proc/self/task").iterdir():
+        for pid in map(int, (task / "children").read_text().split()):
+            if b"worker.media.live" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+    return 0
+
+
+@pytest.fixture
+def decoding(client: httpx.Client) -> Iterator[int]:
+    """Have the process that forks decoders started."""
+    with live(client) as talker:
+        talker.start(config=START)
+        pid = wait_until(parent)
+        wait_until(lambda: len(children(pid)) == 1)
+        yield pid
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+def test_what_a_browser_records_is_heard(client: httpx.Client, tmp_path: Path) -> None:
+    microphone = tmp_path / "microphone.wav"
+    with wave.open(str(microphone), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", "not compressed"))
+        # What it plays before the recorder starts is lost.
+        file.writeframes(silence(4.0) + say(1, 2, 3) + silence(1.0) + say(4, 5, 6) + silence(1.0))
+    with chromium(microphone) as page:
+        page.open(str(client.base_url.join("/live")))
+        page.value(RECORD)
+        finals = "told.filter(({ type }) => type === 'final_transcript').map(({ text }) => text)"
+        wait_until(lambda: len(page.value(finals)) == 2)
+        page.value("recorder.stop()")
+        wait_until(lambda: page.value("told.at(-1).type") == "session_ended")
+
+        assert page.value(finals)[:2] == [texts(1, 2, 3), texts(4, 5, 6)]
+        assert page.value("told.at(-1).reason") == "completed"
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_webm_in_slices_is_heard_as_pcm_is(client: httpx.Client, channels: int) -> None:
+    with live(client) as talker:
+        talker.start(config=START)
+        stream(talker, channels=channels)
+        talker.send({"type": "end_session"})
+        messages, code = talker.read_all()
+
+    finals = of("final_transcript", messages)
+    assert [final["text"] for final in finals] == [texts(1, 2, 3, 4), texts(5, 6)]
+    assert finals[0]["words"][0]["start"] == pytest.approx(0.5, abs=0.03)
+    assert of("error", messages) == []
+    assert messages[-1]["total_audio_ms"] == pytest.approx(1000 * DURATION_S, abs=40)
+    assert code == 1000
+
+
+def test_a_session_without_any_audio_is_completed(client: httpx.Client) -> None:
+    with live(client) as talker:
+        talker.start(config=START)
+        talker.send({"type": "end_session"})
+        messages, code = talker.read_all()
+
+    assert [(message["type"], message["reason"]) for message in messages] == [
+        ("session_ended", "completed")
+    ]
+    assert code == 1000
+
+
+def test_a_recorder_may_be_stopped_and_another_started(client: httpx.Client) -> None:
+    sentence = silence(0.3) + say(1, 2) + silence(0.8)
+    with live(client) as talker:
+        talker.start(config=START)
+        stream(talker, sentence)
+        stream(talker, sentence)
+        talker.send({"type": "end_session"})
+        messages, _ = talker.read_all()
+
+    assert [final["text"] for final in of("final_transcript", messages)] == [texts(1, 2)] * 2
+
+
+def test_a_flush_hears_all_that_came_before_it(client: httpx.Client) -> None:
+    data = encode_webm(silence(0.3) + say(5, 6) + silence(0.2))
+    with live(client) as talker:
+        talker.start(config=START)
+        talker.send(data)
+        talker.send({"type": "flush"})
+        final = talker.read_until("final_transcript")[-1]
+
+    assert (final["text"], final["reason"]) == (texts(5, 6), "flush")
+
+
+def test_the_simple_protocol_takes_webm_too(client: httpx.Client) -> None:
+    with live(client, "/ws/transcribe") as talker:
+        talker.send({"type": "config", "encoding": "webm_opus"})
+        stream(talker)
+        talker.send({"type": "config", "encoding": "pcm_s16le"})
+        talker.send({"type": "end"})
+        messages, code = talker.read_all()
+
+    (error,) = of("error", messages)
+    assert error["message"] == "'encoding' after audio."
+    assert messages[-1]["text"] == texts(1, 2, 3, 4, 5, 6)
+    assert code == 1000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\0" * 1_000_000, b"RIFF" + os.urandom(50_000), b"\x1a\x45\xdf\xa3" + os.urandom(50_000)],
+    ids=["zeros", "noise", "noise behind a magic number"],
+)
+def test_garbage_is_an_invalid_message_and_ends_the_session(
+    client: httpx.Client, decoding: int, data: bytes
+) -> None:
+    with live(client) as talker:
+        talker.start(config=START)
+        for start in range(0, len(data), 100_000):
+            talker.send(data[start : start + 100_000])
+        talker.send({"type": "end_session"})
+        messages, code = talker.read_all()
+
+    assert [message.get("code") for message in messages] == ["INVALID_MESSAGE", None]
+    assert messages[-1]["reason"] == "error"
+    assert code == 1007
+    wait_until(lambda: len(children(decoding)) == 1)
+
+
+@pytest.mark.parametrize("codec", ["vorbis", "unknown"])
+def test_another_codec_than_opus_is_an_invalid_message(client: httpx.Client, codec: str) -> None:
+    if codec == "vorbis":
+        data = encode_webm(SPOKEN, encoder="vorbis", channels=2)
+    else:
+        data = encode_webm(SPOKEN).replace(b"A_OPUS", b"A_XXXX")
+    with live(client) as talker:
+        talker.start(config=START)
+        talker.send(data)
+        talker.send({"type": "end_session"})
+        messages, code = talker.read_all()
+
+    assert [error["code"] for error in of("error", messages)] == ["INVALID_MESSAGE"]
+    assert "Opus" in of("error", messages)[0]["message"]
+    assert code == 1007
+
+
+def test_a_stream_without_audio_is_given_up(client: httpx.Client) -> None:
+    head, _, _ = encode_webm(SPOKEN).partition(CLUSTER)
+    void = b"\xec" + (1 << 56 | 200_000).to_bytes(8) + bytes(200_000)
+    with live(client) as talker:
+        talker.start(config=START)
+        talker.send(head)
+        for _ in range(8):
+            talker.send(void)
+        messages, code = talker.read_all()
+
+    assert [error["code"] for error in of("error", messages)] == ["INVALID_MESSAGE"]
+    assert code == 1007
+
+
+def test_a_killed_decoder_ends_its_session_with_what_was_heard_and_no_other(
+    client: httpx.Client, decoding: int
+) -> None:
+    with live(client) as unlucky, live(client) as lucky:
+        before = set(children(decoding))
+        unlucky.start(config=START)
+        (victim,) = wait_until(lambda: set(children(decoding)) - before)
+        lucky.start(config=START)
+        stream(unlucky)
+        stream(lucky)
+        heard = unlucky.read_until("final_transcript")[-1]
+        os.kill(victim, signal.SIGKILL)
+        messages, code = unlucky.read_all()
+        lucky.send({"type": "end_session"})
+        others, _ = lucky.read_all()
+
+    assert heard["text"] == texts(1, 2, 3, 4)
+    assert [error["code"] for error in of("error", messages)] == ["INTERNAL_ERROR"]
+    assert messages[-1]["type"] == "session_ended"
+    assert code == 1011
+    assert [final["text"] for final in of("final_transcript", others)] == [
+        texts(1, 2, 3, 4),
+        texts(5, 6),
+    ]
+
+
+def test_the_process_that_forks_decoders_is_started_anew(
+    client: httpx.Client, decoding: int
+) -> None:
+    os.kill(decoding, signal.SIGKILL)
+    with live(client) as talker:
+        talker.start(config=START)
+        stream(talker)
+        talker.send({"type": "end_session"})
+        messages, _ = talker.read_all()
+
+    assert of("error", messages) == []
+    assert messages[-1]["total_segments"] == 2
+
+
+def test_sessions_beside_each_other_have_their_own_words(client: httpx.Client) -> None:
+    wanted = [texts(number, number + 1) for number in range(4)]
+    with ExitStack() as stack:
+        talkers = [stack.enter_context(live(client)) for _ in wanted]
+        for talker in talkers:
+            talker.start(config=START)
+        pieces = [
+            slices(encode_webm(silence(0.3) + say(number, number + 1) + silence(0.3)), 0.9)
+            for number in range(4)
+        ]
+        for at in range(max(map(len, pieces))):
+            for talker, its in zip(talkers, pieces, strict=True):
+                talker.send(its[at] if at < len(its) else b"")
+        found = []
+        for talker in talkers:
+            talker.send({"type": "end_session"})
+            messages, _ = talker.read_all()
+            found.append(" ".join(final["text"] for final in of("final_transcript", messages)))
+
+    assert found == wanted
+
+
+def test_a_decoder_has_bounded_memory_and_time(client: httpx.Client, decoding: int) -> None:
+    (decoder,) = children(decoding)
+    limits = {
+        line[:26].strip(): line[26:].split()[0]
+        for line in wait_until(lambda: bounded(decoder)).splitlines()
+    }
+
+    assert limits["Max data size"] == str(128 << 20)
+    assert limits["Max cpu time"] == "10"
+    environment = Path(f"/proc/{decoding}/environ").read_bytes().split(b"\0")
+    assert {each.partition(b"=")[0] for each in environment if each} == {b"PYTHONPATH"}
+
+
+def bounded(pid: int) -> str:
+    """Return a process's limits once it has set them."""
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    return limits if "Max cpu time              10 " in limits else ""
+
+
+def test_a_client_that_leaves_takes_its_decoder_along(client: httpx.Client, decoding: int) -> None:
+    with live(client) as talker:
+        talker.start(config=START)
+        talker.send(encode_webm(SPOKEN)[:2_000])
+        wait_until(lambda: len(children(decoding)) == 2)
+
+    wait_until(lambda: len(children(decoding)) == 1)
+
+
+def test_nothing_is_lost_while_the_workers_are_behind(
+    client: httpx.Client, hearer: ToneHearer, decoding: int
+) -> None:
+    hearer.silent = True
+    sentence = say(1, 2, 3) + silence(0.7)
+    n = 40
+    with live(client) as talker:
+        talker.start(config=START)
+        stream(talker, silence(0.3) + sentence * n)
+        # More than 5 s of them wait, beyond the first.
+        wait_until(lambda: len(hearer.finals) >= 5)
+        hearer.silent = False
+        talker.send({"type": "end_session"})
+        messages, _ = talker.read_all()
+
+    assert [final["text"] for final in of("final_transcript", messages)] == [texts(1, 2, 3)] * n
