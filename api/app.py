@@ -66,6 +66,7 @@ def create_app(
             yield
             app.state.snapshots.close()
             app.state.news.close()
+            await resources.live.checkpoints.close()
             await hearer.close()
             await resources.intake.drain(CLEANUP_S)
 

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
 from api.live.origins import is_allowed
 from api.live.outbox import Outbox, SlowReader
+from api.live.recovery import Recovery
 from api.live.requests import Requests
 from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
@@ -52,7 +53,10 @@ class Connection(ABC):
         self._websocket, self._live, self._tenant = websocket, live, tenant
         self._outbox = Outbox(websocket)
         self._requests = Requests(live, self._hear)
+        self._recovery = Recovery(live.checkpoints, self._outbox, tenant, self._displace)
         self._session: LiveSession | None = None
+        self._began_at = 0
+        """The session's position at which this connection began."""
         self._session_id = ""
         self._end_code, self._is_draining = 1000, False
         self._caught_up, self._is_behind = asyncio.Event(), False
@@ -60,7 +64,7 @@ class Connection(ABC):
         self._told_late = self._told_full = False
 
     @abstractmethod
-    def on_text(self, text: str) -> None:
+    async def on_text(self, text: str) -> None:
         """Do what a text message asks.
 
         Raises:
@@ -122,20 +126,29 @@ class Connection(ABC):
         """Language of sessions that name none; None: it is detected."""
         return self._live.settings.live_language or None
 
-    def begin(self, session_id: str, wish: Wish) -> None:
-        """Begin the session.
+    @property
+    def recovery(self) -> Recovery:
+        """What another connection needs to go on with the session."""
+        return self._recovery
+
+    def begin(
+        self, session_id: str, wish: Wish, *, start: int = 0, n_finals: int = 0
+    ) -> LiveSession:
+        """Begin the session, or go on with it at sample ``start`` after so many finals.
 
         Raises:
             LiveError: it cannot begin.
         """
         options = self._live.begin(self._tenant, session_id, wish)
         try:
-            self._session = LiveSession(options)
+            self._session = LiveSession(options, start=start, n_finals=n_finals)
         except ModelError as error:
             self._live.end(self._tenant, session_id, EndReason.ERROR)
             raise LiveError("INTERNAL_ERROR", str(error), INTERNAL_ERROR) from error
         self._session_id = session_id
+        self._began_at = start
         self._audio_at = time.monotonic()
+        return self._session
 
     def speak(self, language: str | None) -> None:
         """Take what follows for speech in this language; None: it is to be detected.
@@ -150,8 +163,15 @@ class Connection(ABC):
 
     def send(self, message: Mapping[str, Any], key: str | None = None) -> None:
         """Send JSON, in place of the last message if that still waits and has the same key."""
-        text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-        self._outbox.put(text, key)
+        self._outbox.put(_json(message), key)
+
+    def repeat(self, text: str) -> None:
+        """Send JSON that an earlier connection of the session has made."""
+        self._outbox.put(text)
+
+    def send_final(self, message: Mapping[str, Any], final: Final) -> None:
+        """Send a final as JSON, once it is stored for a connection that goes on."""
+        self._recovery.send_final(_json(message), final.segment, final.end)
 
     def do(self, effects: Iterable[Effect]) -> None:
         """Carry out what the session wants."""
@@ -164,6 +184,8 @@ class Connection(ABC):
                 answer = effect.answer if isinstance(effect, Partial | Final) else None
                 self.tell(effect, None if answer is None else self._requests.timing_of(answer))
                 if isinstance(effect, Ended):
+                    if effect.reason is EndReason.CANCELLED:
+                        self._recovery.forget()
                     self._end(effect)
 
     # How it ends.
@@ -186,18 +208,26 @@ class Connection(ABC):
             self.do(self._session.cancel(EndReason.ERROR))
         self._outbox.close(SERVICE_RESTART)
 
+    def _displace(self) -> None:
+        """End: another connection goes on with the session."""
+        self.tell_error(LiveError("SESSION_DISPLACED", "The session goes on elsewhere."))
+        self._end_code = POLICY_VIOLATION
+        if self._session is not None:
+            self.do(self._session.cancel(EndReason.ERROR))
+
     def _end_if_drained(self) -> None:
         if self._is_draining and not (self._session and self._session.is_speaking):
             self.end_now()
 
     def _end(self, ended: Ended) -> None:
         self._live.end(self._tenant, self._session_id, ended.reason)
-        self._live.metrics.audio_s.inc(ended.n_samples / SAMPLE_RATE)
+        audio_s = (ended.n_samples - self._began_at) / SAMPLE_RATE
+        self._live.metrics.audio_s.inc(audio_s)
         log.info(
             "%s: %s after %.1f s of audio, %d finals",
             self._websocket.scope["path"],
             ended.reason,
-            ended.n_samples / SAMPLE_RATE,
+            audio_s,
             ended.n_segments,
         )
         self._outbox.close(self._end_code)
@@ -233,6 +263,7 @@ class Connection(ABC):
             *_, ended = self._session.cancel()
             assert isinstance(ended, Ended)
             self._end(ended)
+        self._recovery.release()
         self._live.leave(self)
         await self._requests.close()
 
@@ -250,7 +281,7 @@ class Connection(ABC):
                     if (audio := message.get("bytes")) is not None:
                         await self._take_audio(audio)
                     else:
-                        self.on_text(message.get("text") or "")
+                        await self.on_text(message.get("text") or "")
                 except LiveError as error:
                     self.tell_error(error)
                     if error.close is not None:
@@ -299,6 +330,7 @@ class Connection(ABC):
                     self.do(session.stall())
                     self._end_if_drained()
                 self._tell_late(now)
+                self._recovery.beat(now, session.settled)
             except Exception:  # noqa: BLE001 - as in _read
                 self._fail()
                 return
@@ -338,3 +370,7 @@ class Connection(ABC):
         if late and not self._told_late:
             self.tell_error(LiveError("QUEUE_CONGESTION", "The answers of the workers are late."))
         self._told_late = late
+
+
+def _json(message: Mapping[str, Any]) -> str:
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))

@@ -5,6 +5,8 @@ from typing import Literal
 Code = Literal[
     "INVALID_MESSAGE",
     "SESSION_EXISTS",
+    "SESSION_NOT_FOUND",
+    "SESSION_DISPLACED",
     "MAX_SESSIONS_REACHED",
     "QUEUE_FULL",
     "QUEUE_CONGESTION",

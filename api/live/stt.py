@@ -44,6 +44,8 @@ class StartSession(Message):
     type: Literal["start_session"]
     session_id: str = Field(default_factory=lambda: uuid4().hex, min_length=1, max_length=128)
     config: Config = Config()
+    resume_token: str | None = Field(default=None, min_length=1, max_length=128)
+    last_segment: str = Field(default="", max_length=128)
 
 
 class Flush(Message):
@@ -76,11 +78,11 @@ class SttConnection(Connection):
     _wanted_id = ""
     """The latest id that a session was to have."""
 
-    def on_text(self, text: str) -> None:
+    async def on_text(self, text: str) -> None:
         """Follow a message."""
         message = read_message(_MESSAGES, text)
         if isinstance(message, StartSession):
-            self._start(message)
+            await self._start(message)
             return
         if self.session is None:
             raise LiveError("INVALID_MESSAGE", f"'{message.type}' before 'start_session'.")
@@ -116,8 +118,8 @@ class SttConnection(Connection):
                     timing=_timing(timing),
                 )
             case Final():
-                self._send(
-                    "final_transcript",
+                self._send_final(
+                    event,
                     segment_id=event.segment,
                     text=event.text,
                     confidence=confidence_of(event.words),
@@ -145,21 +147,42 @@ class SttConnection(Connection):
         """Send an error."""
         self._send("error", code=error.code, message=str(error))
 
-    def _start(self, message: StartSession) -> None:
+    async def _start(self, message: StartSession) -> None:
         self._wanted_id = message.session_id
         if self.session is not None:
             raise LiveError("SESSION_EXISTS", "This connection has a session.")
-        config = message.config
+        if message.resume_token is not None:
+            await self._resume(message.resume_token, message.last_segment)
+            return
+        session = self.begin(message.session_id, self._wish(message.config))
+        config = message.config.model_dump(exclude_unset=True)
+        config["model"] = session.options.model
+        token = await self.recovery.begin({"session_id": message.session_id, "config": config})
+        self._send("session_started", resume_token=token, acked_ms=0.0)
+
+    async def _resume(self, token: str, last_segment: str) -> None:
+        """Go on with a session: its id and config are those that it began with."""
+        taken = await self.recovery.take_over(token, last_segment)
+        self._wanted_id = taken.header["session_id"]
+        wish = self._wish(Config.model_validate(taken.header["config"]))
+        self.begin(self._wanted_id, wish, start=taken.acked, n_finals=taken.n_finals)
+        self._send("session_started", resume_token=token, acked_ms=_ms(taken.acked))
+        for final in taken.missing:
+            self.repeat(final)
+
+    def _wish(self, config: Config) -> Wish:
         language = config.lang_code
         if "lang_code" not in config.model_fields_set:
             language = self.default_language
         job = JobOptions(
             model=config.model, language=language, task=config.task, prompt=config.prompt
         )
-        wish = Wish(job, config.vad_enabled, config.vad_threshold, config.partial_results)
-        self.begin(message.session_id, wish)
         self._with_words = config.word_timestamps
-        self._send("session_started")
+        return Wish(job, config.vad_enabled, config.vad_threshold, config.partial_results)
+
+    def _send_final(self, final: Final, **members: Any) -> None:
+        message = {"type": "final_transcript", "session_id": self.session_id, **members}
+        self.send_final(message, final)
 
     def _send(self, kind: str, key: str | None = None, **members: Any) -> None:
         session_id = self.session_id or self._wanted_id

@@ -102,6 +102,7 @@ class Ended:
 
     reason: EndReason
     n_samples: int
+    """Of the whole session."""
     n_segments: int
     """Finals before this."""
 
