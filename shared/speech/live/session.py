@@ -272,7 +272,9 @@ class LiveSession:
     def _forget(self) -> None:
         """Drop audio that no request can need."""
         segment = self._open
-        self._ring.forget(self._unheard if segment is None else segment.start)
+        start = self._unheard if segment is None else segment.start
+        # A segment may have ended with samples that are not scored yet.
+        self._ring.forget(min(start, self._activity.position))
 
     @property
     def _unheard(self) -> int:
