@@ -67,6 +67,7 @@ def create_app(
             app.state.snapshots.close()
             app.state.news.close()
             await resources.live.checkpoints.close()
+            await resources.recordings.drain(CLEANUP_S)
             await hearer.close()
             await resources.intake.drain(CLEANUP_S)
 

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
 from api.live.origins import is_allowed
 from api.live.outbox import Outbox, SlowReader
+from api.live.recording import Recording
 from api.live.recovery import Recovery
 from api.live.requests import Requests
 from api.live.sessions import LiveSessions, Wish
@@ -53,7 +54,11 @@ class Connection(ABC):
         self._websocket, self._live, self._tenant = websocket, live, tenant
         self._outbox = Outbox(websocket)
         self._requests = Requests(live, self._hear)
-        self._recovery = Recovery(live.checkpoints, self._outbox, tenant, self._displace)
+        self._recovery = Recovery(
+            live.checkpoints, self._outbox, tenant, self._displace, self._release
+        )
+        self.recording: Recording | None = None
+        """Of a session that is to be saved."""
         self._session: LiveSession | None = None
         self._began_at = 0
         """The session's position at which this connection began."""
@@ -169,6 +174,14 @@ class Connection(ABC):
         """Send JSON that an earlier connection of the session has made."""
         self._outbox.put(text)
 
+    def send_when(self, ready: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+        """Send what this returns as JSON. It must end within seconds, and raise nothing."""
+
+        async def text() -> str:
+            return _json(await ready())
+
+        self._outbox.put_when(text)
+
     def send_final(self, message: Mapping[str, Any], final: Final) -> None:
         """Send a final as JSON, once it is stored for a connection that goes on."""
         self._recovery.send_final(_json(message), final.segment, final.end)
@@ -181,6 +194,10 @@ class Connection(ABC):
             elif isinstance(effect, Drop):
                 self._requests.drop(effect.segment)
             else:
+                if self.recording is not None and isinstance(effect, Final):
+                    self.recording.add_final(effect.end, effect.text)
+                elif isinstance(effect, Ended):
+                    self._finish_recording(effect.reason)
                 answer = effect.answer if isinstance(effect, Partial | Final) else None
                 self.tell(effect, None if answer is None else self._requests.timing_of(answer))
                 if isinstance(effect, Ended):
@@ -214,6 +231,20 @@ class Connection(ABC):
         self._end_code = POLICY_VIOLATION
         if self._session is not None:
             self.do(self._session.cancel(EndReason.ERROR))
+
+    def _release(self, position: int) -> None:
+        if self.recording is not None:
+            self.recording.release(position)
+
+    def _finish_recording(self, reason: EndReason) -> None:
+        """End the recording; what a connection that goes on sends again belongs to its own."""
+        if self.recording is None:
+            return
+        if reason is EndReason.CANCELLED:
+            self.recording.discard()
+        else:
+            is_over = reason is not EndReason.ERROR
+            self.recording.finish(whole=is_over or not self._recovery.is_possible)
 
     def _end_if_drained(self) -> None:
         if self._is_draining and not (self._session and self._session.is_speaking):
@@ -262,6 +293,7 @@ class Connection(ABC):
         if self._session is not None and not self._session.is_over:
             *_, ended = self._session.cancel()
             assert isinstance(ended, Ended)
+            self._finish_recording(EndReason.ERROR)
             self._end(ended)
         self._recovery.release()
         self._live.leave(self)
@@ -299,7 +331,10 @@ class Connection(ABC):
             if start:
                 await asyncio.sleep(0)
             self._audio_at = time.monotonic()
-            self.do(session.push(audio[start : start + BLOCK_BYTES]))
+            block = audio[start : start + BLOCK_BYTES]
+            if self.recording is not None and not session.is_over:
+                self.recording.hear(block)
+            self.do(session.push(block))
         self._end_if_drained()
         self.on_heard()
 

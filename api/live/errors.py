@@ -11,6 +11,7 @@ Code = Literal[
     "QUEUE_FULL",
     "QUEUE_CONGESTION",
     "INFERENCE_ERROR",
+    "SAVE_FAILED",
     "INTERNAL_ERROR",
 ]
 

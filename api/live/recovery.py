@@ -16,14 +16,24 @@ class Recovery:
         outbox: Outbox,
         tenant: str,
         on_displaced: Callable[[], None],
+        on_acked: Callable[[int], None],
     ) -> None:
-        """``on_displaced`` is called once when another connection goes on with the session."""
+        """Make one without a checkpoint.
+
+        ``on_displaced`` is called once when another connection goes on with the session,
+        ``on_acked`` with each position before which no audio is needed any more.
+        """
         self._checkpoints, self._outbox, self._tenant = checkpoints, outbox, tenant
-        self._on_displaced = on_displaced
+        self._on_displaced, self._on_acked = on_displaced, on_acked
         self._checkpoint: Checkpoint | None = None
         self._is_displaced = False
         self._acked = 0
         self._beat_at = 0.0
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the session may go on elsewhere."""
+        return self._checkpoint is not None and not self._checkpoint.is_lost
 
     async def begin(self, header: Mapping[str, Any]) -> str | None:
         """Make a checkpoint and return its token; None: the session cannot be resumed.
@@ -55,7 +65,7 @@ class Recovery:
 
     def beat(self, now: float, settled: int) -> None:
         """Renew the checkpoint if it is time; audio before ``settled`` is not needed any more."""
-        if self._checkpoint is None or now - self._beat_at < BEAT_S:
+        if now - self._beat_at < BEAT_S:
             return
         self._beat_at = now
 
@@ -85,12 +95,15 @@ class Recovery:
 
     async def _write(self, acked: int, final: tuple[str, str] | None = None) -> None:
         self._acked = max(self._acked, acked)
-        if self._checkpoint is None or self._is_displaced:
+        if self._is_displaced:
             return
         try:
-            await self._checkpoints.write(self._checkpoint, self._acked, final)
+            if self._checkpoint is not None:
+                await self._checkpoints.write(self._checkpoint, self._acked, final)
         except Displaced:
             self._displace()
+        else:
+            self._on_acked(self._acked)
 
     def _displace(self) -> None:
         if not self._is_displaced:

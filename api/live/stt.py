@@ -5,11 +5,13 @@ from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import Field, TypeAdapter
+from starlette.websockets import WebSocket
 
 from api.live.connection import Connection
 from api.live.errors import LiveError
 from api.live.messages import Message, read_message
-from api.live.sessions import Wish
+from api.live.recording import Recordings
+from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
 from shared.models.options import JobOptions, Language
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
@@ -22,6 +24,7 @@ from shared.speech.live.events import (
     SpeechEnded,
     SpeechStarted,
 )
+from shared.speech.live.session import LiveSession
 
 
 class Config(Message):
@@ -36,6 +39,7 @@ class Config(Message):
     vad_threshold: float | None = Field(default=None, ge=0, le=1)
     partial_results: bool = True
     word_timestamps: bool = True
+    save: bool = False
 
 
 class StartSession(Message):
@@ -73,6 +77,12 @@ _MESSAGES: TypeAdapter[StartSession | Flush | EndSession | Cancel] = TypeAdapter
 
 class SttConnection(Connection):
     """A client of ``/ws/stt``."""
+
+    def __init__(
+        self, websocket: WebSocket, live: LiveSessions, tenant: str, recordings: Recordings
+    ) -> None:
+        super().__init__(websocket, live, tenant)
+        self._recordings = recordings
 
     _with_words = True
     _wanted_id = ""
@@ -136,12 +146,7 @@ class SttConnection(Connection):
                     LiveError("INFERENCE_ERROR", f"A segment could not be heard: {event.code}.")
                 )
             case Ended():
-                self._send(
-                    "session_ended",
-                    reason=event.reason,
-                    total_audio_ms=_ms(event.n_samples),
-                    total_segments=event.n_segments,
-                )
+                self._send_end(event)
 
     def tell_error(self, error: LiveError) -> None:
         """Send an error."""
@@ -157,6 +162,7 @@ class SttConnection(Connection):
         session = self.begin(message.session_id, self._wish(message.config))
         config = message.config.model_dump(exclude_unset=True)
         config["model"] = session.options.model
+        self._save(message.config, session)
         token = await self.recovery.begin({"session_id": message.session_id, "config": config})
         self._send("session_started", resume_token=token, acked_ms=0.0)
 
@@ -164,8 +170,11 @@ class SttConnection(Connection):
         """Go on with a session: its id and config are those that it began with."""
         taken = await self.recovery.take_over(token, last_segment)
         self._wanted_id = taken.header["session_id"]
-        wish = self._wish(Config.model_validate(taken.header["config"]))
-        self.begin(self._wanted_id, wish, start=taken.acked, n_finals=taken.n_finals)
+        config = Config.model_validate(taken.header["config"])
+        session = self.begin(
+            self._wanted_id, self._wish(config), start=taken.acked, n_finals=taken.n_finals
+        )
+        self._save(config, session)
         self._send("session_started", resume_token=token, acked_ms=_ms(taken.acked))
         for final in taken.missing:
             self.repeat(final)
@@ -179,6 +188,42 @@ class SttConnection(Connection):
         )
         self._with_words = config.word_timestamps
         return Wish(job, config.vad_enabled, config.vad_threshold, config.partial_results)
+
+    def _save(self, config: Config, session: LiveSession) -> None:
+        """Record the session from now on if it is to be saved."""
+        if config.save:
+            options = session.options
+            asked = JobOptions(
+                model=options.model,
+                language=options.language,
+                task=config.task,
+                prompt=config.prompt,
+            )
+            about = {"session_id": self.session_id, "start_ms": _ms(session.n_samples)}
+            self.recording = self._recordings.begin(
+                self._tenant, asked, about, session.n_samples, self._tell_unsaved
+            )
+
+    def _tell_unsaved(self) -> None:
+        self.tell_error(LiveError("SAVE_FAILED", "The session goes on, and is not saved."))
+
+    def _send_end(self, event: Ended) -> None:
+        message = {
+            "type": "session_ended",
+            "session_id": self.session_id,
+            "reason": event.reason,
+            "total_audio_ms": _ms(event.n_samples),
+            "total_segments": event.n_segments,
+        }
+        recording = self.recording
+        if recording is None:
+            self.send(message)
+            return
+
+        async def with_job() -> dict[str, Any]:
+            return {**message, "job_id": await recording.job_id()}
+
+        self.send_when(with_job)
 
     def _send_final(self, final: Final, **members: Any) -> None:
         message = {"type": "final_transcript", "session_id": self.session_id, **members}
