@@ -67,6 +67,8 @@ def create_app(
             yield
             app.state.snapshots.close()
             app.state.news.close()
+            await resources.live.checkpoints.close()
+            await resources.recordings.drain(CLEANUP_S)
             await hearer.close()
             await asyncio.to_thread(resources.live.decoders.close)
             await resources.intake.drain(CLEANUP_S)

@@ -19,6 +19,7 @@ from api.intake.landing import Cleanups
 from api.intake.options import OptionCheck, ServedModels
 from api.intake.submit import Intake
 from api.live.hearer import Hearer
+from api.live.recording import Recordings
 from api.live.sessions import LiveMetrics, LiveSessions
 from api.watch import Watcher
 from shared.infra.database import make_engine
@@ -82,6 +83,7 @@ class Resources:
     test_threads: CapacityLimiter
     upload_bytes: Counter
     live: LiveSessions
+    recordings: Recordings
 
 
 def find_served(engine: Engine, settings: Settings) -> frozenset[str]:
@@ -163,6 +165,7 @@ def open_resources(
                 "longhand_upload_bytes", "Bytes of uploads received.", registry=registry
             ),
             live=LiveSessions(settings, catalogue, hearer, LiveMetrics.of(registry)),
+            recordings=Recordings(intake),
         )
     finally:
         listener.close()

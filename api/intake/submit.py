@@ -51,6 +51,8 @@ class JobRequest:
     asked: JobOptions
     options: ResolvedOptions
     """What ``OptionCheck.resolve`` made of ``asked``."""
+    live_text: str | None = None
+    """What a live session told of it."""
 
 
 class Source(Protocol):
@@ -154,6 +156,7 @@ def _new_job(
         priority=asked.priority + (0 if wanted_s is None else CALL_PRIORITY),
         fingerprint=fingerprint(landed.sha256, request.options, model) if asked.cache else None,
         reference=asked.reference,
+        live_text=request.live_text,
         metadata=asked.metadata,
         webhook=webhook,
         result_url=f"{intake.settings.public_url}/jobs/{job_id}",

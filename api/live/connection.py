@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from api.live.decoders import Decoder
 from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
 from api.live.origins import is_allowed
 from api.live.outbox import Outbox, SlowReader
+from api.live.recording import Recording
+from api.live.recovery import Recovery
 from api.live.requests import Requests
 from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
@@ -54,7 +56,14 @@ class Connection(ABC):
         self._websocket, self._live, self._tenant = websocket, live, tenant
         self._outbox = Outbox(websocket)
         self._requests = Requests(live, self._hear)
+        self._recovery = Recovery(
+            live.checkpoints, self._outbox, tenant, self._displace, self._release
+        )
+        self.recording: Recording | None = None
+        """Of a session that is to be saved."""
         self._session: LiveSession | None = None
+        self._began_at = 0
+        """The session's position at which this connection began."""
         self._session_id = ""
         self._resampler: PcmResampler | None = None
         self._decoder: Decoder | None = None
@@ -65,7 +74,7 @@ class Connection(ABC):
         self._told_late = self._told_full = False
 
     @abstractmethod
-    def on_text(self, text: str) -> None:
+    async def on_text(self, text: str) -> None:
         """Do what a text message asks.
 
         Raises:
@@ -127,25 +136,34 @@ class Connection(ABC):
         """Language of sessions that name none; None: it is detected."""
         return self._live.settings.live_language or None
 
-    def begin(self, session_id: str, wish: Wish) -> None:
-        """Begin the session.
+    @property
+    def recovery(self) -> Recovery:
+        """What another connection needs to go on with the session."""
+        return self._recovery
+
+    def begin(
+        self, session_id: str, wish: Wish, *, start: int = 0, n_finals: int = 0
+    ) -> LiveSession:
+        """Begin the session, or go on with it at sample ``start`` after so many finals.
 
         Raises:
             LiveError: it cannot begin.
         """
         options = self._live.begin(self._tenant, session_id, wish)
         try:
-            self._session = LiveSession(options)
+            self._session = LiveSession(options, start=start, n_finals=n_finals)
         except ModelError as error:
             self._live.end(self._tenant, session_id, EndReason.ERROR)
             raise LiveError("INTERNAL_ERROR", str(error), INTERNAL_ERROR) from error
         self._session_id = session_id
+        self._began_at = start
         self._audio_at = time.monotonic()
         if wish.encoding != "pcm_s16le":
             self._decoder = Decoder(self._live.decoders)
             self._decoding = asyncio.create_task(self._decode(self._decoder, self._session))
         elif wish.sample_rate != SAMPLE_RATE:
             self._resampler = PcmResampler(wish.sample_rate)
+        return self._session
 
     def finish(self) -> None:
         """End the session after its finals, as the client sends no more audio."""
@@ -167,8 +185,23 @@ class Connection(ABC):
 
     def send(self, message: Mapping[str, Any], key: str | None = None) -> None:
         """Send JSON, in place of the last message if that still waits and has the same key."""
-        text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-        self._outbox.put(text, key)
+        self._outbox.put(_json(message), key)
+
+    def repeat(self, text: str) -> None:
+        """Send JSON that an earlier connection of the session has made."""
+        self._outbox.put(text)
+
+    def send_when(self, ready: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+        """Send what this returns as JSON. It must end within seconds, and raise nothing."""
+
+        async def text() -> str:
+            return _json(await ready())
+
+        self._outbox.put_when(text)
+
+    def send_final(self, message: Mapping[str, Any], final: Final) -> None:
+        """Send a final as JSON, once it is stored for a connection that goes on."""
+        self._recovery.send_final(_json(message), final.segment, final.end)
 
     def do(self, effects: Iterable[Effect]) -> None:
         """Carry out what the session wants."""
@@ -178,9 +211,15 @@ class Connection(ABC):
             elif isinstance(effect, Drop):
                 self._requests.drop(effect.segment)
             else:
+                if self.recording is not None and isinstance(effect, Final):
+                    self.recording.add_final(effect.end, effect.text)
+                elif isinstance(effect, Ended):
+                    self._finish_recording(effect.reason)
                 answer = effect.answer if isinstance(effect, Partial | Final) else None
                 self.tell(effect, None if answer is None else self._requests.timing_of(answer))
                 if isinstance(effect, Ended):
+                    if effect.reason is EndReason.CANCELLED:
+                        self._recovery.forget()
                     self._end(effect)
 
     # How it ends.
@@ -203,18 +242,40 @@ class Connection(ABC):
             self.do(self._session.cancel(EndReason.ERROR))
         self._outbox.close(SERVICE_RESTART)
 
+    def _displace(self) -> None:
+        """End: another connection goes on with the session."""
+        self.tell_error(LiveError("SESSION_DISPLACED", "The session goes on elsewhere."))
+        self._end_code = POLICY_VIOLATION
+        if self._session is not None:
+            self.do(self._session.cancel(EndReason.ERROR))
+
+    def _release(self, position: int) -> None:
+        if self.recording is not None:
+            self.recording.release(position)
+
+    def _finish_recording(self, reason: EndReason) -> None:
+        """End the recording; what a connection that goes on sends again belongs to its own."""
+        if self.recording is None:
+            return
+        if reason is EndReason.CANCELLED:
+            self.recording.discard()
+        else:
+            is_over = reason is not EndReason.ERROR
+            self.recording.finish(whole=is_over or not self._recovery.is_possible)
+
     def _end_if_drained(self) -> None:
         if self._is_draining and not (self._session and self._session.is_speaking):
             self.end_now()
 
     def _end(self, ended: Ended) -> None:
         self._live.end(self._tenant, self._session_id, ended.reason)
-        self._live.metrics.audio_s.inc(ended.n_samples / SAMPLE_RATE)
+        audio_s = (ended.n_samples - self._began_at) / SAMPLE_RATE
+        self._live.metrics.audio_s.inc(audio_s)
         log.info(
             "%s: %s after %.1f s of audio, %d finals",
             self._websocket.scope["path"],
             ended.reason,
-            ended.n_samples / SAMPLE_RATE,
+            audio_s,
             ended.n_segments,
         )
         self._outbox.close(self._end_code)
@@ -250,7 +311,9 @@ class Connection(ABC):
         if self._session is not None and not self._session.is_over:
             *_, ended = self._session.cancel()
             assert isinstance(ended, Ended)
+            self._finish_recording(EndReason.ERROR)
             self._end(ended)
+        self._recovery.release()
         self._live.leave(self)
         if self._decoder is not None:
             await self._decoder.close()
@@ -272,7 +335,7 @@ class Connection(ABC):
                     else:
                         if self._decoder is not None:
                             await self._decoder.settle()  # it came after the audio
-                        self.on_text(message.get("text") or "")
+                        await self.on_text(message.get("text") or "")
                 except LiveError as error:
                     self.tell_error(error)
                     if error.close is not None:
@@ -297,7 +360,11 @@ class Connection(ABC):
                 await asyncio.sleep(0)
             self._audio_at = time.monotonic()
             block = pcm[start : start + BLOCK_BYTES]
-            self.do(session.push(self._resampler.push(block) if self._resampler else block))
+            if self._resampler is not None:
+                block = self._resampler.push(block)
+            if self.recording is not None and not session.is_over:
+                self.recording.hear(block)
+            self.do(session.push(block))
         self._end_if_drained()
         self.on_heard()
 
@@ -344,6 +411,7 @@ class Connection(ABC):
                     self.do(session.stall())
                     self._end_if_drained()
                 self._tell_late(now)
+                self._recovery.beat(now, session.settled)
             except Exception:  # noqa: BLE001 - as in _read
                 self._fail()
                 return
@@ -383,3 +451,7 @@ class Connection(ABC):
         if late and not self._told_late:
             self.tell_error(LiveError("QUEUE_CONGESTION", "The answers of the workers are late."))
         self._told_late = late
+
+
+def _json(message: Mapping[str, Any]) -> str:
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))

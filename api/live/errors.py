@@ -5,10 +5,13 @@ from typing import Literal
 Code = Literal[
     "INVALID_MESSAGE",
     "SESSION_EXISTS",
+    "SESSION_NOT_FOUND",
+    "SESSION_DISPLACED",
     "MAX_SESSIONS_REACHED",
     "QUEUE_FULL",
     "QUEUE_CONGESTION",
     "INFERENCE_ERROR",
+    "SAVE_FAILED",
     "INTERNAL_ERROR",
 ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -18,7 +19,8 @@ class SlowReader(Exception):
 
 @dataclass(slots=True)
 class _Message:
-    text: str
+    text: str | Callable[[], Awaitable[str]]
+    n_bytes: int
     key: str | None
 
 
@@ -34,13 +36,14 @@ class Outbox:
 
     def put(self, text: str, key: str | None = None) -> None:
         """Send a message, in place of the last one if that waits and has the same key."""
-        if self._close is not None:
-            return
-        if key is not None and self._waiting and self._waiting[-1].key == key:
-            self._n_bytes -= len(self._waiting.pop().text)
-        self._waiting.append(_Message(text, key))
-        self._n_bytes += len(text)
-        self._more.set()
+        self._add(_Message(text, len(text), key))
+
+    def put_when(self, ready: Callable[[], Awaitable[str]], n_bytes: int = 0) -> None:
+        """Call this when all before it is sent, and send the text of about ``n_bytes``, if any.
+
+        It must end within seconds, and raise nothing.
+        """
+        self._add(_Message(ready, n_bytes, None))
 
     def close(self, code: int, reason: str = "") -> None:
         """Close the connection after what is waiting; the first call counts."""
@@ -70,10 +73,21 @@ class Outbox:
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: the client closed first
             return
 
+    def _add(self, message: _Message) -> None:
+        if self._close is not None:
+            return
+        if message.key is not None and self._waiting and self._waiting[-1].key == message.key:
+            self._n_bytes -= self._waiting.pop().n_bytes
+        self._waiting.append(message)
+        self._n_bytes += message.n_bytes
+        self._more.set()
+
     async def _send_next(self) -> None:
         if self._n_bytes > MAX_BYTES:
             raise SlowReader
         message = self._waiting.popleft()
-        self._n_bytes -= len(message.text)
-        async with asyncio.timeout(STALL_S):
-            await self._websocket.send_text(message.text)
+        self._n_bytes -= message.n_bytes
+        text = message.text if isinstance(message.text, str) else await message.text()
+        if text:
+            async with asyncio.timeout(STALL_S):
+                await self._websocket.send_text(text)

@@ -13,8 +13,8 @@ router = APIRouter()
 @router.websocket("/ws/stt")
 async def serve_stt(websocket: WebSocket) -> None:
     """Serve a session with partials, finals and voice activity."""
-    live = websocket.app.state.resources.live
-    await SttConnection(websocket, live, DEFAULT_TENANT).run()
+    resources = websocket.app.state.resources
+    await SttConnection(websocket, resources.live, DEFAULT_TENANT, resources.recordings).run()
 
 
 @router.websocket("/ws/transcribe")

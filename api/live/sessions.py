@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from api.live.checkpoints import Checkpoints
 from api.live.decoders import Decoders
 from api.live.errors import SERVICE_RESTART, TRY_AGAIN_LATER, LiveError
 from api.live.hearer import Hearer, LiveLoad
@@ -102,9 +103,11 @@ class LiveSessions:
         hearer: Hearer,
         metrics: LiveMetrics,
     ) -> None:
+        """Connect to nothing yet."""
         self.settings = settings
         self.hearer = hearer
         self.metrics = metrics
+        self.checkpoints = Checkpoints(settings)
         self.decoders = Decoders()
         self._catalogue = catalogue
         self._connections: set[Drainable] = set()

@@ -5,11 +5,13 @@ from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import Field, TypeAdapter
+from starlette.websockets import WebSocket
 
 from api.live.connection import Connection
 from api.live.errors import LiveError
 from api.live.messages import Message, read_message
-from api.live.sessions import Encoding, Wish
+from api.live.recording import Recordings
+from api.live.sessions import Encoding, LiveSessions, Wish
 from api.live.timing import Timing
 from shared.models.options import JobOptions, Language
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
@@ -22,6 +24,7 @@ from shared.speech.live.events import (
     SpeechEnded,
     SpeechStarted,
 )
+from shared.speech.live.session import LiveSession
 
 
 class Config(Message):
@@ -37,6 +40,7 @@ class Config(Message):
     vad_threshold: float | None = Field(default=None, ge=0, le=1)
     partial_results: bool = True
     word_timestamps: bool = True
+    save: bool = False
 
 
 class StartSession(Message):
@@ -45,6 +49,8 @@ class StartSession(Message):
     type: Literal["start_session"]
     session_id: str = Field(default_factory=lambda: uuid4().hex, min_length=1, max_length=128)
     config: Config = Config()
+    resume_token: str | None = Field(default=None, min_length=1, max_length=128)
+    last_segment: str = Field(default="", max_length=128)
 
 
 class Flush(Message):
@@ -73,15 +79,21 @@ _MESSAGES: TypeAdapter[StartSession | Flush | EndSession | Cancel] = TypeAdapter
 class SttConnection(Connection):
     """A client of ``/ws/stt``."""
 
+    def __init__(
+        self, websocket: WebSocket, live: LiveSessions, tenant: str, recordings: Recordings
+    ) -> None:
+        super().__init__(websocket, live, tenant)
+        self._recordings = recordings
+
     _with_words = True
     _wanted_id = ""
     """The latest id that a session was to have."""
 
-    def on_text(self, text: str) -> None:
+    async def on_text(self, text: str) -> None:
         """Follow a message."""
         message = read_message(_MESSAGES, text)
         if isinstance(message, StartSession):
-            self._start(message)
+            await self._start(message)
             return
         if self.session is None:
             raise LiveError("INVALID_MESSAGE", f"'{message.type}' before 'start_session'.")
@@ -118,8 +130,8 @@ class SttConnection(Connection):
                     timing=_timing(timing),
                 )
             case Final():
-                self._send(
-                    "final_transcript",
+                self._send_final(
+                    event,
                     segment_id=event.segment,
                     text=event.text,
                     confidence=confidence_of(event.words),
@@ -136,29 +148,48 @@ class SttConnection(Connection):
                     LiveError("INFERENCE_ERROR", f"A segment could not be heard: {event.code}.")
                 )
             case Ended():
-                self._send(
-                    "session_ended",
-                    reason=event.reason,
-                    total_audio_ms=_ms(event.n_samples),
-                    total_segments=event.n_segments,
-                )
+                self._send_end(event)
 
     def tell_error(self, error: LiveError) -> None:
         """Send an error."""
         self._send("error", code=error.code, message=str(error))
 
-    def _start(self, message: StartSession) -> None:
+    async def _start(self, message: StartSession) -> None:
         self._wanted_id = message.session_id
         if self.session is not None:
             raise LiveError("SESSION_EXISTS", "This connection has a session.")
-        config = message.config
+        if message.resume_token is not None:
+            await self._resume(message.resume_token, message.last_segment)
+            return
+        session = self.begin(message.session_id, self._wish(message.config))
+        config = message.config.model_dump(exclude_unset=True)
+        config["model"] = session.options.model
+        self._save(message.config, session)
+        token = await self.recovery.begin({"session_id": message.session_id, "config": config})
+        self._send("session_started", resume_token=token, acked_ms=0.0)
+
+    async def _resume(self, token: str, last_segment: str) -> None:
+        """Go on with a session: its id and config are those that it began with."""
+        taken = await self.recovery.take_over(token, last_segment)
+        self._wanted_id = taken.header["session_id"]
+        config = Config.model_validate(taken.header["config"])
+        session = self.begin(
+            self._wanted_id, self._wish(config), start=taken.acked, n_finals=taken.n_finals
+        )
+        self._save(config, session)
+        self._send("session_started", resume_token=token, acked_ms=_ms(taken.acked))
+        for final in taken.missing:
+            self.repeat(final)
+
+    def _wish(self, config: Config) -> Wish:
         language = config.lang_code
         if "lang_code" not in config.model_fields_set:
             language = self.default_language
         job = JobOptions(
             model=config.model, language=language, task=config.task, prompt=config.prompt
         )
-        wish = Wish(
+        self._with_words = config.word_timestamps
+        return Wish(
             job,
             config.vad_enabled,
             config.vad_threshold,
@@ -166,9 +197,46 @@ class SttConnection(Connection):
             config.encoding,
             config.sample_rate,
         )
-        self.begin(message.session_id, wish)
-        self._with_words = config.word_timestamps
-        self._send("session_started")
+
+    def _save(self, config: Config, session: LiveSession) -> None:
+        """Record the session from now on if it is to be saved."""
+        if config.save:
+            options = session.options
+            asked = JobOptions(
+                model=options.model,
+                language=options.language,
+                task=config.task,
+                prompt=config.prompt,
+            )
+            about = {"session_id": self.session_id, "start_ms": _ms(session.n_samples)}
+            self.recording = self._recordings.begin(
+                self._tenant, asked, about, session.n_samples, self._tell_unsaved
+            )
+
+    def _tell_unsaved(self) -> None:
+        self.tell_error(LiveError("SAVE_FAILED", "The session goes on, and is not saved."))
+
+    def _send_end(self, event: Ended) -> None:
+        message = {
+            "type": "session_ended",
+            "session_id": self.session_id,
+            "reason": event.reason,
+            "total_audio_ms": _ms(event.n_samples),
+            "total_segments": event.n_segments,
+        }
+        recording = self.recording
+        if recording is None:
+            self.send(message)
+            return
+
+        async def with_job() -> dict[str, Any]:
+            return {**message, "job_id": await recording.job_id()}
+
+        self.send_when(with_job)
+
+    def _send_final(self, final: Final, **members: Any) -> None:
+        message = {"type": "final_transcript", "session_id": self.session_id, **members}
+        self.send_final(message, final)
 
     def _send(self, kind: str, key: str | None = None, **members: Any) -> None:
         session_id = self.session_id or self._wanted_id

@@ -51,7 +51,7 @@ class TranscribeConnection(Connection):
         self._partial = ""
         self._told = ""
 
-    def on_text(self, text: str) -> None:
+    async def on_text(self, text: str) -> None:
         """Follow a message."""
         message = read_message(_MESSAGES, text)
         if isinstance(message, Config):

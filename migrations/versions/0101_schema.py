@@ -250,6 +250,12 @@ def upgrade() -> None:
             comment="what was really said, as the client says",
         ),
         sa.Column(
+            "live_text",
+            sa.Text(),
+            nullable=True,
+            comment="what a live session told of its audio; deleted with the transcript",
+        ),
+        sa.Column(
             "accuracy",
             postgresql.JSONB(),
             nullable=True,

@@ -156,6 +156,7 @@ def _remove_transcript(connection: Connection, job_id: UUID) -> None:
     transcript_id = connection.execute(
         text("""
             UPDATE jobs SET transcript_id = NULL, reference = NULL,
+                            live_text = NULL,
                             transcript_deleted_at = clock_timestamp()
             FROM (SELECT id, transcript_id FROM jobs WHERE id = :id) AS before
             WHERE jobs.id = before.id

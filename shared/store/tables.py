@@ -120,6 +120,11 @@ jobs = Table(
     Column("manifest", JSON, comment="shared.speech.manifest.Manifest, of the transcript"),
     Column("transcript_id", ForeignKey("transcripts.id"), comment="equal jobs share one"),
     Column("reference", Text, comment="what was really said, as the client says"),
+    Column(
+        "live_text",
+        Text,
+        comment="what a live session told of its audio; deleted with the transcript",
+    ),
     Column("accuracy", JSONB, comment="shared.speech.accuracy.Accuracy, against the reference"),
     _not_null(
         "first_event",

@@ -418,3 +418,37 @@ def test_a_session_makes_ids_of_its_own() -> None:
         session.flush()
         ids.update(effect.segment for effect in session.flush() if isinstance(effect, Final))
     assert len(ids) == 2
+
+
+@pytest.mark.parametrize("start_s", [0.0, 7.3, 40_000.0])
+def test_a_session_that_begins_late_does_the_same_on_a_later_clock(start_s: float) -> None:
+    speech = say(9) + silence(0.7) + say(1, 2, 3) + silence(0.8)
+    start = samples(start_s)
+
+    def talk(session: LiveSession) -> list[Final]:
+        talker = Talk()
+        talker.session = session
+        talker.push_frames(speech)
+        talker.finish()
+        assert talker.session.settled <= talker.session.n_samples
+        return talker.finals
+
+    early = talk(LiveSession(OPTIONS))
+    late = talk(LiveSession(OPTIONS, start=start, n_finals=3))
+
+    assert [final.text for final in late] == [texts(9), texts(1, 2, 3)]
+    for one, other in zip(early, late, strict=True):
+        assert (one.start + start, one.end + start) == (other.start, other.end)
+        times = [(word.start + start, word.end + start) for word in one.words]
+        assert times == [(word.start, word.end) for word in other.words]
+
+
+def test_audio_is_settled_up_to_the_oldest_final_that_is_not_out() -> None:
+    talk = Talk(delay=samples(60))
+    talk.push_frames(silence(1.0) + say(1, 2) + silence(0.8) + say(3) + silence(2.0))
+
+    unanswered = talk.session.settled
+    talk.catch_up(samples(120))
+
+    assert unanswered == pytest.approx(samples(0.7), abs=samples(0.1))
+    assert talk.session.settled > talk.session.n_samples - samples(1.5)

@@ -185,6 +185,10 @@ class JobSummary(BaseModel):
 class Job(JobSummary):
     """A job, with its transcript once it has succeeded, and until that is deleted."""
 
+    live_text: str | None = Field(
+        default=None,
+        description="of a live session that was saved: its finals as they were told, one a line",
+    )
     transcript: TranscriptText | Transcript | TranscriptHeader | None = Field(
         default=None,
         description="with its paragraphs and segments where they were asked for (include=words), "

@@ -30,22 +30,22 @@ class Change(Enum):
 class Activity:
     """Follows the speech of one stream."""
 
-    def __init__(self, scorer: Scorer, options: LiveOptions) -> None:
-        """Listen from the stream's first sample."""
+    def __init__(self, scorer: Scorer, options: LiveOptions, start: int = 0) -> None:
+        """Listen from a position of the stream on."""
         self._scorer = scorer
         self._enter, self._leave = options.threshold, max(options.threshold - FADE, 0.01)
         self._min_speech, self._min_silence = options.min_speech, options.min_silence
-        self.position = 0
+        self.position = start
         """End of the windows that were scored."""
-        self._lead_start, self._lead_end = 0, -GAP
+        self._lead_start, self._lead_end = start, start - GAP
         """Latest run of scores that would keep speech going."""
-        self._onset = 0
-        self.speech_end = 0
+        self._onset = start
+        self.speech_end = start
         """End of the last window with speech."""
         self._voiced = 0
         """Samples of the windows with speech since the onset; 0 in silence."""
         self._started = self._paused = False
-        self._quiet_since = 0
+        self._quiet_since = start
 
     @property
     def speech(self) -> Span | None:

@@ -10,14 +10,15 @@ _SAMPLE_BYTES = 2
 class AudioRing:
     """Samples of a stream by their positions; what lies before a moving point is forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
+        """Begin at a position; there is nothing before it."""
         self._bytes = bytearray()
-        self._start = 0
+        self._start = start
         self._odd = b""
 
     @property
     def end(self) -> int:
-        """The number of whole samples received so far."""
+        """Where the next sample goes."""
         return self._start + len(self._bytes) // _SAMPLE_BYTES
 
     def append(self, pcm: bytes) -> None:

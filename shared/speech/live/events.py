@@ -104,6 +104,7 @@ class Ended:
 
     reason: EndReason
     n_samples: int
+    """Of the whole session."""
     n_segments: int
     """Finals before this."""
 

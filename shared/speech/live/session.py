@@ -54,30 +54,32 @@ class LiveSession:
         options: LiveOptions,
         scorer: Scorer | None = None,
         make_id: Callable[[], str] = _make_id,
+        start: int = 0,
+        n_finals: int = 0,
     ) -> None:
-        """Begin at sample 0.
+        """Begin at sample ``start``, after ``n_finals`` finals that were told before.
 
         Raises:
             ModelError: the voice activity detector's model is not installed.
         """
         self.options = options
         self._make_id = make_id
-        self._ring = AudioRing()
-        self._activity = Activity(scorer or make_scorer(options.vad), options)
+        self._ring = AudioRing(start)
+        self._activity = Activity(scorer or make_scorer(options.vad), options, start)
         self._segments: deque[Segment] = deque()
         """Those whose final is not out, in order; only the last one may be open."""
         self._asked: dict[str, Asked] = {}
-        self._floor = 0
+        self._floor = start
         """End of the last closed segment."""
         self._stretch = 1
-        self._n_finals = 0
+        self._n_finals = n_finals
         self._ending: EndReason | None = None
         self._is_over = False
         self._effects: list[Effect] = []
 
     @property
     def n_samples(self) -> int:
-        """Samples received."""
+        """Position after the last sample received."""
         return self._ring.end
 
     @property
@@ -89,6 +91,11 @@ class LiveSession:
     def is_over(self) -> bool:
         """Whether ``Ended`` is out."""
         return self._is_over
+
+    @property
+    def settled(self) -> int:
+        """Position before which no audio is needed any more: its finals are out."""
+        return self._segments[0].start if self._segments else self._unheard
 
     @property
     def backlog(self) -> int:
@@ -265,13 +272,18 @@ class LiveSession:
 
     def _forget(self) -> None:
         """Drop audio that no request can need."""
-        segment, speech = self._open, self._activity.speech
-        if segment is not None:
-            self._ring.forget(segment.start)
-        elif speech is not None:
-            self._ring.forget(self._start_of(speech))
-        else:
-            self._ring.forget(self._activity.position - LOOK_BACK_SAMPLES - PRE_ROLL)
+        segment = self._open
+        start = self._unheard if segment is None else segment.start
+        # A segment may have ended with samples that are not scored yet.
+        self._ring.forget(min(start, self._activity.position))
+
+    @property
+    def _unheard(self) -> int:
+        """Where the next segment begins at the earliest."""
+        speech = self._activity.speech
+        if speech is not None:
+            return self._start_of(speech)
+        return max(self._floor, self._activity.position - LOOK_BACK_SAMPLES - PRE_ROLL)
 
     def _take(self) -> list[Effect]:
         """Return what has come up, with the events whose turn it is."""

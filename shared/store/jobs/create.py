@@ -39,6 +39,8 @@ class NewJob:
     fingerprint: str | None = None
     """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
     reference: str | None = None
+    live_text: str | None = None
+    """What a live session told of its audio while it was spoken."""
     priority: int = 0
     """Of a tenant's waiting jobs, those with the highest go first."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +54,8 @@ class NewJob:
     @property
     def is_plain(self) -> bool:
         """Whether an equal job can stand for it: it has nothing that only its own row can keep."""
-        return self.reference is None and not self.metadata and self.webhook is None
+        own = self.reference, self.live_text, self.webhook
+        return own == (None, None, None) and not self.metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,11 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> Created:
                 ), job AS (
                     INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
                                       source_key, source_name, source_bytes, sha256, reference,
-                                      metadata, webhook_endpoint_id, result_url, priority,
-                                      first_event, last_event)
+                                      live_text, metadata, webhook_endpoint_id, result_url,
+                                      priority, first_event, last_event)
                     SELECT CAST(:id AS uuid), :tenant, 'queued', :model, CAST(:options AS jsonb),
                            :fingerprint, CAST(:original_id AS uuid), :source_key, :source_name,
-                           CAST(:source_bytes AS bigint), :sha256, :reference,
+                           CAST(:source_bytes AS bigint), :sha256, :reference, :live_text,
                            CAST(:metadata AS json), CAST(:webhook_endpoint_id AS uuid), :result_url,
                            CAST(:priority AS integer), event, event
                     FROM created

@@ -82,6 +82,8 @@ class JobView:
     """Id of the event of its creation, by which jobs are listed."""
     last_event: int
     """Id of the latest of the job's events."""
+    live_text: str | None = None
+    """What a live session told of its audio; not in lists."""
 
     @property
     def ended(self) -> bool:
@@ -162,7 +164,7 @@ def own_job(found: Mapping[UUID, JobView], tenant: str, job_id: UUID) -> JobView
     return view
 
 
-_BY_ID = f"SELECT {_COLUMNS} FROM jobs WHERE id = ANY (%(ids)s)"  # noqa: S608 - constants
+_BY_ID = f"SELECT {_COLUMNS}, live_text FROM jobs WHERE id = ANY (%(ids)s)"  # noqa: S608 - constants
 
 
 def list_jobs(

@@ -252,7 +252,7 @@ def test_a_talker_whose_workers_are_behind_is_not_cut_off_meanwhile(
 def test_a_detector_that_is_not_installed_is_told(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise ModelError("The Silero VAD needs onnxruntime, which is not installed.")
 
     monkeypatch.setattr(connection, "LiveSession", fail)

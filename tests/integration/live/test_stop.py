@@ -125,3 +125,26 @@ def wait_for_503(client: httpx.Client) -> dict[str, str]:
         assert time.monotonic() < end
     readiness: dict[str, str] = answer.json()
     return readiness
+
+
+def test_a_session_that_a_stop_ends_goes_on_elsewhere(
+    servers: Settings, hearer: ToneHearer, client: httpx.Client
+) -> None:
+    speech = silence(0.3) + say(1, 2, 3) + silence(0.8) + say(4, 5) + silence(0.8)
+    with stopping(servers, hearer) as (old, stop), live(old) as talker:
+        token = talker.start(config={"lang_code": "en"})["resume_token"]
+        talker.stream(speech[:48_000])
+        talker.read_until("partial_transcript")
+        stop.set()
+        messages, code = talker.read_all()
+    finals = of("final_transcript", messages)
+    with live(client) as talker:
+        started = talker.start(resume_token=token, last_segment=finals[-1]["segment_id"])
+        talker.stream(speech[round(started["acked_ms"] * 32) :])
+        talker.send({"type": "end_session"})
+        messages, _ = talker.read_all()
+    finals += of("final_transcript", messages)
+
+    assert code == 1012
+    assert [final["text"] for final in finals if final["text"]] == [texts(1, 2, 3), texts(4, 5)]
+    assert messages[-1]["total_audio_ms"] == len(speech) / 32

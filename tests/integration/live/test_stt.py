@@ -24,7 +24,8 @@ def test_a_session_goes_as_the_protocol_says(client: httpx.Client) -> None:
         rest, code = talker.read_all()
         messages += rest
 
-    assert started == {"type": "session_started", "session_id": "mine"}
+    assert started.pop("resume_token")
+    assert started == {"type": "session_started", "session_id": "mine", "acked_ms": 0.0}
     assert code == 1000
     assert {message["session_id"] for message in messages} == {"mine"}
     kinds = [message["type"] for message in messages]

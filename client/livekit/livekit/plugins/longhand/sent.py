@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 SAMPLE_RATE = 16_000
 BYTES_PER_SAMPLE = 2
-LIMIT_S = 30.0
+LIMIT_S = 35.0
+"""A segment has at most 30 s; its final may come a little later."""
 
 
 class Flush:

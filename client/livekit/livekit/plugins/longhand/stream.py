@@ -57,10 +57,11 @@ class Options:
 
 
 class SpeechStream(stt.RecognizeStream):
-    """One stream of audio: a session on the server, and after a lost connection another.
+    """One stream of audio: a session on the server, which goes on after a lost connection.
 
-    The base class calls ``_run`` again when it raises a retryable error. The new session gets what
-    the old one has not acknowledged, so that no word is lost within ``sent.LIMIT_S``.
+    The base class calls ``_run`` again when it raises a retryable error. The session goes on with
+    what it has not acknowledged, or else a new one gets that, so that no word is lost within
+    ``sent.LIMIT_S``.
 
     A turn is START_OF_SPEECH, interim transcripts, final ones, END_OF_SPEECH. In a pause the text
     of the likely final comes as PREFLIGHT_TRANSCRIPT. The end comes after
@@ -86,6 +87,9 @@ class SpeechStream(stt.RecognizeStream):
         self._session_start = 0
         """Position of the session's first sample in the stream."""
         self._request_id = ""
+        self._resume_token: str | None = None
+        self._last_segment = ""
+        """The segment of the session's last final."""
         self._ended_input = False
         self._speaking = False
         self._speech_start_s = 0.0
@@ -127,24 +131,41 @@ class SpeechStream(stt.RecognizeStream):
             await socket.close()
 
     async def _start_session(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        if self._resume_token is not None:
+            message = await self._ask(
+                socket, resume_token=self._resume_token, last_segment=self._last_segment
+            )
+            if message["type"] == "session_started":
+                await self._go_on(socket, round(message["acked_ms"] * SAMPLE_RATE / 1000))
+                return
+            if message.get("code") != "SESSION_NOT_FOUND":
+                raise session_error(message)
         self._request_id = f"livekit-{uuid.uuid4()}"
         self._session_start = self._unacknowledged.start
-        await socket.send_json(
-            {
-                "type": "start_session",
-                "session_id": self._request_id,
-                "config": self._options.config(),
-            }
-        )
-        try:
-            async with asyncio.timeout(self._conn_options.timeout):
-                message = await self._next(socket)
-        except TimeoutError as error:
-            raise APITimeoutError("the session does not start") from error
+        self._resume_token, self._last_segment = None, ""
+        config = self._options.config()
+        message = await self._ask(socket, session_id=self._request_id, config=config)
         if message["type"] == "error":
             raise session_error(message)
         if message["type"] != "session_started":
             raise APIStatusError(f"not a Longhand server: it answered {message['type']!r}")
+        self._resume_token = message.get("resume_token")
+
+    async def _ask(self, socket: aiohttp.ClientWebSocketResponse, **members: Any) -> dict[str, Any]:
+        """Send ``start_session`` and return the answer."""
+        await socket.send_json({"type": "start_session", **members})
+        try:
+            async with asyncio.timeout(self._conn_options.timeout):
+                return await self._next(socket)
+        except TimeoutError as error:
+            raise APITimeoutError("the session does not start") from error
+
+    async def _go_on(self, socket: aiohttp.ClientWebSocketResponse, acked: int) -> None:
+        """Send silence for what the session lacks and is not kept any more."""
+        n_lost = self._unacknowledged.start - self._session_start - acked
+        for start in range(0, n_lost, REPLAY_SAMPLES):
+            await socket.send_bytes(bytes(2 * min(REPLAY_SAMPLES, n_lost - start)))
+        self._unacknowledged.acknowledge(self._session_start + acked)
 
     async def _hold_session(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         sending = asyncio.create_task(self._send(socket))
@@ -247,6 +268,7 @@ class SpeechStream(stt.RecognizeStream):
         if speech.text and not self._speaking:
             self._start_speech(speech.start_time - self._base_s)
         self._emit(SpeechEventType.FINAL_TRANSCRIPT, speech)
+        self._last_segment = message["segment_id"]
         self._acknowledge((message["start_ms"] + message["audio_duration_ms"]) / 1000)
         if message["reason"] == "flush":
             self._unacknowledged.acknowledge_flush()

@@ -1,0 +1,178 @@
+"""Sessions that are saved: their audio goes to the object store, and becomes a job at the end."""
+
+import asyncio
+import logging
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from api.intake.admission import MAX_LARGE, Admission, process_share
+from api.intake.submit import LIMIT_S, Intake, JobRequest, submit
+from shared.infra.errors import EmptyFile, LonghandError
+from shared.models.options import JobOptions, ResolvedOptions
+from shared.speech.chunks import SAMPLE_RATE
+
+log = logging.getLogger("api.live")
+
+MAX_WAITING_BYTES = 8 * 1024 * 1024
+"""Audio of one session that waits for the object store: four minutes."""
+JOB_LIMIT_S = 5.0
+"""How long the end of a session waits for its job."""
+_SAMPLE_BYTES = 2
+_UNKNOWN_BYTES = 0xFFFF_FFFF
+_WAV_HEADER = struct.pack(
+    *("<4sI4s4sIHHIIHH4sI", b"RIFF", _UNKNOWN_BYTES, b"WAVE", b"fmt ", 16, 1, 1),
+    *(SAMPLE_RATE, SAMPLE_RATE * _SAMPLE_BYTES, _SAMPLE_BYTES, 8 * _SAMPLE_BYTES),
+    *(b"data", _UNKNOWN_BYTES),
+)
+"""Of a recording whose length is not known yet."""
+
+
+class Recording:
+    """The audio of one session from a position on: a file that comes in (``Source``)."""
+
+    n_bytes = None
+
+    def __init__(self, asked: JobOptions, start: int, on_failed: Callable[[], None]) -> None:
+        """``on_failed`` is called when nothing can be kept while the session goes on."""
+        self._asked = asked
+        self._on_failed = on_failed
+        self._held, self._position = bytearray(), start
+        """Audio that a connection which goes on may send again, and where it begins."""
+        self._waiting = bytearray()
+        self._more = asyncio.Event()
+        self._is_finished = False
+        self._finals: list[tuple[int, str]] = []
+        self._options: ResolvedOptions | None = None
+        self._task: asyncio.Task[str | None] | None = None
+
+    def start(self, intake: Intake, tenant: str) -> asyncio.Task[str | None]:
+        """Begin to store; the task returns the job's id, or None where there is none."""
+        self._task = asyncio.create_task(self._run(intake, tenant), name="recording")
+        return self._task
+
+    def hear(self, pcm: bytes) -> None:
+        """Take audio: s16le, any number of bytes."""
+        if self._is_finished:
+            return
+        self._held += pcm
+        if len(self._held) + len(self._waiting) > MAX_WAITING_BYTES:
+            self._fail("the object store is too slow")
+
+    def add_final(self, end: int, text: str) -> None:
+        """Take what was told of the audio before ``end``."""
+        if text:
+            self._finals.append((end, text))
+
+    def release(self, position: int) -> None:
+        """Store the audio before a position: it will not be sent again."""
+        n_bytes = min(max(position - self._position, 0) * _SAMPLE_BYTES, len(self._held))
+        n_bytes -= n_bytes % _SAMPLE_BYTES
+        if self._is_finished or not n_bytes:
+            return
+        self._waiting += self._held[:n_bytes]
+        del self._held[:n_bytes]
+        self._position += n_bytes // _SAMPLE_BYTES
+        self._more.set()
+
+    def finish(self, *, whole: bool) -> None:
+        """End the recording; unless it is ``whole``, without what was not released."""
+        if whole:
+            self.release(self._position + len(self._held) // _SAMPLE_BYTES)
+        self._held.clear()
+        self._is_finished = True
+        self._more.set()
+
+    def discard(self) -> None:
+        """Keep nothing."""
+        self._is_finished = True
+        self._held.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def job_id(self) -> str | None:
+        """Return the job's id once it is finished; None: there is none, or not in time."""
+        assert self._task is not None
+        await asyncio.wait({self._task}, timeout=JOB_LIMIT_S)
+        if not self._task.done() or self._task.cancelled():
+            return None
+        return self._task.result()
+
+    async def data(self) -> AsyncIterator[bytes]:
+        """Yield a WAV file as it comes; without audio, nothing."""
+        clock = asyncio.get_running_loop().time
+        ends, is_first = clock() + LIMIT_S, True
+        while clock() < ends and not (self._is_finished and not self._waiting):
+            self._more.clear()
+            if self._waiting:
+                piece, self._waiting = bytes(self._waiting), bytearray()
+                yield _WAV_HEADER + piece if is_first else piece
+                is_first = False
+            elif not self._is_finished:
+                await self._more.wait()
+
+    def request(self) -> JobRequest:
+        """Return what is asked: the session's options, with what was told of this audio."""
+        assert self._options is not None
+        told = [text for end, text in self._finals if end <= self._position]
+        return JobRequest("live.wav", self._asked, self._options, live_text="\n".join(told))
+
+    async def _run(self, intake: Intake, tenant: str) -> str | None:
+        try:
+            self._options = await intake.options.resolve(self._asked)
+            return str((await submit(intake, tenant, self)).job_id)
+        except EmptyFile:
+            return None
+        except LonghandError as error:
+            self._fail(str(error))
+            return None
+        except Exception:
+            log.exception("unexpected error")
+            self._fail("unexpected error")
+            return None
+
+    def _fail(self, reason: str) -> None:
+        log.warning("a live session is not saved: %s", reason)
+        was_finished = self._is_finished
+        if self._task is not asyncio.current_task():
+            self.discard()
+        self._is_finished = True
+        self._held.clear()
+        self._waiting.clear()
+        if not was_finished:
+            self._on_failed()
+
+
+class Recordings:
+    """The recordings of one process. Those whose connection is closed go on to their job."""
+
+    def __init__(self, intake: Intake) -> None:
+        # Sessions last for long: they must not take the places of other uploads.
+        own = Admission(process_share(), max_large=MAX_LARGE)
+        self._intake = replace(intake, admission=own)
+        self._tasks: set[asyncio.Task[str | None]] = set()
+
+    def begin(
+        self,
+        tenant: str,
+        asked: JobOptions,
+        about: Mapping[str, Any],
+        start: int,
+        on_failed: Callable[[], None],
+    ) -> Recording:
+        """Record a session from a position on; its job gets the options and the metadata."""
+        chosen = asked.model_copy(update={"metadata": dict(about), "wait_for_worker": True})
+        recording = Recording(chosen, start, on_failed)
+        task = recording.start(self._intake, tenant)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return recording
+
+    async def drain(self, limit_s: float) -> None:
+        """Wait until the recordings that have ended are jobs; give up those that do not end."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=limit_s)
+            for task in late:
+                task.cancel()
+        await self._intake.drain(limit_s)
