@@ -19,12 +19,14 @@ def submit(
     tenant: str = "default",
     language: str | None = None,
     reference: str | None = None,
+    live_text: str | None = None,
 ) -> UUID:
     job = new_job(
         tenant=tenant,
         options=ResolvedOptions(model="oracle", language=language, vad="off"),
         fingerprint=fingerprint,
         reference=reference,
+        live_text=live_text,
     )
     create_job(database, job, max_attempts=2)
     return job.id

@@ -130,9 +130,10 @@ def test_what_is_kept_for_long_is_no_error(database: Engine) -> None:
 
 
 def test_of_an_expired_transcript_no_word_is_left_but_the_job_is(database: Engine) -> None:
-    job_id = submit(database, reference="hello there")
+    job_id = submit(database, reference="hello there", live_text="hello")
     compute(database, job_id)
     make_older(database, job_id, 2)
+    assert view(database, job_id).live_text == "hello"
     assert expire_transcripts(database) == 1
     assert expire_transcripts(database) == 0
     job = view(database, job_id)
@@ -151,8 +152,8 @@ def test_of_an_expired_transcript_no_word_is_left_but_the_job_is(database: Engin
     with database.begin() as connection:
         for table in ("transcripts", "transcript_segments"):
             assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0
-        found = connection.execute(text("SELECT reference FROM jobs"))
-        assert found.scalar_one() is None
+        found = connection.execute(text("SELECT reference, live_text FROM jobs"))
+        assert found.one() == (None, None)
     assert measure_pending(database) == 0
 
 
