@@ -13,7 +13,6 @@ class NewReference(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reference: str = Field(
-        min_length=1,
         max_length=MAX_REFERENCE_CHARS,
         description=f"at most {MAX_REFERENCE_CHARS:,} characters",
         examples=[EXAMPLE_REFERENCE],
