@@ -13,6 +13,7 @@ from api.intake.lingering_close import LingeringClose
 from api.live import page, routes
 from api.live.hearer import Hearer
 from api.live.transcriber import Transcriber
+from api.methods import Methods
 from api.native import (
     accuracy,
     events,
@@ -26,7 +27,7 @@ from api.native import (
     webhooks,
 )
 from api.native.call_metrics import CallMetrics
-from api.openapi import ANY_PROBLEM, TAGS, install_schemas, operation_id
+from api.openapi import EVERYWHERE, TAGS, install_schemas, operation_id
 from api.outages import Outages
 from api.parameters import refuse_unknown_parameters
 from api.problems import error_response
@@ -90,11 +91,12 @@ def create_app(
     areas = transcribe, lifecycle, jobs, events, webhooks, accuracy, service, health, metrics
     for area in areas:
         app.include_router(
-            area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=ANY_PROBLEM
+            area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=EVERYWHERE
         )
     app.include_router(routes.router)
     app.include_router(page.router)
     # The middleware added last is the outermost: a request's duration does not include lingering.
+    app.add_middleware(Methods)
     app.add_middleware(Observer, registry=registry)
     app.add_middleware(LingeringClose)
     return app

@@ -23,6 +23,9 @@ from shared.infra.errors import InvalidRequest, LonghandError, RequestError
 
 MEDIA_TYPE = "application/problem+json"
 
+INTERNAL_ERROR = "internal_error"
+"""The code of an error that no request should raise."""
+
 RETRY_AFTER_S = 5
 """How long clients should wait: about as long as the sweep waits between its rounds."""
 
@@ -121,7 +124,7 @@ def failure_of(error: Exception) -> Failure:
         case ClientDisconnect():
             # This answer is for the log and the metrics.
             return Failure(400, "client_disconnected", "the client went away")
-    return Failure(500, "internal_error", "an error on our side; the log has it by its request_id")
+    return Failure(500, INTERNAL_ERROR, "an error on our side; the log has it by its request_id")
 
 
 def status_of(kind: type[LonghandError]) -> int | None:

@@ -57,7 +57,7 @@ async def read_upload(
 
 
 async def read_json(request: Request, model: type[Model]) -> Model:
-    """Return the request's JSON body, validated.
+    """Return the request's JSON body, validated; no value of another type is converted.
 
     Raises:
         UnsupportedMediaType: the body is not ``application/json``.
@@ -66,7 +66,7 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     """
     _, body = await read_body(request, ("application/json",), MAX_JSON_BYTES)
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body, strict=True)
     except ValidationError as error:
         wrong = summarize(describe(error, model.model_fields))
         raise InvalidRequest(f"the body is wrong: {wrong}") from error

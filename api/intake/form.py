@@ -10,8 +10,13 @@ from api.intake.options import OptionCheck
 from api.intake.submit import JobRequest
 from api.spelling import with_nearest
 from api.validation import describe, summarize
-from shared.infra.errors import InvalidRequest
-from shared.models.options import MAX_METADATA_BYTES, JobOptions, ResolvedOptions
+from shared.infra.errors import InvalidRequest, UnsupportedLanguage
+from shared.models.options import (
+    MAX_METADATA_BYTES,
+    UNKNOWN_LANGUAGE,
+    JobOptions,
+    ResolvedOptions,
+)
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 
 _LONG_FIELDS = {
@@ -53,6 +58,7 @@ class FormFields:
 
         Raises:
             InvalidRequest: unknown fields or bad values.
+            UnsupportedLanguage: nothing else is wrong, and there is no such language.
         """
         if self._asked is not None:
             return self._asked
@@ -67,7 +73,9 @@ class FormFields:
         try:
             self._asked = JobOptions.model_validate(given)
         except ValidationError as error:
-            raise InvalidRequest(summarize(describe(error))) from error
+            wrong = {item["type"] for item in error.errors()}
+            kind = UnsupportedLanguage if wrong == {UNKNOWN_LANGUAGE} else InvalidRequest
+            raise kind(summarize(describe(error))) from error
         return self._asked
 
 

@@ -23,7 +23,13 @@ from api.native.schemas.jobs import Job
 from api.openapi import BODY_ERRORS, located, problems, reference_body
 from api.resources import Provided, Resources, Tenant
 from api.validation import describe, summarize
-from shared.infra.errors import InvalidRequest, JobNotFound, TranscriptDeleted, TranscriptNotReady
+from shared.infra.errors import (
+    EmptyReference,
+    InvalidRequest,
+    JobNotFound,
+    TranscriptDeleted,
+    TranscriptNotReady,
+)
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
 from shared.store.jobs.accuracy import (
     StoredText,
@@ -58,7 +64,9 @@ wrong."""
                 "metrics have the accuracy as soon as a worker has compared them"
             ),
         },
-        **problems(JobNotFound, TranscriptNotReady, TranscriptDeleted, *BODY_ERRORS),
+        **problems(
+            JobNotFound, TranscriptNotReady, TranscriptDeleted, EmptyReference, *BODY_ERRORS
+        ),
     },
 )
 async def add_reference(
@@ -124,7 +132,8 @@ async def _read_reference(request: Request) -> str:
 
     Raises:
         UnsupportedMediaType: the body is neither.
-        InvalidRequest: it is malformed or too long, or nothing can be measured against it.
+        EmptyReference: nothing can be measured against it.
+        InvalidRequest: it is malformed or too long.
         UploadStalled: it does not come to its end.
     """
     media_type, body = await read_body(request, ("application/json", "text/plain"), _MAX_BODY_BYTES)
@@ -132,7 +141,7 @@ async def _read_reference(request: Request) -> str:
         if media_type == "text/plain":
             reference = body.decode()
         else:
-            reference = NewReference.model_validate_json(body).reference
+            reference = NewReference.model_validate_json(body, strict=True).reference
     except UnicodeDecodeError as error:
         raise InvalidRequest("the reference is not UTF-8 text") from error
     except ValidationError as error:

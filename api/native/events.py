@@ -92,7 +92,11 @@ async def _open(
     tenant: Tenant,
     last_event_id: Annotated[
         str,
-        Header(alias="Last-Event-ID", description="of the last event seen: only those after it"),
+        Header(
+            alias="Last-Event-ID",
+            description="of the last event seen: only those after it",
+            json_schema_extra={"pattern": "^[0-9]{0,18}$"},
+        ),
     ] = "",
 ) -> AsyncIterator[_Source]:
     """Begin to watch the job; requests are refused here, before the stream begins."""
@@ -109,7 +113,7 @@ async def _open(
     "/jobs/{job_id}/events",
     summary="Follow a job's events",
     response_class=EventSourceResponse,
-    responses=problems(JobNotFound, InvalidRequest, TooManyStreams)
+    responses=problems(JobNotFound, TooManyStreams)
     | {
         200: {"description": "The events; see StateEvent, SegmentsEvent and ProgressEvent"},
         204: {"description": "The job has ended and there are no events after Last-Event-ID"},

@@ -12,7 +12,7 @@ from api.native.waits import at_its_end
 from api.openapi import problems, transcript_answer
 from api.resources import Provided, Tenant
 from shared.infra.errors import (
-    InvalidRequest,
+    ConflictingOptions,
     JobNotFound,
     TooManyStreams,
     TranscriptDeleted,
@@ -44,7 +44,7 @@ MAX_WAIT_S = 60
 """Proxies usually wait as long for an answer."""
 
 
-@router.get("/jobs", summary="List jobs", responses=problems(InvalidRequest))
+@router.get("/jobs", summary="List jobs", responses=problems())
 def show_jobs(
     resources: Provided,
     tenant: Tenant,
@@ -68,7 +68,7 @@ def show_jobs(
     "/jobs/{job_id}",
     summary="Get a job, or wait for its end",
     response_model=Job,
-    responses=problems(JobNotFound, InvalidRequest, TooManyStreams),
+    responses=problems(JobNotFound, ConflictingOptions, TooManyStreams),
 )
 async def show_job(
     job_id: JobId,
@@ -98,7 +98,7 @@ async def show_job(
     as the job has ended, or else after that time.
     """
     if "words" in include and not text:
-        raise InvalidRequest("include=words asks for the text that text=false leaves out")
+        raise ConflictingOptions("include=words asks for the text that text=false leaves out")
     key = snapshots.JobKey(tenant, job_id)
     if wait:
         snapshot = await at_its_end(request, resources.watcher, loader, key, wait)
@@ -112,7 +112,7 @@ async def show_job(
     summary="Get a transcript",
     response_class=Response,
     responses=problems(
-        JobNotFound, TranscriptNotReady, TranscriptDeleted, UnknownFormat, InvalidRequest
+        JobNotFound, TranscriptNotReady, TranscriptDeleted, UnknownFormat, ConflictingOptions
     )
     | transcript_answer(),
 )
@@ -161,7 +161,7 @@ def show_transcript(
             f"no format {format!r}; there are {', '.join(FORMATS)}, of which a request names one"
         )
     if format not in SUBTITLES and (max_line_width or max_line_count):
-        raise InvalidRequest(
+        raise ConflictingOptions(
             f"max_line_width and max_line_count are for subtitles: {', '.join(SUBTITLES)}"
         )
     found: StoredTranscript | PartialView

@@ -25,6 +25,8 @@ SUBMISSION_PROBLEMS = (
     errors.UnsupportedLanguage,
     errors.UnsupportedOption,
     errors.EmptyFile,
+    errors.EmptyReference,
+    errors.ConflictingOptions,
     errors.ForbiddenUrl,
     errors.TooManyUploads,
     errors.StorageUnavailable,
@@ -53,7 +55,7 @@ def form_of(request: Request, resources: Resources) -> MultipartForm:
     status_code=202,
     response_model=Job,
     openapi_extra=job_form(),
-    responses=problems(*SUBMISSION_PROBLEMS)
+    responses=problems(*SUBMISSION_PROBLEMS, errors.JobNotFound)
     | {202: located("The job is committed and its file stored")},
 )
 async def submit_job(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, NoReturn
 from uuid import UUID
@@ -89,11 +90,12 @@ async def transcribe(
         try:
             with resources.calls.place():
                 call = await _submit(request, resources, tenant, began)
-                with resources.calls.waiting(call.job_id):
+                with resources.calls.waiting(call.job_id), _canceled_if_deleted(call.job_id):
                     snapshot = await _wait(request, resources, loader, call, wait_s)
                     if snapshot is None or not snapshot.view.ended:
                         return await _accept(resources, loader, metrics, call)
-            return await _answer(request, resources, metrics, call, snapshot)
+            with _canceled_if_deleted(call.job_id):
+                return await _answer(request, resources, metrics, call, snapshot)
         except errors.TooManyCalls:
             metrics.rejected()
             raise
@@ -125,8 +127,15 @@ async def _wait(
         return await at_its_end(request, resources.watcher, loader, key, wait_s)
     except TooManyStreams:
         return None
-    except errors.JobNotFound as error:
-        raise JobCanceled("the job was deleted", str(call.job_id)) from error
+
+
+@contextmanager
+def _canceled_if_deleted(job_id: UUID) -> Iterator[None]:
+    """Tell a client whose job or transcript is deleted meanwhile that the job was canceled."""
+    try:
+        yield
+    except (errors.JobNotFound, errors.TranscriptDeleted) as error:
+        raise JobCanceled("the job was deleted", str(job_id)) from error
 
 
 async def _accept(

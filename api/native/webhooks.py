@@ -8,7 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from api.intake.bodies import json_body, read_json
-from api.native.ids import Cursor, DeliveryId, WebhookId, optional_id
+from api.native.ids import UUID_SCHEMA, Cursor, DeliveryId, WebhookId, optional_id
 from api.native.schemas import members
 from api.native.schemas.webhooks import (
     Delivery,
@@ -30,15 +30,15 @@ from shared.store.webhooks import attempts, deliveries, endpoints
 router = APIRouter(tags=["webhooks"])
 
 
-@router.get(
-    "/webhooks/deliveries", summary="List deliveries", responses=problems(errors.InvalidRequest)
-)
+@router.get("/webhooks/deliveries", summary="List deliveries", responses=problems())
 def show_deliveries(
     resources: Provided,
     tenant: Tenant,
     cursor: Cursor,
-    job_id: Annotated[str | None, Query(description="of this job alone")] = None,
-    endpoint_id: Annotated[str | None, Query(description="to this webhook alone")] = None,
+    job_id: Annotated[str | None, Query(description="of this job alone", **UUID_SCHEMA)] = None,
+    endpoint_id: Annotated[
+        str | None, Query(description="to this webhook alone", **UUID_SCHEMA)
+    ] = None,
     state: Annotated[DeliveryState | None, Query(description="in this state alone")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> DeliveryPage:

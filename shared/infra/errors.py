@@ -30,7 +30,10 @@
     ├── LeaseLost               another worker owns the step now; this one's result is void
     ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
     └── RequestError            what a caller asked for cannot be done as asked
-        ├── InvalidRequest, UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
+        ├── InvalidRequest          it breaks the schema of the OpenAPI document
+        │   ├── ConflictingOptions      the schema allows each option, but not all of them together
+        │   └── EmptyReference
+        ├── UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
         ├── UnknownFormat, EmptyFile, UploadTooLarge, UploadStalled, UnsupportedMediaType
         ├── JobNotFound, JobEnded, JobNotRetryable, AudioGone
         ├── JobFailed               the job whose transcript was asked for has none
@@ -200,6 +203,14 @@ class InvalidRequest(RequestError):
     """A malformed body, parameter or cursor."""
 
 
+class ConflictingOptions(InvalidRequest):
+    """Options that exclude each other, or one that needs another."""
+
+
+class EmptyReference(InvalidRequest):
+    """A reference without a word."""
+
+
 class UnknownModel(RequestError):
     """A model id that the catalogue does not have."""
 
@@ -214,7 +225,7 @@ class ModelNotServed(RequestError):
 
 
 class UnsupportedLanguage(RequestError):
-    """A language that the chosen model does not speak."""
+    """A language that the chosen model does not speak, or that there is not."""
 
 
 class UnsupportedOption(RequestError):

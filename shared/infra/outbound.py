@@ -30,6 +30,8 @@ Resolver = Callable[[str], Sequence[str]]
 """Returns the addresses of a host; raises OSError or UnicodeError if it has none."""
 
 MAX_URL_CHARS = 2048
+URL_PATTERN = "^https?://"
+"""Regular expression of URLs, for the OpenAPI document."""
 
 _HOW_TO_ALLOW = "(an operator can allow it: LONGHAND_OUTBOUND_ALLOW)"
 

@@ -279,7 +279,7 @@ def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
     assert_problem(client.get("/nonesuch"), 404, "not_found")
     answer = client.delete("/models")
     assert_problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_a_request_id_is_taken_over_if_harmless(client: httpx.Client) -> None:
@@ -317,7 +317,7 @@ def test_the_openapi_document_describes_each_route_and_its_problems() -> None:
     assert set(form["schema"]["properties"]) == {"file", *JobOptions.model_fields}
     assert form["schema"]["required"] == ["file"]
     problem = {"$ref": "#/components/schemas/Problem"}
-    for status in ("408", "413", "415", "422", "503", "default"):
+    for status in ("404", "408", "413", "415", "422", "500", "503"):
         response = document["paths"]["/jobs"]["post"]["responses"][status]
         assert response["content"]["application/problem+json"]["schema"] == problem
     assert "HTTPValidationError" not in str(document)

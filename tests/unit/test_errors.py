@@ -6,6 +6,7 @@ from shared.infra.errors import CommitUncertain, LonghandError
 
 CODES = {
     *("audio_gone", "audio_refused", "job_canceled", "job_failed", "too_many_calls"),
+    *("conflicting_options", "empty_reference"),
     *("audio_out_of_bounds", "audio_too_long", "broker_unavailable"),
     *("database_busy", "database_full", "database_read_only", "database_unavailable"),
     *("database_unfit", "delivery_not_found", "delivery_not_replayable", "delivery_void"),
