@@ -10,18 +10,19 @@ RATE_HZ = 16_000
 
 
 def silent_matroska(hours: float, *, n_channels: int = 8, gap_s: int = 3_500) -> bytes:
-    """Return a few kilobytes of Matroska: short packets of sound, ``gap_s`` apart."""
+    """Return some kilobytes of Matroska: three seconds of packets each ``gap_s``, all silent."""
+    layout, frame_samples = {1: "mono", 8: "7.1"}[n_channels], 4_096
+    silence = np.zeros((1, n_channels * frame_samples), np.int16)
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
-        layout, frame_samples = {1: "mono", 8: "7.1"}[n_channels], 256
-        stream = container.add_stream("flac", rate=RATE_HZ, layout=layout)
+        options = {"frame_size": str(frame_samples)}  # a packet for each frame
+        stream = container.add_stream("flac", rate=RATE_HZ, layout=layout, options=options)
         for start_s in range(0, round(hours * 3_600) + 1, gap_s):
-            noise = np.random.default_rng(0).integers(-3, 4, (1, n_channels * frame_samples))
-            samples = noise.astype(np.int16)
-            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
-            frame.sample_rate, frame.time_base = RATE_HZ, Fraction(1, RATE_HZ)
-            frame.pts = start_s * RATE_HZ
-            container.mux(stream.encode(frame))
+            for index in range(3 * RATE_HZ // frame_samples + 1):
+                frame = av.AudioFrame.from_ndarray(silence, format="s16", layout=layout)
+                frame.sample_rate, frame.time_base = RATE_HZ, Fraction(1, RATE_HZ)
+                frame.pts = start_s * RATE_HZ + index * frame_samples
+                container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()
 
