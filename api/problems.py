@@ -54,6 +54,7 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.TooManyWebhooks: 409,
     errors.DeliveryNotFound: 404,
     errors.DeliveryNotReplayable: 409,
+    errors.TooManyTests: 429,
     errors.TransientError: 503,
 }
 """The status of each class, and of its subclasses that are not listed. No request should raise any
@@ -107,7 +108,7 @@ def failure_of(error: Exception) -> Failure:
     """Return what clients learn of any error; nothing internal."""
     match error:
         case LonghandError() if (known := status_of(type(error))) is not None:
-            headers = {"Retry-After": str(RETRY_AFTER_S)} if known == 503 else {}
+            headers = {"Retry-After": str(RETRY_AFTER_S)} if known in (429, 503) else {}
             members = error.members if isinstance(error, RequestError) else {}
             return Failure(known, error.code, str(error), headers, members)
         case RequestValidationError():

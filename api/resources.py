@@ -22,6 +22,7 @@ from api.live.hearer import Hearer
 from api.live.recording import Recordings
 from api.live.sessions import LiveMetrics, LiveSessions
 from api.watch import Watcher
+from api.webhook_tests import TEST_THREADS, TestPlaces
 from shared.infra.database import make_engine
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
@@ -57,9 +58,6 @@ _MEASURING_THREADS = 2
 _ANSWER_S = 5.0
 """How long a request waits for one answer of Postgres, so that clients have theirs within 10 s."""
 
-_TEST_THREADS = 8
-"""Webhook tests at once; a receiver that hangs takes 15 s of one."""
-
 _PROBE_THREADS = 8
 """More than there are probes, and each has at most one thread."""
 
@@ -80,6 +78,7 @@ class Resources:
     watcher: Watcher
     calls: Calls
     outbound: Outbound
+    test_places: TestPlaces
     test_threads: CapacityLimiter
     upload_bytes: Counter
     live: LiveSessions
@@ -160,7 +159,8 @@ def open_resources(
                 grace_s=settings.call_grace_s,
             ),
             outbound=outbound,
-            test_threads=CapacityLimiter(_TEST_THREADS),
+            test_places=TestPlaces(),
+            test_threads=CapacityLimiter(TEST_THREADS),
             upload_bytes=Counter(
                 "longhand_upload_bytes", "Bytes of uploads received.", registry=registry
             ),

@@ -17,6 +17,7 @@ import click
 
 from shared.infra.errors import LonghandError
 from shared.infra.settings import get_settings
+from shared.store.queues import DELIVERY_SLOTS
 
 log = logging.getLogger("worker")
 
@@ -64,7 +65,7 @@ def model(model_id: str) -> None:
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
-    default=16,
+    default=DELIVERY_SLOTS,
     show_default=True,
     help="Threads: attempts made at once.",
 )

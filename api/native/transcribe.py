@@ -23,7 +23,13 @@ from api.native.waits import at_its_end
 from api.openapi import job_form, located, problems
 from api.resources import Provided, Resources, Tenant, from_state
 from shared.infra import errors
-from shared.infra.errors import AudioRefused, JobCanceled, JobFailed, LonghandError, TooManyStreams
+from shared.infra.errors import (
+    AUDIO_CODES,
+    AudioRefused,
+    JobCanceled,
+    JobFailed,
+    TooManyStreams,
+)
 from shared.speech.formats import in_blocks, write_text
 from shared.speech.transcript import TranscriptHeader
 from shared.store.jobs.accuracy import get_text
@@ -35,8 +41,6 @@ from shared.store.transcripts import StoredTranscript, open_transcript
 router = APIRouter(tags=["jobs"])
 
 _LATENCY_DIGITS = 3
-POISONOUS = "poisonous_input"
-"""The code of a job whose audio ended every worker that took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +225,5 @@ def _refuse(view: JobView) -> NoReturn:
     if view.state == JobState.CANCELED:
         raise JobCanceled("the job was canceled", job_id)
     code, detail = view.error_code or "", view.error_detail or ""
-    kind = AudioRefused if code == POISONOUS or code in _MEDIA_CODES else JobFailed
+    kind = AudioRefused if code in AUDIO_CODES else JobFailed
     raise kind(detail, job_id, {"code": code, "detail": detail})
-
-
-def _codes(kind: type[LonghandError]) -> Iterator[str]:
-    yield kind.code
-    for each in kind.__subclasses__():
-        yield from _codes(each)
-
-
-_MEDIA_CODES = frozenset(_codes(errors.MediaError))

@@ -2,7 +2,6 @@
 
 from functools import partial
 from typing import Annotated
-from uuid import UUID
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
@@ -21,7 +20,7 @@ from api.native.schemas.webhooks import (
     WebhookWithSecret,
 )
 from api.openapi import BODY_ERRORS, problems
-from api.resources import Provided, Resources, Tenant
+from api.resources import Provided, Tenant
 from shared.infra import errors
 from shared.infra.webhooks.send import send
 from shared.store.states import DeliveryState
@@ -149,21 +148,21 @@ def rotate_secret(webhook_id: WebhookId, resources: Provided, tenant: Tenant) ->
 @router.post(
     "/webhooks/{webhook_id}/test",
     summary="Send a test event",
-    responses=problems(errors.WebhookNotFound),
+    responses=problems(errors.WebhookNotFound, errors.TooManyTests),
 )
 async def test_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> TestResult:
     """Send a `webhook.test` event, once and at once, and return how the attempt went."""
-    # Tests have their own threads: a receiver that hangs delays only other tests.
-    return await to_thread.run_sync(
-        _send_test, resources, tenant, webhook_id, limiter=resources.test_threads
+    engine = resources.engine
+    outgoing = await to_thread.run_sync(deliveries.make_test, engine, tenant, webhook_id)
+    with resources.test_places.take(tenant, endpoints.host_of(outgoing.url)):
+        attempt = await to_thread.run_sync(
+            send, resources.outbound, outgoing, limiter=resources.test_threads
+        )
+    delivery_id = await to_thread.run_sync(
+        deliveries.record_test, engine, tenant, webhook_id, outgoing, attempt
     )
-
-
-def _send_test(resources: Resources, tenant: str, webhook_id: UUID) -> TestResult:
-    outgoing = deliveries.make_test(resources.engine, tenant, webhook_id)
-    attempt = send(resources.outbound, outgoing)
     return TestResult(
-        delivery_id=deliveries.record_test(resources.engine, tenant, webhook_id, outgoing, attempt),
+        delivery_id=delivery_id,
         delivered=attempt.is_delivered,
         status_code=attempt.status_code,
         latency_ms=attempt.latency_ms,

@@ -76,6 +76,19 @@ def upgrade() -> None:
         sa.Column("disabled_reason", sa.Text(), nullable=True),
         sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
+            "host",
+            sa.Text(),
+            nullable=False,
+            comment="of the URL; all endpoints of a host share its slots",
+        ),
+        sa.Column(
+            "prompt",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="whether the last attempt was over soon; one that hangs has fewer slots",
+        ),
+        sa.Column(
             "created_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
@@ -349,6 +362,13 @@ def upgrade() -> None:
         ["webhook_endpoint_id"],
         unique=False,
         postgresql_where=sa.text("webhook_endpoint_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_refused",
+        "jobs",
+        ["error_code", "finished_at"],
+        unique=False,
+        postgresql_where=sa.text("audio_deleted_at IS NULL AND state = 'failed'"),
     )
     op.create_index(
         "ix_jobs_with_audio",

@@ -23,12 +23,13 @@
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
-    │   ├── TooManyUploads, TooManyStreams, TooManyCalls
+    │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
     ├── LeaseLost               another worker owns the step now; this one's result is void
     ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
+    ├── LargeFile               the step goes to the queue of large files, and begins anew there
     └── RequestError            what a caller asked for cannot be done as asked
         ├── InvalidRequest          it breaks the schema of the OpenAPI document
         │   ├── ConflictingOptions      the schema allows each option, but not all of them together
@@ -49,7 +50,7 @@ for a person, without secrets and internal paths.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 
@@ -165,6 +166,10 @@ class TooManyCalls(TransientError):
     """As many clients wait for transcripts in this process as may at once."""
 
 
+class TooManyTests(TransientError):
+    """As many tests of webhooks wait for their receivers as a tenant may have, or a host."""
+
+
 class DeviceOutOfMemory(TransientError):
     """The inference device ran out of memory."""
 
@@ -190,6 +195,10 @@ class LeaseLost(LonghandError):
 
 class WorkerStopping(LonghandError):
     """The worker was told to stop while it ran a step that would take longer than it may."""
+
+
+class LargeFile(LonghandError):
+    """The audio is long although its file is small, and too many large files are in work."""
 
 
 class RequestError(LonghandError):
@@ -316,3 +325,16 @@ class DeliveryNotFound(RequestError):
 
 class DeliveryNotReplayable(RequestError):
     """A delivery that is still pending, or whose webhook takes none."""
+
+
+def _codes(kind: type[LonghandError]) -> Iterator[str]:
+    yield kind.code
+    for each in kind.__subclasses__():
+        yield from _codes(each)
+
+
+POISONOUS = "poisonous_input"
+"""The code of a step whose worker died or hung at every attempt."""
+
+AUDIO_CODES = frozenset({POISONOUS, *_codes(MediaError)})
+"""The codes of jobs whose audio is at fault."""

@@ -159,7 +159,8 @@ class Settings(BaseSettings):
     """How long the audio of a job that succeeded or was canceled is kept, in seconds; `inf`:
     until the job is deleted. A canceled job can be retried for as long."""
     keep_failed_audio_s: NonNegativeFloat = 7 * 86_400.0
-    """The same for a job that failed: how long it can be retried."""
+    """The same for a job that failed: how long it can be retried. Audio that is itself why its job
+    failed is kept for an hour at most."""
     keep_transcripts_s: NonNegativeFloat = math.inf
     """How long after its job's end a transcript is kept, in seconds; `inf`: until the job is
     deleted. References and finished chunks go with it."""

@@ -159,6 +159,11 @@ jobs = Table(
         "state finished_at",
         where="audio_deleted_at IS NULL AND finished_at IS NOT NULL",
     ),
+    _partial_index(
+        "ix_jobs_refused",
+        "error_code finished_at",
+        where="audio_deleted_at IS NULL AND state = 'failed'",
+    ),
     _partial_index("ix_jobs_with_transcript", "finished_at", where="transcript_id IS NOT NULL"),
     _partial_index(
         "ix_jobs_unmeasured",
@@ -364,6 +369,13 @@ webhook_endpoints = Table(
     _not_null("enabled", Boolean, default=text("true")),
     Column("disabled_reason", Text),
     Column("failing_since", _TIME),
+    _not_null("host", Text, comment="of the URL; all endpoints of a host share its slots"),
+    _not_null(
+        "prompt",
+        Boolean,
+        default=text("false"),
+        comment="whether the last attempt was over soon; one that hangs has fewer slots",
+    ),
     _not_null("created_at", _TIME, default=func.now()),
     _partial_index("ix_webhook_endpoints_listed", "tenant id", where="listed"),
     _partial_index(

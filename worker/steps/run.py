@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from shared.infra.errors import (
     DatabaseUnavailable,
+    LargeFile,
     LeaseLost,
     LonghandError,
     PermanentError,
@@ -98,7 +99,7 @@ def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
         match error:
             case PermanentError():
                 steps.fail(database, claim, error)
-            case WorkerStopping():
+            case WorkerStopping() | LargeFile():
                 steps.release(database, claim)
             case LeaseLost() | DatabaseUnavailable():
                 raise error
