@@ -1,11 +1,9 @@
 """Sessions beside each other: none waits for another's text, and none gets it."""
 
-import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import pytest
 from apiserver import api
 from liveaudio import say, silence, texts
 from liveclients import live, of
@@ -13,29 +11,12 @@ from livehearers import ToneHearer
 from processes import fleet, wait_until
 
 from shared.infra.settings import Settings
-from shared.speech.live.requests import LiveAnswer, LiveRequest
-
-
-class DeafHearer(ToneHearer):
-    """Answers nothing that is in Portuguese while it is deaf."""
-
-    is_deaf = True
-
-    async def hear(self, request: LiveRequest) -> LiveAnswer:
-        answer = await super().hear(request)
-        while self.is_deaf and request.language == "pt":
-            await asyncio.sleep(0.01)
-        return answer
-
-
-@pytest.fixture
-def hearer() -> DeafHearer:
-    return DeafHearer()
 
 
 def test_a_talker_whose_texts_never_come_and_who_floods_the_server_holds_up_nobody(
-    client: httpx.Client, hearer: DeafHearer
+    client: httpx.Client, hearer: ToneHearer
 ) -> None:
+    hearer.deaf_to = "pt"
     sentence = say(1, 2, 3) + silence(0.7)
     with live(client) as stuck, live(client) as talker:
         stuck.start(config={"lang_code": "pt"})
@@ -45,7 +26,7 @@ def test_a_talker_whose_texts_never_come_and_who_floods_the_server_holds_up_nobo
         talker.stream(silence(0.3) + sentence)
         talker.send({"type": "end_session"})
         messages, code = talker.read_all()
-        hearer.is_deaf = False
+        hearer.deaf_to = None
 
     assert [final["text"] for final in of("final_transcript", messages)] == [texts(1, 2, 3)]
     assert code == 1000
