@@ -370,6 +370,12 @@ HINDI = Service(
     ),
 )
 
+
+def _status(schema: str, *names: str) -> list[Name]:
+    says = "of `GET /health/status`"
+    return [_here(Kind.FIELD, name, Member(schema, name), says) for name in names]
+
+
 _STT = "/ws/stt"
 
 
@@ -437,15 +443,13 @@ STREAMING = Service(
         _here(Kind.ENDPOINT, "GET /health/startup", Route("GET", "/health/startup")),
         _here(Kind.ENDPOINT, "GET /health/status", Route("GET", "/health/status")),
         _here(Kind.FIELD, "status", Member("Status", "status")),
-        *[
-            _said(word, "of `GET /health/status`")
-            for word in (
-                *("accepting_requests", "model", "model_size", "device", "compute_type", "ready"),
-                *("queue", "depth", "avg_partial_ms", "avg_final_ms", "estimated_server_total_ms"),
-                *("total_requests", "rejected_requests", "sessions", "active", "max", "capacity"),
-                *("estimated_max_concurrent", "current_load_percent"),
-            )
-        ],
+        *_status("Status", "accepting_requests", "model", "queue", "sessions", "capacity"),
+        *_status("LiveModel", "model_size", "device", "compute_type", "ready"),
+        *_status("LiveQueue", "depth", "avg_partial_ms", "avg_final_ms"),
+        *_status("LiveQueue", "estimated_server_total_ms", "accepting_requests"),
+        *_status("LiveQueue", "total_requests", "rejected_requests"),
+        *_status("LiveSessionCount", "active", "max"),
+        *_status("LiveCapacity", "estimated_max_concurrent", "current_load_percent"),
         _here(Kind.ENDPOINT, "GET /metrics", Route("GET", "/metrics")),
         _model(
             "distil-large-v3",

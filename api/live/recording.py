@@ -1,6 +1,7 @@
 """Sessions that are saved: their audio goes to the object store, and becomes a job at the end."""
 
 import asyncio
+import contextlib
 import logging
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -100,7 +101,7 @@ class Recording:
         return self._task.result()
 
     async def data(self) -> AsyncIterator[bytes]:
-        """Yield a WAV file as it comes; without audio, nothing."""
+        """Yield a WAV file as it comes, within ``LIMIT_S``; without audio, nothing."""
         clock = asyncio.get_running_loop().time
         ends, is_first = clock() + LIMIT_S, True
         while clock() < ends and not (self._is_finished and not self._waiting):
@@ -110,7 +111,9 @@ class Recording:
                 yield _WAV_HEADER + piece if is_first else piece
                 is_first = False
             elif not self._is_finished:
-                await self._more.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(ends):
+                        await self._more.wait()
 
     def request(self) -> JobRequest:
         """Return what is asked: the session's options, with what was told of this audio."""
