@@ -51,6 +51,11 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.TooManyWebhooks: 409,
     errors.DeliveryNotFound: 404,
     errors.DeliveryNotReplayable: 409,
+    errors.Unauthenticated: 401,
+    errors.ScopeMissing: 403,
+    errors.TenantNotFound: 404,
+    errors.TenantExists: 409,
+    errors.KeyNotFound: 404,
     errors.TransientError: 503,
 }
 """The status of each class, and of its subclasses that are not listed. No request should raise any
@@ -105,6 +110,8 @@ def failure_of(error: Exception) -> Failure:
     match error:
         case LonghandError() if (known := status_of(type(error))) is not None:
             headers = {"Retry-After": str(RETRY_AFTER_S)} if known == 503 else {}
+            if known == HTTPStatus.UNAUTHORIZED:
+                headers = {"WWW-Authenticate": 'Bearer realm="longhand"'}
             members = error.members if isinstance(error, RequestError) else {}
             return Failure(known, error.code, str(error), headers, members)
         case RequestValidationError():

@@ -12,10 +12,79 @@ depends_on = None
 
 _EVENT_IDS = sa.Sequence("event_ids")
 
+_FIND_KEYS = """
+    -- Whoever asks need not see any key: it names those that it was given.
+    CREATE FUNCTION longhand_find_keys(digests bytea[])
+    RETURNS TABLE (digest bytea, id uuid, tenant text, scopes text[], expires_in_s float8,
+                   is_use_due boolean)
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path FROM CURRENT
+    AS $$
+        SELECT sha256, id, tenant, scopes,
+               extract(epoch FROM expires_at - clock_timestamp())::float8,
+               last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute'
+        FROM api_keys
+        WHERE sha256 = ANY (digests) AND revoked_at IS NULL
+          AND (expires_at IS NULL OR expires_at > clock_timestamp())
+    $$
+"""
+
 
 def upgrade() -> None:
     """Apply."""
     op.execute(CreateSequence(_EVENT_IDS))
+    op.create_table(
+        "tenants",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "limits",
+            postgresql.JSONB(),
+            server_default=sa.text("'{}'::jsonb"),
+            nullable=False,
+            comment="what differs from the platform's defaults",
+        ),
+        sa.CheckConstraint("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'", name="ck_tenants_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_tenants"),
+    )
+    op.execute("INSERT INTO tenants (id, name) VALUES ('default', 'Default')")
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False, comment="for people"),
+        sa.Column(
+            "sha256",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="of the whole key, which is not stored",
+        ),
+        sa.Column("scopes", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True, comment="null: never"),
+        sa.Column(
+            "last_used_at", sa.DateTime(timezone=True), nullable=True, comment="to the minute"
+        ),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["tenant"], ["tenants.id"], name="fk_api_keys_tenant", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
+        sa.UniqueConstraint("sha256", name="uq_api_keys_sha256"),
+    )
+    op.create_index("ix_api_keys_tenant", "api_keys", ["tenant"], unique=False)
+    op.execute(_FIND_KEYS)
     op.create_table(
         "removals",
         sa.Column(
@@ -45,6 +114,12 @@ def upgrade() -> None:
     op.create_table(
         "transcripts",
         sa.Column("id", sa.UUID(), nullable=False, comment="of the job that made it"),
+        sa.Column(
+            "tenant",
+            sa.Text(),
+            nullable=False,
+            comment="that job's, and all others' that share it",
+        ),
         sa.Column(
             "header",
             postgresql.JSONB(),
@@ -703,6 +778,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Revert."""
+    op.execute("DROP FUNCTION longhand_find_keys")
     for table in [
         "webhook_attempts",
         "webhook_deliveries",
@@ -718,6 +794,8 @@ def downgrade() -> None:
         "transcripts",
         "served_queues",
         "removals",
+        "api_keys",
+        "tenants",
     ]:
         op.drop_table(table)
     op.execute(DropSequence(_EVENT_IDS))

@@ -23,6 +23,7 @@
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
+    │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
@@ -38,7 +39,10 @@
         │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted
         ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
-        └── DeliveryNotFound, DeliveryNotReplayable
+        ├── DeliveryNotFound, DeliveryNotReplayable
+        ├── Unauthenticated         nobody knows who asks
+        ├── ScopeMissing            who asks may not do this
+        └── TenantNotFound, TenantExists, KeyNotFound
 
 Retry decisions read the class, never the text. ``code`` is the class's name in snake case. It is
 stored with failed jobs and sent to clients, so a class keeps its name. The message is one sentence
@@ -148,6 +152,10 @@ class BrokerUnavailable(Outage):
 
 class OutboundFailed(TransientError):
     """An address that a client named gave no answer."""
+
+
+class IssuerUnavailable(TransientError):
+    """The issuer of JWTs does not tell its keys, so a token can be neither taken nor refused."""
 
 
 class TooManyUploads(TransientError):
@@ -305,3 +313,28 @@ class DeliveryNotFound(RequestError):
 
 class DeliveryNotReplayable(RequestError):
     """A delivery that is still pending, or whose webhook takes none."""
+
+
+class Unauthenticated(RequestError):
+    """No credential, or one that is malformed, unknown, expired or revoked: all answered alike."""
+
+
+class ScopeMissing(RequestError):
+    """The credential is valid, but lacks ``scope``."""
+
+    def __init__(self, message: str, scope: str) -> None:
+        """``scope``: the one that the route demands."""
+        super().__init__(message)
+        self.members = {"scope": scope}
+
+
+class TenantNotFound(RequestError):
+    """No such tenant."""
+
+
+class TenantExists(RequestError):
+    """There is a tenant of this id already."""
+
+
+class KeyNotFound(RequestError):
+    """No such API key."""

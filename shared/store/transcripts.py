@@ -51,7 +51,7 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
             text("""
                 SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header
                 FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
-                WHERE jobs.id = :id AND tenant = :tenant
+                WHERE jobs.id = :id AND jobs.tenant = :tenant
             """),
             {"id": job_id, "tenant": tenant},
         ).one_or_none()
