@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from api.access.routes import SCHEMES
 from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
 from api.native.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
 from api.problems import MEDIA_TYPE, Problem, status_of
@@ -34,6 +35,7 @@ TAGS = [
     {"name": "accuracy", "description": "Word and character error rates, and the cache's use."},
     {"name": "models", "description": "The models that jobs may name."},
     {"name": "workers", "description": "Who works here, and at what."},
+    {"name": "access", "description": "Tenants, API keys, and tokens for live sessions."},
     {"name": "health", "description": "For probes, for Prometheus and for a quick look."},
     {"name": "service", "description": "What runs here."},
 ]
@@ -144,6 +146,7 @@ def install_schemas(app: FastAPI) -> None:
         document = generate()
         components = document["components"]["schemas"]
         document["components"]["schemas"] = schemas["$defs"] | components
+        document["components"]["securitySchemes"] = SCHEMES
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from api.validation import describe, summarize
@@ -136,7 +135,7 @@ def status_of(kind: type[LonghandError]) -> int | None:
     return next((STATUSES[base] for base in kind.__mro__ if base in STATUSES), None)
 
 
-def error_response(request: Request, error: Exception) -> Response:
+def error_response(request: HTTPConnection, error: Exception) -> Response:
     """Return the answer to an error."""
     failure = failure_of(error)
     if failure.status == HTTPStatus.NO_CONTENT:

@@ -7,6 +7,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
+from api.access.routes import needs
 from api.intake.bodies import read_body
 from api.native.answers import accepted, answer_with_job
 from api.native.disconnection import while_connected
@@ -25,6 +26,7 @@ from api.resources import Provided, Resources, Tenant
 from api.validation import describe, summarize
 from shared.infra.errors import InvalidRequest, JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs.accuracy import (
     StoredText,
     accuracy_by_model,
@@ -45,6 +47,7 @@ It measures all texts of up to four hours of speech, and ten hours where one cha
 wrong."""
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs/{job_id}/reference",
     summary="Measure a transcript against a reference",
@@ -105,6 +108,7 @@ async def compare(
     return accuracy
 
 
+@needs(Scope.JOBS_READ)
 @router.get("/accuracy/stats", summary="Compare the models' accuracy", responses=problems())
 def show_accuracy(resources: Provided, tenant: Tenant) -> AccuracyStats:
     """Pool the error rates of all jobs with a reference, and count what the cache saved."""

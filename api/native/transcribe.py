@@ -10,6 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from api.access.routes import needs
 from api.intake.submit import submit
 from api.native import snapshots
 from api.native.accuracy import compare
@@ -25,6 +26,7 @@ from shared.infra import errors
 from shared.infra.errors import AudioRefused, JobCanceled, JobFailed, LonghandError, TooManyStreams
 from shared.speech.formats import in_blocks, write_text
 from shared.speech.transcript import TranscriptHeader
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs.accuracy import get_text
 from shared.store.jobs.calls import keep_call
 from shared.store.jobs.read import JobView, gpu_memory_bytes
@@ -50,6 +52,7 @@ class _Call:
     reference: str | None
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/transcribe",
     summary="Transcribe a file and wait for the text",

@@ -7,6 +7,7 @@ from uuid import UUID
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
+from api.access.routes import needs
 from api.intake.bodies import json_body, read_json
 from api.native.ids import Cursor, DeliveryId, WebhookId, optional_id
 from api.native.schemas import members
@@ -24,12 +25,14 @@ from api.openapi import BODY_ERRORS, problems
 from api.resources import Provided, Resources, Tenant
 from shared.infra import errors
 from shared.infra.webhooks.send import send
+from shared.store.accounts.scopes import Scope
 from shared.store.states import DeliveryState
 from shared.store.webhooks import attempts, deliveries, endpoints
 
 router = APIRouter(tags=["webhooks"])
 
 
+@needs(Scope.WEBHOOKS)
 @router.get(
     "/webhooks/deliveries", summary="List deliveries", responses=problems(errors.InvalidRequest)
 )
@@ -59,6 +62,7 @@ def show_deliveries(
     )
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks/deliveries/{delivery_id}/replay",
     summary="Send an event again",
@@ -71,6 +75,7 @@ def replay_delivery(delivery_id: DeliveryId, resources: Provided, tenant: Tenant
     return Delivery.of(deliveries.get_delivery(resources.engine, tenant, delivery_id))
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks",
     summary="Add a webhook",
@@ -91,6 +96,7 @@ async def add_webhook(
     return WebhookWithSecret(**members(view), secret=secret)
 
 
+@needs(Scope.WEBHOOKS)
 @router.get("/webhooks", summary="List webhooks", responses=problems())
 def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
     """List all webhooks, but not those that jobs named for themselves."""
@@ -98,6 +104,7 @@ def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
     return WebhookList.model_validate({"webhooks": found}, from_attributes=True)
 
 
+@needs(Scope.WEBHOOKS)
 @router.get(
     "/webhooks/{webhook_id}", summary="Get a webhook", responses=problems(errors.WebhookNotFound)
 )
@@ -106,6 +113,7 @@ def show_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> 
     return Webhook(**members(endpoints.get_endpoint(resources.engine, tenant, webhook_id)))
 
 
+@needs(Scope.WEBHOOKS)
 @router.patch(
     "/webhooks/{webhook_id}",
     summary="Change a webhook",
@@ -124,6 +132,7 @@ async def change_webhook(
     return Webhook(**members(await to_thread.run_sync(apply)))
 
 
+@needs(Scope.WEBHOOKS)
 @router.delete(
     "/webhooks/{webhook_id}",
     summary="Remove a webhook",
@@ -135,6 +144,7 @@ def remove_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -
     endpoints.delete_endpoint(resources.engine, tenant, webhook_id)
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks/{webhook_id}/rotate",
     summary="Replace a webhook's secret",
@@ -146,6 +156,7 @@ def rotate_secret(webhook_id: WebhookId, resources: Provided, tenant: Tenant) ->
     return WebhookWithSecret(**members(view), secret=secret)
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks/{webhook_id}/test",
     summary="Send a test event",

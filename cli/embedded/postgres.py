@@ -164,6 +164,19 @@ def unprivileged(orphan_signal: signal.Signals | None = None) -> tuple[str, ...]
     )
 
 
+def url(password: str, port: int) -> str:
+    """Return the URL of a cluster's database, as the settings have it."""
+    return f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+
+
+def port_in_use(pgdata: Path) -> int | None:
+    """Return the port on which a cluster is served; None: it is not running."""
+    try:
+        return int((pgdata / "postmaster.pid").read_text().splitlines()[3])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def _environment() -> dict[str, str]:
     # Messages must be English to be parsed. The user's PG* variables are left out.
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

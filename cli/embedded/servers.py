@@ -74,10 +74,9 @@ def start_servers(
         say(f"creating the database in {directory.postgres}")
     for attempt in range(PORT_ATTEMPTS):
         pg_port, valkey_port, s3_port = free_ports(3)
-        pg_login = f"{postgres.USER}:{secrets.postgres_password}"
         s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
         endpoints = Endpoints(
-            f"postgresql+psycopg://{pg_login}@127.0.0.1:{pg_port}/{postgres.DATABASE}",
+            postgres.url(secrets.postgres_password, pg_port),
             f"redis://:{secrets.valkey_password}@127.0.0.1:{valkey_port}/0",
             f"http://{s3_login}@127.0.0.1:{s3_port}/{rclone.BUCKET}",
         )

@@ -28,6 +28,7 @@
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
+    ├── UnsafeSetting           a setting that would let strangers in
     ├── LeaseLost               another worker owns the step now; this one's result is void
     ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
     └── RequestError            what a caller asked for cannot be done as asked
@@ -187,6 +188,10 @@ class InternalError(TransientError):
     def __init__(self, message: str, fingerprint: str = "") -> None:
         super().__init__(message)  # unpickling calls this with the message, then sets the rest
         self.fingerprint = fingerprint
+
+
+class UnsafeSetting(LonghandError):
+    """A setting that would let strangers in: the program does not start."""
 
 
 class LeaseLost(LonghandError):

@@ -8,9 +8,10 @@ from sqlalchemy import Engine, text
 
 from shared.infra.api_keys import digest_of, make_key
 from shared.infra.errors import InvalidRequest, KeyNotFound, TenantExists, TenantNotFound
+from shared.store.accounts import DEFAULT_TENANT
 from shared.store.accounts.keys import create_key, find_keys, list_keys, note_use, revoke_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope
-from shared.store.accounts.tenants import DEFAULT_TENANT, create_tenant, list_tenants
+from shared.store.accounts.tenants import create_tenant, list_tenants
 
 
 def test_a_tenant_is_created_once_and_the_default_one_exists(database: Engine) -> None:

@@ -18,7 +18,7 @@ CODES = {
     *("truncated_media", "unknown_format", "unknown_model", "unreadable_media"),
     *("unsupported_language", "unsupported_media_type", "unsupported_option", "upload_stalled"),
     *("issuer_unavailable", "key_not_found", "scope_missing", "tenant_exists"),
-    *("tenant_not_found", "unauthenticated"),
+    *("tenant_not_found", "unauthenticated", "unsafe_setting"),
     *("upload_too_large", "webhook_not_found", "worker_stopping"),
 }
 

@@ -13,6 +13,9 @@ from shared.infra.database import read, single
 from shared.infra.errors import KeyNotFound, TenantNotFound
 from shared.store.accounts.scopes import Scope
 
+MAX_LIFETIME_S = 100 * 365 * 86_400.0
+"""A key that is to last longer never expires."""
+
 _COLUMNS = "id, tenant, name, scopes, created_at, expires_at, last_used_at, revoked_at"
 
 

@@ -8,11 +8,7 @@ from sqlalchemy import Engine, text
 
 from shared.infra.database import read, single
 from shared.infra.errors import InvalidRequest, TenantExists
-
-DEFAULT_TENANT = "default"
-"""It exists in every database. Without authentication everybody is this tenant."""
-
-TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+from shared.store.accounts import TENANT_PATTERN
 
 
 @dataclass(frozen=True, slots=True)
