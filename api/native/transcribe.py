@@ -136,7 +136,7 @@ async def _accept(
     resources: Resources, loader: snapshots.Snapshots, metrics: CallMetrics, call: _Call
 ) -> Response:
     """Answer with the job, which goes on without its client from now on."""
-    await to_thread.run_sync(keep_call, resources.engine, call.job_id)
+    await to_thread.run_sync(keep_call, resources.engine, call.tenant, call.job_id)
     snapshot = await loader.get(snapshots.JobKey(call.tenant, call.job_id))
     metrics.ended("accepted")
     return accepted(await answer_with_snapshot(resources, snapshot), call.job_id)
@@ -166,7 +166,9 @@ async def _answer(
     hit = view.cached or call.joined
     gpu_bytes = None
     if not hit:
-        gpu_bytes = await to_thread.run_sync(gpu_memory_bytes, resources.engine, view.id)
+        gpu_bytes = await to_thread.run_sync(
+            gpu_memory_bytes, resources.engine, call.tenant, view.id
+        )
     found = snapshot.short_transcript
     if found is None:
         found = await to_thread.run_sync(open_transcript, resources.engine, call.tenant, view.id)

@@ -42,6 +42,8 @@ class Services:
     """Makes the programs of one stack's services."""
 
     env: Mapping[str, str]
+    api_database_url: str
+    """The API's role sees the rows of one tenant at a time; the workers' sees all."""
     folder: Path
     """Where they run."""
     roll: RollCall
@@ -57,6 +59,7 @@ class Services:
         return self._program(
             "api",
             *("api", "--fd", str(fd)),
+            env={**self.env, "LONGHAND_DATABASE_URL": self.api_database_url},
             address=url,
             is_ready=self.roll.api,
             look=lambda _: answers_http(port, "/health/live", within_s=LOOK_LIMIT_S, host=host),

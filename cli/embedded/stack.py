@@ -114,9 +114,10 @@ class Stack:
             "LONGHAND_DEFAULT_MODEL": self._plan.models[0],
             "LONGHAND_AUTH": "on" if self._asks_for_keys else "off",
         }
-        registry = Registry(endpoints.database_url)
+        registry = Registry(endpoints.worker_database_url)
         services = Services(
             env=env,
+            api_database_url=endpoints.api_database_url,
             folder=self._directory.path,
             roll=RollCall(self.api_url, registry if self._asks_for_keys else None),
             registry=registry,

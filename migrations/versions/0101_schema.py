@@ -18,7 +18,7 @@ _FIND_KEYS = """
     RETURNS TABLE (digest bytea, id uuid, tenant text, scopes text[], expires_in_s float8,
                    is_use_due boolean)
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
-    SET search_path FROM CURRENT
+    SET search_path = {schema}, pg_temp
     AS $$
         SELECT sha256, id, tenant, scopes,
                extract(epoch FROM expires_at - clock_timestamp())::float8,
@@ -28,6 +28,98 @@ _FIND_KEYS = """
           AND (expires_at IS NULL OR expires_at > clock_timestamp())
     $$
 """
+
+
+_DUE_TURN = """
+    -- Turns order the tenants of a queue, so they depend on the steps of all.
+    CREATE FUNCTION longhand_due_turn(wanted text) RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = {schema}, pg_temp
+    AS $$
+        SELECT tenant_turn FROM steps
+        WHERE queue = wanted AND kind <> 'deliver' AND state = 'queued'
+          AND run_at <= statement_timestamp()
+        ORDER BY tenant_turn LIMIT 1
+    $$
+"""
+
+_ROLES = """
+    -- Roles are the whole cluster's, so another database's migration may have made them. Their
+    -- operator lets them log in.
+    DO $$
+    DECLARE wanted text;
+    BEGIN
+        FOREACH wanted IN ARRAY ARRAY['longhand_api', 'longhand_worker'] LOOP
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+                BEGIN
+                    EXECUTE format('CREATE ROLE %I', wanted);
+                EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+                END;
+            END IF;
+        END LOOP;
+        -- The policies bind the tables' owner, too; it sees what the workers see.
+        IF NOT pg_has_role(current_user, 'longhand_worker', 'USAGE') THEN
+            GRANT longhand_worker TO CURRENT_USER;
+        END IF;
+    END $$
+"""
+
+_OWNED = {
+    "tenants": "id",
+    "api_keys": "tenant",
+    "jobs": "tenant",
+    "steps": "tenant",
+    "transcripts": "tenant",
+    "webhook_endpoints": "tenant",
+    "webhook_events": "tenant",
+    "webhook_deliveries": "tenant",
+}
+"""Tables whose rows are tenants' own, and the column that says whose."""
+
+_PARTS = {
+    "calls": "jobs WHERE jobs.id = calls.job_id",
+    "job_events": "jobs WHERE jobs.id = job_events.job_id",
+    "transcript_segments": "transcripts WHERE transcripts.id = transcript_segments.transcript_id",
+    "webhook_attempts": "webhook_deliveries "
+    "WHERE webhook_deliveries.id = webhook_attempts.delivery_id",
+}
+"""Tables whose rows belong to a row of another, and which one that is."""
+
+_SHARED = ("removals", "served_queues", "worker_kinds", "workers")
+"""Tables without anything of tenants."""
+
+
+def _separate_tenants() -> None:
+    """Make the roles of the API and the workers, and the policies that bind them."""
+    op.execute(_ROLES)
+    schema = op.get_bind().execute(sa.text("SELECT quote_ident(current_schema())")).scalar_one()
+    for function in (_FIND_KEYS, _DUE_TURN):
+        op.execute(function.format(schema=schema))
+    both = "longhand_api, longhand_worker"
+    op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {both}")
+    op.execute("REVOKE ALL ON FUNCTION longhand_find_keys, longhand_due_turn FROM PUBLIC")
+    op.execute("GRANT EXECUTE ON FUNCTION longhand_find_keys TO longhand_api")
+    op.execute(f"GRANT EXECUTE ON FUNCTION longhand_due_turn TO {both}")
+    op.execute(f"GRANT SELECT ON alembic_version TO {both}")
+    op.execute(f"GRANT USAGE, SELECT ON SEQUENCE event_ids TO {both}")
+    for table in (*_OWNED, *_PARTS, *_SHARED):
+        # Workers need no keys.
+        users = "longhand_api" if table == "api_keys" else both
+        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {users}")
+    visible = "current_setting('longhand.tenant', true) IN ({column}, '*')"
+    for table, column in _OWNED.items():
+        _bind(table, visible.format(column=column), "")
+    for table, whole in _PARTS.items():
+        # What a statement inserts together with its whole is not seen by that statement's own
+        # policies. A foreign key sees to it that there is a whole.
+        _bind(table, f"EXISTS (SELECT FROM {whole})", "WITH CHECK (true)")
+
+
+def _bind(table: str, visible: str, check: str) -> None:
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY api ON {table} TO longhand_api USING ({visible}) {check}")
+    op.execute(f"CREATE POLICY workers ON {table} TO longhand_worker USING (true)")
 
 
 def upgrade() -> None:
@@ -84,7 +176,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("sha256", name="uq_api_keys_sha256"),
     )
     op.create_index("ix_api_keys_tenant", "api_keys", ["tenant"], unique=False)
-    op.execute(_FIND_KEYS)
     op.create_table(
         "removals",
         sa.Column(
@@ -774,11 +865,12 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_attempts_delivery_id", "webhook_attempts", ["delivery_id"], unique=False
     )
+    _separate_tenants()
 
 
 def downgrade() -> None:
-    """Revert."""
-    op.execute("DROP FUNCTION longhand_find_keys")
+    """Revert; the roles stay, as other databases of the cluster may have them."""
+    op.execute("DROP FUNCTION longhand_find_keys, longhand_due_turn")
     for table in [
         "webhook_attempts",
         "webhook_deliveries",

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
 from shared.infra.api_keys import digest_of, make_key
-from shared.infra.database import read, single
+from shared.infra.database import EVERY_TENANT, read, single
 from shared.infra.errors import KeyNotFound, TenantNotFound
 from shared.store.accounts.scopes import Scope
 
@@ -63,7 +63,7 @@ def create_key(
         TenantNotFound: there is no such tenant.
     """
     key = make_key()
-    with single(engine) as connection:
+    with single(engine, EVERY_TENANT) as connection:
         row = connection.execute(
             text(f"""
                 INSERT INTO api_keys (id, tenant, name, sha256, scopes, expires_at)
@@ -88,7 +88,7 @@ def create_key(
 
 def list_keys(engine: Engine, tenant: str | None = None) -> list[KeyView]:
     """Return the keys of a tenant, or of all tenants, the oldest first."""
-    with read(engine) as connection:
+    with read(engine, EVERY_TENANT) as connection:
         rows = connection.execute(
             text(f"""
                 SELECT {_COLUMNS} FROM api_keys
@@ -105,7 +105,7 @@ def revoke_key(engine: Engine, key_id: UUID) -> KeyView:
     Raises:
         KeyNotFound: there is no key of this id.
     """
-    with single(engine) as connection:
+    with single(engine, EVERY_TENANT) as connection:
         row = connection.execute(
             text(f"""
                 UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp())
@@ -135,7 +135,7 @@ def find_keys(engine: Engine, digests: Collection[bytes]) -> Mapping[bytes, Vali
 
 def note_use(engine: Engine, key_ids: Collection[UUID]) -> None:
     """Note that these keys are in use now; another process may have done so."""
-    with single(engine) as connection:
+    with single(engine, EVERY_TENANT) as connection:
         connection.execute(
             text("""
                 WITH free AS (

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, text
 
-from shared.infra.database import read, single
+from shared.infra.database import EVERY_TENANT, read, single
 from shared.infra.errors import InvalidRequest, TenantExists
 from shared.store.accounts import TENANT_PATTERN
 
@@ -32,7 +32,7 @@ def create_tenant(engine: Engine, tenant: str, name: str) -> TenantView:
             "a tenant's id has up to 63 lower-case letters, digits, '-' and '_', and begins with "
             "a letter or digit"
         )
-    with single(engine) as connection:
+    with single(engine, EVERY_TENANT) as connection:
         row = connection.execute(
             text("""
                 INSERT INTO tenants (id, name) VALUES (:id, :name)
@@ -47,6 +47,6 @@ def create_tenant(engine: Engine, tenant: str, name: str) -> TenantView:
 
 def list_tenants(engine: Engine) -> list[TenantView]:
     """Return all tenants, by id."""
-    with read(engine) as connection:
+    with read(engine, EVERY_TENANT) as connection:
         rows = connection.execute(text("SELECT id, name, created_at FROM tenants ORDER BY id"))
         return [TenantView(*row) for row in rows]

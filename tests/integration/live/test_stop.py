@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
-from apiserver import serving
+from apiserver import confined, serving
 from liveaudio import say, silence, texts
 from liveclients import live, of
 from livehearers import ToneHearer
@@ -24,7 +24,7 @@ def stopping(
 ) -> Iterator[tuple[httpx.Client, threading.Event]]:
     """Serve the API; the server begins to stop when the event is set."""
     stop, urls, served = threading.Event(), [], threading.Event()
-    app = create_app(settings, hearer.make)
+    app = create_app(confined(settings), hearer.make)
 
     async def drain() -> None:
         await drain_sessions(app)
