@@ -8,6 +8,7 @@ from starlette.websockets import WebSocket
 
 from api.access import socket_tokens
 from api.access.credentials import find_credential
+from api.access.jwt import Issuer, looks_like_jwt
 from api.access.keys import Keys
 from api.access.principal import ANYBODY, Principal
 from shared.infra.api_keys import check_key, digest_of
@@ -27,6 +28,7 @@ class Authenticator:
         """Connect to nothing yet."""
         self.is_on = settings.auth == "on"
         self._keys = Keys(engine)
+        self._issuer = Issuer(settings)
         self._tokens = socket_tokens.SocketTokens(settings)
 
     async def close(self) -> None:
@@ -39,6 +41,7 @@ class Authenticator:
 
         Raises:
             Unauthenticated: nobody knows, for whatever reason: the reason is only logged.
+            IssuerUnavailable: a JWT cannot be checked.
             DatabaseUnavailable: the key cannot be looked up.
         """
         if not self.is_on:
@@ -49,7 +52,7 @@ class Authenticator:
         """Return who opens a WebSocket.
 
         Raises:
-            Unauthenticated, DatabaseUnavailable: as ``of_request``.
+            Unauthenticated, IssuerUnavailable, DatabaseUnavailable: as ``of_request``.
         """
         if not self.is_on:
             return ANYBODY
@@ -76,7 +79,13 @@ class Authenticator:
         )
 
     async def _of_credential(self, credential: str) -> Principal:
-        return await self._of_key(digest_of(credential), _reason(credential))
+        reason = _reason(credential)
+        if self._issuer.is_known and looks_like_jwt(credential):
+            try:
+                return await self._issuer.principal(credential)
+            except Unauthenticated as error:
+                reason = str(error)
+        return await self._of_key(digest_of(credential), reason)
 
     async def _of_key(self, digest: bytes, reason: str) -> Principal:
         """Return whose key has this SHA-256; ``reason``: what to log if nobody's has."""

@@ -22,7 +22,7 @@ SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "an API key, `lh_live_...`",
+        "description": "an API key, `lh_live_...`, or a JWT where the operator takes them",
     },
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }

@@ -23,6 +23,7 @@
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
+    │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
@@ -152,6 +153,10 @@ class BrokerUnavailable(Outage):
 
 class OutboundFailed(TransientError):
     """An address that a client named gave no answer."""
+
+
+class IssuerUnavailable(TransientError):
+    """The issuer of JWTs does not tell its keys, so a token can be neither taken nor refused."""
 
 
 class TooManyUploads(TransientError):

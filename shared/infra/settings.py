@@ -65,6 +65,17 @@ class Settings(BaseSettings):
     auth: Literal["", "on", "off"] = ""
     """Whether requests need an API key (docs/security.md): `on` or `off`; empty: unless the API
     listens on loopback. `off` is refused on any other address."""
+    jwt_issuer: str = ""
+    """Issuer of JWTs (OpenID Connect) that are taken beside API keys, as `https://id.example.com`;
+    empty: none are taken."""
+    jwt_audience: str = "longhand"
+    """What the `aud` of a JWT must name."""
+    jwt_jwks_url: str = ""
+    """Where the issuer's public keys are; empty: its `.well-known/openid-configuration` says."""
+    jwt_tenant_claim: str = "tenant"
+    """The claim of a JWT that names its tenant."""
+    jwt_scopes_claim: str = "scope"
+    """The claim of a JWT that has its scopes, as a list or separated by spaces."""
     listen_port: int = Field(default=8000, ge=0, le=65535)
     """Port that the API listens on, where `--port` names none. `./longhand up` has its own
     `--port`."""
