@@ -13,7 +13,7 @@ from api.app import create_app, drain_sessions, end_waits
 from api.live.websocket import WEBSOCKETS
 from api.server import Server
 from shared.infra import database
-from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, ModelError
+from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, ModelError, UnsafeSetting
 from shared.infra.settings import Settings, get_settings
 from shared.models.catalogue import read_catalogue
 
@@ -45,12 +45,15 @@ def main() -> None:
         read_catalogue(settings)
     except ModelError as error:
         sys.exit(f"Error: {error}")
+    listener = None if arguments.fd is None else socket.socket(fileno=arguments.fd)
+    host = settings.listen_host if arguments.host is None else arguments.host
+    settings = _decide_about_keys(settings, listener.getsockname()[0] if listener else host)
     _check_database(settings)
     _allow_open_files()
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        host=settings.listen_host if arguments.host is None else arguments.host,
+        host=host,
         port=settings.listen_port if arguments.port is None else arguments.port,
         timeout_graceful_shutdown=GRACE_S,
         log_config=None,
@@ -61,8 +64,16 @@ def main() -> None:
         server_header=False,
         **WEBSOCKETS,
     )
-    inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
+    inherited = None if listener is None else [listener]
     Server(config, partial(end_waits, app), partial(drain_sessions, app)).run(sockets=inherited)
+
+
+def _decide_about_keys(settings: Settings, host: str) -> Settings:
+    """Return the settings with ``auth`` on or off; exit if strangers would be let in."""
+    try:
+        return settings.model_copy(update={"auth": "on" if settings.asks_for_keys(host) else "off"})
+    except UnsafeSetting as error:
+        sys.exit(f"Error: {error}")
 
 
 def _allow_open_files() -> None:

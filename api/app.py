@@ -8,6 +8,8 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from api.access import admin, tokens
+from api.access.routes import authorize, document_access
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
 from api.live import page, routes
@@ -71,6 +73,7 @@ def create_app(
             await resources.live.checkpoints.close()
             await resources.recordings.drain(CLEANUP_S)
             await hearer.close()
+            await resources.authenticator.close()
             await asyncio.to_thread(resources.live.decoders.close)
             await resources.intake.drain(CLEANUP_S)
 
@@ -88,11 +91,14 @@ def create_app(
     app.state.outages = Outages()
     install_faces(app, error_response)
     install_schemas(app)
-    areas = transcribe, lifecycle, jobs, events, webhooks, accuracy, service, health, metrics
+    areas = (
+        *(transcribe, lifecycle, jobs, events, webhooks, accuracy, tokens, admin),
+        *(service, health, metrics),
+    )
+    checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
     for area in areas:
-        app.include_router(
-            area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=EVERYWHERE
-        )
+        document_access(area.router)
+        app.include_router(area.router, dependencies=checks, responses=EVERYWHERE)
     app.include_router(routes.router)
     app.include_router(page.router)
     # The middleware added last is the outermost: a request's duration does not include lingering.

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from api.access.routes import SCHEMES
 from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
 from api.native.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
 from api.problems import INTERNAL_ERROR, MEDIA_TYPE, RETRY_AFTER_S, Problem, status_of
@@ -46,6 +47,7 @@ TAGS = [
     {"name": "accuracy", "description": "Word and character error rates, and the cache's use."},
     {"name": "models", "description": "The models that jobs may name."},
     {"name": "workers", "description": "Who works here, and at what."},
+    {"name": "access", "description": "Tenants, API keys, and tokens for live sessions."},
     {"name": "health", "description": "For probes, for Prometheus and for a quick look."},
     {"name": "service", "description": "What runs here."},
 ]
@@ -197,6 +199,7 @@ def install_schemas(app: FastAPI) -> None:
                     for content in answer.get("content", {}).values():
                         if content.pop("itemSchema", None):  # a word of OpenAPI 3.2
                             content["schema"] = {"type": "string"}
+        document["components"]["securitySchemes"] = SCHEMES
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from api.validation import describe, summarize
@@ -55,6 +54,11 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.DeliveryNotFound: 404,
     errors.DeliveryNotReplayable: 409,
     errors.TooManyTests: 429,
+    errors.Unauthenticated: 401,
+    errors.ScopeMissing: 403,
+    errors.TenantNotFound: 404,
+    errors.TenantExists: 409,
+    errors.KeyNotFound: 404,
     errors.TransientError: 503,
 }
 """The status of each class, and of its subclasses that are not listed. No request should raise any
@@ -109,6 +113,8 @@ def failure_of(error: Exception) -> Failure:
     match error:
         case LonghandError() if (known := status_of(type(error))) is not None:
             headers = {"Retry-After": str(RETRY_AFTER_S)} if known in (429, 503) else {}
+            if known == HTTPStatus.UNAUTHORIZED:
+                headers = {"WWW-Authenticate": 'Bearer realm="longhand"'}
             members = error.members if isinstance(error, RequestError) else {}
             return Failure(known, error.code, str(error), headers, members)
         case RequestValidationError():
@@ -133,7 +139,7 @@ def status_of(kind: type[LonghandError]) -> int | None:
     return next((STATUSES[base] for base in kind.__mro__ if base in STATUSES), None)
 
 
-def error_response(request: Request, error: Exception) -> Response:
+def error_response(request: HTTPConnection, error: Exception) -> Response:
     """Return the answer to an error."""
     failure = failure_of(error)
     if failure.status == HTTPStatus.NO_CONTENT:

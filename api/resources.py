@@ -13,6 +13,8 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy import Engine
 
+from api.access.authenticator import Authenticator
+from api.access.principal import Principal
 from api.calls import Calls
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.landing import Cleanups
@@ -35,8 +37,6 @@ from shared.store.news import News, NewsListener, look_at_jobs
 from shared.store.objects.remover import Remover
 from shared.store.wakeups import connect_wakeups
 from shared.store.workers import SERVED_LATELY_S, served_models
-
-DEFAULT_TENANT = "default"
 
 _LARGE_THREADS = MAX_LARGE
 """Mostly one for each large upload; while few are under way, each sends and hashes several parts at
@@ -83,6 +83,7 @@ class Resources:
     upload_bytes: Counter
     live: LiveSessions
     recordings: Recordings
+    authenticator: Authenticator
 
 
 def find_served(engine: Engine, settings: Settings) -> frozenset[str]:
@@ -124,6 +125,7 @@ def open_resources(
         "Jobs answered at once with the transcript of an equal one.",
         registry=registry,
     )
+    authenticator = Authenticator(settings, engine)
     intake = Intake(
         settings=settings,
         catalogue=catalogue,
@@ -166,6 +168,7 @@ def open_resources(
             ),
             live=LiveSessions(settings, catalogue, hearer, LiveMetrics.of(registry)),
             recordings=Recordings(intake),
+            authenticator=authenticator,
         )
     finally:
         listener.close()
@@ -192,10 +195,18 @@ def from_state(name: str) -> Any:
     return Depends(get)
 
 
-async def current_tenant() -> str:
-    """Return whose jobs the request may see; there is one tenant for now."""
-    return DEFAULT_TENANT
+async def current_principal(request: Request) -> Principal:
+    """Return who asks; ``authorize`` has found that out."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+async def current_tenant(request: Request) -> str:
+    """Return whose jobs the request may see."""
+    principal: Principal = request.state.principal
+    return principal.tenant
 
 
 Provided = Annotated[Resources, from_state("resources")]
+Asking = Annotated[Principal, Depends(current_principal)]
 Tenant = Annotated[str, Depends(current_tenant)]

@@ -51,7 +51,7 @@ def _members(schema: str, *names: str) -> list[Name]:
 _CORS = _not(
     Kind.OPTION,
     "CORS for any origin",
-    "there are no API keys, so any page in a browser could use an API on its machine",
+    "an API on loopback asks for no key, so any page in a browser could use it",
 )
 _MULTI_WORKER = _as(
     Kind.OPTION,
@@ -293,7 +293,7 @@ HAUSA = Service(
             Kind.OPTION,
             'host="0.0.0.0"',
             Setting("listen_host"),
-            "`LONGHAND_LISTEN_HOST`, or `--host`; loopback by default, as there are no API keys",
+            "`LONGHAND_LISTEN_HOST`, or `--host`; loopback by default, beyond it with keys",
         ),
         _model(
             "CLEAR-Global/w2v-bert-2.0-hausa_100_400h_yourtts",
@@ -413,7 +413,7 @@ STREAMING = Service(
             Kind.VARIABLE,
             "STT_HOST",
             Variable("STT_HOST"),
-            "`LONGHAND_LISTEN_HOST`; loopback by default, as there are no API keys",
+            "`LONGHAND_LISTEN_HOST`; loopback by default; beyond it, keys are asked for",
         ),
         _variable("STT_PORT"),
         _variable("STT_MAX_SESSIONS"),

@@ -17,6 +17,7 @@ import uvicorn
 from forked import Forked
 from processes import environment
 from pydantic import SecretStr
+from sqlalchemy import make_url
 from starlette.types import ASGIApp
 
 from api.app import create_app, drain_sessions, end_waits
@@ -61,12 +62,20 @@ def serving(
         assert not thread.is_alive()
 
 
+def confined(settings: Settings) -> Settings:
+    """Return settings of the API's own role, which row-level security binds."""
+    url = make_url(settings.database_url.get_secret_value()).set(username="longhand_api")
+    return settings.model_copy(
+        update={"database_url": SecretStr(url.render_as_string(hide_password=False))}
+    )
+
+
 @contextmanager
 def api(
     settings: Settings, make_hearer: Callable[[Settings], Hearer] = Transcriber
 ) -> Iterator[httpx.Client]:
-    """Serve the API and yield a client of it."""
-    app = create_app(settings, make_hearer)
+    """Serve the API, in its own role, and yield a client of it."""
+    app = create_app(confined(settings), make_hearer)
     ends = {"on_stop": partial(end_waits, app), "drain": partial(drain_sessions, app)}
     with (
         serving(app, **ends) as url,
@@ -79,7 +88,7 @@ def api(
 def api_process(settings: Settings, log: Path) -> Iterator[tuple[httpx.Client, int]]:
     """Run ``python -m api``, forked, on an inherited socket; yield a client and the process id."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        process = Forked("api", ["--fd", listener], env=environment(settings), stdout=log)
+        process = Forked("api", ["--fd", listener], env=environment(confined(settings)), stdout=log)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         with httpx.Client(base_url=url, timeout=120) as client:  # its start may take long

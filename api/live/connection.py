@@ -112,7 +112,7 @@ class Connection(ABC):
             return
         try:
             await self._live.prepare()
-            await self._websocket.accept()
+            await self._websocket.accept(self._websocket.state.subprotocol)
             await self._serve()
         except WebSocketDisconnect:
             return  # during the handshake

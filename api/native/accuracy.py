@@ -7,6 +7,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
+from api.access.routes import needs
 from api.intake.bodies import read_body
 from api.native.answers import accepted, answer_with_job
 from api.native.disconnection import while_connected
@@ -31,6 +32,7 @@ from shared.infra.errors import (
     TranscriptNotReady,
 )
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs.accuracy import (
     StoredText,
     accuracy_by_model,
@@ -51,6 +53,7 @@ It measures all texts of up to four hours of speech, and ten hours where one cha
 wrong."""
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs/{job_id}/reference",
     summary="Measure a transcript against a reference",
@@ -113,6 +116,7 @@ async def compare(
     return accuracy
 
 
+@needs(Scope.JOBS_READ)
 @router.get("/accuracy/stats", summary="Compare the models' accuracy", responses=problems())
 def show_accuracy(resources: Provided, tenant: Tenant) -> AccuracyStats:
     """Pool the error rates of all jobs with a reference, and count what the cache saved."""

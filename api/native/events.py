@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
+from api.access.routes import needs
 from api.loader import Loader
 from api.native.ids import JobId
 from api.native.schemas.jobs import JobError, Progress, ProgressEvent, SegmentsEvent, StateEvent
@@ -22,6 +23,7 @@ from api.openapi import problems
 from api.resources import Provided, Resources, Tenant, from_state
 from api.watch import Watch
 from shared.infra.errors import DatabaseUnavailable, InvalidRequest, JobNotFound, TooManyStreams
+from shared.store.accounts.scopes import Scope
 from shared.store.events import ChunkDone, Page, Place, StateChange, read_pages
 from shared.store.jobs.waits import Waiting, find_waits
 
@@ -109,6 +111,7 @@ async def _open(
         yield _Source(loader, start, watch, first)
 
 
+@needs(Scope.JOBS_READ)
 @router.get(
     "/jobs/{job_id}/events",
     summary="Follow a job's events",

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.access.routes import needs
 from api.native import snapshots
 from api.native.answers import answer_with_snapshot, stream, summarize_jobs
 from api.native.ids import JobCursor, JobId, job_cursor
@@ -30,6 +31,7 @@ from shared.speech.cues import (
 from shared.speech.formats import render
 from shared.speech.manifest import Manifest
 from shared.speech.names import FORMATS, SUBTITLES
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs.read import get_manifest, list_jobs
 from shared.store.transcripts import (
     PartialView,
@@ -44,6 +46,7 @@ MAX_WAIT_S = 60
 """Proxies usually wait as long for an answer."""
 
 
+@needs(Scope.JOBS_READ)
 @router.get("/jobs", summary="List jobs", responses=problems())
 def show_jobs(
     resources: Provided,
@@ -64,6 +67,7 @@ def show_jobs(
     )
 
 
+@needs(Scope.JOBS_READ)
 @router.get(
     "/jobs/{job_id}",
     summary="Get a job, or wait for its end",
@@ -107,6 +111,7 @@ async def show_job(
     return await answer_with_snapshot(resources, snapshot, text=text, words="words" in include)
 
 
+@needs(Scope.JOBS_READ)
 @router.get(
     "/jobs/{job_id}/transcript",
     summary="Get a transcript",
@@ -182,6 +187,7 @@ def show_transcript(
     return stream(rendered.blocks, rendered.media_type)
 
 
+@needs(Scope.JOBS_READ)
 @router.get(
     "/jobs/{job_id}/manifest",
     summary="See how a transcript was made",

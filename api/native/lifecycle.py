@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from api.access.routes import needs
 from api.intake.bodies import declared_bytes, read_upload
 from api.intake.form import MultipartForm
 from api.intake.submit import submit
@@ -12,6 +13,7 @@ from api.native.schemas.jobs import Job
 from api.openapi import BODY_ERRORS, job_form, located, problems
 from api.resources import Provided, Resources, Tenant
 from shared.infra import errors
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs import cancel, delete, retry
 from shared.store.jobs.read import get_job
 
@@ -49,6 +51,7 @@ def form_of(request: Request, resources: Resources) -> MultipartForm:
     )
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs",
     summary="Submit a file",
@@ -71,6 +74,7 @@ async def submit_job(
     return accepted(await answer_with_snapshot(resources, snapshot), created.job_id)
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Cancel a job",
@@ -87,6 +91,7 @@ def cancel_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     return answer_with_job(resources, tenant, get_job(resources.engine, tenant, job_id))
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs/{job_id}/retry",
     summary="Retry a failed or canceled job",
@@ -106,6 +111,7 @@ def retry_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     return accepted(answer_with_job(resources, tenant, view), job_id)
 
 
+@needs(Scope.JOBS_WRITE)
 @router.delete(
     "/jobs/{job_id}",
     summary="Delete a job",

@@ -11,6 +11,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from api.access.routes import needs
 from api.intake.submit import submit
 from api.native import snapshots
 from api.native.accuracy import compare
@@ -32,6 +33,7 @@ from shared.infra.errors import (
 )
 from shared.speech.formats import in_blocks, write_text
 from shared.speech.transcript import TranscriptHeader
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs.accuracy import get_text
 from shared.store.jobs.calls import keep_call
 from shared.store.jobs.read import JobView, gpu_memory_bytes
@@ -55,6 +57,7 @@ class _Call:
     reference: str | None
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/transcribe",
     summary="Transcribe a file and wait for the text",
@@ -146,7 +149,7 @@ async def _accept(
     resources: Resources, loader: snapshots.Snapshots, metrics: CallMetrics, call: _Call
 ) -> Response:
     """Answer with the job, which goes on without its client from now on."""
-    await to_thread.run_sync(keep_call, resources.engine, call.job_id)
+    await to_thread.run_sync(keep_call, resources.engine, call.tenant, call.job_id)
     snapshot = await loader.get(snapshots.JobKey(call.tenant, call.job_id))
     metrics.ended("accepted")
     return accepted(await answer_with_snapshot(resources, snapshot), call.job_id)
@@ -176,7 +179,9 @@ async def _answer(
     hit = view.cached or call.joined
     gpu_bytes = None
     if not hit:
-        gpu_bytes = await to_thread.run_sync(gpu_memory_bytes, resources.engine, view.id)
+        gpu_bytes = await to_thread.run_sync(
+            gpu_memory_bytes, resources.engine, call.tenant, view.id
+        )
     found = snapshot.short_transcript
     if found is None:
         found = await to_thread.run_sync(open_transcript, resources.engine, call.tenant, view.id)

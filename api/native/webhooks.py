@@ -6,6 +6,7 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
+from api.access.routes import needs
 from api.intake.bodies import json_body, read_json
 from api.native.ids import UUID_SCHEMA, Cursor, DeliveryId, WebhookId, optional_id
 from api.native.schemas import members
@@ -23,12 +24,14 @@ from api.openapi import BODY_ERRORS, problems
 from api.resources import Provided, Tenant
 from shared.infra import errors
 from shared.infra.webhooks.send import send
+from shared.store.accounts.scopes import Scope
 from shared.store.states import DeliveryState
 from shared.store.webhooks import attempts, deliveries, endpoints
 
 router = APIRouter(tags=["webhooks"])
 
 
+@needs(Scope.WEBHOOKS)
 @router.get("/webhooks/deliveries", summary="List deliveries", responses=problems())
 def show_deliveries(
     resources: Provided,
@@ -58,6 +61,7 @@ def show_deliveries(
     )
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks/deliveries/{delivery_id}/replay",
     summary="Send an event again",
@@ -70,6 +74,7 @@ def replay_delivery(delivery_id: DeliveryId, resources: Provided, tenant: Tenant
     return Delivery.of(deliveries.get_delivery(resources.engine, tenant, delivery_id))
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks",
     summary="Add a webhook",
@@ -90,6 +95,7 @@ async def add_webhook(
     return WebhookWithSecret(**members(view), secret=secret)
 
 
+@needs(Scope.WEBHOOKS)
 @router.get("/webhooks", summary="List webhooks", responses=problems())
 def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
     """List all webhooks, but not those that jobs named for themselves."""
@@ -97,6 +103,7 @@ def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
     return WebhookList.model_validate({"webhooks": found}, from_attributes=True)
 
 
+@needs(Scope.WEBHOOKS)
 @router.get(
     "/webhooks/{webhook_id}", summary="Get a webhook", responses=problems(errors.WebhookNotFound)
 )
@@ -105,6 +112,7 @@ def show_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> 
     return Webhook(**members(endpoints.get_endpoint(resources.engine, tenant, webhook_id)))
 
 
+@needs(Scope.WEBHOOKS)
 @router.patch(
     "/webhooks/{webhook_id}",
     summary="Change a webhook",
@@ -123,6 +131,7 @@ async def change_webhook(
     return Webhook(**members(await to_thread.run_sync(apply)))
 
 
+@needs(Scope.WEBHOOKS)
 @router.delete(
     "/webhooks/{webhook_id}",
     summary="Remove a webhook",
@@ -134,6 +143,7 @@ def remove_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -
     endpoints.delete_endpoint(resources.engine, tenant, webhook_id)
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks/{webhook_id}/rotate",
     summary="Replace a webhook's secret",
@@ -145,6 +155,7 @@ def rotate_secret(webhook_id: WebhookId, resources: Provided, tenant: Tenant) ->
     return WebhookWithSecret(**members(view), secret=secret)
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks/{webhook_id}/test",
     summary="Send a test event",

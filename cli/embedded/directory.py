@@ -41,6 +41,9 @@ class Credentials:
     """Secrets shared by the parts of one stack, in hexadecimal, so that URLs need no quoting."""
 
     postgres_password: str
+    """The superuser's, who owns the tables."""
+    postgres_api_password: str
+    postgres_worker_password: str
     valkey_password: str
     s3_key: str
     s3_secret: str
@@ -146,6 +149,8 @@ class DataDirectory:
             known = json.loads(self._credentials.read_text())
         fresh = {
             "postgres_password": secrets.token_hex(24),
+            "postgres_api_password": secrets.token_hex(24),
+            "postgres_worker_password": secrets.token_hex(24),
             "valkey_password": secrets.token_hex(24),
             "s3_key": secrets.token_hex(10),
             "s3_secret": secrets.token_hex(24),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from cli.embedded.child import RUN_MODULE, Program
 from cli.embedded.ports import answers_http
@@ -42,6 +42,8 @@ class Services:
     """Makes the programs of one stack's services."""
 
     env: Mapping[str, str]
+    api_database_url: str
+    """The API's role sees the rows of one tenant at a time; the workers' sees all."""
     folder: Path
     """Where they run."""
     roll: RollCall
@@ -51,14 +53,16 @@ class Services:
     drain_s: float
     """How long a worker may take to finish the step in hand when it is stopped."""
 
-    def api(self, fd: int, port: int) -> Program:
-        """The API, on a socket that it inherits: a restart keeps the address."""
+    def api(self, fd: int, url: str) -> Program:
+        """The API at ``url``, on a socket that it inherits: a restart keeps the address."""
+        host, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
         return self._program(
             "api",
             *("api", "--fd", str(fd)),
-            address=f"http://127.0.0.1:{port}",
+            env={**self.env, "LONGHAND_DATABASE_URL": self.api_database_url},
+            address=url,
             is_ready=self.roll.api,
-            look=lambda _: answers_http(port, "/health/live", within_s=LOOK_LIMIT_S),
+            look=lambda _: answers_http(port, "/health/live", within_s=LOOK_LIMIT_S, host=host),
             pass_fds=(fd,),
         )
 

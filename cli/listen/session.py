@@ -14,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from cli.errors import CommandError, os_reason
 from cli.listen.sound import RATE, Sound
+from cli.server_key import key_headers
 from shared.speech.live.sent import Flush, Unacknowledged
 
 OPEN_LIMIT_S = 10.0
@@ -172,10 +173,15 @@ class Session:
                 self._url,
                 proxy=None if self._is_local else True,
                 compression=None,
+                additional_headers=key_headers(),
                 open_timeout=OPEN_LIMIT_S,
             )
         except InvalidStatus as error:
             status = error.response.status_code
+            if status in (401, 403):
+                raise CommandError(
+                    f"{self._url} wants an API key with the scope 'live': set LONGHAND_API_KEY"
+                ) from error
             raise CommandError(f"{self._url} answered {status}, and takes no live audio") from error
         except InvalidHandshake as error:
             raise CommandError(f"{self._url} does not answer like a Longhand server") from error

@@ -36,6 +36,17 @@ _FORBIDDEN_V6 = tuple(
 )
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on ``host``: a loopback address or its name.
+
+    A name counts if it is ``localhost``; others may lead anywhere.
+    """
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def is_public(address: Address) -> bool:
     """Return whether an address is public.
 

@@ -23,10 +23,12 @@
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
+    │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
+    ├── UnsafeSetting           a setting that would let strangers in
     ├── LeaseLost               another worker owns the step now; this one's result is void
     ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
     ├── LargeFile               the step goes to the queue of large files, and begins anew there
@@ -42,7 +44,10 @@
         │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted
         ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
-        └── DeliveryNotFound, DeliveryNotReplayable
+        ├── DeliveryNotFound, DeliveryNotReplayable
+        ├── Unauthenticated         nobody knows who asks
+        ├── ScopeMissing            who asks may not do this
+        └── TenantNotFound, TenantExists, KeyNotFound
 
 Retry decisions read the class, never the text. ``code`` is the class's name in snake case. It is
 stored with failed jobs and sent to clients, so a class keeps its name. The message is one sentence
@@ -154,6 +159,10 @@ class OutboundFailed(TransientError):
     """An address that a client named gave no answer."""
 
 
+class IssuerUnavailable(TransientError):
+    """The issuer of JWTs does not tell its keys, so a token can be neither taken nor refused."""
+
+
 class TooManyUploads(TransientError):
     """This process receives as many uploads as it may at once."""
 
@@ -187,6 +196,10 @@ class InternalError(TransientError):
     def __init__(self, message: str, fingerprint: str = "") -> None:
         super().__init__(message)  # unpickling calls this with the message, then sets the rest
         self.fingerprint = fingerprint
+
+
+class UnsafeSetting(LonghandError):
+    """A setting that would let strangers in: the program does not start."""
 
 
 class LeaseLost(LonghandError):
@@ -325,6 +338,31 @@ class DeliveryNotFound(RequestError):
 
 class DeliveryNotReplayable(RequestError):
     """A delivery that is still pending, or whose webhook takes none."""
+
+
+class Unauthenticated(RequestError):
+    """No credential, or one that is malformed, unknown, expired or revoked: all answered alike."""
+
+
+class ScopeMissing(RequestError):
+    """The credential is valid, but lacks ``scope``."""
+
+    def __init__(self, message: str, scope: str) -> None:
+        """``scope``: the one that the route demands."""
+        super().__init__(message)
+        self.members = {"scope": scope}
+
+
+class TenantNotFound(RequestError):
+    """No such tenant."""
+
+
+class TenantExists(RequestError):
+    """There is a tenant of this id already."""
+
+
+class KeyNotFound(RequestError):
+    """No such API key."""
 
 
 def _codes(kind: type[LonghandError]) -> Iterator[str]:

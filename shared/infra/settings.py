@@ -21,7 +21,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shared.infra.addresses import is_loopback
 from shared.infra.aliases import AliasSource
+from shared.infra.errors import UnsafeSetting
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
@@ -59,8 +61,21 @@ class Settings(BaseSettings):
     """How many clients of one API process may watch jobs at once (events, `wait`); each holds a
     connection."""
     listen_host: str = "127.0.0.1"
-    """Address that the API listens on, where `--host` names none. There are no API keys, so beyond
-    loopback whoever reaches it may use it."""
+    """Address that the API listens on, where `--host` names none."""
+    auth: Literal["", "on", "off"] = ""
+    """Whether requests need an API key (docs/security.md): `on` or `off`; empty: unless the API
+    listens on loopback. `off` is refused on any other address."""
+    jwt_issuer: str = ""
+    """Issuer of JWTs (OpenID Connect) that are taken beside API keys, as `https://id.example.com`;
+    empty: none are taken."""
+    jwt_audience: str = "longhand"
+    """What the `aud` of a JWT must name."""
+    jwt_jwks_url: str = ""
+    """Where the issuer's public keys are; empty: its `.well-known/openid-configuration` says."""
+    jwt_tenant_claim: str = "tenant"
+    """The claim of a JWT that names its tenant."""
+    jwt_scopes_claim: str = "scope"
+    """The claim of a JWT that has its scopes, as a list or separated by spaces."""
     listen_port: int = Field(default=8000, ge=0, le=65535)
     """Port that the API listens on, where `--port` names none. `./longhand up` has its own
     `--port`."""
@@ -199,6 +214,19 @@ class Settings(BaseSettings):
     def _does_not_move(cls, catalogue: Path) -> Path:
         """Make it absolute, so that it does not depend on the working directory later."""
         return catalogue.expanduser().absolute()
+
+    def asks_for_keys(self, host: str) -> bool:
+        """Whether an API that listens on ``host`` lets nobody in without a key.
+
+        Raises:
+            UnsafeSetting: it would let everybody in beyond loopback.
+        """
+        is_local = is_loopback(host)
+        if self.auth == "off" and not is_local:
+            raise UnsafeSetting(
+                f"LONGHAND_AUTH=off lets everybody in who reaches {host}: it is for loopback alone"
+            )
+        return self.auth == "on" or not is_local
 
     @property
     def models_folder(self) -> Path:

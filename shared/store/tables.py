@@ -57,6 +57,37 @@ metadata = MetaData(
     }
 )
 
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _not_null("name", Text),
+    _not_null("created_at", _TIME, default=func.now()),
+    _not_null(
+        "limits",
+        JSONB,
+        default=text("'{}'::jsonb"),
+        comment="what differs from the platform's defaults",
+    ),
+    # '*' stands for every tenant in the policies of row-level security.
+    CheckConstraint("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'", name="id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    Column("tenant", ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False, index=True),
+    _not_null("name", Text, comment="for people"),
+    _not_null("sha256", LargeBinary, comment="of the whole key, which is not stored"),
+    _not_null("scopes", ARRAY(Text)),
+    _not_null("created_at", _TIME, default=func.now()),
+    Column("expires_at", _TIME, comment="null: never"),
+    Column("last_used_at", _TIME, comment="to the minute"),
+    Column("revoked_at", _TIME),
+    UniqueConstraint("sha256"),
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -282,6 +313,7 @@ transcripts = Table(
     "transcripts",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True, comment="of the job that made it"),
+    _not_null("tenant", Text, comment="that job's, and all others' that share it"),
     _not_null("header", JSONB, comment="shared.speech.transcript.TranscriptHeader"),
     _not_null("created_at", _TIME, default=func.now()),
 )

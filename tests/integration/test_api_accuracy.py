@@ -11,7 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, serving
+from apiserver import api, assert_problem, confined, serving
 from equaljobs import compute, submit
 from jobstore import add_job
 from processes import wait_until
@@ -203,7 +203,7 @@ def test_nothing_is_measured_for_a_client_that_has_left(
     monkeypatch.setattr(asking, "measure_within", measure_slowly)
     job_id = submit(database)
     compute(database, job_id)
-    app = create_app(servers)
+    app = create_app(confined(servers))
     with (
         serving(app, on_stop=partial(end_waits, app)) as url,
         ThreadPoolExecutor(2) as pool,

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, relayed, serving
+from apiserver import api, assert_problem, confined, relayed, serving
 from jobstore import add_job, prepare
 from processes import environment, wait_until
 from sqlalchemy import Engine, text
@@ -292,7 +292,7 @@ def test_a_request_id_is_taken_over_if_harmless(client: httpx.Client) -> None:
 
 
 def test_an_unexpected_error_tells_nothing_of_the_inside(settings: Settings) -> None:
-    app = create_app(settings)
+    app = create_app(confined(settings))
 
     @app.get("/broken")
     def broken() -> None:

@@ -60,6 +60,7 @@ def load(connection: Connection, revision: str) -> None:
             text(f"""
                 INSERT INTO {table} OVERRIDING SYSTEM VALUE
                 SELECT * FROM json_populate_recordset(NULL::{table}, CAST(:rows AS json))
+                ON CONFLICT DO NOTHING -- the migration itself inserts the tenant 'default'
             """),
             {"rows": json.dumps(rows)},
         )

@@ -18,6 +18,8 @@ CODES = {
     *("too_many_webhooks", "transcript_deleted", "transcript_not_ready", "transient_error"),
     *("truncated_media", "unknown_format", "unknown_model", "unreadable_media"),
     *("unsupported_language", "unsupported_media_type", "unsupported_option", "upload_stalled"),
+    *("issuer_unavailable", "key_not_found", "scope_missing", "tenant_exists"),
+    *("tenant_not_found", "unauthenticated", "unsafe_setting"),
     *("upload_too_large", "webhook_not_found", "worker_stopping"),
 }
 

@@ -84,7 +84,7 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> Created:
     """
     if job.reference is not None:
         check_reference(job.reference)
-    with begin(engine) as connection:
+    with begin(engine, job.tenant) as connection:
         original = find_original(connection, job.tenant, job.fingerprint)
         if original is not None:
             raise_priority(connection, original, job.priority)

@@ -28,7 +28,7 @@ def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -
         JobNotRetryable: it is in another state.
         AudioGone: its audio was removed, and is still needed.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         job = connection.execute(
             text("""
                 SELECT fingerprint, source_bytes FROM jobs WHERE id = :id AND tenant = :tenant

@@ -60,7 +60,7 @@ def replay(engine: Engine, tenant: str, delivery_id: UUID) -> None:
         DeliveryNotFound: there is none of that id, or it is another tenant's.
         DeliveryNotReplayable: it is pending, a test, or its webhook is disabled.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         found = connection.execute(
             text("""
                 SELECT webhook_events.job_id, endpoint_id

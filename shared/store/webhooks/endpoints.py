@@ -64,7 +64,7 @@ def add_endpoint(
         TooManyWebhooks: the tenant has ``MAX_ENDPOINTS`` already.
     """
     secret = new_secret()
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended('webhooks:' || :tenant, 0))"),
             {"tenant": tenant},
@@ -97,7 +97,7 @@ def add_endpoint(
 
 def list_endpoints(engine: Engine, tenant: str) -> list[EndpointView]:
     """Return a tenant's listed endpoints, the oldest first."""
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         rows = connection.execute(
             text(f"""
                 SELECT {_COLUMNS} FROM webhook_endpoints WHERE tenant = :tenant AND listed
@@ -114,7 +114,7 @@ def get_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> EndpointView
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         return _read(connection, tenant, endpoint_id)
 
 
@@ -133,7 +133,7 @@ def change_endpoint(
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         found = _read(connection, tenant, endpoint_id, lock=True)
         connection.execute(
             text("""
@@ -171,7 +171,7 @@ def delete_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> None:
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         _read(connection, tenant, endpoint_id, lock=True)
         # Jobs' events stay. A test's event is for this endpoint alone.
         connection.execute(
@@ -193,7 +193,7 @@ def rotate_secret(engine: Engine, tenant: str, endpoint_id: UUID) -> tuple[Endpo
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
     secret = new_secret()
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         _read(connection, tenant, endpoint_id, lock=True)
         connection.execute(
             text("""

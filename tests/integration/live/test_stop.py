@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import api_process, serving
+from apiserver import api_process, confined, serving
 from liveaudio import say, silence, texts
 from liveclients import live, of
 from livehearers import ToneHearer
@@ -28,7 +28,7 @@ def stopping(
 ) -> Iterator[tuple[httpx.Client, threading.Event]]:
     """Serve the API; the server begins to stop when the event is set."""
     stop, urls, served = threading.Event(), [], threading.Event()
-    app = create_app(settings, hearer.make)
+    app = create_app(confined(settings), hearer.make)
 
     async def drain() -> None:
         await drain_sessions(app)

@@ -14,7 +14,7 @@ import fastapi.routing
 import httpx
 import jobstore
 import pytest
-from apiserver import api, api_process, assert_problem, relayed, serving
+from apiserver import api, api_process, assert_problem, confined, relayed, serving
 from jobstore import add_job, claim
 from processes import wait_until
 from spokenjobs import ended_job, hear, planned
@@ -122,7 +122,7 @@ def test_a_client_that_hangs_up_gives_its_place_back(
     settings: Settings, database: Engine, path: str
 ) -> None:
     job_id = add_job(database)
-    app = create_app(settings)
+    app = create_app(confined(settings))
     with serving(app, on_stop=partial(end_waits, app)) as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         with socket.create_connection(address, timeout=20) as connection:
