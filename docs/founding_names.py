@@ -51,7 +51,8 @@ def _members(schema: str, *names: str) -> list[Name]:
 _CORS = _not(
     Kind.OPTION,
     "CORS for any origin",
-    "there are no API keys, so any page in a browser could use an API on its machine",
+    "any page in a browser could use an API on its machine; `LONGHAND_ALLOWED_ORIGINS` lists those "
+    "that may",
 )
 _MULTI_WORKER = _as(
     Kind.OPTION,
