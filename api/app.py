@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from api.access import admin, tokens
 from api.access.routes import authorize, document_access
+from api.browsers import install_browser_guard
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
 from api.live import page, routes
@@ -85,6 +86,8 @@ def create_app(
         lifespan=lifespan,
         openapi_tags=TAGS,
         generate_unique_id_function=operation_id,
+        # A redirect would name the host that the client has sent.
+        redirect_slashes=False,
     )
     app.state.registry = registry
     app.state.call_metrics = CallMetrics(registry)
@@ -103,6 +106,7 @@ def create_app(
     app.include_router(page.router)
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Methods)
+    install_browser_guard(app, chosen)
     app.add_middleware(Observer, registry=registry)
     app.add_middleware(LingeringClose)
     return app

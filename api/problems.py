@@ -49,6 +49,8 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.TranscriptNotReady: 409,
     errors.TranscriptDeleted: 410,
     errors.ForbiddenUrl: 422,
+    errors.UnknownHost: 421,
+    errors.ForbiddenOrigin: 403,
     errors.WebhookNotFound: 404,
     errors.TooManyWebhooks: 409,
     errors.DeliveryNotFound: 404,

@@ -51,7 +51,8 @@ def _members(schema: str, *names: str) -> list[Name]:
 _CORS = _not(
     Kind.OPTION,
     "CORS for any origin",
-    "an API on loopback asks for no key, so any page in a browser could use it",
+    "any page in a browser could use an API on its machine; `LONGHAND_ALLOWED_ORIGINS` lists those "
+    "that may",
 )
 _MULTI_WORKER = _as(
     Kind.OPTION,

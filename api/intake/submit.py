@@ -62,6 +62,17 @@ class Source(Protocol):
     def n_bytes(self) -> int | None:
         """The size of all that comes in, as declared; None: unknown."""
 
+    @property
+    def client(self) -> str:
+        """Whose share of the places for uploads it takes."""
+
+    async def begin(self) -> None:
+        """Wait until something of it comes in.
+
+        Raises:
+            RequestError: nothing does.
+        """
+
     def data(self) -> AsyncIterator[bytes | memoryview]:
         """Yield the file's bytes as they come, within ``LIMIT_S``.
 
@@ -113,7 +124,11 @@ async def submit(
         StorageUnavailable: the object store failed.
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    async with intake.admission.turn(source.n_bytes):
+    # A client that cannot have a place learns it before it sends anything. One that sends nothing
+    # takes none.
+    intake.admission.check(source.n_bytes, source.client)
+    await source.begin()
+    async with intake.admission.turn(source.n_bytes, source.client):
         # A database that is away is told before the file is read, not after.
         await intake.options.prepare()
         job_id = uuid7()

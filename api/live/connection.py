@@ -18,7 +18,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.live.decoders import Decoder
 from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
-from api.live.origins import is_allowed
 from api.live.outbox import Outbox, SlowReader
 from api.live.recording import Recording
 from api.live.recovery import Recovery
@@ -102,10 +101,6 @@ class Connection(ABC):
 
     async def run(self) -> None:
         """Serve the client until the connection is closed."""
-        origins = self._live.settings.allowed_origin_set
-        if not is_allowed(self._websocket.headers, origins):
-            await self._websocket.send_denial_response(Response(status_code=403))
-            return
         if not self._live.take(self):
             busy = Response(status_code=503, headers={"Retry-After": "5"})
             await self._websocket.send_denial_response(busy)

@@ -7,6 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.submit import LIMIT_S, Intake, JobRequest, submit
@@ -37,6 +38,8 @@ class Recording:
 
     def __init__(self, asked: JobOptions, start: int, on_failed: Callable[[], None]) -> None:
         """``on_failed`` is called when nothing can be kept while the session goes on."""
+        # Each session is a client of its own: how many there are is limited.
+        self.client = uuid4().hex
         self._asked = asked
         self._on_failed = on_failed
         self._held, self._position = bytearray(), start
@@ -52,6 +55,9 @@ class Recording:
         """Begin to store; the task returns the job's id, or None where there is none."""
         self._task = asyncio.create_task(self._run(intake, tenant), name="recording")
         return self._task
+
+    async def begin(self) -> None:
+        """Return at once: a session has its place from its start."""
 
     def hear(self, pcm: bytes) -> None:
         """Take audio: s16le, any number of bytes."""

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.access.routes import needs
-from api.intake.bodies import declared_bytes, read_upload
+from api.intake.bodies import client_network, declared_bytes, read_upload
 from api.intake.form import MultipartForm
 from api.intake.submit import submit
 from api.native import snapshots
@@ -47,6 +47,7 @@ def form_of(request: Request, resources: Resources) -> MultipartForm:
         declared_bytes(request),
         read_upload(request, resources.upload_bytes.inc),
         resources.intake.options,
+        client=client_network(request),
         max_file_bytes=resources.settings.max_upload_bytes,
     )
 

@@ -43,6 +43,7 @@
         │   ├── AudioRefused            its audio is at fault
         │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted
+        ├── UnknownHost, ForbiddenOrigin
         ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
         ├── DeliveryNotFound, DeliveryNotReplayable
         ├── Unauthenticated         nobody knows who asks
@@ -221,6 +222,14 @@ class RequestError(LonghandError):
     """What programs are told beside the code; JSON values."""
 
 
+class UnknownHost(RequestError):
+    """The Host header names none of the hosts that this API is known as."""
+
+
+class ForbiddenOrigin(RequestError):
+    """A web page of an origin that is not allowed wants to change something."""
+
+
 class InvalidRequest(RequestError):
     """A malformed body, parameter or cursor."""
 
@@ -267,7 +276,7 @@ class UploadTooLarge(RequestError):
 
 
 class UploadStalled(RequestError):
-    """The sender fell silent, or took longer than 12 hours."""
+    """The sender fell silent or is too slow, or took longer than 12 hours."""
 
 
 class UnsupportedMediaType(RequestError):

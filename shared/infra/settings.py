@@ -6,6 +6,7 @@ Some variables of other services stand for settings, too (``shared.infra.aliases
 
 import math
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,9 @@ from shared.infra.errors import UnsafeSetting
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,?#@*]+")
 
 
 class Settings(BaseSettings):
@@ -129,15 +133,23 @@ class Settings(BaseSettings):
     or the device's memory holds."""
     public_url: str = Field(default="", pattern=r"^(https?://[^\s]+[^\s/])?$")
     """Where clients reach the API, such as `https://longhand.example.com`, for the URLs in
-    webhook events; empty: these are paths alone."""
+    webhook events; empty: these are paths alone. Its host and origin are allowed."""
     outbound_http: bool = False
     """Whether webhooks may be sent over plain `http`."""
     outbound_allow: str = ""
     """Host names and networks (CIDR), separated by commas, that webhooks may reach although
     their addresses are not public."""
     allowed_origins: str = ""
-    """Origins of web pages, such as `https://app.example.com`, separated by commas, that may open
-    live sessions, beside those of the API's own host; `*`: all."""
+    """Origins of web pages, such as `https://app.example.com`, separated by commas, that may use
+    the API from a browser (CORS, live sessions), beside its own pages."""
+    allowed_hosts: str = ""
+    """Host names under which the API may be asked, separated by commas, beside `localhost`,
+    loopback addresses, the address that a connection came to, and the host of
+    `LONGHAND_PUBLIC_URL`; `*.example.com`: all below it; `*`: any. A page could otherwise have its
+    own name lead to this API. `/health*` may be asked under any name."""
+    metrics_hosts: str = ""
+    """Further host names under which `/metrics` may be asked, written in the same way, beside
+    those above and all IP addresses."""
     live_max_sessions: PositiveInt = 100
     """How many live sessions one API process holds at once."""
     live_language: str = ""
@@ -244,12 +256,35 @@ class Settings(BaseSettings):
     @property
     def on_demand_ids(self) -> frozenset[str]:
         """The ids in ``on_demand_models``."""
-        return frozenset(filter(None, map(str.strip, self.on_demand_models.split(","))))
+        return comma_separated(self.on_demand_models)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: str) -> str:
+        for origin in comma_separated(origins.lower()):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin, such as https://app.example.com")
+        return origins
 
     @property
     def allowed_origin_set(self) -> frozenset[str]:
         """The origins in ``allowed_origins``, in lower case."""
-        return frozenset(filter(None, map(str.strip, self.allowed_origins.lower().split(","))))
+        return comma_separated(self.allowed_origins.lower())
+
+    @property
+    def allowed_host_set(self) -> frozenset[str]:
+        """The names in ``allowed_hosts``, in lower case."""
+        return comma_separated(self.allowed_hosts.lower())
+
+    @property
+    def metrics_host_set(self) -> frozenset[str]:
+        """The names in ``metrics_hosts``, in lower case."""
+        return comma_separated(self.metrics_hosts.lower())
+
+
+def comma_separated(text: str) -> frozenset[str]:
+    """Return what stands between the commas, without spaces around it."""
+    return frozenset(filter(None, map(str.strip, text.split(","))))
 
 
 @cache

@@ -126,7 +126,9 @@ def test_a_client_that_hangs_up_gives_its_place_back(
     with serving(app, on_stop=partial(end_waits, app)) as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         with socket.create_connection(address, timeout=20) as connection:
-            connection.sendall(f"GET /jobs/{job_id}{path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            connection.sendall(
+                f"GET /jobs/{job_id}{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
             wait_until(lambda: hasattr(app.state, "resources"))
             watcher = app.state.resources.watcher
             wait_until(lambda: watcher._watched)
