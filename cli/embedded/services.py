@@ -30,6 +30,7 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
     env["NO_PROXY"] = env["no_proxy"] = ",".join(filter(None, [no_proxy, "127.0.0.1,localhost"]))
     env["PYTHONPATH"] = str(SOURCE_ROOT)
     env["PYTHONUNBUFFERED"] = "1"
+    env.setdefault("LONGHAND_LOG_FORMAT", "text")  # people read these files
     if "LONGHAND_CATALOGUE" in env:  # relative to here, and services run in another folder
         env["LONGHAND_CATALOGUE"] = str(get_settings().catalogue)
     if env.get("LONGHAND_MODELS_CACHE"):
