@@ -47,6 +47,7 @@ def up(
     from cli.local_models import prepare_model
     from cli.progress.lines import Progress, progress_on_stderr
     from cli.signals import StopFlag, Stopped
+    from shared.infra.settings import FLOWER_USER
     from shared.models.options import JobOptions
 
     flag = StopFlag()
@@ -69,6 +70,10 @@ def up(
         with running_stack(directory, plan, flag, say) as stack:
             for program in stack.programs:
                 click.echo(f"{program.name:<24} {program.address or 'running'}")
+            if flower:
+                click.echo(
+                    f"Flower lets in {FLOWER_USER} with the password in {stack.flower_secret}"
+                )
             click.echo(f"ready {stack.api_url}")
             stack.run()
     return 0

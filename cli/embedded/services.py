@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from cli.embedded.child import RUN_MODULE, Program
 from cli.embedded.ports import answers_http
@@ -14,7 +13,7 @@ from cli.embedded.registry import Registry
 from cli.embedded.roll_call import RollCall
 from cli.embedded.servers import Endpoints
 from cli.embedded.watch import LOOK_LIMIT_S
-from shared.infra.settings import FLOWER_USER, get_settings
+from shared.infra.settings import get_settings
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +41,7 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
 class Services:
     """Makes the programs of one stack's services."""
 
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     folder: Path
     """Where they run."""
     roll: RollCall
@@ -79,8 +78,7 @@ class Services:
             "flower",
             *("worker", "flower", f"--port={port}"),
             env={**self.env, "LONGHAND_FLOWER_PASSWORD": password},
-            # With this login a browser and curl are let in at once.
-            address=f"http://{FLOWER_USER}:{quote(password, safe='')}@127.0.0.1:{port}",
+            address=f"http://127.0.0.1:{port}",
             is_ready=lambda: answers_http(port, "/healthcheck"),
             look=lambda _: answers_http(port, "/healthcheck", within_s=LOOK_LIMIT_S),
         )

@@ -7,6 +7,7 @@ It starts in three steps:
 3. the API, the CPU worker, model workers, the delivery worker, beat and, if asked for, Flower
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from cli.embedded.services import Services, service_environment
 from cli.embedded.supervisor import Supervisor
 from cli.signals import StopFlag, Stopped
 
+FLOWER_PASSWORD = "LONGHAND_FLOWER_PASSWORD"  # noqa: S105 - the variable's name
 READY_LIMIT_S = 300.0
 """A large model on a slow disk takes minutes to load."""
 
@@ -67,6 +69,13 @@ class Stack:
         self._listener = listen(plan.port, "--port")
         self._port = int(self._listener.getsockname()[1])
         self.api_url = self._supervisor.api_url = f"http://127.0.0.1:{self._port}"
+
+    @property
+    def flower_secret(self) -> str:
+        """Where Flower's password is found."""
+        if os.environ.get(FLOWER_PASSWORD):
+            return FLOWER_PASSWORD
+        return f"{self._directory.credentials_file} (flower_password)"
 
     @property
     def programs(self) -> list[Program]:
@@ -115,7 +124,7 @@ class Stack:
             services.worker("beat"),
         ]
         if (port := self._plan.flower_port) is not None:
-            chosen = env.get("LONGHAND_FLOWER_PASSWORD")
+            chosen = os.environ.get(FLOWER_PASSWORD)
             password = chosen or self._directory.credentials().flower_password
             self._services.append(services.flower(port, password))
         if sys.platform != "linux":
