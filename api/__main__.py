@@ -9,7 +9,7 @@ from functools import partial
 
 from api.app import create_app, drain_sessions, end_waits
 from api.server import Server, server_config
-from shared.infra import database
+from shared.infra import database, logs
 from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, ModelError, UnsafeSetting
 from shared.infra.settings import Settings, get_settings
 from shared.models.catalogue import read_catalogue
@@ -39,9 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     settings = get_settings()
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.configure(settings, "api")
     try:
         read_catalogue(settings)
     except ModelError as error:

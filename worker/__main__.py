@@ -15,6 +15,7 @@ import os
 
 import click
 
+from shared.infra import logs
 from shared.infra.errors import LonghandError
 from shared.infra.settings import get_settings
 from shared.store.queues import DELIVERY_SLOTS
@@ -32,11 +33,9 @@ class _Roles(click.Group):
 
 
 @click.group(cls=_Roles, help=__doc__)
-def main() -> None:
-    logging.basicConfig(
-        level=get_settings().log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+@click.pass_context
+def main(context: click.Context) -> None:
+    logs.configure(get_settings(), context.invoked_subcommand or "worker")
 
 
 @main.command(help="Prepare and finish jobs.")

@@ -194,6 +194,7 @@ def _commit(intake: Intake, job: NewJob) -> Created:
             raise uncertain from None
     if created.joined:
         _abandon(intake, job.source_key)
+    log.info("job %s is taken", created.job_id, extra={"fields": {"job_id": created.job_id}})
     if created.cached:
         intake.count_cached()
         intake.remover.ring()  # the job has its transcript, so its file is not needed

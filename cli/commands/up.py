@@ -59,7 +59,7 @@ def up(
     from cli.local_models import prepare_model
     from cli.progress.lines import Progress, progress_on_stderr
     from cli.signals import StopFlag, Stopped
-    from shared.infra.settings import get_settings
+    from shared.infra.settings import FLOWER_USER, get_settings
     from shared.models.options import JobOptions
 
     get_settings().asks_for_keys(host)  # a forbidden address is told before anything is downloaded
@@ -86,6 +86,10 @@ def up(
             if stack.first_key is not None:
                 click.echo(f"administrator's key      {stack.first_key}")
                 say("the key is not shown again; 'longhand keys create' makes more")
+            if flower:
+                click.echo(
+                    f"Flower lets in {FLOWER_USER} with the password in {stack.flower_secret}"
+                )
             click.echo(f"ready {stack.api_url}")
             stack.run()
     return 0

@@ -116,6 +116,7 @@ def program(pgdata: Path, port: int) -> Program:
         "shared_buffers": "4MB",
         "logging_collector": "off",
         "log_destination": "stderr",
+        "log_error_verbosity": "terse",  # the details have values of rows
     }
     settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     pidfile = pgdata / "postmaster.pid"

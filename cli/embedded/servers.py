@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +30,12 @@ PORT_ATTEMPTS = 3
 class Endpoints:
     """URLs of the three servers, as the settings have them, with credentials."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     """The owner's."""
-    api_database_url: str
-    worker_database_url: str
-    broker_url: str
-    storage_url: str
+    api_database_url: str = field(repr=False)
+    worker_database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    storage_url: str = field(repr=False)
 
     def env(self) -> dict[str, str]:
         """Return the settings of a worker that name these servers."""

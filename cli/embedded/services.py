@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from cli.embedded.registry import Registry
 from cli.embedded.roll_call import RollCall
 from cli.embedded.servers import Endpoints
 from cli.embedded.watch import LOOK_LIMIT_S
-from shared.infra.settings import FLOWER_USER, get_settings
+from shared.infra.settings import get_settings
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +30,7 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
     env["NO_PROXY"] = env["no_proxy"] = ",".join(filter(None, [no_proxy, "127.0.0.1,localhost"]))
     env["PYTHONPATH"] = str(SOURCE_ROOT)
     env["PYTHONUNBUFFERED"] = "1"
+    env.setdefault("LONGHAND_LOG_FORMAT", "text")  # people read these files
     if "LONGHAND_CATALOGUE" in env:  # relative to here, and services run in another folder
         env["LONGHAND_CATALOGUE"] = str(get_settings().catalogue)
     if env.get("LONGHAND_MODELS_CACHE"):
@@ -41,8 +42,8 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
 class Services:
     """Makes the programs of one stack's services."""
 
-    env: Mapping[str, str]
-    api_database_url: str
+    env: Mapping[str, str] = field(repr=False)
+    api_database_url: str = field(repr=False)
     """The API's role sees the rows of one tenant at a time; the workers' sees all."""
     folder: Path
     """Where they run."""
@@ -82,8 +83,7 @@ class Services:
             "flower",
             *("worker", "flower", f"--port={port}"),
             env={**self.env, "LONGHAND_FLOWER_PASSWORD": password},
-            # With this login a browser and curl are let in at once.
-            address=f"http://{FLOWER_USER}:{quote(password, safe='')}@127.0.0.1:{port}",
+            address=f"http://127.0.0.1:{port}",
             is_ready=lambda: answers_http(port, "/healthcheck"),
             look=lambda _: answers_http(port, "/healthcheck", within_s=LOOK_LIMIT_S),
         )

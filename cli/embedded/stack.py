@@ -7,6 +7,7 @@ It starts in three steps:
 3. the API, the CPU worker, model workers, the delivery worker, beat and, if asked for, Flower
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from cli.embedded.supervisor import Supervisor
 from cli.signals import StopFlag, Stopped
 from shared.infra.settings import get_settings
 
+FLOWER_PASSWORD = "LONGHAND_FLOWER_PASSWORD"  # noqa: S105 - the variable's name
 READY_LIMIT_S = 300.0
 """A large model on a slow disk takes minutes to load."""
 
@@ -76,6 +78,13 @@ class Stack:
         self._supervisor.api_url = self.api_url
         self.first_key: str | None = None
         """An administrator's key, if there was none yet and the API asks for keys."""
+
+    @property
+    def flower_secret(self) -> str:
+        """Where Flower's password is found."""
+        if os.environ.get(FLOWER_PASSWORD):
+            return FLOWER_PASSWORD
+        return f"{self._directory.credentials_file} (flower_password)"
 
     @property
     def programs(self) -> list[Program]:
@@ -131,7 +140,7 @@ class Stack:
             services.worker("beat"),
         ]
         if (port := self._plan.flower_port) is not None:
-            chosen = env.get("LONGHAND_FLOWER_PASSWORD")
+            chosen = os.environ.get(FLOWER_PASSWORD)
             password = chosen or self._directory.credentials().flower_password
             self._services.append(services.flower(port, password))
         if sys.platform != "linux":

@@ -202,6 +202,9 @@ class Settings(BaseSettings):
     as its workers share one host."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """`json`: a line of the log is a JSON object; `text`: lines are for people; `auto`: text on a
+    terminal, else JSON. `./longhand` chooses `text` for its log files unless this is set."""
     log_name: str = ""
     """Name of the file that a worker's output goes to, to which its errors refer; `./longhand`
     sets it. Empty: they name the worker."""

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from shared.infra import logs
 from shared.infra.errors import (
     DatabaseUnavailable,
     LargeFile,
@@ -79,14 +80,15 @@ def one_by_one(handlers: dict[StepKind, Handler]) -> Work:
 def run_step(runtime: Runtime, lease: Lease, handler: Handler) -> None:
     """Do a step's work and write how it ended."""
     shown = runtime.watched.begin(lease.claim)
-    try:
-        failure = handler(runtime, lease)
-    except Exception as error:  # noqa: BLE001 - settled by its class
-        settle(runtime, lease.claim, error)
-        shown.end(error)
-    else:
-        runtime.record.note_success(lease.claim.kind)
-        shown.end(failure)
+    with logs.bound(job_id=lease.claim.job_id, step_id=lease.claim.step_id):
+        try:
+            failure = handler(runtime, lease)
+        except Exception as error:  # noqa: BLE001 - settled by its class
+            settle(runtime, lease.claim, error)
+            shown.end(error)
+        else:
+            runtime.record.note_success(lease.claim.kind)
+            shown.end(failure)
 
 
 def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
