@@ -197,8 +197,7 @@ def install_schemas(app: FastAPI) -> None:
                     parameter["schema"] = _without_null(parameter["schema"])
                 for answer in operation["responses"].values():
                     for content in answer.get("content", {}).values():
-                        if content.pop("itemSchema", None):  # a word of OpenAPI 3.2
-                            content["schema"] = {"type": "string"}
+                        content.pop("itemSchema", None)  # a word of OpenAPI 3.2
         document["components"]["securitySchemes"] = SCHEMES
         return document
 
