@@ -41,6 +41,7 @@ from bench import (
     memory,
     preparation,
     reads,
+    sandbox,
     startup,
     streams,
     subtitles,
@@ -55,6 +56,7 @@ from worker.engines import load_engine
 MEASUREMENTS = (
     "startup",
     "preparation",
+    "sandbox",
     "fidelity",
     "accuracy",
     "media",
@@ -90,6 +92,8 @@ def main() -> None:
                 startup.run(arguments.before)
             case "preparation":
                 preparation.run()
+            case "sandbox":
+                sandbox.run()
             case "fidelity":
                 fidelity.run({model.id: (load_engine(model), model.window_s) for model in models})
             case "accuracy":

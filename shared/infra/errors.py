@@ -24,6 +24,7 @@
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls
+    │   ├── PoisonousInput          the audio ends or hangs the process that decodes it
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
@@ -160,6 +161,10 @@ class TooManyStreams(TransientError):
 
 class TooManyCalls(TransientError):
     """As many clients wait for transcripts in this process as may at once."""
+
+
+class PoisonousInput(TransientError):
+    """The audio ends the process that decodes it, or has it hang; so may a machine in distress."""
 
 
 class DeviceOutOfMemory(TransientError):
