@@ -25,6 +25,7 @@
     │   ├── OutboundFailed          an address that a client named gave no answer
     │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests
+    │   ├── PoisonousInput          the audio ends or hangs the process that decodes it
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
@@ -178,6 +179,10 @@ class TooManyCalls(TransientError):
 
 class TooManyTests(TransientError):
     """As many tests of webhooks wait for their receivers as a tenant may have, or a host."""
+
+
+class PoisonousInput(TransientError):
+    """The audio ends the process that decodes it, or has it hang; so may a machine in distress."""
 
 
 class DeviceOutOfMemory(TransientError):
