@@ -127,10 +127,10 @@ async def submit(
     # A client that cannot have a place learns it before it sends anything. One that sends nothing
     # takes none.
     intake.admission.check(source.n_bytes, source.client)
+    # A database that is away is told before the file is read, not after.
+    await intake.options.prepare()
     await source.begin()
     async with intake.admission.turn(source.n_bytes, source.client):
-        # A database that is away is told before the file is read, not after.
-        await intake.options.prepare()
         job_id = uuid7()
         key = source_key(job_id)
         is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES

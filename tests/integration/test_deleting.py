@@ -35,7 +35,8 @@ def filled_tables(database: Engine) -> set[str]:
         return {
             table.name
             for table in metadata.sorted_tables
-            if connection.execute(text(f"SELECT EXISTS (SELECT FROM {table.name})")).scalar_one()
+            if table.name != "tenants"
+            and connection.execute(text(f"SELECT EXISTS (SELECT FROM {table.name})")).scalar_one()
         }
 
 
