@@ -21,6 +21,8 @@ from shared.infra.errors import (
     DatabaseUnavailable,
     InvalidRequest,
     LonghandError,
+    ScopeMissing,
+    Unauthenticated,
     UnsupportedMediaType,
     UploadStalled,
 )
@@ -100,6 +102,13 @@ def _describe(kinds: Iterable[type[LonghandError]]) -> Responses:
 
 EVERYWHERE = _describe(())
 """The problem answers of every endpoint. As they have a 422, FastAPI documents none of its own."""
+
+_STRANGERS = {
+    str(status): answer
+    for status, answer in _describe((Unauthenticated, ScopeMissing)).items()
+    if status not in EVERYWHERE
+}
+"""The problem answers of every endpoint that is not public."""
 
 
 def located(description: str) -> dict[str, Any]:
@@ -193,6 +202,8 @@ def install_schemas(app: FastAPI) -> None:
         document["components"]["schemas"] = schemas["$defs"] | components
         for operations in document["paths"].values():
             for operation in operations.values():
+                if operation.get("security"):
+                    operation["responses"] = _STRANGERS | operation["responses"]
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = _without_null(parameter["schema"])
                 for answer in operation["responses"].values():

@@ -78,7 +78,10 @@ def test_every_label_of_every_metric_comes_from_a_closed_set(
             client.get(f"/jobs/{number}")
             client.get(f"/live/{number}.js")
         client.post("/jobs", data={"model": "invented"}, files={"file": b"no sound"})
-        with pytest.raises(WebSocketDisconnect), client.websocket_connect("ws://localhost/ws/invented"):
+        with (
+            pytest.raises(WebSocketDisconnect),
+            client.websocket_connect("ws://localhost/ws/invented"),
+        ):
             pass
         with client.websocket_connect("ws://localhost/ws/stt") as live:
             live.send_json({"type": "start_session", "session_id": "s", "language": "xqz"})

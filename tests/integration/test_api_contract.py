@@ -27,6 +27,8 @@ from webhookstore import add_hook, deliveries, on_loopback
 from api.app import create_app, end_waits
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
+from shared.store.accounts.keys import create_key
+from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.jobs.delete import delete_job
 from shared.store.retention import expire_transcripts
 
@@ -66,6 +68,7 @@ class Served:
     """The API, with something in each of its tables."""
 
     url: str
+    key: str
     delivery_id: str
     ids: Mapping[str, Sequence[str]]
     """By their names in ``CONFIGURATION``."""
@@ -73,7 +76,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(module_settings: Settings, pool: Engine) -> Iterator[Served]:
-    app = create_app(on_loopback(module_settings))
+    app = create_app(on_loopback(module_settings).model_copy(update={"auth": "on"}))
+    _, key = create_key(pool, "default", "of the contract", ALL_SCOPES)
+    CLIENT.headers["X-API-Key"] = key
     with receiving() as receiver, serving(app) as url:
         hooks = [str(add_hook(pool, receiver.url)[0]) for _ in range(4)]
         jobs = make_jobs(pool)
@@ -88,7 +93,7 @@ def served(module_settings: Settings, pool: Engine) -> Iterator[Served]:
             "webhooks": hooks[:1],
             "removable_webhooks": hooks[1:],
         }
-        yield Served(url, str(delivery.id), ids)
+        yield Served(url, key, str(delivery.id), ids)
 
 
 def operations_of(url: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -112,6 +117,7 @@ def run_schemathesis(served: Served, path: Path, *options: str) -> None:
         env={
             **os.environ,
             "PYTHONPATH": str(CONFIGURATION.parent),
+            "API_KEY": served.key,
             "DELIVERY_ID": served.delivery_id,
             "COLUMNS": "160",
         },
