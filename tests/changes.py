@@ -13,6 +13,8 @@ import sqlalchemy
 from history import Change
 from sqlalchemy import Engine, text
 
+from shared.infra.database import read
+
 # The triggers are deferred: they fire at the commit, while the transaction still has its locks. So
 # the order of the ids is the order of the commits, wherever two transactions change the same rows.
 # A heartbeat and a change of turns change none of these columns. finished_at is among them, so that
@@ -82,9 +84,9 @@ def recorded(database: Engine) -> Iterator[None]:
 
 def read_changes(database: Engine) -> list[Change]:
     """Return all changes, in the order of their ids."""
-    with database.begin() as connection:
+    # Not in a transaction: an idle one is ended, and there may be a million rows.
+    with read(database) as connection:
         rows = connection.execute(text("SELECT * FROM test_history ORDER BY id")).mappings().all()
-    # Not in the transaction: an idle one is ended, and there may be a million rows.
     return [Change(**{**row, "writer": _pid(row["writer"])}) for row in rows]
 
 
