@@ -5,6 +5,7 @@ Nothing here imports the platform, so it may be that of another tree of the sour
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -43,12 +45,31 @@ class Platform:
     @property
     def environment(self) -> dict[str, str]:
         """Return the environment of its workers: the URLs of the servers, credentials included."""
-        return dict(self.services["beat"].environ())
+        # All services are forked from one process, whose environment is the API's.
+        found = dict(self.services["api"].environ())
+        password = self._secrets().get("postgres_worker_password")
+        if password is not None:
+            login = f"//longhand_worker:{password}@"
+            found["LONGHAND_DATABASE_URL"] = re.sub(
+                "//.*@", login, found["LONGHAND_DATABASE_URL"], count=1
+            )
+        return found
 
     def database(self) -> psycopg.Connection:
-        """Connect to its Postgres as its workers do, in autocommit mode."""
-        url = self.environment["LONGHAND_DATABASE_URL"].replace("+psycopg", "", 1)
-        return psycopg.connect(url, autocommit=True)
+        """Connect to its Postgres as its superuser, in autocommit mode."""
+        url = urlsplit(self.environment["LONGHAND_DATABASE_URL"])
+        return psycopg.connect(
+            host=url.hostname,
+            port=url.port,
+            dbname=url.path.strip("/"),
+            user="longhand",
+            password=self._secrets()["postgres_password"],
+            autocommit=True,
+        )
+
+    def _secrets(self) -> dict[str, str]:
+        secrets: dict[str, str] = json.loads((self.data / "credentials.json").read_text())
+        return secrets
 
     def services_by_port(self) -> dict[int, str]:
         """Return whose the connected local TCP ports are now: port -> service."""
