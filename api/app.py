@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
+from api.limits.dependencies import count_request
+from api.limits.requests import RateLimitHeaders
 from api.live import page, routes
 from api.live.hearer import Hearer
 from api.live.transcriber import Transcriber
@@ -23,6 +25,7 @@ from api.native import (
     service,
     snapshots,
     transcribe,
+    usage,
     webhooks,
 )
 from api.native.call_metrics import CallMetrics
@@ -69,6 +72,7 @@ def create_app(
             app.state.news.close()
             await resources.live.checkpoints.close()
             await resources.recordings.drain(CLEANUP_S)
+            await resources.live.usage.drain(CLEANUP_S)
             await hearer.close()
             await asyncio.to_thread(resources.live.decoders.close)
             await resources.intake.drain(CLEANUP_S)
@@ -87,13 +91,16 @@ def create_app(
     app.state.outages = Outages()
     install_faces(app, error_response)
     install_schemas(app)
-    areas = transcribe, lifecycle, jobs, events, webhooks, accuracy, service, health, metrics
-    for area in areas:
+    known = Depends(refuse_unknown_parameters)
+    for area in transcribe, lifecycle, jobs, events, webhooks, accuracy, usage, service:
         app.include_router(
-            area.router, dependencies=[Depends(refuse_unknown_parameters)], responses=ANY_PROBLEM
+            area.router, dependencies=[Depends(count_request), known], responses=ANY_PROBLEM
         )
+    for area in health, metrics:
+        app.include_router(area.router, dependencies=[known], responses=ANY_PROBLEM)
     app.include_router(routes.router)
     app.include_router(page.router)
+    app.add_middleware(RateLimitHeaders)
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Observer, registry=registry)
     app.add_middleware(LingeringClose)

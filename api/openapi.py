@@ -20,6 +20,7 @@ from shared.infra.errors import (
     DatabaseUnavailable,
     InvalidRequest,
     LonghandError,
+    RateLimited,
     UnsupportedMediaType,
     UploadStalled,
 )
@@ -32,6 +33,7 @@ TAGS = [
     {"name": "jobs", "description": "Submit audio, follow its transcription, get the transcript."},
     {"name": "webhooks", "description": "Get jobs' ends sent to a URL instead of asking."},
     {"name": "accuracy", "description": "Word and character error rates, and the cache's use."},
+    {"name": "usage", "description": "What was transcribed, by day."},
     {"name": "models", "description": "The models that jobs may name."},
     {"name": "workers", "description": "Who works here, and at what."},
     {"name": "health", "description": "For probes, for Prometheus and for a quick look."},
@@ -57,10 +59,10 @@ def operation_id(route: APIRoute) -> str:
 def problems(*kinds: type[LonghandError]) -> Responses:
     """Return the documentation of an endpoint's problem answers, from the docstrings of errors.
 
-    All endpoints that have any need Postgres.
+    All endpoints that have any need Postgres, and count as requests of their tenant.
     """
     described: dict[int | None, list[str]] = {}
-    raised: tuple[type[LonghandError], ...] = (*kinds, DatabaseUnavailable)
+    raised: tuple[type[LonghandError], ...] = (*kinds, RateLimited, DatabaseUnavailable)
     for kind in raised:
         meaning, _, _ = inspect.cleandoc(kind.__doc__ or "").partition("\n")
         described.setdefault(status_of(kind), []).append(f"`{kind.code}`: {meaning}")

@@ -5,6 +5,7 @@ Only this module knows which error has which HTTP status. ``type`` is always ``a
 has bodies of its own (``api.faces``), may start from ``failure_of``.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.validation import describe, summarize
 from shared.infra import errors
-from shared.infra.errors import InvalidRequest, LonghandError, RequestError
+from shared.infra.errors import InvalidRequest, LimitReached, LonghandError, RequestError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -46,6 +47,7 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.JobCanceled: 409,
     errors.TranscriptNotReady: 409,
     errors.TranscriptDeleted: 410,
+    errors.LimitReached: 429,
     errors.ForbiddenUrl: 422,
     errors.WebhookNotFound: 404,
     errors.TooManyWebhooks: 409,
@@ -104,7 +106,10 @@ def failure_of(error: Exception) -> Failure:
     """Return what clients learn of any error; nothing internal."""
     match error:
         case LonghandError() if (known := status_of(type(error))) is not None:
-            headers = {"Retry-After": str(RETRY_AFTER_S)} if known == 503 else {}
+            headers = {}
+            if known in (429, 503):
+                after_s = error.retry_after_s if isinstance(error, LimitReached) else RETRY_AFTER_S
+                headers = {"Retry-After": str(math.ceil(after_s))}
             members = error.members if isinstance(error, RequestError) else {}
             return Failure(known, error.code, str(error), headers, members)
         case RequestValidationError():

@@ -14,6 +14,7 @@ from api.resources import Provided, Tenant
 from shared.infra.errors import (
     InvalidRequest,
     JobNotFound,
+    TooManyAtOnce,
     TooManyStreams,
     TranscriptDeleted,
     TranscriptNotReady,
@@ -68,7 +69,7 @@ def show_jobs(
     "/jobs/{job_id}",
     summary="Get a job, or wait for its end",
     response_model=Job,
-    responses=problems(JobNotFound, InvalidRequest, TooManyStreams),
+    responses=problems(JobNotFound, InvalidRequest, TooManyStreams, TooManyAtOnce),
 )
 async def show_job(
     job_id: JobId,

@@ -1,5 +1,7 @@
 """The schema of the first release; those of earlier versions cannot be upgraded to it."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -231,6 +233,20 @@ def upgrade() -> None:
             comment="of audio_done_s: from before transcribing_since, by earlier runs",
         ),
         sa.Column("transcribing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "counted_audio_s",
+            sa.Double(),
+            server_default="0",
+            nullable=False,
+            comment="of its audio, in usage already",
+        ),
+        sa.Column(
+            "counted_model_s",
+            sa.Double(),
+            server_default="0",
+            nullable=False,
+            comment="of model time, in usage already",
+        ),
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("error_detail", sa.Text(), nullable=True),
         sa.Column(
@@ -306,6 +322,13 @@ def upgrade() -> None:
         "ix_jobs_active",
         "jobs",
         ["id"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('queued', 'running')"),
+    )
+    op.create_index(
+        "ix_jobs_active_of_tenant",
+        "jobs",
+        ["tenant"],
         unique=False,
         postgresql_where=sa.text("state IN ('queued', 'running')"),
     )
@@ -699,11 +722,69 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_attempts_delivery_id", "webhook_attempts", ["delivery_id"], unique=False
     )
+    op.create_table(
+        "tenants",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "limits",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'::jsonb"),
+            nullable=False,
+            comment="what differs from the platform's defaults",
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_tenants"),
+    )
+    op.execute("INSERT INTO tenants (id, name) VALUES ('default', 'Default')")
+    op.create_table(
+        "usage",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False, comment="UTC"),
+        *_usage(),
+        sa.PrimaryKeyConstraint("tenant", "day", name="pk_usage"),
+        comment="What tenants used, without what is in usage_entries still.",
+    )
+    op.create_table(
+        "usage_entries",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        *_usage(),
+        sa.PrimaryKeyConstraint("id", name="pk_usage_entries"),
+        comment="What tenants used, until it is added to usage: jobs that end wait for no common "
+        "row.",
+    )
+    op.create_index("ix_usage_entries_tenant_day", "usage_entries", ["tenant", "day"], unique=False)
+
+
+def _usage() -> list[sa.Column[Any]]:
+    seconds = {"server_default": "0", "nullable": False}
+    return [
+        sa.Column(
+            "jobs",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="that ended for the first time",
+        ),
+        sa.Column("audio_s", sa.Double(), **seconds),
+        sa.Column("model_s", sa.Double(), **seconds),
+        sa.Column("live_s", sa.Double(), **seconds),
+    ]
 
 
 def downgrade() -> None:
     """Revert."""
     for table in [
+        "usage_entries",
+        "usage",
+        "tenants",
         "webhook_attempts",
         "webhook_deliveries",
         "webhook_events",

@@ -1,0 +1,54 @@
+"""What a tenant has used."""
+
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.native.schemas.usage import Amounts, Day, Usage
+from api.openapi import problems
+from api.resources import Provided, Tenant
+from shared.infra.errors import InvalidRequest
+from shared.store.usage import read_usage
+
+router = APIRouter(tags=["usage"])
+
+USUAL_DAYS = 30
+MAX_DAYS = 366
+_DIGITS = 3
+
+
+@router.get("/usage", summary="See what was used", responses=problems(InvalidRequest))
+def show_usage(
+    resources: Provided,
+    tenant: Tenant,
+    first: Annotated[
+        date | None, Query(alias="from", description="UTC; omitted: 29 days before `to`")
+    ] = None,
+    last: Annotated[date | None, Query(alias="to", description="UTC; omitted: today")] = None,
+) -> Usage:
+    """Return what was transcribed on each day, for a year at most.
+
+    A job counts on the day on which it ended, also if it is deleted later.
+    """
+    last = last or datetime.now(UTC).date()
+    first = first or date.fromordinal(max(1, last.toordinal() - USUAL_DAYS + 1))
+    if not 0 <= (last - first).days < MAX_DAYS:
+        raise InvalidRequest(f"from must be before to, by less than {MAX_DAYS} days")
+    days = [
+        Day(
+            day=each.day,
+            jobs=each.jobs,
+            audio_s=round(each.audio_s, _DIGITS),
+            model_s=round(each.model_s, _DIGITS),
+            live_s=round(each.live_s, _DIGITS),
+        )
+        for each in read_usage(resources.engine, tenant, first, last)
+    ]
+    total = Amounts(
+        jobs=sum(day.jobs for day in days),
+        audio_s=round(sum(day.audio_s for day in days), _DIGITS),
+        model_s=round(sum(day.model_s for day in days), _DIGITS),
+        live_s=round(sum(day.live_s for day in days), _DIGITS),
+    )
+    return Usage(total=total, days=days)
