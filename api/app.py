@@ -73,6 +73,7 @@ def create_app(
             await resources.live.checkpoints.close()
             await resources.recordings.drain(CLEANUP_S)
             await resources.live.usage.drain(CLEANUP_S)
+            await resources.request_counter.close()
             await hearer.close()
             await asyncio.to_thread(resources.live.decoders.close)
             await resources.intake.drain(CLEANUP_S)

@@ -106,7 +106,7 @@ def failure_of(error: Exception) -> Failure:
     """Return what clients learn of any error; nothing internal."""
     match error:
         case LonghandError() if (known := status_of(type(error))) is not None:
-            headers = {}
+            headers: dict[str, str] = {}
             if known in (429, 503):
                 after_s = error.retry_after_s if isinstance(error, LimitReached) else RETRY_AFTER_S
                 headers = {"Retry-After": str(math.ceil(after_s))}

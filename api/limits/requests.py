@@ -10,7 +10,9 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import redis.asyncio
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -63,13 +65,17 @@ class RequestCounter:
 
     def __init__(self, broker_url: str, *, clock: Callable[[], float] = time.time) -> None:
         """Connect to nothing yet; ``clock`` is in seconds since the epoch."""
+        self._pool: Any = redis.asyncio.ConnectionPool.from_url(
+            broker_url,
+            socket_connect_timeout=_LIMIT_S,
+            socket_timeout=_LIMIT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
         self._shared = RedisStorage(
             f"async+{broker_url}",
             implementation="redispy",
             key_prefix="requests",
-            socket_connect_timeout=_LIMIT_S,
-            socket_timeout=_LIMIT_S,
-            retry=Retry(NoBackoff(), 0),  # type: ignore[arg-type]
+            connection_pool=self._pool,
         )
         self._own: Storage = MemoryStorage()
         self._clock = clock
@@ -97,6 +103,10 @@ class RequestCounter:
             reset_s=math.ceil((minute + 1) * WINDOW_S - now),
             is_exceeded=is_exceeded,
         )
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._pool.aclose()
 
     async def _add(self, key: str, n: int) -> int:
         """Add to a count and return it."""

@@ -5,7 +5,7 @@ from starlette.websockets import WebSocket
 
 from api.live.stt import SttConnection
 from api.live.transcribe import TranscribeConnection
-from api.resources import DEFAULT_TENANT
+from shared.store.limits import DEFAULT_TENANT
 
 router = APIRouter()
 
@@ -14,11 +14,13 @@ router = APIRouter()
 async def serve_stt(websocket: WebSocket) -> None:
     """Serve a session with partials, finals and voice activity."""
     resources = websocket.app.state.resources
+    await resources.limits.get(DEFAULT_TENANT)
     await SttConnection(websocket, resources.live, DEFAULT_TENANT, resources.recordings).run()
 
 
 @router.websocket("/ws/transcribe")
 async def serve_transcribe(websocket: WebSocket) -> None:
     """Serve a session that tells its whole text at the end."""
-    live = websocket.app.state.resources.live
-    await TranscribeConnection(websocket, live, DEFAULT_TENANT).run()
+    resources = websocket.app.state.resources
+    await resources.limits.get(DEFAULT_TENANT)
+    await TranscribeConnection(websocket, resources.live, DEFAULT_TENANT).run()

@@ -764,7 +764,6 @@ def upgrade() -> None:
 
 
 def _usage() -> list[sa.Column[Any]]:
-    seconds = {"server_default": "0", "nullable": False}
     return [
         sa.Column(
             "jobs",
@@ -773,9 +772,9 @@ def _usage() -> list[sa.Column[Any]]:
             nullable=False,
             comment="that ended for the first time",
         ),
-        sa.Column("audio_s", sa.Double(), **seconds),
-        sa.Column("model_s", sa.Double(), **seconds),
-        sa.Column("live_s", sa.Double(), **seconds),
+        sa.Column("audio_s", sa.Double(), server_default="0", nullable=False),
+        sa.Column("model_s", sa.Double(), server_default="0", nullable=False),
+        sa.Column("live_s", sa.Double(), server_default="0", nullable=False),
     ]
 
 

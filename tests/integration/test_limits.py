@@ -222,6 +222,8 @@ def test_past_the_queue_of_the_platform_jobs_are_refused(
         answer = client.post("/jobs", files=FILE)
         assert_problem(answer, 503, "queue_full")
         assert int(answer.headers["retry-after"]) > 0
+        backlog = client.get("/health/status").json()["backlog"]
+        assert backlog == {"jobs": 1, "wait_s": None}
 
 
 def test_without_redis_each_process_counts_alone_and_no_request_waits_long(
@@ -238,6 +240,7 @@ def test_without_redis_each_process_counts_alone_and_no_request_waits_long(
         assert exceeded[0] is False
         assert exceeded[2:] == [True] * 18
         assert asyncio.get_running_loop().time() - began < 2, "Redis is asked once, for 0.25 s"
+        await counter.close()
 
     with relayed(settings, "broker_url") as (cut_off, relay):
         asyncio.run(scenario(cut_off.broker_url.get_secret_value(), relay))
