@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 CLIENTS := livekit pipecat
 
-.PHONY: setup test test-pythons test-clients check docs format soak bench lock
+.PHONY: setup test test-pythons test-clients check audit docs format soak bench lock
 
 setup: $(VENV)/dev.stamp
 
@@ -54,6 +54,16 @@ check: setup ## lint, types, import contracts, Compose's schema
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+# pip-audit asks OSV, which an index's mirror does not replace. It fails where it cannot ask.
+audit: $(VENV)/audit.stamp ## known vulnerabilities of what the image and a first run install
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes --vulnerability-service osv \
+		--requirement requirements/server.txt --requirement requirements/run.txt
+
+$(VENV)/audit.stamp: | setup
+	$(PYTHON) -m venv --clear $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.10"
+	touch $@
 
 docs: setup ## write what the documents take from the code
 	$(BIN)/python -m docs.settings_table

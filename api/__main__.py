@@ -7,13 +7,10 @@ import socket
 import sys
 from functools import partial
 
-import uvicorn
-
 from api.app import create_app, drain_sessions, end_waits
-from api.live.websocket import WEBSOCKETS
-from api.server import Server
-from shared.infra import database
-from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, ModelError
+from api.server import Server, server_config
+from shared.infra import database, logs
+from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, ModelError, UnsafeSetting
 from shared.infra.settings import Settings, get_settings
 from shared.models.catalogue import read_catalogue
 
@@ -27,6 +24,10 @@ OPEN_FILES = 8192
 """Uploads, watchers of jobs and idle clients hold a connection each. Many systems allow a process
 1024 open files unless it asks for more."""
 
+OWN_FILES = 192
+"""Descriptors for what is not a client's: connections to Postgres, Redis and the object store,
+logs, and connections that are accepted before others are closed for them."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
@@ -38,39 +39,59 @@ def main() -> None:
     arguments = parser.parse_args()
 
     settings = get_settings()
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.configure(settings, "api")
     try:
         read_catalogue(settings)
     except ModelError as error:
         sys.exit(f"Error: {error}")
+    listener = None if arguments.fd is None else socket.socket(fileno=arguments.fd)
+    host = settings.listen_host if arguments.host is None else arguments.host
+    settings = _decide_about_keys(settings, listener.getsockname()[0] if listener else host)
     _check_database(settings)
-    _allow_open_files()
+    n_files = _allow_open_files()
     app = create_app(settings)
-    config = uvicorn.Config(
+    config = server_config(
         app,
-        host=settings.listen_host if arguments.host is None else arguments.host,
+        grace_s=GRACE_S,
+        host=host,
         port=settings.listen_port if arguments.port is None else arguments.port,
-        timeout_graceful_shutdown=GRACE_S,
-        log_config=None,
-        # api.request_log logs requests, without their query strings.
-        access_log=False,
-        loop="uvloop",
-        http="httptools",
-        server_header=False,
-        **WEBSOCKETS,
     )
-    inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
-    Server(config, partial(end_waits, app), partial(drain_sessions, app)).run(sockets=inherited)
+    server = Server(
+        config,
+        partial(end_waits, app),
+        partial(drain_sessions, app),
+        max_connections=max_connections(n_files, settings.live_max_sessions),
+    )
+    server.run(sockets=None if listener is None else [listener])
 
 
-def _allow_open_files() -> None:
-    """Raise the limit of open files to ``OPEN_FILES``, or as far as the system allows."""
+def _decide_about_keys(settings: Settings, host: str) -> Settings:
+    """Return the settings with ``auth`` on or off; exit if strangers would be let in."""
+    try:
+        return settings.model_copy(update={"auth": "on" if settings.asks_for_keys(host) else "off"})
+    except UnsafeSetting as error:
+        sys.exit(f"Error: {error}")
+
+
+def max_connections(n_files: int, n_sessions: int) -> int:
+    """Return how many connections leave enough of ``n_files`` descriptors to everything else.
+
+    Each live session may have a decoder, which is reached through a socket.
+    """
+    return max(n_files // 2, n_files - OWN_FILES - n_sessions)
+
+
+def _allow_open_files() -> int:
+    """Raise the limit of open files to ``OPEN_FILES``, or as far as the system allows.
+
+    Returns the limit.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def _check_database(settings: Settings) -> None:

@@ -8,6 +8,9 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from api.access import admin, tokens
+from api.access.routes import authorize, document_access
+from api.browsers import install_browser_guard
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
 from api.limits.dependencies import count_request
@@ -15,6 +18,7 @@ from api.limits.requests import RateLimitHeaders
 from api.live import page, routes
 from api.live.hearer import Hearer
 from api.live.transcriber import Transcriber
+from api.methods import Methods
 from api.native import (
     accuracy,
     events,
@@ -29,7 +33,7 @@ from api.native import (
     webhooks,
 )
 from api.native.call_metrics import CallMetrics
-from api.openapi import ANY_PROBLEM, TAGS, install_schemas, operation_id
+from api.openapi import EVERYWHERE, TAGS, install_schemas, operation_id
 from api.outages import Outages
 from api.parameters import refuse_unknown_parameters
 from api.problems import error_response
@@ -75,6 +79,7 @@ def create_app(
             await resources.live.usage.drain(CLEANUP_S)
             await resources.request_counter.close()
             await hearer.close()
+            await resources.authenticator.close()
             await asyncio.to_thread(resources.live.decoders.close)
             await resources.intake.drain(CLEANUP_S)
 
@@ -86,23 +91,30 @@ def create_app(
         lifespan=lifespan,
         openapi_tags=TAGS,
         generate_unique_id_function=operation_id,
+        # A redirect would name the host that the client has sent.
+        redirect_slashes=False,
     )
     app.state.registry = registry
     app.state.call_metrics = CallMetrics(registry)
     app.state.outages = Outages()
     install_faces(app, error_response)
     install_schemas(app)
-    known = Depends(refuse_unknown_parameters)
-    for area in transcribe, lifecycle, jobs, events, webhooks, accuracy, usage, service:
-        app.include_router(
-            area.router, dependencies=[Depends(count_request), known], responses=ANY_PROBLEM
-        )
-    for area in health, metrics:
-        app.include_router(area.router, dependencies=[known], responses=ANY_PROBLEM)
+    checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
+    counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
+    counted = (
+        *(transcribe, lifecycle, jobs, events, webhooks, accuracy, usage, tokens, admin),
+        service,
+    )
+    for area in (*counted, health, metrics):
+        document_access(area.router)
+        dependencies = counting if area in counted else checks
+        app.include_router(area.router, dependencies=dependencies, responses=EVERYWHERE)
     app.include_router(routes.router)
     app.include_router(page.router)
     app.add_middleware(RateLimitHeaders)
     # The middleware added last is the outermost: a request's duration does not include lingering.
+    app.add_middleware(Methods)
+    install_browser_guard(app, chosen)
     app.add_middleware(Observer, registry=registry)
     app.add_middleware(LingeringClose)
     return app

@@ -45,6 +45,8 @@ def install_faces(app: FastAPI, answer: ErrorAnswer) -> None:
         response.headers["X-Request-Id"] = request_id
         return response
 
+    # For middleware, which is outside of the exception handlers.
+    app.state.answer_error = respond
     for kind in (LonghandError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, respond)
     app.add_exception_handler(Exception, respond_to_bug)

@@ -6,28 +6,44 @@ member of a body has an example or a default.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from api.access.routes import SCHEMES
 from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
 from api.native.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
-from api.problems import MEDIA_TYPE, Problem, status_of
+from api.problems import CHALLENGE, INTERNAL_ERROR, MEDIA_TYPE, RETRY_AFTER_S, Problem, status_of
 from shared.infra.errors import (
     DatabaseUnavailable,
     InvalidRequest,
+    IssuerUnavailable,
     LonghandError,
     RateLimited,
+    ScopeMissing,
+    Unauthenticated,
     UnsupportedMediaType,
     UploadStalled,
 )
+from shared.infra.outbound import MAX_URL_CHARS, URL_PATTERN
+from shared.infra.webhooks.signature import SECRET_PATTERN
 from shared.models.options import JobOptions
+from shared.speech.formats import MEDIA_TYPES
 from shared.speech.transcript import PartialTranscript
 
 _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+_FORM_EXTRAS: Mapping[str, dict[str, Any]] = {
+    "webhook_url": {"pattern": URL_PATTERN, "maxLength": MAX_URL_CHARS},
+    "webhook_secret": {"pattern": SECRET_PATTERN},
+}
+"""Of options whose values are checked outside of ``JobOptions``."""
+
+_TRUTHS = ("1", "on", "t", "y", "yes", "0", "off", "f", "n", "no")
+"""What a form's text may say beside true and false."""
 
 TAGS = [
     {"name": "jobs", "description": "Submit audio, follow its transcription, get the transcript."},
@@ -36,19 +52,58 @@ TAGS = [
     {"name": "usage", "description": "What was transcribed, by day."},
     {"name": "models", "description": "The models that jobs may name."},
     {"name": "workers", "description": "Who works here, and at what."},
+    {"name": "access", "description": "Tenants, API keys, and tokens for live sessions."},
     {"name": "health", "description": "For probes, for Prometheus and for a quick look."},
     {"name": "service", "description": "What runs here."},
 ]
 
 Responses = dict[int | str, dict[str, Any]]
 
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "seconds",
+        "schema": {"type": "integer", "examples": [RETRY_AFTER_S]},
+    }
+}
+
+_HEADERS: Mapping[int, dict[str, Any]] = {
+    401: {
+        "WWW-Authenticate": {
+            "description": "how to authenticate",
+            "schema": {"type": "string", "examples": [CHALLENGE]},
+        }
+    },
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+"""Of problem answers, by their status."""
+
+_QUOTA_HEADERS = {
+    "RateLimit-Policy": {
+        "description": "how many requests the tenant may send, in how many seconds",
+        "schema": {"type": "string", "examples": ['"requests";q=60000;w=60']},
+    },
+    "RateLimit": {
+        "description": "how many are left, and for how many seconds",
+        "schema": {"type": "string", "examples": ['"requests";r=59900;t=42']},
+    },
+}
+"""Of all answers to requests that count, unless the tenant may send any number."""
+
 BODY_ERRORS = (UploadStalled, UnsupportedMediaType, InvalidRequest)
 """What any endpoint raises that reads a body."""
 
-ANY_PROBLEM: Responses = {
-    "default": {"description": "Any other problem", "content": _PROBLEM_CONTENT}
-}
-"""Of every endpoint. With a default, FastAPI does not document a 422 in its own form."""
+_EVERYWHERE = (InvalidRequest,)
+"""What every endpoint raises: none takes unknown query parameters."""
+
+_WITH_KEY: tuple[type[LonghandError], ...] = (
+    Unauthenticated,
+    ScopeMissing,
+    IssuerUnavailable,
+    DatabaseUnavailable,
+    *DatabaseUnavailable.__subclasses__(),
+)
+"""What every endpoint raises that is not public."""
 
 
 def operation_id(route: APIRoute) -> str:
@@ -59,23 +114,41 @@ def operation_id(route: APIRoute) -> str:
 def problems(*kinds: type[LonghandError]) -> Responses:
     """Return the documentation of an endpoint's problem answers, from the docstrings of errors.
 
-    All endpoints that have any need Postgres, and count as requests of their tenant.
+    What every endpoint raises is included, and what those raise that need a key and whose requests
+    count.
     """
-    described: dict[int | None, list[str]] = {}
-    raised: tuple[type[LonghandError], ...] = (*kinds, RateLimited, DatabaseUnavailable)
-    for kind in raised:
+    return _describe((*kinds, RateLimited, *_WITH_KEY))
+
+
+def _describe(kinds: Iterable[type[LonghandError]]) -> Responses:
+    meanings: dict[int, list[str]] = {}
+    by_code: dict[str, type[LonghandError]] = {}
+    every: tuple[type[LonghandError], ...] = (*_EVERYWHERE, *kinds)
+    for kind in every:
+        by_code.setdefault(kind.code, kind)
+    for kind in by_code.values():
+        status = status_of(kind)
+        assert status is not None, f"{kind.__name__} has no status"
         meaning, _, _ = inspect.cleandoc(kind.__doc__ or "").partition("\n")
-        described.setdefault(status_of(kind), []).append(f"`{kind.code}`: {meaning}")
+        meanings.setdefault(status, []).append(f"`{kind.code}`: {meaning}")
+    meanings.setdefault(500, []).append(f"`{INTERNAL_ERROR}`: A bug of ours.")
     return {
-        status: {"description": "\n\n".join(meanings), "content": _PROBLEM_CONTENT}
-        for status, meanings in described.items()
-        if status is not None
+        status: {"description": "\n\n".join(told), "content": _PROBLEM_CONTENT}
+        | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
+        for status, told in meanings.items()
     }
+
+
+EVERYWHERE = _describe(())
+"""The problem answers of every endpoint. As they have a 422, FastAPI documents none of its own."""
+
+UNCOUNTED = _describe(_WITH_KEY)
+"""Those of an endpoint that needs a key, and whose requests do not count."""
 
 
 def located(description: str) -> dict[str, Any]:
     """Return the documentation of an answer whose ``Location`` is the job."""
-    location = {"schema": {"type": "string"}, "description": "the job"}
+    location = {"required": True, "schema": {"type": "string"}, "description": "the job"}
     return {"description": description, "headers": {"Location": location}}
 
 
@@ -83,14 +156,20 @@ def transcript_answer() -> Responses:
     """Return the documentation of a transcript in any of its formats."""
     names = ("Transcript", "PartialTranscript")
     schemas = [{"$ref": f"#/components/schemas/{name}"} for name in names]
-    content = {"application/json": {"schema": {"anyOf": schemas}}, "text/*": {}}
+    content: dict[str, Any] = {}
+    for written in MEDIA_TYPES.values():
+        media_type, _, _ = written.partition(";")
+        content[media_type] = {"schema": {"type": "string"}}
+    content["application/json"] = {"schema": {"anyOf": schemas}}
     return {200: {"description": "The transcript", "content": content}}
 
 
 def job_form() -> dict[str, Any]:
     """Return the request body of ``POST /jobs``, which the endpoint reads as a stream."""
     options = JobOptions.model_json_schema()["properties"]
-    fields = {name: _form_field(schema) for name, schema in options.items()}
+    fields = {
+        name: _form_field(schema | _FORM_EXTRAS.get(name, {})) for name, schema in options.items()
+    }
     schema = {
         "type": "object",
         "required": ["file"],
@@ -110,18 +189,28 @@ def job_form() -> dict[str, Any]:
 
 
 def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an option's schema for a form, in which an empty field stands for null."""
-    choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
-    if not choices:
-        return dict(schema)
-    (choice,) = choices
-    field = {**schema, **choice, "default": ""}
-    del field["anyOf"]
+    """Return an option's schema for a form, whose fields are texts; an empty one is not given."""
+    field = _without_null(schema)
+    if "null" in str(schema.get("anyOf")):
+        field["default"] = ""
+    if field.get("type") != "string":
+        words = {"type": "string", "enum": ["", *(_TRUTHS if field["type"] == "boolean" else ())]}
+        told = {name: field.pop(name) for name in ("title", "description", "default")}
+        return {**told, "anyOf": [field, words]}
     if "enum" in field:
         field["enum"] = ["", *field["enum"]]
     if "pattern" in field:
         field["pattern"] = f"^$|{field['pattern']}"
     return field
+
+
+def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter or a form's field: a URL, a header or a form has no null."""
+    choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(choices) != 1:
+        return dict(schema)
+    own = {name: value for name, value in schema.items() if name != "anyOf"}
+    return {**own, **choices[0]}
 
 
 def reference_body() -> dict[str, Any]:
@@ -135,7 +224,7 @@ def reference_body() -> dict[str, Any]:
 
 
 def install_schemas(app: FastAPI) -> None:
-    """Add the schemas of answers that FastAPI does not know to the document of ``app``."""
+    """Add to the document of ``app`` what FastAPI does not know, and drop nulls from parameters."""
     generate = app.openapi
     models = (Problem, StateEvent, SegmentsEvent, ProgressEvent, PartialTranscript)
     _, schemas = models_json_schema(
@@ -146,6 +235,18 @@ def install_schemas(app: FastAPI) -> None:
         document = generate()
         components = document["components"]["schemas"]
         document["components"]["schemas"] = schemas["$defs"] | components
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                for parameter in operation.get("parameters", ()):
+                    parameter["schema"] = _without_null(parameter["schema"])
+                is_counted = "429" in operation["responses"]
+                for answer in operation["responses"].values():
+                    if is_counted:
+                        answer["headers"] = answer.get("headers", {}) | _QUOTA_HEADERS
+                    for content in answer.get("content", {}).values():
+                        if content.pop("itemSchema", None):  # a word of OpenAPI 3.2
+                            content["schema"] = {"type": "string"}
+        document["components"]["securitySchemes"] = SCHEMES
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

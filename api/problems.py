@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from api.validation import describe, summarize
@@ -24,8 +23,14 @@ from shared.infra.errors import InvalidRequest, LimitReached, LonghandError, Req
 
 MEDIA_TYPE = "application/problem+json"
 
+INTERNAL_ERROR = "internal_error"
+"""The code of an error that no request should raise."""
+
 RETRY_AFTER_S = 5
 """How long clients should wait: about as long as the sweep waits between its rounds."""
+
+CHALLENGE = 'Bearer realm="longhand"'
+"""What an answer to a client without a valid credential asks for."""
 
 STATUSES: Mapping[type[LonghandError], int] = {
     errors.InvalidRequest: 422,
@@ -49,10 +54,18 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.TranscriptDeleted: 410,
     errors.LimitReached: 429,
     errors.ForbiddenUrl: 422,
+    errors.UnknownHost: 421,
+    errors.ForbiddenOrigin: 403,
     errors.WebhookNotFound: 404,
     errors.TooManyWebhooks: 409,
     errors.DeliveryNotFound: 404,
     errors.DeliveryNotReplayable: 409,
+    errors.TooManyTests: 429,
+    errors.Unauthenticated: 401,
+    errors.ScopeMissing: 403,
+    errors.TenantNotFound: 404,
+    errors.TenantExists: 409,
+    errors.KeyNotFound: 404,
     errors.TransientError: 503,
 }
 """The status of each class, and of its subclasses that are not listed. No request should raise any
@@ -110,6 +123,8 @@ def failure_of(error: Exception) -> Failure:
             if known in (429, 503):
                 after_s = error.retry_after_s if isinstance(error, LimitReached) else RETRY_AFTER_S
                 headers = {"Retry-After": str(math.ceil(after_s))}
+            if known == HTTPStatus.UNAUTHORIZED:
+                headers = {"WWW-Authenticate": CHALLENGE}
             members = error.members if isinstance(error, RequestError) else {}
             return Failure(known, error.code, str(error), headers, members)
         case RequestValidationError():
@@ -126,7 +141,7 @@ def failure_of(error: Exception) -> Failure:
         case ClientDisconnect():
             # This answer is for the log and the metrics.
             return Failure(400, "client_disconnected", "the client went away")
-    return Failure(500, "internal_error", "an error on our side; the log has it by its request_id")
+    return Failure(500, INTERNAL_ERROR, "an error on our side; the log has it by its request_id")
 
 
 def status_of(kind: type[LonghandError]) -> int | None:
@@ -134,7 +149,7 @@ def status_of(kind: type[LonghandError]) -> int | None:
     return next((STATUSES[base] for base in kind.__mro__ if base in STATUSES), None)
 
 
-def error_response(request: Request, error: Exception) -> Response:
+def error_response(request: HTTPConnection, error: Exception) -> Response:
     """Return the answer to an error."""
     failure = failure_of(error)
     if failure.status == HTTPStatus.NO_CONTENT:

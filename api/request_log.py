@@ -3,11 +3,16 @@
 import logging
 import re
 import time
+from collections.abc import Mapping
+from functools import partial
+from urllib.parse import quote
 from uuid import uuid4
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.registry import CollectorRegistry
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.infra import logs
 
 log = logging.getLogger("api.access")
 
@@ -17,12 +22,26 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _QUIET_ROUTES = ("/health", "/ready", "/metrics")
 """Machines ask for these every few seconds, so they are logged at DEBUG."""
 
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+OTHER_METHOD = "other"
+"""Clients may make up methods, and the server passes them on."""
+UNMATCHED = "unmatched"
+"""The route of paths that do not exist."""
+
+MAX_PATH_CHARS = 256
+"""A longer path is cut in the log."""
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")
+"""A client's address. What a trusted proxy forwards as such may be anything."""
+
 _DURATION_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """From a health check to the upload of a large file."""
 
 
 class Observer:
-    """ASGI middleware that counts, times and logs; sets and returns ``X-Request-Id``."""
+    """ASGI middleware that counts, times and logs; sets and returns ``X-Request-Id``.
+
+    All lines that are logged while a request is served name its id, its client and its tenant.
+    """
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
         self._app = app
@@ -41,8 +60,8 @@ class Observer:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
+        """Serve one request, or one connection of a WebSocket."""
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
 
@@ -50,14 +69,24 @@ class Observer:
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid4().hex.encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()
+        # It is not taken back: each request has a task of its own, in which the server logs the
+        # errors that nobody caught.
+        logs.bind(partial(_identity, scope))
         status = 500
 
         async def identified_send(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = [*message.get("headers", []), (b"x-request-id", request_id)]
-                message = {**message, "headers": headers}
+            match message["type"]:
+                case "http.response.start":
+                    status = message["status"]
+                    headers = [*message.get("headers", []), (b"x-request-id", request_id)]
+                    message = {**message, "headers": headers}
+                case "websocket.accept":
+                    status = 101
+                case "websocket.http.response.start":
+                    status = message["status"]
+                case "websocket.close" if status != 101:
+                    status = 403
             await send(message)
 
         began = time.perf_counter()
@@ -67,21 +96,50 @@ class Observer:
             self._record(scope, status, time.perf_counter() - began)
 
     def _record(self, scope: Scope, status: int, took_s: float) -> None:
-        # Only the application's own templates and methods become labels, so that no client can
-        # grow the metrics.
-        method, template = "other", "unmatched"
-        if (route := scope.get("route")) is not None:
-            method, template = scope["method"], route.path
+        route = scope.get("route")
+        template = UNMATCHED if route is None else route.path
+        method = scope.get("method", "WEBSOCKET")
+        if scope["type"] == "http":
+            self._count(method, template, status, took_s)
+        path = _path(scope)
+        took_ms = round(took_s * 1000)
+        log.log(
+            logging.DEBUG if template.startswith(_QUIET_ROUTES) else logging.INFO,
+            "%s %s %d %d ms",
+            *(method, path, status, took_ms),
+            extra={
+                "fields": {
+                    "method": method,
+                    "path": path,
+                    "route": template,
+                    "status": status,
+                    "duration_ms": took_ms,
+                }
+            },
+        )
+
+    def _count(self, method: str, template: str, status: int, took_s: float) -> None:
+        # Labels come from closed sets, so that no client can grow the metrics.
+        if template == UNMATCHED or method not in METHODS:
+            method = OTHER_METHOD
         self._requests.labels(method, template, status).inc()
         self._durations_s.labels(method, template).observe(took_s)
-        # The query string is left out, as clients may put anything into it.
-        level = logging.DEBUG if template.startswith(_QUIET_ROUTES) else logging.INFO
-        log.log(
-            level,
-            "%s %s %d %.0f ms %s",
-            scope["method"],
-            scope["path"],
-            status,
-            took_s * 1000,
-            scope["state"]["request_id"],
-        )
+
+
+def _path(scope: Scope) -> str:
+    """Return the path as the client wrote it, percent-encoded, and cut.
+
+    The query string is left out, as clients may put anything into it.
+    """
+    raw = scope.get("raw_path") or quote(scope["path"]).encode()
+    return logs.clean(raw.decode("ascii", "backslashreplace"), MAX_PATH_CHARS)
+
+
+def _identity(scope: Scope) -> Mapping[str, object]:
+    """Return what is known of who asks; the tenant is known once the key has been checked."""
+    fields = {"request_id": scope["state"]["request_id"]}
+    if client := scope.get("client"):
+        fields["client"] = client[0] if _ADDRESS.fullmatch(client[0]) else "unknown"
+    if principal := scope["state"].get("principal"):
+        fields["tenant"] = principal.tenant
+    return fields

@@ -13,6 +13,8 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy import Engine
 
+from api.access.authenticator import Authenticator
+from api.access.principal import Principal
 from api.calls import Calls
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.landing import Cleanups
@@ -26,6 +28,7 @@ from api.live.hearer import Hearer
 from api.live.recording import Recordings
 from api.live.sessions import LiveMetrics, LiveSessions
 from api.watch import Watcher
+from api.webhook_tests import TEST_THREADS, TestPlaces
 from shared.infra.database import make_engine
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
@@ -35,7 +38,7 @@ from shared.queue.broker import make_broker
 from shared.queue.wakeups import Wakeups
 from shared.store.counts import Backlog, measure_backlog
 from shared.store.jobs.calls import renew_calls
-from shared.store.limits import DEFAULT_TENANT, Limits, read_limits
+from shared.store.limits import Limits, read_limits
 from shared.store.news import News, NewsListener, look_at_jobs
 from shared.store.objects.remover import Remover
 from shared.store.usage import count_live
@@ -61,9 +64,6 @@ _MEASURING_THREADS = 2
 
 _ANSWER_S = 5.0
 """How long a request waits for one answer of Postgres, so that clients have theirs within 10 s."""
-
-_TEST_THREADS = 8
-"""Webhook tests at once; a receiver that hangs takes 15 s of one."""
 
 _LIMITS_S = 5.0
 """How often the limits of a tenant that asks are read."""
@@ -91,6 +91,7 @@ class Resources:
     watcher: Watcher
     calls: Calls
     outbound: Outbound
+    test_places: TestPlaces
     test_threads: CapacityLimiter
     upload_bytes: Counter
     live: LiveSessions
@@ -98,6 +99,7 @@ class Resources:
     limits: Refreshed[Limits]
     """Those of each tenant."""
     request_counter: RequestCounter
+    authenticator: Authenticator
 
 
 def find_served(engine: Engine, settings: Settings) -> frozenset[str]:
@@ -150,6 +152,7 @@ def open_resources(
         "Jobs answered at once with the transcript of an equal one.",
         registry=registry,
     )
+    authenticator = Authenticator(settings, engine)
     intake = Intake(
         settings=settings,
         catalogue=catalogue,
@@ -192,7 +195,8 @@ def open_resources(
                 grace_s=settings.call_grace_s,
             ),
             outbound=outbound,
-            test_threads=CapacityLimiter(_TEST_THREADS),
+            test_places=TestPlaces(),
+            test_threads=CapacityLimiter(TEST_THREADS),
             upload_bytes=Counter(
                 "longhand_upload_bytes", "Bytes of uploads received.", registry=registry
             ),
@@ -207,6 +211,7 @@ def open_resources(
             recordings=Recordings(intake),
             limits=limits,
             request_counter=RequestCounter(settings.broker_url.get_secret_value()),
+            authenticator=authenticator,
         )
     finally:
         listener.close()
@@ -233,10 +238,18 @@ def from_state(name: str) -> Any:
     return Depends(get)
 
 
-async def current_tenant() -> str:
-    """Return whose jobs the request may see; there is one tenant for now."""
-    return DEFAULT_TENANT
+async def current_principal(request: Request) -> Principal:
+    """Return who asks; ``authorize`` has found that out."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+async def current_tenant(request: Request) -> str:
+    """Return whose jobs the request may see."""
+    principal: Principal = request.state.principal
+    return principal.tenant
 
 
 Provided = Annotated[Resources, from_state("resources")]
+Asking = Annotated[Principal, Depends(current_principal)]
 Tenant = Annotated[str, Depends(current_tenant)]

@@ -18,7 +18,8 @@ another tree.
 ``live_lanes`` has people speak while chunks of jobs are inferred, on a device that sleeps, and
 prints what is left to either.
 
-``live`` prints how soon 50 people who speak read what they say, with a model worker that sleeps.
+``live`` prints how soon 50 people who speak read what they say, with a model worker that sleeps, or
+how soon 1 to 8 do with a real model (``--catalogue FILE --model ID --audio FILE``).
 
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
@@ -121,7 +122,10 @@ def main() -> None:
             case "live_lanes":
                 live_lanes.run()
             case "live":
-                live.run()
+                if arguments.audio:
+                    live.run_real(arguments.catalogue, arguments.models[0], arguments.audio[0])
+                else:
+                    live.run()
             case "devices":
                 devices.run(models)
             case "cost":

@@ -24,8 +24,9 @@ WARM_UP_S = 1.0
 
 _SUCCEED = """
     WITH made AS (
-        INSERT INTO transcripts (id, header)
-        VALUES (%(id)s, '{"language": "en", "duration_s": 2.0, "speech_s": 2.0, "skipped_s": 0.0}')
+        INSERT INTO transcripts (id, tenant, header)
+        VALUES (%(id)s, 'default',
+                '{"language": "en", "duration_s": 2.0, "speech_s": 2.0, "skipped_s": 0.0}')
     ), said AS (
         INSERT INTO transcript_segments (transcript_id, idx, document)
         SELECT %(id)s, n, jsonb_build_object(

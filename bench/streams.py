@@ -94,7 +94,7 @@ async def _follow_all(port: int, ids: Sequence[str], opened: Event, arrived: Any
 async def _follow(port: int, job_id: str, ready: asyncio.Semaphore, arrived: Any) -> None:
     """Read a stream to its end; tell how late the last change of state came."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+    writer.write(f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     while line := await reader.readline():
         if not line.startswith(b'data: {"state":'):
             continue

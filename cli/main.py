@@ -7,8 +7,10 @@ from contextlib import suppress
 
 import click
 
+from cli.commands.keys import keys
 from cli.commands.listen import listen
 from cli.commands.models import models
+from cli.commands.tenants import tenants
 from cli.commands.transcribe import transcribe
 from cli.commands.up import up
 from cli.errors import CommandError, os_reason
@@ -31,7 +33,7 @@ def cli() -> None:
     """Longhand: speech to text on your own machines."""
 
 
-for command in (transcribe, listen, up, models):
+for command in (transcribe, listen, up, models, keys, tenants):
     cli.add_command(command)
 
 

@@ -101,7 +101,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """Proof: the code of live sessions has this word, and serves this WebSocket."""
+    """Proof: what this WebSocket takes or sends has this type, member, value or code."""
 
     word: str
     path: str

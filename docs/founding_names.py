@@ -51,7 +51,8 @@ def _members(schema: str, *names: str) -> list[Name]:
 _CORS = _not(
     Kind.OPTION,
     "CORS for any origin",
-    "there are no API keys, so any page in a browser could use an API on its machine",
+    "any page in a browser could use an API on its machine; `LONGHAND_ALLOWED_ORIGINS` lists those "
+    "that may",
 )
 _MULTI_WORKER = _as(
     Kind.OPTION,
@@ -293,7 +294,7 @@ HAUSA = Service(
             Kind.OPTION,
             'host="0.0.0.0"',
             Setting("listen_host"),
-            "`LONGHAND_LISTEN_HOST`, or `--host`; loopback by default, as there are no API keys",
+            "`LONGHAND_LISTEN_HOST`, or `--host`; loopback by default, beyond it with keys",
         ),
         _model(
             "CLEAR-Global/w2v-bert-2.0-hausa_100_400h_yourtts",
@@ -370,6 +371,12 @@ HINDI = Service(
     ),
 )
 
+
+def _status(schema: str, *names: str) -> list[Name]:
+    says = "of `GET /health/status`"
+    return [_here(Kind.FIELD, name, Member(schema, name), says) for name in names]
+
+
 _STT = "/ws/stt"
 
 
@@ -407,7 +414,7 @@ STREAMING = Service(
             Kind.VARIABLE,
             "STT_HOST",
             Variable("STT_HOST"),
-            "`LONGHAND_LISTEN_HOST`; loopback by default, as there are no API keys",
+            "`LONGHAND_LISTEN_HOST`; loopback by default; beyond it, keys are asked for",
         ),
         _variable("STT_PORT"),
         _variable("STT_MAX_SESSIONS"),
@@ -437,15 +444,13 @@ STREAMING = Service(
         _here(Kind.ENDPOINT, "GET /health/startup", Route("GET", "/health/startup")),
         _here(Kind.ENDPOINT, "GET /health/status", Route("GET", "/health/status")),
         _here(Kind.FIELD, "status", Member("Status", "status")),
-        *[
-            _said(word, "of `GET /health/status`")
-            for word in (
-                *("accepting_requests", "model", "model_size", "device", "compute_type", "ready"),
-                *("queue", "depth", "avg_partial_ms", "avg_final_ms", "estimated_server_total_ms"),
-                *("total_requests", "rejected_requests", "sessions", "active", "max", "capacity"),
-                *("estimated_max_concurrent", "current_load_percent"),
-            )
-        ],
+        *_status("Status", "accepting_requests", "model", "queue", "sessions", "capacity"),
+        *_status("LiveModel", "model_size", "device", "compute_type", "ready"),
+        *_status("LiveQueue", "depth", "avg_partial_ms", "avg_final_ms"),
+        *_status("LiveQueue", "estimated_server_total_ms", "accepting_requests"),
+        *_status("LiveQueue", "total_requests", "rejected_requests"),
+        *_status("LiveSessionCount", "active", "max"),
+        *_status("LiveCapacity", "estimated_max_concurrent", "current_load_percent"),
         _here(Kind.ENDPOINT, "GET /metrics", Route("GET", "/metrics")),
         _model(
             "distil-large-v3",

@@ -5,20 +5,22 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from docs.founding_kinds import Kind, Name, Route, Spoken, Variable, Verdict
+from docs.founding_kinds import Kind, Verdict
 from docs.founding_names import SERVICES
 from docs.marked_pages import with_part
-from shared.infra.aliases import ALIASES
-from shared.infra.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "founding.md"
 BEGIN = "<!-- names: made by `make docs` from docs/founding_names.py -->\n"
 END = "<!-- end of names -->\n"
-NOT_YET = "not yet"
 
-_LIVE = ("api/live", "shared/speech/live", "api/native/schemas")
-"""Folders in which the words of live sessions are."""
+_ADAPTERS = {"/ws/stt": "api/live/stt.py", "/ws/transcribe": "api/live/transcribe.py"}
+"""The file in which the messages of a WebSocket are."""
+_LISTS = {
+    "LiveError": ("Code", "api/live/errors.py"),
+    "Ended": ("EndReason", "shared/speech/live/events.py"),
+}
+"""Values of members that a file which uses a class sends: their list, and its file."""
 
 
 def page() -> str:
@@ -30,43 +32,63 @@ def page() -> str:
     return with_part(PAGE, BEGIN, "".join(_tables()), END)
 
 
-def standing(name: Name) -> str:
-    """Return what becomes of a name, as far as the code has it by now."""
-    match name.proof:
-        case Variable(variable) if ALIASES[variable].setting not in Settings.model_fields:
-            return NOT_YET
-        case Spoken(word) if word not in live_words():
-            return NOT_YET
-        case Route("WS") if not live_words():
-            return NOT_YET
-    return name.verdict
-
-
 @cache
-def live_words() -> frozenset[str]:
-    """Return the names and the texts in the code of live sessions; none if there is none."""
-    if not (ROOT / _LIVE[0]).is_dir():
-        return frozenset()
-    files = [file for folder in _LIVE for file in (ROOT / folder).rglob("*.py")]
-    return frozenset(word for file in files for word in _words(file))
+def spoken_words(path: str) -> frozenset[str]:
+    """Return the types, members, values and codes in the messages of a WebSocket."""
+    tree = _parsed(_ADAPTERS[path])
+    words = {*_message_words(tree)}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for name, (values, file) in _LISTS.items():
+        if name in used:
+            words |= {*_listed(_parsed(file), values)}
+    return frozenset(words)
 
 
-def _words(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def _parsed(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
+
+
+def _message_words(tree: ast.Module) -> Iterator[str]:
+    """Yield members and literals of messages that come in, and what messages are sent with."""
+    for node in ast.walk(tree):
         match node:
-            case ast.Constant(value=str(text)):
-                yield text
-            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+            case ast.AnnAssign(target=ast.Name(id=name)):
                 yield name
-            case ast.keyword(arg=str(name)):
-                yield name
+            case ast.Subscript(value=ast.Name(id="Literal"), slice=choice):
+                yield from _texts(choice)
+            case ast.Call(func=ast.Attribute(attr="_send" | "_send_final"), args=args):
+                yield from (text for arg in args for text in _texts(arg))
+                for keyword in node.keywords:
+                    yield from filter(None, [keyword.arg])
+                    yield from _texts(keyword.value)
+            case ast.Dict(keys=keys, values=values):
+                for each in (*keys, *values):
+                    if isinstance(each, ast.Constant):
+                        yield from _texts(each)
+            case ast.Assign(targets=[ast.Name(id="names")], value=value):
+                yield from _texts(value)
+
+
+def _listed(tree: ast.Module, name: str) -> Iterator[str]:
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=found)]) if found == name:
+                yield from _texts(node)
+            case ast.ClassDef(name=found) if found == name:
+                yield from _texts(node)
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def _tables() -> Iterator[str]:
     for service in SERVICES:
         yield f"\n## {service.title}\n\n| | name | verdict | here |\n| --- | --- | --- | --- |\n"
         for name in service.names:
-            what = standing(name)
+            what = name.verdict
             shown = name.name if name.kind is Kind.BEHAVIOUR else f"`{name.name}`"
             verdict = f"**{what}**" if what != Verdict.HONOURED else what
             yield f"| {name.kind} | {shown} | {verdict} | {name.says} |\n"

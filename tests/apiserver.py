@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from forked import Forked
 from processes import environment
 from pydantic import SecretStr
+from sqlalchemy import make_url
 from starlette.types import ASGIApp
 
 from api.app import create_app, drain_sessions, end_waits
 from api.live.hearer import Hearer
 from api.live.transcriber import Transcriber
-from api.live.websocket import WEBSOCKETS
-from api.server import Server
+from api.server import Server, server_config
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
+
+FEW_FILES = Path(__file__).parent / "fewfiles.py"
 
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
 
@@ -43,13 +44,14 @@ def serving(
     app: ASGIApp,
     *,
     grace_s: int = 5,
+    max_connections: int = 1000,
     on_stop: Callable[[], None] = nothing,
     drain: Callable[[], Awaitable[None]] = nobody,
 ) -> Iterator[str]:
     """Serve an ASGI application on a free loopback port and yield its base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace_s, **WEBSOCKETS)
-    server = Server(config, on_stop, drain)
+    config = server_config(app, grace_s=grace_s)
+    server = Server(config, on_stop, drain, max_connections=max_connections)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -61,12 +63,20 @@ def serving(
         assert not thread.is_alive()
 
 
+def confined(settings: Settings) -> Settings:
+    """Return settings of the API's own role, which row-level security binds."""
+    url = make_url(settings.database_url.get_secret_value()).set(username="longhand_api")
+    return settings.model_copy(
+        update={"database_url": SecretStr(url.render_as_string(hide_password=False))}
+    )
+
+
 @contextmanager
 def api(
     settings: Settings, make_hearer: Callable[[Settings], Hearer] = Transcriber
 ) -> Iterator[httpx.Client]:
-    """Serve the API and yield a client of it."""
-    app = create_app(settings, make_hearer)
+    """Serve the API, in its own role, and yield a client of it."""
+    app = create_app(confined(settings), make_hearer)
     ends = {"on_stop": partial(end_waits, app), "drain": partial(drain_sessions, app)}
     with (
         serving(app, **ends) as url,
@@ -76,10 +86,18 @@ def api(
 
 
 @contextmanager
-def api_process(settings: Settings, log: Path) -> Iterator[tuple[httpx.Client, int]]:
-    """Run ``python -m api``, forked, on an inherited socket; yield a client and the process id."""
+def api_process(
+    settings: Settings, log: Path, *, open_files: int | None = None
+) -> Iterator[tuple[httpx.Client, int]]:
+    """Run ``python -m api``, forked, on an inherited socket; yield a client and the process id.
+
+    ``open_files``: how many it may have at once.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        process = Forked("api", ["--fd", listener], env=environment(settings), stdout=log)
+        program, arguments = ("api", []) if open_files is None else (FEW_FILES, [str(open_files)])
+        arguments = [*arguments, "--fd", listener]
+        env = environment(confined(settings))
+        process = Forked(program, arguments, env=env, stdout=log)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         with httpx.Client(base_url=url, timeout=120) as client:  # its start may take long
@@ -195,7 +213,7 @@ def open_upload(base_url: str, head: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", int(port)), timeout=20)
     connection.sendall(
         (
-            "POST /jobs HTTP/1.1\r\nHost: test\r\n"
+            "POST /jobs HTTP/1.1\r\nHost: localhost\r\n"
             f"Content-Type: multipart/form-data; boundary=b\r\n{head}\r\n\r\n"
         ).encode()
     )

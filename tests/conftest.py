@@ -8,11 +8,11 @@ import interpreters
 import pytest
 from celery import Celery
 from pydantic import SecretStr
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from cli.embedded import postgres
 from cli.embedded.directory import DataDirectory
-from cli.embedded.servers import running_servers
+from cli.embedded.servers import Endpoints, running_servers
 from shared.infra.database import make_engine
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -48,6 +48,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     path = tmp_path_factory.mktemp("servers")
     make_cluster_without_sync(DataDirectory(path))
     with running_servers(path) as endpoints:
+        let_in_api_role(endpoints)
         yield Settings(
             database_url=SecretStr(endpoints.database_url),
             broker_url=SecretStr(endpoints.broker_url),
@@ -56,6 +57,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
             # Most tests have no workers: their jobs are taken as if some were about to start.
             on_demand_models="oracle,starter,whisper-tiny,whisper-base",
         )
+
+
+def let_in_api_role(endpoints: Endpoints) -> None:
+    """Give the API's role the owner's password: see ``apiserver.confined``."""
+    engine = create_engine(endpoints.database_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"ALTER ROLE longhand_api PASSWORD '{engine.url.password}'"))
+    engine.dispose()
 
 
 def make_cluster_without_sync(directory: DataDirectory) -> None:
@@ -77,9 +86,12 @@ def pool(servers: Settings) -> Iterator[Engine]:
 def empty_tables(engine: Engine) -> None:
     """Truncate what has held a row: DELETE leaves dead rows, which change the plans of queries."""
     with engine.begin() as connection:
-        used = connection.scalars(USED_TABLES, {"names": [*metadata.tables]}).all()
+        names = [name for name in metadata.tables if name != "tenants"]
+        used = connection.scalars(USED_TABLES, {"names": names}).all()
         if used:
             connection.execute(text(f"TRUNCATE {', '.join(used)} CASCADE"))
+        # The migration has inserted the tenant 'default'.
+        connection.execute(text("DELETE FROM tenants WHERE id <> 'default'"))
 
 
 @pytest.fixture

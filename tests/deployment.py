@@ -36,7 +36,7 @@ MODEL_SERVICES = {"model-cpu": "cpu", "model-gpu": "gpu"}
 
 BINARIES = {
     "postgres": {"pg_isready"},
-    "valkey/valkey": {"valkey-server", "valkey-cli"},
+    "valkey/valkey": {"sh", "valkey-server", "valkey-cli"},
     "rclone/rclone": {"nc"},
     "longhand-server": {"python"},
     "longhand-gpu": {"python"},
@@ -49,13 +49,25 @@ Problems = list[str]
 HelpOf = Callable[[str, list[str]], str | None]
 """Takes a module and a subcommand; returns what ``--help`` prints, None if there is no such one."""
 
-VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
+VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?:-(?P<default>[^}]*)|(?P<required>\?)))?\}")
+SECRETS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "S3_KEY", "S3_SECRET", "FLOWER_PASSWORD"}
 
 
 def interpolated(node: Any, env: Mapping[str, str]) -> Any:
-    """Return the node with its variables replaced, as Compose does it."""
+    """Return the node with its variables replaced, as Compose does it.
+
+    Raises:
+        LookupError: a variable that must have a value has none; Compose refuses to start.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        given = env.get(found["name"])
+        if found["required"] and not given:
+            raise LookupError(f"required variable {found['name']} is missing a value")
+        return given or found["default"] or ""
+
     if isinstance(node, str):
-        return VARIABLE.sub(lambda found: env.get(found["name"]) or found["default"] or "", node)
+        return VARIABLE.sub(value, node).replace("$$", "$")
     if isinstance(node, dict):
         return {key: interpolated(value, env) for key, value in node.items()}
     if isinstance(node, list):
@@ -64,7 +76,11 @@ def interpolated(node: Any, env: Mapping[str, str]) -> Any:
 
 
 def example_env() -> dict[str, str]:
-    lines = (TREE / ".env.example").read_text().splitlines()
+    return env_of((TREE / ".env.example").read_text())
+
+
+def env_of(text: str) -> dict[str, str]:
+    lines = text.splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
@@ -153,7 +169,7 @@ def wrong_addresses(compose: Compose) -> Problems:
     services = compose["services"]
     secrets = {
         "postgres": services["postgres"]["environment"]["POSTGRES_PASSWORD"],
-        "redis": value_after("--requirepass", services["redis"]["command"]),
+        "redis": services["redis"]["environment"]["REDISCLI_AUTH"],
         "objects": services["objects"]["environment"]["RCLONE_AUTH_KEY"].strip('"').split(",")[1],
     }
     problems = []
@@ -164,10 +180,6 @@ def wrong_addresses(compose: Compose) -> Problems:
             elif unquote(url.password or "") != secrets[url.hostname]:
                 problems.append(f"{name}: wrong password for {url.hostname}")
     return problems
-
-
-def value_after(option: str, command: list[str]) -> str:
-    return command[command.index(option) + 1]
 
 
 def urls_of(service: Mapping[str, Any]) -> Iterator[SplitResult]:
@@ -251,6 +263,37 @@ def broken_dependencies(compose: Compose) -> Problems:
             ):
                 problems.append(f"{name}: {needed} is not in all of its profiles")
     return problems
+
+
+def unconfined(compose: Compose) -> Problems:
+    """Return services that have more rights than they need, or may use all of the host."""
+    problems = []
+    for name, service in compose["services"].items():
+        missing = [limit for limit in ("mem_limit", "pids_limit") if limit not in service]
+        if service.get("cap_drop") != ["ALL"]:
+            missing.append("cap_drop")
+        if service.get("security_opt") != ["no-new-privileges:true"]:
+            missing.append("security_opt")
+        if not service.get("read_only") or service.get("privileged"):
+            missing.append("read_only")
+        if service.get("cap_add") and name != "postgres":
+            missing.append("fewer capabilities")
+        problems += [f"{name}: {each}" for each in missing]
+    return problems
+
+
+def exposed_secrets(compose: Compose, secrets: Mapping[str, str]) -> Problems:
+    """Return secrets on command lines, which every user of the host can read."""
+    return [
+        f"{name}: {secret}"
+        for name, service in compose["services"].items()
+        for secret, value in secrets.items()
+        if value in " ".join([*service.get("command", ()), *words_of_health(service)])
+    ]
+
+
+def words_of_health(service: Mapping[str, Any]) -> list[str]:
+    return words_of_test(service) if "healthcheck" in service else []
 
 
 def undeclared_volumes(compose: Compose) -> Problems:

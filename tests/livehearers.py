@@ -25,6 +25,8 @@ class ToneHearer:
     cancelled: list[str] = field(default_factory=list)
     silent: bool = False
     """It answers no more."""
+    deaf_to: str | None = None
+    """Language of requests that it does not answer."""
 
     def make(self, settings: Settings) -> "ToneHearer":
         return self
@@ -38,7 +40,7 @@ class ToneHearer:
     async def hear(self, request: LiveRequest) -> LiveAnswer:
         self.requests.append(request)
         await asyncio.sleep(self.delay_s)
-        while self.silent:
+        while self.silent or (self.deaf_to and request.language == self.deaf_to):
             await asyncio.sleep(0.01)
         if (error := self.error(request)) is not None:
             return LiveAnswer(request.id, None, error)

@@ -35,8 +35,8 @@ def _level(value: int, length_ms: int) -> bytes:
 class Ear:
     """Hears the words of one session."""
 
-    def __init__(self) -> None:
-        self.position = 0
+    def __init__(self, position: int = 0) -> None:
+        self.position = position
         self._value, self._run = 0, 0
         self._words: list[dict[str, Any]] = []
         self.speaking = False
@@ -99,18 +99,23 @@ class SttPeer:
         fail: Sequence[str] = (),
         hold_finals: bool = False,
         preflight: bool = False,
+        resumes: bool = False,
     ) -> None:
         """Be ready for clients.
 
         Args:
-            cut_at_s: for each of the first sessions, after how much audio its connection is lost.
-            refuse: for each of the first sessions, the code of the error that it gets instead.
+            cut_at_s: for each of the first connections, at which second of audio it is lost.
+            refuse: for each of the first connections, the code of the error that it gets instead
+                of a session; empty: it gets one.
             fail: for each of the first finals, which are empty, the code of the error before it.
             hold_finals: whether finals wait for the next utterance's start.
             preflight: whether the likely final is told in the pause before its end.
+            resumes: whether a session goes on over a new connection, after its last final.
         """
         self.cuts, self.refusals, self.failures = list(cut_at_s), list(refuse), list(fail)
-        self.hold_finals, self.preflight = hold_finals, preflight
+        self.hold_finals, self.preflight, self.resumes = hold_finals, preflight, resumes
+        self._acked: dict[str, int] = {}
+        """Each session's position after its last final."""
         self.started: list[dict[str, Any]] = []
         """Each session's ``start_session``."""
         self.controls: list[str] = []
@@ -124,16 +129,20 @@ class SttPeer:
         try:
             start = json.loads(socket.recv())
             self.started.append(start)
-            if self.refusals:
-                self._error(socket, self.refusals.pop(0), start)
+            if self.refusals and (code := self.refusals.pop(0)):
+                self._error(socket, code, start)
                 return
-            socket.send(json.dumps({"type": "session_started", "session_id": start["session_id"]}))
-            self._listen(socket, start["session_id"])
+            session = start.get("resume_token") or start["session_id"]
+            answer = {"type": "session_started", "session_id": session}
+            if self.resumes:
+                answer |= {"resume_token": session, "acked_ms": self._ms(session)}
+            socket.send(json.dumps(answer))
+            self._listen(socket, session)
         except ConnectionClosed:
             return
 
     def _listen(self, socket: ServerConnection, session: str) -> None:
-        ear, held, start_ms = Ear(), [], 0.0
+        ear, held, start_ms = Ear(self._acked.get(session, 0)), [], self._ms(session)
         cut_s = self.cuts.pop(0) if self.cuts else None
 
         def say(kind: str, **members: Any) -> None:
@@ -157,7 +166,7 @@ class SttPeer:
                 start_ms=start_ms,
                 audio_duration_ms=ear.ms - start_ms,
             )
-            start_ms = ear.ms
+            start_ms, self._acked[session] = ear.ms, ear.position
 
         for message in socket:
             if isinstance(message, bytes):
@@ -195,9 +204,12 @@ class SttPeer:
                 say("session_ended", reason="completed", total_audio_ms=ear.ms, total_segments=0)
                 return
 
+    def _ms(self, session: str) -> float:
+        return self._acked.get(session, 0) * 1000 / RATE
+
     def _error(self, socket: ServerConnection, code: str, start: dict[str, Any]) -> None:
         error = {"type": "error", "code": code, "message": f"no: {code}"}
-        socket.send(json.dumps({**error, "session_id": start["session_id"]}))
+        socket.send(json.dumps({**error, "session_id": start.get("session_id")}))
 
 
 @contextmanager

@@ -15,8 +15,10 @@ import os
 
 import click
 
+from shared.infra import logs
 from shared.infra.errors import LonghandError
 from shared.infra.settings import get_settings
+from shared.store.queues import DELIVERY_SLOTS
 
 log = logging.getLogger("worker")
 
@@ -31,11 +33,9 @@ class _Roles(click.Group):
 
 
 @click.group(cls=_Roles, help=__doc__)
-def main() -> None:
-    logging.basicConfig(
-        level=get_settings().log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+@click.pass_context
+def main(context: click.Context) -> None:
+    logs.configure(get_settings(), context.invoked_subcommand or "worker")
 
 
 @main.command(help="Prepare and finish jobs.")
@@ -64,7 +64,7 @@ def model(model_id: str) -> None:
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
-    default=16,
+    default=DELIVERY_SLOTS,
     show_default=True,
     help="Threads: attempts made at once.",
 )

@@ -1,8 +1,10 @@
 """The worker's Celery application, and what beat sends."""
 
 import click
-from celery.signals import import_modules
+from celery.signals import import_modules, setup_logging
+from celery.utils.log import get_multiprocessing_logger
 
+from shared.infra import logs
 from shared.infra.settings import get_settings
 from shared.queue.broker import make_broker
 from worker.flower import secure_flower
@@ -27,6 +29,13 @@ app.conf.update(
 )
 
 
+def _keep_logging(**_: object) -> None:
+    """Keep Celery, which asks here, from configuring the log; its own commands get ours."""
+    if not logs.is_configured():
+        logs.configure(_settings, "celery")
+    get_multiprocessing_logger().propagate = True
+
+
 def _secure_flower(**_: object) -> None:
     """Secure Celery's own ``flower`` command, once its options are read and before it listens."""
     context = click.get_current_context(silent=True)
@@ -34,4 +43,5 @@ def _secure_flower(**_: object) -> None:
         secure_flower(_settings)
 
 
+setup_logging.connect(_keep_logging)
 import_modules.connect(_secure_flower, sender=app)

@@ -1,9 +1,14 @@
-"""Admission: how many uploads are under way at once, and how much CPU the small ones may take."""
+"""Admission: how many uploads are under way at once, and how much CPU the small ones may take.
+
+A client gets no more places than it leaves to others. So one client alone gets half of them, and
+there is nearly always a place for a client that has none.
+"""
 
 import asyncio
 import contextlib
 import os
 import time
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from shared.infra.errors import TooManyUploads
@@ -72,6 +77,63 @@ class CpuShare:
         return max(0.0, self._debt_s / self._cpus)
 
 
+class Places:
+    """Places for uploads, of which each client has a share. For use on the event loop only."""
+
+    def __init__(self, n_places: int) -> None:
+        self._n_free = n_places
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    def has_room(self, client: str) -> bool:
+        """Whether a client may have a place, or one more."""
+        return self._n_free > self._held[client]
+
+    def take(self, client: str) -> None:
+        """Take a place; there must be room."""
+        self._n_free -= 1
+        self._held[client] += 1
+
+    def give_back(self, client: str) -> None:
+        """Free a place; clients that wait get it."""
+        self._n_free += 1
+        self._held[client] -= 1
+        if not self._held[client]:
+            del self._held[client]
+        self._serve()
+
+    async def wait(self, client: str) -> None:
+        """Take a place; of those who wait, the client with the fewest places is the next."""
+        queue = self._waiting.setdefault(client, deque())
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        self._serve()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it came in the same moment
+                self.give_back(client)
+            elif turn in queue:
+                queue.remove(turn)
+                self._forget_if_empty(client)
+            raise
+
+    def _serve(self) -> None:
+        while self._waiting:
+            client = min(self._waiting, key=self._held.__getitem__)
+            if not self.has_room(client):
+                return
+            turn = self._waiting[client].popleft()
+            self._forget_if_empty(client)
+            if not turn.done():
+                self.take(client)
+                turn.set_result(None)
+
+    def _forget_if_empty(self, client: str) -> None:
+        if not self._waiting[client]:
+            del self._waiting[client]
+
+
 class Admission:
     """Gives uploads their turns. For use on the event loop only: nothing is locked."""
 
@@ -87,11 +149,9 @@ class Admission:
     ) -> None:
         """Admit uploads; this module's constants say what the arguments are."""
         self._pace = pace
-        self._max_large = max_large
-        self._n_large = 0
-        self._max_waiting = max_waiting
-        self._n_waiting = 0
-        self._small = asyncio.Semaphore(max_small)
+        self._large = Places(max_large)
+        self._small = Places(max_small)
+        self._queue = Places(max_waiting)
         self._starting = asyncio.Lock()
         self._patience_s = patience_s
         self._sleep = sleep
@@ -99,22 +159,36 @@ class Admission:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def check(self, n_bytes: int | None, client: str) -> None:
+        """See that an upload may have a turn now, or wait for it.
+
+        Raises:
+            TooManyUploads: it may not.
+        """
+        places = self._large if _is_large(n_bytes) else self._queue
+        if places.has_room(client):
+            return
+        if places is self._large:
+            raise TooManyUploads("as many uploads are under way as may be, or as many of yours")
+        raise TooManyUploads("as many uploads wait for their turn as may, or as many of yours")
+
     @contextlib.asynccontextmanager
-    async def turn(self, n_bytes: int | None) -> AsyncIterator[None]:
+    async def turn(self, n_bytes: int | None, client: str) -> AsyncIterator[None]:
         """Wait for an upload's turn; hold its place within the block.
 
         A large upload is refused at once if there is no place: others take minutes. A small one
-        waits, first come, first served; nothing of its body is read meanwhile.
+        waits: the client with the fewest places is the next, and among its uploads the first to
+        come. Nothing of the body is read meanwhile.
 
         Args:
             n_bytes: the size that the client declares; None: unknown.
+            client: whose share of the places it is.
 
         Raises:
             TooManyUploads: there is no place, or none within the time that a small upload waits.
         """
-        place = (
-            self._large_place() if n_bytes is None or n_bytes > SMALL_BYTES else self._small_place()
-        )
+        self.check(n_bytes, client)
+        place = self._large_place(client) if _is_large(n_bytes) else self._small_place(client)
         async with place:
             self._n_admitted += 1
             self._idle.clear()
@@ -126,44 +200,42 @@ class Admission:
                     self._idle.set()
 
     @contextlib.asynccontextmanager
-    async def _large_place(self) -> AsyncIterator[None]:
-        if self._n_large == self._max_large:
-            raise TooManyUploads(f"{self._max_large} uploads are under way, which is the limit")
-        self._n_large += 1
+    async def _large_place(self, client: str) -> AsyncIterator[None]:
+        self._large.take(client)
         try:
             yield
         finally:
-            self._n_large -= 1
+            self._large.give_back(client)
 
     @contextlib.asynccontextmanager
-    async def _small_place(self) -> AsyncIterator[None]:
-        if self._n_waiting == self._max_waiting:
-            raise TooManyUploads(
-                f"{self._max_waiting} uploads wait for their turn, which is the limit"
-            )
-        self._n_waiting += 1
+    async def _small_place(self, client: str) -> AsyncIterator[None]:
+        self._queue.take(client)
         try:
             async with asyncio.timeout(self._patience_s):
-                await self._small.acquire()
+                await self._small.wait(client)
         except TimeoutError as error:
             raise TooManyUploads(
                 f"the upload's turn did not come within {duration(self._patience_s)}"
             ) from error
         finally:
-            self._n_waiting -= 1
+            self._queue.give_back(client)
         try:
             async with self._starting:
                 if pause_s := self._pace.pause_s():
                     await self._sleep(pause_s)
             yield
         finally:
-            self._small.release()
+            self._small.give_back(client)
 
     async def drain(self, limit_s: float) -> None:
         """Wait until no upload is under way, nor the cleanup of one that was cancelled."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._idle.wait()
+
+
+def _is_large(n_bytes: int | None) -> bool:
+    return n_bytes is None or n_bytes > SMALL_BYTES
 
 
 def process_share() -> CpuShare:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -15,9 +16,26 @@ from shared.infra.quantities import duration, size
 IDLE_S = 30.0
 """How long a client may send nothing; proxies usually allow 30 to 60 s."""
 
+MIN_BYTES_S = 1024
+"""An upload may not be slower for longer than ``IDLE_S``. Speech that is encoded and sent while it
+is spoken has twice as much."""
+
 MAX_JSON_BYTES = 64 * 1024
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def client_network(request: Request) -> str:
+    """Return what tells clients apart: an IPv4 address, or a network of IPv6.
+
+    Whoever has one address of IPv6 usually has a network of 64 bits.
+    """
+    host = "" if request.client is None else request.client.host
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return host if address.version == 4 else str(ip_network((host, 64), strict=False))
 
 
 def declared_bytes(request: Request) -> int | None:
@@ -35,29 +53,38 @@ async def read_upload(
 ) -> AsyncIterator[bytes]:
     """Yield the body as it comes, as long as it comes; ``count_bytes`` is told of each piece.
 
+    The time for which the client is waited for is what counts: it may use up ``idle_s``, and gets
+    time back for what it sends. What it sends while it is not read from costs it no time.
+
     Raises:
-        UploadStalled: nothing came for ``idle_s``, or the end not within ``limit_s``.
+        UploadStalled: nothing came for ``idle_s``, on average less than ``MIN_BYTES_S`` came, or
+            the end did not come within ``limit_s``.
         ClientDisconnect: the client went away.
     """
     clock = asyncio.get_running_loop().time
     ends = clock() + limit_s
+    left_s = idle_s
     stream = request.stream()
     while True:
+        asked_at = clock()
         try:
-            async with asyncio.timeout(idle_s):
+            async with asyncio.timeout(left_s):
                 piece = await anext(stream, None)
         except TimeoutError as error:
-            raise UploadStalled(f"nothing was received for {duration(idle_s)}") from error
+            if left_s == idle_s:
+                raise UploadStalled(f"nothing was received for {duration(idle_s)}") from error
+            raise UploadStalled(f"less than {size(MIN_BYTES_S)} a second was received") from error
         if piece is None:
             return
         if clock() > ends:
             raise UploadStalled(f"the upload took longer than {duration(limit_s)}")
+        left_s = min(idle_s, left_s - (clock() - asked_at) + len(piece) / MIN_BYTES_S)
         count_bytes(len(piece))
         yield piece
 
 
 async def read_json(request: Request, model: type[Model]) -> Model:
-    """Return the request's JSON body, validated.
+    """Return the request's JSON body, validated; no value of another type is converted.
 
     Raises:
         UnsupportedMediaType: the body is not ``application/json``.
@@ -66,7 +93,7 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     """
     _, body = await read_body(request, ("application/json",), MAX_JSON_BYTES)
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body, strict=True)
     except ValidationError as error:
         wrong = summarize(describe(error, model.model_fields))
         raise InvalidRequest(f"the body is wrong: {wrong}") from error

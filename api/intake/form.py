@@ -10,8 +10,13 @@ from api.intake.options import OptionCheck
 from api.intake.submit import JobRequest
 from api.spelling import with_nearest
 from api.validation import describe, summarize
-from shared.infra.errors import InvalidRequest
-from shared.models.options import MAX_METADATA_BYTES, JobOptions, ResolvedOptions
+from shared.infra.errors import InvalidRequest, UnsupportedLanguage
+from shared.models.options import (
+    MAX_METADATA_BYTES,
+    UNKNOWN_LANGUAGE,
+    JobOptions,
+    ResolvedOptions,
+)
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 
 _LONG_FIELDS = {
@@ -53,6 +58,7 @@ class FormFields:
 
         Raises:
             InvalidRequest: unknown fields or bad values.
+            UnsupportedLanguage: nothing else is wrong, and there is no such language.
         """
         if self._asked is not None:
             return self._asked
@@ -67,7 +73,9 @@ class FormFields:
         try:
             self._asked = JobOptions.model_validate(given)
         except ValidationError as error:
-            raise InvalidRequest(summarize(describe(error))) from error
+            wrong = {item["type"] for item in error.errors()}
+            kind = UnsupportedLanguage if wrong == {UNKNOWN_LANGUAGE} else InvalidRequest
+            raise kind(summarize(describe(error))) from error
         return self._asked
 
 
@@ -81,9 +89,12 @@ class MultipartForm:
         body: AsyncIterator[bytes],
         options: OptionCheck,
         *,
+        client: str,
         max_file_bytes: int,
     ) -> None:
         """Begin with what the head of the request says; ``body`` is not read yet.
+
+        ``client`` is whose share of the places for uploads the form takes.
 
         Raises:
             UnsupportedMediaType: the body is not ``multipart/form-data``.
@@ -91,10 +102,12 @@ class MultipartForm:
             UploadTooLarge: its declared size ``n_bytes`` is too much for ``max_file_bytes``.
         """
         self.n_bytes = n_bytes
+        self.client = client
         self._parser = FormParser(
             content_type, texts=JobOptions.model_fields, long_fields=_LONG_FIELDS
         )
         self._body = body
+        self._first = b""
         self._options = options
         self._max_file_bytes = max_file_bytes
         self._fields = FormFields()
@@ -103,8 +116,16 @@ class MultipartForm:
         if n_bytes is not None:
             self._check_size(n_bytes)
 
+    async def begin(self) -> None:
+        """Wait for the first bytes of the body.
+
+        Raises:
+            UploadStalled: they do not come.
+        """
+        self._first = await anext(self._body, b"")
+
     async def data(self) -> AsyncIterator[bytes | memoryview]:
-        """Yield the file's bytes; read the fields on the way.
+        """Yield the file's bytes once ``begin`` was called; read the fields on the way.
 
         Raises:
             RequestError: the body is not a form with one file and good options, or too long.
@@ -112,7 +133,7 @@ class MultipartForm:
         n_bytes = 0
         checked: JobOptions | None = None
         options: ResolvedOptions | None = None
-        async for piece in self._body:
+        async for piece in self._pieces():
             n_bytes += len(piece)
             self._check_size(n_bytes)
             for event in self._parser.feed(piece):
@@ -136,6 +157,12 @@ class MultipartForm:
         """Return what the form asks, once ``data`` has ended."""
         assert self._request is not None
         return self._request
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        first, self._first = self._first, b""
+        yield first
+        async for piece in self._body:
+            yield piece
 
     def _check_size(self, n_bytes: int) -> None:
         if n_bytes > self._max_file_bytes + _FORM_BYTES:

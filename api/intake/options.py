@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from anyio import to_thread
 
-from shared.infra.errors import InvalidRequest, RequestError
+from shared.infra.errors import ConflictingOptions, RequestError
 from shared.infra.outbound import Outbound
 from shared.infra.webhooks.signature import check_secret
 from shared.models.catalogue import Catalogue
@@ -76,6 +76,7 @@ class OptionCheck:
         """Return what follows from the options of a job.
 
         Raises:
+            ConflictingOptions: one of the webhook's URL and secret is missing.
             InvalidRequest: the reference, or the webhook's secret, is of no use.
             UnknownModel: the catalogue has no such model.
             UnsupportedLanguage: the model does not speak the language.
@@ -85,7 +86,9 @@ class OptionCheck:
             DatabaseUnavailable: Postgres cannot be reached.
         """
         if not _is_complete(asked):
-            raise InvalidRequest("webhook_url and webhook_secret are given together or not at all")
+            raise ConflictingOptions(
+                "webhook_url and webhook_secret are given together or not at all"
+            )
         self._check_values(asked)
         return await self._resolve_served(asked)
 

@@ -73,6 +73,17 @@ class Source(Protocol):
     def n_bytes(self) -> int | None:
         """The size of all that comes in, as declared; None: unknown."""
 
+    @property
+    def client(self) -> str:
+        """Whose share of the places for uploads it takes."""
+
+    async def begin(self) -> None:
+        """Wait until something of it comes in.
+
+        Raises:
+            RequestError: nothing does.
+        """
+
     def data(self) -> AsyncIterator[bytes | memoryview]:
         """Yield the file's bytes as they come, within ``LIMIT_S``.
 
@@ -85,11 +96,22 @@ class Source(Protocol):
 
 
 class UploadPlaces:
-    """How many uploads each tenant may have under way, as a share of what ``Admission`` admits."""
+    """How many uploads each tenant may have under way, as a share of what ``Admission`` admits.
+
+    A tenant may have any number of clients, of which ``Admission`` gives each a share.
+    """
 
     def __init__(self) -> None:
         self._large = Places(MAX_LARGE, "large uploads")
         self._small = Places(MAX_SMALL + MAX_WAITING, "small uploads")
+
+    def check_share(self, tenant: str, *, is_small: bool) -> None:
+        """See that a free place would be the tenant's.
+
+        Raises:
+            TooManyAtOnce: the tenant has its share.
+        """
+        (self._small if is_small else self._large).check_share(tenant)
 
     def place(self, tenant: str, *, is_small: bool) -> AbstractContextManager[None]:
         """Hold a place while the block runs.
@@ -154,7 +176,12 @@ async def submit(
     """
     await check_backlog(intake)
     limits = await intake.limits.get(tenant)
+    # Who cannot have a place learns it before anything is sent. A client that sends nothing takes
+    # none.
     is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
+    intake.places.check_share(tenant, is_small=is_small)
+    intake.admission.check(source.n_bytes, source.client)
+    await source.begin()
     with intake.places.place(tenant, is_small=is_small):
         return await _submit(intake, tenant, source, limits, wanted_s)
 
@@ -181,7 +208,7 @@ async def check_backlog(intake: Intake) -> None:
 async def _submit(
     intake: Intake, tenant: str, source: Source, limits: Limits, wanted_s: float | None
 ) -> Created:
-    async with intake.admission.turn(source.n_bytes):
+    async with intake.admission.turn(source.n_bytes, source.client):
         # A database that is away is told before the file is read, not after.
         await intake.options.prepare()
         job_id = uuid7()
@@ -250,6 +277,7 @@ def _commit(intake: Intake, job: NewJob, limits: Limits) -> Created:
             raise uncertain from None
     if created.joined:
         _abandon(intake, job.source_key)
+    log.info("job %s is taken", created.job_id, extra={"fields": {"job_id": created.job_id}})
     if created.cached:
         intake.count_cached()
         intake.remover.ring()  # the job has its transcript, so its file is not needed

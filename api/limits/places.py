@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from shared.infra.errors import TooManyAtOnce
-from shared.store.limits import DEFAULT_TENANT
+from shared.store.accounts import DEFAULT_TENANT
 
 RETRY_S = 5.0
 """How soon to try again after ``TooManyAtOnce``."""

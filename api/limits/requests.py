@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import redis.asyncio
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
@@ -65,7 +65,7 @@ class RequestCounter:
 
     def __init__(self, broker_url: str, *, clock: Callable[[], float] = time.time) -> None:
         """Connect to nothing yet; ``clock`` is in seconds since the epoch."""
-        self._pool: Any = redis.asyncio.ConnectionPool.from_url(
+        self._pool = redis.asyncio.ConnectionPool.from_url(
             broker_url,
             socket_connect_timeout=_LIMIT_S,
             socket_timeout=_LIMIT_S,
@@ -75,7 +75,7 @@ class RequestCounter:
             f"async+{broker_url}",
             implementation="redispy",
             key_prefix="requests",
-            connection_pool=self._pool,
+            connection_pool=cast(Any, self._pool),
         )
         self._own: Storage = MemoryStorage()
         self._clock = clock

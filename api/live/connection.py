@@ -18,7 +18,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.live.decoders import Decoder
 from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
-from api.live.origins import is_allowed
 from api.live.outbox import Outbox, SlowReader
 from api.live.recording import Recording
 from api.live.recovery import Recovery
@@ -102,10 +101,6 @@ class Connection(ABC):
 
     async def run(self) -> None:
         """Serve the client until the connection is closed."""
-        origins = self._live.settings.allowed_origin_set
-        if not is_allowed(self._websocket.headers, origins):
-            await self._websocket.send_denial_response(Response(status_code=403))
-            return
         try:
             status = 0 if self._live.take(self, self._tenant) else 503
         except TooManyAtOnce:
@@ -116,7 +111,7 @@ class Connection(ABC):
             return
         try:
             await self._live.prepare()
-            await self._websocket.accept()
+            await self._websocket.accept(self._websocket.state.subprotocol)
             await self._serve()
         except WebSocketDisconnect:
             return  # during the handshake

@@ -1,11 +1,13 @@
 """Sessions that are saved: their audio goes to the object store, and becomes a job at the end."""
 
 import asyncio
+import contextlib
 import logging
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.submit import LIMIT_S, Intake, JobRequest, UploadPlaces, submit
@@ -36,6 +38,8 @@ class Recording:
 
     def __init__(self, asked: JobOptions, start: int, on_failed: Callable[[], None]) -> None:
         """``on_failed`` is called when nothing can be kept while the session goes on."""
+        # Each session is a client of its own: how many there are is limited.
+        self.client = uuid4().hex
         self._asked = asked
         self._on_failed = on_failed
         self._held, self._position = bytearray(), start
@@ -51,6 +55,9 @@ class Recording:
         """Begin to store; the task returns the job's id, or None where there is none."""
         self._task = asyncio.create_task(self._run(intake, tenant), name="recording")
         return self._task
+
+    async def begin(self) -> None:
+        """Return at once: a session has its place from its start."""
 
     def hear(self, pcm: bytes) -> None:
         """Take audio: s16le, any number of bytes."""
@@ -100,7 +107,7 @@ class Recording:
         return self._task.result()
 
     async def data(self) -> AsyncIterator[bytes]:
-        """Yield a WAV file as it comes; without audio, nothing."""
+        """Yield a WAV file as it comes, within ``LIMIT_S``; without audio, nothing."""
         clock = asyncio.get_running_loop().time
         ends, is_first = clock() + LIMIT_S, True
         while clock() < ends and not (self._is_finished and not self._waiting):
@@ -110,7 +117,9 @@ class Recording:
                 yield _WAV_HEADER + piece if is_first else piece
                 is_first = False
             elif not self._is_finished:
-                await self._more.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(ends):
+                        await self._more.wait()
 
     def request(self) -> JobRequest:
         """Return what is asked: the session's options, with what was told of this audio."""

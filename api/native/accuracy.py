@@ -7,6 +7,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
+from api.access.routes import needs
 from api.intake.bodies import read_body
 from api.native.answers import accepted, answer_with_job
 from api.native.disconnection import while_connected
@@ -23,8 +24,15 @@ from api.native.schemas.jobs import Job
 from api.openapi import BODY_ERRORS, located, problems, reference_body
 from api.resources import Provided, Resources, Tenant
 from api.validation import describe, summarize
-from shared.infra.errors import InvalidRequest, JobNotFound, TranscriptDeleted, TranscriptNotReady
+from shared.infra.errors import (
+    EmptyReference,
+    InvalidRequest,
+    JobNotFound,
+    TranscriptDeleted,
+    TranscriptNotReady,
+)
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs.accuracy import (
     StoredText,
     accuracy_by_model,
@@ -45,6 +53,7 @@ It measures all texts of up to four hours of speech, and ten hours where one cha
 wrong."""
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs/{job_id}/reference",
     summary="Measure a transcript against a reference",
@@ -58,7 +67,9 @@ wrong."""
                 "metrics have the accuracy as soon as a worker has compared them"
             ),
         },
-        **problems(JobNotFound, TranscriptNotReady, TranscriptDeleted, *BODY_ERRORS),
+        **problems(
+            JobNotFound, TranscriptNotReady, TranscriptDeleted, EmptyReference, *BODY_ERRORS
+        ),
     },
 )
 async def add_reference(
@@ -105,6 +116,7 @@ async def compare(
     return accuracy
 
 
+@needs(Scope.JOBS_READ)
 @router.get("/accuracy/stats", summary="Compare the models' accuracy", responses=problems())
 def show_accuracy(resources: Provided, tenant: Tenant) -> AccuracyStats:
     """Pool the error rates of all jobs with a reference, and count what the cache saved."""
@@ -124,7 +136,8 @@ async def _read_reference(request: Request) -> str:
 
     Raises:
         UnsupportedMediaType: the body is neither.
-        InvalidRequest: it is malformed or too long, or nothing can be measured against it.
+        EmptyReference: nothing can be measured against it.
+        InvalidRequest: it is malformed or too long.
         UploadStalled: it does not come to its end.
     """
     media_type, body = await read_body(request, ("application/json", "text/plain"), _MAX_BODY_BYTES)
@@ -132,7 +145,7 @@ async def _read_reference(request: Request) -> str:
         if media_type == "text/plain":
             reference = body.decode()
         else:
-            reference = NewReference.model_validate_json(body).reference
+            reference = NewReference.model_validate_json(body, strict=True).reference
     except UnicodeDecodeError as error:
         raise InvalidRequest("the reference is not UTF-8 text") from error
     except ValidationError as error:

@@ -46,12 +46,19 @@ def answer_with_job(
         JobNotFound: the job was deleted since it was read.
         DatabaseUnavailable: Postgres cannot be reached.
     """
+    try:
+        return _answer_with_job(resources, tenant, view, text=text, words=words)
+    except TranscriptDeleted:  # alone or with the job, since that was read
+        view = get_job(resources.engine, tenant, view.id)
+        return _answer_with_job(resources, tenant, view, text=text, words=words)
+
+
+def _answer_with_job(
+    resources: Resources, tenant: str, view: JobView, *, text: bool, words: bool
+) -> Response:
     stored = None
     if _has_transcript(view):
-        try:
-            stored = open_transcript(resources.engine, tenant, view.id)
-        except TranscriptDeleted:  # since the job was read
-            view = get_job(resources.engine, tenant, view.id)
+        stored = open_transcript(resources.engine, tenant, view.id)
     job = Job.of(view, _find_waits(resources, [view]).get(view.id))
     if stored is None:
         return Response(job.model_dump_json(), media_type="application/json")

@@ -13,9 +13,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from api.native.schemas.accuracy import CacheUse
+from shared.speech.languages import NAMES
 
 UNKNOWN = "unknown"
 """The language of a call that has no transcript, or one without a language."""
+OTHER = "other"
+"""Any language that is not in our list: some models take whatever code a client names."""
 
 _LATENCY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _MB = 1_000_000
@@ -85,7 +88,7 @@ class CallMetrics:
         gpu_bytes: int | None,
     ) -> CacheUse:
         """Count a call that has its transcript; return what the cache has saved so far."""
-        label = language or UNKNOWN
+        label = UNKNOWN if language is None else language if language in NAMES else OTHER
         self._requests.labels(label, "success").inc()
         self._latency_s.labels(label).observe(latency_s)
         (self._hits if hit else self._misses).labels(label).inc()

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
+from api.access.routes import needs
 from api.loader import Loader
 from api.native.ids import JobId
 from api.native.schemas.jobs import JobError, Progress, ProgressEvent, SegmentsEvent, StateEvent
@@ -28,6 +29,7 @@ from shared.infra.errors import (
     TooManyAtOnce,
     TooManyStreams,
 )
+from shared.store.accounts.scopes import Scope
 from shared.store.events import ChunkDone, Page, Place, StateChange, read_pages
 from shared.store.jobs.waits import Waiting, find_waits
 
@@ -98,7 +100,11 @@ async def _open(
     tenant: Tenant,
     last_event_id: Annotated[
         str,
-        Header(alias="Last-Event-ID", description="of the last event seen: only those after it"),
+        Header(
+            alias="Last-Event-ID",
+            description="of the last event seen: only those after it",
+            json_schema_extra={"pattern": "^[0-9]{0,18}$"},
+        ),
     ] = "",
 ) -> AsyncIterator[_Source]:
     """Begin to watch the job; requests are refused here, before the stream begins."""
@@ -111,11 +117,12 @@ async def _open(
         yield _Source(loader, start, watch, first)
 
 
+@needs(Scope.JOBS_READ)
 @router.get(
     "/jobs/{job_id}/events",
     summary="Follow a job's events",
     response_class=EventSourceResponse,
-    responses=problems(JobNotFound, InvalidRequest, TooManyStreams, TooManyAtOnce)
+    responses=problems(JobNotFound, TooManyStreams, TooManyAtOnce)
     | {
         200: {"description": "The events; see StateEvent, SegmentsEvent and ProgressEvent"},
         204: {"description": "The job has ended and there are no events after Last-Event-ID"},

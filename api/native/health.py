@@ -9,8 +9,10 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Response
 
+from api.access.routes import needs, public
 from api.live.status import live_status
 from api.native.schemas.service import Alive, Check, HealthSummary, Readiness, Startup, Status
+from api.openapi import UNCOUNTED
 from api.outages import Outages
 from api.resources import Resources, find_served, from_state
 from shared import __version__
@@ -20,6 +22,7 @@ from shared.infra.quantities import duration
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
 from shared.queue import broker
+from shared.store.accounts.scopes import Scope
 from shared.store.counts import (
     Backlog,
     JobCounts,
@@ -246,6 +249,7 @@ Provided = Annotated[Health, from_state("health")]
 router = APIRouter(tags=["health"])
 
 
+@public
 @router.get("/health", summary="Ask whether a model is loaded")
 async def show_health(health: Provided) -> HealthSummary:
     """Answer, and tell what is known of the models. It is always 200."""
@@ -258,12 +262,14 @@ async def show_health(health: Provided) -> HealthSummary:
     )
 
 
+@public
 @router.get("/health/live", summary="Ask whether the process answers")
 async def show_liveness() -> Alive:
     """Answer, without a check of anything else."""
     return Alive()
 
 
+@public
 @router.get(
     "/health/ready",
     summary="Ask whether jobs can be taken",
@@ -277,6 +283,7 @@ async def show_readiness(response: Response, health: Provided) -> Readiness:
     return readiness
 
 
+@public
 @router.get(
     "/health/startup",
     summary="Ask whether the database is migrated",
@@ -291,7 +298,8 @@ async def show_startup(response: Response, health: Provided) -> Startup:
     return Startup(status="starting", detail=check.detail)
 
 
-@router.get("/health/status", summary="See everything at a glance")
+@needs(Scope.JOBS_READ)
+@router.get("/health/status", summary="See everything at a glance", responses=UNCOUNTED)
 async def show_status(health: Provided) -> Status:
     """Give people an overview. It is always 200, as machines do not act on it."""
     return await health.status()

@@ -1,10 +1,10 @@
 """Ids in requests: in paths, in filters, and as the cursors of pages."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Query
+from fastapi import Depends, Path, Query
 
 from shared.infra.errors import (
     DeliveryNotFound,
@@ -15,6 +15,11 @@ from shared.infra.errors import (
 )
 
 _NOT_OURS = "the cursor is not one that we gave out"
+
+UUID_SCHEMA = {"json_schema_extra": {"format": "uuid"}}
+"""Of parameters that are ids but read as text: a malformed id has an answer of ours."""
+
+_PathId = Annotated[str, Path(**UUID_SCHEMA)]
 
 
 def parse_id(text: str) -> UUID | None:
@@ -45,28 +50,39 @@ def _id(text: str, otherwise: RequestError) -> UUID:
 
 
 # These are coroutines, though they wait for nothing: FastAPI calls other functions in a thread.
-async def _job_id(job_id: str) -> UUID:
+async def _job_id(job_id: _PathId) -> UUID:
     return _id(job_id, JobNotFound(f"there is no job {job_id}"))
 
 
-async def _webhook_id(webhook_id: str) -> UUID:
+async def _webhook_id(webhook_id: _PathId) -> UUID:
     return _id(webhook_id, WebhookNotFound(f"there is no webhook {webhook_id}"))
 
 
-async def _delivery_id(delivery_id: str) -> UUID:
+async def _delivery_id(delivery_id: _PathId) -> UUID:
     return _id(delivery_id, DeliveryNotFound(f"there is no delivery {delivery_id}"))
 
 
+def _cursor_parameter(pattern: str) -> Any:
+    return Query(
+        description="next_cursor of the page before; none or empty: the first page",
+        json_schema_extra={"pattern": f"^({pattern})?$"},
+    )
+
+
 async def _cursor(
-    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+    cursor: Annotated[
+        str, _cursor_parameter("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+    ] = "",
 ) -> UUID | None:
-    return optional_id(cursor, _NOT_OURS)
+    return optional_id(cursor or None, _NOT_OURS)
 
 
 async def _job_cursor(
-    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+    # The base64 of a positive 64-bit integer: its first bit is 0, and so are the last two of the
+    # 66 that eleven digits have.
+    cursor: Annotated[str, _cursor_parameter("[A-Za-f][A-Za-z0-9_-]{9}[AEIMQUYcgkosw048]")] = "",
 ) -> int | None:
-    if cursor is None:
+    if not cursor:
         return None
     try:
         first_event = int.from_bytes(urlsafe_b64decode(f"{cursor}="))

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.access.routes import needs
 from api.native import snapshots
 from api.native.answers import answer_with_snapshot, stream, summarize_jobs
 from api.native.ids import JobCursor, JobId, job_cursor
@@ -12,7 +13,7 @@ from api.native.waits import at_its_end
 from api.openapi import problems, transcript_answer
 from api.resources import Provided, Tenant
 from shared.infra.errors import (
-    InvalidRequest,
+    ConflictingOptions,
     JobNotFound,
     TooManyAtOnce,
     TooManyStreams,
@@ -31,6 +32,7 @@ from shared.speech.cues import (
 from shared.speech.formats import render
 from shared.speech.manifest import Manifest
 from shared.speech.names import FORMATS, SUBTITLES
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs.read import get_manifest, list_jobs
 from shared.store.transcripts import (
     PartialView,
@@ -45,7 +47,8 @@ MAX_WAIT_S = 60
 """Proxies usually wait as long for an answer."""
 
 
-@router.get("/jobs", summary="List jobs", responses=problems(InvalidRequest))
+@needs(Scope.JOBS_READ)
+@router.get("/jobs", summary="List jobs", responses=problems())
 def show_jobs(
     resources: Provided,
     tenant: Tenant,
@@ -65,11 +68,12 @@ def show_jobs(
     )
 
 
+@needs(Scope.JOBS_READ)
 @router.get(
     "/jobs/{job_id}",
     summary="Get a job, or wait for its end",
     response_model=Job,
-    responses=problems(JobNotFound, InvalidRequest, TooManyStreams, TooManyAtOnce),
+    responses=problems(JobNotFound, ConflictingOptions, TooManyStreams, TooManyAtOnce),
 )
 async def show_job(
     job_id: JobId,
@@ -99,7 +103,7 @@ async def show_job(
     as the job has ended, or else after that time.
     """
     if "words" in include and not text:
-        raise InvalidRequest("include=words asks for the text that text=false leaves out")
+        raise ConflictingOptions("include=words asks for the text that text=false leaves out")
     key = snapshots.JobKey(tenant, job_id)
     if wait:
         snapshot = await at_its_end(request, resources.watcher, loader, key, wait)
@@ -108,12 +112,13 @@ async def show_job(
     return await answer_with_snapshot(resources, snapshot, text=text, words="words" in include)
 
 
+@needs(Scope.JOBS_READ)
 @router.get(
     "/jobs/{job_id}/transcript",
     summary="Get a transcript",
     response_class=Response,
     responses=problems(
-        JobNotFound, TranscriptNotReady, TranscriptDeleted, UnknownFormat, InvalidRequest
+        JobNotFound, TranscriptNotReady, TranscriptDeleted, UnknownFormat, ConflictingOptions
     )
     | transcript_answer(),
 )
@@ -162,7 +167,7 @@ def show_transcript(
             f"no format {format!r}; there are {', '.join(FORMATS)}, of which a request names one"
         )
     if format not in SUBTITLES and (max_line_width or max_line_count):
-        raise InvalidRequest(
+        raise ConflictingOptions(
             f"max_line_width and max_line_count are for subtitles: {', '.join(SUBTITLES)}"
         )
     found: StoredTranscript | PartialView
@@ -183,6 +188,7 @@ def show_transcript(
     return stream(rendered.blocks, rendered.media_type)
 
 
+@needs(Scope.JOBS_READ)
 @router.get(
     "/jobs/{job_id}/manifest",
     summary="See how a transcript was made",

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.intake.bodies import declared_bytes, read_upload
+from api.access.routes import needs
+from api.intake.bodies import client_network, declared_bytes, read_upload
 from api.intake.form import MultipartForm
 from api.intake.submit import submit
 from api.native import snapshots
@@ -12,6 +13,7 @@ from api.native.schemas.jobs import Job
 from api.openapi import BODY_ERRORS, job_form, located, problems
 from api.resources import Provided, Resources, Tenant
 from shared.infra import errors
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs import cancel, delete, retry
 from shared.store.jobs.read import get_job
 
@@ -25,6 +27,8 @@ SUBMISSION_PROBLEMS = (
     errors.UnsupportedLanguage,
     errors.UnsupportedOption,
     errors.EmptyFile,
+    errors.EmptyReference,
+    errors.ConflictingOptions,
     errors.ForbiddenUrl,
     errors.TooManyUploads,
     errors.QueueFull,
@@ -47,17 +51,19 @@ def form_of(request: Request, resources: Resources, tenant: str) -> MultipartFor
         declared_bytes(request),
         read_upload(request, resources.upload_bytes.inc),
         resources.intake.options,
+        client=client_network(request),
         max_file_bytes=resources.limits.known(tenant).max_upload_bytes,
     )
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs",
     summary="Submit a file",
     status_code=202,
     response_model=Job,
     openapi_extra=job_form(),
-    responses=problems(*SUBMISSION_PROBLEMS)
+    responses=problems(*SUBMISSION_PROBLEMS, errors.JobNotFound)
     | {202: located("The job is committed and its file stored")},
 )
 async def submit_job(
@@ -73,6 +79,7 @@ async def submit_job(
     return accepted(await answer_with_snapshot(resources, snapshot), created.job_id)
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Cancel a job",
@@ -89,6 +96,7 @@ def cancel_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     return answer_with_job(resources, tenant, get_job(resources.engine, tenant, job_id))
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs/{job_id}/retry",
     summary="Retry a failed or canceled job",
@@ -115,6 +123,7 @@ def retry_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     return accepted(answer_with_job(resources, tenant, view), job_id)
 
 
+@needs(Scope.JOBS_WRITE)
 @router.delete(
     "/jobs/{job_id}",
     summary="Delete a job",

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from api.access.routes import public
 from api.native.health import Load, Provided
 from api.resources import from_state
 from shared.infra.errors import LonghandError
@@ -61,6 +62,7 @@ class LoadCollector:
         yield workers
 
 
+@public
 @router.get(
     "/metrics",
     summary="Get metrics for Prometheus",

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from fastapi import APIRouter
 
+from api.access.routes import needs, public
 from api.native.health import Provided as HealthProvided
 from api.native.schemas.service import ModelInfo, ModelList, ServiceInfo, WorkerList
 from api.openapi import problems
@@ -12,11 +13,13 @@ from shared import __version__
 from shared.infra.errors import RequestError
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
+from shared.store.accounts.scopes import Scope
 from shared.store.workers import busy_workers, live_workers, model_states
 
 router = APIRouter()
 
 
+@public
 @router.get("/", summary="See what runs here", tags=["service"])
 async def show_service(health: HealthProvided) -> ServiceInfo:
     """Return what runs here, in which version, and where to find the rest."""
@@ -48,6 +51,7 @@ async def show_service(health: HealthProvided) -> ServiceInfo:
     )
 
 
+@needs(Scope.JOBS_READ)
 @router.get("/models", summary="List the models", tags=["models"], responses=problems())
 def show_models(resources: Provided) -> ModelList:
     """List the models that jobs may name, and the states of their workers."""
@@ -73,6 +77,7 @@ def show_models(resources: Provided) -> ModelList:
     )
 
 
+@needs(Scope.JOBS_READ)
 @router.get("/workers", summary="List the workers", tags=["workers"], responses=problems())
 def show_workers(resources: Provided, tenant: Tenant) -> WorkerList:
     """List the living workers and their current steps; of other tenants' jobs only the number."""

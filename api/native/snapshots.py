@@ -45,7 +45,17 @@ def make_loader(resources: Resources) -> Snapshots:
 
 
 def _load(resources: Resources, keys: Sequence[JobKey]) -> Mapping[JobKey, Snapshot | JobNotFound]:
-    with read(resources.engine) as connection:
+    loaded: dict[JobKey, Snapshot | JobNotFound] = {}
+    for tenant in {key.tenant for key in keys}:
+        own = [key for key in keys if key.tenant == tenant]
+        loaded |= _load_own(resources, tenant, own)
+    return loaded
+
+
+def _load_own(
+    resources: Resources, tenant: str, keys: Sequence[JobKey]
+) -> dict[JobKey, Snapshot | JobNotFound]:
+    with read(resources.engine, tenant) as connection:
         found = read_jobs(connection, {key.job_id for key in keys})
         succeeded = [view.id for view in found.values() if view.state == JobState.SUCCEEDED]
         transcripts = short_transcripts(connection, succeeded) if succeeded else {}

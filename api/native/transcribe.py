@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, NoReturn
 from uuid import UUID
@@ -10,6 +11,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from api.access.routes import needs
 from api.intake.submit import submit
 from api.native import snapshots
 from api.native.accuracy import compare
@@ -22,9 +24,16 @@ from api.native.waits import at_its_end
 from api.openapi import job_form, located, problems
 from api.resources import Provided, Resources, Tenant, from_state
 from shared.infra import errors
-from shared.infra.errors import AudioRefused, JobCanceled, JobFailed, LonghandError, TooManyStreams
+from shared.infra.errors import (
+    AUDIO_CODES,
+    AudioRefused,
+    JobCanceled,
+    JobFailed,
+    TooManyStreams,
+)
 from shared.speech.formats import in_blocks, write_text
 from shared.speech.transcript import TranscriptHeader
+from shared.store.accounts.scopes import Scope
 from shared.store.jobs.accuracy import get_text
 from shared.store.jobs.calls import keep_call
 from shared.store.jobs.read import JobView, gpu_memory_bytes
@@ -34,8 +43,6 @@ from shared.store.transcripts import StoredTranscript, open_transcript
 router = APIRouter(tags=["jobs"])
 
 _LATENCY_DIGITS = 3
-POISONOUS = "poisonous_input"
-"""The code of a job whose audio ended every worker that took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class _Call:
     reference: str | None
 
 
+@needs(Scope.JOBS_WRITE)
 @router.post(
     "/transcribe",
     summary="Transcribe a file and wait for the text",
@@ -90,11 +98,12 @@ async def transcribe(
         try:
             with resources.calls.place(tenant):
                 call = await _submit(request, resources, tenant, began)
-                with resources.calls.waiting(call.job_id):
+                with resources.calls.waiting(call.job_id), _canceled_if_deleted(call.job_id):
                     snapshot = await _wait(request, resources, loader, call, wait_s)
                     if snapshot is None or not snapshot.view.ended:
                         return await _accept(resources, loader, metrics, call)
-            return await _answer(request, resources, metrics, call, snapshot)
+            with _canceled_if_deleted(call.job_id):
+                return await _answer(request, resources, metrics, call, snapshot)
         except (errors.TooManyCalls, errors.LimitReached):
             metrics.rejected()
             raise
@@ -126,15 +135,22 @@ async def _wait(
         return await at_its_end(request, resources.watcher, loader, key, wait_s)
     except (TooManyStreams, errors.TooManyAtOnce):
         return None
-    except errors.JobNotFound as error:
-        raise JobCanceled("the job was deleted", str(call.job_id)) from error
+
+
+@contextmanager
+def _canceled_if_deleted(job_id: UUID) -> Iterator[None]:
+    """Tell a client whose job or transcript is deleted meanwhile that the job was canceled."""
+    try:
+        yield
+    except (errors.JobNotFound, errors.TranscriptDeleted) as error:
+        raise JobCanceled("the job was deleted", str(job_id)) from error
 
 
 async def _accept(
     resources: Resources, loader: snapshots.Snapshots, metrics: CallMetrics, call: _Call
 ) -> Response:
     """Answer with the job, which goes on without its client from now on."""
-    await to_thread.run_sync(keep_call, resources.engine, call.job_id)
+    await to_thread.run_sync(keep_call, resources.engine, call.tenant, call.job_id)
     snapshot = await loader.get(snapshots.JobKey(call.tenant, call.job_id))
     metrics.ended("accepted")
     return accepted(await answer_with_snapshot(resources, snapshot), call.job_id)
@@ -164,7 +180,9 @@ async def _answer(
     hit = view.cached or call.joined
     gpu_bytes = None
     if not hit:
-        gpu_bytes = await to_thread.run_sync(gpu_memory_bytes, resources.engine, view.id)
+        gpu_bytes = await to_thread.run_sync(
+            gpu_memory_bytes, resources.engine, call.tenant, view.id
+        )
     found = snapshot.short_transcript
     if found is None:
         found = await to_thread.run_sync(open_transcript, resources.engine, call.tenant, view.id)
@@ -213,14 +231,5 @@ def _refuse(view: JobView) -> NoReturn:
     if view.state == JobState.CANCELED:
         raise JobCanceled("the job was canceled", job_id)
     code, detail = view.error_code or "", view.error_detail or ""
-    kind = AudioRefused if code == POISONOUS or code in _MEDIA_CODES else JobFailed
+    kind = AudioRefused if code in AUDIO_CODES else JobFailed
     raise kind(detail, job_id, {"code": code, "detail": detail})
-
-
-def _codes(kind: type[LonghandError]) -> Iterator[str]:
-    yield kind.code
-    for each in kind.__subclasses__():
-        yield from _codes(each)
-
-
-_MEDIA_CODES = frozenset(_codes(errors.MediaError))

@@ -5,10 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from api.access.routes import needs
 from api.native.schemas.usage import Amounts, Day, Usage
 from api.openapi import problems
 from api.resources import Provided, Tenant
-from shared.infra.errors import InvalidRequest
+from shared.infra.errors import ConflictingOptions
+from shared.store.accounts.scopes import Scope
 from shared.store.usage import read_usage
 
 router = APIRouter(tags=["usage"])
@@ -18,7 +20,8 @@ MAX_DAYS = 366
 _DIGITS = 3
 
 
-@router.get("/usage", summary="See what was used", responses=problems(InvalidRequest))
+@needs(Scope.JOBS_READ)
+@router.get("/usage", summary="See what was used", responses=problems(ConflictingOptions))
 def show_usage(
     resources: Provided,
     tenant: Tenant,
@@ -34,7 +37,7 @@ def show_usage(
     last = last or datetime.now(UTC).date()
     first = first or date.fromordinal(max(1, last.toordinal() - USUAL_DAYS + 1))
     if not 0 <= (last - first).days < MAX_DAYS:
-        raise InvalidRequest(f"from must be before to, by less than {MAX_DAYS} days")
+        raise ConflictingOptions(f"from must be before to, by less than {MAX_DAYS} days")
     days = [
         Day(
             day=each.day,

@@ -2,13 +2,13 @@
 
 from functools import partial
 from typing import Annotated
-from uuid import UUID
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
+from api.access.routes import needs
 from api.intake.bodies import json_body, read_json
-from api.native.ids import Cursor, DeliveryId, WebhookId, optional_id
+from api.native.ids import UUID_SCHEMA, Cursor, DeliveryId, WebhookId, optional_id
 from api.native.schemas import members
 from api.native.schemas.webhooks import (
     Delivery,
@@ -21,24 +21,26 @@ from api.native.schemas.webhooks import (
     WebhookWithSecret,
 )
 from api.openapi import BODY_ERRORS, problems
-from api.resources import Provided, Resources, Tenant
+from api.resources import Provided, Tenant
 from shared.infra import errors
 from shared.infra.webhooks.send import send
+from shared.store.accounts.scopes import Scope
 from shared.store.states import DeliveryState
 from shared.store.webhooks import attempts, deliveries, endpoints
 
 router = APIRouter(tags=["webhooks"])
 
 
-@router.get(
-    "/webhooks/deliveries", summary="List deliveries", responses=problems(errors.InvalidRequest)
-)
+@needs(Scope.WEBHOOKS)
+@router.get("/webhooks/deliveries", summary="List deliveries", responses=problems())
 def show_deliveries(
     resources: Provided,
     tenant: Tenant,
     cursor: Cursor,
-    job_id: Annotated[str | None, Query(description="of this job alone")] = None,
-    endpoint_id: Annotated[str | None, Query(description="to this webhook alone")] = None,
+    job_id: Annotated[str | None, Query(description="of this job alone", **UUID_SCHEMA)] = None,
+    endpoint_id: Annotated[
+        str | None, Query(description="to this webhook alone", **UUID_SCHEMA)
+    ] = None,
     state: Annotated[DeliveryState | None, Query(description="in this state alone")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> DeliveryPage:
@@ -59,6 +61,7 @@ def show_deliveries(
     )
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks/deliveries/{delivery_id}/replay",
     summary="Send an event again",
@@ -71,6 +74,7 @@ def replay_delivery(delivery_id: DeliveryId, resources: Provided, tenant: Tenant
     return Delivery.of(deliveries.get_delivery(resources.engine, tenant, delivery_id))
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks",
     summary="Add a webhook",
@@ -91,6 +95,7 @@ async def add_webhook(
     return WebhookWithSecret(**members(view), secret=secret)
 
 
+@needs(Scope.WEBHOOKS)
 @router.get("/webhooks", summary="List webhooks", responses=problems())
 def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
     """List all webhooks, but not those that jobs named for themselves."""
@@ -98,6 +103,7 @@ def show_webhooks(resources: Provided, tenant: Tenant) -> WebhookList:
     return WebhookList.model_validate({"webhooks": found}, from_attributes=True)
 
 
+@needs(Scope.WEBHOOKS)
 @router.get(
     "/webhooks/{webhook_id}", summary="Get a webhook", responses=problems(errors.WebhookNotFound)
 )
@@ -106,6 +112,7 @@ def show_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> 
     return Webhook(**members(endpoints.get_endpoint(resources.engine, tenant, webhook_id)))
 
 
+@needs(Scope.WEBHOOKS)
 @router.patch(
     "/webhooks/{webhook_id}",
     summary="Change a webhook",
@@ -124,6 +131,7 @@ async def change_webhook(
     return Webhook(**members(await to_thread.run_sync(apply)))
 
 
+@needs(Scope.WEBHOOKS)
 @router.delete(
     "/webhooks/{webhook_id}",
     summary="Remove a webhook",
@@ -135,6 +143,7 @@ def remove_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -
     endpoints.delete_endpoint(resources.engine, tenant, webhook_id)
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks/{webhook_id}/rotate",
     summary="Replace a webhook's secret",
@@ -146,24 +155,25 @@ def rotate_secret(webhook_id: WebhookId, resources: Provided, tenant: Tenant) ->
     return WebhookWithSecret(**members(view), secret=secret)
 
 
+@needs(Scope.WEBHOOKS)
 @router.post(
     "/webhooks/{webhook_id}/test",
     summary="Send a test event",
-    responses=problems(errors.WebhookNotFound),
+    responses=problems(errors.WebhookNotFound, errors.TooManyTests),
 )
 async def test_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> TestResult:
     """Send a `webhook.test` event, once and at once, and return how the attempt went."""
-    # Tests have their own threads: a receiver that hangs delays only other tests.
-    return await to_thread.run_sync(
-        _send_test, resources, tenant, webhook_id, limiter=resources.test_threads
+    engine = resources.engine
+    outgoing = await to_thread.run_sync(deliveries.make_test, engine, tenant, webhook_id)
+    with resources.test_places.take(tenant, endpoints.host_of(outgoing.url)):
+        attempt = await to_thread.run_sync(
+            send, resources.outbound, outgoing, limiter=resources.test_threads
+        )
+    delivery_id = await to_thread.run_sync(
+        deliveries.record_test, engine, tenant, webhook_id, outgoing, attempt
     )
-
-
-def _send_test(resources: Resources, tenant: str, webhook_id: UUID) -> TestResult:
-    outgoing = deliveries.make_test(resources.engine, tenant, webhook_id)
-    attempt = send(resources.outbound, outgoing)
     return TestResult(
-        delivery_id=deliveries.record_test(resources.engine, tenant, webhook_id, outgoing, attempt),
+        delivery_id=delivery_id,
         delivered=attempt.is_delivered,
         status_code=attempt.status_code,
         latency_ms=attempt.latency_ms,

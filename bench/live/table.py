@@ -1,6 +1,6 @@
-"""Latencies of live sessions on a whole platform, whose model worker sleeps for each call.
+"""Latencies of live sessions on a whole platform, with a model worker that sleeps or a real one.
 
-The talkers are in processes of their own, ten in each, and send at real time.
+The clients are in five processes of their own, and send at real time.
 """
 
 import json
@@ -12,24 +12,29 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import httpx
 import numpy as np
 
+from bench.live.talkers import Plan
 from bench.platform import ROOT, Platform, platform
+from worker.media.decode import decode
 
 CALL_MS, MAX_BATCH = 100, 32
-TALKERS = 50
-SECONDS = 30.0
-_PER_PROCESS = 10
+TALKERS = (1, 2, 4, 8)
+"""Who speak at once to a real model."""
+SECONDS = 30
+_PROCESSES = 5
 _LIMIT_S = 60.0
 _SETTLE_S = 2.0
 """Until the API has heard that the worker takes live requests."""
 
 
 def run() -> None:
-    """Print the latencies with endpoints and with flushes, and what the API process used."""
+    """Print the latencies with endpoints, with flushes, and beside many silent sessions."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {"LONGHAND_LIVE_MAX_SESSIONS": "400"}
         with (
@@ -37,24 +42,45 @@ def run() -> None:
             platform(Path(folder) / "data", "starter", environment=environment) as running,
             _sleeping_worker(running),
         ):
-            print(f"{CALL_MS} ms a call, batches of {MAX_BATCH}, {TALKERS} talkers, 20 ms frames")
-            for flushes in (False, True):
-                _measure(running, flushes=flushes)
+            print(f"{CALL_MS} ms a call, batches of {MAX_BATCH}")
+            noise = partial(_plan, running, "oracle")
+            _measure(running, noise(50, 50, frame_ms=20, flushes=False))
+            _measure(running, noise(50, 50, frame_ms=20, flushes=True))
+            _measure(running, noise(200, 20, frame_ms=100, flushes=False))
 
 
-def _measure(running: Platform, *, flushes: bool) -> None:
-    used_s, began = running.cpu_s()["api"], time.monotonic()
+def run_real(catalogue: Path, model_id: str, audio: Path) -> None:
+    """Print the latencies of few people who say what a recording says, with a real model."""
+    environment = {"LONGHAND_CATALOGUE": str(catalogue.resolve())}
+    with tempfile.TemporaryDirectory() as folder:
+        pcm = Path(folder) / "speech.pcm"
+        with audio.open("rb") as file:
+            pcm.write_bytes(b"".join(block.tobytes() for (block,) in decode(file, 3600)))
+        with platform(Path(folder) / "data", model_id, environment=environment) as running:
+            print(f"{model_id}, {audio.name}")
+            for n_talkers in TALKERS:
+                plan = _plan(running, model_id, n_talkers, n_talkers, frame_ms=20, flushes=True)
+                _measure(running, replace(plan, pcm=str(pcm)))
+
+
+def _plan(
+    running: Platform, model_id: str, sessions: int, talkers: int, *, frame_ms: int, flushes: bool
+) -> Plan:
     url = running.url.replace("http", "ws", 1) + "/ws/stt"
-    arguments = [url, str(_PER_PROCESS), str(SECONDS), "20", str(int(flushes))]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "bench.live.talkers", *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(TALKERS // _PER_PROCESS)
-    ]
+    return Plan(url, model_id, sessions, talkers, SECONDS, frame_ms, flushes)
+
+
+def _measure(running: Platform, plan: Plan) -> None:
+    ends = ", flushes" if plan.flushes else ""
+    print(f"\n{plan.n_sessions} sessions, {plan.n_talkers} talk, {plan.frame_ms} ms frames{ends}")
+    n_processes = min(_PROCESSES, plan.n_talkers)
+    before_bytes = most_bytes = _resident_bytes(running)
+    used_s, began = running.cpu_s()["api"], time.monotonic()
+    processes = [_start(part) for part in _parts(plan, n_processes)]
+    while any(process.poll() is None for process in processes):
+        most_bytes = max(most_bytes, _resident_bytes(running))
+        time.sleep(0.5)
+    cores = (running.cpu_s()["api"] - used_s) / (time.monotonic() - began)
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     errors: list[str] = []
     for process in processes:
@@ -62,13 +88,35 @@ def _measure(running: Platform, *, flushes: bool) -> None:
         errors += told["errors"]
         for name, values in told["seconds"].items():
             seconds[name] += values
-    cores = (running.cpu_s()["api"] - used_s) / (time.monotonic() - began)
     for name, values in seconds.items():
-        after = " after a flush" if flushes and name == "final" else ""
+        after = " after a flush" if plan.flushes and name == "final" else ""
         p50, p95, p99 = (1000 * np.percentile(values, share) for share in (50, 95, 99))
         shares = f"p50 {p50:4.0f}  p95 {p95:4.0f}  p99 {p99:4.0f} ms"
         print(f"{name + after:24} n {len(values):5}  {shares}")
-    print(f"{'API process':24} {cores:.2f} cores; errors: {sorted(set(errors)) or 'none'}")
+    grown = (most_bytes - before_bytes) / plan.n_sessions / 2**20
+    known = sorted(set(errors)) or "none"
+    print(f"{'API process':24} {cores:.2f} cores, {grown:.2f} MiB a session; errors: {known}")
+
+
+def _parts(plan: Plan, n_parts: int) -> Iterator[Plan]:
+    """Divide the sessions of a plan evenly."""
+    for number in range(n_parts):
+        n_sessions = len(range(number, plan.n_sessions, n_parts))
+        n_talkers = len(range(number, plan.n_talkers, n_parts))
+        yield replace(plan, n_sessions=n_sessions, n_talkers=n_talkers)
+
+
+def _start(plan: Plan) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench.live.talkers", json.dumps(asdict(plan))],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _resident_bytes(running: Platform) -> int:
+    return int(running.services["api"].memory_info().rss)
 
 
 @contextmanager

@@ -15,7 +15,13 @@ from cli.messages import note
     type=click.IntRange(0, 65535),
     default=8000,
     metavar="N",
-    help="The API's port on 127.0.0.1; 0 takes any free one.",
+    help="The API's port; 0 takes any free one.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="The API's address; on any but a loopback address requests need an API key.",
 )
 @click.option(
     "--model",
@@ -35,11 +41,17 @@ from cli.messages import note
 )
 @click.option("--data", **DATA)
 def up(
-    port: int, models: tuple[str, ...], flower: bool, flower_port: int, data: Path | None
+    port: int,
+    host: str,
+    models: tuple[str, ...],
+    flower: bool,
+    flower_port: int,
+    data: Path | None,
 ) -> int:
     """Keep the platform running in the foreground until Ctrl-C.
 
-    Once all parts are up, the last line on stdout is 'ready URL'.
+    Once all parts are up, the last line on stdout is 'ready URL'. Where requests need a key and
+    there is none yet, an administrator's is made; the line before has it, this once.
     """
     # Imported late, for the sake of --help.
     from cli.embedded.directory import DataDirectory, DirectoryInUse
@@ -47,8 +59,10 @@ def up(
     from cli.local_models import prepare_model
     from cli.progress.lines import Progress, progress_on_stderr
     from cli.signals import StopFlag, Stopped
+    from shared.infra.settings import FLOWER_USER, get_settings
     from shared.models.options import JobOptions
 
+    get_settings().asks_for_keys(host)  # a forbidden address is told before anything is downloaded
     flag = StopFlag()
     progress = Progress()
     path = data_path(data)
@@ -65,10 +79,17 @@ def up(
             wanted = [JobOptions(model=model) for model in models or (None,)]
             chosen = [prepare_model(options, flag, bars).id for options in wanted]
         served = tuple(dict.fromkeys(chosen))
-        plan = Plan(served, port=port, flower_port=flower_port if flower else None)
+        plan = Plan(served, port=port, host=host, flower_port=flower_port if flower else None)
         with running_stack(directory, plan, flag, say) as stack:
             for program in stack.programs:
                 click.echo(f"{program.name:<24} {program.address or 'running'}")
+            if stack.first_key is not None:
+                click.echo(f"administrator's key      {stack.first_key}")
+                say("the key is not shown again; 'longhand keys create' makes more")
+            if flower:
+                click.echo(
+                    f"Flower lets in {FLOWER_USER} with the password in {stack.flower_secret}"
+                )
             click.echo(f"ready {stack.api_url}")
             stack.run()
     return 0

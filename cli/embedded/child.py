@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -38,10 +38,10 @@ class Program:
     name: str
     """Shown to people, and the name of its log."""
     command: tuple[str, ...]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     """The whole environment; ``Child`` adds the name of the log."""
     address: str = ""
-    """Shown to people: where it listens, with a login if they need one."""
+    """Shown to people: where it listens."""
     is_ready: Callable[[], bool] = lambda: True
     """Polled during the start, so it answers quickly."""
     look: Look | None = None

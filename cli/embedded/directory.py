@@ -16,16 +16,24 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from cli.errors import CommandError
 
 MIN_FREE_BYTES = 256 * 1024**2
 """A stack is not started with less: a new cluster takes 50 MB, and WAL grows by 16 MB at a time."""
 
+T = TypeVar("T")
 Purpose = Literal["up", "transcribe"]
+
+_REMEDIES = {
+    "credentials.json": "put it back from a backup (without it the database cannot be opened), or "
+    "choose another directory with --data",
+    "stack.json": "end what an earlier longhand may have left running there, and delete the file",
+}
+"""What to do when a file is damaged."""
 
 
 def default_path(env: Mapping[str, str] = os.environ) -> Path:
@@ -40,11 +48,14 @@ def default_path(env: Mapping[str, str] = os.environ) -> Path:
 class Credentials:
     """Secrets shared by the parts of one stack, in hexadecimal, so that URLs need no quoting."""
 
-    postgres_password: str
-    valkey_password: str
+    postgres_password: str = field(repr=False)
+    """The superuser's, who owns the tables."""
+    postgres_api_password: str = field(repr=False)
+    postgres_worker_password: str = field(repr=False)
+    valkey_password: str = field(repr=False)
     s3_key: str
-    s3_secret: str
-    flower_password: str
+    s3_secret: str = field(repr=False)
+    flower_password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,7 @@ class DataDirectory:
         self.logs = path / "logs"
         self._lock = path / "lock"
         self._record = path / "stack.json"
-        self._credentials = path / "credentials.json"
+        self.credentials_file = path / "credentials.json"
 
     def create(self, for_files_bytes: int = 0) -> None:
         """Make the directory and its parts, unless they exist.
@@ -140,12 +151,18 @@ class DataDirectory:
             return None
 
     def credentials(self) -> Credentials:
-        """Return the secrets; missing ones are generated and stored."""
+        """Return the secrets; missing ones are generated and stored.
+
+        Raises:
+            CommandError: the file is damaged. New secrets would not open the database.
+        """
         known: dict[str, str] = {}
         with suppress(FileNotFoundError):
-            known = json.loads(self._credentials.read_text())
+            known = _read(self.credentials_file, dict[str, str])
         fresh = {
             "postgres_password": secrets.token_hex(24),
+            "postgres_api_password": secrets.token_hex(24),
+            "postgres_worker_password": secrets.token_hex(24),
             "valkey_password": secrets.token_hex(24),
             "s3_key": secrets.token_hex(10),
             "s3_secret": secrets.token_hex(24),
@@ -153,25 +170,42 @@ class DataDirectory:
         }
         if fresh.keys() - known.keys():
             known = fresh | known
-            write_private(self._credentials, json.dumps(known))
-        return Credentials(**known)
+            write_private(self.credentials_file, json.dumps(known))
+        return Credentials(**{name: known[name] for name in fresh})
 
     def write_record(self, record: StackRecord) -> None:
         """Write what runs here; readers never see half of it."""
         write_private(self._record, json.dumps(asdict(record), indent=1))
 
     def read_record(self) -> StackRecord | None:
-        """Return what runs here, or what a killed run has left; None if nothing."""
+        """Return what runs here, or what a killed run has left; None if nothing.
+
+        Raises:
+            CommandError: the file is damaged. It names processes that may still run.
+        """
         try:
-            fields = json.loads(self._record.read_text())
+            return _read(self._record, StackRecord)
         except FileNotFoundError:
             return None
-        children = tuple(ChildRecord(**child) for child in fields.pop("children"))
-        return StackRecord(children=children, **fields)
 
     def remove_record(self) -> None:
         """Write that nothing runs here."""
         self._record.unlink(missing_ok=True)
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    """Return what a JSON file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CommandError: it is damaged.
+    """
+    from pydantic import TypeAdapter, ValidationError  # here, because it takes 0.1 s
+
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise CommandError(f"{path} is damaged; {_REMEDIES[path.name]}") from error
 
 
 def write_private(path: Path, text: str) -> None:

@@ -34,26 +34,38 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def listen(port: int, option: str) -> socket.socket:
+def reachable(host: str) -> str:
+    """Return the address at which this machine reaches what listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def listen(port: int, option: str, host: str = "127.0.0.1") -> socket.socket:
     """Return a socket that listens on a port; 0 takes any free one.
 
     Raises:
         CommandError: the port is taken; the message names the option that chooses another.
     """
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", port))
+        listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise CommandError(
-            f"cannot listen on 127.0.0.1:{port}: {os_reason(error)}; choose another with {option}"
+            f"cannot listen on {host}:{port}: {os_reason(error)}; choose another with {option}"
         ) from error
     return listener
 
 
-def answer(port: int, request: bytes, *, n_bytes: int, within_s: float = PROBE_LIMIT_S) -> bytes:
+def answer(
+    port: int,
+    request: bytes,
+    *,
+    n_bytes: int,
+    within_s: float = PROBE_LIMIT_S,
+    host: str = "127.0.0.1",
+) -> bytes:
     """Send a request and return the first ``n_bytes`` of the answer.
 
     It is shorter if the connection is refused or closed, or silent for the rest of ``within_s``.
@@ -61,7 +73,7 @@ def answer(port: int, request: bytes, *, n_bytes: int, within_s: float = PROBE_L
     """
     deadline_s = time.monotonic() + within_s
     received = b""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), within_s) as connection:
+    with suppress(OSError), socket.create_connection((host, port), within_s) as connection:
         connection.sendall(request)
         while len(received) < n_bytes:
             connection.settimeout(max(0.001, deadline_s - time.monotonic()))
@@ -71,7 +83,9 @@ def answer(port: int, request: bytes, *, n_bytes: int, within_s: float = PROBE_L
     return received
 
 
-def answers_http(port: int, path: str = "/", *, within_s: float = PROBE_LIMIT_S) -> bool:
+def answers_http(
+    port: int, path: str = "/", *, within_s: float = PROBE_LIMIT_S, host: str = "127.0.0.1"
+) -> bool:
     """Return whether an HTTP server answers, with whatever status."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
-    return answer(port, request.encode(), n_bytes=5, within_s=within_s) == b"HTTP/"
+    return answer(port, request.encode(), n_bytes=5, within_s=within_s, host=host) == b"HTTP/"

@@ -20,6 +20,9 @@ from cli.embedded.watch import LOOK_LIMIT_S
 from cli.errors import CommandError
 
 USER = DATABASE = "longhand"
+"""The user is the superuser, who owns the tables."""
+API_USER, WORKER_USER = "longhand_api", "longhand_worker"
+"""Who the API and the workers are; the migrations make them."""
 UNPRIVILEGED_USER = "nobody"
 """Postgres refuses to run as root. Root runs it as this user, who owns only PGDATA."""
 SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
@@ -113,6 +116,7 @@ def program(pgdata: Path, port: int) -> Program:
         "shared_buffers": "4MB",
         "logging_collector": "off",
         "log_destination": "stderr",
+        "log_error_verbosity": "terse",  # the details have values of rows
     }
     settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     pidfile = pgdata / "postmaster.pid"
@@ -162,6 +166,19 @@ def unprivileged(orphan_signal: signal.Signals | None = None) -> tuple[str, ...]
         *((f"--pdeathsig={orphan_signal.name}",) if orphan_signal else ()),
         "--",
     )
+
+
+def url(password: str, port: int, user: str = USER) -> str:
+    """Return the URL of a cluster's database, as the settings have it."""
+    return f"postgresql+psycopg://{user}:{password}@127.0.0.1:{port}/{DATABASE}"
+
+
+def port_in_use(pgdata: Path) -> int | None:
+    """Return the port on which a cluster is served; None: it is not running."""
+    try:
+        return int((pgdata / "postmaster.pid").read_text().splitlines()[3])
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def _environment() -> dict[str, str]:

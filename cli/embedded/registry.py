@@ -10,6 +10,8 @@ from shared.infra.settings import get_settings
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from shared.store.workers import WorkerView
+
 
 class Registry:
     """Looks at workers by their heartbeats. Threads that use it take turns."""
@@ -26,6 +28,16 @@ class Registry:
         None while the worker is loading, or Postgres does not answer. A frozen Postgres is waited
         for without limit: it has a watch of its own.
         """
+        workers = self.workers()
+        if workers is None:
+            return None
+        states = [worker.state for worker in workers if _pid(worker.id) == str(pid)]
+        if not states:
+            return False
+        return True if "ready" in states else None
+
+    def workers(self) -> "list[WorkerView] | None":
+        """Return the workers that have sent a heartbeat; None: Postgres does not answer."""
         # Imported here, because most runs end before the first look, and SQLAlchemy takes 0.3 s.
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -37,13 +49,9 @@ class Registry:
             if self._engine is None:
                 self._engine = make_engine(self._settings, pool_size=1)
             try:
-                workers = live_workers(self._engine, live_s=self._settings.lease_s)
+                return live_workers(self._engine, live_s=self._settings.lease_s)
             except (LonghandError, SQLAlchemyError):
                 return None
-        states = [worker.state for worker in workers if _pid(worker.id) == str(pid)]
-        if not states:
-            return False
-        return True if "ready" in states else None
 
 
 def _pid(worker_id: str) -> str:

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli.embedded import postgres, rclone, valkey
 from cli.embedded.child import Program
-from cli.embedded.directory import DataDirectory, write_private
+from cli.embedded.directory import Credentials, DataDirectory, write_private
 from cli.embedded.leftovers import end_leftovers
 from cli.embedded.ports import free_ports
 from cli.embedded.supervisor import Supervisor
@@ -18,6 +19,9 @@ from cli.signals import StopFlag
 READY_LIMIT_S = 60.0
 """The crash recovery of a large cluster takes long."""
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
 PORT_ATTEMPTS = 3
 """Another program may take a free port before the server binds it."""
 
@@ -26,14 +30,17 @@ PORT_ATTEMPTS = 3
 class Endpoints:
     """URLs of the three servers, as the settings have them, with credentials."""
 
-    database_url: str
-    broker_url: str
-    storage_url: str
+    database_url: str = field(repr=False)
+    """The owner's."""
+    api_database_url: str = field(repr=False)
+    worker_database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    storage_url: str = field(repr=False)
 
     def env(self) -> dict[str, str]:
-        """Return the settings that name these servers."""
+        """Return the settings of a worker that name these servers."""
         return {
-            "LONGHAND_DATABASE_URL": self.database_url,
+            "LONGHAND_DATABASE_URL": self.worker_database_url,
             "LONGHAND_BROKER_URL": self.broker_url,
             "LONGHAND_STORAGE_URL": self.storage_url,
         }
@@ -74,10 +81,11 @@ def start_servers(
         say(f"creating the database in {directory.postgres}")
     for attempt in range(PORT_ATTEMPTS):
         pg_port, valkey_port, s3_port = free_ports(3)
-        pg_login = f"{postgres.USER}:{secrets.postgres_password}"
         s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
         endpoints = Endpoints(
-            f"postgresql+psycopg://{pg_login}@127.0.0.1:{pg_port}/{postgres.DATABASE}",
+            postgres.url(secrets.postgres_password, pg_port),
+            postgres.url(secrets.postgres_api_password, pg_port, postgres.API_USER),
+            postgres.url(secrets.postgres_worker_password, pg_port, postgres.WORKER_USER),
             f"redis://:{secrets.valkey_password}@127.0.0.1:{valkey_port}/0",
             f"http://{s3_login}@127.0.0.1:{s3_port}/{rclone.BUCKET}",
         )
@@ -102,6 +110,19 @@ def start_servers(
     return endpoints, programs
 
 
+def _admit_roles(engine: "Engine", secrets: Credentials) -> None:
+    """Let the API's and the workers' roles log in, which the migrations have made."""
+    from sqlalchemy import text
+
+    passwords = {
+        postgres.API_USER: secrets.postgres_api_password,
+        postgres.WORKER_USER: secrets.postgres_worker_password,
+    }
+    with engine.begin() as connection:
+        for user, password in passwords.items():  # hexadecimal, so no quoting
+            connection.execute(text(f"ALTER ROLE {user} LOGIN PASSWORD '{password}'"))
+
+
 def migrate(directory: DataDirectory, database_url: str) -> None:
     """Upgrade the schema, unless the same migrations have been applied before.
 
@@ -112,6 +133,8 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
     for file in sorted(MIGRATIONS.glob("*.py")):
         digest.update(file.name.encode() + file.read_bytes())
     # The stamp is in PGDATA, so that it is deleted with the schema that it describes.
+    secrets = directory.credentials()
+    digest.update(f"{secrets.postgres_api_password} {secrets.postgres_worker_password}".encode())
     stamp = directory.postgres / "longhand-schema"
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
@@ -124,7 +147,11 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
     from shared.infra.settings import Settings
 
     try:
-        database.migrate(Settings(database_url=SecretStr(database_url)))
+        settings = Settings(database_url=SecretStr(database_url))
+        database.migrate(settings)
+        engine = database.make_engine(settings, pool_size=1)
+        _admit_roles(engine, secrets)
+        engine.dispose()
     except DatabaseUnfit as error:
         raise CommandError(
             f"cannot use {directory.postgres}: {error}; choose another directory with --data"

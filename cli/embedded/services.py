@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlsplit
 
 from cli.embedded.child import RUN_MODULE, Program
 from cli.embedded.ports import answers_http
@@ -14,7 +14,7 @@ from cli.embedded.registry import Registry
 from cli.embedded.roll_call import RollCall
 from cli.embedded.servers import Endpoints
 from cli.embedded.watch import LOOK_LIMIT_S
-from shared.infra.settings import FLOWER_USER, get_settings
+from shared.infra.settings import get_settings
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +30,7 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
     env["NO_PROXY"] = env["no_proxy"] = ",".join(filter(None, [no_proxy, "127.0.0.1,localhost"]))
     env["PYTHONPATH"] = str(SOURCE_ROOT)
     env["PYTHONUNBUFFERED"] = "1"
+    env.setdefault("LONGHAND_LOG_FORMAT", "text")  # people read these files
     if "LONGHAND_CATALOGUE" in env:  # relative to here, and services run in another folder
         env["LONGHAND_CATALOGUE"] = str(get_settings().catalogue)
     if env.get("LONGHAND_MODELS_CACHE"):
@@ -41,7 +42,9 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
 class Services:
     """Makes the programs of one stack's services."""
 
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
+    api_database_url: str = field(repr=False)
+    """The API's role sees the rows of one tenant at a time; the workers' sees all."""
     folder: Path
     """Where they run."""
     roll: RollCall
@@ -51,14 +54,16 @@ class Services:
     drain_s: float
     """How long a worker may take to finish the step in hand when it is stopped."""
 
-    def api(self, fd: int, port: int) -> Program:
-        """The API, on a socket that it inherits: a restart keeps the address."""
+    def api(self, fd: int, url: str) -> Program:
+        """The API at ``url``, on a socket that it inherits: a restart keeps the address."""
+        host, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
         return self._program(
             "api",
             *("api", "--fd", str(fd)),
-            address=f"http://127.0.0.1:{port}",
+            env={**self.env, "LONGHAND_DATABASE_URL": self.api_database_url},
+            address=url,
             is_ready=self.roll.api,
-            look=lambda _: answers_http(port, "/health/live", within_s=LOOK_LIMIT_S),
+            look=lambda _: answers_http(port, "/health/live", within_s=LOOK_LIMIT_S, host=host),
             pass_fds=(fd,),
         )
 
@@ -78,8 +83,7 @@ class Services:
             "flower",
             *("worker", "flower", f"--port={port}"),
             env={**self.env, "LONGHAND_FLOWER_PASSWORD": password},
-            # With this login a browser and curl are let in at once.
-            address=f"http://{FLOWER_USER}:{quote(password, safe='')}@127.0.0.1:{port}",
+            address=f"http://127.0.0.1:{port}",
             is_ready=lambda: answers_http(port, "/healthcheck"),
             look=lambda _: answers_http(port, "/healthcheck", within_s=LOOK_LIMIT_S),
         )

@@ -7,6 +7,7 @@ It starts in three steps:
 3. the API, the CPU worker, model workers, the delivery worker, beat and, if asked for, Flower
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,16 +15,19 @@ from dataclasses import dataclass
 
 from cli.embedded.child import Program
 from cli.embedded.directory import DataDirectory, Purpose
+from cli.embedded.first_key import make_first_key
 from cli.embedded.fork_server import ForkServer
 from cli.embedded.leftovers import end_leftovers
-from cli.embedded.ports import listen
+from cli.embedded.ports import listen, reachable
 from cli.embedded.registry import Registry
 from cli.embedded.roll_call import RollCall
 from cli.embedded.servers import Endpoints, start_servers
 from cli.embedded.services import Services, service_environment
 from cli.embedded.supervisor import Supervisor
 from cli.signals import StopFlag, Stopped
+from shared.infra.settings import get_settings
 
+FLOWER_PASSWORD = "LONGHAND_FLOWER_PASSWORD"  # noqa: S105 - the variable's name
 READY_LIMIT_S = 300.0
 """A large model on a slow disk takes minutes to load."""
 
@@ -36,6 +40,8 @@ class Plan:
     """Catalogue ids, one model worker each; the first is the default for jobs that name none."""
     port: int = 0
     """The API's; 0 for any free one."""
+    host: str = "127.0.0.1"
+    """The API's address. On any but loopback it asks for keys."""
     flower_port: int | None = None
     """Flower's; None for no Flower."""
     purpose: Purpose = "up"
@@ -53,7 +59,9 @@ class Stack:
 
         Raises:
             CommandError: a port is taken.
+            UnsafeSetting: keys are turned off, and strangers could reach the API.
         """
+        self._asks_for_keys = plan.purpose == "up" and get_settings().asks_for_keys(plan.host)
         self._plan = plan
         self._directory = directory
         self._flag = flag
@@ -64,9 +72,19 @@ class Stack:
         self._servers: list[Program] = []
         if plan.flower_port is not None:  # if it is taken, nothing shall be started
             listen(plan.flower_port, "--flower-port").close()
-        self._listener = listen(plan.port, "--port")
-        self._port = int(self._listener.getsockname()[1])
-        self.api_url = self._supervisor.api_url = f"http://127.0.0.1:{self._port}"
+        self._listener = listen(plan.port, "--port", plan.host)
+        host, port = reachable(plan.host), self._listener.getsockname()[1]
+        self.api_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._supervisor.api_url = self.api_url
+        self.first_key: str | None = None
+        """An administrator's key, if there was none yet and the API asks for keys."""
+
+    @property
+    def flower_secret(self) -> str:
+        """Where Flower's password is found."""
+        if os.environ.get(FLOWER_PASSWORD):
+            return FLOWER_PASSWORD
+        return f"{self._directory.credentials_file} (flower_password)"
 
     @property
     def programs(self) -> list[Program]:
@@ -80,9 +98,11 @@ class Stack:
             CommandError: a part does not come up.
             Stopped: a signal came first.
         """
-        self._servers = start_servers(
+        endpoints, self._servers = start_servers(
             self._directory, self._supervisor, self._flag, self._say, self._prepare_services
-        )[1]
+        )
+        if self._asks_for_keys:
+            self.first_key = make_first_key(endpoints.database_url)
         self._supervisor.launch(self._services, self._fork_server)
         self._supervisor.await_ready([program.name for program in self._services], READY_LIMIT_S)
 
@@ -99,23 +119,28 @@ class Stack:
 
     def _prepare_services(self, endpoints: Endpoints) -> list[Program]:
         """Make the services' programs; return the fork server's, to be started with the servers."""
-        env = service_environment(endpoints) | {"LONGHAND_DEFAULT_MODEL": self._plan.models[0]}
+        env = service_environment(endpoints) | {
+            "LONGHAND_DEFAULT_MODEL": self._plan.models[0],
+            "LONGHAND_AUTH": "on" if self._asks_for_keys else "off",
+        }
+        registry = Registry(endpoints.worker_database_url)
         services = Services(
             env=env,
+            api_database_url=endpoints.api_database_url,
             folder=self._directory.path,
-            roll=RollCall(self.api_url),
-            registry=Registry(endpoints.database_url),
+            roll=RollCall(self.api_url, registry if self._asks_for_keys else None),
+            registry=registry,
             drain_s=self._plan.drain_s,
         )
         self._services = [
-            services.api(self._listener.fileno(), self._port),
+            services.api(self._listener.fileno(), self.api_url),
             services.worker("cpu"),
             *(services.worker("model", model) for model in self._plan.models),
             services.worker("deliver"),
             services.worker("beat"),
         ]
         if (port := self._plan.flower_port) is not None:
-            chosen = env.get("LONGHAND_FLOWER_PASSWORD")
+            chosen = os.environ.get(FLOWER_PASSWORD)
             password = chosen or self._directory.credentials().flower_password
             self._services.append(services.flower(port, password))
         if sys.platform != "linux":

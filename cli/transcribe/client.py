@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from cli.errors import CommandError
 from cli.messages import one_line
+from cli.server_key import key_headers
 from cli.transcribe.job_view import JobView
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -88,7 +89,9 @@ class Client:
         self._stop = stop
         # A proxy that the environment names cannot reach this machine's loopback.
         local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-        self._http = httpx.Client(base_url=self.base_url, timeout=TIMEOUT, trust_env=not local)
+        self._http = httpx.Client(
+            base_url=self.base_url, timeout=TIMEOUT, trust_env=not local, headers=key_headers()
+        )
 
     def close(self) -> None:
         """Close the connections."""

@@ -14,10 +14,172 @@ depends_on = None
 
 _EVENT_IDS = sa.Sequence("event_ids")
 
+_FIND_KEYS = """
+    -- Whoever asks need not see any key: it names those that it was given.
+    CREATE FUNCTION longhand_find_keys(digests bytea[])
+    RETURNS TABLE (digest bytea, id uuid, tenant text, scopes text[], expires_in_s float8,
+                   is_use_due boolean)
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = {schema}, pg_temp
+    AS $$
+        SELECT sha256, id, tenant, scopes,
+               extract(epoch FROM expires_at - clock_timestamp())::float8,
+               last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute'
+        FROM api_keys
+        WHERE sha256 = ANY (digests) AND revoked_at IS NULL
+          AND (expires_at IS NULL OR expires_at > clock_timestamp())
+    $$
+"""
+
+
+_DUE_TURN = """
+    -- Turns order the tenants of a queue, so they depend on the steps of all.
+    CREATE FUNCTION longhand_due_turn(wanted text) RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = {schema}, pg_temp
+    AS $$
+        SELECT tenant_turn FROM steps
+        WHERE queue = wanted AND kind <> 'deliver' AND state = 'queued'
+          AND run_at <= statement_timestamp()
+        ORDER BY tenant_turn LIMIT 1
+    $$
+"""
+
+_ROLES = """
+    -- Roles are the whole cluster's, so another database's migration may have made them. Their
+    -- operator lets them log in.
+    DO $$
+    DECLARE wanted text;
+    BEGIN
+        FOREACH wanted IN ARRAY ARRAY['longhand_api', 'longhand_worker'] LOOP
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+                BEGIN
+                    EXECUTE format('CREATE ROLE %I', wanted);
+                EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+                END;
+            END IF;
+        END LOOP;
+        -- The policies bind the tables' owner, too; it sees what the workers see.
+        IF NOT pg_has_role(current_user, 'longhand_worker', 'USAGE') THEN
+            GRANT longhand_worker TO CURRENT_USER;
+        END IF;
+    END $$
+"""
+
+_OWNED = {
+    "tenants": "id",
+    "api_keys": "tenant",
+    "jobs": "tenant",
+    "steps": "tenant",
+    "transcripts": "tenant",
+    "webhook_endpoints": "tenant",
+    "webhook_events": "tenant",
+    "webhook_deliveries": "tenant",
+    "usage": "tenant",
+    "usage_entries": "tenant",
+}
+"""Tables whose rows are tenants' own, and the column that says whose."""
+
+_PARTS = {
+    "calls": "jobs WHERE jobs.id = calls.job_id",
+    "job_events": "jobs WHERE jobs.id = job_events.job_id",
+    "transcript_segments": "transcripts WHERE transcripts.id = transcript_segments.transcript_id",
+    "webhook_attempts": "webhook_deliveries "
+    "WHERE webhook_deliveries.id = webhook_attempts.delivery_id",
+}
+"""Tables whose rows belong to a row of another, and which one that is."""
+
+_SHARED = ("removals", "served_queues", "worker_kinds", "workers")
+"""Tables without anything of tenants."""
+
+
+def _separate_tenants() -> None:
+    """Make the roles of the API and the workers, and the policies that bind them."""
+    op.execute(_ROLES)
+    schema = op.get_bind().execute(sa.text("SELECT quote_ident(current_schema())")).scalar_one()
+    for function in (_FIND_KEYS, _DUE_TURN):
+        op.execute(function.format(schema=schema))
+    both = "longhand_api, longhand_worker"
+    op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {both}")
+    op.execute("REVOKE ALL ON FUNCTION longhand_find_keys, longhand_due_turn FROM PUBLIC")
+    op.execute("GRANT EXECUTE ON FUNCTION longhand_find_keys TO longhand_api")
+    op.execute(f"GRANT EXECUTE ON FUNCTION longhand_due_turn TO {both}")
+    op.execute(f"GRANT SELECT ON alembic_version TO {both}")
+    op.execute(f"GRANT USAGE, SELECT ON SEQUENCE event_ids TO {both}")
+    for table in (*_OWNED, *_PARTS, *_SHARED):
+        # Workers need no keys.
+        users = "longhand_api" if table == "api_keys" else both
+        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {users}")
+    visible = "current_setting('longhand.tenant', true) IN ({column}, '*')"
+    for table, column in _OWNED.items():
+        _bind(table, visible.format(column=column), "")
+    for table, whole in _PARTS.items():
+        # What a statement inserts together with its whole is not seen by that statement's own
+        # policies. A foreign key sees to it that there is a whole.
+        _bind(table, f"EXISTS (SELECT FROM {whole})", "WITH CHECK (true)")
+
+
+def _bind(table: str, visible: str, check: str) -> None:
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY api ON {table} TO longhand_api USING ({visible}) {check}")
+    op.execute(f"CREATE POLICY workers ON {table} TO longhand_worker USING (true)")
+
 
 def upgrade() -> None:
     """Apply."""
     op.execute(CreateSequence(_EVENT_IDS))
+    op.create_table(
+        "tenants",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "limits",
+            postgresql.JSONB(),
+            server_default=sa.text("'{}'::jsonb"),
+            nullable=False,
+            comment="what differs from the platform's defaults",
+        ),
+        sa.CheckConstraint("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'", name="ck_tenants_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_tenants"),
+    )
+    op.execute("INSERT INTO tenants (id, name) VALUES ('default', 'Default')")
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False, comment="for people"),
+        sa.Column(
+            "sha256",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="of the whole key, which is not stored",
+        ),
+        sa.Column("scopes", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True, comment="null: never"),
+        sa.Column(
+            "last_used_at", sa.DateTime(timezone=True), nullable=True, comment="to the minute"
+        ),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["tenant"], ["tenants.id"], name="fk_api_keys_tenant", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
+        sa.UniqueConstraint("sha256", name="uq_api_keys_sha256"),
+    )
+    op.create_index("ix_api_keys_tenant", "api_keys", ["tenant"], unique=False)
     op.create_table(
         "removals",
         sa.Column(
@@ -48,6 +210,12 @@ def upgrade() -> None:
         "transcripts",
         sa.Column("id", sa.UUID(), nullable=False, comment="of the job that made it"),
         sa.Column(
+            "tenant",
+            sa.Text(),
+            nullable=False,
+            comment="that job's, and all others' that share it",
+        ),
+        sa.Column(
             "header",
             postgresql.JSONB(),
             nullable=False,
@@ -77,6 +245,19 @@ def upgrade() -> None:
         sa.Column("enabled", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
         sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "host",
+            sa.Text(),
+            nullable=False,
+            comment="of the URL; all endpoints of a host share its slots",
+        ),
+        sa.Column(
+            "prompt",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="whether the last attempt was over soon; one that hangs has fewer slots",
+        ),
         sa.Column(
             "created_at",
             sa.DateTime(timezone=True),
@@ -372,6 +553,13 @@ def upgrade() -> None:
         ["webhook_endpoint_id"],
         unique=False,
         postgresql_where=sa.text("webhook_endpoint_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_refused",
+        "jobs",
+        ["error_code", "finished_at"],
+        unique=False,
+        postgresql_where=sa.text("audio_deleted_at IS NULL AND state = 'failed'"),
     )
     op.create_index(
         "ix_jobs_with_audio",
@@ -722,26 +910,11 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_attempts_delivery_id", "webhook_attempts", ["delivery_id"], unique=False
     )
-    op.create_table(
-        "tenants",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.Column(
-            "limits",
-            postgresql.JSONB(astext_type=sa.Text()),
-            server_default=sa.text("'{}'::jsonb"),
-            nullable=False,
-            comment="what differs from the platform's defaults",
-        ),
-        sa.PrimaryKeyConstraint("id", name="pk_tenants"),
-    )
-    op.execute("INSERT INTO tenants (id, name) VALUES ('default', 'Default')")
+    _create_usage()
+    _separate_tenants()
+
+
+def _create_usage() -> None:
     op.create_table(
         "usage",
         sa.Column("tenant", sa.Text(), nullable=False),
@@ -779,11 +952,11 @@ def _usage() -> list[sa.Column[Any]]:
 
 
 def downgrade() -> None:
-    """Revert."""
+    """Revert; the roles stay, as other databases of the cluster may have them."""
+    op.execute("DROP FUNCTION longhand_find_keys, longhand_due_turn")
     for table in [
         "usage_entries",
         "usage",
-        "tenants",
         "webhook_attempts",
         "webhook_deliveries",
         "webhook_events",
@@ -798,6 +971,8 @@ def downgrade() -> None:
         "transcripts",
         "served_queues",
         "removals",
+        "api_keys",
+        "tenants",
     ]:
         op.drop_table(table)
     op.execute(DropSequence(_EVENT_IDS))

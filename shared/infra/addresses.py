@@ -1,10 +1,14 @@
 """Network addresses: which ones are public, and which hosts are addresses."""
 
+import re
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+_MAX_NAME_CHARS = 253
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 _FORBIDDEN_V4 = tuple(
     map(
@@ -36,6 +40,17 @@ _FORBIDDEN_V6 = tuple(
 )
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on ``host``: a loopback address or its name.
+
+    A name counts if it is ``localhost``; others may lead anywhere.
+    """
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def is_public(address: Address) -> bool:
     """Return whether an address is public.
 
@@ -45,6 +60,15 @@ def is_public(address: Address) -> bool:
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _FORBIDDEN_V4)
     return address in _PUBLIC_V6 and not any(address in network for network in _FORBIDDEN_V6)
+
+
+def is_host_name(host: str) -> bool:
+    """Return whether a host has the form of a name, as DNS knows it (RFC 1123).
+
+    Underscores are taken too, as container networks have them. Other names are in their ASCII form.
+    """
+    labels = host.removesuffix(".").split(".")
+    return len(host) <= _MAX_NAME_CHARS and all(map(_LABEL.fullmatch, labels))
 
 
 def parse_address(host: str) -> Address | None:

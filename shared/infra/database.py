@@ -10,11 +10,12 @@ import select
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, LiteralString, NoReturn, cast
+from typing import Any, LiteralString, NoReturn, Self, cast
 
 import psycopg
 import psycopg.sql
 import sqlalchemy
+from psycopg import generators
 from psycopg.errors import UndefinedColumn, UndefinedTable, _WaitTimeout
 from psycopg.rows import dict_row
 from sqlalchemy import Connection, Engine, event, text
@@ -50,6 +51,10 @@ logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
+EVERY_TENANT = "*"
+"""In place of a tenant: the rows of all. Row-level security binds the API's role alone; without a
+tenant that role sees nobody's rows, so a forgotten one shows nothing."""
+
 _AFTER_COMMIT = "longhand_after_commit"
 """Key in ``Connection.info`` of what is called after the commit."""
 
@@ -58,6 +63,21 @@ class _Connection(psycopg.Connection[Any]):
     """A connection that is closed when an answer takes longer than ``answer_s``."""
 
     answer_s = _ANSWER_S
+    tenant: str | None = None
+    """Whose rows the next transactions see, in the policies of the API's role."""
+
+    def _start_query(self) -> Any:
+        """Name the tenant in the message that begins the transaction: no further round trip."""
+        is_idle = self.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        if self.tenant is None or self.autocommit or not is_idle:
+            yield from super()._start_query()
+            return
+        tenant = psycopg.sql.Literal(self.tenant).as_bytes(self)
+        begin = self._get_tx_start_command()
+        self.pgconn.send_query(b"%b; SET LOCAL longhand.tenant = %b" % (begin, tenant))
+        for result in (yield from generators.execute(self.pgconn)):
+            if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+                raise psycopg.errors.error_from_result(result)
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         if timeout is not None:
@@ -67,6 +87,23 @@ class _Connection(psycopg.Connection[Any]):
         except _WaitTimeout:
             self.pgconn.finish()
             raise psycopg.OperationalError(f"no answer within {self.answer_s:g} s") from None
+
+
+class _Cursor(psycopg.Cursor[Any]):
+    """A cursor whose single statements see the connection's tenant, too."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        connection = cast(_Connection, self.connection)
+        if connection.tenant is None or not connection.autocommit:
+            return super().execute(query, params, **options)
+        # Both are sent at once, and are one transaction.
+        with connection.pipeline():
+            psycopg.Cursor(connection).execute(_NAME_TENANT, (connection.tenant,))
+            super().execute(query, params, **options)
+        return self
+
+
+_NAME_TENANT = "SELECT set_config('longhand.tenant', %s, true)"
 
 
 def make_engine(
@@ -90,6 +127,7 @@ def make_engine(
         pool_timeout=_POOL_TIMEOUT_S,
         connect_args={
             "connect_timeout": _CONNECT_TIMEOUT_S,
+            "cursor_factory": _Cursor,
             "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
             "options": options,
             "application_name": "longhand",
@@ -114,15 +152,19 @@ def _replace_if_closed(connection: _Connection, _record: object, _proxy: object)
     """Have the pool replace a connection on which the server sent something while it was idle.
 
     Mostly that is its end; a mere notice (of a changed parameter, say) costs a new connection.
+    It forgets its tenant.
     """
+    connection.tenant = None
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
     if poll.poll(0):
         raise DisconnectionError("closed by the server")
 
 
-def begin(engine: Engine) -> AbstractContextManager[Connection]:
+def begin(engine: Engine, tenant: str | None = None) -> AbstractContextManager[Connection]:
     """Run a transaction: committed on leaving, rolled back on an exception.
+
+    Under the API's role it sees the rows of ``tenant``, of nobody without one; other roles see all.
 
     Raises:
         DatabaseUnavailable: there is no connection, it broke, or Postgres refuses the work for now
@@ -131,37 +173,42 @@ def begin(engine: Engine) -> AbstractContextManager[Connection]:
         SchemaMissing: a table or column is missing, and so are migrations.
         DatabaseUnfit: a table or column is missing in the schema of a newer version.
     """
-    return _connected(engine)
+    return _connected(engine, tenant)
 
 
-def read(engine: Engine) -> AbstractContextManager[Connection]:
+def read(engine: Engine, tenant: str | None = None) -> AbstractContextManager[Connection]:
     """Run statements that only read, each in its own snapshot: one round trip each, no transaction.
+
+    ``tenant``: as of ``begin``.
 
     Raises:
         DatabaseUnavailable, SchemaMissing, DatabaseUnfit: as ``begin``.
     """
-    return _connected(engine, autocommit=True, writes=False)
+    return _connected(engine, tenant, autocommit=True, writes=False)
 
 
-def single(engine: Engine) -> AbstractContextManager[Connection]:
+def single(engine: Engine, tenant: str | None = None) -> AbstractContextManager[Connection]:
     """Run one statement that is a transaction by itself: one round trip instead of three.
+
+    ``tenant``: as of ``begin``.
 
     Raises:
         CommitUncertain: the connection broke; all or nothing was written.
         DatabaseUnavailable, SchemaMissing, DatabaseUnfit: as ``begin``.
     """
-    return _connected(engine, autocommit=True)
+    return _connected(engine, tenant, autocommit=True)
 
 
 @contextmanager
 def _connected(
-    engine: Engine, *, autocommit: bool = False, writes: bool = True
+    engine: Engine, tenant: str | None, *, autocommit: bool = False, writes: bool = True
 ) -> Iterator[Connection]:
     committing = autocommit and writes
     actions: list[Callable[[], None]] = []
     try:
         with engine.connect() as connection:
             connection.info[_AFTER_COMMIT] = actions
+            cast(_Connection, connection.connection.driver_connection).tenant = tenant
             if autocommit:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
             yield connection

@@ -23,14 +23,20 @@
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
-    │   ├── TooManyUploads, TooManyStreams, TooManyCalls, QueueFull
+    │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
+    │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests, QueueFull
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
+    ├── UnsafeSetting           a setting that would let strangers in
     ├── LeaseLost               another worker owns the step now; this one's result is void
     ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
+    ├── LargeFile               the step goes to the queue of large files, and begins anew there
     └── RequestError            what a caller asked for cannot be done as asked
-        ├── InvalidRequest, UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
+        ├── InvalidRequest          it breaks the schema of the OpenAPI document
+        │   ├── ConflictingOptions      the schema allows each option, but not all of them together
+        │   └── EmptyReference
+        ├── UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
         ├── UnknownFormat, EmptyFile, UploadTooLarge, UploadStalled, UnsupportedMediaType
         ├── JobNotFound, JobEnded, JobNotRetryable, AudioGone
         ├── JobFailed               the job whose transcript was asked for has none
@@ -39,8 +45,12 @@
         ├── TranscriptNotReady, TranscriptDeleted
         ├── LimitReached            the tenant has, for now, as much as it may
         │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce
+        ├── UnknownHost, ForbiddenOrigin
         ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
-        └── DeliveryNotFound, DeliveryNotReplayable
+        ├── DeliveryNotFound, DeliveryNotReplayable
+        ├── Unauthenticated         nobody knows who asks
+        ├── ScopeMissing            who asks may not do this
+        └── TenantNotFound, TenantExists, KeyNotFound
 
 Retry decisions read the class, never the text. ``code`` is the class's name in snake case. It is
 stored with failed jobs and sent to clients, so a class keeps its name. The message is one sentence
@@ -48,7 +58,7 @@ for a person, without secrets and internal paths.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 
@@ -152,6 +162,10 @@ class OutboundFailed(TransientError):
     """An address that a client named gave no answer."""
 
 
+class IssuerUnavailable(TransientError):
+    """The issuer of JWTs does not tell its keys, so a token can be neither taken nor refused."""
+
+
 class TooManyUploads(TransientError):
     """This process receives as many uploads as it may at once."""
 
@@ -162,6 +176,10 @@ class TooManyStreams(TransientError):
 
 class TooManyCalls(TransientError):
     """As many clients wait for transcripts in this process as may at once."""
+
+
+class TooManyTests(TransientError):
+    """As many tests of webhooks wait for their receivers as a tenant may have, or a host."""
 
 
 class QueueFull(TransientError):
@@ -187,12 +205,20 @@ class InternalError(TransientError):
         self.fingerprint = fingerprint
 
 
+class UnsafeSetting(LonghandError):
+    """A setting that would let strangers in: the program does not start."""
+
+
 class LeaseLost(LonghandError):
     """The step's lease expired, or its job ended, while this worker ran it."""
 
 
 class WorkerStopping(LonghandError):
     """The worker was told to stop while it ran a step that would take longer than it may."""
+
+
+class LargeFile(LonghandError):
+    """The audio is long although its file is small, and too many large files are in work."""
 
 
 class RequestError(LonghandError):
@@ -202,8 +228,24 @@ class RequestError(LonghandError):
     """What programs are told beside the code; JSON values."""
 
 
+class UnknownHost(RequestError):
+    """The Host header names none of the hosts that this API is known as."""
+
+
+class ForbiddenOrigin(RequestError):
+    """A web page of an origin that is not allowed wants to change something."""
+
+
 class InvalidRequest(RequestError):
     """A malformed body, parameter or cursor."""
+
+
+class ConflictingOptions(InvalidRequest):
+    """Options that exclude each other, or one that needs another."""
+
+
+class EmptyReference(InvalidRequest):
+    """A reference without a word."""
 
 
 class UnknownModel(RequestError):
@@ -220,7 +262,7 @@ class ModelNotServed(RequestError):
 
 
 class UnsupportedLanguage(RequestError):
-    """A language that the chosen model does not speak."""
+    """A language that the chosen model does not speak, or that there is not."""
 
 
 class UnsupportedOption(RequestError):
@@ -240,7 +282,7 @@ class UploadTooLarge(RequestError):
 
 
 class UploadStalled(RequestError):
-    """The sender fell silent, or took longer than 12 hours."""
+    """The sender fell silent or is too slow, or took longer than 12 hours."""
 
 
 class UnsupportedMediaType(RequestError):
@@ -336,3 +378,41 @@ class DeliveryNotFound(RequestError):
 
 class DeliveryNotReplayable(RequestError):
     """A delivery that is still pending, or whose webhook takes none."""
+
+
+class Unauthenticated(RequestError):
+    """No credential, or one that is malformed, unknown, expired or revoked: all answered alike."""
+
+
+class ScopeMissing(RequestError):
+    """The credential is valid, but lacks ``scope``."""
+
+    def __init__(self, message: str, scope: str) -> None:
+        """``scope``: the one that the route demands."""
+        super().__init__(message)
+        self.members = {"scope": scope}
+
+
+class TenantNotFound(RequestError):
+    """No such tenant."""
+
+
+class TenantExists(RequestError):
+    """There is a tenant of this id already."""
+
+
+class KeyNotFound(RequestError):
+    """No such API key."""
+
+
+def _codes(kind: type[LonghandError]) -> Iterator[str]:
+    yield kind.code
+    for each in kind.__subclasses__():
+        yield from _codes(each)
+
+
+POISONOUS = "poisonous_input"
+"""The code of a step whose worker died or hung at every attempt."""
+
+AUDIO_CODES = frozenset({POISONOUS, *_codes(MediaError)})
+"""The codes of jobs whose audio is at fault."""

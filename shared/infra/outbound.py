@@ -21,7 +21,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from shared.infra.addresses import Address, Network, is_public, parse_address
+from shared.infra.addresses import Address, Network, is_host_name, is_public, parse_address
 from shared.infra.errors import ForbiddenUrl, OutboundFailed
 from shared.infra.quantities import duration
 from shared.infra.settings import Settings
@@ -30,6 +30,8 @@ Resolver = Callable[[str], Sequence[str]]
 """Returns the addresses of a host; raises OSError or UnicodeError if it has none."""
 
 MAX_URL_CHARS = 2048
+URL_PATTERN = "^https?://"
+"""Regular expression of URLs, for the OpenAPI document."""
 
 _HOW_TO_ALLOW = "(an operator can allow it: LONGHAND_OUTBOUND_ALLOW)"
 
@@ -119,6 +121,8 @@ class Outbound:
         if parsed.userinfo:
             raise ForbiddenUrl("the URL carries a user name or a password")
         address = parse_address(host)
+        if address is None and not is_host_name(host):
+            raise ForbiddenUrl("the URL's host is neither a name nor an address")
         if address is not None and not self._may_reach(host, address):
             raise ForbiddenUrl(f"the URL names an address that is not public {_HOW_TO_ALLOW}")
         return parsed

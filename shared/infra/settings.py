@@ -6,6 +6,7 @@ Some variables of other services stand for settings, too (``shared.infra.aliases
 
 import math
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -21,10 +22,15 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shared.infra.addresses import is_loopback
 from shared.infra.aliases import AliasSource
+from shared.infra.errors import UnsafeSetting
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,?#@*]+")
 
 
 class Settings(BaseSettings):
@@ -77,8 +83,21 @@ class Settings(BaseSettings):
     tenant_max_live_sessions: NonNegativeInt = 0
     """How many live sessions a tenant may have in one API process at once; 0: its share."""
     listen_host: str = "127.0.0.1"
-    """Address that the API listens on, where `--host` names none. There are no API keys, so beyond
-    loopback whoever reaches it may use it."""
+    """Address that the API listens on, where `--host` names none."""
+    auth: Literal["", "on", "off"] = ""
+    """Whether requests need an API key (docs/security.md): `on` or `off`; empty: unless the API
+    listens on loopback. `off` is refused on any other address."""
+    jwt_issuer: str = ""
+    """Issuer of JWTs (OpenID Connect) that are taken beside API keys, as `https://id.example.com`;
+    empty: none are taken."""
+    jwt_audience: str = "longhand"
+    """What the `aud` of a JWT must name."""
+    jwt_jwks_url: str = ""
+    """Where the issuer's public keys are; empty: its `.well-known/openid-configuration` says."""
+    jwt_tenant_claim: str = "tenant"
+    """The claim of a JWT that names its tenant."""
+    jwt_scopes_claim: str = "scope"
+    """The claim of a JWT that has its scopes, as a list or separated by spaces."""
     listen_port: int = Field(default=8000, ge=0, le=65535)
     """Port that the API listens on, where `--port` names none. `./longhand up` has its own
     `--port`."""
@@ -132,15 +151,23 @@ class Settings(BaseSettings):
     or the device's memory holds."""
     public_url: str = Field(default="", pattern=r"^(https?://[^\s]+[^\s/])?$")
     """Where clients reach the API, such as `https://longhand.example.com`, for the URLs in
-    webhook events; empty: these are paths alone."""
+    webhook events; empty: these are paths alone. Its host and origin are allowed."""
     outbound_http: bool = False
     """Whether webhooks may be sent over plain `http`."""
     outbound_allow: str = ""
     """Host names and networks (CIDR), separated by commas, that webhooks may reach although
     their addresses are not public."""
     allowed_origins: str = ""
-    """Origins of web pages, such as `https://app.example.com`, separated by commas, that may open
-    live sessions, beside those of the API's own host; `*`: all."""
+    """Origins of web pages, such as `https://app.example.com`, separated by commas, that may use
+    the API from a browser (CORS, live sessions), beside its own pages."""
+    allowed_hosts: str = ""
+    """Host names under which the API may be asked, separated by commas, beside `localhost`,
+    loopback addresses, the address that a connection came to, and the host of
+    `LONGHAND_PUBLIC_URL`; `*.example.com`: all below it; `*`: any. A page could otherwise have its
+    own name lead to this API. `/health*` may be asked under any name."""
+    metrics_hosts: str = ""
+    """Further host names under which `/metrics` may be asked, written in the same way, beside
+    those above and all IP addresses."""
     live_max_sessions: PositiveInt = 100
     """How many live sessions one API process holds at once."""
     live_language: str = ""
@@ -177,7 +204,8 @@ class Settings(BaseSettings):
     """How long the audio of a job that succeeded or was canceled is kept, in seconds; `inf`:
     until the job is deleted. A canceled job can be retried for as long."""
     keep_failed_audio_s: NonNegativeFloat = 7 * 86_400.0
-    """The same for a job that failed: how long it can be retried."""
+    """The same for a job that failed: how long it can be retried. Audio that is itself why its job
+    failed is kept for an hour at most."""
     keep_transcripts_s: NonNegativeFloat = math.inf
     """How long after its job's end a transcript is kept, in seconds; `inf`: until the job is
     deleted. References and finished chunks go with it."""
@@ -192,6 +220,9 @@ class Settings(BaseSettings):
     as its workers share one host."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """`json`: a line of the log is a JSON object; `text`: lines are for people; `auto`: text on a
+    terminal, else JSON. `./longhand` chooses `text` for its log files unless this is set."""
     log_name: str = ""
     """Name of the file that a worker's output goes to, to which its errors refer; `./longhand`
     sets it. Empty: they name the worker."""
@@ -217,6 +248,19 @@ class Settings(BaseSettings):
         """Make it absolute, so that it does not depend on the working directory later."""
         return catalogue.expanduser().absolute()
 
+    def asks_for_keys(self, host: str) -> bool:
+        """Whether an API that listens on ``host`` lets nobody in without a key.
+
+        Raises:
+            UnsafeSetting: it would let everybody in beyond loopback.
+        """
+        is_local = is_loopback(host)
+        if self.auth == "off" and not is_local:
+            raise UnsafeSetting(
+                f"LONGHAND_AUTH=off lets everybody in who reaches {host}: it is for loopback alone"
+            )
+        return self.auth == "on" or not is_local
+
     @property
     def models_folder(self) -> Path:
         """The folder that ``models_cache`` means."""
@@ -233,12 +277,35 @@ class Settings(BaseSettings):
     @property
     def on_demand_ids(self) -> frozenset[str]:
         """The ids in ``on_demand_models``."""
-        return frozenset(filter(None, map(str.strip, self.on_demand_models.split(","))))
+        return comma_separated(self.on_demand_models)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: str) -> str:
+        for origin in comma_separated(origins.lower()):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin, such as https://app.example.com")
+        return origins
 
     @property
     def allowed_origin_set(self) -> frozenset[str]:
         """The origins in ``allowed_origins``, in lower case."""
-        return frozenset(filter(None, map(str.strip, self.allowed_origins.lower().split(","))))
+        return comma_separated(self.allowed_origins.lower())
+
+    @property
+    def allowed_host_set(self) -> frozenset[str]:
+        """The names in ``allowed_hosts``, in lower case."""
+        return comma_separated(self.allowed_hosts.lower())
+
+    @property
+    def metrics_host_set(self) -> frozenset[str]:
+        """The names in ``metrics_hosts``, in lower case."""
+        return comma_separated(self.metrics_hosts.lower())
+
+
+def comma_separated(text: str) -> frozenset[str]:
+    """Return what stands between the commas, without spaces around it."""
+    return frozenset(filter(None, map(str.strip, text.split(","))))
 
 
 @cache

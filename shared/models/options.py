@@ -19,7 +19,11 @@ from shared.speech.names import VadName
 AUTO = "auto"
 """Stands for a model that ``AUTO_RULE`` chooses. An omitted model means the same."""
 MAX_PRIORITY = 100
+_MAX_NAME_CHARS = 100
+"""Of a model, a language or a track."""
 MAX_METADATA_BYTES = 16 * 1024
+UNKNOWN_LANGUAGE = "unknown_language"
+"""pydantic's type of the error about a language that there is not."""
 _ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 
 
@@ -31,7 +35,7 @@ def _language_code(value: object) -> object:
     try:
         return language_code(value)
     except UnknownLanguage as error:
-        raise PydanticCustomError("language_code", "{problem}", {"problem": str(error)}) from error
+        raise PydanticCustomError(UNKNOWN_LANGUAGE, "{problem}", {"problem": str(error)}) from error
 
 
 def _json_object(value: object) -> object:
@@ -59,7 +63,9 @@ class JobOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(
-        default=None, description=f"catalogue id; omitted or 'auto': {AUTO_RULE}"
+        default=None,
+        max_length=_MAX_NAME_CHARS,
+        description=f"catalogue id; omitted or 'auto': {AUTO_RULE}",
     )
     wait_for_worker: bool = Field(
         default=False,
@@ -68,6 +74,7 @@ class JobOptions(BaseModel):
     )
     language: Language = Field(
         default=None,
+        max_length=_MAX_NAME_CHARS,
         description="of the speech: an ISO 639 code, or what means one, as 'en-US' or 'English'; "
         "'auto' or omitted: the model detects it",
     )
@@ -93,7 +100,7 @@ class JobOptions(BaseModel):
     )
     track: str | None = Field(
         default=None,
-        max_length=100,
+        max_length=_MAX_NAME_CHARS,
         description="the audio track: its number, from 0, or its language; omitted: the default "
         "one or, where that is silent, the next",
     )

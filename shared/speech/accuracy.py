@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
-from shared.infra.errors import InvalidRequest
+from shared.infra.errors import EmptyReference, InvalidRequest
 
 UNSPACED_LANGUAGES = frozenset({"bo", "km", "lo", "my", "ja", "th", "yue", "zh"})
 """Languages written without spaces between words, as ISO 639 codes."""
@@ -68,14 +68,15 @@ def check_reference(reference: str) -> None:
     """Refuse a reference against which nothing can be measured.
 
     Raises:
-        InvalidRequest: it has no words, is too long, or is no text that can be stored.
+        EmptyReference: it has no words.
+        InvalidRequest: it is too long, or is no text that can be stored.
     """
     if len(reference) > MAX_REFERENCE_CHARS:
         raise InvalidRequest(f"the reference is longer than {MAX_REFERENCE_CHARS:,} characters")
     if "\0" in reference:
         raise InvalidRequest("the reference contains a NUL character")
     if not any(character.isalnum() for character in reference):
-        raise InvalidRequest("the reference has no words")
+        raise EmptyReference("the reference has no words")
 
 
 def measure(reference: str, transcript_text: str, language: str | None) -> Accuracy:

@@ -38,6 +38,8 @@ class Chunk:
     where that is everywhere."""
     parts: tuple[Span, ...] = ()
     """What a model hears of it, in samples from the chunk's first one; none where that is all."""
+    stored_at: int = 0
+    """Where its first sample is in the stored audio, which has the audio of chunks alone."""
 
     @property
     def start(self) -> int:
@@ -128,6 +130,7 @@ def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
         times=tuple((sample, time) for sample, time in data.get("times", ())),
         speech=_spans_from_json(data.get("speech", ())),
         parts=_spans_from_json(data.get("parts", ())),
+        stored_at=data.get("stored_at", 0),
     )
 
 

@@ -18,6 +18,15 @@ from shared.speech.names import FORMATS
 from shared.speech.paragraphs import make_paragraphs
 from shared.speech.transcript import Header, Segment, join_segments
 
+MEDIA_TYPES = {
+    "txt": "text/plain; charset=utf-8",
+    "json": "application/json",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+    "tsv": "text/tab-separated-values; charset=utf-8",
+}
+"""By format, in the order of ``FORMATS``."""
+
 _BLOCK_CHARS = 1 << 16
 """Least length of a block, except for the last one."""
 
@@ -58,14 +67,14 @@ def render(
     texts = segments if without_words is None else without_words
     cues = make_cues(header, segments, line_columns=line_columns, max_lines=max_lines)
     # Generators: only the one that is returned ever runs.
-    media_type, parts = {
-        "txt": ("text/plain; charset=utf-8", _write_txt(texts)),
-        "json": ("application/json", _write_json(header, segments, texts)),
-        "srt": ("application/x-subrip; charset=utf-8", _write_srt(cues)),
-        "vtt": ("text/vtt; charset=utf-8", _write_vtt(cues)),
-        "tsv": ("text/tab-separated-values; charset=utf-8", _write_tsv(header, texts)),
+    parts = {
+        "txt": _write_txt(texts),
+        "json": _write_json(header, segments, texts),
+        "srt": _write_srt(cues),
+        "vtt": _write_vtt(cues),
+        "tsv": _write_tsv(header, texts),
     }[format]
-    return Rendered(media_type, in_blocks(parts))
+    return Rendered(MEDIA_TYPES[format], in_blocks(parts))
 
 
 def write_text_json(header: Header, segments: Iterable[Segment]) -> Iterator[str]:

@@ -37,6 +37,9 @@ MIN_SILENCE_SAMPLES = SAMPLE_RATE * 100 // 1000
 MIN_SPEECH_SAMPLES = 2 * WINDOW_SAMPLES
 """Shorter speech, a single window, is a click. Silero's default of 250 ms drops a short 'yes'.
 faster-whisper drops nothing."""
+HEARD_SILENCE_SAMPLES = 30 * SAMPLE_RATE
+"""Digital silence, every sample of which is zero, is heard for so long. More costs nothing: a file
+of some kilobytes may hold ten hours of it."""
 ENERGY_THRESHOLD_DBFS = -50.0
 """Default of ``EnergyVad``: above a usual recording's noise, below a distant talker."""
 
@@ -70,14 +73,24 @@ def make_vad(name: VadName) -> Vad:
 
 
 class NoVad:
-    """Takes everything for speech."""
+    """Takes everything for speech but digital silence, after the first HEARD_SILENCE_SAMPLES."""
 
     def __init__(self) -> None:
         self._n_samples = 0
+        self._last_sound = -1
 
     def push(self, block: Pcm) -> list[Span]:
-        start, self._n_samples = self._n_samples, self._n_samples + len(block)
-        return [Span(start, self._n_samples)] if len(block) else []
+        begin, self._n_samples = self._n_samples, self._n_samples + len(block)
+        sounds = begin + np.flatnonzero(block)
+        before = np.concatenate([[self._last_sound], sounds])
+        after = np.concatenate([sounds, [self._n_samples]])
+        self._last_sound = int(before[-1])
+        ends = np.maximum(before + 1 + HEARD_SILENCE_SAMPLES, begin)
+        skips = after > ends
+        starts = [begin, *after[skips].tolist()]
+        stops = [*ends[skips].tolist(), self._n_samples]
+        spans = map(Span, starts, stops)
+        return [span for span in spans if span.start < span.end]
 
     def finish(self) -> list[Span]:
         return []
@@ -107,6 +120,8 @@ class _ScoringVad(ABC):
         self._batch_samples = self._BATCH_WINDOWS * WINDOW_SAMPLES
         self._peak = 0.0
         """Of what was judged lately."""
+        self._n_silent = 0
+        """Samples of digital silence since the last other sample, in whole batches."""
         self._rest: Pcm = np.zeros(0, np.int16)
         """Samples that do not fill a batch of windows yet."""
         self._n_samples = 0
@@ -127,7 +142,14 @@ class _ScoringVad(ABC):
     def _score(self, windows: Pcm) -> npt.NDArray[np.float64]:
         """Return the scores of whole batches, or of the last windows."""
         batches = np.split(windows, range(self._BATCH_WINDOWS, len(windows), self._BATCH_WINDOWS))
-        return np.concatenate([self._judge(self._amplify(batch)) for batch in batches])
+        return np.concatenate([self._score_batch(batch) for batch in batches])
+
+    def _score_batch(self, windows: Pcm) -> npt.NDArray[np.float64]:
+        amplified = self._amplify(windows)
+        self._n_silent = 0 if windows.any() else self._n_silent + windows.size
+        if self._n_silent > HEARD_SILENCE_SAMPLES:
+            return np.full(len(windows), -np.inf)
+        return self._judge(amplified)
 
     def _amplify(self, windows: Pcm | Samples) -> Samples:
         """Return samples in [-1, 1] of windows in steps of 16 bits."""

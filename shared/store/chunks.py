@@ -28,7 +28,12 @@ class ChunkOutput:
 
 
 def finished_chunks(
-    engine: Engine, job_id: UUID, *, channel: int | None = None, among: str = ALL
+    engine: Engine,
+    job_id: UUID,
+    *,
+    channel: int | None = None,
+    among: str = ALL,
+    tenant: str | None = None,
 ) -> Iterator[ChunkOutput]:
     """Yield the finished chunks of one channel in order, read page by page.
 
@@ -36,14 +41,15 @@ def finished_chunks(
     """
     of_channel = "(input ->> 'channel')::int IS NOT DISTINCT FROM CAST(:channel AS int)"
     parameters = {"id": job_id, "channel": channel, "among": among}
-    return _read_chunks(engine, "output", of_channel, parameters)
+    return _read_chunks(engine, tenant, "output", of_channel, parameters)
 
 
 def finished_chunks_without_words(
-    engine: Engine, job_id: UUID, *, among: str = ALL
+    engine: Engine, job_id: UUID, *, among: str = ALL, tenant: str | None = None
 ) -> Iterator[ChunkOutput]:
     """Yield a job's finished chunks of all channels in order, without their words."""
-    return _read_chunks(engine, "output - 'words'", "true", {"id": job_id, "among": among})
+    parameters = {"id": job_id, "among": among}
+    return _read_chunks(engine, tenant, "output - 'words'", "true", parameters)
 
 
 def as_heard(rows: Iterable[ChunkOutput]) -> Iterator[Heard]:
@@ -52,7 +58,11 @@ def as_heard(rows: Iterable[ChunkOutput]) -> Iterator[Heard]:
 
 
 def _read_chunks(
-    engine: Engine, output: str, condition: str, parameters: Mapping[str, Any]
+    engine: Engine,
+    tenant: str | None,
+    output: str,
+    condition: str,
+    parameters: Mapping[str, Any],
 ) -> Iterator[ChunkOutput]:
     query = text(f"""
         SELECT idx, input, {output} AS output, timings FROM steps
@@ -62,7 +72,7 @@ def _read_chunks(
     """)  # noqa: S608 - the variable parts are constants
     after = -1
     while True:
-        with read(engine) as connection:
+        with read(engine, tenant) as connection:
             rows = connection.execute(
                 query, {**parameters, "after": after, "limit": _CHUNKS_PER_PAGE}
             ).mappings()

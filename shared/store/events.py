@@ -103,8 +103,19 @@ def read_pages(engine: Engine, places: Sequence[Place]) -> dict[Place, Page | Jo
 
     A job that does not exist and another tenant's have the same error.
     """
+    pages: dict[Place, Page | JobNotFound] = {}
+    for tenant in {place.tenant for place in places}:
+        own = [place for place in places if place.tenant == tenant]
+        pages |= _read_pages(engine, tenant, own)
+    return pages
+
+
+def _read_pages(
+    engine: Engine, tenant: str, places: Sequence[Place]
+) -> dict[Place, Page | JobNotFound]:
     # One snapshot for the job and its events: an ended job has no further ones.
-    with begin(engine.execution_options(isolation_level="REPEATABLE READ")) as connection:
+    repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
+    with begin(repeatable, tenant) as connection:
         jobs = read_jobs(connection, {place.job_id for place in places})
         rows = fetch(
             connection,

@@ -13,9 +13,6 @@ from shared.infra.errors import TooManyJobs, TooMuchAudio
 from shared.infra.quantities import duration
 from shared.infra.settings import Settings
 
-DEFAULT_TENANT = "default"
-"""Whose everything is where nobody asks for keys."""
-
 JOB_RETRY_S = 10.0
 """How soon to try again after ``TooManyJobs``: a short job takes about as long."""
 
@@ -58,7 +55,7 @@ def read_limits(engine: Engine, tenant: str) -> Mapping[str, Any]:
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         own = connection.execute(
             text("SELECT limits FROM tenants WHERE id = :tenant"), {"tenant": tenant}
         ).scalar_one_or_none()
@@ -71,7 +68,7 @@ def set_limits(engine: Engine, tenant: str, own: Mapping[str, float]) -> None:
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    with single(engine) as connection:
+    with single(engine, tenant) as connection:
         connection.execute(
             text("UPDATE tenants SET limits = CAST(:own AS jsonb) WHERE id = :tenant"),
             {"tenant": tenant, "own": json.dumps(dict(own))},

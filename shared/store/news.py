@@ -21,7 +21,7 @@ from uuid import UUID
 from sqlalchemy import URL, Connection, Engine, text
 
 from shared.infra.background import Background
-from shared.infra.database import after_commit, listen, read
+from shared.infra.database import EVERY_TENANT, after_commit, listen, read
 from shared.infra.errors import DatabaseUnavailable
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
@@ -96,7 +96,7 @@ _JOBS = """
 
 def look_at_jobs(engine: Engine, job_ids: Collection[UUID]) -> News:
     """Return how far these jobs are, of any tenant."""
-    with read(engine) as connection:
+    with read(engine, EVERY_TENANT) as connection:
         rows = connection.execute(text(_JOBS), {"ids": list(job_ids)})
         return {row.id: _glimpse(row.state, row.last_event) for row in rows}
 
@@ -108,7 +108,7 @@ def _glimpse(state: str | None, last_event: int | str) -> Glimpse | None:
 
 
 def _notify(engine: Engine, job_ids: Collection[UUID]) -> None:
-    with read(engine) as connection:
+    with read(engine, EVERY_TENANT) as connection:
         connection.execute(
             text(f"""
                 SELECT pg_notify(:channel, string_agg(job, ' '))

@@ -3,12 +3,14 @@
 Each call changes one bounded batch. It leaves rows that are locked to the next call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
+from shared.infra.errors import AUDIO_CODES
 from shared.store.events import record
 from shared.store.jobs.delete import drop_transcript, erase_job
 from shared.store.jobs.equal import try_to_lock_equal_jobs
@@ -19,20 +21,41 @@ from shared.store.states import JobState
 FOR_EVER_S = 3e9
 """A century. Postgres has no much longer intervals; ``inf`` counts as longer too."""
 
+KEEP_REFUSED_S = 3_600.0
+"""The longest that audio is kept which is itself why its job failed. A retry fails as well, so the
+time is for an operator who wants to look at it."""
+
 KEEP_TESTS_S = 30 * 86_400.0
 """The longest that webhooks' test events are kept."""
 
 
 def expire_audio(engine: Engine, state: JobState, *, keep_s: float, limit: int) -> int:
     """Jobs that have been in the terminal ``state`` for ``keep_s`` lose their audio."""
+    return _expire_audio(engine, "state = :state", {"state": state}, keep_s=keep_s, limit=limit)
+
+
+def expire_refused_audio(engine: Engine, *, keep_s: float, limit: int) -> int:
+    """Jobs that failed because of their audio lose it after ``keep_s`` or ``KEEP_REFUSED_S``."""
+    return _expire_audio(
+        engine,
+        "state = 'failed' AND error_code = ANY (:codes)",
+        {"codes": sorted(AUDIO_CODES)},
+        keep_s=min(keep_s, KEEP_REFUSED_S),
+        limit=limit,
+    )
+
+
+def _expire_audio(
+    engine: Engine, condition: str, parameters: Mapping[str, Any], *, keep_s: float, limit: int
+) -> int:
     if keep_s >= FOR_EVER_S:
         return 0
     with begin(engine) as connection:
         expired = connection.execute(
-            text("""
+            text(f"""
                 WITH old AS (
                     SELECT id FROM jobs
-                    WHERE state = :state AND audio_deleted_at IS NULL
+                    WHERE {condition} AND audio_deleted_at IS NULL
                       AND finished_at <= now() - make_interval(secs => :keep_s)
                     ORDER BY finished_at LIMIT :limit
                     FOR NO KEY UPDATE SKIP LOCKED
@@ -40,8 +63,8 @@ def expire_audio(engine: Engine, state: JobState, *, keep_s: float, limit: int) 
                 UPDATE jobs SET audio_deleted_at = clock_timestamp()
                 FROM old WHERE jobs.id = old.id
                 RETURNING jobs.id
-            """),
-            {"state": state, "keep_s": keep_s, "limit": limit},
+            """),  # noqa: S608 - the condition is a constant
+            {**parameters, "keep_s": keep_s, "limit": limit},
         ).scalars()
         job_ids = list(expired)
         if not job_ids:

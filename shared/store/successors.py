@@ -63,12 +63,9 @@ class NewStep:
     """Samples of a short file's chunk, s16le: they need no object of their own."""
 
 
-_DUE_TURN = """
-    SELECT waiting.tenant_turn FROM steps AS waiting
-    WHERE waiting.queue = {queue} AND waiting.kind <> 'deliver' AND waiting.state = 'queued'
-      AND waiting.run_at <= statement_timestamp()
-    ORDER BY waiting.tenant_turn LIMIT 1
-"""
+_DUE_TURN = "longhand_due_turn({queue})"
+"""SQL for the lowest turn among a queue's steps that are due, of all tenants: a function of the
+migrations, as the API's role sees the steps of one tenant."""
 
 TURNS = f"""
     SELECT
@@ -88,7 +85,7 @@ TURNS = f"""
              WHERE queue = {{queue}} AND tenant = jobs.tenant
                AND kind <> 'deliver' AND state = 'queued'
              ORDER BY tenant_turn DESC LIMIT 1),
-            ({_DUE_TURN})
+            {_DUE_TURN}
         ) AS of_tenant
 """  # noqa: S608 - constants
 """SQL for the next turns of a job (the row ``jobs``) and its tenant in a queue.
@@ -102,7 +99,7 @@ transactions may draw the same turn; a tie costs nobody more than one."""
 
 def first_turn(queue: str) -> str:
     """Return SQL for the turn before all that wait in a queue; ``queue`` is SQL too."""
-    return f"coalesce(({_DUE_TURN.format(queue=queue)}), 0)"
+    return f"coalesce({_DUE_TURN.format(queue=queue)}, 0)"
 
 
 _INSERT = text(f"""

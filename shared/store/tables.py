@@ -70,6 +70,23 @@ tenants = Table(
         default=text("'{}'::jsonb"),
         comment="what differs from the platform's defaults",
     ),
+    # '*' stands for every tenant in the policies of row-level security.
+    CheckConstraint("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'", name="id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    Column("tenant", ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False, index=True),
+    _not_null("name", Text, comment="for people"),
+    _not_null("sha256", LargeBinary, comment="of the whole key, which is not stored"),
+    _not_null("scopes", ARRAY(Text)),
+    _not_null("created_at", _TIME, default=func.now()),
+    Column("expires_at", _TIME, comment="null: never"),
+    Column("last_used_at", _TIME, comment="to the minute"),
+    Column("revoked_at", _TIME),
+    UniqueConstraint("sha256"),
 )
 
 jobs = Table(
@@ -176,6 +193,11 @@ jobs = Table(
         "ix_jobs_with_audio",
         "state finished_at",
         where="audio_deleted_at IS NULL AND finished_at IS NOT NULL",
+    ),
+    _partial_index(
+        "ix_jobs_refused",
+        "error_code finished_at",
+        where="audio_deleted_at IS NULL AND state = 'failed'",
     ),
     _partial_index("ix_jobs_with_transcript", "finished_at", where="transcript_id IS NOT NULL"),
     _partial_index(
@@ -325,6 +347,7 @@ transcripts = Table(
     "transcripts",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True, comment="of the job that made it"),
+    _not_null("tenant", Text, comment="that job's, and all others' that share it"),
     _not_null("header", JSONB, comment="shared.speech.transcript.TranscriptHeader"),
     _not_null("created_at", _TIME, default=func.now()),
 )
@@ -412,6 +435,13 @@ webhook_endpoints = Table(
     _not_null("enabled", Boolean, default=text("true")),
     Column("disabled_reason", Text),
     Column("failing_since", _TIME),
+    _not_null("host", Text, comment="of the URL; all endpoints of a host share its slots"),
+    _not_null(
+        "prompt",
+        Boolean,
+        default=text("false"),
+        comment="whether the last attempt was over soon; one that hangs has fewer slots",
+    ),
     _not_null("created_at", _TIME, default=func.now()),
     _partial_index("ix_webhook_endpoints_listed", "tenant id", where="listed"),
     _partial_index(

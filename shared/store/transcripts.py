@@ -46,12 +46,12 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
         TranscriptNotReady: the job is in another state, which the message names.
         TranscriptDeleted: it was removed; also while segments are read.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         row = connection.execute(
             text("""
                 SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header
                 FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
-                WHERE jobs.id = :id AND tenant = :tenant
+                WHERE jobs.id = :id AND jobs.tenant = :tenant
             """),
             {"id": job_id, "tenant": tenant},
         ).one_or_none()
@@ -63,8 +63,10 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
         raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
     return StoredTranscript(
         TranscriptHeader.model_validate(row.header),
-        _StoredSegments(engine, row.transcript_id, "document"),
-        _StoredSegments(engine, row.transcript_id, """document || '{"words": []}' AS document"""),
+        _StoredSegments(engine, tenant, row.transcript_id, "document"),
+        _StoredSegments(
+            engine, tenant, row.transcript_id, """document || '{"words": []}' AS document"""
+        ),
     )
 
 
@@ -73,6 +75,7 @@ class _StoredSegments:
     """The segments of a transcript, page by page, without a transaction between pages."""
 
     engine: Engine
+    tenant: str
     transcript_id: UUID
     document: str
     """SQL for the column ``document``."""
@@ -80,7 +83,7 @@ class _StoredSegments:
     def __iter__(self) -> Iterator[Segment]:
         after = -1
         while True:
-            with read(self.engine) as connection:
+            with read(self.engine, self.tenant) as connection:
                 page = connection.execute(
                     text(f"""
                         SELECT idx, {self.document} FROM transcript_segments
@@ -190,7 +193,7 @@ def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> Partia
     Raises:
         JobNotFound: there is no such job for this tenant.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         job = (
             connection.execute(_SNAPSHOT, {"id": job_id, "tenant": tenant, "most": MAX_MISSING})
             .mappings()
@@ -200,7 +203,9 @@ def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> Partia
         raise JobNotFound(f"there is no job {job_id}")
     options = ResolvedOptions.model_validate(job["options"])
     done, duration_s = job["done"], job["duration_s"]
-    found = survey(as_heard(finished_chunks_without_words(engine, job_id, among=done)))
+    found = survey(
+        as_heard(finished_chunks_without_words(engine, job_id, among=done, tenant=tenant))
+    )
     asked = options.language or job["detected_language"]
     header = PartialHeader(
         language=asked or found.language,
@@ -220,6 +225,7 @@ def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> Partia
     )
     segments = _FinishedSegments(
         engine,
+        tenant,
         job_id,
         n_samples=job["planned_until"] if duration_s is None else round(duration_s * SAMPLE_RATE),
         channels=job["channels"],
@@ -234,6 +240,7 @@ class _FinishedSegments:
     """The stitched segments of the chunks ``done``."""
 
     engine: Engine
+    tenant: str
     job_id: UUID
     n_samples: int
     channels: int | None
@@ -246,7 +253,15 @@ class _FinishedSegments:
         stitcher = Stitcher(self.n_samples, language=self.language)
         return stitcher.stitch(
             [
-                as_heard(finished_chunks(self.engine, self.job_id, channel=number, among=self.done))
+                as_heard(
+                    finished_chunks(
+                        self.engine,
+                        self.job_id,
+                        channel=number,
+                        among=self.done,
+                        tenant=self.tenant,
+                    )
+                )
                 for number in numbers
             ]
         )

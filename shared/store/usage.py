@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import fetch, read, single
+from shared.infra.database import EVERY_TENANT, fetch, read, single
 
 SPENT = """
     SELECT id, tenant, CASE WHEN run = 1 THEN 1 ELSE 0 END AS jobs,
@@ -75,7 +75,7 @@ def count_live(engine: Engine, tenant: str, live_s: float) -> None:
         CommitUncertain: it was counted or not.
         DatabaseUnavailable: Postgres cannot be reached; nothing was counted.
     """
-    with single(engine) as connection:
+    with single(engine, tenant) as connection:
         connection.execute(
             text("""
                 INSERT INTO usage_entries (tenant, day, live_s)
@@ -91,7 +91,7 @@ def add_up_usage(engine: Engine) -> None:
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    with single(engine) as connection:
+    with single(engine, EVERY_TENANT) as connection:
         connection.execute(
             text("""
                 WITH taken AS (DELETE FROM usage_entries RETURNING *)
@@ -113,7 +113,7 @@ def read_usage(engine: Engine, tenant: str, first: date, last: date) -> Sequence
         DatabaseUnavailable: Postgres cannot be reached.
     """
     parameters: dict[str, Any] = {"tenant": tenant, "first": first, "last": last}
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         return [DayUsage(**row) for row in fetch(connection, _USAGE, parameters)]
 
 

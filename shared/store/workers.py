@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import read, single
+from shared.infra.database import EVERY_TENANT, read, single
 from shared.store.queues import queue_model
 from shared.store.states import StepKind
 
@@ -239,7 +239,7 @@ def served_models(engine: Engine, *, within_s: float) -> frozenset[str]:
 def busy_workers(engine: Engine, tenant: str, *, live_s: float) -> list[BusyWorker]:
     """Return the workers seen within ``live_s`` and the steps that they hold."""
     workers = live_workers(engine, live_s=live_s)
-    with read(engine) as connection:
+    with read(engine, EVERY_TENANT) as connection:
         rows = connection.execute(
             text("""
                 SELECT split_part(lease_owner, :child, 1) AS worker, tenant = :tenant AS own,

@@ -112,6 +112,26 @@ def test_a_lost_connection_is_one_line_and_what_was_said_before_is_printed(tmp_p
     assert the_error(done) == f"the connection to {peer.url} was lost"
 
 
+def test_a_session_goes_on_after_a_lost_connection_without_losing_a_word(tmp_path: Path) -> None:
+    with stt_peer(cut_at_s=[0.8, 0.2], refuse=["", "QUEUE_CONGESTION"], resumes=True) as peer:
+        path = write(tmp_path / "a.wav", spoken(1) + spoken(2, 3) + spoken(4))
+        done = listen(path, "--server", server_of(peer))
+    assert (done.returncode, done.stdout) == (0, "1\n2 3\n4\n")
+    lost = f"longhand: warning: the connection to {peer.url} was lost; the session goes on\n"
+    assert done.stderr == 2 * lost
+    (first, *others) = peer.started
+    assert len(others) == 3
+    assert {start.get("resume_token") for start in others} == {first["session_id"]}
+
+
+def test_a_session_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    with stt_peer(cut_at_s=[0.8], refuse=["", "SESSION_NOT_FOUND"], resumes=True) as peer:
+        path = write(tmp_path / "a.wav", spoken(1) + spoken(2))
+        done = listen(path, "--server", server_of(peer))
+    assert (done.returncode, done.stdout) == (1, "1\n")
+    assert done.stderr.splitlines()[-1] == "longhand: error: no: SESSION_NOT_FOUND"
+
+
 def test_speech_that_is_not_transcribed_is_told_and_the_exit_code_says_so(tmp_path: Path) -> None:
     with stt_peer(fail=["INFERENCE_ERROR"]) as peer:
         path = write(tmp_path / "a.wav", spoken(1) + spoken(2))

@@ -191,19 +191,21 @@ def test_each_format_is_written_and_a_broken_file_keeps_none_from_it(
         assert "w00009" in written
 
 
-def test_flower_has_a_fixed_port_and_the_address_printed_lets_one_in(
+def test_flower_has_a_fixed_port_and_says_where_its_password_is(
     data: Path, up: Up, flower_port: int
 ) -> None:
     secret = json.loads((data / "credentials.json").read_text())["flower_password"]
+    (hint,) = [line for line in up.lines if line.startswith("Flower lets in")]
+    assert hint.endswith(f"longhand with the password in {data}/credentials.json (flower_password)")
     assert_flower_is_behind_its_login(up.lines, flower_port, secret)
 
 
 def assert_flower_is_behind_its_login(lines: list[str], port: int, secret: str) -> None:
     (address,) = [line.split()[1] for line in lines if line.startswith("flower ")]
-    assert address.endswith(f"@127.0.0.1:{port}")
-    assert httpx.get(f"{address}/broker").status_code == 200
-    assert httpx.get(f"http://127.0.0.1:{port}/broker").status_code == 401
-    assert httpx.get(f"http://127.0.0.1:{port}/", auth=("longhand", secret)).status_code == 200
+    assert address == f"http://127.0.0.1:{port}"
+    assert not [line for line in lines if secret in line]
+    assert httpx.get(f"{address}/broker").status_code == 401
+    assert httpx.get(f"{address}/broker", auth=("longhand", secret)).status_code == 200
 
 
 def test_a_directory_of_an_earlier_version_gets_the_secret_that_it_lacks(tmp_path: Path) -> None:
@@ -217,11 +219,14 @@ def test_a_directory_of_an_earlier_version_gets_the_secret_that_it_lacks(tmp_pat
     assert directory.credentials() == second
 
 
-def test_secrets_are_on_no_command_line(data: Path, up: Up) -> None:
+def test_secrets_are_on_no_command_line_in_no_log_and_not_printed(data: Path, up: Up) -> None:
     secrets = json.loads((data / "credentials.json").read_text()).values()
     commands = "\n".join(running_on(data))
     assert "rclone" in commands
-    assert not [secret for secret in secrets if secret in commands]
+    logs = "\n".join(path.read_text(errors="replace") for path in (data / "logs").iterdir())
+    assert "uvicorn" in logs
+    told = "\n".join([commands, logs, up.stderr, *up.lines])
+    assert not [secret for secret in secrets if secret in told]
     assert (data / "credentials.json").stat().st_mode & 0o077 == 0
 
 
@@ -283,7 +288,7 @@ def test_a_worker_that_is_told_to_stop_stops_alone(data: Path, up: Up, clip: Pat
 def test_a_second_platform_runs_beside_the_first_and_ends_with_its_terminal(
     data: Path, up: Up, clip: Path, tmp_path: Path
 ) -> None:
-    """The second one has a Flower with a password that a URL must quote."""
+    """The second one has a Flower with a password of one's own."""
     other, secret, port = tmp_path / "data", "of/my own@choice", free_ports(1)[0]
     arguments = [*COMMAND, "up", "--port", "0", "--model", "oracle", "--data", str(other)]
     arguments += ["--flower", "--flower-port", str(port)]

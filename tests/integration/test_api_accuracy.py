@@ -11,7 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, serving
+from apiserver import api, assert_problem, confined, serving
 from equaljobs import compute, submit
 from jobstore import add_job
 from processes import wait_until
@@ -203,7 +203,7 @@ def test_nothing_is_measured_for_a_client_that_has_left(
     monkeypatch.setattr(asking, "measure_within", measure_slowly)
     job_id = submit(database)
     compute(database, job_id)
-    app = create_app(servers)
+    app = create_app(confined(servers))
     with (
         serving(app, on_stop=partial(end_waits, app)) as url,
         ThreadPoolExecutor(2) as pool,
@@ -246,13 +246,13 @@ def test_a_reference_can_be_given_afterwards_and_replaced(
 @pytest.mark.parametrize(
     ("content", "content_type", "status", "code", "detail"),
     [
-        (b'{"reference": ""}', "application/json", 422, "invalid_request", "no words"),
+        (b'{"reference": ""}', "application/json", 422, "empty_reference", "no words"),
         (b'{"reference": "a\\u0000"}', "application/json", 422, "invalid_request", "NUL"),
         (b'{"reference": "\\ud800 a"}', "application/json", 422, "invalid_request", "body"),
         (b'{"reference": 5}', "application/json", 422, "invalid_request", "reference"),
         (b'{"text": "a"}', "application/json", 422, "invalid_request", "did you mean 'reference'?"),
         (b"nonsense", "application/json", 422, "invalid_request", "JSON"),
-        (b" ... ", "text/plain", 422, "invalid_request", "no words"),
+        (b" ... ", "text/plain", 422, "empty_reference", "no words"),
         (b"\xff", "text/plain", 422, "invalid_request", "UTF-8"),
         (b"a" * (MAX_REFERENCE_CHARS + 1), "text/plain", 422, "invalid_request", "2,000,000"),
         (bytes(7 * MAX_REFERENCE_CHARS), "text/plain", 422, "invalid_request", "11.4 MiB"),
@@ -279,12 +279,17 @@ def test_a_bad_reference_is_refused_with_the_reason(
     assert "accuracy" not in metrics(client, job_id)
 
 
-@pytest.mark.parametrize("reference", ["?!", " ", "\0a"])
-def test_a_job_whose_reference_is_none_is_refused(client: httpx.Client, reference: str) -> None:
+@pytest.mark.parametrize(
+    ("reference", "code"),
+    [("?!", "empty_reference"), (" ", "empty_reference"), ("\0a", "invalid_request")],
+)
+def test_a_job_whose_reference_is_none_is_refused(
+    client: httpx.Client, reference: str, code: str
+) -> None:
     answer = client.post(
         "/jobs", data={"reference": reference}, files={"file": ("a.wav", b"audio")}
     )
-    assert_problem(answer, 422, "invalid_request")
+    assert_problem(answer, 422, code)
     assert client.get("/jobs").json()["jobs"] == []
 
 

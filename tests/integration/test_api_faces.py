@@ -20,6 +20,8 @@ from shared.infra.settings import Settings
 
 PUBLISHED = {
     "invalid_request": 422,
+    "conflicting_options": 422,
+    "empty_reference": 422,
     "unknown_model": 422,
     "model_not_served": 409,
     "unsupported_language": 422,

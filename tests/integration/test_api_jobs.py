@@ -110,21 +110,21 @@ def test_a_list_of_formats_is_told_to_be_one_a_request(
 
 
 @pytest.mark.parametrize(
-    ("query", "problem"),
+    ("query", "code", "problem"),
     [
-        ("format=txt&max_line_width=20", "for subtitles: srt, vtt"),
-        ("max_line_count=1", "for subtitles: srt, vtt"),
-        ("format=srt&max_line_width=9", "greater than or equal to 10"),
-        ("format=vtt&max_line_count=5", "less than or equal to 4"),
+        ("format=txt&max_line_width=20", "conflicting_options", "for subtitles: srt, vtt"),
+        ("max_line_count=1", "conflicting_options", "for subtitles: srt, vtt"),
+        ("format=srt&max_line_width=9", "invalid_request", "greater than or equal to 10"),
+        ("format=vtt&max_line_count=5", "invalid_request", "less than or equal to 4"),
     ],
 )
 def test_sizes_that_no_subtitle_has_are_refused(
-    client: httpx.Client, database: Engine, query: str, problem: str
+    client: httpx.Client, database: Engine, query: str, code: str, problem: str
 ) -> None:
     job_id = add_job(database)
     finish(database, job_id)
     answer = client.get(f"/jobs/{job_id}/transcript?{query}")
-    assert problem in str(assert_problem(answer, 422, "invalid_request")["detail"])
+    assert problem in str(assert_problem(answer, 422, code)["detail"])
 
 
 def test_a_job_tells_its_text_and_its_words_where_they_are_asked_for(
@@ -161,7 +161,7 @@ def test_an_unknown_thing_to_include_is_refused(
 
 def test_words_without_text_are_refused(client: httpx.Client, database: Engine) -> None:
     answer = client.get(f"/jobs/{add_job(database)}?include=words&text=false")
-    assert "text=false" in str(assert_problem(answer, 422, "invalid_request")["detail"])
+    assert "text=false" in str(assert_problem(answer, 422, "conflicting_options")["detail"])
 
 
 def test_the_schema_of_a_job_has_all_shapes_of_its_transcript(client: httpx.Client) -> None:

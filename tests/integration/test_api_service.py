@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, relayed, serving
+from apiserver import api, assert_problem, confined, relayed, serving
 from jobstore import add_job, prepare
 from processes import environment, wait_until
 from sqlalchemy import Engine, text
@@ -280,7 +280,7 @@ def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
     assert_problem(client.get("/nonesuch"), 404, "not_found")
     answer = client.delete("/models")
     assert_problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_a_request_id_is_taken_over_if_harmless(client: httpx.Client) -> None:
@@ -293,7 +293,7 @@ def test_a_request_id_is_taken_over_if_harmless(client: httpx.Client) -> None:
 
 
 def test_an_unexpected_error_tells_nothing_of_the_inside(settings: Settings) -> None:
-    app = create_app(settings)
+    app = create_app(confined(settings))
 
     @app.get("/broken")
     def broken() -> None:
@@ -318,7 +318,7 @@ def test_the_openapi_document_describes_each_route_and_its_problems() -> None:
     assert set(form["schema"]["properties"]) == {"file", *JobOptions.model_fields}
     assert form["schema"]["required"] == ["file"]
     problem = {"$ref": "#/components/schemas/Problem"}
-    for status in ("408", "413", "415", "422", "503", "default"):
+    for status in ("404", "408", "413", "415", "422", "500", "503"):
         response = document["paths"]["/jobs"]["post"]["responses"][status]
         assert response["content"]["application/problem+json"]["schema"] == problem
     assert "HTTPValidationError" not in str(document)

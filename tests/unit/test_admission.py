@@ -24,11 +24,11 @@ def admission(**limits: float) -> Admission:
     return Admission(Clock().share(), **limits)  # type: ignore[arg-type]
 
 
-async def started(gate: Admission, n_bytes: int) -> asyncio.Task[None]:
+async def started(gate: Admission, n_bytes: int, client: str = "a") -> asyncio.Task[None]:
     """Begin an upload that goes on until it is cancelled; it has its place, or waits for it."""
 
     async def upload() -> None:
-        async with gate.turn(n_bytes):
+        async with gate.turn(n_bytes, client):
             await asyncio.Event().wait()
 
     task = asyncio.ensure_future(upload())
@@ -48,13 +48,12 @@ def test_a_large_upload_past_the_limit_is_refused_at_once_until_one_is_over(
 ) -> None:
     async def scenario() -> None:
         gate = admission(max_large=2)
-        async with gate.turn(n_bytes):
-            async with gate.turn(LARGE):
-                with pytest.raises(TooManyUploads) as refused:
-                    await gate.turn(n_bytes).__aenter__()
-            async with gate.turn(n_bytes):
+        async with gate.turn(n_bytes, "a"):
+            async with gate.turn(LARGE, "b"):
+                with pytest.raises(TooManyUploads, match="uploads are under way"):
+                    await gate.turn(n_bytes, "c").__aenter__()
+            async with gate.turn(n_bytes, "b"):
                 pass
-        assert str(refused.value) == "2 uploads are under way, which is the limit"
 
     asyncio.run(scenario())
 
@@ -65,7 +64,7 @@ def test_small_uploads_wait_for_their_turn_in_the_order_in_which_they_came() -> 
         order: list[int] = []
 
         async def upload(number: int) -> None:
-            async with gate.turn(SMALL_BYTES):
+            async with gate.turn(SMALL_BYTES, "a"):
                 order.append(number)
                 await asyncio.sleep(0)
 
@@ -80,9 +79,9 @@ def test_a_small_upload_whose_turn_does_not_come_in_time_is_refused() -> None:
         gate = admission(max_small=1, patience_s=0.05)
         first = await started(gate, 1)
         with pytest.raises(TooManyUploads, match=r"did not come within 0\.05 seconds"):
-            await gate.turn(1).__aenter__()
+            await gate.turn(1, "a").__aenter__()
         await ended(first)
-        async with gate.turn(1):
+        async with gate.turn(1, "a"):
             pass
 
     asyncio.run(scenario())
@@ -91,13 +90,70 @@ def test_a_small_upload_whose_turn_does_not_come_in_time_is_refused() -> None:
 def test_only_so_many_small_uploads_wait() -> None:
     async def scenario() -> None:
         gate = admission(max_small=1, max_waiting=2)
-        tasks = [await started(gate, 1) for _ in range(3)]
-        with pytest.raises(TooManyUploads, match="2 uploads wait"):
-            await gate.turn(1).__aenter__()
+        tasks = [await started(gate, 1, client) for client in "abc"]
+        with pytest.raises(TooManyUploads, match="uploads wait"):
+            await gate.turn(1, "d").__aenter__()
         await ended(tasks.pop())
-        tasks.append(await started(gate, 1))
+        tasks.append(await started(gate, 1, "d"))
         for task in tasks:
             await ended(task)
+
+    asyncio.run(scenario())
+
+
+def test_a_client_gets_no_more_large_places_than_it_leaves_to_others() -> None:
+    async def scenario() -> None:
+        gate = admission(max_large=8)
+        tasks = [await started(gate, LARGE, "greedy") for _ in range(4)]
+        with pytest.raises(TooManyUploads, match="as many of yours"):
+            gate.check(LARGE, "greedy")
+        tasks += [await started(gate, LARGE, "b") for _ in range(2)]
+        with pytest.raises(TooManyUploads):
+            gate.check(LARGE, "b")
+        gate.check(LARGE, "c")
+        for task in tasks:
+            await ended(task)
+        gate.check(LARGE, "greedy")
+
+    asyncio.run(scenario())
+
+
+def test_of_clients_that_wait_the_one_with_the_fewest_places_is_the_next() -> None:
+    async def scenario() -> None:
+        gate = admission(max_small=4)
+        order: list[str] = []
+
+        async def upload(client: str) -> None:
+            async with gate.turn(1, client):
+                order.append(client)
+                await asyncio.Event().wait()
+
+        greedy = [asyncio.ensure_future(upload("greedy")) for _ in range(6)]
+        await asyncio.sleep(0.01)
+        assert order == ["greedy"] * 2
+        others = [asyncio.ensure_future(upload(client)) for client in "bcd"]
+        await asyncio.sleep(0.01)
+        assert order == ["greedy", "greedy", "b", "c"]
+        await ended(greedy[0])
+        assert order[4:] == ["d"]
+        for task in (*greedy, *others):
+            await ended(task)
+        async with asyncio.timeout(10), gate.turn(1, "greedy"), gate.turn(1, "greedy"):
+            pass  # every place came back
+
+    asyncio.run(scenario())
+
+
+def test_an_upload_that_is_given_up_while_its_turn_comes_keeps_no_place() -> None:
+    async def scenario() -> None:
+        gate = admission(max_small=1)
+        first, second = await started(gate, 1, "a"), await started(gate, 1, "b")
+        first.cancel()
+        await asyncio.sleep(0)  # the place is the second's now, which does not know it yet
+        second.cancel()
+        await asyncio.wait([first, second])
+        async with asyncio.timeout(10), gate.turn(1, "c"):
+            pass
 
     asyncio.run(scenario())
 
@@ -105,7 +161,7 @@ def test_only_so_many_small_uploads_wait() -> None:
 def test_large_uploads_do_not_hold_up_small_ones() -> None:
     async def scenario() -> None:
         gate = admission(max_large=1, max_small=1)
-        async with gate.turn(LARGE), gate.turn(SMALL_BYTES):
+        async with gate.turn(LARGE, "a"), gate.turn(SMALL_BYTES, "a"):
             pass
 
     asyncio.run(scenario())
@@ -134,7 +190,7 @@ def test_small_uploads_begin_no_faster_than_the_share_of_cpu_allows() -> None:
     async def scenario() -> None:
         gate = Admission(clock.share(cpus=0.5), sleep=sleep)
         for _ in range(1000):
-            async with gate.turn(1):
+            async with gate.turn(1, "a"):
                 clock.wall_s += 0.005
                 clock.cpu_s += 0.005  # it alone keeps the process busy
 

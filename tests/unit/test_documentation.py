@@ -74,3 +74,15 @@ def test_every_sample_that_a_document_names_exists() -> None:
     samples = set(re.findall(r"samples/[\w.-]+", text))
     assert samples
     assert all((ROOT / sample).is_file() for sample in samples)
+
+
+def test_each_fault_on_the_page_of_live_audio_has_tests_that_are_there() -> None:
+    page = (ROOT / "docs/live.md").read_text()
+    rows = re.findall(r"^\|.*`test_\w+`.*$", page, re.MULTILINE)
+    files = [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("client/*/tests/test_*.py")]
+    there = {
+        name for file in files for name in re.findall(r"def (test_\w+)\(", file.read_text("utf-8"))
+    }
+
+    assert len(rows) == page.partition("gets wrong elsewhere")[2].count("\n| ") - 2
+    assert set(re.findall(r"`(test_\w+)`", "".join(rows))) <= there

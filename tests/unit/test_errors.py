@@ -6,17 +6,21 @@ from shared.infra.errors import CommitUncertain, LonghandError
 
 CODES = {
     *("audio_gone", "audio_refused", "job_canceled", "job_failed", "too_many_calls"),
+    *("conflicting_options", "empty_reference"),
     *("audio_out_of_bounds", "audio_too_long", "broker_unavailable"),
     *("database_busy", "database_full", "database_read_only", "database_unavailable"),
     *("database_unfit", "delivery_not_found", "delivery_not_replayable", "delivery_void"),
-    *("device_out_of_memory", "empty_file", "engine_failed", "error", "forbidden_url"),
+    *("device_out_of_memory", "empty_file", "engine_failed", "error", "forbidden_origin"),
     *("internal_error", "invalid_request", "job_ended", "job_not_found", "job_not_retryable"),
     *("lease_lost", "media_error", "model_error", "model_not_served", "no_audio_track"),
     *("no_worker", "outage", "outbound_failed", "permanent_error", "request_error"),
     *("schema_missing", "storage_unavailable", "too_many_streams", "too_many_uploads"),
     *("too_many_webhooks", "transcript_deleted", "transcript_not_ready", "transient_error"),
-    *("truncated_media", "unknown_format", "unknown_model", "unreadable_media"),
+    *("forbidden_url", "truncated_media", "unknown_format", "unknown_host", "unknown_model"),
+    *("unreadable_media",),
     *("unsupported_language", "unsupported_media_type", "unsupported_option", "upload_stalled"),
+    *("issuer_unavailable", "key_not_found", "scope_missing", "tenant_exists"),
+    *("tenant_not_found", "unauthenticated", "unsafe_setting"),
     *("upload_too_large", "webhook_not_found", "worker_stopping"),
 }
 

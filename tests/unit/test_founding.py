@@ -29,7 +29,7 @@ from docs.founding_kinds import (
     Verdict,
 )
 from docs.founding_names import SERVICES
-from docs.founding_table import NOT_YET, standing
+from docs.founding_table import spoken_words
 from shared.infra.aliases import ALIASES
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
@@ -115,9 +115,6 @@ def test_a_name_is_proven_or_its_absence_is_explained(name: Name) -> None:
 
 @pytest.mark.parametrize("name", PROVEN)
 def test_a_name_is_here_as_the_page_says(name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
-    if standing(name) == NOT_YET:
-        assert not has_route("WS", "/ws/stt"), "live sessions are here"
-        return
     match name.proof:
         case Route(method, path):
             assert has_route(method, path)
@@ -149,8 +146,9 @@ def test_a_name_is_here_as_the_page_says(name: Name, monkeypatch: pytest.MonkeyP
             assert language_code(called) == code
         case Shown(file, test):
             assert test in functions(file)
-        case Spoken(_, path):
+        case Spoken(word, path):
             assert has_route("WS", path)
+            assert word in spoken_words(path)
         case _:
             pytest.fail(f"nothing checks {name.proof}")
 

@@ -67,6 +67,9 @@ def test_an_address_beside_the_refused_ones_is_public(address: str) -> None:
         *("https://127.0.0.1/", "https://127.1/", "https://0x7f.1/", "https://2130706433/"),
         *("https://0177.0.0.1/", "https://169.254.169.254/latest/meta-data/", "https://10.1.2.3/"),
         *("https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://[fd00:ec2::254]/"),
+        *("https://[", "https://]/", "https://a[b/", "https://a b/", "https://a..b/", "https://./"),
+        *("https://%41/", "https://-a/", "https://*/", f"https://{'a' * 64}.de/", "https://a\\b/"),
+        f"https://{'a.' * 127}de/",
         *("https://localhost/", "https://LOCALHOST:8443/", "https://a.localhost/"),
         *(
             "https://exa\nmple.com/",
@@ -83,7 +86,11 @@ def test_a_url_is_refused_at_first_sight(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["https://example.com", "https://example.com:8443/a?b=c", "https://8.8.8.8/", "HTTPS://ä.de/"],
+    [
+        *("https://example.com", "https://example.com:8443/a?b=c", "https://8.8.8.8/"),
+        *("HTTPS://ä.de/", "https://example.com./", "https://my_host/"),
+        "https://[2606:4700::1111]/",
+    ],
 )
 def test_a_url_of_the_open_network_is_taken(url: str) -> None:
     Outbound().check_url(url)

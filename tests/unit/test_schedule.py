@@ -10,13 +10,8 @@ import pytest
 
 from worker.batching.costs import CallCosts
 from worker.batching.items import Item, Lane
-from worker.batching.schedule import (
-    CHUNK_AGE_S,
-    LEAD_S,
-    PARTIALS_APART_S,
-    SPEECH_S,
-    Schedule,
-)
+from worker.batching.pacing import CHUNK_AGE_S, PARTIALS_APART_S, SPEECH_S
+from worker.batching.schedule import LEAD_S, Schedule
 from worker.engines.protocol import DecodeOptions, Prepared
 
 FINAL, PARTIAL, CHUNK = Lane.FINAL, Lane.PARTIAL, Lane.BATCH

@@ -7,11 +7,12 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.speech.audio import Pcm
+from shared.speech.audio import Pcm, Samples
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.names import VAD_NAMES
 from shared.speech.spans import Span
@@ -229,3 +230,36 @@ def test_the_names_are_had_without_numpy() -> None:
         "from shared.speech.names import VAD_NAMES; assert VAD_NAMES"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("seconds", [1, 7])
+def test_without_a_detector_digital_silence_is_heard_for_half_a_minute(seconds: int) -> None:
+    sound = np.ones(5 * SAMPLE_RATE, np.int16)
+    pcm = np.concatenate([silence(40), sound, silence(29), sound, silence(31)])
+    vad, spans, size = make_vad("off"), [], seconds * SAMPLE_RATE
+    for start in range(0, len(pcm), size):
+        spans += vad.push(pcm[start : start + size])
+    spans += vad.finish()
+    heard = np.zeros(len(pcm), np.bool_)
+    for span in spans:
+        heard[span.start : span.end] = True
+    edges = np.flatnonzero(np.diff(heard)) + 1
+    assert heard[0]
+    assert (edges / SAMPLE_RATE).tolist() == [30, 40, 109]
+
+
+def test_long_digital_silence_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    vad, judged = SileroVad(), 0
+    judge = vad._judge
+
+    def counted(windows: Samples) -> npt.NDArray[np.float64]:
+        nonlocal judged
+        judged += windows.size
+        return judge(windows)
+
+    monkeypatch.setattr(vad, "_judge", counted)
+    spans = vad.push(silence(300)) + vad.push(recording()) + vad.push(silence(300)) + vad.finish()
+    assert judged < (31 + 12 + 31) * SAMPLE_RATE
+    alone = SileroVad()
+    expected = sum(span.end - span.start for span in alone.push(recording()) + alone.finish())
+    assert abs(sum(span.end - span.start for span in spans) - expected) < SAMPLE_RATE // 5

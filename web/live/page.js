@@ -2,8 +2,8 @@
 
 import { openMicrophone } from "/live/microphone.js";
 
-const [toggle, language, status, said, saying] =
-  ["toggle", "language", "status", "said", "saying"].map((id) => document.getElementById(id));
+const [toggle, language, key, status, said, saying] =
+  ["toggle", "language", "key", "status", "said", "saying"].map((id) => document.getElementById(id));
 const send = (mine, message) => mine.socket.send(JSON.stringify(message));
 let session = null;
 
@@ -19,7 +19,10 @@ async function start() {
     return over(mine, `No microphone: ${error.message}`);
   }
   if (mine.stopped) return over(mine, "The microphone is off.");
-  mine.socket = new WebSocket(`${location.protocol.replace("http", "ws")}//${location.host}/ws/stt`);
+  const credential = key.value.trim();
+  mine.socket = new WebSocket(
+    `${location.protocol.replace("http", "ws")}//${location.host}/ws/stt`, credential ? ["longhand", credential] : [],
+  );
   mine.socket.onopen = () => {
     const config = { sample_rate: 16000, ...(language.value.trim() && { lang_code: language.value.trim() }) };
     send(mine, { type: "start_session", session_id: crypto.randomUUID?.() ?? `live-${Math.random()}`, config });

@@ -6,7 +6,7 @@ from the same lane and those after it, the items that may share its call.
 While somebody speaks to the model, a call holds up a person's text for as long as it lasts. So it
 is kept short, by the time that calls of its size took. Chunks get their share nevertheless: calls
 of partials keep a distance within which a call of chunks begins, and chunks that have waited for
-``CHUNK_AGE_S`` go first once.
+long go first once (``pacing``).
 """
 
 import math
@@ -18,18 +18,10 @@ from worker.batching.choice import choose, count_fitting, windows
 from worker.batching.costs import CallCosts
 from worker.batching.items import Item, Lane
 from worker.batching.limit import BatchLimit
+from worker.batching.pacing import Pacing
 
 PREPARATION_S = 0.1
 """How much longer a call waits while items are being prepared that could be in it."""
-SPEECH_S = 1.5
-"""How long after a sign of it somebody still counts as speaking: live sessions send a partial every
-300 to 1,200 ms."""
-PARTIALS_APART_S = 0.175
-"""Calls of partials start at least so far apart while chunks wait."""
-PARTIALS_SHARE = 0.75
-"""The most of the device's time that calls of partials have while chunks wait."""
-CHUNK_AGE_S = 10.0
-"""How long chunks wait at most for the beginning of a call, however many people speak."""
 LEAD_S = 0.02
 """How long before a call's end live requests are fetched, so that they are ready at its end."""
 
@@ -106,11 +98,7 @@ class Schedule:
         """Whether the batch under way is an item that is to be alone."""
         self._mean_share = 1.0
         """Length of recent chunks, in windows."""
-        self._speaking_until = -math.inf
-        self._partials_from = -math.inf
-        """When the next call of partials may begin, if chunks wait."""
-        self._chunks_since = 0.0
-        """When chunks were in a call last, or began to wait."""
+        self._pacing = Pacing()
 
     @property
     def is_empty(self) -> bool:
@@ -121,7 +109,7 @@ class Schedule:
         if item.is_live:
             self.note_speech(now)
         elif not any(not other.is_live for other in self._queue):
-            self._chunks_since = now
+            self._pacing.note_chunks(now)
         self._queue.append(item)
 
     def add_again(self, items: Sequence[Item]) -> None:
@@ -144,7 +132,7 @@ class Schedule:
 
     def note_speech(self, now: float) -> None:
         """Somebody speaks to this model, be it by way of another worker."""
-        self._speaking_until = max(self._speaking_until, now + SPEECH_S)
+        self._pacing.note_speech(now)
 
     def next(self, now: float, *, closing: bool = False) -> Turn:
         """Take the items of the next call for one stream; when ``closing`` nothing waits."""
@@ -176,7 +164,7 @@ class Schedule:
         ends = math.inf if duration_s is None else now + duration_s
         call = self._calls[stream] = Call(items, n_windows, now, ends)
         if call.has_chunks:
-            self._chunks_since = now
+            self._pacing.note_chunks(now)
         self._pace(call, duration_s or 0.0)
 
     def end_call(self, stream: int, now: float, *, succeeded: bool) -> None:
@@ -184,7 +172,7 @@ class Schedule:
         call = self._calls.pop(stream)
         self._pace(call, now - call.began)
         if call.has_chunks:
-            self._chunks_since = now
+            self._pacing.note_chunks(now)
         if succeeded and call.items[0].alone is None:
             costs = self._chunk_costs if call.has_chunks else self._live_costs
             costs.note(call.windows, now - call.began)
@@ -282,28 +270,25 @@ class Schedule:
             return -math.inf
         if lead.lane is Lane.PARTIAL:
             chunks_wait = self._first(Lane.BATCH) is not None and self._may_infer_chunks(now)
-            return self._partials_from if chunks_wait else -math.inf
+            return self._pacing.partials_from if chunks_wait else -math.inf
         if self._are_chunks_overdue(now):
             return -math.inf
         if not self._may_infer_chunks(now):
-            return min(self._speaking_until, self._chunks_since + CHUNK_AGE_S)
+            return self._pacing.long_chunks_from
         # A live item that is nearly ready would have to wait for the whole call.
         preparing = (item for item in self._queue if item.is_live and not item.is_ready)
         return max((item.submitted + PREPARATION_S for item in preparing), default=-math.inf)
 
     def _are_chunks_overdue(self, now: float) -> bool:
         waits = self._lead(Lane.BATCH) is not None
-        return waits and now >= self._chunks_since + CHUNK_AGE_S
-
-    def _is_anybody_speaking(self, now: float) -> bool:
-        return now < self._speaking_until
+        return waits and self._pacing.are_chunks_overdue(now)
 
     def _may_infer_chunks(self, now: float) -> bool:
         """Return whether a call of chunks holds up nobody for long.
 
         Where one chunk takes too long, as on a processor, one stream is left to those who speak.
         """
-        if not self._is_anybody_speaking(now) or self._is_short(1):
+        if not self._pacing.is_anybody_speaking(now) or self._is_short(1):
             return True
         n_streams = sum(call.has_chunks for call in self._calls.values())
         return n_streams < self._streams - 1
@@ -315,7 +300,7 @@ class Schedule:
 
     def _chunk_windows(self, now: float) -> int:
         """Return the most windows of a call of chunks."""
-        if not self._is_anybody_speaking(now):
+        if not self._pacing.is_anybody_speaking(now):
             return self.limit.size
         return min(self.limit.size, self._chunk_costs.most_within(self._live_call_s) or 1)
 
@@ -370,7 +355,7 @@ class Schedule:
         chunks = [item for item in call.items if not item.is_live]
         if chunks and 4 * self._windows(chunks) >= self._chunk_windows(call.began):
             return  # chunks have had their share in this very call
-        self._partials_from = call.began + max(PARTIALS_APART_S, duration_s / PARTIALS_SHARE)
+        self._pacing.note_partials(call.began, duration_s)
 
     def _windows(self, items: Sequence[Item]) -> int:
         longest = max(item.n_samples for item in items)

@@ -27,8 +27,9 @@ _READABLE = frozenset(_DTYPES) | {f"{name}p" for name in _DTYPES}
 """Sample formats that are read as they are. Others are converted to ``flt`` first."""
 _READABLE_PLANES = 7
 """PyAV 18 reads beyond the last of 8 planes."""
-_JOINED_SAMPLES = 8_192
-"""Frames are joined until they have so many samples, which still fit a processor's cache."""
+_JOINED_SAMPLES, _JOINED_S = 8_192, 0.35
+"""Frames are joined until they have so many samples and last so long: each call costs something,
+and a piece should still fit a processor's cache."""
 _CANCELLED = 0.1
 """Channels cancel each other out where their sum has less than this share of the loudest one's
 energy."""
@@ -78,7 +79,8 @@ class Resampler:
             self._shape = shape
         self._held += [frame] if self._to_floats is None else self._to_floats.resample(frame)
         self._n_held += frame.samples
-        return finished + self.flush() if self._n_held >= _JOINED_SAMPLES else finished
+        is_enough = self._n_held >= max(_JOINED_SAMPLES, _JOINED_S * frame.sample_rate)
+        return finished + self.flush() if is_enough else finished
 
     def flush(self) -> list[Channels]:
         """Return what was taken, but for the few samples that the filter needs to go on."""

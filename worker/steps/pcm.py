@@ -1,4 +1,9 @@
-"""Decoded audio in the object store, in pieces of a fixed length: a chunk is an exact range."""
+"""The audio of a job's chunks in the object store, in pieces of a fixed length.
+
+Only chunks are stored, one after another: what no chunk hears, such as silence, takes no space.
+``Chunk.stored_at`` says where in the stored audio a chunk begins. Neighbours that overlap in the
+recording overlap in the store as well, so a chunk is one exact range.
+"""
 
 from uuid import UUID
 
@@ -10,45 +15,88 @@ from shared.speech.chunks import SAMPLE_RATE, Chunk
 from shared.store.objects.keys import pcm_prefix
 
 PIECE_SAMPLES = 120 * SAMPLE_RATE
-"""Two minutes, 3.8 MB: the first chunks start early, and the objects are few."""
+"""Two minutes, 3.8 MB: the first chunks start early, and the objects are few. A piece is shorter if
+no more of two minutes of the recording is heard; the next one begins where it would have ended."""
 
 INLINE_SAMPLES = 30 * SAMPLE_RATE
 """A job's only chunk of at most this length has its audio in its step, not in the object store: a
 Whisper's window, 960 kB."""
 
-_BYTES_PER_SAMPLE = 2
+BYTES_PER_SAMPLE = 2
+"""Of s16le."""
 
 
 class PieceWriter:
-    """Writes a stream of a job's audio piece by piece; at most one piece is in memory."""
+    """Stores the chunks of one stream of a job's audio, piece by piece.
+
+    Memory is bounded: one piece, and the audio of which it is not known yet whether a chunk hears
+    it (``forget_before``).
+    """
 
     def __init__(self, storage: Storage, job_id: UUID, *, channel: int | None = None) -> None:
         """``channel``: the one that this writer stores; None where all were mixed down."""
         self._storage = storage
         self._job_id, self._channel = job_id, channel
+        self._recent = bytearray()
+        """The audio from sample ``_first`` on."""
+        self._first = 0
+        self._kept_until = 0
+        """Where in the recording the last chunk ends."""
         self._pending = bytearray()
+        """Audio of chunks that fills no piece yet."""
+        self._pending_from = 0
+        """Where in the recording it starts, or what was pending before."""
+        self.kept_samples = 0
+        """Samples of all chunks; those that two of them share count once."""
         self.stored_samples = 0
-        """Samples from the beginning that can be read back."""
+        """Where in the stored audio the next piece begins; all before can be read back."""
 
     def write(self, block: Pcm) -> None:
-        """Append a block of shape (n_samples,).
+        """Take the next samples of the recording, shape (n_samples,)."""
+        self._recent += block.astype("<i2", copy=False).tobytes()
+
+    def keep(self, chunk: Chunk) -> int:
+        """Store a chunk, all of whose samples were written; return its ``stored_at``.
+
+        Chunks come in the order of their starts and of their ends.
 
         Raises:
             StorageUnavailable: a piece could not be stored.
         """
-        self._pending += block.astype("<i2", copy=False).tobytes()
-        piece_bytes = PIECE_SAMPLES * _BYTES_PER_SAMPLE
-        while len(self._pending) >= piece_bytes:
-            self._store(piece_bytes)
+        new_from = max(chunk.start, self._kept_until)
+        if not self._pending:
+            self._pending_from = new_from
+        end = self.stored_samples + len(self._pending) // BYTES_PER_SAMPLE
+        first, last = (BYTES_PER_SAMPLE * (at - self._first) for at in (new_from, chunk.end))
+        self._pending += self._recent[first:last]
+        self._kept_until = chunk.end
+        self.kept_samples += chunk.end - new_from
+        while len(self._pending) >= PIECE_SAMPLES * BYTES_PER_SAMPLE:
+            self._store(PIECE_SAMPLES * BYTES_PER_SAMPLE)
+        return end - (new_from - chunk.start)
 
-    def whole(self, start: int, end: int) -> bytes | None:
-        """Return samples [start, end) as s16le, or None if any was stored or they are too many."""
-        if self.stored_samples or end - start > INLINE_SAMPLES:
+    def forget_before(self, sample: int) -> None:
+        """Drop audio before ``sample``: no chunk to come starts there.
+
+        Raises:
+            StorageUnavailable: a piece could not be stored.
+        """
+        # A chunk that overlaps the last one is to follow it in the store, too.
+        if self._kept_until <= sample and sample - self._pending_from >= PIECE_SAMPLES:
+            self.finish()
+        n_old = max(0, min(sample - self._first, len(self._recent) // BYTES_PER_SAMPLE))
+        del self._recent[: n_old * BYTES_PER_SAMPLE]
+        self._first += n_old
+
+    def whole(self, chunk: Chunk) -> bytes | None:
+        """Return a chunk that was kept, or None if any was stored or it is too long."""
+        if self.stored_samples or chunk.n_samples > INLINE_SAMPLES:
             return None
-        return bytes(self._pending[start * _BYTES_PER_SAMPLE : end * _BYTES_PER_SAMPLE])
+        first, last = chunk.stored_at, chunk.stored_at + chunk.n_samples
+        return bytes(self._pending[first * BYTES_PER_SAMPLE : last * BYTES_PER_SAMPLE])
 
     def finish(self) -> None:
-        """Store what is left.
+        """Store what is pending.
 
         Raises:
             StorageUnavailable: the piece could not be stored.
@@ -60,7 +108,8 @@ class PieceWriter:
         key = _piece_key(self._job_id, self._channel, self.stored_samples // PIECE_SAMPLES)
         self._storage.put(key, bytes(self._pending[:n_bytes]))
         del self._pending[:n_bytes]
-        self.stored_samples += n_bytes // _BYTES_PER_SAMPLE
+        self._pending_from += n_bytes // BYTES_PER_SAMPLE
+        self.stored_samples += PIECE_SAMPLES
 
 
 def read_pcm(storage: Storage, job_id: UUID, chunk: Chunk) -> Samples:
@@ -69,12 +118,13 @@ def read_pcm(storage: Storage, job_id: UUID, chunk: Chunk) -> Samples:
     Raises:
         StorageUnavailable: a piece cannot be read.
     """
-    start, pcm = chunk.start, b""
-    while start < chunk.end:
+    start, end = chunk.stored_at, chunk.stored_at + chunk.n_samples
+    pcm = b""
+    while start < end:
         index, offset = divmod(start, PIECE_SAMPLES)
-        stop = min(chunk.end - index * PIECE_SAMPLES, PIECE_SAMPLES)
+        stop = min(end - index * PIECE_SAMPLES, PIECE_SAMPLES)
         key = _piece_key(job_id, chunk.channel, index)
-        pcm += storage.read(key, offset * _BYTES_PER_SAMPLE, stop * _BYTES_PER_SAMPLE)
+        pcm += storage.read(key, offset * BYTES_PER_SAMPLE, stop * BYTES_PER_SAMPLE)
         start += stop - offset
     return samples_of(pcm)
 

@@ -3,27 +3,38 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
 
+from shared.infra.errors import AudioTooLong, LargeFile
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_from_json, chunk_to_json
 from shared.speech.timemap import TimeMap
 from shared.speech.voice_activity import make_vad
 from shared.store import steps
+from shared.store.queues import LARGE_QUEUE
 from shared.store.steps import NewStep
 from worker.media.clipping import ClippingMeter
 from worker.media.decode import Findings, decode
 from worker.media.planner import ChunkPlanner
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
-from worker.steps.pcm import PieceWriter
+from worker.steps.pcm import BYTES_PER_SAMPLE, PieceWriter
 
+LARGE_SAMPLES = 3_600 * SAMPLE_RATE
+"""Least audio of a large file, all channels together: its speech takes the detector ten seconds.
+The header does not decide, as it may say anything."""
 DETECT_AFTER_SAMPLES = 600 * SAMPLE_RATE
 """The language is detected from chunks of the first ten minutes: a greeting in another language
 does not decide, and a long file need not be decoded first."""
+STORED_PER_SOURCE_BYTE = 512
+"""Most bytes of audio that a job stores for each byte of its source. The least that a codec takes
+for a second of speech, 32,000 bytes here, is some 90 bytes (Codec 2)."""
+STORED_ANYWAY_BYTES = 8 << 20
+"""Four minutes that any source may store: headers and short files have ratios of their own."""
+
 DETECT_CHUNKS = 3
 """Chunks heard to detect the language: one may be music, two may disagree."""
 
@@ -37,13 +48,14 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
 
     Raises:
         MediaError: the source cannot be transcribed.
+        LargeFile: it is to be prepared later, as the large file that it is.
         StorageUnavailable, DatabaseUnavailable: try again.
         LeaseLost: another worker prepares this job now.
         WorkerStopping: the worker was told to stop.
     """
     claim, settings = lease.claim, runtime.settings
     begun = time.monotonic()
-    plan = _Plan(runtime, lease)
+    plan, lane = _Plan(runtime, lease), _Lane(runtime, lease)
     channels: list[_Channel] = []
     findings = Findings()
     decode_s = 0.0
@@ -68,11 +80,14 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
                 channels = [_Channel(runtime, lease, number, len(block)) for number in numbers]
             for channel, samples in zip(channels, block, strict=True):
                 channel.push(samples)
+            lane.check(sum(channel.n_samples for channel in channels))
+            _check_size(channels, claim.source_bytes)
             ready = [chunk for channel in channels for chunk in channel.take_ready(findings.times)]
             findings.times.forget_before(min(channel.first_untaken for channel in channels))
             plan.add(ready, source.tell() / claim.source_bytes / channels[0].n_samples)
     for channel in channels:
         channel.finish()
+    _check_size(channels, claim.source_bytes)
     rest = _store_rest(channels, findings.times)
     metrics: dict[str, Any] = {
         "prepare_s": round(time.monotonic() - begun, 3),
@@ -86,6 +101,45 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
         metrics["channels"] = len(channels)
     end = max(channels[0].n_samples, findings.times.time_of(channels[0].n_samples))
     plan.complete(rest, duration_s=end / SAMPLE_RATE, metrics=metrics)
+    lane.leave()
+
+
+def _check_size(channels: Sequence["_Channel"], source_bytes: int) -> None:
+    """Refuse a file whose chunks are far longer than any speech of its size.
+
+    Raises:
+        AudioTooLong: they are.
+    """
+    n_bytes = BYTES_PER_SAMPLE * sum(channel.pieces.kept_samples for channel in channels)
+    if n_bytes > STORED_ANYWAY_BYTES + STORED_PER_SOURCE_BYTE * source_bytes:
+        raise AudioTooLong("The audio is longer than a file of this size can hold speech.")
+
+
+class _Lane:
+    """The queue of a ``prepare`` step; long audio goes to that of large files."""
+
+    def __init__(self, runtime: Runtime, lease: Lease) -> None:
+        self._runtime, self._claim = runtime, lease.claim
+        self._is_large = lease.claim.queue == LARGE_QUEUE
+        self._has_moved = False
+
+    def check(self, n_samples: int) -> None:
+        """Move the step once so many samples, of all channels together, are those of a large file.
+
+        Raises:
+            LargeFile: enough large files are being prepared.
+        """
+        if self._is_large or n_samples < LARGE_SAMPLES:
+            return
+        self._is_large = self._has_moved = True
+        runtime = self._runtime
+        if not steps.move_to_large(runtime.database, self._claim, live_s=runtime.settings.lease_s):
+            raise LargeFile("the audio is long: it waits among the large files")
+
+    def leave(self) -> None:
+        """Wake a worker for the next large file: this one was not claimed from their queue."""
+        if self._has_moved:
+            self._runtime.wakeups.ring(LARGE_QUEUE, 1)
 
 
 def _store_rest(channels: Sequence["_Channel"], times: TimeMap) -> list[NewStep]:
@@ -96,7 +150,7 @@ def _store_rest(channels: Sequence["_Channel"], times: TimeMap) -> list[NewStep]
     planned = [chunk for channel in channels for chunk in channel.take_planned(times)]
     if len(planned) == 1:
         (channel,) = (channel for channel in channels if channel.number == planned[0].channel)
-        if (audio := channel.pieces.whole(planned[0].start, planned[0].end)) is not None:
+        if (audio := channel.pieces.whole(planned[0])) is not None:
             return [NewStep(planned[0].index, chunk_to_json(planned[0]), audio)]
     for channel in channels:
         channel.pieces.finish()
@@ -127,16 +181,20 @@ class _Channel:
         asked = time.monotonic()
         spans = self._vad.push(samples)
         self.vad_s += time.monotonic() - asked
-        self._planned += self._planner.push(samples, spans)
         self.pieces.write(samples)
+        self._plan(self._planner.push(samples, spans))
+        self.pieces.forget_before(self._planner.first_pending)
 
     def finish(self) -> None:
         """Plan what is left."""
         asked = time.monotonic()
         spans = self._vad.finish()
         self.vad_s += time.monotonic() - asked
-        self._planned += self._planner.push(np.zeros(0, np.int16), spans)
-        self._planned += self._planner.finish()
+        self._plan(self._planner.push(np.zeros(0, np.int16), spans))
+        self._plan(self._planner.finish())
+
+    def _plan(self, chunks: Sequence[Chunk]) -> None:
+        self._planned += [replace(chunk, stored_at=self.pieces.keep(chunk)) for chunk in chunks]
 
     @property
     def first_untaken(self) -> int:
@@ -147,8 +205,12 @@ class _Channel:
 
     def take_ready(self, times: TimeMap) -> list[Chunk]:
         """Return the chunks whose audio can be read back and whose times are known, each once."""
-        known = min(self.pieces.stored_samples, times.known_until)
-        return self._take(sum(chunk.end <= known for chunk in self._planned), times)
+        stored, known = self.pieces.stored_samples, times.known_until
+        ready = takewhile(
+            lambda chunk: chunk.stored_at + chunk.n_samples <= stored and chunk.end <= known,
+            self._planned,
+        )
+        return self._take(len(list(ready)), times)
 
     def take_planned(self, times: TimeMap) -> list[Chunk]:
         """Return all chunks that were not returned yet."""

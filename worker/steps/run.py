@@ -4,8 +4,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from shared.infra import logs
 from shared.infra.errors import (
     DatabaseUnavailable,
+    LargeFile,
     LeaseLost,
     LonghandError,
     PermanentError,
@@ -78,14 +80,15 @@ def one_by_one(handlers: dict[StepKind, Handler]) -> Work:
 def run_step(runtime: Runtime, lease: Lease, handler: Handler) -> None:
     """Do a step's work and write how it ended."""
     shown = runtime.watched.begin(lease.claim)
-    try:
-        failure = handler(runtime, lease)
-    except Exception as error:  # noqa: BLE001 - settled by its class
-        settle(runtime, lease.claim, error)
-        shown.end(error)
-    else:
-        runtime.record.note_success(lease.claim.kind)
-        shown.end(failure)
+    with logs.bound(job_id=lease.claim.job_id, step_id=lease.claim.step_id):
+        try:
+            failure = handler(runtime, lease)
+        except Exception as error:  # noqa: BLE001 - settled by its class
+            settle(runtime, lease.claim, error)
+            shown.end(error)
+        else:
+            runtime.record.note_success(lease.claim.kind)
+            shown.end(failure)
 
 
 def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
@@ -98,7 +101,7 @@ def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
         match error:
             case PermanentError():
                 steps.fail(database, claim, error)
-            case WorkerStopping():
+            case WorkerStopping() | LargeFile():
                 steps.release(database, claim)
             case LeaseLost() | DatabaseUnavailable():
                 raise error

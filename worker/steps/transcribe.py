@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from shared.infra import logs
 from shared.infra.errors import EngineFailed, LeaseLost
 from shared.speech.audio import Samples
 from shared.speech.chunks import (
@@ -211,7 +212,8 @@ class _Heard:
         for asked in item.asked:
             asked.future.cancel()
             self._waiting.pop(asked.future, None)
-        settle(self._runtime, item.claim, error)
+        with logs.bound(job_id=item.claim.job_id, step_id=item.claim.step_id):
+            settle(self._runtime, item.claim, error)
         item.shown.end(error)
         if isinstance(error, EngineFailed):
             restart(error)

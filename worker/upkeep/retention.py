@@ -5,7 +5,13 @@ import logging
 from shared.infra.errors import DatabaseUnavailable
 from shared.store.jobs.accuracy import measure_pending
 from shared.store.objects.remover import BATCH, remove_due
-from shared.store.retention import expire_audio, expire_jobs, expire_test_events, expire_transcripts
+from shared.store.retention import (
+    expire_audio,
+    expire_jobs,
+    expire_refused_audio,
+    expire_test_events,
+    expire_transcripts,
+)
 from shared.store.states import JobState
 from shared.store.usage import add_up_usage
 from worker.process.runtime import Runtime
@@ -43,9 +49,11 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
         expire_audio(database, state, keep_s=keep_s, limit=BATCH)
         for state, keep_s in keep_audio_s.items()
     ]
+    refused = expire_refused_audio(database, keep_s=settings.keep_failed_audio_s, limit=BATCH)
     removed = remove_due(database, runtime.storage)
     # One in each round, as a comparison of very long texts takes half a minute.
     measured = measure_pending(database, limit=1)
+    audios.append(refused)
     if jobs or transcripts or tests or any(audios):
         log.info(
             "past their time: %d jobs, %d transcripts, audio of %d jobs, %d tests of webhooks",

@@ -13,7 +13,9 @@ class NewReference(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reference: str = Field(
-        description=f"at most {MAX_REFERENCE_CHARS:,} characters", examples=[EXAMPLE_REFERENCE]
+        max_length=MAX_REFERENCE_CHARS,
+        description=f"at most {MAX_REFERENCE_CHARS:,} characters",
+        examples=[EXAMPLE_REFERENCE],
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from api.native.schemas import members
-from shared.infra.outbound import MAX_URL_CHARS
+from shared.infra.outbound import MAX_URL_CHARS, URL_PATTERN
 from shared.store.states import DeliveryState
 from shared.store.webhooks.deliveries import DeliveryView
 from shared.store.webhooks.endpoints import MAX_ENDPOINTS
@@ -32,6 +32,7 @@ Url = Annotated[
     Field(
         max_length=MAX_URL_CHARS,
         description="https; its host must be public",
+        json_schema_extra={"pattern": URL_PATTERN},
         examples=["https://your-receiver.example/longhand"],
     ),
 ]

@@ -16,6 +16,14 @@ _NEW_BYTES = 32
 """The size of SHA-256's output: a longer key adds no strength."""
 
 
+_QUANTUM = "(?:[A-Za-z0-9+/]{4})"
+SECRET_PATTERN = (
+    f"^{_PREFIX}(?:{_QUANTUM}{{8,20}}(?:[A-Za-z0-9+/]{{2}}==|[A-Za-z0-9+/]{{3}}=)?"
+    f"|{_QUANTUM}{{21}}(?:[A-Za-z0-9+/]{{2}}==)?)$"
+)
+"""Regular expression of secrets, for the OpenAPI document."""
+
+
 def new_secret() -> str:
     """Return a random secret: ``whsec_`` and base64."""
     return _PREFIX + base64.b64encode(secrets.token_bytes(_NEW_BYTES)).decode()

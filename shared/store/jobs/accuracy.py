@@ -115,7 +115,7 @@ def set_reference(
     Raises:
         JobNotFound: there is no such job for this tenant, or its transcript is gone.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         found = connection.execute(
             text("""
                 UPDATE jobs SET reference = :reference, accuracy = :accuracy
@@ -186,7 +186,7 @@ def get_text(engine: Engine, tenant: str, job_id: UUID) -> StoredText:
         TranscriptNotReady: the job is in another state, which the message names.
         TranscriptDeleted: its transcript was removed.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         state = connection.execute(
             text("SELECT state FROM jobs WHERE id = :id AND tenant = :tenant"),
             {"id": job_id, "tenant": tenant},
@@ -203,7 +203,7 @@ def get_text(engine: Engine, tenant: str, job_id: UUID) -> StoredText:
 
 def accuracy_by_model(engine: Engine, tenant: str) -> list[ModelAccuracy]:
     """Return error rates by model, language of the speech and task: all errors by all words."""
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         rows = connection.execute(
             text("""
                 SELECT model, coalesce(options ->> 'language', detected_language) AS language,
@@ -234,7 +234,7 @@ def accuracy_by_model(engine: Engine, tenant: str) -> list[ModelAccuracy]:
 
 def cache_use(engine: Engine, tenant: str) -> CacheUse:
     """Return how a tenant's jobs that succeeded got their transcripts."""
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         row = connection.execute(
             text("""
                 SELECT count(*) FILTER (WHERE NOT cached) AS computed,

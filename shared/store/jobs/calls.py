@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from shared.infra.database import begin, read, single
+from shared.infra.database import EVERY_TENANT, begin, read, single
 from shared.store.jobs.cancel import end_as_canceled
 from shared.store.jobs.equal import lock_with_equals
 from shared.store.states import ACTIVE_JOB_STATES
@@ -27,7 +27,7 @@ _UNWANTED = """
 
 def renew_calls(engine: Engine, job_ids: Collection[UUID], *, for_s: float) -> None:
     """Have these calls wanted for at least ``for_s`` from now; other jobs do not change."""
-    with single(engine) as connection:
+    with single(engine, EVERY_TENANT) as connection:
         connection.execute(
             text("""
                 WITH free AS (
@@ -43,9 +43,9 @@ def renew_calls(engine: Engine, job_ids: Collection[UUID], *, for_s: float) -> N
         )
 
 
-def keep_call(engine: Engine, job_id: UUID) -> None:
+def keep_call(engine: Engine, tenant: str, job_id: UUID) -> None:
     """Call -> ordinary job, which goes on whoever leaves: its client was told of it."""
-    with single(engine) as connection:
+    with single(engine, tenant) as connection:
         forget_call(connection, job_id)
 
 
@@ -83,7 +83,7 @@ def cancel_unwanted(engine: Engine, *, max_attempts: int, limit: int = 100) -> i
 
 def _cancel(engine: Engine, tenant: str, job_id: UUID, max_attempts: int) -> bool:
     """Cancel a call unless it was renewed, or has ended, since it was found."""
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         # Nobody joins a call while its equals are locked.
         if lock_with_equals(connection, tenant, job_id) not in ACTIVE_JOB_STATES:
             return False

@@ -22,7 +22,7 @@ def cancel_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
         JobNotFound: there is no such job for this tenant.
         JobEnded: it has succeeded or failed already.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         state = lock_with_equals(connection, tenant, job_id)
         if state in (JobState.SUCCEEDED, JobState.FAILED):
             raise JobEnded(f"the job has {state} already")

@@ -88,7 +88,7 @@ def create_job(
     """
     if job.reference is not None:
         check_reference(job.reference)
-    with begin(engine) as connection:
+    with begin(engine, job.tenant) as connection:
         check_room(connection, job.tenant, limits)
         original = find_original(connection, job.tenant, job.fingerprint)
         if original is not None:

@@ -25,7 +25,7 @@ def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
     Raises:
         JobNotFound: there is no such job for this tenant.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         if lock_with_equals(connection, tenant, job_id) in ACTIVE_JOB_STATES:
             count_unfinished(connection, job_id)
         erase_job(connection, job_id, max_attempts)

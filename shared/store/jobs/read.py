@@ -142,7 +142,7 @@ def get_job(engine: Engine, tenant: str, job_id: UUID) -> JobView:
     Raises:
         JobNotFound: there is none of that id, or it is another tenant's.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         return own_job(read_jobs(connection, [job_id]), tenant, job_id)
 
 
@@ -171,7 +171,7 @@ def list_jobs(
     engine: Engine, tenant: str, *, limit: int, before: int | None = None
 ) -> list[JobView]:
     """Return the newest jobs, newest first; ``before`` continues after a page's last job."""
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         if before is None:
             (settled,) = fetch(connection, _SETTLED, {"tenant": tenant})
             before = (settled["newest"] or 0) + 1
@@ -202,7 +202,7 @@ def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
         JobNotFound: there is no such job for this tenant.
         TranscriptNotReady: the job is in another state, which the message names.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         row = connection.execute(
             text("""
                 SELECT state, CAST(manifest AS text) AS manifest FROM jobs
@@ -217,12 +217,12 @@ def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:
     return str(row.manifest)
 
 
-def gpu_memory_bytes(engine: Engine, job_id: UUID) -> int | None:
+def gpu_memory_bytes(engine: Engine, tenant: str, job_id: UUID) -> int | None:
     """Return the most that a model worker held of a GPU's memory while it transcribed the job.
 
     None if no GPU was used, or its engine does not tell.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         most: int | None = connection.execute(
             text("""
                 SELECT max((timings ->> 'device_memory_bytes')::bigint) FROM steps

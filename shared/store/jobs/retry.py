@@ -32,7 +32,7 @@ def retry_job(
         AudioGone: its audio was removed, and is still needed.
         TooManyJobs, TooMuchAudio: the tenant has as much as ``limits`` allow.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         check_room(connection, tenant, limits)
         job = connection.execute(
             text("""

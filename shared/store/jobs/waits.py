@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from shared.infra.database import fetch, read
+from shared.infra.database import EVERY_TENANT, fetch, read
 from shared.store.queues import CPU_QUEUE, LARGE_QUEUE, model_queue, queue_model
 
 WaitingCode = Literal["model_worker", "cpu_worker", "equal_job"]
@@ -29,7 +29,7 @@ def find_waits(engine: Engine, job_ids: Collection[UUID], *, live_s: float) -> d
     """
     if not job_ids:
         return {}
-    with read(engine) as connection:
+    with read(engine, EVERY_TENANT) as connection:
         return read_waits(connection, job_ids, live_s=live_s)
 
 

@@ -17,7 +17,7 @@ from shared.store.steps.completion import (
     complete_finish,
     complete_only_chunk,
 )
-from shared.store.steps.plan import add_chunks, add_detect, complete_prepare
+from shared.store.steps.plan import add_chunks, add_detect, complete_prepare, move_to_large
 from shared.store.steps.unfinished import fail, reap, release, retry
 from shared.store.successors import NewStep
 
@@ -37,6 +37,7 @@ __all__ = [
     "complete_prepare",
     "expire_leases",
     "fail",
+    "move_to_large",
     "reap",
     "release",
     "renew",

@@ -1,6 +1,7 @@
 """Claims: the right to work on a step; how a worker takes, keeps and loses it."""
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _LIMITED_QUEUES = (DELIVER_QUEUE, LARGE_QUEUE)
 """Their running steps are limited, so the end of one makes room for another."""
+
+
+_COUNTING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,12 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
 
     Tenants take turns. Within a tenant, steps whose worker was lost go first; then priority
     decides, then the job's own turn (a short job does not wait for a long one's chunks), then age.
-    Deliveries go first to the tenant, and then the endpoint, with the fewest running; an endpoint
-    has at most ``LANE_LIMIT``. Of large files one may always be prepared, and more while they leave
-    one slot of the ready workers free.
+    Deliveries are claimed one at a time: first of the tenant with the fewest running, then to
+    endpoints that answer promptly, then to that with the fewest running. An endpoint has at most
+    ``LANE_LIMIT``; hosts and tenants have shares (``fair_order``).
+
+    Of large files one may always be prepared, and more while they leave one slot of the ready
+    workers free.
 
     A claim waits for no row. Where other transactions hold all steps of the tenants whose turn it
     is, it takes those of the next tenants.
@@ -85,8 +92,7 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
     passed_by: list[str] = []
     most_found = 0
     while True:
-        # Large files are counted under a lock; any other claim is one statement.
-        with (begin if queue == LARGE_QUEUE else single)(engine) as connection:
+        with _transaction(engine, queue) as connection:
             rows = take_next(
                 connection, queue, passed_by, owner=owner, lease_s=lease_s, limit=limit
             )
@@ -105,6 +111,21 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
             log.warning("%s: jobs are said to run with their next claim", error)
     kept_back = bool(claims) and queue in _LIMITED_QUEUES
     return Taken(claims, more=kept_back or most_found > len(claims))
+
+
+@contextmanager
+def _transaction(engine: Engine, queue: str) -> Iterator[Connection]:
+    """Begin the transaction of a claim, one statement where nothing is counted.
+
+    Where running steps are counted, one claim at a time is made, under a lock in the database.
+    Threads of a process do not wait for that with a connection each.
+    """
+    if queue not in _LIMITED_QUEUES:
+        with single(engine) as connection:
+            yield connection
+    else:
+        with _COUNTING, begin(engine) as connection:
+            yield connection
 
 
 def _start(engine: Engine, job_ids: Sequence[UUID]) -> None:

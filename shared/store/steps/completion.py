@@ -300,7 +300,10 @@ _INSERT_SEGMENTS = text(f"""
 """)
 
 _INSERT_TRANSCRIPT = text(f"""
-    WITH transcript AS (INSERT INTO transcripts (id, header) VALUES (:id, :header))
+    WITH transcript AS (
+        INSERT INTO transcripts (id, tenant, header)
+        SELECT id, tenant, CAST(:header AS jsonb) FROM jobs WHERE id = :id
+    )
     INSERT INTO transcript_segments (transcript_id, idx, document) {_NEW_SEGMENTS}
 """)  # noqa: S608 - constants
 

@@ -6,11 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from shared.store.queues import DELIVER_QUEUE, LARGE_QUEUE
+from shared.store.queues import DELIVER_QUEUE, DELIVERY_SLOTS, LARGE_QUEUE
 
 LANE_LIMIT = 4
-"""Running steps of one lane: a quarter of a delivery worker's slots, so that an endpoint that hangs
-does not hold up the others."""
+"""Deliveries to one endpoint at once."""
 
 COLUMNS = """
     steps.id AS step_id, steps.job_id, steps.kind, steps.idx, steps.queue, steps.attempt,
@@ -92,8 +91,14 @@ def _claim_up_to(limit: int) -> TextClause:
 
 
 # Deliveries of ended jobs are too many to sort, so lanes are found one by one, and in each its
-# first due step. An endpoint is locked while one of its steps is claimed, so two claims do not
-# count the same free place. If the endpoint was deleted, the worker finds out and ends the step.
+# first due step. If the endpoint was deleted, the worker finds out and ends the step.
+#
+# An endpoint whose last attempt took long, or that had none, is not prompt: it may hang, and hold a
+# slot for the whole time limit. Of all slots of the ready workers
+#   - a tenant has half at most;
+#   - its endpoints that are not prompt have half of these, so the others always go on;
+#   - of those the ones whose host is being waited for have half, so another host is tried at once;
+#   - one such host has a sixteenth of all, for all tenants.
 _CLAIM_DELIVERY = text(f"""
     WITH RECURSIVE lanes AS (
         SELECT min(lane) AS lane FROM steps WHERE lane IS NOT NULL AND state = 'queued'
@@ -102,12 +107,21 @@ _CLAIM_DELIVERY = text(f"""
             SELECT min(steps.lane) FROM steps
             WHERE steps.lane > lanes.lane AND state = 'queued'
         ) FROM lanes WHERE lanes.lane IS NOT NULL
+    ), all_slots AS (
+        SELECT coalesce(sum(slots), :slots) AS n FROM workers
+        WHERE :queue = ANY (queues) AND state = 'ready'
+          AND last_seen_at > clock_timestamp() - make_interval(secs => :lease_s)
+    ), busy AS MATERIALIZED (
+        SELECT steps.lane, steps.tenant, host, prompt
+        FROM steps LEFT JOIN webhook_endpoints ON webhook_endpoints.id = CAST(steps.lane AS uuid)
+        WHERE queue = :queue AND steps.state = 'running'
     ), lane_busy AS (
-        SELECT lane, count(*) AS n FROM steps
-        WHERE queue = :queue AND state = 'running' GROUP BY lane
+        SELECT lane, count(*) AS n FROM busy GROUP BY lane
+    ), host_busy AS (
+        SELECT host, count(*) AS n FROM busy WHERE NOT prompt GROUP BY host
     ), tenant_busy AS (
-        SELECT tenant, count(*) AS n FROM steps
-        WHERE queue = :queue AND state = 'running' GROUP BY tenant
+        SELECT tenant, count(*) AS n, count(*) FILTER (WHERE NOT prompt) AS slow
+        FROM busy GROUP BY tenant
     ), waiting AS (
         SELECT next.*, coalesce(lane_busy.n, 0) AS lane_turn
         FROM lanes LEFT JOIN lane_busy USING (lane)
@@ -119,11 +133,18 @@ _CLAIM_DELIVERY = text(f"""
         WHERE coalesce(lane_busy.n, 0) < :lane_limit
     ), free AS (
         SELECT waiting.id FROM waiting
-        JOIN webhook_endpoints ON webhook_endpoints.id = CAST(waiting.lane AS uuid)
+        JOIN webhook_endpoints AS endpoint ON endpoint.id = CAST(waiting.lane AS uuid)
         LEFT JOIN tenant_busy ON tenant_busy.tenant = waiting.tenant
-        ORDER BY coalesce(tenant_busy.n, 0), lane_turn, waiting.run_at, waiting.id
+        LEFT JOIN host_busy ON host_busy.host = endpoint.host
+        CROSS JOIN all_slots
+        WHERE coalesce(tenant_busy.n, 0) < greatest(1, all_slots.n / 2)
+          AND (prompt OR coalesce(host_busy.n, 0) < greatest(1, all_slots.n / 16)
+               AND coalesce(tenant_busy.slow, 0)
+                   < greatest(1, all_slots.n / CASE WHEN host_busy.n > 0 THEN 8 ELSE 4 END))
+        ORDER BY coalesce(tenant_busy.n, 0), NOT prompt, coalesce(host_busy.n, 0) > 0, lane_turn,
+                 waiting.run_at, waiting.id
         LIMIT :limit
-        FOR NO KEY UPDATE OF webhook_endpoints SKIP LOCKED
+        FOR NO KEY UPDATE OF endpoint SKIP LOCKED
     ), orphan AS (
         SELECT id FROM waiting
         WHERE NOT EXISTS (SELECT FROM webhook_endpoints WHERE id = CAST(waiting.lane AS uuid))
@@ -160,10 +181,11 @@ def take_next(
     """
     parameters: dict[str, Any] = {"queue": queue, "owner": owner, "lease_s": lease_s}
     if queue == DELIVER_QUEUE:
-        parameters |= {"lane_limit": LANE_LIMIT, "limit": limit}
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('longhand:deliveries'))"))
+        parameters |= {"lane_limit": LANE_LIMIT, "slots": DELIVERY_SLOTS, "limit": 1}
         return connection.execute(_CLAIM_DELIVERY, parameters).all()
     if queue == LARGE_QUEUE:
-        room = _room_for_large(connection, lease_s)
+        room = room_for_large(connection, lease_s)
         if room <= 0:
             return []
         limit = min(limit, room)
@@ -171,7 +193,7 @@ def take_next(
     return connection.execute(_claim_up_to(limit), parameters).all()
 
 
-def _room_for_large(connection: Connection, live_s: float) -> int:
+def room_for_large(connection: Connection, live_s: float) -> int:
     """Return how many more large files may be prepared now, under a lock until the commit.
 
     They are few and take long, so the lock is no bottleneck.

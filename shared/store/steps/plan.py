@@ -7,9 +7,11 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
 from shared.speech.chunks import SAMPLE_RATE, chunk_from_json
+from shared.store.queues import LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, fenced
 from shared.store.steps.completion import MOST_PERCENT, STEP_DONE, queue_after_chunks, step_values
+from shared.store.steps.fair_order import room_for_large
 from shared.store.successors import NewStep, insert_steps, queue_of, release_held
 
 
@@ -39,6 +41,21 @@ def add_chunks(
             """),
             {"id": claim.job_id, "share": share, "n": len(audio_s), "audio_s": sum(audio_s)},
         )
+
+
+def move_to_large(engine: Engine, claim: Claim, *, live_s: float) -> bool:
+    """``prepare`` running -> running as a step of large files, which its source did not look like.
+
+    Returns whether it may go on; if not, the caller releases it, as enough of them are running.
+    ``live_s`` is how long a worker counts as there after it was last seen.
+    """
+    with fenced(engine, claim) as connection:
+        has_room = room_for_large(connection, live_s) > 0
+        connection.execute(
+            text("UPDATE steps SET queue = :queue WHERE id = :id"),
+            {"queue": LARGE_QUEUE, "id": claim.step_id},
+        )
+    return has_room
 
 
 def add_detect(

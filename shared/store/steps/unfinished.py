@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
-from shared.infra.errors import InternalError, LeaseLost, LonghandError, Outage
+from shared.infra.errors import POISONOUS, InternalError, LeaseLost, LonghandError, Outage
 from shared.store.jobs.end import fail_delivery, fail_job
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, claim_of, fence, fenced, record_step
@@ -94,7 +94,7 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
                     _give_back(connection, claim, f"the worker died of step {row.suspect_step}")
                 elif claim.attempt >= claim.max_attempts:
                     detail = f"the worker died or hung at each of {claim.attempt} attempts"
-                    fail_step(connection, claim, "poisonous_input", detail)
+                    fail_step(connection, claim, POISONOUS, detail)
                 else:
                     _requeue_first(connection, claim, bug=None, attempts=claim.attempt)
                     record_step(connection, claim, "step.reaped")
@@ -149,7 +149,7 @@ def requeue(
     ``outages`` says how many attempts were outages and do not count. A worker is woken when the
     step is due; if that is later than ``LONGEST_DELAY_S``, the sweep does it.
     """
-    delay_s = connection.execute(
+    queued = connection.execute(
         text(f"""
             UPDATE steps
             SET {_UNHELD}, rank = -(SELECT priority FROM jobs WHERE id = job_id),
@@ -157,7 +157,7 @@ def requeue(
                 run_at = clock_timestamp()
                          + make_interval(secs => :least_s + (:most_s - :least_s) * random())
             WHERE id = :id
-            RETURNING extract(epoch FROM run_at - clock_timestamp())::float8
+            RETURNING queue, extract(epoch FROM run_at - clock_timestamp())::float8 AS delay_s
         """),  # noqa: S608 - constants
         {
             "id": claim.step_id,
@@ -166,9 +166,9 @@ def requeue(
             "bug": bug,
             "outages": outages,
         },
-    ).scalar_one()
-    if delay_s <= LONGEST_DELAY_S:
-        ring_after_commit(connection, claim.queue, 1, max(0.0, delay_s))
+    ).one()
+    if queued.delay_s <= LONGEST_DELAY_S:
+        ring_after_commit(connection, queued.queue, 1, max(0.0, queued.delay_s))
 
 
 def _requeue_first(connection: Connection, claim: Claim, *, bug: str | None, attempts: int) -> None:
@@ -176,13 +176,14 @@ def _requeue_first(connection: Connection, claim: Claim, *, bug: str | None, att
 
     A delivery keeps its ``run_at``, and so its place in its lane.
     """
-    connection.execute(
+    queue = connection.execute(
         text(f"""
             UPDATE steps
             SET {_UNHELD}, rank = :first, attempt = :attempts,
                 run_at = CASE WHEN lane IS NULL THEN clock_timestamp() ELSE run_at END
             WHERE id = :id
+            RETURNING queue
         """),  # noqa: S608 - constants
         {"id": claim.step_id, "first": _FIRST_RANK, "bug": bug, "attempts": attempts},
-    )
-    ring_after_commit(connection, claim.queue, 1)
+    ).scalar_one()
+    ring_after_commit(connection, queue, 1)

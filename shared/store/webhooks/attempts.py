@@ -17,6 +17,9 @@ from shared.store.steps.unfinished import fail_step, requeue
 from shared.store.webhooks.deliveries import add_attempt
 from shared.store.webhooks.endpoints import disable
 
+PROMPT_MS = 2_000.0
+"""An attempt that takes longer has its endpoint lose its priority."""
+
 FAILING_DAYS = 5
 """An endpoint whose attempts have all failed for so long is disabled."""
 
@@ -34,6 +37,7 @@ def complete_attempt(engine: Engine, claim: Claim, attempt: Attempt) -> None:
             fail_step(connection, claim, "delivery_void", "the webhook was deleted")
             return
         add_attempt(connection, delivery_id, attempt)
+        _note_latency(connection, endpoint_id, attempt)
         if attempt.error is None:
             _succeed(connection, delivery_id, endpoint_id)
             finish_step(connection, claim, {})
@@ -56,7 +60,7 @@ def replay(engine: Engine, tenant: str, delivery_id: UUID) -> None:
         DeliveryNotFound: there is none of that id, or it is another tenant's.
         DeliveryNotReplayable: it is pending, a test, or its webhook is disabled.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         found = connection.execute(
             text("""
                 SELECT webhook_events.job_id, endpoint_id
@@ -113,6 +117,14 @@ def _lock_endpoint(connection: Connection, delivery_id: str) -> UUID | None:
         """),
         {"id": delivery_id},
     ).scalar_one_or_none()
+
+
+def _note_latency(connection: Connection, endpoint_id: UUID, attempt: Attempt) -> None:
+    """Endpoint prompt <-> not prompt, which decides how many slots its tenant has for it."""
+    connection.execute(
+        text("UPDATE webhook_endpoints SET prompt = :prompt WHERE id = :id AND prompt <> :prompt"),
+        {"id": endpoint_id, "prompt": attempt.latency_ms < PROMPT_MS},
+    )
 
 
 def _succeed(connection: Connection, delivery_id: str, endpoint_id: UUID) -> None:

@@ -94,7 +94,7 @@ def list_deliveries(
     }
     filters = {clause: given for clause, given in wanted.items() if given[1] is not None}
     query = " AND ".join([_VIEW, *filters]) + " ORDER BY webhook_deliveries.id DESC LIMIT :limit"
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         return _views(connection, query, tenant=tenant, limit=limit, **dict(filters.values()))
 
 
@@ -104,7 +104,7 @@ def get_delivery(engine: Engine, tenant: str, delivery_id: UUID) -> DeliveryView
     Raises:
         DeliveryNotFound: there is none of that id, or it is another tenant's.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         found = _views(
             connection, f"{_VIEW} AND webhook_deliveries.id = :id", tenant=tenant, id=delivery_id
         )
@@ -146,7 +146,7 @@ def make_test(engine: Engine, tenant: str, endpoint_id: UUID) -> Outgoing:
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         row = connection.execute(
             text(f"""
                 SELECT url, {_SECRETS}, clock_timestamp() AS at FROM webhook_endpoints
@@ -169,7 +169,7 @@ def record_test(
         WebhookNotFound: the endpoint was deleted meanwhile.
     """
     delivery_id = uuid7()
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         found = connection.execute(
             # A shared lock lets other tests go on; ``delete_endpoint`` waits for it.
             text("SELECT FROM webhook_endpoints WHERE id = :id FOR SHARE"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
@@ -63,7 +64,7 @@ def add_endpoint(
         TooManyWebhooks: the tenant has ``MAX_ENDPOINTS`` already.
     """
     secret = new_secret()
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended('webhooks:' || :tenant, 0))"),
             {"tenant": tenant},
@@ -76,14 +77,16 @@ def add_endpoint(
             raise TooManyWebhooks(f"there are {MAX_ENDPOINTS} webhooks already, which is the limit")
         row = connection.execute(
             text(f"""
-                INSERT INTO webhook_endpoints (id, tenant, url, description, events, secret, listed)
-                VALUES (:id, :tenant, :url, :description, :events, :secret, true)
+                INSERT INTO webhook_endpoints (id, tenant, url, host, description, events, secret,
+                                               listed)
+                VALUES (:id, :tenant, :url, :host, :description, :events, :secret, true)
                 RETURNING {_COLUMNS}
             """),  # noqa: S608 - the columns are a constant
             {
                 "id": uuid7(),
                 "tenant": tenant,
                 "url": url,
+                "host": host_of(url),
                 "description": description,
                 "events": list(map(str, events)),
                 "secret": secret,
@@ -94,7 +97,7 @@ def add_endpoint(
 
 def list_endpoints(engine: Engine, tenant: str) -> list[EndpointView]:
     """Return a tenant's listed endpoints, the oldest first."""
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         rows = connection.execute(
             text(f"""
                 SELECT {_COLUMNS} FROM webhook_endpoints WHERE tenant = :tenant AND listed
@@ -111,7 +114,7 @@ def get_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> EndpointView
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
-    with read(engine) as connection:
+    with read(engine, tenant) as connection:
         return _read(connection, tenant, endpoint_id)
 
 
@@ -130,18 +133,21 @@ def change_endpoint(
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         found = _read(connection, tenant, endpoint_id, lock=True)
         connection.execute(
             text("""
                 UPDATE webhook_endpoints
-                SET url = coalesce(:url, url), description = coalesce(:description, description),
+                SET url = coalesce(:url, url), host = coalesce(:host, host),
+                    prompt = prompt AND CAST(:url AS text) IS NULL,
+                    description = coalesce(:description, description),
                     events = coalesce(CAST(:events AS text[]), events)
                 WHERE id = :id
             """),
             {
                 "id": endpoint_id,
                 "url": url,
+                "host": None if url is None else host_of(url),
                 "description": description,
                 "events": None if events is None else list(map(str, events)),
             },
@@ -165,7 +171,7 @@ def delete_endpoint(engine: Engine, tenant: str, endpoint_id: UUID) -> None:
     Raises:
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         _read(connection, tenant, endpoint_id, lock=True)
         # Jobs' events stay. A test's event is for this endpoint alone.
         connection.execute(
@@ -187,7 +193,7 @@ def rotate_secret(engine: Engine, tenant: str, endpoint_id: UUID) -> tuple[Endpo
         WebhookNotFound: there is none of that id, or it is another tenant's.
     """
     secret = new_secret()
-    with begin(engine) as connection:
+    with begin(engine, tenant) as connection:
         _read(connection, tenant, endpoint_id, lock=True)
         connection.execute(
             text("""
@@ -209,8 +215,8 @@ def keep_unlisted(connection: Connection, tenant: str, url: str, secret: str) ->
     """
     found: UUID = connection.execute(
         text("""
-            INSERT INTO webhook_endpoints (id, tenant, url, events, secret, listed)
-            VALUES (:id, :tenant, :url, :events, :secret, false)
+            INSERT INTO webhook_endpoints (id, tenant, url, host, events, secret, listed)
+            VALUES (:id, :tenant, :url, :host, :events, :secret, false)
             ON CONFLICT (tenant, url, secret) WHERE NOT listed DO UPDATE
             SET enabled = true, disabled_reason = NULL,
                 failing_since = CASE WHEN webhook_endpoints.enabled
@@ -221,6 +227,7 @@ def keep_unlisted(connection: Connection, tenant: str, url: str, secret: str) ->
             "id": uuid7(),
             "tenant": tenant,
             "url": url,
+            "host": host_of(url),
             "events": list(map(str, EventType)),
             "secret": secret,
         },
@@ -277,6 +284,14 @@ def disable(connection: Connection, endpoint_id: UUID, reason: str) -> None:
         """),
         {"id": endpoint_id, "reason": reason},
     )
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL that ``Outbound.check_url`` has taken."""
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:  # the two parsers differ on a few URLs; those share what no host has
+        return ""
 
 
 def _read(

@@ -36,11 +36,9 @@ def test_a_page_of_the_same_host_and_a_client_without_a_page_may_connect(
         assert talker.start()["type"] == "session_started"
 
 
-@pytest.mark.parametrize("allowed", ["https://a.example, https://App.example:8443", "*"])
-def test_origins_that_the_setting_names_may_connect(
-    servers: Settings, hearer: ToneHearer, allowed: str
-) -> None:
-    settings = servers.model_copy(update={"allowed_origins": allowed})
+def test_origins_that_the_setting_names_may_connect(servers: Settings, hearer: ToneHearer) -> None:
+    names = "https://a.example, https://App.example:8443"
+    settings = servers.model_copy(update={"allowed_origins": names})
     with (
         api(settings, hearer.make) as client,
         live(client, origin="https://app.example:8443") as talker,

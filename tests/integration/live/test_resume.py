@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from liveclients import LiveClient, live, of
 from livehearers import ToneHearer
 from processes import fleet, wait_until
 
-from api.live import routes
+from api.access import authenticator
+from api.access.principal import ANYBODY
 from shared.infra.settings import Settings
 
 CONFIG = {"lang_code": "pt", "partial_results": False}
@@ -141,7 +143,8 @@ def test_another_tenants_token_and_a_wrong_one_are_refused_alike(
         wrong = talker.start(session_id="x", resume_token="wrong")
         stale = talker.start(session_id="x", resume_token=token, last_segment="unknown")
         started = talker.start()  # the connection may have a new session still
-    monkeypatch.setattr(routes, "DEFAULT_TENANT", "somebody else")
+    stranger = replace(ANYBODY, tenant="somebody else")
+    monkeypatch.setattr(authenticator, "ANYBODY", stranger)
     with live(other) as talker:
         foreign = talker.start(session_id="x", resume_token=token)
     monkeypatch.undo()

@@ -1,16 +1,20 @@
 """A server that stops: readiness first, then each session's finals, then the close."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import serving
+from apiserver import api_process, confined, serving
 from liveaudio import say, silence, texts
 from liveclients import live, of
 from livehearers import ToneHearer
+from processes import fleet, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from api import app as application
@@ -24,7 +28,7 @@ def stopping(
 ) -> Iterator[tuple[httpx.Client, threading.Event]]:
     """Serve the API; the server begins to stop when the event is set."""
     stop, urls, served = threading.Event(), [], threading.Event()
-    app = create_app(settings, hearer.make)
+    app = create_app(confined(settings), hearer.make)
 
     async def drain() -> None:
         await drain_sessions(app)
@@ -148,3 +152,38 @@ def test_a_session_that_a_stop_ends_goes_on_elsewhere(
     assert code == 1012
     assert [final["text"] for final in finals if final["text"]] == [texts(1, 2, 3), texts(4, 5)]
     assert messages[-1]["total_audio_ms"] == len(speech) / 32
+
+
+def test_sigterm_ends_the_sessions_of_a_process_with_their_finals(
+    servers: Settings, tmp_path: Path
+) -> None:
+    speech = silence(0.3) + say(1, 2, 3)
+    with (
+        fleet(servers, tmp_path) as workers,
+        api_process(servers, tmp_path / "api.log") as (client, pid),
+    ):
+        workers.start("model", "--model", "oracle")
+        wait_until(lambda: client.get("/health/status").json()["accepting_requests"])
+        with live(client) as talker, live(client) as writer, live(client) as listener:
+            for each in (talker, writer, listener):
+                each.start(config={"lang_code": "en"})
+            listener.stream(silence(0.3))
+            writer.stream(speech)
+            writer.read_until("partial_transcript")
+            talker.stream(speech)
+            talker.read_until("partial_transcript")
+
+            os.kill(pid, signal.SIGTERM)
+            readiness = wait_for_503(client)
+            writer.send({"type": "flush"})
+            with suppress(ConnectionClosed):  # it ends within the silence
+                talker.stream(silence(0.06) + say(4, 5) + silence(0.8))
+            ends = [each.read_all() for each in (talker, writer, listener)]
+
+    finals = [[final["text"] for final in of("final_transcript", end)] for end, _ in ends]
+    assert readiness["status"] == "unavailable"
+    assert finals == [[texts(1, 2, 3, 4, 5)], [texts(1, 2, 3)], []]
+    assert [(end[-1]["type"], end[-1]["reason"]) for end, _ in ends] == [
+        ("session_ended", "error")
+    ] * 3
+    assert [code for _, code in ends] == [1012] * 3

@@ -1,5 +1,6 @@
 """WebM with Opus, as browsers record it: decoded beside the API, at no other session's cost."""
 
+import asyncio
 import os
 import signal
 import wave
@@ -15,6 +16,8 @@ from liveclients import LiveClient, live, of
 from livehearers import ToneHearer
 from processes import wait_until
 from webm import encode_webm, slices
+
+from api.live.decoders import Decoder, Decoders
 
 START = {"lang_code": "en", "encoding": "webm_opus"}
 SPOKEN = silence(0.5) + say(1, 2, 3, 4) + silence(0.8) + say(5, 6) + silence(0.3)
@@ -309,3 +312,44 @@ def test_nothing_is_lost_while_the_workers_are_behind(
         messages, _ = talker.read_all()
 
     assert [final["text"] for final in of("final_transcript", messages)] == [texts(1, 2, 3)] * n
+
+
+def test_no_more_is_decoded_than_the_workers_can_follow(
+    client: httpx.Client, hearer: ToneHearer, decoding: int
+) -> None:
+    """A second session with the same audio shows how long the first would have had for it."""
+    hearer.deaf_to = "pt"
+    speech = silence(0.3) + (say(1, 2, 3) + silence(0.7)) * 20
+    with live(client) as stuck, live(client) as talker:
+        for each, language in (stuck, "pt"), (talker, "en"):
+            each.start(config={**START, "lang_code": language})
+            stream(each, speech)
+            each.send({"type": "end_session"})
+        messages, _ = talker.read_all()
+        n_asked = sum(request.language == "pt" for request in hearer.finals)
+        hearer.deaf_to = None
+        late, _ = stuck.read_all()
+
+    assert n_asked <= 7  # of 1.2 s each, and the backlog is 5 s
+    for found in messages, late:
+        assert [final["text"] for final in of("final_transcript", found)] == [texts(1, 2, 3)] * 20
+
+
+def test_a_stream_whose_audio_nobody_takes_is_not_read() -> None:
+    webm = encode_webm(SPOKEN)
+
+    async def feed_until_it_waits() -> int:
+        decoders, n_fed = Decoders(), 0
+        decoder = Decoder(decoders)
+        try:
+            while n_fed < 200:
+                await asyncio.wait_for(decoder.feed(webm), 3)
+                n_fed += 1
+        except TimeoutError:
+            return n_fed
+        finally:
+            await decoder.close()
+            decoders.close()
+        return n_fed
+
+    assert asyncio.run(feed_until_it_waits()) < 100

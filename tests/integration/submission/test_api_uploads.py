@@ -8,6 +8,7 @@ import pytest
 from apiserver import (
     api_process,
     assert_problem,
+    confined,
     open_upload,
     part,
     peak_memory,
@@ -161,7 +162,7 @@ def test_a_server_told_to_stop_ends_uploads_without_a_trace(
     settings: Settings, storage: Storage
 ) -> None:
     before = stored(storage)
-    with serving(create_app(settings), grace_s=1) as url:
+    with serving(create_app(confined(settings)), grace_s=1) as url:
         connection = open_upload(url, "Content-Length: 20000000")
         connection.sendall(part("file") + bytes(PART_BYTES + 3 * MIB))
         wait_until(lambda: stored(storage) != before, within_s=10)

@@ -31,6 +31,10 @@ class Fetched:
     pieces: list[bytes]
     job: JobRequest
     n_bytes: int | None = None
+    client = "somewhere"
+
+    async def begin(self) -> None:
+        pass
 
     async def data(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:

@@ -7,7 +7,7 @@ from functools import partial
 import httpx
 import jobstore
 import pytest
-from apiserver import assert_problem, serving
+from apiserver import assert_problem, confined, serving
 from jobstore import add_job, claim
 from processes import wait_until
 from spokenjobs import planned
@@ -24,7 +24,7 @@ def test_a_long_poll_is_answered_as_soon_as_the_job_ends(
 ) -> None:
     job_id = add_job(database)
     planned(database, job_id, 0)
-    app = create_app(settings)
+    app = create_app(confined(settings))
     with (
         serving(app, on_stop=partial(end_waits, app)) as url,
         httpx.Client(base_url=url, timeout=90) as client,

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from apiserver import api, serving
+from apiserver import api, confined, serving
 from jobstore import add_job
 from processes import wait_until
 from sqlalchemy import Connection, Engine, event, text
@@ -168,7 +168,7 @@ def test_streams_and_waits_are_told_of_a_change_and_need_not_look(
     settings: Settings, database: Engine
 ) -> None:
     streamed, waited = add_job(database), add_job(database)
-    app = create_app(settings)
+    app = create_app(confined(settings))
     with (
         serving(app, on_stop=partial(end_waits, app)) as url,
         httpx.Client(base_url=url, timeout=90) as client,

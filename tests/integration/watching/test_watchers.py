@@ -14,7 +14,7 @@ import fastapi.routing
 import httpx
 import jobstore
 import pytest
-from apiserver import api, api_process, assert_problem, relayed, serving
+from apiserver import api, api_process, assert_problem, confined, relayed, serving
 from jobstore import add_job, claim
 from processes import wait_until
 from spokenjobs import ended_job, hear, planned
@@ -122,11 +122,13 @@ def test_a_client_that_hangs_up_gives_its_place_back(
     settings: Settings, database: Engine, path: str
 ) -> None:
     job_id = add_job(database)
-    app = create_app(settings)
+    app = create_app(confined(settings))
     with serving(app, on_stop=partial(end_waits, app)) as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         with socket.create_connection(address, timeout=20) as connection:
-            connection.sendall(f"GET /jobs/{job_id}{path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            connection.sendall(
+                f"GET /jobs/{job_id}{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
             wait_until(lambda: hasattr(app.state, "resources"))
             watcher = app.state.resources.watcher
             wait_until(lambda: watcher._watched)

@@ -160,8 +160,8 @@ def test_there_is_a_limit_to_the_webhooks_of_a_tenant(
         with database.begin() as connection:
             connection.execute(
                 text("""
-                    INSERT INTO webhook_endpoints (id, tenant, url, events, secret, listed)
-                    SELECT gen_random_uuid(), :tenant, :url, '{job.failed}', 'whsec_', true
+                    INSERT INTO webhook_endpoints (id, tenant, url, host, events, secret, listed)
+                    SELECT gen_random_uuid(), :tenant, :url, 'h', '{job.failed}', 'whsec_', true
                     FROM generate_series(1, :n)
                 """),
                 {"tenant": tenant, "url": URL, "n": n},

@@ -14,7 +14,7 @@ from webhookstore import add_hook, cancel, deliveries, make_due
 
 from shared.infra.webhooks.attempt import Attempt
 from shared.store import steps
-from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE
+from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, DELIVERY_SLOTS
 from shared.store.states import DeliveryState, StepKind
 from shared.store.steps import Claim, Taken
 from shared.store.steps.fair_order import _CLAIM_DELIVERY, LANE_LIMIT
@@ -199,6 +199,7 @@ def pages_read(database: Engine) -> int:
     parameters = {
         "queue": DELIVER_QUEUE,
         "lane_limit": LANE_LIMIT,
+        "slots": DELIVERY_SLOTS,
         "limit": 1,
         "owner": "test",
         "lease_s": 30,

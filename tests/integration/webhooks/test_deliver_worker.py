@@ -15,6 +15,7 @@ from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
 from shared.store import steps
 from shared.store.jobs.read import get_job
+from shared.store.queues import DELIVERY_SLOTS
 from shared.store.states import DeliveryState, JobState
 from shared.store.steps.fair_order import LANE_LIMIT
 from shared.store.webhooks.endpoints import EventType
@@ -61,7 +62,7 @@ def test_a_worker_delivers_what_jobs_ends_have_left_whatever_other_receivers_do(
         assert get_job(database, TENANT, job_id).state == JobState.FAILED
         assert slow.most_at_once == LANE_LIMIT
         (entry,) = [w for w in live_workers(database, live_s=30) if w.role == "deliver"]
-        assert (entry.queues, entry.slots, entry.state) == (["deliver"], 16, "ready")
+        assert (entry.queues, entry.slots, entry.state) == (["deliver"], DELIVERY_SLOTS, "ready")
 
         # Told to stop, it ends what it has begun and leaves the rest.
         assert slow.most_at_once == LANE_LIMIT

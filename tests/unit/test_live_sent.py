@@ -1,6 +1,6 @@
 """What a stream keeps of the audio that it sent."""
 
-from livekit.plugins.longhand.sent import SAMPLE_RATE, Flush, Unacknowledged
+from shared.speech.live.sent import SAMPLE_RATE, Flush, Unacknowledged
 
 
 def replayed(sent: Unacknowledged) -> list[bytes | str]:
@@ -45,3 +45,10 @@ def test_an_acknowledgement_of_what_was_not_sent_yet_goes_no_further() -> None:
     sent.append(b"aabb")
     sent.acknowledge(100)
     assert (sent.start, sent.end) == (2, 2)
+
+
+def test_a_session_that_lacks_what_was_given_up_gets_silence_for_it() -> None:
+    sent = Unacknowledged(limit_s=2 / SAMPLE_RATE)
+    sent.append(b"aabbccdd")
+    assert [*sent.resume(0, 2)] == [bytes(4), b"ccdd"]
+    assert [*sent.resume(3, 2)] == [b"dd"]

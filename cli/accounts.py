@@ -1,0 +1,160 @@
+"""Tenants and keys as the command line changes them: through a server, or in the database itself.
+
+The first key cannot be made through a server that asks for one.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+from pydantic import SecretStr, TypeAdapter
+
+from cli.embedded import postgres
+from cli.embedded.directory import DataDirectory
+from cli.errors import CommandError
+from cli.server_key import key_headers
+from cli.transcribe.client import server_address
+from shared.infra.settings import Settings
+from shared.store.accounts import keys, tenants
+from shared.store.accounts.keys import KeyView
+from shared.store.accounts.scopes import Scope
+from shared.store.accounts.tenants import TenantView
+
+_TIMEOUT_S = 30.0
+
+
+class Accounts(Protocol):
+    """Tenants and their keys; every failure is a ``CommandError`` or ``LonghandError``."""
+
+    def create_key(
+        self, tenant: str, name: str, scopes: Sequence[Scope], expires_in_s: float | None
+    ) -> str:
+        """Return a new key."""
+
+    def keys(self, tenant: str | None) -> list[KeyView]:
+        """Return the keys of a tenant, or of all."""
+
+    def revoke(self, key_id: Any) -> KeyView:
+        """Revoke a key."""
+
+    def create_tenant(self, tenant: str, name: str) -> TenantView:
+        """Add a tenant."""
+
+    def tenants(self) -> list[TenantView]:
+        """Return all tenants."""
+
+
+@contextmanager
+def accounts(server: str | None, data: Path) -> Iterator[Accounts]:
+    """Yield the accounts of a server, of ``LONGHAND_DATABASE_URL``, or of what runs in ``data``.
+
+    Raises:
+        CommandError: there is no such platform.
+    """
+    if server is not None:
+        server_address(server)
+        with httpx.Client(
+            base_url=server.rstrip("/"), timeout=_TIMEOUT_S, headers=key_headers()
+        ) as client:
+            yield _OfServer(client)
+        return
+    from shared.infra.database import make_engine  # SQLAlchemy takes 0.3 s
+
+    engine = make_engine(_settings(data), pool_size=1)
+    try:
+        yield _OfDatabase(engine)
+    finally:
+        engine.dispose()
+
+
+def _settings(data: Path) -> Settings:
+    """Return settings whose database is the one that is meant."""
+    settings = Settings()
+    if os.environ.get("LONGHAND_DATABASE_URL"):
+        return settings
+    directory = DataDirectory(data)
+    port = postgres.port_in_use(directory.postgres)
+    if directory.owner() is None or port is None:
+        raise CommandError(
+            f"no platform runs in {data}: start it with 'longhand up', name one with --server, or "
+            "set LONGHAND_DATABASE_URL"
+        )
+    url = postgres.url(directory.credentials().postgres_password, port)
+    return settings.model_copy(update={"database_url": SecretStr(url)})
+
+
+class _OfDatabase:
+    """Those in a database."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def create_key(
+        self, tenant: str, name: str, scopes: Sequence[Scope], expires_in_s: float | None
+    ) -> str:
+        return keys.create_key(self._engine, tenant, name, scopes, expires_in_s=expires_in_s)[1]
+
+    def keys(self, tenant: str | None) -> list[KeyView]:
+        return keys.list_keys(self._engine, tenant)
+
+    def revoke(self, key_id: Any) -> KeyView:
+        return keys.revoke_key(self._engine, key_id)
+
+    def create_tenant(self, tenant: str, name: str) -> TenantView:
+        return tenants.create_tenant(self._engine, tenant, name)
+
+    def tenants(self) -> list[TenantView]:
+        return tenants.list_tenants(self._engine)
+
+
+class _OfServer:
+    """Those of a server, whose administrator's key ``LONGHAND_API_KEY`` has."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def create_key(
+        self, tenant: str, name: str, scopes: Sequence[Scope], expires_in_s: float | None
+    ) -> str:
+        wanted: dict[str, Any] = {"tenant": tenant, "name": name, "scopes": list(map(str, scopes))}
+        if expires_in_s is not None:
+            wanted["expires_in_s"] = expires_in_s
+        return str(self._ask("POST", "/admin/keys", json=wanted)["key"])
+
+    def keys(self, tenant: str | None) -> list[KeyView]:
+        query = {} if tenant is None else {"tenant": tenant}
+        found = self._ask("GET", "/admin/keys", params=query)["keys"]
+        return TypeAdapter(list[KeyView]).validate_python(found)
+
+    def revoke(self, key_id: Any) -> KeyView:
+        return TypeAdapter(KeyView).validate_python(self._ask("DELETE", f"/admin/keys/{key_id}"))
+
+    def create_tenant(self, tenant: str, name: str) -> TenantView:
+        made = self._ask("POST", "/admin/tenants", json={"id": tenant, "name": name})
+        return TypeAdapter(TenantView).validate_python(made)
+
+    def tenants(self) -> list[TenantView]:
+        found = self._ask("GET", "/admin/tenants")["tenants"]
+        return TypeAdapter(list[TenantView]).validate_python(found)
+
+    def _ask(self, method: str, path: str, **content: Any) -> Any:
+        where = self._client.base_url
+        try:
+            response = self._client.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise CommandError(
+                f"cannot reach {where}: {str(error) or type(error).__name__}"
+            ) from error
+        try:
+            answer = response.json()
+            if response.is_success:
+                return answer
+            detail = " ".join(str(answer["detail"]).split())
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(f"{where} does not answer like a Longhand server") from error
+        if response.status_code == 401:
+            detail += " (LONGHAND_API_KEY)"
+        raise CommandError(detail)

@@ -1,0 +1,57 @@
+"""Schemathesis' hooks and checks of our own (``tests/schemathesis.toml``)."""
+
+import schemathesis
+from schemathesis.core.failures import Failure
+from schemathesis.openapi.checks import RejectedPositiveData
+
+UNFORESEEN = {
+    "conflicting_options",
+    "empty_file",
+    "empty_reference",
+    "forbidden_url",
+    "unknown_model",
+    "unsupported_language",
+    "unsupported_option",
+}
+"""Codes of 422s that a request may meet although it keeps to the schema. Whether two options fit
+together, a model is served or a host is public cannot be said in a schema. ``invalid_request`` is
+not among them: it means that the request breaks the schema."""
+
+
+@schemathesis.hook
+def filter_failure(
+    context: schemathesis.HookContext,
+    failure: Failure,
+    case: schemathesis.Case,
+    response: schemathesis.Response,
+) -> bool:
+    """Return whether a failure counts."""
+    refused = isinstance(failure, RejectedPositiveData)
+    return not (refused and response.json().get("code") in UNFORESEEN)
+
+
+@schemathesis.check
+def problem_conformance(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """An error is a problem, and its code is among those that the document has for its status."""
+    if response.status_code < 400:
+        return
+    documented = case.operation.definition.raw["responses"].get(str(response.status_code))
+    if documented is None:  # status_code_conformance says so where it should not be
+        return
+    content_type = response.headers["content-type"][0]
+    if content_type != "application/problem+json":
+        assert content_type in documented["content"]
+        return
+    code = response.json()["code"]
+    assert f"`{code}`" in documented["description"], f"{code} is not documented"
+
+
+@schemathesis.check
+def discretion(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """No answer tells of the inside."""
+    assert b"Traceback" not in response.content
+    assert b".py" not in response.content

@@ -1,0 +1,159 @@
+"""JWTs: whose are taken, and what happens while the issuer is away."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import pytest
+from apiserver import api, assert_problem
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from api.access.jwt import PAUSE_S, Issuer
+from api.access.principal import Principal
+from shared.infra.errors import IssuerUnavailable, Unauthenticated
+from shared.infra.settings import Settings
+
+
+@dataclass
+class Provider:
+    """An issuer on loopback."""
+
+    url: str = ""
+    keys: dict[str, ec.EllipticCurvePrivateKey] = field(default_factory=dict)
+    is_away: bool = False
+    asked: int = 0
+
+    def add(self, key_id: str) -> None:
+        self.keys[key_id] = ec.generate_private_key(ec.SECP256R1())
+
+    def token(
+        self, key_id: str = "one", *, key: Any = None, alg: str = "ES256", **claims: Any
+    ) -> str:
+        usual = {
+            "iss": self.url,
+            "aud": "longhand",
+            "exp": time.time() + 60,
+            "tenant": "acme",
+            "scope": "jobs:read live unknown",
+        }
+        given = {name: value for name, value in (usual | claims).items() if value is not None}
+        return jwt.encode(given, key or self.keys[key_id], algorithm=alg, headers={"kid": key_id})
+
+    def answer(self, path: str) -> Any:
+        if path.endswith("openid-configuration"):
+            return {"jwks_uri": f"{self.url}/keys"}
+        self.asked += 1
+        algorithm = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
+        return {
+            "keys": [
+                algorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": name, "alg": "ES256"}
+                for name, key in self.keys.items()
+            ]
+        }
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    made = Provider()
+    made.add("one")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(made.answer(self.path)).encode()
+            self.send_response(503 if made.is_away else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_jwt_gives_its_tenant_and_the_scopes_that_exist(provider: Provider) -> None:
+    issuer = Issuer(Settings(jwt_issuer=provider.url))
+    wanted = Principal("acme", frozenset({"jobs:read", "live"}), None)
+
+    async def ask() -> None:
+        assert await issuer.principal(provider.token()) == wanted
+        assert await issuer.principal(provider.token(scope=["live", "jobs:read"])) == wanted
+        assert (await issuer.principal(provider.token(scope=None))).scopes == frozenset()
+
+    asyncio.run(ask())
+    assert provider.asked == 1
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": "https://another.example"},
+        {"aud": "another"},
+        {"exp": 1},
+        {"exp": None},
+        {"aud": None},
+        {"tenant": None},
+        {"tenant": "*"},
+        {"tenant": ["acme"]},
+        {"alg": "HS256", "key": "k" * 32},
+        {"key": ec.generate_private_key(ec.SECP256R1())},
+    ],
+    ids=str,
+)
+def test_any_other_jwt_is_refused(provider: Provider, claims: dict[str, Any]) -> None:
+    issuer = Issuer(Settings(jwt_issuer=provider.url))
+    with pytest.raises(Unauthenticated):
+        asyncio.run(issuer.principal(provider.token(**claims)))
+
+
+def test_unknown_keys_are_fetched_within_a_bound_and_an_outage_is_told_as_such(
+    provider: Provider,
+) -> None:
+    now = 0.0
+    issuer = Issuer(Settings(jwt_issuer=provider.url), clock=lambda: now)
+
+    async def ask() -> None:
+        nonlocal now
+        await issuer.principal(provider.token())
+        provider.add("two")
+        for _ in range(5):
+            with pytest.raises(Unauthenticated):
+                await issuer.principal(provider.token("two"))
+        assert provider.asked == 1
+        now += PAUSE_S
+        await issuer.principal(provider.token("two"))
+        assert provider.asked == 2
+        provider.is_away = True
+        provider.add("three")
+        now += PAUSE_S
+        with pytest.raises(IssuerUnavailable):
+            await issuer.principal(provider.token("three"))
+        await issuer.principal(provider.token("two"))  # what is known goes on
+
+    asyncio.run(ask())
+
+
+def test_the_api_takes_jwts_beside_keys(provider: Provider, module_settings: Settings) -> None:
+    settings = module_settings.model_copy(update={"auth": "on", "jwt_issuer": provider.url})
+    with api(settings) as client:
+        for token, status in ((provider.token(), 200), (provider.token(exp=1), 401)):
+            answer = client.get("/jobs", headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == status
+        refused = client.post("/tokens", headers={"X-API-Key": provider.token(scope="jobs:read")})
+        assert_problem(refused, 403, "scope_missing")
+        provider.is_away = True
+        provider.add("new")
+    with api(settings) as client:
+        away = client.get("/jobs", headers={"Authorization": f"Bearer {provider.token('new')}"})
+        assert_problem(away, 503, "issuer_unavailable")
