@@ -244,8 +244,7 @@ def install_schemas(app: FastAPI) -> None:
                     if is_counted:
                         answer["headers"] = answer.get("headers", {}) | _QUOTA_HEADERS
                     for content in answer.get("content", {}).values():
-                        if content.pop("itemSchema", None):  # a word of OpenAPI 3.2
-                            content["schema"] = {"type": "string"}
+                        content.pop("itemSchema", None)  # a word of OpenAPI 3.2
         document["components"]["securitySchemes"] = SCHEMES
         return document
 

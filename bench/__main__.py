@@ -42,6 +42,7 @@ from bench import (
     memory,
     preparation,
     reads,
+    sandbox,
     startup,
     streams,
     subtitles,
@@ -56,6 +57,7 @@ from worker.engines import load_engine
 MEASUREMENTS = (
     "startup",
     "preparation",
+    "sandbox",
     "fidelity",
     "accuracy",
     "media",
@@ -91,6 +93,8 @@ def main() -> None:
                 startup.run(arguments.before)
             case "preparation":
                 preparation.run()
+            case "sandbox":
+                sandbox.run()
             case "fidelity":
                 fidelity.run({model.id: (load_engine(model), model.window_s) for model in models})
             case "accuracy":
@@ -129,26 +133,34 @@ def main() -> None:
             case "devices":
                 devices.run(models)
             case "cost":
-                extent = cost.Extent(
-                    counted_jobs=arguments.counted_jobs,
-                    timed_jobs=arguments.timed_jobs,
-                    n_clients=arguments.clients,
-                    seconds=arguments.seconds,
-                    n_chunks=arguments.chunks,
-                    batch_s=arguments.batch_s,
+                cost.run(
+                    arguments.before, arguments.parts, _cost_of(arguments), arguments.statements
                 )
-                cost.run(arguments.before, arguments.parts, extent, arguments.statements)
             case "engines":
-                compared = engines.Extent(
-                    arguments.catalogue,
-                    arguments.models,
-                    arguments.audio,
-                    minutes=arguments.minutes,
-                    rounds=arguments.rounds,
-                    n_chunks=arguments.n_chunks,
-                    n_short=arguments.n_short,
-                )
-                engines.run(arguments.before, arguments.parts, compared)
+                engines.run(arguments.before, arguments.parts, _engines_of(arguments))
+
+
+def _cost_of(arguments: argparse.Namespace) -> cost.Extent:
+    return cost.Extent(
+        counted_jobs=arguments.counted_jobs,
+        timed_jobs=arguments.timed_jobs,
+        n_clients=arguments.clients,
+        seconds=arguments.seconds,
+        n_chunks=arguments.chunks,
+        batch_s=arguments.batch_s,
+    )
+
+
+def _engines_of(arguments: argparse.Namespace) -> engines.Extent:
+    return engines.Extent(
+        arguments.catalogue,
+        arguments.models,
+        arguments.audio,
+        minutes=arguments.minutes,
+        rounds=arguments.rounds,
+        n_chunks=arguments.n_chunks,
+        n_short=arguments.n_short,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,12 +63,13 @@ def _drain(**_: object) -> None:
 
 @worker_process_init.connect
 def _open_child(**_: object) -> None:
-    """Give a pool child its own connections, and bound the memory that a hostile file can use."""
+    """Give a pool child its own connections, and bound its memory."""
     if not _parent_id:
         return  # Celery's solo pool sends this signal, too, in the worker itself
     settings = get_settings()
     limit = settings.prepare_memory_bytes
     # RLIMIT_DATA counts the process's own memory; RLIMIT_AS would count shared mappings, too.
+    # Decoders have the same limit; here it bounds what a bug of ours can do.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     install(make_runtime(settings, child_id(_parent_id, unique_pid())), _work)
 

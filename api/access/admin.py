@@ -53,7 +53,7 @@ async def add_tenant(request: Request, resources: Provided) -> TenantInfo:
 
 
 @needs(Scope.ADMIN)
-@router.get("/keys", summary="List API keys", responses=problems())
+@router.get("/keys", summary="List the keys of the API", responses=problems())
 def show_keys(
     resources: Provided,
     tenant: Annotated[str | None, Query(description="of this tenant alone")] = None,
@@ -66,7 +66,7 @@ def show_keys(
 @needs(Scope.ADMIN)
 @router.post(
     "/keys",
-    summary="Make an API key",
+    summary="Make a key of the API",
     status_code=201,
     response_model=KeyWithSecret,
     openapi_extra=json_body(NewKey),
@@ -83,7 +83,7 @@ async def add_key(request: Request, resources: Provided) -> KeyWithSecret:
         resources.engine,
         new.tenant,
         new.name,
-        new.scopes,
+        list(map(Scope, new.scopes)),
         expires_in_s=new.expires_in_s,
     )
     view, key = await to_thread.run_sync(make)
@@ -91,7 +91,7 @@ async def add_key(request: Request, resources: Provided) -> KeyWithSecret:
 
 
 @needs(Scope.ADMIN)
-@router.delete("/keys/{key_id}", summary="Revoke an API key", responses=problems(KeyNotFound))
+@router.delete("/keys/{key_id}", summary="Revoke a key of the API", responses=problems(KeyNotFound))
 def revoke_key(key_id: str, resources: Provided) -> KeyInfo:
     """Revoke a key, for good: within a second every API process refuses it."""
     found = parse_id(key_id)

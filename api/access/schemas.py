@@ -1,15 +1,16 @@
 """The bodies and answers of the endpoints for tenants, keys and tokens."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.store.accounts import DEFAULT_TENANT, TENANT_PATTERN
 from shared.store.accounts.keys import MAX_LIFETIME_S
-from shared.store.accounts.scopes import Scope
 
+ScopeName = Literal["jobs:write", "jobs:read", "live", "webhooks", "admin"]
+"""As in ``shared.store.accounts.scopes``."""
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 TenantId = Annotated[
     str, Field(pattern=TENANT_PATTERN, max_length=63, examples=["acme"], description="for ever")
@@ -46,7 +47,7 @@ class NewKey(BaseModel):
 
     tenant: TenantId = Field(default=DEFAULT_TENANT, description="whose key it is")
     name: Name = Field(examples=["newsroom"], description="for people")
-    scopes: list[Scope] = Field(
+    scopes: list[ScopeName] = Field(
         min_length=1, examples=[["jobs:read", "jobs:write"]], description="what it opens"
     )
     expires_in_s: float | None = Field(

@@ -1,32 +1,25 @@
-"""Live audio in containers, decoded by processes beside this one (``worker.media.live``)."""
+"""Live audio in containers, decoded by processes without rights (``worker.media.sandbox``)."""
 
 import asyncio
 import contextlib
-import os
-import socket
-import subprocess
-import sys
-import threading
+import logging
 from asyncio import IncompleteReadError
 from collections.abc import AsyncIterator
 
 from api.live.errors import INTERNAL_ERROR, INVALID_PAYLOAD, LiveError
-from shared.speech.live.decoded import COUNT, HEADER, MAX_RECORD_BYTES, Kind
+from shared.infra.decoder_server import DecoderServer
+from shared.speech.decoded import COUNT, HEADER, MAX_RECORD_BYTES, Kind
 
-_PROGRAM = "worker.media.live"
-_STOP_S = 5.0
-"""How long the process may take to end by itself."""
+log = logging.getLogger(__name__)
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Decoders:
-    """The process that forks decoders. It is started by the first stream, and anew when it died."""
+    """Decoders for the sessions of this process; the first one starts their server."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._server = DecoderServer()
 
     async def open(self) -> _Streams:
         """Return the two ends of a new decoder.
@@ -34,63 +27,21 @@ class Decoders:
         Raises:
             OSError: there can be none.
         """
-        ours, theirs = socket.socketpair()
+        connection = await asyncio.to_thread(self._server.open, {"kind": "stream"})
         try:
-            with theirs:
-                await asyncio.to_thread(self._hand_over, theirs)
-            return await asyncio.open_unix_connection(sock=ours)
+            return await asyncio.open_unix_connection(sock=connection)
         except BaseException:
-            ours.close()
+            connection.close()
             raise
 
     def close(self) -> None:
-        """End the process; decoders that are at work end with their streams."""
-        with self._lock:
-            self._stop()
+        """End their server; decoders that are at work end with their streams."""
+        self._server.close()
 
     @property
     def pid(self) -> int | None:
-        """Of the process; None before the first stream."""
-        return None if self._process is None else self._process.pid
-
-    def _hand_over(self, connection: socket.socket) -> None:
-        with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
-            try:
-                self._send(connection)
-            except OSError:  # it has died this moment
-                self._start()
-                self._send(connection)
-
-    def _send(self, connection: socket.socket) -> None:
-        assert self._control is not None
-        socket.send_fds(self._control, [b"\0"], [connection.fileno()])
-
-    def _start(self) -> None:
-        self._stop()
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", _PROGRAM, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                # It finds what this process finds, and is told none of its secrets.
-                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                # Signals to this process's group do not reach it, as sessions drain first.
-                start_new_session=True,
-            )
-
-    def _stop(self) -> None:
-        if self._control is None or self._process is None:
-            return
-        self._control.close()
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        """Of their server; None before the first stream."""
+        return self._server.pid
 
 
 class Decoder:
@@ -149,6 +100,12 @@ class Decoder:
                         raise LiveError("INVALID_MESSAGE", data.decode(), INVALID_PAYLOAD)
                     case Kind.END:
                         return
+                    case Kind.BUG:
+                        log.error("a decoder met an unexpected error: %r", data)
+                        raise _lost()
+                    case Kind.DIED:
+                        log.warning("a decoder died of signal %r", data)
+                        raise _lost()
                     case _:
                         raise _lost()
         except (IncompleteReadError, OSError) as error:

@@ -298,6 +298,12 @@ def upgrade() -> None:
             "warm_up_s", sa.REAL(), nullable=True, comment="seconds its first second of audio took"
         ),
         sa.Column(
+            "sandbox",
+            postgresql.JSONB(astext_type=sa.Text()),
+            nullable=True,
+            comment="what confines its decoders of media, and what does not",
+        ),
+        sa.Column(
             "suspect_step",
             sa.BigInteger(),
             nullable=True,

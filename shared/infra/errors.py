@@ -25,6 +25,7 @@
     │   ├── OutboundFailed          an address that a client named gave no answer
     │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests, QueueFull
+    │   ├── PoisonousInput          the audio ends or hangs the process that decodes it
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
@@ -184,6 +185,10 @@ class TooManyTests(TransientError):
 
 class QueueFull(TransientError):
     """As many jobs wait or run as may, or a new one would wait for too long."""
+
+
+class PoisonousInput(TransientError):
+    """The audio ends the process that decodes it, or has it hang; so may a machine in distress."""
 
 
 class DeviceOutOfMemory(TransientError):

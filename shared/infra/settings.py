@@ -126,9 +126,11 @@ class Settings(BaseSettings):
     """First retry's longest delay; it doubles with each one, up to 30 s. Delays are random,
     from nothing to the longest."""
     prepare_limit_s: PositiveFloat = 3600.0
-    """Wall time after which a stuck `prepare` or `finish` is killed."""
+    """Wall time after which a stuck `prepare` or `finish` is killed; also the most processor time
+    of a decoder."""
     prepare_memory_bytes: int = Field(default=2 * 1024**3, ge=512 * 1024**2)
-    """Most memory a media child process may map before it is refused more; at least 512 MiB."""
+    """Most memory of its own that a decoder, or a child of the CPU worker's pool, may have; at
+    least 512 MiB."""
     inference_limit_s: PositiveFloat = 600.0
     """Longest that one call of the model may take, in seconds; a longer one counts as hung, and
     the model worker ends itself, to be started anew."""

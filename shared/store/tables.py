@@ -375,6 +375,7 @@ workers = Table(
     _not_null("version", Text),
     Column("load_s", REAL, comment="seconds the model took to load"),
     Column("warm_up_s", REAL, comment="seconds its first second of audio took"),
+    Column("sandbox", JSONB, comment="what confines its decoders of media, and what does not"),
     Column(
         "suspect_step",
         BigInteger,

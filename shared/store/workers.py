@@ -1,10 +1,11 @@
 """The registry of workers, and when each queue was last served."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
@@ -52,9 +53,11 @@ class WorkerEntry:
     load_s: float | None
     warm_up_s: float | None
     """Of the model's first inference."""
+    sandbox: Mapping[str, Any] | None = None
+    """Of a worker that decodes media: what ``holds`` for its decoders, and what it ``lacks``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView(WorkerEntry):
     """A worker as seen from outside."""
 
@@ -75,7 +78,7 @@ class RunningStep:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BusyWorker(WorkerView):
     """A worker and the steps that it holds."""
 
@@ -101,16 +104,21 @@ def announce(engine: Engine, worker: WorkerEntry) -> Sequence[str]:
         failing: Sequence[str] = connection.execute(
             text(f"""
                 INSERT INTO workers (id, role, model, queues, slots, state, device, dtype, version,
-                                     load_s, warm_up_s)
+                                     load_s, warm_up_s, sandbox)
                 VALUES (:id, :role, :model, :queues, :slots, :state, :device, :dtype, :version,
-                        :load_s, :warm_up_s)
+                        :load_s, :warm_up_s, CAST(:sandbox AS jsonb))
                 ON CONFLICT (id) DO UPDATE
                 SET slots = excluded.slots, state = excluded.state, device = excluded.device,
                     dtype = excluded.dtype, version = excluded.version, load_s = excluded.load_s,
-                    warm_up_s = excluded.warm_up_s, last_seen_at = clock_timestamp()
+                    warm_up_s = excluded.warm_up_s, sandbox = excluded.sandbox,
+                    last_seen_at = clock_timestamp()
                 RETURNING {_FAILING}
             """),  # noqa: S608 - the variable part is a constant
-            asdict(worker) | {"queues": list(worker.queues)},
+            asdict(worker)
+            | {
+                "queues": list(worker.queues),
+                "sandbox": None if worker.sandbox is None else json.dumps(worker.sandbox),
+            },
         ).scalar_one()
         return failing
 
@@ -207,7 +215,7 @@ def live_workers(engine: Engine, *, live_s: float) -> list[WorkerView]:
         rows = connection.execute(
             text(f"""
                 SELECT id, role, model, queues, slots, state, device, dtype, version, load_s,
-                       warm_up_s, started_at, last_seen_at, {_FAILING}
+                       warm_up_s, sandbox, started_at, last_seen_at, {_FAILING}
                 FROM workers
                 WHERE last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
                 ORDER BY role, model, id

@@ -17,6 +17,7 @@ from transcripts import get_transcript
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.store.jobs.read import JobView, get_job
+from shared.store.workers import live_workers
 from worker.engines.oracle import encode as encode_words
 
 
@@ -36,8 +37,10 @@ def server() -> Iterator[socket.socket]:
 
 
 def pids(worker: Worker) -> set[int]:
+    """The worker's processes, without decoders, each of which ends with its file."""
     process = psutil.Process(worker.process.pid)
-    return {process.pid, *(child.pid for child in process.children(recursive=True))}
+    pool_and_server = process.children()
+    return {process.pid, *(child.pid for child in pool_and_server)}
 
 
 def test_hostile_files_fail_their_own_jobs_and_leave_the_workers_as_they_were(
@@ -86,5 +89,11 @@ def test_hostile_files_fail_their_own_jobs_and_leave_the_workers_as_they_were(
     assert heard == "w01000 w01001 w01002 w01003 w01004"
     assert pids(cpu) | pids(model) == before, "no process was lost, none was replaced"
     assert "Traceback" not in cpu.log
+    (sandbox,) = (
+        worker.sandbox for worker in live_workers(database, live_s=30) if worker.role == "cpu"
+    )
+    assert sandbox is not None
+    assert "rlimits" in sandbox["holds"]
+    assert cpu.log.count("media sandbox: ") == 1
     with pytest.raises(BlockingIOError):
         server.accept()

@@ -70,6 +70,12 @@ ROUTES = {
     ("get", "/health/startup"): "show_startup",
     ("get", "/health/status"): "show_status",
     ("get", "/metrics"): "show_metrics",
+    ("post", "/tokens"): "issue_token",
+    ("get", "/admin/tenants"): "show_tenants",
+    ("post", "/admin/tenants"): "add_tenant",
+    ("get", "/admin/keys"): "show_keys",
+    ("post", "/admin/keys"): "add_key",
+    ("delete", "/admin/keys/{key_id}"): "revoke_key",
 }
 """Operation ids by method and path: generated clients name their methods after them."""
 

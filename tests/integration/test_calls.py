@@ -85,7 +85,7 @@ def test_a_renewed_call_goes_on_and_a_renewal_shortens_nothing(database: Engine)
 
 def test_a_call_that_is_kept_is_an_ordinary_job(database: Engine) -> None:
     job_id = call(database, wanted_s=PAST_S).job_id
-    keep_call(database, job_id)
+    keep_call(database, "default", job_id)
     renew_calls(database, [job_id], for_s=PAST_S)
     assert cancel(database) == 0
     assert state(database, job_id) == "queued"

@@ -109,7 +109,18 @@ def test_a_jwt_gives_its_tenant_and_the_scopes_that_exist(provider: Provider) ->
         {"alg": "HS256", "key": "k" * 32},
         {"key": ec.generate_private_key(ec.SECP256R1())},
     ],
-    ids=str,
+    ids=[
+        "iss",
+        "aud",
+        "exp",
+        "no exp",
+        "no aud",
+        "no tenant",
+        "every tenant",
+        "tenants",
+        "HS256",
+        "key",
+    ],
 )
 def test_any_other_jwt_is_refused(provider: Provider, claims: dict[str, Any]) -> None:
     issuer = Issuer(Settings(jwt_issuer=provider.url))

@@ -21,7 +21,8 @@ from shared.infra.errors import (
 )
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE
-from worker.media.decode import Findings, decode
+from worker.media.decode import decode
+from worker.media.findings import Findings
 from worker.media.timeline import BLOCK_SAMPLES
 
 MAX_DURATION_S = 3600

@@ -15,7 +15,8 @@ from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.engines.protocol import DecodeOptions
 from worker.media.clipping import ClippingMeter
 from worker.media.container import DECODERS, FORMATS
-from worker.media.decode import Findings, decode
+from worker.media.decode import decode
+from worker.media.findings import Findings
 
 WORDS = range(500, 520)
 GAP_S = 0.3

@@ -11,7 +11,8 @@ import pytest
 from media import KINDS, at_rate, encode, mux
 
 from shared.speech.chunks import SAMPLE_RATE
-from worker.media.decode import Findings, decode
+from worker.media.decode import decode
+from worker.media.findings import Findings
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PART_S = 0.5

@@ -19,23 +19,21 @@ of gaps in the timestamps. Where FFmpeg stops, ``packets`` reads on.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import av
 import numpy as np
 
 from shared.infra.errors import NoAudioTrack, UnreadableMedia
-from shared.speech.timemap import TimeMap
-from shared.speech.transcript import TranscriptWarning
+from shared.speech.audio import Channels
 from worker.media.container import truncated
 from worker.media.damage import Damage
+from worker.media.findings import Findings
 from worker.media.headers.layout import layout
 from worker.media.headers.mpegts import mpeg_is_cut
 from worker.media.headers.ogg import ogg_is_cut
 from worker.media.packets import TrackPackets
 from worker.media.reader import Reader
-from worker.media.resampler import Channels
 from worker.media.timeline import BLOCK_SAMPLES, Timeline
 
 _TRUNCATION_TOLERANCE_S = 1.0
@@ -47,20 +45,6 @@ _MISSING_BYTES = 1_024
 _NOTHING_DECODED = "The file holds no audio that can be decoded."
 _SILENT_PEAK = 2
 """Of s16 samples. A track that is no louder anywhere is silent, and the next one is tried."""
-
-
-@dataclass
-class Findings:
-    """What is found out about a file while its blocks are read."""
-
-    times: TimeMap = field(default_factory=TimeMap)
-    """Where samples lie on the file's clock."""
-    warnings: list[TranscriptWarning] = field(default_factory=list)
-    """Complete after the last block."""
-
-    def warn(self, code: str, detail: str) -> None:
-        """Add a warning."""
-        self.warnings.append(TranscriptWarning(code=code, detail=detail))
 
 
 def decode(

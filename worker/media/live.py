@@ -1,24 +1,19 @@
-"""Decoders of live audio: ``python -m worker.media.live FD``, which an API process starts.
+"""A decoder of live audio: a stream comes in over a socket, and records go out.
 
-FD is a Unix socket over which the API process passes a socket for each stream. The stream's bytes
-come in through it, and records (``shared.speech.live.decoded``) go out. A child process, forked for
-each stream, decodes: what a hostile stream does to FFmpeg ends one session. Children share FFmpeg
-with their parent.
+What a hostile stream does to FFmpeg ends one session.
 """
 
-import os
-import resource
-import signal
 import socket
-import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any
 
 import av
 from av.audio.resampler import AudioResampler
 
 from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.live.decoded import COUNT, Kind, encode_record
+from shared.speech.decoded import COUNT, Kind, encode_record
+from worker.media.sandbox.confinement import allow_cpu, allow_memory
 
 MEMORY_BYTES = 128 << 20
 """Most memory of a child's own."""
@@ -27,6 +22,7 @@ STEP_CPU_S = 10
 MAX_SILENT_BYTES = 1 << 20
 """Most bytes of a stream without any audio in them."""
 _READ_BYTES = 1 << 15
+_MAX_TRACEBACK_BYTES = 8_000
 _CODECS = ("opus", "libopus")
 
 
@@ -69,10 +65,7 @@ class _Stream:
             raise self._failure
 
     def _receive(self, n_bytes: int) -> bytes:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        used_s = int(used.ru_utime + used.ru_stime)
-        _, most = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (used_s + STEP_CPU_S, most))
+        allow_cpu(STEP_CPU_S)
         self.tell(Kind.CONSUMED, COUNT.pack(self._n_read))
         if self._n_silent > MAX_SILENT_BYTES:
             raise UnreadableStream("There is no audio in the stream.")
@@ -89,12 +82,13 @@ class _Stream:
         self._connection.sendall(encode_record(kind, data))
 
 
-def decode(connection: socket.socket) -> None:
-    """Decode the stream that comes in, up to its end.
+def decode_stream(connection: socket.socket, order: Mapping[str, Any]) -> None:  # noqa: ARG001
+    """Decode the stream that comes in, up to its end. An order says nothing of it.
 
     Raises:
         OSError: nobody reads what is decoded.
     """
+    allow_memory(MEMORY_BYTES)
     stream = _Stream(connection)
     try:
         try:
@@ -111,6 +105,10 @@ def decode(connection: socket.socket) -> None:
         # A socket that is closed while the other side writes may lose what it was to read.
         while connection.recv(_READ_BYTES):
             pass
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - a bug, which the API process logs
+        stream.tell(Kind.BUG, traceback.format_exc().encode()[-_MAX_TRACEBACK_BYTES:])
     else:
         stream.tell(Kind.END)
 
@@ -144,35 +142,3 @@ def _resample(resampler: AudioResampler, frame: av.AudioFrame | None, stream: _S
     for resampled in resampler.resample(frame):
         # The plane is longer than its samples, by padding.
         stream.tell_audio(bytes(resampled.planes[0])[: 2 * resampled.samples])
-
-
-def serve(control: socket.socket) -> None:
-    """Fork a decoder for each socket that comes, until the API process is gone."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children
-    while True:
-        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-        if not descriptors:
-            return
-        with socket.socket(fileno=descriptors[0]) as connection:
-            if os.fork() == 0:
-                control.close()
-                _be_decoder(connection)
-
-
-def _be_decoder(connection: socket.socket) -> NoReturn:
-    """Decode a stream with bounded means, and end the process."""
-    try:
-        # RLIMIT_DATA counts the process's own memory; RLIMIT_AS would count shared mappings, too.
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
-        decode(connection)
-    except OSError:
-        pass  # the session is over
-    except Exception:  # noqa: BLE001 - a bug; the session is told that its decoder has died
-        traceback.print_exc()
-    finally:
-        os._exit(0)
-
-
-if __name__ == "__main__":
-    av.logging.set_level(None)
-    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
 
+from shared.speech.audio import Channels
 from shared.speech.chunks import SAMPLE_RATE
-from worker.media.resampler import Channels, Resampler
+from worker.media.resampler import Resampler
 
 _REMEMBERED_BLOCKS = 30
 """So far back a repetition is looked for; a block is a second."""

@@ -12,10 +12,8 @@ from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 
+from shared.speech.audio import Channels
 from shared.speech.chunks import SAMPLE_RATE
-
-Channels = npt.NDArray[np.int16]
-"""Audio of several channels, shape (n_channels, n_samples), at SAMPLE_RATE."""
 
 _DTYPES: dict[str, npt.DTypeLike] = {
     "u8": np.uint8,

@@ -8,12 +8,13 @@ from av.audio.frame import AudioFrame
 
 from shared.infra.errors import AudioOutOfBounds, AudioTooLong, UnreadableMedia
 from shared.infra.quantities import duration
+from shared.speech.audio import Channels
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.timemap import TimeMap
 from worker.media.clock import Clock, Placed
 from worker.media.damage import Gaps
 from worker.media.repetition import RecentSound
-from worker.media.resampler import Channels, Resampler
+from worker.media.resampler import Resampler
 
 BLOCK_SAMPLES = SAMPLE_RATE
 """Length of every block but the last: one second."""

@@ -12,6 +12,7 @@ from shared.infra.errors import DatabaseUnavailable, InternalError
 from shared.infra.settings import Settings
 from shared.store.states import StepKind
 from shared.store.workers import FAILURES, note_bug, note_success, parent_id
+from worker.media.errors import DecoderBug
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ _OURS = ("shared.", "worker.")
 
 def fingerprint(error: Exception) -> str:
     """Return an error's class, the place where it arose, and the last place in Longhand's code."""
+    if isinstance(error, DecoderBug):
+        return error.name
     places = [
         f"{frame.f_globals['__name__']}:{line}"
         for frame, line in traceback.walk_tb(error.__traceback__)

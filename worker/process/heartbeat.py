@@ -3,9 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -64,6 +65,7 @@ class Heartbeat:
         self._engine = engine
         self._settings = settings
         self._entry: WorkerEntry | None = None
+        self._sandbox: Mapping[str, Any] | None = None
         self._held: set[Lease] = set()  # a step can be in it twice: lost, and claimed again
         self._lock = threading.Lock()
         self._stopping = False
@@ -86,6 +88,11 @@ class Heartbeat:
     def register(self, entry: WorkerEntry) -> None:
         """Announce this entry in the registry, now and with each beat."""
         self._entry = entry
+        self._wake.set()
+
+    def note_sandbox(self, sandbox: Mapping[str, Any]) -> None:
+        """Have the entry tell what confines the worker's decoders."""
+        self._sandbox = sandbox
         self._wake.set()
 
     def stop(self) -> None:
@@ -115,7 +122,8 @@ class Heartbeat:
 
     def _beat(self) -> None:
         if self._entry is not None:
-            self.failing = announce(self._engine, self._entry)
+            entry = replace(self._entry, sandbox=self._sandbox)
+            self.failing = announce(self._engine, entry)
         with self._lock:
             leases = list(self._held)
         if not leases:

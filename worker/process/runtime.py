@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from shared.infra.background import Background
 from shared.infra.database import make_engine
+from shared.infra.decoder_server import DecoderServer, decoder_server
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -44,6 +45,8 @@ class Runtime:
     heartbeat: Heartbeat
     record: Record
     watched: Watched
+    decoders: DecoderServer
+    """Decodes media elsewhere; a process that is forked shares it with the one that started it."""
     readers: ThreadPoolExecutor
     """For reading chunks side by side; fewer than the object store has connections."""
     batcher: "Batcher | None" = None
@@ -102,5 +105,6 @@ def make_runtime(settings: Settings, owner: str) -> Runtime:
         heartbeat=Heartbeat(database, settings),
         record=Record(database, settings, owner),
         watched=Watched(broker, owner),
+        decoders=decoder_server(),
         readers=ThreadPoolExecutor(_READERS, thread_name_prefix="reader"),
     )

@@ -10,6 +10,7 @@ from celery.signals import worker_ready
 from sqlalchemy import Engine
 
 from shared.infra import database
+from shared.infra.decoder_server import DecoderServer, NoDecoder, decoder_server
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import get_settings
 from shared.infra.storage import Storage
@@ -32,12 +33,16 @@ def serve(concurrency: int) -> None:
 
     settings = get_settings()
     entry = start.entry("cpu", queues=(CPU_QUEUE, LARGE_QUEUE), slots=concurrency)
+    # Children of the pool will share it.
+    decoders = decoder_server()
+    decoders.start()
     health = start.serve_health(entry)
     start.await_dependencies(settings)
     # The children hold the leases. This process only keeps the entry in the registry.
     engine = database.make_engine(settings, pool_size=1)
     heartbeat = Heartbeat(engine, settings)
     heartbeat.register(entry)
+    Thread(target=_tell_sandbox, args=(decoders, heartbeat), name="sandbox", daemon=True).start()
     # It has botocore parse its description of S3, which the children would do one by one.
     Storage(settings.storage_url.get_secret_value())
     lead(entry.id, one_by_one({StepKind.PREPARE: prepare, StepKind.FINISH: finish}))
@@ -46,6 +51,17 @@ def serve(concurrency: int) -> None:
         start.consume(entry, heartbeat, health, "prefork")
     finally:
         heartbeat.stop()
+        decoders.close()
+
+
+def _tell_sandbox(decoders: DecoderServer, heartbeat: Heartbeat) -> None:
+    """Tell, once the server of decoders has started, what confines them."""
+    try:
+        sandbox = decoders.sandbox()
+    except NoDecoder as error:
+        log.critical("no media can be decoded: %s", error)
+    else:
+        heartbeat.note_sandbox({"holds": sandbox.holds, "lacks": dict(sandbox.lacks)})
 
 
 def _watch_children(engine: Engine, worker_id: str, sender: Any, **_: object) -> None:

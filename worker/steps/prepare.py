@@ -17,8 +17,9 @@ from shared.store import steps
 from shared.store.queues import LARGE_QUEUE
 from shared.store.steps import NewStep
 from worker.media.clipping import ClippingMeter
-from worker.media.decode import Findings, decode
+from worker.media.findings import Findings
 from worker.media.planner import ChunkPlanner
+from worker.media.sandbox.client import Limits, decode
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
 from worker.steps.pcm import BYTES_PER_SAMPLE, PieceWriter
@@ -47,7 +48,7 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     A repeated ``prepare`` makes the same plan.
 
     Raises:
-        MediaError: the source cannot be transcribed.
+        MediaError, PoisonousInput: the source cannot be transcribed.
         LargeFile: it is to be prepared later, as the large file that it is.
         StorageUnavailable, DatabaseUnavailable: try again.
         LeaseLost: another worker prepares this job now.
@@ -59,10 +60,16 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     channels: list[_Channel] = []
     findings = Findings()
     decode_s = 0.0
+    limits = Limits(
+        audio_s=settings.max_duration_s,
+        wall_s=settings.prepare_limit_s,
+        memory_bytes=settings.prepare_memory_bytes,
+    )
     with runtime.storage.open(claim.source_key, claim.source_bytes) as source:
         blocks = decode(
+            runtime.decoders,
             source,
-            settings.max_duration_s,
+            limits,
             apart=claim.options.multichannel,
             track=claim.options.track,
             strict=claim.options.strict,
@@ -84,7 +91,7 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
             _check_size(channels, claim.source_bytes)
             ready = [chunk for channel in channels for chunk in channel.take_ready(findings.times)]
             findings.times.forget_before(min(channel.first_untaken for channel in channels))
-            plan.add(ready, source.tell() / claim.source_bytes / channels[0].n_samples)
+            plan.add(ready, findings.read_bytes / claim.source_bytes / channels[0].n_samples)
     for channel in channels:
         channel.finish()
     _check_size(channels, claim.source_bytes)

@@ -106,6 +106,16 @@ class Startup(BaseModel):
     detail: str | None = None
 
 
+class SandboxInfo(BaseModel):
+    """What confines the processes in which a worker has media decoded."""
+
+    holds: list[str] = Field(
+        description="measures: rlimits, no_new_privileges, capabilities, seccomp, landlock, "
+        "namespaces, and uid where the worker runs as root"
+    )
+    lacks: dict[str, str] = Field(description="by measure: why it does not hold")
+
+
 class WorkerInfo(BaseModel):
     """A living worker."""
 
@@ -123,6 +133,9 @@ class WorkerInfo(BaseModel):
     warm_up_s: float | None = Field(description="seconds its model's first inference took")
     started_at: datetime
     last_seen_at: datetime
+    sandbox: SandboxInfo | None = Field(
+        description="of a worker that decodes media; null: of another, or not known yet"
+    )
     failing: list[str] = Field(
         description="what every step of a kind fails with here, as long as none has succeeded"
     )

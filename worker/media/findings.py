@@ -1,0 +1,22 @@
+"""What is found out about a file while its audio is read."""
+
+from dataclasses import dataclass, field
+
+from shared.speech.timemap import TimeMap
+from shared.speech.transcript import TranscriptWarning
+
+
+@dataclass
+class Findings:
+    """Facts about a file, filled in while its blocks are read."""
+
+    times: TimeMap = field(default_factory=TimeMap)
+    """Where samples lie on the file's clock."""
+    warnings: list[TranscriptWarning] = field(default_factory=list)
+    """Complete after the last block."""
+    read_bytes: int = 0
+    """How much of the file the blocks so far come from; told by ``worker.media.sandbox`` only."""
+
+    def warn(self, code: str, detail: str) -> None:
+        """Add a warning."""
+        self.warnings.append(TranscriptWarning(code=code, detail=detail))
