@@ -1,9 +1,11 @@
 """What a tenant has used."""
 
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
 
 from api.access.routes import needs
 from api.native.schemas.usage import Amounts, Day, Usage
@@ -20,15 +22,26 @@ MAX_DAYS = 366
 _DIGITS = 3
 
 
+def _check_date(value: str) -> str:
+    # Pydantic takes numbers and points in time, too.
+    if not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("a date is written as 2026-11-27")
+    return value
+
+
+FullDate = Annotated[date, BeforeValidator(_check_date)]
+"""As in RFC 3339."""
+
+
 @needs(Scope.JOBS_READ)
 @router.get("/usage", summary="See what was used", responses=problems(ConflictingOptions))
 def show_usage(
     resources: Provided,
     tenant: Tenant,
     first: Annotated[
-        date | None, Query(alias="from", description="UTC; omitted: 29 days before `to`")
+        FullDate | None, Query(alias="from", description="UTC; omitted: 29 days before `to`")
     ] = None,
-    last: Annotated[date | None, Query(alias="to", description="UTC; omitted: today")] = None,
+    last: Annotated[FullDate | None, Query(alias="to", description="UTC; omitted: today")] = None,
 ) -> Usage:
     """Return what was transcribed on each day, for a year at most.
 

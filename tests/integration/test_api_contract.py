@@ -27,6 +27,9 @@ from webhookstore import add_hook, deliveries, on_loopback
 from api.app import create_app, end_waits
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
+from shared.store.accounts import DEFAULT_TENANT
+from shared.store.accounts.keys import create_key
+from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.jobs.delete import delete_job
 from shared.store.retention import expire_transcripts
 
@@ -66,6 +69,8 @@ class Served:
     """The API, with something in each of its tables."""
 
     url: str
+    key: str
+    """It opens everything."""
     delivery_id: str
     ids: Mapping[str, Sequence[str]]
     """By their names in ``CONFIGURATION``."""
@@ -73,7 +78,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(module_settings: Settings, pool: Engine) -> Iterator[Served]:
-    app = create_app(on_loopback(module_settings))
+    _, key = create_key(pool, DEFAULT_TENANT, "a test's", ALL_SCOPES)
+    CLIENT.headers["Authorization"] = f"Bearer {key}"
+    app = create_app(on_loopback(module_settings.model_copy(update={"auth": "on"})))
     with receiving() as receiver, serving(app) as url:
         hooks = [str(add_hook(pool, receiver.url)[0]) for _ in range(4)]
         jobs = make_jobs(pool)
@@ -88,7 +95,7 @@ def served(module_settings: Settings, pool: Engine) -> Iterator[Served]:
             "webhooks": hooks[:1],
             "removable_webhooks": hooks[1:],
         }
-        yield Served(url, str(delivery.id), ids)
+        yield Served(url, key, str(delivery.id), ids)
 
 
 def operations_of(url: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -112,6 +119,7 @@ def run_schemathesis(served: Served, path: Path, *options: str) -> None:
         env={
             **os.environ,
             "PYTHONPATH": str(CONFIGURATION.parent),
+            "API_KEY": served.key,
             "DELIVERY_ID": served.delivery_id,
             "COLUMNS": "160",
         },
