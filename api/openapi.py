@@ -97,13 +97,12 @@ _EVERYWHERE = (InvalidRequest,)
 """What every endpoint raises: none takes unknown query parameters."""
 
 _WITH_KEY: tuple[type[LonghandError], ...] = (
-    Unauthenticated,
-    ScopeMissing,
+    RateLimited,
     IssuerUnavailable,
     DatabaseUnavailable,
     *DatabaseUnavailable.__subclasses__(),
 )
-"""What every endpoint raises that is not public."""
+"""What every endpoint raises that needs a key and whose requests count; 401 and 403 beside."""
 
 
 def operation_id(route: APIRoute) -> str:
@@ -117,7 +116,7 @@ def problems(*kinds: type[LonghandError]) -> Responses:
     What every endpoint raises is included, and what those raise that need a key and whose requests
     count.
     """
-    return _describe((*kinds, RateLimited, *_WITH_KEY))
+    return _describe((*kinds, *_WITH_KEY))
 
 
 def _describe(kinds: Iterable[type[LonghandError]]) -> Responses:
@@ -142,8 +141,12 @@ def _describe(kinds: Iterable[type[LonghandError]]) -> Responses:
 EVERYWHERE = _describe(())
 """The problem answers of every endpoint. As they have a 422, FastAPI documents none of its own."""
 
-UNCOUNTED = _describe(_WITH_KEY)
-"""Those of an endpoint that needs a key, and whose requests do not count."""
+_STRANGERS = {
+    str(status): answer
+    for status, answer in _describe((Unauthenticated, ScopeMissing)).items()
+    if status not in EVERYWHERE
+}
+"""The problem answers of every endpoint that is not public."""
 
 
 def located(description: str) -> dict[str, Any]:
@@ -237,12 +240,16 @@ def install_schemas(app: FastAPI) -> None:
         document["components"]["schemas"] = schemas["$defs"] | components
         for operations in document["paths"].values():
             for operation in operations.values():
+                if operation.get("security"):
+                    operation["responses"] = _STRANGERS | operation["responses"]
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = _without_null(parameter["schema"])
-                is_counted = "429" in operation["responses"]
+                if "429" in operation["responses"]:
+                    operation["responses"] = {
+                        status: answer | {"headers": answer.get("headers", {}) | _QUOTA_HEADERS}
+                        for status, answer in operation["responses"].items()
+                    }
                 for answer in operation["responses"].values():
-                    if is_counted:
-                        answer["headers"] = answer.get("headers", {}) | _QUOTA_HEADERS
                     for content in answer.get("content", {}).values():
                         content.pop("itemSchema", None)  # a word of OpenAPI 3.2
         document["components"]["securitySchemes"] = SCHEMES

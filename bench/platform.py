@@ -42,11 +42,11 @@ class Platform:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment of its services: the URLs of the servers, credentials included."""
-        return dict(self.services["api"].environ())
+        """Return the environment of its workers: the URLs of the servers, credentials included."""
+        return dict(self.services["beat"].environ())
 
     def database(self) -> psycopg.Connection:
-        """Connect to its Postgres as its superuser, in autocommit mode."""
+        """Connect to its Postgres as its workers do, in autocommit mode."""
         url = self.environment["LONGHAND_DATABASE_URL"].replace("+psycopg", "", 1)
         return psycopg.connect(url, autocommit=True)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
-LANGUAGES = {"sh", "python", "js", "json", "toml", "text"}
-"""What a block may be: commands, a program (``js`` is a page's), a document, or text to look at."""
+LANGUAGES = {"sh", "python", "js", "sql", "json", "toml", "text"}
+"""What a block may be: commands, a program, a document, or something to look at."""
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,8 @@ async def submit(
     is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
     intake.places.check_share(tenant, is_small=is_small)
     intake.admission.check(source.n_bytes, source.client)
+    # A database that is away is told before the file is read, not after.
+    await intake.options.prepare()
     await source.begin()
     with intake.places.place(tenant, is_small=is_small):
         return await _submit(intake, tenant, source, limits, wanted_s)
@@ -209,8 +211,6 @@ async def _submit(
     intake: Intake, tenant: str, source: Source, limits: Limits, wanted_s: float | None
 ) -> Created:
     async with intake.admission.turn(source.n_bytes, source.client):
-        # A database that is away is told before the file is read, not after.
-        await intake.options.prepare()
         job_id = uuid7()
         key = source_key(job_id)
         is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES

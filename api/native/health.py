@@ -12,7 +12,6 @@ from fastapi import APIRouter, Response
 from api.access.routes import needs, public
 from api.live.status import live_status
 from api.native.schemas.service import Alive, Check, HealthSummary, Readiness, Startup, Status
-from api.openapi import UNCOUNTED
 from api.outages import Outages
 from api.resources import Resources, find_served, from_state
 from shared import __version__
@@ -299,7 +298,7 @@ async def show_startup(response: Response, health: Provided) -> Startup:
 
 
 @needs(Scope.JOBS_READ)
-@router.get("/health/status", summary="See everything at a glance", responses=UNCOUNTED)
+@router.get("/health/status", summary="See everything at a glance")
 async def show_status(health: Provided) -> Status:
     """Give people an overview. It is always 200, as machines do not act on it."""
     return await health.status()

@@ -71,16 +71,19 @@ def test_every_label_of_every_metric_comes_from_a_closed_set(
 ) -> None:
     """The server's parser knows some 30 methods; another one may pass all."""
     app = create_app(settings, ToneHearer().make)
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://localhost") as client:
         for number in range(N_INVENTED):
             client.request(f"INVENTED{number}", "/jobs")
             client.request(f"INVENTED{number}", f"/nowhere/{number}")
             client.get(f"/jobs/{number}")
             client.get(f"/live/{number}.js")
         client.post("/jobs", data={"model": "invented"}, files={"file": b"no sound"})
-        with pytest.raises(WebSocketDisconnect), client.websocket_connect("/ws/invented"):
+        with (
+            pytest.raises(WebSocketDisconnect),
+            client.websocket_connect("ws://localhost/ws/invented"),
+        ):
             pass
-        with client.websocket_connect("/ws/stt") as live:
+        with client.websocket_connect("ws://localhost/ws/stt") as live:
             live.send_json({"type": "start_session", "session_id": "s", "language": "xqz"})
             live.send_json({"type": "end_session"})
             with suppress(WebSocketDisconnect):

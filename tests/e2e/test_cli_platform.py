@@ -66,7 +66,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_up_names_its_services_and_refuses_a_second_up(data: Path, up: Up) -> None:
-    assert [line.split()[0] for line in up.lines] == [*SERVICES, "ready"]
+    assert [line.split()[0] for line in up.lines] == [*SERVICES, "Flower", "ready"]
 
     second = longhand("up", "--port", "0", "--model", "oracle", "--data", data)
 

@@ -35,7 +35,7 @@ from shared.infra.webhooks.signature import new_secret
 RUN = {"longhand", "curl", "python3"}
 NOT_RUN = {
     "docker": "there is no Docker engine; test_deploy.py checks the files that it reads",
-    "cp": "for docker",
+    "umask": "for docker",
     "git": "the address is the reader's; the test of the first run clones",
     "cd": "into the clone, where every test is",
     "venv": "the tests' own environment holds the same and more",

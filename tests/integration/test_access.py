@@ -1,5 +1,6 @@
 """Who is let in: keys, scopes, and one answer to everybody else."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -267,7 +268,9 @@ def test_a_socket_takes_a_key_in_a_header_or_as_subprotocol_and_nothing_in_the_q
         with pytest.raises(InvalidStatus) as info, connect(url, **options):  # type: ignore[arg-type]
             pass
         assert info.value.response.status_code == status
-        refused[status].append(bytes(info.value.response.body))
+        problem = json.loads(info.value.response.body or b"")
+        assert problem.pop("request_id")
+        refused[status].append(json.dumps(problem))
     assert len(set(refused[401])) == 1
     with pytest.raises(InvalidStatus, match="401"), connect(f"{url}?token={key}&api_key={key}"):
         pass

@@ -27,7 +27,6 @@ from webhookstore import add_hook, deliveries, on_loopback
 from api.app import create_app, end_waits
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
-from shared.store.accounts import DEFAULT_TENANT
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.jobs.delete import delete_job
@@ -70,7 +69,6 @@ class Served:
 
     url: str
     key: str
-    """It opens everything."""
     delivery_id: str
     ids: Mapping[str, Sequence[str]]
     """By their names in ``CONFIGURATION``."""
@@ -78,9 +76,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(module_settings: Settings, pool: Engine) -> Iterator[Served]:
-    _, key = create_key(pool, DEFAULT_TENANT, "a test's", ALL_SCOPES)
-    CLIENT.headers["Authorization"] = f"Bearer {key}"
-    app = create_app(on_loopback(module_settings.model_copy(update={"auth": "on"})))
+    app = create_app(on_loopback(module_settings).model_copy(update={"auth": "on"}))
+    _, key = create_key(pool, "default", "of the contract", ALL_SCOPES)
+    CLIENT.headers["X-API-Key"] = key
     with receiving() as receiver, serving(app) as url:
         hooks = [str(add_hook(pool, receiver.url)[0]) for _ in range(4)]
         jobs = make_jobs(pool)

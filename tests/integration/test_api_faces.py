@@ -6,10 +6,11 @@ from functools import partial
 import httpx
 import pytest
 from apiserver import assert_problem, serving
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
+from api.access.routes import authorize, needs, public
 from api.app import create_app, end_waits
 from api.faces import add_face
 from api.problems import RETRY_AFTER_S, STATUSES, failure_of
@@ -17,6 +18,7 @@ from api.resources import Provided, Tenant
 from shared.infra import errors
 from shared.infra.errors import JobNotFound, LonghandError, RequestError, TransientError
 from shared.infra.settings import Settings
+from shared.store.accounts.scopes import Scope
 
 PUBLISHED = {
     "invalid_request": 422,
@@ -60,6 +62,8 @@ def made(kind: type[LonghandError]) -> LonghandError:
         return errors.ModelNotServed("why", ["tiny"])
     if issubclass(kind, errors.JobFailed):
         return kind("why", "the job", {"code": "model_error", "detail": "why"})
+    if kind is errors.ScopeMissing:
+        return errors.ScopeMissing("why", Scope.LIVE)
     if kind is errors.TranscriptNotReady:
         return errors.TranscriptNotReady("why", "running")
     return kind("why")
@@ -78,7 +82,8 @@ def test_published_codes_keep_their_statuses() -> None:
 @pytest.mark.parametrize("kind", [*kinds(TransientError)])
 def test_what_may_pass_is_answered_with_a_time_to_retry(kind: type[LonghandError]) -> None:
     failure = failure_of(made(kind))
-    assert (failure.status, failure.code) == (503, kind.code)
+    status = 429 if kind is errors.TooManyTests else 503
+    assert (failure.status, failure.code) == (status, kind.code)
     assert failure.headers == {"Retry-After": str(RETRY_AFTER_S)}
 
 
@@ -102,16 +107,19 @@ class Question(BaseModel):
 
 
 def dialect() -> APIRouter:
-    router = APIRouter(prefix="/v9")
+    router = APIRouter(prefix="/v9", dependencies=[Depends(authorize)])
 
+    @needs(Scope.JOBS_READ)
     @router.get("/jobs/{job_id}")
     async def show(job_id: str, resources: Provided, tenant: Tenant) -> None:
         raise JobNotFound(f"there is no job {job_id}, {tenant}, {resources.settings.log_level}")
 
+    @public
     @router.post("/questions")
     async def ask(question: Question) -> int:
         return question.times
 
+    @public
     @router.get("/bug")
     async def fail() -> None:
         raise ZeroDivisionError

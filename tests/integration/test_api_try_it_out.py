@@ -12,6 +12,8 @@ from swagger import operations
 from webhookstore import add_hook, on_loopback, only
 
 from shared.infra.settings import Settings
+from shared.store.accounts.keys import create_key
+from shared.store.accounts.scopes import Scope
 
 
 @pytest.fixture
@@ -23,13 +25,15 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def ids(database: Engine) -> Iterator[dict[str, str]]:
-    """Parameters of paths: a job that has succeeded, a webhook, and a delivery to it."""
+    """Parameters of paths: a job that has succeeded, a webhook, a delivery to it, and a key."""
     with receiving() as receiver:
         hook, _ = add_hook(database, receiver.url)
         job = submit(database)
         compute(database, job)
         delivery = only(database, job)
-        yield {"job_id": str(job), "webhook_id": str(hook), "delivery_id": str(delivery.id)}
+        key, _ = create_key(database, "default", "a page's", [Scope.LIVE])
+        found = {"job_id": job, "webhook_id": hook, "delivery_id": delivery.id, "key_id": key.id}
+        yield {name: str(value) for name, value in found.items()}
 
 
 CREATED = {

@@ -1,5 +1,6 @@
 """A database that is not what Longhand needs: what an operator is told, and by whom."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,5 +167,7 @@ def test_the_api_says_at_its_start_what_is_missing(servers: Settings, tmp_path: 
     log = tmp_path / "api.log"
     with api_process(scratch_settings(servers, "early"), log) as (client, _):
         assert client.get("/health/live").status_code == httpx.codes.OK
-    assert log.read_text().count(f"WARNING api: {MISSING}") == 1
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    warnings = [line["message"] for line in lines if line["level"] == "WARNING"]
+    assert warnings.count(MISSING) == 1
     assert "Traceback" not in log.read_text()

@@ -75,7 +75,10 @@ def test_no_repr_has_a_secret(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
     directory.create()
     secrets = directory.credentials()
-    hidden = (secrets.postgres_password, secrets.valkey_password, secrets.s3_secret)
+    hidden = (
+        *(secrets.postgres_password, secrets.postgres_api_password),
+        *(secrets.postgres_worker_password, secrets.valkey_password, secrets.s3_secret),
+    )
     endpoints = servers.Endpoints(*(f"http://u:{secret}@h" for secret in hidden))
     program = rclone.program(directory.storage, 9, secrets.s3_key, secrets.s3_secret)
     settings = Settings(

@@ -23,10 +23,12 @@ CODES = {
     ),
     *("too_many_webhooks", "transcript_deleted", "transcript_not_ready", "transient_error"),
     *("forbidden_url", "truncated_media", "unknown_format", "unknown_host", "unknown_model"),
-    *("unreadable_media",),
+    *("unreadable_media", "too_many_tests", "large_file"),
     *("unsupported_language", "unsupported_media_type", "unsupported_option", "upload_stalled"),
     *("issuer_unavailable", "key_not_found", "scope_missing", "tenant_exists"),
     *("tenant_not_found", "unauthenticated", "unsafe_setting"),
+    *("limit_reached", "rate_limited", "too_many_jobs", "too_much_audio", "too_many_at_once"),
+    "queue_full",
     *("upload_too_large", "webhook_not_found", "worker_stopping"),
 }
 

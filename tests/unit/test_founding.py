@@ -171,5 +171,5 @@ def test_a_name_is_told_once_for_each_service_and_kind() -> None:
 
 def test_a_variable_of_torch_reaches_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    endpoints = Endpoints("postgresql://x", "redis://x", "http://x")
+    endpoints = Endpoints(*["postgresql://x"] * 3, "redis://x", "http://x")
     assert service_environment(endpoints)["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"

@@ -56,4 +56,5 @@ def test_sound_without_speech_does_not_reach_the_model(
     unskipped = transcribe(make(60), OracleEngine(), vad="off", window_s=30)
 
     assert skipped.skipped_s >= 0.98 * 60
-    assert (unskipped.skipped_s, unskipped.words) == (0, [])
+    # Of digital silence half a minute is heard, whatever the detector.
+    assert (unskipped.skipped_s, unskipped.words) == (30 if make is silence else 0, [])

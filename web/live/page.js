@@ -19,10 +19,8 @@ async function start() {
     return over(mine, `No microphone: ${error.message}`);
   }
   if (mine.stopped) return over(mine, "The microphone is off.");
-  const credential = key.value.trim();
-  mine.socket = new WebSocket(
-    `${location.protocol.replace("http", "ws")}//${location.host}/ws/stt`, credential ? ["longhand", credential] : [],
-  );
+  const protocols = key.value.trim() ? ["longhand", key.value.trim()] : [];
+  mine.socket = new WebSocket(`${location.protocol.replace("http", "ws")}//${location.host}/ws/stt`, protocols);
   mine.socket.onopen = () => {
     const config = { sample_rate: 16000, ...(language.value.trim() && { lang_code: language.value.trim() }) };
     send(mine, { type: "start_session", session_id: crypto.randomUUID?.() ?? `live-${Math.random()}`, config });

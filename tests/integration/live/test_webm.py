@@ -54,10 +54,14 @@ def children(pid: int) -> list[int]:
 
 
 def parent() -> int:
-    """Return the server of decoders; it is this one's child, as the API runs here."""
+    """Return the server of decoders of which one has a stream; 0: there is none.
+
+    It is this one's child, as the API runs here, and so may be servers of other tests.
+    """
     for task in Path("/proc/self/task").iterdir():
         for pid in map(int, (task / "children").read_text().split()):
-            if b"worker.media.sandbox.server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            is_server = b"worker.media.sandbox.server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if is_server and children(pid):
                 return pid
     return 0
 

@@ -54,7 +54,7 @@ def test_a_body_that_is_no_form_is_refused(
         (part("speed", "9"), "invalid_request"),
         (part("model", "starter") + part("task", "translate"), "unsupported_option"),
         (part("multilingual", "on") + part("language", "en"), "unsupported_option"),
-        (part("reference", "..."), "invalid_request"),
+        (part("reference", "..."), "empty_reference"),
     ],
 )
 def test_bad_options_are_refused_before_the_file_is_sent(

@@ -52,8 +52,8 @@ def test_a_job_has_a_url_a_secret_and_metadata_of_its_own(
 @pytest.mark.parametrize(
     ("fields", "code", "detail"),
     [
-        ({"webhook_url": URL}, "invalid_request", "together"),
-        ({"webhook_secret": SECRET}, "invalid_request", "together"),
+        ({"webhook_url": URL}, "conflicting_options", "together"),
+        ({"webhook_secret": SECRET}, "conflicting_options", "together"),
         ({"webhook_url": URL, "webhook_secret": "hush"}, "invalid_request", "24 to 64"),
         ({"webhook_url": URL, "webhook_secret": "whsec_YWJj"}, "invalid_request", "24 to 64"),
         ({"webhook_url": URL, "webhook_secret": "whsec_?"}, "invalid_request", "base64"),
