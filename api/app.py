@@ -13,6 +13,8 @@ from api.access.routes import authorize, document_access
 from api.browsers import install_browser_guard
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
+from api.limits.dependencies import count_request
+from api.limits.requests import RateLimitHeaders
 from api.live import page, routes
 from api.live.hearer import Hearer
 from api.live.transcriber import Transcriber
@@ -27,6 +29,7 @@ from api.native import (
     service,
     snapshots,
     transcribe,
+    usage,
     webhooks,
 )
 from api.native.call_metrics import CallMetrics
@@ -73,6 +76,8 @@ def create_app(
             app.state.news.close()
             await resources.live.checkpoints.close()
             await resources.recordings.drain(CLEANUP_S)
+            await resources.live.usage.drain(CLEANUP_S)
+            await resources.request_counter.close()
             await hearer.close()
             await resources.authenticator.close()
             await asyncio.to_thread(resources.live.decoders.close)
@@ -94,16 +99,19 @@ def create_app(
     app.state.outages = Outages()
     install_faces(app, error_response)
     install_schemas(app)
-    areas = (
-        *(transcribe, lifecycle, jobs, events, webhooks, accuracy, tokens, admin),
-        *(service, health, metrics),
-    )
     checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
-    for area in areas:
+    counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
+    counted = (
+        *(transcribe, lifecycle, jobs, events, webhooks, accuracy, usage, tokens, admin),
+        service,
+    )
+    for area in (*counted, health, metrics):
         document_access(area.router)
-        app.include_router(area.router, dependencies=checks, responses=EVERYWHERE)
+        dependencies = counting if area in counted else checks
+        app.include_router(area.router, dependencies=dependencies, responses=EVERYWHERE)
     app.include_router(routes.router)
     app.include_router(page.router)
+    app.add_middleware(RateLimitHeaders)
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Methods)
     install_browser_guard(app, chosen)

@@ -9,12 +9,13 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.limits.places import Places
 from shared.infra.errors import DatabaseUnavailable, TooManyCalls
 
 log = logging.getLogger(__name__)
@@ -34,43 +35,33 @@ Renew = Callable[[Collection[UUID], float], None]
 class Calls:
     """The clients that wait. For use on the event loop only: nothing is locked."""
 
-    def __init__(self, renew: Renew, *, max_calls: int, grace_s: float) -> None:
+    def __init__(self, renew: Renew, *, places: Places, grace_s: float) -> None:
         """Make an idle one.
 
         Args:
             renew: called in a thread of its own.
-            max_calls: how many clients may wait at once; others are refused.
+            places: one for each client that waits.
             grace_s: how long a job goes on without its client.
         """
         self._renew = renew
-        self._max_calls = max_calls
+        self._places = places
         self._interval_s = min(grace_s / _RENEWALS, _LONGEST_INTERVAL_S)
         # One renewal may come late.
         self.wanted_s = grace_s + 2 * self._interval_s
         """For how long a renewal has a job wanted: at least ``grace_s`` from any moment on."""
         self._threads = CapacityLimiter(1)
-        self._n_calls = 0
         self._waiting: Counter[UUID] = Counter()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, tenant: str) -> AbstractContextManager[None]:
         """Hold a place while the block runs.
 
         Raises:
             TooManyCalls: there is none.
+            TooManyAtOnce: the tenant has its share of them.
         """
-        if self._n_calls == self._max_calls:
-            raise TooManyCalls(
-                f"{self._max_calls} clients wait for transcripts, which is the limit "
-                "(LONGHAND_MAX_CALLS); try again, or send the file to POST /jobs"
-            )
-        self._n_calls += 1
-        try:
-            yield
-        finally:
-            self._n_calls -= 1
+        return self._places.place(tenant, self._full)
 
     @contextmanager
     def waiting(self, job_id: UUID) -> Iterator[None]:
@@ -84,6 +75,12 @@ class Calls:
             self._waiting[job_id] -= 1
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
+
+    def _full(self) -> TooManyCalls:
+        return TooManyCalls(
+            f"{self._places.n_places} clients wait for transcripts, which is the limit "
+            "(LONGHAND_MAX_CALLS); try again, or send the file to POST /jobs"
+        )
 
     async def _run(self) -> None:
         while True:

@@ -16,11 +16,13 @@ from pydantic.json_schema import models_json_schema
 from api.access.routes import SCHEMES
 from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
 from api.native.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
-from api.problems import INTERNAL_ERROR, MEDIA_TYPE, RETRY_AFTER_S, Problem, status_of
+from api.problems import CHALLENGE, INTERNAL_ERROR, MEDIA_TYPE, RETRY_AFTER_S, Problem, status_of
 from shared.infra.errors import (
     DatabaseUnavailable,
     InvalidRequest,
+    IssuerUnavailable,
     LonghandError,
+    RateLimited,
     ScopeMissing,
     Unauthenticated,
     UnsupportedMediaType,
@@ -47,6 +49,7 @@ TAGS = [
     {"name": "jobs", "description": "Submit audio, follow its transcription, get the transcript."},
     {"name": "webhooks", "description": "Get jobs' ends sent to a URL instead of asking."},
     {"name": "accuracy", "description": "Word and character error rates, and the cache's use."},
+    {"name": "usage", "description": "What was transcribed, by day."},
     {"name": "models", "description": "The models that jobs may name."},
     {"name": "workers", "description": "Who works here, and at what."},
     {"name": "access", "description": "Tenants, API keys, and tokens for live sessions."},
@@ -57,15 +60,49 @@ TAGS = [
 Responses = dict[int | str, dict[str, Any]]
 
 _RETRY_AFTER = {
-    "description": "seconds",
-    "schema": {"type": "integer", "examples": [RETRY_AFTER_S]},
+    "Retry-After": {
+        "description": "seconds",
+        "schema": {"type": "integer", "examples": [RETRY_AFTER_S]},
+    }
 }
+
+_HEADERS: Mapping[int, dict[str, Any]] = {
+    401: {
+        "WWW-Authenticate": {
+            "description": "how to authenticate",
+            "schema": {"type": "string", "examples": [CHALLENGE]},
+        }
+    },
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+"""Of problem answers, by their status."""
+
+_QUOTA_HEADERS = {
+    "RateLimit-Policy": {
+        "description": "how many requests the tenant may send, in how many seconds",
+        "schema": {"type": "string", "examples": ['"requests";q=60000;w=60']},
+    },
+    "RateLimit": {
+        "description": "how many are left, and for how many seconds",
+        "schema": {"type": "string", "examples": ['"requests";r=59900;t=42']},
+    },
+}
+"""Of all answers to requests that count, unless the tenant may send any number."""
 
 BODY_ERRORS = (UploadStalled, UnsupportedMediaType, InvalidRequest)
 """What any endpoint raises that reads a body."""
 
 _EVERYWHERE = (InvalidRequest,)
 """What every endpoint raises: none takes unknown query parameters."""
+
+_WITH_KEY: tuple[type[LonghandError], ...] = (
+    RateLimited,
+    IssuerUnavailable,
+    DatabaseUnavailable,
+    *DatabaseUnavailable.__subclasses__(),
+)
+"""What every endpoint raises that needs a key and whose requests count; 401 and 403 beside."""
 
 
 def operation_id(route: APIRoute) -> str:
@@ -76,9 +113,10 @@ def operation_id(route: APIRoute) -> str:
 def problems(*kinds: type[LonghandError]) -> Responses:
     """Return the documentation of an endpoint's problem answers, from the docstrings of errors.
 
-    What every endpoint raises is included. Endpoints that have problems of their own need Postgres.
+    What every endpoint raises is included, and what those raise that need a key and whose requests
+    count.
     """
-    return _describe((*kinds, DatabaseUnavailable, *DatabaseUnavailable.__subclasses__()))
+    return _describe((*kinds, *_WITH_KEY))
 
 
 def _describe(kinds: Iterable[type[LonghandError]]) -> Responses:
@@ -95,7 +133,7 @@ def _describe(kinds: Iterable[type[LonghandError]]) -> Responses:
     meanings.setdefault(500, []).append(f"`{INTERNAL_ERROR}`: A bug of ours.")
     return {
         status: {"description": "\n\n".join(told), "content": _PROBLEM_CONTENT}
-        | ({"headers": {"Retry-After": _RETRY_AFTER}} if status == 503 else {})
+        | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
         for status, told in meanings.items()
     }
 
@@ -206,6 +244,11 @@ def install_schemas(app: FastAPI) -> None:
                     operation["responses"] = _STRANGERS | operation["responses"]
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = _without_null(parameter["schema"])
+                if "429" in operation["responses"]:
+                    operation["responses"] = {
+                        status: answer | {"headers": answer.get("headers", {}) | _QUOTA_HEADERS}
+                        for status, answer in operation["responses"].items()
+                    }
                 for answer in operation["responses"].values():
                     for content in answer.get("content", {}).values():
                         content.pop("itemSchema", None)  # a word of OpenAPI 3.2

@@ -5,6 +5,7 @@ Only this module knows which error has which HTTP status. ``type`` is always ``a
 has bodies of its own (``api.faces``), may start from ``failure_of``.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.validation import describe, summarize
 from shared.infra import errors
-from shared.infra.errors import InvalidRequest, LonghandError, RequestError
+from shared.infra.errors import InvalidRequest, LimitReached, LonghandError, RequestError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -27,6 +28,9 @@ INTERNAL_ERROR = "internal_error"
 
 RETRY_AFTER_S = 5
 """How long clients should wait: about as long as the sweep waits between its rounds."""
+
+CHALLENGE = 'Bearer realm="longhand"'
+"""What an answer to a client without a valid credential asks for."""
 
 STATUSES: Mapping[type[LonghandError], int] = {
     errors.InvalidRequest: 422,
@@ -48,6 +52,7 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.JobCanceled: 409,
     errors.TranscriptNotReady: 409,
     errors.TranscriptDeleted: 410,
+    errors.LimitReached: 429,
     errors.ForbiddenUrl: 422,
     errors.UnknownHost: 421,
     errors.ForbiddenOrigin: 403,
@@ -114,9 +119,12 @@ def failure_of(error: Exception) -> Failure:
     """Return what clients learn of any error; nothing internal."""
     match error:
         case LonghandError() if (known := status_of(type(error))) is not None:
-            headers = {"Retry-After": str(RETRY_AFTER_S)} if known in (429, 503) else {}
+            headers: dict[str, str] = {}
+            if known in (429, 503):
+                after_s = error.retry_after_s if isinstance(error, LimitReached) else RETRY_AFTER_S
+                headers = {"Retry-After": str(math.ceil(after_s))}
             if known == HTTPStatus.UNAUTHORIZED:
-                headers = {"WWW-Authenticate": 'Bearer realm="longhand"'}
+                headers = {"WWW-Authenticate": CHALLENGE}
             members = error.members if isinstance(error, RequestError) else {}
             return Failure(known, error.code, str(error), headers, members)
         case RequestValidationError():

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -19,7 +19,11 @@ from api.calls import Calls
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.landing import Cleanups
 from api.intake.options import OptionCheck, ServedModels
-from api.intake.submit import Intake
+from api.intake.submit import Intake, UploadPlaces
+from api.limits.live_usage import LiveUsage
+from api.limits.places import Places
+from api.limits.refreshed import Refreshed
+from api.limits.requests import RequestCounter
 from api.live.hearer import Hearer
 from api.live.recording import Recordings
 from api.live.sessions import LiveMetrics, LiveSessions
@@ -32,9 +36,12 @@ from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue, read_catalogue
 from shared.queue.broker import make_broker
 from shared.queue.wakeups import Wakeups
+from shared.store.counts import Backlog, measure_backlog
 from shared.store.jobs.calls import renew_calls
+from shared.store.limits import Limits, read_limits
 from shared.store.news import News, NewsListener, look_at_jobs
 from shared.store.objects.remover import Remover
+from shared.store.usage import count_live
 from shared.store.wakeups import connect_wakeups
 from shared.store.workers import SERVED_LATELY_S, served_models
 
@@ -57,6 +64,12 @@ _MEASURING_THREADS = 2
 
 _ANSWER_S = 5.0
 """How long a request waits for one answer of Postgres, so that clients have theirs within 10 s."""
+
+_LIMITS_S = 5.0
+"""How often the limits of a tenant that asks are read."""
+
+_BACKLOG_S = 2.0
+"""How often the backlog is measured while jobs are submitted."""
 
 _PROBE_THREADS = 8
 """More than there are probes, and each has at most one thread."""
@@ -83,6 +96,9 @@ class Resources:
     upload_bytes: Counter
     live: LiveSessions
     recordings: Recordings
+    limits: Refreshed[Limits]
+    """Those of each tenant."""
+    request_counter: RequestCounter
     authenticator: Authenticator
 
 
@@ -117,7 +133,18 @@ def open_resources(
     connect_wakeups(engine, wakeups.ring)
     remover = Remover(engine, storage)
     probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
-    watcher = Watcher(partial(look_at_jobs, engine), max_watches=settings.max_streams)
+    limits = Refreshed(
+        lambda tenant: replace(Limits.of(settings), **read_limits(engine, tenant)),
+        Limits.of(settings),
+        every_s=_LIMITS_S,
+    )
+
+    def streams_of(tenant: str) -> int:
+        return limits.known(tenant).max_streams
+
+    watcher = Watcher(
+        partial(look_at_jobs, engine), Places(settings.max_streams, "streams", streams_of)
+    )
     listener = NewsListener(engine, partial(_tell, asyncio.get_running_loop(), watcher))
     outbound = Outbound.of(settings)
     cached_jobs = Counter(
@@ -139,6 +166,13 @@ def open_resources(
             ServedModels(partial(find_served, engine, settings)),
         ),
         admission=Admission(process_share()),
+        places=UploadPlaces(),
+        limits=limits,
+        backlog=Refreshed(
+            lambda _: measure_backlog(engine, live_s=settings.live_s),
+            Backlog(jobs=0, wait_s=None),
+            every_s=_BACKLOG_S,
+        ),
         large_threads=CapacityLimiter(_LARGE_THREADS),
         small_threads=CapacityLimiter(_SMALL_THREADS),
         cleanups=Cleanups(),
@@ -157,7 +191,7 @@ def open_resources(
             watcher=watcher,
             calls=Calls(
                 lambda job_ids, for_s: renew_calls(engine, job_ids, for_s=for_s),
-                max_calls=settings.max_calls,
+                places=Places(settings.max_calls, "calls", streams_of),
                 grace_s=settings.call_grace_s,
             ),
             outbound=outbound,
@@ -166,8 +200,17 @@ def open_resources(
             upload_bytes=Counter(
                 "longhand_upload_bytes", "Bytes of uploads received.", registry=registry
             ),
-            live=LiveSessions(settings, catalogue, hearer, LiveMetrics.of(registry)),
+            live=LiveSessions(
+                settings,
+                catalogue,
+                hearer,
+                LiveMetrics.of(registry),
+                LiveUsage(partial(count_live, engine)),
+                lambda tenant: limits.known(tenant).max_live_sessions,
+            ),
             recordings=Recordings(intake),
+            limits=limits,
+            request_counter=RequestCounter(settings.broker_url.get_secret_value()),
             authenticator=authenticator,
         )
     finally:

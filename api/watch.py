@@ -14,6 +14,7 @@ from uuid import UUID
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.limits.places import Places
 from shared.infra.errors import DatabaseUnavailable, TooManyStreams
 from shared.store.news import Glimpse, News
 
@@ -71,20 +72,19 @@ class Watch:
 class Watcher:
     """Watches jobs on behalf of clients. For use on the event loop only: nothing is locked."""
 
-    def __init__(self, look: Look, *, max_watches: int, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, look: Look, places: Places, *, interval_s: float = INTERVAL_S) -> None:
         """Make an idle watcher.
 
         Args:
             look: returns the state of jobs; called in a thread of its own.
-            max_watches: how many clients may wait at once; others are refused.
+            places: one for each client that waits.
             interval_s: between two looks.
         """
         self._look = look
-        self._max_watches = max_watches
+        self._places = places
         self._interval_s = interval_s
         self._threads = CapacityLimiter(1)
         self._watched: dict[UUID, Watch] = {}
-        self._n_watches = 0
         self._task: asyncio.Task[None] | None = None
         self._failing = False
         self._stopped = False
@@ -95,37 +95,38 @@ class Watcher:
             self._watched[job_id].update(news[job_id])
 
     @contextmanager
-    def watch(self, job_id: UUID) -> Iterator[Watch]:
-        """Watch a job while the block runs.
+    def watch(self, job_id: UUID, tenant: str) -> Iterator[Watch]:
+        """Watch a job of a tenant while the block runs.
 
         The caller reads the job once it is watched, as earlier changes are no news.
 
         Raises:
-            TooManyStreams: ``max_watches`` clients are watching.
+            TooManyStreams: all places are taken.
+            TooManyAtOnce: the tenant has its share of them.
         """
-        if self._n_watches == self._max_watches:
-            raise TooManyStreams(
-                f"{self._max_watches} clients are watching jobs, which is the limit "
-                "(LONGHAND_MAX_STREAMS)"
-            )
-        watched = self._watched.setdefault(job_id, Watch(stopped=self._stopped))
-        watched.n_clients += 1
-        self._n_watches += 1
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="watcher")
-        try:
-            yield watched
-        finally:
-            self._n_watches -= 1
-            watched.n_clients -= 1
-            if watched.n_clients == 0:
-                del self._watched[job_id]
+        with self._places.place(tenant, self._full):
+            watched = self._watched.setdefault(job_id, Watch(stopped=self._stopped))
+            watched.n_clients += 1
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._run(), name="watcher")
+            try:
+                yield watched
+            finally:
+                watched.n_clients -= 1
+                if watched.n_clients == 0:
+                    del self._watched[job_id]
 
     def stop(self) -> None:
         """End all waits, also future ones: the server stops, and clients come back."""
         self._stopped = True
         for watched in self._watched.values():
             watched.stop()
+
+    def _full(self) -> TooManyStreams:
+        return TooManyStreams(
+            f"{self._places.n_places} clients are watching jobs, which is the limit "
+            "(LONGHAND_MAX_STREAMS)"
+        )
 
     async def _run(self) -> None:
         while True:

@@ -240,4 +240,6 @@ async def _to_its_end(running: asyncio.Future[Result]) -> Result:
 
 def too_large(max_bytes: int) -> UploadTooLarge:
     """Return the refusal of a file of more than ``max_bytes``."""
-    return UploadTooLarge(f"the file is larger than {size(max_bytes)} (LONGHAND_MAX_UPLOAD_BYTES)")
+    return UploadTooLarge(
+        f"the file is larger than {size(max_bytes)} (LONGHAND_MAX_UPLOAD_BYTES, or your own limit)"
+    )

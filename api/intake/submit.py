@@ -6,6 +6,7 @@ is a ``Source``, and every face makes its own answer of the job.
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -15,17 +16,27 @@ from anyio import CapacityLimiter
 from sqlalchemy import Engine
 from uuid_utils.compat import uuid7
 
-from api.intake.admission import SMALL_BYTES, Admission
+from api.intake.admission import MAX_LARGE, MAX_SMALL, MAX_WAITING, SMALL_BYTES, Admission
 from api.intake.landing import Cleanups, Landed, Landing
 from api.intake.options import OptionCheck
+from api.limits.places import Places
+from api.limits.refreshed import Refreshed
 from shared.infra.background import Background
-from shared.infra.errors import CommitUncertain, DatabaseUnavailable, JobNotFound
+from shared.infra.errors import (
+    CommitUncertain,
+    DatabaseUnavailable,
+    JobNotFound,
+    QueueFull,
+    TooManyUploads,
+)
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue
 from shared.models.options import MAX_PRIORITY, JobOptions, ResolvedOptions, fingerprint
+from shared.store.counts import Backlog
 from shared.store.jobs.create import Created, JobWebhook, NewJob, create_job
 from shared.store.jobs.read import get_job
+from shared.store.limits import Limits
 from shared.store.objects.keys import source_key
 from shared.store.objects.removals import abandon_upload, begin_upload
 
@@ -84,6 +95,38 @@ class Source(Protocol):
         """Return what is asked; called once ``data`` has ended."""
 
 
+class UploadPlaces:
+    """How many uploads each tenant may have under way, as a share of what ``Admission`` admits.
+
+    A tenant may have any number of clients, of which ``Admission`` gives each a share.
+    """
+
+    def __init__(self) -> None:
+        self._large = Places(MAX_LARGE, "large uploads")
+        self._small = Places(MAX_SMALL + MAX_WAITING, "small uploads")
+
+    def check_share(self, tenant: str, *, is_small: bool) -> None:
+        """See that a free place would be the tenant's.
+
+        Raises:
+            TooManyAtOnce: the tenant has its share.
+        """
+        (self._small if is_small else self._large).check_share(tenant)
+
+    def place(self, tenant: str, *, is_small: bool) -> AbstractContextManager[None]:
+        """Hold a place while the block runs.
+
+        Raises:
+            TooManyAtOnce: the tenant has its share.
+            TooManyUploads: there is none.
+        """
+        places = self._small if is_small else self._large
+        return places.place(
+            tenant,
+            lambda: TooManyUploads(f"{places.n_places} uploads are under way, which is the limit"),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """What submitting works with; one for the whole process."""
@@ -95,6 +138,11 @@ class Intake:
     remover: Background
     options: OptionCheck
     admission: Admission
+    places: UploadPlaces
+    limits: Refreshed[Limits]
+    """Those of each tenant."""
+    backlog: Refreshed[Backlog]
+    """Of all tenants; it has one name, the empty one."""
     large_threads: CapacityLimiter
     """For uploads alone, so that a slow object store delays nothing else."""
     small_threads: CapacityLimiter
@@ -121,15 +169,47 @@ async def submit(
     Raises:
         RequestError: the file, or what is asked for it, is refused.
         TooManyUploads: the upload's turn did not come.
+        LimitReached: the tenant has as much as it may.
+        QueueFull: too many jobs wait.
         StorageUnavailable: the object store failed.
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    # A client that cannot have a place learns it before it sends anything. One that sends nothing
-    # takes none.
+    await check_backlog(intake)
+    limits = await intake.limits.get(tenant)
+    # Who cannot have a place learns it before anything is sent. A client that sends nothing takes
+    # none.
+    is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
+    intake.places.check_share(tenant, is_small=is_small)
     intake.admission.check(source.n_bytes, source.client)
     # A database that is away is told before the file is read, not after.
     await intake.options.prepare()
     await source.begin()
+    with intake.places.place(tenant, is_small=is_small):
+        return await _submit(intake, tenant, source, limits, wanted_s)
+
+
+async def check_backlog(intake: Intake) -> None:
+    """See that the platform takes new jobs.
+
+    Raises:
+        QueueFull: it does not.
+    """
+    settings, backlog = intake.settings, await intake.backlog.get("")
+    if settings.max_queued_jobs and backlog.jobs >= settings.max_queued_jobs:
+        raise QueueFull(
+            f"{backlog.jobs} jobs wait or run, and {settings.max_queued_jobs} may "
+            "(LONGHAND_MAX_QUEUED_JOBS)"
+        )
+    if backlog.wait_s is not None and backlog.wait_s > settings.max_queue_wait_s:
+        raise QueueFull(
+            f"a new job would wait for about {backlog.wait_s:.0f} s, and may for "
+            f"{settings.max_queue_wait_s:g} s (LONGHAND_MAX_QUEUE_WAIT_S)"
+        )
+
+
+async def _submit(
+    intake: Intake, tenant: str, source: Source, limits: Limits, wanted_s: float | None
+) -> Created:
     async with intake.admission.turn(source.n_bytes, source.client):
         job_id = uuid7()
         key = source_key(job_id)
@@ -137,7 +217,7 @@ async def submit(
         landing = Landing(
             intake.storage,
             key,
-            max_bytes=intake.settings.max_upload_bytes,
+            max_bytes=limits.max_upload_bytes,
             threads=intake.small_threads if is_small else intake.large_threads,
             begin=partial(begin_upload, intake.engine, key, allowance_s=_ALLOWANCE_S),
             abandon=partial(_abandon, intake, key),
@@ -146,7 +226,8 @@ async def submit(
 
         def commit(landed: Landed) -> Created:
             request = source.request()
-            return _commit(intake, _new_job(intake, job_id, tenant, request, landed, wanted_s))
+            job = _new_job(intake, job_id, tenant, request, landed, wanted_s)
+            return _commit(intake, job, limits)
 
         return await landing.land(source.data(), commit)
 
@@ -183,10 +264,12 @@ def _new_job(
     )
 
 
-def _commit(intake: Intake, job: NewJob) -> Created:
+def _commit(intake: Intake, job: NewJob, limits: Limits) -> Created:
     """Commit the job; see whether it was committed where the connection broke meanwhile."""
     try:
-        created = create_job(intake.engine, job, max_attempts=intake.settings.max_attempts)
+        created = create_job(
+            intake.engine, job, max_attempts=intake.settings.max_attempts, limits=limits
+        )
     except CommitUncertain as uncertain:
         try:
             created = Created(job.id, cached=get_job(intake.engine, job.tenant, job.id).cached)

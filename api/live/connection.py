@@ -25,7 +25,7 @@ from api.live.requests import Requests
 from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
 from api.live.websocket import abort
-from shared.infra.errors import ModelError
+from shared.infra.errors import ModelError, TooManyAtOnce
 from shared.models.options import JobOptions
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event, Final, Partial
@@ -101,8 +101,12 @@ class Connection(ABC):
 
     async def run(self) -> None:
         """Serve the client until the connection is closed."""
-        if not self._live.take(self):
-            busy = Response(status_code=503, headers={"Retry-After": "5"})
+        try:
+            status = 0 if self._live.take(self, self._tenant) else 503
+        except TooManyAtOnce:
+            status = 429
+        if status:
+            busy = Response(status_code=status, headers={"Retry-After": "5"})
             await self._websocket.send_denial_response(busy)
             return
         try:
@@ -266,6 +270,7 @@ class Connection(ABC):
         self._live.end(self._tenant, self._session_id, ended.reason)
         audio_s = (ended.n_samples - self._began_at) / SAMPLE_RATE
         self._live.metrics.audio_s.inc(audio_s)
+        self._live.usage.add(self._tenant, audio_s)
         log.info(
             "%s: %s after %.1f s of audio, %d finals",
             self._websocket.scope["path"],

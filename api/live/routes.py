@@ -16,6 +16,7 @@ async def serve_stt(websocket: WebSocket) -> None:
     """Serve a session with partials, finals and voice activity."""
     if (principal := await admit(websocket, Scope.LIVE)) is not None:
         resources = websocket.app.state.resources
+        await resources.limits.get(principal.tenant)
         await SttConnection(websocket, resources.live, principal.tenant, resources.recordings).run()
 
 
@@ -23,5 +24,6 @@ async def serve_stt(websocket: WebSocket) -> None:
 async def serve_transcribe(websocket: WebSocket) -> None:
     """Serve a session that tells its whole text at the end."""
     if (principal := await admit(websocket, Scope.LIVE)) is not None:
-        live = websocket.app.state.resources.live
-        await TranscribeConnection(websocket, live, principal.tenant).run()
+        resources = websocket.app.state.resources
+        await resources.limits.get(principal.tenant)
+        await TranscribeConnection(websocket, resources.live, principal.tenant).run()

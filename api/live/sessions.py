@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from api.limits.live_usage import LiveUsage
+from api.limits.places import Places
 from api.live.checkpoints import Checkpoints
 from api.live.decoders import Decoders
 from api.live.errors import SERVICE_RESTART, TRY_AGAIN_LATER, LiveError
 from api.live.hearer import Hearer, LiveLoad
-from shared.infra.errors import ModelError, RequestError
+from shared.infra.errors import ModelError, RequestError, TooManyAtOnce
 from shared.infra.settings import Settings
 from shared.models.catalogue import Catalogue, Model
 from shared.models.choice import choose_model, served_supply
@@ -102,15 +105,22 @@ class LiveSessions:
         catalogue: Catalogue,
         hearer: Hearer,
         metrics: LiveMetrics,
+        usage: LiveUsage,
+        limit_of: Callable[[str], int],
     ) -> None:
-        """Connect to nothing yet."""
+        """Connect to nothing yet; ``limit_of`` returns how many sessions a tenant may have."""
         self.settings = settings
         self.hearer = hearer
         self.metrics = metrics
         self.checkpoints = Checkpoints(settings)
         self.decoders = Decoders()
         self._catalogue = catalogue
-        self._connections: set[Drainable] = set()
+        self.usage = usage
+        most = settings.live_max_sessions
+        self._session_places = Places(most, "live sessions", limit_of)
+        self._connection_places = Places(_CONNECTIONS_PER_SESSION * most, "live connections")
+        self._connections: dict[Drainable, str] = {}
+        """Open ones, and their tenants."""
         self._active: dict[tuple[str, str], str] = {}
         """Sessions under way: tenant and id, and the model."""
         self._all_gone = asyncio.Event()
@@ -132,17 +142,20 @@ class LiveSessions:
                 await asyncio.to_thread(make_scorer, "silero")
             self._is_prepared = True
 
-    def take(self, connection: Drainable) -> bool:
-        """Count a connection, unless there are too many."""
-        most = _CONNECTIONS_PER_SESSION * self.settings.live_max_sessions
-        if self.is_draining or len(self._connections) >= most:
+    def take(self, connection: Drainable, tenant: str) -> bool:
+        """Count a connection, unless there are too many.
+
+        Raises:
+            TooManyAtOnce: the tenant has its share of them.
+        """
+        if self.is_draining or not self._connection_places.take(tenant):
             return False
-        self._connections.add(connection)
+        self._connections[connection] = tenant
         return True
 
     def leave(self, connection: Drainable) -> None:
         """Forget a connection that is closed."""
-        self._connections.discard(connection)
+        self._connection_places.give_back(self._connections.pop(connection))
         if not self._connections:
             self._all_gone.set()
 
@@ -157,6 +170,10 @@ class LiveSessions:
         options = self.options_of(wish)
         try:
             self._check_room(options.model)
+            self._session_places.take(tenant)
+        except TooManyAtOnce as error:
+            self.n_refused += 1
+            raise LiveError("MAX_SESSIONS_REACHED", f"{error}.", TRY_AGAIN_LATER) from error
         except LiveError:
             self.n_refused += 1
             raise
@@ -167,6 +184,7 @@ class LiveSessions:
     def end(self, tenant: str, session_id: str, reason: str) -> None:
         """Count a session that has ended."""
         del self._active[tenant, session_id]
+        self._session_places.give_back(tenant)
         self.metrics.sessions.dec()
         self.metrics.ended.labels(reason).inc()
 

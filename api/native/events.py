@@ -22,7 +22,13 @@ from api.native.schemas.jobs import JobError, Progress, ProgressEvent, SegmentsE
 from api.openapi import problems
 from api.resources import Provided, Resources, Tenant, from_state
 from api.watch import Watch
-from shared.infra.errors import DatabaseUnavailable, InvalidRequest, JobNotFound, TooManyStreams
+from shared.infra.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    JobNotFound,
+    TooManyAtOnce,
+    TooManyStreams,
+)
 from shared.store.accounts.scopes import Scope
 from shared.store.events import ChunkDone, Page, Place, StateChange, read_pages
 from shared.store.jobs.waits import Waiting, find_waits
@@ -103,7 +109,7 @@ async def _open(
 ) -> AsyncIterator[_Source]:
     """Begin to watch the job; requests are refused here, before the stream begins."""
     start = Place(tenant, job_id, _parse(last_event_id))
-    with resources.watcher.watch(start.job_id) as watch:
+    with resources.watcher.watch(start.job_id, tenant) as watch:
         first = await loader.get(start)
         if first.ended and not first.events:
             # Clients of SSE reconnect after a stream that ends, but not after a 204.
@@ -116,7 +122,7 @@ async def _open(
     "/jobs/{job_id}/events",
     summary="Follow a job's events",
     response_class=EventSourceResponse,
-    responses=problems(JobNotFound, TooManyStreams)
+    responses=problems(JobNotFound, TooManyStreams, TooManyAtOnce)
     | {
         200: {"description": "The events; see StateEvent, SegmentsEvent and ProgressEvent"},
         204: {"description": "The job has ended and there are no events after Last-Event-ID"},

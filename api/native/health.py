@@ -22,7 +22,14 @@ from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
 from shared.queue import broker
 from shared.store.accounts.scopes import Scope
-from shared.store.counts import JobCounts, QueueCount, count_jobs, count_steps
+from shared.store.counts import (
+    Backlog,
+    JobCounts,
+    QueueCount,
+    count_jobs,
+    count_steps,
+    measure_backlog,
+)
 from shared.store.objects.removals import try_upload
 from shared.store.workers import ModelState, WorkerView, live_workers, model_states
 
@@ -75,6 +82,7 @@ class Load:
 
     jobs: JobCounts
     queues: list[QueueCount]
+    backlog: Backlog
     workers: list[WorkerView]
 
 
@@ -143,7 +151,12 @@ class Health:
         readiness, measured = await asyncio.gather(self.readiness(), _check(self.load))
         known: dict[str, Any] = {}
         if (load := measured.answer) is not None:
-            known = {"workers": load.workers, "jobs": load.jobs.by_state, "queues": load.queues}
+            known = {
+                "workers": load.workers,
+                "jobs": load.jobs.by_state,
+                "queues": load.queues,
+                "backlog": load.backlog,
+            }
         known |= live_status(self._resources.live, known.get("workers", ()))
         known["version"] = __version__
         known["uptime_s"] = round(time.monotonic() - self._began, 1)
@@ -206,7 +219,8 @@ class Health:
     def _measure_load(self) -> Load:
         self._check_schema()
         engine = self._resources.engine
-        return Load(count_jobs(engine), count_steps(engine), self._find_workers())
+        backlog = measure_backlog(engine, live_s=self._resources.settings.live_s)
+        return Load(count_jobs(engine), count_steps(engine), backlog, self._find_workers())
 
 
 class _Outcome(NamedTuple, Generic[Answer]):

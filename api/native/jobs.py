@@ -15,6 +15,7 @@ from api.resources import Provided, Tenant
 from shared.infra.errors import (
     ConflictingOptions,
     JobNotFound,
+    TooManyAtOnce,
     TooManyStreams,
     TranscriptDeleted,
     TranscriptNotReady,
@@ -72,7 +73,7 @@ def show_jobs(
     "/jobs/{job_id}",
     summary="Get a job, or wait for its end",
     response_model=Job,
-    responses=problems(JobNotFound, ConflictingOptions, TooManyStreams),
+    responses=problems(JobNotFound, ConflictingOptions, TooManyStreams, TooManyAtOnce),
 )
 async def show_job(
     job_id: JobId,

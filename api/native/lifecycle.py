@@ -31,13 +31,17 @@ SUBMISSION_PROBLEMS = (
     errors.ConflictingOptions,
     errors.ForbiddenUrl,
     errors.TooManyUploads,
+    errors.QueueFull,
     errors.StorageUnavailable,
+    errors.TooManyJobs,
+    errors.TooMuchAudio,
+    errors.TooManyAtOnce,
 )
 """What any endpoint raises that takes a file in."""
 
 
-def form_of(request: Request, resources: Resources) -> MultipartForm:
-    """Return the form that the request sends; its body is not read yet.
+def form_of(request: Request, resources: Resources, tenant: str) -> MultipartForm:
+    """Return the form that a tenant's request sends; its body is not read yet.
 
     Raises:
         RequestError: the head of the request tells that it is no usable form, or too large.
@@ -48,7 +52,7 @@ def form_of(request: Request, resources: Resources) -> MultipartForm:
         read_upload(request, resources.upload_bytes.inc),
         resources.intake.options,
         client=client_network(request),
-        max_file_bytes=resources.settings.max_upload_bytes,
+        max_file_bytes=resources.limits.known(tenant).max_upload_bytes,
     )
 
 
@@ -70,7 +74,7 @@ async def submit_job(
     If the same model has transcribed the same bytes with the same options, the job has succeeded at
     once: its `cached` is true, and the answer has its transcript. The `cache` field turns that off.
     """
-    created = await submit(resources.intake, tenant, form_of(request, resources))
+    created = await submit(resources.intake, tenant, form_of(request, resources, tenant))
     snapshot = await loader.get(snapshots.JobKey(tenant, created.job_id))
     return accepted(await answer_with_snapshot(resources, snapshot), created.job_id)
 
@@ -98,7 +102,13 @@ def cancel_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     summary="Retry a failed or canceled job",
     status_code=202,
     response_model=Job,
-    responses=problems(errors.JobNotFound, errors.JobNotRetryable, errors.AudioGone),
+    responses=problems(
+        errors.JobNotFound,
+        errors.JobNotRetryable,
+        errors.AudioGone,
+        errors.TooManyJobs,
+        errors.TooMuchAudio,
+    ),
 )
 def retry_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     """Go on with a job that failed or was canceled; finished chunks are not transcribed again.
@@ -106,7 +116,8 @@ def retry_job(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
     Its `run` is raised. The end of every run is a webhook event of its own.
     """
     attempts = resources.settings.max_attempts
-    retry.retry_job(resources.engine, tenant, job_id, max_attempts=attempts)
+    limits = resources.limits.known(tenant)
+    retry.retry_job(resources.engine, tenant, job_id, max_attempts=attempts, limits=limits)
     resources.remover.ring()  # an equal job may have been transcribed meanwhile
     view = get_job(resources.engine, tenant, job_id)
     return accepted(answer_with_job(resources, tenant, view), job_id)

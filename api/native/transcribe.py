@@ -66,6 +66,7 @@ class _Call:
     responses=problems(
         *SUBMISSION_PROBLEMS,
         errors.TooManyCalls,
+        errors.TooManyAtOnce,
         errors.AudioRefused,
         errors.JobCanceled,
         errors.JobFailed,
@@ -95,7 +96,7 @@ async def transcribe(
     wait_s = limit_s if wait is None else min(wait, limit_s)
     with metrics.active():
         try:
-            with resources.calls.place():
+            with resources.calls.place(tenant):
                 call = await _submit(request, resources, tenant, began)
                 with resources.calls.waiting(call.job_id), _canceled_if_deleted(call.job_id):
                     snapshot = await _wait(request, resources, loader, call, wait_s)
@@ -103,7 +104,7 @@ async def transcribe(
                         return await _accept(resources, loader, metrics, call)
             with _canceled_if_deleted(call.job_id):
                 return await _answer(request, resources, metrics, call, snapshot)
-        except errors.TooManyCalls:
+        except (errors.TooManyCalls, errors.LimitReached):
             metrics.rejected()
             raise
         except ClientDisconnect:
@@ -115,7 +116,7 @@ async def transcribe(
 
 
 async def _submit(request: Request, resources: Resources, tenant: str, began: float) -> _Call:
-    form = form_of(request, resources)
+    form = form_of(request, resources, tenant)
     created = await submit(resources.intake, tenant, form, wanted_s=resources.calls.wanted_s)
     reference = form.request().asked.reference
     return _Call(tenant, created.job_id, began, created.joined, reference)
@@ -132,7 +133,7 @@ async def _wait(
     key = snapshots.JobKey(call.tenant, call.job_id)
     try:
         return await at_its_end(request, resources.watcher, loader, key, wait_s)
-    except TooManyStreams:
+    except (TooManyStreams, errors.TooManyAtOnce):
         return None
 
 

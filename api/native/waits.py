@@ -18,10 +18,11 @@ async def at_its_end(
     Raises:
         JobNotFound: there is no such job for this tenant, or it was deleted.
         TooManyStreams: as many clients as may are watching jobs.
+        TooManyAtOnce: as many clients of the tenant are.
         ClientDisconnect: the client has left first.
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    with watcher.watch(key.job_id) as watch:
+    with watcher.watch(key.job_id, key.tenant) as watch:
         snapshot = await loader.get(key)
         if snapshot.view.ended:
             return snapshot

@@ -1,5 +1,7 @@
 """The schema of the first release; those of earlier versions cannot be upgraded to it."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -73,6 +75,8 @@ _OWNED = {
     "webhook_endpoints": "tenant",
     "webhook_events": "tenant",
     "webhook_deliveries": "tenant",
+    "usage": "tenant",
+    "usage_entries": "tenant",
 }
 """Tables whose rows are tenants' own, and the column that says whose."""
 
@@ -416,6 +420,20 @@ def upgrade() -> None:
             comment="of audio_done_s: from before transcribing_since, by earlier runs",
         ),
         sa.Column("transcribing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "counted_audio_s",
+            sa.Double(),
+            server_default="0",
+            nullable=False,
+            comment="of its audio, in usage already",
+        ),
+        sa.Column(
+            "counted_model_s",
+            sa.Double(),
+            server_default="0",
+            nullable=False,
+            comment="of model time, in usage already",
+        ),
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("error_detail", sa.Text(), nullable=True),
         sa.Column(
@@ -491,6 +509,13 @@ def upgrade() -> None:
         "ix_jobs_active",
         "jobs",
         ["id"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('queued', 'running')"),
+    )
+    op.create_index(
+        "ix_jobs_active_of_tenant",
+        "jobs",
+        ["tenant"],
         unique=False,
         postgresql_where=sa.text("state IN ('queued', 'running')"),
     )
@@ -891,13 +916,53 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_attempts_delivery_id", "webhook_attempts", ["delivery_id"], unique=False
     )
+    _create_usage()
     _separate_tenants()
+
+
+def _create_usage() -> None:
+    op.create_table(
+        "usage",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False, comment="UTC"),
+        *_usage(),
+        sa.PrimaryKeyConstraint("tenant", "day", name="pk_usage"),
+        comment="What tenants used, without what is in usage_entries still.",
+    )
+    op.create_table(
+        "usage_entries",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        *_usage(),
+        sa.PrimaryKeyConstraint("id", name="pk_usage_entries"),
+        comment="What tenants used, until it is added to usage: jobs that end wait for no common "
+        "row.",
+    )
+    op.create_index("ix_usage_entries_tenant_day", "usage_entries", ["tenant", "day"], unique=False)
+
+
+def _usage() -> list[sa.Column[Any]]:
+    return [
+        sa.Column(
+            "jobs",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="that ended for the first time",
+        ),
+        sa.Column("audio_s", sa.Double(), server_default="0", nullable=False),
+        sa.Column("model_s", sa.Double(), server_default="0", nullable=False),
+        sa.Column("live_s", sa.Double(), server_default="0", nullable=False),
+    ]
 
 
 def downgrade() -> None:
     """Revert; the roles stay, as other databases of the cluster may have them."""
     op.execute("DROP FUNCTION longhand_find_keys, longhand_due_turn")
     for table in [
+        "usage_entries",
+        "usage",
         "webhook_attempts",
         "webhook_deliveries",
         "webhook_events",

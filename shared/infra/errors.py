@@ -24,7 +24,7 @@
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
     │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
-    │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests
+    │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests, QueueFull
     │   ├── PoisonousInput          the audio ends or hangs the process that decodes it
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
@@ -44,6 +44,8 @@
         │   ├── AudioRefused            its audio is at fault
         │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted
+        ├── LimitReached            the tenant has, for now, as much as it may
+        │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce
         ├── UnknownHost, ForbiddenOrigin
         ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
         ├── DeliveryNotFound, DeliveryNotReplayable
@@ -179,6 +181,10 @@ class TooManyCalls(TransientError):
 
 class TooManyTests(TransientError):
     """As many tests of webhooks wait for their receivers as a tenant may have, or a host."""
+
+
+class QueueFull(TransientError):
+    """As many jobs wait or run as may, or a new one would wait for too long."""
 
 
 class PoisonousInput(TransientError):
@@ -332,6 +338,31 @@ class TranscriptNotReady(RequestError):
 
 class TranscriptDeleted(RequestError):
     """The job succeeded, but its transcript was removed when its retention ended."""
+
+
+class LimitReached(RequestError):
+    """The tenant has as much as it may."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """``retry_after_s``: when to ask again, in seconds from now."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(LimitReached):
+    """The tenant has sent as many requests within this minute as it may."""
+
+
+class TooManyJobs(LimitReached):
+    """As many of the tenant's jobs wait or run as may."""
+
+
+class TooMuchAudio(LimitReached):
+    """The tenant has had as much audio transcribed today as it may."""
+
+
+class TooManyAtOnce(LimitReached):
+    """The tenant has its share of what an API process serves at once, or its own limit of it."""
 
 
 class ForbiddenUrl(RequestError):

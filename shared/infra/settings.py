@@ -64,6 +64,24 @@ class Settings(BaseSettings):
     max_streams: PositiveInt = 500
     """How many clients of one API process may watch jobs at once (events, `wait`); each holds a
     connection."""
+    max_queued_jobs: NonNegativeInt = 100_000
+    """How many jobs of all tenants may wait or run; more are answered with 503. 0: any number."""
+    max_queue_wait_s: NonNegativeFloat = math.inf
+    """New jobs are answered with 503 while the last of those that wait is expected to wait for
+    longer, in seconds, by how many have ended lately. `inf`: however long."""
+    tenant_requests_per_minute: NonNegativeInt = 60_000
+    """How many requests a tenant may send in a minute, to all API processes together. This and the
+    other limits of tenants are the defaults: each tenant may have its own (docs/security.md).
+    0: any number."""
+    tenant_max_jobs: NonNegativeInt = 0
+    """How many jobs of a tenant may wait or run; 0: any number."""
+    tenant_audio_hours_per_day: NonNegativeFloat = 0.0
+    """How many hours of audio a tenant may have transcribed in a day (UTC); 0: any number."""
+    tenant_max_streams: NonNegativeInt = 0
+    """How many clients of a tenant may watch jobs in one API process at once, or wait for
+    `POST /transcribe`; 0: its share of the process' places."""
+    tenant_max_live_sessions: NonNegativeInt = 0
+    """How many live sessions a tenant may have in one API process at once; 0: its share."""
     listen_host: str = "127.0.0.1"
     """Address that the API listens on, where `--host` names none."""
     auth: Literal["", "on", "off"] = ""

@@ -35,6 +35,30 @@ class QueueCount:
     steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The jobs of all tenants that wait or run."""
+
+    jobs: int
+    wait_s: float | None
+    """How long a new job would wait, by how fast jobs have ended lately; None: too few have, or no
+    model worker is ready."""
+
+
+def measure_backlog(engine: Engine, *, live_s: float) -> Backlog:
+    """Return the backlog. A worker counts as there that was seen within ``live_s``.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with read(engine, EVERY_TENANT) as connection:
+        found = connection.execute(
+            _BACKLOG,
+            {"live_s": live_s, "lately_s": _LATELY_S, "most": _ENDS_MEASURED, "few": _FEW_ENDS},
+        ).one()
+    return Backlog(found.jobs, found.wait_s)
+
+
 def count_jobs(engine: Engine) -> JobCounts:
     """Return the number of jobs by state, and of those that were cached."""
     with read(engine, EVERY_TENANT) as connection:
@@ -58,6 +82,33 @@ def count_steps(engine: Engine) -> list[QueueCount]:
     with read(engine, EVERY_TENANT) as connection:
         return [QueueCount(*row) for row in connection.execute(_LIVE_STEPS)]
 
+
+_LATELY_S = 300.0
+"""For how long the end of a job tells how fast the workers are."""
+_ENDS_MEASURED = 500
+_FEW_ENDS = 10
+"""Fewer ends tell nothing."""
+
+# Jobs a second: those that ended, by the time from the first one's beginning until now.
+_BACKLOG = text("""
+    WITH lately AS (
+        SELECT started_at FROM jobs
+        WHERE finished_at > statement_timestamp() - make_interval(secs => :lately_s)
+          AND started_at IS NOT NULL AND state IN ('succeeded', 'failed')
+        ORDER BY finished_at DESC LIMIT :most
+    ), speed AS (
+        SELECT count(*) / nullif(
+            extract(epoch FROM statement_timestamp() - min(started_at))::float8, 0
+        ) AS jobs_s
+        FROM lately HAVING count(*) >= :few AND EXISTS (
+            SELECT FROM workers WHERE role = 'model' AND state = 'ready'
+              AND last_seen_at > statement_timestamp() - make_interval(secs => :live_s)
+        )
+    ), active AS (
+        SELECT count(*) AS jobs FROM jobs WHERE state IN ('queued', 'running')
+    )
+    SELECT active.jobs, active.jobs / speed.jobs_s AS wait_s FROM active LEFT JOIN speed ON true
+""")
 
 _FEW = text("""
     SELECT state, cached, count(*) AS jobs

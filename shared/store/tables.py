@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -144,6 +145,8 @@ jobs = Table(
         comment="of audio_done_s: from before transcribing_since, by earlier runs",
     ),
     Column("transcribing_since", _TIME),
+    _not_null("counted_audio_s", Double, default="0", comment="of its audio, in usage already"),
+    _not_null("counted_model_s", Double, default="0", comment="of model time, in usage already"),
     Column("error_code", Text),
     Column("error_detail", Text),
     _not_null("metrics", JSONB, default=text("'{}'::jsonb")),
@@ -176,6 +179,7 @@ jobs = Table(
     _one_of("state", JobState),
     Index(None, "tenant", "first_event"),
     _partial_index("ix_jobs_active", "id", where="state IN ('queued', 'running')"),
+    _partial_index("ix_jobs_active_of_tenant", "tenant", where="state IN ('queued', 'running')"),
     _partial_index(
         "ix_jobs_original",
         "tenant fingerprint",
@@ -307,6 +311,36 @@ job_events = Table(
     _not_null("at", _TIME, default=text("clock_timestamp()")),
     Index(None, "job_id", "id"),
     comment="Append-only: changes of jobs' states, and attempts at steps that failed.",
+)
+
+
+def _usage() -> list[Column[Any]]:
+    return [
+        _not_null("jobs", BigInteger, default="0", comment="that ended for the first time"),
+        _not_null("audio_s", Double, default="0"),
+        _not_null("model_s", Double, default="0"),
+        _not_null("live_s", Double, default="0"),
+    ]
+
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("day", Date, primary_key=True, comment="UTC"),
+    *_usage(),
+    comment="What tenants used, without what is in usage_entries still.",
+)
+
+usage_entries = Table(
+    "usage_entries",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _not_null("tenant", Text),
+    _not_null("day", Date),
+    *_usage(),
+    Index(None, "tenant", "day"),
+    comment="What tenants used, until it is added to usage: jobs that end wait for no common row.",
 )
 
 transcripts = Table(

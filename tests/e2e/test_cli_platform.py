@@ -141,7 +141,7 @@ def test_each_file_that_is_no_whole_audio_fails_in_one_line_of_its_own(
         "samples.wav": (words[:40] + bytes(4), "The file holds no audio that can be decoded."),
         "large.wav": (
             bytes(MAX_UPLOAD_BYTES + 1),
-            "the file is larger than 19.1 MiB (LONGHAND_MAX_UPLOAD_BYTES)",
+            "the file is larger than 19.1 MiB (LONGHAND_MAX_UPLOAD_BYTES, or your own limit)",
         ),
     }
     for name, (content, _) in bad.items():

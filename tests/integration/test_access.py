@@ -91,6 +91,19 @@ def test_every_route_declares_who_may_call_it_and_the_document_says_so() -> None
             declared_scope(route.endpoint)
 
 
+def test_the_document_tells_what_is_answered_without_a_key_and_past_the_quota() -> None:
+    for item in create_app().openapi()["paths"].values():
+        for operation in item.values():
+            answers = operation["responses"]
+            assert ("401" in answers) == ("403" in answers) == bool(operation["security"])
+            if operation["security"]:
+                assert "WWW-Authenticate" in answers["401"]["headers"]
+            if "429" in answers:
+                assert "`rate_limited`" in answers["429"]["description"]
+                assert "Retry-After" in answers["429"]["headers"]
+                assert all("RateLimit" in each["headers"] for each in answers.values())
+
+
 def test_only_probes_metrics_and_the_services_name_are_public() -> None:
     assert {each.path for each in ALL_OPERATIONS if each.scope is None} == {
         *("/", "/metrics", "/health", "/health/live", "/health/ready", "/health/startup"),

@@ -30,12 +30,15 @@ def view(database: Engine, job_id: UUID) -> JobView:
     return get_job(database, "default", job_id)
 
 
+KEPT = {"tenants", "usage", "usage_entries"}
+
+
 def filled_tables(database: Engine) -> set[str]:
     with database.begin() as connection:
         return {
             table.name
             for table in metadata.sorted_tables
-            if table.name != "tenants"
+            if table.name not in KEPT
             and connection.execute(text(f"SELECT EXISTS (SELECT FROM {table.name})")).scalar_one()
         }
 

@@ -17,6 +17,7 @@ from shared.store.accounts.tenants import create_tenant
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import list_jobs, read_jobs
 from shared.store.tables import metadata
+from shared.store.usage import add_up_usage, count_live
 
 SHARED = {"removals", "served_queues", "worker_kinds", "workers"}
 OWNED = sorted(metadata.tables.keys() - SHARED)
@@ -41,6 +42,9 @@ def filled(database: Engine) -> Engine:
         transcribe(database, claim(database, job_id, "transcribe"))
         finish(database, claim(database, job_id, "finish"))
         create_key(database, tenant, "a test's", ALL_SCOPES)
+    add_up_usage(database)
+    for tenant in ("acme", "default"):
+        count_live(database, tenant, 1.0)
     return database
 
 

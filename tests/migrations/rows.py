@@ -39,6 +39,7 @@ from shared.store.jobs.create import create_job  # noqa: E402
 from shared.store.states import StepKind  # noqa: E402
 from shared.store.steps import NewStep  # noqa: E402
 from shared.store.tables import metadata  # noqa: E402
+from shared.store.usage import add_up_usage  # noqa: E402
 from shared.store.webhooks.attempts import complete_attempt  # noqa: E402
 from shared.store.workers import note_bug, withdraw  # noqa: E402
 
@@ -124,6 +125,7 @@ def fill(database: Engine) -> None:
     refused = claim(database, failed, "deliver")
     complete_attempt(database, refused, Attempt(500, 12.0, "the receiver answered 500"))
 
+    add_up_usage(database)
     canceled = add_job(database)
     prepare(database, canceled, chunks=2)
     claim(database, canceled, "transcribe", 0)

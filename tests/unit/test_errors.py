@@ -27,6 +27,8 @@ CODES = {
     *("unsupported_language", "unsupported_media_type", "unsupported_option", "upload_stalled"),
     *("issuer_unavailable", "key_not_found", "scope_missing", "tenant_exists"),
     *("tenant_not_found", "unauthenticated", "unsafe_setting"),
+    *("limit_reached", "rate_limited", "too_many_jobs", "too_much_audio", "too_many_at_once"),
+    "queue_full",
     *("upload_too_large", "webhook_not_found", "worker_stopping"),
 }
 

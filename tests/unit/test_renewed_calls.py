@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.calls import Calls
+from api.limits.places import Places
 from shared.infra.errors import DatabaseUnavailable, TooManyCalls
 
 GRACE_S = 0.06
@@ -37,7 +38,9 @@ def run(test: Callable[[Store, Calls], Awaitable[None]], *, max_calls: int = 2) 
     async def main() -> None:
         store = Store()
         async with asyncio.timeout(20):
-            await test(store, Calls(store.renew, max_calls=max_calls, grace_s=GRACE_S))
+            await test(
+                store, Calls(store.renew, places=Places(max_calls, "calls"), grace_s=GRACE_S)
+            )
 
     asyncio.run(main())
 
@@ -62,7 +65,7 @@ def test_jobs_are_renewed_as_long_as_a_client_waits_for_them() -> None:
 
 def test_a_renewal_lasts_for_the_grace_from_any_moment_on_even_if_the_next_one_is_late() -> None:
     for grace_s, interval_s in [(60.0, 10.0), (600.0, 10.0), (0.6, 0.1)]:
-        calls = Calls(Store().renew, max_calls=1, grace_s=grace_s)
+        calls = Calls(Store().renew, places=Places(1, "calls"), grace_s=grace_s)
         assert calls._interval_s == pytest.approx(interval_s)
         assert calls.wanted_s == pytest.approx(grace_s + 2 * interval_s)
 
@@ -82,9 +85,9 @@ def test_an_outage_ends_no_renewals() -> None:
 
 
 def test_there_are_so_many_places_and_each_is_free_again() -> None:
-    calls = Calls(Store().renew, max_calls=2, grace_s=GRACE_S)
-    with calls.place():
-        with calls.place(), pytest.raises(TooManyCalls), calls.place():
+    calls = Calls(Store().renew, places=Places(2, "calls"), grace_s=GRACE_S)
+    with calls.place("default"):
+        with calls.place("default"), pytest.raises(TooManyCalls), calls.place("default"):
             pass
-        with calls.place():
+        with calls.place("default"):
             pass

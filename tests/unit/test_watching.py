@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.limits.places import Places
 from api.watch import Watcher
 from shared.infra.errors import DatabaseUnavailable, TooManyStreams
 from shared.store.news import Glimpse, News
@@ -41,7 +42,7 @@ def run(
 ) -> None:
     async def main() -> None:
         async with asyncio.timeout(20):
-            await test(Watcher(jobs.look, max_watches=most, interval_s=interval_s))
+            await test(Watcher(jobs.look, Places(most, "streams"), interval_s=interval_s))
 
     asyncio.run(main())
 
@@ -57,7 +58,7 @@ def test_thousands_who_wait_are_one_question_at_a_time() -> None:
     async def test(watcher: Watcher) -> None:
         with ExitStack() as watches:
             waits = [
-                asyncio.create_task(watches.enter_context(watcher.watch(job_id)).news(1))
+                asyncio.create_task(watches.enter_context(watcher.watch(job_id, "default")).news(1))
                 for job_id in jobs.seen
             ]
             await until(lambda: len(jobs.looks) > 2)
@@ -75,7 +76,7 @@ def test_nobody_who_waits_means_no_question() -> None:
 
     async def test(watcher: Watcher) -> None:
         for _ in range(2):  # it starts again when somebody comes again
-            with watcher.watch(A_JOB) as watch:
+            with watcher.watch(A_JOB, "default") as watch:
                 assert await watch.news(0)
             before = len(jobs.looks)
             await asyncio.sleep(0.1)
@@ -89,7 +90,7 @@ def test_only_news_of_the_job_wakes() -> None:
     jobs = Jobs(A_JOB, other)
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB) as watch, watcher.watch(other) as of_other:
+        with watcher.watch(A_JOB, "default") as watch, watcher.watch(other, "default") as of_other:
             wait = asyncio.create_task(watch.news(1))
             jobs.happen(other)
             assert await of_other.news(1)
@@ -105,7 +106,7 @@ def test_news_wake_those_who_wait_for_them_without_a_look() -> None:
     jobs = Jobs(A_JOB, other)
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB) as watch, watcher.watch(other) as of_other:
+        with watcher.watch(A_JOB, "default") as watch, watcher.watch(other, "default") as of_other:
             wait = asyncio.create_task(watch.news(1))
             wait_for_other = asyncio.create_task(of_other.news(1))
             await asyncio.sleep(0)
@@ -123,7 +124,7 @@ def test_news_that_were_overtaken_by_later_ones_are_dropped() -> None:
     jobs = Jobs(A_JOB)
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB) as watch:
+        with watcher.watch(A_JOB, "default") as watch:
             watcher.tell({A_JOB: Glimpse(ended=True, last_event=3)})
             watcher.tell({A_JOB: Glimpse(ended=False, last_event=2)})
             assert await watch.news(1, ended=True)
@@ -135,7 +136,7 @@ def test_who_waits_for_the_end_is_not_woken_before() -> None:
     jobs = Jobs(A_JOB)
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB) as watch:
+        with watcher.watch(A_JOB, "default") as watch:
             wait = asyncio.create_task(watch.news(1, ended=True))
             jobs.happen(A_JOB)
             assert await watch.news(1)
@@ -152,9 +153,9 @@ def test_an_end_that_was_there_before_is_no_news() -> None:
     jobs.happen(A_JOB, ended=True)
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB) as earlier:
+        with watcher.watch(A_JOB, "default") as earlier:
             assert await earlier.news(0, ended=True)
-            with watcher.watch(A_JOB) as watch:
+            with watcher.watch(A_JOB, "default") as watch:
                 wait = asyncio.create_task(watch.news(3, ended=True))
                 jobs.happen(A_JOB)
                 before = len(jobs.looks)
@@ -170,7 +171,7 @@ def test_a_job_that_was_deleted_ends_the_wait() -> None:
     jobs = Jobs(A_JOB)
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB) as watch:
+        with watcher.watch(A_JOB, "default") as watch:
             del jobs.seen[A_JOB]
             assert await watch.news(1, ended=True)
 
@@ -182,7 +183,7 @@ def test_an_outage_delays_news_and_loses_none() -> None:
     jobs.away = True
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB) as watch:
+        with watcher.watch(A_JOB, "default") as watch:
             wait = asyncio.create_task(watch.news(1))
             jobs.happen(A_JOB)
             await until(lambda: len(jobs.looks) > 2)
@@ -197,7 +198,7 @@ def test_a_server_that_stops_ends_all_waits_at_once() -> None:
     jobs = Jobs(A_JOB)
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB) as watch:
+        with watcher.watch(A_JOB, "default") as watch:
             wait = asyncio.create_task(watch.news(1))
             await until(lambda: bool(jobs.looks))
             watcher.stop()
@@ -211,10 +212,14 @@ def test_past_the_limit_clients_are_refused_until_one_leaves() -> None:
     jobs = Jobs(A_JOB)
 
     async def test(watcher: Watcher) -> None:
-        with watcher.watch(A_JOB):
-            with watcher.watch(A_JOB), pytest.raises(TooManyStreams), watcher.watch(uuid4()):
+        with watcher.watch(A_JOB, "default"):
+            with (
+                watcher.watch(A_JOB, "default"),
+                pytest.raises(TooManyStreams),
+                watcher.watch(uuid4(), "default"),
+            ):
                 pass
-            with watcher.watch(A_JOB):
+            with watcher.watch(A_JOB, "default"):
                 pass
 
     run(test, jobs, most=2)

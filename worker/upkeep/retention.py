@@ -13,17 +13,19 @@ from shared.store.retention import (
     expire_transcripts,
 )
 from shared.store.states import JobState
+from shared.store.usage import add_up_usage
 from worker.process.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 
 def tidy(runtime: Runtime) -> None:
-    """Expire what is past its time, remove due objects, and measure jobs against long references.
+    """Expire what is past its time, remove due objects, add up usage, measure long references.
 
     Object stores and long texts are slow, so this has a thread of its own beside the sweep.
     """
     try:
+        add_up_usage(runtime.database)
         while _tidy_a_batch(runtime):
             pass
     except DatabaseUnavailable as error:

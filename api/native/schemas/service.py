@@ -210,6 +210,16 @@ class LiveCapacity(BaseModel):
     current_load_percent: float | None = Field(description="the queue's depth in percent of that")
 
 
+class Backlog(BaseModel):
+    """The jobs of all tenants that wait or run."""
+
+    jobs: int
+    wait_s: float | None = Field(
+        description="how long a new job would wait, by how fast jobs have ended in the last five "
+        "minutes; null: too few have, or no model worker is ready"
+    )
+
+
 class Status(Readiness):
     """An overview for people."""
 
@@ -225,3 +235,4 @@ class Status(Readiness):
     )
     jobs: dict[str, int] | None = Field(default=None, description="by state; null: not known")
     queues: list[QueueDepth] | None = Field(default=None, description="null: not known")
+    backlog: Backlog | None = Field(default=None, description="null: not known")

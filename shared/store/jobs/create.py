@@ -13,6 +13,7 @@ from shared.models.options import ResolvedOptions
 from shared.speech.accuracy import check_reference
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.equal import find_original, raise_priority, share_transcript
+from shared.store.limits import NO_LIMITS, Limits, check_room
 from shared.store.successors import insert_prepare
 from shared.store.webhooks.endpoints import keep_unlisted
 
@@ -71,7 +72,9 @@ class Created:
     needed."""
 
 
-def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> Created:
+def create_job(
+    engine: Engine, job: NewJob, *, max_attempts: int, limits: Limits = NO_LIMITS
+) -> Created:
     """Nothing -> job queued, with its ``prepare`` step queued.
 
     If an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. If one
@@ -81,10 +84,12 @@ def create_job(engine: Engine, job: NewJob, *, max_attempts: int) -> Created:
 
     Raises:
         InvalidRequest: nothing can be measured against its reference.
+        TooManyJobs, TooMuchAudio: the tenant has as much as ``limits`` allow.
     """
     if job.reference is not None:
         check_reference(job.reference)
     with begin(engine, job.tenant) as connection:
+        check_room(connection, job.tenant, limits)
         original = find_original(connection, job.tenant, job.fingerprint)
         if original is not None:
             raise_priority(connection, original, job.priority)

@@ -9,21 +9,25 @@ from shared.store.jobs.equal import lock_with_equals, promote_a_copy
 from shared.store.news import announce
 from shared.store.objects.keys import job_prefix
 from shared.store.objects.removals import schedule_removal
+from shared.store.states import ACTIVE_JOB_STATES
+from shared.store.usage import count_unfinished
 from shared.store.webhooks.endpoints import drop_unlisted, lock_unlisted
 
 
 def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
     """Job in any state -> nothing: its steps, events and webhook deliveries go with it.
 
-    Workers find their claims void. The oldest job that waits for this one is transcribed in its
-    place. A transcript goes with the last job that has it, the endpoint of a URL with the last job
-    that names it, and objects when the remover reaches them.
+    What an unfinished job has used is counted. Workers find their claims void. The oldest job that
+    waits for this one is transcribed in its place. A transcript goes with the last job that has it,
+    the endpoint of a URL with the last job that names it, and objects when the remover reaches
+    them.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
     """
     with begin(engine, tenant) as connection:
-        lock_with_equals(connection, tenant, job_id)
+        if lock_with_equals(connection, tenant, job_id) in ACTIVE_JOB_STATES:
+            count_unfinished(connection, job_id)
         erase_job(connection, job_id, max_attempts)
 
 

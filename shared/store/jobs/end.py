@@ -1,8 +1,8 @@
 """Jobs' ends: what every transition to a terminal state writes beside the state itself.
 
-The job's unfinished steps become void. If an endpoint wants the event, one webhook event is written
-per end, and a delivery with its ``deliver`` step for each such endpoint. All of it is one
-transaction, in which the caller has locked the jobs' rows.
+The job's unfinished steps become void, and what it has used is counted. If an endpoint wants the
+event, one webhook event is written per end, and a delivery with its ``deliver`` step for each such
+endpoint. All of it is one transaction, in which the caller has locked the jobs' rows.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from shared.infra.webhooks.attempt import MAX_ATTEMPTS
 from shared.store.news import announce
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import StepKind
+from shared.store.usage import COUNT, SPENT
 from shared.store.wakeups import ring_after_commit
 from shared.store.webhooks.deliveries import event_body
 
@@ -26,7 +27,7 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
     ``detail`` is for the audit trail.
     """
     ended = connection.execute(
-        text("""
+        text(f"""
             WITH ended AS (
                 SELECT id, tenant, state, run, metadata, result_url, error_code, error_detail,
                        webhook_endpoint_id, finished_at
@@ -38,8 +39,16 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
                 INSERT INTO job_events (job_id, event, detail)
                 SELECT id, 'job.' || state, :detail FROM ended
                 RETURNING id, job_id
+            ), spent AS (
+                {SPENT}
+            ), counted AS (
+                {COUNT}
             ), latest AS (
-                UPDATE jobs SET last_event = noted.id FROM noted WHERE jobs.id = noted.job_id
+                UPDATE jobs
+                SET last_event = noted.id, counted_audio_s = counted_audio_s + spent.audio_s,
+                    counted_model_s = counted_model_s + spent.model_s
+                FROM noted JOIN spent ON spent.id = noted.job_id
+                WHERE jobs.id = noted.job_id
             ), told AS (
                 -- Locked, so that no endpoint is deleted before the delivery to it is written.
                 SELECT ended.id AS job_id, endpoint.id
@@ -51,7 +60,7 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
             )
             SELECT ended.*, ARRAY(SELECT id FROM told WHERE job_id = ended.id) AS endpoints
             FROM ended ORDER BY ended.id
-        """),
+        """),  # noqa: S608 - constants
         {"ids": list(job_ids), "detail": detail},
     ).all()
     for job in ended:

@@ -12,12 +12,15 @@ from shared.store.events import record
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.calls import forget_call
 from shared.store.jobs.equal import find_original, lock_equal_jobs, share_transcript
+from shared.store.limits import NO_LIMITS, Limits, check_room
 from shared.store.states import RETRYABLE_JOB_STATES
 from shared.store.successors import TURNS, insert_prepare
 from shared.store.wakeups import ring_after_commit
 
 
-def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -> None:
+def retry_job(
+    engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int, limits: Limits = NO_LIMITS
+) -> None:
     """Job failed or canceled -> queued for its next run, and its steps that are not done -> queued.
 
     A job without steps, which ended while it waited for another, begins as in ``create_job``: with
@@ -27,8 +30,10 @@ def retry_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) -
         JobNotFound: there is no such job for this tenant.
         JobNotRetryable: it is in another state.
         AudioGone: its audio was removed, and is still needed.
+        TooManyJobs, TooMuchAudio: the tenant has as much as ``limits`` allow.
     """
     with begin(engine, tenant) as connection:
+        check_room(connection, tenant, limits)
         job = connection.execute(
             text("""
                 SELECT fingerprint, source_bytes FROM jobs WHERE id = :id AND tenant = :tenant

@@ -194,7 +194,7 @@ def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> No
             {},
             {"file": ("a.wav", bytes(20 * MIB + 1))},
             *(413, "upload_too_large"),
-            "the file is larger than 20 MiB (LONGHAND_MAX_UPLOAD_BYTES)",
+            "the file is larger than 20 MiB (LONGHAND_MAX_UPLOAD_BYTES, or your own limit)",
         ),
         ({"model": "starter"}, {"other": b""}, 422, "invalid_request", "as 'other': send it as"),
         ({"lang": "en", "x": "1"}, FILE, 422, "invalid_request", "'lang' (did you mean 'language'"),

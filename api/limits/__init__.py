@@ -1,0 +1,1 @@
+"""Limits: what a tenant may have, and what the platform takes."""

@@ -1,0 +1,29 @@
+"""What every route does that is asked by a tenant."""
+
+from fastapi import Request
+
+from api.access.principal import Principal
+from api.resources import Provided
+from shared.infra.errors import RateLimited
+
+
+async def count_request(request: Request, resources: Provided) -> None:
+    """Count a request against its tenant's limit; a dependency of routes, after ``authorize``.
+
+    Requests to public routes are nobody's.
+
+    Raises:
+        RateLimited: the tenant has sent too many in this minute.
+    """
+    principal: Principal | None = getattr(request.state, "principal", None)
+    if principal is None:
+        return
+    limit = (await resources.limits.get(principal.tenant)).requests_per_minute
+    if not limit:
+        return
+    quota = await resources.request_counter.count(principal.tenant, limit)
+    request.state.rate_limit = quota.headers
+    if quota.is_exceeded:
+        raise RateLimited(
+            f"you have sent as many requests in this minute as you may: {limit}", quota.reset_s
+        )

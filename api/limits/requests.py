@@ -1,0 +1,139 @@
+"""Requests a minute: counted in Redis for all API processes, and told in RateLimit headers.
+
+A process takes requests out of the minute's count some at a time, so most requests are answered
+without Redis. While Redis is away each process counts alone.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis.asyncio
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+WINDOW_S = 60
+_AT_A_TIME = 600
+"""A process takes this fraction of a minute's requests at a time, at least one."""
+_LIMIT_S = 0.25
+"""How long a request waits for Redis."""
+_AGAIN_S = 5.0
+"""How long Redis is not asked after it has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What is left of a tenant's requests in this minute."""
+
+    limit: int
+    remaining: int
+    reset_s: int
+    """Until the next minute."""
+    is_exceeded: bool
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As in draft-ietf-httpapi-ratelimit-headers."""
+        return {
+            "RateLimit-Policy": f'"requests";q={self.limit};w={WINDOW_S}',
+            "RateLimit": f'"requests";r={self.remaining};t={self.reset_s}',
+        }
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What this process took out of a tenant's count in this minute."""
+
+    count: int = 0
+    """All processes' as it was seen last."""
+    left: int = 0
+    """Taken, and not used yet."""
+
+
+class RequestCounter:
+    """Counts the requests of tenants. For use on one event loop only."""
+
+    def __init__(self, broker_url: str, *, clock: Callable[[], float] = time.time) -> None:
+        """Connect to nothing yet; ``clock`` is in seconds since the epoch."""
+        self._pool = redis.asyncio.ConnectionPool.from_url(
+            broker_url,
+            socket_connect_timeout=_LIMIT_S,
+            socket_timeout=_LIMIT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._shared = RedisStorage(
+            f"async+{broker_url}",
+            implementation="redispy",
+            key_prefix="requests",
+            connection_pool=cast(Any, self._pool),
+        )
+        self._own: Storage = MemoryStorage()
+        self._clock = clock
+        self._minute = 0
+        self._taken: dict[str, _Taken] = {}
+        self._away_until = -math.inf
+
+    async def count(self, tenant: str, limit: int) -> Quota:
+        """Count a request of a tenant that may send ``limit`` in a minute."""
+        now = self._clock()
+        minute = int(now // WINDOW_S)
+        if minute != self._minute:
+            self._minute, self._taken = minute, {}
+        taken = self._taken.setdefault(tenant, _Taken())
+        if not taken.left and taken.count < limit:
+            n = max(1, limit // _AT_A_TIME)
+            count = await self._add(f"{tenant}/{minute}", n)
+            taken.count = max(taken.count, count)
+            taken.left += max(0, min(n, limit - (count - n)))
+        is_exceeded = not taken.left
+        taken.left -= not is_exceeded
+        return Quota(
+            limit=limit,
+            remaining=max(0, limit - taken.count) + taken.left,
+            reset_s=math.ceil((minute + 1) * WINDOW_S - now),
+            is_exceeded=is_exceeded,
+        )
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._pool.aclose()
+
+    async def _add(self, key: str, n: int) -> int:
+        """Add to a count and return it."""
+        clock = asyncio.get_running_loop().time
+        if clock() >= self._away_until:
+            try:
+                async with asyncio.timeout(_LIMIT_S):
+                    return await self._shared.incr(key, 2 * WINDOW_S, n)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("each process counts requests alone: Redis is away: %s", error)
+                self._away_until = clock() + _AGAIN_S
+        return await self._own.incr(key, 2 * WINDOW_S, n)
+
+
+class RateLimitHeaders:
+    """ASGI middleware: answers of any kind have the quota that ``count_request`` has found."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(scope.get("state", {}).get("rate_limit", {}))
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
