@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from api.access import admin, tokens
 from api.access.routes import authorize, document_access
 from api.browsers import install_browser_guard
+from api.dialects.installed import install_dialects
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
 from api.limits.dependencies import count_request
@@ -109,6 +110,7 @@ def create_app(
         document_access(area.router)
         dependencies = counting if area in counted else checks
         app.include_router(area.router, dependencies=dependencies, responses=EVERYWHERE)
+    install_dialects(app, [Depends(authorize), Depends(count_request)])
     app.include_router(routes.router)
     app.include_router(page.router)
     app.add_middleware(RateLimitHeaders)

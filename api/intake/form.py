@@ -1,6 +1,7 @@
 """A multipart form as a source of a job: its fields checked as early as they can be, its file."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -29,8 +30,37 @@ _FORM_BYTES = MAX_PARTS * (MAX_FIELD_BYTES + 1024) + sum(_LONG_FIELDS.values())
 """The most that fields, headers and boundaries add to a file."""
 
 
+class Fields(Protocol):
+    """The fields of a form that are not its file, in the words of one face."""
+
+    @property
+    def texts(self) -> Collection[str]:
+        """Names of fields whose text may come as a file."""
+
+    @property
+    def long_fields(self) -> Mapping[str, int]:
+        """The most bytes of fields that may be longer than others."""
+
+    def add(self, field: Field) -> None:
+        """Take a field.
+
+        Raises:
+            InvalidRequest: it cannot be taken.
+        """
+
+    def asked(self) -> JobOptions:
+        """Return what is asked so far; the same object as long as no field is added.
+
+        Raises:
+            RequestError: it cannot be asked.
+        """
+
+
 class FormFields:
     """The options of a form, as its fields come in before and after the file."""
+
+    texts: Collection[str] = JobOptions.model_fields
+    long_fields: Mapping[str, int] = _LONG_FIELDS
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
@@ -91,10 +121,12 @@ class MultipartForm:
         *,
         client: str,
         max_file_bytes: int,
+        fields: Fields | None = None,
     ) -> None:
         """Begin with what the head of the request says; ``body`` is not read yet.
 
-        ``client`` is whose share of the places for uploads the form takes.
+        ``client`` is whose share of the places for uploads the form takes. ``fields`` reads the
+        fields of a dialect; None: they are the options of ``POST /jobs``.
 
         Raises:
             UnsupportedMediaType: the body is not ``multipart/form-data``.
@@ -103,14 +135,14 @@ class MultipartForm:
         """
         self.n_bytes = n_bytes
         self.client = client
+        self._fields = fields or FormFields()
         self._parser = FormParser(
-            content_type, texts=JobOptions.model_fields, long_fields=_LONG_FIELDS
+            content_type, texts=self._fields.texts, long_fields=self._fields.long_fields
         )
         self._body = body
         self._first = b""
         self._options = options
         self._max_file_bytes = max_file_bytes
-        self._fields = FormFields()
         self._file_name = ""
         self._request: JobRequest | None = None
         if n_bytes is not None:

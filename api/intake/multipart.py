@@ -15,7 +15,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from shared.infra.errors import InvalidRequest, UnsupportedMediaType
 from shared.infra.quantities import size
 
-MAX_PARTS = 32
+MAX_PARTS = 128
 MAX_FIELD_BYTES = 4096
 """The most that a field may have for which no other limit is given."""
 

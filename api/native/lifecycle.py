@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from api.access.routes import needs
 from api.intake.bodies import client_network, declared_bytes, read_upload
-from api.intake.form import MultipartForm
+from api.intake.form import Fields, MultipartForm
 from api.intake.submit import submit
 from api.native import snapshots
 from api.native.answers import accepted, answer_with_job, answer_with_snapshot
@@ -40,8 +40,12 @@ SUBMISSION_PROBLEMS = (
 """What any endpoint raises that takes a file in."""
 
 
-def form_of(request: Request, resources: Resources, tenant: str) -> MultipartForm:
+def form_of(
+    request: Request, resources: Resources, tenant: str, fields: Fields | None = None
+) -> MultipartForm:
     """Return the form that a tenant's request sends; its body is not read yet.
+
+    ``fields`` reads the fields of a dialect.
 
     Raises:
         RequestError: the head of the request tells that it is no usable form, or too large.
@@ -53,6 +57,7 @@ def form_of(request: Request, resources: Resources, tenant: str) -> MultipartFor
         resources.intake.options,
         client=client_network(request),
         max_file_bytes=resources.limits.known(tenant).max_upload_bytes,
+        fields=fields,
     )
 
 

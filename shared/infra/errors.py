@@ -25,6 +25,7 @@
     │   ├── OutboundFailed          an address that a client named gave no answer
     │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests, QueueFull
+    │   ├── JobUnfinished           a request's job goes on, but the request ends
     │   ├── PoisonousInput          the audio ends or hangs the process that decodes it
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
@@ -36,7 +37,9 @@
     └── RequestError            what a caller asked for cannot be done as asked
         ├── InvalidRequest          it breaks the schema of the OpenAPI document
         │   ├── ConflictingOptions      the schema allows each option, but not all of them together
-        │   └── EmptyReference
+        │   ├── EmptyReference
+        │   └── InvalidParameter        a parameter of a dialect
+        │       └── UnsupportedParameter    one that is documented there, and not done here
         ├── UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
         ├── UnknownFormat, EmptyFile, UploadTooLarge, UploadStalled, UnsupportedMediaType
         ├── JobNotFound, JobEnded, JobNotRetryable, AudioGone
@@ -187,6 +190,10 @@ class QueueFull(TransientError):
     """As many jobs wait or run as may, or a new one would wait for too long."""
 
 
+class JobUnfinished(TransientError):
+    """The job goes on, but its client is not waited with any longer: it may ask again."""
+
+
 class PoisonousInput(TransientError):
     """The audio ends the process that decodes it, or has it hang; so may a machine in distress."""
 
@@ -251,6 +258,19 @@ class ConflictingOptions(InvalidRequest):
 
 class EmptyReference(InvalidRequest):
     """A reference without a word."""
+
+
+class InvalidParameter(InvalidRequest):
+    """A parameter of another service's API that there is not, or whose value is wrong."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        """``param``: its name."""
+        super().__init__(message)
+        self.members = {"param": param}
+
+
+class UnsupportedParameter(InvalidParameter):
+    """A parameter of another service's API that would change the answer, and is not done here."""
 
 
 class UnknownModel(RequestError):

@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     on_demand_models: str = ""
     """Model ids, separated by commas, whose workers are started when there are jobs for them,
     by an autoscaler say: jobs for them are taken while they have no worker."""
+    model_aliases: str = ""
+    """What names of models mean in the APIs of other services (docs/dialects.md), as
+    `whisper-1=whisper-large-v3,gpt-*=whisper-small`, separated by commas; the first that fits
+    counts."""
     worker_wait_s: PositiveFloat = 86_400.0
     """How long a step that is due waits for a worker of its model, or a CPU worker, while there
     is none; then its job fails with `no_worker`. `inf`: for ever."""
@@ -280,6 +284,20 @@ class Settings(BaseSettings):
     def on_demand_ids(self) -> frozenset[str]:
         """The ids in ``on_demand_models``."""
         return comma_separated(self.on_demand_models)
+
+    @property
+    def model_alias_map(self) -> dict[str, str]:
+        """The pairs in ``model_aliases``: names, which may be patterns, and ids of models."""
+        pairs = (pair.partition("=") for pair in self.model_aliases.split(",") if pair.strip())
+        return {name.strip(): model.strip() for name, _, model in pairs}
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _are_pairs(cls, aliases: str) -> str:
+        for pair in filter(None, map(str.strip, aliases.split(","))):
+            if not all(map(str.strip, pair.partition("="))):
+                raise ValueError(f"{pair!r} is no NAME=MODEL, such as whisper-1=whisper-large-v3")
+        return aliases
 
     @field_validator("allowed_origins")
     @classmethod

@@ -10,14 +10,12 @@ from pydantic_core import PydanticCustomError, from_json
 
 from shared.infra.errors import UnsupportedLanguage, UnsupportedOption
 from shared.infra.quantities import size
-from shared.models import AUTO_RULE
+from shared.models import AUTO, AUTO_RULE
 from shared.models.catalogue import Model
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 from shared.speech.languages import UnknownLanguage, language_code
 from shared.speech.names import VadName
 
-AUTO = "auto"
-"""Stands for a model that ``AUTO_RULE`` chooses. An omitted model means the same."""
 MAX_PRIORITY = 100
 _MAX_NAME_CHARS = 100
 """Of a model, a language or a track."""

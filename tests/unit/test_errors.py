@@ -6,7 +6,8 @@ from shared.infra.errors import CommitUncertain, LonghandError
 
 CODES = {
     *("audio_gone", "audio_refused", "job_canceled", "job_failed", "too_many_calls"),
-    *("conflicting_options", "empty_reference"),
+    *("conflicting_options", "empty_reference", "invalid_parameter", "unsupported_parameter"),
+    "job_unfinished",
     *("audio_out_of_bounds", "audio_too_long", "broker_unavailable"),
     *("database_busy", "database_full", "database_read_only", "database_unavailable"),
     *("database_unfit", "delivery_not_found", "delivery_not_replayable", "delivery_void"),
