@@ -7,13 +7,19 @@ and yields segments (``segments`` cuts them).
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard
+from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis
 from shared.speech.scripts import space_between
 from shared.speech.seams import keep_once
 from shared.speech.segments import PlacedWord, make_segments
-from shared.speech.transcript import Segment, TranscriptHeader, TranscriptWarning, Word
+from shared.speech.transcript import (
+    Segment,
+    SegmentDecoding,
+    TranscriptHeader,
+    TranscriptWarning,
+    Word,
+)
 
 LOW_CONFIDENCE = 0.5
 """A lower mean word confidence causes a warning: the words are more likely wrong than right."""
@@ -120,6 +126,7 @@ class Stitcher:
         previous = ""
         for chunk, hypothesis, own in keep_once(chunks):
             language = self._language or hypothesis.language
+            window = _window(chunk, hypothesis)
             first = next((word for word in hypothesis.words if word.text.strip()), None)
             for heard in own:
                 separator = _white_space_between(previous, heard.text)
@@ -139,8 +146,17 @@ class Stitcher:
                     end=to_seconds(end),
                     confidence=heard.confidence,
                 )
-                yield PlacedWord(word, language, chunk.channel)
+                yield PlacedWord(word, language, chunk.channel, heard.tokens, window)
                 previous_end, previous = end, heard.text
+
+
+def _window(chunk: Chunk, hypothesis: Hypothesis) -> SegmentDecoding | None:
+    """Return what was measured of a chunk; its tokens are those of words."""
+    decoding = hypothesis.decoding
+    if decoding is None:
+        return None
+    start = to_seconds(chunk.time_of(chunk.start))
+    return SegmentDecoding(window_start=start, **asdict(decoding), tokens=[])
 
 
 def make_header(

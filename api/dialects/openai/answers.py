@@ -1,7 +1,6 @@
 """Transcripts in OpenAI's forms, written piece by piece: they may be long."""
 
 import math
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,10 +11,20 @@ from api.dialects.openai.form import Wish
 from api.native.answers import stream
 from shared.speech.formats import in_blocks, render, write_text
 from shared.speech.languages import NAMES
-from shared.speech.transcript import Segment, TranscriptHeader, Word, join_segments
+from shared.speech.repetition import compression_ratio
+from shared.speech.transcript import (
+    Segment,
+    SegmentDecoding,
+    TranscriptHeader,
+    Word,
+    join_segments,
+)
 from shared.store.transcripts import StoredTranscript
 
 _SEEKS_PER_S = 100
+"""OpenAI counts audio in frames of 10 ms."""
+_LEAST_PROBABILITY = 1e-4
+"""Of a confidence that was rounded to nothing."""
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 
@@ -98,23 +107,28 @@ def _write_verbose(transcript: StoredTranscript, wish: Wish, task: str) -> Itera
 
 
 def _segment(segment: Segment) -> dict[str, Any]:
+    """Return a segment with what its decoder measured, or what stands for that."""
+    decoding = segment.decoding or SegmentDecoding(
+        window_start=segment.start,
+        temperature=0.0,
+        avg_logprob=_mean_logprob(segment.words),
+        compression_ratio=round(compression_ratio(segment.text), 4),
+        no_speech_prob=0.0,
+        tokens=[],
+    )
     return {
         "id": segment.id,
+        "seek": round(decoding.window_start * _SEEKS_PER_S),
         "start": segment.start,
         "end": segment.end,
         "text": segment.separator + segment.text,
-        "seek": round(segment.start * _SEEKS_PER_S),
-        "tokens": [],
-        "temperature": 0.0,
-        "avg_logprob": _mean_logprob(segment.words),
-        "compression_ratio": compression_ratio(segment.text),
-        "no_speech_prob": 0.0,
+        **decoding.model_dump(exclude={"window_start"}),
     }
 
 
 def _mean_logprob(words: Sequence[Word]) -> float:
     known = [word.confidence for word in words if word.confidence is not None]
-    return sum(map(_logarithm, known)) / len(known) if known else 0.0
+    return round(sum(map(_logarithm, known)) / len(known), 4) if known else 0.0
 
 
 def _usage(header: TranscriptHeader) -> dict[str, Any]:
@@ -134,9 +148,4 @@ def _dump(value: object) -> str:
 
 
 def _logarithm(probability: float) -> float:
-    return round(math.log(max(probability, 1e-4)), 4)
-
-
-def compression_ratio(text: str) -> float:
-    data = text.encode()
-    return len(data) / len(zlib.compress(data))
+    return round(math.log(max(probability, _LEAST_PROBABILITY)), 4)
