@@ -12,20 +12,22 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from api.access.routes import needs
-from api.intake.submit import submit
+from api.intake.submit import Terms, request_of, submit
 from api.native import snapshots
 from api.native.accuracy import compare
 from api.native.answers import accepted, answer_with_snapshot, stream
 from api.native.call_metrics import CallMetrics
-from api.native.lifecycle import SUBMISSION_PROBLEMS, form_of
+from api.native.lifecycle import SUBMISSION_PROBLEMS
 from api.native.schemas.calls import Transcription
 from api.native.schemas.jobs import Job
 from api.native.waits import at_its_end
-from api.openapi import job_form, located, problems
+from api.native.ways_in import source_of
+from api.openapi import job_body, located, problems
 from api.resources import Provided, Resources, Tenant, from_state
 from shared.infra import errors
 from shared.infra.errors import (
     AUDIO_CODES,
+    FETCH_CODES,
     AudioRefused,
     JobCanceled,
     JobFailed,
@@ -62,7 +64,7 @@ class _Call:
     "/transcribe",
     summary="Transcribe a file and wait for the text",
     response_model=Transcription,
-    openapi_extra=job_form(),
+    openapi_extra=job_body(),
     responses=problems(
         *SUBMISSION_PROBLEMS,
         errors.TooManyCalls,
@@ -116,9 +118,10 @@ async def transcribe(
 
 
 async def _submit(request: Request, resources: Resources, tenant: str, began: float) -> _Call:
-    form = form_of(request, resources, tenant)
-    created = await submit(resources.intake, tenant, form, wanted_s=resources.calls.wanted_s)
-    reference = form.request().asked.reference
+    async with source_of(request, resources, tenant) as source:
+        terms = Terms(wanted_s=resources.calls.wanted_s)
+        created = await submit(resources.intake, tenant, source, terms)
+    reference = request_of(source).asked.reference
     return _Call(tenant, created.job_id, began, created.joined, reference)
 
 
@@ -231,5 +234,5 @@ def _refuse(view: JobView) -> NoReturn:
     if view.state == JobState.CANCELED:
         raise JobCanceled("the job was canceled", job_id)
     code, detail = view.error_code or "", view.error_detail or ""
-    kind = AudioRefused if code in AUDIO_CODES else JobFailed
+    kind = AudioRefused if code in AUDIO_CODES | FETCH_CODES else JobFailed
     raise kind(detail, job_id, {"code": code, "detail": detail})
