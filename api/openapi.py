@@ -14,6 +14,8 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from api.access.routes import SCHEMES
+from api.intake.json_job import json_job_schema
+from api.intake.raw import FILE_NAME, RAW_BINARY
 from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
 from api.native.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
 from api.problems import CHALLENGE, INTERNAL_ERROR, MEDIA_TYPE, RETRY_AFTER_S, Problem, status_of
@@ -22,6 +24,7 @@ from shared.infra.errors import (
     InvalidRequest,
     IssuerUnavailable,
     LonghandError,
+    MisnamedField,
     RateLimited,
     ScopeMissing,
     Unauthenticated,
@@ -93,7 +96,7 @@ _QUOTA_HEADERS = {
 BODY_ERRORS = (UploadStalled, UnsupportedMediaType, InvalidRequest)
 """What any endpoint raises that reads a body."""
 
-_EVERYWHERE = (InvalidRequest,)
+_EVERYWHERE = (InvalidRequest, MisnamedField)
 """What every endpoint raises: none takes unknown query parameters."""
 
 _WITH_KEY: tuple[type[LonghandError], ...] = (
@@ -167,8 +170,11 @@ def transcript_answer() -> Responses:
     return {200: {"description": "The transcript", "content": content}}
 
 
-def job_form() -> dict[str, Any]:
-    """Return the request body of ``POST /jobs``, which the endpoint reads as a stream."""
+def job_body() -> dict[str, Any]:
+    """Return the request body of ``POST /jobs``, and the options of a raw one.
+
+    The endpoint reads both itself.
+    """
     options = JobOptions.model_json_schema()["properties"]
     fields = {
         name: _form_field(schema | _FORM_EXTRAS.get(name, {})) for name, schema in options.items()
@@ -186,9 +192,27 @@ def job_form() -> dict[str, Any]:
             **fields,
         },
     }
-    return {
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    content: dict[str, Any] = {
+        "multipart/form-data": {"schema": schema},
+        "application/json": {"schema": json_job_schema()},
     }
+    for media_type in ("audio/*", "video/*", *RAW_BINARY):
+        content[media_type] = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+    name = {"type": "string", "maxLength": 255, "description": "of the file"}
+    parameters = [
+        _raw_option(option, field) for option, field in ({FILE_NAME: name} | fields).items()
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
+
+
+def _raw_option(name: str, field: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a query parameter that is an option of a raw body."""
+    described = {"name": name, "in": "query", "required": False}
+    described["description"] = f"only with a raw body: {field.get('description', '')}"
+    schema = {key: value for key, value in field.items() if key not in ("description", "title")}
+    if name == "metadata":
+        return described | {"content": {"application/json": {"schema": {"type": "object"}}}}
+    return described | {"schema": schema}
 
 
 def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,7 +267,8 @@ def install_schemas(app: FastAPI) -> None:
                 if operation.get("security"):
                     operation["responses"] = _STRANGERS | operation["responses"]
                 for parameter in operation.get("parameters", ()):
-                    parameter["schema"] = _without_null(parameter["schema"])
+                    if "schema" in parameter:
+                        parameter["schema"] = _without_null(parameter["schema"])
                 if "429" in operation["responses"]:
                     operation["responses"] = {
                         status: answer | {"headers": answer.get("headers", {}) | _QUOTA_HEADERS}

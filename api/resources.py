@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
+from uuid import UUID
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -19,7 +20,7 @@ from api.calls import Calls
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.landing import Cleanups
 from api.intake.options import OptionCheck, ServedModels
-from api.intake.submit import Intake, UploadPlaces
+from api.intake.submit import Intake, JobRequest, Uploaded, UploadPlaces
 from api.limits.live_usage import LiveUsage
 from api.limits.places import Places
 from api.limits.refreshed import Refreshed
@@ -30,6 +31,7 @@ from api.live.sessions import LiveMetrics, LiveSessions
 from api.watch import Watcher
 from api.webhook_tests import TEST_THREADS, TestPlaces
 from shared.infra.database import make_engine
+from shared.infra.errors import InvalidRequest
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -58,6 +60,9 @@ _STORAGE_CONNECTIONS = _LARGE_THREADS + _SMALL_THREADS + 8
 _STORAGE_READ_TIMEOUT_S = 4.0
 _STORAGE_ATTEMPTS = 2
 """Two attempts of 4 s and a pause of at most 1 s: a frozen object store is reported within 10 s."""
+
+_JSON_PLACES = 8
+"""Large JSON bodies in memory at once; each is there up to three times while it is decoded."""
 
 _MEASURING_THREADS = 2
 """Comparisons of long texts at once; each uses one core."""
@@ -110,6 +115,10 @@ def find_served(engine: Engine, settings: Settings) -> frozenset[str]:
     """
     within_s = max(SERVED_LATELY_S, settings.live_s)
     return served_models(engine, within_s=within_s) | settings.on_demand_ids
+
+
+async def _find_no_upload(_tenant: str, upload_id: UUID, _request: JobRequest) -> Uploaded:
+    raise InvalidRequest(f"there is no upload {upload_id}")
 
 
 @contextmanager
@@ -167,6 +176,7 @@ def open_resources(
         ),
         admission=Admission(process_share()),
         places=UploadPlaces(),
+        outbound=outbound,
         limits=limits,
         backlog=Refreshed(
             lambda _: measure_backlog(engine, live_s=settings.live_s),
@@ -176,6 +186,8 @@ def open_resources(
         large_threads=CapacityLimiter(_LARGE_THREADS),
         small_threads=CapacityLimiter(_SMALL_THREADS),
         cleanups=Cleanups(),
+        find_upload=_find_no_upload,
+        json_places=Places(_JSON_PLACES, "large JSON bodies"),
         count_cached=cached_jobs.inc,
     )
     try:

@@ -1,6 +1,6 @@
 """A multipart form as a source of a job: its fields checked as early as they can be, its file."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -9,12 +9,11 @@ from api.intake.landing import too_large
 from api.intake.multipart import MAX_FIELD_BYTES, MAX_PARTS, Field, FileBegin, FileData, FormParser
 from api.intake.options import OptionCheck
 from api.intake.submit import JobRequest
-from api.spelling import with_nearest
-from api.validation import describe, summarize
-from shared.infra.errors import InvalidRequest, UnsupportedLanguage
+from api.spelling import right_names, with_nearest
+from api.validation import refusal
+from shared.infra.errors import InvalidRequest, MisnamedField
 from shared.models.options import (
     MAX_METADATA_BYTES,
-    UNKNOWN_LANGUAGE,
     JobOptions,
     ResolvedOptions,
 )
@@ -25,6 +24,9 @@ _LONG_FIELDS = {
     "metadata": MAX_METADATA_BYTES,
 }
 """Fields that may be longer than the parser's usual limit, in bytes."""
+
+JSON_SOURCES = ("audio_url", "audio_base64", "upload_id")
+"""What a JSON body names its file by; of no use in a form."""
 
 _FORM_BYTES = MAX_PARTS * (MAX_FIELD_BYTES + 1024) + sum(_LONG_FIELDS.values())
 """The most that fields, headers and boundaries add to a file."""
@@ -62,7 +64,9 @@ class FormFields:
     texts: Collection[str] = JobOptions.model_fields
     long_fields: Mapping[str, int] = _LONG_FIELDS
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "fields", others: Sequence[str] = ("file",)) -> None:
+        """``what`` they are, for people; ``others`` are there beside the options."""
+        self._what, self._others = what, others
         self._values: dict[str, str] = {}
         self._unknown: list[str] = []
         self._asked: JobOptions | None = None
@@ -93,19 +97,22 @@ class FormFields:
         if self._asked is not None:
             return self._asked
         if self._unknown:
-            known = ("file", *JobOptions.model_fields)
-            raise InvalidRequest(
-                f"unknown fields: {with_nearest(self._unknown, known)}; "
+            known = (*self._others, *JobOptions.model_fields)
+            told = (
+                f"unknown {self._what}: {with_nearest(self._unknown, known)}; "
                 f"there are {', '.join(known)}"
             )
+            elsewhere = right_names(self._unknown, JSON_SOURCES)
+            if elsewhere:
+                told += f"; {', '.join(sorted(set(elsewhere.values())))}: in a JSON body"
+            names = elsewhere | right_names(self._unknown, known)
+            raise MisnamedField(told, names) if names else InvalidRequest(told)
         # An empty field is what a form sends for a choice not made.
         given = {name: value for name, value in self._values.items() if value}
         try:
             self._asked = JobOptions.model_validate(given)
         except ValidationError as error:
-            wrong = {item["type"] for item in error.errors()}
-            kind = UnsupportedLanguage if wrong == {UNKNOWN_LANGUAGE} else InvalidRequest
-            raise kind(summarize(describe(error))) from error
+            raise refusal(error, ()) from error
         return self._asked
 
 

@@ -238,8 +238,8 @@ async def _to_its_end(running: asyncio.Future[Result]) -> Result:
         raise
 
 
-def too_large(max_bytes: int) -> UploadTooLarge:
-    """Return the refusal of a file of more than ``max_bytes``."""
+def too_large(max_bytes: int, setting: str = "LONGHAND_MAX_UPLOAD_BYTES") -> UploadTooLarge:
+    """Return the refusal of a file of more than ``max_bytes``, which a setting allows."""
     return UploadTooLarge(
-        f"the file is larger than {size(max_bytes)} (LONGHAND_MAX_UPLOAD_BYTES, or your own limit)"
+        f"the file is larger than {size(max_bytes)} ({setting}, or your own limit)"
     )

@@ -1,19 +1,20 @@
 """Submitting: a file is taken in and its job committed, whichever way they came.
 
-This module knows no HTTP. Every way in - a form, a raw body, a fetched URL, another API's dialect -
-is a ``Source``, and every face makes its own answer of the job.
+This module knows no HTTP. Every way in ends here as a file that comes in (``Source``: a form, a raw
+body, a live session), one at a URL (``Remote``) or one that was uploaded before (``Uploaded``).
+Every face makes its own answer of the job.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from anyio import CapacityLimiter
-from sqlalchemy import Engine
+from anyio import CapacityLimiter, to_thread
+from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
 from api.intake.admission import MAX_LARGE, MAX_SMALL, MAX_WAITING, SMALL_BYTES, Admission
@@ -29,12 +30,14 @@ from shared.infra.errors import (
     QueueFull,
     TooManyUploads,
 )
+from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue
 from shared.models.options import MAX_PRIORITY, JobOptions, ResolvedOptions, fingerprint
 from shared.store.counts import Backlog
-from shared.store.jobs.create import Created, JobWebhook, NewJob, create_job
+from shared.store.jobs.create import Created, JobWebhook, NewJob, Within, create_job
+from shared.store.jobs.create import Remote as RemoteFile
 from shared.store.jobs.read import get_job
 from shared.store.limits import Limits
 from shared.store.objects.keys import source_key
@@ -95,6 +98,44 @@ class Source(Protocol):
         """Return what is asked; called once ``data`` has ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A file at a URL, which a worker fetches, and what is asked for it."""
+
+    url: str
+    """It has passed ``Outbound.check_url``."""
+    job: JobRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A file that lies in the object store, and what is asked for it.
+
+    The job gets the upload's id, so the file belongs under ``job_prefix`` of that id.
+    """
+
+    id: UUID
+    key: str
+    n_bytes: int
+    sha256: str
+    """Hex digest."""
+    job: JobRequest
+    take: Callable[[Connection], None]
+    """Is called first in the transaction that commits the job: locks the upload and marks it as
+    used; raises a ``RequestError`` if it cannot be."""
+
+
+def request_of(source: Source | Remote | Uploaded) -> JobRequest:
+    """Return what is asked for a file that was submitted."""
+    return source.job if isinstance(source, Remote | Uploaded) else source.request()
+
+
+FindUpload = Callable[[str, UUID, JobRequest], Awaitable[Uploaded]]
+"""Returns a tenant's upload that no job has taken yet. The request's ``file_name``, if it is not
+empty, is the name that is wanted instead of the upload's. Raises a ``RequestError`` for any other
+upload."""
+
+
 class UploadPlaces:
     """How many uploads each tenant may have under way, as a share of what ``Admission`` admits.
 
@@ -139,6 +180,7 @@ class Intake:
     options: OptionCheck
     admission: Admission
     places: UploadPlaces
+    outbound: Outbound
     limits: Refreshed[Limits]
     """Those of each tenant."""
     backlog: Refreshed[Backlog]
@@ -148,6 +190,9 @@ class Intake:
     small_threads: CapacityLimiter
     """For small uploads alone, so that large ones do not delay them."""
     cleanups: Cleanups
+    find_upload: FindUpload
+    json_places: Places
+    """For JSON bodies that carry files: they are in memory whole."""
     count_cached: Callable[[], None]
     """Is told of each job that got an equal one's transcript at once."""
 
@@ -157,14 +202,29 @@ class Intake:
         await self.cleanups.drain(limit_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is special about a submission, beside its source."""
+
+    wanted_s: float | None = None
+    """The job is a call (``shared.store.jobs.calls``), wanted for so long if nobody renews that. An
+    equal one that is under way may stand for it."""
+    within: Within | None = None
+    """Is called within the transaction that commits the job."""
+
+
+NOTHING_SPECIAL = Terms()
+
+
 async def submit(
-    intake: Intake, tenant: str, source: Source, *, wanted_s: float | None = None
+    intake: Intake,
+    tenant: str,
+    source: Source | Remote | Uploaded,
+    terms: Terms = NOTHING_SPECIAL,
 ) -> Created:
     """Take a file in and commit its job.
 
-    With ``wanted_s`` the job is a call (``shared.store.jobs.calls``), wanted for so long if nobody
-    renews that, and may be an equal one that is under way. If anything fails before the commit,
-    nothing of the file stays.
+    If anything fails before the commit, nothing of the file stays.
 
     Raises:
         RequestError: the file, or what is asked for it, is refused.
@@ -176,6 +236,9 @@ async def submit(
     """
     await check_backlog(intake)
     limits = await intake.limits.get(tenant)
+    if isinstance(source, Remote | Uploaded):
+        commit = partial(_commit_known, intake, tenant, source, limits, terms)
+        return await to_thread.run_sync(commit, limiter=intake.small_threads)
     # Who cannot have a place learns it before anything is sent. A client that sends nothing takes
     # none.
     is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
@@ -185,7 +248,7 @@ async def submit(
     await intake.options.prepare()
     await source.begin()
     with intake.places.place(tenant, is_small=is_small):
-        return await _submit(intake, tenant, source, limits, wanted_s)
+        return await _submit(intake, tenant, source, limits, terms)
 
 
 async def check_backlog(intake: Intake) -> None:
@@ -208,7 +271,7 @@ async def check_backlog(intake: Intake) -> None:
 
 
 async def _submit(
-    intake: Intake, tenant: str, source: Source, limits: Limits, wanted_s: float | None
+    intake: Intake, tenant: str, source: Source, limits: Limits, terms: Terms
 ) -> Created:
     async with intake.admission.turn(source.n_bytes, source.client):
         job_id = uuid7()
@@ -226,10 +289,32 @@ async def _submit(
 
         def commit(landed: Landed) -> Created:
             request = source.request()
-            job = _new_job(intake, job_id, tenant, request, landed, wanted_s)
-            return _commit(intake, job, limits)
+            job = _new_job(intake, job_id, tenant, request, terms, key=key, landed=landed)
+            return _commit(intake, job, limits, terms.within)
 
         return await landing.land(source.data(), commit)
+
+
+def _commit_known(
+    intake: Intake, tenant: str, source: Remote | Uploaded, limits: Limits, terms: Terms
+) -> Created:
+    """Commit the job of a file that does not come in now."""
+    job, take = known_job(intake, tenant, source, terms)
+    return _commit(intake, job, limits, terms.within, take)
+
+
+def known_job(
+    intake: Intake, tenant: str, source: Remote | Uploaded, terms: Terms
+) -> tuple[NewJob, Callable[[Connection], None] | None]:
+    """Return the job of a file that does not come in now, and what is to be done before it."""
+    if isinstance(source, Remote):
+        job_id = uuid7()
+        key = source_key(job_id)
+        remote = RemoteFile(source.url, cache=source.job.asked.cache)
+        return _new_job(intake, job_id, tenant, source.job, terms, key=key, remote=remote), None
+    landed = Landed(source.n_bytes, source.sha256)
+    job = _new_job(intake, source.id, tenant, source.job, terms, key=source.key, landed=landed)
+    return job, source.take
 
 
 def _new_job(
@@ -237,11 +322,17 @@ def _new_job(
     job_id: UUID,
     tenant: str,
     request: JobRequest,
-    landed: Landed,
-    wanted_s: float | None,
+    terms: Terms,
+    *,
+    key: str,
+    landed: Landed | None = None,
+    remote: RemoteFile | None = None,
 ) -> NewJob:
-    asked = request.asked
+    asked, wanted_s = request.asked, terms.wanted_s
     model = intake.catalogue.get(request.options.model)
+    equal = None
+    if landed is not None and asked.cache:
+        equal = fingerprint(landed.sha256, request.options, model)
     webhook = None
     if asked.webhook_url is not None and asked.webhook_secret is not None:
         webhook = JobWebhook(asked.webhook_url, asked.webhook_secret)
@@ -250,25 +341,37 @@ def _new_job(
         tenant=tenant,
         options=request.options,
         priority=asked.priority + (0 if wanted_s is None else CALL_PRIORITY),
-        fingerprint=fingerprint(landed.sha256, request.options, model) if asked.cache else None,
+        fingerprint=equal,
         reference=asked.reference,
         live_text=request.live_text,
         metadata=asked.metadata,
         webhook=webhook,
         result_url=f"{intake.settings.public_url}/jobs/{job_id}",
-        source_key=source_key(job_id),
+        source_key=key,
         source_name=request.file_name,
-        source_bytes=landed.n_bytes,
-        sha256=landed.sha256,
+        source_bytes=None if landed is None else landed.n_bytes,
+        sha256=None if landed is None else landed.sha256,
+        remote=remote,
         wanted_s=wanted_s,
     )
 
 
-def _commit(intake: Intake, job: NewJob, limits: Limits) -> Created:
+def _commit(
+    intake: Intake,
+    job: NewJob,
+    limits: Limits,
+    within: Within | None,
+    before: Callable[[Connection], None] | None = None,
+) -> Created:
     """Commit the job; see whether it was committed where the connection broke meanwhile."""
     try:
         created = create_job(
-            intake.engine, job, max_attempts=intake.settings.max_attempts, limits=limits
+            intake.engine,
+            job,
+            max_attempts=intake.settings.max_attempts,
+            limits=limits,
+            before=before,
+            within=within,
         )
     except CommitUncertain as uncertain:
         try:

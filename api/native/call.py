@@ -15,14 +15,14 @@ from anyio import to_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from api.intake.submit import Source, submit
+from api.intake.submit import Remote, Source, Terms, Uploaded, request_of, submit
 from api.native.call_metrics import CallMetrics
 from api.native.schemas.accuracy import CacheUse
 from api.native.snapshots import JobKey, Snapshot, Snapshots
 from api.native.waits import at_its_end
 from api.resources import Resources
 from shared.infra import errors
-from shared.infra.errors import AUDIO_CODES, AudioRefused, JobCanceled, JobFailed
+from shared.infra.errors import AUDIO_CODES, FETCH_CODES, AudioRefused, JobCanceled, JobFailed
 from shared.models.options import JobOptions
 from shared.store.jobs.read import JobView, gpu_memory_bytes
 from shared.store.states import JobState
@@ -78,7 +78,9 @@ def counted(metrics: CallMetrics) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def called(resources: Resources, tenant: str, source: Source) -> AsyncIterator[Call]:
+async def called(
+    resources: Resources, tenant: str, source: Source | Remote | Uploaded
+) -> AsyncIterator[Call]:
     """Take a file in; its job is wanted while the block runs.
 
     The job may be an equal one that is under way. When the block ends, the job goes on for
@@ -92,8 +94,9 @@ async def called(resources: Resources, tenant: str, source: Source) -> AsyncIter
     """
     began = time.perf_counter()
     with resources.calls.place(tenant):
-        created = await submit(resources.intake, tenant, source, wanted_s=resources.calls.wanted_s)
-        call = Call(tenant, created.job_id, began, created.joined, source.request().asked)
+        terms = Terms(wanted_s=resources.calls.wanted_s)
+        created = await submit(resources.intake, tenant, source, terms)
+        call = Call(tenant, created.job_id, began, created.joined, request_of(source).asked)
         with resources.calls.waiting(call.job_id), canceled_if_deleted(call.job_id):
             yield call
 
@@ -143,7 +146,7 @@ def check_succeeded(view: JobView) -> None:
     if view.state == JobState.CANCELED:
         raise JobCanceled("the job was canceled", job_id)
     code, detail = view.error_code or "", view.error_detail or ""
-    kind = AudioRefused if code in AUDIO_CODES else JobFailed
+    kind = AudioRefused if code in AUDIO_CODES | FETCH_CODES else JobFailed
     raise kind(detail, job_id, {"code": code, "detail": detail})
 
 

@@ -3,15 +3,14 @@
 from fastapi import APIRouter, Request, Response
 
 from api.access.routes import needs
-from api.intake.bodies import client_network, declared_bytes, read_upload
-from api.intake.form import Fields, MultipartForm
 from api.intake.submit import submit
 from api.native import snapshots
 from api.native.answers import accepted, answer_with_job, answer_with_snapshot
 from api.native.ids import JobId
 from api.native.schemas.jobs import Job
-from api.openapi import BODY_ERRORS, job_form, located, problems
-from api.resources import Provided, Resources, Tenant
+from api.native.ways_in import source_of
+from api.openapi import BODY_ERRORS, job_body, located, problems
+from api.resources import Provided, Tenant
 from shared.infra import errors
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs import cancel, delete, retry
@@ -29,6 +28,7 @@ SUBMISSION_PROBLEMS = (
     errors.EmptyFile,
     errors.EmptyReference,
     errors.ConflictingOptions,
+    errors.MisnamedField,
     errors.ForbiddenUrl,
     errors.TooManyUploads,
     errors.QueueFull,
@@ -40,34 +40,13 @@ SUBMISSION_PROBLEMS = (
 """What any endpoint raises that takes a file in."""
 
 
-def form_of(
-    request: Request, resources: Resources, tenant: str, fields: Fields | None = None
-) -> MultipartForm:
-    """Return the form that a tenant's request sends; its body is not read yet.
-
-    ``fields`` reads the fields of a dialect.
-
-    Raises:
-        RequestError: the head of the request tells that it is no usable form, or too large.
-    """
-    return MultipartForm(
-        request.headers.get("content-type"),
-        declared_bytes(request),
-        read_upload(request, resources.upload_bytes.inc),
-        resources.intake.options,
-        client=client_network(request),
-        max_file_bytes=resources.limits.known(tenant).max_upload_bytes,
-        fields=fields,
-    )
-
-
 @needs(Scope.JOBS_WRITE)
 @router.post(
     "/jobs",
     summary="Submit a file",
     status_code=202,
     response_model=Job,
-    openapi_extra=job_form(),
+    openapi_extra=job_body(),
     responses=problems(*SUBMISSION_PROBLEMS, errors.JobNotFound)
     | {202: located("The job is committed and its file stored")},
 )
@@ -76,10 +55,14 @@ async def submit_job(
 ) -> Response:
     """Take a file and queue its transcription, unless the same was transcribed before.
 
+    The file is a form's part, or the whole body with its options in the query, or JSON names it: by
+    an `audio_url`, from which a worker fetches it, by an `upload_id`, or as `audio_base64`.
+
     If the same model has transcribed the same bytes with the same options, the job has succeeded at
     once: its `cached` is true, and the answer has its transcript. The `cache` field turns that off.
     """
-    created = await submit(resources.intake, tenant, form_of(request, resources, tenant))
+    async with source_of(request, resources, tenant) as source:
+        created = await submit(resources.intake, tenant, source)
     snapshot = await loader.get(snapshots.JobKey(tenant, created.job_id))
     return accepted(await answer_with_snapshot(resources, snapshot), created.job_id)
 

@@ -20,10 +20,11 @@ from api.native.call import (
     transcript_of,
 )
 from api.native.call_metrics import CallMetrics
-from api.native.lifecycle import SUBMISSION_PROBLEMS, form_of
+from api.native.lifecycle import SUBMISSION_PROBLEMS
 from api.native.schemas.calls import Transcription
 from api.native.schemas.jobs import Job
-from api.openapi import job_form, located, problems
+from api.native.ways_in import source_of
+from api.openapi import job_body, located, problems
 from api.resources import Provided, Resources, Tenant, from_state
 from shared.infra import errors
 from shared.infra.errors import TooManyStreams
@@ -44,7 +45,7 @@ _LATENCY_DIGITS = 3
     "/transcribe",
     summary="Transcribe a file and wait for the text",
     response_model=Transcription,
-    openapi_extra=job_form(),
+    openapi_extra=job_body(),
     responses=problems(
         *SUBMISSION_PROBLEMS,
         errors.TooManyCalls,
@@ -76,7 +77,10 @@ async def transcribe(
     limit_s = resources.settings.call_wait_s
     wait_s = limit_s if wait is None else min(wait, limit_s)
     with counted(metrics):
-        async with called(resources, tenant, form_of(request, resources, tenant)) as call:
+        async with (
+            source_of(request, resources, tenant) as source,
+            called(resources, tenant, source) as call,
+        ):
             snapshot = await _wait(request, resources, loader, call, wait_s)
             if snapshot is None or not snapshot.view.ended:
                 return await _accept(resources, loader, metrics, call)

@@ -380,8 +380,28 @@ def upgrade() -> None:
         sa.Column("detected_probability", sa.REAL(), nullable=True),
         sa.Column("source_key", sa.Text(), nullable=False),
         sa.Column("source_name", sa.Text(), nullable=False),
-        sa.Column("source_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column(
+            "source_bytes", sa.BigInteger(), nullable=True, comment="null until it is fetched"
+        ),
+        sa.Column("sha256", sa.Text(), nullable=True, comment="null until it is fetched"),
+        sa.Column(
+            "audio_url",
+            sa.Text(),
+            nullable=True,
+            comment="where it is fetched from; without what may be a secret",
+        ),
+        sa.Column(
+            "fetched_bytes",
+            sa.BigInteger(),
+            nullable=True,
+            comment="of the file, while it is fetched",
+        ),
+        sa.Column(
+            "fetch_total_bytes",
+            sa.BigInteger(),
+            nullable=True,
+            comment="of the file, as its server says",
+        ),
         sa.Column(
             "duration_s", sa.Double(), nullable=True, comment="decoded length, known once prepared"
         ),
@@ -636,7 +656,7 @@ def upgrade() -> None:
         ),
         sa.Column("reason", sa.Text(), nullable=True, comment="the same for people"),
         sa.CheckConstraint(
-            "kind IN ('prepare', 'detect', 'transcribe', 'finish', 'deliver')",
+            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver')",
             name="ck_worker_kinds_kind",
         ),
         sa.ForeignKeyConstraint(
@@ -761,7 +781,8 @@ def upgrade() -> None:
             comment="of a done chunk: its place among the job's events",
         ),
         sa.CheckConstraint(
-            "kind IN ('prepare', 'detect', 'transcribe', 'finish', 'deliver')", name="ck_steps_kind"
+            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver')",
+            name="ck_steps_kind",
         ),
         sa.CheckConstraint(
             "state IN ('queued', 'running', 'done', 'failed', 'void')", name="ck_steps_state"

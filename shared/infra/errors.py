@@ -8,6 +8,15 @@
     │   │   ├── NoAudioTrack        a container (a video, say) without any sound
     │   │   ├── AudioTooLong        more decoded audio than the limit allows
     │   │   └── AudioOutOfBounds    sample rate or channel count outside what we decode
+    │   ├── FetchError          the file at a job's URL cannot be had
+    │   │   ├── FetchForbidden      the URL, or one that it leads to, may not be reached
+    │   │   ├── FileNotAtUrl        its server has no such file
+    │   │   ├── UrlAccessDenied     its server asks who wants it
+    │   │   ├── UrlRefused          its server refuses the request otherwise
+    │   │   ├── WebPageAtUrl        a web page is there, of a login perhaps
+    │   │   ├── TooManyRedirects    it leads from one URL to the next
+    │   │   ├── FetchTooLarge, FetchedNothing
+    │   │   └── FetchTooSlow        it takes longer than it may
     │   ├── ModelError          the model cannot be loaded or used
     │   ├── NoWorker            no worker takes steps of this kind or model
     │   └── DeliveryVoid        the delivery's webhook is disabled or deleted
@@ -23,6 +32,8 @@
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
+    │   │   └── AddressForbidden        its host has no public address
+    │   ├── FetchFailed             a file was not fetched this time
     │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests, QueueFull
     │   ├── JobUnfinished           a request's job goes on, but the request ends
@@ -37,6 +48,7 @@
     └── RequestError            what a caller asked for cannot be done as asked
         ├── InvalidRequest          it breaks the schema of the OpenAPI document
         │   ├── ConflictingOptions      the schema allows each option, but not all of them together
+        │   ├── MisnamedField           other services' name, or a misspelling, of what there is
         │   ├── EmptyReference
         │   └── InvalidParameter        a parameter of a dialect
         │       └── UnsupportedParameter    one that is documented there, and not done here
@@ -104,6 +116,34 @@ class AudioOutOfBounds(MediaError):
     """A sample rate or a channel count outside the supported range."""
 
 
+class FetchError(PermanentError):
+    """The file at a job's ``audio_url`` cannot be had."""
+
+
+class FileNotAtUrl(FetchError):
+    """The URL's server has no such file (404 or 410)."""
+
+
+class UrlAccessDenied(FetchError):
+    """The URL's server wants to know who asks (401, 403 or 407)."""
+
+
+class UrlRefused(FetchError):
+    """The URL's server refuses the request."""
+
+
+class WebPageAtUrl(FetchError):
+    """A web page is at the URL, perhaps one to log in, and no file."""
+
+
+class TooManyRedirects(FetchError):
+    """The URL leads to another one, and so on, more often than is followed."""
+
+
+class FetchTooSlow(FetchError):
+    """The file does not come within LONGHAND_FETCH_LIMIT_S."""
+
+
 class ModelError(PermanentError):
     """A model that cannot be loaded, or that cannot do what its catalogue entry says."""
 
@@ -164,6 +204,14 @@ class BrokerUnavailable(Outage):
 
 class OutboundFailed(TransientError):
     """An address that a client named gave no answer."""
+
+
+class AddressForbidden(OutboundFailed):
+    """The host that a client named has no address, or one that is not public."""
+
+
+class FetchFailed(TransientError):
+    """The URL's server could not be reached, failed, or broke off."""
 
 
 class IssuerUnavailable(TransientError):
@@ -254,6 +302,15 @@ class InvalidRequest(RequestError):
 
 class ConflictingOptions(InvalidRequest):
     """Options that exclude each other, or one that needs another."""
+
+
+class MisnamedField(InvalidRequest):
+    """A field that Longhand names otherwise: ``names`` has the right name for each wrong one."""
+
+    def __init__(self, message: str, names: Mapping[str, str]) -> None:
+        """``names``: the right ones by the wrong ones."""
+        super().__init__(message)
+        self.members = {"names": dict(names)}
 
 
 class EmptyReference(InvalidRequest):
@@ -389,6 +446,24 @@ class ForbiddenUrl(RequestError):
     """A URL that no request is sent to: it is not https, or its address is not public."""
 
 
+class FetchForbidden(FetchError):
+    """The URL, or one that it redirects to, is none that a request is sent to."""
+
+    code = ForbiddenUrl.code
+
+
+class FetchTooLarge(FetchError):
+    """The file at the URL is larger than an upload may be."""
+
+    code = UploadTooLarge.code
+
+
+class FetchedNothing(FetchError):
+    """The file at the URL is empty."""
+
+    code = EmptyFile.code
+
+
 class WebhookNotFound(RequestError):
     """No such webhook, or another tenant's: the two are answered alike."""
 
@@ -441,3 +516,8 @@ POISONOUS = "poisonous_input"
 
 AUDIO_CODES = frozenset({POISONOUS, *_codes(MediaError)})
 """The codes of jobs whose audio is at fault."""
+
+FETCH_CODES = frozenset(
+    {FetchFailed.code, OutboundFailed.code, AddressForbidden.code, *_codes(FetchError)}
+)
+"""The codes of jobs whose audio could not be fetched."""

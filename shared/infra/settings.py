@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     is none; then its job fails with `no_worker`. `inf`: for ever."""
     max_upload_bytes: PositiveInt = 2 * 1024**3
     """Largest accepted upload, in bytes."""
+    max_base64_bytes: NonNegativeInt = Field(default=4 * 1024**2, le=64 * 1024**2)
+    """Largest file that a JSON body may carry as `audio_base64`, in bytes once decoded; such a body
+    is held in memory whole. At most 64 MiB."""
+    fetch_limit_s: PositiveFloat = 1800.0
+    """How long the file at an `audio_url` may take to come, in seconds; then its job fails."""
     max_streams: PositiveInt = 500
     """How many clients of one API process may watch jobs at once (events, `wait`); each holds a
     connection."""
@@ -159,10 +164,10 @@ class Settings(BaseSettings):
     """Where clients reach the API, such as `https://longhand.example.com`, for the URLs in
     webhook events; empty: these are paths alone. Its host and origin are allowed."""
     outbound_http: bool = False
-    """Whether webhooks may be sent over plain `http`."""
+    """Whether webhooks may be sent, and an `audio_url` be fetched, over plain `http`."""
     outbound_allow: str = ""
-    """Host names and networks (CIDR), separated by commas, that webhooks may reach although
-    their addresses are not public."""
+    """Host names and networks (CIDR), separated by commas, that webhooks and fetches may reach
+    although their addresses are not public."""
     allowed_origins: str = ""
     """Origins of web pages, such as `https://app.example.com`, separated by commas, that may use
     the API from a browser (CORS, live sessions), beside its own pages."""

@@ -61,6 +61,8 @@ class StepState(StrEnum):
 class StepKind(StrEnum):
     """The kinds of step."""
 
+    FETCH = "fetch"
+    """Of a job whose file is at a URL."""
     PREPARE = "prepare"
     DETECT = "detect"
     TRANSCRIBE = "transcribe"

@@ -15,7 +15,7 @@ from api.dialects.parameters import Operation
 from api.native import snapshots
 from api.native.call import called, canceled_if_deleted, counted, end_of, transcript_of
 from api.native.call_metrics import CallMetrics
-from api.native.lifecycle import form_of
+from api.native.ways_in import form_of
 from api.parameters import refuse_unknown_parameters
 from api.resources import Provided, Resources, Tenant, find_served, from_state
 from shared.infra.errors import JobUnfinished

@@ -1,6 +1,6 @@
 """Jobs created."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID
@@ -9,12 +9,13 @@ from psycopg.types.json import Json, Jsonb
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
+from shared.infra.outbound import without_secrets
 from shared.models.options import ResolvedOptions
 from shared.speech.accuracy import check_reference
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.equal import find_original, raise_priority, share_transcript
 from shared.store.limits import NO_LIMITS, Limits, check_room
-from shared.store.successors import insert_prepare
+from shared.store.successors import insert_fetch, insert_prepare
 from shared.store.webhooks.endpoints import keep_unlisted
 
 
@@ -27,16 +28,27 @@ class JobWebhook:
 
 
 @dataclass(frozen=True, slots=True)
+class Remote:
+    """A file that is to be fetched."""
+
+    url: str
+    cache: bool
+    """Whether equal jobs may share a transcript."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be created; its source object must be stored already."""
+    """A job to be created; its source object is stored already, unless it is ``remote``."""
 
     id: UUID
     tenant: str
     options: ResolvedOptions
     source_key: str
     source_name: str
-    source_bytes: int
-    sha256: str
+    source_bytes: int | None
+    """None, as the digest: to be fetched."""
+    sha256: str | None
+    remote: Remote | None = None
     fingerprint: str | None = None
     """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
     reference: str | None = None
@@ -72,15 +84,25 @@ class Created:
     needed."""
 
 
+Within = Callable[[Connection, Created], None]
+"""Is called within the transaction that creates a job, before its commit."""
+
+
 def create_job(
-    engine: Engine, job: NewJob, *, max_attempts: int, limits: Limits = NO_LIMITS
+    engine: Engine,
+    job: NewJob,
+    *,
+    max_attempts: int,
+    limits: Limits = NO_LIMITS,
+    before: Callable[[Connection], None] | None = None,
+    within: Within | None = None,
 ) -> Created:
-    """Nothing -> job queued, with its ``prepare`` step queued.
+    """Nothing -> job queued, with its ``prepare`` step queued, or ``fetch`` if it is remote.
 
     If an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. If one
     is under way: nothing -> queued without steps, to end as that one ends. A call without a
     reference, metadata or webhook of its own joins that one instead. Either way the one under way
-    gets the higher priority of the two.
+    gets the higher priority of the two. ``before`` is called first in the transaction.
 
     Raises:
         InvalidRequest: nothing can be measured against its reference.
@@ -89,64 +111,80 @@ def create_job(
     if job.reference is not None:
         check_reference(job.reference)
     with begin(engine, job.tenant) as connection:
+        if before is not None:
+            before(connection)
         check_room(connection, job.tenant, limits)
-        original = find_original(connection, job.tenant, job.fingerprint)
-        if original is not None:
-            raise_priority(connection, original, job.priority)
-            if job.wanted_s is not None and job.is_plain and _join(connection, original, job):
-                return Created(original, joined=True)
-        endpoint_id = None
-        if job.webhook is not None:
-            endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
+        created = insert_job(connection, job, max_attempts=max_attempts)
+        if within is not None:
+            within(connection, created)
+    return created
+
+
+def insert_job(connection: Connection, job: NewJob, *, max_attempts: int) -> Created:
+    """Do as ``create_job`` within the caller's transaction, which has checked the limits."""
+    original = find_original(connection, job.tenant, job.fingerprint)
+    if original is not None:
+        raise_priority(connection, original, job.priority)
+        if job.wanted_s is not None and job.is_plain and _join(connection, original, job):
+            return Created(original, joined=True)
+    endpoint_id = None
+    if job.webhook is not None:
+        endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
+    connection.execute(
+        text("""
+            WITH creating AS MATERIALIZED (
+                -- Until the commit, so that list_jobs can wait for it.
+                SELECT pg_advisory_xact_lock_shared(hashtextextended(:tenant, 1))
+            ), created AS MATERIALIZED (
+                SELECT nextval('event_ids') AS event FROM creating
+            ), job AS (
+                INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
+                                  source_key, source_name, source_bytes, sha256, audio_url,
+                                  reference, live_text, metadata, webhook_endpoint_id, result_url,
+                                  priority, first_event, last_event)
+                SELECT CAST(:id AS uuid), :tenant, 'queued', :model, CAST(:options AS jsonb),
+                       :fingerprint, CAST(:original_id AS uuid), :source_key, :source_name,
+                       CAST(:source_bytes AS bigint), :sha256, :audio_url, :reference, :live_text,
+                       CAST(:metadata AS json), CAST(:webhook_endpoint_id AS uuid), :result_url,
+                       CAST(:priority AS integer), event, event
+                FROM created
+                RETURNING id, last_event
+            ), upload AS (
+                -- The object belongs to a job now.
+                DELETE FROM removals WHERE prefix = :source_key
+            )
+            INSERT INTO job_events (id, job_id, event)
+            SELECT last_event, id, 'job.queued' FROM job
+        """),
+        {
+            **{column.name: getattr(job, column.name) for column in fields(job)},
+            "model": job.options.model,
+            "options": Jsonb(job.options.model_dump(mode="json")),
+            "original_id": original,
+            "audio_url": None if job.remote is None else without_secrets(job.remote.url),
+            "metadata": Json(dict(job.metadata)),
+            "webhook_endpoint_id": endpoint_id,
+        },
+    )
+    if job.wanted_s is not None:
         connection.execute(
             text("""
-                WITH creating AS MATERIALIZED (
-                    -- Until the commit, so that list_jobs can wait for it.
-                    SELECT pg_advisory_xact_lock_shared(hashtextextended(:tenant, 1))
-                ), created AS MATERIALIZED (
-                    SELECT nextval('event_ids') AS event FROM creating
-                ), job AS (
-                    INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
-                                      source_key, source_name, source_bytes, sha256, reference,
-                                      live_text, metadata, webhook_endpoint_id, result_url,
-                                      priority, first_event, last_event)
-                    SELECT CAST(:id AS uuid), :tenant, 'queued', :model, CAST(:options AS jsonb),
-                           :fingerprint, CAST(:original_id AS uuid), :source_key, :source_name,
-                           CAST(:source_bytes AS bigint), :sha256, :reference, :live_text,
-                           CAST(:metadata AS json), CAST(:webhook_endpoint_id AS uuid), :result_url,
-                           CAST(:priority AS integer), event, event
-                    FROM created
-                    RETURNING id, last_event
-                ), upload AS (
-                    -- The object belongs to a job now.
-                    DELETE FROM removals WHERE prefix = :source_key
-                )
-                INSERT INTO job_events (id, job_id, event)
-                SELECT last_event, id, 'job.queued' FROM job
+                INSERT INTO calls (job_id, wanted_until)
+                VALUES (:id, clock_timestamp() + make_interval(secs => :wanted_s))
             """),
-            {
-                **{column.name: getattr(job, column.name) for column in fields(job)},
-                "model": job.options.model,
-                "options": Jsonb(job.options.model_dump(mode="json")),
-                "original_id": original,
-                "metadata": Json(dict(job.metadata)),
-                "webhook_endpoint_id": endpoint_id,
-            },
+            {"id": job.id, "wanted_s": job.wanted_s},
         )
-        if job.wanted_s is not None:
-            connection.execute(
-                text("""
-                    INSERT INTO calls (job_id, wanted_until)
-                    VALUES (:id, clock_timestamp() + make_interval(secs => :wanted_s))
-                """),
-                {"id": job.id, "wanted_s": job.wanted_s},
-            )
-        if original is None:
-            insert_prepare(connection, job.id, job.source_bytes, max_attempts)
-            return Created(job.id)
-        shared = share_transcript(connection, original)
-        measure_at_once(connection, shared)
-        return Created(job.id, cached=bool(shared))
+    if job.remote is not None:
+        url, cache = job.remote.url, job.remote.cache
+        insert_fetch(connection, job.id, url, cache=cache, max_attempts=max_attempts)
+        return Created(job.id)
+    assert job.source_bytes is not None
+    if original is None:
+        insert_prepare(connection, job.id, job.source_bytes, max_attempts)
+        return Created(job.id)
+    shared = share_transcript(connection, original)
+    measure_at_once(connection, shared)
+    return Created(job.id, cached=bool(shared))
 
 
 def _join(connection: Connection, original: UUID, call: NewJob) -> bool:

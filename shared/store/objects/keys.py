@@ -21,3 +21,11 @@ def source_key(job_id: UUID) -> str:
 def pcm_prefix(job_id: UUID) -> str:
     """Return what the keys of a job's decoded audio begin with."""
     return f"{job_prefix(job_id)}pcm/"
+
+
+def fetched_key(job_id: UUID, epoch: int) -> str:
+    """Return the key of a file that was fetched by the claim of this epoch.
+
+    A worker that has lost its claim cannot replace what another one has stored.
+    """
+    return f"{source_key(job_id)}.{epoch}"
