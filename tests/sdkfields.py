@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
@@ -34,7 +34,7 @@ def members(model: type[BaseModel], prefix: str = "") -> set[str]:
         hint = field.annotation
         nested = [each for each in _types_in(hint) if _is_model(each)]
         for each in nested:
-            mark = "[]" if "list" in str(hint).lower() else ""
+            mark = "[]" if _is_list(hint) else ""
             found |= members(each, f"{prefix}{name}{mark}.")
         if not nested:
             found.add(prefix + name)
@@ -57,6 +57,10 @@ def _types_in(hint: Any) -> Iterator[Any]:
         yield hint
     for each in inner:
         yield from _types_in(each)
+
+
+def _is_list(hint: Any) -> bool:
+    return get_origin(hint) is list or any(map(_is_list, get_args(hint)))
 
 
 def _is_model(hint: Any) -> bool:

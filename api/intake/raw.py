@@ -1,12 +1,11 @@
 """A raw body as a source of a job: the file and nothing else; its options come beside it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
-from api.intake.form import FormFields
 from api.intake.landing import too_large
-from api.intake.multipart import Field
 from api.intake.options import OptionCheck
 from api.intake.submit import JobRequest
+from shared.models.options import JobOptions
 
 RAW_TYPES = ("audio/", "video/")
 """What the media types of raw bodies begin with."""
@@ -24,7 +23,7 @@ class RawBody:
         self,
         n_bytes: int | None,
         body: AsyncIterator[bytes],
-        texts: Mapping[str, str],
+        asked: JobOptions,
         file_name: str,
         options: OptionCheck,
         *,
@@ -33,12 +32,9 @@ class RawBody:
     ) -> None:
         """Begin with what the head of the request says; ``body`` is not read yet.
 
-        ``texts`` are the job's options as they were written. ``client`` is whose share of the
-        places for uploads the file takes.
+        ``client`` is whose share of the places for uploads the file takes.
 
         Raises:
-            InvalidRequest: an option is unknown or has a bad value.
-            UnsupportedLanguage: nothing else is wrong, and there is no such language.
             UploadTooLarge: the declared size ``n_bytes`` is more than ``max_file_bytes``.
         """
         self.n_bytes = n_bytes
@@ -48,10 +44,7 @@ class RawBody:
         self._file_name = file_name
         self._options = options
         self._request: JobRequest | None = None
-        fields = FormFields("query parameters", (FILE_NAME,))
-        for name, text in texts.items():
-            fields.add(Field(name, text))
-        self._asked = fields.asked()
+        self._asked = asked
         if n_bytes is not None and n_bytes > max_file_bytes:
             raise too_large(max_file_bytes)
 

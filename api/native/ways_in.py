@@ -11,8 +11,9 @@ from api.intake.bodies import (
     declared_bytes,
     read_upload,
 )
-from api.intake.form import Fields, MultipartForm
+from api.intake.form import Fields, FormFields, MultipartForm
 from api.intake.json_job import json_source, max_json_bytes, parse_json_job
+from api.intake.multipart import Field
 from api.intake.raw import FILE_NAME, RAW_BINARY, RAW_TYPES, RawBody
 from api.intake.submit import Remote, Source, Uploaded
 from api.resources import Resources
@@ -93,11 +94,14 @@ def form_of(
 
 def _raw(request: Request, resources: Resources, tenant: str, options: dict[str, str]) -> RawBody:
     asked_name = options.pop(FILE_NAME, "")
+    fields = FormFields("query parameters", (FILE_NAME,))
+    for name, text in options.items():
+        fields.add(Field(name, text))
     sent_name = header_file_name(request.headers.get("content-disposition", ""))
     return RawBody(
         declared_bytes(request),
         read_upload(request, resources.upload_bytes.inc),
-        options,
+        fields.asked(),
         clean_file_name(asked_name) if asked_name else sent_name or NAMELESS,
         resources.intake.options,
         client=client_network(request),

@@ -38,7 +38,13 @@ def platform(
     with make_broker(module_settings).connection_for_write() as connection:
         connection.default_channel.client.flushall()
     chosen = module_settings.model_copy(
-        update={"auth": "on", "sweep_s": 0.5, "model_aliases": ALIASES}
+        update={
+            "auth": "on",
+            "sweep_s": 0.5,
+            "model_aliases": ALIASES,
+            "outbound_http": True,
+            "outbound_allow": "127.0.0.0/8",
+        }
     )
     _, key = create_key(pool, "default", "a vendor's client", ALL_SCOPES)
     with (
