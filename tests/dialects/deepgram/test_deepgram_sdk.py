@@ -132,7 +132,8 @@ def test_channels_utterances_and_paragraphs_tell_the_same_words(client: Deepgram
         assert paragraph.num_words == len(text.split())
     utterances = answer.results.utterances or []
     assert [(each.channel, each.transcript) for each in utterances] == [(1, said[1]), (0, said[0])]
-    assert {UUID(each.id) for each in utterances} and utterances[0].words
+    assert all(UUID(each.id) for each in utterances)
+    assert utterances[0].words
     assert answer.metadata.channels == 2
 
 
