@@ -7,6 +7,7 @@ from api.dialects.parameters import (
     accepted,
     aliased,
     computed,
+    ignored,
     left_out,
     refused,
     sent,
@@ -150,6 +151,68 @@ TRANSLATION = Operation(
 VERBOSE_TRANSLATION = Operation(
     "`verbose_json` of a translation",
     answers=(*sent("duration", "text"), computed("language", "`english`"), *_SEGMENTS),
+)
+
+_INPUT = "audio.input"
+_REPLIES = "there are no replies here, spoken or written"
+
+REALTIME = Operation(
+    "WS /v1/realtime?intent=transcription",
+    takes=(
+        accepted("type", "`transcription`"),
+        accepted(f"{_INPUT}.format.type", "`audio/pcm`: 16 bits, mono; `pcm16` in the beta"),
+        accepted(f"{_INPUT}.format.rate", "24000"),
+        aliased(f"{_INPUT}.transcription.model", "as in transcriptions"),
+        accepted(f"{_INPUT}.transcription.language", "an ISO 639 code, or what means one"),
+        accepted(f"{_INPUT}.transcription.languages", "one, as in transcriptions"),
+        accepted(f"{_INPUT}.transcription.prompt", "of a longer one the last 1,000 characters"),
+        refused(f"{_INPUT}.transcription.keywords", "live sessions take none; `prompt` may do"),
+        ignored(f"{_INPUT}.transcription.delay", "text comes as soon as it stays as it is"),
+        accepted(
+            f"{_INPUT}.turn_detection.type",
+            "`server_vad`, as without one; with null for `turn_detection` only a commit ends an "
+            "item; `semantic_vad` is refused: nothing is guessed from what was said",
+        ),
+        accepted(f"{_INPUT}.turn_detection.threshold", "of our own detector; usually 0.3"),
+        accepted(f"{_INPUT}.turn_detection.silence_duration_ms", "at least 200; usually 500"),
+        refused(f"{_INPUT}.turn_detection.prefix_padding_ms", "it is 300 ms here", "300"),
+        refused(f"{_INPUT}.turn_detection.eagerness", "it is for `semantic_vad`"),
+        ignored(f"{_INPUT}.turn_detection.create_response", _REPLIES),
+        ignored(f"{_INPUT}.turn_detection.interrupt_response", _REPLIES),
+        ignored(f"{_INPUT}.turn_detection.idle_timeout_ms", _REPLIES),
+        ignored(
+            f"{_INPUT}.noise_reduction.type", "audio is heard as it is, and the answer says null"
+        ),
+        ignored(f"{_INPUT}.noise_reduction.strength", "likewise"),
+        accepted("include", "`item.input_audio_transcription.logprobs`, a word an entry"),
+    ),
+    answers=(
+        *sent(
+            "session.created",
+            "session.updated",
+            "input_audio_buffer.speech_started",
+            "input_audio_buffer.speech_stopped",
+            "input_audio_buffer.committed",
+            "input_audio_buffer.cleared",
+            "error",
+        ),
+        computed(
+            "conversation.item.input_audio_transcription.delta",
+            "words that stay, also while somebody still speaks",
+        ),
+        *sent(
+            "conversation.item.input_audio_transcription.completed",
+            "conversation.item.input_audio_transcription.failed",
+        ),
+        left_out("conversation.item.input_audio_transcription.segment", DIARIZED),
+        left_out("conversation.item.created", "an item has nothing but its transcription"),
+    ),
+    says="The configuration is in `session.update`, before the first audio; later only the "
+    "language may change. `input_audio_buffer.append` (at most 256 KiB a message), `.commit` and "
+    "`.clear` are as documented. "
+    "With the header `OpenAI-Beta: realtime=v1`, or in `transcription_session.update`, it has the "
+    "names of the beta (`input_audio_format`, `input_audio_transcription`, `turn_detection`, "
+    "`input_audio_noise_reduction`).",
 )
 
 MODEL_LIST = Operation(
