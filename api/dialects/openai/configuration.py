@@ -115,7 +115,7 @@ def read_configuration(session: Mapping[str, Any], before: Configuration) -> Con
         ("type", ("transcription",)),
         (f"{_INPUT}format.type", ("audio/pcm", "pcm16")),
         (f"{_INPUT}format.rate", (RATE,)),
-        (f"{_INPUT}turn_detection.type", ("server_vad",)),
+        (f"{_INPUT}turn_detection.type", ("server_vad", "semantic_vad")),
     )
     for name, wanted in known:
         if name in counts and counts[name] not in wanted:

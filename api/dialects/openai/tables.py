@@ -33,6 +33,8 @@ _TEMPERATURE = refused(
     "0.0",
 )
 
+_CUTS = "the cuts are our own, and no word is lost at one"
+
 _TEXT = sent("text")
 _LANGUAGES = computed(
     "languages[].code", "the one language that was given or detected; empty if none was"
@@ -92,9 +94,11 @@ TRANSCRIPTION = Operation(
         ),
         accepted("chunking_strategy", "`auto`: audio is cut where nobody speaks in any case"),
         accepted("chunking_strategy.type", "`server_vad`, which is what `auto` does"),
-        refused("chunking_strategy.prefix_padding_ms", "the cuts cannot be tuned", "300"),
-        refused("chunking_strategy.silence_duration_ms", "the cuts cannot be tuned", "200"),
-        refused("chunking_strategy.threshold", "the cuts cannot be tuned", "0.5"),
+        ignored("chunking_strategy.prefix_padding_ms", _CUTS),
+        ignored("chunking_strategy.silence_duration_ms", _CUTS),
+        refused(
+            "chunking_strategy.threshold", "what counts as speech cannot be tuned for files", "0.5"
+        ),
         refused("known_speaker_names", DIARIZED),
         refused("known_speaker_references", DIARIZED),
     ),
@@ -168,15 +172,18 @@ REALTIME = Operation(
         accepted(f"{_INPUT}.transcription.prompt", "of a longer one the last 1,000 characters"),
         refused(f"{_INPUT}.transcription.keywords", "live sessions take none; `prompt` may do"),
         ignored(f"{_INPUT}.transcription.delay", "text comes as soon as it stays as it is"),
-        accepted(
+        aliased(
             f"{_INPUT}.turn_detection.type",
-            "`server_vad`, as without one; with null for `turn_detection` only a commit ends an "
-            "item; `semantic_vad` is refused: nothing is guessed from what was said",
+            "silence ends an item, with `server_vad`, with `semantic_vad` and without either; with "
+            "null for `turn_detection` only a commit does",
         ),
         accepted(f"{_INPUT}.turn_detection.threshold", "of our own detector; usually 0.3"),
         accepted(f"{_INPUT}.turn_detection.silence_duration_ms", "at least 200; usually 500"),
-        refused(f"{_INPUT}.turn_detection.prefix_padding_ms", "it is 300 ms here", "300"),
-        refused(f"{_INPUT}.turn_detection.eagerness", "it is for `semantic_vad`"),
+        ignored(
+            f"{_INPUT}.turn_detection.prefix_padding_ms",
+            "an item begins 300 ms before its speech, so that its first word is whole",
+        ),
+        ignored(f"{_INPUT}.turn_detection.eagerness", "silence ends an item, as above"),
         ignored(f"{_INPUT}.turn_detection.create_response", _REPLIES),
         ignored(f"{_INPUT}.turn_detection.interrupt_response", _REPLIES),
         ignored(f"{_INPUT}.turn_detection.idle_timeout_ms", _REPLIES),

@@ -191,6 +191,20 @@ def test_without_turn_detection_a_commit_ends_an_item(
     assert events[-1]["transcript"] == texts(1, 2)
 
 
+def test_silence_ends_an_item_whatever_turns_a_client_wants(
+    served: tuple[httpx.Client, str],
+) -> None:
+    wanted = {"type": "semantic_vad", "eagerness": "low", "prefix_padding_ms": 600}
+    with session(served) as talker:
+        talker.send("session.update", session=configured(turn_detection=wanted))
+        *_, updated = talker.read_until("session.updated")
+        talker.append(SENTENCE)
+        *_, completed = talker.read_until(f"{TRANSCRIPTION}.completed")
+    shown = updated["session"]["audio"]["input"]["turn_detection"]
+    assert (shown["type"], shown["prefix_padding_ms"]) == ("server_vad", 300)
+    assert completed["transcript"] == texts(1, 2, 3, 4)
+
+
 def test_what_is_cleared_is_not_transcribed(served: tuple[httpx.Client, str]) -> None:
     with session(served) as talker:
         talker.send("session.update", session=configured(turn_detection=None))
@@ -252,7 +266,7 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
         "unsupported_parameter",
     ),
     (
-        configured(turn_detection={"type": "semantic_vad"}),
+        configured(turn_detection={"type": "magic_vad"}),
         "audio.input.turn_detection.type",
         "unsupported_parameter",
     ),

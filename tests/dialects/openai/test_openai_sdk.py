@@ -243,8 +243,8 @@ def test_what_asks_for_nothing_else_is_taken(client: OpenAI) -> None:
         stream=False,
         chunking_strategy={
             "type": "server_vad",
-            "prefix_padding_ms": 300,
-            "silence_duration_ms": 200,
+            "prefix_padding_ms": 100,
+            "silence_duration_ms": 700,
             "threshold": 0.5,
         },
     )
