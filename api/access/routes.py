@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from api.access.authenticator import Authenticator, check_scope
@@ -88,17 +90,21 @@ async def authorize(request: Request) -> None:
     check_scope(principal, scope)
 
 
-async def admit(websocket: WebSocket, scope: Scope) -> Principal | None:
+async def admit(
+    websocket: WebSocket,
+    scope: Scope,
+    answer: Callable[[HTTPConnection, Exception], Response] = error_response,
+) -> Principal | None:
     """Return who opens a WebSocket; None: they may not, and have been told so as by ``authorize``.
 
-    The WebSocket is not accepted yet.
+    The WebSocket is not accepted yet. ``answer`` makes the answer of a dialect.
     """
     authenticator: Authenticator = websocket.app.state.resources.authenticator
     try:
         principal = await authenticator.of_websocket(websocket)
         check_scope(principal, scope)
     except LonghandError as error:
-        await websocket.send_denial_response(error_response(websocket, error))
+        await websocket.send_denial_response(answer(websocket, error))
         return None
     websocket.state.principal = principal
     websocket.state.subprotocol = chosen_subprotocol(websocket.scope.get("subprotocols") or ())

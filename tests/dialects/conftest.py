@@ -7,6 +7,7 @@ import httpx
 import pytest
 from apiserver import api
 from processes import Fleet, fleet, wait_until
+from realmodels import real_entries
 from sqlalchemy import Engine
 
 from shared.infra.settings import Settings
@@ -14,7 +15,9 @@ from shared.queue.broker import make_broker
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 
-ALIASES = "my-*=oracle"
+REAL = "tiny.en-ct2"
+"""A real Whisper; its worker is started by the test that needs it."""
+ALIASES = f"real-*={REAL},my-whisper=oracle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,15 @@ def platform(
     """One for each file of tests; a test starts further workers if it needs them."""
     with make_broker(module_settings).connection_for_write() as connection:
         connection.default_channel.client.flushall()
+    catalogue = tmp_path_factory.mktemp("catalogue") / "models.toml"
+    catalogue.write_text(module_settings.catalogue.read_text() + real_entries(REAL))
     chosen = module_settings.model_copy(
         update={
             "auth": "on",
             "sweep_s": 0.5,
+            "catalogue": catalogue,
             "model_aliases": ALIASES,
+            "on_demand_models": f"oracle,{REAL}",
             "outbound_http": True,
             "outbound_allow": "127.0.0.0/8",
         }

@@ -54,14 +54,20 @@ def languages_of(header: TranscriptHeader) -> list[dict[str, str]]:
     return [] if header.language is None else [{"code": header.language}]
 
 
-def logprob_of(word: Word) -> dict[str, Any]:
-    """Return a word as if it were a token."""
-    token = word.separator + word.text
+def logprob_of(token: str, confidence: float | None) -> dict[str, Any]:
+    """Return a word, with the separator before it, as if it were a token."""
     return {
         "token": token,
         "bytes": list(token.encode()),
-        "logprob": None if word.confidence is None else _logarithm(word.confidence),
+        "logprob": None if confidence is None else _logarithm(confidence),
     }
+
+
+def logprobs_of(transcript: StoredTranscript) -> Iterator[dict[str, Any]]:
+    """Yield the words of a transcript as if they were tokens."""
+    for segment in transcript.segments:
+        for word in segment.words:
+            yield logprob_of(word.separator + word.text, word.confidence)
 
 
 def _write_plain(transcript: StoredTranscript) -> Iterator[str]:
@@ -76,8 +82,7 @@ def _write_json(transcript: StoredTranscript, wish: Wish, task: str) -> Iterator
     if task == "transcribe":
         yield f',"languages":{_dump(languages_of(transcript.header))}'
         if wish.logprobs:
-            words = (word for segment in transcript.segments for word in segment.words)
-            yield from _write_list("logprobs", map(logprob_of, words))
+            yield from _write_list("logprobs", logprobs_of(transcript))
         yield f',"usage":{_dump(_usage(transcript.header))}'
     yield "}"
 

@@ -1,13 +1,14 @@
 """The dialect, made of its parts."""
 
 from api.dialects.dialect import Dialect
-from api.dialects.openai import routes, tables
+from api.dialects.openai import realtime, routes, tables
 from api.dialects.openai.errors import answer_error
 
 OPENAI = Dialect(
     name="OpenAI",
     prefixes=("/v1",),
     routes=routes.router,
+    sockets=realtime.router,
     answer_error=answer_error,
     models=tables.MODELS,
     operations=(
@@ -16,6 +17,7 @@ OPENAI = Dialect(
         tables.STREAM,
         tables.TRANSLATION,
         tables.VERBOSE_TRANSLATION,
+        tables.REALTIME,
         tables.MODEL_LIST,
     ),
     says="""\

@@ -1,5 +1,6 @@
 """OpenAI's REST routes for audio."""
 
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Literal
 
@@ -10,10 +11,11 @@ from api.access.routes import needs
 from api.dialects.models import model_of
 from api.dialects.openai.answers import answer, needs_words
 from api.dialects.openai.form import AudioForm
+from api.dialects.openai.streams import TextStream
 from api.dialects.openai.tables import MODELS, TRANSCRIPTION, TRANSLATION
 from api.dialects.parameters import Operation
 from api.native import snapshots
-from api.native.call import called, canceled_if_deleted, counted, end_of, transcript_of
+from api.native.call import called, counted, end_of, transcript_of
 from api.native.call_metrics import CallMetrics
 from api.native.ways_in import form_of
 from api.parameters import refuse_unknown_parameters
@@ -64,16 +66,19 @@ async def _serve(
 ) -> Response:
     fields = AudioForm(operation, task, _known_models(resources))
     form = form_of(request, resources, tenant, fields)
-    with counted(metrics):
-        async with called(resources, tenant, form) as call:
-            snapshot = await end_of(call, request, resources, loader)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(counted(metrics))
+        call = await stack.enter_async_context(called(resources, tenant, form))
+        if fields.wish.stream:
+            told = TextStream(call, resources, loader, metrics, fields.wish)
+            return await told.begin(request, stack)
+        snapshot = await end_of(call, request, resources, loader)
         if not snapshot.view.ended:
             raise JobUnfinished("the server stops; send the file again: its job goes on")
-        with canceled_if_deleted(call.job_id):
-            answered = await transcript_of(
-                call, snapshot, resources, metrics, words=needs_words(fields.wish)
-            )
-            return await to_thread.run_sync(answer, answered.transcript, fields.wish, task)
+        answered = await transcript_of(
+            call, snapshot, resources, metrics, words=needs_words(fields.wish)
+        )
+        return await to_thread.run_sync(answer, answered.transcript, fields.wish, task)
 
 
 @needs(Scope.JOBS_READ)

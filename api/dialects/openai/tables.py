@@ -7,6 +7,7 @@ from api.dialects.parameters import (
     accepted,
     aliased,
     computed,
+    ignored,
     left_out,
     refused,
     sent,
@@ -31,6 +32,8 @@ _TEMPERATURE = refused(
     "0",
     "0.0",
 )
+
+_CUTS = "the cuts are our own, and no word is lost at one"
 
 _TEXT = sent("text")
 _LANGUAGES = computed(
@@ -91,9 +94,11 @@ TRANSCRIPTION = Operation(
         ),
         accepted("chunking_strategy", "`auto`: audio is cut where nobody speaks in any case"),
         accepted("chunking_strategy.type", "`server_vad`, which is what `auto` does"),
-        refused("chunking_strategy.prefix_padding_ms", "the cuts cannot be tuned", "300"),
-        refused("chunking_strategy.silence_duration_ms", "the cuts cannot be tuned", "200"),
-        refused("chunking_strategy.threshold", "the cuts cannot be tuned", "0.5"),
+        ignored("chunking_strategy.prefix_padding_ms", _CUTS),
+        ignored("chunking_strategy.silence_duration_ms", _CUTS),
+        refused(
+            "chunking_strategy.threshold", "what counts as speech cannot be tuned for files", "0.5"
+        ),
         refused("known_speaker_names", DIARIZED),
         refused("known_speaker_references", DIARIZED),
     ),
@@ -150,6 +155,71 @@ TRANSLATION = Operation(
 VERBOSE_TRANSLATION = Operation(
     "`verbose_json` of a translation",
     answers=(*sent("duration", "text"), computed("language", "`english`"), *_SEGMENTS),
+)
+
+_INPUT = "audio.input"
+_REPLIES = "there are no replies here, spoken or written"
+
+REALTIME = Operation(
+    "WS /v1/realtime?intent=transcription",
+    takes=(
+        accepted("type", "`transcription`"),
+        accepted(f"{_INPUT}.format.type", "`audio/pcm`: 16 bits, mono; `pcm16` in the beta"),
+        accepted(f"{_INPUT}.format.rate", "24000"),
+        aliased(f"{_INPUT}.transcription.model", "as in transcriptions"),
+        accepted(f"{_INPUT}.transcription.language", "an ISO 639 code, or what means one"),
+        accepted(f"{_INPUT}.transcription.languages", "one, as in transcriptions"),
+        accepted(f"{_INPUT}.transcription.prompt", "of a longer one the last 1,000 characters"),
+        refused(f"{_INPUT}.transcription.keywords", "live sessions take none; `prompt` may do"),
+        ignored(f"{_INPUT}.transcription.delay", "text comes as soon as it stays as it is"),
+        aliased(
+            f"{_INPUT}.turn_detection.type",
+            "silence ends an item, with `server_vad`, with `semantic_vad` and without either; with "
+            "null for `turn_detection` only a commit does",
+        ),
+        accepted(f"{_INPUT}.turn_detection.threshold", "of our own detector; usually 0.3"),
+        accepted(f"{_INPUT}.turn_detection.silence_duration_ms", "at least 200; usually 500"),
+        ignored(
+            f"{_INPUT}.turn_detection.prefix_padding_ms",
+            "an item begins 300 ms before its speech, so that its first word is whole",
+        ),
+        ignored(f"{_INPUT}.turn_detection.eagerness", "silence ends an item, as above"),
+        ignored(f"{_INPUT}.turn_detection.create_response", _REPLIES),
+        ignored(f"{_INPUT}.turn_detection.interrupt_response", _REPLIES),
+        ignored(f"{_INPUT}.turn_detection.idle_timeout_ms", _REPLIES),
+        ignored(
+            f"{_INPUT}.noise_reduction.type", "audio is heard as it is, and the answer says null"
+        ),
+        ignored(f"{_INPUT}.noise_reduction.strength", "likewise"),
+        accepted("include", "`item.input_audio_transcription.logprobs`, a word an entry"),
+    ),
+    answers=(
+        *sent(
+            "session.created",
+            "session.updated",
+            "input_audio_buffer.speech_started",
+            "input_audio_buffer.speech_stopped",
+            "input_audio_buffer.committed",
+            "input_audio_buffer.cleared",
+            "error",
+        ),
+        computed(
+            "conversation.item.input_audio_transcription.delta",
+            "words that stay, also while somebody still speaks",
+        ),
+        *sent(
+            "conversation.item.input_audio_transcription.completed",
+            "conversation.item.input_audio_transcription.failed",
+        ),
+        left_out("conversation.item.input_audio_transcription.segment", DIARIZED),
+        left_out("conversation.item.created", "an item has nothing but its transcription"),
+    ),
+    says="The configuration is in `session.update`, before the first audio; later only the "
+    "language may change. `input_audio_buffer.append` (at most 256 KiB a message), `.commit` and "
+    "`.clear` are as documented. "
+    "With the header `OpenAI-Beta: realtime=v1`, or in `transcription_session.update`, it has the "
+    "names of the beta (`input_audio_format`, `input_audio_transcription`, `turn_detection`, "
+    "`input_audio_noise_reduction`).",
 )
 
 MODEL_LIST = Operation(
