@@ -12,7 +12,8 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from api.access.routes import needs
-from api.intake.submit import Terms, request_of, submit
+from api.idempotency import submit_once
+from api.intake.submit import Terms, request_of
 from api.native import snapshots
 from api.native.accuracy import compare
 from api.native.answers import accepted, answer_with_snapshot, stream
@@ -120,7 +121,8 @@ async def transcribe(
 async def _submit(request: Request, resources: Resources, tenant: str, began: float) -> _Call:
     async with source_of(request, resources, tenant) as source:
         terms = Terms(wanted_s=resources.calls.wanted_s)
-        created = await submit(resources.intake, tenant, source, terms)
+        submitted = await submit_once(request, resources, tenant, source, terms)
+    created = submitted.created
     reference = request_of(source).asked.reference
     return _Call(tenant, created.job_id, began, created.joined, reference)
 
