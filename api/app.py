@@ -22,6 +22,7 @@ from api.live.transcriber import Transcriber
 from api.methods import Methods
 from api.native import (
     accuracy,
+    batches,
     events,
     health,
     jobs,
@@ -103,7 +104,7 @@ def create_app(
     checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
-        *(transcribe, lifecycle, jobs, events, webhooks, accuracy, usage, tokens, admin),
+        *(transcribe, lifecycle, batches, jobs, events, webhooks, accuracy, usage, tokens, admin),
         service,
     )
     for area in (*counted, health, metrics):

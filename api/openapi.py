@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from api.access.routes import SCHEMES
+from api.intake.batch import batch_schema
 from api.intake.json_job import json_job_schema
 from api.intake.raw import FILE_NAME, RAW_BINARY
 from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
@@ -199,10 +200,27 @@ def job_body() -> dict[str, Any]:
     for media_type in ("audio/*", "video/*", *RAW_BINARY):
         content[media_type] = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
     name = {"type": "string", "maxLength": 255, "description": "of the file"}
-    parameters = [
-        _raw_option(option, field) for option, field in ({FILE_NAME: name} | fields).items()
-    ]
-    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
+    raw = [_raw_option(option, field) for option, field in ({FILE_NAME: name} | fields).items()]
+    body = {"required": True, "content": content}
+    return {"requestBody": body, "parameters": [IDEMPOTENCY_KEY, *raw]}
+
+
+def batch_body() -> dict[str, Any]:
+    """Return the request body of ``POST /jobs/batch``, which the endpoint reads itself."""
+    content = {"application/json": {"schema": batch_schema()}}
+    body = {"required": True, "content": content}
+    return {"requestBody": body, "parameters": [IDEMPOTENCY_KEY]}
+
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "chosen by the client: the request may be sent again for 24 hours, and makes "
+    "its jobs once",
+    "schema": {"type": "string", "pattern": "^[0-9A-Za-z_-]{1,255}$"},
+}
+"""The header of requests that may be repeated."""
 
 
 def _raw_option(name: str, field: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,13 @@ from starlette.responses import JSONResponse, Response
 
 from api.validation import describe, summarize
 from shared.infra import errors
-from shared.infra.errors import InvalidRequest, LimitReached, LonghandError, RequestError
+from shared.infra.errors import (
+    IdempotencyKeyInUse,
+    InvalidRequest,
+    LimitReached,
+    LonghandError,
+    RequestError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -44,6 +50,9 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.UploadStalled: 408,
     errors.UnsupportedMediaType: 415,
     errors.JobNotFound: 404,
+    errors.BatchNotFound: 404,
+    errors.IdempotencyKeyInUse: 409,
+    errors.IdempotencyKeyReused: 422,
     errors.JobEnded: 409,
     errors.JobNotRetryable: 409,
     errors.AudioGone: 409,
@@ -120,8 +129,10 @@ def failure_of(error: Exception) -> Failure:
     match error:
         case LonghandError() if (known := status_of(type(error))) is not None:
             headers: dict[str, str] = {}
-            if known in (429, 503):
-                after_s = error.retry_after_s if isinstance(error, LimitReached) else RETRY_AFTER_S
+            after_s: float | None = RETRY_AFTER_S if known in (429, 503) else None
+            if isinstance(error, LimitReached | IdempotencyKeyInUse):
+                after_s = error.retry_after_s
+            if after_s is not None:
                 headers = {"Retry-After": str(math.ceil(after_s))}
             if known == HTTPStatus.UNAUTHORIZED:
                 headers = {"WWW-Authenticate": CHALLENGE}

@@ -14,6 +14,7 @@ class File:
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    """An empty one is not sent: without ``Content-Length`` the body ends with the connection."""
     breaks_after: int | None = None
     """Bytes of the body after which the connection breaks, once."""
     at: Callable[[int], None] | None = None
@@ -84,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(OSError):
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(body))} | told).items():
-                self.send_header(name, value)
+                if value:
+                    self.send_header(name, value)
             self.end_headers()
             most = files.breaks(self.path) if found.breaks_after else None
             sent = 0

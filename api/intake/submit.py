@@ -5,6 +5,7 @@ body, a live session), one at a URL (``Remote``) or one that was uploaded before
 Every face makes its own answer of the job.
 """
 
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
 from api.intake.admission import MAX_LARGE, MAX_SMALL, MAX_WAITING, SMALL_BYTES, Admission
-from api.intake.landing import Cleanups, Landed, Landing
+from api.intake.landing import Cleanups, Landed, Landing, too_large
 from api.intake.options import OptionCheck
 from api.limits.places import Places
 from api.limits.refreshed import Refreshed
@@ -131,9 +132,9 @@ def request_of(source: Source | Remote | Uploaded) -> JobRequest:
 
 
 FindUpload = Callable[[str, UUID, JobRequest], Awaitable[Uploaded]]
-"""Returns a tenant's upload that no job has taken yet. The request's ``file_name``, if it is not
-empty, is the name that is wanted instead of the upload's. Raises a ``RequestError`` for any other
-upload."""
+"""Returns a tenant's upload that is complete, though a job may have taken it (``take`` refuses it
+then, and a repeated request still finds its job). The request's ``file_name``, if it is not empty,
+is the name that is wanted instead of the upload's. Raises a ``RequestError`` for any other."""
 
 
 class UploadPlaces:
@@ -209,6 +210,7 @@ class Terms:
     wanted_s: float | None = None
     """The job is a call (``shared.store.jobs.calls``), wanted for so long if nobody renews that. An
     equal one that is under way may stand for it."""
+    batch_id: UUID | None = None
     within: Within | None = None
     """Is called within the transaction that commits the job."""
 
@@ -303,6 +305,30 @@ def _commit_known(
     return _commit(intake, job, limits, terms.within, take)
 
 
+async def read_digest(intake: Intake, tenant: str, source: Source) -> str:
+    """Read a file and keep nothing of it; return its hex SHA-256.
+
+    It takes the place of an upload meanwhile.
+
+    Raises:
+        RequestError: the file, or what is asked for it, is refused.
+        TooManyUploads: its turn did not come.
+        LimitReached: the tenant has as many uploads under way as it may.
+    """
+    limits = await intake.limits.get(tenant)
+    is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
+    digest, n_bytes = hashlib.sha256(), 0
+    await source.begin()
+    with intake.places.place(tenant, is_small=is_small):
+        async with intake.admission.turn(source.n_bytes, source.client):
+            async for piece in source.data():
+                n_bytes += len(piece)
+                if n_bytes > limits.max_upload_bytes:
+                    raise too_large(limits.max_upload_bytes)
+                digest.update(piece)
+    return digest.hexdigest()
+
+
 def known_job(
     intake: Intake, tenant: str, source: Remote | Uploaded, terms: Terms
 ) -> tuple[NewJob, Callable[[Connection], None] | None]:
@@ -344,6 +370,7 @@ def _new_job(
         fingerprint=equal,
         reference=asked.reference,
         live_text=request.live_text,
+        batch_id=terms.batch_id,
         metadata=asked.metadata,
         webhook=webhook,
         result_url=f"{intake.settings.public_url}/jobs/{job_id}",

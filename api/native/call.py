@@ -15,7 +15,8 @@ from anyio import to_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from api.intake.submit import Remote, Source, Terms, Uploaded, request_of, submit
+from api.idempotency import submit_once
+from api.intake.submit import Remote, Source, Terms, Uploaded, request_of
 from api.native.call_metrics import CallMetrics
 from api.native.schemas.accuracy import CacheUse
 from api.native.snapshots import JobKey, Snapshot, Snapshots
@@ -79,7 +80,7 @@ def counted(metrics: CallMetrics) -> Iterator[None]:
 
 @asynccontextmanager
 async def called(
-    resources: Resources, tenant: str, source: Source | Remote | Uploaded
+    request: Request, resources: Resources, tenant: str, source: Source | Remote | Uploaded
 ) -> AsyncIterator[Call]:
     """Take a file in; its job is wanted while the block runs.
 
@@ -89,13 +90,14 @@ async def called(
     Raises:
         TooManyCalls: as many clients wait as may.
         TooManyAtOnce: as many of the tenant's.
-        LonghandError: as ``submit``.
+        LonghandError: as ``submit_once``.
         JobCanceled: the job or its transcript was deleted within the block.
     """
     began = time.perf_counter()
     with resources.calls.place(tenant):
         terms = Terms(wanted_s=resources.calls.wanted_s)
-        created = await submit(resources.intake, tenant, source, terms)
+        submitted = await submit_once(request, resources, tenant, source, terms)
+        created = submitted.created
         call = Call(tenant, created.job_id, began, created.joined, request_of(source).asked)
         with resources.calls.waiting(call.job_id), canceled_if_deleted(call.job_id):
             yield call

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.access.routes import needs
-from api.intake.submit import submit
+from api.idempotency import REPLAYED, submit_once
 from api.native import snapshots
 from api.native.answers import accepted, answer_with_job, answer_with_snapshot
 from api.native.ids import JobId
@@ -36,6 +36,8 @@ SUBMISSION_PROBLEMS = (
     errors.TooManyJobs,
     errors.TooMuchAudio,
     errors.TooManyAtOnce,
+    errors.IdempotencyKeyInUse,
+    errors.IdempotencyKeyReused,
 )
 """What any endpoint raises that takes a file in."""
 
@@ -60,11 +62,18 @@ async def submit_job(
 
     If the same model has transcribed the same bytes with the same options, the job has succeeded at
     once: its `cached` is true, and the answer has its transcript. The `cache` field turns that off.
+
+    With an `Idempotency-Key`, a request that is sent again within 24 hours makes no other job: the
+    answer has the first one's.
     """
     async with source_of(request, resources, tenant) as source:
-        created = await submit(resources.intake, tenant, source)
-    snapshot = await loader.get(snapshots.JobKey(tenant, created.job_id))
-    return accepted(await answer_with_snapshot(resources, snapshot), created.job_id)
+        submitted = await submit_once(request, resources, tenant, source)
+    job_id = submitted.created.job_id
+    snapshot = await loader.get(snapshots.JobKey(tenant, job_id))
+    answer = accepted(await answer_with_snapshot(resources, snapshot), job_id)
+    if submitted.is_replayed:
+        answer.headers[REPLAYED] = "true"
+    return answer
 
 
 @needs(Scope.JOBS_WRITE)

@@ -79,7 +79,7 @@ async def transcribe(
     with counted(metrics):
         async with (
             source_of(request, resources, tenant) as source,
-            called(resources, tenant, source) as call,
+            called(request, resources, tenant, source) as call,
         ):
             snapshot = await _wait(request, resources, loader, call, wait_s)
             if snapshot is None or not snapshot.view.ended:

@@ -1,7 +1,7 @@
 """The ways in of ``POST /jobs``, told apart by the body's media type."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 from fastapi import Request
 
@@ -54,11 +54,7 @@ async def source_of(
             "a form has them as fields, and JSON as members"
         )
     if media_type == "application/json":
-        n_bytes = declared_bytes(request)
-        is_small = n_bytes is not None and n_bytes <= MAX_JSON_BYTES
-        places = resources.intake.json_places
-        place = nullcontext() if is_small else places.place(tenant, _too_many)
-        with place:
+        with _json_place(request, resources, tenant):
             yield await _json(request, resources, tenant)
         return
     if media_type != "multipart/form-data":
@@ -111,18 +107,54 @@ def _raw(request: Request, resources: Resources, tenant: str, options: dict[str,
 
 async def _json(request: Request, resources: Resources, tenant: str) -> Source | Remote | Uploaded:
     most = max_json_bytes(resources.settings.max_base64_bytes)
-    body = bytearray()
-    async for piece in read_upload(request, resources.upload_bytes.inc):
-        body += piece
-        if len(body) > most:
-            raise UploadTooLarge(f"the JSON body is larger than {size(most)}")
+    body = await _read(request, resources, most)
     return await json_source(
         resources.intake,
         tenant,
-        parse_json_job(bytes(body)),
+        parse_json_job(body),
         client=client_network(request),
         max_file_bytes=resources.limits.known(tenant).max_upload_bytes,
     )
+
+
+async def read_json_body(
+    request: Request, resources: Resources, tenant: str, max_bytes: int
+) -> bytes:
+    """Return a JSON body.
+
+    Raises:
+        UnsupportedMediaType: it is something else.
+        UploadTooLarge: it is larger than ``max_bytes``.
+        UploadStalled: it does not come whole.
+        TooManyUploads: as many large JSON bodies are in memory as may.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType(
+            "send the body as application/json, with curl -H 'Content-Type: application/json'; "
+            f"this one is {media_type or 'of no type'}"
+        )
+    with _json_place(request, resources, tenant):
+        return await _read(request, resources, max_bytes)
+
+
+def _json_place(
+    request: Request, resources: Resources, tenant: str
+) -> AbstractContextManager[None]:
+    """Return what holds a place while a JSON body is in memory; small ones need none."""
+    n_bytes = declared_bytes(request)
+    if n_bytes is not None and n_bytes <= MAX_JSON_BYTES:
+        return nullcontext()
+    return resources.intake.json_places.place(tenant, _too_many)
+
+
+async def _read(request: Request, resources: Resources, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for piece in read_upload(request, resources.upload_bytes.inc):
+        body += piece
+        if len(body) > max_bytes:
+            raise UploadTooLarge(f"the JSON body is larger than {size(max_bytes)}")
+    return bytes(body)
 
 
 def _too_many() -> TooManyUploads:

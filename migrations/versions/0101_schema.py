@@ -72,6 +72,8 @@ _OWNED = {
     "jobs": "tenant",
     "steps": "tenant",
     "transcripts": "tenant",
+    "batches": "tenant",
+    "idempotency_keys": "tenant",
     "webhook_endpoints": "tenant",
     "webhook_events": "tenant",
     "webhook_deliveries": "tenant",
@@ -280,6 +282,7 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("NOT listed"),
     )
+    _create_batches()
     op.create_table(
         "workers",
         sa.Column("id", sa.Text(), nullable=False),
@@ -356,6 +359,7 @@ def upgrade() -> None:
         sa.Column(
             "metadata", postgresql.JSON(), server_default=sa.text("'{}'::json"), nullable=False
         ),
+        sa.Column("batch_id", sa.UUID(), nullable=True, comment="null: it was submitted alone"),
         sa.Column(
             "result_url",
             sa.Text(),
@@ -511,6 +515,7 @@ def upgrade() -> None:
             "state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')",
             name="ck_jobs_state",
         ),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_jobs_batch_id"),
         sa.ForeignKeyConstraint(
             ["original_id"], ["jobs.id"], name="fk_jobs_original_id", ondelete="SET NULL"
         ),
@@ -579,6 +584,20 @@ def upgrade() -> None:
         ["webhook_endpoint_id"],
         unique=False,
         postgresql_where=sa.text("webhook_endpoint_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_batch_id_first_event",
+        "jobs",
+        ["batch_id", "first_event"],
+        unique=False,
+        postgresql_where=sa.text("batch_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_active_of_batch",
+        "jobs",
+        ["batch_id"],
+        unique=False,
+        postgresql_where=sa.text("batch_id IS NOT NULL AND state IN ('queued', 'running')"),
     )
     op.create_index(
         "ix_jobs_refused",
@@ -843,11 +862,24 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("lane IS NOT NULL AND state = 'queued'"),
     )
+    _create_webhook_events()
+    _create_idempotency_keys()
+    _create_usage()
+    _separate_tenants()
+
+
+def _create_webhook_events() -> None:
     op.create_table(
         "webhook_events",
         sa.Column("id", sa.UUID(), nullable=False, comment="the webhook-id header"),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("job_id", sa.UUID(), nullable=True, comment="null for test events"),
+        sa.Column(
+            "batch_id",
+            sa.UUID(),
+            nullable=True,
+            comment="whose end this is, with that of a job",
+        ),
         sa.Column(
             "run", sa.Integer(), nullable=False, comment="the job's, of which this is the end"
         ),
@@ -863,7 +895,21 @@ def upgrade() -> None:
             ["job_id"], ["jobs.id"], name="fk_webhook_events_job_id", ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_events"),
-        sa.UniqueConstraint("job_id", "run", name="uq_webhook_events_job_id_run"),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_webhook_events_batch_id"),
+    )
+    op.create_index(
+        "uq_webhook_events_batches",
+        "webhook_events",
+        ["batch_id"],
+        unique=True,
+        postgresql_where=sa.text("batch_id IS NOT NULL"),
+    )
+    op.create_index(
+        "uq_webhook_events_jobs",
+        "webhook_events",
+        ["job_id", "run"],
+        unique=True,
+        postgresql_where=sa.text("batch_id IS NULL"),
     )
     op.create_index(
         "ix_webhook_events_tests",
@@ -937,8 +983,97 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_attempts_delivery_id", "webhook_attempts", ["delivery_id"], unique=False
     )
-    _create_usage()
-    _separate_tenants()
+
+
+def _create_batches() -> None:
+    op.create_table(
+        "batches",
+        sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column(
+            "jobs",
+            sa.Integer(),
+            nullable=True,
+            comment="how many were created with it; null while they are",
+        ),
+        sa.Column(
+            "webhook_endpoint_id",
+            sa.UUID(),
+            nullable=True,
+            comment="of the webhook_url that the batch itself named",
+        ),
+        sa.Column(
+            "result_url",
+            sa.Text(),
+            nullable=True,
+            comment="what its webhook event tells; null: its path alone",
+        ),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "completed_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="when all of its jobs had ended for the first time",
+        ),
+        sa.ForeignKeyConstraint(
+            ["webhook_endpoint_id"],
+            ["webhook_endpoints.id"],
+            name="fk_batches_webhook_endpoint_id",
+            ondelete="SET NULL",
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_batches"),
+        comment="Jobs that were submitted together.",
+    )
+    op.create_index(
+        "ix_batches_webhook_endpoint_id",
+        "batches",
+        ["webhook_endpoint_id"],
+        unique=False,
+        postgresql_where=sa.text("webhook_endpoint_id IS NOT NULL"),
+    )
+
+
+def _create_idempotency_keys() -> None:
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column(
+            "holder",
+            sa.UUID(),
+            nullable=False,
+            comment="the request that works on the answer",
+        ),
+        sa.Column(
+            "held_until",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="renewed by the holder",
+        ),
+        sa.Column(
+            "fingerprint",
+            sa.Text(),
+            nullable=True,
+            comment="of the request; null until it is answered",
+        ),
+        sa.Column("answer", postgresql.JSONB(), nullable=True, comment="what the request has made"),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("tenant", "key", name="pk_idempotency_keys"),
+        comment="Requests that clients may repeat: each makes its jobs once.",
+    )
+    op.create_index(
+        "ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"], unique=False
+    )
 
 
 def _create_usage() -> None:
@@ -994,6 +1129,8 @@ def downgrade() -> None:
         "calls",
         "jobs",
         "workers",
+        "idempotency_keys",
+        "batches",
         "webhook_endpoints",
         "transcripts",
         "served_queues",

@@ -61,6 +61,9 @@
         ├── TranscriptNotReady, TranscriptDeleted
         ├── LimitReached            the tenant has, for now, as much as it may
         │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce
+        ├── IdempotencyKeyInUse     a request with this key is under way
+        ├── IdempotencyKeyReused    the key stands for another request
+        ├── BatchNotFound
         ├── UnknownHost, ForbiddenOrigin
         ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
         ├── DeliveryNotFound, DeliveryNotReplayable
@@ -440,6 +443,23 @@ class TooMuchAudio(LimitReached):
 
 class TooManyAtOnce(LimitReached):
     """The tenant has its share of what an API process serves at once, or its own limit of it."""
+
+
+class IdempotencyKeyInUse(RequestError):
+    """A request with this Idempotency-Key is under way: ask again in a moment."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """``retry_after_s``: when to ask again, in seconds from now."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class IdempotencyKeyReused(RequestError):
+    """This Idempotency-Key was used for another request."""
+
+
+class BatchNotFound(RequestError):
+    """No such batch, or another tenant's: the two are answered alike."""
 
 
 class ForbiddenUrl(RequestError):

@@ -75,8 +75,10 @@ def set_limits(engine: Engine, tenant: str, own: Mapping[str, float]) -> None:
         )
 
 
-def check_room(connection: Connection, tenant: str, limits: Limits) -> None:
+def check_room(connection: Connection, tenant: str, limits: Limits, *, ahead: int = 0) -> None:
     """See that the tenant may have one more job, which the caller's transaction adds.
+
+    ``ahead`` is how many it adds beside.
 
     The tenant's lock is held until the commit, so no two transactions count the same free place.
     Other tenants, and tenants without such limits, take no lock and are asked nothing.
@@ -94,9 +96,10 @@ def check_room(connection: Connection, tenant: str, limits: Limits) -> None:
     )
     now = datetime.now(UTC)
     found = connection.execute(_USED, {"tenant": tenant, "today": now.date()}).one()
-    if limits.max_jobs and found.jobs >= limits.max_jobs:
+    jobs = found.jobs + ahead
+    if limits.max_jobs and jobs >= limits.max_jobs:
         raise TooManyJobs(
-            f"{found.jobs} of your jobs wait or run, and {limits.max_jobs} may", JOB_RETRY_S
+            f"{jobs} of your jobs wait or run, and {limits.max_jobs} may", JOB_RETRY_S
         )
     most_s = 3600 * limits.audio_hours_per_day
     if most_s and found.audio_s >= most_s:

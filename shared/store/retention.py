@@ -17,6 +17,7 @@ from shared.store.jobs.equal import try_to_lock_equal_jobs
 from shared.store.objects.keys import job_prefix
 from shared.store.objects.removals import schedule_removal
 from shared.store.states import JobState
+from shared.store.webhooks.endpoints import drop_unlisted
 
 FOR_EVER_S = 3e9
 """A century. Postgres has no much longer intervals; ``inf`` counts as longer too."""
@@ -127,6 +128,28 @@ def expire_test_events(engine: Engine, *, keep_s: float, limit: int) -> int:
             {"keep_s": min(keep_s, KEEP_TESTS_S), "limit": limit},
         )
         return len(expired.all())
+
+
+def expire_batches(engine: Engine, *, limit: int) -> int:
+    """Batches of which no job is left are deleted, with the endpoints that they alone named."""
+    with begin(engine) as connection:
+        deleted = connection.execute(
+            text("""
+                WITH empty AS (
+                    SELECT id FROM batches
+                    WHERE completed_at IS NOT NULL
+                      AND NOT EXISTS (SELECT FROM jobs WHERE batch_id = batches.id)
+                    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+                )
+                DELETE FROM batches USING empty WHERE batches.id = empty.id
+                RETURNING webhook_endpoint_id
+            """),
+            {"limit": limit},
+        ).scalars()
+        endpoints = deleted.all()
+        for endpoint_id in sorted({each for each in endpoints if each is not None}):
+            drop_unlisted(connection, endpoint_id)
+    return len(endpoints)
 
 
 def _expire(

@@ -166,15 +166,32 @@ def insert_prepare(
     insert_steps(connection, job_id, StepKind.PREPARE, queue, [NewStep(0)], max_attempts)
 
 
-def insert_fetch(
-    connection: Connection, job_id: UUID, url: str, *, cache: bool, max_attempts: int
+def insert_fetches(
+    connection: Connection, files: Sequence[tuple[UUID, str, bool]], *, max_attempts: int
 ) -> None:
-    """Nothing -> ``fetch`` step queued; with ``cache``, equal jobs may share a transcript.
+    """Nothing -> ``fetch`` steps queued; a file is its job, its URL, and whether equal jobs share.
 
     The step alone has the whole URL, which may hold a secret, until the file is fetched.
     """
-    new = NewStep(0, {"url": url, "cache": cache})
-    insert_steps(connection, job_id, StepKind.FETCH, FETCH_QUEUE, [new], max_attempts)
+    if not files:
+        return
+    connection.execute(
+        _INSERT,
+        [
+            {
+                "job_id": job_id,
+                "kind": StepKind.FETCH,
+                "queue": FETCH_QUEUE,
+                "max_attempts": max_attempts,
+                "hold": False,
+                "idxs": [0],
+                "inputs": [Jsonb({"url": url, "cache": cache})],
+                "audios": [None],
+            }
+            for job_id, url, cache in files
+        ],
+    )
+    ring_after_commit(connection, FETCH_QUEUE, len(files))
 
 
 def release_held(connection: Connection, job_id: UUID, queue: str) -> None:

@@ -89,6 +89,38 @@ api_keys = Table(
     UniqueConstraint("sha256"),
 )
 
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    _not_null("tenant", Text),
+    Column("jobs", Integer, comment="how many were created with it; null while they are"),
+    Column(
+        "webhook_endpoint_id",
+        ForeignKey("webhook_endpoints.id", ondelete="SET NULL"),
+        comment="of the webhook_url that the batch itself named",
+    ),
+    Column("result_url", Text, comment="what its webhook event tells; null: its path alone"),
+    _not_null("created_at", _TIME, default=func.now()),
+    Column("completed_at", _TIME, comment="when all of its jobs had ended for the first time"),
+    _partial_index(None, "webhook_endpoint_id", where="webhook_endpoint_id IS NOT NULL"),
+    comment="Jobs that were submitted together.",
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _not_null("holder", UUID(as_uuid=True), comment="the request that works on the answer"),
+    _not_null("held_until", _TIME, comment="renewed by the holder"),
+    Column("fingerprint", Text, comment="of the request; null until it is answered"),
+    Column("answer", JSONB, comment="what the request has made"),
+    _not_null("created_at", _TIME, default=func.now()),
+    Index(None, "created_at"),
+    comment="Requests that clients may repeat: each makes its jobs once.",
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -111,6 +143,7 @@ jobs = Table(
     _not_null("cached", Boolean, default=text("false")),
     # JSON, not JSONB: it is returned as it was given.
     _not_null("metadata", JSON, default=text("'{}'::json")),
+    Column("batch_id", ForeignKey("batches.id"), comment="null: it was submitted alone"),
     Column("result_url", Text, comment="what its webhook events tell; null: its path alone"),
     Column(
         "webhook_endpoint_id",
@@ -191,6 +224,12 @@ jobs = Table(
     _partial_index(None, "original_id", where="original_id IS NOT NULL"),
     Index(None, "transcript_id"),
     _partial_index(None, "webhook_endpoint_id", where="webhook_endpoint_id IS NOT NULL"),
+    _partial_index(None, "batch_id first_event", where="batch_id IS NOT NULL"),
+    _partial_index(
+        "ix_jobs_active_of_batch",
+        "batch_id",
+        where="batch_id IS NOT NULL AND state IN ('queued', 'running')",
+    ),
     _partial_index("ix_jobs_ended", "finished_at", where="finished_at IS NOT NULL"),
     _partial_index(
         "ix_jobs_with_audio",
@@ -459,11 +498,15 @@ webhook_events = Table(
     Column("id", UUID(as_uuid=True), primary_key=True, comment="the webhook-id header"),
     _not_null("tenant", Text),
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), comment="null for test events"),
+    Column("batch_id", ForeignKey("batches.id"), comment="whose end this is, with that of a job"),
     _not_null("run", Integer, comment="the job's, of which this is the end"),
     _not_null("type", Text),
     _not_null("body", Text, comment="as sent, to the byte"),
     _not_null("created_at", _TIME, default=func.now()),
-    UniqueConstraint("job_id", "run"),
+    _partial_index("uq_webhook_events_jobs", "job_id run", where="batch_id IS NULL", unique=True),
+    _partial_index(
+        "uq_webhook_events_batches", "batch_id", where="batch_id IS NOT NULL", unique=True
+    ),
     _partial_index("ix_webhook_events_tests", "created_at", where="job_id IS NULL"),
 )
 

@@ -14,6 +14,7 @@ from shared.infra.settings import Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.accounts.tenants import create_tenant
+from shared.store.idempotency import take_key
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import list_jobs, read_jobs
 from shared.store.tables import metadata
@@ -42,6 +43,12 @@ def filled(database: Engine) -> Engine:
         transcribe(database, claim(database, job_id, "transcribe"))
         finish(database, claim(database, job_id, "finish"))
         create_key(database, tenant, "a test's", ALL_SCOPES)
+        with database.begin() as connection:
+            connection.execute(
+                text("INSERT INTO batches (id, tenant) VALUES (gen_random_uuid(), :tenant)"),
+                {"tenant": tenant},
+            )
+        take_key(database, tenant, "the same")
     add_up_usage(database)
     for tenant in ("acme", "default"):
         count_live(database, tenant, 1.0)

@@ -16,7 +16,9 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]  # run as a program, and imported
 
 from jobstore import (  # noqa: E402
     CHUNK,
+    add_batch,
     add_job,
+    add_remote_job,
     claim,
     finish,
     new_job,
@@ -34,6 +36,7 @@ from shared.infra.errors import StorageUnavailable, UnreadableMedia  # noqa: E40
 from shared.infra.settings import Settings  # noqa: E402
 from shared.infra.webhooks.attempt import Attempt  # noqa: E402
 from shared.store import steps  # noqa: E402
+from shared.store.idempotency import take_key  # noqa: E402
 from shared.store.jobs.cancel import cancel_job  # noqa: E402
 from shared.store.jobs.create import create_job  # noqa: E402
 from shared.store.states import StepKind  # noqa: E402
@@ -83,6 +86,10 @@ def fill(database: Engine) -> None:
     add_job(database)  # queued
     add_job(database, source_bytes=100_000_000)  # large
     create_job(database, new_job(wanted_s=3600.0), max_attempts=3)  # a call
+    add_remote_job(database, "https://files.example/a.mp3?token=x")
+    claim(database, add_remote_job(database, "https://files.example/b.mp3"), "fetch")
+    add_batch(database, 2)
+    take_key(database, "default", "a key")
     original = _equal_job(database)
     _equal_job(database)  # waits for it
     preparing = claim(database, original, "prepare")

@@ -63,7 +63,7 @@ async def listen(
     asked, wish = read_query(request.query_params, known_models)
     with counted(metrics):
         source = await _source_of(request, resources, tenant, asked)
-        async with called(resources, tenant, source) as call:
+        async with called(request, resources, tenant, source) as call:
             snapshot = await end_of(call, request, resources, loader, WAIT_S)
         view = snapshot.view
         if not view.ended:

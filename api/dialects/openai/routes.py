@@ -68,7 +68,7 @@ async def _serve(
     form = form_of(request, resources, tenant, fields)
     async with AsyncExitStack() as stack:
         stack.enter_context(counted(metrics))
-        call = await stack.enter_async_context(called(resources, tenant, form))
+        call = await stack.enter_async_context(called(request, resources, tenant, form))
         if fields.wish.stream:
             told = TextStream(call, resources, loader, metrics, fields.wish)
             return await told.begin(request, stack)

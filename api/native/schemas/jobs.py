@@ -135,6 +135,7 @@ class JobSummary(BaseModel):
 
     id: UUID
     state: JobState
+    batch_id: UUID | None = Field(description="null: it was submitted alone")
     model: str
     language: str | None = Field(
         description="as requested, or the only one of the model; null: to be detected"

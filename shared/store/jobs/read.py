@@ -15,7 +15,7 @@ from shared.models.options import ResolvedOptions
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
-    id, tenant, state, model, options, priority, detected_language, cached,
+    id, tenant, state, model, options, batch_id, priority, detected_language, cached,
     source_name, source_bytes, sha256, audio_url, fetched_bytes, fetch_total_bytes,
     duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
     percent_done, audio_kept_s,
@@ -47,6 +47,8 @@ class JobView:
     state: JobState
     model: str
     options: ResolvedOptions
+    batch_id: UUID | None
+    """None: it was submitted alone."""
     priority: int
     detected_language: str | None
     cached: bool

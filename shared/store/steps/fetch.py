@@ -47,7 +47,6 @@ def note_fetched(engine: Engine, claim: Claim, n_bytes: int, total_bytes: int | 
                 "epoch": claim.epoch,
             },
         )
-        announce(connection, claim.job_id)
 
 
 def complete_fetch(
