@@ -202,3 +202,9 @@ def _spans_to_json(spans: Iterable[Span]) -> list[list[int]]:
 
 def _spans_from_json(pairs: Iterable[Sequence[int]]) -> tuple[Span, ...]:
     return tuple(Span(start, end) for start, end in pairs)
+
+
+def clock(samples: int) -> str:
+    """Return samples as H:MM:SS."""
+    minutes, s = divmod(samples // SAMPLE_RATE, 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"

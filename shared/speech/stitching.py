@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
+from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis, clock
 from shared.speech.scripts import space_between
 from shared.speech.seams import keep_once
 from shared.speech.segments import PlacedWord, make_segments
@@ -296,9 +296,3 @@ def _length_of_union(spans: Iterable[tuple[int, int]]) -> int:
 def to_seconds(samples: int) -> float:
     """Return samples as seconds, to the millisecond."""
     return round(samples / SAMPLE_RATE, 3)
-
-
-def clock(samples: int) -> str:
-    """Return samples as H:MM:SS."""
-    minutes, s = divmod(samples // SAMPLE_RATE, 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"

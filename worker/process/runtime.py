@@ -90,7 +90,7 @@ def unique_pid() -> str:
 
 def make_runtime(settings: Settings, owner: str) -> Runtime:
     """Open what a worker process needs."""
-    database = make_engine(settings, pool_size=8)
+    database = make_engine(settings, pool_size=8, sees_all=True)
     broker = make_broker(settings)
     wakeups = Wakeups(database, broker, settings)
     connect_wakeups(database, wakeups.ring)

@@ -30,9 +30,8 @@ from shared.infra.errors import (
 from shared.speech.audio import Channels
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.decoded import HEADER, MAX_RECORD_BYTES, RANGE, Kind
-from shared.speech.transcript import TranscriptWarning
 from worker.media.errors import DecoderBug
-from worker.media.findings import Findings
+from worker.media.findings import Findings, Warned
 
 log = logging.getLogger(__name__)
 
@@ -238,8 +237,7 @@ class _Conversation:
             raise _Nonsense("end")
         self._note_times(facts)
         self._findings.warnings[:] = [
-            TranscriptWarning(code=_code(each["code"]), detail=_text(each["detail"]))
-            for each in warnings
+            Warned(_code(each["code"]), _text(each["detail"])) for each in warnings
         ]
 
 

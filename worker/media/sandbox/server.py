@@ -29,6 +29,8 @@ from worker.media.sandbox.files import decode_file, receive, warm_up
 
 AHEAD = 2
 """Decoders that wait for an order."""
+_PAUSE_MS = 20
+"""Without a question, before a decoder is forked ahead while another one waits."""
 _FORK_AGAIN_S = 0.1
 """The pause after a fork that failed."""
 _MAX_DESCRIPTORS = 1 << 16
@@ -62,9 +64,11 @@ class Server:
         poll.register(self._woken, select.POLLIN)
         n_wanted = 0
         while True:
-            # Who asks comes first: it forks ahead when nobody does.
+            # Who asks comes first. A fork ahead waits a little: it would take processor time from
+            # the decoder that was just handed over.
             is_short = len(self._waiting) < AHEAD
-            ready = {fd for fd, _ in poll.poll(0 if n_wanted or is_short else None)}
+            pause_ms = _PAUSE_MS if self._waiting and not n_wanted else 0
+            ready = {fd for fd, _ in poll.poll(pause_ms if n_wanted or is_short else None)}
             if self._woken.fileno() in ready:
                 self._woken.recv(4096)
                 self._bury()
@@ -76,7 +80,7 @@ class Server:
             if n_wanted and self._waiting:
                 self._hand_over()
                 n_wanted -= 1
-            elif n_wanted or is_short:
+            elif n_wanted or (is_short and not ready):
                 self._fork()
 
     def _hand_over(self) -> None:
