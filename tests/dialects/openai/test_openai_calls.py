@@ -132,13 +132,17 @@ def test_a_tenant_beyond_its_quota_is_told_when_to_come_again(
     settings: Settings, database: Engine
 ) -> None:
     with dialing(settings, database, tenant_requests_per_minute=1) as (_, client):
-        client.models.list()
         with pytest.raises(openai.RateLimitError) as refused:
-            client.models.list()
+            list_models_thrice(client)  # a minute may end in between
         error = refused.value
         assert (error.code, error.type) == ("rate_limit_exceeded", "rate_limit_error")
         assert 0 < int(error.response.headers["retry-after"]) <= 60
         assert error.response.headers["x-should-retry"] == "true"
+
+
+def list_models_thrice(client: OpenAI) -> None:
+    for _ in range(3):
+        client.models.list()
 
 
 def fail(database: Engine, job_id: UUID) -> None:
