@@ -24,7 +24,9 @@ def page() -> str:
 
 
 def _part(dialect: Dialect) -> Iterator[str]:
+    names = ", ".join(f"`{name}`" for name in dialect.models)
     yield f"\n## {dialect.name}\n\n{dialect.says}\n"
+    yield f"Names of models that stand for the default one: {names}.\n\n"
     for operation in dialect.operations:
         yield from _operation(operation)
 

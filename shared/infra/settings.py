@@ -111,14 +111,14 @@ class Settings(BaseSettings):
     """Port that the API listens on, where `--port` names none. `./longhand up` has its own
     `--port`."""
     max_calls: PositiveInt = 100
-    """How many clients of one API process may wait for the answer of `POST /transcribe` at once;
-    more are answered with 503."""
+    """How many clients of one API process may wait for a transcript at once, in `POST /transcribe`
+    and other services' APIs (docs/dialects.md); more are answered with 503."""
     call_wait_s: float = Field(default=300.0, ge=0, le=86_400)
     """How long `POST /transcribe` waits for the transcript, in seconds, at most a day; then the
     answer is 202 with the job."""
     call_grace_s: float = Field(default=60.0, gt=0, le=86_400)
-    """How long the job of a `POST /transcribe` goes on after its client has left, in seconds. If
-    nobody asks for the same meanwhile, it is canceled."""
+    """How long the job of such a client goes on after it has left, in seconds. If nobody asks for
+    the same meanwhile, the job is canceled."""
     max_duration_s: PositiveFloat = 12 * 3600.0
     """Longest accepted audio, in seconds once decoded."""
     lease_s: PositiveFloat = 30.0

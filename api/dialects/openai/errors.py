@@ -38,14 +38,13 @@ _PARAMS: Mapping[str, str] = {
 }
 
 
-def answer_error(request: HTTPConnection, error: Exception) -> Response:
+def answer_error(_: HTTPConnection, error: Exception) -> Response:
     """Return the answer to an error; ``x-should-retry`` tells SDKs whether to send it again."""
     failure = failure_of(error)
     status = status_of(failure)
     after_s = int(failure.headers.get("Retry-After", 0))
     again = status in (408, 429, 503) and after_s <= LONGEST_RETRY_AFTER_S
     headers = {**failure.headers, "x-should-retry": str(again).lower()}
-    del request
     return JSONResponse({"error": error_object(failure)}, status, headers)
 
 

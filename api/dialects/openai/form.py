@@ -33,10 +33,9 @@ class _Form(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str | None = None
     model: str | None = None
     language: str | None = None
-    languages: list[str] = Field(default=[])
+    languages: list[str] = []
     keywords: list[str] = []
     prompt: str | None = None
     response_format: Format = "json"
@@ -87,7 +86,7 @@ class AudioForm:
             UnsupportedParameter: it is refused.
         """
         if "\0" in field.value:
-            raise InvalidParameter("it contains a NUL character", field.name)
+            raise InvalidParameter(f"{field.name} contains a NUL character", field.name)
         self._asked = None
         for name, value in _flat(field):
             self._operation.check({name: value})

@@ -18,13 +18,14 @@ from api.access.routes import admit
 from api.dialects.models import model_of
 from api.dialects.openai.answers import logprob_of
 from api.dialects.openai.configuration import Configuration, read_configuration
-from api.dialects.openai.errors import answer_error
+from api.dialects.openai.errors import answer_error, error_object
 from api.dialects.openai.tables import MODELS
 from api.live.connection import Connection
 from api.live.errors import LiveError
 from api.live.messages import read_message
 from api.live.sessions import LiveSessions
 from api.live.timing import Timing
+from api.problems import failure_of
 from shared.infra.errors import InvalidParameter, RequestError
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.live.events import (
@@ -196,8 +197,8 @@ class RealtimeConnection(Connection):
             else:
                 raise InvalidParameter("after the first update only the language may change")
         except RequestError as error:
-            param = error.members.get("param")
-            self._tell_error(str(error), "invalid_request_error", error.code, param)
+            told = error_object(failure_of(error))
+            self._send("error", error={**told, "event_id": self._asked_by})
         else:
             self._tell_session("updated")
 
@@ -269,17 +270,9 @@ class RealtimeConnection(Connection):
         session = self._configuration.shown(self._id, beta=self._is_beta)
         self._send(f"{kind}.{what}", session=session)
 
-    def _tell_error(self, message: str, kind: str, code: str, param: str | None = None) -> None:
-        self._send(
-            "error",
-            error={
-                "type": kind,
-                "code": code,
-                "message": message,
-                "param": param,
-                "event_id": self._asked_by,
-            },
-        )
+    def _tell_error(self, message: str, kind: str, code: str) -> None:
+        told = {"message": message, "type": kind, "param": None, "code": code}
+        self._send("error", error={**told, "event_id": self._asked_by})
 
     def _send(self, kind: str, **members: Any) -> None:
         self.send({"type": kind, "event_id": f"event_{uuid4().hex}", **members})

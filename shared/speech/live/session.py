@@ -128,6 +128,8 @@ class LiveSession:
             if (segment := self._open) is not None:
                 self._segments.pop()
                 self._effects.append(Drop(segment.id))
+                asked = self._asked.items()
+                self._asked = {each: what for each, what in asked if what.segment is not segment}
             self._floor = self._ring.end
             self._activity.restart()
         return self._take()

@@ -285,7 +285,7 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
         "audio.input.transcription.language",
         "invalid_parameter",
     ),
-    (configured(transcription={"model": "whisper-9"}), None, "unknown_model"),
+    (configured(transcription={"model": "whisper-9"}), "model", "model_not_found"),
     (configured(voice="alloy"), "audio.input.voice", "invalid_parameter"),
     ({"type": "transcription", "include": ["all"]}, "include", "invalid_parameter"),
 ]

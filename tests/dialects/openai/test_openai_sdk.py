@@ -144,7 +144,7 @@ def test_log_probabilities_are_those_of_words(client: OpenAI, native: dict[str, 
 
 @pytest.mark.parametrize("kind", ["json", "text"])
 def test_a_stream_has_the_text_in_deltas_and_then_whole(client: OpenAI, kind: Any) -> None:
-    work = Work(tuple(range(4000, 4070)))  # more than one chunk
+    work = Work(tuple(range(4000, 4120)))  # more than one chunk
     file = BytesIO(work.file())
     file.name = f"{kind}.wav"
     stream = client.audio.transcriptions.create(
@@ -181,7 +181,7 @@ def test_a_real_whisper_tells_what_its_decoder_measured(platform: Any, client: O
     for each in segments:
         assert len(each.tokens) >= len(each.text.split())
         assert each.avg_logprob < 0
-        assert 0 < each.no_speech_prob < 1
+        assert 0 <= each.no_speech_prob < 1
         assert each.compression_ratio > 0
         assert each.temperature in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
         assert each.seek <= each.start * 100

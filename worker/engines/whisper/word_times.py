@@ -88,7 +88,7 @@ def time_words(
             confidence = alignment.probabilities[at : at + n_tokens].mean()
             at += n_tokens
             used += n_tokens
-            tokens = segment.tokens[used - n_tokens : used]
+            tokens = tuple(segment.tokens[used - n_tokens : used])
             if not text.strip():
                 blank += text
                 blank_tokens += tokens
