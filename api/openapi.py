@@ -227,7 +227,9 @@ def _raw_option(name: str, field: Mapping[str, Any]) -> dict[str, Any]:
     """Return a query parameter that is an option of a raw body."""
     described = {"name": name, "in": "query", "required": False}
     described["description"] = f"only with a raw body: {field.get('description', '')}"
-    schema = {key: value for key, value in field.items() if key not in ("description", "title")}
+    # Without a default, which Swagger UI would send along with a form.
+    apart = ("description", "title", "default", "examples")
+    schema = {key: value for key, value in field.items() if key not in apart}
     if name == "metadata":
         return described | {"content": {"application/json": {"schema": {"type": "object"}}}}
     return described | {"schema": schema}

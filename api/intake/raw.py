@@ -1,6 +1,6 @@
 """A raw body as a source of a job: the file and nothing else; its options come beside it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 
 from api.intake.form import FormFields
 from api.intake.landing import too_large
@@ -24,7 +24,7 @@ class RawBody:
         self,
         n_bytes: int | None,
         body: AsyncIterator[bytes],
-        texts: Mapping[str, str],
+        texts: Iterable[tuple[str, str]],
         file_name: str,
         options: OptionCheck,
         *,
@@ -33,11 +33,11 @@ class RawBody:
     ) -> None:
         """Begin with what the head of the request says; ``body`` is not read yet.
 
-        ``texts`` are the job's options as they were written. ``client`` is whose share of the
-        places for uploads the file takes.
+        ``texts`` are the job's options, by name, as they were written. ``client`` is whose share of
+        the places for uploads the file takes.
 
         Raises:
-            InvalidRequest: an option is unknown or has a bad value.
+            InvalidRequest: an option is unknown, has a bad value, or is given twice.
             UnsupportedLanguage: nothing else is wrong, and there is no such language.
             UploadTooLarge: the declared size ``n_bytes`` is more than ``max_file_bytes``.
         """
@@ -49,7 +49,7 @@ class RawBody:
         self._options = options
         self._request: JobRequest | None = None
         fields = FormFields("query parameters", (FILE_NAME,))
-        for name, text in texts.items():
+        for name, text in texts:
             fields.add(Field(name, text))
         self._asked = fields.asked()
         if n_bytes is not None and n_bytes > max_file_bytes:
