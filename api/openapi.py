@@ -212,13 +212,16 @@ def batch_body() -> dict[str, Any]:
     return {"requestBody": body, "parameters": [IDEMPOTENCY_KEY]}
 
 
+KEY_PATTERN = "^[!-~]{1,255}$"
+"""Regular expression of an ``Idempotency-Key``."""
+
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "description": "chosen by the client: the request may be sent again for 24 hours, and makes "
     "its jobs once",
-    "schema": {"type": "string", "pattern": "^[0-9A-Za-z_-]{1,255}$"},
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
 }
 """The header of requests that may be repeated."""
 
