@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from api.intake.submit import (
     request_of,
     submit,
 )
+from api.openapi import KEY_PATTERN
 from api.resources import Resources
 from shared.infra.errors import DatabaseUnavailable, IdempotencyKeyReused, InvalidRequest
 from shared.store.idempotency import (
@@ -48,7 +50,7 @@ log = logging.getLogger(__name__)
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 """Header of the answer to a request that was repeated."""
-MAX_KEY_CHARS = 255
+_KEY = re.compile(KEY_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,10 @@ def key_of(request: Request) -> str | None:
     sent = request.headers.get(HEADER)
     if sent is None:
         return None
-    key = sent.strip()
-    if len(key) > 1 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    if not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
-        raise InvalidRequest(f"{HEADER} has 1 to {MAX_KEY_CHARS} printable ASCII characters")
-    return key
+    if not _KEY.fullmatch(sent):
+        raise InvalidRequest(f"{HEADER} has 1 to 255 printable ASCII characters, without spaces")
+    is_quoted = len(sent) > 2 and sent[0] == sent[-1] == '"'
+    return sent[1:-1] if is_quoted else sent
 
 
 async def submit_once(

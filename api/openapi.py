@@ -212,13 +212,16 @@ def batch_body() -> dict[str, Any]:
     return {"requestBody": body, "parameters": [IDEMPOTENCY_KEY]}
 
 
+KEY_PATTERN = "^[!-~]{1,255}$"
+"""Regular expression of an ``Idempotency-Key``."""
+
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "description": "chosen by the client: the request may be sent again for 24 hours, and makes "
     "its jobs once",
-    "schema": {"type": "string", "pattern": "^[0-9A-Za-z_-]{1,255}$"},
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
 }
 """The header of requests that may be repeated."""
 
@@ -227,7 +230,9 @@ def _raw_option(name: str, field: Mapping[str, Any]) -> dict[str, Any]:
     """Return a query parameter that is an option of a raw body."""
     described = {"name": name, "in": "query", "required": False}
     described["description"] = f"only with a raw body: {field.get('description', '')}"
-    schema = {key: value for key, value in field.items() if key not in ("description", "title")}
+    # Without a default, which Swagger UI would send along with a form.
+    apart = ("description", "title", "default", "examples")
+    schema = {key: value for key, value in field.items() if key not in apart}
     if name == "metadata":
         return described | {"content": {"application/json": {"schema": {"type": "object"}}}}
     return described | {"schema": schema}

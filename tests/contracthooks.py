@@ -9,6 +9,7 @@ UNFORESEEN = {
     "empty_file",
     "empty_reference",
     "forbidden_url",
+    "idempotency_key_reused",
     "unknown_model",
     "unsupported_language",
     "unsupported_option",

@@ -24,7 +24,7 @@ from shared.store.jobs.batches import NewBatch, create_batch
 from shared.store.jobs.create import Created, JobWebhook
 
 MAX_JOBS = 1_000
-MAX_BATCH_BYTES = 16 * 1024**2
+MAX_BATCH_BYTES = 8 * 1024**2
 _SOURCES = ("audio_url", "upload_id")
 _AT_ONCE = 50
 """Jobs that are checked before other requests have their turn: some milliseconds."""
@@ -77,6 +77,7 @@ def batch_schema() -> dict[str, Any]:
     ]
     schema["properties"]["jobs"]["items"] = named
     schema["properties"]["options"] |= JobOptions.model_json_schema()
+    schema["examples"] = [{"jobs": [{"audio_url": "https://example.com/talk.mp3"}]}]
     return schema
 
 

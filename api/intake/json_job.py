@@ -22,6 +22,9 @@ _OTHER_BYTES = 64 * 1024
 """Of a body, beside the file, the reference and the metadata."""
 
 
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
+
 class FileReference(JobOptions):
     """A file that is not sent along, and the options of its job."""
 
@@ -44,7 +47,7 @@ class JsonJob(FileReference):
     audio_base64: str | None = Field(
         default=None,
         description="a small file itself (LONGHAND_MAX_BASE64_BYTES), as base64",
-        json_schema_extra={"contentEncoding": "base64"},
+        json_schema_extra={"contentEncoding": "base64", "pattern": _BASE64},
     )
 
 

@@ -1,6 +1,6 @@
 """The ways in of ``POST /jobs``, told apart by the body's media type."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 from fastapi import Request
@@ -44,14 +44,14 @@ async def source_of(
         TooManyUploads: as many large JSON bodies are in memory as may.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    options = {name: text for name, text in request.query_params.items() if name in RAW_PARAMETERS}
+    given = [each for each in request.query_params.multi_items() if each[0] in RAW_PARAMETERS]
     if media_type.startswith(RAW_TYPES) or media_type in RAW_BINARY:
-        yield _raw(request, resources, tenant, options)
+        yield _raw(request, resources, tenant, given)
         return
-    if options:
+    if given:
         raise ConflictingOptions(
-            f"{', '.join(options)}: only a raw body has its options in the query; "
-            "a form has them as fields, and JSON as members"
+            f"{', '.join(name for name, _ in given)}: only a raw body has its options in the "
+            "query; a form has them as fields, and JSON as members"
         )
     if media_type == "application/json":
         with _json_place(request, resources, tenant):
@@ -88,11 +88,14 @@ def form_of(
     )
 
 
-def _raw(request: Request, resources: Resources, tenant: str, options: dict[str, str]) -> RawBody:
-    asked_name = options.pop(FILE_NAME, "")
+def _raw(
+    request: Request, resources: Resources, tenant: str, given: Sequence[tuple[str, str]]
+) -> RawBody:
+    asked_name = request.query_params.get(FILE_NAME, "")
     fields = FormFields("query parameters", (FILE_NAME,))
-    for name, text in options.items():
-        fields.add(Field(name, text))
+    for name, value in given:
+        if name != FILE_NAME:
+            fields.add(Field(name, value))
     sent_name = header_file_name(request.headers.get("content-disposition", ""))
     return RawBody(
         declared_bytes(request),

@@ -36,6 +36,11 @@ def _language_code(value: object) -> object:
         raise PydanticCustomError(UNKNOWN_LANGUAGE, "{problem}", {"problem": str(error)}) from error
 
 
+def _whole(value: object) -> object:
+    """Return an integer that is written as 1.0, as JSON Schema takes it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _json_object(value: object) -> object:
     """Return the object in a form field's text."""
     if not isinstance(value, str):
@@ -110,7 +115,7 @@ class JobOptions(BaseModel):
         max_length=MAX_REFERENCE_CHARS,
         description="what was really said: error rates are measured against it",
     )
-    priority: int = Field(
+    priority: Annotated[int, BeforeValidator(_whole)] = Field(
         default=0,
         ge=-MAX_PRIORITY,
         le=MAX_PRIORITY,

@@ -18,7 +18,7 @@ import pytest
 from apiserver import api, assert_problem, serving
 from endedjobs import cancel, fail, lose_audio
 from equaljobs import compute, submit
-from jobstore import claim, prepare, transcribe
+from jobstore import add_batch, claim, prepare, transcribe
 from receivers import receiving
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 from sqlalchemy import Engine, event
@@ -89,6 +89,7 @@ def served(module_settings: Settings, pool: Engine) -> Iterator[Served]:
         end_waits(app)  # nobody works here, so no wait for a job's end would be answered
         ids = {
             "jobs": jobs,
+            "batches": [str(add_batch(pool, 2))],
             "removable_jobs": make_jobs(pool),
             "webhooks": hooks[:1],
             "removable_webhooks": hooks[1:],
@@ -146,6 +147,7 @@ def test_the_document_is_valid_openapi_and_describes_each_operation(served: Serv
 
 def test_head_is_answered_as_get_without_the_body(served: Served) -> None:
     ids = {"job_id": served.ids["jobs"][0], "webhook_id": served.ids["webhooks"][0]}
+    ids["batch_id"] = served.ids["batches"][0]
     ids["delivery_id"] = served.delivery_id
     paths = [path for method, path, _ in operations_of(served.url) if method == "get"]
     for path in [*paths, "/ready", "/docs", "/openapi.json", "/live"]:

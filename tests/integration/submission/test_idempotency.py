@@ -167,7 +167,7 @@ def test_a_refused_request_may_be_put_right_under_its_key(client: httpx.Client) 
     assert form(client, "k", b"audio").status_code == 202
 
 
-@pytest.mark.parametrize("key", ["", '""', "x" * 256, "a\tb"])
+@pytest.mark.parametrize("key", ["", "x" * 256, "a b", "a\tb"])
 def test_a_key_of_no_use_is_refused(client: httpx.Client, key: str) -> None:
     assert_problem(raw(client, key, b"audio"), 422, "invalid_request")
 

@@ -9,10 +9,12 @@ from uuid import UUID
 
 import pytest
 from apiserver import stored
+from jobstore import claim
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, text
+from uuid_utils.compat import uuid7
 
-from api.intake.submit import Intake, JobRequest, submit
+from api.intake.submit import Intake, JobRequest, Uploaded, submit
 from api.live.transcriber import Transcriber
 from api.resources import Resources, open_resources
 from shared.infra.errors import InvalidRequest, JobNotFound
@@ -22,6 +24,7 @@ from shared.models.options import JobOptions
 from shared.store.counts import count_jobs
 from shared.store.jobs.read import get_job
 from shared.store.objects.keys import source_key
+from shared.store.objects.removals import begin_upload
 
 
 @dataclass
@@ -79,6 +82,44 @@ def test_any_source_becomes_a_job(
     assert storage.read(source_key(job.id), 0, 9) == b"audio"
     with pytest.raises(JobNotFound):
         get_job(database, "tenant-b", job.id)
+
+
+def uploaded(intake: Intake, storage: Storage, job: JobRequest, taken: list[UUID]) -> Uploaded:
+    """Return a file that lies in the object store, and takes itself once."""
+    upload_id = uuid7()
+    key = source_key(upload_id)
+    storage.put(key, b"audio")
+    begin_upload(intake.engine, key, allowance_s=3600)
+
+    def take(_: Connection) -> None:
+        if upload_id in taken:
+            raise InvalidRequest("a job has taken the upload")
+        taken.append(upload_id)
+
+    digest = hashlib.sha256(b"audio").hexdigest()
+    return Uploaded(upload_id, key, 5, digest, job, take)
+
+
+def test_an_upload_becomes_a_job_once_and_its_file_is_kept(
+    intake: Intake, database: Engine, storage: Storage
+) -> None:
+    taken: list[UUID] = []
+
+    async def scenario() -> UUID:
+        request = (await fetched(intake, language="en")).job
+        upload = uploaded(intake, storage, request, taken)
+        job_id = (await submit(intake, "default", upload)).job_id
+        with pytest.raises(InvalidRequest, match="has taken"):
+            await submit(intake, "default", upload)
+        return job_id
+
+    job = get_job(database, "default", asyncio.run(scenario()))
+    assert taken == [job.id]
+    assert (job.source_bytes, job.sha256) == (5, hashlib.sha256(b"audio").hexdigest())
+    assert storage.read(claim(database, job.id, "prepare").source_key, 0, 9) == b"audio"
+    with database.begin() as connection:
+        left = connection.execute(text("SELECT count(*) FROM removals")).scalar_one()
+    assert left == 0
 
 
 def test_a_source_that_is_refused_on_the_way_leaves_no_job_and_no_file(

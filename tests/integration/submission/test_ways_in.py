@@ -77,6 +77,7 @@ def test_the_same_bytes_are_the_same_file_whichever_way_they_come(client: httpx.
     [
         ({"speed": "9"}, b"x", "audio/wav", 422, "invalid_request", "'speed'"),
         ({"lang": "en"}, b"x", "audio/wav", 422, "misnamed_field", "'language'"),
+        ({"vad": ["off", "off"]}, b"x", "audio/wav", 422, "invalid_request", "given twice"),
         ({"vad": "loud"}, b"x", "audio/wav", 422, "invalid_request", "vad"),
         ({"language": "Germn"}, b"x", "audio/wav", 422, "unsupported_language", "german"),
         ({}, b"", "audio/wav", 422, "empty_file", "empty"),
@@ -90,7 +91,7 @@ def test_a_bad_raw_body_is_refused_and_leaves_nothing(
     client: httpx.Client,
     storage: Storage,
     database: Engine,
-    params: dict[str, str],
+    params: dict[str, str | list[str]],
     content: bytes,
     media_type: str,
     status: int,

@@ -20,7 +20,7 @@ from shared.store.webhooks.endpoints import MAX_ENDPOINTS
 
 URL = "https://receiver.example/hook"
 FILE = {"file": ("a.wav", b"audio")}
-ALL = ["job.succeeded", "job.failed", "job.canceled"]
+ALL = ["job.succeeded", "job.failed", "job.canceled", "batch.completed"]
 
 
 def add(client: httpx.Client, **fields: Any) -> dict[str, Any]:
