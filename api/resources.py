@@ -27,6 +27,8 @@ from api.limits.requests import RequestCounter
 from api.live.hearer import Hearer
 from api.live.recording import Recordings
 from api.live.sessions import LiveMetrics, LiveSessions
+from api.uploads.transfers import Transfers
+from api.uploads.uploads import Uploads
 from api.watch import Watcher
 from api.webhook_tests import TEST_THREADS, TestPlaces
 from shared.infra.database import make_engine
@@ -86,6 +88,7 @@ class Resources:
     remover: Remover
     probe_threads: ThreadPoolExecutor
     intake: Intake
+    uploads: Uploads
     measuring_threads: CapacityLimiter
     """Comparisons of long texts take seconds, so they have threads of their own."""
     watcher: Watcher
@@ -125,6 +128,7 @@ def open_resources(
     engine = make_engine(settings, answer_s=_ANSWER_S)
     storage = Storage(
         settings.storage_url.get_secret_value(),
+        public_url=settings.storage_public_url,
         connections=_STORAGE_CONNECTIONS,
         read_timeout_s=_STORAGE_READ_TIMEOUT_S,
         attempts=_STORAGE_ATTEMPTS,
@@ -187,6 +191,7 @@ def open_resources(
             remover=remover,
             probe_threads=probe_threads,
             intake=intake,
+            uploads=Uploads(intake, Transfers(engine, storage, keep_s=settings.keep_uploads_s)),
             measuring_threads=CapacityLimiter(_MEASURING_THREADS),
             watcher=watcher,
             calls=Calls(

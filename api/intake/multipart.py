@@ -191,7 +191,7 @@ class FormParser:
             )
         self._file_seen = True
         self._field = None
-        self._events.append(FileBegin(_clean_file_name(_file_name(disposition, parameters))))
+        self._events.append(FileBegin(clean_file_name(_file_name(disposition, parameters))))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:
@@ -235,7 +235,7 @@ def _file_name(disposition: bytes, parameters: Mapping[bytes, bytes]) -> str:
     return _unescape(parameters.get(b"filename", b"")).decode(errors="replace")
 
 
-def _clean_file_name(sent: str) -> str:
+def clean_file_name(sent: str) -> str:
     """Return the last component of a client's path, printable; it is shown and never opened."""
     name = sent.replace("\\", "/").rpartition("/")[2]
     printable = "".join(character for character in name if character.isprintable()).strip()

@@ -15,6 +15,7 @@ from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.equal import find_original, raise_priority, share_transcript
 from shared.store.limits import NO_LIMITS, Limits, check_room
 from shared.store.successors import insert_prepare
+from shared.store.uploads import take
 from shared.store.webhooks.endpoints import keep_unlisted
 
 
@@ -37,6 +38,8 @@ class NewJob:
     source_name: str
     source_bytes: int
     sha256: str
+    upload_id: UUID | None = None
+    """The upload whose object is its source."""
     fingerprint: str | None = None
     """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
     reference: str | None = None
@@ -83,6 +86,7 @@ def create_job(
     gets the higher priority of the two.
 
     Raises:
+        UploadNotFound, UploadIncomplete, DigestMismatch: its upload is of no use (any more).
         InvalidRequest: nothing can be measured against its reference.
         TooManyJobs, TooMuchAudio: the tenant has as much as ``limits`` allow.
     """
@@ -95,6 +99,8 @@ def create_job(
             raise_priority(connection, original, job.priority)
             if job.wanted_s is not None and job.is_plain and _join(connection, original, job):
                 return Created(original, joined=True)
+        if job.upload_id is not None:
+            take(connection, job.tenant, job.upload_id)
         endpoint_id = None
         if job.webhook is not None:
             endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
@@ -107,11 +113,12 @@ def create_job(
                     SELECT nextval('event_ids') AS event FROM creating
                 ), job AS (
                     INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id,
-                                      source_key, source_name, source_bytes, sha256, reference,
-                                      live_text, metadata, webhook_endpoint_id, result_url,
-                                      priority, first_event, last_event)
+                                      upload_id, source_key, source_name, source_bytes, sha256,
+                                      reference, live_text, metadata, webhook_endpoint_id,
+                                      result_url, priority, first_event, last_event)
                     SELECT CAST(:id AS uuid), :tenant, 'queued', :model, CAST(:options AS jsonb),
-                           :fingerprint, CAST(:original_id AS uuid), :source_key, :source_name,
+                           :fingerprint, CAST(:original_id AS uuid),
+                           CAST(:upload_id AS uuid), :source_key, :source_name,
                            CAST(:source_bytes AS bigint), :sha256, :reference, :live_text,
                            CAST(:metadata AS json), CAST(:webhook_endpoint_id AS uuid), :result_url,
                            CAST(:priority AS integer), event, event
