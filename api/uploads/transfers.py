@@ -27,6 +27,7 @@ from shared.store.uploads import (
     get_upload,
     note_digest,
     replace_multipart,
+    touch_upload,
 )
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Transfers:
         if upload.multipart_id is not None:
             parts = self.multipart(upload).parts()
             if parts is not None:
-                return upload, parts
+                return touch_upload(self.engine, upload, keep_s=self.keep_s), parts
             if self.storage.size(upload.key) == upload.size_bytes:
                 # Whoever completed the object died before it could say so.
                 return finish_upload(self.engine, upload, keep_s=self.keep_s), {}

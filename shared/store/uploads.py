@@ -217,14 +217,10 @@ def touch_upload(engine: Engine, upload: Upload, *, keep_s: float) -> Upload:
     Raises:
         UploadNotFound: it was removed meanwhile.
     """
-    changed = _change(
-        engine,
-        upload,
-        f"expires_at = {_LATER}",
-        f"state = 'open' AND {_LIVES}",
-        keep_s=keep_s,
+    touched = _change(
+        engine, upload, f"expires_at = {_LATER}", f"state = 'open' AND {_LIVES}", keep_s=keep_s
     )
-    return changed or get_upload(engine, upload.tenant, upload.id)
+    return touched or get_upload(engine, upload.tenant, upload.id)
 
 
 def begin_append(
