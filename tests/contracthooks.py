@@ -5,6 +5,8 @@ from schemathesis.core.failures import Failure
 from schemathesis.openapi.checks import RejectedPositiveData
 
 UNFORESEEN = {
+    "checksum_mismatch",
+    "checksum_unknown",
     "conflicting_options",
     "empty_file",
     "empty_reference",
@@ -12,9 +14,11 @@ UNFORESEEN = {
     "unknown_model",
     "unsupported_language",
     "unsupported_option",
+    "upload_too_large",
 }
-"""Codes of 422s that a request may meet although it keeps to the schema. Whether two options fit
-together, a model is served or a host is public cannot be said in a schema. ``invalid_request`` is
+"""Codes of answers that a request may meet although it keeps to the schema. Whether two options fit
+together, a model is served, a host is public or a checksum is right cannot be said in a schema, and
+the largest upload is a setting. ``invalid_request`` is
 not among them: it means that the request breaks the schema."""
 
 

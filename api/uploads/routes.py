@@ -84,7 +84,7 @@ async def begin_upload(
 @router.get(
     "/uploads/{upload_id}",
     summary="Get an upload",
-    responses=problems(errors.UploadNotFound),
+    responses=problems(errors.UploadNotFound, errors.StorageUnavailable),
 )
 async def show_upload(upload_id: UploadId, resources: Provided, tenant: Tenant) -> Upload:
     """Return an upload's state."""

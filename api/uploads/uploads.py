@@ -83,11 +83,13 @@ class Uploads:
 
         Raises:
             UploadNotFound: this tenant has no such upload (any more).
-            UploadIncomplete: the object store lacks parts.
+            UploadIncomplete: the object store lacks parts, or a tus client has not sent all.
             StorageUnavailable, DatabaseUnavailable: try again.
         """
         upload = await self._in_thread(self._transfers.get, tenant, upload_id)
         if upload.state is UploadState.OPEN:
+            if upload.resumable:
+                check_complete(upload)
             upload = await self._in_thread(self._transfers.finish, upload)
         return await self.settled(upload)
 

@@ -207,7 +207,7 @@ class Settings(BaseSettings):
     unless there is none for the model in this process."""
     live_idle_s: PositiveFloat = 900.0
     """A live session ends when its client has sent nothing for this long, in seconds."""
-    keep_uploads_s: PositiveFloat = Field(default=86_400.0, allow_inf_nan=False)
+    keep_uploads_s: PositiveFloat = Field(default=86_400.0, le=3e9)
     """How long an upload (docs/uploads.md) is kept after it was last added to, or completed, in
     seconds. One of which jobs were made is kept for as long as their audio."""
     keep_audio_s: NonNegativeFloat = 86_400.0

@@ -1,17 +1,21 @@
 """Uploads whose parts clients send to the object store themselves."""
 
+import asyncio
 import hashlib
 import os
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
 import pytest
 from apiserver import api, assert_problem
+from processes import wait_until
 from sqlalchemy import Engine
 
 from api.uploads import transfers
+from api.uploads.transfers import Transfers
+from api.uploads.uploads import Uploads
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.store.objects.keys import upload_key
@@ -114,6 +118,25 @@ def test_parts_that_the_store_has_lost_are_sent_again(
     assert not part["stored"]
     assert put(part, b"abc") == 200
     assert client.post(f"/uploads/{begun['id']}/complete").json()["state"] == "complete"
+
+
+def test_a_verification_that_a_process_did_not_end_is_ended_by_the_next_one_asked(
+    client: httpx.Client, storage: Storage, database: Engine
+) -> None:
+    ids = []
+    for _ in range(2):
+        begun = begin(client, 3)
+        assert put(begun["parts"][0], b"abc") == 200
+        ids.append(begun["id"])
+        died = Transfers(database, storage, keep_s=60)
+        died.finish(get_upload(database, "default", UUID(begun["id"])))
+    wait_until(lambda: client.get(f"/uploads/{ids[0]}").json()["state"] == "complete", within_s=20)
+
+    async def ready() -> str | None:
+        uploads = Uploads(cast(Any, None), Transfers(database, storage, keep_s=60))
+        return (await uploads.ready("default", UUID(ids[1]))).sha256
+
+    assert asyncio.run(ready()) == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_an_aborted_upload_is_gone_and_its_urls_are_of_no_use(
