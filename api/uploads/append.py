@@ -94,7 +94,8 @@ class Append:
 
         Raises:
             UploadTooLarge: it is more than the upload lacks.
-            ChecksumMismatch: it is not what the client says; nothing is committed.
+            ChecksumMismatch: it is not what the client says; nothing of it is kept. If it filled a
+                part, the upload begins anew.
             OffsetMismatch: another append has begun.
             StorageUnavailable: the object store failed.
         """
@@ -109,6 +110,7 @@ class Append:
             digest, expected = self._checksum
             if digest.digest() != expected:
                 await self._end_early(keep=False)
+                await self._throw_away()
                 raise ChecksumMismatch("what was sent is not what Upload-Checksum says")
         if self.offset < self._upload.size_bytes:
             await self._commit_rest()
@@ -208,6 +210,11 @@ class Append:
         """Delete the object of the tail that this append began with."""
         if self._upload.offset_bytes % PART_BYTES:
             await self._in_thread(self._transfers.drop_tail, self._upload)
+
+    async def _throw_away(self) -> None:
+        """Forget the parts that were sent in vain: not every store has them replaced."""
+        if self._number > self._upload.offset_bytes // PART_BYTES + 1:
+            await self._in_thread(self._transfers.begin_anew, self._upload)
 
     async def _end_early(self, *, keep: bool) -> None:
         """Let what is under way end; with ``keep`` commit what can be."""

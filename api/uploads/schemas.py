@@ -1,7 +1,7 @@
 """Uploads on the wire."""
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -93,7 +93,7 @@ class UploadParts(Upload):
         )
 
 
-def _members(upload: StoredUpload) -> dict[str, object]:
+def _members(upload: StoredUpload) -> dict[str, Any]:
     return {
         "id": upload.id,
         "state": upload.state,

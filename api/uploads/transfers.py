@@ -90,7 +90,7 @@ class Transfers:
         Raises:
             TooManyOpenUploads: the tenant has as many as ``limits`` allow.
         """
-        return self._begin_anew(create_upload(self.engine, new, limits, keep_s=self.keep_s))
+        return self.begin_anew(create_upload(self.engine, new, limits, keep_s=self.keep_s))
 
     def multipart(self, upload: Upload) -> Multipart:
         """Return the multipart upload in which the parts of an open upload are."""
@@ -115,17 +115,20 @@ class Transfers:
             log.warning(
                 "the object store has lost the parts of upload %s: it begins anew", upload.id
             )
-        return self._begin_anew(upload), {}
+        return self.begin_anew(upload), {}
 
-    def _begin_anew(self, upload: Upload) -> Upload:
+    def begin_anew(self, upload: Upload) -> Upload:
+        """Begin an open upload with nothing of it stored, in place of what the store has of it."""
         multipart = self.storage.start_upload(upload.key)
         try:
             begun = replace_multipart(self.engine, upload, multipart.upload_id, keep_s=self.keep_s)
         except UploadNotFound:
             multipart.abort()
             raise
-        if begun.multipart_id != multipart.upload_id:  # another process was faster
+        if begun.multipart_id != multipart.upload_id:  # another request was faster
             multipart.abort()
+        elif upload.multipart_id is not None:
+            self.multipart(upload).abort()
         return begun
 
     def finish(self, upload: Upload) -> Upload:

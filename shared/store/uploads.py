@@ -194,7 +194,7 @@ def replace_multipart(
 ) -> Upload:
     """Open -> open with this multipart upload of the store, nothing of which is sent.
 
-    Returns the upload as it is then; unchanged if it is another's turn to begin anew.
+    Returns the upload as it is then; unchanged if another request has begun it anew, or appends.
 
     Raises:
         UploadNotFound: it was removed meanwhile.
@@ -203,9 +203,10 @@ def replace_multipart(
         engine,
         upload,
         f"multipart_id = :multipart_id, offset_bytes = 0, epoch = epoch + 1, expires_at = {_LATER}",
-        "state = 'open' AND multipart_id IS NOT DISTINCT FROM :before",
+        "state = 'open' AND multipart_id IS NOT DISTINCT FROM :before AND epoch = :epoch",
         multipart_id=multipart_id,
         before=upload.multipart_id,
+        epoch=upload.epoch,
         keep_s=keep_s,
     )
     return changed or get_upload(engine, upload.tenant, upload.id)

@@ -22,7 +22,7 @@ from jobstore import claim, prepare, transcribe
 from receivers import receiving
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 from sqlalchemy import Engine, event
-from tusclient import OFFSET_STREAM
+from tusrequests import OFFSET_STREAM
 from webhookstore import add_hook, deliveries, on_loopback
 
 from api.app import create_app, end_waits

@@ -13,7 +13,7 @@ import pytest
 from apiserver import api_process, assert_problem, peak_memory
 from processes import wait_until
 from sqlalchemy import Engine
-from tusclient import OFFSET_STREAM, RESUMABLE, TusUpload, begin, metadata
+from tusrequests import OFFSET_STREAM, RESUMABLE, TusUpload, begin, metadata
 
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
@@ -187,11 +187,15 @@ def test_a_patch_whose_checksum_is_wrong_is_thrown_away(
     assert_problem(wrong, 460, "checksum_mismatch")
     assert wrong.json()["title"] == "Checksum Mismatch"
     assert upload.offset(client) == 0
+    assert upload.patch(client, 0, file[:9]).status_code == 204
+    bad = upload.patch(client, 9, b"bad", Upload_Checksum=checksum("sha1", b"good"))
+    assert_problem(bad, 460, "checksum_mismatch")
+    assert upload.offset(client) == 9
     unknown = upload.patch(client, 0, file, Upload_Checksum="crc32 AAAAAA==")
     assert_problem(unknown, 400, "checksum_unknown")
 
     half = PART_BYTES + 1
-    first = upload.patch(client, 0, file[:half], Upload_Checksum=checksum("md5", file[:half]))
+    first = upload.patch(client, 9, file[9:half], Upload_Checksum=checksum("md5", file[9:half]))
     assert first.status_code == 204
     rest = upload.patch(client, half, file[half:], Upload_Checksum=checksum("sha256", file[half:]))
     assert rest.status_code == 204
