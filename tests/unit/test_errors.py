@@ -30,6 +30,8 @@ CODES = {
     *("limit_reached", "rate_limited", "too_many_jobs", "too_much_audio", "too_many_at_once"),
     "queue_full",
     *("upload_too_large", "webhook_not_found", "worker_stopping"),
+    *("upload_not_found", "upload_incomplete", "digest_mismatch", "too_many_open_uploads"),
+    *("tus_version", "offset_mismatch", "checksum_unknown", "checksum_mismatch"),
 }
 
 
