@@ -1,7 +1,7 @@
 """Schemathesis' hooks and checks of our own (``tests/schemathesis.toml``)."""
 
 import schemathesis
-from schemathesis.core.failures import Failure
+from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.openapi.checks import RejectedPositiveData
 
 UNFORESEEN = {
@@ -18,8 +18,13 @@ UNFORESEEN = {
 }
 """Codes of answers that a request may meet although it keeps to the schema. Whether two options fit
 together, a model is served, a host is public or a checksum is right cannot be said in a schema, and
-the largest upload is a setting. ``invalid_request`` is
-not among them: it means that the request breaks the schema."""
+the largest upload is a setting. ``invalid_request`` is not among them: it means that the request
+breaks the schema."""
+
+UNKNOWN_HEADER = "x-schemathesis-unknown-property"
+"""Is added to requests that are to be refused; but HTTP has unknown headers ignored."""
+
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 
 
 @schemathesis.hook
@@ -30,6 +35,8 @@ def filter_failure(
     response: schemathesis.Response,
 ) -> bool:
     """Return whether a failure counts."""
+    if isinstance(failure, AcceptedNegativeData) and UNKNOWN_HEADER in (case.headers or {}):
+        return False
     refused = isinstance(failure, RejectedPositiveData)
     return not (refused and response.json().get("code") in UNFORESEEN)
 

@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -106,14 +106,10 @@ class Append:
             gave_up = isinstance(error, OffsetMismatch) or self._checksum is not None
             await _to_its_end(asyncio.ensure_future(self._end_early(keep=not gave_up)))
             raise
-        if self._checksum is not None:
-            digest, expected = self._checksum
-            if digest.digest() != expected:
-                await self._end_early(keep=False)
-                await self._throw_away()
-                raise ChecksumMismatch("what was sent is not what Upload-Checksum says")
-        if self.offset < self._upload.size_bytes:
-            await self._commit_rest()
+        async with self._settled():
+            await self._check()
+            if self.offset < self._upload.size_bytes:
+                await self._commit_rest()
 
     async def finish(self) -> Upload:
         """Send the last part, once ``append`` has received it, and make the object.
@@ -121,11 +117,12 @@ class Append:
         Returns:
             The upload; complete or failed if its digest is known, else to be verified.
         """
-        if self._n_filled:
-            await self._send()
-        while self._sending:
-            await self._oldest_sent(commit=False)
-        await self._hashed()
+        async with self._settled():
+            if self._n_filled:
+                await self._send()
+            while self._sending:
+                await self._oldest_sent(commit=False)
+            await self._hashed()
         upload = await self._in_thread(self._transfers.finish, self._upload)
         await self._drop_tail()
         if self._sha256 is None:
@@ -192,6 +189,18 @@ class Append:
             await self._in_thread(self._transfers.commit, self._upload, stop)
             self._committed = stop
 
+    async def _check(self) -> None:
+        if self._checksum is None:
+            return
+        digest, expected = self._checksum
+        if digest.digest() == expected:
+            return
+        await self._settle()
+        if self._number > self._upload.offset_bytes // PART_BYTES + 1:
+            # Parts were sent in vain, and not every store has them replaced.
+            await self._in_thread(self._transfers.begin_anew, self._upload)
+        raise ChecksumMismatch("what was sent is not what Upload-Checksum says")
+
     async def _commit_rest(self) -> None:
         """Store and commit all that was received, which is not the whole file."""
         if self._n_filled == PART_BYTES:
@@ -211,23 +220,31 @@ class Append:
         if self._upload.offset_bytes % PART_BYTES:
             await self._in_thread(self._transfers.drop_tail, self._upload)
 
-    async def _throw_away(self) -> None:
-        """Forget the parts that were sent in vain: not every store has them replaced."""
-        if self._number > self._upload.offset_bytes // PART_BYTES + 1:
-            await self._in_thread(self._transfers.begin_anew, self._upload)
-
     async def _end_early(self, *, keep: bool) -> None:
         """Let what is under way end; with ``keep`` commit what can be."""
-        under_way: list[asyncio.Future[Any]] = [sent for sent, _ in self._sending]
-        if self._hashing is not None:
-            under_way.append(self._hashing)
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._settle()
         self._sha256 = None  # unknown what it has
         if keep and self.offset < self._upload.size_bytes:
             try:
                 await self._commit_rest()
             except LonghandError as error:
                 log.info("%s: upload %s goes on where it was", error, self._upload.id)
+
+    @asynccontextmanager
+    async def _settled(self) -> AsyncIterator[None]:
+        """If the block fails, let what is under way end before the error is raised."""
+        try:
+            yield
+        except BaseException:
+            await _to_its_end(asyncio.ensure_future(self._settle()))
+            raise
+
+    async def _settle(self) -> None:
+        """Wait for all threads, whatever comes of them."""
+        under_way: list[asyncio.Future[Any]] = [sent for sent, _ in self._sending]
+        if self._hashing is not None:
+            under_way.append(self._hashing)
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
         return await _to_its_end(self._start_thread(work, *arguments))

@@ -4,13 +4,18 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.uploads.transfers import MAX_DIRECT_BYTES
 from shared.store.states import UploadState
 from shared.store.uploads import Upload as StoredUpload
 
 SHA256_PATTERN = "^[0-9a-fA-F]{64}$"
+
+
+def _whole(given: object) -> object:
+    """Return 3 for 3.0, which JSON Schema takes for an integer, too."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
 class NewUpload(BaseModel):
@@ -24,7 +29,9 @@ class NewUpload(BaseModel):
         description="of the file; the last component of a path counts",
         examples=["talk.mp3"],
     )
-    bytes: int = Field(ge=1, le=MAX_DIRECT_BYTES, description="its exact size", examples=[1048576])
+    bytes: Annotated[int, BeforeValidator(_whole)] = Field(
+        ge=1, le=MAX_DIRECT_BYTES, description="its exact size", examples=[1048576]
+    )
     sha256: Annotated[str | None, AfterValidator(lambda given: given and given.lower())] = Field(
         default=None,
         pattern=SHA256_PATTERN,
