@@ -21,16 +21,18 @@ def _whole(given: object) -> object:
 class NewUpload(BaseModel):
     """A file that is about to be sent to the object store."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "talk.mp3", "bytes": 1_048_576}]},
+    )
 
     name: str = Field(
         default="",
         max_length=1000,
         description="of the file; the last component of a path counts",
-        examples=["talk.mp3"],
     )
     bytes: Annotated[int, BeforeValidator(_whole)] = Field(
-        ge=1, le=MAX_DIRECT_BYTES, description="its exact size", examples=[1048576]
+        ge=1, le=MAX_DIRECT_BYTES, description="its exact size"
     )
     sha256: Annotated[str | None, AfterValidator(lambda given: given and given.lower())] = Field(
         default=None,

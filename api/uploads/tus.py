@@ -62,18 +62,22 @@ async def check_version(request: Request) -> None:
 router = APIRouter(tags=["uploads"], dependencies=[Depends(check_version)])
 
 
-def _header(name: str, description: str, *, required: bool = False, **schema: Any) -> Any:
-    return {
+def _header(
+    name: str, description: str, *, required: bool = False, example: Any = None, **schema: Any
+) -> Any:
+    header = {
         "name": name,
         "in": "header",
         "required": required,
         "description": description,
         "schema": {"type": "string", **schema},
     }
+    return header if example is None else header | {"example": example}
 
 
-_RESUMABLE = _header("Tus-Resumable", "the protocol's version", required=True, enum=[VERSION])
-_NUMBER = {"type": "integer", "minimum": 0}
+_RESUMABLE = _header(
+    "Tus-Resumable", "the protocol's version", required=True, example=VERSION, enum=[VERSION]
+)
 _CHECKSUM = _header(
     "Upload-Checksum",
     "of the body alone: the algorithm, a space, and the digest in base64",
@@ -114,6 +118,7 @@ def _bytes_body(*, required: bool) -> dict[str, Any]:
                 "Upload-Length",
                 "the file's exact size in bytes",
                 required=True,
+                example=1_048_576,
                 type="integer",
                 minimum=1,
                 maximum=MAX_RESUMABLE_BYTES,
@@ -121,8 +126,8 @@ def _bytes_body(*, required: bool) -> dict[str, Any]:
             _header(
                 "Upload-Metadata",
                 "`filename` and `sha256` (hex digest of the file) count; values are in base64",
+                example="filename dGFsay5tcDM=",
                 maxLength=MAX_METADATA_CHARS,
-                examples=["filename dGFsay5tcDM="],
             ),
             _CHECKSUM,
         ],
@@ -146,9 +151,9 @@ async def begin_tus_upload(request: Request, resources: Provided, tenant: Tenant
     The answer's `Location` is where to PATCH the rest; the last part of it is the upload's id.
     """
     has_body = _has_body(request)
+    n_bytes = _length(request)
     checksum = _checksum(request)
     limits = await resources.limits.get(tenant)
-    n_bytes = _length(request)
     if n_bytes > (most := max_bytes(limits, MAX_RESUMABLE_BYTES)):
         raise too_large(most)
     metadata = request.headers.get("upload-metadata", "")
@@ -212,8 +217,14 @@ async def show_tus_upload(
     openapi_extra={
         "parameters": [
             _RESUMABLE,
-            _header("Upload-Offset", "where the upload ends, and the body begins", required=True)
-            | {"schema": _NUMBER},
+            _header(
+                "Upload-Offset",
+                "where the upload ends, and the body begins",
+                required=True,
+                example=0,
+                type="integer",
+                minimum=0,
+            ),
             _CHECKSUM,
         ],
         "requestBody": _bytes_body(required=True),
@@ -239,8 +250,8 @@ async def append_to_tus_upload(
     """
     if not _has_body(request):
         raise errors.UnsupportedMediaType(f"send the body as {MEDIA_TYPE}")
-    checksum = _checksum(request)
     offset = _number(request, "upload-offset")
+    checksum = _checksum(request)
     upload = await _append(request, resources, tenant, upload_id, offset, checksum)
     return Response(status_code=204, headers=_progress(upload))
 
