@@ -41,6 +41,10 @@ from api.parameters import refuse_unknown_parameters
 from api.problems import error_response
 from api.request_log import Observer
 from api.resources import open_resources
+from api.uploads import routes as uploads
+from api.uploads import tus
+from api.uploads.transfers import MAX_RESUMABLE_BYTES
+from api.uploads.tus_headers import TusHeaders
 from shared import __version__
 from shared.infra.settings import Settings, get_settings
 
@@ -84,6 +88,7 @@ def create_app(
             await resources.authenticator.close()
             await asyncio.to_thread(resources.live.decoders.close)
             await resources.intake.drain(CLEANUP_S)
+            await resources.uploads.close()
 
     # FastAPIOffline serves the documentation's scripts: nothing is fetched from elsewhere.
     app = FastAPIOffline(
@@ -105,6 +110,7 @@ def create_app(
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
         *(transcribe, lifecycle, batches, jobs, events, webhooks, accuracy, usage, tokens, admin),
+        *(tus, uploads),
         service,
     )
     for area in (*counted, health, metrics):
@@ -117,6 +123,8 @@ def create_app(
     app.add_middleware(RateLimitHeaders)
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Methods)
+    most = min(chosen.max_upload_bytes, MAX_RESUMABLE_BYTES)
+    app.add_middleware(TusHeaders, max_bytes=most)
     install_browser_guard(app, chosen)
     app.add_middleware(Observer, registry=registry)
     app.add_middleware(LingeringClose)

@@ -102,7 +102,7 @@ async def submit_once(
             if isinstance(source, Remote):
                 file = source.url
             elif isinstance(source, Uploaded):
-                file = source.sha256
+                file = source.upload.sha256 or ""
             else:
                 file = await read_digest(resources.intake, tenant, source)
             check_same(known, _fingerprint(what, file, request_of(source)))

@@ -51,6 +51,7 @@ _TRUTHS = ("1", "on", "t", "y", "yes", "0", "off", "f", "n", "no")
 
 TAGS = [
     {"name": "jobs", "description": "Submit audio, follow its transcription, get the transcript."},
+    {"name": "uploads", "description": "Send files before their jobs: in parts, and resumably."},
     {"name": "webhooks", "description": "Get jobs' ends sent to a URL instead of asking."},
     {"name": "accuracy", "description": "Word and character error rates, and the cache's use."},
     {"name": "usage", "description": "What was transcribed, by day."},
@@ -153,9 +154,9 @@ _STRANGERS = {
 """The problem answers of every endpoint that is not public."""
 
 
-def located(description: str) -> dict[str, Any]:
-    """Return the documentation of an answer whose ``Location`` is the job."""
-    location = {"required": True, "schema": {"type": "string"}, "description": "the job"}
+def located(description: str, what: str = "the job") -> dict[str, Any]:
+    """Return the documentation of an answer whose ``Location`` is ``what``."""
+    location = {"required": True, "schema": {"type": "string"}, "description": what}
     return {"description": description, "headers": {"Location": location}}
 
 

@@ -49,6 +49,13 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.UploadTooLarge: 413,
     errors.UploadStalled: 408,
     errors.UnsupportedMediaType: 415,
+    errors.UploadNotFound: 404,
+    errors.UploadIncomplete: 409,
+    errors.DigestMismatch: 422,
+    errors.TusVersion: 412,
+    errors.OffsetMismatch: 409,
+    errors.ChecksumUnknown: 400,
+    errors.ChecksumMismatch: 460,
     errors.JobNotFound: 404,
     errors.BatchNotFound: 404,
     errors.IdempotencyKeyInUse: 409,
@@ -79,6 +86,10 @@ STATUSES: Mapping[type[LonghandError], int] = {
 }
 """The status of each class, and of its subclasses that are not listed. No request should raise any
 other: it is answered with 500."""
+
+
+_PHRASES = {460: "Checksum Mismatch"}
+"""Of statuses that HTTP itself does not have: 460 is from tus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +178,7 @@ def error_response(request: HTTPConnection, error: Exception) -> Response:
         return Response(status_code=failure.status)
     request_id = getattr(request.state, "request_id", "")
     problem = Problem(
-        title=HTTPStatus(failure.status).phrase,
+        title=_PHRASES.get(failure.status) or HTTPStatus(failure.status).phrase,
         status=failure.status,
         code=failure.code,
         detail=failure.detail,

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
-from uuid import UUID
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -20,7 +19,7 @@ from api.calls import Calls
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.landing import Cleanups
 from api.intake.options import OptionCheck, ServedModels
-from api.intake.submit import Intake, JobRequest, Uploaded, UploadPlaces
+from api.intake.submit import Intake, UploadPlaces
 from api.limits.live_usage import LiveUsage
 from api.limits.places import Places
 from api.limits.refreshed import Refreshed
@@ -28,10 +27,11 @@ from api.limits.requests import RequestCounter
 from api.live.hearer import Hearer
 from api.live.recording import Recordings
 from api.live.sessions import LiveMetrics, LiveSessions
+from api.uploads.transfers import Transfers
+from api.uploads.uploads import Uploads
 from api.watch import Watcher
 from api.webhook_tests import TEST_THREADS, TestPlaces
 from shared.infra.database import make_engine
-from shared.infra.errors import InvalidRequest
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -91,6 +91,7 @@ class Resources:
     remover: Remover
     probe_threads: ThreadPoolExecutor
     intake: Intake
+    uploads: Uploads
     measuring_threads: CapacityLimiter
     """Comparisons of long texts take seconds, so they have threads of their own."""
     watcher: Watcher
@@ -117,10 +118,6 @@ def find_served(engine: Engine, settings: Settings) -> frozenset[str]:
     return served_models(engine, within_s=within_s) | settings.on_demand_ids
 
 
-async def _find_no_upload(_tenant: str, upload_id: UUID, _request: JobRequest) -> Uploaded:
-    raise InvalidRequest(f"there is no upload {upload_id}")
-
-
 @contextmanager
 def open_resources(
     settings: Settings, registry: CollectorRegistry, hearer: Hearer
@@ -134,6 +131,7 @@ def open_resources(
     engine = make_engine(settings, answer_s=_ANSWER_S)
     storage = Storage(
         settings.storage_url.get_secret_value(),
+        public_url=settings.storage_public_url,
         connections=_STORAGE_CONNECTIONS,
         read_timeout_s=_STORAGE_READ_TIMEOUT_S,
         attempts=_STORAGE_ATTEMPTS,
@@ -186,7 +184,6 @@ def open_resources(
         large_threads=CapacityLimiter(_LARGE_THREADS),
         small_threads=CapacityLimiter(_SMALL_THREADS),
         cleanups=Cleanups(),
-        find_upload=_find_no_upload,
         json_places=Places(_JSON_PLACES, "large JSON bodies"),
         count_cached=cached_jobs.inc,
     )
@@ -199,6 +196,7 @@ def open_resources(
             remover=remover,
             probe_threads=probe_threads,
             intake=intake,
+            uploads=Uploads(intake, Transfers(engine, storage, keep_s=settings.keep_uploads_s)),
             measuring_threads=CapacityLimiter(_MEASURING_THREADS),
             watcher=watcher,
             calls=Calls(

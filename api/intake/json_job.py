@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+from anyio import to_thread
 from pydantic import Field, ValidationError
 
 from api.intake.form import JSON_SOURCES
@@ -16,6 +17,7 @@ from shared.infra.file_names import NAMELESS, clean_file_name, url_file_name
 from shared.infra.outbound import MAX_URL_CHARS, URL_PATTERN
 from shared.models.options import MAX_METADATA_BYTES, JobOptions
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
+from shared.store.uploads import check_complete, get_upload
 
 _OPTIONS = set(JobOptions.model_fields)
 _OTHER_BYTES = 64 * 1024
@@ -141,8 +143,9 @@ async def reference_source(intake: Intake, tenant: str, named: FileReference) ->
         name = named.file_name or url_file_name(named.audio_url)
         return Remote(named.audio_url, await _asked(intake, named, name))
     assert named.upload_id is not None
-    request = await _asked(intake, named, named.file_name or "")
-    return await intake.find_upload(tenant, named.upload_id, request)
+    found = await to_thread.run_sync(get_upload, intake.engine, tenant, named.upload_id)
+    upload = check_complete(found)
+    return Uploaded(upload, await _asked(intake, named, named.file_name or upload.name))
 
 
 async def _asked(intake: Intake, job: FileReference, file_name: str) -> JobRequest:
@@ -150,5 +153,4 @@ async def _asked(intake: Intake, job: FileReference, file_name: str) -> JobReque
     for name in _OPTIONS:
         if "\0" in str(getattr(asked, name)):
             raise InvalidRequest(f"{name} contains a NUL character")
-    name = clean_file_name(file_name) if file_name else ""
-    return JobRequest(name, asked, await intake.options.resolve(asked))
+    return JobRequest(clean_file_name(file_name), asked, await intake.options.resolve(asked))

@@ -7,15 +7,15 @@ Every face makes its own answer of the job.
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from uuid_utils.compat import uuid7
 
 from api.intake.admission import MAX_LARGE, MAX_SMALL, MAX_WAITING, SMALL_BYTES, Admission
@@ -43,6 +43,7 @@ from shared.store.jobs.read import get_job
 from shared.store.limits import Limits
 from shared.store.objects.keys import source_key
 from shared.store.objects.removals import abandon_upload, begin_upload
+from shared.store.uploads import Upload
 
 log = logging.getLogger(__name__)
 
@@ -110,31 +111,16 @@ class Remote:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """A file that lies in the object store, and what is asked for it.
+    """A file that was uploaded before, and what is asked for it."""
 
-    The job gets the upload's id, so the file belongs under ``job_prefix`` of that id.
-    """
-
-    id: UUID
-    key: str
-    n_bytes: int
-    sha256: str
-    """Hex digest."""
+    upload: Upload
+    """It is complete."""
     job: JobRequest
-    take: Callable[[Connection], None]
-    """Is called first in the transaction that commits the job: locks the upload and marks it as
-    used; raises a ``RequestError`` if it cannot be."""
 
 
 def request_of(source: Source | Remote | Uploaded) -> JobRequest:
     """Return what is asked for a file that was submitted."""
     return source.job if isinstance(source, Remote | Uploaded) else source.request()
-
-
-FindUpload = Callable[[str, UUID, JobRequest], Awaitable[Uploaded]]
-"""Returns a tenant's upload that is complete, though a job may have taken it (``take`` refuses it
-then, and a repeated request still finds its job). The request's ``file_name``, if it is not empty,
-is the name that is wanted instead of the upload's. Raises a ``RequestError`` for any other."""
 
 
 class UploadPlaces:
@@ -191,7 +177,6 @@ class Intake:
     small_threads: CapacityLimiter
     """For small uploads alone, so that large ones do not delay them."""
     cleanups: Cleanups
-    find_upload: FindUpload
     json_places: Places
     """For JSON bodies that carry files: they are in memory whole."""
     count_cached: Callable[[], None]
@@ -301,8 +286,7 @@ def _commit_known(
     intake: Intake, tenant: str, source: Remote | Uploaded, limits: Limits, terms: Terms
 ) -> Created:
     """Commit the job of a file that does not come in now."""
-    job, take = known_job(intake, tenant, source, terms)
-    return _commit(intake, job, limits, terms.within, take)
+    return _commit(intake, known_job(intake, tenant, source, terms), limits, terms.within)
 
 
 async def read_digest(intake: Intake, tenant: str, source: Source) -> str:
@@ -329,18 +313,18 @@ async def read_digest(intake: Intake, tenant: str, source: Source) -> str:
     return digest.hexdigest()
 
 
-def known_job(
-    intake: Intake, tenant: str, source: Remote | Uploaded, terms: Terms
-) -> tuple[NewJob, Callable[[Connection], None] | None]:
-    """Return the job of a file that does not come in now, and what is to be done before it."""
+def known_job(intake: Intake, tenant: str, source: Remote | Uploaded, terms: Terms) -> NewJob:
+    """Return the job of a file that does not come in now."""
+    job_id = uuid7()
     if isinstance(source, Remote):
-        job_id = uuid7()
-        key = source_key(job_id)
         remote = RemoteFile(source.url, cache=source.job.asked.cache)
-        return _new_job(intake, job_id, tenant, source.job, terms, key=key, remote=remote), None
-    landed = Landed(source.n_bytes, source.sha256)
-    job = _new_job(intake, source.id, tenant, source.job, terms, key=source.key, landed=landed)
-    return job, source.take
+        key = source_key(job_id)
+        return _new_job(intake, job_id, tenant, source.job, terms, key=key, remote=remote)
+    upload = source.upload
+    assert upload.sha256 is not None
+    landed = Landed(upload.size_bytes, upload.sha256)
+    job = _new_job(intake, job_id, tenant, source.job, terms, key=upload.key, landed=landed)
+    return replace(job, upload_id=upload.id)
 
 
 def _new_job(
@@ -388,7 +372,6 @@ def _commit(
     job: NewJob,
     limits: Limits,
     within: Within | None,
-    before: Callable[[Connection], None] | None = None,
 ) -> Created:
     """Commit the job; see whether it was committed where the connection broke meanwhile."""
     try:
@@ -397,7 +380,6 @@ def _commit(
             job,
             max_attempts=intake.settings.max_attempts,
             limits=limits,
-            before=before,
             within=within,
         )
     except CommitUncertain as uncertain:
@@ -405,7 +387,7 @@ def _commit(
             created = Created(job.id, cached=get_job(intake.engine, job.tenant, job.id).cached)
         except JobNotFound:
             raise uncertain from None
-    if created.joined:
+    if created.joined and job.upload_id is None:
         _abandon(intake, job.source_key)
     log.info("job %s is taken", created.job_id, extra={"fields": {"job_id": created.job_id}})
     if created.cached:

@@ -74,6 +74,7 @@ _OWNED = {
     "transcripts": "tenant",
     "batches": "tenant",
     "idempotency_keys": "tenant",
+    "uploads": "tenant",
     "webhook_endpoints": "tenant",
     "webhook_events": "tenant",
     "webhook_deliveries": "tenant",
@@ -326,6 +327,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name="pk_workers"),
     )
+    _create_uploads()
     op.create_table(
         "jobs",
         sa.Column(
@@ -382,6 +384,12 @@ def upgrade() -> None:
             comment="of the whole, where one was to be detected",
         ),
         sa.Column("detected_probability", sa.REAL(), nullable=True),
+        sa.Column(
+            "upload_id",
+            sa.UUID(),
+            nullable=True,
+            comment="the upload whose object is its source",
+        ),
         sa.Column("source_key", sa.Text(), nullable=False),
         sa.Column("source_name", sa.Text(), nullable=False),
         sa.Column(
@@ -528,6 +536,9 @@ def upgrade() -> None:
             name="fk_jobs_webhook_endpoint_id",
             ondelete="SET NULL",
         ),
+        sa.ForeignKeyConstraint(
+            ["upload_id"], ["uploads.id"], name="fk_jobs_upload_id", ondelete="SET NULL"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
     op.create_index(
@@ -598,6 +609,13 @@ def upgrade() -> None:
         ["batch_id"],
         unique=False,
         postgresql_where=sa.text("batch_id IS NOT NULL AND state IN ('queued', 'running')"),
+    )
+    op.create_index(
+        "ix_jobs_upload_id",
+        "jobs",
+        ["upload_id"],
+        unique=False,
+        postgresql_where=sa.text("upload_id IS NOT NULL"),
     )
     op.create_index(
         "ix_jobs_refused",
@@ -962,6 +980,12 @@ def _create_webhook_events() -> None:
     op.create_index(
         "ix_webhook_deliveries_tenant_id", "webhook_deliveries", ["tenant", "id"], unique=False
     )
+    _create_webhook_attempts()
+    _create_usage()
+    _separate_tenants()
+
+
+def _create_webhook_attempts() -> None:
     op.create_table(
         "webhook_attempts",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -1076,6 +1100,93 @@ def _create_idempotency_keys() -> None:
     )
 
 
+def _create_uploads() -> None:
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False, comment="of the file, as the client says"),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False, comment="as declared"),
+        sa.Column(
+            "sha256",
+            sa.Text(),
+            nullable=True,
+            comment="as declared, if it was; once complete, as found",
+        ),
+        sa.Column(
+            "resumable",
+            sa.Boolean(),
+            nullable=False,
+            comment="whether it comes by tus, through the API",
+        ),
+        sa.Column(
+            "offset_bytes",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="of tus: what is stored for good",
+        ),
+        sa.Column(
+            "epoch",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="of tus: raised by every PATCH; fences it",
+        ),
+        sa.Column(
+            "multipart_id",
+            sa.Text(),
+            nullable=True,
+            comment="of the object store's multipart upload",
+        ),
+        sa.Column(
+            "metadata",
+            sa.Text(),
+            nullable=True,
+            comment="of tus: what its client said of it, returned unchanged",
+        ),
+        sa.Column(
+            "held",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="a job needs its object",
+        ),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "expires_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="when it is removed, unless it is held",
+        ),
+        sa.CheckConstraint(
+            "state IN ('open', 'verifying', 'complete', 'failed')", name="ck_uploads_state"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_uploads"),
+        comment="Files that come in before their jobs do.",
+    )
+    op.create_index(
+        "ix_uploads_open",
+        "uploads",
+        ["tenant"],
+        unique=False,
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_index(
+        "ix_uploads_expires_at",
+        "uploads",
+        ["expires_at"],
+        unique=False,
+        postgresql_where=sa.text("NOT held"),
+    )
+
+
 def _create_usage() -> None:
     op.create_table(
         "usage",
@@ -1128,6 +1239,7 @@ def downgrade() -> None:
         "transcript_segments",
         "calls",
         "jobs",
+        "uploads",
         "workers",
         "idempotency_keys",
         "batches",

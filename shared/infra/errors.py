@@ -54,13 +54,16 @@
         │       └── UnsupportedParameter    one that is documented there, and not done here
         ├── UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
         ├── UnknownFormat, EmptyFile, UploadTooLarge, UploadStalled, UnsupportedMediaType
+        ├── UploadNotFound, UploadIncomplete
+        ├── DigestMismatch          a file's SHA-256 is not the one that was declared
+        ├── TusVersion, OffsetMismatch, ChecksumUnknown, ChecksumMismatch
         ├── JobNotFound, JobEnded, JobNotRetryable, AudioGone
         ├── JobFailed               the job whose transcript was asked for has none
         │   ├── AudioRefused            its audio is at fault
         │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted
         ├── LimitReached            the tenant has, for now, as much as it may
-        │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce
+        │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce, TooManyOpenUploads
         ├── IdempotencyKeyInUse     a request with this key is under way
         ├── IdempotencyKeyReused    the key stands for another request
         ├── BatchNotFound
@@ -370,6 +373,39 @@ class UploadStalled(RequestError):
     """The sender fell silent or is too slow, or took longer than 12 hours."""
 
 
+class UploadNotFound(RequestError):
+    """No such upload, one that was removed, or another tenant's: all are answered alike."""
+
+
+class UploadIncomplete(RequestError):
+    """An upload that lacks bytes (``stored_bytes`` are there), or is still being verified."""
+
+    def __init__(self, message: str, state: str, stored_bytes: int) -> None:
+        """``state``: the upload's."""
+        super().__init__(message)
+        self.members = {"state": state, "stored_bytes": stored_bytes}
+
+
+class DigestMismatch(RequestError):
+    """The SHA-256 of what was uploaded is not the one that was declared."""
+
+
+class TusVersion(RequestError):
+    """The request's Tus-Resumable is not the version of tus that is spoken here."""
+
+
+class OffsetMismatch(RequestError):
+    """A PATCH that does not begin where the upload ends, or that another PATCH has replaced."""
+
+
+class ChecksumUnknown(RequestError):
+    """An Upload-Checksum of an algorithm that is not known here, or that is malformed."""
+
+
+class ChecksumMismatch(RequestError):
+    """What a PATCH sent is not what its Upload-Checksum says; it was thrown away."""
+
+
 class UnsupportedMediaType(RequestError):
     """A request body of another type than the endpoint reads."""
 
@@ -443,6 +479,10 @@ class TooMuchAudio(LimitReached):
 
 class TooManyAtOnce(LimitReached):
     """The tenant has its share of what an API process serves at once, or its own limit of it."""
+
+
+class TooManyOpenUploads(LimitReached):
+    """As many of the tenant's uploads are open as may be."""
 
 
 class IdempotencyKeyInUse(RequestError):

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     storage_url: SecretStr = SecretStr("http://127.0.0.1:9000/longhand")
     """The S3 bucket: `http(s)://KEY:SECRET@HOST[:PORT]/BUCKET[?region=R]`. Without `KEY:SECRET`
     the usual AWS credential chain is asked."""
+    storage_public_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+)?$")
+    """Where clients reach the object store, such as `https://s3.example.com`: presigned URLs name
+    it. Empty: host and port of `LONGHAND_STORAGE_URL`."""
     catalogue: Path = Path(__file__).parents[2] / "models.toml"
     """The model catalogue file; a relative path starts where the process does."""
     models_cache: str = ""
@@ -86,6 +89,8 @@ class Settings(BaseSettings):
     """How many jobs of a tenant may wait or run; 0: any number."""
     tenant_audio_hours_per_day: NonNegativeFloat = 0.0
     """How many hours of audio a tenant may have transcribed in a day (UTC); 0: any number."""
+    tenant_max_open_uploads: NonNegativeInt = 100
+    """How many uploads of a tenant (docs/uploads.md) may lack bytes at once; 0: any number."""
     tenant_max_streams: NonNegativeInt = 0
     """How many clients of a tenant may watch jobs in one API process at once, or wait for
     `POST /transcribe`; 0: its share of the process' places."""
@@ -211,6 +216,9 @@ class Settings(BaseSettings):
     unless there is none for the model in this process."""
     live_idle_s: PositiveFloat = 900.0
     """A live session ends when its client has sent nothing for this long, in seconds."""
+    keep_uploads_s: PositiveFloat = Field(default=86_400.0, le=3e9)
+    """How long an upload (docs/uploads.md) is kept after it was last added to, or completed, in
+    seconds. One of which jobs were made is kept for as long as their audio."""
     keep_audio_s: NonNegativeFloat = 86_400.0
     """How long the audio of a job that succeeded or was canceled is kept, in seconds; `inf`:
     until the job is deleted. A canceled job can be retried for as long."""

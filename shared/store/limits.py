@@ -26,6 +26,8 @@ class Limits:
     """That wait or run."""
     audio_hours_per_day: float = 0.0
     max_upload_bytes: int = 0
+    max_open_uploads: int = 0
+    """Uploads that lack bytes (``shared.store.uploads``)."""
     max_streams: int = 0
     """In one API process, as the sessions below; calls of ``POST /transcribe`` have as many."""
     max_live_sessions: int = 0
@@ -38,6 +40,7 @@ class Limits:
             max_jobs=settings.tenant_max_jobs,
             audio_hours_per_day=settings.tenant_audio_hours_per_day,
             max_upload_bytes=settings.max_upload_bytes,
+            max_open_uploads=settings.tenant_max_open_uploads,
             max_streams=settings.tenant_max_streams,
             max_live_sessions=settings.tenant_max_live_sessions,
         )

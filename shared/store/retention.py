@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from shared.infra.database import begin
 from shared.infra.errors import AUDIO_CODES
 from shared.store.events import record
+from shared.store.expired_uploads import release_uploads
 from shared.store.jobs.delete import drop_transcript, erase_job
 from shared.store.jobs.equal import try_to_lock_equal_jobs
 from shared.store.objects.keys import job_prefix
@@ -70,6 +71,7 @@ def _expire_audio(
         job_ids = list(expired)
         if not job_ids:
             return 0
+        release_uploads(connection, job_ids, at_once=True)
         connection.execute(
             text("UPDATE steps SET audio = NULL WHERE job_id = ANY (:ids) AND audio IS NOT NULL"),
             {"ids": job_ids},

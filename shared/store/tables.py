@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
 
-from shared.store.states import DeliveryState, JobState, StepKind, StepState
+from shared.store.states import DeliveryState, JobState, StepKind, StepState, UploadState
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -153,6 +153,11 @@ jobs = Table(
     _not_null("run", Integer, default="1", comment="raised by every retry"),
     Column("detected_language", Text, comment="of the whole, where one was to be detected"),
     Column("detected_probability", REAL),
+    Column(
+        "upload_id",
+        ForeignKey("uploads.id", ondelete="SET NULL"),
+        comment="the upload whose object is its source",
+    ),
     _not_null("source_key", Text),
     _not_null("source_name", Text),
     Column("source_bytes", BigInteger, comment="null until it is fetched"),
@@ -230,6 +235,7 @@ jobs = Table(
         "batch_id",
         where="batch_id IS NOT NULL AND state IN ('queued', 'running')",
     ),
+    _partial_index(None, "upload_id", where="upload_id IS NOT NULL"),
     _partial_index("ix_jobs_ended", "finished_at", where="finished_at IS NOT NULL"),
     _partial_index(
         "ix_jobs_with_audio",
@@ -461,6 +467,29 @@ removals = Table(
     Column("taken_at", _TIME, comment="when it was last tried"),
     Index(None, "due_at"),
     comment="What the sweeper removes from the object store, unless it is taken back before.",
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    _not_null("tenant", Text),
+    _not_null("state", Text),
+    _not_null("name", Text, comment="of the file, as the client says"),
+    _not_null("size_bytes", BigInteger, comment="as declared"),
+    Column("sha256", Text, comment="as declared, if it was; once complete, as found"),
+    _not_null("resumable", Boolean, comment="whether it comes by tus, through the API"),
+    _not_null("offset_bytes", BigInteger, default="0", comment="of tus: what is stored for good"),
+    _not_null("epoch", Integer, default="0", comment="of tus: raised by every PATCH; fences it"),
+    Column("multipart_id", Text, comment="of the object store's multipart upload"),
+    Column("metadata", Text, comment="of tus: what its client said of it, returned unchanged"),
+    _not_null("held", Boolean, default=text("false"), comment="a job needs its object"),
+    _not_null("created_at", _TIME, default=func.now()),
+    _not_null("expires_at", _TIME, comment="when it is removed, unless it is held"),
+    _one_of("state", UploadState),
+    _partial_index("ix_uploads_open", "tenant", where="state = 'open'"),
+    _partial_index(None, "expires_at", where="NOT held"),
+    comment="Files that come in before their jobs do.",
 )
 
 webhook_endpoints = Table(

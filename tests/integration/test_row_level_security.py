@@ -7,6 +7,7 @@ from apiserver import confined
 from jobstore import add_job, claim, finish, prepare, transcribe
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
+from uuid_utils.compat import uuid7
 from webhookstore import add_hook
 
 from shared.infra.database import EVERY_TENANT, begin, make_engine, read, single
@@ -17,7 +18,9 @@ from shared.store.accounts.tenants import create_tenant
 from shared.store.idempotency import take_key
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import list_jobs, read_jobs
+from shared.store.limits import NO_LIMITS
 from shared.store.tables import metadata
+from shared.store.uploads import NewUpload, create_upload
 from shared.store.usage import add_up_usage, count_live
 
 SHARED = {"removals", "served_queues", "worker_kinds", "workers"}
@@ -34,7 +37,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 @pytest.fixture
 def filled(database: Engine) -> Engine:
-    """Two tenants, each with a job that has succeeded, its transcript, a webhook and a key."""
+    """Two tenants, each with a job that has succeeded, transcript, webhook, key and upload."""
     create_tenant(database, "acme", "Acme Ltd")
     for tenant in ("acme", "default"):
         add_hook(database, f"https://{tenant}.example/x", tenant=tenant)
@@ -49,6 +52,8 @@ def filled(database: Engine) -> Engine:
                 {"tenant": tenant},
             )
         take_key(database, tenant, "the same")
+        new = NewUpload(uuid7(), tenant, "a.wav", 3, sha256=None, resumable=True)
+        create_upload(database, new, NO_LIMITS, keep_s=60)
     add_up_usage(database)
     for tenant in ("acme", "default"):
         count_live(database, tenant, 1.0)

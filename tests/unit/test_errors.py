@@ -34,6 +34,8 @@ CODES = {
     *("file_not_at_url", "idempotency_key_in_use", "idempotency_key_reused", "misnamed_field"),
     *("too_many_redirects", "url_access_denied", "url_refused", "web_page_at_url"),
     *("upload_too_large", "webhook_not_found", "worker_stopping"),
+    *("upload_not_found", "upload_incomplete", "digest_mismatch", "too_many_open_uploads"),
+    *("tus_version", "offset_mismatch", "checksum_unknown", "checksum_mismatch"),
 }
 
 

@@ -15,9 +15,6 @@ from shared.store.limits import Limits, check_room
 from shared.store.states import JobState
 from shared.store.webhooks.endpoints import drop_unlisted, keep_unlisted
 
-Taken = Callable[[Connection], None]
-"""Is called before a job is created, as ``before`` of ``create_job``."""
-
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
@@ -25,7 +22,7 @@ class NewBatch:
 
     id: UUID
     tenant: str
-    jobs: Sequence[tuple[NewJob, Taken | None]]
+    jobs: Sequence[NewJob]
     webhook: JobWebhook | None
     """Told of the batch's end, beside the tenant's endpoints."""
     result_url: str
@@ -122,7 +119,7 @@ def _insert(
     remote: list[NewJob] = []
     known: list[int] = []
     full: LimitReached | None = None
-    for idx, (job, _) in enumerate(batch.jobs):
+    for idx, job in enumerate(batch.jobs):
         if full is None:
             try:
                 check_room(connection, batch.tenant, limits, ahead=len(remote) + len(known))
@@ -138,13 +135,10 @@ def _insert(
     if remote:
         insert_remote(connection, remote, max_attempts=max_attempts)
     # In one order, so that two batches with the same files do not wait for each other.
-    for idx in sorted(known, key=lambda idx: batch.jobs[idx][0].fingerprint or ""):
-        job, take = batch.jobs[idx]
+    for idx in sorted(known, key=lambda idx: batch.jobs[idx].fingerprint or ""):
         try:
             with connection.begin_nested():
-                if take is not None:
-                    take(connection)
-                results[idx] = insert_job(connection, job, max_attempts=max_attempts)
+                results[idx] = insert_job(connection, batch.jobs[idx], max_attempts=max_attempts)
         except RequestError as error:
             results[idx] = error
     return [each for each in results if each is not None]

@@ -16,6 +16,7 @@ from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.equal import find_original, raise_priority, share_transcript
 from shared.store.limits import NO_LIMITS, Limits, check_room
 from shared.store.successors import insert_fetches, insert_prepare
+from shared.store.uploads import take
 from shared.store.webhooks.endpoints import keep_unlisted
 
 
@@ -49,6 +50,8 @@ class NewJob:
     """None, as the digest: to be fetched."""
     sha256: str | None
     remote: Remote | None = None
+    upload_id: UUID | None = None
+    """The upload whose object is its source."""
     fingerprint: str | None = None
     """Of all that the transcript depends on; equal jobs of a tenant share one. None: not shared."""
     reference: str | None = None
@@ -95,7 +98,6 @@ def create_job(
     *,
     max_attempts: int,
     limits: Limits = NO_LIMITS,
-    before: Callable[[Connection], None] | None = None,
     within: Within | None = None,
 ) -> Created:
     """Nothing -> job queued, with its ``prepare`` step queued, or ``fetch`` if it is remote.
@@ -103,17 +105,16 @@ def create_job(
     If an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. If one
     is under way: nothing -> queued without steps, to end as that one ends. A call without a
     reference, metadata or webhook of its own joins that one instead. Either way the one under way
-    gets the higher priority of the two. ``before`` is called first in the transaction.
+    gets the higher priority of the two.
 
     Raises:
+        UploadNotFound, UploadIncomplete, DigestMismatch: its upload is of no use (any more).
         InvalidRequest: nothing can be measured against its reference.
         TooManyJobs, TooMuchAudio: the tenant has as much as ``limits`` allow.
     """
     if job.reference is not None:
         check_reference(job.reference)
     with begin(engine, job.tenant) as connection:
-        if before is not None:
-            before(connection)
         check_room(connection, job.tenant, limits)
         created = insert_job(connection, job, max_attempts=max_attempts)
         if within is not None:
@@ -128,6 +129,8 @@ def insert_job(connection: Connection, job: NewJob, *, max_attempts: int) -> Cre
         raise_priority(connection, original, job.priority)
         if job.wanted_s is not None and job.is_plain and _join(connection, original, job):
             return Created(original, joined=True)
+    if job.upload_id is not None:
+        take(connection, job.tenant, job.upload_id)
     endpoint_id = None
     if job.webhook is not None:
         endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
@@ -201,12 +204,13 @@ _INSERT = text("""
     ), created AS MATERIALIZED (
         SELECT nextval('event_ids') AS event FROM creating
     ), job AS (
-        INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id, source_key,
-                          source_name, source_bytes, sha256, audio_url, reference, live_text,
-                          batch_id, metadata, webhook_endpoint_id, result_url, priority,
+        INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id, upload_id,
+                          source_key, source_name, source_bytes, sha256, audio_url, reference,
+                          live_text, batch_id, metadata, webhook_endpoint_id, result_url, priority,
                           first_event, last_event)
         SELECT CAST(:id AS uuid), :tenant, 'queued', :model, CAST(:options AS jsonb), :fingerprint,
-               CAST(:original_id AS uuid), :source_key, :source_name, CAST(:source_bytes AS bigint),
+               CAST(:original_id AS uuid), CAST(:upload_id AS uuid), :source_key, :source_name,
+               CAST(:source_bytes AS bigint),
                :sha256, :audio_url, :reference, :live_text, CAST(:batch_id AS uuid),
                CAST(:metadata AS json), CAST(:webhook_endpoint_id AS uuid), :result_url,
                CAST(:priority AS integer), event, event

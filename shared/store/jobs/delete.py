@@ -5,6 +5,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
+from shared.store.expired_uploads import release_uploads
 from shared.store.jobs.end import end_batch
 from shared.store.jobs.equal import lock_with_equals, promote_a_copy
 from shared.store.news import announce
@@ -35,6 +36,7 @@ def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
 def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
     """Delete a job; the caller holds the locks on its equals and its row."""
     promote_a_copy(connection, job_id, max_attempts)
+    release_uploads(connection, [job_id], at_once=True)
     endpoint_id = lock_unlisted(connection, job_id)
     deleted = connection.execute(
         text("DELETE FROM jobs WHERE id = :id RETURNING transcript_id, batch_id"), {"id": job_id}

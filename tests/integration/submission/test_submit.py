@@ -11,7 +11,7 @@ import pytest
 from apiserver import stored
 from jobstore import claim
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
 from api.intake.submit import Intake, JobRequest, Uploaded, submit
@@ -23,8 +23,9 @@ from shared.infra.storage import Storage
 from shared.models.options import JobOptions
 from shared.store.counts import count_jobs
 from shared.store.jobs.read import get_job
+from shared.store.limits import NO_LIMITS
 from shared.store.objects.keys import source_key
-from shared.store.objects.removals import begin_upload
+from shared.store.uploads import NewUpload, create_upload, get_upload
 
 
 @dataclass
@@ -84,39 +85,30 @@ def test_any_source_becomes_a_job(
         get_job(database, "tenant-b", job.id)
 
 
-def uploaded(intake: Intake, storage: Storage, job: JobRequest, taken: list[UUID]) -> Uploaded:
-    """Return a file that lies in the object store, and takes itself once."""
-    upload_id = uuid7()
-    key = source_key(upload_id)
-    storage.put(key, b"audio")
-    begin_upload(intake.engine, key, allowance_s=3600)
-
-    def take(_: Connection) -> None:
-        if upload_id in taken:
-            raise InvalidRequest("a job has taken the upload")
-        taken.append(upload_id)
-
-    digest = hashlib.sha256(b"audio").hexdigest()
-    return Uploaded(upload_id, key, 5, digest, job, take)
+def uploaded(intake: Intake, storage: Storage, job: JobRequest) -> Uploaded:
+    """Return a file that was uploaded before."""
+    new = NewUpload(
+        uuid7(), "default", "a.wav", 5, sha256=hashlib.sha256(b"audio").hexdigest(), resumable=False
+    )
+    upload = create_upload(intake.engine, new, NO_LIMITS, keep_s=3600)
+    storage.put(upload.key, b"audio")
+    with intake.engine.begin() as connection:
+        connection.execute(text("UPDATE uploads SET state = 'complete'"))
+    return Uploaded(get_upload(intake.engine, "default", upload.id), job)
 
 
-def test_an_upload_becomes_a_job_once_and_its_file_is_kept(
+def test_an_upload_becomes_jobs_and_its_file_is_kept(
     intake: Intake, database: Engine, storage: Storage
 ) -> None:
-    taken: list[UUID] = []
+    async def scenario() -> list[UUID]:
+        request = (await fetched(intake, language="en", cache=False)).job
+        upload = uploaded(intake, storage, request)
+        return [(await submit(intake, "default", upload)).job_id for _ in range(2)]
 
-    async def scenario() -> UUID:
-        request = (await fetched(intake, language="en")).job
-        upload = uploaded(intake, storage, request, taken)
-        job_id = (await submit(intake, "default", upload)).job_id
-        with pytest.raises(InvalidRequest, match="has taken"):
-            await submit(intake, "default", upload)
-        return job_id
-
-    job = get_job(database, "default", asyncio.run(scenario()))
-    assert taken == [job.id]
-    assert (job.source_bytes, job.sha256) == (5, hashlib.sha256(b"audio").hexdigest())
-    assert storage.read(claim(database, job.id, "prepare").source_key, 0, 9) == b"audio"
+    jobs = [get_job(database, "default", job_id) for job_id in asyncio.run(scenario())]
+    for job in jobs:
+        assert (job.source_bytes, job.sha256) == (5, hashlib.sha256(b"audio").hexdigest())
+        assert storage.read(claim(database, job.id, "prepare").source_key, 0, 9) == b"audio"
     with database.begin() as connection:
         left = connection.execute(text("SELECT count(*) FROM removals")).scalar_one()
     assert left == 0
