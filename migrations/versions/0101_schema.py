@@ -981,8 +981,6 @@ def _create_webhook_events() -> None:
         "ix_webhook_deliveries_tenant_id", "webhook_deliveries", ["tenant", "id"], unique=False
     )
     _create_webhook_attempts()
-    _create_usage()
-    _separate_tenants()
 
 
 def _create_webhook_attempts() -> None:
