@@ -100,7 +100,7 @@ def add_batch(database: Engine, n_jobs: int, *, tenant: str = "default") -> UUID
         new_job(source_bytes=None, sha256=None, remote=remote, tenant=tenant, batch_id=batch_id)
         for _ in range(n_jobs)
     ]
-    batch = NewBatch(batch_id, tenant, [(job, None) for job in jobs], None, "")
+    batch = NewBatch(batch_id, tenant, jobs, None, "")
     create_batch(
         database, batch, max_attempts=3, limits=NO_LIMITS, within=lambda _connection, _made: None
     )
