@@ -61,7 +61,7 @@ _STORAGE_READ_TIMEOUT_S = 4.0
 _STORAGE_ATTEMPTS = 2
 """Two attempts of 4 s and a pause of at most 1 s: a frozen object store is reported within 10 s."""
 
-_JSON_PLACES = 8
+_JSON_PLACES = 4
 """Large JSON bodies in memory at once; each is there up to three times while it is decoded."""
 
 _MEASURING_THREADS = 2

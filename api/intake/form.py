@@ -1,4 +1,4 @@
-"""A multipart form as a source of a job: its fields checked as early as they can be, its file."""
+"""A multipart form as a source of a job. Its fields are checked as early as possible."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
@@ -26,7 +26,7 @@ _LONG_FIELDS = {
 """Fields that may be longer than the parser's usual limit, in bytes."""
 
 JSON_SOURCES = ("audio_url", "audio_base64", "upload_id")
-"""What a JSON body names its file by; of no use in a form."""
+"""The members by which a JSON body names its file. Forms do not have them."""
 
 _FORM_BYTES = MAX_PARTS * (MAX_FIELD_BYTES + 1024) + sum(_LONG_FIELDS.values())
 """The most that fields, headers and boundaries add to a file."""
@@ -107,7 +107,7 @@ class FormFields:
                 told += f"; {', '.join(sorted(set(elsewhere.values())))}: in a JSON body"
             names = elsewhere | right_names(self._unknown, known)
             raise MisnamedField(told, names) if names else InvalidRequest(told)
-        # An empty field is what a form sends for a choice not made.
+        # A form sends an empty field for a choice that was not made.
         given = {name: value for name, value in self._values.items() if value}
         try:
             self._asked = JobOptions.model_validate(given)
@@ -185,7 +185,7 @@ class MultipartForm:
                         self._file_name = event.file_name
                     case FileData():
                         yield event.data
-        # Before the parser misses the file: an unknown field may be meant as such.
+        # An unknown field may be meant as the file, so it is reported before a missing file is.
         asked = self._fields.asked()
         if options is None or asked is not checked:
             options = await self._options.resolve(asked)

@@ -65,8 +65,8 @@ def json_job_schema() -> dict[str, Any]:
 
 def max_json_bytes(max_base64_bytes: int) -> int:
     """Return the most bytes that a body may have which carries a file of ``max_base64_bytes``."""
-    # Escaped, a character of the reference has up to twelve.
-    texts = 4 * MAX_REFERENCE_CHARS + 2 * MAX_METADATA_BYTES
+    # Escaped, a character of nearly any script has six bytes.
+    texts = 6 * (MAX_REFERENCE_CHARS + MAX_METADATA_BYTES)
     return max_base64_bytes * 4 // 3 + texts + _OTHER_BYTES
 
 

@@ -123,7 +123,7 @@ class Landing:
         except BaseException as error:
             cleanup = asyncio.ensure_future(self._discard())
             if isinstance(error, StorageUnavailable):
-                # The client does not wait until a store that is away has failed once more.
+                # The cleanup would fail too, after its timeouts. The client does not wait for that.
                 self._cleanups.add(cleanup)
             else:
                 await _to_its_end(cleanup)
@@ -201,7 +201,7 @@ class Landing:
 
     async def _discard(self) -> None:
         """Remove what was stored, or see that it is removed."""
-        # The store may only be told to forget the parts once no thread sends one.
+        # Parts may be deleted only while no thread sends one.
         under_way: list[asyncio.Future[Any]] = [*self._sending]
         if self._hashing is not None:
             under_way.append(self._hashing)
@@ -212,7 +212,8 @@ class Landing:
     def _remove(self) -> None:
         if self._upload is not None:
             try:
-                # The sweeper needs the store's list of uploads, which not every store has.
+                # Later only the sweeper can abort it, by the store's list of uploads. Not every
+                # store has one.
                 self._upload.abort()
             except StorageUnavailable as error:
                 log.warning("%s: the upload of %s is aborted later", error, self._key)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from shared.infra.errors import InvalidRequest, UnsupportedMediaType
+from shared.infra.errors import InvalidRequest, MisnamedField, UnsupportedMediaType
 from shared.infra.file_names import form_file_name, unescape
 from shared.infra.quantities import size
 
@@ -171,8 +171,9 @@ class FormParser:
                 f"the form has more than one file, the second as {name!r}: submit one job for each"
             )
         if name != "file":
-            raise InvalidRequest(
-                f"the form has a file as {name!r}: send it as 'file', as {_EXAMPLE} does"
+            raise MisnamedField(
+                f"the form has a file as {name!r}: send it as 'file', as {_EXAMPLE} does",
+                {name: "file"},
             )
         if not has_file_name and b"content-type" not in self._part_headers:
             raise InvalidRequest(

@@ -226,12 +226,12 @@ async def submit(
     if isinstance(source, Remote | Uploaded):
         commit = partial(_commit_known, intake, tenant, source, limits, terms)
         return await to_thread.run_sync(commit, limiter=intake.small_threads)
-    # Who cannot have a place learns it before anything is sent. A client that sends nothing takes
-    # none.
+    # A client that cannot have a place is refused before it sends anything. One that sends nothing
+    # takes no place.
     is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
     intake.places.check_share(tenant, is_small=is_small)
     intake.admission.check(source.n_bytes, source.client)
-    # A database that is away is told before the file is read, not after.
+    # An unreachable database is reported before the file is read.
     await intake.options.prepare()
     await source.begin()
     with intake.places.place(tenant, is_small=is_small):

@@ -147,7 +147,7 @@ class TooManyRedirects(FetchError):
 
 
 class FetchTooSlow(FetchError):
-    """The file does not come within LONGHAND_FETCH_LIMIT_S."""
+    """The file does not come within LONGHAND_FETCH_LIMIT_S, or at less than 16 KiB a second."""
 
 
 class ModelError(PermanentError):

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import Event
 from uuid import UUID
 
 import pytest
@@ -219,6 +220,24 @@ def test_a_file_that_takes_too_long_fails_the_job(runtime: Runtime, files: FileS
     job = run(within(runtime, fetch_limit_s=1e-6), add_remote_job(runtime.database, url))
     assert (job.state, job.error_code) == ("failed", "fetch_too_slow")
     assert "LONGHAND_FETCH_LIMIT_S" in (job.error_detail or "")
+
+
+def test_a_server_that_falls_silent_is_asked_again(
+    runtime: Runtime, files: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "IDLE_S", 0.3)
+    may_go_on = Event()
+    url = files.put("/silent", bytes(MIB), at=lambda _: may_go_on.wait(60))
+    job_id = add_remote_job(runtime.database, url)
+    assert run(runtime, job_id).sha256 is None
+    may_go_on.set()
+    with runtime.database.begin() as connection:
+        told = connection.execute(
+            text("SELECT detail FROM job_events WHERE job_id = :id AND event = 'step.retried'"),
+            {"id": job_id},
+        ).scalar_one()
+    assert told == "outbound_failed: nothing was received within 0.3 seconds"
+    assert run(runtime, job_id).stage == "preparing"
 
 
 def test_a_server_that_trickles_is_given_up(

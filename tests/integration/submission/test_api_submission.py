@@ -190,14 +190,14 @@ def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> No
         ({"speed": "9", "tone": "x"}, FILE, 422, "invalid_request", "'speed', 'tone'"),
         ({"model": ["starter", "oracle"]}, FILE, 422, "invalid_request", "'model'"),
         ({"model": "x" * 5000}, FILE, 422, "invalid_request", "'model'"),
-        ({}, {"audio": ("a.wav", b"x"), **FILE}, 422, "invalid_request", "'audio'"),
+        ({}, {"audio": ("a.wav", b"x"), **FILE}, 422, "misnamed_field", "'audio'"),
         (
             {},
             {"file": ("a.wav", bytes(20 * MIB + 1))},
             *(413, "upload_too_large"),
             "the file is larger than 20 MiB (LONGHAND_MAX_UPLOAD_BYTES, or your own limit)",
         ),
-        ({"model": "starter"}, {"other": b""}, 422, "invalid_request", "as 'other': send it as"),
+        ({"model": "starter"}, {"other": b""}, 422, "misnamed_field", "as 'other': send it as"),
         ({"lang": "en", "x": "1"}, FILE, 422, "misnamed_field", "'lang' (did you mean 'language'"),
         (
             {"audio": "a.wav"},
