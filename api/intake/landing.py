@@ -126,7 +126,7 @@ class Landing:
                 # The cleanup would fail too, after its timeouts. The client does not wait for that.
                 self._cleanups.add(cleanup)
             else:
-                await _to_its_end(cleanup)
+                await to_its_end(cleanup)
             raise
 
     async def _receive(self, data: AsyncIterable[bytes | memoryview]) -> tuple[bytearray, int]:
@@ -220,13 +220,13 @@ class Landing:
         self._abandon()
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await _to_its_end(self._start_thread(work))
+        return await to_its_end(self._start_thread(work))
 
     def _start_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
         return asyncio.ensure_future(to_thread.run_sync(work, limiter=self._threads))
 
 
-async def _to_its_end(running: asyncio.Future[Result]) -> Result:
+async def to_its_end(running: asyncio.Future[Result]) -> Result:
     """Wait for ``running``; a cancellation is raised only once it has ended.
 
     A thread cannot be stopped: what it does must be over before its outcome is undone.

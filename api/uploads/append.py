@@ -11,13 +11,13 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from api.intake.landing import PARTS_IN_FLIGHT
+from api.intake.landing import PARTS_IN_FLIGHT, to_its_end
 from api.uploads.transfers import Transfers
 from shared.infra.errors import ChecksumMismatch, LonghandError, OffsetMismatch, UploadTooLarge
 from shared.infra.storage import PART_BYTES
@@ -104,7 +104,7 @@ class Append:
             await self._receive(data)
         except BaseException as error:
             gave_up = isinstance(error, OffsetMismatch) or self._checksum is not None
-            await _to_its_end(asyncio.ensure_future(self._end_early(keep=not gave_up)))
+            await to_its_end(asyncio.ensure_future(self._end_early(keep=not gave_up)))
             raise
         async with self._settled():
             await self._check()
@@ -236,7 +236,7 @@ class Append:
         try:
             yield
         except BaseException:
-            await _to_its_end(asyncio.ensure_future(self._settle()))
+            await to_its_end(asyncio.ensure_future(self._settle()))
             raise
 
     async def _settle(self) -> None:
@@ -247,22 +247,12 @@ class Append:
         await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        return await _to_its_end(self._start_thread(work, *arguments))
+        return await to_its_end(self._start_thread(work, *arguments))
 
     def _start_thread(self, work: Callable[..., Result], *arguments: Any) -> asyncio.Future[Result]:
         return asyncio.ensure_future(
             to_thread.run_sync(partial(work, *arguments), limiter=self._threads)
         )
-
-
-async def _to_its_end(running: asyncio.Future[Result]) -> Result:
-    """Wait for ``running``; a cancellation is raised only once it has ended."""
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        with suppress(Exception):
-            await running
-        raise
 
 
 def new_sha256() -> Digest:

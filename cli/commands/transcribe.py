@@ -157,8 +157,7 @@ def transcribe(
 ) -> int:
     """Transcribe audio and video files and print the transcripts.
 
-    FILE is a file, a folder of audio and video files, an http(s) URL that the platform fetches, or
-    '-', standard input.
+    FILE is a file, a folder of audio and video files, an http(s) URL, or '-'.
 
     Uses the platform that 'longhand up' runs in the same data directory, or starts one and stops it
     again. A file that fails does not keep the others from being transcribed.

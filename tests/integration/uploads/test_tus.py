@@ -4,17 +4,23 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
-from apiserver import api_process, assert_problem, peak_memory
+from apiserver import api, api_process, assert_problem, peak_memory
 from processes import wait_until
 from sqlalchemy import Engine
 from tusrequests import OFFSET_STREAM, RESUMABLE, TusUpload, begin, metadata
 
+from api import resources
+from api.intake.admission import Admission
+from api.intake.bodies import read_upload
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.store.objects.keys import tail_key, upload_key
@@ -259,6 +265,39 @@ def test_a_terminated_upload_is_gone_with_its_parts(
     assert_problem(client.get(f"/uploads/{upload.id}"), 404, "upload_not_found")
     assert storage.upload(before.key, before.multipart_id or "").parts() is None
     wait_until(lambda: storage.size(tail_key(upload.id, PART_BYTES + 1)) is None, within_s=10)
+
+
+def test_a_client_that_falls_silent_is_given_up_and_what_it_sent_is_kept(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = {**(read_upload.__kwdefaults__ or {}), "idle_s": 0.5}
+    monkeypatch.setattr(read_upload, "__kwdefaults__", defaults)
+    upload = begin(client, 100)
+    given_up = Event()
+
+    def falls_silent() -> Iterator[bytes]:
+        yield b"abc"
+        assert given_up.wait(30)
+        yield bytes(97)
+
+    with ThreadPoolExecutor(1) as threads:
+        silent = threads.submit(upload.patch, client, 0, falls_silent(), Content_Length="100")
+        with httpx.Client(base_url=client.base_url, timeout=30) as other:
+            wait_until(lambda: upload.offset(other) == 3, within_s=20)
+        given_up.set()
+        with suppress(httpx.HTTPError):  # the connection may be closed by then
+            assert_problem(silent.result(), 408, "upload_stalled")
+
+
+def test_a_patch_takes_a_place_among_the_uploads(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "Admission", partial(Admission, max_large=0))
+    with api(settings) as client:
+        upload = begin(client, PART_BYTES)
+        refused = upload.patch(client, 0, bytes(PART_BYTES))
+        assert_problem(refused, 503, "too_many_uploads")
+        assert upload.patch(client, 0, b"small").status_code == 204
 
 
 @pytest.mark.parametrize(
