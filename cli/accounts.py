@@ -52,22 +52,38 @@ def accounts(server: str | None, data: Path) -> Iterator[Accounts]:
     """Yield the accounts of a server, of ``LONGHAND_DATABASE_URL``, or of what runs in ``data``.
 
     Raises:
-        CommandError: there is no such platform.
+        CommandError: there is no such platform, or it cannot be used in this way.
     """
-    if server is not None:
+    try:
+        if server is None:
+            with _of_database(_settings(data)) as found:
+                yield found
+            return
         server_address(server)
         with httpx.Client(
             base_url=server.rstrip("/"), timeout=_TIMEOUT_S, headers=key_headers()
         ) as client:
             yield _OfServer(client)
-        return
-    from shared.infra.database import make_engine  # SQLAlchemy takes 0.3 s
+    except UnicodeEncodeError as error:  # bytes of the command line that are no characters
+        raise CommandError("ids, names and keys must be text in UTF-8") from error
 
-    engine = make_engine(_settings(data), pool_size=1)
+
+@contextmanager
+def _of_database(settings: Settings) -> Iterator["_OfDatabase"]:
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # SQLAlchemy takes 0.3 s
+
+    from shared.infra.database import make_engine
+
     try:
-        yield _OfDatabase(engine)
-    finally:
-        engine.dispose()
+        engine = make_engine(settings, pool_size=1)
+        try:
+            yield _OfDatabase(engine)
+        finally:
+            engine.dispose()
+    except SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+        raise CommandError(f"cannot use the database of LONGHAND_DATABASE_URL: {reason}") from error
 
 
 def _settings(data: Path) -> Settings:

@@ -28,7 +28,8 @@ from shared.infra.errors import UnsafeSetting
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
-
+API_ROLE, WORKER_ROLE = "longhand_api", "longhand_worker"
+"""Postgres' roles of the API and of the workers; the migrations make them."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,?#@*]+")
 
@@ -231,6 +232,12 @@ class Settings(BaseSettings):
     flower_password: SecretStr = SecretStr("")
     """Password of user `longhand` in Flower; empty: none is asked for, and Flower listens on
     loopback only. `./longhand up --flower` makes one where there is none."""
+
+    api_database_password: SecretStr = SecretStr("")
+    """Password that `python -m worker migrate` gives to `longhand_api`, Postgres' role of the API
+    (docs/security.md); empty: it leaves the role as it is. No other process needs it."""
+    worker_database_password: SecretStr = SecretStr("")
+    """The same for `longhand_worker`, the workers' role."""
 
     @classmethod
     def settings_customise_sources(
