@@ -41,13 +41,16 @@ class Quota:
     """Until the next minute."""
     is_exceeded: bool
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """As in draft-ietf-httpapi-ratelimit-headers."""
-        return {
-            "RateLimit-Policy": f'"requests";q={self.limit};w={WINDOW_S}',
-            "RateLimit": f'"requests";r={self.remaining};t={self.reset_s}',
-        }
+    def add_to(self, headers: MutableHeaders) -> None:
+        """Add the fields of draft-ietf-httpapi-ratelimit-headers to an answer's.
+
+        ``Retry-After`` should not come before the end of the window that ``RateLimit`` tells
+        (section 6 of the draft). So an answer that asks the client to come back sooner, for another
+        reason, has the policy alone.
+        """
+        headers["RateLimit-Policy"] = f'"requests";q={self.limit};w={WINDOW_S}'
+        if int(headers.get("Retry-After", self.reset_s)) >= self.reset_s:
+            headers["RateLimit"] = f'"requests";r={self.remaining};t={self.reset_s}'
 
 
 @dataclass(slots=True)
@@ -122,18 +125,21 @@ class RequestCounter:
 
 
 class RateLimitHeaders:
-    """ASGI middleware: answers of any kind have the quota that ``count_request`` has found."""
+    """ASGI middleware: every answer has the quota that ``count_request`` has found."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request or socket."""
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(scope.get("state", {}).get("rate_limit", {}))
+            if message["type"] in _STARTS and (quota := scope.get("state", {}).get("quota")):
+                quota.add_to(MutableHeaders(raw=message.setdefault("headers", [])))
             await send(message)
 
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_with_headers)
+
+
+_STARTS = ("http.response.start", "websocket.http.response.start")
+"""The second begins the answer to a handshake that is refused."""

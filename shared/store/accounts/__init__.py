@@ -5,3 +5,6 @@ DEFAULT_TENANT = "default"
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 """Of a tenant's id."""
+
+MAX_LIMIT = 10**15
+"""Of what a tenant may have: every language reads such numbers from JSON exactly."""
