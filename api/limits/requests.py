@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import redis.asyncio
@@ -61,6 +61,12 @@ class _Taken:
     """All processes' as it was seen last."""
     left: int = 0
     """Taken, and not used yet."""
+    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while more are taken, so that a burst of requests asks Redis once."""
+
+    def is_empty(self, limit: int) -> bool:
+        """Whether more must be taken, and there may be some."""
+        return not self.left and self.count < limit
 
 
 class RequestCounter:
@@ -84,7 +90,8 @@ class RequestCounter:
         self._clock = clock
         self._minute = 0
         self._taken: dict[str, _Taken] = {}
-        self._away_until = -math.inf
+        self._ask_at = -math.inf
+        self._is_away = False
 
     async def count(self, tenant: str, limit: int) -> Quota:
         """Count a request of a tenant that may send ``limit`` in a minute."""
@@ -93,11 +100,13 @@ class RequestCounter:
         if minute != self._minute:
             self._minute, self._taken = minute, {}
         taken = self._taken.setdefault(tenant, _Taken())
-        if not taken.left and taken.count < limit:
-            n = max(1, limit // _AT_A_TIME)
-            count = await self._add(f"{tenant}/{minute}", n)
-            taken.count = max(taken.count, count)
-            taken.left += max(0, min(n, limit - (count - n)))
+        if taken.is_empty(limit):
+            async with taken.taking:
+                if taken.is_empty(limit):
+                    n = max(1, limit // _AT_A_TIME)
+                    count = await self._add(f"{tenant}/{minute}", n)
+                    taken.count = max(taken.count, count)
+                    taken.left += max(0, min(n, limit - (count - n)))
         is_exceeded = not taken.left
         taken.left -= not is_exceeded
         return Quota(
@@ -114,13 +123,17 @@ class RequestCounter:
     async def _add(self, key: str, n: int) -> int:
         """Add to a count and return it."""
         clock = asyncio.get_running_loop().time
-        if clock() >= self._away_until:
+        if clock() >= self._ask_at:
             try:
                 async with asyncio.timeout(_LIMIT_S):
-                    return await self._shared.incr(key, 2 * WINDOW_S, n)
+                    count = await self._shared.incr(key, 2 * WINDOW_S, n)
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("each process counts requests alone: Redis is away: %s", error)
-                self._away_until = clock() + _AGAIN_S
+                if not self._is_away:
+                    log.warning("each process counts requests alone: Redis is away: %r", error)
+                self._is_away, self._ask_at = True, clock() + _AGAIN_S
+            else:
+                self._is_away = False
+                return count
         return await self._own.incr(key, 2 * WINDOW_S, n)
 
 

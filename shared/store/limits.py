@@ -118,10 +118,10 @@ def _check(name: str, limit: float | None) -> None:
         raise InvalidRequest(f"there is no limit '{name}'; there are {', '.join(NAMES)}")
     if limit is None:
         return
-    if isinstance(limit, bool) or not 0 <= limit <= MAX_LIMIT:
-        raise InvalidRequest(f"{name} must be 0 or more, and {MAX_LIMIT} at most")
-    if name != "audio_hours_per_day" and not isinstance(limit, int):
-        raise InvalidRequest(f"{name} must be a whole number")
+    kinds = int | float if name == "audio_hours_per_day" else int
+    if isinstance(limit, bool) or not isinstance(limit, kinds) or not 0 <= limit <= MAX_LIMIT:
+        kind = "a whole number" if kinds is int else "a number"
+        raise InvalidRequest(f"{name} must be {kind} from 0 to {MAX_LIMIT}")
 
 
 def _known(own: Mapping[str, Any]) -> dict[str, float]:

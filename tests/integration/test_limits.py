@@ -1,35 +1,50 @@
 """Limits of tenants and of the platform, and the usage that they count; on real servers."""
 
 import asyncio
+import json
+import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from apiserver import Relay, api, assert_problem, relayed
-from jobstore import add_job, claim, finish, new_job, prepare
+from apiserver import api, assert_problem, open_upload, read_answer, relayed
+from jobstore import add_job, claim, expire, finish, new_job, prepare
+from liveaudio import silence
+from liveclients import LiveClient, live
+from livehearers import ToneHearer
 from processes import wait_until
 from registry import enter_worker
 from sqlalchemy import Engine, text
 from streams import events_of
+from websockets.exceptions import InvalidStatus
 
+from api.limits.backlog import check_backlog
 from api.limits.requests import RequestCounter
-from shared.infra.errors import TooManyJobs, UnreadableMedia
+from shared.infra.errors import (
+    InvalidRequest,
+    LeaseLost,
+    QueueFull,
+    TooManyJobs,
+    UnreadableMedia,
+)
 from shared.infra.settings import Settings
 from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.store import steps
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.accounts.tenants import create_tenant
-from shared.store.counts import measure_backlog
+from shared.store.counts import Backlog, measure_backlog
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.create import create_job
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.retry import retry_job
-from shared.store.limits import Limits, read_limits, set_limits
+from shared.store.limits import Limits, change_limits, get_limits
 from shared.store.steps import ChunkResult
 from shared.store.usage import DayUsage, add_up_usage, count_live, read_usage
 
@@ -37,18 +52,51 @@ MANY_S = 86_400 * 365
 FILE = {"file": ("a.wav", b"RIFF")}
 
 
+@pytest.fixture(scope="module")
+def hearer() -> ToneHearer:
+    return ToneHearer()
+
+
+@pytest.fixture(scope="module")
+def processes(module_settings: Settings, hearer: ToneHearer) -> Iterator[tuple[str, str]]:
+    """Two API processes that ask for keys, as far as what they remember goes; their addresses."""
+    settings = module_settings.model_copy(update={"auth": "on"})
+    with api(settings, hearer.make) as first, api(settings, hearer.make) as second:
+        yield str(first.base_url), str(second.base_url)
+
+
+@contextmanager
+def asking(database: Engine, tenant: str, *urls: str) -> Iterator[list[httpx.Client]]:
+    """Yield clients with a tenant's key, one for each address."""
+    _, key = create_key(database, tenant, "a test's", ALL_SCOPES)
+    with ExitStack() as stack:
+        headers = {"Authorization": f"Bearer {key}"}
+        yield [
+            stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=30))
+            for url in urls
+        ]
+
+
 @contextmanager
 def asked_by(settings: Settings, database: Engine, tenant: str) -> Iterator[httpx.Client]:
     """Serve the API to a client that has a tenant's key."""
-    _, key = create_key(database, tenant, "a test's", ALL_SCOPES)
-    with api(settings.model_copy(update={"auth": "on"})) as client:
-        client.headers["Authorization"] = f"Bearer {key}"
+    with (
+        api(settings.model_copy(update={"auth": "on"})) as server,
+        asking(database, tenant, str(server.base_url)) as (client,),
+    ):
         yield client
 
 
-def add_tenant(database: Engine, tenant: str, **own: float) -> None:
+def add_tenant(database: Engine, **own: float) -> str:
+    """Add a tenant with limits of its own, and return its id."""
+    tenant = uuid4().hex
     create_tenant(database, tenant, tenant)
-    set_limits(database, tenant, own)
+    change_limits(database, tenant, own)
+    return tenant
+
+
+def post(client: httpx.Client, content: bytes = b"RIFF") -> httpx.Response:
+    return client.post("/jobs", files={"file": ("a.wav", content)})
 
 
 def used(database: Engine, tenant: str = "default") -> DayUsage | None:
@@ -87,12 +135,14 @@ def test_a_retry_needs_a_place_as_a_new_job_does(database: Engine) -> None:
     retry_job(database, "default", job_id, max_attempts=1, limits=Limits(max_jobs=2))
 
 
+TIMINGS = {"inference_s": 4.0, "batch_size": 2, "reheard_s": 0.5}
+
+
 def hear(database: Engine, job_id: UUID, idx: int) -> None:
     """Transcribe a chunk of a second, in a batch of two that took 4 s, and a slice of it again."""
-    timings = {"inference_s": 4.0, "batch_size": 2, "reheard_s": 0.5}
     heard = hypothesis_to_json(Hypothesis(words=()))
     claimed = claim(database, job_id, "transcribe", idx)
-    result = ChunkResult(claimed, heard, timings, audio_s=1.0)
+    result = ChunkResult(claimed, heard, TIMINGS, audio_s=1.0)
     assert not steps.complete_chunks(database, [result], max_attempts=3)
 
 
@@ -110,6 +160,25 @@ def test_a_job_is_counted_once_however_often_it_ends(database: Engine) -> None:
     finish(database, claim(database, job_id, "finish"))
     assert amounts(database) == (1, 2.0, 5.0)
     delete_job(database, "default", job_id, max_attempts=2)
+    assert amounts(database) == (1, 2.0, 5.0)
+
+
+def test_what_a_worker_had_done_that_died_is_counted_once(database: Engine) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, 2)
+    hear(database, job_id, 0)
+    dead = claim(database, job_id, "transcribe", 1)
+    expire(database, dead)
+    assert steps.reap(database) == 1
+    hear(database, job_id, 1)
+    late = ChunkResult(dead, hypothesis_to_json(Hypothesis(words=())), TIMINGS, audio_s=1.0)
+    assert steps.complete_chunks(database, [late], max_attempts=3), "it has lost its lease"
+    died_finishing = claim(database, job_id, "finish")
+    expire(database, died_finishing)
+    assert steps.reap(database) == 1
+    finish(database, claim(database, job_id, "finish"))
+    with pytest.raises(LeaseLost):
+        finish(database, died_finishing)
     assert amounts(database) == (1, 2.0, 5.0)
 
 
@@ -131,6 +200,34 @@ def test_what_a_deleted_job_has_used_is_counted(database: Engine) -> None:
     hear(database, job_id, 0)
     delete_job(database, "default", job_id, max_attempts=2)
     assert amounts(database) == (1, 1.0, 2.5)
+
+
+def test_usage_is_told_by_day(database: Engine, processes: tuple[str, str]) -> None:
+    tenant = add_tenant(database)
+    count_live(database, tenant, 2.5)
+    with asking(database, tenant, processes[0]) as (client,):
+        usage = client.get("/usage").json()
+        assert usage["total"] == {"jobs": 0, "audio_s": 0, "model_s": 0, "live_s": 2.5}
+        assert [day["live_s"] for day in usage["days"]] == [2.5]
+        wrong = client.get("/usage?from=2026-02-01&to=2026-01-01")
+        assert_problem(wrong, 422, "conflicting_options")
+    with asking(database, "default", processes[0]) as (another,):
+        assert another.get("/usage").json()["days"] == []
+
+
+def test_the_audio_of_a_live_session_is_counted_when_it_ends(
+    database: Engine, processes: tuple[str, str]
+) -> None:
+    tenant = add_tenant(database)
+    with asking(database, tenant, processes[0]) as (client,):
+        headers = {"Authorization": client.headers["authorization"]}
+        for _ in range(2):
+            with live(client, additional_headers=headers) as talker:
+                talker.start()
+                talker.stream(silence(0.5), frame_bytes=16_000)
+                talker.send({"type": "end_session"})
+                talker.read_all()
+        wait_until(lambda: client.get("/usage").json()["total"]["live_s"] == 1.0)
 
 
 def test_adding_up_while_jobs_end_changes_no_sum(database: Engine) -> None:
@@ -167,54 +264,197 @@ def test_the_backlog_has_a_wait_once_workers_have_ended_jobs(database: Engine) -
     assert backlog.wait_s == pytest.approx(2.0, rel=0.5)
 
 
-def test_each_limit_of_a_tenant_is_told_as_a_problem(settings: Settings, database: Engine) -> None:
-    add_tenant(database, "small", max_jobs=1, max_upload_bytes=100, max_streams=1)
-    with asked_by(settings, database, "small") as client:
-        job = client.post("/jobs", files=FILE)
-        assert job.status_code == 202, job.text
-        assert job.headers["ratelimit-policy"] == '"requests";q=60000;w=60'
-        refused = client.post("/jobs", files={"file": ("b.wav", b"RIFF2")})
-        assert_problem(refused, 429, "too_many_jobs")
-        assert int(refused.headers["retry-after"]) > 0
-        large = client.post("/jobs", files={"file": ("b.wav", bytes(101))})
-        assert_problem(large, 413, "upload_too_large")
-        job_id = UUID(job.json()["id"])
-        with events_of(client, job_id):
-            assert_problem(client.get(f"/jobs/{job_id}?wait=5"), 429, "too_many_at_once")
-        count_live(database, "small", 2.5)
-        usage = client.get("/usage").json()
-        assert usage["total"] == {"jobs": 0, "audio_s": 0, "model_s": 0, "live_s": 2.5}
-        assert [day["live_s"] for day in usage["days"]] == [2.5]
-        wrong = client.get("/usage?from=2026-02-01&to=2026-01-01")
-        assert_problem(wrong, 422, "conflicting_options")
-        set_limits(database, "small", {"audio_hours_per_day": 1 / 3600})
-        with database.begin() as connection:
-            connection.execute(text("UPDATE jobs SET duration_s = 1"))
+def test_past_its_jobs_a_tenant_is_told_before_a_large_file_is_sent(
+    database: Engine, processes: tuple[str, str]
+) -> None:
+    tenant = add_tenant(database, max_jobs=1)
+    with asking(database, tenant, *processes) as (client, beside):
+        assert post(client).status_code == 202
+        refused = assert_problem(post(beside, b"RIFF2"), 429, "too_many_jobs")
+        assert refused["detail"] == "1 of your jobs wait or run, and 1 may"
+        with open_upload(processes[0], HEAD.format(client.headers["authorization"])) as upload:
+            answer = read_answer(upload)
+        assert answer.startswith("429")
+        assert '"too_many_jobs"' in answer
+        assert "retry-after: 10" in answer
+        cancel_job(database, tenant, only_job(client), max_attempts=1)
+        assert post(client, b"RIFF2").status_code == 202
 
-        def no_audio_left() -> bool:
-            answer = client.post("/jobs", files={"file": ("b.wav", b"RIFF2")})
-            return answer.status_code == 429 and answer.json()["code"] == "too_much_audio"
 
-        wait_until(no_audio_left)  # the process reads limits every few seconds
-    assert read_limits(database, "small") == {"audio_hours_per_day": 1 / 3600}
+HEAD = "Authorization: {}\r\nContent-Length: 1000000000"
+
+
+def only_job(client: httpx.Client) -> UUID:
+    (job,) = client.get("/jobs").json()["jobs"]
+    return UUID(job["id"])
+
+
+def test_past_its_audio_of_a_day_a_tenant_is_told_to_come_back_tomorrow(
+    database: Engine, processes: tuple[str, str]
+) -> None:
+    tenant = add_tenant(database, audio_hours_per_day=1 / 3600)
+    with asking(database, tenant, *processes) as (client, beside):
+        job_id = UUID(post(client).json()["id"])
+        prepare(database, job_id, 2)
+        problem = assert_problem(answer := post(beside, b"RIFF2"), 429, "too_much_audio")
+        assert "1 second" in problem["detail"], "what is under way counts as soon as it is known"
+        midnight_s = 86_400 - datetime.now(UTC).timestamp() % 86_400
+        assert int(answer.headers["retry-after"]) == pytest.approx(midnight_s, abs=30)
+        cancel_job(database, tenant, job_id, max_attempts=1)
+        assert post(beside, b"RIFF2").status_code == 202, "nothing of it was transcribed"
+
+
+def test_an_upload_is_no_larger_than_its_tenant_may_send_and_never_than_the_platform_takes(
+    database: Engine, processes: tuple[str, str]
+) -> None:
+    small, greedy = (add_tenant(database, max_upload_bytes=n) for n in (100, 10**12))
+    with asking(database, small, processes[0]) as (client,):
+        assert post(client, bytes(100)).status_code == 202
+        assert_problem(post(client, bytes(101)), 413, "upload_too_large")
+    assert Limits(max_upload_bytes=20).with_own(get_limits(database, greedy)).max_upload_bytes == 20
+
+
+def test_a_tenant_has_as_many_streams_and_calls_as_it_may(
+    database: Engine, processes: tuple[str, str]
+) -> None:
+    tenant = add_tenant(database, max_streams=1)
+    with asking(database, tenant, processes[0]) as (client,):
+        job_id = post(client).json()["id"]
+        with events_of(client, UUID(job_id)):
+            refused = client.get(f"/jobs/{job_id}?wait=5")
+            problem = assert_problem(refused, 429, "too_many_at_once")
+            assert problem["detail"] == "you have 1 streams, which is your limit"
+            assert "ratelimit" not in refused.headers, "the client may come back sooner"
+            assert_problem(client.get(f"/jobs/{job_id}/events"), 429, "too_many_at_once")
+            unlimited = client.get(f"/jobs/{job_id}")
+            assert unlimited.status_code == 200
+            assert "ratelimit" in unlimited.headers
+
+        def is_free() -> bool:
+            return client.get(f"/jobs/{job_id}?wait=0.1").status_code == 200
+
+        wait_until(is_free)
+
+
+@pytest.mark.parametrize("path", ["/ws/stt", "/ws/transcribe"])
+def test_a_tenant_has_as_many_live_sessions_as_it_may(
+    path: str, database: Engine, processes: tuple[str, str]
+) -> None:
+    def begin(talker: LiveClient) -> None:
+        if path == "/ws/stt":
+            talker.send({"type": "start_session"})
+        else:
+            talker.send(bytes(640))
+            talker.send({"type": "end"})
+
+    tenant = add_tenant(database, max_live_sessions=1)
+    with asking(database, tenant, processes[0]) as (client,):
+        headers = {"Authorization": client.headers["authorization"]}
+        with (
+            live(client, additional_headers=headers) as first,
+            live(client, path, additional_headers=headers) as second,
+        ):
+            assert first.start()["type"] == "session_started"
+            begin(second)
+            messages, code = second.read_all()
+        assert code == 1013
+        (refused,) = messages
+        assert refused["message"].rstrip(".") == "you have 1 live sessions, which is your limit"
+        assert refused.get("code") == ("MAX_SESSIONS_REACHED" if path == "/ws/stt" else None)
+        with live(client, path, additional_headers=headers) as third:
+            begin(third)
+            assert third.read()["type"] in ("session_started", "final")
 
 
 def test_past_the_requests_of_a_minute_a_tenant_is_told_when_to_come_back(
-    settings: Settings, database: Engine
+    database: Engine, processes: tuple[str, str]
 ) -> None:
-    tenant = uuid4().hex
-    add_tenant(database, tenant, requests_per_minute=2)
-    with (
-        asked_by(settings, database, tenant) as client,
-        asked_by(settings, database, tenant) as beside,
-    ):
+    tenant = add_tenant(database, requests_per_minute=2)
+    with asking(database, tenant, *processes) as (client, beside):
         answers = [each.get("/jobs") for each in (client, beside, client, beside, client)]
         # A new minute may have begun once.
-        limited = next(answer for answer in answers if answer.status_code != 200)
+        allowed, limited = answers[0], next(each for each in answers if each.status_code != 200)
+        assert quota_of(allowed) == (2, 1, pytest.approx(30, abs=30))
         assert_problem(limited, 429, "rate_limited")
-        assert 0 < int(limited.headers["retry-after"]) <= 60
-        assert limited.headers["ratelimit"].startswith('"requests";r=0;t=')
+        limit, left, reset_s = quota_of(limited)
+        assert (limit, left) == (2, 0)
+        assert int(limited.headers["retry-after"]) == reset_s > 0
         assert client.get("/health/live").status_code == 200
+        headers = {"Authorization": client.headers["authorization"]}
+        with (
+            pytest.raises(InvalidStatus) as refused,
+            live(client, additional_headers=headers),
+            live(client, additional_headers=headers),
+            live(client, additional_headers=headers),
+        ):
+            pass
+    denial = refused.value.response
+    assert denial.status_code == 429
+    assert json.loads(denial.body or b"")["code"] == "rate_limited"
+    assert denial.headers["ratelimit-policy"] == '"requests";q=2;w=60'
+
+
+def quota_of(answer: httpx.Response) -> tuple[int, int, int]:
+    """Return the limit, what is left of it and for how many seconds."""
+    policy = re.fullmatch('"requests";q=([0-9]+);w=60', answer.headers["ratelimit-policy"])
+    left = re.fullmatch('"requests";r=([0-9]+);t=([0-9]+)', answer.headers["ratelimit"])
+    assert policy is not None
+    assert left is not None
+    return int(policy[1]), int(left[1]), int(left[2])
+
+
+def test_an_administrator_sees_and_changes_limits_and_every_process_keeps_to_them_at_once(
+    database: Engine, processes: tuple[str, str]
+) -> None:
+    tenant = add_tenant(database, max_streams=7)
+    path = f"/admin/tenants/{tenant}/limits"
+    with (
+        asking(database, "default", processes[0]) as (admin,),
+        asking(database, tenant, *processes) as (client, beside),
+    ):
+        shown = admin.get(path).json()
+        assert {name: limit for name, limit in shown["own"].items() if limit is not None} == {
+            "max_streams": 7
+        }
+        assert shown["in_force"]["requests_per_minute"] == 60_000
+        assert shown["in_force"]["max_streams"] == 7
+        assert post(client).status_code == 202
+        assert post(beside, b"RIFF2").status_code == 202, "both know its limits now"
+        changed = admin.patch(path, json={"max_jobs": 1, "max_streams": None}).json()
+        changed_at = time.monotonic()
+        assert changed["own"]["max_jobs"] == changed["in_force"]["max_jobs"] == 1
+        assert changed["own"]["max_streams"] is None
+        for each in (client, beside):
+            while (answer := post(each, uuid4().bytes)).status_code == 202:
+                assert time.monotonic() - changed_at < 1
+            assert_problem(answer, 429, "too_many_jobs")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"max_jobs": -1}, "max_jobs"),
+        ({"max_jobs": 1.5}, "max_jobs"),
+        ({"max_jobs": "1"}, "max_jobs"),
+        ({"max_jobs": 10**16}, "max_jobs"),
+        ({"audio_hours_per_day": -0.5}, "audio_hours_per_day"),
+        ({"max_job": 1}, "max_jobs"),
+    ],
+)
+def test_what_is_no_limit_is_refused_and_changes_nothing(
+    change: dict[str, Any], why: str, database: Engine, processes: tuple[str, str]
+) -> None:
+    tenant = add_tenant(database, max_streams=7)
+    with asking(database, "default", processes[0]) as (admin,):
+        answer = admin.patch(f"/admin/tenants/{tenant}/limits", json={"max_streams": 1, **change})
+        assert why in assert_problem(answer, 422, "invalid_request")["detail"]
+        for nobody in ("nobody", "no%00body", "%F0%9F%8E%99"):
+            path = f"/admin/tenants/{nobody}/limits"
+            assert_problem(admin.get(path), 404, "tenant_not_found")
+            assert_problem(admin.patch(path, json={"max_jobs": 1}), 404, "tenant_not_found")
+    with pytest.raises(InvalidRequest):
+        change_limits(database, tenant, change)
+    assert get_limits(database, tenant) == {"max_streams": 7}
 
 
 def test_past_the_queue_of_the_platform_jobs_are_refused(
@@ -223,28 +463,81 @@ def test_past_the_queue_of_the_platform_jobs_are_refused(
     add_job(database)
     full = settings.model_copy(update={"max_queued_jobs": 1})
     with asked_by(full, database, "default") as client:
-        answer = client.post("/jobs", files=FILE)
+        answer = post(client)
         assert_problem(answer, 503, "queue_full")
-        assert int(answer.headers["retry-after"]) > 0
+        assert answer.headers["retry-after"] == "5"
+        assert_problem(client.post("/transcribe", files=FILE), 503, "queue_full")
         backlog = client.get("/health/status").json()["backlog"]
         assert backlog == {"jobs": 1, "wait_s": None}
 
 
-def test_without_redis_each_process_counts_alone_and_no_request_waits_long(
-    settings: Settings,
+@pytest.mark.parametrize(
+    ("backlog", "retry_after_s"),
+    [
+        (Backlog(jobs=9, wait_s=20.0), None),
+        (Backlog(jobs=9, wait_s=None), None),
+        (Backlog(jobs=10, wait_s=None), 5.0),
+        (Backlog(jobs=19, wait_s=19.0), 10.0),
+        (Backlog(jobs=9, wait_s=50.0), 20.0),
+        (Backlog(jobs=9, wait_s=9000.0), 60.0),
+    ],
+)
+def test_who_comes_to_a_full_queue_is_told_when_there_will_be_room(
+    backlog: Backlog, retry_after_s: float | None, settings: Settings
 ) -> None:
-    tenant = uuid4().hex
+    platform = settings.model_copy(update={"max_queued_jobs": 10, "max_queue_wait_s": 30.0})
+    if retry_after_s is None:
+        check_backlog(backlog, platform)
+        return
+    with pytest.raises(QueueFull) as full:
+        check_backlog(backlog, platform)
+    assert full.value.retry_after_s == retry_after_s
 
-    async def scenario(url: str, relay: Relay) -> None:
-        counter = RequestCounter(url, clock=lambda: 30.0)
-        assert (await counter.count(tenant, 2)).remaining == 1
+
+def test_without_redis_each_process_counts_alone_and_no_request_waits_long(
+    settings: Settings, database: Engine
+) -> None:
+    tenant = add_tenant(database, requests_per_minute=4)
+    with relayed(settings, "broker_url") as (cut_off, relay):
         relay.mute()
-        began = asyncio.get_running_loop().time()
-        exceeded = [(await counter.count(tenant, 2)).is_exceeded for _ in range(20)]
-        assert exceeded[0] is False
-        assert exceeded[2:] == [True] * 18
-        assert asyncio.get_running_loop().time() - began < 2, "Redis is asked once, for 0.25 s"
+        began = time.monotonic()
+        with asked_by(cut_off, database, tenant) as client:
+            answers = [client.get("/jobs") for _ in range(12)]
+    assert time.monotonic() - began < 5
+    assert {answer.status_code for answer in answers[:4]} == {200}
+    # A new minute may have begun once.
+    assert_problem(next(each for each in answers if each.status_code != 200), 429, "rate_limited")
+
+
+def test_the_processes_together_grant_no_more_than_the_limit(settings: Settings) -> None:
+    tenant, url = uuid4().hex, settings.broker_url.get_secret_value()
+
+    async def scenario() -> None:
+        counters = [RequestCounter(url, clock=lambda: 30.0) for _ in range(3)]
+
+        async def ask(number: int) -> bool:
+            return not (await counters[number % 3].count(tenant, 1800)).is_exceeded
+
+        granted = sum(await asyncio.gather(*map(ask, range(2400))))
+        assert 1800 - 3 * 3 <= granted <= 1800, "each may keep what it has taken out"
+        for counter in counters:
+            await counter.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_next_minute_has_requests_of_its_own(settings: Settings) -> None:
+    tenant, url = uuid4().hex, settings.broker_url.get_secret_value()
+    now = 59.0
+
+    async def scenario() -> None:
+        nonlocal now
+        counter = RequestCounter(url, clock=lambda: now)
+        quotas = [await counter.count(tenant, 1) for _ in range(2)]
+        assert [quota.is_exceeded for quota in quotas] == [False, True]
+        assert quotas[1].reset_s == 1
+        now = 60.0
+        assert not (await counter.count(tenant, 1)).is_exceeded
         await counter.close()
 
-    with relayed(settings, "broker_url") as (cut_off, relay):
-        asyncio.run(scenario(cut_off.broker_url.get_secret_value(), relay))
+    asyncio.run(scenario())
