@@ -1,114 +1,43 @@
-"""Limits of tenants and of the platform, and the usage that they count; on real servers."""
+"""Limits of tenants and of the platform, on real servers."""
 
 import asyncio
 import json
 import re
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, open_upload, read_answer, relayed
-from jobstore import add_job, claim, expire, finish, new_job, prepare
-from liveaudio import silence
+from apiserver import assert_problem, open_upload, read_answer, relayed
+from commandline import longhand
+from jobstore import add_job, new_job, prepare
 from liveclients import LiveClient, live
-from livehearers import ToneHearer
 from processes import wait_until
 from registry import enter_worker
 from sqlalchemy import Engine, text
 from streams import events_of
+from tenants import add_tenant, asked_by, asking
 from websockets.exceptions import InvalidStatus
 
 from api.limits.backlog import check_backlog
 from api.limits.requests import RequestCounter
-from shared.infra.errors import (
-    InvalidRequest,
-    LeaseLost,
-    QueueFull,
-    TooManyJobs,
-    UnreadableMedia,
-)
+from shared.infra.errors import InvalidRequest, QueueFull, TooManyJobs
 from shared.infra.settings import Settings
-from shared.speech.chunks import Hypothesis, hypothesis_to_json
-from shared.store import steps
-from shared.store.accounts.keys import create_key
-from shared.store.accounts.scopes import ALL_SCOPES
-from shared.store.accounts.tenants import create_tenant
 from shared.store.counts import Backlog, measure_backlog
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.create import create_job
-from shared.store.jobs.delete import delete_job
 from shared.store.jobs.retry import retry_job
 from shared.store.limits import Limits, change_limits, get_limits
-from shared.store.steps import ChunkResult
-from shared.store.usage import DayUsage, add_up_usage, count_live, read_usage
 
 MANY_S = 86_400 * 365
 FILE = {"file": ("a.wav", b"RIFF")}
 
 
-@pytest.fixture(scope="module")
-def hearer() -> ToneHearer:
-    return ToneHearer()
-
-
-@pytest.fixture(scope="module")
-def processes(module_settings: Settings, hearer: ToneHearer) -> Iterator[tuple[str, str]]:
-    """Two API processes that ask for keys, as far as what they remember goes; their addresses."""
-    settings = module_settings.model_copy(update={"auth": "on"})
-    with api(settings, hearer.make) as first, api(settings, hearer.make) as second:
-        yield str(first.base_url), str(second.base_url)
-
-
-@contextmanager
-def asking(database: Engine, tenant: str, *urls: str) -> Iterator[list[httpx.Client]]:
-    """Yield clients with a tenant's key, one for each address."""
-    _, key = create_key(database, tenant, "a test's", ALL_SCOPES)
-    with ExitStack() as stack:
-        headers = {"Authorization": f"Bearer {key}"}
-        yield [
-            stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=30))
-            for url in urls
-        ]
-
-
-@contextmanager
-def asked_by(settings: Settings, database: Engine, tenant: str) -> Iterator[httpx.Client]:
-    """Serve the API to a client that has a tenant's key."""
-    with (
-        api(settings.model_copy(update={"auth": "on"})) as server,
-        asking(database, tenant, str(server.base_url)) as (client,),
-    ):
-        yield client
-
-
-def add_tenant(database: Engine, **own: float) -> str:
-    """Add a tenant with limits of its own, and return its id."""
-    tenant = uuid4().hex
-    create_tenant(database, tenant, tenant)
-    change_limits(database, tenant, own)
-    return tenant
-
-
 def post(client: httpx.Client, content: bytes = b"RIFF") -> httpx.Response:
     return client.post("/jobs", files={"file": ("a.wav", content)})
-
-
-def used(database: Engine, tenant: str = "default") -> DayUsage | None:
-    today = datetime.now(UTC).date()
-    days = read_usage(database, tenant, today - timedelta(days=1), today)
-    return days[0] if days else None
-
-
-def amounts(database: Engine) -> tuple[int, float, float]:
-    found = used(database)
-    assert found is not None
-    return found.jobs, found.audio_s, found.model_s
 
 
 def test_no_two_jobs_get_the_last_free_place(database: Engine) -> None:
@@ -133,116 +62,6 @@ def test_a_retry_needs_a_place_as_a_new_job_does(database: Engine) -> None:
     with pytest.raises(TooManyJobs):
         retry_job(database, "default", job_id, max_attempts=1, limits=Limits(max_jobs=1))
     retry_job(database, "default", job_id, max_attempts=1, limits=Limits(max_jobs=2))
-
-
-TIMINGS = {"inference_s": 4.0, "batch_size": 2, "reheard_s": 0.5}
-
-
-def hear(database: Engine, job_id: UUID, idx: int) -> None:
-    """Transcribe a chunk of a second, in a batch of two that took 4 s, and a slice of it again."""
-    heard = hypothesis_to_json(Hypothesis(words=()))
-    claimed = claim(database, job_id, "transcribe", idx)
-    result = ChunkResult(claimed, heard, TIMINGS, audio_s=1.0)
-    assert not steps.complete_chunks(database, [result], max_attempts=3)
-
-
-def test_a_job_is_counted_once_however_often_it_ends(database: Engine) -> None:
-    job_id = add_job(database)
-    prepare(database, job_id, 2)
-    hear(database, job_id, 0)
-    steps.fail(database, claim(database, job_id, "transcribe", 1), UnreadableMedia("no"))
-    assert amounts(database) == (1, 1.0, 2.5)
-    retry_job(database, "default", job_id, max_attempts=2)
-    cancel_job(database, "default", job_id, max_attempts=2)
-    assert amounts(database) == (1, 1.0, 2.5), "this run has done nothing"
-    retry_job(database, "default", job_id, max_attempts=2)
-    hear(database, job_id, 1)
-    finish(database, claim(database, job_id, "finish"))
-    assert amounts(database) == (1, 2.0, 5.0)
-    delete_job(database, "default", job_id, max_attempts=2)
-    assert amounts(database) == (1, 2.0, 5.0)
-
-
-def test_what_a_worker_had_done_that_died_is_counted_once(database: Engine) -> None:
-    job_id = add_job(database)
-    prepare(database, job_id, 2)
-    hear(database, job_id, 0)
-    dead = claim(database, job_id, "transcribe", 1)
-    expire(database, dead)
-    assert steps.reap(database) == 1
-    hear(database, job_id, 1)
-    late = ChunkResult(dead, hypothesis_to_json(Hypothesis(words=())), TIMINGS, audio_s=1.0)
-    assert steps.complete_chunks(database, [late], max_attempts=3), "it has lost its lease"
-    died_finishing = claim(database, job_id, "finish")
-    expire(database, died_finishing)
-    assert steps.reap(database) == 1
-    finish(database, claim(database, job_id, "finish"))
-    with pytest.raises(LeaseLost):
-        finish(database, died_finishing)
-    assert amounts(database) == (1, 2.0, 5.0)
-
-
-def test_a_transcript_that_an_equal_job_shares_costs_nothing(database: Engine) -> None:
-    jobs = [new_job(fingerprint="f") for _ in range(3)]
-    for job in jobs[:2]:
-        create_job(database, job, max_attempts=3)
-    first = jobs[0].id
-    prepare(database, first, 1)
-    hear(database, first, 0)
-    finish(database, claim(database, first, "finish"))
-    assert create_job(database, jobs[2], max_attempts=3).cached
-    assert amounts(database) == (3, 2.0, 2.5)
-
-
-def test_what_a_deleted_job_has_used_is_counted(database: Engine) -> None:
-    job_id = add_job(database)
-    prepare(database, job_id, 2)
-    hear(database, job_id, 0)
-    delete_job(database, "default", job_id, max_attempts=2)
-    assert amounts(database) == (1, 1.0, 2.5)
-
-
-def test_usage_is_told_by_day(database: Engine, processes: tuple[str, str]) -> None:
-    tenant = add_tenant(database)
-    count_live(database, tenant, 2.5)
-    with asking(database, tenant, processes[0]) as (client,):
-        usage = client.get("/usage").json()
-        assert usage["total"] == {"jobs": 0, "audio_s": 0, "model_s": 0, "live_s": 2.5}
-        assert [day["live_s"] for day in usage["days"]] == [2.5]
-        wrong = client.get("/usage?from=2026-02-01&to=2026-01-01")
-        assert_problem(wrong, 422, "conflicting_options")
-    with asking(database, "default", processes[0]) as (another,):
-        assert another.get("/usage").json()["days"] == []
-
-
-def test_the_audio_of_a_live_session_is_counted_when_it_ends(
-    database: Engine, processes: tuple[str, str]
-) -> None:
-    tenant = add_tenant(database)
-    with asking(database, tenant, processes[0]) as (client,):
-        headers = {"Authorization": client.headers["authorization"]}
-        for _ in range(2):
-            with live(client, additional_headers=headers) as talker:
-                talker.start()
-                talker.stream(silence(0.5), frame_bytes=16_000)
-                talker.send({"type": "end_session"})
-                talker.read_all()
-        wait_until(lambda: client.get("/usage").json()["total"]["live_s"] == 1.0)
-
-
-def test_adding_up_while_jobs_end_changes_no_sum(database: Engine) -> None:
-    with ThreadPoolExecutor(4) as threads:
-        for number in range(40):
-            threads.submit(count_live, database, f"t{number % 2}", 1.5)
-            threads.submit(add_up_usage, database)
-    add_up_usage(database)
-    for tenant in "t0", "t1":
-        found = used(database, tenant)
-        assert found is not None
-        assert found.live_s == pytest.approx(30.0)
-    with database.begin() as connection:
-        assert connection.execute(text("SELECT count(*) FROM usage_entries")).scalar_one() == 0
-        assert connection.execute(text("SELECT count(*) FROM usage")).scalar_one() == 2
 
 
 def test_the_backlog_has_a_wait_once_workers_have_ended_jobs(database: Engine) -> None:
@@ -541,3 +360,41 @@ def test_the_next_minute_has_requests_of_its_own(settings: Settings) -> None:
         await counter.close()
 
     asyncio.run(scenario())
+
+
+def test_the_command_line_shows_and_changes_limits_in_the_database_and_through_a_server(
+    settings: Settings, database: Engine, processes: tuple[str, str]
+) -> None:
+    tenant = add_tenant(database, max_streams=7)
+    limits = ("tenants", "limits", tenant)
+    here = {"LONGHAND_DATABASE_URL": settings.database_url.get_secret_value()}
+    changed = longhand(*limits, "--max-jobs", "5", "--audio-hours-per-day", "1.5", **here)
+    assert changed.returncode == 0, changed.stderr
+    assert rows(changed.stdout) == {
+        "requests_per_minute": "default",
+        "max_jobs": "5",
+        "audio_hours_per_day": "1.5",
+        "max_upload_bytes": "default",
+        "max_streams": "7",
+        "max_live_sessions": "default",
+    }
+    with asking(database, "default", processes[0]) as (admin,):
+        key = admin.headers["authorization"].removeprefix("Bearer ")
+        there = {"LONGHAND_SERVER": processes[0], "LONGHAND_API_KEY": key}
+        changed = longhand(*limits, "--max-jobs", "0", "--max-streams", "default", **there)
+        shown = rows(longhand(*limits, **there).stdout)
+        nobody = longhand("tenants", "limits", "no/body", **there)
+    assert rows(changed.stdout) == shown
+    assert shown["requests_per_minute"] == "60,000 (default)"
+    assert (shown["max_jobs"], shown["max_streams"]) == ("any number", "its share (default)")
+    assert get_limits(database, tenant) == {"audio_hours_per_day": 1.5, "max_jobs": 0}
+    assert nobody.stderr.startswith("longhand: error: ")
+    wrong = longhand(*limits, "--max-jobs", "many", **here)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "neither 'default' nor a whole number from 0 on" in wrong.stderr
+
+
+def rows(told: str) -> dict[str, str]:
+    """Return each limit as it was printed, by its name."""
+    lines = (line.split(maxsplit=1) for line in told.splitlines())
+    return {name: " ".join(limit.split()) for name, limit in lines}
