@@ -13,6 +13,7 @@ from api.access.routes import authorize, document_access
 from api.browsers import install_browser_guard
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
+from api.limits import routes as limits
 from api.limits.dependencies import count_request
 from api.limits.requests import RateLimitHeaders
 from api.live import page, routes
@@ -102,7 +103,7 @@ def create_app(
     checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
-        *(transcribe, lifecycle, jobs, events, webhooks, accuracy, usage, tokens, admin),
+        *(transcribe, lifecycle, jobs, events, webhooks, accuracy, usage, tokens, admin, limits),
         service,
     )
     for area in (*counted, health, metrics):

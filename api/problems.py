@@ -19,7 +19,13 @@ from starlette.responses import JSONResponse, Response
 
 from api.validation import describe, summarize
 from shared.infra import errors
-from shared.infra.errors import InvalidRequest, LimitReached, LonghandError, RequestError
+from shared.infra.errors import (
+    InvalidRequest,
+    LimitReached,
+    LonghandError,
+    QueueFull,
+    RequestError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -121,7 +127,9 @@ def failure_of(error: Exception) -> Failure:
         case LonghandError() if (known := status_of(type(error))) is not None:
             headers: dict[str, str] = {}
             if known in (429, 503):
-                after_s = error.retry_after_s if isinstance(error, LimitReached) else RETRY_AFTER_S
+                after_s: float = RETRY_AFTER_S
+                if isinstance(error, LimitReached | QueueFull):
+                    after_s = error.retry_after_s
                 headers = {"Retry-After": str(math.ceil(after_s))}
             if known == HTTPStatus.UNAUTHORIZED:
                 headers = {"WWW-Authenticate": CHALLENGE}

@@ -4,10 +4,12 @@ The first key cannot be made through a server that asks for one.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import httpx
 from pydantic import SecretStr, TypeAdapter
@@ -18,12 +20,23 @@ from cli.errors import CommandError
 from cli.server_key import key_headers
 from cli.transcribe.client import server_address
 from shared.infra.settings import Settings
+from shared.store import limits
 from shared.store.accounts import keys, tenants
 from shared.store.accounts.keys import KeyView
 from shared.store.accounts.scopes import Scope
 from shared.store.accounts.tenants import TenantView
 
 _TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """The limits of a tenant, by ``shared.store.limits.NAMES``."""
+
+    own: Mapping[str, float]
+    """What differs from the platform's defaults."""
+    in_force: Mapping[str, float]
+    """What holds; without the defaults where only a server knows them."""
 
 
 class Accounts(Protocol):
@@ -45,6 +58,9 @@ class Accounts(Protocol):
 
     def tenants(self) -> list[TenantView]:
         """Return all tenants."""
+
+    def change_limits(self, tenant: str, change: Mapping[str, float | None]) -> TenantLimits:
+        """Change limits of a tenant, and return all; None takes the platform's default again."""
 
 
 @contextmanager
@@ -125,6 +141,14 @@ class _OfDatabase:
     def tenants(self) -> list[TenantView]:
         return tenants.list_tenants(self._engine)
 
+    def change_limits(self, tenant: str, change: Mapping[str, float | None]) -> TenantLimits:
+        own = (
+            limits.change_limits(self._engine, tenant, change)
+            if change
+            else limits.get_limits(self._engine, tenant)
+        )
+        return TenantLimits(own, own)
+
 
 class _OfServer:
     """Those of a server, whose administrator's key ``LONGHAND_API_KEY`` has."""
@@ -155,6 +179,12 @@ class _OfServer:
     def tenants(self) -> list[TenantView]:
         found = self._ask("GET", "/admin/tenants")["tenants"]
         return TypeAdapter(list[TenantView]).validate_python(found)
+
+    def change_limits(self, tenant: str, change: Mapping[str, float | None]) -> TenantLimits:
+        path = f"/admin/tenants/{quote(tenant, safe='')}/limits"
+        found = self._ask("PATCH", path, json=dict(change)) if change else self._ask("GET", path)
+        own = {name: limit for name, limit in found["own"].items() if limit is not None}
+        return TenantLimits(own, found["in_force"])
 
     def _ask(self, method: str, path: str, **content: Any) -> Any:
         where = self._client.base_url

@@ -6,29 +6,22 @@ is a ``Source``, and every face makes its own answer of the job.
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from sqlalchemy import Engine
 from uuid_utils.compat import uuid7
 
-from api.intake.admission import MAX_LARGE, MAX_SMALL, MAX_WAITING, SMALL_BYTES, Admission
+from api.intake.admission import SMALL_BYTES, Admission
 from api.intake.landing import Cleanups, Landed, Landing
 from api.intake.options import OptionCheck
-from api.limits.places import Places
+from api.limits.backlog import check_backlog
 from api.limits.refreshed import Refreshed
 from shared.infra.background import Background
-from shared.infra.errors import (
-    CommitUncertain,
-    DatabaseUnavailable,
-    JobNotFound,
-    QueueFull,
-    TooManyUploads,
-)
+from shared.infra.errors import CommitUncertain, DatabaseUnavailable, JobNotFound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue
@@ -36,7 +29,7 @@ from shared.models.options import MAX_PRIORITY, JobOptions, ResolvedOptions, fin
 from shared.store.counts import Backlog
 from shared.store.jobs.create import Created, JobWebhook, NewJob, create_job
 from shared.store.jobs.read import get_job
-from shared.store.limits import Limits
+from shared.store.limits import Limits, look_for_room
 from shared.store.objects.keys import source_key
 from shared.store.objects.removals import abandon_upload, begin_upload
 
@@ -95,38 +88,6 @@ class Source(Protocol):
         """Return what is asked; called once ``data`` has ended."""
 
 
-class UploadPlaces:
-    """How many uploads each tenant may have under way, as a share of what ``Admission`` admits.
-
-    A tenant may have any number of clients, of which ``Admission`` gives each a share.
-    """
-
-    def __init__(self) -> None:
-        self._large = Places(MAX_LARGE, "large uploads")
-        self._small = Places(MAX_SMALL + MAX_WAITING, "small uploads")
-
-    def check_share(self, tenant: str, *, is_small: bool) -> None:
-        """See that a free place would be the tenant's.
-
-        Raises:
-            TooManyAtOnce: the tenant has its share.
-        """
-        (self._small if is_small else self._large).check_share(tenant)
-
-    def place(self, tenant: str, *, is_small: bool) -> AbstractContextManager[None]:
-        """Hold a place while the block runs.
-
-        Raises:
-            TooManyAtOnce: the tenant has its share.
-            TooManyUploads: there is none.
-        """
-        places = self._small if is_small else self._large
-        return places.place(
-            tenant,
-            lambda: TooManyUploads(f"{places.n_places} uploads are under way, which is the limit"),
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Intake:
     """What submitting works with; one for the whole process."""
@@ -138,7 +99,6 @@ class Intake:
     remover: Background
     options: OptionCheck
     admission: Admission
-    places: UploadPlaces
     limits: Refreshed[Limits]
     """Those of each tenant."""
     backlog: Refreshed[Backlog]
@@ -174,62 +134,44 @@ async def submit(
         StorageUnavailable: the object store failed.
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    await check_backlog(intake)
+    check_backlog(await intake.backlog.get(""), intake.settings)
     limits = await intake.limits.get(tenant)
-    # Who cannot have a place learns it before anything is sent. A client that sends nothing takes
-    # none.
+    # A client that cannot have a place, or a job, learns it before it sends anything. One that
+    # sends nothing takes none.
+    intake.admission.check(source.n_bytes, tenant, source.client)
     is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
-    intake.places.check_share(tenant, is_small=is_small)
-    intake.admission.check(source.n_bytes, source.client)
+    if limits.restrict_jobs and not is_small:
+        look = partial(look_for_room, intake.engine, tenant, limits)
+        await to_thread.run_sync(look, limiter=intake.small_threads)
     # A database that is away is told before the file is read, not after.
     await intake.options.prepare()
     await source.begin()
-    with intake.places.place(tenant, is_small=is_small):
-        return await _submit(intake, tenant, source, limits, wanted_s)
+    async with intake.admission.turn(source.n_bytes, tenant, source.client):
+        return await _land(intake, tenant, source, limits, wanted_s)
 
 
-async def check_backlog(intake: Intake) -> None:
-    """See that the platform takes new jobs.
-
-    Raises:
-        QueueFull: it does not.
-    """
-    settings, backlog = intake.settings, await intake.backlog.get("")
-    if settings.max_queued_jobs and backlog.jobs >= settings.max_queued_jobs:
-        raise QueueFull(
-            f"{backlog.jobs} jobs wait or run, and {settings.max_queued_jobs} may "
-            "(LONGHAND_MAX_QUEUED_JOBS)"
-        )
-    if backlog.wait_s is not None and backlog.wait_s > settings.max_queue_wait_s:
-        raise QueueFull(
-            f"a new job would wait for about {backlog.wait_s:.0f} s, and may for "
-            f"{settings.max_queue_wait_s:g} s (LONGHAND_MAX_QUEUE_WAIT_S)"
-        )
-
-
-async def _submit(
+async def _land(
     intake: Intake, tenant: str, source: Source, limits: Limits, wanted_s: float | None
 ) -> Created:
-    async with intake.admission.turn(source.n_bytes, source.client):
-        job_id = uuid7()
-        key = source_key(job_id)
-        is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
-        landing = Landing(
-            intake.storage,
-            key,
-            max_bytes=limits.max_upload_bytes,
-            threads=intake.small_threads if is_small else intake.large_threads,
-            begin=partial(begin_upload, intake.engine, key, allowance_s=_ALLOWANCE_S),
-            abandon=partial(_abandon, intake, key),
-            cleanups=intake.cleanups,
-        )
+    job_id = uuid7()
+    key = source_key(job_id)
+    is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
+    landing = Landing(
+        intake.storage,
+        key,
+        max_bytes=limits.max_upload_bytes,
+        threads=intake.small_threads if is_small else intake.large_threads,
+        begin=partial(begin_upload, intake.engine, key, allowance_s=_ALLOWANCE_S),
+        abandon=partial(_abandon, intake, key),
+        cleanups=intake.cleanups,
+    )
 
-        def commit(landed: Landed) -> Created:
-            request = source.request()
-            job = _new_job(intake, job_id, tenant, request, landed, wanted_s)
-            return _commit(intake, job, limits)
+    def commit(landed: Landed) -> Created:
+        request = source.request()
+        job = _new_job(intake, job_id, tenant, request, landed, wanted_s)
+        return _commit(intake, job, limits)
 
-        return await landing.land(source.data(), commit)
+    return await landing.land(source.data(), commit)
 
 
 def _new_job(

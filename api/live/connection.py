@@ -25,6 +25,7 @@ from api.live.requests import Requests
 from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
 from api.live.websocket import abort
+from api.problems import error_response
 from shared.infra.errors import ModelError, TooManyAtOnce
 from shared.models.options import JobOptions
 from shared.speech.chunks import SAMPLE_RATE
@@ -102,11 +103,13 @@ class Connection(ABC):
     async def run(self) -> None:
         """Serve the client until the connection is closed."""
         try:
-            status = 0 if self._live.take(self, self._tenant) else 503
-        except TooManyAtOnce:
-            status = 429
-        if status:
-            busy = Response(status_code=status, headers={"Retry-After": "5"})
+            is_taken = self._live.take(self, self._tenant)
+        except TooManyAtOnce as error:
+            refusal = error_response(self._websocket, error)
+            await self._websocket.send_denial_response(refusal)
+            return
+        if not is_taken:
+            busy = Response(status_code=503, headers={"Retry-After": "5"})
             await self._websocket.send_denial_response(busy)
             return
         try:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from api.intake.admission import MAX_LARGE, Admission, process_share
-from api.intake.submit import LIMIT_S, Intake, JobRequest, UploadPlaces, submit
+from api.intake.submit import LIMIT_S, Intake, JobRequest, submit
 from shared.infra.errors import EmptyFile, LonghandError
 from shared.models.options import JobOptions, ResolvedOptions
 from shared.speech.chunks import SAMPLE_RATE
@@ -159,7 +159,7 @@ class Recordings:
     def __init__(self, intake: Intake) -> None:
         # Sessions last for long: they must not take the places of other uploads.
         own = Admission(process_share(), max_large=MAX_LARGE)
-        self._intake = replace(intake, admission=own, places=UploadPlaces())
+        self._intake = replace(intake, admission=own)
         self._tasks: set[asyncio.Task[str | None]] = set()
 
     def begin(

@@ -186,6 +186,11 @@ class TooManyTests(TransientError):
 class QueueFull(TransientError):
     """As many jobs wait or run as may, or a new one would wait for too long."""
 
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """``retry_after_s``: when to ask again, in seconds from now."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
 
 class PoisonousInput(TransientError):
     """The audio ends the process that decodes it, or has it hang; so may a machine in distress."""

@@ -28,7 +28,10 @@ from shared.store.accounts.scopes import ALL_SCOPES, Scope
 from shared.store.accounts.tenants import create_tenant
 
 ANY_ID = "0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21"
-PATH_IDS = {"job_id": ANY_ID, "webhook_id": ANY_ID, "delivery_id": ANY_ID, "key_id": ANY_ID}
+PATH_IDS = {
+    **dict.fromkeys(("job_id", "webhook_id", "delivery_id", "key_id"), ANY_ID),
+    "tenant_id": "default",
+}
 
 
 @pytest.fixture(scope="module")

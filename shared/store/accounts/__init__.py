@@ -10,6 +10,9 @@ DEFAULT_TENANT = "default"
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 """Of a tenant's id."""
 
+MAX_LIMIT = 10**15
+"""Of what a tenant may have: every language reads such numbers from JSON exactly."""
+
 NAME_PATTERN = r"^[^\x00-\x1f\x7f]+$"
 MAX_NAME_CHARS = 200
 """Of the name of a tenant or a key, which is for people."""
