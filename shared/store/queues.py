@@ -8,8 +8,8 @@ LARGE_BYTES = 16 * 1024**2
 """Least size of a large file. 16 MiB are half an hour of speech at 64 kbit/s, whose ``prepare``
 step takes some three seconds."""
 DELIVER_QUEUE = "deliver"
-DELIVERY_SLOTS = 128
-"""Attempts that a delivery worker makes at once; most of them only wait for a receiver."""
+DELIVERY_SLOTS = 1024
+"""Attempts that a delivery worker makes at once: threads, which wait for their receivers."""
 
 _MODEL_PREFIX = "model."
 

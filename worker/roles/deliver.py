@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from shared.infra.open_files import allow_open_files
 from shared.infra.outbound import Outbound
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import StepKind
@@ -12,6 +13,7 @@ from worker.tasks import install
 
 
 def serve(concurrency: int) -> None:
+    allow_open_files()
     entry = start.entry("deliver", queues=(DELIVER_QUEUE,), slots=concurrency)
     health, runtime = start.open_runtime(entry)
     runtime = replace(runtime, outbound=Outbound.of(runtime.settings))
