@@ -8,10 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from worker.batching.calls import LEAD_S
 from worker.batching.costs import CallCosts
 from worker.batching.items import Item, Lane
 from worker.batching.pacing import CHUNK_AGE_S, PARTIALS_APART_S, SPEECH_S
-from worker.batching.schedule import LEAD_S, Schedule
+from worker.batching.schedule import Schedule
 from worker.engines.protocol import DecodeOptions, Prepared
 
 FINAL, PARTIAL, CHUNK = Lane.FINAL, Lane.PARTIAL, Lane.BATCH
