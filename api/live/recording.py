@@ -14,6 +14,7 @@ from api.intake.submit import LIMIT_S, Intake, JobRequest, UploadPlaces, submit
 from shared.infra.errors import EmptyFile, LonghandError
 from shared.models.options import JobOptions, ResolvedOptions
 from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.live.events import EndReason
 
 log = logging.getLogger("api.live")
 
@@ -83,9 +84,16 @@ class Recording:
         self._position += n_bytes // _SAMPLE_BYTES
         self._more.set()
 
-    def finish(self, *, whole: bool) -> None:
-        """End the recording; unless it is ``whole``, without what was not released."""
-        if whole:
+    def end(self, reason: EndReason, *, goes_on: bool) -> None:
+        """End the recording with its session.
+
+        Where the session ``goes_on`` over another connection, that one records what was not
+        released: the client sends it again.
+        """
+        if reason is EndReason.CANCELLED:
+            self.discard()
+            return
+        if reason is not EndReason.ERROR or not goes_on:
             self.release(self._position + len(self._held) // _SAMPLE_BYTES)
         self._held.clear()
         self._is_finished = True
