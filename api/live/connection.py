@@ -1,6 +1,6 @@
-"""One WebSocket connection: reads what the client sends, has it heard, and tells what was said.
+"""One WebSocket connection: it reads audio and messages, drives the session, and sends the texts.
 
-Reading never waits for a model. What a client sends too fast is left in its own buffers.
+Reading never waits for a model. A client that sends too fast fills its own buffers.
 """
 
 import asyncio
@@ -70,14 +70,14 @@ class Connection(ABC):
 
     @abstractmethod
     def on_audio(self) -> None:
-        """See that there is a session for the audio that has come.
+        """Begin a session for the audio that has come, if the protocol does so.
 
         Raises:
             LiveError: there is none.
         """
 
     def on_heard(self) -> None:  # noqa: B027 - most protocols tell nothing then
-        """Tell what is told whenever audio has come."""
+        """Send what the protocol sends whenever audio has come."""
 
     @abstractmethod
     def tell(self, event: Event, timing: Timing | None) -> None:
@@ -106,7 +106,7 @@ class Connection(ABC):
         finally:
             await self._leave()
 
-    # What protocols do with their session.
+    # What a protocol calls.
 
     @property
     def session(self) -> LiveSession | None:
@@ -210,7 +210,7 @@ class Connection(ABC):
                         self._recovery.forget()
                     self._end(effect)
 
-    # How it ends.
+    # Ending.
 
     def drain(self) -> None:
         """End the session at the next pause, and close the connection."""
@@ -302,7 +302,7 @@ class Connection(ABC):
             await self._audio.close()
         await self._requests.close()
 
-    # What comes in.
+    # Reading.
 
     async def _read(self) -> bool:
         """Read until the client is gone, or, returning False, until something fails."""
@@ -374,7 +374,7 @@ class Connection(ABC):
                 self._fail()
                 return
 
-    # What is asked and answered.
+    # Answers.
 
     def _hear(self, answer: LiveAnswer) -> None:
         """Take an answer."""

@@ -13,7 +13,7 @@ from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 LATE_S = 5.0
 """The client is told when a final takes longer than this."""
 _TIMINGS = 64
-"""More answers than may wait until they are told: one a partial, and one a segment."""
+"""Timings that are kept: more than the answers that wait to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class _UnderWay:
 
 
 class Requests:
-    """Has requests heard, each in a task of its own, and hands the answers on."""
+    """Sends requests to the workers, each in a task of its own, and passes the answers on."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Requests:
         """Of the latest answers, by request."""
 
     def ask(self, request: LiveRequest, received_at: float) -> None:
-        """Have a request heard that follows from a message received at a moment of the clock.
+        """Send a request; ``received_at`` is when the message came that led to it.
 
         While too many requests wait, a partial fails at once.
         """
@@ -60,7 +60,7 @@ class Requests:
         task.add_done_callback(lambda done: self._under_way.pop(done, None))
 
     def drop(self, segment: str) -> None:
-        """Have a segment's requests forgotten that no worker has taken."""
+        """Cancel the segment's requests that no worker has taken."""
         task = asyncio.create_task(self._live.hearer.cancel(segment))
         self._drops.add(task)
         task.add_done_callback(self._drops.discard)
@@ -77,7 +77,7 @@ class Requests:
         self._told_late = late
 
     def timing_of(self, answer: LiveAnswer) -> Timing | None:
-        """Return the timing of an answer; None: it came too long ago."""
+        """Return the timing of an answer; None if it came too long ago."""
         return self._timings.get(answer.id)
 
     async def close(self) -> None:

@@ -249,6 +249,21 @@ def test_chunks_that_take_long_wait_until_nobody_speaks_or_ten_seconds_are_over(
     assert len(aged) == 2
 
 
+def test_long_chunks_do_not_wait_where_other_workers_are_left_to_those_who_speak() -> None:
+    on = device(lambda n: 1.0 * n)
+    on.warm_up([1])
+    begun = on.now
+    on.schedule.reserve(is_reserved=False)
+    talk = [made(PARTIAL, begun + 1.2 * i, group="live") for i in range(6)]
+
+    on.run(talk, begun + 12.0, chunks=2)
+
+    called = [lanes(items) for at, items in on.calls if at >= begun]
+    assert called.count([PARTIAL]) == len(talk)
+    assert called.count([CHUNK]) >= 5
+    assert [CHUNK, CHUNK] not in called
+
+
 def test_of_two_streams_chunks_that_take_long_leave_one_to_those_who_speak() -> None:
     schedule = device(streams=2).schedule
     schedule.add(made(CHUNK), 0.0)

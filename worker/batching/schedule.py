@@ -65,6 +65,7 @@ class Schedule:
         self._mean_share = 1.0
         """Length of recent chunks, in windows."""
         self._pacing = Pacing()
+        self._is_reserved = True
 
     @property
     def is_empty(self) -> bool:
@@ -99,6 +100,10 @@ class Schedule:
     def note_speech(self, now: float) -> None:
         """Somebody speaks to this model, be it by way of another worker."""
         self._pacing.note_speech(now)
+
+    def reserve(self, *, is_reserved: bool) -> None:
+        """Keep chunks that take long back while somebody speaks, or leave speech to others."""
+        self._is_reserved = is_reserved
 
     def next(self, now: float, *, closing: bool = False) -> Turn:
         """Take the items of the next call for one stream; when ``closing`` nothing waits."""
@@ -229,9 +234,12 @@ class Schedule:
     def _may_infer_chunks(self, now: float) -> bool:
         """Return whether a call of chunks holds up nobody for long.
 
-        Where one chunk takes too long, as on a processor, one stream is left to those who speak.
+        Where one chunk takes too long, as on a processor, one stream is left to those who speak,
+        unless other workers are.
         """
-        if not self._pacing.is_anybody_speaking(now) or self._sizes.is_short(1):
+        if not self._is_reserved or not self._pacing.is_anybody_speaking(now):
+            return True
+        if self._sizes.is_short(1):
             return True
         return self._calls.n_with_chunks < self._streams - 1
 
