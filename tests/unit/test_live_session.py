@@ -247,13 +247,13 @@ def test_a_word_of_which_the_model_is_unsure_is_shown_once_it_is_heard_twice() -
 
 def test_the_likely_final_is_shown_whole_although_the_model_is_unsure_of_it() -> None:
     class Doubting(Unsure):
-        hearings = ("what .2",)
+        hearings = ("so .2", "what .2", "that .2")
 
     talk = Doubting()
     talk.push_frames(silence(0.5) + say(1) + silence(0.3))
 
     partials = [event for event in talk.events if isinstance(event, Partial)]
-    assert [(partial.text, partial.is_preflight) for partial in partials] == [("what", True)]
+    assert [(partial.text, partial.is_preflight) for partial in partials] == [("that", True)]
 
 
 def test_without_voice_activity_detection_only_flushes_end_segments() -> None:
