@@ -108,11 +108,15 @@ class Beats:
 
     def _reserved(self) -> list[str]:
         """Return the workers that are left to those who speak: the first ones of the model."""
-        workers = sorted(name.decode() for name in self._redis.smembers(keys.WORKERS))
-        found = self._redis.mget([keys.beat(worker) for worker in workers])
+        workers = sorted(map(_text, self._redis.smembers(keys.WORKERS)))
         beats = []
-        for data in filter(None, found):
-            with suppress(ValueError, KeyError, TypeError):  # a worker of another version
-                beats.append(decode_beat(data))
+        for data in self._redis.mget([keys.beat(worker) for worker in workers]):
+            if isinstance(data, bytes):  # else its last beat has run out
+                with suppress(ValueError, KeyError, TypeError):  # a worker of another version
+                    beats.append(decode_beat(data))
         peers = [beat.worker for beat in beats if beat.model == self._model and not beat.stopping]
         return peers[: self._n_reserved]
+
+
+def _text(name: bytes | str) -> str:
+    return name if isinstance(name, str) else name.decode()
