@@ -1,4 +1,4 @@
-"""The way of live requests to model workers, seen from an API process.
+"""Sends live requests to model workers through Redis.
 
 The process keeps every request until it has its answer: Redis and the workers may lose it. A final
 is sent again when its worker is silent, when Redis was away, and when its answer is overdue. The
@@ -45,7 +45,7 @@ _MEAN_WEIGHT = 0.1
 _BEGUN_SEGMENTS = 10_000
 """Segments whose first partial is remembered."""
 _MARK = "live:mark:"
-"""A key of each API process: once it is gone, Redis has lost what it had."""
+"""A key of each API process. If it is gone, Redis has lost its data."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,10 +94,10 @@ def _blames(beat: Beat, request: str) -> bool:
 
 
 class Transcriber:
-    """Has model workers answer requests (``api.live.hearer.Hearer``). For use on one event loop."""
+    """Sends requests to model workers (``api.live.hearer.Hearer``). For use on one event loop."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        """Open nothing yet: ``start`` does."""
+        """Open nothing yet; ``start`` connects."""
         self._settings = settings
         self._clock = clock
         self._api = uuid.uuid4().hex[:12]
@@ -246,7 +246,7 @@ class Transcriber:
         self._workers.forget()
 
     def _note_return(self) -> None:
-        """Redis is back, perhaps without anything that it had: send all finals again."""
+        """Redis is back, perhaps without its data: send all finals again."""
         self._is_away = False
         self._workers.forget()
         for pending in self._pending.values():

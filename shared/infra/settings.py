@@ -149,6 +149,9 @@ class Settings(BaseSettings):
     live_call_ms: PositiveFloat = 150.0
     """How long an engine call should take, in milliseconds, while somebody speaks to the model
     live: batches are made smaller, by what calls took. One chunk is always taken."""
+    live_reserve: NonNegativeInt = 0
+    """How many workers of a model are left to those who speak, while anybody does, where a call
+    with one chunk takes longer than that; the others go on with chunks. 0: all are left to them."""
     max_batch: NonNegativeInt = 0
     """Most windows of audio in one batch of a model worker; 0: as many as its engine finds best,
     or the device's memory holds."""
