@@ -69,6 +69,7 @@ docs: setup ## write what the documents take from the code
 	$(BIN)/python -m docs.settings_table
 	$(BIN)/python -m docs.founding_table
 	$(BIN)/python -m docs.dialects_table
+	$(BIN)/python -m docs.access_table
 
 format: setup
 	$(BIN)/ruff check --fix .

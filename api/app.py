@@ -14,6 +14,7 @@ from api.browsers import install_browser_guard
 from api.dialects.installed import install_dialects
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
+from api.limits import routes as limits
 from api.limits.dependencies import count_request
 from api.limits.requests import RateLimitHeaders
 from api.live import page, routes
@@ -110,7 +111,7 @@ def create_app(
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
         *(transcribe, lifecycle, batches, jobs, events, webhooks, accuracy, usage, tokens, admin),
-        *(tus, uploads),
+        *(limits, tus, uploads),
         service,
     )
     for area in (*counted, health, metrics):

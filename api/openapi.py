@@ -19,9 +19,11 @@ from api.intake.json_job import json_job_schema
 from api.intake.raw import FILE_NAME, RAW_BINARY
 from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
 from api.native.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
+from api.origins import SAFE_METHODS, is_host_checked
 from api.problems import CHALLENGE, INTERNAL_ERROR, MEDIA_TYPE, RETRY_AFTER_S, Problem, status_of
 from shared.infra.errors import (
     DatabaseUnavailable,
+    ForbiddenOrigin,
     InvalidRequest,
     IssuerUnavailable,
     LonghandError,
@@ -29,6 +31,7 @@ from shared.infra.errors import (
     RateLimited,
     ScopeMissing,
     Unauthenticated,
+    UnknownHost,
     UnsupportedMediaType,
     UploadStalled,
 )
@@ -146,12 +149,24 @@ def _describe(kinds: Iterable[type[LonghandError]]) -> Responses:
 EVERYWHERE = _describe(())
 """The problem answers of every endpoint. As they have a 422, FastAPI documents none of its own."""
 
-_STRANGERS = {
-    str(status): answer
-    for status, answer in _describe((Unauthenticated, ScopeMissing)).items()
-    if status not in EVERYWHERE
-}
-"""The problem answers of every endpoint that is not public."""
+
+def _at_the_door(method: str, path: str, *, is_closed: bool) -> Responses:
+    """Return the documentation of what is answered before the endpoint is reached.
+
+    ``is_closed``: the endpoint needs a key.
+    """
+    kinds: list[type[LonghandError]] = []
+    if is_closed:
+        kinds += [Unauthenticated, ScopeMissing]
+    if method.upper() not in SAFE_METHODS:
+        kinds.append(ForbiddenOrigin)
+    if is_host_checked(path):
+        kinds.append(UnknownHost)
+    return {
+        str(status): answer
+        for status, answer in _describe(kinds).items()
+        if status not in EVERYWHERE
+    }
 
 
 def located(description: str, what: str = "the job") -> dict[str, Any]:
@@ -255,6 +270,11 @@ def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
     return field
 
 
+def _has_own_face(app: FastAPI, path: str) -> bool:
+    """Whether errors at a path have another form than ``Problem`` (``api.faces``)."""
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in app.state.faces)
+
+
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of a parameter or a form's field: a URL, a header or a form has no null."""
     choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
@@ -286,10 +306,12 @@ def install_schemas(app: FastAPI) -> None:
         document = generate()
         components = document["components"]["schemas"]
         document["components"]["schemas"] = schemas["$defs"] | components
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                if operation.get("security"):
-                    operation["responses"] = _STRANGERS | operation["responses"]
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if not _has_own_face(app, path):
+                    is_closed = bool(operation.get("security"))
+                    door = _at_the_door(method, path, is_closed=is_closed)
+                    operation["responses"] = door | operation["responses"]
                 for parameter in operation.get("parameters", ()):
                     if "schema" in parameter:
                         parameter["schema"] = _without_null(parameter["schema"])

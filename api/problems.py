@@ -24,6 +24,7 @@ from shared.infra.errors import (
     InvalidRequest,
     LimitReached,
     LonghandError,
+    QueueFull,
     RequestError,
 )
 
@@ -141,7 +142,7 @@ def failure_of(error: Exception) -> Failure:
         case LonghandError() if (known := status_of(type(error))) is not None:
             headers: dict[str, str] = {}
             after_s: float | None = RETRY_AFTER_S if known in (429, 503) else None
-            if isinstance(error, LimitReached | IdempotencyKeyInUse):
+            if isinstance(error, LimitReached | QueueFull | IdempotencyKeyInUse):
                 after_s = error.retry_after_s
             if after_s is not None:
                 headers = {"Retry-After": str(math.ceil(after_s))}

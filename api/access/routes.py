@@ -1,7 +1,8 @@
 """What each route demands, declared above it, and the check of it.
 
-``@needs(Scope.JOBS_READ)`` or ``@public`` stands above ``@router.get(...)``. A route that declares
-nothing is refused to everybody. The OpenAPI document says the same.
+``@needs(Scope.JOBS_READ)`` or ``@public`` stands above ``@router.get(...)`` and
+``@router.websocket(...)``. A route that declares nothing is refused to everybody. The OpenAPI
+document and the table in docs/security.md say the same.
 """
 
 from collections.abc import Callable
@@ -78,10 +79,7 @@ async def authorize(request: Request) -> None:
         ScopeMissing: they may not.
         DatabaseUnavailable: the key cannot be looked up.
     """
-    try:
-        scope = declared_scope(request.scope["endpoint"])
-    except KeyError as error:
-        raise Unauthenticated("this route is closed") from error
+    scope = _scope_of(request)
     if scope is None:
         return
     authenticator: Authenticator = request.app.state.resources.authenticator
@@ -92,7 +90,6 @@ async def authorize(request: Request) -> None:
 
 async def admit(
     websocket: WebSocket,
-    scope: Scope,
     answer: Callable[[HTTPConnection, Exception], Response] = error_response,
 ) -> Principal | None:
     """Return who opens a WebSocket; None: they may not, and have been told so as by ``authorize``.
@@ -101,11 +98,25 @@ async def admit(
     """
     authenticator: Authenticator = websocket.app.state.resources.authenticator
     try:
+        scope = _scope_of(websocket)
         principal = await authenticator.of_websocket(websocket)
-        check_scope(principal, scope)
+        if scope is not None:
+            check_scope(principal, scope)
     except LonghandError as error:
         await websocket.send_denial_response(answer(websocket, error))
         return None
     websocket.state.principal = principal
     websocket.state.subprotocol = chosen_subprotocol(websocket.scope.get("subprotocols") or ())
     return principal
+
+
+def _scope_of(connection: HTTPConnection) -> Scope | None:
+    """Return the scope that a request's or a WebSocket's route demands; None: it is public.
+
+    Raises:
+        Unauthenticated: it declares nothing.
+    """
+    try:
+        return declared_scope(connection.scope["endpoint"])
+    except KeyError as error:
+        raise Unauthenticated("this route is closed") from error

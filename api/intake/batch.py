@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from api.intake.json_job import FileReference, reference_source
-from api.intake.submit import Intake, Remote, Terms, Uploaded, check_backlog, known_job
+from api.intake.submit import Intake, Remote, Terms, Uploaded, known_job
+from api.limits.backlog import check_backlog
 from api.validation import refusal
 from shared.infra.errors import ConflictingOptions, InvalidRequest, RequestError
 from shared.infra.outbound import MAX_URL_CHARS, URL_PATTERN
@@ -115,7 +116,7 @@ async def submit_batch(
         DatabaseUnavailable: Postgres cannot be reached; there are no jobs.
     """
     webhook = _webhook(intake, batch)
-    await check_backlog(intake)
+    check_backlog(await intake.backlog.get(""), intake.settings)
     limits = await intake.limits.get(tenant)
     batch_id = uuid7()
     sources: list[Remote | Uploaded | RequestError] = []

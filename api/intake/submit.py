@@ -8,7 +8,6 @@ Every face makes its own answer of the job.
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -18,19 +17,14 @@ from anyio import CapacityLimiter, to_thread
 from sqlalchemy import Engine
 from uuid_utils.compat import uuid7
 
-from api.intake.admission import MAX_LARGE, MAX_SMALL, MAX_WAITING, SMALL_BYTES, Admission
+from api.intake.admission import SMALL_BYTES, Admission
 from api.intake.landing import Cleanups, Landed, Landing, too_large
 from api.intake.options import OptionCheck
+from api.limits.backlog import check_backlog
 from api.limits.places import Places
 from api.limits.refreshed import Refreshed
 from shared.infra.background import Background
-from shared.infra.errors import (
-    CommitUncertain,
-    DatabaseUnavailable,
-    JobNotFound,
-    QueueFull,
-    TooManyUploads,
-)
+from shared.infra.errors import CommitUncertain, DatabaseUnavailable, JobNotFound
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -40,7 +34,7 @@ from shared.store.counts import Backlog
 from shared.store.jobs.create import Created, JobWebhook, NewJob, Within, create_job
 from shared.store.jobs.create import Remote as RemoteFile
 from shared.store.jobs.read import get_job
-from shared.store.limits import Limits
+from shared.store.limits import Limits, look_for_room
 from shared.store.objects.keys import source_key
 from shared.store.objects.removals import abandon_upload, begin_upload
 from shared.store.uploads import Upload
@@ -123,38 +117,6 @@ def request_of(source: Source | Remote | Uploaded) -> JobRequest:
     return source.job if isinstance(source, Remote | Uploaded) else source.request()
 
 
-class UploadPlaces:
-    """How many uploads each tenant may have under way, as a share of what ``Admission`` admits.
-
-    A tenant may have any number of clients, of which ``Admission`` gives each a share.
-    """
-
-    def __init__(self) -> None:
-        self._large = Places(MAX_LARGE, "large uploads")
-        self._small = Places(MAX_SMALL + MAX_WAITING, "small uploads")
-
-    def check_share(self, tenant: str, *, is_small: bool) -> None:
-        """See that a free place would be the tenant's.
-
-        Raises:
-            TooManyAtOnce: the tenant has its share.
-        """
-        (self._small if is_small else self._large).check_share(tenant)
-
-    def place(self, tenant: str, *, is_small: bool) -> AbstractContextManager[None]:
-        """Hold a place while the block runs.
-
-        Raises:
-            TooManyAtOnce: the tenant has its share.
-            TooManyUploads: there is none.
-        """
-        places = self._small if is_small else self._large
-        return places.place(
-            tenant,
-            lambda: TooManyUploads(f"{places.n_places} uploads are under way, which is the limit"),
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Intake:
     """What submitting works with; one for the whole process."""
@@ -166,7 +128,6 @@ class Intake:
     remover: Background
     options: OptionCheck
     admission: Admission
-    places: UploadPlaces
     outbound: Outbound
     limits: Refreshed[Limits]
     """Those of each tenant."""
@@ -221,65 +182,47 @@ async def submit(
         StorageUnavailable: the object store failed.
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    await check_backlog(intake)
+    check_backlog(await intake.backlog.get(""), intake.settings)
     limits = await intake.limits.get(tenant)
     if isinstance(source, Remote | Uploaded):
         commit = partial(_commit_known, intake, tenant, source, limits, terms)
         return await to_thread.run_sync(commit, limiter=intake.small_threads)
-    # A client that cannot have a place is refused before it sends anything. One that sends nothing
-    # takes no place.
+    # A client that cannot have a place, or a job, learns it before it sends anything. One that
+    # sends nothing takes none.
+    intake.admission.check(source.n_bytes, tenant, source.client)
     is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
-    intake.places.check_share(tenant, is_small=is_small)
-    intake.admission.check(source.n_bytes, source.client)
+    if limits.restrict_jobs and not is_small:
+        look = partial(look_for_room, intake.engine, tenant, limits)
+        await to_thread.run_sync(look, limiter=intake.small_threads)
     # An unreachable database is reported before the file is read.
     await intake.options.prepare()
     await source.begin()
-    with intake.places.place(tenant, is_small=is_small):
-        return await _submit(intake, tenant, source, limits, terms)
+    async with intake.admission.turn(source.n_bytes, tenant, source.client):
+        return await _land(intake, tenant, source, limits, terms)
 
 
-async def check_backlog(intake: Intake) -> None:
-    """See that the platform takes new jobs.
-
-    Raises:
-        QueueFull: it does not.
-    """
-    settings, backlog = intake.settings, await intake.backlog.get("")
-    if settings.max_queued_jobs and backlog.jobs >= settings.max_queued_jobs:
-        raise QueueFull(
-            f"{backlog.jobs} jobs wait or run, and {settings.max_queued_jobs} may "
-            "(LONGHAND_MAX_QUEUED_JOBS)"
-        )
-    if backlog.wait_s is not None and backlog.wait_s > settings.max_queue_wait_s:
-        raise QueueFull(
-            f"a new job would wait for about {backlog.wait_s:.0f} s, and may for "
-            f"{settings.max_queue_wait_s:g} s (LONGHAND_MAX_QUEUE_WAIT_S)"
-        )
-
-
-async def _submit(
+async def _land(
     intake: Intake, tenant: str, source: Source, limits: Limits, terms: Terms
 ) -> Created:
-    async with intake.admission.turn(source.n_bytes, source.client):
-        job_id = uuid7()
-        key = source_key(job_id)
-        is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
-        landing = Landing(
-            intake.storage,
-            key,
-            max_bytes=limits.max_upload_bytes,
-            threads=intake.small_threads if is_small else intake.large_threads,
-            begin=partial(begin_upload, intake.engine, key, allowance_s=_ALLOWANCE_S),
-            abandon=partial(_abandon, intake, key),
-            cleanups=intake.cleanups,
-        )
+    job_id = uuid7()
+    key = source_key(job_id)
+    is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
+    landing = Landing(
+        intake.storage,
+        key,
+        max_bytes=limits.max_upload_bytes,
+        threads=intake.small_threads if is_small else intake.large_threads,
+        begin=partial(begin_upload, intake.engine, key, allowance_s=_ALLOWANCE_S),
+        abandon=partial(_abandon, intake, key),
+        cleanups=intake.cleanups,
+    )
 
-        def commit(landed: Landed) -> Created:
-            request = source.request()
-            job = _new_job(intake, job_id, tenant, request, terms, key=key, landed=landed)
-            return _commit(intake, job, limits, terms.within)
+    def commit(landed: Landed) -> Created:
+        request = source.request()
+        job = _new_job(intake, job_id, tenant, request, terms, key=key, landed=landed)
+        return _commit(intake, job, limits, terms.within)
 
-        return await landing.land(source.data(), commit)
+    return await landing.land(source.data(), commit)
 
 
 def _commit_known(
@@ -300,16 +243,14 @@ async def read_digest(intake: Intake, tenant: str, source: Source) -> str:
         LimitReached: the tenant has as many uploads under way as it may.
     """
     limits = await intake.limits.get(tenant)
-    is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
     digest, n_bytes = hashlib.sha256(), 0
     await source.begin()
-    with intake.places.place(tenant, is_small=is_small):
-        async with intake.admission.turn(source.n_bytes, source.client):
-            async for piece in source.data():
-                n_bytes += len(piece)
-                if n_bytes > limits.max_upload_bytes:
-                    raise too_large(limits.max_upload_bytes)
-                digest.update(piece)
+    async with intake.admission.turn(source.n_bytes, tenant, source.client):
+        async for piece in source.data():
+            n_bytes += len(piece)
+            if n_bytes > limits.max_upload_bytes:
+                raise too_large(limits.max_upload_bytes)
+            digest.update(piece)
     return digest.hexdigest()
 
 

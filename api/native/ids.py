@@ -11,6 +11,7 @@ from shared.infra.errors import (
     DeliveryNotFound,
     InvalidRequest,
     JobNotFound,
+    KeyNotFound,
     RequestError,
     WebhookNotFound,
 )
@@ -63,6 +64,10 @@ async def _delivery_id(delivery_id: _PathId) -> UUID:
     return _id(delivery_id, DeliveryNotFound(f"there is no delivery {delivery_id}"))
 
 
+async def _key_id(key_id: _PathId) -> UUID:
+    return _id(key_id, KeyNotFound(f"there is no key {key_id}"))
+
+
 def _cursor_parameter(pattern: str) -> Any:
     return Query(
         description="next_cursor of the page before; none or empty: the first page",
@@ -107,6 +112,7 @@ JobId = Annotated[UUID, Depends(_job_id)]
 BatchId = Annotated[UUID, Depends(_batch_id)]
 WebhookId = Annotated[UUID, Depends(_webhook_id)]
 DeliveryId = Annotated[UUID, Depends(_delivery_id)]
+KeyId = Annotated[UUID, Depends(_key_id)]
 Cursor = Annotated[UUID | None, Depends(_cursor)]
 """The last item of the page before, None on the first page."""
 JobCursor = Annotated[int | None, Depends(_job_cursor)]

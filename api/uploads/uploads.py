@@ -9,7 +9,6 @@ from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
 
-from api.intake.admission import SMALL_BYTES
 from api.intake.submit import Intake
 from api.uploads.append import Append, Digest, new_sha256
 from api.uploads.transfers import Transfers, part_of
@@ -137,11 +136,9 @@ class Uploads:
             TooManyUploads, TooManyAtOnce: no place is free.
             StorageUnavailable, DatabaseUnavailable: try again.
         """
-        places, admission = self._intake.places, self._intake.admission
-        is_small = body.n_bytes is not None and body.n_bytes <= SMALL_BYTES
-        # Who cannot have a place learns it before anything is sent.
-        places.check_share(tenant, is_small=is_small)
-        admission.check(body.n_bytes, body.client)
+        admission = self._intake.admission
+        # A client that cannot have a place learns it before it sends anything.
+        admission.check(body.n_bytes, tenant, body.client)
         upload = await self._in_thread(self._begin_append, tenant, upload_id, offset)
         if body.n_bytes is not None and offset + body.n_bytes > upload.size_bytes:
             raise UploadTooLarge(
@@ -149,9 +146,8 @@ class Uploads:
                 "whole upload"
             )
         first = await anext(body.data, b"")
-        with places.place(tenant, is_small=is_small):
-            async with admission.turn(body.n_bytes, body.client):
-                upload = await self._append(upload, first, body)
+        async with admission.turn(body.n_bytes, tenant, body.client):
+            upload = await self._append(upload, first, body)
         return await self.settled(upload)
 
     def _begin_append(self, tenant: str, upload_id: UUID, offset: int) -> Upload:

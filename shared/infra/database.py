@@ -279,8 +279,8 @@ def after_commit(connection: Connection, action: Callable[[], None]) -> None:
     connection.info.setdefault(_AFTER_COMMIT, []).append(action)
 
 
-def listen(engine: Engine, channel: str) -> Iterator[list[str]]:
-    """Yield the messages on a channel; an empty list after each second without one.
+def listen(engine: Engine, *channels: str) -> Iterator[list[tuple[str, str]]]:
+    """Yield messages, each with its channel; an empty list after each second without one.
 
     It has a connection of its own, which the engine's pool does not count.
 
@@ -292,11 +292,13 @@ def listen(engine: Engine, channel: str) -> Iterator[list[str]]:
             connection: Any = pooled.connection.driver_connection
             pooled.detach()
             connection.autocommit = True
-            connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+            for channel in channels:
+                name = psycopg.sql.Identifier(channel)
+                connection.execute(psycopg.sql.SQL("LISTEN {}").format(name))
             n_silent = 0
             while True:
                 notices = connection.notifies(timeout=_LISTEN_S, stop_after=1)
-                messages = [notice.payload for notice in notices]
+                messages = [(notice.channel, notice.payload) for notice in notices]
                 n_silent = 0 if messages else n_silent + 1
                 if n_silent == _SILENT_ROUNDS:  # the server may have vanished
                     connection.execute("SELECT 1")

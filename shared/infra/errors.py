@@ -243,6 +243,11 @@ class TooManyTests(TransientError):
 class QueueFull(TransientError):
     """As many jobs wait or run as may, or a new one would wait for too long."""
 
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """``retry_after_s``: when to ask again, in seconds from now."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
 
 class JobUnfinished(TransientError):
     """The job goes on, but its client is not waited with any longer: it may ask again."""

@@ -28,7 +28,8 @@ from shared.infra.errors import UnsafeSetting
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
-
+API_ROLE, WORKER_ROLE = "longhand_api", "longhand_worker"
+"""Postgres' roles of the API and of the workers; the migrations make them."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,?#@*]+")
 
@@ -162,6 +163,9 @@ class Settings(BaseSettings):
     live_call_ms: PositiveFloat = 150.0
     """How long an engine call should take, in milliseconds, while somebody speaks to the model
     live: batches are made smaller, by what calls took. One chunk is always taken."""
+    live_reserve: NonNegativeInt = 0
+    """How many workers of a model are left to those who speak, while anybody does, where a call
+    with one chunk takes longer than that; the others go on with chunks. 0: all are left to them."""
     max_batch: NonNegativeInt = 0
     """Most windows of audio in one batch of a model worker; 0: as many as its engine finds best,
     or the device's memory holds."""
@@ -248,6 +252,12 @@ class Settings(BaseSettings):
     flower_password: SecretStr = SecretStr("")
     """Password of user `longhand` in Flower; empty: none is asked for, and Flower listens on
     loopback only. `./longhand up --flower` makes one where there is none."""
+
+    api_database_password: SecretStr = SecretStr("")
+    """Password that `python -m worker migrate` gives to `longhand_api`, Postgres' role of the API
+    (docs/security.md); empty: it leaves the role as it is. No other process needs it."""
+    worker_database_password: SecretStr = SecretStr("")
+    """The same for `longhand_worker`, the workers' role."""
 
     @classmethod
     def settings_customise_sources(

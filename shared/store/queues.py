@@ -11,8 +11,8 @@ FETCH_QUEUE = "cpu.fetch"
 """``fetch`` steps, for CPU workers. They mostly wait for other servers, so a slot is left to other
 steps."""
 DELIVER_QUEUE = "deliver"
-DELIVERY_SLOTS = 128
-"""Attempts that a delivery worker makes at once; most of them only wait for a receiver."""
+DELIVERY_SLOTS = 1024
+"""Attempts that a delivery worker makes at once: threads, which wait for their receivers."""
 
 _MODEL_PREFIX = "model."
 

@@ -17,9 +17,9 @@ from jobstore import add_job, prepare
 from processes import environment, wait_until
 from sqlalchemy import Engine, text
 
-from api.__main__ import OPEN_FILES
 from api.app import create_app
 from cli.embedded.ports import free_ports
+from shared.infra.open_files import OPEN_FILES
 from shared.infra.settings import Settings
 from shared.models.options import JobOptions, ResolvedOptions
 from shared.store.workers import WorkerEntry, announce, withdraw

@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from apiserver import confined
+from forked import run
 from jobstore import add_job, claim, finish, prepare, transcribe
-from sqlalchemy import Engine, text
+from processes import environment
+from pydantic import SecretStr
+from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 from uuid_utils.compat import uuid7
 from webhookstore import add_hook
 
 from shared.infra.database import EVERY_TENANT, begin, make_engine, read, single
-from shared.infra.settings import Settings
+from shared.infra.errors import DatabaseUnfit
+from shared.infra.roles import admit_roles
+from shared.infra.settings import API_ROLE, WORKER_ROLE, Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.accounts.tenants import create_tenant
@@ -142,3 +148,45 @@ def test_workers_see_all_tenants_and_no_keys(filled: Engine) -> None:
         assert connection.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 2
         with pytest.raises(ProgrammingError, match="permission denied"):
             connection.execute(text("SELECT FROM api_keys"))
+
+
+def logs_in(settings: Settings, role: str, password: str) -> bool:
+    url = make_url(settings.database_url.get_secret_value())
+    try:
+        with psycopg.connect(
+            host=url.host, port=url.port, dbname=url.database, user=role, password=password
+        ) as connection:
+            return connection.execute("SELECT current_user").fetchone() == (role,)
+    except psycopg.OperationalError:
+        return False
+
+
+def test_the_migration_lets_the_roles_log_in_whose_passwords_it_is_given(
+    settings: Settings, database: Engine
+) -> None:
+    old, new = "a password", "it's \\ another:one"
+    for password in (old, new):
+        given = settings.model_copy(update={"worker_database_password": SecretStr(password)})
+        done = run("worker", "migrate", env=environment(given))
+        assert done.returncode == 0, done.stderr
+    assert logs_in(settings, WORKER_ROLE, new)
+    assert not logs_in(settings, WORKER_ROLE, old)
+    assert logs_in(confined(settings), API_ROLE, owner_password(settings))  # left as it was
+    with database.begin() as connection:
+        stored = connection.execute(
+            text("SELECT rolpassword FROM pg_authid WHERE rolname = :role"), {"role": WORKER_ROLE}
+        ).scalar_one()
+    assert stored.startswith("SCRAM-SHA-256$")
+
+
+def test_a_user_who_may_not_change_the_roles_is_told_so(settings: Settings) -> None:
+    with pytest.raises(DatabaseUnfit, match="may not let longhand_worker log in"):
+        admit_roles(
+            confined(settings).model_copy(
+                update={"worker_database_password": SecretStr("a password")}
+            )
+        )
+
+
+def owner_password(settings: Settings) -> str:
+    return make_url(settings.database_url.get_secret_value()).password or ""

@@ -1,5 +1,6 @@
 """The delivery worker: sends webhook events in threads, most of which wait for receivers."""
 
+from shared.infra.open_files import allow_open_files
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import StepKind
 from worker.roles import start
@@ -9,6 +10,7 @@ from worker.tasks import install
 
 
 def serve(concurrency: int) -> None:
+    allow_open_files()
     entry = start.entry("deliver", queues=(DELIVER_QUEUE,), slots=concurrency)
     health, runtime = start.open_runtime(entry)
     install(runtime, one_by_one({StepKind.DELIVER: deliver}))

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import httpx
@@ -37,7 +36,7 @@ from shared.infra.quantities import duration, size
 from shared.infra.storage import PART_BYTES, Storage, Upload
 from shared.models.options import fingerprint
 from shared.store import steps
-from shared.store.limits import Limits, read_limits
+from shared.store.limits import Limits, get_limits
 from shared.store.objects.keys import fetched_key
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
@@ -94,7 +93,7 @@ def fetch(runtime: Runtime, lease: Lease) -> None:
     """
     claim, settings = lease.claim, runtime.settings
     begun = time.monotonic()
-    limits = replace(Limits.of(settings), **read_limits(runtime.database, claim.tenant))
+    limits = Limits.of(settings).with_own(get_limits(runtime.database, claim.tenant))
     transfer = _Transfer(runtime, lease, limits.max_upload_bytes, begun + settings.fetch_limit_s)
     key = fetched_key(claim.job_id, claim.epoch)
     digest = _store(runtime.storage, key, transfer.pieces(claim.input["url"]))

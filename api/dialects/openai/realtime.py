@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field, TypeAdapter
 from starlette.websockets import WebSocket
 
-from api.access.routes import admit
+from api.access.routes import needs
 from api.dialects.models import model_of
 from api.dialects.openai.answers import logprob_of
 from api.dialects.openai.configuration import Configuration, read_configuration
@@ -23,6 +23,7 @@ from api.dialects.openai.tables import MODELS
 from api.live.connection import Connection
 from api.live.errors import LiveError
 from api.live.messages import read_message
+from api.live.routes import let_in
 from api.live.sessions import LiveSessions
 from api.live.timing import Timing
 from api.problems import failure_of
@@ -75,10 +76,11 @@ _MESSAGES: TypeAdapter[_Update | _Append | _Commit | _Clear] = TypeAdapter(
 )
 
 
+@needs(Scope.LIVE)
 @router.websocket("/v1/realtime")
 async def serve_realtime(websocket: WebSocket) -> None:
     """Serve a transcription session."""
-    principal = await admit(websocket, Scope.LIVE, answer_error)
+    principal = await let_in(websocket, answer_error)
     if principal is None:
         return
     if websocket.query_params.get("intent") != "transcription":
@@ -88,7 +90,6 @@ async def serve_realtime(websocket: WebSocket) -> None:
         await websocket.send_denial_response(answer_error(websocket, error))
         return
     resources = websocket.app.state.resources
-    await resources.limits.get(principal.tenant)
 
     def find_model(name: str | None) -> str:
         return model_of(name, MODELS, resources.catalogue, resources.settings.model_alias_map)
@@ -208,7 +209,7 @@ class RealtimeConnection(Connection):
         except Base64Error as error:
             raise LiveError("INVALID_MESSAGE", f"audio: {error}") from error
         self._n_uncommitted_bytes += len(pcm)
-        await self._take_audio(pcm)
+        await self.take_audio(pcm)
 
     def _commit(self) -> None:
         if self.session is None or self._n_uncommitted_bytes < LEAST_COMMIT_BYTES:

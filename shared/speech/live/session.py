@@ -209,16 +209,19 @@ class LiveSession:
 
     def _hear(self, answer: LiveAnswer, asked: Asked) -> None:
         """Take an answer about an open segment."""
-        segment, ahead, sure = asked.segment, asked.segment.ahead, asked.end - UNSURE
+        segment, ahead = asked.segment, asked.segment.ahead
         is_preflight = ahead is not None and ahead.request == answer.id
         if ahead is not None and is_preflight:
-            sure = asked.end  # silence follows its last word
             if answer.hypothesis is None:
                 segment.ahead = None
             else:
                 ahead.answer = answer
-        if segment.hear(answer, asked.start, asked.end) and self.options.partials:
-            segment.show(answer, sure, is_preflight=is_preflight)
+        if not segment.hear(answer, asked.start, asked.end) or not self.options.partials:
+            return
+        if is_preflight:
+            segment.show_all(answer, is_preflight=True)
+        else:
+            segment.show(answer, asked.end - UNSURE)
 
     def _begin(self, start: int) -> Segment:
         segment = Segment(self._make_id(), start, start + self.options.max_utterance)
@@ -260,7 +263,7 @@ class LiveSession:
         following.announced = announced
         following.agreement = segment.carry_over(cut)
         if self.options.partials:
-            following.show(None, self._activity.position)
+            following.show_all(None)
         return following
 
     def _ask(self, kind: LiveKind, segment: Segment, start: int, end: int) -> str:
