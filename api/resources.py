@@ -27,6 +27,8 @@ from api.limits.requests import RequestCounter
 from api.live.hearer import Hearer
 from api.live.recording import Recordings
 from api.live.sessions import LiveMetrics, LiveSessions
+from api.uploads.transfers import Transfers
+from api.uploads.uploads import Uploads
 from api.watch import Watcher
 from api.webhook_tests import TEST_THREADS, TestPlaces
 from shared.infra.database import make_engine
@@ -60,6 +62,9 @@ _STORAGE_READ_TIMEOUT_S = 4.0
 _STORAGE_ATTEMPTS = 2
 """Two attempts of 4 s and a pause of at most 1 s: a frozen object store is reported within 10 s."""
 
+_JSON_PLACES = 4
+"""Large JSON bodies in memory at once; each is there up to three times while it is decoded."""
+
 _MEASURING_THREADS = 2
 """Comparisons of long texts at once; each uses one core."""
 
@@ -87,6 +92,7 @@ class Resources:
     remover: Remover
     probe_threads: ThreadPoolExecutor
     intake: Intake
+    uploads: Uploads
     measuring_threads: CapacityLimiter
     """Comparisons of long texts take seconds, so they have threads of their own."""
     watcher: Watcher
@@ -126,6 +132,7 @@ def open_resources(
     engine = make_engine(settings, answer_s=_ANSWER_S)
     storage = Storage(
         settings.storage_url.get_secret_value(),
+        public_url=settings.storage_public_url,
         connections=_STORAGE_CONNECTIONS,
         read_timeout_s=_STORAGE_READ_TIMEOUT_S,
         attempts=_STORAGE_ATTEMPTS,
@@ -166,6 +173,7 @@ def open_resources(
             ServedModels(partial(find_served, engine, settings)),
         ),
         admission=Admission(process_share()),
+        outbound=outbound,
         limits=limits,
         backlog=Refreshed(
             lambda _: measure_backlog(engine, live_s=settings.live_s),
@@ -175,6 +183,7 @@ def open_resources(
         large_threads=CapacityLimiter(_LARGE_THREADS),
         small_threads=CapacityLimiter(_SMALL_THREADS),
         cleanups=Cleanups(),
+        json_places=Places(_JSON_PLACES, "large JSON bodies"),
         count_cached=cached_jobs.inc,
     )
     try:
@@ -186,6 +195,7 @@ def open_resources(
             remover=remover,
             probe_threads=probe_threads,
             intake=intake,
+            uploads=Uploads(intake, Transfers(engine, storage, keep_s=settings.keep_uploads_s)),
             measuring_threads=CapacityLimiter(_MEASURING_THREADS),
             watcher=watcher,
             calls=Calls(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from api.access.authenticator import Authenticator, check_scope
@@ -87,10 +88,13 @@ async def authorize(request: Request) -> None:
     check_scope(principal, scope)
 
 
-async def admit(websocket: WebSocket) -> Principal | None:
+async def admit(
+    websocket: WebSocket,
+    answer: Callable[[HTTPConnection, Exception], Response] = error_response,
+) -> Principal | None:
     """Return who opens a WebSocket; None: they may not, and have been told so as by ``authorize``.
 
-    The WebSocket is not accepted yet.
+    The WebSocket is not accepted yet. ``answer`` makes the answer of a dialect.
     """
     authenticator: Authenticator = websocket.app.state.resources.authenticator
     try:
@@ -99,7 +103,7 @@ async def admit(websocket: WebSocket) -> Principal | None:
         if scope is not None:
             check_scope(principal, scope)
     except LonghandError as error:
-        await websocket.send_denial_response(error_response(websocket, error))
+        await websocket.send_denial_response(answer(websocket, error))
         return None
     websocket.state.principal = principal
     websocket.state.subprotocol = chosen_subprotocol(websocket.scope.get("subprotocols") or ())

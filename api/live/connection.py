@@ -317,9 +317,7 @@ class Connection(ABC):
                 self._received_at = time.monotonic()
                 try:
                     if (audio := message.get("bytes")) is not None:
-                        self.on_audio()
-                        assert self._audio is not None
-                        await self._audio.take(audio)
+                        await self.take_audio(audio)
                     else:
                         if self._audio is not None:
                             await self._audio.settle()  # the message came after it
@@ -333,6 +331,12 @@ class Connection(ABC):
         except Exception:  # noqa: BLE001 - a bug ends this session and no other
             self._fail()
             return False
+
+    async def take_audio(self, audio: bytes) -> None:
+        """Take a message of audio; the session has begun."""
+        self.on_audio()
+        assert self._audio is not None
+        await self._audio.take(audio)
 
     def _hear_block(self, pcm: bytes) -> None:
         assert self._session is not None

@@ -1,6 +1,10 @@
 """The WebSocket endpoints."""
 
+from collections.abc import Callable
+
 from fastapi import APIRouter
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from api.access.principal import Principal
@@ -19,7 +23,7 @@ router = APIRouter()
 @router.websocket("/ws/stt")
 async def serve_stt(websocket: WebSocket) -> None:
     """Serve a session with partials, finals and voice activity."""
-    if (principal := await _let_in(websocket)) is not None:
+    if (principal := await let_in(websocket)) is not None:
         resources = websocket.app.state.resources
         await SttConnection(websocket, resources.live, principal.tenant, resources.recordings).run()
 
@@ -28,17 +32,23 @@ async def serve_stt(websocket: WebSocket) -> None:
 @router.websocket("/ws/transcribe")
 async def serve_transcribe(websocket: WebSocket) -> None:
     """Serve a session that tells its whole text at the end."""
-    if (principal := await _let_in(websocket)) is not None:
+    if (principal := await let_in(websocket)) is not None:
         live = websocket.app.state.resources.live
         await TranscribeConnection(websocket, live, principal.tenant).run()
 
 
-async def _let_in(websocket: WebSocket) -> Principal | None:
-    """Return who opens a WebSocket; None: they may not, or not now, and have been told so."""
-    if (principal := await admit(websocket)) is not None:
+async def let_in(
+    websocket: WebSocket,
+    answer: Callable[[HTTPConnection, Exception], Response] = error_response,
+) -> Principal | None:
+    """Return who opens a WebSocket; None: they may not, or not now, and have been told so.
+
+    ``answer`` makes the answer of a dialect.
+    """
+    if (principal := await admit(websocket, answer)) is not None:
         try:
             await count_request(websocket, websocket.app.state.resources)
         except RateLimited as error:
-            await websocket.send_denial_response(error_response(websocket, error))
+            await websocket.send_denial_response(answer(websocket, error))
             return None
     return principal

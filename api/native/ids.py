@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import Depends, Path, Query
 
 from shared.infra.errors import (
+    BatchNotFound,
     DeliveryNotFound,
     InvalidRequest,
     JobNotFound,
@@ -103,7 +104,12 @@ def job_cursor(first_event: int) -> str:
     return urlsafe_b64encode(first_event.to_bytes(8, signed=True)).decode().rstrip("=")
 
 
+async def _batch_id(batch_id: _PathId) -> UUID:
+    return _id(batch_id, BatchNotFound(f"there is no batch {batch_id}"))
+
+
 JobId = Annotated[UUID, Depends(_job_id)]
+BatchId = Annotated[UUID, Depends(_batch_id)]
 WebhookId = Annotated[UUID, Depends(_webhook_id)]
 DeliveryId = Annotated[UUID, Depends(_delivery_id)]
 KeyId = Annotated[UUID, Depends(_key_id)]

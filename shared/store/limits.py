@@ -29,6 +29,8 @@ class Limits:
     """That wait or run."""
     audio_hours_per_day: float = 0.0
     max_upload_bytes: int = 0
+    max_open_uploads: int = 0
+    """Uploads that lack bytes (``shared.store.uploads``)."""
     max_streams: int = 0
     """In one API process, as the sessions below; calls of ``POST /transcribe`` have as many."""
     max_live_sessions: int = 0
@@ -41,6 +43,7 @@ class Limits:
             max_jobs=settings.tenant_max_jobs,
             audio_hours_per_day=settings.tenant_audio_hours_per_day,
             max_upload_bytes=settings.max_upload_bytes,
+            max_open_uploads=settings.tenant_max_open_uploads,
             max_streams=settings.tenant_max_streams,
             max_live_sessions=settings.tenant_max_live_sessions,
         )
@@ -128,8 +131,10 @@ def _known(own: Mapping[str, Any]) -> dict[str, float]:
     return {name: own[name] for name in NAMES if name in own}
 
 
-def check_room(connection: Connection, tenant: str, limits: Limits) -> None:
+def check_room(connection: Connection, tenant: str, limits: Limits, *, ahead: int = 0) -> None:
     """See that the tenant may have one more job, which the caller's transaction adds.
+
+    ``ahead`` is how many it adds beside.
 
     The tenant's lock is held until the commit, so no two transactions count the same free place.
     Other tenants, and tenants without such limits, take no lock and are asked nothing.
@@ -145,7 +150,7 @@ def check_room(connection: Connection, tenant: str, limits: Limits) -> None:
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, 2))"), {"tenant": tenant}
     )
-    _compare(connection, tenant, limits)
+    _compare(connection, tenant, limits, ahead)
 
 
 def look_for_room(engine: Engine, tenant: str, limits: Limits) -> None:
@@ -159,12 +164,13 @@ def look_for_room(engine: Engine, tenant: str, limits: Limits) -> None:
         _compare(connection, tenant, limits)
 
 
-def _compare(connection: Connection, tenant: str, limits: Limits) -> None:
+def _compare(connection: Connection, tenant: str, limits: Limits, ahead: int = 0) -> None:
     now = datetime.now(UTC)
     used = connection.execute(_USED, {"tenant": tenant, "today": now.date()}).one()
-    if limits.max_jobs and used.jobs >= limits.max_jobs:
+    jobs = used.jobs + ahead
+    if limits.max_jobs and jobs >= limits.max_jobs:
         raise TooManyJobs(
-            f"{used.jobs} of your jobs wait or run, and {limits.max_jobs} may", JOB_RETRY_S
+            f"{jobs} of your jobs wait or run, and {limits.max_jobs} may", JOB_RETRY_S
         )
     most_s = 3600 * limits.audio_hours_per_day
     if most_s and used.audio_s >= most_s:

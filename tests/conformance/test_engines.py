@@ -3,7 +3,7 @@
 import re
 import threading
 import wave
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,17 @@ def engine(
 def without_confidence(hypothesis: Hypothesis) -> Hypothesis:
     """Leave out what may differ by a rounding error with the shape of the batch."""
     words = tuple(replace(word, confidence=None) for word in hypothesis.words)
-    return replace(hypothesis, words=words)
+    return replace(hypothesis, words=words, decoding=None)
+
+
+def measures(hypotheses: list[Hypothesis]) -> list[float]:
+    """What a decoder measured of its items with words."""
+    return [
+        value
+        for hypothesis in hypotheses
+        if hypothesis.words and hypothesis.decoding is not None
+        for value in astuple(hypothesis.decoding)
+    ]
 
 
 def confidences(hypotheses: list[Hypothesis]) -> list[float | None]:
@@ -84,6 +94,7 @@ def test_batch_gives_what_its_items_give_alone_in_any_order(
 
     assert list(map(without_confidence, alone[::-1])) == list(map(without_confidence, heard))
     assert confidences(alone[::-1]) == pytest.approx(confidences(heard), abs=1e-3)
+    assert measures(alone[::-1]) == pytest.approx(measures(heard), abs=1e-2)
 
 
 def test_word_times_lie_in_the_item_and_never_step_back(

@@ -29,7 +29,9 @@ from shared.store.accounts.tenants import create_tenant
 
 ANY_ID = "0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21"
 PATH_IDS = {
-    **dict.fromkeys(("job_id", "webhook_id", "delivery_id", "key_id"), ANY_ID),
+    **dict.fromkeys(
+        ("job_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id"), ANY_ID
+    ),
     "tenant_id": "default",
 }
 

@@ -23,6 +23,10 @@ from shared.store.accounts.scopes import Scope
 PUBLISHED = {
     "invalid_request": 422,
     "conflicting_options": 422,
+    "misnamed_field": 422,
+    "idempotency_key_in_use": 409,
+    "idempotency_key_reused": 422,
+    "batch_not_found": 404,
     "empty_reference": 422,
     "unknown_model": 422,
     "model_not_served": 409,
@@ -66,6 +70,10 @@ def made(kind: type[LonghandError]) -> LonghandError:
         return errors.ScopeMissing("why", Scope.LIVE)
     if kind is errors.TranscriptNotReady:
         return errors.TranscriptNotReady("why", "running")
+    if issubclass(kind, errors.LimitReached | errors.IdempotencyKeyInUse):
+        return kind("why", 1.0)
+    if kind is errors.MisnamedField:
+        return errors.MisnamedField("why", {"lang": "language"})
     return kind("why")
 
 

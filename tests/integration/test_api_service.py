@@ -40,6 +40,8 @@ WORKER = WorkerEntry(
 
 ROUTES = {
     ("post", "/jobs"): "submit_job",
+    ("post", "/jobs/batch"): "submit_jobs",
+    ("get", "/batches/{batch_id}"): "show_batch",
     ("get", "/jobs"): "show_jobs",
     ("get", "/jobs/{job_id}"): "show_job",
     ("delete", "/jobs/{job_id}"): "delete_job",

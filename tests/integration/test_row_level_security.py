@@ -11,6 +11,7 @@ from processes import environment
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
+from uuid_utils.compat import uuid7
 from webhookstore import add_hook
 
 from shared.infra.database import EVERY_TENANT, begin, make_engine, read, single
@@ -20,9 +21,12 @@ from shared.infra.settings import API_ROLE, WORKER_ROLE, Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.accounts.tenants import create_tenant
+from shared.store.idempotency import take_key
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import list_jobs, read_jobs
+from shared.store.limits import NO_LIMITS
 from shared.store.tables import metadata
+from shared.store.uploads import NewUpload, create_upload
 from shared.store.usage import add_up_usage, count_live
 
 SHARED = {"removals", "served_queues", "worker_kinds", "workers"}
@@ -39,7 +43,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 @pytest.fixture
 def filled(database: Engine) -> Engine:
-    """Two tenants, each with a job that has succeeded, its transcript, a webhook and a key."""
+    """Two tenants, each with a job that has succeeded, transcript, webhook, key and upload."""
     create_tenant(database, "acme", "Acme Ltd")
     for tenant in ("acme", "default"):
         add_hook(database, f"https://{tenant}.example/x", tenant=tenant)
@@ -48,6 +52,14 @@ def filled(database: Engine) -> Engine:
         transcribe(database, claim(database, job_id, "transcribe"))
         finish(database, claim(database, job_id, "finish"))
         create_key(database, tenant, "a test's", ALL_SCOPES)
+        with database.begin() as connection:
+            connection.execute(
+                text("INSERT INTO batches (id, tenant) VALUES (gen_random_uuid(), :tenant)"),
+                {"tenant": tenant},
+            )
+        take_key(database, tenant, "the same")
+        new = NewUpload(uuid7(), tenant, "a.wav", 3, sha256=None, resumable=True)
+        create_upload(database, new, NO_LIMITS, keep_s=60)
     add_up_usage(database)
     for tenant in ("acme", "default"):
         count_live(database, tenant, 1.0)

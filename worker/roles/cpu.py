@@ -1,4 +1,4 @@
-"""The CPU worker: prepares and finishes jobs; each step is done by a child of a prefork pool."""
+"""The CPU worker: fetches, prepares and finishes jobs, each step in a child of a prefork pool."""
 
 import logging
 from functools import partial
@@ -14,7 +14,7 @@ from shared.infra.decoder_server import DecoderServer, NoDecoder, decoder_server
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import get_settings
 from shared.infra.storage import Storage
-from shared.store.queues import CPU_QUEUE, LARGE_QUEUE
+from shared.store.queues import CPU_QUEUE, FETCH_QUEUE, LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps import expire_leases
 from shared.store.workers import child_id
@@ -28,11 +28,12 @@ log = logging.getLogger("worker")
 
 def serve(concurrency: int) -> None:
     # Imported before the children are forked, so that their memory limit does not count it.
+    from worker.steps.fetch import fetch
     from worker.steps.finish import finish
     from worker.steps.prepare import prepare
 
     settings = get_settings()
-    entry = start.entry("cpu", queues=(CPU_QUEUE, LARGE_QUEUE), slots=concurrency)
+    entry = start.entry("cpu", queues=(CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE), slots=concurrency)
     # Children of the pool will share it.
     decoders = decoder_server()
     decoders.start()
@@ -45,7 +46,8 @@ def serve(concurrency: int) -> None:
     Thread(target=_tell_sandbox, args=(decoders, heartbeat), name="sandbox", daemon=True).start()
     # It has botocore parse its description of S3, which the children would do one by one.
     Storage(settings.storage_url.get_secret_value())
-    lead(entry.id, one_by_one({StepKind.PREPARE: prepare, StepKind.FINISH: finish}))
+    handlers = {StepKind.FETCH: fetch, StepKind.PREPARE: prepare, StepKind.FINISH: finish}
+    lead(entry.id, one_by_one(handlers))
     worker_ready.connect(partial(_watch_children, engine, entry.id), weak=False)
     try:
         start.consume(entry, heartbeat, health, "prefork")

@@ -122,6 +122,18 @@ class LiveSession:
             silence.finish(None, silence.start)
         return self._take()
 
+    def discard(self) -> list[Effect]:
+        """Forget what was said since the last segment; no final follows."""
+        if self._ending is None:
+            if (segment := self._open) is not None:
+                self._segments.pop()
+                self._effects.append(Drop(segment.id))
+                asked = self._asked.items()
+                self._asked = {each: what for each, what in asked if what.segment is not segment}
+            self._floor = self._ring.end
+            self._activity.restart()
+        return self._take()
+
     def stall(self) -> list[Effect]:
         """End the present segment, as no audio has come for long."""
         if self._ending is None:

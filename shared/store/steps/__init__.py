@@ -17,6 +17,7 @@ from shared.store.steps.completion import (
     complete_finish,
     complete_only_chunk,
 )
+from shared.store.steps.fetch import Fetched, complete_fetch, note_fetched
 from shared.store.steps.plan import add_chunks, add_detect, complete_prepare, move_to_large
 from shared.store.steps.unfinished import fail, reap, release, retry
 from shared.store.successors import NewStep
@@ -24,6 +25,7 @@ from shared.store.successors import NewStep
 __all__ = [
     "ChunkResult",
     "Claim",
+    "Fetched",
     "Folded",
     "NewStep",
     "Taken",
@@ -32,12 +34,14 @@ __all__ = [
     "claim_next",
     "complete_chunks",
     "complete_detect",
+    "complete_fetch",
     "complete_finish",
     "complete_only_chunk",
     "complete_prepare",
     "expire_leases",
     "fail",
     "move_to_large",
+    "note_fetched",
     "reap",
     "release",
     "renew",
