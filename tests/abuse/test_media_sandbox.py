@@ -12,6 +12,7 @@ from typing import Any
 
 import mutants
 import numpy as np
+import psutil
 import pytest
 import takenover
 from jobstore import add_stored_job, step_ids
@@ -30,6 +31,7 @@ from worker.media import decode as decoding
 from worker.media.errors import DecoderBug
 from worker.media.findings import Findings
 from worker.media.sandbox.client import READ_BYTES, Limits, decode
+from worker.media.sandbox.server import AHEAD
 from worker.process.bugs import fingerprint
 from worker.process.runtime import make_runtime
 from worker.steps.prepare import prepare
@@ -182,6 +184,31 @@ def test_a_decoder_that_computes_for_ever_is_ended(taken: DecoderServer) -> None
 def test_a_decoder_that_sleeps_is_left(taken: DecoderServer) -> None:
     with pytest.raises(PoisonousInput, match="takes longer than LONGHAND_PREPARE_LIMIT_S"):
         do(taken, "sleep", replace(LIMITS, wall_s=0.2))
+
+
+def test_a_decoder_that_dribbles_has_no_longer_than_one_that_sleeps(taken: DecoderServer) -> None:
+    with pytest.raises(PoisonousInput, match="takes longer than LONGHAND_PREPARE_LIMIT_S"):
+        do(taken, "dribble", replace(LIMITS, wall_s=0.3))
+
+
+def test_a_decoder_cannot_fill_the_memory_of_its_worker_with_anchors(taken: DecoderServer) -> None:
+    with pytest.raises(PoisonousInput, match="taken over"):
+        do(taken, "tell anchors")
+
+
+def test_a_decoder_ends_when_nobody_listens(taken: DecoderServer) -> None:
+    children = Path(f"/proc/{taken.pid}/task/{taken.pid}/children")
+    with pytest.raises(PoisonousInput):
+        do(taken, "go on")
+    # Those that wait for an order stay.
+    assert wait_until(lambda: len(children.read_text().split()) <= AHEAD)
+
+
+def test_decoders_end_with_their_server(taken: DecoderServer) -> None:
+    waiting = [*map(int, Path(f"/proc/{taken.pid}/task/{taken.pid}/children").read_text().split())]
+    assert waiting
+    os.kill(taken.pid or 0, signal.SIGKILL)
+    assert wait_until(lambda: not any(map(psutil.pid_exists, waiting)))
 
 
 def test_a_decoder_has_bounded_memory(taken: DecoderServer) -> None:

@@ -17,6 +17,8 @@ _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 """Instructions of a classic BPF program: load a word, two conditional jumps, return."""
 _NUMBER, _ARCHITECTURE = 0, 4
 _PROT_EXEC = 4
+_MAP_SHARED, _MAP_GROWSDOWN = 0x001, 0x100
+"""Memory that RLIMIT_DATA does not count."""
 _OWN_PID = 0xFFFF_FFFF
 """In the program, in place of the pid of the process that will run it."""
 
@@ -34,7 +36,7 @@ class _Table:
     """AUDIT_ARCH_... of <linux/audit.h>."""
     allowed: dict[str, int]
     map_memory: tuple[int, int]
-    """mmap and mprotect: without executable memory."""
+    """mmap and mprotect: without executable memory, and all of it within RLIMIT_DATA."""
     prlimit64: int
     """Of this process alone."""
     tgkill: int
@@ -144,11 +146,13 @@ def _instructions(table: _Table) -> list[tuple[int, int, int, int]]:
     ]
     for number in table.allowed.values():
         program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
-    for number in (mmap, mprotect):
-        program += [
-            *((_EQUAL, 0, 4, number), (_LOAD, 0, 0, _argument(2))),
-            *((_ANY_BIT, 0, 1, _PROT_EXEC), (_RETURN, 0, 0, _FAIL), (_RETURN, 0, 0, _ALLOW)),
-        ]
+    program += [
+        *((_EQUAL, 0, 6, mmap), (_LOAD, 0, 0, _argument(2)), (_ANY_BIT, 2, 0, _PROT_EXEC)),
+        *((_LOAD, 0, 0, _argument(3)), (_ANY_BIT, 0, 1, _MAP_SHARED | _MAP_GROWSDOWN)),
+        *((_RETURN, 0, 0, _FAIL), (_RETURN, 0, 0, _ALLOW)),
+        *((_EQUAL, 0, 4, mprotect), (_LOAD, 0, 0, _argument(2))),
+        *((_ANY_BIT, 0, 1, _PROT_EXEC), (_RETURN, 0, 0, _FAIL), (_RETURN, 0, 0, _ALLOW)),
+    ]
     for number, wanted in ((table.prlimit64, 0), (table.tgkill, _OWN_PID)):
         program += [
             *((_EQUAL, 0, 4, number), (_LOAD, 0, 0, _argument(0))),
