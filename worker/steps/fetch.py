@@ -25,6 +25,7 @@ from shared.infra.errors import (
     ForbiddenUrl,
     OutboundFailed,
     StorageUnavailable,
+    TenantNotFound,
     TooManyRedirects,
     UrlAccessDenied,
     UrlRefused,
@@ -93,7 +94,9 @@ def fetch(runtime: Runtime, lease: Lease) -> None:
     """
     claim, settings = lease.claim, runtime.settings
     begun = time.monotonic()
-    limits = Limits.of(settings).with_own(get_limits(runtime.database, claim.tenant))
+    limits = Limits.of(settings)
+    with contextlib.suppress(TenantNotFound):  # an issuer of JWTs may name tenants of its own
+        limits = limits.with_own(get_limits(runtime.database, claim.tenant))
     transfer = _Transfer(runtime, lease, limits.max_upload_bytes, begun + settings.fetch_limit_s)
     key = fetched_key(claim.job_id, claim.epoch)
     digest = _store(runtime.storage, key, transfer.pieces(claim.input["url"]))
