@@ -47,6 +47,14 @@ PUBLISHED = {
     "too_many_webhooks": 409,
     "delivery_not_found": 404,
     "delivery_not_replayable": 409,
+    "upload_not_found": 404,
+    "upload_incomplete": 409,
+    "digest_mismatch": 422,
+    "too_many_open_uploads": 429,
+    "tus_version": 412,
+    "offset_mismatch": 409,
+    "checksum_unknown": 400,
+    "checksum_mismatch": 460,
 }
 """What clients rely on: a code and its status never change."""
 
@@ -66,6 +74,10 @@ def made(kind: type[LonghandError]) -> LonghandError:
         return errors.ScopeMissing("why", Scope.LIVE)
     if kind is errors.TranscriptNotReady:
         return errors.TranscriptNotReady("why", "running")
+    if kind is errors.UploadIncomplete:
+        return errors.UploadIncomplete("why", "open", 0)
+    if issubclass(kind, errors.LimitReached):
+        return kind("why", 5)
     return kind("why")
 
 
