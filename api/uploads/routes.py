@@ -94,7 +94,7 @@ async def show_upload(upload_id: UploadId, resources: Provided, tenant: Tenant) 
 @needs(Scope.JOBS_WRITE)
 @router.get(
     "/uploads/{upload_id}/parts",
-    summary="Get URLs of an upload's parts",
+    summary="Get where to send an upload's parts",
     responses=problems(errors.UploadNotFound, errors.StorageUnavailable),
 )
 async def show_parts(

@@ -10,7 +10,12 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from shared.infra.errors import StorageUnavailable, UploadIncomplete, UploadNotFound
+from shared.infra.errors import (
+    DatabaseUnavailable,
+    StorageUnavailable,
+    UploadIncomplete,
+    UploadNotFound,
+)
 from shared.infra.storage import MAX_PARTS, PART_BYTES, Storage, StoredPart
 from shared.infra.storage import Upload as Multipart
 from shared.store.expired_uploads import remove_expired
@@ -85,12 +90,18 @@ class Transfers:
         self._stopping.set()
 
     def create(self, new: NewUpload, limits: Limits) -> Upload:
-        """Begin an upload.
+        """Begin an upload; nothing of it stays if the store cannot begin it.
 
         Raises:
             TooManyOpenUploads: the tenant has as many as ``limits`` allow.
         """
-        return self.begin_anew(create_upload(self.engine, new, limits, keep_s=self.keep_s))
+        upload = create_upload(self.engine, new, limits, keep_s=self.keep_s)
+        try:
+            return self.begin_anew(upload)
+        except StorageUnavailable:
+            with suppress(DatabaseUnavailable):
+                self.delete(upload.tenant, upload.id)
+            raise
 
     def multipart(self, upload: Upload) -> Multipart:
         """Return the multipart upload in which the parts of an open upload are."""

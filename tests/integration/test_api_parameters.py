@@ -15,7 +15,9 @@ from api.parameters import refuse_unknown_parameters
 from api.problems import error_response
 from shared.infra.settings import Settings
 
-IDS = dict.fromkeys(("job_id", "batch_id", "webhook_id", "delivery_id", "key_id"), "x")
+IDS = dict.fromkeys(
+    ("job_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id", "tenant_id"), "x"
+)
 ALIASES = [Operation({}, "get", path, {}) for path in ("/health", "/ready")]
 
 

@@ -14,6 +14,7 @@ from shared.infra.errors import (
     DigestMismatch,
     InvalidRequest,
     OffsetMismatch,
+    StorageUnavailable,
     UploadIncomplete,
     UploadNotFound,
 )
@@ -107,6 +108,15 @@ def test_equal_jobs_of_an_upload_and_of_a_file_share_a_transcript(
             text("SELECT original_id FROM jobs WHERE id = :id"), {"id": copy}
         ).scalar_one()
     assert found == original.id
+
+
+def test_an_upload_that_the_store_cannot_begin_takes_no_place(database: Engine) -> None:
+    away = Storage("http://k:s@127.0.0.1:1/bucket", attempts=1)
+    new = NewUpload(uuid7(), "default", "a.wav", 3, sha256=None, resumable=False)
+    with pytest.raises(StorageUnavailable):
+        Transfers(database, away, keep_s=DAY_S).create(new, NO_LIMITS)
+    with database.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM uploads")).scalar_one() == 0
 
 
 def test_no_job_is_made_of_an_upload_that_is_not_complete(
