@@ -86,7 +86,8 @@ def _tell(found: Found, progress: Progress) -> None:
         if n_files := folder.n_files:
             files = "1 audio or video file" if n_files == 1 else f"{n_files} audio and video files"
             progress.say(note(f"found {files} in {folder.path}"))
-        if n_left := len(folder.left_out):
+        n_left = len(folder.left_out)
+        if folder.n_files and n_left:
             shown = ", ".join(str(each) for each in folder.left_out[:MAX_TOLD])
             more = f" and {n_left - MAX_TOLD} more" if n_left > MAX_TOLD else ""
             progress.say(note(f"left out, not by name audio or video: {shown}{more}"))

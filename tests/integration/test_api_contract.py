@@ -164,6 +164,7 @@ def test_head_is_answered_as_get_without_the_body(served: Served) -> None:
     ids["batch_id"] = served.ids["batches"][0]
     ids["delivery_id"] = served.delivery_id
     ids["upload_id"] = served.ids["uploads"][1]
+    ids["tenant_id"] = "default"
     paths = [path for method, path, _ in operations_of(served.url) if method == "get"]
     for path in [*paths, "/ready", "/docs", "/openapi.json", "/live"]:
         url = served.url + path.format(**ids)

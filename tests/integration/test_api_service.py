@@ -84,6 +84,8 @@ ROUTES = {
     ("post", "/tokens"): "issue_token",
     ("get", "/admin/tenants"): "show_tenants",
     ("post", "/admin/tenants"): "add_tenant",
+    ("get", "/admin/tenants/{tenant_id}/limits"): "show_limits",
+    ("patch", "/admin/tenants/{tenant_id}/limits"): "change_limits",
     ("get", "/admin/keys"): "show_keys",
     ("post", "/admin/keys"): "add_key",
     ("delete", "/admin/keys/{key_id}"): "revoke_key",

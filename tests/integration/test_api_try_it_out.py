@@ -40,6 +40,7 @@ def ids(database: Engine) -> Iterator[dict[str, str]]:
         upload = create_upload(database, new, NO_LIMITS, keep_s=60)
         found = {"job_id": job, "webhook_id": hook, "delivery_id": delivery.id, "key_id": key.id}
         found |= {"batch_id": add_batch(database, 1), "upload_id": upload.id}
+        found |= {"tenant_id": "default"}
         yield {name: str(value) for name, value in found.items()}
 
 

@@ -1,5 +1,7 @@
 """Whisper, whichever library computes: from an item's audio to its words."""
 
+import math
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -307,11 +309,16 @@ def _prepared(window: Window) -> Prepared[Window]:
     return Prepared(window, WINDOW_SAMPLES, group)
 
 
-def _decoding(attempt: Attempt, number: int) -> Decoding:
-    """Return what is kept of an attempt; four digits, as more would be noise."""
-    return Decoding(
-        TEMPERATURES[number],
-        round(attempt.avg_logprob, 4),
-        round(compression_ratio(attempt.text), 4),
-        round(attempt.no_speech_prob, 4),
+def _decoding(attempt: Attempt, number: int) -> Decoding | None:
+    """Return what is kept of an attempt; four digits, as more would be noise.
+
+    None if it is no number: an answer without tokens has no mean, and JSON has no infinity.
+    """
+    measured = (
+        attempt.avg_logprob,
+        compression_ratio(attempt.text),
+        attempt.no_speech_prob,
     )
+    if not all(map(math.isfinite, measured)):
+        return None
+    return Decoding(TEMPERATURES[number], *(round(each, 4) for each in measured))
