@@ -2,11 +2,17 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.store.accounts import MAX_LIMIT
 
-Count = Annotated[int | None, Field(ge=0, le=MAX_LIMIT)]
+
+def _whole(value: object) -> object:
+    """JSON Schema calls 1.0 an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int | None, BeforeValidator(_whole), Field(ge=0, le=MAX_LIMIT)]
 
 
 class LimitsChange(BaseModel):
@@ -27,6 +33,7 @@ class LimitsChange(BaseModel):
     max_upload_bytes: Count = Field(
         default=None, description="the platform's default is the most; 0: that"
     )
+    max_open_uploads: Count = Field(default=None, description="that lack bytes; 0: any number")
     max_streams: Count = Field(
         default=None, description="in an API process; 0: the tenant's share of the places"
     )
@@ -42,6 +49,7 @@ class OwnLimits(BaseModel):
     max_jobs: int | None = None
     audio_hours_per_day: float | None = None
     max_upload_bytes: int | None = None
+    max_open_uploads: int | None = None
     max_streams: int | None = None
     max_live_sessions: int | None = None
 
@@ -53,6 +61,7 @@ class LimitsInForce(BaseModel):
     max_jobs: int
     audio_hours_per_day: float
     max_upload_bytes: int
+    max_open_uploads: int
     max_streams: int
     max_live_sessions: int
 

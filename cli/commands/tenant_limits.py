@@ -19,6 +19,7 @@ _MEANINGS = {
     "max_jobs": ("Jobs that wait or run.", "any number"),
     "audio_hours_per_day": ("Hours of audio in a day (UTC).", "any number"),
     "max_upload_bytes": ("Bytes of an upload.", "as the platform"),
+    "max_open_uploads": ("Uploads that lack bytes.", "any number"),
     "max_streams": ("Streams, waits and calls in an API process.", "its share"),
     "max_live_sessions": ("Live sessions in an API process.", "its share"),
 }

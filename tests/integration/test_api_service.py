@@ -85,7 +85,7 @@ ROUTES = {
     ("get", "/admin/tenants"): "show_tenants",
     ("post", "/admin/tenants"): "add_tenant",
     ("get", "/admin/tenants/{tenant_id}/limits"): "show_limits",
-    ("patch", "/admin/tenants/{tenant_id}/limits"): "change_limits",
+    ("patch", "/admin/tenants/{tenant_id}/limits"): "set_limits",
     ("get", "/admin/keys"): "show_keys",
     ("post", "/admin/keys"): "add_key",
     ("delete", "/admin/keys/{key_id}"): "revoke_key",

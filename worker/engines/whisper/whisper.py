@@ -1,7 +1,6 @@
 """Whisper, whichever library computes: from an item's audio to its words."""
 
 import math
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
