@@ -12,7 +12,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Count = Annotated[int | None, BeforeValidator(_whole), Field(ge=0, le=MAX_LIMIT)]
+Count = Annotated[Annotated[int, Field(ge=0, le=MAX_LIMIT)] | None, BeforeValidator(_whole)]
 
 
 class LimitsChange(BaseModel):

@@ -376,6 +376,7 @@ def test_the_command_line_shows_and_changes_limits_in_the_database_and_through_a
         "max_jobs": "5",
         "audio_hours_per_day": "1.5",
         "max_upload_bytes": "default",
+        "max_open_uploads": "default",
         "max_streams": "7",
         "max_live_sessions": "default",
     }
