@@ -92,6 +92,7 @@ def empty_tables(engine: Engine) -> None:
             connection.execute(text(f"TRUNCATE {', '.join(used)} CASCADE"))
         # The migration has inserted the tenant 'default'.
         connection.execute(text("DELETE FROM tenants WHERE id <> 'default'"))
+        connection.execute(text("UPDATE tenants SET limits = '{}' WHERE limits <> '{}'"))
 
 
 @pytest.fixture
