@@ -26,7 +26,7 @@ from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.accounts.tenants import create_tenant
 
 STREAMS, CALLS, SESSIONS = 8, 4, 4
-ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 10))
+ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 250))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,12 @@ def test_large_uploads_from_many_addresses_leave_places_to_another_tenant(
 ) -> None:
     greedy, modest = askers
     with ExitStack() as stack:
-        for address in ADDRESSES:
-            for _ in range(2 * MAX_LARGE // len(ADDRESSES)):
-                stack.enter_context(greedy.begin_upload(address, 10**9))
-        wait_until(lambda: greedy.post(2 * 1024**2).status_code == 429, within_s=10)
+        for address in ADDRESSES[: 2 * MAX_LARGE]:
+            stack.enter_context(greedy.begin_upload(address, 10**9))
+        wait_until(lambda: greedy.post(2 * 1024**2).status_code == 429, within_s=20)
         assert_problem(greedy.post(2 * 1024**2), 429, "too_many_at_once")
         assert modest.post(2 * 1024**2).status_code == 202
-    wait_until(lambda: greedy.post(2 * 1024**2).status_code == 202, within_s=10)
+    wait_until(lambda: greedy.post(2 * 1024**2).status_code == 202)
 
 
 def test_small_uploads_from_many_addresses_leave_places_to_another_tenant(
@@ -105,9 +104,8 @@ def test_small_uploads_from_many_addresses_leave_places_to_another_tenant(
 ) -> None:
     greedy, modest = askers
     with ExitStack() as stack:
-        for address in ADDRESSES:
-            for _ in range(2 * MAX_SMALL // len(ADDRESSES)):
-                stack.enter_context(greedy.begin_upload(address, 1000))
+        for address in ADDRESSES[: 2 * MAX_SMALL]:
+            stack.enter_context(greedy.begin_upload(address, 1000))
 
         def waits_for_its_turn() -> bool:
             try:
@@ -145,13 +143,18 @@ def test_calls_leave_places_to_another_tenant(askers: tuple[Asker, Asker]) -> No
         files = {"file": ("a.wav", uuid4().bytes)}
         return asker.client.post(f"/transcribe?wait={wait_s}", files=files)
 
-    calls = [Thread(target=call, args=(greedy, 2)) for _ in range(CALLS // 2)]
+    def hold() -> None:
+        wait_until(lambda: call(greedy, 25).status_code != 429)
+
+    calls = [Thread(target=hold) for _ in range(CALLS // 2)]
     for each in calls:
         each.start()
-    wait_until(lambda: call(greedy, 0.01).status_code == 429, within_s=2)
+    wait_until(lambda: call(greedy, 0.01).status_code == 429)
     assert call(modest, 0.01).status_code == 202
+    for job in greedy.client.get("/jobs").json()["jobs"]:
+        greedy.client.post(f"/jobs/{job['id']}/cancel")
     for each in calls:
-        each.join(20)
+        each.join(30)
 
 
 def test_live_sessions_and_connections_leave_places_to_another_tenant(
