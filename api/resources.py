@@ -74,7 +74,7 @@ _ANSWER_S = 5.0
 _LIMITS_S = 5.0
 """How often the limits of a tenant that asks are read, though news of changes come at once."""
 
-_BACKLOG_S = 2.0
+_BACKLOG_S = 5.0
 """How often the backlog is measured while jobs are submitted."""
 
 _PROBE_THREADS = 8
