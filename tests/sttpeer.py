@@ -88,6 +88,11 @@ class Ear:
             self._words.append({"word": word, "start": start, "end": end, "probability": 0.9})
 
 
+def _count(last_segment: str | None) -> int:
+    """Return how many finals there are up to this segment."""
+    return int(last_segment[1:]) + 1 if last_segment else 0
+
+
 class SttPeer:
     """What clients have asked for, and how the peer is to fail; ``stt_peer`` runs it."""
 
@@ -116,6 +121,8 @@ class SttPeer:
         self.hold_finals, self.preflight, self.resumes = hold_finals, preflight, resumes
         self._acked: dict[str, int] = {}
         """Each session's position after its last final."""
+        self._finals: dict[str, list[dict[str, Any]]] = {}
+        """Of each session: what was said, which a lost connection may have swallowed."""
         self.started: list[dict[str, Any]] = []
         """Each session's ``start_session``."""
         self.controls: list[str] = []
@@ -137,12 +144,15 @@ class SttPeer:
             if self.resumes:
                 answer |= {"resume_token": session, "acked_ms": self._ms(session)}
             socket.send(json.dumps(answer))
+            for final in self._finals.get(session, [])[_count(start.get("last_segment")) :]:
+                socket.send(json.dumps(final))
             self._listen(socket, session)
         except ConnectionClosed:
             return
 
     def _listen(self, socket: ServerConnection, session: str) -> None:
         ear, held, start_ms = Ear(self._acked.get(session, 0)), [], self._ms(session)
+        finals = self._finals.setdefault(session, [])
         cut_s = self.cuts.pop(0) if self.cuts else None
 
         def say(kind: str, **members: Any) -> None:
@@ -155,25 +165,34 @@ class SttPeer:
                 ear.forget()
             words = ear.take()
             text = " ".join(word["word"] for word in words)
-            say(
-                "final_transcript",
-                segment_id="s",
-                text=text,
-                confidence=None,
-                language=None,
-                reason=reason,
-                words=words,
-                start_ms=start_ms,
-                audio_duration_ms=ear.ms - start_ms,
-            )
+            told = {
+                "type": "final_transcript",
+                "session_id": session,
+                "segment_id": f"s{len(finals)}",
+                "text": text,
+                "confidence": None,
+                "language": None,
+                "reason": reason,
+                "words": words,
+                "start_ms": start_ms,
+                "audio_duration_ms": ear.ms - start_ms,
+            }
             start_ms, self._acked[session] = ear.ms, ear.position
+            finals.append(told)
+            socket.send(json.dumps(told))
 
         for message in socket:
             if isinstance(message, bytes):
                 self.heard_s = (ear.position + len(message) // 2) / RATE
                 for event, at_ms in ear.hear(message):
                     if event == "word":
-                        say("partial_transcript", segment_id="s", text=ear.text, is_final=False)
+                        segment = f"s{len(finals)}"
+                        say(
+                            "partial_transcript",
+                            segment_id=segment,
+                            text=ear.text,
+                            is_final=False,
+                        )
                         continue
                     if event == "pause":
                         if self.preflight:
