@@ -95,11 +95,9 @@ def _write_paragraphs(transcript: StoredTranscript, channel: int) -> Iterator[st
     whole = "\n\n".join(paragraph.text for paragraph in paragraphs)
     yield f',"paragraphs":{{"transcript":{_dump(whole)},"paragraphs":['
     for number, paragraph in enumerate(paragraphs):
-        own = [
-            segment
-            for key, segment in segments.items()
-            if paragraph.first_segment <= key <= paragraph.last_segment
-        ]
+        # Those of other channels may have numbers in between.
+        numbers = range(paragraph.first_segment, paragraph.last_segment + 1)
+        own = [segments[each] for each in numbers if each in segments]
         found = {
             "sentences": [
                 {"text": each.text, "start": each.start, "end": each.end} for each in own
