@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from api.spelling import nearest
 
-_LARGE_NUMBER = re.compile(r"\b\d{4,}\b")
+_LARGE_NUMBER = re.compile(r"\b\d{4,}\b(?!-)")
+"""But no year of a date."""
 
 
 class Invalid(Protocol):

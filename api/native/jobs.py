@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api.access.routes import needs
 from api.native import snapshots
 from api.native.answers import answer_with_snapshot, stream, summarize_jobs
+from api.native.filters import Chosen
 from api.native.ids import JobCursor, JobId, job_cursor
 from api.native.schemas.jobs import Job, JobPage
 from api.native.waits import at_its_end
@@ -20,6 +21,7 @@ from shared.infra.errors import (
     TranscriptDeleted,
     TranscriptNotReady,
     UnknownFormat,
+    UnsupportedLanguage,
 )
 from shared.speech.cues import (
     CUE_LINES,
@@ -48,10 +50,15 @@ MAX_WAIT_S = 60
 
 
 @needs(Scope.JOBS_READ)
-@router.get("/jobs", summary="List jobs", responses=problems())
+@router.get(
+    "/jobs",
+    summary="List jobs",
+    responses=problems(ConflictingOptions, UnsupportedLanguage),
+)
 def show_jobs(
     resources: Provided,
     tenant: Tenant,
+    chosen: Chosen,
     cursor: JobCursor,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> JobPage:
@@ -59,8 +66,11 @@ def show_jobs(
 
     A job that was not yet taken when an answer was made comes above all jobs of that answer. So
     whoever reads from the top down to a known job has seen all new ones.
+
+    Filters are repeated with each page's cursor. Jobs are found by the first 64 members of their
+    metadata that are strings, numbers or booleans, of up to 256 characters.
     """
-    found = list_jobs(resources.engine, tenant, limit=limit + 1, before=cursor)
+    found = list_jobs(resources.engine, tenant, limit=limit + 1, before=cursor, chosen=chosen)
     page = found[:limit]
     return JobPage(
         jobs=summarize_jobs(resources, page),

@@ -70,6 +70,7 @@ _OWNED = {
     "tenants": "id",
     "api_keys": "tenant",
     "jobs": "tenant",
+    "job_metadata": "tenant",
     "steps": "tenant",
     "transcripts": "tenant",
     "webhook_endpoints": "tenant",
@@ -378,6 +379,13 @@ def upgrade() -> None:
             comment="of the whole, where one was to be detected",
         ),
         sa.Column("detected_probability", sa.REAL(), nullable=True),
+        sa.Column(
+            "language",
+            sa.Text(),
+            sa.Computed("coalesce(detected_language, options ->> 'language')", persisted=True),
+            nullable=True,
+            comment="given or detected",
+        ),
         sa.Column("source_key", sa.Text(), nullable=False),
         sa.Column("source_name", sa.Text(), nullable=False),
         sa.Column("source_bytes", sa.BigInteger(), nullable=False),
@@ -513,13 +521,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN ('queued', 'running')"),
     )
     op.create_index(
-        "ix_jobs_active_of_tenant",
-        "jobs",
-        ["tenant"],
-        unique=False,
-        postgresql_where=sa.text("state IN ('queued', 'running')"),
-    )
-    op.create_index(
         "ix_jobs_ended",
         "jobs",
         ["finished_at"],
@@ -542,7 +543,6 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("original_id IS NOT NULL"),
     )
-    op.create_index("ix_jobs_tenant_first_event", "jobs", ["tenant", "first_event"], unique=False)
     op.create_index("ix_jobs_transcript_id", "jobs", ["transcript_id"], unique=False)
     op.create_index(
         "ix_jobs_unmeasured",
@@ -581,6 +581,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("transcript_id IS NOT NULL"),
     )
+    _create_filters()
     op.create_table(
         "calls",
         sa.Column("job_id", sa.UUID(), nullable=False),
@@ -920,6 +921,44 @@ def upgrade() -> None:
     _separate_tenants()
 
 
+def _create_filters() -> None:
+    """Make what finds the pages of a list of jobs."""
+    op.create_index("ix_jobs_tenant_first_event", "jobs", ["tenant", "first_event"], unique=False)
+    op.create_index("ix_jobs_of_model", "jobs", ["tenant", "model", "first_event"], unique=False)
+    op.create_index(
+        "ix_jobs_of_language", "jobs", ["tenant", "language", "first_event"], unique=False
+    )
+    op.create_index("ix_jobs_tenant_created_at", "jobs", ["tenant", "created_at"], unique=False)
+    op.create_index(
+        "ix_jobs_active_of_tenant",
+        "jobs",
+        ["tenant", "first_event"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('queued', 'running')"),
+    )
+    op.create_index(
+        "ix_jobs_ended_of_tenant",
+        "jobs",
+        ["tenant", "state", "first_event"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('succeeded', 'failed', 'canceled')"),
+    )
+    op.create_table(
+        "job_metadata",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("first_event", sa.BigInteger(), nullable=False, comment="the job's"),
+        sa.Column("job_id", sa.UUID(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name="fk_job_metadata_job_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("tenant", "key", "value", "first_event", name="pk_job_metadata"),
+        comment="Members of jobs' metadata by which jobs are found.",
+    )
+    op.create_index("ix_job_metadata_job_id", "job_metadata", ["job_id"], unique=False)
+
+
 def _create_usage() -> None:
     op.create_table(
         "usage",
@@ -971,6 +1010,7 @@ def downgrade() -> None:
         "worker_kinds",
         "transcript_segments",
         "calls",
+        "job_metadata",
         "jobs",
         "workers",
         "webhook_endpoints",

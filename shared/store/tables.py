@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     Date,
     DateTime,
     Double,
@@ -37,9 +38,11 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
 
 
 def _not_null(
-    name: str, kind: Any, *, default: Any = None, comment: str | None = None
+    name: str, kind: Any, *, default: Any = None, comment: str | None = None, index: bool = False
 ) -> Column[Any]:
-    return Column(name, kind, nullable=False, server_default=default, comment=comment)
+    return Column(
+        name, kind, nullable=False, server_default=default, comment=comment, index=index or None
+    )
 
 
 def _partial_index(name: str | None, columns: str, *, where: str, **options: Any) -> Index:
@@ -120,6 +123,13 @@ jobs = Table(
     _not_null("run", Integer, default="1", comment="raised by every retry"),
     Column("detected_language", Text, comment="of the whole, where one was to be detected"),
     Column("detected_probability", REAL),
+    # A column, since conditions on JSON cannot use an index under row-level security.
+    Column(
+        "language",
+        Text,
+        Computed("coalesce(detected_language, options ->> 'language')", persisted=True),
+        comment="given or detected",
+    ),
     _not_null("source_key", Text),
     _not_null("source_name", Text),
     _not_null("source_bytes", BigInteger),
@@ -178,8 +188,18 @@ jobs = Table(
     Column("transcript_deleted_at", _TIME),
     _one_of("state", JobState),
     Index(None, "tenant", "first_event"),
+    Index("ix_jobs_of_model", "tenant", "model", "first_event"),
+    Index("ix_jobs_of_language", "tenant", "language", "first_event"),
+    Index(None, "tenant", "created_at"),
     _partial_index("ix_jobs_active", "id", where="state IN ('queued', 'running')"),
-    _partial_index("ix_jobs_active_of_tenant", "tenant", where="state IN ('queued', 'running')"),
+    _partial_index(
+        "ix_jobs_active_of_tenant", "tenant first_event", where="state IN ('queued', 'running')"
+    ),
+    _partial_index(
+        "ix_jobs_ended_of_tenant",
+        "tenant state first_event",
+        where="state IN ('succeeded', 'failed', 'canceled')",
+    ),
     _partial_index(
         "ix_jobs_original",
         "tenant fingerprint",
@@ -205,6 +225,17 @@ jobs = Table(
         "id",
         where="state = 'succeeded' AND reference IS NOT NULL AND accuracy IS NULL",
     ),
+)
+
+job_metadata = Table(
+    "job_metadata",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("first_event", BigInteger, primary_key=True, comment="the job's"),
+    _not_null("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), index=True),
+    comment="Members of jobs' metadata by which jobs are found.",
 )
 
 calls = Table(

@@ -7,7 +7,7 @@ from apiserver import confined
 from jobstore import add_job, claim, finish, prepare, transcribe
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
-from webhookstore import add_hook
+from webhookstore import add_hook, create
 
 from shared.infra.database import EVERY_TENANT, begin, make_engine, read, single
 from shared.infra.settings import Settings
@@ -37,7 +37,7 @@ def filled(database: Engine) -> Engine:
     create_tenant(database, "acme", "Acme Ltd")
     for tenant in ("acme", "default"):
         add_hook(database, f"https://{tenant}.example/x", tenant=tenant)
-        job_id = add_job(database, tenant=tenant)
+        job_id = create(database, tenant=tenant, metadata={"order": 17})
         prepare(database, job_id, 1)
         transcribe(database, claim(database, job_id, "transcribe"))
         finish(database, claim(database, job_id, "finish"))

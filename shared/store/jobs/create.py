@@ -13,6 +13,7 @@ from shared.models.options import ResolvedOptions
 from shared.speech.accuracy import check_reference
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.equal import find_original, raise_priority, share_transcript
+from shared.store.jobs.filters import findable_members
 from shared.store.limits import NO_LIMITS, Limits, check_room
 from shared.store.successors import insert_prepare
 from shared.store.webhooks.endpoints import keep_unlisted
@@ -98,6 +99,7 @@ def create_job(
         endpoint_id = None
         if job.webhook is not None:
             endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
+        findable = findable_members(job.metadata)
         connection.execute(
             text("""
                 WITH creating AS MATERIALIZED (
@@ -116,7 +118,12 @@ def create_job(
                            CAST(:metadata AS json), CAST(:webhook_endpoint_id AS uuid), :result_url,
                            CAST(:priority AS integer), event, event
                     FROM created
-                    RETURNING id, last_event
+                    RETURNING id, tenant, last_event
+                ), findable AS (
+                    INSERT INTO job_metadata (tenant, key, value, first_event, job_id)
+                    SELECT tenant, key, value, last_event, id FROM job CROSS JOIN unnest(
+                        CAST(:keys AS text[]), CAST(:values AS text[])
+                    ) AS member (key, value)
                 ), upload AS (
                     -- The object belongs to a job now.
                     DELETE FROM removals WHERE prefix = :source_key
@@ -130,6 +137,8 @@ def create_job(
                 "options": Jsonb(job.options.model_dump(mode="json")),
                 "original_id": original,
                 "metadata": Json(dict(job.metadata)),
+                "keys": list(findable),
+                "values": list(findable.values()),
                 "webhook_endpoint_id": endpoint_id,
             },
         )
