@@ -29,6 +29,7 @@ from api.native import (
     service,
     snapshots,
     transcribe,
+    transcripts,
     usage,
     webhooks,
 )
@@ -102,7 +103,18 @@ def create_app(
     checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
-        *(transcribe, lifecycle, jobs, events, webhooks, accuracy, usage, tokens, admin),
+        *(
+            transcribe,
+            lifecycle,
+            jobs,
+            transcripts,
+            events,
+            webhooks,
+            accuracy,
+            usage,
+            tokens,
+            admin,
+        ),
         service,
     )
     for area in (*counted, health, metrics):

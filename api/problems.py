@@ -39,6 +39,7 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.UnsupportedLanguage: 422,
     errors.UnsupportedOption: 422,
     errors.UnknownFormat: 422,
+    errors.NotAcceptable: 406,
     errors.EmptyFile: 422,
     errors.UploadTooLarge: 413,
     errors.UploadStalled: 408,

@@ -71,6 +71,13 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     show_default="2",
     help="Lines per subtitle.",
 )
+@_written(
+    "--max-words-per-cue",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    show_default="as fit",
+    help="Words per subtitle.",
+)
 @_how("--model", metavar="ID", show_default=f"auto: {AUTO_RULE}", help="As in 'longhand models'.")
 @_how(
     "--language",
@@ -142,6 +149,7 @@ def transcribe(
     skip_existing: bool,
     max_line_width: int | None,
     max_line_count: int | None,
+    max_words_per_cue: int | None,
     model: str | None,
     task: str,
     translate: bool,
@@ -162,14 +170,20 @@ def transcribe(
     again. A file that fails does not keep the others from being transcribed.
     """
     wanted = tuple(dict.fromkeys(name for several in formats for name in several)) or ("txt",)
-    sizes = {"max_line_width": max_line_width, "max_line_count": max_line_count}
+    sizes = {
+        "max_line_width": max_line_width,
+        "max_line_count": max_line_count,
+        "max_words_per_cue": max_words_per_cue,
+    }
     chosen_sizes = {name: str(size) for name, size in sizes.items() if size is not None}
     if output is None and len(wanted) > 1:
         raise click.UsageError("several formats go into a folder: name it by --output", ctx)
     if output is None and skip_existing:
         raise click.UsageError("--skip-existing looks into a folder: name it by --output", ctx)
     if chosen_sizes and not set(wanted) & set(SUBTITLES):
-        raise click.UsageError("lines have a width in srt and vtt: choose one by --format", ctx)
+        raise click.UsageError("subtitles have sizes: choose srt or vtt by --format", ctx)
+    if output is None and "docx" in wanted:
+        raise click.UsageError("docx is no text: name a folder for it by --output", ctx)
     if output is None and not ctx.obj:
         raise CommandError("standard output is closed: name a folder by --output")
     options = job_options(

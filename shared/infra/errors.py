@@ -38,7 +38,8 @@
         │   ├── ConflictingOptions      the schema allows each option, but not all of them together
         │   └── EmptyReference
         ├── UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
-        ├── UnknownFormat, EmptyFile, UploadTooLarge, UploadStalled, UnsupportedMediaType
+        ├── UnknownFormat, NotAcceptable, UnsupportedMediaType
+        ├── EmptyFile, UploadTooLarge, UploadStalled
         ├── JobNotFound, JobEnded, JobNotRetryable, AudioGone
         ├── JobFailed               the job whose transcript was asked for has none
         │   ├── AudioRefused            its audio is at fault
@@ -59,7 +60,7 @@ for a person, without secrets and internal paths.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -308,6 +309,15 @@ class JobNotRetryable(RequestError):
 
 class AudioGone(RequestError):
     """The audio that a retry needs was removed when its retention ended."""
+
+
+class NotAcceptable(RequestError):
+    """The ``Accept`` header takes none of the media types that are ``offered``."""
+
+    def __init__(self, message: str, offered: Sequence[str]) -> None:
+        """``offered``: those that the answer can have."""
+        super().__init__(message)
+        self.members = {"offered": list(offered)}
 
 
 class JobFailed(RequestError):

@@ -32,6 +32,8 @@ _SEGMENTS_PER_PAGE = 100
 class StoredTranscript:
     """A transcript. Each iteration over its segments reads them anew, page by page."""
 
+    id: UUID
+    """Of the job that made it; equal jobs share one."""
     header: TranscriptHeader
     segments: Iterable[Segment]
     segments_without_words: Iterable[Segment]
@@ -62,6 +64,7 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
     if row.header is None:
         raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
     return StoredTranscript(
+        row.transcript_id,
         TranscriptHeader.model_validate(row.header),
         _StoredSegments(engine, tenant, row.transcript_id, "document"),
         _StoredSegments(
@@ -117,14 +120,14 @@ def short_transcripts(
         if row["n_segments"] <= _SEGMENTS_PER_PAGE:
             segments = _SEGMENTS.validate_json(row["segments"])
             header = TranscriptHeader.model_validate_json(row["header"])
-            found[row["id"]] = StoredTranscript(header, (), segments)
+            found[row["id"]] = StoredTranscript(row["transcript_id"], header, (), segments)
     return found
 
 
 _SEGMENTS = TypeAdapter(list[Segment])
 
 _SHORT = """
-    SELECT jobs.id, CAST(header AS text) AS header, page.n_segments,
+    SELECT jobs.id, jobs.transcript_id, CAST(header AS text) AS header, page.n_segments,
            CAST(page.segments AS text) AS segments
     FROM jobs JOIN transcripts ON transcripts.id = jobs.transcript_id
     CROSS JOIN LATERAL (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from apiserver import confined
-from jobstore import add_job, claim, finish, prepare, transcribe
+from jobstore import claim, finish, prepare, transcribe
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 from webhookstore import add_hook, create
