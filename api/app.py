@@ -21,11 +21,13 @@ from api.live.transcriber import Transcriber
 from api.methods import Methods
 from api.native import (
     accuracy,
+    audio,
     events,
     health,
     jobs,
     lifecycle,
     metrics,
+    search,
     service,
     snapshots,
     transcribe,
@@ -103,19 +105,8 @@ def create_app(
     checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
-        *(
-            transcribe,
-            lifecycle,
-            jobs,
-            transcripts,
-            events,
-            webhooks,
-            accuracy,
-            usage,
-            tokens,
-            admin,
-        ),
-        service,
+        *(transcribe, lifecycle, jobs, transcripts, audio, search, events),
+        *(webhooks, accuracy, usage, tokens, admin, service),
     )
     for area in (*counted, health, metrics):
         document_access(area.router)

@@ -19,7 +19,13 @@ from starlette.responses import JSONResponse, Response
 
 from api.validation import describe, summarize
 from shared.infra import errors
-from shared.infra.errors import InvalidRequest, LimitReached, LonghandError, RequestError
+from shared.infra.errors import (
+    InvalidRequest,
+    LimitReached,
+    LonghandError,
+    RangeNotSatisfiable,
+    RequestError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -53,6 +59,8 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.JobCanceled: 409,
     errors.TranscriptNotReady: 409,
     errors.TranscriptDeleted: 410,
+    errors.AudioDeleted: 410,
+    errors.RangeNotSatisfiable: 416,
     errors.LimitReached: 429,
     errors.ForbiddenUrl: 422,
     errors.UnknownHost: 421,
@@ -126,6 +134,8 @@ def failure_of(error: Exception) -> Failure:
                 headers = {"Retry-After": str(math.ceil(after_s))}
             if known == HTTPStatus.UNAUTHORIZED:
                 headers = {"WWW-Authenticate": CHALLENGE}
+            if isinstance(error, RangeNotSatisfiable):
+                headers = {"Content-Range": f"bytes */{error.n_bytes}"}
             members = error.members if isinstance(error, RequestError) else {}
             return Failure(known, error.code, str(error), headers, members)
         case RequestValidationError():

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.store.accounts import DEFAULT_TENANT, TENANT_PATTERN
 from shared.store.accounts.keys import MAX_LIFETIME_S
 
-ScopeName = Literal["jobs:write", "jobs:read", "live", "webhooks", "admin"]
+ScopeName = Literal["jobs:write", "jobs:read", "jobs:priority", "live", "webhooks", "admin"]
 """As in ``shared.store.accounts.scopes``."""
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 TenantId = Annotated[

@@ -1,6 +1,7 @@
 """A job's transcript alone, in the format that the query or the ``Accept`` header names."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api.access.routes import needs
 from api.native.answers import stream
 from api.native.ids import JobId
+from api.native.schemas.transcripts import Changes
 from api.negotiation import choose_media_type, has_current
 from api.openapi import problems, transcript_answer
 from api.resources import Provided, Tenant
@@ -29,7 +31,7 @@ from shared.speech.cues import (
     MAX_LINE_COLUMNS,
     MIN_LINE_COLUMNS,
 )
-from shared.speech.formats import MEDIA_TYPES, render
+from shared.speech.formats import MEDIA_TYPES, in_blocks, render
 from shared.speech.names import FORMATS, SUBTITLES
 from shared.store.accounts.scopes import Scope
 from shared.store.transcripts import (
@@ -77,6 +79,10 @@ def show_transcript(
             description="true: of a job in any other state, what is transcribed so far",
         ),
     ] = False,
+    original: Annotated[
+        bool,
+        Query(description="true: as it was heard, without the edits that the job asks for"),
+    ] = False,
     max_line_width: Annotated[
         int | None,
         Query(
@@ -121,9 +127,9 @@ def show_transcript(
     found: StoredTranscript | PartialView
     headers = {"Vary": "Accept"}
     try:
-        found = open_transcript(resources.engine, tenant, job_id)
+        found = open_transcript(resources.engine, tenant, job_id, original=original)
         headers |= {
-            "ETag": _entity_tag(found, chosen, *sizes),
+            "ETag": _entity_tag(found, original, chosen, *sizes),
             "Cache-Control": "private, no-cache",
         }
         if has_current(",".join(request.headers.getlist("if-none-match")), headers["ETag"]):
@@ -131,7 +137,7 @@ def show_transcript(
     except TranscriptNotReady:
         if not so_far:
             raise
-        found = open_partial_transcript(resources.engine, tenant, job_id)
+        found = open_partial_transcript(resources.engine, tenant, job_id, original=original)
     rendered = render(
         found.header,
         found.segments,
@@ -144,6 +150,29 @@ def show_transcript(
     answer = stream(rendered.blocks, rendered.media_type)
     answer.headers.update(headers)
     return answer
+
+
+@needs(Scope.JOBS_READ)
+@router.get(
+    "/jobs/{job_id}/changes",
+    summary="See what edits changed",
+    response_model=Changes,
+    responses=problems(JobNotFound, TranscriptNotReady, TranscriptDeleted),
+)
+def show_changes(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
+    """Return what `numerals`, `mask` and `spelling` changed in the transcript, in order.
+
+    The transcript with `original=true` has none of it.
+    """
+    found = open_transcript(resources.engine, tenant, job_id)
+
+    def parts() -> Iterator[str]:
+        yield '{"changes":['
+        for number, change in enumerate(found.changes):
+            yield ("," if number else "") + change.model_dump_json()
+        yield "]}"
+
+    return stream(in_blocks(parts()), "application/json")
 
 
 def _choose_format(named: str | None, accept: str) -> str:
@@ -164,5 +193,6 @@ def _choose_format(named: str | None, accept: str) -> str:
 
 def _entity_tag(transcript: StoredTranscript, *rendering: object) -> str:
     """Return the strong ETag of a transcript, which never changes, as this version writes it."""
-    facts = "\n".join(map(str, (__version__, transcript.id, *rendering)))
+    edits = transcript.edits and transcript.edits.model_dump_json()
+    facts = "\n".join(map(str, (__version__, transcript.id, edits, *rendering)))
     return f'"{hashlib.sha256(facts.encode()).hexdigest()[:32]}"'

@@ -52,7 +52,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     *("--output", "-o"),
     type=PATH,
     metavar="DIR",
-    help="Write FILE's transcript to DIR/FILE.FORMAT instead of printing it.",
+    help="Write FILE's transcript to DIR/FILE.FORMAT.",
 )
 @_written(
     "--skip-existing", is_flag=True, help="Leave out files whose transcripts are in DIR already."
@@ -62,7 +62,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     type=click.IntRange(10, 200),
     metavar="N",
     show_default="42, CJK 32",
-    help="Columns per line.",
+    help="Columns.",
 )
 @_written(
     "--max-line-count",
@@ -90,7 +90,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     type=click.Choice(("transcribe", "translate")),
     metavar="TASK",
     default="transcribe",
-    help="To transcribe, or to translate into English.",
+    help="Or 'translate', into English.",
 )
 @_how("--translate", is_flag=True, help="The same as --task translate.")
 @_how("--prompt", metavar="TEXT", help="Text in whose style and spelling to write.")
@@ -99,8 +99,8 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     "--vad",
     type=click.Choice(VAD_NAMES),
     metavar="VAD",
-    show_default="the model's own",
-    help=f"What finds the speech: {', '.join(VAD_NAMES)}.",
+    show_default="model's",
+    help=f"Finds speech: {', '.join(VAD_NAMES)}.",
 )
 @_how("--multichannel", is_flag=True, help="Transcribe each channel apart.")
 @_how("--multilingual", is_flag=True, help="Detect the language of each chunk.")
@@ -110,6 +110,9 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     help="The audio track: its number, from 0, or its language.",
     show_default="the default one; if silent, the next",
 )
+@_how("--numerals", is_flag=True, help="Write English number words as digits.")
+@_how("--mask", metavar="WORDS", help="Words to show as asterisks, separated by commas.")
+@_how("--spelling", metavar="JSON", help="An object of words and how to write them.")
 @_how("--strict", is_flag=True, help="Refuse a file that is cut off or damaged.")
 @_where(
     "--server",
@@ -167,7 +170,7 @@ def transcribe(
     FILE is a file, a folder of audio and video files, or '-', standard input.
 
     Uses the platform that 'longhand up' runs in the same data directory, or starts one and stops it
-    again. A file that fails does not keep the others from being transcribed.
+    again. A file that fails does not stop the others.
     """
     wanted = tuple(dict.fromkeys(name for several in formats for name in several)) or ("txt",)
     sizes = {

@@ -44,7 +44,7 @@
         ├── JobFailed               the job whose transcript was asked for has none
         │   ├── AudioRefused            its audio is at fault
         │   └── JobCanceled             somebody has canceled it
-        ├── TranscriptNotReady, TranscriptDeleted
+        ├── TranscriptNotReady, TranscriptDeleted, AudioDeleted, RangeNotSatisfiable
         ├── LimitReached            the tenant has, for now, as much as it may
         │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce
         ├── UnknownHost, ForbiddenOrigin
@@ -348,6 +348,19 @@ class TranscriptNotReady(RequestError):
 
 class TranscriptDeleted(RequestError):
     """The job succeeded, but its transcript was removed when its retention ended."""
+
+
+class AudioDeleted(RequestError):
+    """The job's audio is not kept any more."""
+
+
+class RangeNotSatisfiable(RequestError):
+    """The file has no bytes where the ``Range`` header asks for some."""
+
+    def __init__(self, message: str, n_bytes: int) -> None:
+        """``n_bytes``: the size of the file."""
+        super().__init__(message)
+        self.n_bytes = n_bytes
 
 
 class LimitReached(RequestError):

@@ -7,6 +7,8 @@ LARGE_QUEUE = "cpu.large"
 LARGE_BYTES = 16 * 1024**2
 """Least size of a large file. 16 MiB are half an hour of speech at 64 kbit/s, whose ``prepare``
 step takes some three seconds."""
+LISTEN_QUEUE = "cpu.listen"
+"""``listen`` steps, for CPU workers that have nothing else to do."""
 DELIVER_QUEUE = "deliver"
 DELIVERY_SLOTS = 128
 """Attempts that a delivery worker makes at once; most of them only wait for a receiver."""

@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
-from shared.store.queues import CPU_QUEUE, LARGE_BYTES, LARGE_QUEUE, model_queue
+from shared.store.queues import CPU_QUEUE, LARGE_BYTES, LARGE_QUEUE, LISTEN_QUEUE, model_queue
 from shared.store.states import StepKind
 from shared.store.wakeups import ring_after_commit
 
@@ -22,6 +22,8 @@ class When(Enum):
     ALL_CHUNKS_DONE = auto()
     """Once the plan is complete and every chunk is done, in the transaction that makes both true:
     exactly once."""
+    SUCCEEDED = auto()
+    """With the job's success, if listening copies are wanted."""
 
 
 SUCCESSORS: Mapping[StepKind, Mapping[StepKind, When]] = {
@@ -30,7 +32,11 @@ SUCCESSORS: Mapping[StepKind, Mapping[StepKind, When]] = {
         StepKind.TRANSCRIBE: When.PLANNED,
         StepKind.FINISH: When.ALL_CHUNKS_DONE,
     },
-    StepKind.TRANSCRIBE: {StepKind.FINISH: When.ALL_CHUNKS_DONE},
+    StepKind.TRANSCRIBE: {
+        StepKind.FINISH: When.ALL_CHUNKS_DONE,
+        StepKind.LISTEN: When.SUCCEEDED,
+    },
+    StepKind.FINISH: {StepKind.LISTEN: When.SUCCEEDED},
 }
 """What follows each kind. A job begins with ``prepare`` and ends with a step that nothing follows.
 ``deliver`` steps follow the end of the job, not a step. The only chunk of a short file needs no
@@ -41,6 +47,8 @@ _MODEL_STEPS = (StepKind.DETECT, StepKind.TRANSCRIBE)
 
 def queue_of(successor: StepKind, model: str) -> str:
     """Return the queue of a step that follows another, in a job for this model."""
+    if successor is StepKind.LISTEN:
+        return LISTEN_QUEUE
     return model_queue(model) if successor in _MODEL_STEPS else CPU_QUEUE
 
 

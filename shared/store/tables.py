@@ -15,6 +15,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -27,7 +28,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
+from sqlalchemy.dialects.postgresql import JSON, JSONB, TSVECTOR, UUID
 
 from shared.store.states import DeliveryState, JobState, StepKind, StepState
 
@@ -186,6 +187,9 @@ jobs = Table(
     Column("finished_at", _TIME),
     Column("audio_deleted_at", _TIME),
     Column("transcript_deleted_at", _TIME),
+    Column(
+        "listening_bytes", BigInteger, comment="size of its listening copy; null: there is none"
+    ),
     _one_of("state", JobState),
     Index(None, "tenant", "first_event"),
     Index("ix_jobs_of_model", "tenant", "model", "first_event"),
@@ -219,6 +223,7 @@ jobs = Table(
         "error_code finished_at",
         where="audio_deleted_at IS NULL AND state = 'failed'",
     ),
+    _partial_index("ix_jobs_with_listening", "finished_at", where="listening_bytes IS NOT NULL"),
     _partial_index("ix_jobs_with_transcript", "finished_at", where="transcript_id IS NOT NULL"),
     _partial_index(
         "ix_jobs_unmeasured",
@@ -381,6 +386,7 @@ transcripts = Table(
     _not_null("tenant", Text, comment="that job's, and all others' that share it"),
     _not_null("header", JSONB, comment="shared.speech.transcript.TranscriptHeader"),
     _not_null("created_at", _TIME, default=func.now()),
+    UniqueConstraint("tenant", "id"),
 )
 
 transcript_segments = Table(
@@ -390,6 +396,20 @@ transcript_segments = Table(
     Column("idx", Integer, primary_key=True),
     _not_null("document", JSONB, comment="shared.speech.transcript.Segment"),
     comment="One row per segment: a long transcript is written and read in pieces.",
+)
+
+transcript_terms = Table(
+    "transcript_terms",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("transcript_id", UUID(as_uuid=True), primary_key=True),
+    Column("idx", Integer, primary_key=True, comment="of the segment"),
+    _not_null("terms", TSVECTOR, comment="each with the tenant before it (shared.store.search)"),
+    ForeignKeyConstraint(
+        ["tenant", "transcript_id"], ["transcripts.tenant", "transcripts.id"], ondelete="CASCADE"
+    ),
+    Index(None, "terms", postgresql_using="gin"),
+    comment="What segments are found by.",
 )
 
 workers = Table(

@@ -12,6 +12,7 @@ from shared.infra.database import fetch, read
 from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.models.options import ResolvedOptions
 from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.edits import Change, EditedSegments, Edits
 from shared.speech.stitching import Stitcher, make_warnings, survey, to_seconds
 from shared.speech.timemap import time_of
 from shared.speech.transcript import (
@@ -37,11 +38,17 @@ class StoredTranscript:
     header: TranscriptHeader
     segments: Iterable[Segment]
     segments_without_words: Iterable[Segment]
-    """The same with no words: enough for the text."""
+    """The same, perhaps with no words: enough for the text."""
+    edits: Edits | None = None
+    """Those that the job asks for, of which its segments have none if it was read so."""
+    changes: Iterable[Change] = ()
+    """What the edits change. Each iteration reads the segments anew."""
 
 
-def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscript:
-    """Return the transcript of a job that succeeded.
+def open_transcript(
+    engine: Engine, tenant: str, job_id: UUID, *, original: bool = False
+) -> StoredTranscript:
+    """Return the transcript of a job that succeeded; with ``original``, without its edits.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
@@ -51,7 +58,8 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
     with read(engine, tenant) as connection:
         row = connection.execute(
             text("""
-                SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header
+                SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header,
+                       jobs.options -> 'edits' AS edits
                 FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
                 WHERE jobs.id = :id AND jobs.tenant = :tenant
             """),
@@ -63,10 +71,17 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
         raise TranscriptDeleted("the transcript was removed: its time was up")
     if row.header is None:
         raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
+    header = TranscriptHeader.model_validate(row.header)
+    segments = _StoredSegments(engine, tenant, row.transcript_id, "document")
+    edits = None if row.edits is None else Edits.model_validate(row.edits)
+    if edits is not None:
+        edited = EditedSegments(segments, edits)
+        shown = segments if original else edited
+        return StoredTranscript(row.transcript_id, header, shown, shown, edits, edited.changes())
     return StoredTranscript(
         row.transcript_id,
-        TranscriptHeader.model_validate(row.header),
-        _StoredSegments(engine, tenant, row.transcript_id, "document"),
+        header,
+        segments,
         _StoredSegments(
             engine, tenant, row.transcript_id, """document || '{"words": []}' AS document"""
         ),
@@ -139,6 +154,7 @@ _SHORT = """
         ) AS segment
     ) AS page
     WHERE jobs.id = ANY (%(ids)s) AND transcript_deleted_at IS NULL
+      AND jobs.options ->> 'edits' IS NULL -- edits need the words
 """
 
 
@@ -190,8 +206,10 @@ class PartialView:
         return self.segments
 
 
-def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> PartialView:
-    """Return the transcript of the job's chunks that are done now.
+def open_partial_transcript(
+    engine: Engine, tenant: str, job_id: UUID, *, original: bool = False
+) -> PartialView:
+    """Return the transcript of the job's chunks that are done now; ``original`` as above.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
@@ -235,6 +253,8 @@ def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> Partia
         language=options.text_language(header.language),
         done=done,
     )
+    if options.edits is not None and not original:
+        return PartialView(header, EditedSegments(segments, options.edits))
     return PartialView(header, segments)
 
 

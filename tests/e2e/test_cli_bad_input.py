@@ -147,8 +147,8 @@ def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path)
     ("options", "problem"),
     [
         (
-            ("-f", "docx"),
-            "there is no format 'docx'; there are txt, json, srt, vtt, tsv, all; commas",
+            ("-f", "doc"),
+            "there is no format 'doc'; there are txt, json, srt, vtt, tsv, docx, all; commas",
         ),
         (("--formt", "srt"), "No such option '--formt'"),
         (("-f", "txt,srt"), "several formats go into a folder: name it by --output"),

@@ -8,6 +8,7 @@ from shared.store.objects.remover import BATCH, remove_due
 from shared.store.retention import (
     expire_audio,
     expire_jobs,
+    expire_listening,
     expire_refused_audio,
     expire_test_events,
     expire_transcripts,
@@ -44,6 +45,7 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
         database, keep_s=settings.keep_jobs_s, max_attempts=settings.max_attempts, limit=BATCH
     )
     transcripts = expire_transcripts(database, keep_s=settings.keep_transcripts_s, limit=BATCH)
+    listening = expire_listening(database, keep_s=settings.keep_listening_s, limit=BATCH)
     tests = expire_test_events(database, keep_s=settings.keep_jobs_s, limit=BATCH)
     audios = [
         expire_audio(database, state, keep_s=keep_s, limit=BATCH)
@@ -59,4 +61,4 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
             "past their time: %d jobs, %d transcripts, audio of %d jobs, %d tests of webhooks",
             *(jobs, transcripts, sum(audios), tests),
         )
-    return bool(measured) or BATCH in (jobs, transcripts, tests, *audios, removed)
+    return bool(measured) or BATCH in (jobs, transcripts, listening, tests, *audios, removed)

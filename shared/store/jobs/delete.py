@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, text
 from shared.infra.database import begin
 from shared.store.jobs.equal import lock_with_equals, promote_a_copy
 from shared.store.news import announce
-from shared.store.objects.keys import job_prefix
+from shared.store.objects.keys import job_prefix, listening_key
 from shared.store.objects.removals import schedule_removal
 from shared.store.states import ACTIVE_JOB_STATES
 from shared.store.usage import count_unfinished
@@ -35,13 +35,21 @@ def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
     """Delete a job; the caller holds the locks on its equals and its row."""
     promote_a_copy(connection, job_id, max_attempts)
     endpoint_id = lock_unlisted(connection, job_id)
-    transcript_id = connection.execute(
-        text("DELETE FROM jobs WHERE id = :id RETURNING transcript_id"), {"id": job_id}
-    ).scalar_one()
-    drop_transcript(connection, transcript_id)
+    job = connection.execute(
+        text("""
+            DELETE FROM jobs WHERE id = :id
+            RETURNING transcript_id, EXISTS (
+                SELECT FROM steps WHERE job_id = jobs.id AND kind = 'listen'
+            ) AS may_have_copy
+        """),
+        {"id": job_id},
+    ).one()
+    drop_transcript(connection, job.transcript_id)
     if endpoint_id is not None:
         drop_unlisted(connection, endpoint_id)
     schedule_removal(connection, job_prefix(job_id), late_writes=True)
+    if job.may_have_copy:
+        schedule_removal(connection, listening_key(job_id), late_writes=True)
     announce(connection, job_id)
 
 

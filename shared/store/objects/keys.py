@@ -21,3 +21,8 @@ def source_key(job_id: UUID) -> str:
 def pcm_prefix(job_id: UUID) -> str:
     """Return what the keys of a job's decoded audio begin with."""
     return f"{job_prefix(job_id)}pcm/"
+
+
+def listening_key(job_id: UUID) -> str:
+    """Return the key of a job's listening copy, which outlives its other objects."""
+    return f"listening/{str(job_id)[:8]}/{job_id}.ogg"

@@ -15,7 +15,9 @@ from shared.store.steps.completion import (
     complete_chunks,
     complete_detect,
     complete_finish,
+    complete_listen,
     complete_only_chunk,
+    has_audio,
 )
 from shared.store.steps.plan import add_chunks, add_detect, complete_prepare, move_to_large
 from shared.store.steps.unfinished import fail, reap, release, retry
@@ -33,10 +35,12 @@ __all__ = [
     "complete_chunks",
     "complete_detect",
     "complete_finish",
+    "complete_listen",
     "complete_only_chunk",
     "complete_prepare",
     "expire_leases",
     "fail",
+    "has_audio",
     "move_to_large",
     "reap",
     "release",
