@@ -68,6 +68,8 @@ $(VENV)/audit.stamp: | setup
 docs: setup ## write what the documents take from the code
 	$(BIN)/python -m docs.settings_table
 	$(BIN)/python -m docs.founding_table
+	$(BIN)/python -m docs.dialects_table
+	$(BIN)/python -m docs.access_table
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -2,15 +2,16 @@
 
 import argparse
 import logging
-import resource
 import socket
 import sys
 from functools import partial
 
+from api.allocator import bound_allocator
 from api.app import create_app, drain_sessions, end_waits
 from api.server import Server, server_config
 from shared.infra import database, logs
 from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, ModelError, UnsafeSetting
+from shared.infra.open_files import allow_open_files
 from shared.infra.settings import Settings, get_settings
 from shared.models.catalogue import read_catalogue
 
@@ -19,10 +20,6 @@ log = logging.getLogger("api")
 GRACE_S = 10
 """How long requests and live sessions under way may take. An upload that is cut off then leaves no
 object."""
-
-OPEN_FILES = 8192
-"""Uploads, watchers of jobs and idle clients hold a connection each. Many systems allow a process
-1024 open files unless it asks for more."""
 
 OWN_FILES = 192
 """Descriptors for what is not a client's: connections to Postgres, Redis and the object store,
@@ -38,6 +35,7 @@ def main() -> None:
     parser.add_argument("--fd", type=int, help="a listening socket to inherit instead")
     arguments = parser.parse_args()
 
+    bound_allocator()
     settings = get_settings()
     logs.configure(settings, "api")
     try:
@@ -48,7 +46,7 @@ def main() -> None:
     host = settings.listen_host if arguments.host is None else arguments.host
     settings = _decide_about_keys(settings, listener.getsockname()[0] if listener else host)
     _check_database(settings)
-    n_files = _allow_open_files()
+    n_files = allow_open_files()
     app = create_app(settings)
     config = server_config(
         app,
@@ -79,19 +77,6 @@ def max_connections(n_files: int, n_sessions: int) -> int:
     Each live session may have a decoder, which is reached through a socket.
     """
     return max(n_files // 2, n_files - OWN_FILES - n_sessions)
-
-
-def _allow_open_files() -> int:
-    """Raise the limit of open files to ``OPEN_FILES``, or as far as the system allows.
-
-    Returns the limit.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        return most
-    return OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def _check_database(settings: Settings) -> None:

@@ -11,8 +11,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from api.access import admin, tokens
 from api.access.routes import authorize, document_access
 from api.browsers import install_browser_guard
+from api.dialects.installed import install_dialects
 from api.faces import install_faces
 from api.intake.lingering_close import LingeringClose
+from api.limits import routes as limits
 from api.limits.dependencies import count_request
 from api.limits.requests import RateLimitHeaders
 from api.live import page, routes
@@ -22,6 +24,7 @@ from api.methods import Methods
 from api.native import (
     accuracy,
     audio,
+    batches,
     events,
     health,
     jobs,
@@ -42,6 +45,10 @@ from api.parameters import refuse_unknown_parameters
 from api.problems import error_response
 from api.request_log import Observer
 from api.resources import open_resources
+from api.uploads import routes as uploads
+from api.uploads import tus
+from api.uploads.transfers import MAX_RESUMABLE_BYTES
+from api.uploads.tus_headers import TusHeaders
 from shared import __version__
 from shared.infra.settings import Settings, get_settings
 
@@ -85,6 +92,7 @@ def create_app(
             await resources.authenticator.close()
             await asyncio.to_thread(resources.live.decoders.close)
             await resources.intake.drain(CLEANUP_S)
+            await resources.uploads.close()
 
     # FastAPIOffline serves the documentation's scripts: nothing is fetched from elsewhere.
     app = FastAPIOffline(
@@ -105,18 +113,22 @@ def create_app(
     checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
-        *(transcribe, lifecycle, jobs, transcripts, audio, search, events),
-        *(webhooks, accuracy, usage, tokens, admin, service),
+        *(transcribe, lifecycle, batches, jobs, transcripts, audio, search, events),
+        *(webhooks, accuracy, usage, tokens, admin, limits, tus, uploads),
+        service,
     )
     for area in (*counted, health, metrics):
         document_access(area.router)
         dependencies = counting if area in counted else checks
         app.include_router(area.router, dependencies=dependencies, responses=EVERYWHERE)
+    install_dialects(app, [Depends(authorize), Depends(count_request)])
     app.include_router(routes.router)
     app.include_router(page.router)
     app.add_middleware(RateLimitHeaders)
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Methods)
+    most = min(chosen.max_upload_bytes, MAX_RESUMABLE_BYTES)
+    app.add_middleware(TusHeaders, max_bytes=most)
     install_browser_guard(app, chosen)
     app.add_middleware(Observer, registry=registry)
     app.add_middleware(LingeringClose)

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from api.origins import AllowedOrigins
+from api.uploads import tus_headers
 from shared.infra.errors import ForbiddenOrigin, UnknownHost
 from shared.infra.settings import Settings
 
@@ -30,8 +31,14 @@ DOCUMENTATION_POLICY = (
 DOCUMENTATION = frozenset({"/docs", "/redoc"})
 
 METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
-REQUEST_HEADERS = ("Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "X-Request-Id")
-ANSWER_HEADERS = ("Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id")
+REQUEST_HEADERS = (
+    *("Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "X-Request-Id"),
+    *tus_headers.REQUEST_HEADERS,
+)
+ANSWER_HEADERS = (
+    *("Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"),
+    *tus_headers.ANSWER_HEADERS,
+)
 """Those that a page of an allowed origin may read."""
 
 PREFLIGHT_S = 600

@@ -31,10 +31,9 @@ def install_faces(app: FastAPI, answer: ErrorAnswer) -> None:
         if isinstance(error, TransientError):
             request.app.state.outages.note(error)
         path = request.scope["path"]
-        for prefix, own in faces.items():
-            if path == prefix or path.startswith(f"{prefix}/"):
-                return own(request, error)
-        return answer(request, error)
+        own = [prefix for prefix in faces if path == prefix or path.startswith(f"{prefix}/")]
+        face = faces[max(own, key=len)] if own else answer
+        return face(request, error)
 
     async def respond_to_bug(request: Request, error: Exception) -> Response:
         # The server logs the traceback.
@@ -55,6 +54,6 @@ def install_faces(app: FastAPI, answer: ErrorAnswer) -> None:
 def add_face(app: FastAPI, prefix: str, answer: ErrorAnswer) -> None:
     """Answer errors at a prefix, such as ``/v1``, and below it with ``answer``.
 
-    ``install_faces`` must have been called, and the prefix must not be within another face's.
+    Within another face's prefix the longer one counts. ``install_faces`` must have been called.
     """
     app.state.faces[prefix] = answer

@@ -14,17 +14,24 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from api.access.routes import SCHEMES
+from api.intake.batch import batch_schema
+from api.intake.json_job import json_job_schema
+from api.intake.raw import FILE_NAME, RAW_BINARY
 from api.native.schemas.accuracy import EXAMPLE_REFERENCE, NewReference
 from api.native.schemas.jobs import ProgressEvent, SegmentsEvent, StateEvent
+from api.origins import SAFE_METHODS, is_host_checked
 from api.problems import CHALLENGE, INTERNAL_ERROR, MEDIA_TYPE, RETRY_AFTER_S, Problem, status_of
 from shared.infra.errors import (
     DatabaseUnavailable,
+    ForbiddenOrigin,
     InvalidRequest,
     IssuerUnavailable,
     LonghandError,
+    MisnamedField,
     RateLimited,
     ScopeMissing,
     Unauthenticated,
+    UnknownHost,
     UnsupportedMediaType,
     UploadStalled,
 )
@@ -47,6 +54,7 @@ _TRUTHS = ("1", "on", "t", "y", "yes", "0", "off", "f", "n", "no")
 
 TAGS = [
     {"name": "jobs", "description": "Submit audio, follow its transcription, get the transcript."},
+    {"name": "uploads", "description": "Send files before their jobs: in parts, and resumably."},
     {"name": "webhooks", "description": "Get jobs' ends sent to a URL instead of asking."},
     {"name": "accuracy", "description": "Word and character error rates, and the cache's use."},
     {"name": "usage", "description": "What was transcribed, by day."},
@@ -93,7 +101,7 @@ _QUOTA_HEADERS = {
 BODY_ERRORS = (UploadStalled, UnsupportedMediaType, InvalidRequest)
 """What any endpoint raises that reads a body."""
 
-_EVERYWHERE = (InvalidRequest,)
+_EVERYWHERE = (InvalidRequest, MisnamedField)
 """What every endpoint raises: none takes unknown query parameters."""
 
 _WITH_KEY: tuple[type[LonghandError], ...] = (
@@ -141,17 +149,29 @@ def _describe(kinds: Iterable[type[LonghandError]]) -> Responses:
 EVERYWHERE = _describe(())
 """The problem answers of every endpoint. As they have a 422, FastAPI documents none of its own."""
 
-_STRANGERS = {
-    str(status): answer
-    for status, answer in _describe((Unauthenticated, ScopeMissing)).items()
-    if status not in EVERYWHERE
-}
-"""The problem answers of every endpoint that is not public."""
+
+def _at_the_door(method: str, path: str, *, is_closed: bool) -> Responses:
+    """Return the documentation of what is answered before the endpoint is reached.
+
+    ``is_closed``: the endpoint needs a key.
+    """
+    kinds: list[type[LonghandError]] = []
+    if is_closed:
+        kinds += [Unauthenticated, ScopeMissing]
+    if method.upper() not in SAFE_METHODS:
+        kinds.append(ForbiddenOrigin)
+    if is_host_checked(path):
+        kinds.append(UnknownHost)
+    return {
+        str(status): answer
+        for status, answer in _describe(kinds).items()
+        if status not in EVERYWHERE
+    }
 
 
-def located(description: str) -> dict[str, Any]:
-    """Return the documentation of an answer whose ``Location`` is the job."""
-    location = {"required": True, "schema": {"type": "string"}, "description": "the job"}
+def located(description: str, what: str = "the job") -> dict[str, Any]:
+    """Return the documentation of an answer whose ``Location`` is ``what``."""
+    location = {"required": True, "schema": {"type": "string"}, "description": what}
     return {"description": description, "headers": {"Location": location}}
 
 
@@ -172,8 +192,11 @@ def transcript_answer() -> Responses:
     }
 
 
-def job_form() -> dict[str, Any]:
-    """Return the request body of ``POST /jobs``, which the endpoint reads as a stream."""
+def job_body() -> dict[str, Any]:
+    """Return the request body of ``POST /jobs``, and the options of a raw one.
+
+    The endpoint reads both itself.
+    """
     options = JobOptions.model_json_schema()["properties"]
     fields = {
         name: _form_field(schema | _FORM_EXTRAS.get(name, {})) for name, schema in options.items()
@@ -191,9 +214,49 @@ def job_form() -> dict[str, Any]:
             **fields,
         },
     }
-    return {
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    content: dict[str, Any] = {
+        "multipart/form-data": {"schema": schema},
+        "application/json": {"schema": json_job_schema()},
     }
+    for media_type in ("audio/*", "video/*", *RAW_BINARY):
+        content[media_type] = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+    name = {"type": "string", "maxLength": 255, "description": "of the file"}
+    raw = [_raw_option(option, field) for option, field in ({FILE_NAME: name} | fields).items()]
+    body = {"required": True, "content": content}
+    return {"requestBody": body, "parameters": [IDEMPOTENCY_KEY, *raw]}
+
+
+def batch_body() -> dict[str, Any]:
+    """Return the request body of ``POST /jobs/batch``, which the endpoint reads itself."""
+    content = {"application/json": {"schema": batch_schema()}}
+    body = {"required": True, "content": content}
+    return {"requestBody": body, "parameters": [IDEMPOTENCY_KEY]}
+
+
+KEY_PATTERN = "^[!-~]{1,255}$"
+"""Regular expression of an ``Idempotency-Key``."""
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "chosen by the client: the request may be sent again for 24 hours, and makes "
+    "its jobs once",
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+}
+"""The header of requests that may be repeated."""
+
+
+def _raw_option(name: str, field: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a query parameter that is an option of a raw body."""
+    described = {"name": name, "in": "query", "required": False}
+    described["description"] = f"only with a raw body: {field.get('description', '')}"
+    # Without a default, which Swagger UI would send along with a form.
+    apart = ("description", "title", "default", "examples")
+    schema = {key: value for key, value in field.items() if key not in apart}
+    if name == "metadata":
+        return described | {"content": {"application/json": {"schema": {"type": "object"}}}}
+    return described | {"schema": schema}
 
 
 def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,6 +273,11 @@ def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
     if "pattern" in field:
         field["pattern"] = f"^$|{field['pattern']}"
     return field
+
+
+def _has_own_face(app: FastAPI, path: str) -> bool:
+    """Whether errors at a path have another form than ``Problem`` (``api.faces``)."""
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in app.state.faces)
 
 
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,12 +311,15 @@ def install_schemas(app: FastAPI) -> None:
         document = generate()
         components = document["components"]["schemas"]
         document["components"]["schemas"] = schemas["$defs"] | components
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                if operation.get("security"):
-                    operation["responses"] = _STRANGERS | operation["responses"]
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if not _has_own_face(app, path):
+                    is_closed = bool(operation.get("security"))
+                    door = _at_the_door(method, path, is_closed=is_closed)
+                    operation["responses"] = door | operation["responses"]
                 for parameter in operation.get("parameters", ()):
-                    parameter["schema"] = _without_null(parameter["schema"])
+                    if "schema" in parameter:
+                        parameter["schema"] = _without_null(parameter["schema"])
                 if "429" in operation["responses"]:
                     operation["responses"] = {
                         status: answer | {"headers": answer.get("headers", {}) | _QUOTA_HEADERS}

@@ -61,8 +61,8 @@ class AllowedOrigins:
 
     def _check_host(self, scope: Scope, given: list[str]) -> None:
         path = scope["path"]
-        if path in ("/health", "/ready") or path.startswith("/health/"):
-            return  # probes come by the address of a pod or a node
+        if not is_host_checked(path):
+            return
         parsed = _HOST.fullmatch(given[0].lower()) if len(given) == 1 else None
         if parsed is None:
             raise UnknownHost("the request has no Host header, or a malformed one")
@@ -92,6 +92,14 @@ class AllowedOrigins:
             f"pages of {origin[:_LONGEST_TOLD]!r} may not do this: "
             "name the origin in LONGHAND_ALLOWED_ORIGINS"
         )
+
+
+def is_host_checked(path: str) -> bool:
+    """Whether requests to a path may come under known names alone.
+
+    Probes come by the address of a pod or a node.
+    """
+    return path not in ("/health", "/ready") and not path.startswith("/health/")
 
 
 def _is_among(host: str, names: frozenset[str]) -> bool:

@@ -1,12 +1,13 @@
 """Unknown query parameters are refused, as unknown form fields are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
-from api.spelling import with_nearest
-from shared.infra.errors import InvalidRequest
+from api.spelling import right_names, with_nearest
+from shared.infra.errors import InvalidRequest, MisnamedField
 
 _MOST_TOLD = 8
 """The most unknown parameters that an answer names: a query may have thousands."""
@@ -24,18 +25,28 @@ async def refuse_unknown_parameters(request: Request) -> None:
     if not request.url.query:
         return
     route = request.scope["route"]
-    known = list(_parameters(route.dependant))
+    extra = route.openapi_extra or {}
+    known = [*_parameters(route.dependant), *_documented(extra)]
     unknown = [name for name in request.query_params if name not in known]
     if not unknown:
         return
     if known:
         instead = f"this endpoint has {', '.join(known)}"
-    elif "requestBody" in (route.openapi_extra or {}):
+    elif "requestBody" in extra:
         instead = "this endpoint has none: what it takes is sent in the body"
     else:
         instead = "this endpoint has none"
-    told = with_nearest(unknown[:_MOST_TOLD], known)
-    raise InvalidRequest(f"unknown query parameters: {told}; {instead}")
+    most = unknown[:_MOST_TOLD]
+    told = f"unknown query parameters: {with_nearest(most, known)}; {instead}"
+    names = right_names(most, known)
+    raise MisnamedField(told, names) if names else InvalidRequest(told)
+
+
+def _documented(extra: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the query parameters that an endpoint reads itself."""
+    for parameter in extra.get("parameters", ()):
+        if parameter["in"] == "query":
+            yield parameter["name"]
 
 
 def _parameters(dependant: Dependant) -> Iterator[str]:

@@ -20,9 +20,11 @@ from starlette.responses import JSONResponse, Response
 from api.validation import describe, summarize
 from shared.infra import errors
 from shared.infra.errors import (
+    IdempotencyKeyInUse,
     InvalidRequest,
     LimitReached,
     LonghandError,
+    QueueFull,
     RangeNotSatisfiable,
     RequestError,
 )
@@ -50,7 +52,17 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.UploadTooLarge: 413,
     errors.UploadStalled: 408,
     errors.UnsupportedMediaType: 415,
+    errors.UploadNotFound: 404,
+    errors.UploadIncomplete: 409,
+    errors.DigestMismatch: 422,
+    errors.TusVersion: 412,
+    errors.OffsetMismatch: 409,
+    errors.ChecksumUnknown: 400,
+    errors.ChecksumMismatch: 460,
     errors.JobNotFound: 404,
+    errors.BatchNotFound: 404,
+    errors.IdempotencyKeyInUse: 409,
+    errors.IdempotencyKeyReused: 422,
     errors.JobEnded: 409,
     errors.JobNotRetryable: 409,
     errors.AudioGone: 409,
@@ -79,6 +91,10 @@ STATUSES: Mapping[type[LonghandError], int] = {
 }
 """The status of each class, and of its subclasses that are not listed. No request should raise any
 other: it is answered with 500."""
+
+
+_PHRASES = {460: "Checksum Mismatch"}
+"""Of statuses that HTTP itself does not have: 460 is from tus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +145,10 @@ def failure_of(error: Exception) -> Failure:
     match error:
         case LonghandError() if (known := status_of(type(error))) is not None:
             headers: dict[str, str] = {}
-            if known in (429, 503):
-                after_s = error.retry_after_s if isinstance(error, LimitReached) else RETRY_AFTER_S
+            after_s: float | None = RETRY_AFTER_S if known in (429, 503) else None
+            if isinstance(error, LimitReached | QueueFull | IdempotencyKeyInUse):
+                after_s = error.retry_after_s
+            if after_s is not None:
                 headers = {"Retry-After": str(math.ceil(after_s))}
             if known == HTTPStatus.UNAUTHORIZED:
                 headers = {"WWW-Authenticate": CHALLENGE}
@@ -167,7 +185,7 @@ def error_response(request: HTTPConnection, error: Exception) -> Response:
         return Response(status_code=failure.status)
     request_id = getattr(request.state, "request_id", "")
     problem = Problem(
-        title=HTTPStatus(failure.status).phrase,
+        title=_PHRASES.get(failure.status) or HTTPStatus(failure.status).phrase,
         status=failure.status,
         code=failure.code,
         detail=failure.detail,

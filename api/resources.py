@@ -1,10 +1,10 @@
 """What the endpoints share: made once per application, given to them as a dependency."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from api.calls import Calls
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.landing import Cleanups
 from api.intake.options import OptionCheck, ServedModels
-from api.intake.submit import Intake, UploadPlaces
+from api.intake.submit import Intake
 from api.limits.live_usage import LiveUsage
 from api.limits.places import Places
 from api.limits.refreshed import Refreshed
@@ -27,9 +27,12 @@ from api.limits.requests import RequestCounter
 from api.live.hearer import Hearer
 from api.live.recording import Recordings
 from api.live.sessions import LiveMetrics, LiveSessions
+from api.uploads.transfers import Transfers
+from api.uploads.uploads import Uploads
 from api.watch import Watcher
 from api.webhook_tests import TEST_THREADS, TestPlaces
 from shared.infra.database import make_engine
+from shared.infra.errors import TenantNotFound
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -38,7 +41,7 @@ from shared.queue.broker import make_broker
 from shared.queue.wakeups import Wakeups
 from shared.store.counts import Backlog, measure_backlog
 from shared.store.jobs.calls import renew_calls
-from shared.store.limits import Limits, read_limits
+from shared.store.limits import Limits, get_limits
 from shared.store.news import News, NewsListener, look_at_jobs
 from shared.store.objects.remover import Remover
 from shared.store.usage import count_live
@@ -59,6 +62,9 @@ _STORAGE_READ_TIMEOUT_S = 4.0
 _STORAGE_ATTEMPTS = 2
 """Two attempts of 4 s and a pause of at most 1 s: a frozen object store is reported within 10 s."""
 
+_JSON_PLACES = 4
+"""Large JSON bodies in memory at once; each is there up to three times while it is decoded."""
+
 _MEASURING_THREADS = 2
 """Comparisons of long texts at once; each uses one core."""
 
@@ -66,7 +72,7 @@ _ANSWER_S = 5.0
 """How long a request waits for one answer of Postgres, so that clients have theirs within 10 s."""
 
 _LIMITS_S = 5.0
-"""How often the limits of a tenant that asks are read."""
+"""How often the limits of a tenant that asks are read, though news of changes come at once."""
 
 _BACKLOG_S = 2.0
 """How often the backlog is measured while jobs are submitted."""
@@ -86,6 +92,7 @@ class Resources:
     remover: Remover
     probe_threads: ThreadPoolExecutor
     intake: Intake
+    uploads: Uploads
     measuring_threads: CapacityLimiter
     """Comparisons of long texts take seconds, so they have threads of their own."""
     watcher: Watcher
@@ -125,6 +132,7 @@ def open_resources(
     engine = make_engine(settings, answer_s=_ANSWER_S)
     storage = Storage(
         settings.storage_url.get_secret_value(),
+        public_url=settings.storage_public_url,
         connections=_STORAGE_CONNECTIONS,
         read_timeout_s=_STORAGE_READ_TIMEOUT_S,
         attempts=_STORAGE_ATTEMPTS,
@@ -134,9 +142,7 @@ def open_resources(
     remover = Remover(engine, storage)
     probe_threads = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
     limits = Refreshed(
-        lambda tenant: replace(Limits.of(settings), **read_limits(engine, tenant)),
-        Limits.of(settings),
-        every_s=_LIMITS_S,
+        partial(_limits_of, settings, engine), Limits.of(settings), every_s=_LIMITS_S
     )
 
     def streams_of(tenant: str) -> int:
@@ -145,7 +151,8 @@ def open_resources(
     watcher = Watcher(
         partial(look_at_jobs, engine), Places(settings.max_streams, "streams", streams_of)
     )
-    listener = NewsListener(engine, partial(_tell, asyncio.get_running_loop(), watcher))
+    tell = partial(_tell, asyncio.get_running_loop())
+    listener = NewsListener(engine, partial(tell, watcher.tell), partial(tell, limits.renew))
     outbound = Outbound.of(settings)
     cached_jobs = Counter(
         "longhand_cached_jobs",
@@ -166,7 +173,7 @@ def open_resources(
             ServedModels(partial(find_served, engine, settings)),
         ),
         admission=Admission(process_share()),
-        places=UploadPlaces(),
+        outbound=outbound,
         limits=limits,
         backlog=Refreshed(
             lambda _: measure_backlog(engine, live_s=settings.live_s),
@@ -176,6 +183,7 @@ def open_resources(
         large_threads=CapacityLimiter(_LARGE_THREADS),
         small_threads=CapacityLimiter(_SMALL_THREADS),
         cleanups=Cleanups(),
+        json_places=Places(_JSON_PLACES, "large JSON bodies"),
         count_cached=cached_jobs.inc,
     )
     try:
@@ -187,6 +195,7 @@ def open_resources(
             remover=remover,
             probe_threads=probe_threads,
             intake=intake,
+            uploads=Uploads(intake, Transfers(engine, storage, keep_s=settings.keep_uploads_s)),
             measuring_threads=CapacityLimiter(_MEASURING_THREADS),
             watcher=watcher,
             calls=Calls(
@@ -221,10 +230,17 @@ def open_resources(
         engine.dispose()
 
 
-def _tell(loop: asyncio.AbstractEventLoop, watcher: Watcher, news: News) -> None:
-    """Hand news from the listener's thread to the watcher's loop."""
+def _limits_of(settings: Settings, engine: Engine, tenant: str) -> Limits:
+    """Return a tenant's limits; an issuer of JWTs may name tenants that are not in the database."""
+    with suppress(TenantNotFound):
+        return Limits.of(settings).with_own(get_limits(engine, tenant))
+    return Limits.of(settings)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, hear: Callable[[Any], None], news: News | str) -> None:
+    """Hand news from the listener's thread to what hears them on the loop."""
     with suppress(RuntimeError):  # the loop has ended
-        loop.call_soon_threadsafe(watcher.tell, news)
+        loop.call_soon_threadsafe(hear, news)
 
 
 # Dependencies are coroutines, though they wait for nothing: FastAPI calls other functions in a

@@ -7,30 +7,48 @@ _LIKENESS = 0.6
 """difflib's default: it forgives a letter or two, or half of the name missing."""
 
 _HABITS = {
-    **dict.fromkeys(("audio", "audio_file", "media", "upload", "recording", "video"), "file"),
-    **dict.fromkeys(("engine", "model_id"), "model"),
-    **dict.fromkeys(("callback", "callback_url", "notify_url"), "webhook_url"),
-    **dict.fromkeys(("keywords", "keyterms", "phrases", "vocabulary", "word_boost"), "hotwords"),
-    **dict.fromkeys(("translate", "translation"), "task"),
-    **dict.fromkeys(("initial_prompt", "context"), "prompt"),
-    **dict.fromkeys(("text", "transcript", "truth"), "reference"),
-    **dict.fromkeys(("response_format", "output_format"), "format"),
-    **dict.fromkeys(("page_size", "count"), "limit"),
-    **dict.fromkeys(("after", "before", "page"), "cursor"),
-    **dict.fromkeys(("urgency", "importance", "rank"), "priority"),
-    **dict.fromkeys(("query", "search", "terms"), "q"),
-    "timeout": "wait",
+    **dict.fromkeys(
+        ("audio", "audio_file", "media", "upload", "recording", "video"), ("file", "audio_url")
+    ),
+    **dict.fromkeys(
+        ("url", "uri", "link", "file_url", "media_url", "source_url", "audio_uri", "upload_url"),
+        ("audio_url",),
+    ),
+    **dict.fromkeys(
+        ("content", "data", "base64", "audio_content", "audio_data", "file"), ("audio_base64",)
+    ),
+    **dict.fromkeys(("file_id", "media_id"), ("upload_id",)),
+    **dict.fromkeys(("filename", "name", "title"), ("file_name",)),
+    **dict.fromkeys(("lang", "language_code", "locale"), ("language",)),
+    **dict.fromkeys(("engine", "model_id"), ("model",)),
+    **dict.fromkeys(("callback", "callback_url", "notify_url", "webhook"), ("webhook_url",)),
+    **dict.fromkeys(("keywords", "keyterms", "phrases", "vocabulary", "word_boost"), ("hotwords",)),
+    **dict.fromkeys(("translate", "translation"), ("task",)),
+    **dict.fromkeys(("initial_prompt", "context"), ("prompt",)),
+    **dict.fromkeys(("text", "transcript", "truth"), ("reference",)),
+    **dict.fromkeys(("response_format", "output_format"), ("format",)),
+    **dict.fromkeys(("page_size", "count"), ("limit",)),
+    **dict.fromkeys(("after", "before", "page"), ("cursor",)),
+    **dict.fromkeys(("urgency", "importance", "rank"), ("priority",)),
+    **dict.fromkeys(("query", "search", "terms"), ("q",)),
+    "timeout": ("wait",),
 }
-"""Other services' names for what Longhand names differently, if spelling suggests nothing."""
+"""Other services' names for what Longhand names differently: the first of these that there is."""
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
     """Return the known name that was probably meant, or None."""
     plain = name.lower().replace("-", "_")
-    habit = _HABITS.get(plain)
-    if habit in known:
-        return habit
+    for habit in _HABITS.get(plain, ()):
+        if habit in known:
+            return habit
     return next(iter(get_close_matches(plain, known, n=1, cutoff=_LIKENESS)), None)
+
+
+def right_names(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Return the known name that was probably meant, for each name that has one."""
+    meant = {name: nearest(name, known) for name in names}
+    return {name: right for name, right in meant.items() if right is not None}
 
 
 def with_nearest(names: Iterable[str], known: Collection[str]) -> str:

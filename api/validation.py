@@ -4,7 +4,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from api.spelling import nearest
+from pydantic import ValidationError
+
+from api.spelling import nearest, right_names
+from shared.infra.errors import InvalidRequest, MisnamedField, RequestError, UnsupportedLanguage
+from shared.models.options import UNKNOWN_LANGUAGE
 
 _LARGE_NUMBER = re.compile(r"\b\d{4,}\b(?!-)")
 """But no year of a date."""
@@ -31,6 +35,20 @@ def describe(error: Invalid, known: Collection[str] = ()) -> list[dict[str, str]
 def summarize(errors: Sequence[Mapping[str, str]]) -> str:
     """Return one sentence that names every wrong input."""
     return "; ".join(f"{error['field']}: {error['message']}" for error in errors)
+
+
+def refusal(error: ValidationError, known: Collection[str], where: str = "") -> RequestError:
+    """Return the refusal of what a client sent, from what pydantic says of it.
+
+    ``where`` begins the sentence, ``known`` is as for ``describe``.
+    """
+    items = error.errors()
+    told = where + summarize(describe(error, known))
+    if {item["type"] for item in items} == {UNKNOWN_LANGUAGE}:
+        return UnsupportedLanguage(told)
+    strange = [str(item["loc"][-1]) for item in items if item["type"] == "extra_forbidden"]
+    names = right_names(strange, known)
+    return MisnamedField(told, names) if names else InvalidRequest(told)
 
 
 def _message(item: Mapping[str, Any], known: Collection[str]) -> str:

@@ -21,6 +21,10 @@ prints what is left to either.
 ``live`` prints how soon 50 people who speak read what they say, with a model worker that sleeps, or
 how soon 1 to 8 do with a real model (``--catalogue FILE --model ID --audio FILE``).
 
+``live FOLDER`` prints how much of a live text changes after it was shown, and what its finals get
+wrong beside the transcript of the whole file, with each ``--model`` on the folder's recordings that
+have a text beside them.
+
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
 
@@ -28,6 +32,7 @@ Ratios are taken side by side in one run; absolute numbers are this machine's.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import (
@@ -50,8 +55,9 @@ from bench import (
 )
 from bench.cost import table as cost
 from bench.engines import table as engines
+from bench.live import steadiness
 from bench.live import table as live
-from shared.models.catalogue import load_catalogue
+from shared.models.catalogue import Model, load_catalogue
 from worker.engines import load_engine
 
 MEASUREMENTS = (
@@ -126,10 +132,7 @@ def main() -> None:
             case "live_lanes":
                 live_lanes.run()
             case "live":
-                if arguments.audio:
-                    live.run_real(arguments.catalogue, arguments.models[0], arguments.audio[0])
-                else:
-                    live.run()
+                _run_live(arguments, folders, models)
             case "devices":
                 devices.run(models)
             case "cost":
@@ -138,6 +141,17 @@ def main() -> None:
                 )
             case "engines":
                 engines.run(arguments.before, arguments.parts, _engines_of(arguments))
+
+
+def _run_live(
+    arguments: argparse.Namespace, folders: Sequence[Path], models: Sequence[Model]
+) -> None:
+    if folders:
+        steadiness.run(folders, models)
+    elif arguments.audio:
+        live.run_real(arguments.catalogue, arguments.models[0], arguments.audio[0])
+    else:
+        live.run()
 
 
 def _cost_of(arguments: argparse.Namespace) -> cost.Extent:

@@ -3,6 +3,7 @@
 ``python -m bench.abuse_memory [ROUNDS]``. Each round sends uploads that are cut off, uploads that
 are refused, invalid requests with large heads and bodies, and streams that come and go. Resident
 memory is printed after each round; at the end also what a collection and ``malloc_trim`` give back.
+What the API says itself is how much the allocator has given out, and how much it keeps.
 """
 
 import asyncio
@@ -33,12 +34,36 @@ STREAMS = 300
 SERVE = "from bench.abuse_memory import serve; serve()"
 
 
+class _Mallinfo(ctypes.Structure):
+    """``struct mallinfo2`` of <malloc.h>."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
 def serve() -> None:
-    """Run the API; SIGUSR1 has it collect garbage, SIGUSR2 has it call ``malloc_trim``."""
+    """Run the API.
+
+    SIGUSR1 has it collect garbage, SIGUSR2 call ``malloc_trim``, SIGALRM say what is allocated.
+    """
     from api.__main__ import main
 
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = _Mallinfo
+
+    def tell(*_: object) -> None:
+        info = libc.mallinfo2()
+        given_out, kept = (info.uordblks + info.hblkhd) / 2**20, info.fordblks / 2**20
+        print(f"{'':<12}{given_out:>8.1f} MiB given out, {kept:.1f} MiB kept", flush=True)
+
     signal.signal(signal.SIGUSR1, lambda *_: print("garbage:", gc.collect(), flush=True))
-    signal.signal(signal.SIGUSR2, lambda *_: ctypes.CDLL(None).malloc_trim(0))
+    signal.signal(signal.SIGUSR2, lambda *_: libc.malloc_trim(0))
+    signal.signal(signal.SIGALRM, tell)
     main()
 
 
@@ -57,33 +82,36 @@ def run(rounds: int = 4) -> None:
         try:
             port = listener.getsockname()[1]
             httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=120)
-            show(process.pid, "idle")
+            show(process, "idle")
             for number in range(1, rounds + 1):
                 asyncio.run(_abuse(port))
                 time.sleep(3)
-                show(process.pid, f"round {number}")
+                show(process, f"round {number}")
             for signum, what in ((signal.SIGUSR1, "collected"), (signal.SIGUSR2, "trimmed")):
                 process.send_signal(signum)
                 time.sleep(2)
-                show(process.pid, what)
+                show(process, what)
         finally:
             process.terminate()
             process.wait()
 
 
-def show(pid: int, when: str) -> None:
-    """Print a process's memory; many 64 MiB mappings are arenas of the allocator."""
-    process = psutil.Process(pid)
+def show(api: subprocess.Popen[bytes], when: str) -> None:
+    """Print the API's memory; many 64 MiB mappings are arenas of the allocator."""
+    process = psutil.Process(api.pid)
     arenas = sum(
         1
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
+        for line in Path(f"/proc/{api.pid}/maps").read_text().splitlines()
         if len(line.split()) == 5 and int(line.split("-")[0], 16) % (64 * 2**20) == 0
     )
     print(
         f"{when:<12}{process.memory_info().rss / 2**20:>8.0f} MiB resident,"
-        f"{process.num_threads():>4} threads,{arenas:>4} arenas",
+        f"{process.num_threads():>4} threads,{arenas:>4} arenas,"
+        f"{sum(process.cpu_times()[:2]):>6.1f} s of CPU",
         flush=True,
     )
+    api.send_signal(signal.SIGALRM)
+    time.sleep(0.5)
 
 
 async def _abuse(port: int) -> None:

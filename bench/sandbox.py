@@ -19,7 +19,7 @@ from worker.media.sandbox.client import Limits
 from worker.media.sandbox.client import decode as decode_apart
 
 LIMITS = Limits(audio_s=1e6, wall_s=600.0, memory_bytes=1 << 30)
-FILES = ((4, 40), (600, 5))
+FILES = ((4, 80), (600, 5))
 """Seconds of WAV, and rounds."""
 
 

@@ -4,10 +4,12 @@ The first key cannot be made through a server that asks for one.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import httpx
 from pydantic import SecretStr, TypeAdapter
@@ -18,12 +20,23 @@ from cli.errors import CommandError
 from cli.server_key import key_headers
 from cli.transcribe.client import server_address
 from shared.infra.settings import Settings
+from shared.store import limits
 from shared.store.accounts import keys, tenants
 from shared.store.accounts.keys import KeyView
 from shared.store.accounts.scopes import Scope
 from shared.store.accounts.tenants import TenantView
 
 _TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """The limits of a tenant, by ``shared.store.limits.NAMES``."""
+
+    own: Mapping[str, float]
+    """What differs from the platform's defaults."""
+    in_force: Mapping[str, float]
+    """What holds; without the defaults where only a server knows them."""
 
 
 class Accounts(Protocol):
@@ -46,28 +59,47 @@ class Accounts(Protocol):
     def tenants(self) -> list[TenantView]:
         """Return all tenants."""
 
+    def change_limits(self, tenant: str, change: Mapping[str, float | None]) -> TenantLimits:
+        """Change limits of a tenant, and return all; None takes the platform's default again."""
+
 
 @contextmanager
 def accounts(server: str | None, data: Path) -> Iterator[Accounts]:
     """Yield the accounts of a server, of ``LONGHAND_DATABASE_URL``, or of what runs in ``data``.
 
     Raises:
-        CommandError: there is no such platform.
+        CommandError: there is no such platform, or it cannot be used in this way.
     """
-    if server is not None:
+    try:
+        if server is None:
+            with _of_database(_settings(data)) as found:
+                yield found
+            return
         server_address(server)
         with httpx.Client(
             base_url=server.rstrip("/"), timeout=_TIMEOUT_S, headers=key_headers()
         ) as client:
             yield _OfServer(client)
-        return
-    from shared.infra.database import make_engine  # SQLAlchemy takes 0.3 s
+    except UnicodeEncodeError as error:  # bytes of the command line that are no characters
+        raise CommandError("ids, names and keys must be text in UTF-8") from error
 
-    engine = make_engine(_settings(data), pool_size=1)
+
+@contextmanager
+def _of_database(settings: Settings) -> Iterator["_OfDatabase"]:
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # SQLAlchemy takes 0.3 s
+
+    from shared.infra.database import make_engine
+
     try:
-        yield _OfDatabase(engine)
-    finally:
-        engine.dispose()
+        engine = make_engine(settings, pool_size=1)
+        try:
+            yield _OfDatabase(engine)
+        finally:
+            engine.dispose()
+    except SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+        raise CommandError(f"cannot use the database of LONGHAND_DATABASE_URL: {reason}") from error
 
 
 def _settings(data: Path) -> Settings:
@@ -109,6 +141,14 @@ class _OfDatabase:
     def tenants(self) -> list[TenantView]:
         return tenants.list_tenants(self._engine)
 
+    def change_limits(self, tenant: str, change: Mapping[str, float | None]) -> TenantLimits:
+        own = (
+            limits.change_limits(self._engine, tenant, change)
+            if change
+            else limits.get_limits(self._engine, tenant)
+        )
+        return TenantLimits(own, own)
+
 
 class _OfServer:
     """Those of a server, whose administrator's key ``LONGHAND_API_KEY`` has."""
@@ -139,6 +179,12 @@ class _OfServer:
     def tenants(self) -> list[TenantView]:
         found = self._ask("GET", "/admin/tenants")["tenants"]
         return TypeAdapter(list[TenantView]).validate_python(found)
+
+    def change_limits(self, tenant: str, change: Mapping[str, float | None]) -> TenantLimits:
+        path = f"/admin/tenants/{quote(tenant, safe='')}/limits"
+        found = self._ask("PATCH", path, json=dict(change)) if change else self._ask("GET", path)
+        own = {name: limit for name, limit in found["own"].items() if limit is not None}
+        return TenantLimits(own, found["in_force"])
 
     def _ask(self, method: str, path: str, **content: Any) -> Any:
         where = self._client.base_url

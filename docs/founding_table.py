@@ -11,7 +11,7 @@ from docs.marked_pages import with_part
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "founding.md"
-BEGIN = "<!-- names: made by `make docs` from docs/founding_names.py -->\n"
+BEGIN = "<!-- names: made by `make docs` from docs/founding_names/ -->\n"
 END = "<!-- end of names -->\n"
 
 _ADAPTERS = {"/ws/stt": "api/live/stt.py", "/ws/transcribe": "api/live/transcribe.py"}

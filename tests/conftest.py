@@ -8,12 +8,13 @@ import interpreters
 import pytest
 from celery import Celery
 from pydantic import SecretStr
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, make_url, text
 
 from cli.embedded import postgres
 from cli.embedded.directory import DataDirectory
-from cli.embedded.servers import Endpoints, running_servers
+from cli.embedded.servers import running_servers
 from shared.infra.database import make_engine
+from shared.infra.roles import admit_roles
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.queue.broker import make_broker
@@ -48,8 +49,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     path = tmp_path_factory.mktemp("servers")
     make_cluster_without_sync(DataDirectory(path))
     with running_servers(path) as endpoints:
-        let_in_api_role(endpoints)
-        yield Settings(
+        settings = Settings(
             database_url=SecretStr(endpoints.database_url),
             broker_url=SecretStr(endpoints.broker_url),
             storage_url=SecretStr(endpoints.storage_url),
@@ -57,14 +57,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
             # Most tests have no workers: their jobs are taken as if some were about to start.
             on_demand_models="oracle,starter,whisper-tiny,whisper-base",
         )
+        let_in_api_role(settings)
+        yield settings
 
 
-def let_in_api_role(endpoints: Endpoints) -> None:
+def let_in_api_role(settings: Settings) -> None:
     """Give the API's role the owner's password: see ``apiserver.confined``."""
-    engine = create_engine(endpoints.database_url)
-    with engine.begin() as connection:
-        connection.execute(text(f"ALTER ROLE longhand_api PASSWORD '{engine.url.password}'"))
-    engine.dispose()
+    password = make_url(settings.database_url.get_secret_value()).password or ""
+    admit_roles(settings.model_copy(update={"api_database_password": SecretStr(password)}))
 
 
 def make_cluster_without_sync(directory: DataDirectory) -> None:

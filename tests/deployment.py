@@ -13,7 +13,7 @@ from tornado.web import URLSpec
 
 import worker.process.health
 from api.app import create_app
-from shared.infra.settings import Settings
+from shared.infra.settings import API_ROLE, WORKER_ROLE, Settings
 from shared.infra.storage import Storage
 from shared.models.catalogue import load_catalogue
 
@@ -50,7 +50,18 @@ HelpOf = Callable[[str, list[str]], str | None]
 """Takes a module and a subcommand; returns what ``--help`` prints, None if there is no such one."""
 
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?:-(?P<default>[^}]*)|(?P<required>\?)))?\}")
-SECRETS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "S3_KEY", "S3_SECRET", "FLOWER_PASSWORD"}
+SECRETS = {
+    *("POSTGRES_PASSWORD", "API_DATABASE_PASSWORD", "WORKER_DATABASE_PASSWORD"),
+    *("REDIS_PASSWORD", "S3_KEY", "S3_SECRET", "FLOWER_PASSWORD"),
+}
+OWNER = "longhand"
+"""Of the tables."""
+DATABASE_USERS = {
+    "migrate": OWNER,
+    "api": API_ROLE,
+    **dict.fromkeys(("cpu", "deliver", "beat", *MODEL_SERVICES), WORKER_ROLE),
+}
+"""As whom each service uses Postgres; the others do not."""
 
 
 def interpolated(node: Any, env: Mapping[str, str]) -> Any:
@@ -167,19 +178,38 @@ def unknown_settings(compose: Compose) -> Problems:
 def wrong_addresses(compose: Compose) -> Problems:
     """Return URLs whose host is no service, or whose password is not that service's."""
     services = compose["services"]
+    s3_key, s3_secret = services["objects"]["environment"]["RCLONE_AUTH_KEY"].strip('"').split(",")
+    migration = services["migrate"]["environment"]
     secrets = {
-        "postgres": services["postgres"]["environment"]["POSTGRES_PASSWORD"],
-        "redis": services["redis"]["environment"]["REDISCLI_AUTH"],
-        "objects": services["objects"]["environment"]["RCLONE_AUTH_KEY"].strip('"').split(",")[1],
+        ("postgres", OWNER): services["postgres"]["environment"]["POSTGRES_PASSWORD"],
+        ("postgres", API_ROLE): migration["LONGHAND_API_DATABASE_PASSWORD"],
+        ("postgres", WORKER_ROLE): migration["LONGHAND_WORKER_DATABASE_PASSWORD"],
+        ("redis", ""): services["redis"]["environment"]["REDISCLI_AUTH"],
+        ("objects", s3_key): s3_secret,
     }
     problems = []
     for name, service in services.items():
         for url in urls_of(service):
-            if url.hostname not in secrets:
+            if url.hostname not in {host for host, _ in secrets}:
                 problems.append(f"{name}: {url.hostname} is not a server here")
-            elif unquote(url.password or "") != secrets[url.hostname]:
+            elif unquote(url.password or "") != secrets.get((url.hostname, url.username or "")):
                 problems.append(f"{name}: wrong password for {url.hostname}")
     return problems
+
+
+def wrong_database_users(compose: Compose) -> Problems:
+    """Return services that use Postgres as anybody but the role with the least rights for them."""
+    users = {
+        name: url.username
+        for name, service in compose["services"].items()
+        for url in urls_of(service)
+        if url.hostname == "postgres"
+    }
+    return [
+        f"{name}: is {users.get(name)}, not {DATABASE_USERS.get(name)}"
+        for name in compose["services"]
+        if users.get(name) != DATABASE_USERS.get(name)
+    ]
 
 
 def urls_of(service: Mapping[str, Any]) -> Iterator[SplitResult]:

@@ -14,7 +14,9 @@ from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.speech.manifest import Decoding, Manifest, ManifestChunk
 from shared.speech.transcript import Paragraph, Segment, Transcript, TranscriptHeader, Word
 from shared.store import steps
-from shared.store.jobs.create import NewJob, create_job
+from shared.store.jobs.batches import NewBatch, create_batch
+from shared.store.jobs.create import NewJob, Remote, create_job
+from shared.store.limits import NO_LIMITS
 from shared.store.objects.keys import source_key
 from shared.store.steps import ChunkResult, Claim, Folded, NewStep
 
@@ -78,6 +80,31 @@ def add_job(
     job = new_job(tenant=tenant, options=options, source_bytes=source_bytes)
     create_job(database, job, max_attempts=max_attempts)
     return job.id
+
+
+def add_remote_job(
+    database: Engine, url: str, *, cache: bool = True, tenant: str = "default"
+) -> UUID:
+    """Add a job whose file is at a URL."""
+    remote = Remote(url, cache)
+    job = new_job(source_bytes=None, sha256=None, remote=remote, tenant=tenant)
+    create_job(database, job, max_attempts=3)
+    return job.id
+
+
+def add_batch(database: Engine, n_jobs: int, *, tenant: str = "default") -> UUID:
+    """Add a batch of jobs whose files are at URLs; return its id."""
+    remote = Remote("https://files.example/a.mp3", cache=True)
+    batch_id = uuid7()
+    jobs = [
+        new_job(source_bytes=None, sha256=None, remote=remote, tenant=tenant, batch_id=batch_id)
+        for _ in range(n_jobs)
+    ]
+    batch = NewBatch(batch_id, tenant, jobs, None, "")
+    create_batch(
+        database, batch, max_attempts=3, limits=NO_LIMITS, within=lambda _connection, _made: None
+    )
+    return batch_id
 
 
 def add_stored_job(

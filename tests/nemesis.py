@@ -16,6 +16,7 @@ import httpx
 import psutil
 from clients import Crowd, Interruption, Work
 from faultstack import FaultStack, OpenFault, Service, now
+from kombu.exceptions import OperationalError
 from sqlalchemy import text
 
 from shared.infra.database import begin
@@ -183,7 +184,8 @@ def s3_answers_500(seconds: float) -> Attack:
 def mess_up_messages(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
     """Lose half of the wake-ups that wait in each queue, and send far too many to any queue."""
     fault = OpenFault("lost and superfluous wake-ups", now())
-    with suppress(BrokerUnavailable, OSError):
+    # Redis may not answer yet after the attack before, on a busy machine.
+    with suppress(BrokerUnavailable, OperationalError, OSError):
         broker = make_broker(stack.settings)
         with broker.connection_for_write() as connection:
             redis = connection.default_channel.client

@@ -115,12 +115,12 @@ def transformers_model() -> Path:
     return _made_once(name, lambda folder: convert_to_transformers(ctranslate2_model(), folder))
 
 
-def real_entries() -> str:
-    """Return the catalogue entries of ENGINES, decoded as the shipped model is."""
-    folders = {"tiny.en-ct2": ctranslate2_model(), "tiny.en-hf": transformers_model()}
+def real_entries(*model_ids: str) -> str:
+    """Return the catalogue entries of ENGINES, or of some, decoded as the shipped model is."""
+    folders = {"tiny.en-ct2": ctranslate2_model, "tiny.en-hf": transformers_model}
     entries = []
-    for model_id, engine in ENGINES.items():
-        folder = folders[model_id]
+    for model_id in model_ids or ENGINES:
+        engine, folder = ENGINES[model_id], folders[model_id]()
         revision = weight_files.digest(folder, weight_files.present(engine, folder))
         entries.append(
             f"""

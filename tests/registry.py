@@ -2,11 +2,11 @@
 
 from sqlalchemy import Engine, text
 
-from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, LARGE_QUEUE, model_queue
+from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, FETCH_QUEUE, LARGE_QUEUE, model_queue
 from shared.store.workers import WorkerEntry, WorkerState, announce
 
 _QUEUES = {
-    "cpu": (CPU_QUEUE, LARGE_QUEUE),
+    "cpu": (CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE),
     "deliver": (DELIVER_QUEUE,),
     "beat": ("sweep",),
 }

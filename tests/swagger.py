@@ -87,7 +87,8 @@ class Operation:
 
     def _offered(self, parameter: Mapping[str, Any]) -> Any:
         """Return what the page puts into a parameter's box; None where it leaves it empty."""
-        schema = self._resolved(parameter["schema"])
+        contents = parameter.get("content", {"": parameter})
+        schema = self._resolved(next(iter(contents.values()))["schema"])
         if parameter.get("examples"):
             return next(iter(parameter["examples"].values()))["value"]
         return parameter.get("example", schema.get("example", schema.get("default")))

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import io
 import json
+import mmap
 import os
 import resource
 import signal
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from shared.infra.errors import UnreadableMedia
-from shared.speech.decoded import RANGE, Kind, encode_record
+from shared.speech.decoded import HEADER, RANGE, Kind, encode_record
 from worker.media.sandbox import files, server
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PTRACE_ATTACH = 16
+_MAP_GROWSDOWN = 0x100
 
 
 def called(result: int) -> int:
@@ -43,6 +45,10 @@ def peek(pid: int) -> None:
     called(_libc.process_vm_readv(pid, None, 0, None, 0, 0))
 
 
+def map_memory(flags: int) -> None:
+    mmap.mmap(-1, 4096, flags=flags)
+
+
 def run_code() -> None:
     called(_libc.mprotect(0, 4096, 7))
 
@@ -59,6 +65,8 @@ FAILING: Mapping[str, Callable[[int], object]] = {
     "limit the parent": lambda pid: resource.prlimit(pid, resource.RLIMIT_CPU, (1, 1)),
     "become root": lambda _: os.setuid(0),
     "make code": lambda _: run_code(),
+    "take memory that no limit counts": lambda _: map_memory(mmap.MAP_SHARED),
+    "take more of it": lambda _: map_memory(mmap.MAP_PRIVATE | _MAP_GROWSDOWN),
     "get a pair of sockets": lambda _: called(_libc.socketpair(1, 1, 0, (ctypes.c_int * 2)())),
     "copy a descriptor": lambda _: os.dup(0),
 }
@@ -101,6 +109,20 @@ def decode_file(connection: socket.socket, order: Mapping[str, Any]) -> None:
                 pass
         case "sleep":
             time.sleep(60)
+        case "go on":  # after the worker has left
+            connection.shutdown(socket.SHUT_RDWR)
+            while True:
+                time.sleep(60)
+        case "tell anchors":
+            for first in range(0, 10_000_000, 10_000):
+                anchors = [(first + each, 0) for each in range(10_000)]
+                facts = {"channels": 1, "at": 0, "anchors": anchors, "known_until": 0}
+                tell(Kind.AUDIO, facts, bytes(2))
+        case "dribble":
+            connection.sendall(HEADER.pack(Kind.AUDIO, 1 << 19))
+            while True:
+                connection.sendall(b"\0")
+                time.sleep(0.05)
         case "eat":
             eaten = [io.BytesIO(bytes(1 << 20)) for _ in range(1 << 20)]
             tell(Kind.DONE, {"n": len(eaten)})

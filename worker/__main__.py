@@ -6,7 +6,7 @@ deliver  sends webhook events in threads, most of which wait for receivers.
 model    infers: one process with one preloaded model, and threads that feed its batcher.
 beat     ticks and sweeps; no other work delays it.
 flower   serves Flower, Celery's monitor.
-migrate  upgrades the database's schema, makes the bucket, and exits.
+migrate  upgrades the database's schema, sets its roles' passwords, makes the bucket, and exits.
 fetch    downloads a model's weights into the local cache, and exits.
 """
 
@@ -94,10 +94,12 @@ def flower(address: str, port: int) -> None:
 @main.command(help="Upgrade the database's schema and make the bucket.")
 def migrate() -> None:
     from shared.infra import database
+    from shared.infra.roles import admit_roles
     from shared.infra.storage import Storage
 
     settings = get_settings()
     database.migrate(settings)
+    admit_roles(settings)
     Storage(settings.storage_url.get_secret_value()).create_bucket()
 
 

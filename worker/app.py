@@ -17,7 +17,7 @@ _settings = get_settings()
 app = make_broker(_settings, consumer=True)
 app.conf.update(
     imports=("worker.tasks",),
-    task_time_limit=_settings.prepare_limit_s + KEEP_GOING_S,
+    task_time_limit=max(_settings.prepare_limit_s, _settings.fetch_limit_s) + KEEP_GOING_S,
     beat_schedule={
         "sweep": {
             "task": "sweep",

@@ -17,12 +17,12 @@ from api.access.schemas import (
     TenantList,
 )
 from api.intake.bodies import json_body, read_json
-from api.native.ids import parse_id
+from api.native.ids import KeyId
 from api.native.schemas import members
 from api.openapi import BODY_ERRORS, problems
 from api.resources import Provided
 from shared.infra.errors import KeyNotFound, TenantExists, TenantNotFound
-from shared.store.accounts import keys, tenants
+from shared.store.accounts import TENANT_PATTERN, keys, tenants
 from shared.store.accounts.scopes import Scope
 
 router = APIRouter(prefix="/admin", tags=["access"])
@@ -56,7 +56,9 @@ async def add_tenant(request: Request, resources: Provided) -> TenantInfo:
 @router.get("/keys", summary="List the keys of the API", responses=problems())
 def show_keys(
     resources: Provided,
-    tenant: Annotated[str | None, Query(description="of this tenant alone")] = None,
+    tenant: Annotated[
+        str | None, Query(description="of this tenant alone", pattern=TENANT_PATTERN)
+    ] = None,
 ) -> KeyList:
     """List the API keys of all tenants, without the keys themselves."""
     found = keys.list_keys(resources.engine, tenant)
@@ -92,9 +94,6 @@ async def add_key(request: Request, resources: Provided) -> KeyWithSecret:
 
 @needs(Scope.ADMIN)
 @router.delete("/keys/{key_id}", summary="Revoke a key of the API", responses=problems(KeyNotFound))
-def revoke_key(key_id: str, resources: Provided) -> KeyInfo:
+def revoke_key(key_id: KeyId, resources: Provided) -> KeyInfo:
     """Revoke a key, for good: within a second every API process refuses it."""
-    found = parse_id(key_id)
-    if found is None:
-        raise KeyNotFound(f"there is no key {key_id}")
-    return KeyInfo(**members(keys.revoke_key(resources.engine, found)))
+    return KeyInfo(**members(keys.revoke_key(resources.engine, key_id)))

@@ -15,9 +15,11 @@ _SCHEMES = ("bearer", "token")
 def find_credential(headers: Headers, subprotocols: Sequence[str] = ()) -> str:
     """Return the credential of a request or a WebSocket handshake; "" if there is none.
 
-    Two that differ are none: whoever sends both cannot know which one counts.
+    Two that differ are none: neither their sender nor a proxy can know which one counts.
     """
-    found = set(filter(None, (_in_authorization(headers), headers.get("x-api-key", "").strip())))
+    found = set(map(_in_authorization, headers.getlist("authorization")))
+    found |= {value.strip() for value in headers.getlist("x-api-key")}
+    found.discard("")
     if chosen_subprotocol(subprotocols) and len(subprotocols) > 1:
         found.add(subprotocols[1])
     return found.pop() if len(found) == 1 else ""
@@ -28,9 +30,9 @@ def chosen_subprotocol(subprotocols: Sequence[str]) -> str | None:
     return subprotocols[0] if subprotocols and subprotocols[0] in SUBPROTOCOLS else None
 
 
-def _in_authorization(headers: Headers) -> str:
-    """Return what follows ``Bearer`` or ``Token``, or all of the header."""
-    words = headers.get("authorization", "").split()
+def _in_authorization(value: str) -> str:
+    """Return what follows ``Bearer`` or ``Token``, or the only word of the header; else ""."""
+    words = value.split()
     if len(words) == 2 and words[0].lower() in _SCHEMES:
         return words[1]
     return words[0] if len(words) == 1 else ""

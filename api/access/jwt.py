@@ -81,11 +81,12 @@ class Issuer:
         tenant = claims.get(settings.jwt_tenant_claim)
         if not isinstance(tenant, str) or not re.fullmatch(TENANT_PATTERN, tenant):
             raise Unauthenticated("the JWT names no tenant")
-        scopes = claims.get(settings.jwt_scopes_claim, "")
-        named = scopes.split() if isinstance(scopes, str) else list(map(str, scopes or ()))
-        return Principal(tenant, frozenset(map(str, ALL_SCOPES)) & frozenset(named), None)
+        return Principal(tenant, _scopes(claims.get(settings.jwt_scopes_claim)), None)
 
     async def _key(self, key_id: str) -> jwt.PyJWK:
+        known = self._keys.get(key_id)
+        if known is not None and self._clock() - self._fetched_at <= KEEP_S:
+            return known  # without a turn: whoever names unknown keys makes nobody else wait
         async with self._turn:
             now = self._clock()
             is_old = now - self._fetched_at > KEEP_S
@@ -120,3 +121,11 @@ class Issuer:
         if len(response.content) > _MAX_KEYS_BYTES:
             raise ValueError("too long")
         return response.json()
+
+
+def _scopes(claim: object) -> frozenset[str]:
+    """Return those scopes in a claim that exist; the claim is a list, or separated by spaces."""
+    named = claim.split() if isinstance(claim, str) else claim
+    if not isinstance(named, list):
+        return frozenset()
+    return frozenset(scope for scope in map(str, ALL_SCOPES) if scope in named)

@@ -1,7 +1,8 @@
 """What each route demands, declared above it, and the check of it.
 
-``@needs(Scope.JOBS_READ)`` or ``@public`` stands above ``@router.get(...)``. A route that declares
-nothing is refused to everybody. The OpenAPI document says the same.
+``@needs(Scope.JOBS_READ)`` or ``@public`` stands above ``@router.get(...)`` and
+``@router.websocket(...)``. A route that declares nothing is refused to everybody. The OpenAPI
+document and the table in docs/security.md say the same.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from api.access.authenticator import Authenticator, check_scope
@@ -76,10 +79,7 @@ async def authorize(request: Request) -> None:
         ScopeMissing: they may not.
         DatabaseUnavailable: the key cannot be looked up.
     """
-    try:
-        scope = declared_scope(request.scope["endpoint"])
-    except KeyError as error:
-        raise Unauthenticated("this route is closed") from error
+    scope = _scope_of(request)
     if scope is None:
         return
     authenticator: Authenticator = request.app.state.resources.authenticator
@@ -89,18 +89,35 @@ async def authorize(request: Request) -> None:
     check_scope(principal, scope)
 
 
-async def admit(websocket: WebSocket, scope: Scope) -> Principal | None:
+async def admit(
+    websocket: WebSocket,
+    answer: Callable[[HTTPConnection, Exception], Response] = error_response,
+) -> Principal | None:
     """Return who opens a WebSocket; None: they may not, and have been told so as by ``authorize``.
 
-    The WebSocket is not accepted yet.
+    The WebSocket is not accepted yet. ``answer`` makes the answer of a dialect.
     """
     authenticator: Authenticator = websocket.app.state.resources.authenticator
     try:
+        scope = _scope_of(websocket)
         principal = await authenticator.of_websocket(websocket)
-        check_scope(principal, scope)
+        if scope is not None:
+            check_scope(principal, scope)
     except LonghandError as error:
-        await websocket.send_denial_response(error_response(websocket, error))
+        await websocket.send_denial_response(answer(websocket, error))
         return None
     websocket.state.principal = principal
     websocket.state.subprotocol = chosen_subprotocol(websocket.scope.get("subprotocols") or ())
     return principal
+
+
+def _scope_of(connection: HTTPConnection) -> Scope | None:
+    """Return the scope that a request's or a WebSocket's route demands; None: it is public.
+
+    Raises:
+        Unauthenticated: it declares nothing.
+    """
+    try:
+        return declared_scope(connection.scope["endpoint"])
+    except KeyError as error:
+        raise Unauthenticated("this route is closed") from error

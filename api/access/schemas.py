@@ -6,12 +6,17 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.store.accounts import DEFAULT_TENANT, TENANT_PATTERN
+from shared.store.accounts import (
+    DEFAULT_TENANT,
+    MAX_NAME_CHARS,
+    NAME_PATTERN,
+    TENANT_PATTERN,
+)
 from shared.store.accounts.keys import MAX_LIFETIME_S
 
 ScopeName = Literal["jobs:write", "jobs:read", "jobs:priority", "live", "webhooks", "admin"]
 """As in ``shared.store.accounts.scopes``."""
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=NAME_PATTERN)]
 TenantId = Annotated[
     str, Field(pattern=TENANT_PATTERN, max_length=63, examples=["acme"], description="for ever")
 ]

@@ -11,12 +11,6 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
-from typing import Any
-
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from shared.infra.errors import BrokerUnavailable
 from shared.infra.settings import Settings
@@ -25,7 +19,6 @@ from shared.queue.live import keys
 PREFIX = "lh_once_"
 LIFETIME_S = 60
 _LIMIT_S = 1.0
-_OUTAGES = (RedisError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +36,7 @@ class SocketTokens:
 
     def __init__(self, settings: Settings) -> None:
         """Connect to nothing yet."""
-        self._redis: Any = redis.asyncio.Redis.from_url(
-            settings.broker_url.get_secret_value(),
-            socket_connect_timeout=keys.CONNECT_TIMEOUT_S,
-            socket_timeout=keys.SEND_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = keys.connect_async(settings)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -69,7 +57,7 @@ class SocketTokens:
         try:
             async with asyncio.timeout(_LIMIT_S):
                 await self._redis.set(_name(token), json.dumps(value), ex=LIFETIME_S)
-        except _OUTAGES as error:
+        except keys.OUTAGES as error:
             raise BrokerUnavailable("Redis cannot be reached") from error
         return token
 
@@ -82,7 +70,7 @@ class SocketTokens:
         try:
             async with asyncio.timeout(_LIMIT_S):
                 held = await self._redis.getdel(_name(token))
-        except _OUTAGES as error:
+        except keys.OUTAGES as error:
             raise BrokerUnavailable("Redis cannot be reached") from error
         if held is None:
             return None

@@ -1,7 +1,8 @@
 """Admission: how many uploads are under way at once, and how much CPU the small ones may take.
 
-A client gets no more places than it leaves to others. So one client alone gets half of them, and
-there is nearly always a place for a client that has none.
+No tenant gets all places (``api.limits.places``), and no client all that its tenant gets: a client
+gets a further place while its tenant would get more than the client holds. So there is nearly
+always a place for a tenant, and for a client, that has none.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from api.limits.places import Places
 from shared.infra.errors import TooManyUploads
 from shared.infra.quantities import duration
 
@@ -77,34 +79,50 @@ class CpuShare:
         return max(0.0, self._debt_s / self._cpus)
 
 
-class Places:
-    """Places for uploads, of which each client has a share. For use on the event loop only."""
+class UploadPlaces:
+    """Places for uploads, of which each tenant and each of its clients has a share.
 
-    def __init__(self, n_places: int) -> None:
-        self._n_free = n_places
-        self._held: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+    For use on the event loop only: nothing is locked.
+    """
 
-    def has_room(self, client: str) -> bool:
-        """Whether a client may have a place, or one more."""
-        return self._n_free > self._held[client]
+    def __init__(self, n_places: int, what: str) -> None:
+        """``what`` takes the places, in the plural."""
+        self._tenants = Places(n_places, what)
+        self._what = what
+        self._held: Counter[tuple[str, str]] = Counter()
+        self._waiting: dict[tuple[str, str], deque[asyncio.Future[None]]] = {}
 
-    def take(self, client: str) -> None:
+    def has_room(self, tenant: str, client: str) -> bool:
+        """Whether a client of a tenant may have a place, or one more."""
+        return self._tenants.room_for(tenant) > self._held[tenant, client]
+
+    def check(self, tenant: str, client: str) -> None:
+        """See that a client of a tenant may have a place, or one more.
+
+        Raises:
+            TooManyAtOnce: the tenant has its share.
+            TooManyUploads: the client has its share, or no place is free.
+        """
+        self._tenants.check_share(tenant)
+        if not self.has_room(tenant, client):
+            raise TooManyUploads(f"there are as many {self._what} as may be, or as many of yours")
+
+    def take(self, tenant: str, client: str) -> None:
         """Take a place; there must be room."""
-        self._n_free -= 1
-        self._held[client] += 1
+        self._tenants.take(tenant)
+        self._held[tenant, client] += 1
 
-    def give_back(self, client: str) -> None:
+    def give_back(self, tenant: str, client: str) -> None:
         """Free a place; clients that wait get it."""
-        self._n_free += 1
-        self._held[client] -= 1
-        if not self._held[client]:
-            del self._held[client]
+        self._tenants.give_back(tenant)
+        self._held[tenant, client] -= 1
+        if not self._held[tenant, client]:
+            del self._held[tenant, client]
         self._serve()
 
-    async def wait(self, client: str) -> None:
-        """Take a place; of those who wait, the client with the fewest places is the next."""
-        queue = self._waiting.setdefault(client, deque())
+    async def wait(self, tenant: str, client: str) -> None:
+        """Take a place; the next is the tenant with the fewest, and its client with the fewest."""
+        queue = self._waiting.setdefault((tenant, client), deque())
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
         self._serve()
@@ -112,26 +130,26 @@ class Places:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it came in the same moment
-                self.give_back(client)
+                self.give_back(tenant, client)
             elif turn in queue:
                 queue.remove(turn)
-                self._forget_if_empty(client)
+                self._forget_if_empty(tenant, client)
             raise
 
     def _serve(self) -> None:
-        while self._waiting:
-            client = min(self._waiting, key=self._held.__getitem__)
-            if not self.has_room(client):
-                return
-            turn = self._waiting[client].popleft()
-            self._forget_if_empty(client)
+        while waiting := [each for each in self._waiting if self.has_room(*each)]:
+            tenant, client = min(
+                waiting, key=lambda each: (self._tenants.held_by(each[0]), self._held[each])
+            )
+            turn = self._waiting[tenant, client].popleft()
+            self._forget_if_empty(tenant, client)
             if not turn.done():
-                self.take(client)
+                self.take(tenant, client)
                 turn.set_result(None)
 
-    def _forget_if_empty(self, client: str) -> None:
-        if not self._waiting[client]:
-            del self._waiting[client]
+    def _forget_if_empty(self, tenant: str, client: str) -> None:
+        if not self._waiting[tenant, client]:
+            del self._waiting[tenant, client]
 
 
 class Admission:
@@ -149,9 +167,9 @@ class Admission:
     ) -> None:
         """Admit uploads; this module's constants say what the arguments are."""
         self._pace = pace
-        self._large = Places(max_large)
-        self._small = Places(max_small)
-        self._queue = Places(max_waiting)
+        self._large = UploadPlaces(max_large, "large uploads")
+        self._small = UploadPlaces(max_small, "small uploads")
+        self._queue = UploadPlaces(max_waiting, "uploads that wait")
         self._starting = asyncio.Lock()
         self._patience_s = patience_s
         self._sleep = sleep
@@ -159,37 +177,35 @@ class Admission:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def check(self, n_bytes: int | None, client: str) -> None:
+    def check(self, n_bytes: int | None, tenant: str, client: str) -> None:
         """See that an upload may have a turn now, or wait for it.
 
         Raises:
+            TooManyAtOnce: its tenant has its share.
             TooManyUploads: it may not.
         """
-        places = self._large if _is_large(n_bytes) else self._queue
-        if places.has_room(client):
-            return
-        if places is self._large:
-            raise TooManyUploads("as many uploads are under way as may be, or as many of yours")
-        raise TooManyUploads("as many uploads wait for their turn as may, or as many of yours")
+        (self._large if _is_large(n_bytes) else self._queue).check(tenant, client)
 
     @contextlib.asynccontextmanager
-    async def turn(self, n_bytes: int | None, client: str) -> AsyncIterator[None]:
+    async def turn(self, n_bytes: int | None, tenant: str, client: str) -> AsyncIterator[None]:
         """Wait for an upload's turn; hold its place within the block.
 
         A large upload is refused at once if there is no place: others take minutes. A small one
-        waits: the client with the fewest places is the next, and among its uploads the first to
-        come. Nothing of the body is read meanwhile.
+        waits: the tenant with the fewest places is the next, then its client with the fewest, and
+        among its uploads the first to come. Nothing of the body is read meanwhile.
 
         Args:
             n_bytes: the size that the client declares; None: unknown.
-            client: whose share of the places it is.
+            tenant: whose upload it is.
+            client: whose share of the tenant's places it is.
 
         Raises:
+            TooManyAtOnce: the tenant has its share.
             TooManyUploads: there is no place, or none within the time that a small upload waits.
         """
-        self.check(n_bytes, client)
-        place = self._large_place(client) if _is_large(n_bytes) else self._small_place(client)
-        async with place:
+        self.check(n_bytes, tenant, client)
+        place = self._large_place if _is_large(n_bytes) else self._small_place
+        async with place(tenant, client):
             self._n_admitted += 1
             self._idle.clear()
             try:
@@ -200,32 +216,32 @@ class Admission:
                     self._idle.set()
 
     @contextlib.asynccontextmanager
-    async def _large_place(self, client: str) -> AsyncIterator[None]:
-        self._large.take(client)
+    async def _large_place(self, tenant: str, client: str) -> AsyncIterator[None]:
+        self._large.take(tenant, client)
         try:
             yield
         finally:
-            self._large.give_back(client)
+            self._large.give_back(tenant, client)
 
     @contextlib.asynccontextmanager
-    async def _small_place(self, client: str) -> AsyncIterator[None]:
-        self._queue.take(client)
+    async def _small_place(self, tenant: str, client: str) -> AsyncIterator[None]:
+        self._queue.take(tenant, client)
         try:
             async with asyncio.timeout(self._patience_s):
-                await self._small.wait(client)
+                await self._small.wait(tenant, client)
         except TimeoutError as error:
             raise TooManyUploads(
                 f"the upload's turn did not come within {duration(self._patience_s)}"
             ) from error
         finally:
-            self._queue.give_back(client)
+            self._queue.give_back(tenant, client)
         try:
             async with self._starting:
                 if pause_s := self._pace.pause_s():
                     await self._sleep(pause_s)
             yield
         finally:
-            self._small.give_back(client)
+            self._small.give_back(tenant, client)
 
     async def drain(self, limit_s: float) -> None:
         """Wait until no upload is under way, nor the cleanup of one that was cancelled."""

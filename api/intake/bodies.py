@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from api.intake.submit import LIMIT_S
-from api.validation import describe, summarize
+from api.validation import refusal
 from shared.infra.errors import InvalidRequest, UnsupportedMediaType, UploadStalled
 from shared.infra.quantities import duration, size
 
@@ -95,8 +95,7 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(body, strict=True)
     except ValidationError as error:
-        wrong = summarize(describe(error, model.model_fields))
-        raise InvalidRequest(f"the body is wrong: {wrong}") from error
+        raise refusal(error, model.model_fields, "the body is wrong: ") from error
 
 
 async def read_body(

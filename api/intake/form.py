@@ -1,6 +1,7 @@
-"""A multipart form as a source of a job: its fields checked as early as they can be, its file."""
+"""A multipart form as a source of a job. Its fields are checked as early as possible."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -8,12 +9,11 @@ from api.intake.landing import too_large
 from api.intake.multipart import MAX_FIELD_BYTES, MAX_PARTS, Field, FileBegin, FileData, FormParser
 from api.intake.options import OptionCheck
 from api.intake.submit import JobRequest
-from api.spelling import with_nearest
-from api.validation import describe, summarize
-from shared.infra.errors import InvalidRequest, UnsupportedLanguage
+from api.spelling import right_names, with_nearest
+from api.validation import refusal
+from shared.infra.errors import InvalidRequest, MisnamedField
 from shared.models.options import (
     MAX_METADATA_BYTES,
-    UNKNOWN_LANGUAGE,
     JobOptions,
     ResolvedOptions,
 )
@@ -25,14 +25,48 @@ _LONG_FIELDS = {
 }
 """Fields that may be longer than the parser's usual limit, in bytes."""
 
+JSON_SOURCES = ("audio_url", "audio_base64", "upload_id")
+"""The members by which a JSON body names its file. Forms do not have them."""
+
 _FORM_BYTES = MAX_PARTS * (MAX_FIELD_BYTES + 1024) + sum(_LONG_FIELDS.values())
 """The most that fields, headers and boundaries add to a file."""
+
+
+class Fields(Protocol):
+    """The fields of a form that are not its file, in the words of one face."""
+
+    @property
+    def texts(self) -> Collection[str]:
+        """Names of fields whose text may come as a file."""
+
+    @property
+    def long_fields(self) -> Mapping[str, int]:
+        """The most bytes of fields that may be longer than others."""
+
+    def add(self, field: Field) -> None:
+        """Take a field.
+
+        Raises:
+            InvalidRequest: it cannot be taken.
+        """
+
+    def asked(self) -> JobOptions:
+        """Return what is asked so far; the same object as long as no field is added.
+
+        Raises:
+            RequestError: it cannot be asked.
+        """
 
 
 class FormFields:
     """The options of a form, as its fields come in before and after the file."""
 
-    def __init__(self) -> None:
+    texts: Collection[str] = JobOptions.model_fields
+    long_fields: Mapping[str, int] = _LONG_FIELDS
+
+    def __init__(self, what: str = "fields", others: Sequence[str] = ("file",)) -> None:
+        """``what`` they are, for people; ``others`` are there beside the options."""
+        self._what, self._others = what, others
         self._values: dict[str, str] = {}
         self._unknown: list[str] = []
         self._asked: JobOptions | None = None
@@ -63,19 +97,22 @@ class FormFields:
         if self._asked is not None:
             return self._asked
         if self._unknown:
-            known = ("file", *JobOptions.model_fields)
-            raise InvalidRequest(
-                f"unknown fields: {with_nearest(self._unknown, known)}; "
+            known = (*self._others, *JobOptions.model_fields)
+            told = (
+                f"unknown {self._what}: {with_nearest(self._unknown, known)}; "
                 f"there are {', '.join(known)}"
             )
-        # An empty field is what a form sends for a choice not made.
+            elsewhere = right_names(self._unknown, JSON_SOURCES)
+            if elsewhere:
+                told += f"; {', '.join(sorted(set(elsewhere.values())))}: in a JSON body"
+            names = elsewhere | right_names(self._unknown, known)
+            raise MisnamedField(told, names) if names else InvalidRequest(told)
+        # A form sends an empty field for a choice that was not made.
         given = {name: value for name, value in self._values.items() if value}
         try:
             self._asked = JobOptions.model_validate(given)
         except ValidationError as error:
-            wrong = {item["type"] for item in error.errors()}
-            kind = UnsupportedLanguage if wrong == {UNKNOWN_LANGUAGE} else InvalidRequest
-            raise kind(summarize(describe(error))) from error
+            raise refusal(error, ()) from error
         return self._asked
 
 
@@ -91,10 +128,12 @@ class MultipartForm:
         *,
         client: str,
         max_file_bytes: int,
+        fields: Fields | None = None,
     ) -> None:
         """Begin with what the head of the request says; ``body`` is not read yet.
 
-        ``client`` is whose share of the places for uploads the form takes.
+        ``client`` is whose share of the places for uploads the form takes. ``fields`` reads the
+        fields of a dialect; None: they are the options of ``POST /jobs``.
 
         Raises:
             UnsupportedMediaType: the body is not ``multipart/form-data``.
@@ -103,14 +142,14 @@ class MultipartForm:
         """
         self.n_bytes = n_bytes
         self.client = client
+        self._fields = fields or FormFields()
         self._parser = FormParser(
-            content_type, texts=JobOptions.model_fields, long_fields=_LONG_FIELDS
+            content_type, texts=self._fields.texts, long_fields=self._fields.long_fields
         )
         self._body = body
         self._first = b""
         self._options = options
         self._max_file_bytes = max_file_bytes
-        self._fields = FormFields()
         self._file_name = ""
         self._request: JobRequest | None = None
         if n_bytes is not None:
@@ -146,7 +185,7 @@ class MultipartForm:
                         self._file_name = event.file_name
                     case FileData():
                         yield event.data
-        # Before the parser misses the file: an unknown field may be meant as such.
+        # An unknown field may be meant as the file, so it is reported before a missing file is.
         asked = self._fields.asked()
         if options is None or asked is not checked:
             options = await self._options.resolve(asked)

@@ -123,10 +123,10 @@ class Landing:
         except BaseException as error:
             cleanup = asyncio.ensure_future(self._discard())
             if isinstance(error, StorageUnavailable):
-                # The client does not wait until a store that is away has failed once more.
+                # The cleanup would fail too, after its timeouts. The client does not wait for that.
                 self._cleanups.add(cleanup)
             else:
-                await _to_its_end(cleanup)
+                await to_its_end(cleanup)
             raise
 
     async def _receive(self, data: AsyncIterable[bytes | memoryview]) -> tuple[bytearray, int]:
@@ -201,7 +201,7 @@ class Landing:
 
     async def _discard(self) -> None:
         """Remove what was stored, or see that it is removed."""
-        # The store may only be told to forget the parts once no thread sends one.
+        # Parts may be deleted only while no thread sends one.
         under_way: list[asyncio.Future[Any]] = [*self._sending]
         if self._hashing is not None:
             under_way.append(self._hashing)
@@ -212,20 +212,21 @@ class Landing:
     def _remove(self) -> None:
         if self._upload is not None:
             try:
-                # The sweeper needs the store's list of uploads, which not every store has.
+                # Later only the sweeper can abort it, by the store's list of uploads. Not every
+                # store has one.
                 self._upload.abort()
             except StorageUnavailable as error:
                 log.warning("%s: the upload of %s is aborted later", error, self._key)
         self._abandon()
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await _to_its_end(self._start_thread(work))
+        return await to_its_end(self._start_thread(work))
 
     def _start_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
         return asyncio.ensure_future(to_thread.run_sync(work, limiter=self._threads))
 
 
-async def _to_its_end(running: asyncio.Future[Result]) -> Result:
+async def to_its_end(running: asyncio.Future[Result]) -> Result:
     """Wait for ``running``; a cancellation is raised only once it has ended.
 
     A thread cannot be stopped: what it does must be over before its outcome is undone.
@@ -238,8 +239,8 @@ async def _to_its_end(running: asyncio.Future[Result]) -> Result:
         raise
 
 
-def too_large(max_bytes: int) -> UploadTooLarge:
-    """Return the refusal of a file of more than ``max_bytes``."""
+def too_large(max_bytes: int, setting: str = "LONGHAND_MAX_UPLOAD_BYTES") -> UploadTooLarge:
+    """Return the refusal of a file of more than ``max_bytes``, which a setting allows."""
     return UploadTooLarge(
-        f"the file is larger than {size(max_bytes)} (LONGHAND_MAX_UPLOAD_BYTES, or your own limit)"
+        f"the file is larger than {size(max_bytes)} ({setting}, or your own limit)"
     )

@@ -7,36 +7,26 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from shared.infra.errors import InvalidRequest, UnsupportedMediaType
+from shared.infra.errors import InvalidRequest, MisnamedField, UnsupportedMediaType
+from shared.infra.file_names import form_file_name, unescape
 from shared.infra.quantities import size
 
-MAX_PARTS = 32
+MAX_PARTS = 128
 MAX_FIELD_BYTES = 4096
 """The most that a field may have for which no other limit is given."""
 
 _EXAMPLE = "curl -F file=@talk.mp3 URL"
 
 _FILE_NAME = re.compile(rb";\s*filename\*?\s*=", re.IGNORECASE)
-_EXTENDED_FILE_NAME = re.compile(
-    rb""";\s*filename\*\s*=\s*"?([\w.-]+)'[^']*'([^;"\s]*)""", re.IGNORECASE
-)
-"""Charset and percent-encoded name (RFC 8187). RFC 7578 forbids this form, and some clients send
-nothing else; the library leaves it out."""
-_BROWSER_ESCAPES = re.compile(rb"%(0D|0A|22)", re.IGNORECASE)
-"""The bytes of names that browsers encode, and no others (WHATWG HTML, multipart/form-data)."""
 
 _MEDIA_TYPES = (b"audio/", b"video/", b"application/octet-stream")
 """Types of parts that are files, even without a file's name."""
 
 _NO_LONG_FIELDS: Mapping[str, int] = MappingProxyType({})
-
-_MAX_FILE_NAME = 255
-"""Characters of a client's file name that are kept; the longest name of common file systems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +155,7 @@ class FormParser:
     def _on_headers_finished(self) -> None:
         disposition = self._part_headers.get(b"content-disposition", b"")
         kind, parameters = parse_options_header(disposition)
-        name = _unescape(parameters.get(b"name", b"")).decode(errors="replace")
+        name = unescape(parameters.get(b"name", b"")).decode(errors="replace")
         if kind != b"form-data" or not name:
             raise InvalidRequest("a part of the form has no name")
         has_file_name = _FILE_NAME.search(disposition) is not None
@@ -181,8 +171,9 @@ class FormParser:
                 f"the form has more than one file, the second as {name!r}: submit one job for each"
             )
         if name != "file":
-            raise InvalidRequest(
-                f"the form has a file as {name!r}: send it as 'file', as {_EXAMPLE} does"
+            raise MisnamedField(
+                f"the form has a file as {name!r}: send it as 'file', as {_EXAMPLE} does",
+                {name: "file"},
             )
         if not has_file_name and b"content-type" not in self._part_headers:
             raise InvalidRequest(
@@ -191,7 +182,7 @@ class FormParser:
             )
         self._file_seen = True
         self._field = None
-        self._events.append(FileBegin(_clean_file_name(_file_name(disposition, parameters))))
+        self._events.append(FileBegin(form_file_name(disposition)))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:
@@ -218,25 +209,3 @@ class FormParser:
 
     def _on_end(self) -> None:
         self._ended = True
-
-
-def _unescape(name: bytes) -> bytes:
-    return _BROWSER_ESCAPES.sub(lambda escape: bytes([int(escape[1], 16)]), name)
-
-
-def _file_name(disposition: bytes, parameters: Mapping[bytes, bytes]) -> str:
-    """Return the file's name as the client means it; where it sends two, the plain one."""
-    if b"filename" not in parameters and (found := _EXTENDED_FILE_NAME.search(disposition)):
-        encoded = unquote_to_bytes(found[2])
-        try:
-            return encoded.decode(found[1].decode("latin-1"), errors="replace")
-        except LookupError:  # no such charset
-            return encoded.decode(errors="replace")
-    return _unescape(parameters.get(b"filename", b"")).decode(errors="replace")
-
-
-def _clean_file_name(sent: str) -> str:
-    """Return the last component of a client's path, printable; it is shown and never opened."""
-    name = sent.replace("\\", "/").rpartition("/")[2]
-    printable = "".join(character for character in name if character.isprintable()).strip()
-    return printable[-_MAX_FILE_NAME:] or "audio"

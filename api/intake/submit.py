@@ -1,44 +1,43 @@
 """Submitting: a file is taken in and its job committed, whichever way they came.
 
-This module knows no HTTP. Every way in - a form, a raw body, a fetched URL, another API's dialect -
-is a ``Source``, and every face makes its own answer of the job.
+This module knows no HTTP. Every way in ends here as a file that comes in (``Source``: a form, a raw
+body, a live session), one at a URL (``Remote``) or one that was uploaded before (``Uploaded``).
+Every face makes its own answer of the job.
 """
 
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from sqlalchemy import Engine
 from uuid_utils.compat import uuid7
 
-from api.intake.admission import MAX_LARGE, MAX_SMALL, MAX_WAITING, SMALL_BYTES, Admission
-from api.intake.landing import Cleanups, Landed, Landing
+from api.intake.admission import SMALL_BYTES, Admission
+from api.intake.landing import Cleanups, Landed, Landing, too_large
 from api.intake.options import OptionCheck
+from api.limits.backlog import check_backlog
 from api.limits.places import Places
 from api.limits.refreshed import Refreshed
 from shared.infra.background import Background
-from shared.infra.errors import (
-    CommitUncertain,
-    DatabaseUnavailable,
-    JobNotFound,
-    QueueFull,
-    TooManyUploads,
-)
+from shared.infra.errors import CommitUncertain, DatabaseUnavailable, JobNotFound
+from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue
 from shared.models.options import MAX_PRIORITY, JobOptions, ResolvedOptions, fingerprint
 from shared.store.counts import Backlog
-from shared.store.jobs.create import Created, JobWebhook, NewJob, create_job
+from shared.store.jobs.create import Created, JobWebhook, NewJob, Within, create_job
+from shared.store.jobs.create import Remote as RemoteFile
 from shared.store.jobs.read import get_job
-from shared.store.limits import Limits
+from shared.store.limits import Limits, look_for_room
 from shared.store.objects.keys import source_key
 from shared.store.objects.removals import abandon_upload, begin_upload
+from shared.store.uploads import Upload
 
 log = logging.getLogger(__name__)
 
@@ -95,36 +94,27 @@ class Source(Protocol):
         """Return what is asked; called once ``data`` has ended."""
 
 
-class UploadPlaces:
-    """How many uploads each tenant may have under way, as a share of what ``Admission`` admits.
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A file at a URL, which a worker fetches, and what is asked for it."""
 
-    A tenant may have any number of clients, of which ``Admission`` gives each a share.
-    """
+    url: str
+    """It has passed ``Outbound.check_url``."""
+    job: JobRequest
 
-    def __init__(self) -> None:
-        self._large = Places(MAX_LARGE, "large uploads")
-        self._small = Places(MAX_SMALL + MAX_WAITING, "small uploads")
 
-    def check_share(self, tenant: str, *, is_small: bool) -> None:
-        """See that a free place would be the tenant's.
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A file that was uploaded before, and what is asked for it."""
 
-        Raises:
-            TooManyAtOnce: the tenant has its share.
-        """
-        (self._small if is_small else self._large).check_share(tenant)
+    upload: Upload
+    """It is complete."""
+    job: JobRequest
 
-    def place(self, tenant: str, *, is_small: bool) -> AbstractContextManager[None]:
-        """Hold a place while the block runs.
 
-        Raises:
-            TooManyAtOnce: the tenant has its share.
-            TooManyUploads: there is none.
-        """
-        places = self._small if is_small else self._large
-        return places.place(
-            tenant,
-            lambda: TooManyUploads(f"{places.n_places} uploads are under way, which is the limit"),
-        )
+def request_of(source: Source | Remote | Uploaded) -> JobRequest:
+    """Return what is asked for a file that was submitted."""
+    return source.job if isinstance(source, Remote | Uploaded) else source.request()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +128,7 @@ class Intake:
     remover: Background
     options: OptionCheck
     admission: Admission
-    places: UploadPlaces
+    outbound: Outbound
     limits: Refreshed[Limits]
     """Those of each tenant."""
     backlog: Refreshed[Backlog]
@@ -148,6 +138,8 @@ class Intake:
     small_threads: CapacityLimiter
     """For small uploads alone, so that large ones do not delay them."""
     cleanups: Cleanups
+    json_places: Places
+    """For JSON bodies that carry files: they are in memory whole."""
     count_cached: Callable[[], None]
     """Is told of each job that got an equal one's transcript at once."""
 
@@ -157,14 +149,30 @@ class Intake:
         await self.cleanups.drain(limit_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is special about a submission, beside its source."""
+
+    wanted_s: float | None = None
+    """The job is a call (``shared.store.jobs.calls``), wanted for so long if nobody renews that. An
+    equal one that is under way may stand for it."""
+    batch_id: UUID | None = None
+    within: Within | None = None
+    """Is called within the transaction that commits the job."""
+
+
+NOTHING_SPECIAL = Terms()
+
+
 async def submit(
-    intake: Intake, tenant: str, source: Source, *, wanted_s: float | None = None
+    intake: Intake,
+    tenant: str,
+    source: Source | Remote | Uploaded,
+    terms: Terms = NOTHING_SPECIAL,
 ) -> Created:
     """Take a file in and commit its job.
 
-    With ``wanted_s`` the job is a call (``shared.store.jobs.calls``), wanted for so long if nobody
-    renews that, and may be an equal one that is under way. If anything fails before the commit,
-    nothing of the file stays.
+    If anything fails before the commit, nothing of the file stays.
 
     Raises:
         RequestError: the file, or what is asked for it, is refused.
@@ -174,62 +182,90 @@ async def submit(
         StorageUnavailable: the object store failed.
         DatabaseUnavailable: Postgres cannot be reached.
     """
-    await check_backlog(intake)
+    check_backlog(await intake.backlog.get(""), intake.settings)
     limits = await intake.limits.get(tenant)
-    # Who cannot have a place learns it before anything is sent. A client that sends nothing takes
-    # none.
+    if isinstance(source, Remote | Uploaded):
+        commit = partial(_commit_known, intake, tenant, source, limits, terms)
+        return await to_thread.run_sync(commit, limiter=intake.small_threads)
+    # A client that cannot have a place, or a job, learns it before it sends anything. One that
+    # sends nothing takes none.
+    intake.admission.check(source.n_bytes, tenant, source.client)
     is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
-    intake.places.check_share(tenant, is_small=is_small)
-    intake.admission.check(source.n_bytes, source.client)
-    # A database that is away is told before the file is read, not after.
+    if limits.restrict_jobs and not is_small:
+        look = partial(look_for_room, intake.engine, tenant, limits)
+        await to_thread.run_sync(look, limiter=intake.small_threads)
+    # An unreachable database is reported before the file is read.
     await intake.options.prepare()
     await source.begin()
-    with intake.places.place(tenant, is_small=is_small):
-        return await _submit(intake, tenant, source, limits, wanted_s)
+    async with intake.admission.turn(source.n_bytes, tenant, source.client):
+        return await _land(intake, tenant, source, limits, terms)
 
 
-async def check_backlog(intake: Intake) -> None:
-    """See that the platform takes new jobs.
+async def _land(
+    intake: Intake, tenant: str, source: Source, limits: Limits, terms: Terms
+) -> Created:
+    job_id = uuid7()
+    key = source_key(job_id)
+    is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
+    landing = Landing(
+        intake.storage,
+        key,
+        max_bytes=limits.max_upload_bytes,
+        threads=intake.small_threads if is_small else intake.large_threads,
+        begin=partial(begin_upload, intake.engine, key, allowance_s=_ALLOWANCE_S),
+        abandon=partial(_abandon, intake, key),
+        cleanups=intake.cleanups,
+    )
+
+    def commit(landed: Landed) -> Created:
+        request = source.request()
+        job = _new_job(intake, job_id, tenant, request, terms, key=key, landed=landed)
+        return _commit(intake, job, limits, terms.within)
+
+    return await landing.land(source.data(), commit)
+
+
+def _commit_known(
+    intake: Intake, tenant: str, source: Remote | Uploaded, limits: Limits, terms: Terms
+) -> Created:
+    """Commit the job of a file that does not come in now."""
+    return _commit(intake, known_job(intake, tenant, source, terms), limits, terms.within)
+
+
+async def read_digest(intake: Intake, tenant: str, source: Source) -> str:
+    """Read a file and keep nothing of it; return its hex SHA-256.
+
+    It takes the place of an upload meanwhile.
 
     Raises:
-        QueueFull: it does not.
+        RequestError: the file, or what is asked for it, is refused.
+        TooManyUploads: its turn did not come.
+        LimitReached: the tenant has as many uploads under way as it may.
     """
-    settings, backlog = intake.settings, await intake.backlog.get("")
-    if settings.max_queued_jobs and backlog.jobs >= settings.max_queued_jobs:
-        raise QueueFull(
-            f"{backlog.jobs} jobs wait or run, and {settings.max_queued_jobs} may "
-            "(LONGHAND_MAX_QUEUED_JOBS)"
-        )
-    if backlog.wait_s is not None and backlog.wait_s > settings.max_queue_wait_s:
-        raise QueueFull(
-            f"a new job would wait for about {backlog.wait_s:.0f} s, and may for "
-            f"{settings.max_queue_wait_s:g} s (LONGHAND_MAX_QUEUE_WAIT_S)"
-        )
+    limits = await intake.limits.get(tenant)
+    digest, n_bytes = hashlib.sha256(), 0
+    await source.begin()
+    async with intake.admission.turn(source.n_bytes, tenant, source.client):
+        async for piece in source.data():
+            n_bytes += len(piece)
+            if n_bytes > limits.max_upload_bytes:
+                raise too_large(limits.max_upload_bytes)
+            digest.update(piece)
+    return digest.hexdigest()
 
 
-async def _submit(
-    intake: Intake, tenant: str, source: Source, limits: Limits, wanted_s: float | None
-) -> Created:
-    async with intake.admission.turn(source.n_bytes, source.client):
-        job_id = uuid7()
+def known_job(intake: Intake, tenant: str, source: Remote | Uploaded, terms: Terms) -> NewJob:
+    """Return the job of a file that does not come in now."""
+    job_id = uuid7()
+    if isinstance(source, Remote):
+        remote = RemoteFile(source.url, cache=source.job.asked.cache)
         key = source_key(job_id)
-        is_small = source.n_bytes is not None and source.n_bytes <= SMALL_BYTES
-        landing = Landing(
-            intake.storage,
-            key,
-            max_bytes=limits.max_upload_bytes,
-            threads=intake.small_threads if is_small else intake.large_threads,
-            begin=partial(begin_upload, intake.engine, key, allowance_s=_ALLOWANCE_S),
-            abandon=partial(_abandon, intake, key),
-            cleanups=intake.cleanups,
-        )
-
-        def commit(landed: Landed) -> Created:
-            request = source.request()
-            job = _new_job(intake, job_id, tenant, request, landed, wanted_s)
-            return _commit(intake, job, limits)
-
-        return await landing.land(source.data(), commit)
+        return _new_job(intake, job_id, tenant, source.job, terms, key=key, remote=remote)
+    upload = source.upload
+    assert upload.sha256 is not None
+    landed = Landed(upload.size_bytes, upload.sha256)
+    job = _new_job(intake, job_id, tenant, source.job, terms, key=upload.key, landed=landed)
+    return replace(job, upload_id=upload.id)
 
 
 def _new_job(
@@ -237,11 +273,17 @@ def _new_job(
     job_id: UUID,
     tenant: str,
     request: JobRequest,
-    landed: Landed,
-    wanted_s: float | None,
+    terms: Terms,
+    *,
+    key: str,
+    landed: Landed | None = None,
+    remote: RemoteFile | None = None,
 ) -> NewJob:
-    asked = request.asked
+    asked, wanted_s = request.asked, terms.wanted_s
     model = intake.catalogue.get(request.options.model)
+    equal = None
+    if landed is not None and asked.cache:
+        equal = fingerprint(landed.sha256, request.options, model)
     webhook = None
     if asked.webhook_url is not None and asked.webhook_secret is not None:
         webhook = JobWebhook(asked.webhook_url, asked.webhook_secret)
@@ -250,32 +292,43 @@ def _new_job(
         tenant=tenant,
         options=request.options,
         priority=asked.priority + (0 if wanted_s is None else CALL_PRIORITY),
-        fingerprint=fingerprint(landed.sha256, request.options, model) if asked.cache else None,
+        fingerprint=equal,
         reference=asked.reference,
         live_text=request.live_text,
+        batch_id=terms.batch_id,
         metadata=asked.metadata,
         webhook=webhook,
         result_url=f"{intake.settings.public_url}/jobs/{job_id}",
-        source_key=source_key(job_id),
+        source_key=key,
         source_name=request.file_name,
-        source_bytes=landed.n_bytes,
-        sha256=landed.sha256,
+        source_bytes=None if landed is None else landed.n_bytes,
+        sha256=None if landed is None else landed.sha256,
+        remote=remote,
         wanted_s=wanted_s,
     )
 
 
-def _commit(intake: Intake, job: NewJob, limits: Limits) -> Created:
+def _commit(
+    intake: Intake,
+    job: NewJob,
+    limits: Limits,
+    within: Within | None,
+) -> Created:
     """Commit the job; see whether it was committed where the connection broke meanwhile."""
     try:
         created = create_job(
-            intake.engine, job, max_attempts=intake.settings.max_attempts, limits=limits
+            intake.engine,
+            job,
+            max_attempts=intake.settings.max_attempts,
+            limits=limits,
+            within=within,
         )
     except CommitUncertain as uncertain:
         try:
             created = Created(job.id, cached=get_job(intake.engine, job.tenant, job.id).cached)
         except JobNotFound:
             raise uncertain from None
-    if created.joined:
+    if created.joined and job.upload_id is None:
         _abandon(intake, job.source_key)
     log.info("job %s is taken", created.job_id, extra={"fields": {"job_id": created.job_id}})
     if created.cached:

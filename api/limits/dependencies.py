@@ -1,13 +1,13 @@
 """What every route does that is asked by a tenant."""
 
-from fastapi import Request
+from fastapi.requests import HTTPConnection
 
 from api.access.principal import Principal
 from api.resources import Provided
 from shared.infra.errors import RateLimited
 
 
-async def count_request(request: Request, resources: Provided) -> None:
+async def count_request(connection: HTTPConnection, resources: Provided) -> None:
     """Count a request against its tenant's limit; a dependency of routes, after ``authorize``.
 
     Requests to public routes are nobody's.
@@ -15,15 +15,15 @@ async def count_request(request: Request, resources: Provided) -> None:
     Raises:
         RateLimited: the tenant has sent too many in this minute.
     """
-    principal: Principal | None = getattr(request.state, "principal", None)
+    principal: Principal | None = getattr(connection.state, "principal", None)
     if principal is None:
         return
     limit = (await resources.limits.get(principal.tenant)).requests_per_minute
     if not limit:
         return
     quota = await resources.request_counter.count(principal.tenant, limit)
-    request.state.rate_limit = quota.headers
+    connection.state.quota = quota
     if quota.is_exceeded:
         raise RateLimited(
-            f"you have sent as many requests in this minute as you may: {limit}", quota.reset_s
+            f"you have sent as many requests in this minute as you may: {limit:,}", quota.reset_s
         )

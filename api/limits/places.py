@@ -26,7 +26,13 @@ class Places:
     """
 
     def __init__(self, n_places: int, what: str, limit_of: Callable[[str], int] = no_limit) -> None:
-        """``what`` takes the places, in the plural; ``limit_of`` returns a tenant's own limit."""
+        """Make free places.
+
+        Args:
+            n_places: how many there are.
+            what: what takes them, in the plural, for messages.
+            limit_of: returns a tenant's own limit; 0: it has none.
+        """
         self.n_places = n_places
         self._n_free = n_places
         self._what, self._limit_of = what, limit_of
@@ -38,11 +44,38 @@ class Places:
         """Places that are taken."""
         return self.n_places - self._n_free
 
+    def held_by(self, tenant: str) -> int:
+        """Return how many places a tenant holds."""
+        return self._held[tenant]
+
+    def room_for(self, tenant: str) -> int:
+        """Return how many places a tenant would get now, one after the other."""
+        self._has_others |= tenant != DEFAULT_TENANT
+        held, limit = self._held[tenant], self._limit_of(tenant)
+        # Each place that it takes is one more held and one less free.
+        room = (self._n_free - held + 1) // 2 if self._has_others else self._n_free
+        return max(0, min(room, limit - held) if limit else room)
+
+    def check_share(self, tenant: str) -> None:
+        """See that a free place would be the tenant's.
+
+        Raises:
+            TooManyAtOnce: the tenant has its share, or reaches its own limit.
+        """
+        held = self._held[tenant]
+        if self.room_for(tenant) or not held:
+            return
+        limit = self._limit_of(tenant)
+        if limit and held >= limit:
+            raise TooManyAtOnce(f"you have {held} {self._what}, which is your limit", RETRY_S)
+        if self._n_free:
+            raise TooManyAtOnce(f"you have {held} {self._what}, which is your share", RETRY_S)
+
     def take(self, tenant: str) -> bool:
         """Take a place, or return False if all are taken.
 
         Raises:
-            TooManyAtOnce: the tenant has its share, or reaches its own limit.
+            TooManyAtOnce: as ``check_share``.
         """
         self.check_share(tenant)
         if not self._n_free:
@@ -50,21 +83,6 @@ class Places:
         self._n_free -= 1
         self._held[tenant] += 1
         return True
-
-    def check_share(self, tenant: str) -> None:
-        """See that a free place would be the tenant's.
-
-        Raises:
-            TooManyAtOnce: as ``take``.
-        """
-        self._has_others |= tenant != DEFAULT_TENANT
-        held, limit = self._held[tenant], self._limit_of(tenant)
-        if limit and held >= limit:
-            raise TooManyAtOnce(f"{held} {self._what} of yours are under way, and may be", RETRY_S)
-        if self._has_others and held and held >= self._n_free:
-            raise TooManyAtOnce(
-                f"{held} {self._what} of yours are under way here, which is your share", RETRY_S
-            )
 
     def give_back(self, tenant: str) -> None:
         """Free a place."""
@@ -78,7 +96,7 @@ class Places:
         """Hold a place while the block runs; raises ``full()`` if all are taken.
 
         Raises:
-            TooManyAtOnce: as ``take``.
+            TooManyAtOnce: as ``check_share``.
         """
         if not self.take(tenant):
             raise full()

@@ -1,7 +1,8 @@
-"""Values that are read now and then, so that no request pays for them, nor waits for Postgres."""
+"""Values that are read every few seconds, so that most requests do not pay for them."""
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -13,8 +14,11 @@ from shared.infra.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-FIRST_S = 1.0
+FIRST_WAIT_S = 1.0
 """How long a request waits for a value that was never read."""
+
+WAIT_S = 0.25
+"""How long it waits where an older value is known: a Postgres that hangs delays nobody for long."""
 
 _THREADS = 2
 
@@ -37,8 +41,7 @@ class Refreshed(Generic[Value]):
         Args:
             read: called in a thread.
             default: for what could not be read so far.
-            every_s: how old a value may be when a request asks for it; that one still gets the old
-                value.
+            every_s: a value that is older is read again when somebody asks for it.
             clock: in seconds.
         """
         self._read, self._default, self._every_s, self._clock = read, default, every_s, clock
@@ -52,20 +55,36 @@ class Refreshed(Generic[Value]):
         return self._known.get(name, self._default)
 
     async def get(self, name: str) -> Value:
-        """Return what was read last, and have it read again if that was long ago."""
-        if self._clock() >= self._due.get(name, 0.0) and name not in self._reading:
-            self._reading[name] = asyncio.create_task(self._refresh(name), name="refreshed")
-        if name not in self._due and (task := self._reading.get(name)) is not None:
-            await asyncio.wait({task}, timeout=FIRST_S)
+        """Return a value that is not too old, or, if it cannot be read in time, the last one."""
+        if self._is_due(name):
+            self._begin(name)
+        if (reading := self._reading.get(name)) is not None:
+            wait_s = WAIT_S if name in self._known else FIRST_WAIT_S
+            await asyncio.wait({reading}, timeout=wait_s)
         return self.known(name)
+
+    def renew(self, name: str) -> None:
+        """Have a value read again at once, which has changed, if anybody has asked for it."""
+        if name in self._due:
+            self._due[name] = -math.inf
+            self._begin(name)
+
+    def _is_due(self, name: str) -> bool:
+        return self._clock() >= self._due.get(name, -math.inf)
+
+    def _begin(self, name: str) -> None:
+        if name not in self._reading:
+            self._reading[name] = asyncio.create_task(self._refresh(name), name="refreshed")
 
     async def _refresh(self, name: str) -> None:
         try:
-            self._known[name] = await to_thread.run_sync(
-                self._read, name, limiter=self._threads, abandon_on_cancel=True
-            )
+            while self._is_due(name):
+                # What changes from now on may be missing, and is told while this is under way.
+                self._due[name] = self._clock() + self._every_s
+                self._known[name] = await to_thread.run_sync(
+                    self._read, name, limiter=self._threads, abandon_on_cancel=True
+                )
         except (DatabaseUnavailable, SQLAlchemyError) as error:
-            log.warning("%s: limits are those that were known before", error)
+            log.warning("%s: what was known before counts", error)
         finally:
-            self._due[name] = self._clock() + self._every_s
             del self._reading[name]

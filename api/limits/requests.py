@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import redis.asyncio
@@ -41,13 +41,16 @@ class Quota:
     """Until the next minute."""
     is_exceeded: bool
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """As in draft-ietf-httpapi-ratelimit-headers."""
-        return {
-            "RateLimit-Policy": f'"requests";q={self.limit};w={WINDOW_S}',
-            "RateLimit": f'"requests";r={self.remaining};t={self.reset_s}',
-        }
+    def add_to(self, headers: MutableHeaders) -> None:
+        """Add the fields of draft-ietf-httpapi-ratelimit-headers to an answer's.
+
+        ``Retry-After`` should not come before the end of the window that ``RateLimit`` tells
+        (section 6 of the draft). So an answer that asks the client to come back sooner, for another
+        reason, has the policy alone.
+        """
+        headers["RateLimit-Policy"] = f'"requests";q={self.limit};w={WINDOW_S}'
+        if int(headers.get("Retry-After", self.reset_s)) >= self.reset_s:
+            headers["RateLimit"] = f'"requests";r={self.remaining};t={self.reset_s}'
 
 
 @dataclass(slots=True)
@@ -58,6 +61,12 @@ class _Taken:
     """All processes' as it was seen last."""
     left: int = 0
     """Taken, and not used yet."""
+    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while more are taken, so that a burst of requests asks Redis once."""
+
+    def is_empty(self, limit: int) -> bool:
+        """Whether more must be taken, and there may be some."""
+        return not self.left and self.count < limit
 
 
 class RequestCounter:
@@ -81,7 +90,8 @@ class RequestCounter:
         self._clock = clock
         self._minute = 0
         self._taken: dict[str, _Taken] = {}
-        self._away_until = -math.inf
+        self._ask_at = -math.inf
+        self._is_away = False
 
     async def count(self, tenant: str, limit: int) -> Quota:
         """Count a request of a tenant that may send ``limit`` in a minute."""
@@ -90,11 +100,13 @@ class RequestCounter:
         if minute != self._minute:
             self._minute, self._taken = minute, {}
         taken = self._taken.setdefault(tenant, _Taken())
-        if not taken.left and taken.count < limit:
-            n = max(1, limit // _AT_A_TIME)
-            count = await self._add(f"{tenant}/{minute}", n)
-            taken.count = max(taken.count, count)
-            taken.left += max(0, min(n, limit - (count - n)))
+        if taken.is_empty(limit):
+            async with taken.taking:
+                if taken.is_empty(limit):
+                    n = max(1, limit // _AT_A_TIME)
+                    count = await self._add(f"{tenant}/{minute}", n)
+                    taken.count = max(taken.count, count)
+                    taken.left += max(0, min(n, limit - (count - n)))
         is_exceeded = not taken.left
         taken.left -= not is_exceeded
         return Quota(
@@ -111,29 +123,36 @@ class RequestCounter:
     async def _add(self, key: str, n: int) -> int:
         """Add to a count and return it."""
         clock = asyncio.get_running_loop().time
-        if clock() >= self._away_until:
+        if clock() >= self._ask_at:
             try:
                 async with asyncio.timeout(_LIMIT_S):
-                    return await self._shared.incr(key, 2 * WINDOW_S, n)
+                    count = await self._shared.incr(key, 2 * WINDOW_S, n)
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("each process counts requests alone: Redis is away: %s", error)
-                self._away_until = clock() + _AGAIN_S
+                if not self._is_away:
+                    log.warning("each process counts requests alone: Redis is away: %r", error)
+                self._is_away, self._ask_at = True, clock() + _AGAIN_S
+            else:
+                self._is_away = False
+                return count
         return await self._own.incr(key, 2 * WINDOW_S, n)
 
 
 class RateLimitHeaders:
-    """ASGI middleware: answers of any kind have the quota that ``count_request`` has found."""
+    """ASGI middleware: every answer has the quota that ``count_request`` has found."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request or socket."""
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(scope.get("state", {}).get("rate_limit", {}))
+            if message["type"] in _STARTS and (quota := scope.get("state", {}).get("quota")):
+                quota.add_to(MutableHeaders(raw=message.setdefault("headers", [])))
             await send(message)
 
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_with_headers)
+
+
+_STARTS = ("http.response.start", "websocket.http.response.start")
+"""The second begins the answer to a handshake that is refused."""

@@ -15,11 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from api.live.errors import TRY_AGAIN_LATER, LiveError
 from shared.infra.settings import Settings
 from shared.queue.live import keys
@@ -33,7 +28,6 @@ _TTL_S = 60.0 + 2 * BEAT_S
 _MAX_FINALS = 100
 """The latest finals that are kept."""
 _LIMIT_S = 1.0
-_OUTAGES = (RedisError, OSError, TimeoutError)
 
 _WRITE = """
 -- KEYS: checkpoint, its finals.
@@ -134,12 +128,7 @@ class Checkpoints:
     """The checkpoints that connections of one process hold. For use on one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self._redis: Any = redis.asyncio.Redis.from_url(
-            settings.broker_url.get_secret_value(),
-            socket_connect_timeout=keys.CONNECT_TIMEOUT_S,
-            socket_timeout=keys.SEND_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = keys.connect_async(settings)
         self._write = self._redis.register_script(_WRITE)
         self._take = self._redis.register_script(_TAKE)
         self._drop = self._redis.register_script(_DROP)
@@ -160,7 +149,7 @@ class Checkpoints:
                 pipeline.hset(checkpoint.key, mapping=fields)
                 pipeline.expire(checkpoint.key, round(_TTL_S))
                 await pipeline.execute()
-        except _OUTAGES as error:
+        except keys.OUTAGES as error:
             log.warning("a live session cannot be resumed: Redis cannot be reached: %s", error)
             return None
         self._held[checkpoint.key] = checkpoint
@@ -183,7 +172,7 @@ class Checkpoints:
                     keys=_keys(checkpoint),
                     args=[checkpoint.owner, round(1000 * _TTL_S), last_segment],
                 )
-        except _OUTAGES as error:
+        except keys.OUTAGES as error:
             raise LiveError(
                 "QUEUE_CONGESTION", "Sessions cannot be resumed now.", TRY_AGAIN_LATER
             ) from error
@@ -229,7 +218,7 @@ class Checkpoints:
                     keys=_keys(checkpoint),
                     args=[checkpoint.owner, acked, *limits, checkpoint.n_finals, *finals],
                 )
-        except _OUTAGES:
+        except keys.OUTAGES:
             return
         if told == 0:
             raise Displaced
@@ -242,7 +231,7 @@ class Checkpoints:
         try:
             async with asyncio.timeout(_LIMIT_S):
                 await self._drop(keys=_keys(checkpoint), args=[checkpoint.owner])
-        except _OUTAGES as error:
+        except keys.OUTAGES as error:
             log.warning("a canceled session can be resumed for a minute: %s", error)
 
     def release(self, checkpoint: Checkpoint) -> None:

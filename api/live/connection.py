@@ -1,6 +1,6 @@
-"""One WebSocket connection: reads what the client sends, has it heard, and tells what was said.
+"""One WebSocket connection: it reads audio and messages, drives the session, and sends the texts.
 
-Reading never waits for a model. What a client sends too fast is left in its own buffers.
+Reading never waits for a model. A client that sends too fast fills its own buffers.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from api.live.decoders import Decoder
 from api.live.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, LiveError
+from api.live.incoming import IncomingAudio
 from api.live.outbox import Outbox, SlowReader
 from api.live.recording import Recording
 from api.live.recovery import Recovery
@@ -25,26 +25,18 @@ from api.live.requests import Requests
 from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
 from api.live.websocket import abort
+from api.problems import error_response
 from shared.infra.errors import ModelError, TooManyAtOnce
 from shared.models.options import JobOptions
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event, Final, Partial
-from shared.speech.live.options import samples_of
-from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
+from shared.speech.live.requests import LiveAnswer
 from shared.speech.live.session import LiveSession
-from shared.speech.resampling import PcmResampler
 
 log = logging.getLogger("api.live")
 
-BLOCK_BYTES = 8 * 1024
-"""Audio that is searched for speech before other sessions have their turn: 256 ms, which take about
-half a millisecond."""
 START_S = 30.0
 """How long a connection may be without a session."""
-STALL_S = 3.0
-"""A segment ends when its client has sent no audio for this long: some send no silence."""
-LATE_S = 5.0
-"""The client is told when a final takes longer than this."""
 _LOOK_S = 0.5
 
 
@@ -54,7 +46,7 @@ class Connection(ABC):
     def __init__(self, websocket: WebSocket, live: LiveSessions, tenant: str) -> None:
         self._websocket, self._live, self._tenant = websocket, live, tenant
         self._outbox = Outbox(websocket)
-        self._requests = Requests(live, self._hear)
+        self._requests = Requests(live, self._hear, self.tell_error)
         self._recovery = Recovery(
             live.checkpoints, self._outbox, tenant, self._displace, self._release
         )
@@ -64,13 +56,10 @@ class Connection(ABC):
         self._began_at = 0
         """The session's position at which this connection began."""
         self._session_id = ""
-        self._resampler: PcmResampler | None = None
-        self._decoder: Decoder | None = None
-        self._decoding: asyncio.Task[None] | None = None
+        self._audio: IncomingAudio | None = None
+        """The session's."""
         self._end_code, self._is_draining = 1000, False
-        self._caught_up, self._is_behind = asyncio.Event(), False
-        self._received_at = self._audio_at = time.monotonic()
-        self._told_late = self._told_full = False
+        self._received_at = time.monotonic()
 
     @abstractmethod
     async def on_text(self, text: str) -> None:
@@ -82,14 +71,14 @@ class Connection(ABC):
 
     @abstractmethod
     def on_audio(self) -> None:
-        """See that there is a session for the audio that has come.
+        """Begin a session for the audio that has come, if the protocol does so.
 
         Raises:
             LiveError: there is none.
         """
 
     def on_heard(self) -> None:  # noqa: B027 - most protocols tell nothing then
-        """Tell what is told whenever audio has come."""
+        """Send what the protocol sends whenever audio has come."""
 
     @abstractmethod
     def tell(self, event: Event, timing: Timing | None) -> None:
@@ -102,11 +91,13 @@ class Connection(ABC):
     async def run(self) -> None:
         """Serve the client until the connection is closed."""
         try:
-            status = 0 if self._live.take(self, self._tenant) else 503
-        except TooManyAtOnce:
-            status = 429
-        if status:
-            busy = Response(status_code=status, headers={"Retry-After": "5"})
+            is_taken = self._live.take(self, self._tenant)
+        except TooManyAtOnce as error:
+            refusal = error_response(self._websocket, error)
+            await self._websocket.send_denial_response(refusal)
+            return
+        if not is_taken:
+            busy = Response(status_code=503, headers={"Retry-After": "5"})
             await self._websocket.send_denial_response(busy)
             return
         try:
@@ -118,7 +109,7 @@ class Connection(ABC):
         finally:
             await self._leave()
 
-    # What protocols do with their session.
+    # What a protocol calls.
 
     @property
     def session(self) -> LiveSession | None:
@@ -156,20 +147,21 @@ class Connection(ABC):
             raise LiveError("INTERNAL_ERROR", str(error), INTERNAL_ERROR) from error
         self._session_id = session_id
         self._began_at = start
-        self._audio_at = time.monotonic()
-        if wish.encoding != "pcm_s16le":
-            self._decoder = Decoder(self._live.decoders)
-            self._decoding = asyncio.create_task(self._decode(self._decoder, self._session))
-        elif wish.sample_rate != SAMPLE_RATE:
-            self._resampler = PcmResampler(wish.sample_rate)
+        self._audio = IncomingAudio(
+            self._session,
+            wish,
+            self._live,
+            on_block=self._hear_block,
+            on_message=self._hear_message,
+            on_end=self._end_of_audio,
+            on_bug=self._fail,
+        )
         return self._session
 
     def finish(self) -> None:
         """End the session after its finals, as the client sends no more audio."""
-        if self._decoder is not None:
-            self._decoder.finish()  # the session ends after what is left
-        elif self._session is not None:
-            self.do(self._session.end())
+        if self._audio is not None:
+            self._audio.finish()
 
     def speak(self, language: str | None) -> None:
         """Take what follows for speech in this language; None: it is to be detected.
@@ -206,7 +198,7 @@ class Connection(ABC):
         """Carry out what the session wants."""
         for effect in effects:
             if isinstance(effect, Ask):
-                self._ask(effect)
+                self._requests.ask(effect.request, self._received_at)
             elif isinstance(effect, Drop):
                 self._requests.drop(effect.segment)
             else:
@@ -221,7 +213,7 @@ class Connection(ABC):
                         self._recovery.forget()
                     self._end(effect)
 
-    # How it ends.
+    # Ending.
 
     def drain(self) -> None:
         """End the session at the next pause, and close the connection."""
@@ -253,14 +245,8 @@ class Connection(ABC):
             self.recording.release(position)
 
     def _finish_recording(self, reason: EndReason) -> None:
-        """End the recording; what a connection that goes on sends again belongs to its own."""
-        if self.recording is None:
-            return
-        if reason is EndReason.CANCELLED:
-            self.recording.discard()
-        else:
-            is_over = reason is not EndReason.ERROR
-            self.recording.finish(whole=is_over or not self._recovery.is_possible)
+        if self.recording is not None:
+            self.recording.end(reason, goes_on=self._recovery.is_possible)
 
     def _end_if_drained(self) -> None:
         if self._is_draining and not (self._session and self._session.is_speaking):
@@ -302,7 +288,7 @@ class Connection(ABC):
             log.warning("%s: the client does not read", self._websocket.scope["path"])
             abort(self._websocket)
         finally:
-            tasks = [reader, writer, watch, *filter(None, [self._decoding])]
+            tasks = [reader, writer, watch]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -315,11 +301,11 @@ class Connection(ABC):
             self._end(ended)
         self._recovery.release()
         self._live.leave(self)
-        if self._decoder is not None:
-            await self._decoder.close()
+        if self._audio is not None:
+            await self._audio.close()
         await self._requests.close()
 
-    # What comes in.
+    # Reading.
 
     async def _read(self) -> bool:
         """Read until the client is gone, or, returning False, until something fails."""
@@ -331,68 +317,47 @@ class Connection(ABC):
                 self._received_at = time.monotonic()
                 try:
                     if (audio := message.get("bytes")) is not None:
-                        await self._take_audio(audio)
+                        await self.take_audio(audio)
                     else:
-                        if self._decoder is not None:
-                            await self._decoder.settle()  # it came after the audio
+                        if self._audio is not None:
+                            await self._audio.settle()  # the message came after it
                         await self.on_text(message.get("text") or "")
                 except LiveError as error:
                     self.tell_error(error)
                     if error.close is not None:
                         self._outbox.close(error.close)
-                await self._wait_for_room()
+                if self._audio is not None:
+                    await self._audio.wait_for_room()
         except Exception:  # noqa: BLE001 - a bug ends this session and no other
             self._fail()
             return False
 
-    async def _take_audio(self, audio: bytes) -> None:
+    async def take_audio(self, audio: bytes) -> None:
+        """Take a message of audio; the session has begun."""
         self.on_audio()
-        assert self._session is not None
-        if self._decoder is None:
-            await self._push(audio, self._session)
-        else:
-            self._audio_at = time.monotonic()
-            await self._decoder.feed(audio)
+        assert self._audio is not None
+        await self._audio.take(audio)
 
-    async def _push(self, pcm: bytes, session: LiveSession) -> None:
-        for start in range(0, len(pcm), BLOCK_BYTES):
-            if start:
-                await asyncio.sleep(0)
-            self._audio_at = time.monotonic()
-            block = pcm[start : start + BLOCK_BYTES]
-            if self._resampler is not None:
-                block = self._resampler.push(block)
-            if self.recording is not None and not session.is_over:
-                self.recording.hear(block)
-            self.do(session.push(block))
+    def _hear_block(self, pcm: bytes) -> None:
+        assert self._session is not None
+        if self.recording is not None and not self._session.is_over:
+            self.recording.hear(pcm)
+        self.do(self._session.push(pcm))
+
+    def _hear_message(self) -> None:
         self._end_if_drained()
         self.on_heard()
 
-    async def _decode(self, decoder: Decoder, session: LiveSession) -> None:
-        """Hear what the decoder makes of the audio, and end the session when there is no more."""
-        try:
-            async for pcm in decoder.pieces():
-                await self._push(pcm, session)
-                await self._wait_for_room()
-                await asyncio.sleep(0)  # what is there already is read without waiting
-            self.do(session.end())
-        except LiveError as error:
-            if error.close is not None:
-                self._end_code = error.close
-            self.tell_error(error)
-            self.do(session.end(EndReason.ERROR))
-        except Exception:  # noqa: BLE001 - as in _read
-            self._fail()
-
-    async def _wait_for_room(self) -> None:
-        """Leave what the client sends in its own buffers while the workers are behind."""
-        most = samples_of(self._live.settings.live_max_buffer_ms)
-        while self._session is not None and self._session.backlog > most:
-            self._is_behind = True
-            self._caught_up.clear()
-            await self._caught_up.wait()
-        if self._is_behind:
-            self._is_behind, self._audio_at = False, time.monotonic()
+    def _end_of_audio(self, error: LiveError | None) -> None:
+        """End the session: no more audio comes, because of an error or as the client wished."""
+        assert self._session is not None
+        if error is None:
+            self.do(self._session.end())
+            return
+        if error.close is not None:
+            self._end_code = error.close
+        self.tell_error(error)
+        self.do(self._session.end(EndReason.ERROR))
 
     async def _watch(self) -> None:
         """Look after a client that is silent, and after answers that are late."""
@@ -407,34 +372,16 @@ class Connection(ABC):
                     continue
                 if now - self._received_at > self._live.settings.live_idle_s:
                     self.do(session.end(EndReason.TIMEOUT))
-                elif session.is_speaking and not self._is_behind and now - self._audio_at > STALL_S:
+                elif session.is_speaking and self._audio and self._audio.has_stalled(now):
                     self.do(session.stall())
                     self._end_if_drained()
-                self._tell_late(now)
+                self._requests.tell_if_late(now)
                 self._recovery.beat(now, session.settled)
             except Exception:  # noqa: BLE001 - as in _read
                 self._fail()
                 return
 
-    # What is asked and answered.
-
-    def _ask(self, ask: Ask) -> None:
-        request = ask.request
-        if request.kind is LiveKind.PARTIAL:
-            load = self._live.hearer.load(request.model)
-            if self._live.is_full(load):
-                self._leave_out(request, load.depth)
-                return
-            self._told_full = False
-        self._requests.ask(request, self._received_at)
-
-    def _leave_out(self, partial: LiveRequest, depth: int) -> None:
-        self._live.n_refused += 1
-        if not self._told_full:
-            self.tell_error(LiveError("QUEUE_FULL", f"{depth} requests are waiting: no partials."))
-        self._told_full = True
-        assert self._session is not None
-        self.do(self._session.answer(LiveAnswer(partial.id, None, error="queue_full")))
+    # Answers.
 
     def _hear(self, answer: LiveAnswer) -> None:
         """Take an answer."""
@@ -444,13 +391,8 @@ class Connection(ABC):
                 self._end_if_drained()
         except Exception:  # noqa: BLE001 - as in _read
             self._fail()
-        self._caught_up.set()
-
-    def _tell_late(self, now: float) -> None:
-        late = self._requests.is_final_late(now - LATE_S)
-        if late and not self._told_late:
-            self.tell_error(LiveError("QUEUE_CONGESTION", "The answers of the workers are late."))
-        self._told_late = late
+        if self._audio is not None:
+            self._audio.note_answer()
 
 
 def _json(message: Mapping[str, Any]) -> str:

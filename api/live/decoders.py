@@ -12,6 +12,8 @@ from shared.speech.decoded import COUNT, HEADER, MAX_RECORD_BYTES, Kind
 
 log = logging.getLogger(__name__)
 
+_MAX_REASON_BYTES = 200
+
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -91,13 +93,14 @@ class Decoder:
                     raise _lost()
                 data = await reader.readexactly(size)
                 match kind:
-                    case Kind.PCM:
+                    case Kind.PCM if len(data) % 2 == 0:
                         yield data
-                    case Kind.CONSUMED:
+                    case Kind.CONSUMED if len(data) == COUNT.size:
                         (self._n_consumed,) = COUNT.unpack(data)
                         self._progress.set()
                     case Kind.UNREADABLE:
-                        raise LiveError("INVALID_MESSAGE", data.decode(), INVALID_PAYLOAD)
+                        why = data[:_MAX_REASON_BYTES].decode(errors="replace")
+                        raise LiveError("INVALID_MESSAGE", why, INVALID_PAYLOAD)
                     case Kind.END:
                         return
                     case Kind.BUG:

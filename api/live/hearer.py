@@ -1,4 +1,4 @@
-"""Who hears the requests of live sessions: the model workers, seen from here."""
+"""The interface through which live sessions reach the model workers."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 from shared.speech.live.requests import LiveAnswer, LiveRequest
 
 SUPERSEDED = "superseded"
-"""Error of an answer to a request that a newer one has replaced before a worker took it."""
+"""Error of a request that a newer one replaced before a worker took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class LiveLoad:
 
 
 class Hearer(Protocol):
-    """Has model workers answer requests. For use on one event loop."""
+    """Sends requests to model workers. For use on one event loop."""
 
     async def start(self) -> None:
         """Connect; called before any request."""
@@ -37,7 +37,7 @@ class Hearer(Protocol):
         ...
 
     async def hear(self, request: LiveRequest) -> LiveAnswer:
-        """Return the answer; what cannot be answered has an ``error``.
+        """Return the answer. Its ``error`` says why a request could not be answered.
 
         A request that a newer one replaces is answered at once, with the error ``SUPERSEDED``.
         Raises nothing but ``CancelledError``.
@@ -49,5 +49,5 @@ class Hearer(Protocol):
         ...
 
     def load(self, model: str) -> LiveLoad:
-        """Return how busy the model's workers are, from what was heard of them last."""
+        """Return how busy the model's workers are, by their latest beats."""
         ...

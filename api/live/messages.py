@@ -8,7 +8,7 @@ from api.live.errors import LiveError
 
 
 class Message(BaseModel):
-    """A part of a protocol: unknown members are refused, not passed over."""
+    """A part of a protocol. Unknown members are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -17,7 +17,7 @@ def read_message(messages: TypeAdapter[Any], text: str) -> Any:
     """Return the message in a text.
 
     Raises:
-        LiveError: it is none of ``messages``.
+        LiveError: the text is none of ``messages``.
     """
     try:
         return messages.validate_json(text)

@@ -18,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/live")
 def show_page() -> FileResponse:
-    """Return the page; its script holds a session of ``/ws/stt``."""
+    """Return the page."""
     return FileResponse(PAGES / "live/index.html", headers=HEADERS)
 
 
@@ -26,6 +26,12 @@ def show_page() -> FileResponse:
 def show_script() -> FileResponse:
     """Return what the page does."""
     return FileResponse(PAGES / "live/page.js", headers=HEADERS)
+
+
+@router.get("/live/session.js")
+def show_session() -> FileResponse:
+    """Return the client of ``/ws/stt``, for the page and for pages of others."""
+    return FileResponse(PAGES / "live/session.js", headers=HEADERS)
 
 
 @router.get("/live/microphone.js")

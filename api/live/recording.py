@@ -1,4 +1,4 @@
-"""Sessions that are saved: their audio goes to the object store, and becomes a job at the end."""
+"""Saving a session: its audio goes to the object store and becomes a job at the session's end."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,11 @@ from typing import Any
 from uuid import uuid4
 
 from api.intake.admission import MAX_LARGE, Admission, process_share
-from api.intake.submit import LIMIT_S, Intake, JobRequest, UploadPlaces, submit
+from api.intake.submit import LIMIT_S, Intake, JobRequest, submit
 from shared.infra.errors import EmptyFile, LonghandError
 from shared.models.options import JobOptions, ResolvedOptions
 from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.live.events import EndReason
 
 log = logging.getLogger("api.live")
 
@@ -32,7 +33,7 @@ _WAV_HEADER = struct.pack(
 
 
 class Recording:
-    """The audio of one session from a position on: a file that comes in (``Source``)."""
+    """The audio of one session from a position on: a file that is being received (``Source``)."""
 
     n_bytes = None
 
@@ -43,7 +44,7 @@ class Recording:
         self._asked = asked
         self._on_failed = on_failed
         self._held, self._position = bytearray(), start
-        """Audio that a connection which goes on may send again, and where it begins."""
+        """Audio that a later connection of the session may send again, and its position."""
         self._waiting = bytearray()
         self._more = asyncio.Event()
         self._is_finished = False
@@ -68,7 +69,7 @@ class Recording:
             self._fail("the object store is too slow")
 
     def add_final(self, end: int, text: str) -> None:
-        """Take what was told of the audio before ``end``."""
+        """Add the final of the audio before ``end``."""
         if text:
             self._finals.append((end, text))
 
@@ -83,9 +84,16 @@ class Recording:
         self._position += n_bytes // _SAMPLE_BYTES
         self._more.set()
 
-    def finish(self, *, whole: bool) -> None:
-        """End the recording; unless it is ``whole``, without what was not released."""
-        if whole:
+    def end(self, reason: EndReason, *, goes_on: bool) -> None:
+        """End the recording with its session.
+
+        Where the session ``goes_on`` over another connection, that one records what was not
+        released: the client sends it again.
+        """
+        if reason is EndReason.CANCELLED:
+            self.discard()
+            return
+        if reason is not EndReason.ERROR or not goes_on:
             self.release(self._position + len(self._held) // _SAMPLE_BYTES)
         self._held.clear()
         self._is_finished = True
@@ -122,7 +130,7 @@ class Recording:
                         await self._more.wait()
 
     def request(self) -> JobRequest:
-        """Return what is asked: the session's options, with what was told of this audio."""
+        """Return the job's request: the session's options and the finals of this audio."""
         assert self._options is not None
         told = [text for end, text in self._finals if end <= self._position]
         return JobRequest("live.wav", self._asked, self._options, live_text="\n".join(told))
@@ -154,12 +162,12 @@ class Recording:
 
 
 class Recordings:
-    """The recordings of one process. Those whose connection is closed go on to their job."""
+    """The recordings of one process. A recording becomes a job after its connection is closed."""
 
     def __init__(self, intake: Intake) -> None:
         # Sessions last for long: they must not take the places of other uploads.
         own = Admission(process_share(), max_large=MAX_LARGE)
-        self._intake = replace(intake, admission=own, places=UploadPlaces())
+        self._intake = replace(intake, admission=own)
         self._tasks: set[asyncio.Task[str | None]] = set()
 
     def begin(

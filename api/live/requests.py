@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from api.live.errors import LiveError
 from api.live.sessions import LiveSessions
 from api.live.timing import Timing
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 
+LATE_S = 5.0
+"""The client is told when a final takes longer than this."""
 _TIMINGS = 64
-"""More answers than may wait until they are told: one a partial, and one a segment."""
+"""Timings that are kept: more than the answers that wait to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +24,35 @@ class _UnderWay:
 
 
 class Requests:
-    """Has requests heard, each in a task of its own, and hands the answers on."""
+    """Sends requests to the workers, each in a task of its own, and passes the answers on."""
 
-    def __init__(self, live: LiveSessions, take: Callable[[LiveAnswer], None]) -> None:
-        """``take`` is called with every answer."""
+    def __init__(
+        self,
+        live: LiveSessions,
+        take: Callable[[LiveAnswer], None],
+        tell_error: Callable[[LiveError], None],
+    ) -> None:
+        """``take`` is called with every answer, ``tell_error`` when the workers are behind."""
         self._live = live
         self._take = take
+        self._tell_error = tell_error
+        self._told_late = self._told_full = False
         self._under_way: dict[asyncio.Task[None], _UnderWay] = {}
         self._drops: set[asyncio.Task[None]] = set()
         self._timings: dict[str, Timing] = {}
         """Of the latest answers, by request."""
 
     def ask(self, request: LiveRequest, received_at: float) -> None:
-        """Have a request heard that follows from a message received at a moment of the clock."""
+        """Send a request; ``received_at`` is when the message came that led to it.
+
+        While too many requests wait, a partial fails at once.
+        """
+        if request.kind is LiveKind.PARTIAL:
+            load = self._live.hearer.load(request.model)
+            if self._live.is_full(load):
+                self._leave_out(request, load.depth)
+                return
+            self._told_full = False
         self._live.n_requests += 1
         asked = _UnderWay(request, received_at, time.monotonic())
         task = asyncio.create_task(self._hear(asked))
@@ -41,21 +60,24 @@ class Requests:
         task.add_done_callback(lambda done: self._under_way.pop(done, None))
 
     def drop(self, segment: str) -> None:
-        """Have a segment's requests forgotten that no worker has taken."""
+        """Cancel the segment's requests that no worker has taken."""
         task = asyncio.create_task(self._live.hearer.cancel(segment))
         self._drops.add(task)
         task.add_done_callback(self._drops.discard)
 
-    def is_final_late(self, since: float) -> bool:
-        """Whether a final request is under way that was sent before a moment of the clock."""
-        return any(
-            asked.asked_at < since
+    def tell_if_late(self, now: float) -> None:
+        """Tell the client once that a final takes longer than LATE_S."""
+        late = any(
+            asked.asked_at < now - LATE_S
             for asked in self._under_way.values()
             if asked.request.kind is LiveKind.FINAL
         )
+        if late and not self._told_late:
+            self._tell_error(LiveError("QUEUE_CONGESTION", "The answers of the workers are late."))
+        self._told_late = late
 
     def timing_of(self, answer: LiveAnswer) -> Timing | None:
-        """Return the timing of an answer; None: it came too long ago."""
+        """Return the timing of an answer; None if it came too long ago."""
         return self._timings.get(answer.id)
 
     async def close(self) -> None:
@@ -70,6 +92,13 @@ class Requests:
             *(self._live.hearer.cancel(segment) for segment in segments),
             return_exceptions=True,
         )
+
+    def _leave_out(self, partial: LiveRequest, depth: int) -> None:
+        self._live.n_refused += 1
+        if not self._told_full:
+            self._tell_error(LiveError("QUEUE_FULL", f"{depth} requests are waiting: no partials."))
+        self._told_full = True
+        self._take(LiveAnswer(partial.id, None, error="queue_full"))
 
     async def _hear(self, asked: _UnderWay) -> None:
         request = asked.request

@@ -61,6 +61,8 @@ class Wish:
     encoding: Encoding = "pcm_s16le"
     sample_rate: int = SAMPLE_RATE
     """Of PCM; a container has its own."""
+    min_silence_ms: float | None = None
+    """Silence that ends a segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ class LiveSessions:
             threshold=settings.live_vad_threshold if wish.threshold is None else wish.threshold,
             partials=wish.partials,
             min_speech=samples_of(settings.live_min_speech_ms),
-            min_silence=samples_of(settings.live_min_silence_ms),
+            min_silence=samples_of(wish.min_silence_ms or settings.live_min_silence_ms),
             partial_interval=samples_of(settings.live_partial_interval_ms),
             partial_window=samples_of(1000 * min(settings.live_partial_window_s, model.window_s)),
             max_utterance=samples_of(1000 * min(settings.live_max_utterance_s, model.window_s)),

@@ -1,21 +1,21 @@
-"""Where the time of an answer went."""
+"""The parts of an answer's latency."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The parts of the time from a client's message to the answer that it led to."""
+    """The parts of the time from a client's message to the answer."""
 
     preprocess_ms: float
-    """From receiving the message to asking."""
+    """From receiving the message to sending the request."""
     queue_wait_ms: float
-    """From asking to the engine's call."""
+    """From sending the request to the engine's call."""
     inference_ms: float
     postprocess_ms: float
-    """From the call's end to having the answer here."""
+    """From the end of the engine's call to the answer."""
 
     @property
     def server_total_ms(self) -> float:
-        """All of it."""
+        """The sum."""
         return self.preprocess_ms + self.queue_wait_ms + self.inference_ms + self.postprocess_ms

@@ -1,4 +1,4 @@
-"""The way of live requests to model workers, seen from an API process.
+"""Sends live requests to model workers through Redis.
 
 The process keeps every request until it has its answer: Redis and the workers may lose it. A final
 is sent again when its worker is silent, when Redis was away, and when its answer is overdue. The
@@ -14,12 +14,6 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from api.live.hearer import SUPERSEDED, LiveLoad
 from api.live.workers import LOOK_S, Workers
@@ -51,8 +45,7 @@ _MEAN_WEIGHT = 0.1
 _BEGUN_SEGMENTS = 10_000
 """Segments whose first partial is remembered."""
 _MARK = "live:mark:"
-"""A key of each API process: once it is gone, Redis has lost what it had."""
-_OUTAGES = (RedisError, OSError, TimeoutError)
+"""A key of each API process. If it is gone, Redis has lost its data."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,11 +94,11 @@ def _blames(beat: Beat, request: str) -> bool:
 
 
 class Transcriber:
-    """Has model workers answer requests (``api.live.hearer.Hearer``). For use on one event loop."""
+    """Sends requests to model workers (``api.live.hearer.Hearer``). For use on one event loop."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        """Open nothing yet: ``start`` does."""
-        self._url = settings.broker_url.get_secret_value()
+        """Open nothing yet; ``start`` connects."""
+        self._settings = settings
         self._clock = clock
         self._api = uuid.uuid4().hex[:12]
         self._pending: dict[str, _Pending] = {}
@@ -117,12 +110,12 @@ class Transcriber:
 
     async def start(self) -> None:
         """Connect, look which workers are there, and begin to read answers."""
-        self._redis = self._connect(keys.SEND_TIMEOUT_S)
-        self._reader = self._connect(keys.POP_TIMEOUT_S)
+        self._redis = keys.connect_async(self._settings)
+        self._reader = keys.connect_async(self._settings, keys.POP_TIMEOUT_S)
         self._submit = self._redis.register_script(keys.SUBMIT)
         self._workers = Workers(self._redis, self._clock)
         self._has_mark = False
-        with contextlib.suppress(*_OUTAGES):
+        with contextlib.suppress(*keys.OUTAGES):
             await self._look()
         rounds = {"read": self._read, "look": self._look, "tend": self._tend}
         self._tasks = [
@@ -173,21 +166,13 @@ class Transcriber:
                 pending.fail(SUPERSEDED)
         self._begun.pop(segment, None)
         ticket = self._ticket(segment)
-        with contextlib.suppress(*_OUTAGES):
+        with contextlib.suppress(*keys.OUTAGES):
             async with asyncio.timeout(1):
                 await self._redis.delete(*(keys.slots(kind) + ticket for kind in LiveKind))
 
     def load(self, model: str) -> LiveLoad:
         """Return how busy the model's workers are, from what was heard of them last."""
         return self._workers.load(model, self._means_ms(model))
-
-    def _connect(self, timeout_s: float) -> Any:
-        return redis.asyncio.Redis.from_url(
-            self._url,
-            socket_connect_timeout=keys.CONNECT_TIMEOUT_S,
-            socket_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
 
     def _ticket(self, segment: str) -> str:
         # Another process may have a segment of the same name.
@@ -232,7 +217,7 @@ class Transcriber:
                         int(1000 * keys.SPEECH_TTL_S),
                     ],
                 )
-        except _OUTAGES as error:
+        except keys.OUTAGES as error:
             self._note_outage(error)
             return False
         pending.n_sent += 1
@@ -245,7 +230,7 @@ class Transcriber:
         while not self._closing:
             try:
                 pause_s = await round_()
-            except _OUTAGES as error:
+            except keys.OUTAGES as error:
                 self._note_outage(error)
                 pause_s = _AWAY_S
             except Exception:  # a bug must not end the task
@@ -261,7 +246,7 @@ class Transcriber:
         self._workers.forget()
 
     def _note_return(self) -> None:
-        """Redis is back, perhaps without anything that it had: send all finals again."""
+        """Redis is back, perhaps without its data: send all finals again."""
         self._is_away = False
         self._workers.forget()
         for pending in self._pending.values():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.websockets import WebSocket
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -31,6 +32,15 @@ class LiveProtocol(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
             extensions[ABORT] = self.transport.abort
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send what the application says; an answer in place of a handshake completes it, too.
+
+        uvicorn would log an error for each client that is refused in this way.
+        """
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True
 
     def keepalive_timeout(self) -> None:
         """Close a connection whose client does not answer pings: it will not read either."""

@@ -1,4 +1,4 @@
-"""What the workers that take live requests say of themselves, as an API process sees it."""
+"""What an API process knows of the workers that take live requests: their latest beats."""
 
 import logging
 import time
@@ -16,17 +16,17 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.25
 """How often the beats are read."""
 _BLIND_S = 2.0
-"""Without a look at the beats for so long nobody is known to be there."""
+"""Beats that were read longer ago say nothing about who is there."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     beat: Beat
     left_ms: int
-    """Of the time that the beat counts, when it was read."""
+    """How long the beat still counted when it was read."""
 
     def is_silent(self, since_s: float) -> bool:
-        """Return whether the worker has missed beats, so long after this one was read."""
+        """Return whether the worker has missed beats; this one was read ``since_s`` ago."""
         return keys.BEAT_TTL_S - self.left_ms / 1000 + since_s > keys.SILENT_S
 
 
@@ -71,11 +71,11 @@ class Workers:
         return [known[name].beat for name in gone if name in known]
 
     def forget(self) -> None:
-        """Redis has lost what it had: who is not there any more has not died of it."""
+        """Forget all workers: Redis has lost its data, so a missing beat is no death."""
         self._seen = {}
 
     def silent(self, request: str) -> list[Beat]:
-        """Return the last beats of workers that have the request in hand and have missed some."""
+        """Return the last beats of workers that hold the request and have missed beats."""
         since_s = self._clock() - self._looked_at
         holders = (seen for seen in self._seen.values() if request in seen.beat.in_hand)
         return [seen.beat for seen in holders if seen.is_silent(since_s)]

@@ -23,7 +23,7 @@ from api.native.schemas.accuracy import (
 from api.native.schemas.jobs import Job
 from api.openapi import BODY_ERRORS, located, problems, reference_body
 from api.resources import Provided, Resources, Tenant
-from api.validation import describe, summarize
+from api.validation import refusal
 from shared.infra.errors import (
     EmptyReference,
     InvalidRequest,
@@ -149,7 +149,6 @@ async def _read_reference(request: Request) -> str:
     except UnicodeDecodeError as error:
         raise InvalidRequest("the reference is not UTF-8 text") from error
     except ValidationError as error:
-        wrong = summarize(describe(error, NewReference.model_fields))
-        raise InvalidRequest(f"the body is wrong: {wrong}") from error
+        raise refusal(error, NewReference.model_fields, "the body is wrong: ") from error
     check_reference(reference)
     return reference

@@ -7,9 +7,11 @@ from uuid import UUID
 from fastapi import Depends, Path, Query
 
 from shared.infra.errors import (
+    BatchNotFound,
     DeliveryNotFound,
     InvalidRequest,
     JobNotFound,
+    KeyNotFound,
     RequestError,
     WebhookNotFound,
 )
@@ -62,6 +64,10 @@ async def _delivery_id(delivery_id: _PathId) -> UUID:
     return _id(delivery_id, DeliveryNotFound(f"there is no delivery {delivery_id}"))
 
 
+async def _key_id(key_id: _PathId) -> UUID:
+    return _id(key_id, KeyNotFound(f"there is no key {key_id}"))
+
+
 def cursor_parameter(pattern: str) -> Any:
     """Return the query parameter of cursors that match a pattern."""
     return Query(
@@ -99,9 +105,15 @@ def job_cursor(first_event: int) -> str:
     return urlsafe_b64encode(first_event.to_bytes(8, signed=True)).decode().rstrip("=")
 
 
+async def _batch_id(batch_id: _PathId) -> UUID:
+    return _id(batch_id, BatchNotFound(f"there is no batch {batch_id}"))
+
+
 JobId = Annotated[UUID, Depends(_job_id)]
+BatchId = Annotated[UUID, Depends(_batch_id)]
 WebhookId = Annotated[UUID, Depends(_webhook_id)]
 DeliveryId = Annotated[UUID, Depends(_delivery_id)]
+KeyId = Annotated[UUID, Depends(_key_id)]
 Cursor = Annotated[UUID | None, Depends(_cursor)]
 """The last item of the page before, None on the first page."""
 JobCursor = Annotated[int | None, Depends(_job_cursor)]

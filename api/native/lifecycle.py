@@ -3,15 +3,14 @@
 from fastapi import APIRouter, Request, Response
 
 from api.access.routes import needs
-from api.intake.bodies import client_network, declared_bytes, read_upload
-from api.intake.form import MultipartForm
-from api.intake.submit import submit
+from api.idempotency import REPLAYED, submit_once
 from api.native import snapshots
 from api.native.answers import accepted, answer_with_job, answer_with_snapshot
 from api.native.ids import JobId
 from api.native.schemas.jobs import Job
-from api.openapi import BODY_ERRORS, job_form, located, problems
-from api.resources import Provided, Resources, Tenant
+from api.native.ways_in import source_of
+from api.openapi import BODY_ERRORS, job_body, located, problems
+from api.resources import Provided, Tenant
 from shared.infra import errors
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs import cancel, delete, retry
@@ -29,6 +28,7 @@ SUBMISSION_PROBLEMS = (
     errors.EmptyFile,
     errors.EmptyReference,
     errors.ConflictingOptions,
+    errors.MisnamedField,
     errors.ForbiddenUrl,
     errors.TooManyUploads,
     errors.QueueFull,
@@ -36,24 +36,10 @@ SUBMISSION_PROBLEMS = (
     errors.TooManyJobs,
     errors.TooMuchAudio,
     errors.TooManyAtOnce,
+    errors.IdempotencyKeyInUse,
+    errors.IdempotencyKeyReused,
 )
 """What any endpoint raises that takes a file in."""
-
-
-def form_of(request: Request, resources: Resources, tenant: str) -> MultipartForm:
-    """Return the form that a tenant's request sends; its body is not read yet.
-
-    Raises:
-        RequestError: the head of the request tells that it is no usable form, or too large.
-    """
-    return MultipartForm(
-        request.headers.get("content-type"),
-        declared_bytes(request),
-        read_upload(request, resources.upload_bytes.inc),
-        resources.intake.options,
-        client=client_network(request),
-        max_file_bytes=resources.limits.known(tenant).max_upload_bytes,
-    )
 
 
 @needs(Scope.JOBS_WRITE)
@@ -62,7 +48,7 @@ def form_of(request: Request, resources: Resources, tenant: str) -> MultipartFor
     summary="Submit a file",
     status_code=202,
     response_model=Job,
-    openapi_extra=job_form(),
+    openapi_extra=job_body(),
     responses=problems(*SUBMISSION_PROBLEMS, errors.JobNotFound)
     | {202: located("The job is committed and its file stored")},
 )
@@ -71,12 +57,23 @@ async def submit_job(
 ) -> Response:
     """Take a file and queue its transcription, unless the same was transcribed before.
 
+    The file is a form's part, or the whole body with its options in the query, or JSON names it: by
+    an `audio_url`, from which a worker fetches it, by an `upload_id`, or as `audio_base64`.
+
     If the same model has transcribed the same bytes with the same options, the job has succeeded at
     once: its `cached` is true, and the answer has its transcript. The `cache` field turns that off.
+
+    With an `Idempotency-Key`, a request that is sent again within 24 hours makes no other job: the
+    answer has the first one's.
     """
-    created = await submit(resources.intake, tenant, form_of(request, resources, tenant))
-    snapshot = await loader.get(snapshots.JobKey(tenant, created.job_id))
-    return accepted(await answer_with_snapshot(resources, snapshot), created.job_id)
+    async with source_of(request, resources, tenant) as source:
+        submitted = await submit_once(request, resources, tenant, source)
+    job_id = submitted.created.job_id
+    snapshot = await loader.get(snapshots.JobKey(tenant, job_id))
+    answer = accepted(await answer_with_snapshot(resources, snapshot), job_id)
+    if submitted.is_replayed:
+        answer.headers[REPLAYED] = "true"
+    return answer
 
 
 @needs(Scope.JOBS_WRITE)

@@ -11,9 +11,11 @@ from api.watch import Watcher
 
 
 async def at_its_end(
-    request: Request, watcher: Watcher, loader: Snapshots, key: JobKey, wait_s: float
+    request: Request, watcher: Watcher, loader: Snapshots, key: JobKey, wait_s: float | None
 ) -> Snapshot:
     """Return the job once it has ended, or as it is after ``wait_s`` or when the server stops.
+
+    With no ``wait_s`` it is waited for as long as the client stays.
 
     Raises:
         JobNotFound: there is no such job for this tenant, or it was deleted.

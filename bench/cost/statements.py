@@ -18,6 +18,7 @@ _LINE = re.compile(
     re.DOTALL,
 )
 _BEGINS, _ENDS = ("BEGIN",), ("COMMIT", "ROLLBACK")
+_PREFIX = "SELECT set_config('longhand.tenant'"
 
 
 @dataclass(slots=True)
@@ -43,6 +44,11 @@ class Statement:
     def ends(self) -> bool:
         """Whether it closes a transaction."""
         return self.text.startswith(_ENDS)
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether it was sent along with the next statement, in one transaction."""
+        return self.text.startswith(_PREFIX)
 
 
 @dataclass(slots=True)
@@ -101,7 +107,9 @@ class StatementLog:
                 self._open.discard(statement.backend)
             else:
                 count.statements += 1
-                count.transactions += statement.backend not in self._open
+                count.transactions += (
+                    statement.backend not in self._open and not statement.is_prefix
+                )
         return counts
 
 

@@ -39,7 +39,7 @@ def keys() -> None:
     help="What it opens; repeatable.",
 )
 @click.option(
-    "--days", type=click.FloatRange(0, min_open=True), metavar="N", help="When it expires."
+    "--days", type=click.IntRange(1, 36_500), metavar="N", help="When it expires; omitted: never."
 )
 @SERVER
 @click.option("--data", **DATA)
@@ -47,7 +47,7 @@ def create(
     name: str,
     tenant: str,
     scopes: tuple[str, ...],
-    days: float | None,
+    days: int | None,
     server: str | None,
     data: Path | None,
 ) -> None:

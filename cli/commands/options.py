@@ -43,7 +43,19 @@ class NonEmptyPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class FileOrUrl(NonEmptyPath):
+    """A path; or an http(s) URL, as text, since a path would lose some of its slashes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from cli.transcribe.sources import is_url  # late: for the sake of --help
+
+        if isinstance(value, str) and is_url(value):
+            return value
+        return super().convert(value, param, ctx)
+
+
 PATH = NonEmptyPath(path_type=Path)
+FILE = FileOrUrl(path_type=Path)
 DATA: dict[str, Any] = {
     "type": PATH,
     "envvar": "LONGHAND_DATA",

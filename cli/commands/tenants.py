@@ -1,4 +1,4 @@
-"""``longhand tenants``: tenants, added and listed."""
+"""``longhand tenants``: tenants, added and listed, and their limits."""
 
 from pathlib import Path
 
@@ -6,12 +6,16 @@ import click
 
 from cli.commands.keys import SERVER
 from cli.commands.options import DATA, data_path
+from cli.commands.tenant_limits import limits
 from cli.messages import note, one_line
 
 
 @click.group()
 def tenants() -> None:
-    """Add and list tenants, who see nothing of each other."""
+    """Add and list tenants, who see nothing of each other, and limit what they may have."""
+
+
+tenants.add_command(limits)
 
 
 @tenants.command()

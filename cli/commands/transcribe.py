@@ -8,6 +8,7 @@ import click
 
 from cli.commands.options import (
     DATA,
+    FILE,
     PATH,
     Formats,
     GroupedCommand,
@@ -39,7 +40,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
 @click.command(
     cls=GroupedCommand, epilog=EPILOG, context_settings={"token_normalize_func": counterpart}
 )
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
 @_written(
     *("--format", "-f", "formats"),
     type=Formats(),
@@ -146,7 +147,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
 def transcribe(
     ctx: click.Context,
     /,
-    files: tuple[Path, ...],
+    files: tuple[Path | str, ...],
     formats: tuple[tuple[str, ...], ...],
     output: Path | None,
     skip_existing: bool,
@@ -167,7 +168,7 @@ def transcribe(
 ) -> int:
     """Transcribe audio and video files and print the transcripts.
 
-    FILE is a file, a folder of audio and video files, or '-', standard input.
+    FILE is a file, a folder of audio and video files, an http(s) URL, or '-'.
 
     Uses the platform that 'longhand up' runs in the same data directory, or starts one and stops it
     again. A file that fails does not stop the others.

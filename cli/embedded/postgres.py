@@ -21,8 +21,6 @@ from cli.errors import CommandError
 
 USER = DATABASE = "longhand"
 """The user is the superuser, who owns the tables."""
-API_USER, WORKER_USER = "longhand_api", "longhand_worker"
-"""Who the API and the workers are; the migrations make them."""
 UNPRIVILEGED_USER = "nobody"
 """Postgres refuses to run as root. Root runs it as this user, who owns only PGDATA."""
 SSL_REQUEST = bytes.fromhex("00000008 04d2162f")

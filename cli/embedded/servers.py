@@ -5,23 +5,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cli.embedded import postgres, rclone, valkey
 from cli.embedded.child import Program
-from cli.embedded.directory import Credentials, DataDirectory, write_private
+from cli.embedded.directory import DataDirectory, write_private
 from cli.embedded.leftovers import end_leftovers
 from cli.embedded.ports import free_ports
 from cli.embedded.supervisor import Supervisor
 from cli.errors import CommandError
 from cli.signals import StopFlag
+from shared.infra.settings import API_ROLE, WORKER_ROLE
 
 READY_LIMIT_S = 60.0
 """The crash recovery of a large cluster takes long."""
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
 PORT_ATTEMPTS = 3
 """Another program may take a free port before the server binds it."""
 
@@ -84,8 +81,8 @@ def start_servers(
         s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
         endpoints = Endpoints(
             postgres.url(secrets.postgres_password, pg_port),
-            postgres.url(secrets.postgres_api_password, pg_port, postgres.API_USER),
-            postgres.url(secrets.postgres_worker_password, pg_port, postgres.WORKER_USER),
+            postgres.url(secrets.postgres_api_password, pg_port, API_ROLE),
+            postgres.url(secrets.postgres_worker_password, pg_port, WORKER_ROLE),
             f"redis://:{secrets.valkey_password}@127.0.0.1:{valkey_port}/0",
             f"http://{s3_login}@127.0.0.1:{s3_port}/{rclone.BUCKET}",
         )
@@ -110,19 +107,6 @@ def start_servers(
     return endpoints, programs
 
 
-def _admit_roles(engine: "Engine", secrets: Credentials) -> None:
-    """Let the API's and the workers' roles log in, which the migrations have made."""
-    from sqlalchemy import text
-
-    passwords = {
-        postgres.API_USER: secrets.postgres_api_password,
-        postgres.WORKER_USER: secrets.postgres_worker_password,
-    }
-    with engine.begin() as connection:
-        for user, password in passwords.items():  # hexadecimal, so no quoting
-            connection.execute(text(f"ALTER ROLE {user} LOGIN PASSWORD '{password}'"))
-
-
 def migrate(directory: DataDirectory, database_url: str) -> None:
     """Upgrade the schema, unless the same migrations have been applied before.
 
@@ -144,14 +128,17 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
 
     from shared.infra import database
     from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit
+    from shared.infra.roles import admit_roles
     from shared.infra.settings import Settings
 
     try:
-        settings = Settings(database_url=SecretStr(database_url))
+        settings = Settings(
+            database_url=SecretStr(database_url),
+            api_database_password=SecretStr(secrets.postgres_api_password),
+            worker_database_password=SecretStr(secrets.postgres_worker_password),
+        )
         database.migrate(settings)
-        engine = database.make_engine(settings, pool_size=1)
-        _admit_roles(engine, secrets)
-        engine.dispose()
+        admit_roles(settings)
     except DatabaseUnfit as error:
         raise CommandError(
             f"cannot use {directory.postgres}: {error}; choose another directory with --data"

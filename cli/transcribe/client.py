@@ -118,21 +118,42 @@ class Client:
                 shorter meanwhile.
             OSError: the file cannot be read.
         """
-        for attempt in range(BUSY_RETRIES + 1):
+        has_grown = False
+
+        def send() -> httpx.Response:
+            nonlocal has_grown
             with path.open("rb") as file:
                 upload = _Upload(file, on_sent)
                 files = {"file": (one_line(path.name), upload)}
                 response = self._send("POST", "/jobs", data=dict(fields), files=files)
                 has_grown = upload.has_grown
+            return response
+
+        job = self._submit(send)
+        if has_grown:
+            on_growth()
+        return job
+
+    def submit_url(self, url: str, *, members: Mapping[str, Any]) -> JobView:
+        """Create a job of a file that the server fetches; wait while the server says it is busy.
+
+        ``members`` are those of the JSON body beside the URL.
+
+        Raises:
+            CommandError: the server refuses the URL, or cannot be reached.
+        """
+        body = {"audio_url": url, **members}
+        return self._submit(lambda: self._send("POST", "/jobs", json=body))
+
+    def _submit(self, send: Callable[[], httpx.Response]) -> JobView:
+        for attempt in range(BUSY_RETRIES + 1):
+            response = send()
             if response.status_code not in (429, 503) or attempt == BUSY_RETRIES:
                 break
             self._pause(_retry_after_s(response))
         if response.status_code in (404, 405):
             raise self._foreign()
-        job = self._view(response)
-        if has_grown:
-            on_growth()
-        return job
+        return self._view(response)
 
     def job(self, job_id: str, *, wait_s: float) -> JobView:
         """Return a job as soon as it has ended, or as it is after ``wait_s``; without its text.

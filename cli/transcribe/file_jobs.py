@@ -44,16 +44,35 @@ class FileJobs:
     """Files by the ids of their jobs, from the job's creation to its end."""
 
     def transcribe(self, work: Work) -> None:
-        """Upload a file, follow its job to the end, and bring the transcript where it belongs.
+        """Submit a file, follow its job to the end, and bring the transcript where it belongs.
 
         Raises:
             CommandError: it failed, or the batch was stopped.
             OSError: the file cannot be read.
         """
-        source, progress = work.source, self.progress
+        source = work.source
         began_s = time.monotonic()
+        job = self._submit(source)
+        self.under_way[job.id] = work
+        try:
+            job = self._follow(job, work)
+        finally:
+            self.under_way.pop(job.id, None)
+        if job.state != "succeeded":
+            raise CommandError(self._why_not(job))
+        spoken = self._fetch(job, work)
+        work.audio_s, work.cached, work.share = job.duration_s, job.cached, 1.0
+        work.state = State.DONE
+        self._tell_end(job, work, time.monotonic() - began_s, spoken=spoken)
+
+    def _submit(self, source: Source) -> JobView:
+        progress = self.progress
+        if source.url is not None:
+            progress.show(source.name, "submitting", None)
+            members = self.request.members(self.platform.model)
+            return self.client.submit_url(source.url, members=members)
         progress.show(source.name, "uploading", 0.0)
-        job = self.client.submit(
+        return self.client.submit(
             source.path,
             fields=self.request.fields(self.platform.model),
             on_sent=lambda sent: progress.show(
@@ -66,17 +85,6 @@ class FileJobs:
                 )
             ),
         )
-        self.under_way[job.id] = work
-        try:
-            job = self._follow(job, work)
-        finally:
-            self.under_way.pop(job.id, None)
-        if job.state != "succeeded":
-            raise CommandError(self._why_not(job))
-        spoken = self._fetch(job, work)
-        work.audio_s, work.cached, work.share = job.duration_s, job.cached, 1.0
-        work.state = State.DONE
-        self._tell_end(job, work, time.monotonic() - began_s, spoken=spoken)
 
     def fail(self, work: Work, problem: str) -> None:
         """Note that a file failed, unless it ended because the batch is stopped."""

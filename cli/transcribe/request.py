@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from cli.transcribe.sources import is_folder
+from cli.transcribe.sources import Name, is_folder
 from shared.models.options import JobOptions
 from shared.speech.names import SUBTITLES
 
@@ -14,8 +15,8 @@ from shared.speech.names import SUBTITLES
 class Request:
     """Arguments and options of the command, checked."""
 
-    files: tuple[Path, ...]
-    """Files, folders and '-', as they were named."""
+    files: tuple[Name, ...]
+    """Files, folders, '-' and URLs, as they were named."""
     options: JobOptions
     """Of every job."""
     formats: tuple[str, ...] = ("txt",)
@@ -39,11 +40,14 @@ class Request:
         """Return the ``sizes`` that a format has."""
         return self.sizes if form in SUBTITLES else {}
 
+    def members(self, model: str | None) -> dict[str, Any]:
+        """Return the JSON members of ``POST /jobs``, without those that have their default."""
+        chosen = self.options.model_dump(mode="json", exclude_defaults=True) | {"model": model}
+        return {name: value for name, value in chosen.items() if value is not None}
+
     def fields(self, model: str | None) -> dict[str, str]:
-        """Return the form fields of ``POST /jobs``, without those that have their default."""
-        chosen = self.options.model_dump(exclude_defaults=True) | {"model": model}
+        """Return the same as the fields of a form."""
         return {
             name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in chosen.items()
-            if value is not None
+            for name, value in self.members(model).items()
         }

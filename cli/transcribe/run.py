@@ -16,6 +16,9 @@ from cli.transcribe.sources import Found, find_sources
 from cli.transcribe.streams import spooled_stdin
 from cli.transcribe.transcript_files import TranscriptFiles, make_output_folder
 
+MAX_TOLD = 5
+"""The most files left out of a folder that are named."""
+
 
 def transcribe(request: Request, server: str | None, data: Path) -> int:
     """Transcribe what was asked for; return the exit code, 0 when every file has its transcript.
@@ -79,9 +82,14 @@ def _refuse_those_without_place(found: Found, outputs: TranscriptFiles, progress
 
 def _tell(found: Found, progress: Progress) -> None:
     """Tell what was found in folders, and which names cannot be transcribed."""
-    for folder, n_files in found.folders:
-        if n_files:
+    for folder in found.folders:
+        if n_files := folder.n_files:
             files = "1 audio or video file" if n_files == 1 else f"{n_files} audio and video files"
-            progress.say(note(f"found {files} in {folder}"))
+            progress.say(note(f"found {files} in {folder.path}"))
+        n_left = len(folder.left_out)
+        if folder.n_files and n_left:
+            shown = ", ".join(str(each) for each in folder.left_out[:MAX_TOLD])
+            more = f" and {n_left - MAX_TOLD} more" if n_left > MAX_TOLD else ""
+            progress.say(note(f"left out, not by name audio or video: {shown}{more}"))
     for sentence in found.refused:
         progress.say(error(sentence))

@@ -19,7 +19,7 @@ _PIECE_BYTES = 1 << 20
 
 
 @contextmanager
-def spooled_stdin(names: Sequence[Path], flag: StopFlag) -> Iterator[Path | None]:
+def spooled_stdin(names: Sequence[Path | str], flag: StopFlag) -> Iterator[Path | None]:
     """Yield a temporary file with all of standard input if '-' is among the names, else None.
 
     Raises:

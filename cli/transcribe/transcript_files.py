@@ -30,7 +30,7 @@ class TranscriptFiles:
     def __init__(self, folder: Path, formats: Sequence[str], sources: Sequence[Source]) -> None:
         self._folder = folder
         self._formats = formats
-        self._inputs = frozenset(_real(source.path) for source in sources)
+        self._inputs = frozenset(_real(source.path) for source in sources if source.url is None)
         self._places = self._choose_places(sources)
         self._writing = threading.Lock()
 

@@ -93,6 +93,9 @@ _OWNED = {
     "steps": "tenant",
     "transcripts": "tenant",
     "transcript_terms": "tenant",
+    "batches": "tenant",
+    "idempotency_keys": "tenant",
+    "uploads": "tenant",
     "webhook_endpoints": "tenant",
     "webhook_events": "tenant",
     "webhook_deliveries": "tenant",
@@ -303,6 +306,7 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("NOT listed"),
     )
+    _create_batches()
     op.create_table(
         "workers",
         sa.Column("id", sa.Text(), nullable=False),
@@ -346,6 +350,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name="pk_workers"),
     )
+    _create_uploads()
     op.create_table(
         "jobs",
         sa.Column(
@@ -379,6 +384,7 @@ def upgrade() -> None:
         sa.Column(
             "metadata", postgresql.JSON(), server_default=sa.text("'{}'::json"), nullable=False
         ),
+        sa.Column("batch_id", sa.UUID(), nullable=True, comment="null: it was submitted alone"),
         sa.Column(
             "result_url",
             sa.Text(),
@@ -408,10 +414,36 @@ def upgrade() -> None:
             nullable=True,
             comment="given or detected",
         ),
+        sa.Column(
+            "upload_id",
+            sa.UUID(),
+            nullable=True,
+            comment="the upload whose object is its source",
+        ),
         sa.Column("source_key", sa.Text(), nullable=False),
         sa.Column("source_name", sa.Text(), nullable=False),
-        sa.Column("source_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column(
+            "source_bytes", sa.BigInteger(), nullable=True, comment="null until it is fetched"
+        ),
+        sa.Column("sha256", sa.Text(), nullable=True, comment="null until it is fetched"),
+        sa.Column(
+            "audio_url",
+            sa.Text(),
+            nullable=True,
+            comment="where it is fetched from; without what may be a secret",
+        ),
+        sa.Column(
+            "fetched_bytes",
+            sa.BigInteger(),
+            nullable=True,
+            comment="of the file, while it is fetched",
+        ),
+        sa.Column(
+            "fetch_total_bytes",
+            sa.BigInteger(),
+            nullable=True,
+            comment="of the file, as its server says",
+        ),
         sa.Column(
             "duration_s", sa.Double(), nullable=True, comment="decoded length, known once prepared"
         ),
@@ -527,6 +559,7 @@ def upgrade() -> None:
             "state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')",
             name="ck_jobs_state",
         ),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_jobs_batch_id"),
         sa.ForeignKeyConstraint(
             ["original_id"], ["jobs.id"], name="fk_jobs_original_id", ondelete="SET NULL"
         ),
@@ -538,6 +571,9 @@ def upgrade() -> None:
             ["webhook_endpoints.id"],
             name="fk_jobs_webhook_endpoint_id",
             ondelete="SET NULL",
+        ),
+        sa.ForeignKeyConstraint(
+            ["upload_id"], ["uploads.id"], name="fk_jobs_upload_id", ondelete="SET NULL"
         ),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
@@ -587,6 +623,27 @@ def upgrade() -> None:
         ["webhook_endpoint_id"],
         unique=False,
         postgresql_where=sa.text("webhook_endpoint_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_batch_id_first_event",
+        "jobs",
+        ["batch_id", "first_event"],
+        unique=False,
+        postgresql_where=sa.text("batch_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_active_of_batch",
+        "jobs",
+        ["batch_id"],
+        unique=False,
+        postgresql_where=sa.text("batch_id IS NOT NULL AND state IN ('queued', 'running')"),
+    )
+    op.create_index(
+        "ix_jobs_upload_id",
+        "jobs",
+        ["upload_id"],
+        unique=False,
+        postgresql_where=sa.text("upload_id IS NOT NULL"),
     )
     op.create_index(
         "ix_jobs_refused",
@@ -665,7 +722,7 @@ def upgrade() -> None:
         ),
         sa.Column("reason", sa.Text(), nullable=True, comment="the same for people"),
         sa.CheckConstraint(
-            "kind IN ('prepare', 'detect', 'transcribe', 'finish', 'deliver', 'listen')",
+            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver', 'listen')",
             name="ck_worker_kinds_kind",
         ),
         sa.ForeignKeyConstraint(
@@ -790,7 +847,7 @@ def upgrade() -> None:
             comment="of a done chunk: its place among the job's events",
         ),
         sa.CheckConstraint(
-            "kind IN ('prepare', 'detect', 'transcribe', 'finish', 'deliver', 'listen')",
+            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver', 'listen')",
             name="ck_steps_kind",
         ),
         sa.CheckConstraint(
@@ -852,11 +909,26 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("lane IS NOT NULL AND state = 'queued'"),
     )
+    _create_webhook_events()
+    _create_idempotency_keys()
+    _create_listening()
+    _create_search()
+    _create_usage()
+    _separate_tenants()
+
+
+def _create_webhook_events() -> None:
     op.create_table(
         "webhook_events",
         sa.Column("id", sa.UUID(), nullable=False, comment="the webhook-id header"),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("job_id", sa.UUID(), nullable=True, comment="null for test events"),
+        sa.Column(
+            "batch_id",
+            sa.UUID(),
+            nullable=True,
+            comment="whose end this is, with that of a job",
+        ),
         sa.Column(
             "run", sa.Integer(), nullable=False, comment="the job's, of which this is the end"
         ),
@@ -872,7 +944,21 @@ def upgrade() -> None:
             ["job_id"], ["jobs.id"], name="fk_webhook_events_job_id", ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_events"),
-        sa.UniqueConstraint("job_id", "run", name="uq_webhook_events_job_id_run"),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_webhook_events_batch_id"),
+    )
+    op.create_index(
+        "uq_webhook_events_batches",
+        "webhook_events",
+        ["batch_id"],
+        unique=True,
+        postgresql_where=sa.text("batch_id IS NOT NULL"),
+    )
+    op.create_index(
+        "uq_webhook_events_jobs",
+        "webhook_events",
+        ["job_id", "run"],
+        unique=True,
+        postgresql_where=sa.text("batch_id IS NULL"),
     )
     op.create_index(
         "ix_webhook_events_tests",
@@ -925,6 +1011,10 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_deliveries_tenant_id", "webhook_deliveries", ["tenant", "id"], unique=False
     )
+    _create_webhook_attempts()
+
+
+def _create_webhook_attempts() -> None:
     op.create_table(
         "webhook_attempts",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -946,10 +1036,184 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_attempts_delivery_id", "webhook_attempts", ["delivery_id"], unique=False
     )
-    _create_listening()
-    _create_search()
-    _create_usage()
-    _separate_tenants()
+
+
+def _create_batches() -> None:
+    op.create_table(
+        "batches",
+        sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column(
+            "jobs",
+            sa.Integer(),
+            nullable=True,
+            comment="how many were created with it; null while they are",
+        ),
+        sa.Column(
+            "webhook_endpoint_id",
+            sa.UUID(),
+            nullable=True,
+            comment="of the webhook_url that the batch itself named",
+        ),
+        sa.Column(
+            "result_url",
+            sa.Text(),
+            nullable=True,
+            comment="what its webhook event tells; null: its path alone",
+        ),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "completed_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="when all of its jobs had ended for the first time",
+        ),
+        sa.ForeignKeyConstraint(
+            ["webhook_endpoint_id"],
+            ["webhook_endpoints.id"],
+            name="fk_batches_webhook_endpoint_id",
+            ondelete="SET NULL",
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_batches"),
+        comment="Jobs that were submitted together.",
+    )
+    op.create_index(
+        "ix_batches_webhook_endpoint_id",
+        "batches",
+        ["webhook_endpoint_id"],
+        unique=False,
+        postgresql_where=sa.text("webhook_endpoint_id IS NOT NULL"),
+    )
+
+
+def _create_idempotency_keys() -> None:
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column(
+            "holder",
+            sa.UUID(),
+            nullable=False,
+            comment="the request that works on the answer",
+        ),
+        sa.Column(
+            "held_until",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="renewed by the holder",
+        ),
+        sa.Column(
+            "fingerprint",
+            sa.Text(),
+            nullable=True,
+            comment="of the request; null until it is answered",
+        ),
+        sa.Column("answer", postgresql.JSONB(), nullable=True, comment="what the request has made"),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("tenant", "key", name="pk_idempotency_keys"),
+        comment="Requests that clients may repeat: each makes its jobs once.",
+    )
+    op.create_index(
+        "ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"], unique=False
+    )
+
+
+def _create_uploads() -> None:
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.UUID(), nullable=False, comment="UUIDv7: sorts by creation"),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False, comment="of the file, as the client says"),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False, comment="as declared"),
+        sa.Column(
+            "sha256",
+            sa.Text(),
+            nullable=True,
+            comment="as declared, if it was; once complete, as found",
+        ),
+        sa.Column(
+            "resumable",
+            sa.Boolean(),
+            nullable=False,
+            comment="whether it comes by tus, through the API",
+        ),
+        sa.Column(
+            "offset_bytes",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="of tus: what is stored for good",
+        ),
+        sa.Column(
+            "epoch",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="of tus: raised by every PATCH; fences it",
+        ),
+        sa.Column(
+            "multipart_id",
+            sa.Text(),
+            nullable=True,
+            comment="of the object store's multipart upload",
+        ),
+        sa.Column(
+            "metadata",
+            sa.Text(),
+            nullable=True,
+            comment="of tus: what its client said of it, returned unchanged",
+        ),
+        sa.Column(
+            "held",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="a job needs its object",
+        ),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "expires_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="when it is removed, unless it is held",
+        ),
+        sa.CheckConstraint(
+            "state IN ('open', 'verifying', 'complete', 'failed')", name="ck_uploads_state"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_uploads"),
+        comment="Files that come in before their jobs do.",
+    )
+    op.create_index(
+        "ix_uploads_open",
+        "uploads",
+        ["tenant"],
+        unique=False,
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_index(
+        "ix_uploads_expires_at",
+        "uploads",
+        ["expires_at"],
+        unique=False,
+        postgresql_where=sa.text("NOT held"),
+    )
 
 
 def _create_listening() -> None:
@@ -1084,7 +1348,10 @@ def downgrade() -> None:
         "calls",
         "job_metadata",
         "jobs",
+        "uploads",
         "workers",
+        "idempotency_keys",
+        "batches",
         "webhook_endpoints",
         "transcripts",
         "served_queues",

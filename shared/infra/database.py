@@ -63,6 +63,8 @@ class _Connection(psycopg.Connection[Any]):
     """A connection that is closed when an answer takes longer than ``answer_s``."""
 
     answer_s = _ANSWER_S
+    sees_all = False
+    """Whether row-level security does not bind its role."""
     tenant: str | None = None
     """Whose rows the next transactions see, in the policies of the API's role."""
 
@@ -107,13 +109,18 @@ _NAME_TENANT = "SELECT set_config('longhand.tenant', %s, true)"
 
 
 def make_engine(
-    settings: Settings, *, pool_size: int = 10, answer_s: float | None = None
+    settings: Settings,
+    *,
+    pool_size: int = 10,
+    answer_s: float | None = None,
+    sees_all: bool = False,
 ) -> Engine:
     """Return an engine that connects on first use; one per process, not shared over a fork.
 
     It keeps up to ``pool_size`` connections open; as many more may be in use at once. An answer may
     take ``answer_s``, and the server cancels the statement a second before. None: the client waits
-    for a minute, and statements have no limit.
+    for a minute, and statements have no limit. ``sees_all``: row-level security does not bind the
+    role, as it does not bind the workers', so no transaction names a tenant.
     """
     options = f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_MS}"
     if answer_s is not None:
@@ -142,6 +149,7 @@ def make_engine(
         connection = _Connection.connect(*arguments, **parameters)
         if answer_s is not None:
             connection.answer_s = answer_s
+        connection.sees_all = sees_all
         return connection
 
     event.listen(engine, "checkout", _replace_if_closed)
@@ -208,7 +216,8 @@ def _connected(
     try:
         with engine.connect() as connection:
             connection.info[_AFTER_COMMIT] = actions
-            cast(_Connection, connection.connection.driver_connection).tenant = tenant
+            driver = cast(_Connection, connection.connection.driver_connection)
+            driver.tenant = None if driver.sees_all else tenant
             if autocommit:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
             yield connection
@@ -270,8 +279,8 @@ def after_commit(connection: Connection, action: Callable[[], None]) -> None:
     connection.info.setdefault(_AFTER_COMMIT, []).append(action)
 
 
-def listen(engine: Engine, channel: str) -> Iterator[list[str]]:
-    """Yield the messages on a channel; an empty list after each second without one.
+def listen(engine: Engine, *channels: str) -> Iterator[list[tuple[str, str]]]:
+    """Yield messages, each with its channel; an empty list after each second without one.
 
     It has a connection of its own, which the engine's pool does not count.
 
@@ -283,11 +292,13 @@ def listen(engine: Engine, channel: str) -> Iterator[list[str]]:
             connection: Any = pooled.connection.driver_connection
             pooled.detach()
             connection.autocommit = True
-            connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+            for channel in channels:
+                name = psycopg.sql.Identifier(channel)
+                connection.execute(psycopg.sql.SQL("LISTEN {}").format(name))
             n_silent = 0
             while True:
                 notices = connection.notifies(timeout=_LISTEN_S, stop_after=1)
-                messages = [notice.payload for notice in notices]
+                messages = [(notice.channel, notice.payload) for notice in notices]
                 n_silent = 0 if messages else n_silent + 1
                 if n_silent == _SILENT_ROUNDS:  # the server may have vanished
                     connection.execute("SELECT 1")

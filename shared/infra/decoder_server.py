@@ -104,7 +104,7 @@ class DecoderServer:
         return report
 
     def close(self) -> None:
-        """End the server, in the process that has started it; decoders finish their orders."""
+        """End the server, in the process that has started it, and its decoders."""
         with self._lock:
             if self._owner != os.getpid() or self._closing.is_set():
                 return
@@ -162,10 +162,12 @@ class DecoderServer:
             connection = self._receive(min(deadline, time.monotonic() + _ASK_AGAIN_S))
             if connection is None:
                 continue
+            connection.settimeout(_ASK_AGAIN_S)
             report = _report(connection)
-            if report is None:  # it has died while it waited
+            if report is None or _has_ended(connection):  # it has died while it waited
                 connection.close()
                 continue
+            connection.settimeout(None)
             self._tell(report)
             return connection, report
         raise NoDecoder("the server of decoders does not answer")
@@ -206,10 +208,17 @@ def _report(connection: socket.socket) -> Sandbox | None:
             if not data or len(line) > _MAX_REPORT_BYTES:
                 return None
             line += data
-    except ConnectionResetError:
+    except (ConnectionResetError, TimeoutError):
         return None
     told = json.loads(line)
     return Sandbox(tuple(told["holds"]), told["lacks"])
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Return whether a decoder that waits for its order has died; otherwise it says nothing."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 @cache

@@ -8,6 +8,15 @@
     │   │   ├── NoAudioTrack        a container (a video, say) without any sound
     │   │   ├── AudioTooLong        more decoded audio than the limit allows
     │   │   └── AudioOutOfBounds    sample rate or channel count outside what we decode
+    │   ├── FetchError          the file at a job's URL cannot be had
+    │   │   ├── FetchForbidden      the URL, or one that it leads to, may not be reached
+    │   │   ├── FileNotAtUrl        its server has no such file
+    │   │   ├── UrlAccessDenied     its server asks who wants it
+    │   │   ├── UrlRefused          its server refuses the request otherwise
+    │   │   ├── WebPageAtUrl        a web page is there, of a login perhaps
+    │   │   ├── TooManyRedirects    it leads from one URL to the next
+    │   │   ├── FetchTooLarge, FetchedNothing
+    │   │   └── FetchTooSlow        it takes longer than it may
     │   ├── ModelError          the model cannot be loaded or used
     │   ├── NoWorker            no worker takes steps of this kind or model
     │   └── DeliveryVoid        the delivery's webhook is disabled or deleted
@@ -23,8 +32,11 @@
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer
+    │   │   └── AddressForbidden        its host has no public address
+    │   ├── FetchFailed             a file was not fetched this time
     │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests, QueueFull
+    │   ├── JobUnfinished           a request's job goes on, but the request ends
     │   ├── PoisonousInput          the audio ends or hangs the process that decodes it
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
@@ -36,17 +48,26 @@
     └── RequestError            what a caller asked for cannot be done as asked
         ├── InvalidRequest          it breaks the schema of the OpenAPI document
         │   ├── ConflictingOptions      the schema allows each option, but not all of them together
-        │   └── EmptyReference
+        │   ├── MisnamedField           other services' name, or a misspelling, of what there is
+        │   ├── EmptyReference
+        │   └── InvalidParameter        a parameter of a dialect
+        │       └── UnsupportedParameter    one that is documented there, and not done here
         ├── UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
         ├── UnknownFormat, NotAcceptable, UnsupportedMediaType
         ├── EmptyFile, UploadTooLarge, UploadStalled
+        ├── UploadNotFound, UploadIncomplete
+        ├── DigestMismatch          a file's SHA-256 is not the one that was declared
+        ├── TusVersion, OffsetMismatch, ChecksumUnknown, ChecksumMismatch
         ├── JobNotFound, JobEnded, JobNotRetryable, AudioGone
         ├── JobFailed               the job whose transcript was asked for has none
         │   ├── AudioRefused            its audio is at fault
         │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted, AudioDeleted, RangeNotSatisfiable
         ├── LimitReached            the tenant has, for now, as much as it may
-        │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce
+        │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce, TooManyOpenUploads
+        ├── IdempotencyKeyInUse     a request with this key is under way
+        ├── IdempotencyKeyReused    the key stands for another request
+        ├── BatchNotFound
         ├── UnknownHost, ForbiddenOrigin
         ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
         ├── DeliveryNotFound, DeliveryNotReplayable
@@ -100,6 +121,34 @@ class AudioTooLong(MediaError):
 
 class AudioOutOfBounds(MediaError):
     """A sample rate or a channel count outside the supported range."""
+
+
+class FetchError(PermanentError):
+    """The file at a job's ``audio_url`` cannot be had."""
+
+
+class FileNotAtUrl(FetchError):
+    """The URL's server has no such file (404 or 410)."""
+
+
+class UrlAccessDenied(FetchError):
+    """The URL's server wants to know who asks (401, 403 or 407)."""
+
+
+class UrlRefused(FetchError):
+    """The URL's server refuses the request."""
+
+
+class WebPageAtUrl(FetchError):
+    """A web page is at the URL, perhaps one to log in, and no file."""
+
+
+class TooManyRedirects(FetchError):
+    """The URL leads to another one, and so on, more often than is followed."""
+
+
+class FetchTooSlow(FetchError):
+    """The file does not come within LONGHAND_FETCH_LIMIT_S, or at less than 16 KiB a second."""
 
 
 class ModelError(PermanentError):
@@ -164,6 +213,14 @@ class OutboundFailed(TransientError):
     """An address that a client named gave no answer."""
 
 
+class AddressForbidden(OutboundFailed):
+    """The host that a client named has no address, or one that is not public."""
+
+
+class FetchFailed(TransientError):
+    """The URL's server could not be reached, failed, or broke off."""
+
+
 class IssuerUnavailable(TransientError):
     """The issuer of JWTs does not tell its keys, so a token can be neither taken nor refused."""
 
@@ -186,6 +243,15 @@ class TooManyTests(TransientError):
 
 class QueueFull(TransientError):
     """As many jobs wait or run as may, or a new one would wait for too long."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """``retry_after_s``: when to ask again, in seconds from now."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class JobUnfinished(TransientError):
+    """The job goes on, but its client is not waited with any longer: it may ask again."""
 
 
 class PoisonousInput(TransientError):
@@ -250,8 +316,30 @@ class ConflictingOptions(InvalidRequest):
     """Options that exclude each other, or one that needs another."""
 
 
+class MisnamedField(InvalidRequest):
+    """A field that Longhand names otherwise: ``names`` has the right name for each wrong one."""
+
+    def __init__(self, message: str, names: Mapping[str, str]) -> None:
+        """``names``: the right ones by the wrong ones."""
+        super().__init__(message)
+        self.members = {"names": dict(names)}
+
+
 class EmptyReference(InvalidRequest):
     """A reference without a word."""
+
+
+class InvalidParameter(InvalidRequest):
+    """A parameter of another service's API that there is not, or whose value is wrong."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        """``param``: its name."""
+        super().__init__(message)
+        self.members = {"param": param}
+
+
+class UnsupportedParameter(InvalidParameter):
+    """A parameter of another service's API that would change the answer, and is not done here."""
 
 
 class UnknownModel(RequestError):
@@ -289,6 +377,39 @@ class UploadTooLarge(RequestError):
 
 class UploadStalled(RequestError):
     """The sender fell silent or is too slow, or took longer than 12 hours."""
+
+
+class UploadNotFound(RequestError):
+    """No such upload, one that was removed, or another tenant's: all are answered alike."""
+
+
+class UploadIncomplete(RequestError):
+    """An upload that lacks bytes (``stored_bytes`` are there), or is still being verified."""
+
+    def __init__(self, message: str, state: str, stored_bytes: int) -> None:
+        """``state``: the upload's."""
+        super().__init__(message)
+        self.members = {"state": state, "stored_bytes": stored_bytes}
+
+
+class DigestMismatch(RequestError):
+    """The SHA-256 of what was uploaded is not the one that was declared."""
+
+
+class TusVersion(RequestError):
+    """The request's Tus-Resumable is not the version of tus that is spoken here."""
+
+
+class OffsetMismatch(RequestError):
+    """A PATCH that does not begin where the upload ends, or that another PATCH has replaced."""
+
+
+class ChecksumUnknown(RequestError):
+    """An Upload-Checksum of an algorithm that is not known here, or that is malformed."""
+
+
+class ChecksumMismatch(RequestError):
+    """What a PATCH sent is not what its Upload-Checksum says; it was thrown away."""
 
 
 class UnsupportedMediaType(RequestError):
@@ -388,8 +509,47 @@ class TooManyAtOnce(LimitReached):
     """The tenant has its share of what an API process serves at once, or its own limit of it."""
 
 
+class TooManyOpenUploads(LimitReached):
+    """As many of the tenant's uploads are open as may be."""
+
+
+class IdempotencyKeyInUse(RequestError):
+    """A request with this Idempotency-Key is under way: ask again in a moment."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """``retry_after_s``: when to ask again, in seconds from now."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class IdempotencyKeyReused(RequestError):
+    """This Idempotency-Key was used for another request."""
+
+
+class BatchNotFound(RequestError):
+    """No such batch, or another tenant's: the two are answered alike."""
+
+
 class ForbiddenUrl(RequestError):
     """A URL that no request is sent to: it is not https, or its address is not public."""
+
+
+class FetchForbidden(FetchError):
+    """The URL, or one that it redirects to, is none that a request is sent to."""
+
+    code = ForbiddenUrl.code
+
+
+class FetchTooLarge(FetchError):
+    """The file at the URL is larger than an upload may be."""
+
+    code = UploadTooLarge.code
+
+
+class FetchedNothing(FetchError):
+    """The file at the URL is empty."""
+
+    code = EmptyFile.code
 
 
 class WebhookNotFound(RequestError):
@@ -444,3 +604,8 @@ POISONOUS = "poisonous_input"
 
 AUDIO_CODES = frozenset({POISONOUS, *_codes(MediaError)})
 """The codes of jobs whose audio is at fault."""
+
+FETCH_CODES = frozenset(
+    {FetchFailed.code, OutboundFailed.code, AddressForbidden.code, *_codes(FetchError)}
+)
+"""The codes of jobs whose audio could not be fetched."""

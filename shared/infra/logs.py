@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from textwrap import indent
-from typing import Any
+from typing import Any, TextIO
 
 from shared.infra.settings import Settings
 
@@ -48,7 +48,7 @@ def configure(settings: Settings, service: str) -> None:
     as_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not sys.stderr.isatty()
     )
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     handler.setFormatter(JsonFormatter(service) if as_json else TextFormatter())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     logging.basicConfig(handlers=[handler], level=max(level, logging.INFO), force=True)
@@ -81,6 +81,14 @@ def bound(**fields: object) -> Iterator[None]:
         yield
     finally:
         _context.reset(token)
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error by then: a program may replace and close it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class JsonFormatter(logging.Formatter):

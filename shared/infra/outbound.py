@@ -3,16 +3,18 @@
 Such a URL may lead to what its owner cannot reach: the database, the cloud's metadata, a neighbour
 (server-side request forgery). So every address of a host must be public, and the address that was
 checked is the one that is dialled, as a second look-up could give another answer (DNS rebinding).
-TLS still verifies the host's name. Redirects are not followed, proxies of the environment are not
-used, and little of an answer is read.
+TLS still verifies the host's name. Redirects are not followed here, and proxies of the environment
+are not used. Of the answer to a ``post`` little is read.
 """
 
+import math
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -22,7 +24,7 @@ import httpcore
 import httpx
 
 from shared.infra.addresses import Address, Network, is_host_name, is_public, parse_address
-from shared.infra.errors import ForbiddenUrl, OutboundFailed
+from shared.infra.errors import AddressForbidden, ForbiddenUrl, OutboundFailed
 from shared.infra.quantities import duration
 from shared.infra.settings import Settings
 
@@ -48,6 +50,15 @@ def resolve(host: str) -> list[str]:
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
+def without_secrets(url: str) -> str:
+    """Return a URL to be shown: without its query and fragment, which may hold a token, and user.
+
+    Raises:
+        httpx.InvalidURL: it is none.
+    """
+    return str(httpx.URL(url).copy_with(query=None, fragment=None, userinfo=b""))
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A receiver's answer without its body; not to be shown to clients."""
@@ -55,6 +66,20 @@ class Answer:
     status_code: int
     headers: Mapping[str, str]
     """Names in lower case; the last of equal ones."""
+
+
+class Download:
+    """A server's answer whose body is still to come."""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self.status_code: int = response.status
+        self.headers = _headers(response)
+        """Names in lower case; the last of equal ones."""
+        self._response = response
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it comes; to be called within the block of ``Outbound.get``."""
+        yield from self._response.iter_stream()
 
 
 class Outbound:
@@ -96,7 +121,7 @@ class Outbound:
         return self._given_context or httpx.create_ssl_context()
 
     def check_url(self, url: str) -> httpx.URL:
-        """Check and return a URL without looking up its host, which ``post`` does.
+        """Check and return a URL without looking up its host, as a request does.
 
         Raises:
             ForbiddenUrl: no request may be sent there.
@@ -137,45 +162,75 @@ class Outbound:
 
         Raises:
             ForbiddenUrl: as ``check_url``.
-            OutboundFailed: an address of the host is not public, or there was no answer.
+            AddressForbidden: an address of the host is not public, or it has none.
+            OutboundFailed: there was no answer.
         """
+        with self._request("POST", url, headers, body, _Deadline(timeout_s)) as response:
+            _drain(response)
+            return Answer(response.status, _headers(response))
+
+    @contextmanager
+    def get(
+        self, url: str, *, headers: Mapping[str, str], timeout_s: float, idle_s: float
+    ) -> Iterator[Download]:
+        """Ask for a URL once, and give the block the answer, whatever its status.
+
+        ``timeout_s`` is for all that the block does, ``idle_s`` for each wait for the server.
+
+        Raises:
+            ForbiddenUrl: as ``check_url``.
+            AddressForbidden: an address of the host is not public, or it has none.
+            OutboundFailed: there was no answer, or it broke off.
+        """
+        deadline = _Deadline(timeout_s, idle_s)
+        with self._request("GET", url, headers, None, deadline) as response:
+            yield Download(response)
+
+    @contextmanager
+    def _request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        deadline: "_Deadline",
+    ) -> Iterator[httpcore.Response]:
         parsed = self.check_url(url)
         target = httpcore.URL(
             scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path
         )
         sent = [("Host", parsed.netloc.decode()), *headers.items()]
-        wall = _Wall(self, _Deadline(timeout_s))
+        wall = _Wall(self, deadline)
+        is_answered = False
         try:
             with (
                 httpcore.ConnectionPool(
                     ssl_context=self._ssl_context, network_backend=wall, max_connections=1
                 ) as connections,
-                connections.stream("POST", target, headers=sent, content=body) as response,
+                connections.stream(method, target, headers=sent, content=body) as response,
             ):
-                _drain(response)
-                return Answer(
-                    response.status,
-                    {
-                        name.decode("latin-1").lower(): value.decode("latin-1")
-                        for name, value in response.headers
-                    },
-                )
+                is_answered = True
+                yield response
         except httpcore.ConnectTimeout as error:
             raise OutboundFailed("the connection took too long") from error
         except httpcore.TimeoutException as error:
-            raise OutboundFailed(f"there was no answer within {duration(timeout_s)}") from error
+            if is_answered:
+                raise OutboundFailed(f"nothing was received {deadline.span()}") from error
+            raise OutboundFailed(f"there was no answer {deadline.span()}") from error
         except httpcore.ConnectError as error:
             raise OutboundFailed(_why_not_connected(error)) from error
         except httpcore.NetworkError as error:
-            raise OutboundFailed("the connection broke before there was an answer") from error
+            when = "the answer was whole" if is_answered else "there was an answer"
+            raise OutboundFailed(f"the connection broke before {when}") from error
         except httpcore.ProtocolError as error:
-            raise OutboundFailed("there was no valid HTTP answer") from error
+            what = "the answer broke off" if is_answered else "there was no valid HTTP answer"
+            raise OutboundFailed(what) from error
 
     def addresses(self, host: str, limit_s: float) -> list[Address]:
         """Return the addresses of a host, all of which may be reached.
 
         Raises:
-            OutboundFailed: it has none, or one that is not public.
+            AddressForbidden: it has none, or one that is not public.
             httpcore.ConnectTimeout: the look-up took too long.
         """
         literal = parse_address(host)
@@ -188,7 +243,7 @@ class Outbound:
                 found = []
         # One message for both, as a client must not learn what an inner name server knows.
         if not found or not all(self._may_reach(host, address) for address in found):
-            raise OutboundFailed(f"the URL's host has no public address {_HOW_TO_ALLOW}")
+            raise AddressForbidden(f"the URL's host has no public address {_HOW_TO_ALLOW}")
         return found
 
     def _may_reach(self, host: str, address: Address) -> bool:
@@ -216,9 +271,10 @@ class Outbound:
 
 
 class _Deadline:
-    """The end of a time limit."""
+    """The end of a time limit; no single wait lasts longer than ``idle_s``."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, idle_s: float = math.inf) -> None:
+        self._limit_s, self._idle_s = limit_s, idle_s
         self._at = time.monotonic() + limit_s
 
     def left_s(self, timeout: type[httpcore.TimeoutException]) -> float:
@@ -226,7 +282,11 @@ class _Deadline:
         left = self._at - time.monotonic()
         if left <= 0:
             raise timeout("the whole request took too long")
-        return left
+        return min(left, self._idle_s)
+
+    def span(self) -> str:
+        """Return within which of the two times nothing has come, for people."""
+        return f"within {duration(min(self._limit_s, self._idle_s))}"
 
 
 class _Wall(httpcore.NetworkBackend):
@@ -290,6 +350,12 @@ class _Stream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
+
+
+def _headers(response: httpcore.Response) -> dict[str, str]:
+    return {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers
+    }
 
 
 def _drain(response: httpcore.Response) -> None:

@@ -28,7 +28,8 @@ from shared.infra.errors import UnsafeSetting
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
-
+API_ROLE, WORKER_ROLE = "longhand_api", "longhand_worker"
+"""Postgres' roles of the API and of the workers; the migrations make them."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,?#@*]+")
 
@@ -45,6 +46,9 @@ class Settings(BaseSettings):
     storage_url: SecretStr = SecretStr("http://127.0.0.1:9000/longhand")
     """The S3 bucket: `http(s)://KEY:SECRET@HOST[:PORT]/BUCKET[?region=R]`. Without `KEY:SECRET`
     the usual AWS credential chain is asked."""
+    storage_public_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+)?$")
+    """Where clients reach the object store, such as `https://s3.example.com`: presigned URLs name
+    it. Empty: host and port of `LONGHAND_STORAGE_URL`."""
     catalogue: Path = Path(__file__).parents[2] / "models.toml"
     """The model catalogue file; a relative path starts where the process does."""
     models_cache: str = ""
@@ -56,11 +60,20 @@ class Settings(BaseSettings):
     on_demand_models: str = ""
     """Model ids, separated by commas, whose workers are started when there are jobs for them,
     by an autoscaler say: jobs for them are taken while they have no worker."""
+    model_aliases: str = ""
+    """What names of models mean in the APIs of other services (docs/dialects.md), as
+    `whisper-1=whisper-large-v3,gpt-*=whisper-small`, separated by commas; the first that fits
+    counts."""
     worker_wait_s: PositiveFloat = 86_400.0
     """How long a step that is due waits for a worker of its model, or a CPU worker, while there
     is none; then its job fails with `no_worker`. `inf`: for ever."""
     max_upload_bytes: PositiveInt = 2 * 1024**3
     """Largest accepted upload, in bytes."""
+    max_base64_bytes: NonNegativeInt = Field(default=4 * 1024**2, le=64 * 1024**2)
+    """Largest file that a JSON body may carry as `audio_base64`, in bytes once decoded; such a body
+    is held in memory whole. At most 64 MiB."""
+    fetch_limit_s: PositiveFloat = 1800.0
+    """How long the file at an `audio_url` may take to come, in seconds; then its job fails."""
     max_streams: PositiveInt = 500
     """How many clients of one API process may watch jobs at once (events, `wait`); each holds a
     connection."""
@@ -77,6 +90,8 @@ class Settings(BaseSettings):
     """How many jobs of a tenant may wait or run; 0: any number."""
     tenant_audio_hours_per_day: NonNegativeFloat = 0.0
     """How many hours of audio a tenant may have transcribed in a day (UTC); 0: any number."""
+    tenant_max_open_uploads: NonNegativeInt = 100
+    """How many uploads of a tenant (docs/uploads.md) may lack bytes at once; 0: any number."""
     tenant_max_streams: NonNegativeInt = 0
     """How many clients of a tenant may watch jobs in one API process at once, or wait for
     `POST /transcribe`; 0: its share of the process' places."""
@@ -102,14 +117,14 @@ class Settings(BaseSettings):
     """Port that the API listens on, where `--port` names none. `./longhand up` has its own
     `--port`."""
     max_calls: PositiveInt = 100
-    """How many clients of one API process may wait for the answer of `POST /transcribe` at once;
-    more are answered with 503."""
+    """How many clients of one API process may wait for a transcript at once, in `POST /transcribe`
+    and other services' APIs (docs/dialects.md); more are answered with 503."""
     call_wait_s: float = Field(default=300.0, ge=0, le=86_400)
     """How long `POST /transcribe` waits for the transcript, in seconds, at most a day; then the
     answer is 202 with the job."""
     call_grace_s: float = Field(default=60.0, gt=0, le=86_400)
-    """How long the job of a `POST /transcribe` goes on after its client has left, in seconds. If
-    nobody asks for the same meanwhile, it is canceled."""
+    """How long the job of such a client goes on after it has left, in seconds. If nobody asks for
+    the same meanwhile, the job is canceled."""
     max_duration_s: PositiveFloat = 12 * 3600.0
     """Longest accepted audio, in seconds once decoded."""
     lease_s: PositiveFloat = 30.0
@@ -148,6 +163,9 @@ class Settings(BaseSettings):
     live_call_ms: PositiveFloat = 150.0
     """How long an engine call should take, in milliseconds, while somebody speaks to the model
     live: batches are made smaller, by what calls took. One chunk is always taken."""
+    live_reserve: NonNegativeInt = 0
+    """How many workers of a model are left to those who speak, while anybody does, where a call
+    with one chunk takes longer than that; the others go on with chunks. 0: all are left to them."""
     max_batch: NonNegativeInt = 0
     """Most windows of audio in one batch of a model worker; 0: as many as its engine finds best,
     or the device's memory holds."""
@@ -155,10 +173,10 @@ class Settings(BaseSettings):
     """Where clients reach the API, such as `https://longhand.example.com`, for the URLs in
     webhook events; empty: these are paths alone. Its host and origin are allowed."""
     outbound_http: bool = False
-    """Whether webhooks may be sent over plain `http`."""
+    """Whether webhooks may be sent, and an `audio_url` be fetched, over plain `http`."""
     outbound_allow: str = ""
-    """Host names and networks (CIDR), separated by commas, that webhooks may reach although
-    their addresses are not public."""
+    """Host names and networks (CIDR), separated by commas, that webhooks and fetches may reach
+    although their addresses are not public."""
     allowed_origins: str = ""
     """Origins of web pages, such as `https://app.example.com`, separated by commas, that may use
     the API from a browser (CORS, live sessions), beside its own pages."""
@@ -202,6 +220,9 @@ class Settings(BaseSettings):
     unless there is none for the model in this process."""
     live_idle_s: PositiveFloat = 900.0
     """A live session ends when its client has sent nothing for this long, in seconds."""
+    keep_uploads_s: PositiveFloat = Field(default=86_400.0, le=3e9)
+    """How long an upload (docs/uploads.md) is kept after it was last added to, or completed, in
+    seconds. One of which jobs were made is kept for as long as their audio."""
     keep_audio_s: NonNegativeFloat = 86_400.0
     """How long the audio of a job that succeeded or was canceled is kept, in seconds; `inf`:
     until the job is deleted. A canceled job can be retried for as long."""
@@ -235,6 +256,12 @@ class Settings(BaseSettings):
     flower_password: SecretStr = SecretStr("")
     """Password of user `longhand` in Flower; empty: none is asked for, and Flower listens on
     loopback only. `./longhand up --flower` makes one where there is none."""
+
+    api_database_password: SecretStr = SecretStr("")
+    """Password that `python -m worker migrate` gives to `longhand_api`, Postgres' role of the API
+    (docs/security.md); empty: it leaves the role as it is. No other process needs it."""
+    worker_database_password: SecretStr = SecretStr("")
+    """The same for `longhand_worker`, the workers' role."""
 
     @classmethod
     def settings_customise_sources(
@@ -284,6 +311,20 @@ class Settings(BaseSettings):
     def on_demand_ids(self) -> frozenset[str]:
         """The ids in ``on_demand_models``."""
         return comma_separated(self.on_demand_models)
+
+    @property
+    def model_alias_map(self) -> dict[str, str]:
+        """The pairs in ``model_aliases``: names, which may be patterns, and ids of models."""
+        pairs = (pair.partition("=") for pair in self.model_aliases.split(",") if pair.strip())
+        return {name.strip(): model.strip() for name, _, model in pairs}
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _are_pairs(cls, aliases: str) -> str:
+        for pair in filter(None, map(str.strip, aliases.split(","))):
+            if not all(map(str.strip, pair.partition("="))):
+                raise ValueError(f"{pair!r} is no NAME=MODEL, such as whisper-1=whisper-large-v3")
+        return aliases
 
     @field_validator("allowed_origins")
     @classmethod

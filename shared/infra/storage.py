@@ -4,9 +4,12 @@ import base64
 import hashlib
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
@@ -17,7 +20,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shared.infra.errors import StorageUnavailable
 
 PART_BYTES = 8 * 1024**2
-"""Size of an upload's parts. S3 allows 10,000 parts of at least 5 MiB: this is up to 80 GiB."""
+"""Size of an upload's parts. S3 demands at least 5 MiB of all but the last."""
+MAX_PARTS = 10_000
+"""S3's limit: with ``PART_BYTES``, up to 78 GiB."""
 _READ_BYTES = 4 * 1024**2
 """Size of a ranged read by ``Storage.open``."""
 _DELETE_KEYS = 1000
@@ -40,6 +45,24 @@ _UNSIGNED = "longhand-s3v4-unsigned-payload"
 AUTH_TYPE_MAPS[_UNSIGNED] = _UnsignedPayload
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A part of a multipart upload, as the store has it."""
+
+    n_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class BegunUpload:
+    """A multipart upload that the store lists: neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    begun_at: datetime
+    """With a time zone."""
+
+
 class Storage:
     """One bucket of an S3-compatible store. Safe to use from several threads.
 
@@ -48,12 +71,19 @@ class Storage:
     """
 
     def __init__(
-        self, url: str, *, connections: int = 32, read_timeout_s: float = 20.0, attempts: int = 3
+        self,
+        url: str,
+        *,
+        public_url: str = "",
+        connections: int = 32,
+        read_timeout_s: float = 20.0,
+        attempts: int = 3,
     ) -> None:
         """Parse ``http(s)://[KEY:SECRET@]HOST[:PORT]/BUCKET[?region=R]``; connects on first use.
 
         Args:
             url: where the bucket is.
+            public_url: ``http(s)://HOST[:PORT]`` in URLs for clients; empty: that of ``url``.
             connections: kept open for reuse, one per thread that uses the store at once. More
                 work, but are closed after each request.
             read_timeout_s: longest silence of the store during a request.
@@ -69,13 +99,13 @@ class Storage:
             raise ValueError("LONGHAND_STORAGE_URL must be http(s)://KEY:SECRET@HOST[:PORT]/BUCKET")
         region = parse_qs(parts.query).get("region", ["us-east-1"])[0]
         port = f":{parts.port}" if parts.port else ""
-        self._client = boto3.client(
-            "s3",
-            endpoint_url=f"{parts.scheme}://{parts.hostname}{port}",
-            region_name=region,
-            aws_access_key_id=unquote(parts.username) if parts.username else None,
-            aws_secret_access_key=unquote(parts.password) if parts.password else None,
-            config=Config(
+        self._endpoint = f"{parts.scheme}://{parts.hostname}{port}"
+        self._public_endpoint = public_url.rstrip("/") or self._endpoint
+        self._options: dict[str, Any] = {
+            "region_name": region,
+            "aws_access_key_id": unquote(parts.username) if parts.username else None,
+            "aws_secret_access_key": unquote(parts.password) if parts.password else None,
+            "config": Config(
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},
                 # Stores other than AWS often know none of the newer checksums.
@@ -86,7 +116,8 @@ class Storage:
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 max_pool_connections=connections,
             ),
-        )
+        }
+        self._client = boto3.client("s3", endpoint_url=self._endpoint, **self._options)
 
         for request in ("PutObject", "UploadPart"):  # an object's MD5 digest is in the signed head
             self._client.meta.events.register(f"choose-signer.s3.{request}", lambda **_: _UNSIGNED)
@@ -118,7 +149,49 @@ class Storage:
         """Begin a multipart upload."""
         with _translated():
             created = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
-        return Upload(self._client, self._bucket, key, created["UploadId"])
+        return self.upload(key, created["UploadId"])
+
+    def upload(self, key: str, upload_id: str) -> "Upload":
+        """Return a multipart upload that was begun earlier; asks the store nothing."""
+        return Upload(self._client, self._bucket, key, upload_id)
+
+    def presigned_part(
+        self, key: str, upload_id: str, number: int, *, n_bytes: int, valid_s: int
+    ) -> str:
+        """Return a URL at which whoever has it may PUT a part of exactly ``n_bytes``.
+
+        The length is signed, so the store refuses a body of another one. Asks the store nothing.
+        """
+        with _translated():
+            return str(
+                self._presigner.generate_presigned_url(
+                    "upload_part",
+                    Params={
+                        "Bucket": self._bucket,
+                        "Key": key,
+                        "UploadId": upload_id,
+                        "PartNumber": number,
+                        "ContentLength": n_bytes,
+                    },
+                    ExpiresIn=valid_s,
+                )
+            )
+
+    @cached_property
+    def _presigner(self) -> "boto3.client":
+        """A client that only signs: it signs for the public host, and not as ``_UNSIGNED``."""
+        return boto3.client("s3", endpoint_url=self._public_endpoint, **self._options)
+
+    def size(self, key: str) -> int | None:
+        """Return an object's size in bytes, None if there is no such object."""
+        with _translated():
+            try:
+                head = self._client.head_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if _code(error) in ("404", "NoSuchKey", "NotFound"):
+                    return None
+                raise
+            return int(head["ContentLength"])
 
     def read(self, key: str, start: int, stop: int) -> bytes:
         """Return bytes [start, stop) of an object; fewer if it ends before."""
@@ -171,24 +244,29 @@ class Storage:
         MinIO lists the uploads of an exact key only, and some stores list none. There, an upload
         whose process was killed before ``Upload.abort`` needs a lifecycle rule of the store.
         """
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=self._bucket, Prefix=prefix
-        )
-        try:
-            begun = [upload for page in pages for upload in page.get("Uploads", [])]
-        except ClientError as error:
-            # rclone answers NoSuchUpload if there has never been an upload.
-            if _code(error) in ("NoSuchUpload", "NotImplemented"):
-                return
-            raise
-        for upload in begun:
+        for begun in self.begun_uploads(prefix):
+            self.upload(begun.key, begun.upload_id).abort()
+
+    def begun_uploads(self, prefix: str) -> list[BegunUpload]:
+        """Return the multipart uploads under a prefix that are neither completed nor aborted.
+
+        As far as the store lists them: ``_abort_uploads``.
+        """
+        with _translated():
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
             try:
-                self._client.abort_multipart_upload(
-                    Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
+                return [
+                    BegunUpload(upload["Key"], upload["UploadId"], upload["Initiated"])
+                    for page in pages
+                    for upload in page.get("Uploads", [])
+                ]
             except ClientError as error:
-                if _code(error) != "NoSuchUpload":  # it ended meanwhile
-                    raise
+                # rclone answers NoSuchUpload if there has never been an upload.
+                if _code(error) in ("NoSuchUpload", "NotImplemented"):
+                    return []
+                raise
 
 
 class Upload:
@@ -200,6 +278,7 @@ class Upload:
     def __init__(self, client: "boto3.client", bucket: str, key: str, upload_id: str) -> None:
         self._client = client
         self._target = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
+        self.upload_id = upload_id
         self._lock = threading.Lock()
         self._etags: dict[int, str] = {}
 
@@ -210,11 +289,10 @@ class Upload:
         with self._lock:
             self._etags[number] = sent["ETag"]
 
-    def finish(self) -> None:
-        """Complete the object, once all parts are sent."""
-        parts = [
-            {"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())
-        ]
+    def finish(self, stored: Mapping[int, StoredPart] | None = None) -> None:
+        """Complete the object of all parts that were sent, or of those ``stored``."""
+        etags = self._etags if stored is None else {n: part.etag for n, part in stored.items()}
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(etags.items())]
         with _translated():
             self._client.complete_multipart_upload(**self._target, MultipartUpload={"Parts": parts})
 
@@ -223,14 +301,37 @@ class Upload:
 
         A store may have to read a large finished object to its end before it can tell its size.
         """
+        return sum(part.n_bytes for part in (self.parts() or {}).values())
+
+    def parts(self) -> dict[int, StoredPart] | None:
+        """Return the parts that the store has by number, None if it has no such upload (any more).
+
+        A store may have none after it was restarted: rclone keeps them in memory.
+        """
         with _translated():
             pages = self._client.get_paginator("list_parts").paginate(**self._target)
-            return sum(part["Size"] for page in pages for part in page.get("Parts", []))
+            try:
+                return {
+                    part["PartNumber"]: StoredPart(part["Size"], part["ETag"])
+                    for page in pages
+                    for part in page.get("Parts", [])
+                }
+            except ClientError as error:
+                if _code(error) == "NoSuchUpload":
+                    return None
+                raise
 
     def abort(self) -> None:
-        """Delete all parts; no thread may be sending one."""
+        """Delete all parts, if there are any still; no thread of this process may be sending one.
+
+        The store refuses parts that come later.
+        """
         with _translated():
-            self._client.abort_multipart_upload(**self._target)
+            try:
+                self._client.abort_multipart_upload(**self._target)
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":  # it has ended
+                    raise
 
 
 class _RangeReader(io.RawIOBase):

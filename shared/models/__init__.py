@@ -1,5 +1,8 @@
 """Models: the catalogue, what jobs may ask of them, and which can be used on this machine."""
 
+AUTO = "auto"
+"""Stands for a model that ``AUTO_RULE`` chooses. An omitted model means the same."""
+
 AUTO_RULE = (
     "the model that the catalogue prefers for the stated language, if it is served (or usable, "
     "where no platform runs yet); else LONGHAND_DEFAULT_MODEL, if set; else a model that is "

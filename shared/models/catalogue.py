@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from shared.infra.errors import ModelError, UnknownModel
 from shared.infra.settings import Settings
+from shared.models import AUTO
 from shared.models.pins import Pin, read_pins
 from shared.models.sources import FOLDER_PREFIX, UNPINNED, Source
 from shared.speech.names import VadName
@@ -207,6 +208,11 @@ def read_catalogue(settings: Settings) -> Catalogue:
     """
     catalogue = load_catalogue(settings.catalogue)
     named = [("LONGHAND_ON_DEMAND_MODELS", model) for model in sorted(settings.on_demand_ids)]
+    named += [
+        ("LONGHAND_MODEL_ALIASES", model)
+        for model in settings.model_alias_map.values()
+        if model != AUTO
+    ]
     if settings.default_model:
         named.append(("LONGHAND_DEFAULT_MODEL", settings.default_model))
     for setting, model_id in named:

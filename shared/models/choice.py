@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.infra.errors import ModelNotServed, RequestError, UnsupportedLanguage, UnsupportedOption
+from shared.models import AUTO
 from shared.models.catalogue import Catalogue, Model
-from shared.models.options import AUTO, JobOptions, check_options
+from shared.models.options import JobOptions, check_options
 
 Reason = Literal["named", "language", "default", "served", "best"]
 """Why a job gets its model: the job names it, the catalogue prefers it for the job's language, the

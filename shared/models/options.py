@@ -10,15 +10,13 @@ from pydantic_core import PydanticCustomError, from_json
 
 from shared.infra.errors import UnsupportedLanguage, UnsupportedOption
 from shared.infra.quantities import size
-from shared.models import AUTO_RULE
+from shared.models import AUTO, AUTO_RULE
 from shared.models.catalogue import Model
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 from shared.speech.edits import Edits
 from shared.speech.languages import UnknownLanguage, language_code
 from shared.speech.names import VadName
 
-AUTO = "auto"
-"""Stands for a model that ``AUTO_RULE`` chooses. An omitted model means the same."""
 MAX_PRIORITY = 100
 _MAX_NAME_CHARS = 100
 """Of a model, a language or a track."""
@@ -39,6 +37,11 @@ def _language_code(value: object) -> object:
         return language_code(value)
     except UnknownLanguage as error:
         raise PydanticCustomError(UNKNOWN_LANGUAGE, "{problem}", {"problem": str(error)}) from error
+
+
+def _whole(value: object) -> object:
+    """Return an integer that is written as 1.0, as JSON Schema takes it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _json_object(value: object) -> object:
@@ -130,7 +133,7 @@ class JobOptions(BaseModel):
         max_length=MAX_REFERENCE_CHARS,
         description="what was really said: error rates are measured against it",
     )
-    priority: int = Field(
+    priority: Annotated[int, BeforeValidator(_whole)] = Field(
         default=0,
         ge=-MAX_PRIORITY,
         le=MAX_PRIORITY,

@@ -6,7 +6,7 @@ the wire only.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from shared.speech.spans import Span
@@ -84,6 +84,21 @@ class WordHypothesis:
     start: int
     end: int
     confidence: float | None = None
+    tokens: tuple[int, ...] = ()
+    """The model's, in its vocabulary; none where the engine has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a decoder came to its text, as Whispers measure it of a whole window."""
+
+    temperature: float
+    avg_logprob: float
+    """Mean natural logarithm of the tokens' probabilities."""
+    compression_ratio: float
+    """Bytes of the text per byte of it compressed."""
+    no_speech_prob: float
+    """In [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +114,8 @@ class Hypothesis:
     """Whether the engine repeated itself, at every temperature."""
     unheard: tuple[Span, ...] = ()
     """Speech without words, in samples from the chunk's first one; engines leave it empty."""
+    decoding: Decoding | None = None
+    """None where the engine measures nothing of the kind."""
 
 
 Heard = tuple[Chunk, Hypothesis]
@@ -135,14 +152,18 @@ def chunk_from_json(idx: int, data: Mapping[str, Any]) -> Chunk:
 
 
 def hypothesis_to_json(hypothesis: Hypothesis) -> dict[str, Any]:
-    """Return a hypothesis as a step's output, with words as [text, start, end, confidence]."""
+    """Return a hypothesis as a step's output.
+
+    Words are [text, start, end, confidence], and [..., tokens] where they have any.
+    """
+    decoding = hypothesis.decoding
     return {
         "language": hypothesis.language,
         "language_probability": hypothesis.language_probability,
         "loop_suspected": hypothesis.loop_suspected,
         "unheard": _spans_to_json(hypothesis.unheard),
-        "words": [[word.text, word.start, word.end, word.confidence] for word in hypothesis.words],
-    }
+        "words": [_word_to_json(word) for word in hypothesis.words],
+    } | ({} if decoding is None else {"decoding": asdict(decoding)})
 
 
 def hypothesis_from_json(data: Mapping[str, Any]) -> Hypothesis:
@@ -151,12 +172,28 @@ def hypothesis_from_json(data: Mapping[str, Any]) -> Hypothesis:
     The words may have been left out.
     """
     return Hypothesis(
-        words=tuple(WordHypothesis(*word[:4]) for word in data.get("words", ())),
+        words=tuple(map(_word_from_json, data.get("words", ()))),
         language=data.get("language"),
         language_probability=data.get("language_probability"),
         loop_suspected=data.get("loop_suspected", False),
         unheard=_spans_from_json(data.get("unheard", ())),
+        decoding=_decoding_from_json(data.get("decoding")),
     )
+
+
+def _word_to_json(word: WordHypothesis) -> list[Any]:
+    told = [word.text, word.start, word.end, word.confidence]
+    return [*told, list(word.tokens)] if word.tokens else told
+
+
+def _word_from_json(word: Sequence[Any]) -> WordHypothesis:
+    return WordHypothesis(*word[:4], *map(tuple, word[4:5]))
+
+
+def _decoding_from_json(data: Mapping[str, float] | None) -> Decoding | None:
+    if data is None:
+        return None
+    return Decoding(**{each.name: data[each.name] for each in fields(Decoding)})
 
 
 def _spans_to_json(spans: Iterable[Span]) -> list[list[int]]:
@@ -165,3 +202,9 @@ def _spans_to_json(spans: Iterable[Span]) -> list[list[int]]:
 
 def _spans_from_json(pairs: Iterable[Sequence[int]]) -> tuple[Span, ...]:
     return tuple(Span(start, end) for start, end in pairs)
+
+
+def clock(samples: int) -> str:
+    """Return samples as H:MM:SS."""
+    minutes, s = divmod(samples // SAMPLE_RATE, 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from shared.speech.scripts import space_between
 from shared.speech.sentences import ends_clause, ends_sentence, is_punctuated, with_marks
-from shared.speech.transcript import Segment, Word, join_words
+from shared.speech.transcript import Segment, SegmentDecoding, Word, join_words
 
 MAX_SEGMENT_S = 30.0
 """Longest segment, unless one word is longer."""
@@ -34,6 +34,9 @@ class PlacedWord(NamedTuple):
     word: Word
     language: str | None
     channel: int | None
+    tokens: tuple[int, ...] = ()
+    window: SegmentDecoding | None = None
+    """What was measured of the window in which it was heard, without tokens."""
 
 
 _Run = list[PlacedWord]
@@ -59,7 +62,16 @@ def make_segments(words: Iterable[PlacedWord]) -> Iterator[Segment]:
             language=run[0].language,
             channel=run[0].channel,
             words=spoken,
+            decoding=_decoding(run),
         )
+
+
+def _decoding(run: "_Run") -> SegmentDecoding | None:
+    window = run[0].window
+    if window is None:
+        return None
+    tokens = [token for placed in run for token in placed.tokens]
+    return window.model_copy(update={"tokens": tokens})
 
 
 def _runs(words: Iterable[PlacedWord]) -> Iterator[_Run]:

@@ -7,13 +7,19 @@ and yields segments (``segments`` cuts them).
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard
+from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis, clock
 from shared.speech.scripts import space_between
 from shared.speech.seams import keep_once
 from shared.speech.segments import PlacedWord, make_segments
-from shared.speech.transcript import Segment, TranscriptHeader, TranscriptWarning, Word
+from shared.speech.transcript import (
+    Segment,
+    SegmentDecoding,
+    TranscriptHeader,
+    TranscriptWarning,
+    Word,
+)
 
 LOW_CONFIDENCE = 0.5
 """A lower mean word confidence causes a warning: the words are more likely wrong than right."""
@@ -120,27 +126,81 @@ class Stitcher:
         previous = ""
         for chunk, hypothesis, own in keep_once(chunks):
             language = self._language or hypothesis.language
-            first = next((word for word in hypothesis.words if word.text.strip()), None)
-            for heard in own:
-                separator = _white_space_between(previous, heard.text)
-                expected = space_between(previous, heard.text)
-                if heard is first and expected is False:
-                    separator = ""  # many tokenizers begin every text with a space
-                elif not separator and expected:
-                    separator = " "
+            window = _window(chunk, hypothesis)
+            for heard, separator in with_separators(previous, hypothesis, own):
                 start = min(
                     max(chunk.time_of(chunk.start + heard.start), previous_end), self._n_samples
                 )
                 end = min(max(chunk.time_of(chunk.start + heard.end), start), self._n_samples)
                 word = Word(
                     text=heard.text.strip(),
-                    separator=separator if previous else "",
+                    separator=separator,
                     start=to_seconds(start),
                     end=to_seconds(end),
                     confidence=heard.confidence,
                 )
-                yield PlacedWord(word, language, chunk.channel)
+                yield PlacedWord(word, language, chunk.channel, heard.tokens, window)
                 previous_end, previous = end, heard.text
+
+
+class RunningText:
+    """The words of one channel while its chunks come, in the order of their cores.
+
+    Those of a chunk are given once the next one is there, as both have heard the words at their
+    border. They are the words of the whole transcript, in which they stay.
+    """
+
+    def __init__(self) -> None:
+        self._before: Heard | None = None
+        self._last: Heard | None = None
+        self._previous = ""
+
+    def push(self, heard: Heard) -> list[tuple[WordHypothesis, str]]:
+        """Take the next chunk; return the words of the one before, with their separators."""
+        words = self._settle(heard)
+        self._before, self._last = self._last, heard
+        return words
+
+    def end(self) -> list[tuple[WordHypothesis, str]]:
+        """Return the words of the last chunk: no other follows."""
+        return self._settle(None)
+
+    def _settle(self, following: Heard | None) -> list[tuple[WordHypothesis, str]]:
+        around = [each for each in (self._before, self._last, following) if each is not None]
+        for chunk, hypothesis, own in keep_once(around):
+            if self._last is not None and chunk is self._last[0]:
+                words = list(with_separators(self._previous, hypothesis, own))
+                self._previous = own[-1].text if own else self._previous
+                return words
+        return []
+
+
+def with_separators(
+    previous: str, hypothesis: Hypothesis, own: Iterable[WordHypothesis]
+) -> Iterator[tuple[WordHypothesis, str]]:
+    """Yield those words of a hypothesis that are kept, with what stands before each in the text.
+
+    ``previous`` is the text of the word before them; empty: there is none.
+    """
+    first = next((word for word in hypothesis.words if word.text.strip()), None)
+    for heard in own:
+        separator = _white_space_between(previous, heard.text)
+        expected = space_between(previous, heard.text)
+        if heard is first and expected is False:
+            separator = ""  # many tokenizers begin every text with a space
+        elif not separator and expected:
+            separator = " "
+        yield heard, separator if previous else ""
+        previous = heard.text
+
+
+def _window(chunk: Chunk, hypothesis: Hypothesis) -> SegmentDecoding | None:
+    """Return what was measured of a chunk; its tokens are those of words."""
+    decoding = hypothesis.decoding
+    if decoding is None:
+        return None
+    start = to_seconds(chunk.time_of(chunk.start))
+    return SegmentDecoding(window_start=start, **asdict(decoding), tokens=[])
 
 
 def make_header(
@@ -236,9 +296,3 @@ def _length_of_union(spans: Iterable[tuple[int, int]]) -> int:
 def to_seconds(samples: int) -> float:
     """Return samples as seconds, to the millisecond."""
     return round(samples / SAMPLE_RATE, 3)
-
-
-def clock(samples: int) -> str:
-    """Return samples as H:MM:SS."""
-    minutes, s = divmod(samples // SAMPLE_RATE, 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"

@@ -5,7 +5,7 @@ version: members that it lacks have defaults, and unknown ones are ignored.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -34,6 +34,20 @@ class Word(BaseModel):
     )
 
 
+class SegmentDecoding(BaseModel):
+    """How a decoder came to a segment: its tokens, and what it measured of their window.
+
+    The window is that in which the segment's first word was heard.
+    """
+
+    window_start: float = Field(description="seconds into the original file")
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+    tokens: list[int]
+
+
 class Segment(BaseModel):
     """A sentence, or a part of a long one; without punctuation, words between two pauses.
 
@@ -53,6 +67,9 @@ class Segment(BaseModel):
         default=None, description="from 0; null where channels were mixed down"
     )
     words: list[Word]
+    decoding: SegmentDecoding | None = Field(default=None, exclude=True)
+    """Kept with the transcript for dialects, and told by none of our own answers; None where the
+    engine measures nothing of the kind."""
 
 
 class Paragraph(BaseModel):
@@ -152,6 +169,14 @@ class PartialTranscript(PartialHeader):
     text: str
     paragraphs: list[Paragraph]
     segments: list[Segment]
+
+
+def segment_document(segment: Segment) -> dict[str, Any]:
+    """Return all of a segment as JSON, to be kept."""
+    document = segment.model_dump(mode="json")
+    if segment.decoding is not None:
+        document["decoding"] = segment.decoding.model_dump()
+    return document
 
 
 def join_words(words: Iterable[Word]) -> str:

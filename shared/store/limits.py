@@ -1,17 +1,20 @@
 """Limits of tenants: the platform's defaults, what differs for a tenant, and whether a job fits."""
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import read, single
-from shared.infra.errors import TooManyJobs, TooMuchAudio
+from shared.infra.errors import InvalidRequest, TenantNotFound, TooManyJobs, TooMuchAudio
 from shared.infra.quantities import duration
 from shared.infra.settings import Settings
+from shared.store.accounts import MAX_LIMIT
+from shared.store.news import TENANTS_CHANNEL
 
 JOB_RETRY_S = 10.0
 """How soon to try again after ``TooManyJobs``: a short job takes about as long."""
@@ -26,6 +29,8 @@ class Limits:
     """That wait or run."""
     audio_hours_per_day: float = 0.0
     max_upload_bytes: int = 0
+    max_open_uploads: int = 0
+    """Uploads that lack bytes (``shared.store.uploads``)."""
     max_streams: int = 0
     """In one API process, as the sessions below; calls of ``POST /transcribe`` have as many."""
     max_live_sessions: int = 0
@@ -38,9 +43,23 @@ class Limits:
             max_jobs=settings.tenant_max_jobs,
             audio_hours_per_day=settings.tenant_audio_hours_per_day,
             max_upload_bytes=settings.max_upload_bytes,
+            max_open_uploads=settings.tenant_max_open_uploads,
             max_streams=settings.tenant_max_streams,
             max_live_sessions=settings.tenant_max_live_sessions,
         )
+
+    def with_own(self, own: Mapping[str, Any]) -> "Limits":
+        """Return these defaults with what differs for a tenant.
+
+        An upload is never larger than the default: that is the limit of the platform as well.
+        """
+        most = min(own.get("max_upload_bytes") or math.inf, self.max_upload_bytes)
+        return replace(self, **{**own, "max_upload_bytes": int(most)})
+
+    @property
+    def restrict_jobs(self) -> bool:
+        """Whether there is anything to be counted before a job is created."""
+        return bool(self.max_jobs or self.audio_hours_per_day)
 
 
 NO_LIMITS = Limits()
@@ -49,34 +68,73 @@ NAMES = tuple(each.name for each in fields(Limits))
 """Of the limits that a tenant may have of its own."""
 
 
-def read_limits(engine: Engine, tenant: str) -> Mapping[str, Any]:
+def get_limits(engine: Engine, tenant: str) -> dict[str, float]:
     """Return what differs from the defaults for a tenant, by ``NAMES``.
 
     Raises:
+        TenantNotFound: there is no such tenant.
         DatabaseUnavailable: Postgres cannot be reached.
     """
     with read(engine, tenant) as connection:
         own = connection.execute(
             text("SELECT limits FROM tenants WHERE id = :tenant"), {"tenant": tenant}
         ).scalar_one_or_none()
-    return {name: own[name] for name in NAMES if name in own} if own else {}
+    if own is None:
+        raise TenantNotFound(f"there is no tenant {tenant}")
+    return _known(own)
 
 
-def set_limits(engine: Engine, tenant: str, own: Mapping[str, float]) -> None:
-    """Store what differs from the defaults for a tenant, in place of what did before.
+def change_limits(
+    engine: Engine, tenant: str, change: Mapping[str, float | None]
+) -> dict[str, float]:
+    """Change what differs from the defaults for a tenant, and return it.
+
+    None takes the default again. Limits that are not named stay. API processes are told after the
+    commit.
 
     Raises:
+        InvalidRequest: there is no such limit, or it is no number that it may be.
+        TenantNotFound: there is no such tenant.
         DatabaseUnavailable: Postgres cannot be reached.
     """
+    for name, limit in change.items():
+        _check(name, limit)
     with single(engine, tenant) as connection:
-        connection.execute(
-            text("UPDATE tenants SET limits = CAST(:own AS jsonb) WHERE id = :tenant"),
-            {"tenant": tenant, "own": json.dumps(dict(own))},
-        )
+        row = connection.execute(
+            text("""
+                WITH changed AS (
+                    UPDATE tenants
+                    SET limits = jsonb_strip_nulls(limits || CAST(:change AS jsonb))
+                    WHERE id = :tenant RETURNING limits
+                )
+                SELECT limits, pg_notify(:channel, :tenant) FROM changed
+            """),
+            {"tenant": tenant, "change": json.dumps(dict(change)), "channel": TENANTS_CHANNEL},
+        ).one_or_none()
+    if row is None:
+        raise TenantNotFound(f"there is no tenant {tenant}")
+    return _known(row.limits)
 
 
-def check_room(connection: Connection, tenant: str, limits: Limits) -> None:
+def _check(name: str, limit: float | None) -> None:
+    if name not in NAMES:
+        raise InvalidRequest(f"there is no limit '{name}'; there are {', '.join(NAMES)}")
+    if limit is None:
+        return
+    kinds = int | float if name == "audio_hours_per_day" else int
+    if isinstance(limit, bool) or not isinstance(limit, kinds) or not 0 <= limit <= MAX_LIMIT:
+        kind = "a whole number" if kinds is int else "a number"
+        raise InvalidRequest(f"{name} must be {kind} from 0 to {MAX_LIMIT}")
+
+
+def _known(own: Mapping[str, Any]) -> dict[str, float]:
+    return {name: own[name] for name in NAMES if name in own}
+
+
+def check_room(connection: Connection, tenant: str, limits: Limits, *, ahead: int = 0) -> None:
     """See that the tenant may have one more job, which the caller's transaction adds.
+
+    ``ahead`` is how many it adds beside.
 
     The tenant's lock is held until the commit, so no two transactions count the same free place.
     Other tenants, and tenants without such limits, take no lock and are asked nothing.
@@ -86,20 +144,36 @@ def check_room(connection: Connection, tenant: str, limits: Limits) -> None:
         TooMuchAudio: the audio of its jobs that ended today, and that is known of those under way,
             is as much as it may be.
     """
-    if not (limits.max_jobs or limits.audio_hours_per_day):
+    if not limits.restrict_jobs:
         return
     # A statement of its own: the count must see all that was committed before the lock was free.
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, 2))"), {"tenant": tenant}
     )
+    _compare(connection, tenant, limits, ahead)
+
+
+def look_for_room(engine: Engine, tenant: str, limits: Limits) -> None:
+    """See that there is room for one more job now; ``check_room`` decides.
+
+    Raises:
+        TooManyJobs, TooMuchAudio: as ``check_room``.
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with read(engine, tenant) as connection:
+        _compare(connection, tenant, limits)
+
+
+def _compare(connection: Connection, tenant: str, limits: Limits, ahead: int = 0) -> None:
     now = datetime.now(UTC)
-    found = connection.execute(_USED, {"tenant": tenant, "today": now.date()}).one()
-    if limits.max_jobs and found.jobs >= limits.max_jobs:
+    used = connection.execute(_USED, {"tenant": tenant, "today": now.date()}).one()
+    jobs = used.jobs + ahead
+    if limits.max_jobs and jobs >= limits.max_jobs:
         raise TooManyJobs(
-            f"{found.jobs} of your jobs wait or run, and {limits.max_jobs} may", JOB_RETRY_S
+            f"{jobs} of your jobs wait or run, and {limits.max_jobs} may", JOB_RETRY_S
         )
     most_s = 3600 * limits.audio_hours_per_day
-    if most_s and found.audio_s >= most_s:
+    if most_s and used.audio_s >= most_s:
         midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
         raise TooMuchAudio(
             f"your audio of today is {duration(most_s)} or more, which is the limit",

@@ -1,4 +1,4 @@
-"""News of jobs between processes: which ones have changed and how far they are.
+"""News between processes: which jobs have changed and how far they are; whose limits have changed.
 
 A transaction that changes a job announces it. After the commit a thread notifies Postgres'
 listeners of all jobs that changed since its last round, in one statement of its own: transactions
@@ -28,6 +28,8 @@ from shared.store.states import ACTIVE_JOB_STATES, JobState
 log = logging.getLogger(__name__)
 
 CHANNEL = "longhand_jobs"
+TENANTS_CHANNEL = "longhand_tenants"
+"""Its messages are ids of tenants whose limits have changed."""
 _JOBS_PER_MESSAGE = 100
 """Of up to 67 characters each; a message may have 8,000 bytes."""
 _RECONNECT_S = 1.0
@@ -128,13 +130,25 @@ def _read_message(message: str) -> News:
     return {UUID(job_id): _glimpse(state, last_event) for job_id, state, last_event in jobs}
 
 
-class NewsListener:
-    """Hears news of jobs on a connection of its own, which it replaces when it breaks."""
+def _ignore(_tenant: str) -> None:
+    """Hear nothing of tenants."""
 
-    def __init__(self, engine: Engine, hear: Callable[[News], None]) -> None:
-        """Start a thread that calls ``hear`` with the news."""
+
+class NewsListener:
+    """Hears news on a connection of its own, which it replaces when it breaks."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        hear: Callable[[News], None],
+        hear_of_tenant: Callable[[str], None] = _ignore,
+    ) -> None:
+        """Start a thread that calls ``hear`` with news of jobs.
+
+        It calls ``hear_of_tenant`` with the id of a tenant whose limits have changed.
+        """
         self._engine = engine
-        self._hear = hear
+        self._hear, self._hear_of_tenant = hear, hear_of_tenant
         self._closing = threading.Event()
         self._failing = False
         threading.Thread(target=self._run, name="listener", daemon=True).start()
@@ -154,9 +168,12 @@ class NewsListener:
             self._closing.wait(_RECONNECT_S)
 
     def _listen(self) -> None:
-        for messages in listen(self._engine, CHANNEL):
+        for messages in listen(self._engine, CHANNEL, TENANTS_CHANNEL):
             self._failing = False
             if self._closing.is_set():
                 return
-            for message in messages:
-                self._hear(_read_message(message))
+            for channel, message in messages:
+                if channel == CHANNEL:
+                    self._hear(_read_message(message))
+                else:
+                    self._hear_of_tenant(message)

@@ -7,11 +7,14 @@ LARGE_QUEUE = "cpu.large"
 LARGE_BYTES = 16 * 1024**2
 """Least size of a large file. 16 MiB are half an hour of speech at 64 kbit/s, whose ``prepare``
 step takes some three seconds."""
+FETCH_QUEUE = "cpu.fetch"
+"""``fetch`` steps, for CPU workers. They mostly wait for other servers, so a slot is left to other
+steps."""
 LISTEN_QUEUE = "cpu.listen"
 """``listen`` steps, for CPU workers that have nothing else to do."""
 DELIVER_QUEUE = "deliver"
-DELIVERY_SLOTS = 128
-"""Attempts that a delivery worker makes at once; most of them only wait for a receiver."""
+DELIVERY_SLOTS = 1024
+"""Attempts that a delivery worker makes at once: threads, which wait for their receivers."""
 
 _MODEL_PREFIX = "model."
 

@@ -12,11 +12,13 @@ from sqlalchemy import Connection, Engine, text
 from shared.infra.database import begin
 from shared.infra.errors import AUDIO_CODES
 from shared.store.events import record
+from shared.store.expired_uploads import release_uploads
 from shared.store.jobs.delete import drop_transcript, erase_job
 from shared.store.jobs.equal import try_to_lock_equal_jobs
 from shared.store.objects.keys import job_prefix, listening_key
 from shared.store.objects.removals import schedule_removal
 from shared.store.states import JobState
+from shared.store.webhooks.endpoints import drop_unlisted
 
 FOR_EVER_S = 3e9
 """A century. Postgres has no much longer intervals; ``inf`` counts as longer too."""
@@ -69,6 +71,7 @@ def _expire_audio(
         job_ids = list(expired)
         if not job_ids:
             return 0
+        release_uploads(connection, job_ids, at_once=True)
         connection.execute(
             text("UPDATE steps SET audio = NULL WHERE job_id = ANY (:ids) AND audio IS NOT NULL"),
             {"ids": job_ids},
@@ -152,6 +155,28 @@ def expire_test_events(engine: Engine, *, keep_s: float, limit: int) -> int:
             {"keep_s": min(keep_s, KEEP_TESTS_S), "limit": limit},
         )
         return len(expired.all())
+
+
+def expire_batches(engine: Engine, *, limit: int) -> int:
+    """Batches of which no job is left are deleted, with the endpoints that they alone named."""
+    with begin(engine) as connection:
+        deleted = connection.execute(
+            text("""
+                WITH empty AS (
+                    SELECT id FROM batches
+                    WHERE completed_at IS NOT NULL
+                      AND NOT EXISTS (SELECT FROM jobs WHERE batch_id = batches.id)
+                    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+                )
+                DELETE FROM batches USING empty WHERE batches.id = empty.id
+                RETURNING webhook_endpoint_id
+            """),
+            {"limit": limit},
+        ).scalars()
+        endpoints = deleted.all()
+        for endpoint_id in sorted({each for each in endpoints if each is not None}):
+            drop_unlisted(connection, endpoint_id)
+    return len(endpoints)
 
 
 def _expire(

@@ -1,8 +1,9 @@
-"""The states of jobs, steps and deliveries: who enters each, who leaves it, what a crash does.
+"""States of jobs, steps, uploads and deliveries: who enters and leaves each, what a crash does.
 
 Job: ``queued -> running -> succeeded | failed | canceled``.
 Step: ``queued -> running -> done | failed``; ``running -> queued`` on reap, retry and release;
 ``queued | running -> void`` when the job ends without it.
+Upload: ``open -> verifying -> complete | failed``.
 """
 
 from enum import StrEnum
@@ -63,6 +64,8 @@ class StepState(StrEnum):
 class StepKind(StrEnum):
     """The kinds of step."""
 
+    FETCH = "fetch"
+    """Of a job whose file is at a URL."""
     PREPARE = "prepare"
     DETECT = "detect"
     TRANSCRIBE = "transcribe"
@@ -71,6 +74,22 @@ class StepKind(StrEnum):
     """One webhook delivery; runs after its job has ended."""
     LISTEN = "listen"
     """The listening copy of a job that has succeeded; runs after that, and never changes it."""
+
+
+class UploadState(StrEnum):
+    """The state of an upload. An upload in any state is removed when its time is over."""
+
+    OPEN = "open"
+    """Lacks bytes. Entered on creation. Left when the object store has the whole file. A crash of
+    the API costs what was not confirmed; where the object store has lost the parts, the upload
+    begins anew."""
+    VERIFYING = "verifying"
+    """The object store has the whole file, whose SHA-256 is being computed. Any request for the
+    upload has an API process compute it again if the one that did so has died."""
+    COMPLETE = "complete"
+    """Its size and SHA-256 are known: jobs can be made of it."""
+    FAILED = "failed"
+    """Its SHA-256 is not the one that was declared. The file is removed."""
 
 
 class DeliveryState(StrEnum):

@@ -9,7 +9,14 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
-from shared.store.queues import CPU_QUEUE, LARGE_BYTES, LARGE_QUEUE, LISTEN_QUEUE, model_queue
+from shared.store.queues import (
+    CPU_QUEUE,
+    FETCH_QUEUE,
+    LARGE_BYTES,
+    LARGE_QUEUE,
+    LISTEN_QUEUE,
+    model_queue,
+)
 from shared.store.states import StepKind
 from shared.store.wakeups import ring_after_commit
 
@@ -17,6 +24,8 @@ from shared.store.wakeups import ring_after_commit
 class When(Enum):
     """When a successor is added."""
 
+    DONE = auto()
+    """When its predecessor is done, unless an equal job makes it superfluous."""
     PLANNED = auto()
     """While its predecessor runs and finds what there is to do."""
     ALL_CHUNKS_DONE = auto()
@@ -27,6 +36,7 @@ class When(Enum):
 
 
 SUCCESSORS: Mapping[StepKind, Mapping[StepKind, When]] = {
+    StepKind.FETCH: {StepKind.PREPARE: When.DONE},
     StepKind.PREPARE: {
         StepKind.DETECT: When.PLANNED,
         StepKind.TRANSCRIBE: When.PLANNED,
@@ -38,9 +48,10 @@ SUCCESSORS: Mapping[StepKind, Mapping[StepKind, When]] = {
     },
     StepKind.FINISH: {StepKind.LISTEN: When.SUCCEEDED},
 }
-"""What follows each kind. A job begins with ``prepare`` and ends with a step that nothing follows.
-``deliver`` steps follow the end of the job, not a step. The only chunk of a short file needs no
-``finish``: the model worker completes the job (``complete_only_chunk``)."""
+"""What follows each kind. A job begins with ``prepare``, or with ``fetch`` where its file is at a
+URL, and ends with a step that nothing follows. ``deliver`` steps follow the end of the job, not a
+step. The only chunk of a short file needs no ``finish``: the model worker completes the job
+(``complete_only_chunk``)."""
 
 _MODEL_STEPS = (StepKind.DETECT, StepKind.TRANSCRIBE)
 
@@ -168,6 +179,34 @@ def insert_prepare(
     """Nothing -> ``prepare`` step queued."""
     queue = LARGE_QUEUE if source_bytes >= LARGE_BYTES else CPU_QUEUE
     insert_steps(connection, job_id, StepKind.PREPARE, queue, [NewStep(0)], max_attempts)
+
+
+def insert_fetches(
+    connection: Connection, files: Sequence[tuple[UUID, str, bool]], *, max_attempts: int
+) -> None:
+    """Nothing -> ``fetch`` steps queued; a file is its job, its URL, and whether equal jobs share.
+
+    The step alone has the whole URL, which may hold a secret, until the file is fetched.
+    """
+    if not files:
+        return
+    connection.execute(
+        _INSERT,
+        [
+            {
+                "job_id": job_id,
+                "kind": StepKind.FETCH,
+                "queue": FETCH_QUEUE,
+                "max_attempts": max_attempts,
+                "hold": False,
+                "idxs": [0],
+                "inputs": [Jsonb({"url": url, "cache": cache})],
+                "audios": [None],
+            }
+            for job_id, url, cache in files
+        ],
+    )
+    ring_after_commit(connection, FETCH_QUEUE, len(files))
 
 
 def release_held(connection: Connection, job_id: UUID, queue: str) -> None:

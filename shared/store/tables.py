@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, TSVECTOR, UUID
 
-from shared.store.states import DeliveryState, JobState, StepKind, StepState
+from shared.store.states import DeliveryState, JobState, StepKind, StepState, UploadState
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -93,6 +93,38 @@ api_keys = Table(
     UniqueConstraint("sha256"),
 )
 
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    _not_null("tenant", Text),
+    Column("jobs", Integer, comment="how many were created with it; null while they are"),
+    Column(
+        "webhook_endpoint_id",
+        ForeignKey("webhook_endpoints.id", ondelete="SET NULL"),
+        comment="of the webhook_url that the batch itself named",
+    ),
+    Column("result_url", Text, comment="what its webhook event tells; null: its path alone"),
+    _not_null("created_at", _TIME, default=func.now()),
+    Column("completed_at", _TIME, comment="when all of its jobs had ended for the first time"),
+    _partial_index(None, "webhook_endpoint_id", where="webhook_endpoint_id IS NOT NULL"),
+    comment="Jobs that were submitted together.",
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _not_null("holder", UUID(as_uuid=True), comment="the request that works on the answer"),
+    _not_null("held_until", _TIME, comment="renewed by the holder"),
+    Column("fingerprint", Text, comment="of the request; null until it is answered"),
+    Column("answer", JSONB, comment="what the request has made"),
+    _not_null("created_at", _TIME, default=func.now()),
+    Index(None, "created_at"),
+    comment="Requests that clients may repeat: each makes its jobs once.",
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -115,6 +147,7 @@ jobs = Table(
     _not_null("cached", Boolean, default=text("false")),
     # JSON, not JSONB: it is returned as it was given.
     _not_null("metadata", JSON, default=text("'{}'::json")),
+    Column("batch_id", ForeignKey("batches.id"), comment="null: it was submitted alone"),
     Column("result_url", Text, comment="what its webhook events tell; null: its path alone"),
     Column(
         "webhook_endpoint_id",
@@ -131,10 +164,18 @@ jobs = Table(
         Computed("coalesce(detected_language, options ->> 'language')", persisted=True),
         comment="given or detected",
     ),
+    Column(
+        "upload_id",
+        ForeignKey("uploads.id", ondelete="SET NULL"),
+        comment="the upload whose object is its source",
+    ),
     _not_null("source_key", Text),
     _not_null("source_name", Text),
-    _not_null("source_bytes", BigInteger),
-    _not_null("sha256", Text),
+    Column("source_bytes", BigInteger, comment="null until it is fetched"),
+    Column("sha256", Text, comment="null until it is fetched"),
+    Column("audio_url", Text, comment="where it is fetched from; without what may be a secret"),
+    Column("fetched_bytes", BigInteger, comment="of the file, while it is fetched"),
+    Column("fetch_total_bytes", BigInteger, comment="of the file, as its server says"),
     Column("duration_s", Double, comment="decoded length, known once prepared"),
     _not_null("priority", Integer, default="0", comment="highest first"),
     _not_null("chunks_total", Integer, default="0"),
@@ -212,6 +253,13 @@ jobs = Table(
     _partial_index(None, "original_id", where="original_id IS NOT NULL"),
     Index(None, "transcript_id"),
     _partial_index(None, "webhook_endpoint_id", where="webhook_endpoint_id IS NOT NULL"),
+    _partial_index(None, "batch_id first_event", where="batch_id IS NOT NULL"),
+    _partial_index(
+        "ix_jobs_active_of_batch",
+        "batch_id",
+        where="batch_id IS NOT NULL AND state IN ('queued', 'running')",
+    ),
+    _partial_index(None, "upload_id", where="upload_id IS NOT NULL"),
     _partial_index("ix_jobs_ended", "finished_at", where="finished_at IS NOT NULL"),
     _partial_index(
         "ix_jobs_with_audio",
@@ -472,6 +520,29 @@ removals = Table(
     comment="What the sweeper removes from the object store, unless it is taken back before.",
 )
 
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    _not_null("tenant", Text),
+    _not_null("state", Text),
+    _not_null("name", Text, comment="of the file, as the client says"),
+    _not_null("size_bytes", BigInteger, comment="as declared"),
+    Column("sha256", Text, comment="as declared, if it was; once complete, as found"),
+    _not_null("resumable", Boolean, comment="whether it comes by tus, through the API"),
+    _not_null("offset_bytes", BigInteger, default="0", comment="of tus: what is stored for good"),
+    _not_null("epoch", Integer, default="0", comment="of tus: raised by every PATCH; fences it"),
+    Column("multipart_id", Text, comment="of the object store's multipart upload"),
+    Column("metadata", Text, comment="of tus: what its client said of it, returned unchanged"),
+    _not_null("held", Boolean, default=text("false"), comment="a job needs its object"),
+    _not_null("created_at", _TIME, default=func.now()),
+    _not_null("expires_at", _TIME, comment="when it is removed, unless it is held"),
+    _one_of("state", UploadState),
+    _partial_index("ix_uploads_open", "tenant", where="state = 'open'"),
+    _partial_index(None, "expires_at", where="NOT held"),
+    comment="Files that come in before their jobs do.",
+)
+
 webhook_endpoints = Table(
     "webhook_endpoints",
     metadata,
@@ -507,11 +578,15 @@ webhook_events = Table(
     Column("id", UUID(as_uuid=True), primary_key=True, comment="the webhook-id header"),
     _not_null("tenant", Text),
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), comment="null for test events"),
+    Column("batch_id", ForeignKey("batches.id"), comment="whose end this is, with that of a job"),
     _not_null("run", Integer, comment="the job's, of which this is the end"),
     _not_null("type", Text),
     _not_null("body", Text, comment="as sent, to the byte"),
     _not_null("created_at", _TIME, default=func.now()),
-    UniqueConstraint("job_id", "run"),
+    _partial_index("uq_webhook_events_jobs", "job_id run", where="batch_id IS NULL", unique=True),
+    _partial_index(
+        "uq_webhook_events_batches", "batch_id", where="batch_id IS NOT NULL", unique=True
+    ),
     _partial_index("ix_webhook_events_tests", "created_at", where="job_id IS NULL"),
 )
 

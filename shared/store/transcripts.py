@@ -28,6 +28,9 @@ from shared.store.chunks import as_heard, finished_chunks, finished_chunks_witho
 _SEGMENTS_PER_PAGE = 100
 """Rows per query: some hundred kilobytes of words."""
 
+_WITHOUT_WORDS = """(document - 'decoding') || '{"words": []}'"""
+"""SQL: a segment's ``document`` without its words and their tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTranscript:
@@ -82,9 +85,7 @@ def open_transcript(
         row.transcript_id,
         header,
         segments,
-        _StoredSegments(
-            engine, tenant, row.transcript_id, """document || '{"words": []}' AS document"""
-        ),
+        _StoredSegments(engine, tenant, row.transcript_id, f"{_WITHOUT_WORDS} AS document"),
     )
 
 
@@ -141,13 +142,13 @@ def short_transcripts(
 
 _SEGMENTS = TypeAdapter(list[Segment])
 
-_SHORT = """
+_SHORT = f"""
     SELECT jobs.id, jobs.transcript_id, CAST(header AS text) AS header, page.n_segments,
            CAST(page.segments AS text) AS segments
     FROM jobs JOIN transcripts ON transcripts.id = jobs.transcript_id
     CROSS JOIN LATERAL (
         SELECT count(*) AS n_segments,
-               coalesce(jsonb_agg(document || '{"words": []}' ORDER BY idx), '[]') AS segments
+               coalesce(jsonb_agg({_WITHOUT_WORDS} ORDER BY idx), '[]') AS segments
         FROM (
             SELECT idx, document FROM transcript_segments
             WHERE transcript_id = transcripts.id ORDER BY idx LIMIT %(most)s + 1
@@ -155,7 +156,7 @@ _SHORT = """
     ) AS page
     WHERE jobs.id = ANY (%(ids)s) AND transcript_deleted_at IS NULL
       AND jobs.options ->> 'edits' IS NULL -- edits need the words
-"""
+"""  # noqa: S608 - a constant
 
 
 # One statement, so one snapshot. The chunks that are done are remembered as ranges of their idxs,

@@ -82,6 +82,27 @@ def test_a_page_of_another_origin_changes_nothing_and_reads_nothing(
     assert "access-control-allow-origin" not in client.options("/jobs", headers=preflight).headers
 
 
+def test_the_document_tells_where_host_and_origin_are_checked(client: httpx.Client) -> None:
+    document = create_app(NOWHERE).openapi()
+    told: dict[str, set[str]] = {"unknown_host": set(), "forbidden_origin": set()}
+    met: dict[str, set[str]] = {"unknown_host": set(), "forbidden_origin": set()}
+    strange = {"unknown_host": {"host": "evil.example"}, "forbidden_origin": {"origin": APP}}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            descriptions = {s: each["description"] for s, each in operation["responses"].items()}
+            for code, headers in strange.items():
+                answer = client.request(method, path, headers=headers)
+                if f'"code":"{code}"' in answer.text:
+                    met[code].add(f"{method} {path}")
+                if f"`{code}`" in descriptions.get(str(answer.status_code), ""):
+                    told[code].add(f"{method} {path}")
+                else:
+                    assert code not in " ".join(descriptions.values())
+    assert told == met
+    assert len(met["unknown_host"]) > len(met["forbidden_origin"]) > 10
+    assert "get /health" not in met["unknown_host"]
+
+
 @pytest.mark.parametrize("site", ["same-origin", "none", None])
 def test_clients_and_the_api_s_own_pages_pass(client: httpx.Client, site: str | None) -> None:
     headers = {} if site is None else {"sec-fetch-site": site}

@@ -18,8 +18,9 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from api import connections
-from api.__main__ import OPEN_FILES, max_connections
+from api.__main__ import max_connections
 from api.server import LoopErrors
+from shared.infra.open_files import OPEN_FILES
 from shared.infra.settings import Settings
 
 NOWHERE = Settings(

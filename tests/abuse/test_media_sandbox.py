@@ -12,6 +12,7 @@ from typing import Any
 
 import mutants
 import numpy as np
+import psutil
 import pytest
 import takenover
 from jobstore import add_stored_job, step_ids
@@ -20,7 +21,7 @@ from processes import wait_until
 from sqlalchemy import Engine
 from steprunner import run_claimed
 
-from shared.infra.decoder_server import DecoderServer, decoder_server
+from shared.infra.decoder_server import DecoderServer
 from shared.infra.errors import MediaError, PoisonousInput, StorageUnavailable, UnreadableMedia
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -30,6 +31,7 @@ from worker.media import decode as decoding
 from worker.media.errors import DecoderBug
 from worker.media.findings import Findings
 from worker.media.sandbox.client import READ_BYTES, Limits, decode
+from worker.media.sandbox.server import AHEAD
 from worker.process.bugs import fingerprint
 from worker.process.runtime import make_runtime
 from worker.steps.prepare import prepare
@@ -181,7 +183,32 @@ def test_a_decoder_that_computes_for_ever_is_ended(taken: DecoderServer) -> None
 
 def test_a_decoder_that_sleeps_is_left(taken: DecoderServer) -> None:
     with pytest.raises(PoisonousInput, match="takes longer than LONGHAND_PREPARE_LIMIT_S"):
-        do(taken, "sleep", replace(LIMITS, wall_s=1.0))
+        do(taken, "sleep", replace(LIMITS, wall_s=0.2))
+
+
+def test_a_decoder_that_dribbles_has_no_longer_than_one_that_sleeps(taken: DecoderServer) -> None:
+    with pytest.raises(PoisonousInput, match="takes longer than LONGHAND_PREPARE_LIMIT_S"):
+        do(taken, "dribble", replace(LIMITS, wall_s=0.3))
+
+
+def test_a_decoder_cannot_fill_the_memory_of_its_worker_with_anchors(taken: DecoderServer) -> None:
+    with pytest.raises(PoisonousInput, match="taken over"):
+        do(taken, "tell anchors")
+
+
+def test_a_decoder_ends_when_nobody_listens(taken: DecoderServer) -> None:
+    children = Path(f"/proc/{taken.pid}/task/{taken.pid}/children")
+    with pytest.raises(PoisonousInput):
+        do(taken, "go on")
+    # Those that wait for an order stay.
+    assert wait_until(lambda: len(children.read_text().split()) <= AHEAD)
+
+
+def test_decoders_end_with_their_server(taken: DecoderServer) -> None:
+    waiting = [*map(int, Path(f"/proc/{taken.pid}/task/{taken.pid}/children").read_text().split())]
+    assert waiting
+    os.kill(taken.pid or 0, signal.SIGKILL)
+    assert wait_until(lambda: not any(map(psutil.pid_exists, waiting)))
 
 
 def test_a_decoder_has_bounded_memory(taken: DecoderServer) -> None:
@@ -244,17 +271,15 @@ def test_an_outage_while_the_file_is_read_is_told_as_one(server: DecoderServer) 
         list(decode(server, Away(wav(np.zeros(2 * READ_BYTES, np.int16))), LIMITS))
 
 
-def test_a_server_that_is_killed_is_started_anew() -> None:
-    server = DecoderServer()
+def test_a_server_that_is_killed_is_started_anew(server: DecoderServer) -> None:
     file = wav(np.ones(16_000, np.int16))
-    try:
-        assert len(list(decode(server, io.BytesIO(file), LIMITS))) == 1
-        assert server.pid is not None
-        os.kill(server.pid, signal.SIGKILL)
+    assert len(list(decode(server, io.BytesIO(file), LIMITS))) == 1
+    killed = server.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: server.pid != killed)
 
-        assert len(list(decode(server, io.BytesIO(file), LIMITS))) == 1
-    finally:
-        server.close()
+    assert len(list(decode(server, io.BytesIO(file), LIMITS))) == 1
 
 
 def test_a_file_that_kills_its_decoder_each_time_fails_its_job_as_poison(
@@ -275,11 +300,11 @@ def test_a_file_that_kills_its_decoder_each_time_fails_its_job_as_poison(
     )
 
 
-def test_one_server_serves_a_process_and_those_that_it_forks() -> None:
-    server = decoder_server()
+def test_one_server_serves_a_process_and_those_that_it_forks(server: DecoderServer) -> None:
     server.start()
     pid = os.fork()
     if pid == 0:
+        served = 0
         try:
             served = len(list(decode(server, io.BytesIO(wav(np.ones(99, np.int16))), LIMITS)))
         finally:

@@ -3,7 +3,7 @@
 import re
 import threading
 import wave
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,14 @@ def engine(
 def without_confidence(hypothesis: Hypothesis) -> Hypothesis:
     """Leave out what may differ by a rounding error with the shape of the batch."""
     words = tuple(replace(word, confidence=None) for word in hypothesis.words)
-    return replace(hypothesis, words=words)
+    return replace(hypothesis, words=words, decoding=None)
+
+
+def measures(hypothesis: Hypothesis) -> tuple[float, ...] | None:
+    """What a decoder measured of an item with words; at a higher temperature tokens are drawn."""
+    decoding = hypothesis.decoding
+    is_sure = hypothesis.words and decoding is not None and not decoding.temperature
+    return astuple(decoding) if is_sure and decoding is not None else None
 
 
 def confidences(hypotheses: list[Hypothesis]) -> list[float | None]:
@@ -84,6 +91,8 @@ def test_batch_gives_what_its_items_give_alone_in_any_order(
 
     assert list(map(without_confidence, alone[::-1])) == list(map(without_confidence, heard))
     assert confidences(alone[::-1]) == pytest.approx(confidences(heard), abs=1e-3)
+    for one, same in zip(map(measures, alone[::-1]), map(measures, heard), strict=True):
+        assert None in (one, same) or one == pytest.approx(same, abs=1e-2)
 
 
 def test_word_times_lie_in_the_item_and_never_step_back(

@@ -184,10 +184,10 @@ def test_reference_of_several_files_is_refused(tmp_path: Path, clip: Path) -> No
     assert "--reference goes with one file" in the_one_line(done)
 
 
-def test_url_is_refused_with_what_to_do() -> None:
-    line = the_one_line(longhand("transcribe", "https://example.com/a.mp3"))
-    told = "https://example.com/a.mp3: URLs are not fetched: download the file first, then name it"
-    assert line.endswith(told)
+def test_url_of_another_scheme_is_refused_with_what_to_do() -> None:
+    line = the_one_line(longhand("transcribe", "ftp://example.com/a.mp3"))
+    told = "only http and https URLs are fetched: download the file, then name it"
+    assert line.endswith(f"ftp://example.com/a.mp3: {told}")
 
 
 def test_terminal_as_standard_input_is_refused() -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from api.access import keys as keys_module
 from api.access.keys import REMEMBER_S
 from api.access.routes import SCHEMES, declared_scope
 from api.app import create_app
@@ -27,7 +28,12 @@ from shared.store.accounts.scopes import ALL_SCOPES, Scope
 from shared.store.accounts.tenants import create_tenant
 
 ANY_ID = "0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21"
-PATH_IDS = {"job_id": ANY_ID, "webhook_id": ANY_ID, "delivery_id": ANY_ID, "key_id": ANY_ID}
+PATH_IDS = {
+    **dict.fromkeys(
+        ("job_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id"), ANY_ID
+    ),
+    "tenant_id": "default",
+}
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +209,47 @@ def test_whatever_is_wrong_with_a_credential_the_answer_is_the_same(
     assert_problem(in_query, 401, "unauthenticated")
 
 
+def test_two_headers_of_a_name_that_differ_are_no_credential(
+    locked: httpx.Client, pool: Engine
+) -> None:
+    """A proxy may have looked at the other one."""
+    key, second = new_key(pool), new_key(pool)
+    for name, prefix in (("Authorization", "Bearer "), ("X-API-Key", "")):
+        for other, status in ((second, 401), (key, 200)):
+            headers = [(name, prefix + key), (name, prefix + other)]
+            assert locked.get("/jobs", headers=headers).status_code == status, headers
+
+
+def test_every_wrong_credential_costs_one_look_up(
+    locked: httpx.Client, pool: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the time of the answer tells nothing of what is wrong with it."""
+    looked_up: list[int] = []
+    found = keys_module.find_keys
+
+    def counted(engine: Engine, digests: Any) -> Any:
+        looked_up.append(len(digests))
+        return found(engine, digests)
+
+    monkeypatch.setattr(keys_module, "find_keys", counted)
+    view, revoked = create_key(pool, "default", "revoked", ALL_SCOPES)
+    revoke_key(pool, view.id)
+    expired = new_key(pool, expires_in_s=-1)
+    for wrong in ("", "x", "a.b.c", "lh_once_x", make_key(), revoked, expired, revoked):
+        assert locked.get("/jobs", headers={"X-API-Key": wrong}).status_code == 401
+        assert [looked_up.pop()] == [1], wrong
+        assert not looked_up
+
+
+def test_a_filter_that_is_no_tenants_id_is_refused(locked: httpx.Client, pool: Engine) -> None:
+    admin = bearer(new_key(pool, Scope.ADMIN))
+    for wrong in ("\0", "*", "A", "", "a" * 64):
+        answer = locked.get("/admin/keys", params={"tenant": wrong}, headers=admin)
+        assert_problem(answer, 422, "invalid_request")
+    nobody = locked.get("/admin/keys", params={"tenant": "nobody"}, headers=admin)
+    assert nobody.json() == {"keys": []}
+
+
 def test_a_revoked_key_is_refused_by_every_process_within_a_second(
     locked: httpx.Client, other: httpx.Client, pool: Engine
 ) -> None:
@@ -221,15 +268,13 @@ def test_many_requests_cost_one_look_up_and_the_last_use_is_noted(
     locked: httpx.Client, pool: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up: list[int] = []
-    from api.access import keys as module
-
-    found = module.find_keys
+    found = keys_module.find_keys
 
     def counted(engine: Engine, digests: Any) -> Any:
         looked_up.append(len(digests))
         return found(engine, digests)
 
-    monkeypatch.setattr(module, "find_keys", counted)
+    monkeypatch.setattr(keys_module, "find_keys", counted)
     view, key = create_key(pool, "default", "x", ALL_SCOPES)
     began = time.monotonic()
     for _ in range(20):
@@ -278,7 +323,7 @@ SOCKETS = ("/ws/stt", "/ws/transcribe")
 
 @pytest.mark.parametrize("path", SOCKETS)
 def test_a_socket_takes_a_key_in_a_header_or_as_subprotocol_and_nothing_in_the_query(
-    path: str, locked: httpx.Client, pool: Engine
+    path: str, locked: httpx.Client, pool: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = socket_url(locked, path)
     key, blind = new_key(pool, Scope.LIVE), new_key(pool, Scope.JOBS_READ)
@@ -303,6 +348,7 @@ def test_a_socket_takes_a_key_in_a_header_or_as_subprotocol_and_nothing_in_the_q
     assert len(set(refused[401])) == 1
     with pytest.raises(InvalidStatus, match="401"), connect(f"{url}?token={key}&api_key={key}"):
         pass
+    assert not [each for each in caplog.records if each.name == "api.websocket"]
 
 
 def test_a_token_opens_one_socket_for_its_tenant_and_is_used_up(

@@ -6,8 +6,10 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine, text
 
+from cli.embedded.first_key import make_first_key
 from shared.infra.api_keys import digest_of, make_key
 from shared.infra.errors import InvalidRequest, KeyNotFound, TenantExists, TenantNotFound
+from shared.infra.settings import Settings
 from shared.store.accounts import DEFAULT_TENANT
 from shared.store.accounts.keys import create_key, find_keys, list_keys, note_use, revoke_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope
@@ -75,3 +77,24 @@ def test_the_last_use_is_due_once_a_minute(database: Engine) -> None:
     assert find_keys(database, [digest])[digest].is_use_due
     (listed,) = list_keys(database, DEFAULT_TENANT)
     assert listed.last_used_at is not None
+
+
+def test_the_first_key_opens_everything_and_is_made_once(
+    settings: Settings, database: Engine
+) -> None:
+    url = settings.database_url.get_secret_value()
+    key = make_first_key(url)
+    assert key is not None
+    found = find_keys(database, [digest_of(key)])[digest_of(key)]
+    assert (found.tenant, found.scopes) == (DEFAULT_TENANT, ALL_SCOPES)
+    assert make_first_key(url) is None
+    revoke_key(database, found.id)
+    assert make_first_key(url) is None
+
+
+@pytest.mark.parametrize("wrong", ["", "two\nlines", "x" * 201])
+def test_a_name_is_a_line_for_people(database: Engine, wrong: str) -> None:
+    with pytest.raises(InvalidRequest):
+        create_tenant(database, "acme", wrong)
+    with pytest.raises(InvalidRequest):
+        create_key(database, DEFAULT_TENANT, wrong, ALL_SCOPES)

@@ -250,7 +250,7 @@ def test_a_reference_can_be_given_afterwards_and_replaced(
         (b'{"reference": "a\\u0000"}', "application/json", 422, "invalid_request", "NUL"),
         (b'{"reference": "\\ud800 a"}', "application/json", 422, "invalid_request", "body"),
         (b'{"reference": 5}', "application/json", 422, "invalid_request", "reference"),
-        (b'{"text": "a"}', "application/json", 422, "invalid_request", "did you mean 'reference'?"),
+        (b'{"text": "a"}', "application/json", 422, "misnamed_field", "did you mean 'reference'?"),
         (b"nonsense", "application/json", 422, "invalid_request", "JSON"),
         (b" ... ", "text/plain", 422, "empty_reference", "no words"),
         (b"\xff", "text/plain", 422, "invalid_request", "UTF-8"),

@@ -344,7 +344,7 @@ def test_a_job_that_is_canceled_or_deleted_meanwhile_is_told_as_canceled(
     ("fields", "status", "code"),
     [
         ({"model": "nonesuch"}, 422, "unknown_model"),
-        ({"modle": "oracle"}, 422, "invalid_request"),
+        ({"modle": "oracle"}, 422, "misnamed_field"),
         ({"priority": "101"}, 422, "invalid_request"),
     ],
 )

@@ -17,10 +17,11 @@ import pytest
 from apiserver import api, assert_problem, serving
 from endedjobs import cancel, fail, lose_audio
 from equaljobs import compute, submit
-from jobstore import claim, prepare, transcribe
+from jobstore import add_batch, claim, prepare, transcribe
 from receivers import receiving
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 from sqlalchemy import Engine, event
+from tusrequests import OFFSET_STREAM
 from webhookstore import add_hook, deliveries, on_loopback
 
 from api.app import create_app, end_waits
@@ -63,6 +64,17 @@ def make_jobs(database: Engine, storage: Storage) -> list[str]:
     return [str(job) for job in jobs]
 
 
+def make_uploads(url: str) -> list[str]:
+    """Make an upload that is complete and two that are open, one of each kind; return the ids."""
+    ids = []
+    for content in (b"abc", b""):
+        headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "3", **OFFSET_STREAM}
+        begun = CLIENT.post(f"{url}/uploads/tus", headers=headers, content=content)
+        ids.append(begun.raise_for_status().headers["location"].rpartition("/")[2])
+    begun = CLIENT.post(f"{url}/uploads", json={"bytes": 3})
+    return [*ids, begun.raise_for_status().json()["id"]]
+
+
 def nowhere(host: str) -> list[str]:
     """Find no host: nothing leaves this machine."""
     raise OSError
@@ -94,9 +106,12 @@ def served(module_settings: Settings, pool: Engine, storage: Storage) -> Iterato
         end_waits(app)  # nobody works here, so no wait for a job's end would be answered
         ids = {
             "jobs": jobs,
+            "batches": [str(add_batch(pool, 2))],
             "removable_jobs": make_jobs(pool, storage),
             "webhooks": hooks[:1],
             "removable_webhooks": hooks[1:],
+            "uploads": make_uploads(url),
+            "removable_uploads": make_uploads(url),
         }
         yield Served(url, key, str(delivery.id), ids)
 
@@ -151,7 +166,10 @@ def test_the_document_is_valid_openapi_and_describes_each_operation(served: Serv
 
 def test_head_is_answered_as_get_without_the_body(served: Served) -> None:
     ids = {"job_id": served.ids["jobs"][0], "webhook_id": served.ids["webhooks"][0]}
+    ids["batch_id"] = served.ids["batches"][0]
     ids["delivery_id"] = served.delivery_id
+    ids["upload_id"] = served.ids["uploads"][1]
+    ids["tenant_id"] = "default"
     paths = [path for method, path, _ in operations_of(served.url) if method == "get"]
     for path in [*paths, "/ready", "/docs", "/openapi.json", "/live"]:
         url = served.url + path.format(**ids)

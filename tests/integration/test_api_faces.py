@@ -23,6 +23,10 @@ from shared.store.accounts.scopes import Scope
 PUBLISHED = {
     "invalid_request": 422,
     "conflicting_options": 422,
+    "misnamed_field": 422,
+    "idempotency_key_in_use": 409,
+    "idempotency_key_reused": 422,
+    "batch_not_found": 404,
     "empty_reference": 422,
     "unknown_model": 422,
     "model_not_served": 409,
@@ -47,6 +51,14 @@ PUBLISHED = {
     "too_many_webhooks": 409,
     "delivery_not_found": 404,
     "delivery_not_replayable": 409,
+    "upload_not_found": 404,
+    "upload_incomplete": 409,
+    "digest_mismatch": 422,
+    "too_many_open_uploads": 429,
+    "tus_version": 412,
+    "offset_mismatch": 409,
+    "checksum_unknown": 400,
+    "checksum_mismatch": 460,
 }
 """What clients rely on: a code and its status never change."""
 
@@ -66,6 +78,12 @@ def made(kind: type[LonghandError]) -> LonghandError:
         return errors.ScopeMissing("why", Scope.LIVE)
     if kind is errors.TranscriptNotReady:
         return errors.TranscriptNotReady("why", "running")
+    if kind is errors.UploadIncomplete:
+        return errors.UploadIncomplete("why", "open", 0)
+    if issubclass(kind, errors.LimitReached | errors.QueueFull | errors.IdempotencyKeyInUse):
+        return kind("why", 5.0)
+    if kind is errors.MisnamedField:
+        return errors.MisnamedField("why", {"lang": "language"})
     return kind("why")
 
 

@@ -15,7 +15,9 @@ from api.parameters import refuse_unknown_parameters
 from api.problems import error_response
 from shared.infra.settings import Settings
 
-IDS = dict.fromkeys(("job_id", "webhook_id", "delivery_id", "key_id"), "x")
+IDS = dict.fromkeys(
+    ("job_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id", "tenant_id"), "x"
+)
 ALIASES = [Operation({}, "get", path, {}) for path in ("/health", "/ready")]
 
 
@@ -66,7 +68,7 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(
         ("GET", "/models?limit=5", "'limit'; this endpoint has none"),
         (
             "POST",
-            "/jobs?model=tiny",
+            "/webhooks?model=tiny",
             "'model'; this endpoint has none: what it takes is sent in the body",
         ),
     ],
@@ -74,7 +76,8 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(
 def test_what_was_meant_and_what_there_is_are_told(
     client: httpx.Client, method: str, path: str, detail: str
 ) -> None:
-    problem = assert_problem(client.request(method, path), 422, "invalid_request")
+    code = "misnamed_field" if "did you mean" in detail else "invalid_request"
+    problem = assert_problem(client.request(method, path), 422, code)
     assert problem["detail"] == f"unknown query parameters: {detail}"
 
 

@@ -17,9 +17,9 @@ from jobstore import add_job, prepare
 from processes import environment, wait_until
 from sqlalchemy import Engine, text
 
-from api.__main__ import OPEN_FILES
 from api.app import create_app
 from cli.embedded.ports import free_ports
+from shared.infra.open_files import OPEN_FILES
 from shared.infra.settings import Settings
 from shared.models.options import JobOptions, ResolvedOptions
 from shared.store.workers import WorkerEntry, announce, withdraw
@@ -40,6 +40,8 @@ WORKER = WorkerEntry(
 
 ROUTES = {
     ("post", "/jobs"): "submit_job",
+    ("post", "/jobs/batch"): "submit_jobs",
+    ("get", "/batches/{batch_id}"): "show_batch",
     ("get", "/jobs"): "show_jobs",
     ("get", "/jobs/{job_id}"): "show_job",
     ("delete", "/jobs/{job_id}"): "delete_job",
@@ -52,6 +54,15 @@ ROUTES = {
     ("post", "/jobs/{job_id}/cancel"): "cancel_job",
     ("post", "/jobs/{job_id}/retry"): "retry_job",
     ("post", "/jobs/{job_id}/reference"): "add_reference",
+    ("post", "/uploads"): "begin_upload",
+    ("get", "/uploads/{upload_id}"): "show_upload",
+    ("get", "/uploads/{upload_id}/parts"): "show_parts",
+    ("post", "/uploads/{upload_id}/complete"): "complete_upload",
+    ("delete", "/uploads/{upload_id}"): "delete_upload",
+    ("post", "/uploads/tus"): "begin_tus_upload",
+    ("get", "/uploads/tus/{upload_id}"): "show_tus_upload",
+    ("patch", "/uploads/tus/{upload_id}"): "append_to_tus_upload",
+    ("delete", "/uploads/tus/{upload_id}"): "terminate_tus_upload",
     ("post", "/webhooks"): "add_webhook",
     ("get", "/webhooks"): "show_webhooks",
     ("get", "/webhooks/{webhook_id}"): "show_webhook",
@@ -76,6 +87,8 @@ ROUTES = {
     ("post", "/tokens"): "issue_token",
     ("get", "/admin/tenants"): "show_tenants",
     ("post", "/admin/tenants"): "add_tenant",
+    ("get", "/admin/tenants/{tenant_id}/limits"): "show_limits",
+    ("patch", "/admin/tenants/{tenant_id}/limits"): "set_limits",
     ("get", "/admin/keys"): "show_keys",
     ("post", "/admin/keys"): "add_key",
     ("delete", "/admin/keys/{key_id}"): "revoke_key",

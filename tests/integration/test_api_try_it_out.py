@@ -6,14 +6,18 @@ import httpx
 import pytest
 from apiserver import api
 from equaljobs import compute, submit
+from jobstore import add_batch
 from receivers import receiving
 from sqlalchemy import Engine
 from swagger import operations
+from uuid_utils.compat import uuid7
 from webhookstore import add_hook, on_loopback, only
 
 from shared.infra.settings import Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope
+from shared.store.limits import NO_LIMITS
+from shared.store.uploads import NewUpload, create_upload
 
 
 @pytest.fixture
@@ -25,21 +29,28 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def ids(database: Engine) -> Iterator[dict[str, str]]:
-    """Parameters of paths: a job that has succeeded, a webhook, a delivery to it, and a key."""
+    """Parameters of paths: a job that succeeded, a webhook, a delivery to it, a key, an upload."""
     with receiving() as receiver:
         hook, _ = add_hook(database, receiver.url)
         job = submit(database)
         compute(database, job)
         delivery = only(database, job)
         key, _ = create_key(database, "default", "a page's", [Scope.LIVE])
+        new = NewUpload(uuid7(), "default", "a.wav", 3, sha256=None, resumable=True)
+        upload = create_upload(database, new, NO_LIMITS, keep_s=60)
         found = {"job_id": job, "webhook_id": hook, "delivery_id": delivery.id, "key_id": key.id}
+        found |= {"batch_id": add_batch(database, 1), "upload_id": upload.id}
+        found |= {"tenant_id": "default"}
         yield {name: str(value) for name, value in found.items()}
 
 
 CREATED = {
     "transcribe": 202,
     "submit_job": 202,
+    "submit_jobs": 202,
     "add_webhook": 201,
+    "begin_upload": 201,
+    "begin_tus_upload": 201,
     "change_webhook": 200,
     "add_reference": 200,
 }
@@ -74,8 +85,8 @@ def test_a_file_alone_tried_out_is_a_job_without_anything_made_up(
         for each in operations(client.get("/openapi.json").json())
         if each.spec["operationId"] == "submit_job"
     )
-    (media_type,) = submit_job.media_types
-    tried = client.send(submit_job.request(client, {}, b"audio", media_type)).json()
+    form = "multipart/form-data"
+    tried = client.send(submit_job.request(client, {}, b"audio", form)).json()
     plain = client.post("/jobs", files={"file": ("a.wav", b"audio")}).json()
     own = ("id", "created_at", "links", "cached", "waiting_for")
     assert {k: v for k, v in tried.items() if k not in own} == {

@@ -13,8 +13,10 @@ import requests
 from apiserver import api_process, assert_problem
 from calling import active_jobs, calling, open_call
 from clients import Work
+from fileserver import serving_files
 from processes import fleet, wait_until
 from sqlalchemy import Engine, text
+from webhookstore import on_loopback
 
 from shared.infra.settings import Settings
 from shared.queue.broker import make_broker
@@ -39,14 +41,14 @@ def platform(settings: Settings, path: Path, **changes: object) -> Iterator[http
         yield client
 
 
-def test_clients_in_a_line_or_two_get_the_text(
+def test_clients_in_a_line_or_two_get_the_text_of_a_file_or_a_url(
     settings: Settings, database: Engine, tmp_path: Path
 ) -> None:
     work = Work(WORDS)
     sound = tmp_path / "talk.wav"
     sound.write_bytes(work.file())
     said = work.recording.text
-    with platform(settings, tmp_path) as client:
+    with platform(on_loopback(settings), tmp_path) as client, serving_files() as files:
         url = str(client.base_url.join("/transcribe"))
         wait_until(lambda: client.get("/health").json()["model_loaded"])
 
@@ -74,6 +76,16 @@ def test_clients_in_a_line_or_two_get_the_text(
         noise = client.post("/transcribe", files={"file": ("a.wav", b"no audio at all")})
         problem = assert_problem(noise, 422, "audio_refused")
         assert problem["error"]["code"] == "unreadable_media"
+
+        elsewhere = files.put("/talk.wav?token=hush", Work((7, *WORDS)).file())
+        body = client.post("/transcribe", json={"audio_url": elsewhere}).json()
+        assert body["text"] == Work((7, *WORDS)).recording.text
+        nowhere = client.post("/transcribe", json={"audio_url": f"{files.base}/no?token=hush"})
+        problem = assert_problem(nowhere, 422, "audio_refused")
+        assert problem["error"]["code"] == "file_not_at_url"
+    logs = [log.read_text() for log in tmp_path.rglob("*.log")]
+    assert any("fetch" in log for log in logs)
+    assert not any("hush" in log for log in logs)
 
 
 def test_a_call_is_done_before_the_batch_that_was_there_and_equal_calls_are_one_job(

@@ -259,12 +259,12 @@ def test_what_follows_a_commit_is_called_after_it_and_not_after_a_rollback(
 
 
 def test_a_listener_hears_and_ends_with_its_connection(database: Engine, engine: Engine) -> None:
-    heard: list[str] = []
+    heard: list[tuple[str, str]] = []
     ended: list[DatabaseUnavailable] = []
 
     def hear() -> None:
         try:
-            for messages in listen(engine, "test_channel"):
+            for messages in listen(engine, "another", "test_channel"):
                 heard.extend(messages)
         except DatabaseUnavailable as error:
             ended.append(error)
@@ -281,7 +281,7 @@ def test_a_listener_hears_and_ends_with_its_connection(database: Engine, engine:
     with begin(database) as connection:
         connection.execute(text("SELECT pg_notify('test_channel', 'hello')"))
     wait_until(lambda: heard)
-    assert heard == ["hello"]
+    assert heard == [("test_channel", "hello")]
     end(database, *listeners())
     thread.join(20)
     assert len(ended) == 1

@@ -44,6 +44,7 @@ from deployment import (
     unresolved_commands,
     user_of,
     wrong_addresses,
+    wrong_database_users,
 )
 from processes import wait_until
 
@@ -138,6 +139,8 @@ def test_every_setting_is_known_and_its_value_accepted(default: Compose, broken:
 def test_every_url_reaches_a_service_with_the_password_that_service_was_given(raw: Compose) -> None:
     env = {
         "POSTGRES_PASSWORD": "one",
+        "API_DATABASE_PASSWORD": "six",
+        "WORKER_DATABASE_PASSWORD": "seven",
         "REDIS_PASSWORD": "two",
         "S3_KEY": "three",
         "S3_SECRET": "four",
@@ -156,6 +159,20 @@ def test_every_url_reaches_a_service_with_the_password_that_service_was_given(ra
     assert wrong_addresses(compose) == [
         "api: wrong password for redis",
         "api: minio is not a server here",
+    ]
+
+
+def test_every_process_is_its_own_user_of_postgres(default: Compose, broken: Compose) -> None:
+    assert wrong_database_users(default) == []
+
+    services = broken["services"]
+    services["api"]["environment"] = services["migrate"]["environment"]
+    services["flower"]["environment"] = services["cpu"]["environment"]
+    services["beat"]["environment"] = services["api"]["environment"]
+    assert wrong_database_users(broken) == [
+        "api: is longhand, not longhand_api",
+        "beat: is longhand, not longhand_worker",
+        "flower: is longhand_worker, not None",
     ]
 
 

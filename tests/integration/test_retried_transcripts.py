@@ -81,10 +81,10 @@ def break_down(runtime: Runtime, job_id: UUID, kind: str, idx: int = 0) -> None:
 
 def fail_in_prepare(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -> None:
     """Fail half way, when a part of the plan is there and its first chunk is transcribed."""
-    decode = preparing.decode
+    read_audio = preparing.read_audio
 
     def broken(*arguments: Any, **options: Any) -> Iterator[Any]:
-        for block in decode(*arguments, **options):
+        for block in read_audio(*arguments, **options):
             yield block
             if step_ids(runtime.database, job_id, "transcribe"):
                 run(runtime, job_id, "transcribe", 0)
@@ -93,7 +93,7 @@ def fail_in_prepare(runtime: Runtime, job_id: UUID, patch: pytest.MonkeyPatch) -
     with runtime.database.begin() as connection:
         connection.execute(text("UPDATE steps SET max_attempts = 1"))
     with patch.context() as patched:
-        patched.setattr(preparing, "decode", broken)
+        patched.setattr(preparing, "read_audio", broken)
         run(runtime, job_id, "prepare")
 
 

@@ -2,21 +2,31 @@
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from apiserver import confined
+from forked import run
 from jobstore import claim, finish, prepare, transcribe
-from sqlalchemy import Engine, text
+from processes import environment
+from pydantic import SecretStr
+from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
+from uuid_utils.compat import uuid7
 from webhookstore import add_hook, create
 
 from shared.infra.database import EVERY_TENANT, begin, make_engine, read, single
-from shared.infra.settings import Settings
+from shared.infra.errors import DatabaseUnfit
+from shared.infra.roles import admit_roles
+from shared.infra.settings import API_ROLE, WORKER_ROLE, Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.accounts.tenants import create_tenant
+from shared.store.idempotency import take_key
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import list_jobs, read_jobs
+from shared.store.limits import NO_LIMITS
 from shared.store.tables import metadata
+from shared.store.uploads import NewUpload, create_upload
 from shared.store.usage import add_up_usage, count_live
 
 SHARED = {"removals", "served_queues", "worker_kinds", "workers"}
@@ -33,7 +43,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 @pytest.fixture
 def filled(database: Engine) -> Engine:
-    """Two tenants, each with a job that has succeeded, its transcript, a webhook and a key."""
+    """Two tenants, each with a job that has succeeded, transcript, webhook, key and upload."""
     create_tenant(database, "acme", "Acme Ltd")
     for tenant in ("acme", "default"):
         add_hook(database, f"https://{tenant}.example/x", tenant=tenant)
@@ -42,6 +52,14 @@ def filled(database: Engine) -> Engine:
         transcribe(database, claim(database, job_id, "transcribe"))
         finish(database, claim(database, job_id, "finish"))
         create_key(database, tenant, "a test's", ALL_SCOPES)
+        with database.begin() as connection:
+            connection.execute(
+                text("INSERT INTO batches (id, tenant) VALUES (gen_random_uuid(), :tenant)"),
+                {"tenant": tenant},
+            )
+        take_key(database, tenant, "the same")
+        new = NewUpload(uuid7(), tenant, "a.wav", 3, sha256=None, resumable=True)
+        create_upload(database, new, NO_LIMITS, keep_s=60)
     add_up_usage(database)
     for tenant in ("acme", "default"):
         count_live(database, tenant, 1.0)
@@ -130,3 +148,45 @@ def test_workers_see_all_tenants_and_no_keys(filled: Engine) -> None:
         assert connection.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 2
         with pytest.raises(ProgrammingError, match="permission denied"):
             connection.execute(text("SELECT FROM api_keys"))
+
+
+def logs_in(settings: Settings, role: str, password: str) -> bool:
+    url = make_url(settings.database_url.get_secret_value())
+    try:
+        with psycopg.connect(
+            host=url.host, port=url.port, dbname=url.database, user=role, password=password
+        ) as connection:
+            return connection.execute("SELECT current_user").fetchone() == (role,)
+    except psycopg.OperationalError:
+        return False
+
+
+def test_the_migration_lets_the_roles_log_in_whose_passwords_it_is_given(
+    settings: Settings, database: Engine
+) -> None:
+    old, new = "a password", "it's \\ another:one"
+    for password in (old, new):
+        given = settings.model_copy(update={"worker_database_password": SecretStr(password)})
+        done = run("worker", "migrate", env=environment(given))
+        assert done.returncode == 0, done.stderr
+    assert logs_in(settings, WORKER_ROLE, new)
+    assert not logs_in(settings, WORKER_ROLE, old)
+    assert logs_in(confined(settings), API_ROLE, owner_password(settings))  # left as it was
+    with database.begin() as connection:
+        stored = connection.execute(
+            text("SELECT rolpassword FROM pg_authid WHERE rolname = :role"), {"role": WORKER_ROLE}
+        ).scalar_one()
+    assert stored.startswith("SCRAM-SHA-256$")
+
+
+def test_a_user_who_may_not_change_the_roles_is_told_so(settings: Settings) -> None:
+    with pytest.raises(DatabaseUnfit, match="may not let longhand_worker log in"):
+        admit_roles(
+            confined(settings).model_copy(
+                update={"worker_database_password": SecretStr("a password")}
+            )
+        )
+
+
+def owner_password(settings: Settings) -> str:
+    return make_url(settings.database_url.get_secret_value()).password or ""

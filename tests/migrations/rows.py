@@ -16,7 +16,9 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]  # run as a program, and imported
 
 from jobstore import (  # noqa: E402
     CHUNK,
+    add_batch,
     add_job,
+    add_remote_job,
     claim,
     finish,
     new_job,
@@ -26,6 +28,7 @@ from jobstore import (  # noqa: E402
 from pydantic import SecretStr  # noqa: E402
 from registry import enter_worker  # noqa: E402
 from sqlalchemy import Connection, Engine, text  # noqa: E402
+from uuid_utils.compat import uuid7  # noqa: E402
 from webhookstore import add_hook, create  # noqa: E402
 
 from cli.embedded.servers import running_servers  # noqa: E402
@@ -34,11 +37,19 @@ from shared.infra.errors import StorageUnavailable, UnreadableMedia  # noqa: E40
 from shared.infra.settings import Settings  # noqa: E402
 from shared.infra.webhooks.attempt import Attempt  # noqa: E402
 from shared.store import steps  # noqa: E402
+from shared.store.idempotency import take_key  # noqa: E402
 from shared.store.jobs.cancel import cancel_job  # noqa: E402
 from shared.store.jobs.create import create_job  # noqa: E402
+from shared.store.limits import NO_LIMITS  # noqa: E402
 from shared.store.states import StepKind  # noqa: E402
 from shared.store.steps import NewStep  # noqa: E402
 from shared.store.tables import metadata  # noqa: E402
+from shared.store.uploads import (  # noqa: E402
+    NewUpload,
+    create_upload,
+    finish_upload,
+    note_digest,
+)
 from shared.store.usage import add_up_usage  # noqa: E402
 from shared.store.webhooks.attempts import complete_attempt  # noqa: E402
 from shared.store.workers import note_bug, withdraw  # noqa: E402
@@ -91,6 +102,10 @@ def fill(database: Engine) -> None:
     add_job(database)  # queued
     add_job(database, source_bytes=100_000_000)  # large
     create_job(database, new_job(wanted_s=3600.0), max_attempts=3)  # a call
+    add_remote_job(database, "https://files.example/a.mp3?token=x")
+    claim(database, add_remote_job(database, "https://files.example/b.mp3"), "fetch")
+    add_batch(database, 2)
+    take_key(database, "default", "a key")
     original = _equal_job(database)
     _equal_job(database)  # waits for it
     preparing = claim(database, original, "prepare")
@@ -132,6 +147,13 @@ def fill(database: Engine) -> None:
     steps.fail(database, claim(database, failed, "prepare"), unreadable)
     refused = claim(database, failed, "deliver")
     complete_attempt(database, refused, Attempt(500, 12.0, "the receiver answered 500"))
+
+    uploaded = NewUpload(uuid7(), "default", "a.wav", 3, sha256=None, resumable=False)
+    whole = finish_upload(
+        database, create_upload(database, uploaded, NO_LIMITS, keep_s=60), keep_s=60
+    )
+    upload = note_digest(database, whole, "0" * 64, keep_s=60)
+    create_job(database, new_job(upload_id=upload.id, source_key=upload.key), max_attempts=3)
 
     add_up_usage(database)
     canceled = add_job(database)

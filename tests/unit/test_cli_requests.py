@@ -35,6 +35,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.requests: list[str] = []
+        self.bodies: list[bytes] = []
+        """Of requests whose bodies are JSON."""
         self.ends = True
 
 
@@ -43,9 +45,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.requests.append(f"POST {self.path}")
-        while self.path == "/jobs" and self.rfile.read1(65536).find(b"--\r\n") < 0:
-            pass
+        if self.headers["Content-Type"] == "application/json":
+            self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        elif self.path == "/jobs":
+            self._skip_form()
         self._answer(202, json.dumps({"id": "one", "state": "queued"}))
+
+    def _skip_form(self) -> None:
+        while self.rfile.read1(65536).find(b"--\r\n") < 0:
+            pass
 
     def do_GET(self) -> None:
         self.server.requests.append(f"GET {self.path}")
@@ -91,16 +99,19 @@ def batch(
     run: Callable[[Callable[[], bool]], None] = wait,
     output: bool = False,
     names: Sequence[str] = ("a.wav",),
+    urls: Sequence[str] = (),
+    options: JobOptions | None = None,
     kind: type[FileJobs] = FileJobs,
     progress: Progress | None = None,
 ) -> Batch:
     clips = tuple(tmp_path / name for name in names)
     for clip in clips:
         clip.write_bytes(b"x")
-    sources = find_sources(clips).sources
+    asked = (*clips, *urls)
+    sources = find_sources(asked).sources
     stop = threading.Event()
     jobs = kind(
-        Request(files=clips, options=JobOptions(), formats=formats),
+        Request(files=asked, options=options or JobOptions(), formats=formats),
         TranscriptFiles(tmp_path / "out", formats, sources) if output else None,
         Platform(server.url, None, run),
         progress or Progress(),
@@ -124,6 +135,21 @@ def test_a_transcript_is_fetched_once(
     assert out == "words\n"
     assert "longhand: warning: " in err
     assert "Too loud. (clipped_audio)" in err
+
+
+def test_a_url_is_sent_as_it_was_named_with_the_options_beside_it(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "https://example.com/rec//talk.mp3?sig=hush"
+    options = JobOptions(language="de", multichannel=True)
+    assert batch(server, tmp_path, "txt", names=(), urls=[url], options=options).run()
+    assert server.requests[0] == "POST /jobs"
+    assert [json.loads(body) for body in server.bodies] == [
+        {"audio_url": url, "language": "de", "multichannel": True}
+    ]
+    out, err = capsys.readouterr()
+    assert out == "words\n"
+    assert "hush" not in err
 
 
 def test_each_format_of_an_interrupted_job_is_fetched_once(server: Server, tmp_path: Path) -> None:

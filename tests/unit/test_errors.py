@@ -6,7 +6,8 @@ from shared.infra.errors import CommitUncertain, LonghandError
 
 CODES = {
     *("audio_gone", "audio_refused", "job_canceled", "job_failed", "too_many_calls"),
-    *("conflicting_options", "empty_reference"),
+    *("conflicting_options", "empty_reference", "invalid_parameter", "unsupported_parameter"),
+    "job_unfinished",
     *("audio_out_of_bounds", "audio_too_long", "broker_unavailable"),
     *("database_busy", "database_full", "database_read_only", "database_unavailable"),
     *("database_unfit", "delivery_not_found", "delivery_not_replayable", "delivery_void"),
@@ -29,7 +30,12 @@ CODES = {
     *("tenant_not_found", "unauthenticated", "unsafe_setting"),
     *("limit_reached", "rate_limited", "too_many_jobs", "too_much_audio", "too_many_at_once"),
     "queue_full",
+    *("address_forbidden", "batch_not_found", "fetch_error", "fetch_failed", "fetch_too_slow"),
+    *("file_not_at_url", "idempotency_key_in_use", "idempotency_key_reused", "misnamed_field"),
+    *("too_many_redirects", "url_access_denied", "url_refused", "web_page_at_url"),
     *("upload_too_large", "webhook_not_found", "worker_stopping"),
+    *("upload_not_found", "upload_incomplete", "digest_mismatch", "too_many_open_uploads"),
+    *("tus_version", "offset_mismatch", "checksum_unknown", "checksum_mismatch"),
 }
 
 

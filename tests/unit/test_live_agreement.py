@@ -1,5 +1,7 @@
 """Which words of a growing text stay."""
 
+from dataclasses import replace
+
 from liveaudio import words as hypothesis
 
 from shared.speech.chunks import WordHypothesis
@@ -27,6 +29,18 @@ def test_words_that_two_hearings_in_a_row_agree_on_are_committed() -> None:
 
     assert committed(agreement) == "the cat"
     assert text_of(agreement.words) == "the cat sang a song"
+
+
+def test_a_word_of_which_the_model_is_unsure_takes_three_hearings() -> None:
+    unsure = [replace(word, confidence=0.4) for word in heard("the")] + heard("cat sat", 4_000)
+    agreement = Agreement()
+    agreement.update(unsure, 0, END)
+    agreement.update(unsure, 0, END)
+    assert (committed(agreement), agreement.n_agreed) == ("", 3)
+
+    agreement.update(unsure, 0, END)
+
+    assert committed(agreement) == "the cat sat"
 
 
 def test_case_and_punctuation_do_not_matter_and_the_newest_spelling_is_kept() -> None:

@@ -4,6 +4,8 @@ import pytest
 from livehearers import ToneHearer
 from prometheus_client import CollectorRegistry
 
+from api.limits.live_usage import LiveUsage
+from api.limits.places import no_limit
 from api.live.errors import LiveError
 from api.live.sessions import LiveMetrics, LiveSessions, Wish
 from shared.infra.settings import Settings
@@ -15,7 +17,8 @@ from shared.speech.chunks import SAMPLE_RATE
 def sessions(settings: Settings, *served: str) -> LiveSessions:
     hearer = ToneHearer(models=frozenset(served))
     metrics = LiveMetrics.of(CollectorRegistry())
-    return LiveSessions(settings, read_catalogue(settings), hearer, metrics)
+    usage = LiveUsage(lambda *_: None)
+    return LiveSessions(settings, read_catalogue(settings), hearer, metrics, usage, no_limit)
 
 
 def test_no_request_is_longer_than_what_the_model_hears_at_once() -> None:

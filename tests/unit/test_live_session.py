@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from liveaudio import OPTIONS, Talk, answer_to, samples, say, silence, texts
+from liveaudio import OPTIONS, Talk, answer_to, samples, say, silence, texts, words
 
 from shared.speech.live.events import (
     Cause,
@@ -215,6 +215,45 @@ def test_words_at_the_end_of_the_audio_are_shown_once_more_has_been_heard() -> N
         assert partial.words[-1].end <= partials[0].words[-1].end or (
             partial.words[-1].end - samples(0.2) <= n_samples - samples(0.4)
         )
+
+
+class Unsure(Talk):
+    """A talker whose model hears these words and confidences, one after another."""
+
+    hearings = ("and .3", "ask .3", "ask .4 not .9", "ask .4 not .9 what .2 you .9", "ask not why")
+
+    def answer(self, request: LiveRequest) -> LiveAnswer:
+        heard = self.hearings[min(len(self.requests), len(self.hearings)) - 1].split()
+        confidences = [float(part) for part in heard if part[0] == "."]
+        text = " ".join(part for part in heard if part[0] != ".")
+        hypothesis = words(text, step=samples(0.1))
+        if confidences:
+            sure = zip(hypothesis.words, confidences, strict=True)
+            hypothesis = replace(
+                hypothesis,
+                words=tuple(replace(word, confidence=confidence) for word, confidence in sure),
+            )
+        return LiveAnswer(request.id, hypothesis)
+
+
+def test_a_word_of_which_the_model_is_unsure_is_shown_once_it_is_heard_twice() -> None:
+    talk = Unsure()
+    talk.push_frames(silence(0.5) + say(*range(5)))
+
+    partials = [event for event in talk.events if isinstance(event, Partial)]
+    assert len(talk.requests) >= len(talk.hearings)
+    assert [*dict.fromkeys(partial.text for partial in partials)] == ["ask not", "ask not why"]
+
+
+def test_the_likely_final_is_shown_whole_although_the_model_is_unsure_of_it() -> None:
+    class Doubting(Unsure):
+        hearings = ("so .2", "what .2", "that .2")
+
+    talk = Doubting()
+    talk.push_frames(silence(0.5) + say(1) + silence(0.3))
+
+    partials = [event for event in talk.events if isinstance(event, Partial)]
+    assert [(partial.text, partial.is_preflight) for partial in partials] == [("that", True)]
 
 
 def test_without_voice_activity_detection_only_flushes_end_segments() -> None:

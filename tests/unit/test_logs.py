@@ -1,5 +1,6 @@
 """Lines of the log."""
 
+import io
 import json
 import logging
 import sys
@@ -134,6 +135,20 @@ def test_libraries_do_not_log_at_debug(capsys: pytest.CaptureFixture[str]) -> No
     assert [json.loads(line)["logger"] for line in capsys.readouterr().err.splitlines()] == [
         "shared.store"
     ]
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_line_goes_to_what_is_standard_error_when_it_is_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed, current = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", closed)
+    logs.configure(Settings(), "api")
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", current)
+    logging.getLogger("api").warning("here")
+    (line,) = current.getvalue().splitlines()
+    assert json.loads(line)["message"] == "here"
 
 
 @pytest.mark.usefixtures("restored")

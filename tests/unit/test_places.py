@@ -23,7 +23,7 @@ def test_the_default_tenant_gets_all_places_until_another_one_has_come() -> None
     assert not places.take("default")
     assert not places.take("another")
     places.give_back("default")
-    with pytest.raises(TooManyAtOnce, match="7 streams of yours are under way"):
+    with pytest.raises(TooManyAtOnce, match="you have 7 streams, which is your share"):
         places.take("default")
     assert taken(places, "another") == 1
 

@@ -8,10 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from worker.batching.calls import LEAD_S
 from worker.batching.costs import CallCosts
 from worker.batching.items import Item, Lane
 from worker.batching.pacing import CHUNK_AGE_S, PARTIALS_APART_S, SPEECH_S
-from worker.batching.schedule import LEAD_S, Schedule
+from worker.batching.schedule import Schedule
 from worker.engines.protocol import DecodeOptions, Prepared
 
 FINAL, PARTIAL, CHUNK = Lane.FINAL, Lane.PARTIAL, Lane.BATCH
@@ -246,6 +247,20 @@ def test_chunks_that_take_long_wait_until_nobody_speaks_or_ten_seconds_are_over(
     aged = [at - begun for at, items in on.calls if items[0].lane is CHUNK and at > begun]
     assert all(later - earlier >= CHUNK_AGE_S for earlier, later in pairwise(aged))
     assert len(aged) == 2
+
+
+def test_long_chunks_do_not_wait_where_other_workers_are_left_to_those_who_speak() -> None:
+    on = device(lambda n: 1.0 * n)
+    on.warm_up([1])
+    begun = on.now
+    on.schedule.reserve(is_reserved=False)
+    talk = [made(PARTIAL, begun + 1.2 * i, group="live") for i in range(6)]
+
+    on.run(talk, begun + 12.0, chunks=2)
+
+    called = [(at - begun, lanes(items)) for at, items in on.calls if at >= begun]
+    assert sum(called_lanes.count(PARTIAL) for _, called_lanes in called) == len(talk)
+    assert sum(at < 6.0 and called_lanes == [CHUNK] for at, called_lanes in called) >= 2
 
 
 def test_of_two_streams_chunks_that_take_long_leave_one_to_those_who_speak() -> None:

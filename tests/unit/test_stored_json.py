@@ -1,5 +1,6 @@
 """JSON that other versions have stored: the oldest shape of each, and one from the future."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from shared.models.options import ResolvedOptions
 from shared.speech.accuracy import Accuracy
 from shared.speech.chunks import (
     Chunk,
+    Decoding,
     Hypothesis,
     WordHypothesis,
     chunk_from_json,
@@ -18,7 +20,13 @@ from shared.speech.chunks import (
 )
 from shared.speech.manifest import Manifest, ManifestChunk
 from shared.speech.spans import Span
-from shared.speech.transcript import Segment, TranscriptHeader, Word
+from shared.speech.transcript import (
+    Segment,
+    SegmentDecoding,
+    TranscriptHeader,
+    Word,
+    segment_document,
+)
 
 OLDEST_CHUNK = {"core_start": 16, "core_end": 160, "stride_left": 2, "stride_right": 3}
 OLDEST_HYPOTHESIS: dict[str, Any] = {"language": "en", "words": [["hello", 0, 8, None]]}
@@ -102,10 +110,36 @@ def test_hypotheses_of_the_oldest_shape_and_of_a_later_one_are_read() -> None:
     assert hypothesis_from_json(OLDEST_HYPOTHESIS) == hypothesis
     later = hypothesis_to_json(hypothesis) | {
         "of_the_future": 1,
-        "words": [["hello", 0, 8, None, 1]],
+        "words": [["hello", 0, 8, None, [], 1]],
     }
     assert hypothesis_from_json(later) == hypothesis
     assert hypothesis_from_json({}) == Hypothesis(())
+
+
+def test_a_hypothesis_keeps_its_tokens_and_what_its_decoder_measured() -> None:
+    hypothesis = Hypothesis(
+        (WordHypothesis(" hello", 0, 8, 0.9, (7592, 11)), WordHypothesis("!", 8, 9)),
+        "en",
+        decoding=Decoding(0.2, -0.31, 1.4, 0.02),
+    )
+    assert (
+        hypothesis_from_json(json.loads(json.dumps(hypothesis_to_json(hypothesis)))) == hypothesis
+    )
+
+
+def test_a_segment_is_kept_with_its_decoding_and_told_without() -> None:
+    decoding = SegmentDecoding(
+        window_start=1.0,
+        temperature=0.0,
+        avg_logprob=-0.2,
+        compression_ratio=1.5,
+        no_speech_prob=0.1,
+        tokens=[1, 2],
+    )
+    segment = Segment(id=0, start=1, end=2, text="a", words=[], decoding=decoding)
+    assert Segment.model_validate(segment_document(segment)) == segment
+    assert "decoding" not in segment.model_dump_json()
+    assert "decoding" not in Segment.model_json_schema(mode="serialization")["properties"]
 
 
 def test_a_chunk_of_the_manifest_has_the_times_of_its_samples() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import CommandError
-from cli.transcribe.sources import Found, find_sources
+from cli.transcribe.sources import Folder, Found, find_sources, is_url
 from cli.transcribe.transcript_files import TranscriptFiles, make_output_folder
 
 
@@ -25,7 +25,7 @@ def make(*names: str) -> None:
 
 
 def find(*names: str) -> Found:
-    return find_sources([Path(name) for name in names])
+    return find_sources([name if is_url(name) else Path(name) for name in names])
 
 
 def places(*names: str, form: str = "srt") -> dict[str, str]:
@@ -39,7 +39,7 @@ def test_folder_gives_its_audio_and_video_files_in_order_without_hidden_ones() -
     make("rec/b.MP3", "rec/a/z.mkv", "rec/a.wav", "rec/notes.txt", "rec/.c.wav", "rec/.d/e.wav")
     found = find("rec")
     assert [source.name for source in found.sources] == ["rec/a.wav", "rec/b.MP3", "rec/a/z.mkv"]
-    assert found.folders == [(Path("rec"), 3)]
+    assert found.folders == [Folder(Path("rec"), 3, left_out=[Path("notes.txt")])]
     assert found.refused == []
 
 
@@ -55,11 +55,37 @@ def test_file_named_twice_is_done_once() -> None:
     assert len(find("rec/a.wav", "rec", "./rec/a.wav").sources) == 1
 
 
-@pytest.mark.parametrize("url", ["https://example.com/a.mp3", "s3://bucket/a.wav"])
-def test_url_is_refused_with_what_to_do(url: str) -> None:
-    assert find(url).refused == [
-        f"{url}: URLs are not fetched: download the file first, then name it"
+def test_url_of_another_scheme_is_refused_with_what_to_do() -> None:
+    assert find("s3://bucket/a.wav").refused == [
+        "s3://bucket/a.wav: only http and https URLs are fetched: download the file, then name it"
     ]
+
+
+def test_url_is_left_to_the_platform_and_named_without_its_secrets() -> None:
+    url = "https://user:hush@example.com:8443//rec/a%20talk.mp3?sig=hush"
+    (source,) = find(url, url).sources
+    assert source.url == url
+    assert source.name == "https://example.com:8443//rec/a%20talk.mp3"
+    assert places(url) == {source.name: "a talk.srt"}
+
+
+def test_urls_of_one_name_go_below_what_tells_them_apart() -> None:
+    make("a/talk.mp3")
+    names = ("https://one.example/talk.mp3", "https://two.example/talk.mp3", "a/talk.mp3")
+    assert places(*names) == {
+        "https://one.example/talk.mp3": "one.example/talk.mp3.srt",
+        "https://two.example/talk.mp3": "two.example/talk.mp3.srt",
+        "a/talk.mp3": "a/talk.mp3.srt",
+    }
+    queries = ("https://one.example/get?id=1", "https://one.example/get?id=2")
+    outputs = TranscriptFiles(Path("out"), ["srt"], sources := find(*queries).sources)
+    assert len({outputs.path(source, "srt") for source in sources}) == 2
+
+
+@pytest.mark.parametrize("url", ["https://example.com", "http://example.com/..", "http://h/%2F"])
+def test_url_without_a_name_has_one_all_the_same(url: str) -> None:
+    (place,) = places(url).values()
+    assert place in ("example.srt", "_.srt")
 
 
 def test_transcript_has_the_name_of_its_file() -> None:

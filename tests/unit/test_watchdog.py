@@ -79,7 +79,8 @@ def infer_with_a_hung_engine() -> None:
 
 
 def test_an_engine_that_hangs_ends_its_worker() -> None:
-    worker = multiprocessing.get_context("fork").Process(target=infer_with_a_hung_engine)
+    # Forked from a process without threads: a lock that one of ours held would stay locked.
+    worker = multiprocessing.get_context("forkserver").Process(target=infer_with_a_hung_engine)
     worker.start()
     worker.join(20)
     assert worker.exitcode == EXIT_HUNG

@@ -123,7 +123,9 @@ def test_only_failing_items_are_decoded_again_together_until_they_pass() -> None
         (0.4, [1, 4]),
         (0.6, [4]),
     ]
-    assert outcomes == [Outcome(fine.segments, loop_suspected=False)] * 5
+    assert outcomes == [
+        Outcome(fine.segments, loop_suspected=False, chosen=chosen) for chosen in (0, 2, 1, 0, 3)
+    ]
 
 
 def test_guessed_speech_is_dropped_as_silence_at_once() -> None:
@@ -146,14 +148,14 @@ def test_guess_that_never_gets_better_ends_as_its_likeliest_attempt() -> None:
     outcomes = script.run()
 
     assert [temperature for temperature, _ in script.calls] == list(TEMPERATURES)
-    assert outcomes == [Outcome(tries[3].segments, loop_suspected=False)]
+    assert outcomes == [Outcome(tries[3].segments, loop_suspected=False, chosen=3)]
 
 
 def test_text_without_a_loop_is_taken_before_a_likelier_loop() -> None:
     guess = attempt("hello world", GUESSED)
     script = Script([attempt("go left " * 20), guess, attempt("go left " * 20)])
 
-    assert script.run() == [Outcome(guess.segments, loop_suspected=False)]
+    assert script.run() == [Outcome(guess.segments, loop_suspected=False, chosen=1)]
 
 
 def test_loop_that_stays_is_cut_to_its_first_occurrence_and_reported() -> None:

@@ -159,6 +159,7 @@ def test_words_that_the_path_leaves_in_another_segment_come_back(vocabulary: Voc
     words = time_words(segments, Alignment(starts, np.full(8, 0.9)), vocabulary, 16_000 * 6)
 
     assert [word.text for word in words] == [" a", " b", " c", " d"]
+    assert [token for word in words for token in word.tokens] == tokens
     within = [(0.0, 1.5), (0.0, 1.5), (2.5, 4.5), (2.5, 4.5)]
     for word, (earliest_s, latest_s) in zip(words, within, strict=True):
         assert earliest_s * 16_000 <= word.start <= word.end <= latest_s * 16_000

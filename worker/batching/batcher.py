@@ -146,6 +146,12 @@ class Batcher:
         with self._changed:
             self._schedule.note_speech(time.monotonic())
 
+    def reserve(self, *, is_reserved: bool) -> None:
+        """Keep chunks that take long back while somebody speaks, as from the start, or do not."""
+        with self._changed:
+            self._schedule.reserve(is_reserved=is_reserved)
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Refuse new items, finish those that are queued, and end the threads."""
         with self._changed:

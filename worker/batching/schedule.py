@@ -11,22 +11,16 @@ long go first once (``pacing``).
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from worker.batching.choice import choose, count_fitting, windows
-from worker.batching.costs import CallCosts
+from worker.batching.calls import Call, CallSizes, EngineCalls, windows_of
+from worker.batching.choice import choose, count_fitting
 from worker.batching.items import Item, Lane
 from worker.batching.limit import BatchLimit
 from worker.batching.pacing import Pacing
 
 PREPARATION_S = 0.1
 """How much longer a call waits while items are being prepared that could be in it."""
-LEAD_S = 0.02
-"""How long before a call's end live requests are fetched, so that they are ready at its end."""
-
-_OVERDUE_S = 0.05
-"""A call that lasts so much longer than predicted may last much longer."""
 
 
 class Turn(NamedTuple):
@@ -34,25 +28,6 @@ class Turn(NamedTuple):
 
     items: list[Item]
     wait_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call under way."""
-
-    items: Sequence[Item]
-    windows: int
-    began: float
-    ends: float
-    """By prediction; ``inf`` where there is none."""
-
-    @property
-    def has_chunks(self) -> bool:
-        return any(not item.is_live for item in self.items)
-
-    @property
-    def has_partials(self) -> bool:
-        return any(item.lane is Lane.PARTIAL for item in self.items)
 
 
 class Schedule:
@@ -80,25 +55,17 @@ class Schedule:
             live_call_s: how long a call should take at most while somebody speaks.
         """
         self.limit = BatchLimit(largest)
+        self._sizes = CallSizes(self.limit, live_call_s)
+        self._calls = EngineCalls(self._sizes, streams, window_samples)
         self._window_samples = window_samples
         self._streams = streams
         self._max_wait_s = max_wait_s
-        self._live_call_s = live_call_s
-        self._live_costs = CallCosts()
-        """Of calls with live items only; they decode fewer words than chunks do."""
-        self._chunk_costs = CallCosts()
         self._queue: list[Item] = []
         """Items that no call has taken, oldest first."""
-        self._calls: dict[int, Call] = {}
-        self._n_left = 0
-        """Items of current batches that are not in a call yet, as these were divided."""
-        self._n_taken = 0
-        """Streams that are at a batch, before, in and after its calls."""
-        self._is_exclusive = False
-        """Whether the batch under way is an item that is to be alone."""
         self._mean_share = 1.0
         """Length of recent chunks, in windows."""
         self._pacing = Pacing()
+        self._is_reserved = True
 
     @property
     def is_empty(self) -> bool:
@@ -134,6 +101,10 @@ class Schedule:
         """Somebody speaks to this model, be it by way of another worker."""
         self._pacing.note_speech(now)
 
+    def reserve(self, *, is_reserved: bool) -> None:
+        """Keep chunks that take long back while somebody speaks, or leave speech to others."""
+        self._is_reserved = is_reserved
+
     def next(self, now: float, *, closing: bool = False) -> Turn:
         """Take the items of the next call for one stream; when ``closing`` nothing waits."""
         while True:
@@ -144,44 +115,30 @@ class Schedule:
             chosen = set(map(id, turn.items))
             self._queue = [item for item in self._queue if id(item) not in chosen]
             if items := [item for item in turn.items if item.begin()]:
-                self._n_left += len(items)
-                self._n_taken += 1
-                self._is_exclusive = items[0].alone is not None
+                self._calls.take(items)
                 return Turn(items)
 
     def finish_turn(self) -> None:
         """The stream that took items is done with them."""
-        self._n_taken -= 1
-        self._is_exclusive = False
+        self._calls.finish_turn()
 
     def begin_call(self, stream: int, items: Sequence[Item], now: float) -> None:
         """The engine is called with some of the items that the stream took."""
-        self._n_left -= len(items)
-        n_windows = self._windows(items)
-        is_live = all(item.is_live for item in items)
-        costs = self._live_costs if is_live else self._chunk_costs
-        duration_s = costs.predict(n_windows) if items[0].alone is None else None
-        ends = math.inf if duration_s is None else now + duration_s
-        call = self._calls[stream] = Call(items, n_windows, now, ends)
+        call = self._calls.begin(stream, items, now)
         if call.has_chunks:
             self._pacing.note_chunks(now)
-        self._pace(call, duration_s or 0.0)
+        self._pace(call, call.predicted_s or 0.0)
 
     def end_call(self, stream: int, now: float, *, succeeded: bool) -> None:
         """The stream's call is over."""
-        call = self._calls.pop(stream)
+        call = self._calls.end(stream, now, succeeded=succeeded)
         self._pace(call, now - call.began)
         if call.has_chunks:
             self._pacing.note_chunks(now)
-        if succeeded and call.items[0].alone is None:
-            costs = self._chunk_costs if call.has_chunks else self._live_costs
-            costs.note(call.windows, now - call.began)
-            self.limit.fitted(call.windows)
 
     def return_to_turn(self, items: Sequence[Item]) -> None:
         """A call was too large for the device's memory: its items are called in smaller parts."""
-        self._n_left += len(items)
-        self.limit.failed(self._windows(items))
+        self._calls.divide(items)
 
     def room(self, now: float) -> int:
         """Return how many more chunks can be used now.
@@ -193,35 +150,26 @@ class Schedule:
         size = self._chunk_windows(now)
         chunks = [item for item in self._queue if not item.is_live]
         n_queued = sum(1 if item.alone is None else size for item in chunks)
-        n_batches = 2 * self._streams - len(self._calls) if self._may_infer_chunks(now) else 1
+        n_batches = 2 * self._streams - self._calls.n if self._may_infer_chunks(now) else 1
         n_per_batch = int(size / self._mean_share)
-        return max(0, n_batches * n_per_batch - n_queued - self._n_left)
+        return max(0, n_batches * n_per_batch - n_queued - self._calls.n_items_left)
 
     def live_room(self, now: float) -> int:
         """Return how many live requests could be inferred as soon as they are here."""
-        if self._is_exclusive:
-            return 0
-        lefts = [call.ends - now for call in self._calls.values()]
-        n_ending = sum(-_OVERDUE_S <= left <= LEAD_S for left in lefts)
-        n_free = min(self._streams, self._streams - self._n_taken + n_ending)
         n_waiting = sum(item.is_live for item in self._queue)
-        return max(0, n_free * self._live_windows() - n_waiting)
+        return max(0, self._calls.n_free(now) * self._sizes.of_live_items() - n_waiting)
 
     def live_capacity(self) -> int:
         """Return how many live items can be inferred at once while no chunk is."""
-        return self._streams * self._live_windows()
+        return self._streams * self._sizes.of_live_items()
 
     def busy_s(self, now: float) -> float:
         """Return the seconds until a stream is free, as far as that is known."""
-        if self._n_taken < self._streams:
-            return 0.0
-        left = [call.ends - now for call in self._calls.values() if math.isfinite(call.ends)]
-        return max(0.0, min(left, default=0.0))
+        return self._calls.busy_s(now)
 
     def next_live_room_s(self, now: float) -> float:
         """Return in how many seconds ``live_room`` may grow by itself; ``inf``: not foreseeable."""
-        leads = (call.ends - LEAD_S - now for call in self._calls.values())
-        return min((lead for lead in leads if lead > 0), default=math.inf)
+        return self._calls.next_end_s(now)
 
     def _drop_cancelled(self) -> None:
         for item in [item for item in self._queue if item.future.cancelled()]:
@@ -230,7 +178,7 @@ class Schedule:
 
     def _choose(self, now: float, *, closing: bool) -> Turn:
         """Return the items of the next call, of the first lane that may begin one."""
-        if self._is_exclusive:
+        if self._calls.is_exclusive:
             return Turn([])
         opens = math.inf
         for lane in self._lanes(now):
@@ -242,7 +190,7 @@ class Schedule:
                 opens = min(opens, at)
                 continue
             if lead.alone is not None:
-                is_turn = not self._n_taken and lead is self._first(lane)
+                is_turn = not self._calls.n_taken and lead is self._first(lane)
                 return Turn([lead]) if is_turn else Turn([], _until(opens, now))
             items, is_full = self._call_of(lead, now)
             at = self._waits_until(lead)
@@ -286,28 +234,18 @@ class Schedule:
     def _may_infer_chunks(self, now: float) -> bool:
         """Return whether a call of chunks holds up nobody for long.
 
-        Where one chunk takes too long, as on a processor, one stream is left to those who speak.
+        Where one chunk takes too long, as on a processor, one stream is left to those who speak,
+        unless other workers are.
         """
-        if not self._pacing.is_anybody_speaking(now) or self._is_short(1):
+        if not self._is_reserved or not self._pacing.is_anybody_speaking(now):
             return True
-        n_streams = sum(call.has_chunks for call in self._calls.values())
-        return n_streams < self._streams - 1
-
-    def _is_short(self, n_windows: int) -> bool:
-        """Return whether a call with chunks of this size is short enough, or may be."""
-        duration_s = self._chunk_costs.predict(n_windows)
-        return duration_s is None or duration_s <= self._live_call_s
+        if self._sizes.is_short(1):
+            return True
+        return self._calls.n_with_chunks < self._streams - 1
 
     def _chunk_windows(self, now: float) -> int:
         """Return the most windows of a call of chunks."""
-        if not self._pacing.is_anybody_speaking(now):
-            return self.limit.size
-        return min(self.limit.size, self._chunk_costs.most_within(self._live_call_s) or 1)
-
-    def _live_windows(self) -> int:
-        """Return the most windows of a call of live items."""
-        most = self._live_costs.most_within(self._live_call_s)
-        return min(self.limit.size, most or self.limit.size)
+        return self._sizes.of_chunks(short=self._pacing.is_anybody_speaking(now))
 
     def _call_of(self, lead: Item, now: float) -> tuple[list[Item], bool]:
         """Return the items of a call that begins with this one; and whether it has no more room."""
@@ -325,8 +263,8 @@ class Schedule:
     def _live_call(self, alike: Sequence[Item], now: float) -> tuple[list[Item], bool]:
         live = sorted((item for item in alike if item.is_live), key=lambda item: item.lane)
         # Streams that are idle each take their share.
-        n_streams = max(1, self._streams - self._n_taken)
-        size = min(self._live_windows(), -(-len(live) // n_streams))
+        n_streams = max(1, self._streams - self._calls.n_taken)
+        size = min(self._sizes.of_live_items(), -(-len(live) // n_streams))
         n = count_fitting(live, size, self._window_samples)
         chunks = [item for item in alike if not item.is_live]
         return live[:n] + self._that_join(live[:n], chunks, now), n < len(live)
@@ -334,9 +272,9 @@ class Schedule:
     def _that_join(self, live: list[Item], chunks: list[Item], now: float) -> list[Item]:
         """Return the chunks for which a call has places to spare: it stays short with them."""
         size = self._chunk_windows(now)
-        if not chunks or self._chunk_costs.predict(1) is None or not self._is_short(size):
+        if not chunks or not self._sizes.is_known_to_be_short(size):
             return []
-        if self._windows(live) > size:
+        if windows_of(live, self._window_samples) > size:
             return []
         n = count_fitting([*live, *chunks], size, self._window_samples)
         return chunks[: max(0, n - len(live))]
@@ -353,13 +291,10 @@ class Schedule:
         if not call.has_partials:
             return
         chunks = [item for item in call.items if not item.is_live]
-        if chunks and 4 * self._windows(chunks) >= self._chunk_windows(call.began):
+        n_windows = windows_of(chunks, self._window_samples) if chunks else 0
+        if 4 * n_windows >= self._chunk_windows(call.began):
             return  # chunks have had their share in this very call
         self._pacing.note_partials(call.began, duration_s)
-
-    def _windows(self, items: Sequence[Item]) -> int:
-        longest = max(item.n_samples for item in items)
-        return windows(len(items), longest, self._window_samples)
 
 
 def _shares_call(item: Item, lead: Item) -> bool:

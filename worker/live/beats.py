@@ -3,14 +3,14 @@
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import redis
 
 from shared.infra.background import Background
 from shared.infra.settings import Settings
 from shared.queue.live import keys
-from shared.queue.live.wire import Beat, encode_beat
+from shared.queue.live.wire import Beat, decode_beat, encode_beat
 from shared.speech.live.requests import LiveKind
 from worker.batching.batcher import Batcher
 from worker.live.hands import Hands
@@ -23,7 +23,7 @@ class Beats:
     """Sends a beat four times a second, and when there is news.
 
     It also asks whether somebody speaks to the model by way of another worker, as calls are kept
-    short then.
+    short then, and whether other workers are reserved for those who speak.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Beats:
         self._redis = keys.connect(settings)
         self._worker, self._model = worker, model
         self._batcher, self._hands = batcher, hands
+        self._n_reserved = settings.live_reserve
         self._is_away = False
         self._sending = threading.Lock()
         """A beat must not take the place of a newer one."""
@@ -93,6 +94,9 @@ class Beats:
                 pipeline.sadd(keys.WORKERS, self._worker)
                 pipeline.exists(keys.speech(self._model))
                 *_, somebody_speaks = pipeline.execute()
+            if somebody_speaks and self._n_reserved:
+                is_reserved = self._worker in self._reserved()
+                self._batcher.reserve(is_reserved=is_reserved)
         except redis.RedisError as error:
             if not self._is_away:
                 log.warning("no live requests: Redis cannot be reached: %s", error)
@@ -101,3 +105,18 @@ class Beats:
         self._is_away = False
         if somebody_speaks:
             self._batcher.note_speech()
+
+    def _reserved(self) -> list[str]:
+        """Return the workers that are left to those who speak: the first ones of the model."""
+        workers = sorted(map(_text, self._redis.smembers(keys.WORKERS)))
+        beats = []
+        for data in self._redis.mget([keys.beat(worker) for worker in workers]):
+            if isinstance(data, bytes):  # else its last beat has run out
+                with suppress(ValueError, KeyError, TypeError):  # a worker of another version
+                    beats.append(decode_beat(data))
+        peers = [beat.worker for beat in beats if beat.model == self._model and not beat.stopping]
+        return peers[: self._n_reserved]
+
+
+def _text(name: bytes | str) -> str:
+    return name if isinstance(name, str) else name.decode()

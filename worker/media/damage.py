@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.stitching import clock
+from shared.speech.chunks import SAMPLE_RATE, clock
 
 _DAMAGED_PACKETS = 10
 _DAMAGED_SHARE = 0.05

@@ -49,12 +49,12 @@ class Runtime:
     """Decodes media elsewhere; a process that is forked shares it with the one that started it."""
     readers: ThreadPoolExecutor
     """For reading chunks side by side; fewer than the object store has connections."""
+    outbound: Outbound
+    """To URLs that clients name."""
     batcher: "Batcher | None" = None
     """Only in a model worker, once its model is loaded."""
     tidier: Background | None = None
     """Only in the worker that sweeps."""
-    outbound: Outbound | None = None
-    """Only in a delivery worker."""
 
     def close(self) -> None:
         """Stop the threads and leave the registry."""
@@ -90,7 +90,7 @@ def unique_pid() -> str:
 
 def make_runtime(settings: Settings, owner: str) -> Runtime:
     """Open what a worker process needs."""
-    database = make_engine(settings, pool_size=8)
+    database = make_engine(settings, pool_size=8, sees_all=True)
     broker = make_broker(settings)
     wakeups = Wakeups(database, broker, settings)
     connect_wakeups(database, wakeups.ring)
@@ -106,5 +106,6 @@ def make_runtime(settings: Settings, owner: str) -> Runtime:
         record=Record(database, settings, owner),
         watched=Watched(broker, owner),
         decoders=decoder_server(),
+        outbound=Outbound.of(settings),
         readers=ThreadPoolExecutor(_READERS, thread_name_prefix="reader"),
     )

@@ -1,4 +1,4 @@
-"""The CPU worker: prepares and finishes jobs; each step is done by a child of a prefork pool."""
+"""The CPU worker: fetches, prepares and finishes jobs, each step in a child of a prefork pool."""
 
 import logging
 from functools import partial
@@ -14,7 +14,7 @@ from shared.infra.decoder_server import DecoderServer, NoDecoder, decoder_server
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import get_settings
 from shared.infra.storage import Storage
-from shared.store.queues import CPU_QUEUE, LARGE_QUEUE, LISTEN_QUEUE
+from shared.store.queues import CPU_QUEUE, FETCH_QUEUE, LARGE_QUEUE, LISTEN_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps import expire_leases
 from shared.store.workers import child_id
@@ -28,12 +28,14 @@ log = logging.getLogger("worker")
 
 def serve(concurrency: int) -> None:
     # Imported before the children are forked, so that their memory limit does not count it.
+    from worker.steps.fetch import fetch
     from worker.steps.finish import finish
     from worker.steps.listen import listen
     from worker.steps.prepare import prepare
 
     settings = get_settings()
-    entry = start.entry("cpu", queues=(CPU_QUEUE, LARGE_QUEUE, LISTEN_QUEUE), slots=concurrency)
+    queues = CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE, LISTEN_QUEUE
+    entry = start.entry("cpu", queues=queues, slots=concurrency)
     # Children of the pool will share it.
     decoders = decoder_server()
     decoders.start()
@@ -47,6 +49,7 @@ def serve(concurrency: int) -> None:
     # It has botocore parse its description of S3, which the children would do one by one.
     Storage(settings.storage_url.get_secret_value())
     handlers: dict[StepKind, Handler] = {
+        StepKind.FETCH: fetch,
         StepKind.PREPARE: prepare,
         StepKind.FINISH: finish,
         StepKind.LISTEN: listen,

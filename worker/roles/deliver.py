@@ -1,8 +1,6 @@
 """The delivery worker: sends webhook events in threads, most of which wait for receivers."""
 
-from dataclasses import replace
-
-from shared.infra.outbound import Outbound
+from shared.infra.open_files import allow_open_files
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import StepKind
 from worker.roles import start
@@ -12,9 +10,9 @@ from worker.tasks import install
 
 
 def serve(concurrency: int) -> None:
+    allow_open_files()
     entry = start.entry("deliver", queues=(DELIVER_QUEUE,), slots=concurrency)
     health, runtime = start.open_runtime(entry)
-    runtime = replace(runtime, outbound=Outbound.of(runtime.settings))
     install(runtime, one_by_one({StepKind.DELIVER: deliver}))
     try:
         start.consume(entry, runtime.heartbeat, health, "threads")

@@ -24,7 +24,6 @@ def deliver(runtime: Runtime, lease: Lease) -> OutboundFailed | None:
         DatabaseUnavailable: the event may have been sent, and is sent again.
         LeaseLost: another worker sends it now, or its job was deleted.
     """
-    assert runtime.outbound is not None, "only a delivery worker takes this step"
     lease.check()
     outgoing = get_outgoing(runtime.database, lease.claim.input["delivery_id"])
     attempt = send(runtime.outbound, outgoing)

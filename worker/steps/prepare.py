@@ -19,7 +19,8 @@ from shared.store.steps import NewStep
 from worker.media.clipping import ClippingMeter
 from worker.media.findings import Findings
 from worker.media.planner import ChunkPlanner
-from worker.media.sandbox.client import Limits, decode
+from worker.media.read import read_audio
+from worker.media.sandbox.client import Limits
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
 from worker.steps.pcm import BYTES_PER_SAMPLE, PieceWriter
@@ -66,9 +67,10 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
         memory_bytes=settings.prepare_memory_bytes,
     )
     with runtime.storage.open(claim.source_key, claim.source_bytes) as source:
-        blocks = decode(
+        blocks = read_audio(
             runtime.decoders,
             source,
+            claim.source_bytes,
             limits,
             apart=claim.options.multichannel,
             track=claim.options.track,
@@ -103,7 +105,7 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
         "clipped_share": round(max(channel.clipping.share for channel in channels), 6),
     }
     if findings.warnings:
-        metrics["warnings"] = [warning.model_dump() for warning in findings.warnings]
+        metrics["warnings"] = [warning._asdict() for warning in findings.warnings]
     if claim.options.multichannel:
         metrics["channels"] = len(channels)
     end = max(channels[0].n_samples, findings.times.time_of(channels[0].n_samples))

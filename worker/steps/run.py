@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from shared.infra import logs
 from shared.infra.errors import (
@@ -67,7 +67,7 @@ def answer(runtime: Runtime, queue: str, work: Work) -> None:
             time.sleep(_PAUSE_S)
 
 
-def one_by_one(handlers: dict[StepKind, Handler]) -> Work:
+def one_by_one(handlers: Mapping[StepKind, Handler]) -> Work:
     """Return the work of a role that has a handler for each kind of step."""
 
     def work(runtime: Runtime, leases: Sequence[Lease]) -> None:
@@ -114,7 +114,7 @@ def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
                 bug = runtime.record.note_bug(claim.step_id, claim.kind, error)
                 steps.retry(database, claim, bug, base_s=settings.retry_base_s)
     except LeaseLost as lost:
-        if claim.kind == StepKind.PREPARE:
+        if claim.kind in (StepKind.FETCH, StepKind.PREPARE):
             _report_late_audio(runtime, claim)
         log.warning("%s: its result is dropped", lost)
     except DatabaseUnavailable as away:

@@ -3,10 +3,12 @@
 import logging
 
 from shared.infra.errors import DatabaseUnavailable
+from shared.store.idempotency import expire_keys
 from shared.store.jobs.accuracy import measure_pending
 from shared.store.objects.remover import BATCH, remove_due
 from shared.store.retention import (
     expire_audio,
+    expire_batches,
     expire_jobs,
     expire_listening,
     expire_refused_audio,
@@ -46,6 +48,8 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
     )
     transcripts = expire_transcripts(database, keep_s=settings.keep_transcripts_s, limit=BATCH)
     listening = expire_listening(database, keep_s=settings.keep_listening_s, limit=BATCH)
+    batches = expire_batches(database, limit=BATCH)
+    keys = expire_keys(database, limit=BATCH)
     tests = expire_test_events(database, keep_s=settings.keep_jobs_s, limit=BATCH)
     audios = [
         expire_audio(database, state, keep_s=keep_s, limit=BATCH)
@@ -61,4 +65,5 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
             "past their time: %d jobs, %d transcripts, audio of %d jobs, %d tests of webhooks",
             *(jobs, transcripts, sum(audios), tests),
         )
-    return bool(measured) or BATCH in (jobs, transcripts, listening, tests, *audios, removed)
+    others = listening, batches, keys, tests, removed
+    return bool(measured) or BATCH in (jobs, transcripts, *audios, *others)

@@ -15,17 +15,26 @@ from shared.store.states import JobState
 
 
 class Source(BaseModel):
-    """The file as it was received."""
+    """The file as it was received, or is to be fetched."""
 
     name: str
-    bytes: int
-    sha256: str
+    bytes: int | None = Field(description="null until it is fetched")
+    sha256: str | None = Field(description="null until it is fetched")
+    url: str | None = Field(
+        description="where it is fetched from, without query and fragment; null: it was sent"
+    )
 
 
 class Progress(BaseModel):
     """A job's progress."""
 
     stage: Stage = Field(description="what is being done; of a job that has ended, how it has")
+    fetched_bytes: int | None = Field(
+        description="of a file that is fetched from its audio_url; null: nothing is fetched (yet)"
+    )
+    fetch_total_bytes: int | None = Field(
+        description="of the file, as its server says; null where it does not"
+    )
     chunks_done: int
     chunks_total: int = Field(description="chunks planned so far")
     chunks_known: bool = Field(description="whether chunks_total is final")
@@ -49,6 +58,8 @@ class Progress(BaseModel):
         """Return the wire form of a job's progress."""
         return cls(
             stage=view.stage,
+            fetched_bytes=view.fetched_bytes,
+            fetch_total_bytes=view.fetch_total_bytes,
             chunks_done=view.chunks_done,
             chunks_total=view.chunks_total,
             chunks_known=view.plan_complete,
@@ -125,6 +136,7 @@ class JobSummary(BaseModel):
 
     id: UUID
     state: JobState
+    batch_id: UUID | None = Field(description="null: it was submitted alone")
     model: str
     language: str | None = Field(
         description="as requested, or the only one of the model; null: to be detected"
@@ -175,7 +187,12 @@ class JobSummary(BaseModel):
         accuracy = {} if view.accuracy is None else {"accuracy": dict(view.accuracy)}
         path = f"/jobs/{view.id}"
         apart = {
-            "source": Source(name=view.source_name, bytes=view.source_bytes, sha256=view.sha256),
+            "source": Source(
+                name=view.source_name,
+                bytes=view.source_bytes,
+                sha256=view.sha256,
+                url=view.audio_url,
+            ),
             "waiting_for": waiting,
             "progress": Progress.of(view),
             "error": JobError.of(view.error_code, view.error_detail),

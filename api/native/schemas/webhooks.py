@@ -13,7 +13,7 @@ from shared.store.states import DeliveryState
 from shared.store.webhooks.deliveries import DeliveryView
 from shared.store.webhooks.endpoints import MAX_ENDPOINTS
 
-EventName = Literal["job.succeeded", "job.failed", "job.canceled"]
+EventName = Literal["job.succeeded", "job.failed", "job.canceled", "batch.completed"]
 ALL_EVENTS: tuple[EventName, ...] = get_args(EventName)
 
 

@@ -82,13 +82,30 @@ async def test_audio_of_another_rate_is_resampled() -> None:
     assert peer.heard_s == pytest.approx(2.0, abs=0.1)
 
 
-async def test_a_lost_connection_is_set_up_again() -> None:
-    with stt_peer(cut_at_s=[0.3]) as peer:
+@pytest.mark.parametrize("cut_at_s", [0.3, 0.83], ids=["before a final", "after a final"])
+@pytest.mark.parametrize("resumes", [True, False], ids=["goes on", "is forgotten"])
+async def test_no_word_is_lost_or_doubled_when_the_connection_is_lost(
+    cut_at_s: float, resumes: bool
+) -> None:
+    with stt_peer(cut_at_s=[cut_at_s], resumes=resumes) as peer:
         service = LonghandSTTService(url=peer.url, reconnect_backoff_min_wait=0.01)
-        frames = [*audio(spoken(1, 2)), SleepFrame(1.5), *audio(spoken(3)), SleepFrame(0.2)]
-        down, _ = await run(service, frames)
-    assert finals(down)[-1] == "3"
-    assert len({start["session_id"] for start in peer.started}) == 2
+        down, errors = await run(service, audio(spoken(1, 2) + spoken(3)))
+    assert finals(down) == ["1 2", "3"]
+    assert errors == []
+    again = peer.started[1]
+    assert again.get("resume_token") == (peer.started[0]["session_id"] if resumes else None)
+
+
+async def test_a_session_that_the_server_has_forgotten_is_followed_by_another() -> None:
+    with stt_peer(cut_at_s=[0.3], resumes=True, refuse=["", "SESSION_NOT_FOUND"]) as peer:
+        service = LonghandSTTService(url=peer.url, reconnect_backoff_min_wait=0.01)
+        down, _ = await run(service, audio(spoken(1, 2) + spoken(3)))
+    assert finals(down) == ["1 2", "3"]
+    assert [start.get("resume_token") is not None for start in peer.started][:3] == [
+        False,
+        True,
+        False,
+    ]
 
 
 async def test_another_language_is_another_session() -> None:

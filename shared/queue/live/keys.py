@@ -6,7 +6,12 @@ always hears the newest audio, and no list is longer than there are people who s
 a list for each API process. Nothing lasts: whoever sent a request keeps it until it is answered.
 """
 
+from typing import Any
+
 import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from shared.infra.settings import Settings
 from shared.speech.live.requests import LiveKind
@@ -34,6 +39,8 @@ SEND_TIMEOUT_S = 0.5
 POP_S = 1.0
 """How long one blocking pop waits."""
 POP_TIMEOUT_S = 3.0
+OUTAGES = (redis.RedisError, OSError, TimeoutError)
+"""What calls raise while Redis is away."""
 
 SUBMIT = """
 -- KEYS: slot, tickets, speech.
@@ -121,4 +128,17 @@ def connect(settings: Settings, timeout_s: float = SEND_TIMEOUT_S) -> redis.Redi
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=timeout_s,
         retry=None,
+    )
+
+
+def connect_async(settings: Settings, timeout_s: float = SEND_TIMEOUT_S) -> Any:
+    """Return a client for one event loop, whose calls raise an error of ``OUTAGES`` in time.
+
+    No command is sent twice.
+    """
+    return redis.asyncio.Redis.from_url(
+        settings.broker_url.get_secret_value(),
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
     )

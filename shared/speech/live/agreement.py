@@ -1,14 +1,15 @@
 """Which words of a growing text will stay: those that two hearings in a row agree on.
 
 The rule is LocalAgreement-2 of Liu, Spanakis and Niehues (2020), "Low-latency sequence-to-sequence
-speech recognition and translation by partial hypothesis selection".
+speech recognition and translation by partial hypothesis selection". A word of which the model is
+unsure takes a third hearing.
 """
 
 from collections.abc import Sequence
 from itertools import takewhile
 
 from shared.speech.chunks import WordHypothesis
-from shared.speech.live.words import middle, n_alike, spelling
+from shared.speech.live.words import is_clear, middle, n_alike, spelling
 
 
 class Agreement:
@@ -18,6 +19,8 @@ class Agreement:
         """Begin with what the segment before has left over."""
         self._committed: list[WordHypothesis] = []
         self._pending = list(carried)
+        self._times = [1] * len(self._pending)
+        """How many hearings in a row have had each pending word, and all before it."""
 
     @property
     def committed(self) -> Sequence[WordHypothesis]:
@@ -29,6 +32,11 @@ class Agreement:
         """All words of the newest hearing."""
         return (*self._committed, *self._pending)
 
+    @property
+    def n_agreed(self) -> int:
+        """How many of ``words``, from the first one on, two hearings in a row agree on."""
+        return len(self._committed) + sum(times > 1 for times in self._times)
+
     def update(self, heard: Sequence[WordHypothesis], start: int, settled: int) -> None:
         """Take a newer hearing, of audio from ``start`` on, and commit what it confirms.
 
@@ -36,26 +44,37 @@ class Agreement:
         ``settled``.
         """
         new = self._after_committed(heard, start)
-        agreed = new[: n_alike(new, self._pending)]
-        agreed = list(takewhile(lambda word: word.end <= settled, agreed))
-        self._committed += agreed
-        self._pending = list(new[len(agreed) :])
+        n_agreed = n_alike(new, self._pending)
+        self._times = [times + 1 for times in self._times[:n_agreed]] + [1] * (len(new) - n_agreed)
+        self._pending = list(new)
+        confirmed = takewhile(
+            lambda each: each[0].end <= settled and each[1] >= _times_needed(each[0]),
+            zip(self._pending, self._times, strict=True),
+        )
+        self._commit(len(list(confirmed)))
 
     def commit_before(self, position: int) -> None:
         """Commit pending words that will not be heard again."""
         n_passed = len(list(takewhile(lambda word: middle(word) < position, self._pending)))
-        self._committed += self._pending[:n_passed]
-        del self._pending[:n_passed]
+        self._commit(n_passed)
 
     def complete(self, heard: Sequence[WordHypothesis], start: int) -> tuple[WordHypothesis, ...]:
         """Return the whole text: the committed words, and those of the last hearing after them."""
         return (*self._committed, *self._after_committed(heard, start))
+
+    def _commit(self, n_words: int) -> None:
+        self._committed += self._pending[:n_words]
+        del self._pending[:n_words], self._times[:n_words]
 
     def _after_committed(
         self, heard: Sequence[WordHypothesis], start: int
     ) -> Sequence[WordHypothesis]:
         known = [word for word in self._committed if middle(word) >= start]
         return heard[_prefix_length(known, heard) :]
+
+
+def _times_needed(word: WordHypothesis) -> int:
+    return 2 if is_clear(word) else 3
 
 
 def _prefix_length(known: Sequence[WordHypothesis], heard: Sequence[WordHypothesis]) -> int:

@@ -8,11 +8,11 @@ from shared.speech.live.agreement import Agreement
 from shared.speech.live.events import Cause, Event, Failed, Final, Partial
 from shared.speech.live.options import samples_of
 from shared.speech.live.requests import LiveAnswer
-from shared.speech.live.words import middle, n_alike, placed
+from shared.speech.live.words import is_clear, middle, n_alike, placed
 
 UNSURE = samples_of(400)
-"""Words that end within this distance of a request's end are mostly cut off, so they are not shown.
-With whisper-tiny.en this leaves a quarter of the words that change after they were shown."""
+"""Words that end within this distance of a request's end are mostly cut off, so they are not
+shown."""
 UNSETTLED = samples_of(1_000)
 """Nor are words within this distance committed: with 300 ms, one in twelve was wrong and stayed."""
 _SEARCH = samples_of(5_000)
@@ -97,21 +97,41 @@ class Segment:
         self.agreement.update(words, start, min(end - UNSETTLED, self.earliest_cut))
         return True
 
-    def show(self, answer: LiveAnswer | None, sure: int, *, is_preflight: bool = False) -> None:
-        """Tell the words so far, if that is anything new or the text of the likely final.
+    def show(self, answer: LiveAnswer, sure: int) -> None:
+        """Tell the words so far, if there is anything new.
 
-        Words that end after ``sure`` are held back, unless they were told before or are the
-        segment's first. The partial replaces one that is still waiting.
+        Words that end after ``sure`` are held back, apart from the segment's first, and so is what
+        follows a word that is neither clear nor heard twice. What was told before stays.
         """
         words, n_stable = self.agreement.words, len(self.agreement.committed)
-        if self.shown:
-            n_sure = sum(1 for _ in takewhile(lambda word: word.end <= sure, words))
-            words = words[: max(n_stable, n_sure, n_alike(words, self.shown))]
-        is_new = (words, n_stable) != (self.shown, self.n_stable)
-        if words and (is_new or is_preflight):
-            self.shown, self.n_stable = words, n_stable
+        n_sure = sum(1 for _ in takewhile(lambda word: word.end <= sure, words))
+        n_sure = min(n_sure if self.shown else max(n_sure, 1), self._n_believed)
+        words = words[: max(n_stable, n_sure, n_alike(words, self.shown))]
+        if (words, n_stable) != (self.shown, self.n_stable):
+            self._tell(words, answer)
+
+    def show_all(self, answer: LiveAnswer | None, *, is_preflight: bool = False) -> None:
+        """Tell all words: those of the likely final, or those of the segment before."""
+        self._tell(self.agreement.words, answer, is_preflight=is_preflight)
+
+    @property
+    def _n_believed(self) -> int:
+        """How many words, from the first one on, are clear or were heard twice."""
+        n_agreed = self.agreement.n_agreed
+        return n_agreed + sum(1 for _ in takewhile(is_clear, self.agreement.words[n_agreed:]))
+
+    def _tell(
+        self,
+        words: tuple[WordHypothesis, ...],
+        answer: LiveAnswer | None,
+        *,
+        is_preflight: bool = False,
+    ) -> None:
+        """Add a partial, in place of one that is still waiting."""
+        if words:
+            self.shown, self.n_stable = words, len(self.agreement.committed)
             self.events[:] = [event for event in self.events if not isinstance(event, Partial)]
-            self.events.append(Partial(self.id, words, n_stable, answer, is_preflight))
+            self.events.append(Partial(self.id, words, self.n_stable, answer, is_preflight))
 
     def finish(self, answer: LiveAnswer | None, offset: int) -> None:
         """Tell the final; the audio of ``answer`` began at ``offset``, None: nothing was asked."""

@@ -1,6 +1,6 @@
 """What a client has sent of a live session and the server has not acknowledged.
 
-The plugin for LiveKit has this file, too, by a link: it needs nothing of Longhand.
+The plugins for LiveKit and Pipecat have this file, too, by a link: it needs nothing of Longhand.
 """
 
 from collections import deque

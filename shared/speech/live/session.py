@@ -122,6 +122,18 @@ class LiveSession:
             silence.finish(None, silence.start)
         return self._take()
 
+    def discard(self) -> list[Effect]:
+        """Forget what was said since the last segment; no final follows."""
+        if self._ending is None:
+            if (segment := self._open) is not None:
+                self._segments.pop()
+                self._effects.append(Drop(segment.id))
+                asked = self._asked.items()
+                self._asked = {each: what for each, what in asked if what.segment is not segment}
+            self._floor = self._ring.end
+            self._activity.restart()
+        return self._take()
+
     def stall(self) -> list[Effect]:
         """End the present segment, as no audio has come for long."""
         if self._ending is None:
@@ -197,16 +209,19 @@ class LiveSession:
 
     def _hear(self, answer: LiveAnswer, asked: Asked) -> None:
         """Take an answer about an open segment."""
-        segment, ahead, sure = asked.segment, asked.segment.ahead, asked.end - UNSURE
+        segment, ahead = asked.segment, asked.segment.ahead
         is_preflight = ahead is not None and ahead.request == answer.id
         if ahead is not None and is_preflight:
-            sure = asked.end  # silence follows its last word
             if answer.hypothesis is None:
                 segment.ahead = None
             else:
                 ahead.answer = answer
-        if segment.hear(answer, asked.start, asked.end) and self.options.partials:
-            segment.show(answer, sure, is_preflight=is_preflight)
+        if not segment.hear(answer, asked.start, asked.end) or not self.options.partials:
+            return
+        if is_preflight:
+            segment.show_all(answer, is_preflight=True)
+        else:
+            segment.show(answer, asked.end - UNSURE)
 
     def _begin(self, start: int) -> Segment:
         segment = Segment(self._make_id(), start, start + self.options.max_utterance)
@@ -248,7 +263,7 @@ class LiveSession:
         following.announced = announced
         following.agreement = segment.carry_over(cut)
         if self.options.partials:
-            following.show(None, self._activity.position)
+            following.show_all(None)
         return following
 
     def _ask(self, kind: LiveKind, segment: Segment, start: int, end: int) -> str:

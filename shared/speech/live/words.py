@@ -7,6 +7,9 @@ from itertools import takewhile
 from shared.speech.chunks import Hypothesis, WordHypothesis
 from shared.speech.scripts import space_between
 
+CLEAR = 0.5
+"""Confidence from which a model takes a word for right rather than wrong."""
+
 
 def placed(hypothesis: Hypothesis, offset: int) -> list[WordHypothesis]:
     """Return the words with times in samples of the session; the audio began at ``offset``."""
@@ -32,6 +35,11 @@ def n_alike(some: Sequence[WordHypothesis], others: Sequence[WordHypothesis]) ->
     """Return how many words at the beginning of both are the same."""
     pairs = zip(some, others, strict=False)
     return sum(1 for _ in takewhile(lambda pair: spelling(pair[0]) == spelling(pair[1]), pairs))
+
+
+def is_clear(word: WordHypothesis) -> bool:
+    """Return whether a model takes a word for right rather than wrong, or does not say."""
+    return word.confidence is None or word.confidence >= CLEAR
 
 
 def text_of(words: Iterable[WordHypothesis]) -> str:

@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 from shared.infra.api_keys import digest_of, make_key
 from shared.infra.database import EVERY_TENANT, read, single
 from shared.infra.errors import KeyNotFound, TenantNotFound
+from shared.store.accounts import check_name
 from shared.store.accounts.scopes import Scope
 
 MAX_LIFETIME_S = 100 * 365 * 86_400.0
@@ -60,8 +61,10 @@ def create_key(
     A tenant may have any number, so a new key can be in use before the old one is revoked.
 
     Raises:
+        InvalidRequest: the name is none.
         TenantNotFound: there is no such tenant.
     """
+    check_name(name)
     key = make_key()
     with single(engine, EVERY_TENANT) as connection:
         row = connection.execute(

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 
 from shared.infra.database import EVERY_TENANT, read, single
 from shared.infra.errors import InvalidRequest, TenantExists
-from shared.store.accounts import TENANT_PATTERN
+from shared.store.accounts import TENANT_PATTERN, check_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ def create_tenant(engine: Engine, tenant: str, name: str) -> TenantView:
     """Nothing -> a tenant without keys.
 
     Raises:
-        InvalidRequest: the id has another form than ``TENANT_PATTERN``.
+        InvalidRequest: the id has another form than ``TENANT_PATTERN``, or the name is none.
         TenantExists: there is a tenant of this id.
     """
     if not re.fullmatch(TENANT_PATTERN, tenant):
@@ -32,6 +32,7 @@ def create_tenant(engine: Engine, tenant: str, name: str) -> TenantView:
             "a tenant's id has up to 63 lower-case letters, digits, '-' and '_', and begins with "
             "a letter or digit"
         )
+    check_name(name)
     with single(engine, EVERY_TENANT) as connection:
         row = connection.execute(
             text("""

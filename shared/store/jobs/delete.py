@@ -5,6 +5,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
+from shared.store.expired_uploads import release_uploads
+from shared.store.jobs.end import end_batch
 from shared.store.jobs.equal import lock_with_equals, promote_a_copy
 from shared.store.news import announce
 from shared.store.objects.keys import job_prefix, listening_key
@@ -34,21 +36,24 @@ def delete_job(engine: Engine, tenant: str, job_id: UUID, *, max_attempts: int) 
 def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
     """Delete a job; the caller holds the locks on its equals and its row."""
     promote_a_copy(connection, job_id, max_attempts)
+    release_uploads(connection, [job_id], at_once=True)
     endpoint_id = lock_unlisted(connection, job_id)
-    job = connection.execute(
+    deleted = connection.execute(
         text("""
             DELETE FROM jobs WHERE id = :id
-            RETURNING transcript_id, EXISTS (
+            RETURNING transcript_id, batch_id, EXISTS (
                 SELECT FROM steps WHERE job_id = jobs.id AND kind = 'listen'
             ) AS may_have_copy
         """),
         {"id": job_id},
     ).one()
-    drop_transcript(connection, job.transcript_id)
+    drop_transcript(connection, deleted.transcript_id)
+    if deleted.batch_id is not None:
+        end_batch(connection, deleted.batch_id)
     if endpoint_id is not None:
         drop_unlisted(connection, endpoint_id)
     schedule_removal(connection, job_prefix(job_id), late_writes=True)
-    if job.may_have_copy:
+    if deleted.may_have_copy:
         schedule_removal(connection, listening_key(job_id), late_writes=True)
     announce(connection, job_id)
 

@@ -1,11 +1,11 @@
-"""Jobs' ends: what every transition to a terminal state writes beside the state itself.
+"""Jobs' ends, and batches': what every transition to a terminal state writes beside that itself.
 
 The job's unfinished steps become void, and what it has used is counted. If an endpoint wants the
 event, one webhook event is written per end, and a delivery with its ``deliver`` step for each such
 endpoint. All of it is one transaction, in which the caller has locked the jobs' rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +15,11 @@ from uuid_utils.compat import uuid7
 from shared.infra.webhooks.attempt import MAX_ATTEMPTS
 from shared.store.news import announce
 from shared.store.queues import DELIVER_QUEUE
-from shared.store.states import StepKind
+from shared.store.states import JobState, StepKind
 from shared.store.usage import COUNT, SPENT
 from shared.store.wakeups import ring_after_commit
 from shared.store.webhooks.deliveries import event_body
+from shared.store.webhooks.endpoints import EventType
 
 
 def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None = None) -> None:
@@ -30,7 +31,7 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
         text(f"""
             WITH ended AS (
                 SELECT id, tenant, state, run, metadata, result_url, error_code, error_detail,
-                       webhook_endpoint_id, finished_at
+                       webhook_endpoint_id, finished_at, batch_id
                 FROM jobs WHERE id = ANY (:ids)
             ), unfinished AS (
                 UPDATE steps SET state = 'void', lease_until = NULL
@@ -66,6 +67,82 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
     for job in ended:
         announce(connection, job.id)
         _queue_deliveries(connection, job)
+    for batch_id in sorted({job.batch_id for job in ended if job.batch_id is not None}):
+        end_batch(connection, batch_id)
+
+
+def end_batch(connection: Connection, batch_id: UUID) -> None:
+    """Batch under way -> complete, if all of its jobs have ended; its event is written then.
+
+    A batch completes once: what is retried later changes its counts alone. Its row is locked until
+    the commit, so of two jobs that end at once the second sees that the first has. Jobs are locked
+    before it.
+
+    The event's deliveries are steps of the job that ended last, and go if that is deleted.
+    """
+    under_way = connection.execute(
+        text("SELECT FROM batches WHERE id = :id AND completed_at IS NULL FOR NO KEY UPDATE"),
+        {"id": batch_id},
+    )
+    if under_way.first() is None:
+        return
+    # A statement of its own: it sees what was committed before the lock was free.
+    batch = connection.execute(
+        text("""
+            UPDATE batches SET completed_at = clock_timestamp()
+            WHERE id = :id AND jobs IS NOT NULL AND NOT EXISTS (
+                SELECT FROM jobs WHERE batch_id = :id AND state IN ('queued', 'running')
+            )
+            RETURNING id, tenant, result_url, webhook_endpoint_id, completed_at, (
+                SELECT jsonb_object_agg(state, n) FROM (
+                    SELECT state, count(*) AS n FROM jobs WHERE batch_id = :id GROUP BY state
+                ) AS counted
+            ) AS counts
+        """),
+        {"id": batch_id},
+    ).one_or_none()
+    if batch is None:
+        return
+    last_job = connection.execute(
+        text("""
+            SELECT id FROM jobs WHERE batch_id = :id ORDER BY finished_at DESC, id DESC LIMIT 1
+            FOR KEY SHARE SKIP LOCKED
+        """),
+        {"id": batch_id},
+    ).scalar_one_or_none()
+    if last_job is None:  # all of them were deleted
+        return
+    kind = str(EventType.BATCH_COMPLETED)
+    endpoints = connection.execute(
+        text("""
+            SELECT id FROM webhook_endpoints
+            WHERE enabled AND (
+                tenant = :tenant AND listed AND :type = ANY (events) OR id = :endpoint_id
+            )
+            ORDER BY id FOR KEY SHARE
+        """),
+        {"tenant": batch.tenant, "type": kind, "endpoint_id": batch.webhook_endpoint_id},
+    ).scalars()
+    data = {
+        "batch_id": str(batch.id),
+        "result_url": batch.result_url or f"/batches/{batch.id}",
+        "counts": {state: batch.counts.get(state, 0) for state in JobState},
+    }
+    body = event_body(kind, batch.completed_at, data)
+    told = list(endpoints)
+    if told:
+        _write_event(
+            connection,
+            {
+                "tenant": batch.tenant,
+                "job_id": last_job,
+                "batch_id": batch.id,
+                "run": 0,
+                "type": kind,
+                "body": body,
+            },
+            told,
+        )
 
 
 def fail_job(connection: Connection, job_id: UUID, code: str, detail: str) -> None:
@@ -127,8 +204,7 @@ def fail_delivery(connection: Connection, delivery_id: str, reason: str) -> None
 
 def _queue_deliveries(connection: Connection, job: Row[Any]) -> None:
     """Write the event of a job's end and its deliveries, if any endpoint wants it."""
-    deliveries = [(uuid7(), endpoint_id) for endpoint_id in job.endpoints]
-    if not deliveries:
+    if not job.endpoints:
         return
     event_type = f"job.{job.state}"
     data: dict[str, Any] = {
@@ -139,11 +215,30 @@ def _queue_deliveries(connection: Connection, job: Row[Any]) -> None:
     }
     if job.error_code is not None:
         data["error"] = {"code": job.error_code, "detail": job.error_detail}
+    _write_event(
+        connection,
+        {
+            "tenant": job.tenant,
+            "job_id": job.id,
+            "batch_id": None,
+            "run": job.run,
+            "type": event_type,
+            "body": event_body(event_type, job.finished_at, data),
+        },
+        job.endpoints,
+    )
+
+
+def _write_event(
+    connection: Connection, event: Mapping[str, Any], endpoints: Sequence[UUID]
+) -> None:
+    """Write an event, its deliveries to the endpoints, and their steps."""
+    deliveries = [(uuid7(), endpoint_id) for endpoint_id in endpoints]
     connection.execute(
         text("""
             WITH event AS (
-                INSERT INTO webhook_events (id, tenant, job_id, run, type, body)
-                VALUES (:event_id, :tenant, :job_id, :run, :type, :body)
+                INSERT INTO webhook_events (id, tenant, job_id, batch_id, run, type, body)
+                VALUES (:event_id, :tenant, :job_id, CAST(:batch_id AS uuid), :run, :type, :body)
             )
             INSERT INTO webhook_deliveries (id, tenant, event_id, endpoint_id)
             SELECT delivery.id, :tenant, :event_id, delivery.endpoint_id
@@ -151,14 +246,10 @@ def _queue_deliveries(connection: Connection, job: Row[Any]) -> None:
                      AS delivery (id, endpoint_id)
         """),
         {
+            **event,
             "event_id": uuid7(),
-            "tenant": job.tenant,
-            "job_id": job.id,
-            "run": job.run,
-            "type": event_type,
-            "body": event_body(event_type, job.finished_at, data),
             "ids": [delivery_id for delivery_id, _ in deliveries],
             "endpoints": [endpoint_id for _, endpoint_id in deliveries],
         },
     )
-    insert_deliver_steps(connection, job.id, deliveries)
+    insert_deliver_steps(connection, event["job_id"], deliveries)

@@ -5,6 +5,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from shared.infra.errors import JobNotFound
+from shared.store.expired_uploads import release_uploads
 from shared.store.jobs.end import end_jobs
 from shared.store.objects.keys import job_prefix
 from shared.store.objects.removals import schedule_removal
@@ -119,6 +120,7 @@ def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
     for job_id in job_ids:
         schedule_removal(connection, job_prefix(job_id), late_writes=False)
     if job_ids:
+        release_uploads(connection, job_ids, at_once=False)
         end_jobs(connection, job_ids, f"equal to job {original}")
     return job_ids
 

@@ -16,8 +16,8 @@ from shared.store.jobs.filters import ALL_JOBS, JobFilter, page_query
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
-    id, tenant, state, model, options, priority, detected_language, cached,
-    source_name, source_bytes, sha256,
+    id, tenant, state, model, options, batch_id, priority, detected_language, cached,
+    source_name, source_bytes, sha256, audio_url, fetched_bytes, fetch_total_bytes,
     duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
     percent_done, audio_kept_s,
     audio_done_s, error_code, error_detail, metrics, accuracy, metadata, created_at, started_at,
@@ -25,8 +25,11 @@ _COLUMNS = """
     extract(epoch FROM clock_timestamp() - transcribing_since)::float8 AS transcribing_s
 """
 
-Stage = Literal["queued", "preparing", "transcribing", "finishing", "done", "failed", "canceled"]
-"""How far a job is. A running job is ``preparing``, ``transcribing`` or ``finishing``."""
+Stage = Literal[
+    "queued", "fetching", "preparing", "transcribing", "finishing", "done", "failed", "canceled"
+]
+"""How far a job is. A running job is ``fetching``, ``preparing``, ``transcribing`` or
+``finishing``."""
 
 _STAGES: Mapping[JobState, Stage] = {
     JobState.QUEUED: "queued",
@@ -45,12 +48,21 @@ class JobView:
     state: JobState
     model: str
     options: ResolvedOptions
+    batch_id: UUID | None
+    """None: it was submitted alone."""
     priority: int
     detected_language: str | None
     cached: bool
     source_name: str
-    source_bytes: int
-    sha256: str
+    source_bytes: int | None
+    """None, as the digest, until the file is fetched."""
+    sha256: str | None
+    audio_url: str | None
+    """Where it is fetched from, without what may be a secret."""
+    fetched_bytes: int | None
+    """Of the file, so far; None: it is not being fetched."""
+    fetch_total_bytes: int | None
+    """Of the file, as its server says."""
     duration_s: float | None
     chunks_total: int
     chunks_done: int
@@ -96,6 +108,8 @@ class JobView:
         """What is being done, or how the job ended."""
         if self.state != JobState.RUNNING:
             return _STAGES[self.state]
+        if self.sha256 is None:
+            return "fetching"
         if self.plan_complete and self.chunks_done == self.chunks_total:
             return "finishing"
         return "transcribing" if self.chunks_total else "preparing"

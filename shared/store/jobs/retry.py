@@ -47,7 +47,12 @@ def retry_job(
         if job.fingerprint is not None:
             lock_equal_jobs(connection, tenant, job.fingerprint)
         has_steps = connection.execute(
-            text("SELECT EXISTS (SELECT FROM steps WHERE job_id = :id AND kind = 'prepare')"),
+            text("""
+                SELECT EXISTS (
+                    SELECT FROM steps WHERE job_id = :id
+                      AND (kind = 'prepare' OR kind = 'fetch' AND state <> 'done')
+                )
+            """),
             {"id": job_id},
         ).scalar_one()
         # An original's row is locked before its copy's.

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from shared.infra.database import EVERY_TENANT, fetch, read
-from shared.store.queues import CPU_QUEUE, LARGE_QUEUE, model_queue, queue_model
+from shared.store.queues import CPU_QUEUE, FETCH_QUEUE, LARGE_QUEUE, model_queue, queue_model
 
 WaitingCode = Literal["model_worker", "cpu_worker", "equal_job"]
 
@@ -37,7 +37,12 @@ def read_waits(
     connection: Connection, job_ids: Collection[UUID], *, live_s: float
 ) -> dict[UUID, Waiting]:
     """Return as ``find_waits`` does."""
-    queues = {"cpu": CPU_QUEUE, "large": LARGE_QUEUE, "models": model_queue("")}
+    queues = {
+        "cpu": CPU_QUEUE,
+        "fetch": FETCH_QUEUE,
+        "large": LARGE_QUEUE,
+        "models": model_queue(""),
+    }
     waits: dict[UUID, Waiting] = {}
     for row in fetch(connection, _WAITS, {"ids": list(job_ids), "live_s": live_s, **queues}):
         if row["has_original"]:
@@ -66,7 +71,8 @@ _WAITS = """
            due.loading
     FROM jobs LEFT JOIN LATERAL (
         SELECT step.queue, served.queue IS NOT NULL AS loading
-        FROM (VALUES (1, 'prepare', %(cpu)s), (1, 'prepare', %(large)s),
+        FROM (VALUES (0, 'fetch', %(fetch)s),
+                     (1, 'prepare', %(cpu)s), (1, 'prepare', %(large)s),
                      (2, 'detect', %(models)s || jobs.model),
                      (3, 'transcribe', %(models)s || jobs.model),
                      (4, 'finish', %(cpu)s)) AS kinds (place, kind, queue)

@@ -1,4 +1,4 @@
-"""Where a job's objects lie in the object store."""
+"""Where the objects of jobs and uploads lie in the object store."""
 
 from uuid import UUID
 
@@ -26,3 +26,38 @@ def pcm_prefix(job_id: UUID) -> str:
 def listening_key(job_id: UUID) -> str:
     """Return the key of a job's listening copy, which outlives its other objects."""
     return f"listening/{str(job_id)[:8]}/{job_id}.ogg"
+
+
+def fetched_key(job_id: UUID, epoch: int) -> str:
+    """Return the key of a file that was fetched by the claim of this epoch.
+
+    A worker that has lost its claim cannot replace what another one has stored.
+    """
+    return f"{source_key(job_id)}.{epoch}"
+
+
+UPLOADS = "uploads/"
+"""What the keys of all uploads' objects begin with."""
+
+
+def upload_prefix(upload_id: UUID) -> str:
+    """Return what the keys of all of an upload's objects begin with; see ``job_prefix``."""
+    return f"{UPLOADS}{str(upload_id)[:8]}/{upload_id}/"
+
+
+def upload_key(upload_id: UUID) -> str:
+    """Return the key of an upload's file, once it is whole."""
+    return f"{upload_prefix(upload_id)}source"
+
+
+def tail_key(upload_id: UUID, stop: int) -> str:
+    """Return the key of the bytes after an upload's last full part, up to the offset ``stop``."""
+    return f"{upload_prefix(upload_id)}tail/{stop}"
+
+
+def upload_of(key: str) -> UUID | None:
+    """Return the upload whose object has this key; None: it is none's."""
+    try:
+        return UUID(key.removeprefix(UPLOADS).split("/")[1])
+    except (IndexError, ValueError):
+        return None

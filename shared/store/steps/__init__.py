@@ -19,6 +19,7 @@ from shared.store.steps.completion import (
     complete_only_chunk,
     has_audio,
 )
+from shared.store.steps.fetch import Fetched, complete_fetch, note_fetched
 from shared.store.steps.plan import add_chunks, add_detect, complete_prepare, move_to_large
 from shared.store.steps.unfinished import fail, reap, release, retry
 from shared.store.successors import NewStep
@@ -26,6 +27,7 @@ from shared.store.successors import NewStep
 __all__ = [
     "ChunkResult",
     "Claim",
+    "Fetched",
     "Folded",
     "NewStep",
     "Taken",
@@ -34,6 +36,7 @@ __all__ = [
     "claim_next",
     "complete_chunks",
     "complete_detect",
+    "complete_fetch",
     "complete_finish",
     "complete_listen",
     "complete_only_chunk",
@@ -42,6 +45,7 @@ __all__ = [
     "fail",
     "has_audio",
     "move_to_large",
+    "note_fetched",
     "reap",
     "release",
     "renew",

@@ -14,13 +14,13 @@ from shared.infra.database import begin, single
 from shared.infra.errors import DatabaseUnavailable, LeaseLost
 from shared.models.options import ResolvedOptions
 from shared.store.news import announce
-from shared.store.queues import DELIVER_QUEUE, LARGE_QUEUE
+from shared.store.queues import DELIVER_QUEUE, FETCH_QUEUE, LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps.fair_order import take_next
 
 log = logging.getLogger(__name__)
 
-_LIMITED_QUEUES = (DELIVER_QUEUE, LARGE_QUEUE)
+_LIMITED_QUEUES = (DELIVER_QUEUE, FETCH_QUEUE, LARGE_QUEUE)
 """Their running steps are limited, so the end of one makes room for another."""
 
 
@@ -33,6 +33,7 @@ class Claim:
 
     step_id: int
     job_id: UUID
+    tenant: str
     kind: StepKind
     idx: int
     queue: str
@@ -51,6 +52,7 @@ class Claim:
     detected_probability: float | None
     source_key: str
     source_bytes: int
+    """0 until the file is fetched."""
     duration_s: float | None
     """Of the decoded audio; None until the job is prepared."""
     metrics: Mapping[str, Any]
@@ -84,7 +86,7 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
     ``LANE_LIMIT``; hosts and tenants have shares (``fair_order``).
 
     Of large files one may always be prepared, and more while they leave one slot of the ready
-    workers free.
+    workers free. So it is with fetches, of which no tenant has more than half while others wait.
 
     A claim waits for no row. Where other transactions hold all steps of the tenants whose turn it
     is, it takes those of the next tenants.

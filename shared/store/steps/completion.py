@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
 from shared.speech.manifest import Manifest
-from shared.speech.transcript import Segment, TranscriptHeader
+from shared.speech.transcript import Segment, TranscriptHeader, segment_document
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.end import end_jobs
 from shared.store.jobs.equal import share_transcript
@@ -378,7 +378,7 @@ _INSERT_TRANSCRIPT = text(f"""
 def _rows(claim: Claim, batch: Sequence[Segment]) -> dict[str, Any]:
     return {
         "id": claim.job_id,
-        "documents": [Jsonb(segment.model_dump(mode="json")) for segment in batch],
+        "documents": [Jsonb(segment_document(segment)) for segment in batch],
         "terms": [segment_terms(segment.text) for segment in batch],
     }
 

@@ -10,6 +10,7 @@ from shared.store.queues import (
     CPU_QUEUE,
     DELIVER_QUEUE,
     DELIVERY_SLOTS,
+    FETCH_QUEUE,
     LARGE_QUEUE,
     LISTEN_QUEUE,
 )
@@ -18,10 +19,11 @@ LANE_LIMIT = 4
 """Deliveries to one endpoint at once."""
 
 COLUMNS = """
-    steps.id AS step_id, steps.job_id, steps.kind, steps.idx, steps.queue, steps.attempt,
-    steps.max_attempts, steps.outages, steps.epoch, steps.lease_owner AS owner, steps.input,
-    steps.audio, steps.bug, jobs.options, jobs.detected_language, jobs.detected_probability,
-    jobs.source_key, jobs.source_bytes, jobs.duration_s, jobs.metrics,
+    steps.id AS step_id, steps.job_id, steps.tenant, steps.kind, steps.idx, steps.queue,
+    steps.attempt, steps.max_attempts, steps.outages, steps.epoch, steps.lease_owner AS owner,
+    steps.input, steps.audio, steps.bug, jobs.options, jobs.detected_language,
+    jobs.detected_probability, jobs.source_key, coalesce(jobs.source_bytes, 0) AS source_bytes,
+    jobs.duration_s, jobs.metrics,
     steps.kind = 'transcribe' AND jobs.plan_complete AND jobs.chunks_total = 1 AS only_chunk
 """
 """SQL for what ``claim_of`` needs of a step and its job."""
@@ -173,8 +175,8 @@ _CLAIM_DELIVERY = text(f"""
 # Listening copies are made when there is nothing else to do. The sweep wakes a worker again.
 _CPU_STEP_IS_DUE = text(f"""
     SELECT EXISTS (
-        SELECT FROM steps WHERE queue IN ('{CPU_QUEUE}', '{LARGE_QUEUE}') AND state = 'queued'
-          AND run_at <= statement_timestamp()
+        SELECT FROM steps WHERE queue IN ('{CPU_QUEUE}', '{LARGE_QUEUE}', '{FETCH_QUEUE}')
+          AND state = 'queued' AND run_at <= statement_timestamp()
     )
 """)  # noqa: S608 - constants
 
@@ -199,23 +201,31 @@ def take_next(
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('longhand:deliveries'))"))
         parameters |= {"lane_limit": LANE_LIMIT, "slots": DELIVERY_SLOTS, "limit": 1}
         return connection.execute(_CLAIM_DELIVERY, parameters).all()
-    if queue == LARGE_QUEUE:
-        room = room_for_large(connection, lease_s)
-        if room <= 0:
-            return []
-        limit = min(limit, room)
     if queue == LISTEN_QUEUE and connection.execute(_CPU_STEP_IS_DUE).scalar_one():
         return []
     parameters["passed_by"] = list(passed_by)
-    return connection.execute(_claim_up_to(limit), parameters).all()
+    if queue not in (FETCH_QUEUE, LARGE_QUEUE):
+        return connection.execute(_claim_up_to(limit), parameters).all()
+    room = room_in(connection, queue, lease_s)
+    if room <= 0:
+        return []
+    claim = _claim_up_to(min(limit, room))
+    if queue == FETCH_QUEUE and (served := _with_their_share(connection, queue, room)):
+        rows = connection.execute(claim, parameters | {"passed_by": [*passed_by, *served]}).all()
+        if rows[0].found:
+            return rows
+    return connection.execute(claim, parameters).all()
 
 
-def room_for_large(connection: Connection, live_s: float) -> int:
-    """Return how many more large files may be prepared now, under a lock until the commit.
+def room_in(connection: Connection, queue: str, live_s: float) -> int:
+    """Return how many more steps of a queue may run now, under a lock until the commit.
 
-    They are few and take long, so the lock is no bottleneck.
+    One slot of the ready workers is left to other queues, but one step may always run. Such steps
+    are few and take long, so the lock is no bottleneck.
     """
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('longhand:large files'))"))
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtext('longhand:' || :queue))"), {"queue": queue}
+    )
     return int(
         connection.execute(
             text("""
@@ -225,6 +235,19 @@ def room_for_large(connection: Connection, live_s: float) -> int:
                       AND last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
                 ) - 1) - (SELECT count(*) FROM steps WHERE queue = :queue AND state = 'running')
             """),
-            {"queue": LARGE_QUEUE, "live_s": live_s},
+            {"queue": queue, "live_s": live_s},
         ).scalar_one()
     )
+
+
+def _with_their_share(connection: Connection, queue: str, room: int) -> list[str]:
+    """Return the tenants that have half of the running steps and the room, or more."""
+    running = connection.execute(
+        text("""
+            SELECT tenant, count(*) AS n FROM steps
+            WHERE queue = :queue AND state = 'running' GROUP BY tenant
+        """),
+        {"queue": queue},
+    ).all()
+    most = max(1, (room + sum(each.n for each in running)) // 2)
+    return [each.tenant for each in running if each.n >= most]

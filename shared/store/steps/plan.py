@@ -11,7 +11,7 @@ from shared.store.queues import LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, fenced
 from shared.store.steps.completion import MOST_PERCENT, STEP_DONE, queue_after_chunks, step_values
-from shared.store.steps.fair_order import room_for_large
+from shared.store.steps.fair_order import room_in
 from shared.store.successors import NewStep, insert_steps, queue_of, release_held
 
 
@@ -50,7 +50,7 @@ def move_to_large(engine: Engine, claim: Claim, *, live_s: float) -> bool:
     ``live_s`` is how long a worker counts as there after it was last seen.
     """
     with fenced(engine, claim) as connection:
-        has_room = room_for_large(connection, live_s) > 0
+        has_room = room_in(connection, LARGE_QUEUE, live_s) > 0
         connection.execute(
             text("UPDATE steps SET queue = :queue WHERE id = :id"),
             {"queue": LARGE_QUEUE, "id": claim.step_id},

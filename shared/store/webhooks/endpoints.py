@@ -27,6 +27,7 @@ class EventType(StrEnum):
     SUCCEEDED = "job.succeeded"
     FAILED = "job.failed"
     CANCELED = "job.canceled"
+    BATCH_COMPLETED = "batch.completed"
 
 
 TEST_EVENT = "webhook.test"
@@ -252,7 +253,7 @@ def lock_unlisted(connection: Connection, job_id: UUID) -> UUID | None:
 
 
 def drop_unlisted(connection: Connection, endpoint_id: UUID) -> None:
-    """Delete an endpoint that no job names any more; its deliveries went with the jobs.
+    """Delete an endpoint that no job or batch names any more; its deliveries went with the jobs.
 
     The caller has locked it, so of two jobs deleted at once the second sees that it is the last.
     """
@@ -260,6 +261,7 @@ def drop_unlisted(connection: Connection, endpoint_id: UUID) -> None:
         text("""
             DELETE FROM webhook_endpoints
             WHERE id = :id AND NOT EXISTS (SELECT FROM jobs WHERE webhook_endpoint_id = :id)
+              AND NOT EXISTS (SELECT FROM batches WHERE webhook_endpoint_id = :id)
         """),
         {"id": endpoint_id},
     )

@@ -15,7 +15,7 @@ from liveclients import LiveClient, live, of
 from livehearers import ToneHearer
 from websockets.exceptions import ConnectionClosed
 
-from api.live import connection, outbox
+from api.live import connection, incoming, outbox, requests
 from shared.infra.errors import ModelError
 from shared.infra.settings import Settings
 
@@ -199,7 +199,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind(
 def test_a_client_is_told_once_that_answers_are_late(
     client: httpx.Client, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LATE_S", 0.1)
+    monkeypatch.setattr(requests, "LATE_S", 0.1)
     monkeypatch.setattr(connection, "_LOOK_S", 0.05)
     hearer.silent = True
     with live(client) as talker:
@@ -217,7 +217,7 @@ def test_a_client_is_told_once_that_answers_are_late(
 def test_speech_whose_audio_stops_is_final_after_a_moment(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "STALL_S", 0.3)
+    monkeypatch.setattr(incoming, "STALL_S", 0.3)
     with live(client) as talker:
         talker.start(config={"lang_code": "en"})
         talker.stream(silence(0.3) + say(1, 2, 3))
@@ -228,7 +228,7 @@ def test_speech_whose_audio_stops_is_final_after_a_moment(
 def test_a_talker_whose_workers_are_behind_is_not_cut_off_meanwhile(
     client: httpx.Client, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "STALL_S", 0.2)
+    monkeypatch.setattr(incoming, "STALL_S", 0.2)
     monkeypatch.setattr(connection, "_LOOK_S", 0.05)
     sentences = [range(at, at + 25) for at in range(0, 100, 25)]
     pcm = b"".join(silence(1) + say(*numbers) for numbers in sentences) + silence(1)

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from apiserver import Relay
 from browser import CHROMIUM, chromium
 from liveaudio import say, silence, texts
 from livehearers import ToneHearer
 from processes import wait_until
+
+from api.live.checkpoints import Checkpoints
+from api.live.errors import LiveError
 
 WEB = Path(__file__).parents[3] / "web/live"
 PAGE = ("index.html", "page.js")
@@ -27,7 +31,36 @@ RESAMPLED = """
 })()
 """
 
+SHOWN = "[...said.children].map((line) => line.textContent)"
+STATUS = "document.getElementById('status').textContent"
+KEPT = """
+(async () => {
+  const { Kept } = await import("/live/session.js");
+  const kept = new Kept();
+  const piece = (value) => new Int16Array(320).fill(value).buffer;  // 20 ms
+  for (let at = 0; at < 3_000; at++) kept.add(piece(1 + at));
+  const samples = (pcm) => [...new Int16Array(pcm)];
+  const values = (position) => [...kept.after(position)].flatMap(samples);
+  const whole = values(0);
+  kept.forget(2_990 * 640 + 100);
+  return { whole, rest: values(2_990 * 640 + 100), start: kept.start };
+})()
+"""
+
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+
+
+def recorded(pcm: bytes, folder: Path) -> Path:
+    """Return a WAV file for the microphone."""
+    path = folder / "microphone.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", "not compressed"))
+        file.writeframes(pcm)
+    return path
+
+
+async def forget(*_: object) -> None:
+    raise LiveError("SESSION_NOT_FOUND", "Redis has lost its data.")
 
 
 def test_the_page_and_all_that_it_names_are_served_and_nothing_comes_from_elsewhere(
@@ -46,7 +79,7 @@ def test_the_page_and_all_that_it_names_are_served_and_nothing_comes_from_elsewh
             assert answer.headers["content-type"].startswith("text/javascript")
         assert "//" not in re.sub(r"(?m)^\s*//.*|\s// .*|}//\$", "", answer.text)
         todo += set(re.findall(r'(?:src=|from )"([^"]+)"', answer.text)) - seen
-    assert seen == {"/live", "/live/page.js", "/live/microphone.js"}
+    assert seen == {"/live", "/live/page.js", "/live/session.js", "/live/microphone.js"}
 
 
 def test_the_page_has_a_hundred_lines_at_most() -> None:
@@ -57,26 +90,61 @@ def test_the_page_has_a_hundred_lines_at_most() -> None:
 def test_a_browser_shows_partials_and_finals_of_what_its_microphone_hears(
     client: httpx.Client, hearer: ToneHearer, tmp_path: Path
 ) -> None:
-    # Its first second is lost where the microphone starts before the session.
     spoken = silence(1.5) + say(1, 2, 3) + silence(1.0) + say(*range(4, 24))
-    microphone = tmp_path / "microphone.wav"
-    with wave.open(str(microphone), "wb") as file:
-        file.setparams((1, 2, 16_000, 0, "NONE", "not compressed"))
-        file.writeframes(spoken)
-    with chromium(microphone) as page:
+    with chromium(recorded(spoken, tmp_path)) as page:
         page.open(str(client.base_url.join("/live")))
         page.value("toggle.click()")
-        shown = "[...said.children].map((line) => line.textContent)"
-        assert wait_until(lambda: page.value(shown)) == [texts(1, 2, 3)]
+        assert wait_until(lambda: page.value(SHOWN)) == [texts(1, 2, 3)]
         wait_until(lambda: page.value("saying.textContent").startswith(texts(4, 5, 6)))
         page.screenshot(tmp_path / "live.png")  # for people
         page.value("toggle.click()")
-        over = "The microphone is off."
-        wait_until(lambda: page.value("document.getElementById('status').textContent") == over)
-        first, second = page.value(shown)
+        wait_until(lambda: page.value(STATUS) == "The microphone is off.")
+        first, second = page.value(SHOWN)
         assert first == texts(1, 2, 3)
         assert second.startswith(texts(4, 5, 6))
         assert page.value("saying.textContent") == ""
+
+
+@needs_browser
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["goes on", "is forgotten"])
+def test_no_word_is_lost_or_doubled_when_the_pages_connection_breaks(
+    client: httpx.Client,
+    hearer: ToneHearer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_forgotten: bool,
+) -> None:
+    if is_forgotten:
+        monkeypatch.setattr(Checkpoints, "take_over", forget)
+    spoken = silence(1.5) + say(1, 2, 3) + silence(1.0) + say(*range(4, 14)) + silence(30)
+    relay = Relay(client.base_url.port or 0)
+    with chromium(recorded(spoken, tmp_path)) as page:
+        page.open(f"http://127.0.0.1:{relay.port}/live")
+        page.value("toggle.click()")
+        assert wait_until(lambda: page.value(SHOWN)) == [texts(1, 2, 3)]
+        relay.go_away()
+        wait_until(lambda: "What you say is kept." in page.value(STATUS))
+        relay.come_back()
+        wait_until(lambda: page.value(STATUS) == "Listening.")
+        wait_until(lambda: len(page.value(SHOWN)) == 2)
+        page.value("toggle.click()")
+        wait_until(lambda: page.value(STATUS) == "The microphone is off.")
+        relay.cut()
+        assert page.value(SHOWN) == [texts(1, 2, 3), texts(*range(4, 14))]
+
+
+@needs_browser
+def test_the_page_keeps_35_seconds_without_text_and_has_silence_for_what_came_before(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    with chromium(tmp_path / "none.wav") as page:
+        page.open(str(client.base_url.join("/live")))
+        found = page.value(KEPT)
+    samples = [1 + number for number in range(3_000) for _ in range(320)]
+    lost = 320 * (3_000 - 35 * 50)
+    assert found["whole"] == [0] * lost + samples[lost:]
+    assert found["rest"] == samples[2_990 * 320 + 50 :]
+    assert found["start"] == 2_990 * 640
 
 
 @needs_browser
@@ -101,6 +169,5 @@ def test_the_page_says_why_a_session_does_not_begin(
     with chromium(tmp_path / "none.wav") as page:
         page.open(str(client.base_url.join("/live")))
         page.value("toggle.click()")
-        told = "document.getElementById('status').textContent"
-        wait_until(lambda: page.value(told) == "No worker serves 'oracle' now.")
+        wait_until(lambda: page.value(STATUS) == "No worker serves 'oracle' now.")
         wait_until(lambda: page.value("toggle.textContent") == "Start")

@@ -40,6 +40,7 @@ def test_an_accepted_job_is_committed_and_its_file_stored(
         "name": "a b.wav",
         "bytes": len(audio),
         "sha256": hashlib.sha256(audio).hexdigest(),
+        "url": None,
     }
     assert (job["state"], job["model"], job["language"]) == ("queued", "oracle", "en")
     assert job["progress"]["stage"] == "queued"
@@ -180,7 +181,7 @@ def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> No
             "invalid_request",
             "priority: Input should be a valid int",
         ),
-        ({"urgency": "1"}, FILE, 422, "invalid_request", "did you mean 'priority'?"),
+        ({"urgency": "1"}, FILE, 422, "misnamed_field", "did you mean 'priority'?"),
         ({"prompt": "x" * 1001}, FILE, 422, "invalid_request", "1,000 characters"),
         ({"prompt": "a\0b"}, FILE, 422, "invalid_request", "NUL"),
         ({"reference": "?"}, FILE, 422, "empty_reference", "no words"),
@@ -189,23 +190,23 @@ def test_the_document_shows_every_option_of_the_form(client: httpx.Client) -> No
         ({"speed": "9", "tone": "x"}, FILE, 422, "invalid_request", "'speed', 'tone'"),
         ({"model": ["starter", "oracle"]}, FILE, 422, "invalid_request", "'model'"),
         ({"model": "x" * 5000}, FILE, 422, "invalid_request", "'model'"),
-        ({}, {"audio": ("a.wav", b"x"), **FILE}, 422, "invalid_request", "'audio'"),
+        ({}, {"audio": ("a.wav", b"x"), **FILE}, 422, "misnamed_field", "'audio'"),
         (
             {},
             {"file": ("a.wav", bytes(20 * MIB + 1))},
             *(413, "upload_too_large"),
             "the file is larger than 20 MiB (LONGHAND_MAX_UPLOAD_BYTES, or your own limit)",
         ),
-        ({"model": "starter"}, {"other": b""}, 422, "invalid_request", "as 'other': send it as"),
-        ({"lang": "en", "x": "1"}, FILE, 422, "invalid_request", "'lang' (did you mean 'language'"),
+        ({"model": "starter"}, {"other": b""}, 422, "misnamed_field", "as 'other': send it as"),
+        ({"lang": "en", "x": "1"}, FILE, 422, "misnamed_field", "'lang' (did you mean 'language'"),
         (
             {"audio": "a.wav"},
             {"model": b""},
             422,
-            "invalid_request",
+            "misnamed_field",
             "'audio' (did you mean 'file'",
         ),
-        ({"callback_url": "x"}, FILE, 422, "invalid_request", "did you mean 'webhook_url'?"),
+        ({"callback_url": "x"}, FILE, 422, "misnamed_field", "did you mean 'webhook_url'?"),
     ],
 )
 def test_a_bad_form_is_refused_and_leaves_nothing(

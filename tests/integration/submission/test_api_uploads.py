@@ -31,7 +31,8 @@ pytestmark = pytest.mark.usefixtures("database")
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "code"),
     [
-        ("application/json", b"{}", 415, "unsupported_media_type"),
+        ("application/json", b"{}", 422, "invalid_request"),
+        ("text/plain", b"x", 415, "unsupported_media_type"),
         ("multipart/form-data", b"x", 422, "invalid_request"),
         ("multipart/form-data; boundary=b", b"nonsense", 422, "invalid_request"),
         ("multipart/form-data; boundary=b", part("file") + b"cut o", 422, "invalid_request"),
@@ -108,6 +109,9 @@ def test_memory_stays_flat_under_a_chunked_excess(settings: Settings, tmp_path: 
             "/jobs", content=chunks(), headers={"content-type": "multipart/form-data; boundary=b"}
         )
 
+        assert_problem(answer, 413, "upload_too_large")
+        raw = (bytes(MIB) for _ in range(160))
+        answer = client.post("/jobs", content=raw, headers={"content-type": "audio/wav"})
         assert_problem(answer, 413, "upload_too_large")
         assert peak_memory(pid) - before < 32 * MIB
 

@@ -9,11 +9,13 @@ from uuid import UUID
 
 import pytest
 from apiserver import stored
+from jobstore import claim
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
+from uuid_utils.compat import uuid7
 
 from api.access.principal import ANYBODY, principal_of_request
-from api.intake.submit import Intake, JobRequest, submit
+from api.intake.submit import Intake, JobRequest, Uploaded, submit
 from api.live.transcriber import Transcriber
 from api.resources import Resources, open_resources
 from shared.infra.errors import InvalidRequest, JobNotFound
@@ -22,7 +24,9 @@ from shared.infra.storage import Storage
 from shared.models.options import JobOptions
 from shared.store.counts import count_jobs
 from shared.store.jobs.read import get_job
+from shared.store.limits import NO_LIMITS
 from shared.store.objects.keys import source_key
+from shared.store.uploads import NewUpload, create_upload, get_upload
 
 
 @dataclass
@@ -81,6 +85,35 @@ def test_any_source_becomes_a_job(
     assert storage.read(source_key(job.id), 0, 9) == b"audio"
     with pytest.raises(JobNotFound):
         get_job(database, "tenant-b", job.id)
+
+
+def uploaded(intake: Intake, storage: Storage, job: JobRequest) -> Uploaded:
+    """Return a file that was uploaded before."""
+    new = NewUpload(
+        uuid7(), "default", "a.wav", 5, sha256=hashlib.sha256(b"audio").hexdigest(), resumable=False
+    )
+    upload = create_upload(intake.engine, new, NO_LIMITS, keep_s=3600)
+    storage.put(upload.key, b"audio")
+    with intake.engine.begin() as connection:
+        connection.execute(text("UPDATE uploads SET state = 'complete'"))
+    return Uploaded(get_upload(intake.engine, "default", upload.id), job)
+
+
+def test_an_upload_becomes_jobs_and_its_file_is_kept(
+    intake: Intake, database: Engine, storage: Storage
+) -> None:
+    async def scenario() -> list[UUID]:
+        request = (await fetched(intake, language="en", cache=False)).job
+        upload = uploaded(intake, storage, request)
+        return [(await submit(intake, "default", upload)).job_id for _ in range(2)]
+
+    jobs = [get_job(database, "default", job_id) for job_id in asyncio.run(scenario())]
+    for job in jobs:
+        assert (job.source_bytes, job.sha256) == (5, hashlib.sha256(b"audio").hexdigest())
+        assert storage.read(claim(database, job.id, "prepare").source_key, 0, 9) == b"audio"
+    with database.begin() as connection:
+        left = connection.execute(text("SELECT count(*) FROM removals")).scalar_one()
+    assert left == 0
 
 
 def test_a_source_that_is_refused_on_the_way_leaves_no_job_and_no_file(

@@ -20,7 +20,7 @@ from shared.store.webhooks.endpoints import MAX_ENDPOINTS
 
 URL = "https://receiver.example/hook"
 FILE = {"file": ("a.wav", b"audio")}
-ALL = ["job.succeeded", "job.failed", "job.canceled"]
+ALL = ["job.succeeded", "job.failed", "job.canceled", "batch.completed"]
 
 
 def add(client: httpx.Client, **fields: Any) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_a_secret_is_shown_when_it_is_made_and_never_again(client: httpx.Client)
         ({"url": URL, "events": []}, "invalid_request", "events"),
         ({"url": URL, "events": ["job.started"]}, "invalid_request", "job.canceled"),
         ({"url": URL, "secret": SECRET}, "invalid_request", "secret: unknown"),
-        ({"url": URL, "event": ["job.failed"]}, "invalid_request", "did you mean 'events'?"),
+        ({"url": URL, "event": ["job.failed"]}, "misnamed_field", "did you mean 'events'?"),
         ({"url": URL, "description": "a\0b"}, "invalid_request", "NUL"),
         ({"url": URL, "description": "x" * 501}, "invalid_request", "500"),
         ([], "invalid_request", "body"),

@@ -5,12 +5,13 @@ of OpenAI's whisper/transcribe.py. The check for exact repetition is ours. It fi
 too short to show in the compression ratio. Nothing here depends on a model.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+
+from shared.speech.repetition import compression_ratio
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MAX_COMPRESSION_RATIO = 2.4
@@ -65,6 +66,8 @@ class Outcome(NamedTuple):
 
     segments: tuple[Segment, ...]
     loop_suspected: bool
+    chosen: int = 0
+    """Index of the attempt that it is of."""
 
 
 def settle(attempts: Sequence[Attempt]) -> Outcome | None:
@@ -78,17 +81,12 @@ def settle(attempts: Sequence[Attempt]) -> Outcome | None:
     """
     last = attempts[-1]
     if _passes(last):
-        return Outcome(() if last.is_silent else last.segments, loop_suspected=False)
+        segments = () if last.is_silent else last.segments
+        return Outcome(segments, loop_suspected=False, chosen=len(attempts) - 1)
     if len(attempts) < len(TEMPERATURES):
         return None
     best = max(attempts, key=lambda attempt: (not attempt.is_repetitive, attempt.avg_logprob))
-    return Outcome(_cut_loops(best.segments), best.is_repetitive)
-
-
-def compression_ratio(text: str) -> float:
-    """Return the text's bytes per byte that zlib compresses them to."""
-    data = text.encode()
-    return len(data) / len(zlib.compress(data))
+    return Outcome(_cut_loops(best.segments), best.is_repetitive, attempts.index(best))
 
 
 class Loop(NamedTuple):

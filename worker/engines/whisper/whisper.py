@@ -1,5 +1,6 @@
 """Whisper, whichever library computes: from an item's audio to its words."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,8 @@ import numpy as np
 
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
+from shared.speech.chunks import SAMPLE_RATE, Decoding, Hypothesis, WordHypothesis
+from shared.speech.repetition import compression_ratio
 from worker.engines.protocol import DecodeOptions, DecodeTask, EngineOf, Prepared, is_silent
 from worker.engines.whisper.fallback import TEMPERATURES, Attempt, Outcome, settle
 from worker.engines.whisper.vocabulary import Vocabulary
@@ -83,6 +85,8 @@ class Spoken(NamedTuple):
     outcome: Outcome
     attention: Any
     """In the library's own form; None where nothing was said."""
+    decoding: Decoding | None = None
+    """None where nothing was decoded."""
 
 
 class Whisper(EngineOf[Window, Spoken], Generic[EncodedT]):
@@ -149,7 +153,8 @@ class Whisper(EngineOf[Window, Spoken], Generic[EncodedT]):
         results: list[Spoken | Prepared[Window]] = []
         for i, (window, outcome) in enumerate(zip(windows, outcomes, strict=True)):
             if outcome is not None:
-                spoken = Spoken(languages[i], window.n_samples, outcome, attention.get(i))
+                decoding = _decoding(attempts[i][outcome.chosen], outcome.chosen)
+                spoken = Spoken(languages[i], window.n_samples, outcome, attention.get(i), decoding)
                 results.append(spoken)
             else:
                 again = replace(
@@ -168,7 +173,8 @@ class Whisper(EngineOf[Window, Spoken], Generic[EncodedT]):
         if raw.attention is not None:
             alignment = self._place(raw.attention)
             words = time_words(segments, alignment, self._vocabulary, raw.n_samples)
-        return Hypothesis(words, code, probability, raw.outcome.loop_suspected)
+        suspected = raw.outcome.loop_suspected
+        return Hypothesis(words, code, probability, suspected, decoding=raw.decoding)
 
     def rehearsal(self) -> Callable[[int], object]:
         """Decode some tokens of so many items: encoding takes as long in batches of all sizes."""
@@ -300,3 +306,18 @@ def _prepared(window: Window) -> Prepared[Window]:
         len(window.attempts),
     )
     return Prepared(window, WINDOW_SAMPLES, group)
+
+
+def _decoding(attempt: Attempt, number: int) -> Decoding | None:
+    """Return what is kept of an attempt; four digits, as more would be noise.
+
+    None if it is no number: an answer without tokens has no mean, and JSON has no infinity.
+    """
+    measured = (
+        attempt.avg_logprob,
+        compression_ratio(attempt.text),
+        attempt.no_speech_prob,
+    )
+    if not all(map(math.isfinite, measured)):
+        return None
+    return Decoding(TEMPERATURES[number], *(round(each, 4) for each in measured))

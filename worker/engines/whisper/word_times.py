@@ -79,17 +79,30 @@ def time_words(
     timed: list[list[_Word]] = []
     at = 0
     blank = ""
+    blank_tokens: tuple[int, ...] = ()
     for segment in segments:
         words = []
+        used = 0
         for text, n_tokens in vocabulary.split_words(segment.tokens):
             start_s, end_s = alignment.starts_s[at], alignment.starts_s[at + n_tokens]
             confidence = alignment.probabilities[at : at + n_tokens].mean()
             at += n_tokens
+            used += n_tokens
+            tokens = tuple(segment.tokens[used - n_tokens : used])
             if not text.strip():
                 blank += text
+                blank_tokens += tokens
                 continue
-            words.append(_Word(blank + text, float(start_s), float(end_s), float(confidence)))
-            blank = ""
+            words.append(
+                _Word(
+                    blank + text,
+                    float(start_s),
+                    float(end_s),
+                    float(confidence),
+                    blank_tokens + tokens,
+                )
+            )
+            blank, blank_tokens = "", ()
         timed.append(words)
     durations = [word.end_s - word.start_s for words in timed for word in words]
     spoken = [duration for duration in durations if duration > 0]
@@ -108,6 +121,7 @@ class _Word:
     start_s: float
     end_s: float
     confidence: float
+    tokens: tuple[int, ...]
 
 
 def _correct(
@@ -143,7 +157,8 @@ def _in_samples(words: Iterator[_Word], n_samples: int) -> Iterator[WordHypothes
         start = min(max(round(word.start_s * SAMPLE_RATE), previous_end), n_samples)
         end = min(max(round(word.end_s * SAMPLE_RATE), start), n_samples)
         previous_end = end
-        yield WordHypothesis(word.text, start, end, min(1.0, max(0.0, word.confidence)))
+        confidence = min(1.0, max(0.0, word.confidence))
+        yield WordHypothesis(word.text, start, end, confidence, word.tokens)
 
 
 def align_tokens(starts: npt.NDArray[np.int64], probabilities: Sequence[float]) -> Alignment:

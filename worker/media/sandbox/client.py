@@ -30,9 +30,8 @@ from shared.infra.errors import (
 from shared.speech.audio import Channels
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.decoded import HEADER, MAX_RECORD_BYTES, RANGE, Kind
-from shared.speech.transcript import TranscriptWarning
 from worker.media.errors import DecoderBug
-from worker.media.findings import Findings
+from worker.media.findings import Findings, Warned
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +42,7 @@ _MAX_CHANNELS = 8
 _MAX_TIME = 1 << 40
 """In samples: two years."""
 _MAX_ANCHORS = 20_000
+_MAX_ANCHORS_KEPT = 100_000
 _MAX_WARNINGS = 100
 _MAX_TEXT = 2_000
 _REFUSALS: dict[str, type[LonghandError]] = {
@@ -104,15 +104,24 @@ def decode(
         connection, source, n_bytes, limits.audio_s, findings or Findings(), deadline
     )
     with closing(conversation):
-        connection.settimeout(limits.wall_s)
-        _send(connection, inline)
+        conversation.send(inline)
         yield from conversation.blocks()
 
 
-def _send(connection: socket.socket, data: bytes) -> None:
-    # A decoder that has died has told so, or the end of its records does.
-    with suppress(OSError):
-        connection.sendall(data)
+class _Timed(io.RawIOBase):
+    """What comes from a decoder up to a deadline, however slowly it comes."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection, self._deadline = connection, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if (left_s := self._deadline - time.monotonic()) <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)
 
 
 class _Nonsense(ValueError):
@@ -132,7 +141,7 @@ class _Conversation:
         deadline: float,
     ) -> None:
         self._connection = connection
-        self._records = connection.makefile("rb", 1 << 18)
+        self._records = io.BufferedReader(_Timed(connection, deadline), 1 << 18)
         self._source, self._n_bytes = source, n_bytes
         self._findings = findings
         self._deadline = deadline
@@ -170,14 +179,19 @@ class _Conversation:
             else:
                 raise error
 
+    def send(self, data: bytes) -> None:
+        """Send bytes of the file."""
+        # A decoder that has died has told so, or the end of its records does.
+        with suppress(OSError):
+            self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))
+            self._connection.sendall(data)
+
     def close(self) -> None:
         """Leave the decoder, which ends then."""
         self._records.close()
         self._connection.close()
 
     def _record(self) -> tuple[int, bytes]:
-        if time.monotonic() > self._deadline:
-            raise _hang()
         try:
             head = self._records.read(HEADER.size)
             kind, size = HEADER.unpack(head) if len(head) == HEADER.size else (Kind.DIED, 0)
@@ -201,8 +215,7 @@ class _Conversation:
     def _read(self, offset: int, n_bytes: int) -> None:
         self._source.seek(offset)
         data = self._source.read(n_bytes)
-        _send(self._connection, len(data).to_bytes(4, "little"))
-        _send(self._connection, data)
+        self.send(len(data).to_bytes(4, "little") + data)
 
     def _block(self, data: bytes) -> Channels:
         start = data.index(b"\n") + 1
@@ -230,6 +243,8 @@ class _Conversation:
         times = self._findings.times
         for sample, at in anchors:
             times.add(_integer(sample, 0, _MAX_TIME), _integer(at, -_MAX_TIME, _MAX_TIME))
+        if len(times.anchors) > _MAX_ANCHORS_KEPT:  # who reads forgets what is in no chunk to come
+            raise _Nonsense("anchors")
         times.known_until = _integer(facts["known_until"], 0, _MAX_TIME)
 
     def _finish(self, facts: dict[str, Any]) -> None:
@@ -238,8 +253,7 @@ class _Conversation:
             raise _Nonsense("end")
         self._note_times(facts)
         self._findings.warnings[:] = [
-            TranscriptWarning(code=_code(each["code"]), detail=_text(each["detail"]))
-            for each in warnings
+            Warned(_code(each["code"]), _text(each["detail"])) for each in warnings
         ]
 
 

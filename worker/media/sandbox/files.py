@@ -84,7 +84,7 @@ def _decode_file(connection: socket.socket, order: Mapping[str, Any], teller: "_
     for block in blocks:
         teller.tell_audio(block, findings, source.tell())
         allow_cpu(STEP_CPU_S)
-    warnings = [{"code": each.code, "detail": each.detail} for each in findings.warnings]
+    warnings = [each._asdict() for each in findings.warnings]
     teller.tell(Kind.DONE, {**teller.new_times(findings), "warnings": warnings})
 
 

@@ -7,6 +7,7 @@ import sys
 
 IS_LINUX = sys.platform == "linux"
 
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24

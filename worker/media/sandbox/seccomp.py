@@ -5,6 +5,7 @@ import errno
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 
 from worker.media.sandbox.linux import PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, prctl
 
@@ -16,6 +17,10 @@ _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 """Instructions of a classic BPF program: load a word, two conditional jumps, return."""
 _NUMBER, _ARCHITECTURE = 0, 4
 _PROT_EXEC = 4
+_MAP_SHARED, _MAP_GROWSDOWN = 0x001, 0x100
+"""Memory that RLIMIT_DATA does not count."""
+_OWN_PID = 0xFFFF_FFFF
+"""In the program, in place of the pid of the process that will run it."""
 
 
 def _argument(index: int) -> int:
@@ -31,7 +36,7 @@ class _Table:
     """AUDIT_ARCH_... of <linux/audit.h>."""
     allowed: dict[str, int]
     map_memory: tuple[int, int]
-    """mmap and mprotect: without executable memory."""
+    """mmap and mprotect: without executable memory, and all of it within RLIMIT_DATA."""
     prlimit64: int
     """Of this process alone."""
     tgkill: int
@@ -109,13 +114,26 @@ def forbid_system_calls() -> None:
     Raises:
         OSError: the kernel has no such filters, or forbids them.
     """
+    program = prepare_program()
+    for instruction in program:
+        if instruction.value == _OWN_PID:
+            instruction.value = os.getpid()
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    prctl(PR_SET_SECCOMP, _FILTER, ctypes.byref(_Program(len(program), program)), 0, 0)
+
+
+@cache
+def prepare_program() -> "ctypes.Array[_Instruction]":
+    """Return the program, which is made once: forked processes only enter their own pid.
+
+    Raises:
+        OSError: no system calls are known of this machine.
+    """
     table = _TABLES.get(platform.machine())
     if table is None:
         raise OSError(errno.ENOSYS, f"no system calls are known of {platform.machine()}")
     instructions = _instructions(table)
-    array = (_Instruction * len(instructions))(*(_Instruction(*each) for each in instructions))
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    prctl(PR_SET_SECCOMP, _FILTER, ctypes.byref(_Program(len(array), array)), 0, 0)
+    return (_Instruction * len(instructions))(*(_Instruction(*each) for each in instructions))
 
 
 def _instructions(table: _Table) -> list[tuple[int, int, int, int]]:
@@ -128,12 +146,14 @@ def _instructions(table: _Table) -> list[tuple[int, int, int, int]]:
     ]
     for number in table.allowed.values():
         program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
-    for number in (mmap, mprotect):
-        program += [
-            *((_EQUAL, 0, 4, number), (_LOAD, 0, 0, _argument(2))),
-            *((_ANY_BIT, 0, 1, _PROT_EXEC), (_RETURN, 0, 0, _FAIL), (_RETURN, 0, 0, _ALLOW)),
-        ]
-    for number, wanted in ((table.prlimit64, 0), (table.tgkill, os.getpid())):
+    program += [
+        *((_EQUAL, 0, 6, mmap), (_LOAD, 0, 0, _argument(2)), (_ANY_BIT, 2, 0, _PROT_EXEC)),
+        *((_LOAD, 0, 0, _argument(3)), (_ANY_BIT, 0, 1, _MAP_SHARED | _MAP_GROWSDOWN)),
+        *((_RETURN, 0, 0, _FAIL), (_RETURN, 0, 0, _ALLOW)),
+        *((_EQUAL, 0, 4, mprotect), (_LOAD, 0, 0, _argument(2))),
+        *((_ANY_BIT, 0, 1, _PROT_EXEC), (_RETURN, 0, 0, _FAIL), (_RETURN, 0, 0, _ALLOW)),
+    ]
+    for number, wanted in ((table.prlimit64, 0), (table.tgkill, _OWN_PID)):
         program += [
             *((_EQUAL, 0, 4, number), (_LOAD, 0, 0, _argument(0))),
             *((_EQUAL, 0, 1, wanted), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _FAIL)),

@@ -24,11 +24,14 @@ import av.subtitles.stream
 
 from shared.speech.decoded import Kind, encode_record
 from worker.media.live import decode_stream
+from worker.media.sandbox import linux
 from worker.media.sandbox.confinement import Confinement, confine_decoder, confine_server
 from worker.media.sandbox.files import decode_file, receive, warm_up
 
 AHEAD = 2
 """Decoders that wait for an order."""
+_PAUSE_MS = 20
+"""Without a question, before a decoder is forked ahead while another one waits."""
 _FORK_AGAIN_S = 0.1
 """The pause after a fork that failed."""
 _MAX_DESCRIPTORS = 1 << 16
@@ -46,6 +49,9 @@ class Server:
         """Decoders that wait for an order, by pid, and the ends that are handed over."""
         self._ends: dict[int, socket.socket] = {}
         """By pid, the decoders' own ends, in which is told how one has died."""
+        self._serving: dict[int, int] = {}
+        """Decoders with an order: the descriptor of their own end, and the pid."""
+        self._poll = select.poll()
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._n_descriptors = _MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
         self._woken, wakes = socket.socketpair()
@@ -57,17 +63,20 @@ class Server:
 
     def serve(self) -> None:
         """Serve until the last process that could ask is gone."""
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(self._woken, select.POLLIN)
+        self._poll.register(self._control, select.POLLIN)
+        self._poll.register(self._woken, select.POLLIN)
         n_wanted = 0
         while True:
-            # Who asks comes first: it forks ahead when nobody does.
+            # Who asks comes first. A fork ahead waits a little: it would take processor time from
+            # the decoder that was just handed over.
             is_short = len(self._waiting) < AHEAD
-            ready = {fd for fd, _ in poll.poll(0 if n_wanted or is_short else None)}
+            pause_ms = _PAUSE_MS if self._waiting and not n_wanted else 0
+            ready = {fd for fd, _ in self._poll.poll(pause_ms if n_wanted or is_short else None)}
             if self._woken.fileno() in ready:
                 self._woken.recv(4096)
                 self._bury()
+            for fd in ready & self._serving.keys():
+                self._end(fd)
             if self._control.fileno() in ready:
                 asked = len(self._control.recv(4096))
                 if not asked:
@@ -76,13 +85,21 @@ class Server:
             if n_wanted and self._waiting:
                 self._hand_over()
                 n_wanted -= 1
-            elif n_wanted or is_short:
+            elif n_wanted or (is_short and not ready):
                 self._fork()
 
     def _hand_over(self) -> None:
         pid = next(iter(self._waiting))
         with self._waiting.pop(pid) as theirs:
             socket.send_fds(self._control, [b"\0"], [theirs.fileno()])
+        own = self._ends[pid].fileno()
+        self._serving[own] = pid
+        self._poll.register(own, 0)  # that is: until nobody has the other end
+
+    def _end(self, own: int) -> None:
+        """End a decoder whose order nobody wants any more: a taken-over one would go on."""
+        self._poll.unregister(own)
+        os.kill(self._serving.pop(own), signal.SIGKILL)
 
     def _fork(self) -> None:
         try:
@@ -113,7 +130,10 @@ class Server:
                 return
             if pid in self._waiting:
                 self._waiting.pop(pid).close()
+                time.sleep(_FORK_AGAIN_S)  # where none can live, forking them is not all it does
             with self._ends.pop(pid) as end:
+                if self._serving.pop(end.fileno(), None) is not None:
+                    self._poll.unregister(end)
                 if os.WIFSIGNALED(status):
                     end.setblocking(False)
                     with suppress(OSError):  # nobody listens, or much is not read yet
@@ -124,6 +144,8 @@ class Server:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            with suppress(OSError):  # Linux alone has it
+                linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             for fd in (1, 2):  # like its input, which is the null device
                 os.dup2(0, fd)
             os.closerange(3, connection.fileno())
@@ -146,6 +168,9 @@ class Server:
 def serve(fd: int) -> None:
     """Be the server."""
     av.logging.set_level(None)
+    # Who stops a whole group of processes lets steps and sessions end first; then the socket ends.
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
     control = socket.socket(fileno=fd)
     server = Server(control, confine_server())
     warm_up()

@@ -1,0 +1,1 @@
+"""Deepgram's API for recordings: ``POST /v1/listen``."""

@@ -1,0 +1,25 @@
+"""The dialect, made of its parts."""
+
+from api.dialects.deepgram import routes, tables
+from api.dialects.deepgram.errors import answer_error
+from api.dialects.dialect import Dialect
+
+DEEPGRAM = Dialect(
+    name="Deepgram",
+    prefixes=("/v1/listen",),
+    routes=routes.router,
+    answer_error=answer_error,
+    models=tables.MODELS,
+    operations=(tables.LISTEN,),
+    says="""\
+Give the client an environment whose `base` is `http://HOST:PORT`, and a key of Longhand's as
+`api_key`: it sends `Authorization: Token KEY`.
+
+A request is answered when its job has ended. One that takes longer than 50 s is answered with 503
+and `Retry-After`, since Deepgram's clients give up after 60 s and try again at a 503: the next try
+finds the job, which goes on, by the file's bytes and options.
+
+Errors have Deepgram's form, `{"err_code", "err_msg", "request_id"}`: 400 for a parameter or a file,
+401 `INVALID_AUTH`, 403 `INSUFFICIENT_PERMISSIONS`, 429 and 503 with `Retry-After`.
+""",
+)

@@ -1,0 +1,114 @@
+"""Deepgram's REST route for recordings."""
+
+from functools import partial
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from api.access.routes import needs
+from api.dialects.deepgram.answers import answer
+from api.dialects.deepgram.query import read_query
+from api.dialects.deepgram.tables import MODELS
+from api.dialects.models import model_of
+from api.intake.bodies import client_network, declared_bytes, read_upload
+from api.intake.json_job import FileReference, reference_source
+from api.intake.raw import RawBody
+from api.intake.submit import Remote, Source, Uploaded
+from api.native import snapshots
+from api.native.call import called, canceled_if_deleted, counted, end_of, transcript_of
+from api.native.call_metrics import CallMetrics
+from api.resources import Provided, Resources, Tenant, from_state
+from shared.infra.errors import (
+    InvalidParameter,
+    JobUnfinished,
+    UnsupportedMediaType,
+    UploadTooLarge,
+)
+from shared.infra.file_names import NAMELESS, header_file_name
+from shared.models.options import JobOptions
+from shared.store.accounts.scopes import Scope
+
+router = APIRouter()
+
+WAIT_S = 50.0
+"""Deepgram's SDKs wait for an answer for 60 s and do not try again then. They do at a 503, and the
+job is found by the file's bytes."""
+_MAX_JSON_BYTES = 64 * 1024
+
+
+class _Located(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: str
+
+
+@needs(Scope.JOBS_WRITE)
+@router.post("/v1/listen")
+async def listen(
+    request: Request,
+    resources: Provided,
+    loader: snapshots.Provided,
+    metrics: Annotated[CallMetrics, from_state("call_metrics")],
+    tenant: Tenant,
+) -> Response:
+    """Transcribe a file that is the body, or at the URL in it, and answer when that is done."""
+    known_models = partial(
+        model_of,
+        vendor=MODELS,
+        catalogue=resources.catalogue,
+        aliases=resources.settings.model_alias_map,
+    )
+    asked, wish = read_query(request.query_params, known_models)
+    with counted(metrics):
+        source = await _source_of(request, resources, tenant, asked)
+        async with called(request, resources, tenant, source) as call:
+            snapshot = await end_of(call, request, resources, loader, WAIT_S)
+        view = snapshot.view
+        if not view.ended:
+            raise JobUnfinished("it takes longer; send the same again: the job goes on")
+        with canceled_if_deleted(call.job_id):
+            answered = await transcript_of(call, snapshot, resources, metrics, words=True)
+            engine = resources.catalogue.get(view.model).engine
+            return await to_thread.run_sync(answer, view, engine, answered.transcript, wish)
+
+
+async def _source_of(
+    request: Request, resources: Resources, tenant: str, asked: JobOptions
+) -> Source | Remote | Uploaded:
+    """Return the file of a request; nothing is read yet of one that is the body.
+
+    Raises:
+        RequestError: what is known so far is refused.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        url = await _url_in(request)
+        named = FileReference.model_construct(**dict(asked), audio_url=url)
+        return await reference_source(resources.intake, tenant, named)
+    if media_type.startswith("multipart/"):
+        raise UnsupportedMediaType(
+            'send the file itself as the body, or {"url": "https://..."} as application/json'
+        )
+    return RawBody(
+        declared_bytes(request),
+        read_upload(request, resources.upload_bytes.inc),
+        asked,
+        header_file_name(request.headers.get("content-disposition", "")) or NAMELESS,
+        resources.intake.options,
+        client=client_network(request),
+        max_file_bytes=resources.limits.known(tenant).max_upload_bytes,
+    )
+
+
+async def _url_in(request: Request) -> str:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MAX_JSON_BYTES:
+            raise UploadTooLarge("the JSON body is too large; send a file as application/...")
+    try:
+        return _Located.model_validate_json(bytes(body)).url
+    except ValidationError as error:
+        raise InvalidParameter('the body must be {"url": "https://..."}', "url") from error

@@ -1,0 +1,1 @@
+"""OpenAI's audio API: transcriptions, translations, and the list of models."""

@@ -1,0 +1,130 @@
+"""The audio of one session on its way from the client: decoded or resampled, and no faster than it
+is heard."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from api.live.decoders import Decoder
+from api.live.errors import LiveError
+from api.live.sessions import LiveSessions, Wish
+from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.live.options import samples_of
+from shared.speech.live.session import LiveSession
+from shared.speech.resampling import PcmResampler
+
+BLOCK_BYTES = 8 * 1024
+"""Audio that is searched for speech before other sessions have their turn: 256 ms, which take about
+half a millisecond."""
+STALL_S = 3.0
+"""A segment ends when its client has sent no audio for this long: some send no silence."""
+
+
+class IncomingAudio:
+    """Hands a session's audio on as s16le at 16 kHz."""
+
+    def __init__(
+        self,
+        session: LiveSession,
+        wish: Wish,
+        live: LiveSessions,
+        *,
+        on_block: Callable[[bytes], None],
+        on_message: Callable[[], None],
+        on_end: Callable[[LiveError | None], None],
+        on_bug: Callable[[], None],
+    ) -> None:
+        """Be ready for what ``wish`` says the audio is.
+
+        Args:
+            session: whose backlog bounds what is taken.
+            wish: the encoding and the sample rate.
+            live: its settings, and the decoders of containers.
+            on_block: takes audio, at most BLOCK_BYTES of what the client sent.
+            on_message: is called after the blocks of a message.
+            on_end: is called once no more audio comes, with the error if that is why.
+            on_bug: is called while an unexpected exception is handled.
+        """
+        self._session = session
+        self._most_backlog = samples_of(live.settings.live_max_buffer_ms)
+        self._on_block, self._on_message = on_block, on_message
+        self._on_end, self._on_bug = on_end, on_bug
+        self._came_at = time.monotonic()
+        self._caught_up, self._is_behind = asyncio.Event(), False
+        self._resampler: PcmResampler | None = None
+        self._decoder: Decoder | None = None
+        self._decoding: asyncio.Task[None] | None = None
+        if wish.encoding != "pcm_s16le":
+            self._decoder = Decoder(live.decoders)
+            self._decoding = asyncio.create_task(self._decode(self._decoder))
+        elif wish.sample_rate != SAMPLE_RATE:
+            self._resampler = PcmResampler(wish.sample_rate)
+
+    async def take(self, data: bytes) -> None:
+        """Take a message of the client."""
+        if self._decoder is None:
+            await self._pass_on(data)
+        else:
+            self._came_at = time.monotonic()
+            await self._decoder.feed(data)
+
+    async def settle(self) -> None:
+        """Wait until all that was taken is handed on."""
+        if self._decoder is not None:
+            await self._decoder.settle()
+
+    async def wait_for_room(self) -> None:
+        """Leave what the client sends in its own buffers while the workers are behind."""
+        while self._session.backlog > self._most_backlog:
+            self._is_behind = True
+            self._caught_up.clear()
+            await self._caught_up.wait()
+        if self._is_behind:
+            self._is_behind, self._came_at = False, time.monotonic()
+
+    def note_answer(self) -> None:
+        """The session has an answer, so that there may be room."""
+        self._caught_up.set()
+
+    def has_stalled(self, now: float) -> bool:
+        """Return whether the client has sent nothing for STALL_S although there was room."""
+        return not self._is_behind and now - self._came_at > STALL_S
+
+    def finish(self) -> None:
+        """Take no more: the end comes after what is left to decode."""
+        if self._decoder is not None:
+            self._decoder.finish()
+        else:
+            self._on_end(None)
+
+    async def close(self) -> None:
+        """Drop what is left."""
+        if self._decoding is not None:
+            self._decoding.cancel()
+            await asyncio.gather(self._decoding, return_exceptions=True)
+        if self._decoder is not None:
+            await self._decoder.close()
+
+    async def _pass_on(self, pcm: bytes) -> None:
+        for start in range(0, len(pcm), BLOCK_BYTES):
+            if start:
+                await asyncio.sleep(0)
+            self._came_at = time.monotonic()
+            block = pcm[start : start + BLOCK_BYTES]
+            if self._resampler is not None:
+                block = self._resampler.push(block)
+            self._on_block(block)
+        self._on_message()
+
+    async def _decode(self, decoder: Decoder) -> None:
+        """Hand on what the decoder makes of the stream, to its end."""
+        try:
+            async for pcm in decoder.pieces():
+                await self._pass_on(pcm)
+                await self.wait_for_room()
+                await asyncio.sleep(0)  # what is there already is read without waiting
+            self._on_end(None)
+        except LiveError as error:
+            self._on_end(error)
+        except Exception:  # noqa: BLE001 - a bug ends this session and no other
+            self._on_bug()

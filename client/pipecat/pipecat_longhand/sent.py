@@ -1,0 +1,1 @@
+../../../shared/speech/live/sent.py

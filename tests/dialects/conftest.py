@@ -1,0 +1,66 @@
+"""A running platform for the vendors' clients: keys on, real workers, words that tones spell."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from apiserver import api
+from processes import Fleet, fleet, wait_until
+from realmodels import real_entries
+from sqlalchemy import Engine
+
+from shared.infra.settings import Settings
+from shared.queue.broker import make_broker
+from shared.store.accounts.keys import create_key
+from shared.store.accounts.scopes import ALL_SCOPES
+
+REAL = "tiny.en-ct2"
+"""A real Whisper; its worker is started by the test that needs it."""
+ALIASES = f"real-*={REAL},my-whisper=oracle"
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The API, its workers, and a key that opens everything."""
+
+    url: str
+    """Without a slash at its end."""
+    key: str
+    native: httpx.Client
+    """With the key."""
+    workers: Fleet
+    database: Engine
+
+
+@pytest.fixture(scope="module")
+def platform(
+    module_settings: Settings, pool: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
+    """One for each file of tests; a test starts further workers if it needs them."""
+    with make_broker(module_settings).connection_for_write() as connection:
+        connection.default_channel.client.flushall()
+    catalogue = tmp_path_factory.mktemp("catalogue") / "models.toml"
+    catalogue.write_text(module_settings.catalogue.read_text() + real_entries(REAL))
+    chosen = module_settings.model_copy(
+        update={
+            "auth": "on",
+            "sweep_s": 0.5,
+            "catalogue": catalogue,
+            "model_aliases": ALIASES,
+            "on_demand_models": f"oracle,{REAL}",
+            "outbound_http": True,
+            "outbound_allow": "127.0.0.0/8",
+        }
+    )
+    _, key = create_key(pool, "default", "a vendor's client", ALL_SCOPES)
+    with (
+        fleet(chosen, tmp_path_factory.mktemp("logs")) as workers,
+        api(chosen) as client,
+    ):
+        client.headers["X-API-Key"] = key
+        workers.start("beat")
+        workers.start("cpu", "--concurrency", "1")
+        workers.start("model", "--model", "oracle")
+        wait_until(lambda: client.get("/health").json()["model_loaded"])
+        yield Platform(str(client.base_url).rstrip("/"), key, client, workers, pool)
