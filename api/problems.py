@@ -71,6 +71,7 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.JobCanceled: 409,
     errors.TranscriptNotReady: 409,
     errors.TranscriptDeleted: 410,
+    errors.AudioNotFetched: 409,
     errors.AudioDeleted: 410,
     errors.RangeNotSatisfiable: 416,
     errors.LimitReached: 429,

@@ -15,7 +15,13 @@ from api.negotiation import has_current
 from api.openapi import Responses, problems
 from api.ranges import Part, part_wanted
 from api.resources import Provided, Tenant
-from shared.infra.errors import AudioDeleted, JobNotFound, RangeNotSatisfiable, StorageUnavailable
+from shared.infra.errors import (
+    AudioDeleted,
+    AudioNotFetched,
+    JobNotFound,
+    RangeNotSatisfiable,
+    StorageUnavailable,
+)
 from shared.infra.storage import Storage
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs.audio import find_audio
@@ -43,13 +49,16 @@ def _answers() -> Responses:
     "/jobs/{job_id}/audio",
     summary="Get a job's audio",
     response_class=Response,
-    responses=problems(JobNotFound, AudioDeleted, RangeNotSatisfiable, StorageUnavailable)
+    responses=problems(
+        *(JobNotFound, AudioNotFetched, AudioDeleted, RangeNotSatisfiable, StorageUnavailable)
+    )
     | _answers(),
 )
 def show_audio(job_id: JobId, request: Request, resources: Provided, tenant: Tenant) -> Response:
     """Return a job's file as it was received while it is kept, then its listening copy, if any.
 
-    The copy is Ogg with Opus. Range requests get a part.
+    The copy is Ogg with Opus. Range requests get a part. The file of an `audio_url` is there
+    once it is fetched.
 
     A job that got an equal one's transcript has that one's file, which has the same bytes.
     """

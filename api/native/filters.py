@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import Depends, Query
 from pydantic import BeforeValidator, StringConstraints
@@ -51,6 +52,7 @@ async def _job_filter(
         str | None,
         Query(max_length=100, description="in this language, given or detected: 'de', 'German'"),
     ] = None,
+    batch_id: Annotated[UUID | None, Query(description="submitted with this batch")] = None,
     created_from: Annotated[
         Time | None, Query(description="taken then or later: 2026-11-27T14:30:00Z")
     ] = None,
@@ -81,6 +83,7 @@ async def _job_filter(
         states=frozenset(state),
         model=model,
         language=code,
+        batch_id=batch_id,
         created_from=created_from,
         created_before=created_before,
         metadata=members,

@@ -62,7 +62,8 @@
         ├── JobFailed               the job whose transcript was asked for has none
         │   ├── AudioRefused            its audio is at fault
         │   └── JobCanceled             somebody has canceled it
-        ├── TranscriptNotReady, TranscriptDeleted, AudioDeleted, RangeNotSatisfiable
+        ├── TranscriptNotReady, TranscriptDeleted, AudioNotFetched, AudioDeleted
+        ├── RangeNotSatisfiable
         ├── LimitReached            the tenant has, for now, as much as it may
         │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce, TooManyOpenUploads
         ├── IdempotencyKeyInUse     a request with this key is under way
@@ -469,6 +470,15 @@ class TranscriptNotReady(RequestError):
 
 class TranscriptDeleted(RequestError):
     """The job succeeded, but its transcript was removed when its retention ended."""
+
+
+class AudioNotFetched(RequestError):
+    """The file at the job's URL is not fetched (yet); ``state`` is the job's state."""
+
+    def __init__(self, message: str, state: str) -> None:
+        """``state``: the job's."""
+        super().__init__(message)
+        self.members = {"state": state}
 
 
 class AudioDeleted(RequestError):

@@ -8,13 +8,17 @@ import pytest
 from apiserver import api, assert_problem
 from endedjobs import lose_audio
 from equaljobs import compute, submit
-from jobstore import add_stored_job, new_job
+from jobstore import add_remote_job, add_stored_job, claim, new_job
 from sqlalchemy import Engine, text
+from uuid_utils.compat import uuid7
 
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
+from shared.store import steps
 from shared.store.jobs.create import create_job
-from shared.store.objects.keys import source_key
+from shared.store.limits import NO_LIMITS
+from shared.store.objects.keys import fetched_key, source_key, upload_key
+from shared.store.uploads import NewUpload, create_upload, finish_upload, note_digest
 
 pytestmark = pytest.mark.usefixtures("database")
 SOURCE = bytes(range(256)) * 5000  # more than one block
@@ -132,6 +136,40 @@ def test_audio_that_is_not_kept_any_more_is_gone(client: httpx.Client, database:
     compute(database, job_id)
     lose_audio(database, "succeeded")
     assert_problem(client.get(f"/jobs/{job_id}/audio"), 410, "audio_deleted")
+
+
+def test_a_file_that_came_by_an_upload_is_sent(
+    client: httpx.Client, database: Engine, storage: Storage
+) -> None:
+    new = NewUpload(uuid7(), "default", "talk.wav", len(SOURCE), None, resumable=True)
+    upload = create_upload(database, new, NO_LIMITS, keep_s=600)
+    storage.put(upload_key(upload.id), SOURCE)
+    note_digest(database, finish_upload(database, upload, keep_s=600), "0" * 64, keep_s=600)
+    job = client.post("/jobs", json={"upload_id": str(upload.id), "model": "oracle"}).json()
+    assert client.get(f"/jobs/{job['id']}/audio").content == SOURCE
+
+
+def test_a_file_at_a_url_is_sent_once_it_is_fetched(
+    client: httpx.Client, database: Engine, storage: Storage
+) -> None:
+    job_id = add_remote_job(database, "https://files.example/a.mp3")
+    problem = assert_problem(client.get(f"/jobs/{job_id}/audio"), 409, "audio_not_fetched")
+    assert problem["state"] == "queued"
+
+    fetching = claim(database, job_id, "fetch")
+    key = fetched_key(job_id, fetching.epoch)
+    storage.put(key, SOURCE)
+    steps.complete_fetch(
+        database,
+        fetching,
+        steps.Fetched(key, "a.mp3", len(SOURCE), "0" * 64),
+        fingerprint=None,
+        fetch_s=0,
+        max_attempts=1,
+    )
+
+    answer = client.get(f"/jobs/{job_id}/audio")
+    assert (answer.content, answer.headers["content-type"]) == (SOURCE, "audio/mpeg")
 
 
 def test_a_file_that_the_object_store_lacks_is_an_outage(

@@ -8,9 +8,10 @@ import httpx
 import pytest
 from apiserver import api, assert_problem
 from endedjobs import cancel, fail
-from jobstore import ORACLE, add_job, new_job, prepare
+from jobstore import ORACLE, add_batch, add_job, new_job, prepare
 from queryplans import explain, most_rows
 from sqlalchemy import Engine, text
+from uuid_utils.compat import uuid7
 
 from shared.infra.settings import Settings
 from shared.store.jobs.create import create_job
@@ -71,6 +72,19 @@ def test_jobs_are_listed_by_model_and_by_language_given_or_detected(
     assert found(client, "model=nonesuch") == []
 
 
+def test_jobs_are_listed_by_batch(client: httpx.Client, database: Engine) -> None:
+    batch_id, other = add_batch(database, 3), add_batch(database, 1)
+    add_job(database)
+
+    first = client.get(f"/jobs?batch_id={batch_id}&limit=2").json()
+    rest = found(client, f"batch_id={batch_id}&limit=2&cursor={first['next_cursor']}")
+
+    assert (len(first["jobs"]), len(rest)) == (2, 1)
+    assert {job["batch_id"] for job in first["jobs"]} == {str(batch_id)}
+    assert len(found(client, f"batch_id={other}&state=queued")) == 1
+    assert found(client, f"batch_id={uuid7()}") == []
+
+
 def test_jobs_are_listed_by_when_they_were_taken(client: httpx.Client, database: Engine) -> None:
     old, middle, new = (add_job(database) for _ in range(3))
     with database.begin() as connection:
@@ -113,6 +127,7 @@ def test_jobs_are_listed_by_members_of_their_metadata(
     ("query", "code", "told"),
     [
         ("state=done", "invalid_request", "'queued', 'running', 'succeeded'"),
+        ("batch_id=1", "invalid_request", "batch_id"),
         ("model=%00", "invalid_request", "model"),
         ("language=Klingonese", "unsupported_language", "klingonese"),
         ("created_from=yesterday", "invalid_request", "2026-11-27T14:30:00Z"),
@@ -157,6 +172,7 @@ _HISTORY = text("""
         JobFilter(states=frozenset({JobState.QUEUED, JobState.FAILED, JobState.SUCCEEDED})),
         JobFilter(model="starter"),
         JobFilter(language="de"),
+        JobFilter(batch_id=UUID(int=1)),
         JobFilter(created_before=BEGUN + timedelta(hours=100)),
         JobFilter(created_from=BEGUN + timedelta(hours=MANY), model="oracle"),
         JobFilter(metadata={"shop": "b"}),

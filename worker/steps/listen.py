@@ -8,7 +8,8 @@ from shared.store.objects.keys import listening_key
 from shared.store.objects.removals import begin_upload
 from worker.media.findings import Findings
 from worker.media.opus import OpusWriter
-from worker.media.sandbox.client import Limits, decode
+from worker.media.read import read_audio
+from worker.media.sandbox.client import Limits
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
 
@@ -49,13 +50,12 @@ def _store_copy(runtime: Runtime, lease: Lease, key: str, limits: Limits) -> int
         copy = OpusWriter(target.append)
         n_decoded = 0
         with runtime.storage.open(claim.source_key, claim.source_bytes) as source:
-            for block in decode(
+            for block in read_audio(
                 runtime.decoders,
                 source,
+                claim.source_bytes,
                 limits,
-                apart=False,
                 track=claim.options.track,
-                strict=False,
                 findings=findings,
             ):
                 lease.check()

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from shared.infra.database import fetch, read
-from shared.infra.errors import AudioDeleted, JobNotFound
+from shared.infra.errors import AudioDeleted, AudioNotFetched, JobNotFound
 from shared.store.objects.keys import listening_key
 
 
@@ -29,6 +29,7 @@ def find_audio(engine: Engine, tenant: str, job_id: UUID) -> KeptAudio:
 
     Raises:
         JobNotFound: there is no such job for this tenant.
+        AudioNotFetched: its file is at a URL still.
         AudioDeleted: nothing of it is kept any more.
     """
     with read(engine, tenant) as connection:
@@ -37,6 +38,9 @@ def find_audio(engine: Engine, tenant: str, job_id: UUID) -> KeptAudio:
         raise JobNotFound(f"there is no job {job_id}")
     (row,) = rows
     if row["source_key"] is not None:
+        if row["source_bytes"] is None:
+            detail = f"the job is {row['state']}, and the file at its audio_url is not fetched"
+            raise AudioNotFetched(detail, row["state"])
         return KeptAudio(row["source_key"], row["source_bytes"], row["sha256"], row["name"])
     if row["copied_id"] is not None:
         name = f"{row['name'].rpartition('.')[0] or row['name']}.ogg"
@@ -51,7 +55,7 @@ _FIND = """
            CASE WHEN jobs.listening_bytes IS NOT NULL THEN jobs.id
                 WHEN original.listening_bytes IS NOT NULL THEN original.id END AS copied_id,
            coalesce(jobs.listening_bytes, original.listening_bytes) AS listening_bytes,
-           jobs.source_bytes, jobs.sha256, jobs.source_name AS name
+           jobs.state, jobs.source_bytes, jobs.sha256, jobs.source_name AS name
     FROM jobs LEFT JOIN jobs AS original ON original.id = jobs.original_id
     WHERE jobs.id = %(id)s AND jobs.tenant = %(tenant)s
 """

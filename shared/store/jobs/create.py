@@ -104,9 +104,9 @@ def create_job(
     """Nothing -> job queued, with its ``prepare`` step queued, or ``fetch`` if it is remote.
 
     If an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. If one
-    is under way: nothing -> queued without steps, to end as that one ends. A call without a
-    reference, metadata or webhook of its own joins that one instead. Either way the one under way
-    gets the higher priority of the two.
+    is under way: nothing -> queued without steps, to end as that one ends. A call with the same
+    edits and no reference, metadata or webhook of its own joins that one instead. Either way the
+    one under way gets the higher priority of the two.
 
     Raises:
         UploadNotFound, UploadIncomplete, DigestMismatch: its upload is of no use (any more).
@@ -235,18 +235,29 @@ _INSERT = text("""
 
 
 def _join(connection: Connection, original: UUID, call: NewJob) -> bool:
-    """Have the original wanted for as long as the call would be, unless it has ended."""
+    """Have the original wanted for as long as the call would be.
+
+    False: it has ended, or has other edits, which are not part of the fingerprint.
+    """
     return bool(
         connection.execute(
             text("""
-                WITH renewed AS (
+                WITH same AS (
+                    SELECT id FROM jobs
+                    WHERE id = :original AND state IN ('queued', 'running')
+                      AND options -> 'edits' = CAST(:edits AS jsonb)
+                ), renewed AS (
                     UPDATE calls SET wanted_until = greatest(
                         wanted_until, clock_timestamp() + make_interval(secs => :wanted_s)
                     )
-                    WHERE job_id = :original
+                    FROM same WHERE job_id = same.id
                 )
-                SELECT state IN ('queued', 'running') FROM jobs WHERE id = :original
+                SELECT EXISTS (SELECT FROM same)
             """),
-            {"original": original, "wanted_s": call.wanted_s},
+            {
+                "original": original,
+                "wanted_s": call.wanted_s,
+                "edits": Jsonb(call.options.model_dump(mode="json")["edits"]),
+            },
         ).scalar_one()
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from shared.store.states import JobState
 
@@ -29,6 +30,8 @@ class JobFilter:
     model: str | None = None
     language: str | None = None
     """Given or detected."""
+    batch_id: UUID | None = None
+    """The batch that they were submitted with."""
     created_from: datetime | None = None
     created_before: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -65,7 +68,7 @@ def page_query(columns: str, chosen: JobFilter) -> tuple[str, dict[str, Any]]:
     """
     conditions = ["tenant = %(tenant)s", "first_event < %(before)s"]
     parameters: dict[str, Any] = {}
-    for name in ("model", "language"):
+    for name in ("model", "language", "batch_id"):
         value = getattr(chosen, name)
         if value is not None:
             conditions.append(f"{name} = %({name})s")
