@@ -3,11 +3,11 @@
 import re
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Depends, Query
 from pydantic import BeforeValidator, StringConstraints
 
+from api.native.ids import UUID_SCHEMA, optional_id
 from shared.infra.errors import ConflictingOptions, UnsupportedLanguage
 from shared.speech.languages import UnknownLanguage, language_code
 from shared.store.jobs.filters import MAX_MEMBER_CHARS, JobFilter
@@ -52,7 +52,9 @@ async def _job_filter(
         str | None,
         Query(max_length=100, description="in this language, given or detected: 'de', 'German'"),
     ] = None,
-    batch_id: Annotated[UUID | None, Query(description="submitted with this batch")] = None,
+    batch_id: Annotated[
+        str | None, Query(description="submitted with this batch", **UUID_SCHEMA)
+    ] = None,
     created_from: Annotated[
         Time | None, Query(description="taken then or later: 2026-11-27T14:30:00Z")
     ] = None,
@@ -83,7 +85,7 @@ async def _job_filter(
         states=frozenset(state),
         model=model,
         language=code,
-        batch_id=batch_id,
+        batch_id=optional_id(batch_id, "batch_id is not the id of a batch"),
         created_from=created_from,
         created_before=created_before,
         metadata=members,

@@ -55,6 +55,7 @@ def search_transcripts(
             min_length=1,
             max_length=MAX_CHARS,
             pattern=r"^[^\x00]*$",
+            openapi_examples={"words": {"value": "thank you"}},
             description='words, "phrases" and beginnings*, all of which a segment must have',
         ),
     ],

@@ -48,7 +48,7 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(
             "/jobs?limt=5&y=",
             (
                 "'limt' (did you mean 'limit'?), 'y'; this endpoint has limit, state, model, "
-                "language, created_from, created_before, metadata, cursor"
+                "language, batch_id, created_from, created_before, metadata, cursor"
             ),
         ),
         (
