@@ -56,7 +56,7 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(
             "/jobs/x/transcript?response_format=srt",
             (
                 "'response_format' (did you mean 'format'?); "
-                "this endpoint has format, partial, max_line_width, max_line_count, "
+                "this endpoint has format, partial, original, max_line_width, max_line_count, "
                 "max_words_per_cue"
             ),
         ),
