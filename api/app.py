@@ -23,15 +23,18 @@ from api.live.transcriber import Transcriber
 from api.methods import Methods
 from api.native import (
     accuracy,
+    audio,
     batches,
     events,
     health,
     jobs,
     lifecycle,
     metrics,
+    search,
     service,
     snapshots,
     transcribe,
+    transcripts,
     usage,
     webhooks,
 )
@@ -110,8 +113,8 @@ def create_app(
     checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
-        *(transcribe, lifecycle, batches, jobs, events, webhooks, accuracy, usage, tokens, admin),
-        *(limits, tus, uploads),
+        *(transcribe, lifecycle, batches, jobs, transcripts, audio, search, events),
+        *(webhooks, accuracy, usage, tokens, admin, limits, tus, uploads),
         service,
     )
     for area in (*counted, health, metrics):

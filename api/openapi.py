@@ -180,11 +180,16 @@ def transcript_answer() -> Responses:
     names = ("Transcript", "PartialTranscript")
     schemas = [{"$ref": f"#/components/schemas/{name}"} for name in names]
     content: dict[str, Any] = {}
-    for written in MEDIA_TYPES.values():
+    for name, written in MEDIA_TYPES.items():
         media_type, _, _ = written.partition(";")
-        content[media_type] = {"schema": {"type": "string"}}
+        binary = {"format": "binary"} if name == "docx" else {}
+        content[media_type] = {"schema": {"type": "string", **binary}}
     content["application/json"] = {"schema": {"anyOf": schemas}}
-    return {200: {"description": "The transcript", "content": content}}
+    tag = {"schema": {"type": "string"}, "description": "of a whole transcript, in this format"}
+    return {
+        200: {"description": "The transcript", "content": content, "headers": {"ETag": tag}},
+        304: {"description": "The client has it: `If-None-Match` names its `ETag`"},
+    }
 
 
 def job_body() -> dict[str, Any]:

@@ -25,6 +25,7 @@ from shared.infra.errors import (
     LimitReached,
     LonghandError,
     QueueFull,
+    RangeNotSatisfiable,
     RequestError,
 )
 
@@ -46,6 +47,7 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.UnsupportedLanguage: 422,
     errors.UnsupportedOption: 422,
     errors.UnknownFormat: 422,
+    errors.NotAcceptable: 406,
     errors.EmptyFile: 422,
     errors.UploadTooLarge: 413,
     errors.UploadStalled: 408,
@@ -69,6 +71,9 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.JobCanceled: 409,
     errors.TranscriptNotReady: 409,
     errors.TranscriptDeleted: 410,
+    errors.AudioNotFetched: 409,
+    errors.AudioDeleted: 410,
+    errors.RangeNotSatisfiable: 416,
     errors.LimitReached: 429,
     errors.ForbiddenUrl: 422,
     errors.UnknownHost: 421,
@@ -148,6 +153,8 @@ def failure_of(error: Exception) -> Failure:
                 headers = {"Retry-After": str(math.ceil(after_s))}
             if known == HTTPStatus.UNAUTHORIZED:
                 headers = {"WWW-Authenticate": CHALLENGE}
+            if isinstance(error, RangeNotSatisfiable):
+                headers = {"Content-Range": f"bytes */{error.n_bytes}"}
             members = error.members if isinstance(error, RequestError) else {}
             return Failure(known, error.code, str(error), headers, members)
         case RequestValidationError():

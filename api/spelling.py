@@ -30,6 +30,7 @@ _HABITS = {
     **dict.fromkeys(("page_size", "count"), ("limit",)),
     **dict.fromkeys(("after", "before", "page"), ("cursor",)),
     **dict.fromkeys(("urgency", "importance", "rank"), ("priority",)),
+    **dict.fromkeys(("query", "search", "terms"), ("q",)),
     "timeout": ("wait",),
 }
 """Other services' names for what Longhand names differently: the first of these that there is."""

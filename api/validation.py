@@ -10,7 +10,8 @@ from api.spelling import nearest, right_names
 from shared.infra.errors import InvalidRequest, MisnamedField, RequestError, UnsupportedLanguage
 from shared.models.options import UNKNOWN_LANGUAGE
 
-_LARGE_NUMBER = re.compile(r"\b\d{4,}\b")
+_LARGE_NUMBER = re.compile(r"\b\d{4,}\b(?!-)")
+"""But no year of a date."""
 
 
 class Invalid(Protocol):

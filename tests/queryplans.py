@@ -5,12 +5,19 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 
-def explain(database: Engine, query: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Run a query on tables that seem large; return its plan."""
+def explain(
+    database: Engine, query: str, parameters: dict[str, Any], *, tenant: str | None = None
+) -> dict[str, Any]:
+    """Run a query on tables that seem large, for a tenant in the API's role; return its plan."""
     with database.begin() as connection:
         connection.execute(text("ANALYZE jobs, steps"))
         for small in ("seqscan", "bitmapscan"):  # what is chosen for so few rows alone
             connection.execute(text(f"SET LOCAL enable_{small} = off"))
+        if tenant is not None:
+            connection.execute(text("SET LOCAL ROLE longhand_api"))
+            connection.execute(
+                text("SELECT set_config('longhand.tenant', :id, true)"), {"id": tenant}
+            )
         plan: dict[str, Any] = connection.execute(
             text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}"), parameters
         ).scalar_one()[0]["Plan"]

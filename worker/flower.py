@@ -9,7 +9,13 @@ from celery import Celery
 from kombu.entity import Queue
 
 from shared.infra.settings import FLOWER_USER, Settings
-from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, FETCH_QUEUE, LARGE_QUEUE
+from shared.store.queues import (
+    CPU_QUEUE,
+    DELIVER_QUEUE,
+    FETCH_QUEUE,
+    LARGE_QUEUE,
+    LISTEN_QUEUE,
+)
 
 LOOPBACK = "127.0.0.1"
 REFRESH_MS = 5_000
@@ -57,7 +63,7 @@ def serve_flower(app: Celery, *, address: str, port: int, sweep_queue: str) -> N
         options.purge_offline_workers = PURGE_S
     # The broker page lists these until a worker has reported its queues.
     app.conf.task_default_queue = CPU_QUEUE
-    others = (LARGE_QUEUE, FETCH_QUEUE, DELIVER_QUEUE, sweep_queue)
+    others = (LARGE_QUEUE, FETCH_QUEUE, LISTEN_QUEUE, DELIVER_QUEUE, sweep_queue)
     app.conf.task_queues = [Queue(name) for name in others]  # type: ignore[no-untyped-call]
     extract_settings()
     setup_logging()

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from api.access.authenticator import Authenticator, check_scope
 from api.access.credentials import chosen_subprotocol
-from api.access.principal import Principal
+from api.access.principal import Principal, principal_of_request
 from api.problems import error_response
 from shared.infra.errors import LonghandError, Unauthenticated
 from shared.store.accounts.scopes import Scope
@@ -85,6 +85,7 @@ async def authorize(request: Request) -> None:
     authenticator: Authenticator = request.app.state.resources.authenticator
     principal = await authenticator.of_request(request.headers)
     request.state.principal = principal
+    principal_of_request.set(principal)
     check_scope(principal, scope)
 
 

@@ -14,7 +14,7 @@ from shared.store.accounts import (
 )
 from shared.store.accounts.keys import MAX_LIFETIME_S
 
-ScopeName = Literal["jobs:write", "jobs:read", "live", "webhooks", "admin"]
+ScopeName = Literal["jobs:write", "jobs:read", "jobs:priority", "live", "webhooks", "admin"]
 """As in ``shared.store.accounts.scopes``."""
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=NAME_PATTERN)]
 TenantId = Annotated[

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from anyio import to_thread
 
+from api.access.principal import check_priority
 from shared.infra.errors import ConflictingOptions, RequestError
 from shared.infra.outbound import Outbound
 from shared.infra.webhooks.signature import check_secret
@@ -83,6 +84,7 @@ class OptionCheck:
             UnsupportedOption: the model cannot do what is asked of it.
             ModelNotServed: no worker serves the model, and the job is not to wait for one.
             ForbiddenUrl: nothing is sent to the job's webhook.
+            ScopeMissing: who asks may not have the priority.
             DatabaseUnavailable: Postgres cannot be reached.
         """
         if not _is_complete(asked):
@@ -115,6 +117,7 @@ class OptionCheck:
             return self._resolve(asked, await self._served.ask())
 
     def _check_values(self, asked: JobOptions) -> None:
+        check_priority(asked.priority)
         if asked.reference is not None:
             check_reference(asked.reference)
         if asked.webhook_url is not None:

@@ -121,7 +121,7 @@ def _with_transcript(job: Job, transcript: Iterable[str]) -> Iterator[str]:
     yield "}"
 
 
-def stream(blocks: Iterator[str], media_type: str) -> Response:
+def stream(blocks: Iterator[str] | Iterator[bytes], media_type: str) -> Response:
     """Send the blocks as they are made.
 
     The first block is made here, so that errors up to then are answered as problems.

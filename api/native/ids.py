@@ -16,7 +16,7 @@ from shared.infra.errors import (
     WebhookNotFound,
 )
 
-_NOT_OURS = "the cursor is not one that we gave out"
+NOT_OURS = "the cursor is not one that we gave out"
 
 UUID_SCHEMA = {"json_schema_extra": {"format": "uuid"}}
 """Of parameters that are ids but read as text: a malformed id has an answer of ours."""
@@ -68,7 +68,8 @@ async def _key_id(key_id: _PathId) -> UUID:
     return _id(key_id, KeyNotFound(f"there is no key {key_id}"))
 
 
-def _cursor_parameter(pattern: str) -> Any:
+def cursor_parameter(pattern: str) -> Any:
+    """Return the query parameter of cursors that match a pattern."""
     return Query(
         description="next_cursor of the page before; none or empty: the first page",
         json_schema_extra={"pattern": f"^({pattern})?$"},
@@ -77,16 +78,16 @@ def _cursor_parameter(pattern: str) -> Any:
 
 async def _cursor(
     cursor: Annotated[
-        str, _cursor_parameter("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+        str, cursor_parameter("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
     ] = "",
 ) -> UUID | None:
-    return optional_id(cursor or None, _NOT_OURS)
+    return optional_id(cursor or None, NOT_OURS)
 
 
 async def _job_cursor(
     # The base64 of a positive 64-bit integer: its first bit is 0, and so are the last two of the
     # 66 that eleven digits have.
-    cursor: Annotated[str, _cursor_parameter("[A-Za-f][A-Za-z0-9_-]{9}[AEIMQUYcgkosw048]")] = "",
+    cursor: Annotated[str, cursor_parameter("[A-Za-f][A-Za-z0-9_-]{9}[AEIMQUYcgkosw048]")] = "",
 ) -> int | None:
     if not cursor:
         return None
@@ -96,7 +97,7 @@ async def _job_cursor(
             return first_event
     except (ValueError, OverflowError):
         pass
-    raise InvalidRequest(_NOT_OURS)
+    raise InvalidRequest(NOT_OURS)
 
 
 def job_cursor(first_event: int) -> str:

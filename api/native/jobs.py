@@ -1,4 +1,4 @@
-"""Reading jobs: the list, one with its progress, its transcript and its manifest."""
+"""Reading jobs: the list, one with its progress, its manifest."""
 
 from typing import Annotated, Literal
 
@@ -6,40 +6,24 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.access.routes import needs
 from api.native import snapshots
-from api.native.answers import answer_with_snapshot, stream, summarize_jobs
+from api.native.answers import answer_with_snapshot, summarize_jobs
+from api.native.filters import Chosen
 from api.native.ids import JobCursor, JobId, job_cursor
 from api.native.schemas.jobs import Job, JobPage
 from api.native.waits import at_its_end
-from api.openapi import problems, transcript_answer
+from api.openapi import problems
 from api.resources import Provided, Tenant
 from shared.infra.errors import (
     ConflictingOptions,
     JobNotFound,
     TooManyAtOnce,
     TooManyStreams,
-    TranscriptDeleted,
     TranscriptNotReady,
-    UnknownFormat,
+    UnsupportedLanguage,
 )
-from shared.speech.cues import (
-    CUE_LINES,
-    FULL_WIDTH_LINE_COLUMNS,
-    LINE_COLUMNS,
-    MAX_CUE_LINES,
-    MAX_LINE_COLUMNS,
-    MIN_LINE_COLUMNS,
-)
-from shared.speech.formats import render
 from shared.speech.manifest import Manifest
-from shared.speech.names import FORMATS, SUBTITLES
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs.read import get_manifest, list_jobs
-from shared.store.transcripts import (
-    PartialView,
-    StoredTranscript,
-    open_partial_transcript,
-    open_transcript,
-)
 
 router = APIRouter(tags=["jobs"])
 
@@ -48,10 +32,15 @@ MAX_WAIT_S = 60
 
 
 @needs(Scope.JOBS_READ)
-@router.get("/jobs", summary="List jobs", responses=problems())
+@router.get(
+    "/jobs",
+    summary="List jobs",
+    responses=problems(ConflictingOptions, UnsupportedLanguage),
+)
 def show_jobs(
     resources: Provided,
     tenant: Tenant,
+    chosen: Chosen,
     cursor: JobCursor,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> JobPage:
@@ -59,8 +48,11 @@ def show_jobs(
 
     A job that was not yet taken when an answer was made comes above all jobs of that answer. So
     whoever reads from the top down to a known job has seen all new ones.
+
+    Filters are repeated with each page's cursor. Jobs are found by the first 64 members of their
+    metadata that are strings, numbers or booleans, of up to 256 characters.
     """
-    found = list_jobs(resources.engine, tenant, limit=limit + 1, before=cursor)
+    found = list_jobs(resources.engine, tenant, limit=limit + 1, before=cursor, chosen=chosen)
     page = found[:limit]
     return JobPage(
         jobs=summarize_jobs(resources, page),
@@ -110,82 +102,6 @@ async def show_job(
     else:
         snapshot = await loader.get(key)
     return await answer_with_snapshot(resources, snapshot, text=text, words="words" in include)
-
-
-@needs(Scope.JOBS_READ)
-@router.get(
-    "/jobs/{job_id}/transcript",
-    summary="Get a transcript",
-    response_class=Response,
-    responses=problems(
-        JobNotFound, TranscriptNotReady, TranscriptDeleted, UnknownFormat, ConflictingOptions
-    )
-    | transcript_answer(),
-)
-def show_transcript(
-    job_id: JobId,
-    resources: Provided,
-    tenant: Tenant,
-    format: Annotated[  # noqa: A002 - the query parameter's name
-        str,
-        Query(
-            description="of the answer, one a request", json_schema_extra={"enum": list(FORMATS)}
-        ),
-    ] = "json",
-    so_far: Annotated[
-        bool,
-        Query(
-            alias="partial",
-            description="true: of a job in any other state, what is transcribed so far",
-        ),
-    ] = False,
-    max_line_width: Annotated[
-        int | None,
-        Query(
-            ge=MIN_LINE_COLUMNS,
-            le=MAX_LINE_COLUMNS,
-            description=f"columns of a subtitle's line, of which a full-width character takes two; "
-            f"omitted: {FULL_WIDTH_LINE_COLUMNS} in Chinese, Japanese and Korean, else "
-            f"{LINE_COLUMNS}",
-        ),
-    ] = None,
-    max_line_count: Annotated[
-        int | None,
-        Query(ge=1, le=MAX_CUE_LINES, description=f"lines of a subtitle; omitted: {CUE_LINES}"),
-    ] = None,
-) -> Response:
-    """Return the transcript alone, in any format.
-
-    Plain text has a paragraph a line, tab-separated values have a segment a line. JSON has text,
-    paragraphs, segments and words.
-
-    With `partial=true`, a job that runs or has failed gives what its finished chunks say, in time
-    order; as JSON it says `"partial": true` and what is missing.
-    """
-    if format not in FORMATS:
-        raise UnknownFormat(
-            f"no format {format!r}; there are {', '.join(FORMATS)}, of which a request names one"
-        )
-    if format not in SUBTITLES and (max_line_width or max_line_count):
-        raise ConflictingOptions(
-            f"max_line_width and max_line_count are for subtitles: {', '.join(SUBTITLES)}"
-        )
-    found: StoredTranscript | PartialView
-    try:
-        found = open_transcript(resources.engine, tenant, job_id)
-    except TranscriptNotReady:
-        if not so_far:
-            raise
-        found = open_partial_transcript(resources.engine, tenant, job_id)
-    rendered = render(
-        found.header,
-        found.segments,
-        format,
-        without_words=found.segments_without_words,
-        line_columns=max_line_width,
-        max_lines=max_line_count or CUE_LINES,
-    )
-    return stream(rendered.blocks, rendered.media_type)
 
 
 @needs(Scope.JOBS_READ)

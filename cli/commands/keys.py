@@ -17,7 +17,9 @@ SERVER = click.option(
     help="The platform, with an administrator's key in LONGHAND_API_KEY. Omitted: the database of "
     "LONGHAND_DATABASE_URL, or of the platform that runs in --data.",
 )
-USUAL_SCOPES = tuple(str(scope) for scope in Scope if scope is not Scope.ADMIN)
+USUAL_SCOPES = tuple(
+    str(scope) for scope in Scope if scope not in (Scope.ADMIN, Scope.JOBS_PRIORITY)
+)
 
 
 @click.group()

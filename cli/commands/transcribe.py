@@ -53,7 +53,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     *("--output", "-o"),
     type=PATH,
     metavar="DIR",
-    help="Write FILE's transcript to DIR/FILE.FORMAT instead of printing it.",
+    help="Write FILE's transcript to DIR/FILE.FORMAT.",
 )
 @_written(
     "--skip-existing", is_flag=True, help="Leave out files whose transcripts are in DIR already."
@@ -63,7 +63,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     type=click.IntRange(10, 200),
     metavar="N",
     show_default="42, CJK 32",
-    help="Columns per line.",
+    help="Columns.",
 )
 @_written(
     "--max-line-count",
@@ -71,6 +71,13 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     metavar="N",
     show_default="2",
     help="Lines per subtitle.",
+)
+@_written(
+    "--max-words-per-cue",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    show_default="as fit",
+    help="Words per subtitle.",
 )
 @_how("--model", metavar="ID", show_default=f"auto: {AUTO_RULE}", help="As in 'longhand models'.")
 @_how(
@@ -84,7 +91,7 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     type=click.Choice(("transcribe", "translate")),
     metavar="TASK",
     default="transcribe",
-    help="To transcribe, or to translate into English.",
+    help="Or 'translate', into English.",
 )
 @_how("--translate", is_flag=True, help="The same as --task translate.")
 @_how("--prompt", metavar="TEXT", help="Text in whose style and spelling to write.")
@@ -93,8 +100,8 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     "--vad",
     type=click.Choice(VAD_NAMES),
     metavar="VAD",
-    show_default="the model's own",
-    help=f"What finds the speech: {', '.join(VAD_NAMES)}.",
+    show_default="model's",
+    help=f"Finds speech: {', '.join(VAD_NAMES)}.",
 )
 @_how("--multichannel", is_flag=True, help="Transcribe each channel apart.")
 @_how("--multilingual", is_flag=True, help="Detect the language of each chunk.")
@@ -104,6 +111,9 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     help="The audio track: its number, from 0, or its language.",
     show_default="the default one; if silent, the next",
 )
+@_how("--numerals", is_flag=True, help="Write English number words as digits.")
+@_how("--mask", metavar="WORDS", help="Words to show as asterisks, separated by commas.")
+@_how("--spelling", metavar="JSON", help="An object of words and how to write them.")
 @_how("--strict", is_flag=True, help="Refuse a file that is cut off or damaged.")
 @_where(
     "--server",
@@ -143,6 +153,7 @@ def transcribe(
     skip_existing: bool,
     max_line_width: int | None,
     max_line_count: int | None,
+    max_words_per_cue: int | None,
     model: str | None,
     task: str,
     translate: bool,
@@ -160,17 +171,23 @@ def transcribe(
     FILE is a file, a folder of audio and video files, an http(s) URL, or '-'.
 
     Uses the platform that 'longhand up' runs in the same data directory, or starts one and stops it
-    again. A file that fails does not keep the others from being transcribed.
+    again. A file that fails does not stop the others.
     """
     wanted = tuple(dict.fromkeys(name for several in formats for name in several)) or ("txt",)
-    sizes = {"max_line_width": max_line_width, "max_line_count": max_line_count}
+    sizes = {
+        "max_line_width": max_line_width,
+        "max_line_count": max_line_count,
+        "max_words_per_cue": max_words_per_cue,
+    }
     chosen_sizes = {name: str(size) for name, size in sizes.items() if size is not None}
     if output is None and len(wanted) > 1:
         raise click.UsageError("several formats go into a folder: name it by --output", ctx)
     if output is None and skip_existing:
         raise click.UsageError("--skip-existing looks into a folder: name it by --output", ctx)
     if chosen_sizes and not set(wanted) & set(SUBTITLES):
-        raise click.UsageError("lines have a width in srt and vtt: choose one by --format", ctx)
+        raise click.UsageError("subtitles have sizes: choose srt or vtt by --format", ctx)
+    if output is None and "docx" in wanted:
+        raise click.UsageError("docx is no text: name a folder for it by --output", ctx)
     if output is None and not ctx.obj:
         raise CommandError("standard output is closed: name a folder by --output")
     options = job_options(

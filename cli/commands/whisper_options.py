@@ -17,6 +17,7 @@ _COUNTERPARTS = {
     "initial_prompt": "prompt",
     "max_line_width": "max-line-width",
     "max_line_count": "max-line-count",
+    "max_words_per_line": "max-words-per-cue",
 }
 EPILOG = (
     f"--vad_filter, {', '.join(f'--{name}' for name in _COUNTERPARTS)} are understood as in "
@@ -44,7 +45,6 @@ _DECIDE_NOTHING = (
 _SPEAKERS = "speakers are not told apart here; --multichannel tells channels apart"
 _LIVE = "there is no live transcription here"
 _REFUSED = {
-    "--max_words_per_line": "lines are as wide as --max-line-width says, however many words fit",
     "--highlight_words": "subtitles show no single words here; --format json has their times",
     "--clip_timestamps": "files are transcribed whole here; cut the part out first",
     "--prefix": "the beginning of the text cannot be given here; --prompt can",

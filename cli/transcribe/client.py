@@ -170,15 +170,15 @@ class Client:
         with suppress(httpx.HTTPError):
             self._http.post(f"/jobs/{job_id}/cancel", timeout=CANCEL_TIMEOUT_S)
 
-    def transcript(self, job_id: str, form: str, sizes: Mapping[str, str]) -> str:
+    def transcript(self, job_id: str, form: str, sizes: Mapping[str, str]) -> bytes:
         """Return a succeeded job's transcript in one of the server's formats.
 
         ``sizes`` are the server's parameters for those of subtitles.
         """
         response = self._get(f"/jobs/{job_id}/transcript", {"format": form, **sizes})
-        return self._checked(response).text
+        return self._checked(response).content
 
-    def partial_transcript(self, job_id: str, form: str, sizes: Mapping[str, str]) -> str:
+    def partial_transcript(self, job_id: str, form: str, sizes: Mapping[str, str]) -> bytes:
         """Return what a job has transcribed so far; arguments as of ``transcript``.
 
         Raises:
@@ -187,7 +187,7 @@ class Client:
         query = {"format": form, "partial": "true", **sizes}
         path = f"/jobs/{job_id}/transcript"
         response = self._send("GET", path, params=query, timeout=PARTIAL_TIMEOUT_S)
-        return self._checked(response).text
+        return self._checked(response).content
 
     def measure(self, job_id: str, reference: str) -> str:
         """Compare a transcript with what was really said; return its error rates as a sentence.

@@ -1,9 +1,11 @@
 """One file's way from upload to transcript, as one job of the platform."""
 
+import io
 import json
 import threading
 import time
 from dataclasses import dataclass, field
+from zipfile import ZipFile
 
 from cli.errors import CommandError
 from cli.messages import note, warning
@@ -100,10 +102,10 @@ class FileJobs:
             CommandError: the server does not answer soon, or it cannot be written.
         """
         for form in self.request.formats:
-            text = self.client.partial_transcript(job_id, form, self.request.sizes_of(form))
-            if not has_words(form, text):
+            found = self.client.partial_transcript(job_id, form, self.request.sizes_of(form))
+            if not has_words(form, found):
                 return
-            path = outputs.write_partial(source, form, text)
+            path = outputs.write_partial(source, form, found)
             self.progress.say(note(f"{source.name}: what was done is in {path}"))
 
     def _follow(self, job: JobView, work: Work) -> JobView:
@@ -132,13 +134,13 @@ class FileJobs:
         """Bring the transcript where it belongs, in every format; return whether it has words."""
         spoken = False
         for form in self.request.formats:
-            text = self.client.transcript(job.id, form, self.request.sizes_of(form))
-            spoken = has_words(form, text)
+            found = self.client.transcript(job.id, form, self.request.sizes_of(form))
+            spoken = has_words(form, found)
             if self.outputs is None:
-                work.text = text
+                work.text = found.decode()
                 continue
             try:
-                self.outputs.write(work.source, form, text)
+                self.outputs.write(work.source, form, found)
             except CommandError as error:
                 if not self.platform.lasting:
                     raise
@@ -191,9 +193,12 @@ def show_job(progress: Progress, name: str, job: JobView) -> None:
     progress.show(name, so_far.stage or job.state, fraction, ", ".join(details))
 
 
-def has_words(form: str, text: str) -> bool:
+def has_words(form: str, transcript: bytes) -> bool:
     """Whether a transcript in one of the formats has any words."""
     if form == "json":
-        return bool(json.loads(text)["text"])
+        return bool(json.loads(transcript)["text"])
+    if form == "docx":
+        with ZipFile(io.BytesIO(transcript)) as archive:
+            return b"<w:p>" in archive.read("word/document.xml")
     heading_lines = 1 if form in ("vtt", "tsv") else 0
-    return len(text.splitlines()) > heading_lines
+    return len(transcript.splitlines()) > heading_lines

@@ -57,25 +57,25 @@ class TranscriptFiles:
                     if error.errno == errno.ENAMETOOLONG:
                         raise CommandError(f"cannot write {path}: {os_reason(error)}") from error
 
-    def write(self, source: Source, form: str, text: str) -> None:
+    def write(self, source: Source, form: str, transcript: bytes) -> None:
         """Write a whole transcript, in place of an older or partial one.
 
         Raises:
             CommandError: it cannot be written; nothing of it is left.
         """
         path = self.path(source, form)
-        self._write(path, text)
+        self._write(path, transcript)
         with suppress(OSError):
             _in_format(path, PARTIAL).unlink(missing_ok=True)
 
-    def write_partial(self, source: Source, form: str, text: str) -> Path:
+    def write_partial(self, source: Source, form: str, transcript: bytes) -> Path:
         """Write what there is of a transcript beside the place of the whole; return where.
 
         Raises:
             CommandError: it cannot be written.
         """
         path = _in_format(self.path(source, form), PARTIAL)
-        self._write(path, text)
+        self._write(path, transcript)
         return path
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class TranscriptFiles:
         paths = (_in_format(self._folder / place, form) for form in self._formats)
         return any(_real(path) in self._inputs for path in paths)
 
-    def _write(self, path: Path, text: str) -> None:
+    def _write(self, path: Path, transcript: bytes) -> None:
         if _real(path) in self._inputs:
             raise CommandError(f"cannot write {path}: it is one of the files to transcribe")
         draft = path.with_name(f".longhand-{uuid4().hex}.tmp")
@@ -114,8 +114,8 @@ class TranscriptFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._writing:
                 try:
-                    with draft.open("x", encoding="utf-8", newline="") as file:
-                        file.write(text)
+                    with draft.open("xb") as file:
+                        file.write(transcript)
                         file.flush()
                         os.fsync(file.fileno())  # a full disk may be told only now
                     draft.replace(path)

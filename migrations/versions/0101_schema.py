@@ -45,6 +45,25 @@ _DUE_TURN = """
     $$
 """
 
+_SEARCH = """
+    -- Row-level security lets no index be used for @@. EXECUTE plans with the words at hand: rare
+    -- ones are looked up in the index of terms, common ones met on a way through the newest.
+    CREATE FUNCTION longhand_search(wanted tsquery, after_id uuid, after_idx bigint, most bigint)
+    RETURNS TABLE (transcript_id uuid, idx integer)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = {schema}, pg_temp
+    AS $$
+    BEGIN
+        RETURN QUERY EXECUTE '
+            SELECT found.transcript_id, found.idx FROM transcript_terms AS found
+            WHERE found.tenant = $1 AND found.terms @@ $2 AND found.transcript_id <= $3
+              AND (found.transcript_id < $3 OR found.idx > $4)
+            ORDER BY found.transcript_id DESC, found.idx LIMIT $5
+        ' USING current_setting('longhand.tenant', true), wanted, after_id, after_idx, most;
+    END
+    $$
+"""
+
 _ROLES = """
     -- Roles are the whole cluster's, so another database's migration may have made them. Their
     -- operator lets them log in.
@@ -70,8 +89,10 @@ _OWNED = {
     "tenants": "id",
     "api_keys": "tenant",
     "jobs": "tenant",
+    "job_metadata": "tenant",
     "steps": "tenant",
     "transcripts": "tenant",
+    "transcript_terms": "tenant",
     "batches": "tenant",
     "idempotency_keys": "tenant",
     "uploads": "tenant",
@@ -100,12 +121,13 @@ def _separate_tenants() -> None:
     """Make the roles of the API and the workers, and the policies that bind them."""
     op.execute(_ROLES)
     schema = op.get_bind().execute(sa.text("SELECT quote_ident(current_schema())")).scalar_one()
-    for function in (_FIND_KEYS, _DUE_TURN):
+    for function in (_FIND_KEYS, _DUE_TURN, _SEARCH):
         op.execute(function.format(schema=schema))
     both = "longhand_api, longhand_worker"
     op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {both}")
-    op.execute("REVOKE ALL ON FUNCTION longhand_find_keys, longhand_due_turn FROM PUBLIC")
-    op.execute("GRANT EXECUTE ON FUNCTION longhand_find_keys TO longhand_api")
+    functions = "longhand_find_keys, longhand_due_turn, longhand_search"
+    op.execute(f"REVOKE ALL ON FUNCTION {functions} FROM PUBLIC")
+    op.execute("GRANT EXECUTE ON FUNCTION longhand_find_keys, longhand_search TO longhand_api")
     op.execute(f"GRANT EXECUTE ON FUNCTION longhand_due_turn TO {both}")
     op.execute(f"GRANT SELECT ON alembic_version TO {both}")
     op.execute(f"GRANT USAGE, SELECT ON SEQUENCE event_ids TO {both}")
@@ -231,6 +253,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.PrimaryKeyConstraint("id", name="pk_transcripts"),
+        sa.UniqueConstraint("tenant", "id", name="uq_transcripts_tenant_id"),
     )
     op.create_table(
         "webhook_endpoints",
@@ -385,6 +408,13 @@ def upgrade() -> None:
         ),
         sa.Column("detected_probability", sa.REAL(), nullable=True),
         sa.Column(
+            "language",
+            sa.Text(),
+            sa.Computed("coalesce(detected_language, options ->> 'language')", persisted=True),
+            nullable=True,
+            comment="given or detected",
+        ),
+        sa.Column(
             "upload_id",
             sa.UUID(),
             nullable=True,
@@ -519,6 +549,12 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("audio_deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("transcript_deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "listening_bytes",
+            sa.BigInteger(),
+            nullable=True,
+            comment="size of its listening copy; null: there is none",
+        ),
         sa.CheckConstraint(
             "state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')",
             name="ck_jobs_state",
@@ -549,13 +585,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN ('queued', 'running')"),
     )
     op.create_index(
-        "ix_jobs_active_of_tenant",
-        "jobs",
-        ["tenant"],
-        unique=False,
-        postgresql_where=sa.text("state IN ('queued', 'running')"),
-    )
-    op.create_index(
         "ix_jobs_ended",
         "jobs",
         ["finished_at"],
@@ -578,7 +607,6 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("original_id IS NOT NULL"),
     )
-    op.create_index("ix_jobs_tenant_first_event", "jobs", ["tenant", "first_event"], unique=False)
     op.create_index("ix_jobs_transcript_id", "jobs", ["transcript_id"], unique=False)
     op.create_index(
         "ix_jobs_unmeasured",
@@ -638,6 +666,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("transcript_id IS NOT NULL"),
     )
+    _create_filters()
     op.create_table(
         "calls",
         sa.Column("job_id", sa.UUID(), nullable=False),
@@ -693,7 +722,7 @@ def upgrade() -> None:
         ),
         sa.Column("reason", sa.Text(), nullable=True, comment="the same for people"),
         sa.CheckConstraint(
-            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver')",
+            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver', 'listen')",
             name="ck_worker_kinds_kind",
         ),
         sa.ForeignKeyConstraint(
@@ -818,7 +847,7 @@ def upgrade() -> None:
             comment="of a done chunk: its place among the job's events",
         ),
         sa.CheckConstraint(
-            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver')",
+            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver', 'listen')",
             name="ck_steps_kind",
         ),
         sa.CheckConstraint(
@@ -882,6 +911,8 @@ def upgrade() -> None:
     )
     _create_webhook_events()
     _create_idempotency_keys()
+    _create_listening()
+    _create_search()
     _create_usage()
     _separate_tenants()
 
@@ -1185,6 +1216,84 @@ def _create_uploads() -> None:
     )
 
 
+def _create_listening() -> None:
+    op.create_index(
+        "ix_jobs_with_listening",
+        "jobs",
+        ["finished_at"],
+        unique=False,
+        postgresql_where=sa.text("listening_bytes IS NOT NULL"),
+    )
+
+
+def _create_filters() -> None:
+    """Make what finds the pages of a list of jobs."""
+    op.create_index("ix_jobs_tenant_first_event", "jobs", ["tenant", "first_event"], unique=False)
+    op.create_index("ix_jobs_of_model", "jobs", ["tenant", "model", "first_event"], unique=False)
+    op.create_index(
+        "ix_jobs_of_language", "jobs", ["tenant", "language", "first_event"], unique=False
+    )
+    op.create_index("ix_jobs_tenant_created_at", "jobs", ["tenant", "created_at"], unique=False)
+    op.create_index(
+        "ix_jobs_active_of_tenant",
+        "jobs",
+        ["tenant", "first_event"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('queued', 'running')"),
+    )
+    op.create_index(
+        "ix_jobs_ended_of_tenant",
+        "jobs",
+        ["tenant", "state", "first_event"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('succeeded', 'failed', 'canceled')"),
+    )
+    op.create_table(
+        "job_metadata",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("first_event", sa.BigInteger(), nullable=False, comment="the job's"),
+        sa.Column("job_id", sa.UUID(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name="fk_job_metadata_job_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("tenant", "key", "value", "first_event", name="pk_job_metadata"),
+        comment="Members of jobs' metadata by which jobs are found.",
+    )
+    op.create_index("ix_job_metadata_job_id", "job_metadata", ["job_id"], unique=False)
+
+
+def _create_search() -> None:
+    op.create_table(
+        "transcript_terms",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("transcript_id", sa.UUID(), nullable=False),
+        sa.Column("idx", sa.Integer(), nullable=False, comment="of the segment"),
+        sa.Column(
+            "terms",
+            postgresql.TSVECTOR(),
+            nullable=False,
+            comment="each with the tenant before it (shared.store.search)",
+        ),
+        sa.ForeignKeyConstraint(
+            ["tenant", "transcript_id"],
+            ["transcripts.tenant", "transcripts.id"],
+            name="fk_transcript_terms_tenant_transcript_id",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("tenant", "transcript_id", "idx", name="pk_transcript_terms"),
+        comment="What segments are found by.",
+    )
+    op.create_index(
+        "ix_transcript_terms_terms",
+        "transcript_terms",
+        ["terms"],
+        unique=False,
+        postgresql_using="gin",
+    )
+
+
 def _create_usage() -> None:
     op.create_table(
         "usage",
@@ -1224,7 +1333,7 @@ def _usage() -> list[sa.Column[Any]]:
 
 def downgrade() -> None:
     """Revert; the roles stay, as other databases of the cluster may have them."""
-    op.execute("DROP FUNCTION longhand_find_keys, longhand_due_turn")
+    op.execute("DROP FUNCTION longhand_find_keys, longhand_due_turn, longhand_search")
     for table in [
         "usage_entries",
         "usage",
@@ -1234,8 +1343,10 @@ def downgrade() -> None:
         "steps",
         "job_events",
         "worker_kinds",
+        "transcript_terms",
         "transcript_segments",
         "calls",
+        "job_metadata",
         "jobs",
         "uploads",
         "workers",

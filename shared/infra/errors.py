@@ -53,7 +53,8 @@
         │   └── InvalidParameter        a parameter of a dialect
         │       └── UnsupportedParameter    one that is documented there, and not done here
         ├── UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
-        ├── UnknownFormat, EmptyFile, UploadTooLarge, UploadStalled, UnsupportedMediaType
+        ├── UnknownFormat, NotAcceptable, UnsupportedMediaType
+        ├── EmptyFile, UploadTooLarge, UploadStalled
         ├── UploadNotFound, UploadIncomplete
         ├── DigestMismatch          a file's SHA-256 is not the one that was declared
         ├── TusVersion, OffsetMismatch, ChecksumUnknown, ChecksumMismatch
@@ -61,7 +62,8 @@
         ├── JobFailed               the job whose transcript was asked for has none
         │   ├── AudioRefused            its audio is at fault
         │   └── JobCanceled             somebody has canceled it
-        ├── TranscriptNotReady, TranscriptDeleted
+        ├── TranscriptNotReady, TranscriptDeleted, AudioNotFetched, AudioDeleted
+        ├── RangeNotSatisfiable
         ├── LimitReached            the tenant has, for now, as much as it may
         │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce, TooManyOpenUploads
         ├── IdempotencyKeyInUse     a request with this key is under way
@@ -80,7 +82,7 @@ for a person, without secrets and internal paths.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -431,6 +433,15 @@ class AudioGone(RequestError):
     """The audio that a retry needs was removed when its retention ended."""
 
 
+class NotAcceptable(RequestError):
+    """The ``Accept`` header takes none of the media types that are ``offered``."""
+
+    def __init__(self, message: str, offered: Sequence[str]) -> None:
+        """``offered``: those that the answer can have."""
+        super().__init__(message)
+        self.members = {"offered": list(offered)}
+
+
 class JobFailed(RequestError):
     """The job ended without a transcript: ``error`` says why, and ``job_id`` which one it is."""
 
@@ -459,6 +470,28 @@ class TranscriptNotReady(RequestError):
 
 class TranscriptDeleted(RequestError):
     """The job succeeded, but its transcript was removed when its retention ended."""
+
+
+class AudioNotFetched(RequestError):
+    """The file at the job's URL is not fetched (yet); ``state`` is the job's state."""
+
+    def __init__(self, message: str, state: str) -> None:
+        """``state``: the job's."""
+        super().__init__(message)
+        self.members = {"state": state}
+
+
+class AudioDeleted(RequestError):
+    """The job's audio is not kept any more."""
+
+
+class RangeNotSatisfiable(RequestError):
+    """The file has no bytes where the ``Range`` header asks for some."""
+
+    def __init__(self, message: str, n_bytes: int) -> None:
+        """``n_bytes``: the size of the file."""
+        super().__init__(message)
+        self.n_bytes = n_bytes
 
 
 class LimitReached(RequestError):

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, from_json
 
 from shared.infra.errors import UnsupportedLanguage, UnsupportedOption
@@ -13,6 +13,7 @@ from shared.infra.quantities import size
 from shared.models import AUTO, AUTO_RULE
 from shared.models.catalogue import Model
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
+from shared.speech.edits import Edits
 from shared.speech.languages import UnknownLanguage, language_code
 from shared.speech.names import VadName
 
@@ -20,6 +21,8 @@ MAX_PRIORITY = 100
 _MAX_NAME_CHARS = 100
 """Of a model, a language or a track."""
 MAX_METADATA_BYTES = 16 * 1024
+MAX_EDIT_CHARS = 1_000
+"""Of all spellings as JSON, and of all words to be masked."""
 UNKNOWN_LANGUAGE = "unknown_language"
 """pydantic's type of the error about a language that there is not."""
 _ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
@@ -54,6 +57,21 @@ def _json_object(value: object) -> object:
     if not isinstance(found, dict) or _ESCAPED_NUL.search(kept):
         raise PydanticCustomError("json_object", "expected a JSON object, without NUL characters")
     return found
+
+
+def _texts_by_text(value: object) -> object:
+    found = _json_object(value)
+    if isinstance(found, dict) and not all(isinstance(each, str) for each in found.values()):
+        raise PydanticCustomError("json_object", "expected a JSON object whose values are texts")
+    return found
+
+
+def _spellings(value: dict[str, str]) -> dict[str, str]:
+    if len(json.dumps(value, ensure_ascii=False)) > MAX_EDIT_CHARS:
+        raise PydanticCustomError(
+            "too_long", "of at most {most} characters", {"most": MAX_EDIT_CHARS}
+        )
+    return value
 
 
 Language = Annotated[str | None, BeforeValidator(_language_code)]
@@ -119,7 +137,8 @@ class JobOptions(BaseModel):
         default=0,
         ge=-MAX_PRIORITY,
         le=MAX_PRIORITY,
-        description="of jobs that wait, those with the higher priority go first",
+        description="of jobs that wait, those with the higher priority go first; above 0 it needs "
+        "the scope jobs:priority",
     )
     cache: bool = Field(
         default=True, description="false: transcribe even if the same was transcribed before"
@@ -128,6 +147,21 @@ class JobOptions(BaseModel):
         default={},
         description='a JSON object, such as {"order": 17}, of at most '
         f"{size(MAX_METADATA_BYTES)}, returned with the job and in its webhook events",
+    )
+    numerals: bool = Field(
+        default=False, description="write English number words as digits: 'twenty one' as 21"
+    )
+    mask: str | None = Field(
+        default=None,
+        max_length=MAX_EDIT_CHARS,
+        description="words or phrases, separated by commas, that are shown as asterisks",
+    )
+    spelling: Annotated[
+        dict[str, str], BeforeValidator(_texts_by_text), AfterValidator(_spellings)
+    ] = Field(
+        default={},
+        description="a JSON object of words or phrases and what is written instead, such as "
+        f'{{"long hand": "Longhand"}}, of at most {MAX_EDIT_CHARS:,} characters',
     )
     webhook_url: str | None = Field(
         default=None,
@@ -159,6 +193,9 @@ class ResolvedOptions(BaseModel):
     multilingual: bool = False
     track: str | None = None
     strict: bool = False
+    edits: Edits | None = Field(
+        default=None, description="of the text as it is read; None: none are wanted"
+    )
 
     def text_language(self, spoken: str | None) -> str | None:
         """Return the language of a transcript of speech in ``spoken``; None: each chunk's own."""
@@ -198,15 +235,25 @@ def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
         "hotwords": options.hotwords or None,
         "vad": options.vad or model.vad,
         "track": (options.track or "").strip() or None,
+        "edits": _edits(options),
     }
     return ResolvedOptions.model_validate(options.model_dump() | resolved)
+
+
+def _edits(options: JobOptions) -> Edits | None:
+    words = [each.strip() for each in (options.mask or "").split(",")]
+    edits = Edits(
+        spelling=options.spelling, numerals=options.numerals, mask=[each for each in words if each]
+    )
+    return None if edits == Edits() else edits
 
 
 def fingerprint(sha256: str, options: ResolvedOptions, model: Model) -> str:
     """Return a digest of all that a transcript depends on; equal digests mean equal transcripts.
 
     ``sha256`` is the hex digest of the source's bytes, ``model`` the entry of ``options.model``.
+    Edits do not count: they are made as a transcript is read.
     """
     decoding = model.model_dump_json(include={"engine", "source", "revision", "window_s", "decode"})
-    facts = (sha256, decoding, options.model_dump_json())
+    facts = (sha256, decoding, options.model_dump_json(exclude={"edits"}))
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()

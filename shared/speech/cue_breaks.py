@@ -105,7 +105,13 @@ class Passage:
     """
 
     def __init__(
-        self, tokens: Sequence[Token], next_start_ms: int | None, line_columns: int, max_lines: int
+        self,
+        tokens: Sequence[Token],
+        next_start_ms: int | None,
+        line_columns: int,
+        *,
+        max_lines: int,
+        max_words: int | None,
     ) -> None:
         """Compute the costs.
 
@@ -114,10 +120,12 @@ class Passage:
             next_start_ms: start of what is said after them; None: nothing is.
             line_columns: longest line; a full-width character takes two.
             max_lines: most lines of a cue.
+            max_words: most words of a cue; None: as many as fit.
         """
         self._tokens = tokens
         self._line_columns = line_columns
         self._max_lines = max_lines
+        self._max_words = len(tokens) if max_words is None else max_words
         self._next_starts = [*(token.start_ms for token in tokens[1:]), next_start_ms]
         # The columns at which each token begins and ends if all the text were on one line.
         self._begins, self._ends = [0], [columns(tokens[0].text)]
@@ -191,11 +199,15 @@ class Passage:
         best: list[tuple[int, tuple[int, ...]]] = [(0, ())] * (n_tokens + 1)
         most_columns = self._max_lines * (self._line_columns + 1)
         for stop in range(1, n_tokens + 1):
+            n_begun = 0  # words that begin within the cue
             for first in range(stop - 1, -1, -1):
                 if self._ends[stop - 1] - self._begins[first] > most_columns:
                     break
                 spoken_ms = self._tokens[stop - 1].end_ms - self._tokens[first].start_ms
                 if spoken_ms > MAX_CUE_MS and stop - first > 1:
+                    break
+                n_begun += not self._tokens[first].is_rest
+                if n_begun + self._tokens[first].is_rest > self._max_words:
                     break
                 cost = costs[first] + self._cost_of_cue(first, stop)
                 if cost >= costs[stop]:

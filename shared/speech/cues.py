@@ -9,6 +9,7 @@ import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from shared.speech.cue_breaks import Draft, Passage, Token, must_not_begin
 from shared.speech.cue_times import shown_until
@@ -27,6 +28,8 @@ MIN_LINE_COLUMNS, MAX_LINE_COLUMNS = 10, 200
 """Bounds of the line length that a client may choose. A narrower line would cut most words."""
 MAX_CUE_LINES = 4
 """Most lines that a client may choose: more would cover the picture."""
+MAX_CUE_WORDS = 100
+"""Most words of a cue that a client may choose: more fit into no cue."""
 LONG_PAUSE_MS = 1_500
 """No cue spans such a pause: text comes at most 1.5 s before its speech (BBC, 5.2)."""
 
@@ -52,11 +55,13 @@ def make_cues(
     *,
     line_columns: int | None = None,
     max_lines: int = CUE_LINES,
+    max_words: int | None = None,
 ) -> Iterator[Cue]:
     """Yield subtitle cues by start time; every word is in exactly one, no two of a channel overlap.
 
     The segments are in order, and iterated over once for each channel. Lines are no longer than
-    ``line_columns``; None: than is usual for the language of their words.
+    ``line_columns``; None: than is usual for the language of their words. A word that is longer
+    than a line may be in several cues.
     """
     channels = [None] if header.channels is None else range(header.channels)
 
@@ -67,7 +72,10 @@ def make_cues(
     passes = (
         _cues_of_channel(
             _drafts(
-                _tokens(header, segments, channel, columns_of_line), columns_of_line, max_lines
+                _tokens(header, segments, channel, columns_of_line),
+                columns_of_line,
+                max_lines,
+                max_words,
             ),
             channel,
         )
@@ -94,9 +102,13 @@ _ColumnsOfLine = Callable[[str | None], int]
 
 
 def _drafts(
-    tokens: Iterable[Token], columns_of_line: _ColumnsOfLine, max_lines: int
+    tokens: Iterable[Token],
+    columns_of_line: _ColumnsOfLine,
+    max_lines: int,
+    max_words: int | None,
 ) -> Iterator[Draft]:
     """Break words up passage by passage, and a long passage while its words come."""
+    break_up = partial(Passage, max_lines=max_lines, max_words=max_words)
     passage: list[Token] = []
     n_columns = 0
     for token in tokens:
@@ -105,10 +117,10 @@ def _drafts(
             line_columns = columns_of_line(last.language)
             pause_ms = token.start_ms - last.end_ms
             if token.language != last.language or pause_ms >= LONG_PAUSE_MS:
-                yield from Passage(passage, token.start_ms, line_columns, max_lines).drafts()
+                yield from break_up(passage, token.start_ms, line_columns).drafts()
                 passage, n_columns = [], 0
             elif n_columns >= _AHEAD_CUES * line_columns * max_lines:
-                drafts = Passage(passage, token.start_ms, line_columns, max_lines).drafts()
+                drafts = break_up(passage, token.start_ms, line_columns).drafts()
                 # What follows may change the last ones.
                 settled = drafts[: len(drafts) * 3 // 4]
                 yield from settled
@@ -118,7 +130,7 @@ def _drafts(
         n_columns += columns(token.separator + token.text)
     if passage:
         line_columns = columns_of_line(passage[-1].language)
-        yield from Passage(passage, None, line_columns, max_lines).drafts()
+        yield from break_up(passage, None, line_columns).drafts()
 
 
 def _tokens(

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from shared.infra.errors import UnknownFormat
 from shared.speech.cues import CUE_LINES, Cue, make_cues, milliseconds, one_line
+from shared.speech.docx import write_docx
 from shared.speech.names import FORMATS
 from shared.speech.paragraphs import make_paragraphs
 from shared.speech.transcript import Header, Segment, join_segments
@@ -24,6 +25,7 @@ MEDIA_TYPES = {
     "srt": "application/x-subrip; charset=utf-8",
     "vtt": "text/vtt; charset=utf-8",
     "tsv": "text/tab-separated-values; charset=utf-8",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
 }
 """By format, in the order of ``FORMATS``."""
 
@@ -36,8 +38,8 @@ class Rendered:
     """A transcript in one format."""
 
     media_type: str
-    blocks: Iterator[str]
-    """The file, in blocks of at least ``_BLOCK_CHARS``."""
+    blocks: Iterator[str] | Iterator[bytes]
+    """The file, in blocks of about 64 KiB or more."""
 
 
 def render(
@@ -48,6 +50,7 @@ def render(
     without_words: Iterable[Segment] | None = None,
     line_columns: int | None = None,
     max_lines: int = CUE_LINES,
+    max_words: int | None = None,
 ) -> Rendered:
     """Write a transcript in one of ``FORMATS``.
 
@@ -58,6 +61,7 @@ def render(
         without_words: the same segments, perhaps without their words, if they are read faster so.
         line_columns: longest line of a subtitle; None: as is usual for its language.
         max_lines: most lines of a subtitle.
+        max_words: most words of a subtitle; None: as many as fit.
 
     Raises:
         UnknownFormat: there is no such format.
@@ -65,7 +69,11 @@ def render(
     if format not in FORMATS:
         raise UnknownFormat(f"no format '{format}'; there are {', '.join(FORMATS)}")
     texts = segments if without_words is None else without_words
-    cues = make_cues(header, segments, line_columns=line_columns, max_lines=max_lines)
+    if format == "docx":
+        return Rendered(MEDIA_TYPES[format], write_docx(texts))
+    cues = make_cues(
+        header, segments, line_columns=line_columns, max_lines=max_lines, max_words=max_words
+    )
     # Generators: only the one that is returned ever runs.
     parts = {
         "txt": _write_txt(texts),

@@ -10,4 +10,4 @@ VAD_NAMES: tuple[VadName, ...] = get_args(VadName)
 
 SUBTITLES = ("srt", "vtt")
 """Formats that are made of cues."""
-FORMATS = ("txt", "json", *SUBTITLES, "tsv")
+FORMATS = ("txt", "json", *SUBTITLES, "tsv", "docx")

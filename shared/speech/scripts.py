@@ -63,6 +63,11 @@ def begins_word(before: str, text: str) -> bool:
     return is_written_anew and _is_unspaced_at(reversed(before)) is True
 
 
+def is_unspaced_letter(character: str) -> bool:
+    """Whether a character is of a script that writes no spaces between words."""
+    return _UNSPACED_LETTER.match(character) is not None
+
+
 def columns(text: str) -> int:
     """Return how many columns a text takes on a screen: a full-width character takes two."""
     return len(text) if text.isascii() else sum(map(_width, text))

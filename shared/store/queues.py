@@ -10,6 +10,8 @@ step takes some three seconds."""
 FETCH_QUEUE = "cpu.fetch"
 """``fetch`` steps, for CPU workers. They mostly wait for other servers, so a slot is left to other
 steps."""
+LISTEN_QUEUE = "cpu.listen"
+"""``listen`` steps, for CPU workers that have nothing else to do."""
 DELIVER_QUEUE = "deliver"
 DELIVERY_SLOTS = 1024
 """Attempts that a delivery worker makes at once: threads, which wait for their receivers."""

@@ -15,7 +15,7 @@ from shared.store.events import record
 from shared.store.expired_uploads import release_uploads
 from shared.store.jobs.delete import drop_transcript, erase_job
 from shared.store.jobs.equal import try_to_lock_equal_jobs
-from shared.store.objects.keys import job_prefix
+from shared.store.objects.keys import job_prefix, listening_key
 from shared.store.objects.removals import schedule_removal
 from shared.store.states import JobState
 from shared.store.webhooks.endpoints import drop_unlisted
@@ -79,6 +79,31 @@ def _expire_audio(
         for job_id in job_ids:
             record(connection, job_id, "job.audio_removed")
             schedule_removal(connection, job_prefix(job_id), late_writes=True)
+    return len(job_ids)
+
+
+def expire_listening(engine: Engine, *, keep_s: float, limit: int) -> int:
+    """Jobs that succeeded ``keep_s`` ago lose their listening copies."""
+    if keep_s >= FOR_EVER_S:
+        return 0
+    with begin(engine) as connection:
+        expired = connection.execute(
+            text("""
+                WITH old AS (
+                    SELECT id FROM jobs
+                    WHERE listening_bytes IS NOT NULL
+                      AND finished_at <= now() - make_interval(secs => :keep_s)
+                    ORDER BY finished_at LIMIT :limit
+                    FOR NO KEY UPDATE SKIP LOCKED
+                )
+                UPDATE jobs SET listening_bytes = NULL FROM old WHERE jobs.id = old.id
+                RETURNING jobs.id
+            """),
+            {"keep_s": keep_s, "limit": limit},
+        ).scalars()
+        job_ids = list(expired)
+        for job_id in job_ids:
+            schedule_removal(connection, listening_key(job_id), late_writes=False)
     return len(job_ids)
 
 
@@ -201,17 +226,19 @@ def _lock(connection: Connection, job_id: UUID, due: str, keep_s: float) -> bool
 
 def _remove_transcript(connection: Connection, job_id: UUID) -> None:
     """Delete all of a job that holds spoken words; its copies keep theirs."""
-    transcript_id = connection.execute(
+    before = connection.execute(
         text("""
             UPDATE jobs SET transcript_id = NULL, reference = NULL,
-                            live_text = NULL,
+                            live_text = NULL, listening_bytes = NULL,
                             transcript_deleted_at = clock_timestamp()
-            FROM (SELECT id, transcript_id FROM jobs WHERE id = :id) AS before
+            FROM (SELECT id, transcript_id, listening_bytes FROM jobs WHERE id = :id) AS before
             WHERE jobs.id = before.id
-            RETURNING before.transcript_id
+            RETURNING before.transcript_id, before.listening_bytes
         """),
         {"id": job_id},
-    ).scalar_one()
+    ).one()
+    if before.listening_bytes is not None:
+        schedule_removal(connection, listening_key(job_id), late_writes=False)
     connection.execute(
         text("UPDATE steps SET output = NULL WHERE job_id = :id AND output IS NOT NULL"),
         {"id": job_id},
@@ -220,5 +247,5 @@ def _remove_transcript(connection: Connection, job_id: UUID) -> None:
     connection.execute(
         text("UPDATE jobs SET original_id = NULL WHERE original_id = :id"), {"id": job_id}
     )
-    drop_transcript(connection, transcript_id)
+    drop_transcript(connection, before.transcript_id)
     record(connection, job_id, "job.transcript_removed")

@@ -41,7 +41,8 @@ RETRYABLE_JOB_STATES = (JobState.FAILED, JobState.CANCELED)
 
 
 class StepState(StrEnum):
-    """The state of a step. After its job's end only a ``deliver`` step is queued or running."""
+    """The state of a step. After its job's end only ``deliver`` and ``listen`` steps are queued or
+    running."""
 
     QUEUED = "queued"
     """Waits for a worker. Entered on creation, from running by reap, retry and release, and from
@@ -53,7 +54,8 @@ class StepState(StrEnum):
     """Its output is stored. Entered by the completion of the worker with the current epoch. Never
     left, not even when the job is retried."""
     FAILED = "failed"
-    """A permanent error, or attempts exhausted. Its job failed in the same transaction."""
+    """A permanent error, or attempts exhausted. Its job failed in the same transaction, unless it
+    had ended before."""
     VOID = "void"
     """Its job ended without it. Entered from queued and running in the transaction that ends the
     job; a worker that held it finds its lease lost. Left only when the job is retried."""
@@ -69,7 +71,9 @@ class StepKind(StrEnum):
     TRANSCRIBE = "transcribe"
     FINISH = "finish"
     DELIVER = "deliver"
-    """One webhook delivery. The only kind that runs after its job has ended."""
+    """One webhook delivery; runs after its job has ended."""
+    LISTEN = "listen"
+    """The listening copy of a job that has succeeded; runs after that, and never changes it."""
 
 
 class UploadState(StrEnum):

@@ -9,7 +9,14 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
-from shared.store.queues import CPU_QUEUE, FETCH_QUEUE, LARGE_BYTES, LARGE_QUEUE, model_queue
+from shared.store.queues import (
+    CPU_QUEUE,
+    FETCH_QUEUE,
+    LARGE_BYTES,
+    LARGE_QUEUE,
+    LISTEN_QUEUE,
+    model_queue,
+)
 from shared.store.states import StepKind
 from shared.store.wakeups import ring_after_commit
 
@@ -24,6 +31,8 @@ class When(Enum):
     ALL_CHUNKS_DONE = auto()
     """Once the plan is complete and every chunk is done, in the transaction that makes both true:
     exactly once."""
+    SUCCEEDED = auto()
+    """With the job's success, if listening copies are wanted."""
 
 
 SUCCESSORS: Mapping[StepKind, Mapping[StepKind, When]] = {
@@ -33,7 +42,11 @@ SUCCESSORS: Mapping[StepKind, Mapping[StepKind, When]] = {
         StepKind.TRANSCRIBE: When.PLANNED,
         StepKind.FINISH: When.ALL_CHUNKS_DONE,
     },
-    StepKind.TRANSCRIBE: {StepKind.FINISH: When.ALL_CHUNKS_DONE},
+    StepKind.TRANSCRIBE: {
+        StepKind.FINISH: When.ALL_CHUNKS_DONE,
+        StepKind.LISTEN: When.SUCCEEDED,
+    },
+    StepKind.FINISH: {StepKind.LISTEN: When.SUCCEEDED},
 }
 """What follows each kind. A job begins with ``prepare``, or with ``fetch`` where its file is at a
 URL, and ends with a step that nothing follows. ``deliver`` steps follow the end of the job, not a
@@ -45,6 +58,8 @@ _MODEL_STEPS = (StepKind.DETECT, StepKind.TRANSCRIBE)
 
 def queue_of(successor: StepKind, model: str) -> str:
     """Return the queue of a step that follows another, in a job for this model."""
+    if successor is StepKind.LISTEN:
+        return LISTEN_QUEUE
     return model_queue(model) if successor in _MODEL_STEPS else CPU_QUEUE
 
 

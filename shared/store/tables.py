@@ -10,10 +10,12 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     Date,
     DateTime,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -26,7 +28,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
+from sqlalchemy.dialects.postgresql import JSON, JSONB, TSVECTOR, UUID
 
 from shared.store.states import DeliveryState, JobState, StepKind, StepState, UploadState
 
@@ -37,9 +39,11 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
 
 
 def _not_null(
-    name: str, kind: Any, *, default: Any = None, comment: str | None = None
+    name: str, kind: Any, *, default: Any = None, comment: str | None = None, index: bool = False
 ) -> Column[Any]:
-    return Column(name, kind, nullable=False, server_default=default, comment=comment)
+    return Column(
+        name, kind, nullable=False, server_default=default, comment=comment, index=index or None
+    )
 
 
 def _partial_index(name: str | None, columns: str, *, where: str, **options: Any) -> Index:
@@ -153,6 +157,13 @@ jobs = Table(
     _not_null("run", Integer, default="1", comment="raised by every retry"),
     Column("detected_language", Text, comment="of the whole, where one was to be detected"),
     Column("detected_probability", REAL),
+    # A column, since conditions on JSON cannot use an index under row-level security.
+    Column(
+        "language",
+        Text,
+        Computed("coalesce(detected_language, options ->> 'language')", persisted=True),
+        comment="given or detected",
+    ),
     Column(
         "upload_id",
         ForeignKey("uploads.id", ondelete="SET NULL"),
@@ -217,10 +228,23 @@ jobs = Table(
     Column("finished_at", _TIME),
     Column("audio_deleted_at", _TIME),
     Column("transcript_deleted_at", _TIME),
+    Column(
+        "listening_bytes", BigInteger, comment="size of its listening copy; null: there is none"
+    ),
     _one_of("state", JobState),
     Index(None, "tenant", "first_event"),
+    Index("ix_jobs_of_model", "tenant", "model", "first_event"),
+    Index("ix_jobs_of_language", "tenant", "language", "first_event"),
+    Index(None, "tenant", "created_at"),
     _partial_index("ix_jobs_active", "id", where="state IN ('queued', 'running')"),
-    _partial_index("ix_jobs_active_of_tenant", "tenant", where="state IN ('queued', 'running')"),
+    _partial_index(
+        "ix_jobs_active_of_tenant", "tenant first_event", where="state IN ('queued', 'running')"
+    ),
+    _partial_index(
+        "ix_jobs_ended_of_tenant",
+        "tenant state first_event",
+        where="state IN ('succeeded', 'failed', 'canceled')",
+    ),
     _partial_index(
         "ix_jobs_original",
         "tenant fingerprint",
@@ -247,12 +271,24 @@ jobs = Table(
         "error_code finished_at",
         where="audio_deleted_at IS NULL AND state = 'failed'",
     ),
+    _partial_index("ix_jobs_with_listening", "finished_at", where="listening_bytes IS NOT NULL"),
     _partial_index("ix_jobs_with_transcript", "finished_at", where="transcript_id IS NOT NULL"),
     _partial_index(
         "ix_jobs_unmeasured",
         "id",
         where="state = 'succeeded' AND reference IS NOT NULL AND accuracy IS NULL",
     ),
+)
+
+job_metadata = Table(
+    "job_metadata",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("first_event", BigInteger, primary_key=True, comment="the job's"),
+    _not_null("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), index=True),
+    comment="Members of jobs' metadata by which jobs are found.",
 )
 
 calls = Table(
@@ -398,6 +434,7 @@ transcripts = Table(
     _not_null("tenant", Text, comment="that job's, and all others' that share it"),
     _not_null("header", JSONB, comment="shared.speech.transcript.TranscriptHeader"),
     _not_null("created_at", _TIME, default=func.now()),
+    UniqueConstraint("tenant", "id"),
 )
 
 transcript_segments = Table(
@@ -407,6 +444,20 @@ transcript_segments = Table(
     Column("idx", Integer, primary_key=True),
     _not_null("document", JSONB, comment="shared.speech.transcript.Segment"),
     comment="One row per segment: a long transcript is written and read in pieces.",
+)
+
+transcript_terms = Table(
+    "transcript_terms",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("transcript_id", UUID(as_uuid=True), primary_key=True),
+    Column("idx", Integer, primary_key=True, comment="of the segment"),
+    _not_null("terms", TSVECTOR, comment="each with the tenant before it (shared.store.search)"),
+    ForeignKeyConstraint(
+        ["tenant", "transcript_id"], ["transcripts.tenant", "transcripts.id"], ondelete="CASCADE"
+    ),
+    Index(None, "terms", postgresql_using="gin"),
+    comment="What segments are found by.",
 )
 
 workers = Table(

@@ -12,6 +12,7 @@ from shared.infra.database import fetch, read
 from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.models.options import ResolvedOptions
 from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.edits import Change, EditedSegments, Edits
 from shared.speech.stitching import Stitcher, make_warnings, survey, to_seconds
 from shared.speech.timemap import time_of
 from shared.speech.transcript import (
@@ -35,14 +36,22 @@ _WITHOUT_WORDS = """(document - 'decoding') || '{"words": []}'"""
 class StoredTranscript:
     """A transcript. Each iteration over its segments reads them anew, page by page."""
 
+    id: UUID
+    """Of the job that made it; equal jobs share one."""
     header: TranscriptHeader
     segments: Iterable[Segment]
     segments_without_words: Iterable[Segment]
-    """The same with no words: enough for the text."""
+    """The same, perhaps with no words: enough for the text."""
+    edits: Edits | None = None
+    """Those that the job asks for, of which its segments have none if it was read so."""
+    changes: Iterable[Change] = ()
+    """What the edits change. Each iteration reads the segments anew."""
 
 
-def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscript:
-    """Return the transcript of a job that succeeded.
+def open_transcript(
+    engine: Engine, tenant: str, job_id: UUID, *, original: bool = False
+) -> StoredTranscript:
+    """Return the transcript of a job that succeeded; with ``original``, without its edits.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
@@ -52,7 +61,8 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
     with read(engine, tenant) as connection:
         row = connection.execute(
             text("""
-                SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header
+                SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header,
+                       jobs.options -> 'edits' AS edits
                 FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
                 WHERE jobs.id = :id AND jobs.tenant = :tenant
             """),
@@ -64,9 +74,17 @@ def open_transcript(engine: Engine, tenant: str, job_id: UUID) -> StoredTranscri
         raise TranscriptDeleted("the transcript was removed: its time was up")
     if row.header is None:
         raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
+    header = TranscriptHeader.model_validate(row.header)
+    segments = _StoredSegments(engine, tenant, row.transcript_id, "document")
+    edits = None if row.edits is None else Edits.model_validate(row.edits)
+    if edits is not None:
+        edited = EditedSegments(segments, edits)
+        shown = segments if original else edited
+        return StoredTranscript(row.transcript_id, header, shown, shown, edits, edited.changes())
     return StoredTranscript(
-        TranscriptHeader.model_validate(row.header),
-        _StoredSegments(engine, tenant, row.transcript_id, "document"),
+        row.transcript_id,
+        header,
+        segments,
         _StoredSegments(engine, tenant, row.transcript_id, f"{_WITHOUT_WORDS} AS document"),
     )
 
@@ -118,14 +136,14 @@ def short_transcripts(
         if row["n_segments"] <= _SEGMENTS_PER_PAGE:
             segments = _SEGMENTS.validate_json(row["segments"])
             header = TranscriptHeader.model_validate_json(row["header"])
-            found[row["id"]] = StoredTranscript(header, (), segments)
+            found[row["id"]] = StoredTranscript(row["transcript_id"], header, (), segments)
     return found
 
 
 _SEGMENTS = TypeAdapter(list[Segment])
 
 _SHORT = f"""
-    SELECT jobs.id, CAST(header AS text) AS header, page.n_segments,
+    SELECT jobs.id, jobs.transcript_id, CAST(header AS text) AS header, page.n_segments,
            CAST(page.segments AS text) AS segments
     FROM jobs JOIN transcripts ON transcripts.id = jobs.transcript_id
     CROSS JOIN LATERAL (
@@ -137,6 +155,7 @@ _SHORT = f"""
         ) AS segment
     ) AS page
     WHERE jobs.id = ANY (%(ids)s) AND transcript_deleted_at IS NULL
+      AND jobs.options ->> 'edits' IS NULL -- edits need the words
 """  # noqa: S608 - a constant
 
 
@@ -188,8 +207,10 @@ class PartialView:
         return self.segments
 
 
-def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> PartialView:
-    """Return the transcript of the job's chunks that are done now.
+def open_partial_transcript(
+    engine: Engine, tenant: str, job_id: UUID, *, original: bool = False
+) -> PartialView:
+    """Return the transcript of the job's chunks that are done now; ``original`` as above.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
@@ -233,6 +254,8 @@ def open_partial_transcript(engine: Engine, tenant: str, job_id: UUID) -> Partia
         language=options.text_language(header.language),
         done=done,
     )
+    if options.edits is not None and not original:
+        return PartialView(header, EditedSegments(segments, options.edits))
     return PartialView(header, segments)
 
 

@@ -23,7 +23,14 @@ from shared.models.catalogue import load_catalogue
 from shared.speech.languages import NAMES
 from shared.speech.live.events import EndReason
 from shared.speech.live.requests import LiveKind
-from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, FETCH_QUEUE, LARGE_QUEUE, model_queue
+from shared.store.queues import (
+    CPU_QUEUE,
+    DELIVER_QUEUE,
+    FETCH_QUEUE,
+    LARGE_QUEUE,
+    LISTEN_QUEUE,
+    model_queue,
+)
 from shared.store.states import JobState, StepState
 
 ROUTES_WITHOUT_SCHEMA = {
@@ -45,7 +52,8 @@ def error_codes(kind: type[LonghandError] = LonghandError) -> Iterator[str]:
 def closed_sets(servers: Settings) -> Mapping[str, set[str]]:
     """All values that each label may have. A new label needs its set here."""
     models = load_catalogue(servers.catalogue).models
-    queues = {CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE, DELIVER_QUEUE, *map(model_queue, models)}
+    fixed = {CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE, LISTEN_QUEUE, DELIVER_QUEUE}
+    queues = {*fixed, *map(model_queue, models)}
     return {
         "method": {*METHODS, OTHER_METHOD},
         "route": {*create_app(servers).openapi()["paths"], *ROUTES_WITHOUT_SCHEMA, UNMATCHED},

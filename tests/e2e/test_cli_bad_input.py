@@ -147,8 +147,8 @@ def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path)
     ("options", "problem"),
     [
         (
-            ("-f", "docx"),
-            "there is no format 'docx'; there are txt, json, srt, vtt, tsv, all; commas",
+            ("-f", "doc"),
+            "there is no format 'doc'; there are txt, json, srt, vtt, tsv, docx, all; commas",
         ),
         (("--formt", "srt"), "No such option '--formt'"),
         (("-f", "txt,srt"), "several formats go into a folder: name it by --output"),
@@ -163,9 +163,10 @@ def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path)
         (("--jobs", "0"), "0 is not in the range"),
         (("--priority", "101"), "101 is not in the range -100<=x<=100"),
         (("--priority", "high"), "'high' is not a valid integer"),
-        (("--max_line_width", "40"), "lines have a width in srt and vtt: choose one by --format"),
+        (("--max_line_width", "40"), "subtitles have sizes: choose srt or vtt by --format"),
         (("-f", "srt", "--max_line_width", "5"), "5 is not in the range"),
-        (("--max_words_per_line", "3"), "--max_words_per_line: lines are as wide as"),
+        (("-f", "srt", "--max_words_per_line", "0"), "0 is not in the range"),
+        (("-f", "docx"), "docx is no text: name a folder for it by --output"),
         (("--hf_token", "x"), "--hf_token: speakers are not told apart here"),
     ],
 )

@@ -20,7 +20,7 @@ from commandline import COMMAND, ENV, Up, transcribe, write_words
 from processes import wait_until
 from terminal import Terminal
 
-FORMATS = ("txt", "json", "srt", "vtt", "tsv")
+FORMATS = ("txt", "json", "srt", "vtt", "tsv", "docx")
 ROWS, COLUMNS = 24, 80
 
 

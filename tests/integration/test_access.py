@@ -89,7 +89,9 @@ CLOSED = [each for each in ALL_OPERATIONS if each.scope is not None]
 def test_every_route_declares_who_may_call_it_and_the_document_says_so() -> None:
     app = create_app()
     assert app.openapi()["components"]["securitySchemes"] == SCHEMES
-    assert {each.scope for each in ALL_OPERATIONS} == {None, *ALL_SCOPES}
+    # A higher priority is asked for by a field, not by a route.
+    scopes = {None, *ALL_SCOPES} - {Scope.JOBS_PRIORITY}
+    assert {each.scope for each in ALL_OPERATIONS} == scopes
     hidden = (health.router, metrics.router, service.router)
     for router in hidden:
         for route in router.routes:
@@ -128,6 +130,33 @@ def test_every_other_route_answers_401_without_and_403_with_any_other_key(
     assert problem["scope"] == operation.scope
     own = operation.call(locked, bearer(new_key(pool, Scope(operation.scope or ""))))
     assert own.status_code not in (401, 403), own.text
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/transcribe"])
+def test_a_priority_above_the_usual_needs_a_scope(
+    locked: httpx.Client, pool: Engine, path: str
+) -> None:
+    usual = bearer(new_key(pool, Scope.JOBS_WRITE))
+    file = {"file": ("a.wav", b"RIFF", "audio/wav")}
+
+    answer = locked.post(path, headers=usual, data={"priority": "1"}, files=file)
+
+    assert assert_problem(answer, 403, "scope_missing")["scope"] == "jobs:priority"
+
+
+def test_a_key_submits_with_the_priority_that_it_may_have(
+    locked: httpx.Client, pool: Engine
+) -> None:
+    file = {"file": ("a.wav", b"RIFF", "audio/wav")}
+    for scopes, priority in (
+        ((Scope.JOBS_WRITE,), -5),
+        ((Scope.JOBS_WRITE,), 0),
+        ((Scope.JOBS_WRITE, Scope.JOBS_PRIORITY), 100),
+    ):
+        key = bearer(new_key(pool, *scopes))
+        answer = locked.post("/jobs", headers=key, data={"priority": str(priority)}, files=file)
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["priority"] == priority
 
 
 def test_a_key_is_taken_from_each_of_the_usual_headers(locked: httpx.Client, pool: Engine) -> None:

@@ -23,11 +23,13 @@ from websockets.exceptions import InvalidStatus
 from api.app import create_app
 from docs.access_table import ANYBODY, LET_IN, OPENED, OWN_ONLY, SAME, SOCKET, Row, rows
 from shared.infra.settings import Settings
+from shared.infra.storage import Storage
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope
 from shared.store.accounts.tenants import create_tenant
 from shared.store.jobs.cancel import cancel_job
 from shared.store.limits import NO_LIMITS
+from shared.store.objects.keys import source_key
 from shared.store.uploads import NewUpload, create_upload
 from shared.store.webhooks.deliveries import list_deliveries
 
@@ -86,12 +88,13 @@ class Owner:
         return {*single, *(each for ids in own for each in ids.values())}
 
 
-def make_owner(engine: Engine, name: str, url: str) -> Owner:
+def make_owner(engine: Engine, storage: Storage, name: str, url: str) -> Owner:
     create_tenant(engine, name, name)
     hooks = {use: str(add_hook(engine, url, tenant=name)[0]) for use in ("kept", "removable")}
     jobs = {}
     for use in ("succeeded", "queued", "canceled", "removable"):
         jobs[use] = submit(engine, fingerprint=None, tenant=name)
+        storage.put(source_key(jobs[use]), b"x")
     compute(engine, jobs["succeeded"], f"said by {name}")
     cancel_job(engine, name, jobs["canceled"], max_attempts=2)
     uploads = {}
@@ -166,15 +169,15 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-def platform(module_settings: Settings, pool: Engine) -> Iterator[Platform]:
+def platform(module_settings: Settings, pool: Engine, storage: Storage) -> Iterator[Platform]:
     settings = on_loopback(module_settings).model_copy(update={"auth": "on", "call_wait_s": 0.05})
     with api(settings, ToneHearer().make) as client, receiving() as receiver:
         document = client.get("/openapi.json").json()
         found = list(operations(document))
-        mine = make_owner(pool, "mine", receiver.url)
+        mine = make_owner(pool, storage, "mine", receiver.url)
         platform = Platform(client, mine, mine, {}, found)
         before = own_answers(platform)
-        theirs = make_owner(pool, "theirs", receiver.url)
+        theirs = make_owner(pool, storage, "theirs", receiver.url)
         yield replace(platform, theirs=theirs, before=before)
 
 
@@ -267,13 +270,16 @@ def test_filters_and_cursors_of_another_tenant_show_nothing_of_it(platform: Plat
         ]
         assert answers[0].json() == {"deliveries": [], "next_cursor": None}
         assert answers[0].content == answers[1].content
+    for given in (theirs.batch, UNKNOWN):
+        seen = client.get("/jobs", params={"batch_id": given}, headers=mine.keys["jobs:read"])
+        assert seen.json() == {"jobs": [], "next_cursor": None}
     uses_ids = {
         parameter["name"]
         for each in platform.operations
         for parameter in each.spec.get("parameters", ())
         if parameter["in"] == "query" and parameter.get("schema", {}).get("format") == "uuid"
     }
-    assert uses_ids == filters.keys()  # a new filter belongs here
+    assert uses_ids == filters.keys() | {"batch_id"}  # a new filter belongs here
 
 
 def test_a_stream_of_another_tenants_job_is_refused_before_it_begins(platform: Platform) -> None:

@@ -8,7 +8,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,9 +27,11 @@ from webhookstore import add_hook, deliveries, on_loopback
 from api.app import create_app, end_waits
 from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
+from shared.infra.storage import Storage
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.jobs.delete import delete_job
+from shared.store.objects.keys import source_key
 from shared.store.retention import expire_transcripts
 
 CLIENT = httpx.Client(timeout=120)
@@ -38,9 +39,13 @@ PROBES = ("/ready", "/health/ready", "/health/startup")
 CONFIGURATION = Path(__file__).parents[1] / "schemathesis.toml"
 
 
-def make_jobs(database: Engine) -> list[str]:
+def make_jobs(database: Engine, storage: Storage) -> list[str]:
     """Make a job in each state that answers differ by; return their ids."""
-    add = partial(submit, database, fingerprint=None)
+
+    def add() -> UUID:
+        job_id = submit(database, fingerprint=None)
+        storage.put(source_key(job_id), b"x")
+        return job_id
 
     deleted = add()
     compute(database, deleted)
@@ -87,13 +92,13 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(module_settings: Settings, pool: Engine) -> Iterator[Served]:
+def served(module_settings: Settings, pool: Engine, storage: Storage) -> Iterator[Served]:
     app = create_app(on_loopback(module_settings).model_copy(update={"auth": "on"}))
     _, key = create_key(pool, "default", "of the contract", ALL_SCOPES)
     CLIENT.headers["X-API-Key"] = key
     with receiving() as receiver, serving(app) as url:
         hooks = [str(add_hook(pool, receiver.url)[0]) for _ in range(4)]
-        jobs = make_jobs(pool)
+        jobs = make_jobs(pool, storage)
         delivery = next(each for each in deliveries(pool) if str(each.endpoint_id) == hooks[0])
         CLIENT.get(f"{url}/health/live").raise_for_status()
         outbound = Outbound(allow_http=True, allow=["127.0.0.0/8"], resolver=nowhere)
@@ -102,7 +107,7 @@ def served(module_settings: Settings, pool: Engine) -> Iterator[Served]:
         ids = {
             "jobs": jobs,
             "batches": [str(add_batch(pool, 2))],
-            "removable_jobs": make_jobs(pool),
+            "removable_jobs": make_jobs(pool, storage),
             "webhooks": hooks[:1],
             "removable_webhooks": hooks[1:],
             "uploads": make_uploads(url),

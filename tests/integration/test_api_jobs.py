@@ -105,7 +105,8 @@ def test_a_list_of_formats_is_told_to_be_one_a_request(
     answer = client.get(f"/jobs/{add_job(database)}/transcript?format=srt,vtt")
     problem = assert_problem(answer, 422, "unknown_format")
     assert problem["detail"] == (
-        "no format 'srt,vtt'; there are txt, json, srt, vtt, tsv, of which a request names one"
+        "no format 'srt,vtt'; there are txt, json, srt, vtt, tsv, docx, of which a request names "
+        "one"
     )
 
 
@@ -116,6 +117,8 @@ def test_a_list_of_formats_is_told_to_be_one_a_request(
         ("max_line_count=1", "conflicting_options", "for subtitles: srt, vtt"),
         ("format=srt&max_line_width=9", "invalid_request", "greater than or equal to 10"),
         ("format=vtt&max_line_count=5", "invalid_request", "less than or equal to 4"),
+        ("format=docx&max_words_per_cue=3", "conflicting_options", "for subtitles: srt, vtt"),
+        ("format=vtt&max_words_per_cue=0", "invalid_request", "greater than or equal to 1"),
     ],
 )
 def test_sizes_that_no_subtitle_has_are_refused(

@@ -46,14 +46,18 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(
         (
             "GET",
             "/jobs?limt=5&y=",
-            "'limt' (did you mean 'limit'?), 'y'; this endpoint has limit, cursor",
+            (
+                "'limt' (did you mean 'limit'?), 'y'; this endpoint has limit, state, model, "
+                "language, batch_id, created_from, created_before, metadata, cursor"
+            ),
         ),
         (
             "GET",
             "/jobs/x/transcript?response_format=srt",
             (
                 "'response_format' (did you mean 'format'?); "
-                "this endpoint has format, partial, max_line_width, max_line_count"
+                "this endpoint has format, partial, original, max_line_width, max_line_count, "
+                "max_words_per_cue"
             ),
         ),
         (

@@ -14,9 +14,11 @@ from uuid_utils.compat import uuid7
 from webhookstore import add_hook, on_loopback, only
 
 from shared.infra.settings import Settings
+from shared.infra.storage import Storage
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope
 from shared.store.limits import NO_LIMITS
+from shared.store.objects.keys import source_key
 from shared.store.uploads import NewUpload, create_upload
 
 
@@ -28,11 +30,12 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def ids(database: Engine) -> Iterator[dict[str, str]]:
+def ids(database: Engine, storage: Storage) -> Iterator[dict[str, str]]:
     """Parameters of paths: a job that succeeded, a webhook, a delivery to it, a key, an upload."""
     with receiving() as receiver:
         hook, _ = add_hook(database, receiver.url)
         job = submit(database)
+        storage.put(source_key(job), b"x")
         compute(database, job)
         delivery = only(database, job)
         key, _ = create_key(database, "default", "a page's", [Scope.LIVE])

@@ -4,12 +4,13 @@ from uuid import UUID
 
 import pytest
 from equaljobs import compute
-from jobstore import add_job, claim, new_job, step_ids
+from jobstore import ORACLE, add_job, claim, new_job, step_ids
 from sqlalchemy import Engine, text
 from webhookstore import TENANT
 
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
+from shared.speech.edits import Edits
 from shared.store import steps
 from shared.store.jobs.calls import cancel_unwanted, keep_call, renew_calls
 from shared.store.jobs.cancel import cancel_job
@@ -130,6 +131,15 @@ def test_a_call_is_wanted_as_long_as_a_job_that_waits_for_it(
     assert cancel(database) == (0 if is_wanted else 2)
     expected = "queued" if is_wanted else "canceled"
     assert [state(database, each.job_id) for each in (first, copy)] == [expected, expected]
+
+
+def test_a_call_with_other_edits_is_not_joined(database: Engine) -> None:
+    numbers = ORACLE.model_copy(update={"edits": Edits(numerals=True)})
+    plain = call(database)
+    edited = call(database, options=numbers)
+    assert not edited.joined
+    compute(database, plain.job_id)
+    assert get_job(database, TENANT, edited.job_id).cached
 
 
 def test_a_call_of_another_tenant_is_not_joined(database: Engine) -> None:

@@ -29,7 +29,7 @@ from worker.engines.oracle import encode
 
 PASSWORD = "open:sesame,please"
 LOGIN = (FLOWER_USER, PASSWORD)
-FIXED_QUEUES = {"cpu", "cpu.fetch", "cpu.large", "deliver", "sweep"}
+FIXED_QUEUES = {"cpu", "cpu.fetch", "cpu.large", "cpu.listen", "deliver", "sweep"}
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import psycopg
 import pytest
 from apiserver import confined
 from forked import run
-from jobstore import add_job, claim, finish, prepare, transcribe
+from jobstore import claim, finish, prepare, transcribe
 from processes import environment
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 from uuid_utils.compat import uuid7
-from webhookstore import add_hook
+from webhookstore import add_hook, create
 
 from shared.infra.database import EVERY_TENANT, begin, make_engine, read, single
 from shared.infra.errors import DatabaseUnfit
@@ -47,7 +47,7 @@ def filled(database: Engine) -> Engine:
     create_tenant(database, "acme", "Acme Ltd")
     for tenant in ("acme", "default"):
         add_hook(database, f"https://{tenant}.example/x", tenant=tenant)
-        job_id = add_job(database, tenant=tenant)
+        job_id = create(database, tenant=tenant, metadata={"order": 17})
         prepare(database, job_id, 1)
         transcribe(database, claim(database, job_id, "transcribe"))
         finish(database, claim(database, job_id, "finish"))

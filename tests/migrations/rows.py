@@ -62,16 +62,24 @@ def revisions() -> list[str]:
     return sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
 
 
+_WRITTEN_COLUMNS = text("""
+    SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
+    WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped
+      AND attgenerated = ''
+""")
+
+
 def load(connection: Connection, revision: str) -> None:
     """Insert the rows of a revision into an empty database of that revision."""
     tables: dict[str, Any] = json.loads((ROWS / f"{revision}.json").read_text())
     # Tables refer to each other in circles: what checks that rests meanwhile.
     connection.execute(text("SET LOCAL session_replication_role = replica"))
     for table, rows in tables.items():
+        columns = connection.execute(_WRITTEN_COLUMNS, {"table": table}).scalar_one()
         connection.execute(
             text(f"""
-                INSERT INTO {table} OVERRIDING SYSTEM VALUE
-                SELECT * FROM json_populate_recordset(NULL::{table}, CAST(:rows AS json))
+                INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
+                SELECT {columns} FROM json_populate_recordset(NULL::{table}, CAST(:rows AS json))
                 ON CONFLICT DO NOTHING -- the migration itself inserts the tenant 'default'
             """),
             {"rows": json.dumps(rows)},

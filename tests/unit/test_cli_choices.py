@@ -2,8 +2,9 @@
 
 import click
 import pytest
+from transcripts import contents
 
-from api.native.jobs import show_transcript
+from api.native.transcripts import show_transcript
 from cli.commands.transcribe import transcribe
 from cli.transcribe.file_jobs import has_words
 from shared.speech import cues, formats
@@ -16,6 +17,7 @@ from shared.speech.transcript import Segment, TranscriptHeader, Word
     [
         ("max_line_width", cues.MIN_LINE_COLUMNS, cues.MAX_LINE_COLUMNS),
         ("max_line_count", 1, cues.MAX_CUE_LINES),
+        ("max_words_per_cue", 1, cues.MAX_CUE_WORDS),
     ],
 )
 def test_the_sizes_of_subtitles_offered_are_the_servers(
@@ -39,7 +41,7 @@ def test_a_transcript_without_words_is_known_in_every_format(
     channel = None if channels is None else 0
     segment = Segment(id=0, start=0.0, end=0.5, text="hello", channel=channel, words=[word])
     silent, spoken = (
-        "".join(formats.render(header, segments, form).blocks) for segments in ([], [segment])
+        contents(formats.render(header, segments, form)) for segments in ([], [segment])
     )
     assert not has_words(form, silent)
     assert has_words(form, spoken)

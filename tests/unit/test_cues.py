@@ -73,6 +73,26 @@ def test_cues_fit_the_screen(transcript: Transcript, line_columns: int, max_line
         assert all(1 <= len(line) <= line_columns for line in cue.lines)
 
 
+@given(talks(), st.integers(1, 12))
+def test_cues_have_no_more_words_than_asked_for(segments: list[list[Word]], most: int) -> None:
+    transcript = transcript_of(*segments)
+    cues = list(make_cues(transcript, transcript.segments, max_words=most))
+
+    assert all(len(text_of(cue).split()) <= most for cue in cues)
+    shown = " ".join(map(text_of, cues)).split()
+    assert shown == [word.text for words in segments for word in words]
+
+
+def test_a_word_longer_than_a_cue_counts_once_in_each_of_its_cues() -> None:
+    long = Word(text="x" * 100, start=0, end=3)
+    transcript = transcript_of([long, Word(text="end", start=3, end=4)])
+
+    cues = list(make_cues(transcript, transcript.segments, line_columns=20, max_words=1))
+
+    assert text_of(cues[-1]) == "end"
+    assert "".join("".join(cue.lines) for cue in cues[:-1]) == long.text
+
+
 @given(transcripts())
 def test_cues_keep_every_word_in_order(transcript: Transcript) -> None:
     shown = "".join("".join(cue.lines) for cue in cues_of(transcript)).replace(" ", "")

@@ -1,10 +1,14 @@
+import io
 import json
 import re
 import tracemalloc
 from collections.abc import Iterator
+from xml.etree import ElementTree
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import given
+from transcripts import WORD, contents, docx_paragraphs
 from wordstreams import transcript_of, transcripts
 
 from shared.infra.errors import UnknownFormat
@@ -15,7 +19,7 @@ from shared.speech.transcript import Paragraph, Segment, Transcript, TranscriptH
 
 
 def render(transcript: Transcript, name: str) -> str:
-    return "".join(render_stream(transcript, transcript.segments, name).blocks)
+    return contents(render_stream(transcript, transcript.segments, name)).decode()
 
 
 HELLO = transcript_of(
@@ -27,8 +31,13 @@ HELLO = transcript_of(
 @given(transcripts())
 def test_every_format_writes_every_transcript(transcript: Transcript) -> None:
     for name in FORMATS:
-        assert "/" in render_stream(transcript, transcript.segments, name).media_type
-        assert render(transcript, name).endswith("\n") or not transcript.segments
+        rendered = render_stream(transcript, transcript.segments, name)
+        assert "/" in rendered.media_type
+        written = contents(rendered)
+        if name == "docx":
+            assert len(docx_paragraphs(written)) == 2 * len(transcript.paragraphs)
+        else:
+            assert written.endswith(b"\n") or not transcript.segments
 
 
 def test_srt_is_subrip() -> None:
@@ -159,7 +168,7 @@ def test_memory_does_not_grow_with_the_number_of_segments(name: str) -> None:
     finally:
         tracemalloc.stop()
 
-    assert n_chars > 12_500
+    assert n_chars > (1_000 if name == "docx" else 12_500)  # docx is compressed
     assert peak_bytes < 500_000
 
 
@@ -170,6 +179,35 @@ def test_blocks_are_worth_sending_and_lose_nothing() -> None:
     assert all(len(block) >= 65_536 for block in blocks[:-1])
 
 
+def test_docx_has_a_heading_with_the_time_above_each_paragraph() -> None:
+    document = contents(render_stream(HELLO, HELLO.segments, "docx"))
+
+    assert docx_paragraphs(document) == ["00:00:00", "Hello R&D", "01:01:01", "<end>"]
+    assert document == contents(render_stream(HELLO, HELLO.segments, "docx"))
+
+
+def test_docx_names_channels_and_writes_what_xml_cannot_hold_without_it() -> None:
+    segment = Segment(id=0, start=61, end=62, text="a\x00b\x0b\x1bc", channel=1, words=[])
+    header = HELLO.model_copy(update={"channels": 2})
+
+    document = contents(render_stream(header, [segment], "docx"))
+
+    assert docx_paragraphs(document) == ["00:01:01 – Channel 1", "ab c"]  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("text", "leftwards"), [("שלום", True), ("(مرحبا", True), ("Hi שלום", False)]
+)
+def test_docx_sets_paragraphs_in_the_direction_of_their_script(text: str, leftwards: bool) -> None:
+    segment = Segment(id=0, start=0, end=1, text=text, words=[])
+
+    with ZipFile(io.BytesIO(contents(render_stream(HELLO, [segment], "docx")))) as archive:
+        root = ElementTree.fromstring(archive.read("word/document.xml"))
+
+    assert (root.find(f".//{WORD}bidi") is not None) is leftwards
+    assert (root.find(f".//{WORD}rtl") is not None) is leftwards
+
+
 def test_unknown_format_is_answered_with_what_there_is() -> None:
-    with pytest.raises(UnknownFormat, match="no format 'doc'; there are txt, json, srt, vtt, tsv"):
+    with pytest.raises(UnknownFormat, match=r"no format 'doc'; there are txt, json, srt, .*docx"):
         render(HELLO, "doc")

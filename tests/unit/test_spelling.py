@@ -7,7 +7,7 @@ from api.spelling import _HABITS, nearest, with_nearest
 from shared.models.options import JobOptions
 
 FIELDS = ("file", *JobOptions.model_fields)
-PARAMETERS = ("format", "partial", "limit", "cursor", "wait")
+PARAMETERS = ("format", "partial", "limit", "cursor", "wait", "q")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_transcript_never_replaces_a_file_to_transcribe() -> None:
     make("out/talk.txt")
     source = find("out/talk.txt").sources[0]
     outputs = TranscriptFiles(Path("out"), ["txt"], [source])
-    outputs.write(source, "txt", "words")
+    outputs.write(source, "txt", b"words")
     assert Path("out/talk.txt").read_text() == "x"
     assert Path("out/talk.txt.txt").read_text() == "words"
 
@@ -146,11 +146,11 @@ def test_only_what_is_there_in_every_format_is_there() -> None:
     outputs, folder = one_source()
     source = find("talk.wav").sources[0]
     assert not outputs.has(source)
-    outputs.write(source, "txt", "")
+    outputs.write(source, "txt", b"")
     assert not outputs.has(source)
-    outputs.write_partial(source, "srt", "half")
+    outputs.write_partial(source, "srt", b"half")
     assert not outputs.has(source)
-    outputs.write(source, "srt", "whole")
+    outputs.write(source, "srt", b"whole")
     assert outputs.has(source)
     assert {path.name for path in folder.iterdir()} == {"talk.txt", "talk.srt"}
 
@@ -158,15 +158,15 @@ def test_only_what_is_there_in_every_format_is_there() -> None:
 def test_whole_transcript_replaces_and_removes_the_partial_one() -> None:
     outputs, folder = one_source()
     source = find("talk.wav").sources[0]
-    assert outputs.write_partial(source, "txt", "half") == folder / "talk.txt.partial"
+    assert outputs.write_partial(source, "txt", b"half") == folder / "talk.txt.partial"
     assert (folder / "talk.txt.partial").read_text() == "half"
-    outputs.write(source, "txt", "whole")
+    outputs.write(source, "txt", b"whole")
     assert [path.name for path in folder.iterdir()] == ["talk.txt"]
 
 
 def test_transcripts_are_as_readable_as_any_file_of_their_owner() -> None:
     outputs, folder = one_source()
-    outputs.write(find("talk.wav").sources[0], "txt", "words")
+    outputs.write(find("talk.wav").sources[0], "txt", b"words")
     make("other.txt")
     assert (folder / "talk.txt").stat().st_mode == Path("other.txt").stat().st_mode
 
@@ -175,7 +175,7 @@ def test_place_that_is_taken_by_a_folder_is_told_and_nothing_is_left() -> None:
     outputs, folder = one_source()
     (folder / "talk.txt").mkdir(parents=True)
     with pytest.raises(CommandError, match=r"cannot write out/talk\.txt: Is a directory"):
-        outputs.write(find("talk.wav").sources[0], "txt", "words")
+        outputs.write(find("talk.wav").sources[0], "txt", b"words")
     assert [path.name for path in folder.iterdir()] == ["talk.txt"]
 
 
@@ -189,9 +189,9 @@ def test_full_disk_leaves_the_old_transcript_and_nothing_by_half() -> None:
         pytest.skip("mounting is not allowed here")
     try:
         make_output_folder(folder)
-        outputs.write(source, "txt", "old")
+        outputs.write(source, "txt", b"old")
         with pytest.raises(CommandError, match=r"cannot write out/talk\.txt: No space left"):
-            outputs.write(source, "txt", "words " * 100_000)
+            outputs.write(source, "txt", b"words " * 100_000)
         assert {path.name: path.read_text() for path in folder.iterdir()} == {"talk.txt": "old"}
     finally:
         subprocess.run(["umount", str(folder)], check=True)

@@ -14,13 +14,13 @@ from shared.infra.decoder_server import DecoderServer, NoDecoder, decoder_server
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import get_settings
 from shared.infra.storage import Storage
-from shared.store.queues import CPU_QUEUE, FETCH_QUEUE, LARGE_QUEUE
+from shared.store.queues import CPU_QUEUE, FETCH_QUEUE, LARGE_QUEUE, LISTEN_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps import expire_leases
 from shared.store.workers import child_id
 from worker.process.heartbeat import Heartbeat
 from worker.roles import start
-from worker.steps.run import one_by_one
+from worker.steps.run import Handler, one_by_one
 from worker.tasks import lead
 
 log = logging.getLogger("worker")
@@ -30,10 +30,12 @@ def serve(concurrency: int) -> None:
     # Imported before the children are forked, so that their memory limit does not count it.
     from worker.steps.fetch import fetch
     from worker.steps.finish import finish
+    from worker.steps.listen import listen
     from worker.steps.prepare import prepare
 
     settings = get_settings()
-    entry = start.entry("cpu", queues=(CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE), slots=concurrency)
+    queues = CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE, LISTEN_QUEUE
+    entry = start.entry("cpu", queues=queues, slots=concurrency)
     # Children of the pool will share it.
     decoders = decoder_server()
     decoders.start()
@@ -46,7 +48,12 @@ def serve(concurrency: int) -> None:
     Thread(target=_tell_sandbox, args=(decoders, heartbeat), name="sandbox", daemon=True).start()
     # It has botocore parse its description of S3, which the children would do one by one.
     Storage(settings.storage_url.get_secret_value())
-    handlers = {StepKind.FETCH: fetch, StepKind.PREPARE: prepare, StepKind.FINISH: finish}
+    handlers: dict[StepKind, Handler] = {
+        StepKind.FETCH: fetch,
+        StepKind.PREPARE: prepare,
+        StepKind.FINISH: finish,
+        StepKind.LISTEN: listen,
+    }
     lead(entry.id, one_by_one(handlers))
     worker_ready.connect(partial(_watch_children, engine, entry.id), weak=False)
     try:

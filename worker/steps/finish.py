@@ -41,7 +41,8 @@ def finish(runtime: Runtime, lease: Lease) -> None:
         lambda: finished_chunks_without_words(database, claim.job_id),
         lambda channel: finished_chunks(database, claim.job_id, channel=channel),
     )
-    steps.complete_finish(database, claim, folded)
+    listening = runtime.settings.keep_listening_s > 0
+    steps.complete_finish(database, claim, folded, listening=listening)
     try:
         measure_pending(database)
     except DatabaseUnavailable as error:

@@ -192,7 +192,8 @@ class _Heard:
 
         with self._settling(item):
             folded = fold(self._runtime, item.claim, lambda: [row], rows_of)
-            steps.complete_only_chunk(self._runtime.database, result, folded)
+            listening = self._runtime.settings.keep_listening_s > 0
+            steps.complete_only_chunk(self._runtime.database, result, folded, listening=listening)
             self._note_done(item)
 
     def _note_done(self, item: _Chunk) -> None:

@@ -10,6 +10,7 @@ from shared.store.retention import (
     expire_audio,
     expire_batches,
     expire_jobs,
+    expire_listening,
     expire_refused_audio,
     expire_test_events,
     expire_transcripts,
@@ -46,6 +47,7 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
         database, keep_s=settings.keep_jobs_s, max_attempts=settings.max_attempts, limit=BATCH
     )
     transcripts = expire_transcripts(database, keep_s=settings.keep_transcripts_s, limit=BATCH)
+    listening = expire_listening(database, keep_s=settings.keep_listening_s, limit=BATCH)
     batches = expire_batches(database, limit=BATCH)
     keys = expire_keys(database, limit=BATCH)
     tests = expire_test_events(database, keep_s=settings.keep_jobs_s, limit=BATCH)
@@ -63,4 +65,5 @@ def _tidy_a_batch(runtime: Runtime) -> bool:
             "past their time: %d jobs, %d transcripts, audio of %d jobs, %d tests of webhooks",
             *(jobs, transcripts, sum(audios), tests),
         )
-    return bool(measured) or BATCH in (jobs, transcripts, batches, keys, tests, *audios, removed)
+    others = listening, batches, keys, tests, removed
+    return bool(measured) or BATCH in (jobs, transcripts, *audios, *others)

@@ -12,7 +12,7 @@ from api.validation import describe
 from shared.infra.errors import InvalidParameter, UnsupportedLanguage, UnsupportedParameter
 from shared.models.options import UNKNOWN_LANGUAGE, JobOptions
 
-_LISTS = frozenset({"keyterm", "keywords", "tag"})
+_LISTS = frozenset({"keyterm", "keywords", "replace", "tag"})
 """Parameters that may be given several times."""
 _MULTILINGUAL = "multi"
 _TAGS = "tags"
@@ -35,6 +35,8 @@ class _Query(BaseModel):
     keyterm: list[str] = []
     keywords: list[str] = []
     tag: list[str] = []
+    numerals: bool = False
+    replace: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ def read_query(
             multilingual=is_multilingual,
             multichannel=query.multichannel,
             hotwords=", ".join(terms) or None,
+            numerals=query.numerals,
+            spelling={each.partition(":")[0]: each.partition(":")[2] for each in query.replace},
             metadata={_TAGS: query.tag} if query.tag else {},
         )
     except ValidationError as error:
@@ -88,7 +92,8 @@ def read_query(
         message = describe(error)[0]["message"]
         if first["type"] == UNKNOWN_LANGUAGE:
             raise UnsupportedLanguage(message) from error
-        name = {"hotwords": "keyterm"}.get(str(first["loc"][0]), str(first["loc"][0]))
+        field = str(first["loc"][0])
+        name = {"hotwords": "keyterm", "spelling": "replace"}.get(field, field)
         raise InvalidParameter(f"{name}: {message}", name) from error
     return options, wish
 

@@ -35,7 +35,8 @@ def answer(transcript: StoredTranscript, wish: Wish, task: str) -> Response:
         case "text":
             parts = _write_plain(transcript)
         case "srt" | "vtt":
-            parts = render(transcript.header, transcript.segments, wish.format).blocks
+            cues = render(transcript.header, transcript.segments, wish.format)
+            return stream(cues.blocks, _TEXT)
         case "verbose_json":
             parts = _write_verbose(transcript, wish, task)
         case "json":

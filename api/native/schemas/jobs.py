@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from api.native.schemas import members
+from shared.speech.edits import Edits
 from shared.speech.transcript import Segment, Transcript, TranscriptHeader, TranscriptText
 from shared.store.jobs.read import JobView, Stage
 from shared.store.jobs.waits import Waiting, WaitingCode
@@ -149,6 +150,9 @@ class JobSummary(BaseModel):
     multilingual: bool
     track: str | None = Field(description="the audio track that was asked for; null: any")
     strict: bool = Field(description="whether a file that is cut off or damaged is refused")
+    edits: Edits | None = Field(
+        description="numerals, mask and spelling as they were asked for; null: none were"
+    )
     priority: int = Field(
         description="of jobs that wait, those with the higher priority go first; where a client "
         "waits (POST /transcribe) it is higher than any that a job may ask for"

@@ -10,6 +10,8 @@ class Scope(StrEnum):
     """Submit, cancel, retry and delete jobs, and measure them."""
     JOBS_READ = "jobs:read"
     """See jobs, transcripts, models, workers and the platform's state."""
+    JOBS_PRIORITY = "jobs:priority"
+    """Submit jobs with a priority above 0, which go before the tenant's others."""
     LIVE = "live"
     """Hold live sessions."""
     WEBHOOKS = "webhooks"

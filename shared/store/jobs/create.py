@@ -14,6 +14,7 @@ from shared.models.options import ResolvedOptions
 from shared.speech.accuracy import check_reference
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.equal import find_original, raise_priority, share_transcript
+from shared.store.jobs.filters import findable_members
 from shared.store.limits import NO_LIMITS, Limits, check_room
 from shared.store.successors import insert_fetches, insert_prepare
 from shared.store.uploads import take
@@ -103,9 +104,9 @@ def create_job(
     """Nothing -> job queued, with its ``prepare`` step queued, or ``fetch`` if it is remote.
 
     If an equal job of the tenant has succeeded: nothing -> succeeded, with its transcript. If one
-    is under way: nothing -> queued without steps, to end as that one ends. A call without a
-    reference, metadata or webhook of its own joins that one instead. Either way the one under way
-    gets the higher priority of the two.
+    is under way: nothing -> queued without steps, to end as that one ends. A call with the same
+    edits and no reference, metadata or webhook of its own joins that one instead. Either way the
+    one under way gets the higher priority of the two.
 
     Raises:
         UploadNotFound, UploadIncomplete, DigestMismatch: its upload is of no use (any more).
@@ -186,6 +187,7 @@ _AT_ONCE = 100
 
 def _values(job: NewJob, original: UUID | None, endpoint_id: UUID | None) -> dict[str, Any]:
     """Return the parameters of ``_INSERT``."""
+    findable = findable_members(job.metadata)
     return {
         **{column.name: getattr(job, column.name) for column in fields(job)},
         "model": job.options.model,
@@ -193,6 +195,8 @@ def _values(job: NewJob, original: UUID | None, endpoint_id: UUID | None) -> dic
         "original_id": original,
         "audio_url": None if job.remote is None else without_secrets(job.remote.url),
         "metadata": Json(dict(job.metadata)),
+        "keys": list(findable),
+        "values": list(findable.values()),
         "webhook_endpoint_id": endpoint_id,
     }
 
@@ -215,7 +219,12 @@ _INSERT = text("""
                CAST(:metadata AS json), CAST(:webhook_endpoint_id AS uuid), :result_url,
                CAST(:priority AS integer), event, event
         FROM created
-        RETURNING id, last_event
+        RETURNING id, tenant, last_event
+    ), findable AS (
+        INSERT INTO job_metadata (tenant, key, value, first_event, job_id)
+        SELECT tenant, key, value, last_event, id FROM job CROSS JOIN unnest(
+            CAST(:keys AS text[]), CAST(:values AS text[])
+        ) AS member (key, value)
     ), upload AS (
         -- The object belongs to a job now.
         DELETE FROM removals WHERE prefix = :source_key
@@ -226,18 +235,29 @@ _INSERT = text("""
 
 
 def _join(connection: Connection, original: UUID, call: NewJob) -> bool:
-    """Have the original wanted for as long as the call would be, unless it has ended."""
+    """Have the original wanted for as long as the call would be.
+
+    False: it has ended, or has other edits, which are not part of the fingerprint.
+    """
     return bool(
         connection.execute(
             text("""
-                WITH renewed AS (
+                WITH same AS (
+                    SELECT id FROM jobs
+                    WHERE id = :original AND state IN ('queued', 'running')
+                      AND options -> 'edits' = CAST(:edits AS jsonb)
+                ), renewed AS (
                     UPDATE calls SET wanted_until = greatest(
                         wanted_until, clock_timestamp() + make_interval(secs => :wanted_s)
                     )
-                    WHERE job_id = :original
+                    FROM same WHERE job_id = same.id
                 )
-                SELECT state IN ('queued', 'running') FROM jobs WHERE id = :original
+                SELECT EXISTS (SELECT FROM same)
             """),
-            {"original": original, "wanted_s": call.wanted_s},
+            {
+                "original": original,
+                "wanted_s": call.wanted_s,
+                "edits": Jsonb(call.options.model_dump(mode="json")["edits"]),
+            },
         ).scalar_one()
     )

@@ -9,7 +9,7 @@ from shared.store.expired_uploads import release_uploads
 from shared.store.jobs.end import end_batch
 from shared.store.jobs.equal import lock_with_equals, promote_a_copy
 from shared.store.news import announce
-from shared.store.objects.keys import job_prefix
+from shared.store.objects.keys import job_prefix, listening_key
 from shared.store.objects.removals import schedule_removal
 from shared.store.states import ACTIVE_JOB_STATES
 from shared.store.usage import count_unfinished
@@ -39,7 +39,13 @@ def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
     release_uploads(connection, [job_id], at_once=True)
     endpoint_id = lock_unlisted(connection, job_id)
     deleted = connection.execute(
-        text("DELETE FROM jobs WHERE id = :id RETURNING transcript_id, batch_id"), {"id": job_id}
+        text("""
+            DELETE FROM jobs WHERE id = :id
+            RETURNING transcript_id, batch_id, EXISTS (
+                SELECT FROM steps WHERE job_id = jobs.id AND kind = 'listen'
+            ) AS may_have_copy
+        """),
+        {"id": job_id},
     ).one()
     drop_transcript(connection, deleted.transcript_id)
     if deleted.batch_id is not None:
@@ -47,6 +53,8 @@ def erase_job(connection: Connection, job_id: UUID, max_attempts: int) -> None:
     if endpoint_id is not None:
         drop_unlisted(connection, endpoint_id)
     schedule_removal(connection, job_prefix(job_id), late_writes=True)
+    if deleted.may_have_copy:
+        schedule_removal(connection, listening_key(job_id), late_writes=True)
     announce(connection, job_id)
 
 

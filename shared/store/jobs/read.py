@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from shared.infra.database import fetch, read
 from shared.infra.errors import JobNotFound, TranscriptNotReady
 from shared.models.options import ResolvedOptions
+from shared.store.jobs.filters import ALL_JOBS, JobFilter, page_query
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
@@ -182,14 +183,21 @@ _BY_ID = f"SELECT {_COLUMNS}, live_text FROM jobs WHERE id = ANY (%(ids)s)"  # n
 
 
 def list_jobs(
-    engine: Engine, tenant: str, *, limit: int, before: int | None = None
+    engine: Engine,
+    tenant: str,
+    *,
+    limit: int,
+    before: int | None = None,
+    chosen: JobFilter = ALL_JOBS,
 ) -> list[JobView]:
     """Return the newest jobs, newest first; ``before`` continues after a page's last job."""
+    query, parameters = page_query(_COLUMNS, chosen)
     with read(engine, tenant) as connection:
         if before is None:
             (settled,) = fetch(connection, _SETTLED, {"tenant": tenant})
             before = (settled["newest"] or 0) + 1
-        rows = fetch(connection, _PAGE, {"tenant": tenant, "before": before, "limit": limit})
+        page = {"tenant": tenant, "before": before, "limit": limit}
+        rows = fetch(connection, query, parameters | page)
     return [_view(row) for row in rows]
 
 
@@ -201,12 +209,6 @@ _SETTLED = """
     SELECT pg_sequence_last_value('event_ids') AS newest FROM none_creating
 """
 """An event's id up to which all of the tenant's jobs are committed, and can be read."""
-
-_PAGE = f"""
-    SELECT {_COLUMNS} FROM jobs
-    WHERE tenant = %(tenant)s AND first_event < %(before)s
-    ORDER BY first_event DESC LIMIT %(limit)s
-"""  # noqa: S608 - constants
 
 
 def get_manifest(engine: Engine, tenant: str, job_id: UUID) -> str:

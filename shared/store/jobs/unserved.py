@@ -15,7 +15,7 @@ GRACE_S = 900.0
 """No job fails for this long after the sweeper's start: if the whole platform was off, the workers
 start with it."""
 
-_WAITING = "steps.state = 'queued' AND steps.kind <> 'deliver'"
+_WAITING = "steps.state = 'queued' AND steps.kind NOT IN ('deliver', 'listen')"
 """As in the index ``ix_steps_due``."""
 
 _OVERDUE = f"""

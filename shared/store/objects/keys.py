@@ -23,6 +23,11 @@ def pcm_prefix(job_id: UUID) -> str:
     return f"{job_prefix(job_id)}pcm/"
 
 
+def listening_key(job_id: UUID) -> str:
+    """Return the key of a job's listening copy, which outlives its other objects."""
+    return f"listening/{str(job_id)[:8]}/{job_id}.ogg"
+
+
 def fetched_key(job_id: UUID, epoch: int) -> str:
     """Return the key of a file that was fetched by the claim of this epoch.
 

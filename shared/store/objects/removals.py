@@ -52,12 +52,13 @@ def schedule_removal(connection: Connection, prefix: str, *, late_writes: bool) 
 
 
 def begin_upload(engine: Engine, key: str, *, allowance_s: float) -> None:
-    """Nothing -> the object ``key`` due after ``allowance_s``, if its job is not committed."""
+    """The object ``key`` -> due after ``allowance_s``, unless what it is for is committed."""
     with single(engine) as connection:
         connection.execute(
             text("""
                 INSERT INTO removals (prefix, due_at)
                 VALUES (:key, clock_timestamp() + make_interval(secs => :allowance_s))
+                ON CONFLICT (prefix) DO UPDATE SET due_at = excluded.due_at, taken_at = NULL
             """),
             {"key": key, "allowance_s": allowance_s},
         )

@@ -15,7 +15,9 @@ from shared.store.steps.completion import (
     complete_chunks,
     complete_detect,
     complete_finish,
+    complete_listen,
     complete_only_chunk,
+    has_audio,
 )
 from shared.store.steps.fetch import Fetched, complete_fetch, note_fetched
 from shared.store.steps.plan import add_chunks, add_detect, complete_prepare, move_to_large
@@ -36,10 +38,12 @@ __all__ = [
     "complete_detect",
     "complete_fetch",
     "complete_finish",
+    "complete_listen",
     "complete_only_chunk",
     "complete_prepare",
     "expire_leases",
     "fail",
+    "has_audio",
     "move_to_large",
     "note_fetched",
     "reap",

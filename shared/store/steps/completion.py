@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
@@ -15,8 +16,9 @@ from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.end import end_jobs
 from shared.store.jobs.equal import share_transcript
 from shared.store.news import announce
-from shared.store.objects.keys import pcm_prefix
+from shared.store.objects.keys import listening_key, pcm_prefix
 from shared.store.objects.removals import schedule_removal
+from shared.store.search import WITH_TENANT, segment_terms
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, fenced
 from shared.store.successors import (
@@ -29,6 +31,8 @@ from shared.store.successors import (
 
 MOST_PERCENT = 99.0
 """The most that a job shows before it has succeeded: the last one is for ``finish``."""
+
+_LISTEN_ATTEMPTS = 3
 
 _SEGMENTS_AT_ONCE = 20
 """Rows of a transcript per statement: tens of kilobytes, which Postgres copies several times."""
@@ -173,16 +177,73 @@ def queue_after_chunks(connection: Connection, claim: Claim, max_attempts: int) 
     insert_steps(connection, claim.job_id, kind, queue, [NewStep(0)], max_attempts)
 
 
-def complete_only_chunk(engine: Engine, result: ChunkResult, folded: Folded) -> None:
-    """``transcribe`` running -> done and job running -> succeeded, for a job's only chunk."""
+def complete_only_chunk(
+    engine: Engine, result: ChunkResult, folded: Folded, *, listening: bool = False
+) -> None:
+    """``transcribe`` running -> done and job running -> succeeded, for a job's only chunk.
+
+    With ``listening``, a ``listen`` step is queued.
+    """
     with fenced(engine, result.claim) as connection:
         _succeed(connection, result.claim, folded, only=result)
+        if listening:
+            _queue_listen(connection, result.claim)
 
 
-def complete_finish(engine: Engine, claim: Claim, folded: Folded) -> None:
-    """``finish`` running -> done and job running -> succeeded, with the transcript."""
+def complete_finish(
+    engine: Engine, claim: Claim, folded: Folded, *, listening: bool = False
+) -> None:
+    """``finish`` running -> done and job running -> succeeded, with the transcript.
+
+    With ``listening``, a ``listen`` step is queued.
+    """
     with fenced(engine, claim) as connection:
         _succeed(connection, claim, folded)
+        if listening:
+            _queue_listen(connection, claim)
+
+
+def _queue_listen(connection: Connection, claim: Claim) -> None:
+    queue = queue_of(StepKind.LISTEN, claim.options.model)
+    new = [NewStep(0)]
+    insert_steps(connection, claim.job_id, StepKind.LISTEN, queue, new, _LISTEN_ATTEMPTS)
+
+
+def has_audio(engine: Engine, job_id: UUID) -> bool:
+    """Whether a job is there and its file is kept."""
+    with begin(engine) as connection:
+        return (
+            connection.execute(
+                text("SELECT FROM jobs WHERE id = :id AND audio_deleted_at IS NULL"), {"id": job_id}
+            ).one_or_none()
+            is not None
+        )
+
+
+def complete_listen(
+    engine: Engine, claim: Claim, *, n_bytes: int | None, timings: Mapping[str, Any]
+) -> None:
+    """``listen`` running -> done: the job has a listening copy, if it has its transcript still.
+
+    ``n_bytes`` is the copy's size; None: there was no audio any more.
+    """
+    with fenced(engine, claim) as connection:
+        finish_step(connection, claim, timings)
+        if n_bytes is None:
+            return
+        connection.execute(
+            text("""
+                WITH kept AS (
+                    UPDATE jobs SET listening_bytes = :n_bytes
+                    WHERE id = :id AND transcript_id IS NOT NULL RETURNING id
+                ), settled AS (
+                    DELETE FROM removals WHERE prefix = :key AND EXISTS (SELECT FROM kept)
+                )
+                UPDATE removals SET due_at = clock_timestamp()
+                WHERE prefix = :key AND NOT EXISTS (SELECT FROM kept)
+            """),
+            {"id": claim.job_id, "n_bytes": n_bytes, "key": listening_key(claim.job_id)},
+        )
 
 
 def _succeed(
@@ -290,27 +351,36 @@ def _write_transcript(connection: Connection, claim: Claim, folded: Folded) -> T
     return header
 
 
-_NEW_SEGMENTS = """
-    SELECT CAST(:id AS uuid), (document ->> 'id')::int, document
-    FROM unnest(CAST(:documents AS jsonb[])) AS segment (document)
-"""
+_WRITE_SEGMENTS = f"""
+    new AS (
+        SELECT CAST(:id AS uuid) AS id, (document ->> 'id')::int AS idx, document, terms
+        FROM unnest(CAST(:documents AS jsonb[]), CAST(:terms AS text[]))
+                 AS segment (document, terms)
+    ), findable AS (
+        INSERT INTO transcript_terms (tenant, transcript_id, idx, terms)
+        SELECT jobs.tenant, new.id, idx, {WITH_TENANT.format(terms="terms", tenant="jobs.tenant")}
+        FROM new JOIN jobs ON jobs.id = new.id WHERE terms <> ''
+    )
+    INSERT INTO transcript_segments (transcript_id, idx, document)
+    SELECT id, idx, document FROM new
+"""  # noqa: S608 - constants
 
-_INSERT_SEGMENTS = text(f"""
-    INSERT INTO transcript_segments (transcript_id, idx, document) {_NEW_SEGMENTS}
-""")
+_INSERT_SEGMENTS = text(f"WITH {_WRITE_SEGMENTS}")
 
 _INSERT_TRANSCRIPT = text(f"""
     WITH transcript AS (
         INSERT INTO transcripts (id, tenant, header)
         SELECT id, tenant, CAST(:header AS jsonb) FROM jobs WHERE id = :id
-    )
-    INSERT INTO transcript_segments (transcript_id, idx, document) {_NEW_SEGMENTS}
+    ), {_WRITE_SEGMENTS}
 """)  # noqa: S608 - constants
 
 
 def _rows(claim: Claim, batch: Sequence[Segment]) -> dict[str, Any]:
-    documents = [Jsonb(segment_document(segment)) for segment in batch]
-    return {"id": claim.job_id, "documents": documents}
+    return {
+        "id": claim.job_id,
+        "documents": [Jsonb(segment_document(segment)) for segment in batch],
+        "terms": [segment_terms(segment.text) for segment in batch],
+    }
 
 
 def finish_step(connection: Connection, claim: Claim, timings: Mapping[str, Any]) -> None:

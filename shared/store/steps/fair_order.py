@@ -6,7 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from shared.store.queues import DELIVER_QUEUE, DELIVERY_SLOTS, FETCH_QUEUE, LARGE_QUEUE
+from shared.store.queues import (
+    CPU_QUEUE,
+    DELIVER_QUEUE,
+    DELIVERY_SLOTS,
+    FETCH_QUEUE,
+    LARGE_QUEUE,
+    LISTEN_QUEUE,
+)
 
 LANE_LIMIT = 4
 """Deliveries to one endpoint at once."""
@@ -165,6 +172,15 @@ _CLAIM_DELIVERY = text(f"""
 """)  # noqa: S608 - constants
 
 
+# Listening copies are made when there is nothing else to do. The sweep wakes a worker again.
+_CPU_STEP_IS_DUE = text(f"""
+    SELECT EXISTS (
+        SELECT FROM steps WHERE queue IN ('{CPU_QUEUE}', '{LARGE_QUEUE}', '{FETCH_QUEUE}')
+          AND state = 'queued' AND run_at <= statement_timestamp()
+    )
+""")  # noqa: S608 - constants
+
+
 def take_next(
     connection: Connection,
     queue: str,
@@ -185,6 +201,8 @@ def take_next(
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('longhand:deliveries'))"))
         parameters |= {"lane_limit": LANE_LIMIT, "slots": DELIVERY_SLOTS, "limit": 1}
         return connection.execute(_CLAIM_DELIVERY, parameters).all()
+    if queue == LISTEN_QUEUE and connection.execute(_CPU_STEP_IS_DUE).scalar_one():
+        return []
     parameters["passed_by"] = list(passed_by)
     if queue not in (FETCH_QUEUE, LARGE_QUEUE):
         return connection.execute(_claim_up_to(limit), parameters).all()

@@ -59,7 +59,10 @@ def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) 
 
 
 def fail(engine: Engine, claim: Claim, error: LonghandError) -> None:
-    """Step running -> failed, and its job running -> failed or its delivery pending -> failed."""
+    """Step running -> failed, and its job running -> failed or its delivery pending -> failed.
+
+    Nothing else follows from a listening copy that cannot be made.
+    """
     with fenced(engine, claim) as connection:
         fail_step(connection, claim, error.code, str(error))
 
@@ -117,7 +120,7 @@ def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> N
     record_step(connection, claim, "step.failed", f"{code}: {detail}")
     if claim.kind == StepKind.DELIVER:
         fail_delivery(connection, claim.input["delivery_id"], detail)
-    else:
+    elif claim.kind != StepKind.LISTEN:
         fail_job(connection, claim.job_id, code, detail)
 
 

@@ -137,12 +137,21 @@ def test_channels_utterances_and_paragraphs_tell_the_same_words(client: Deepgram
     assert answer.metadata.channels == 2
 
 
+def test_words_are_replaced_where_a_request_says_so(client: DeepgramClient) -> None:
+    heard = WORK.recording.text.split()
+    response = client.listen.v1.media.transcribe_file(
+        request=WORK.file(), replace=[f"{heard[0]}:long hand", heard[1]]
+    )
+    (alternative,) = checked(response).results.channels[0].alternatives or []
+    assert (alternative.transcript or "").split() == ["long", "hand", *heard[2:]]
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [
         ({"diarize": "true"}, "diarize"),
         ({"callback": "https://a.example/x"}, "callback"),
-        ({"replace": ["a:b", "c:d"]}, "replace"),
+        ({"profanity_filter": "true"}, "profanity_filter"),
         ({"punctuate": "perhaps"}, "punctuate"),
         ({"utt_split": "-1"}, "utt_split"),
         ({"nonsense": "1"}, "nonsense"),

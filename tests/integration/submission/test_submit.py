@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
+from api.access.principal import ANYBODY, principal_of_request
 from api.intake.submit import Intake, JobRequest, Uploaded, submit
 from api.live.transcriber import Transcriber
 from api.resources import Resources, open_resources
@@ -72,6 +73,7 @@ def test_any_source_becomes_a_job(
     intake: Intake, database: Engine, storage: Storage, is_small: bool
 ) -> None:
     async def scenario() -> UUID:
+        principal_of_request.set(ANYBODY)  # who may have any priority
         source = await fetched(intake, b"au", b"dio", language="en", priority=3)
         source.n_bytes = 5 if is_small else None
         return (await submit(intake, "tenant-a", source)).job_id
