@@ -25,8 +25,11 @@ _MAX_PROMPT_CHARS = 1_000
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
-def _id(given: object) -> object:
-    return parse_id(given) if isinstance(given, str) else given
+def _id(given: str) -> UUID:
+    found = parse_id(given)
+    if found is None:
+        raise ValueError("it is no id of a transcript")
+    return found
 
 
 class _Body(BaseModel):

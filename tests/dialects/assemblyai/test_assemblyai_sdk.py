@@ -2,18 +2,22 @@
 
 import asyncio
 import io
+import wave
 from collections.abc import Iterator
 from typing import Any
 
 import assemblyai as aai
 import httpx
+import numpy as np
 import pytest
 from clients import Work
 from fileserver import FileServer, serving_files
 
+from shared.speech.chunks import SAMPLE_RATE
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope
 from shared.store.accounts.tenants import create_tenant
+from worker.engines.oracle import encode, word_text
 
 NUMBERS = tuple(range(6000, 6012))
 WORK = Work(NUMBERS)
@@ -106,6 +110,27 @@ def test_subtitles_sentences_and_paragraphs_tell_the_same_words(transcript: aai.
     assert " ".join(each[0] for each in lines) == transcript.text
 
 
+def test_channels_are_told_apart_by_words_and_utterances(settings: aai.Settings) -> None:
+    left, _ = encode((6201, 6202, 6203), gap_s=0.15)
+    right, _ = encode((6301, 6302), gap_s=0.15)
+    samples = np.zeros((len(right) + SAMPLE_RATE + len(left), 2))
+    samples[: len(right), 1] = right
+    samples[len(right) + SAMPLE_RATE :, 0] = left
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(np.round(samples * 20_000).astype("<i2").tobytes())
+    buffer.seek(0)
+    found = aai.Transcriber().transcribe(buffer, aai.TranscriptionConfig(multichannel=True))
+    utterances = found.utterances or []
+    said = [" ".join(map(word_text, each)) for each in ((6301, 6302), (6201, 6202, 6203))]
+    assert [(each.speaker, each.text) for each in utterances] == [("2", said[0]), ("1", said[1])]
+    assert told(word for each in utterances for word in each.words) == told(found.words)
+    assert (found.json_response or {})["audio_channels"] == 2
+
+
 def test_words_and_phrases_are_found(transcript: aai.Transcript) -> None:
     words = transcript.words or []
     one, two = words[2].text, words[3].text
@@ -152,13 +177,21 @@ def test_a_job_that_fails_is_a_transcript_with_an_error(settings: aai.Settings) 
     assert unready.value.status_code == 400
 
 
-def test_another_tenant_cannot_use_an_upload(platform: Any, settings: aai.Settings) -> None:
+def test_another_tenant_has_neither_uploads_nor_transcripts(
+    platform: Any, settings: aai.Settings, transcript: aai.Transcript
+) -> None:
     url = aai.Transcriber().upload_file(io.BytesIO(WORK.file()))
     create_tenant(platform.database, "stranger", "stranger")
     _, key = create_key(platform.database, "stranger", "a stranger's", ALL_SCOPES)
     with pytest.raises(aai.TranscriptError, match="no upload") as refused:
         aai.Transcriber(api_key=key).submit(url)
     assert refused.value.status_code == 400
+    with httpx.Client(base_url=platform.url, headers={"Authorization": key}) as stranger:
+        path = f"/v2/transcript/{transcript.id}"
+        inner = ("", "/srt", "/vtt", "/sentences", "/paragraphs", "/word-search?words=a")
+        assert {stranger.get(path + each).status_code for each in inner} == {404}
+        assert stranger.delete(path).status_code == 404
+        assert stranger.get("/v2/transcript").json()["transcripts"] == []
 
 
 @pytest.mark.parametrize(
