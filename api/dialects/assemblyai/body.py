@@ -92,12 +92,14 @@ def read_body(body: bytes, model_of: Callable[[str | None], str]) -> FileReferen
     if not isinstance(given, dict):
         raise InvalidParameter("the body is not a JSON object")
     asked = _checked(TRANSCRIPT, given, _Body)
-    codes = list(dict.fromkeys(filter(None, [asked.language_code, *asked.language_codes])))
+    named = [asked.language_code, *asked.language_codes]
+    codes = list(dict.fromkeys(code for code in named if code))
     if asked.language_detection and codes:
         raise InvalidParameter("language_detection: the language is named", "language_detection")
     if asked.speech_model and asked.speech_models:
         raise InvalidParameter("speech_model and speech_models exclude each other", "speech_models")
-    models = [*map(model_of, asked.speech_models or [asked.speech_model])]
+    names: list[str | None] = [*asked.speech_models] or [asked.speech_model]
+    models = [*map(model_of, names)]
     options: dict[str, Any] = {
         "model": models[0],
         "language": codes[0] if len(codes) == 1 else None,

@@ -37,7 +37,7 @@ from shared.infra.errors import (
     UnsupportedMediaType,
 )
 from shared.infra.file_names import NAMELESS, header_file_name
-from shared.speech.cues import MAX_LINE_COLUMNS, MIN_LINE_COLUMNS
+from shared.speech.cues import CUE_LINES, MAX_LINE_COLUMNS, MIN_LINE_COLUMNS
 from shared.speech.formats import render
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs.delete import delete_job
@@ -222,8 +222,13 @@ def _subtitles(
                 "chars_per_caption",
             )
     _, transcript = _completed(resources, tenant, job_id)
-    lines = {} if columns is None else {"line_columns": columns, "max_lines": 1}
-    rendered = render(transcript.header, transcript.segments, kind, **lines)
+    rendered = render(
+        transcript.header,
+        transcript.segments,
+        kind,
+        line_columns=columns,
+        max_lines=CUE_LINES if columns is None else 1,
+    )
     return stream(rendered.blocks, "text/plain; charset=utf-8")
 
 

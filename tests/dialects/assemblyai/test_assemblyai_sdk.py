@@ -143,7 +143,8 @@ def test_words_and_phrases_are_found(transcript: aai.Transcript) -> None:
 
 def test_the_list_is_paged_both_ways(settings: aai.Settings, transcript: aai.Transcript) -> None:
     transcriber = aai.Transcriber()
-    ids = [transcript.id] + [transcriber.transcribe(io.BytesIO(WORK.file())).id for _ in range(2)]
+    others = [transcriber.transcribe(io.BytesIO(WORK.file())) for _ in range(2)]
+    ids = [str(each.id) for each in (transcript, *others)]
     newest = transcriber.list_transcripts(aai.ListTranscriptParameters(limit=1))
     assert [each.id for each in newest.transcripts] == [ids[2]]
     assert newest.page_details.next_url is None
@@ -152,7 +153,7 @@ def test_the_list_is_paged_both_ways(settings: aai.Settings, transcript: aai.Tra
     assert [each.id for each in older.transcripts] == [ids[1]]
     newer = transcriber.list_transcripts(aai.ListTranscriptParameters(after_id=ids[1]))
     assert [each.id for each in newer.transcripts] == [ids[2]]
-    completed = aai.ListTranscriptParameters(status="completed", limit=200)
+    completed = aai.ListTranscriptParameters(status=aai.TranscriptStatus.completed, limit=200)
     assert {*ids} <= {each.id for each in transcriber.list_transcripts(completed).transcripts}
     elsewhen = aai.ListTranscriptParameters(created_on="2001-01-01")
     assert transcriber.list_transcripts(elsewhen).page_details.result_count == 0
