@@ -180,13 +180,14 @@ def search_words(
     transcript_id: TranscriptId, request: Request, resources: Provided, tenant: Tenant
 ) -> dict[str, Any]:
     """Return where words are said."""
+    view, transcript = _completed(resources, tenant, transcript_id)
     given = WORD_SEARCH.check(request.query_params).get("words", "")
     phrases = list(dict.fromkeys(filter(None, map(str.strip, given.split(",")))))
     if not 1 <= len(phrases) <= MAX_PHRASES:
         raise InvalidParameter(f"words: give 1 to {MAX_PHRASES}, with commas between", "words")
     if any(len(phrase.split()) > MAX_PHRASE_WORDS for phrase in phrases):
         raise InvalidParameter(f"words: a phrase has up to {MAX_PHRASE_WORDS} words", "words")
-    return answer_word_search(*_completed(resources, tenant, transcript_id), phrases)
+    return answer_word_search(view, transcript, phrases)
 
 
 def _show(resources: Resources, tenant: str, job_id: UUID) -> Response:
@@ -212,6 +213,7 @@ def _completed(resources: Resources, tenant: str, job_id: UUID) -> tuple[JobView
 def _subtitles(
     kind: str, job_id: UUID, request: Request, resources: Resources, tenant: str
 ) -> Response:
+    _, transcript = _completed(resources, tenant, job_id)
     given = SUBTITLES.check(request.query_params).get("chars_per_caption")
     columns = None
     if given is not None:
@@ -221,7 +223,6 @@ def _subtitles(
                 f"chars_per_caption is a number from {MIN_LINE_COLUMNS} to {MAX_LINE_COLUMNS}",
                 "chars_per_caption",
             )
-    _, transcript = _completed(resources, tenant, job_id)
     rendered = render(
         transcript.header,
         transcript.segments,
