@@ -6,7 +6,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from api.dialects.parameters import Operation
+from api.dialects.parameters import Operation, Presence
 
 
 def arguments(function: Callable[..., Any], *, without: Collection[str] = ()) -> set[str]:
@@ -47,8 +47,14 @@ def unknown_parameters(names: Collection[str], operation: Operation) -> set[str]
 
 
 def unknown_members(names: Collection[str], operation: Operation) -> set[str]:
-    """Return the members of an answer that an operation's table lacks."""
-    return {*names} - {member.name for member in operation.answers}
+    """Return the members of an answer that an operation's table lacks.
+
+    What is within a member that is left out needs no row.
+    """
+    known = {member.name for member in operation.answers}
+    left_out = {each.name for each in operation.answers if each.presence is Presence.LEFT_OUT}
+    within = tuple(f"{name}{mark}." for name in left_out for mark in ("", "[]"))
+    return {name for name in {*names} - known if not name.startswith(within)}
 
 
 def _types_in(hint: Any) -> Iterator[Any]:

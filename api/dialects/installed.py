@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 from fastapi.params import Depends
 
+from api.dialects.assemblyai.dialect import ASSEMBLYAI
 from api.dialects.deepgram.dialect import DEEPGRAM
 from api.dialects.dialect import Dialect
 from api.dialects.openai.dialect import OPENAI
 from api.faces import add_face
 
-DIALECTS: Sequence[Dialect] = (OPENAI, DEEPGRAM)
+DIALECTS: Sequence[Dialect] = (OPENAI, DEEPGRAM, ASSEMBLYAI)
 
 
 def install_dialects(app: FastAPI, dependencies: Sequence[Depends]) -> None:

@@ -44,9 +44,9 @@ log = logging.getLogger(__name__)
 LIMIT_S = 12 * 3600.0
 """How long a file may take to come in: 2 GiB at 50 kB/s. Sources keep to it."""
 
-_ALLOWANCE_S = 2 * LIMIT_S
-"""When the sweeper removes an upload whose job was not committed. None is under way by then: what
-follows the last byte takes minutes at most."""
+ALLOWANCE_S = 2 * LIMIT_S
+"""When the sweeper removes a file whose job, or upload, was not committed. None is under way by
+then: what follows the last byte takes minutes at most."""
 
 CALL_PRIORITY = 2 * MAX_PRIORITY + 1
 """Added to the priority of a job whose client waits for the answer: it comes before all jobs of its
@@ -212,8 +212,8 @@ async def _land(
         key,
         max_bytes=limits.max_upload_bytes,
         threads=intake.small_threads if is_small else intake.large_threads,
-        begin=partial(begin_upload, intake.engine, key, allowance_s=_ALLOWANCE_S),
-        abandon=partial(_abandon, intake, key),
+        begin=partial(begin_upload, intake.engine, key, allowance_s=ALLOWANCE_S),
+        abandon=partial(abandon, intake, key),
         cleanups=intake.cleanups,
     )
 
@@ -329,7 +329,7 @@ def _commit(
         except JobNotFound:
             raise uncertain from None
     if created.joined and job.upload_id is None:
-        _abandon(intake, job.source_key)
+        abandon(intake, job.source_key)
     log.info("job %s is taken", created.job_id, extra={"fields": {"job_id": created.job_id}})
     if created.cached:
         intake.count_cached()
@@ -337,8 +337,8 @@ def _commit(
     return created
 
 
-def _abandon(intake: Intake, key: str) -> None:
-    """Have the file removed, unless its job was committed after all."""
+def abandon(intake: Intake, key: str) -> None:
+    """Have a file removed, unless what it is for was committed after all."""
     try:
         abandon_upload(intake.engine, key)
     except DatabaseUnavailable as error:

@@ -111,6 +111,37 @@ def create_upload(engine: Engine, new: NewUpload, limits: Limits, *, keep_s: flo
         return _upload(created.mappings().one())
 
 
+def add_complete(engine: Engine, new: NewUpload, *, keep_s: float) -> Upload:
+    """Nothing -> complete: the store has the whole object, which has the digest of ``new``.
+
+    The removal that ``begin_upload`` has noted for it is void.
+    """
+    assert new.sha256 is not None
+    with begin(engine, new.tenant) as connection:
+        added = connection.execute(
+            text(f"""
+                INSERT INTO uploads (id, tenant, state, name, size_bytes, sha256, resumable,
+                                     offset_bytes, expires_at)
+                VALUES (:id, :tenant, 'complete', :name, :size_bytes, :sha256, false, :size_bytes,
+                        {_LATER})
+                RETURNING {_COLUMNS}
+            """),  # noqa: S608 - constants
+            {
+                "id": new.id,
+                "tenant": new.tenant,
+                "name": new.name,
+                "size_bytes": new.size_bytes,
+                "sha256": new.sha256,
+                "keep_s": keep_s,
+            },
+        )
+        upload = _upload(added.mappings().one())
+        connection.execute(
+            text("DELETE FROM removals WHERE prefix = :key"), {"key": upload_key(new.id)}
+        )
+    return upload
+
+
 def _check_room(connection: Connection, tenant: str, most: int) -> None:
     if not most:
         return

@@ -324,15 +324,18 @@ def test_an_administrator_sees_all_tenants_and_their_keys(platform: Platform) ->
 def observe_dialect(platform: Platform, row: Row) -> Row:
     """Ask a route of a dialect, which is not in the document: what it takes is in its own tests."""
     method, path = row.route.split()
-    path = path.replace("{name:path}", "oracle")
+    use = "queued" if method == "DELETE" else "succeeded"
 
-    def ask(headers: Mapping[str, str]) -> str:
-        return cell(platform.client.request(method, path, headers=headers))
+    def ask(headers: Mapping[str, str], owner: Owner = platform.mine) -> str:
+        whole = path.replace("{name:path}", "oracle").replace("{transcript_id}", owner.jobs[use])
+        return cell(platform.client.request(method, whole, headers=headers))
 
     mine = platform.mine.keys
+    is_of_one = "{transcript_id}" in path
+    other = ask(mine[row.scope], platform.theirs) if is_of_one else row.other
     own = ask(mine[row.scope])
     assert own not in ("401", "403", "404", "405")
-    return replace(row, no_key=ask({}), no_scope=ask(mine[f"not {row.scope}"]))
+    return replace(row, no_key=ask({}), no_scope=ask(mine[f"not {row.scope}"]), other=other)
 
 
 def socket_cell(platform: Platform, path: str, headers: Mapping[str, str]) -> str:

@@ -3,21 +3,19 @@
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from unicodedata import category
 from uuid import UUID, uuid5
 
 from fastapi import Response
 from pydantic_core import to_json
 
 from api.dialects.deepgram.query import Wish
+from api.dialects.words import bare, mean_confidence
 from api.native.answers import stream
 from shared.speech.formats import in_blocks
 from shared.speech.paragraphs import make_paragraphs
 from shared.speech.transcript import Segment, Word
 from shared.store.jobs.read import JobView
 from shared.store.transcripts import StoredTranscript
-
-_DIGITS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def _write_channel(transcript: StoredTranscript, channel: int, wish: Wish) -> It
         for word in segment.words:
             yield ("," if confidences else "") + _dump(_word(word, wish))
             confidences.append(word.confidence)
-    yield f'],"confidence":{_dump(_mean(confidences))}'
+    yield f'],"confidence":{_dump(mean_confidence(confidences))}'
     if wish.paragraphs:
         yield from _write_paragraphs(transcript, channel)
     yield "}]"
@@ -131,7 +129,7 @@ def _utterance(job_id: UUID, number: int, utterance: _Utterance, wish: Wish) -> 
     return {
         "start": words[0].start,
         "end": words[-1].end,
-        "confidence": _mean([word.confidence for word in words]),
+        "confidence": mean_confidence([word.confidence for word in words]),
         "channel": utterance.channel,
         "transcript": _text(words, wish),
         "words": [_word(word, wish) for word in words],
@@ -141,7 +139,7 @@ def _utterance(job_id: UUID, number: int, utterance: _Utterance, wish: Wish) -> 
 
 def _word(word: Word, wish: Wish) -> dict[str, object]:
     found = {
-        "word": _bare(word.text),
+        "word": bare(word.text),
         "start": word.start,
         "end": word.end,
         "confidence": word.confidence,
@@ -153,24 +151,10 @@ def _text(words: Iterable[Word], wish: Wish, *, is_first: bool = True) -> str:
     """Return words as one text; ``is_first``: nothing stands before them."""
     text = ""
     for word in words:
-        shown = word.text if wish.formatted else _bare(word.text)
+        shown = word.text if wish.formatted else bare(word.text)
         text += shown if is_first else word.separator + shown
         is_first = False
     return text
-
-
-def _bare(text: str) -> str:
-    """Return a word in lower case, without the punctuation before and after it."""
-    is_inner = [not category(each).startswith("P") for each in text]
-    if not any(is_inner):
-        return text
-    end = len(text) - is_inner[::-1].index(True)
-    return text[is_inner.index(True) : end].lower()
-
-
-def _mean(confidences: Iterable[float | None]) -> float | None:
-    known = [each for each in confidences if each is not None]
-    return round(sum(known) / len(known), _DIGITS) if known else None
 
 
 def _dump(value: object) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from shared.store.states import ACTIVE_JOB_STATES, JobState
 
 _COLUMNS = """
     id, tenant, state, model, options, batch_id, priority, detected_language, cached,
-    source_name, source_bytes, sha256, audio_url, fetched_bytes, fetch_total_bytes,
+    source_name, source_bytes, sha256, upload_id, audio_url, fetched_bytes, fetch_total_bytes,
     duration_s, chunks_total, chunks_done, plan_complete, audio_planned_s, planned_share,
     percent_done, audio_kept_s,
     audio_done_s, error_code, error_detail, metrics, accuracy, metadata, created_at, started_at,
@@ -57,6 +57,8 @@ class JobView:
     source_bytes: int | None
     """None, as the digest, until the file is fetched."""
     sha256: str | None
+    upload_id: UUID | None
+    """Of the upload that it was made of."""
     audio_url: str | None
     """Where it is fetched from, without what may be a secret."""
     fetched_bytes: int | None
@@ -248,6 +250,84 @@ def gpu_memory_bytes(engine: Engine, tenant: str, job_id: UUID) -> int | None:
             {"id": job_id},
         ).scalar_one()
     return most
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfJobs:
+    """A part of a list of jobs, newest first."""
+
+    views: list[JobView]
+    has_older: bool
+    has_newer: bool
+
+
+def find_page(
+    engine: Engine,
+    tenant: str,
+    *,
+    limit: int,
+    before: UUID | None = None,
+    after: UUID | None = None,
+    states: Collection[JobState] = tuple(JobState),
+    created_on: date | None = None,
+) -> PageOfJobs:
+    """Return up to ``limit`` jobs, in the order of ``list_jobs``.
+
+    Args:
+        engine: to the database.
+        tenant: whose jobs.
+        limit: the most that are returned.
+        before: only older ones than this job, the newest of them.
+        after: only newer ones than this job, the oldest of them. A job that was deleted since
+            counts by the time in its id.
+        states: only jobs in one of them.
+        created_on: only those of this day (UTC).
+    """
+    parameters: dict[str, Any] = {
+        "tenant": tenant,
+        "states": [str(state) for state in states],
+        "begins": created_on and datetime.combine(created_on, time.min, UTC),
+        "ends": created_on and datetime.combine(created_on, time.max, UTC),
+        "limit": limit + 1,
+    }
+    with read(engine, tenant) as connection:
+        (settled,) = fetch(connection, _SETTLED, {"tenant": tenant})
+        newest: int = settled["newest"] or 0
+        least, most = -1, newest + 1
+        if before is not None:
+            (found,) = fetch(connection, _AT, {"tenant": tenant, "id": before})
+            if (most := found["at"] if found["at"] is not None else found["above"]) is None:
+                most = least
+        if after is not None:
+            (found,) = fetch(connection, _AT, {"tenant": tenant, "id": after})
+            if (least := found["at"] if found["at"] is not None else found["below"]) is None:
+                least = newest
+        order = "DESC" if after is None else "ASC"
+        query = _BETWEEN.format(order=order)
+        rows = fetch(connection, query, {**parameters, "least": least, "most": most})
+    views = [_view(row) for row in rows]
+    has_more, views = len(views) > limit, views[:limit]
+    if after is None:
+        return PageOfJobs(views, has_older=has_more, has_newer=before is not None)
+    return PageOfJobs(views[::-1], has_older=True, has_newer=has_more)
+
+
+_AT = """
+    SELECT (SELECT first_event FROM jobs WHERE id = %(id)s AND tenant = %(tenant)s) AS at,
+           (SELECT first_event + 1 FROM jobs WHERE tenant = %(tenant)s AND id < %(id)s
+            ORDER BY first_event DESC LIMIT 1) AS above,
+           (SELECT first_event - 1 FROM jobs WHERE tenant = %(tenant)s AND id > %(id)s
+            ORDER BY first_event LIMIT 1) AS below
+"""
+"""Where a job is in the list; ``above`` and ``below``: where it was if it is gone."""
+
+_BETWEEN = f"""
+    SELECT {_COLUMNS} FROM jobs
+    WHERE tenant = %(tenant)s AND first_event > %(least)s AND first_event < %(most)s
+      AND state = ANY (%(states)s)
+      AND (%(begins)s::timestamptz IS NULL OR created_at BETWEEN %(begins)s AND %(ends)s)
+    ORDER BY first_event {{order}} LIMIT %(limit)s
+"""  # noqa: S608 - constants
 
 
 def _view(row: Mapping[str, Any]) -> JobView:

@@ -1,0 +1,1 @@
+"""AssemblyAI's API for recordings: ``/v2``."""

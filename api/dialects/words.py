@@ -1,0 +1,21 @@
+"""What answers of several dialects make of words."""
+
+from collections.abc import Iterable
+from unicodedata import category
+
+_DIGITS = 4
+
+
+def bare(text: str) -> str:
+    """Return a word in lower case, without the punctuation before and after it."""
+    is_inner = [not category(each).startswith("P") for each in text]
+    if not any(is_inner):
+        return text
+    end = len(text) - is_inner[::-1].index(True)
+    return text[is_inner.index(True) : end].lower()
+
+
+def mean_confidence(confidences: Iterable[float | None]) -> float | None:
+    """Return the mean of the confidences that are known; None: none is."""
+    known = [each for each in confidences if each is not None]
+    return round(sum(known) / len(known), _DIGITS) if known else None
