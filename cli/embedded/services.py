@@ -31,6 +31,7 @@ def service_environment(endpoints: Endpoints) -> dict[str, str]:
     env["PYTHONPATH"] = str(SOURCE_ROOT)
     env["PYTHONUNBUFFERED"] = "1"
     env.setdefault("LONGHAND_LOG_FORMAT", "text")  # people read these files
+    env.setdefault("LONGHAND_KEEP_LISTENING_S", "inf")  # they also read along while they listen
     if "LONGHAND_CATALOGUE" in env:  # relative to here, and services run in another folder
         env["LONGHAND_CATALOGUE"] = str(get_settings().catalogue)
     if env.get("LONGHAND_MODELS_CACHE"):

@@ -232,7 +232,7 @@ class Settings(BaseSettings):
     keep_listening_s: NonNegativeFloat = 0.0
     """How long after its job's success a listening copy of the audio is kept, in seconds: Opus,
     14 MB an hour, for `GET /jobs/{id}/audio` once the file itself is gone. It never outlives the
-    transcript. `inf`: as long as that; 0: none is made."""
+    transcript. `inf`: as long as that, which the embedded stack sets; 0: none is made."""
     keep_transcripts_s: NonNegativeFloat = math.inf
     """How long after its job's end a transcript is kept, in seconds; `inf`: until the job is
     deleted. References and finished chunks go with it."""
