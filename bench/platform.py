@@ -22,6 +22,8 @@ import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 _STOP_LIMIT_S = 60.0
+_ENVIRONMENT = {"LONGHAND_KEEP_LISTENING_S": "0"}
+"""No listening copies, which the embedded stack makes and a production makes if it is told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def platform(
     process = subprocess.Popen(
         [sys.executable, "-P", *program, *arguments],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree), **(environment or {})},
+        env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": str(tree), **(environment or {})},
         stdout=subprocess.PIPE,
         text=True,
     )

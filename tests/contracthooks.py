@@ -38,6 +38,9 @@ def filter_failure(
     """Return whether a failure counts."""
     if isinstance(failure, AcceptedNegativeData) and UNKNOWN_HEADER in (case.headers or {}):
         return False
+    if isinstance(failure, AcceptedNegativeData) and response.status_code == 202:
+        # The jobs of a batch are refused one by one, in an answer that takes the others.
+        return not response.json().get("refused")
     refused = isinstance(failure, RejectedPositiveData)
     return not (refused and response.json().get("code") in UNFORESEEN)
 

@@ -55,6 +55,10 @@ PUBLISHED = {
     "upload_incomplete": 409,
     "digest_mismatch": 422,
     "too_many_open_uploads": 429,
+    "not_acceptable": 406,
+    "audio_not_fetched": 409,
+    "audio_deleted": 410,
+    "range_not_satisfiable": 416,
     "tus_version": 412,
     "offset_mismatch": 409,
     "checksum_unknown": 400,
@@ -78,10 +82,16 @@ def made(kind: type[LonghandError]) -> LonghandError:
         return errors.ScopeMissing("why", Scope.LIVE)
     if kind is errors.TranscriptNotReady:
         return errors.TranscriptNotReady("why", "running")
+    if kind is errors.AudioNotFetched:
+        return errors.AudioNotFetched("why", "queued")
+    if kind is errors.RangeNotSatisfiable:
+        return errors.RangeNotSatisfiable("why", 5)
     if kind is errors.UploadIncomplete:
         return errors.UploadIncomplete("why", "open", 0)
     if issubclass(kind, errors.LimitReached | errors.QueueFull | errors.IdempotencyKeyInUse):
         return kind("why", 5.0)
+    if kind is errors.NotAcceptable:
+        return errors.NotAcceptable("why", ["text/plain"])
     if kind is errors.MisnamedField:
         return errors.MisnamedField("why", {"lang": "language"})
     return kind("why")

@@ -122,11 +122,13 @@ def test_a_key_is_made_rotated_and_revoked(place: Place, served: httpx.Client) -
     assert len(place.succeed("keys", "list").splitlines()) > 2
 
 
-def test_without_a_scope_a_key_opens_all_but_administration(place: Place, pool: Engine) -> None:
+def test_without_a_scope_a_key_opens_all_but_administration_and_priority(
+    place: Place, pool: Engine
+) -> None:
     name = uuid4().hex
     place.succeed("keys", "create", "--name", name)
     (view,) = (each for each in list_keys(pool, "default") if each.name == name)
-    assert set(view.scopes) == set(map(str, ALL_SCOPES - {Scope.ADMIN}))
+    assert set(view.scopes) == set(map(str, ALL_SCOPES - {Scope.ADMIN, Scope.JOBS_PRIORITY}))
     assert view.expires_at is None
 
 
