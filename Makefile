@@ -13,10 +13,10 @@ CLIENTS := livekit pipecat
 
 setup: $(VENV)/dev.stamp
 
-$(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt requirements/chart.txt
+$(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt requirements/deploy.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/chart.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	touch $@
 

@@ -86,6 +86,19 @@ class LoadCollector:
         for labels, n_workers in alike.items():
             workers.add_metric(labels, n_workers)
         yield workers
+        failing = GaugeMetricFamily(
+            "longhand_workers_failing",
+            "Living workers that fail at all steps of a kind.",
+            labels=["role", "model"],
+        )
+        for labels in alike:
+            n_failing = sum(
+                bool(worker.failing)
+                for worker in self.load.workers
+                if (worker.role, worker.model or "") == labels
+            )
+            failing.add_metric(labels, n_failing)
+        yield failing
 
 
 @public
