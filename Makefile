@@ -13,9 +13,10 @@ CLIENTS := livekit pipecat
 
 setup: $(VENV)/dev.stamp
 
-$(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt
+$(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt requirements/deploy.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	touch $@
 
@@ -70,6 +71,7 @@ docs: setup ## write what the documents take from the code
 	$(BIN)/python -m docs.founding_table
 	$(BIN)/python -m docs.dialects_table
 	$(BIN)/python -m docs.access_table
+	$(BIN)/python -m docs.chart_table
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,7 @@
 #   run.txt     the same and the embedded stack: a user's first run.
 #   dev.txt     the same and what the tests need. Its torch is in torch.txt: there is one build for
 #               CPUs and one for each CUDA, under one version, so that no hash is right for all.
+#   deploy.txt  what the tests of deploy/ need: Helm, Kubernetes' schemas, a parser of PromQL.
 #   transformers.txt      what the transformers engines need beside run.txt or server.txt, and torch.txt.
 #   deploy/torch.txt      the same with torch, in the index's own build, for the image.
 #   client/*/requirements.txt  what the tests of a plugin need: the framework.
@@ -24,6 +25,7 @@ transformers() {
 compile --extra embedded --group dev --output-file requirements/dev.txt
 compile --extra embedded --constraint requirements/dev.txt --output-file requirements/run.txt
 compile --constraint requirements/dev.txt --output-file requirements/server.txt
+lock --group deploy --constraint requirements/dev.txt --output-file requirements/deploy.txt
 transformers --output-file deploy/torch.txt
 mapfile -t without < <(sed -nE 's/^(torch|triton|cuda-[^=]+|nvidia-[^=]+)==.*/--no-emit-package=\1/p' deploy/torch.txt)
 transformers "${without[@]}" --output-file requirements/transformers.txt

@@ -25,10 +25,10 @@ from shared.store.accounts.scopes import Scope
 from shared.store.counts import (
     Backlog,
     JobCounts,
-    QueueCount,
+    QueueLoad,
     count_jobs,
-    count_steps,
     measure_backlog,
+    measure_queues,
 )
 from shared.store.objects.removals import try_upload
 from shared.store.workers import ModelState, WorkerView, live_workers, model_states
@@ -81,7 +81,7 @@ class Load:
     """The jobs, the queues and the workers."""
 
     jobs: JobCounts
-    queues: list[QueueCount]
+    queues: list[QueueLoad]
     backlog: Backlog
     workers: list[WorkerView]
 
@@ -220,7 +220,7 @@ class Health:
         self._check_schema()
         engine = self._resources.engine
         backlog = measure_backlog(engine, live_s=self._resources.settings.live_s)
-        return Load(count_jobs(engine), count_steps(engine), backlog, self._find_workers())
+        return Load(count_jobs(engine), measure_queues(engine), backlog, self._find_workers())
 
 
 class _Outcome(NamedTuple, Generic[Answer]):

@@ -52,14 +52,53 @@ class LoadCollector:
         steps = GaugeMetricFamily(
             "longhand_steps", "Steps of active jobs.", labels=["queue", "state"]
         )
-        for count in self.load.queues:
-            steps.add_metric([count.queue, count.state], count.steps)
+        queued_audio = GaugeMetricFamily(
+            "longhand_queued_audio_seconds", "Audio of the chunks that wait.", labels=["queue"]
+        )
+        running_audio = GaugeMetricFamily(
+            "longhand_running_audio_seconds",
+            "Audio of the chunks that workers have in hand.",
+            labels=["queue"],
+        )
+        oldest = GaugeMetricFamily(
+            "longhand_oldest_step_age_seconds",
+            "For how long the oldest waiting step has been due.",
+            labels=["queue"],
+        )
+        for queue in self.load.queues:
+            steps.add_metric([queue.queue, "queued"], queue.queued_steps)
+            steps.add_metric([queue.queue, "running"], queue.running_steps)
+            queued_audio.add_metric([queue.queue], queue.queued_audio_s)
+            running_audio.add_metric([queue.queue], queue.running_audio_s)
+            oldest.add_metric([queue.queue], queue.oldest_due_s)
         yield steps
+        yield queued_audio
+        yield running_audio
+        yield oldest
+        if self.load.backlog.wait_s is not None:
+            yield GaugeMetricFamily(
+                "longhand_estimated_drain_seconds",
+                "How long the jobs that wait or run will take, by how fast jobs have ended lately.",
+                value=self.load.backlog.wait_s,
+            )
         workers = GaugeMetricFamily("longhand_workers", "Living workers.", labels=["role", "model"])
         alike = Counter((worker.role, worker.model or "") for worker in self.load.workers)
         for labels, n_workers in alike.items():
             workers.add_metric(labels, n_workers)
         yield workers
+        failing = GaugeMetricFamily(
+            "longhand_workers_failing",
+            "Living workers that fail at all steps of a kind.",
+            labels=["role", "model"],
+        )
+        for labels in alike:
+            n_failing = sum(
+                bool(worker.failing)
+                for worker in self.load.workers
+                if (worker.role, worker.model or "") == labels
+            )
+            failing.add_metric(labels, n_failing)
+        yield failing
 
 
 @public

@@ -1,6 +1,8 @@
-"""``longhand models``: the catalogue's models, why some are not usable, and pinning them."""
+"""``longhand models``: the catalogue's models, their pins, and their weights in one file."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -89,3 +91,61 @@ def pin(model_id: str) -> int:
         then = f"'longhand transcribe --model {model.id}' fetches it"
     click.echo(f"{model.id} is pinned in {lock.name}; {then}.")
     return 0
+
+
+@models.command("export", short_help="Write models' weights into one file.")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("model_ids", metavar="ID...", nargs=-1, required=True)
+def export_models(path: Path, model_ids: tuple[str, ...]) -> int:
+    """Write the weights of models that are here into one new file, for 'longhand models import'."""
+    from shared.infra.settings import get_settings
+    from shared.models import bundle
+    from shared.models.catalogue import load_catalogue
+
+    catalogue = load_catalogue(get_settings().catalogue)
+    chosen = [catalogue.get(model_id) for model_id in dict.fromkeys(model_ids)]
+    bundle.export(chosen, path, _told("written"))
+    return 0
+
+
+@models.command("import", short_help="Bring in weights that were exported elsewhere.")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+def import_models(path: Path) -> int:
+    """Bring the weights in a file of 'longhand models export' to where workers look for them.
+
+    Only what this machine's catalogue pins is taken, and every file is compared with its digest.
+    """
+    from shared.infra.settings import get_settings
+    from shared.models import bundle
+    from shared.models.catalogue import load_catalogue
+
+    bundle.import_(path, load_catalogue(get_settings().catalogue), _told("brought in"))
+    return 0
+
+
+@models.command("verify", short_help="Check an exported file, or the weights that are here.")
+@click.argument(
+    "path", metavar="[FILE]", type=click.Path(path_type=Path, dir_okay=False), required=False
+)
+def verify_models(path: Path | None) -> int:
+    """Compare the files in an exported FILE with their digests, or the weights that are here."""
+    from shared.infra.settings import get_settings
+    from shared.models import bundle, weights
+    from shared.models.catalogue import HUB_ENGINES, load_catalogue
+
+    if path is not None:
+        bundle.verify(path, _told("whole"))
+        return 0
+    for model in load_catalogue(get_settings().catalogue).models.values():
+        if model.engine in HUB_ENGINES and model.is_pinned and weights.cached(model) is not None:
+            click.echo(f"{model.id:<29} {weights.pinned(model).digest}")
+    return 0
+
+
+def _told(what: str) -> Callable[[str, int], None]:
+    def report(model_id: str, n_bytes: int) -> None:
+        click.echo(
+            f"{model_id:<29} " + (f"{what}, {n_bytes:,} bytes" if n_bytes else "here already")
+        )
+
+    return report

@@ -64,13 +64,39 @@ _SEARCH = """
     $$
 """
 
+_BACKLOG = """
+    -- What autoscalers and metrics go by. It is its owner's view, so who reads it needs to see no
+    -- step. Audio is that of the chunks' cores, at 16,000 samples a second. Each part of the union
+    -- reads a partial index without the steps that are done or void.
+    CREATE VIEW longhand_backlog AS
+    SELECT queue,
+           count(*) FILTER (WHERE state = 'queued') AS queued_steps,
+           count(*) FILTER (WHERE state = 'running') AS running_steps,
+           coalesce(sum(audio_s) FILTER (WHERE state = 'queued'), 0) AS queued_audio_s,
+           coalesce(sum(audio_s) FILTER (WHERE state = 'running'), 0) AS running_audio_s,
+           coalesce(extract(epoch FROM statement_timestamp() - min(run_at) FILTER (
+               WHERE state = 'queued' AND run_at <= statement_timestamp()
+           )), 0)::float8 AS oldest_due_s
+    FROM (
+        SELECT queue, state, run_at, CASE WHEN kind = 'transcribe' THEN
+            ((input ->> 'core_end')::int - (input ->> 'core_start')::int) / 16000.0::float8
+        END AS audio_s
+        FROM (
+            SELECT * FROM steps WHERE state = 'queued'
+            UNION ALL
+            SELECT * FROM steps WHERE state = 'running'
+        ) AS steps
+    ) AS live
+    GROUP BY queue
+"""
+
 _ROLES = """
     -- Roles are the whole cluster's, so another database's migration may have made them. Their
     -- operator lets them log in.
     DO $$
     DECLARE wanted text;
     BEGIN
-        FOREACH wanted IN ARRAY ARRAY['longhand_api', 'longhand_worker'] LOOP
+        FOREACH wanted IN ARRAY ARRAY['longhand_api', 'longhand_worker', 'longhand_scaler'] LOOP
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
                 BEGIN
                     EXECUTE format('CREATE ROLE %I', wanted);
@@ -131,6 +157,9 @@ def _separate_tenants() -> None:
     op.execute(f"GRANT EXECUTE ON FUNCTION longhand_due_turn TO {both}")
     op.execute(f"GRANT SELECT ON alembic_version TO {both}")
     op.execute(f"GRANT USAGE, SELECT ON SEQUENCE event_ids TO {both}")
+    op.execute(_BACKLOG)
+    op.execute(f"GRANT USAGE ON SCHEMA {schema} TO longhand_scaler")
+    op.execute(f"GRANT SELECT ON longhand_backlog TO longhand_scaler, {both}")
     for table in (*_OWNED, *_PARTS, *_SHARED):
         # Workers need no keys.
         users = "longhand_api" if table == "api_keys" else both
@@ -1333,6 +1362,7 @@ def _usage() -> list[sa.Column[Any]]:
 
 def downgrade() -> None:
     """Revert; the roles stay, as other databases of the cluster may have them."""
+    op.execute("DROP VIEW longhand_backlog")
     op.execute("DROP FUNCTION longhand_find_keys, longhand_due_turn, longhand_search")
     for table in [
         "usage_entries",

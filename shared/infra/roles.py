@@ -1,4 +1,4 @@
-"""Postgres' roles of the API and the workers, which the migrations make without a login."""
+"""Postgres' roles, but for the tables' owner: the migrations make them without a login."""
 
 from typing import cast
 
@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from shared.infra.database import begin, make_engine
 from shared.infra.errors import DatabaseUnfit
-from shared.infra.settings import API_ROLE, WORKER_ROLE, Settings
+from shared.infra.settings import API_ROLE, SCALER_ROLE, WORKER_ROLE, Settings
 
 _LOCK = 0x1096A
 """Advisory lock: Postgres fails one of two transactions that change the same role."""
@@ -28,6 +28,7 @@ def admit_roles(settings: Settings) -> None:
     passwords = {
         API_ROLE: settings.api_database_password.get_secret_value(),
         WORKER_ROLE: settings.worker_database_password.get_secret_value(),
+        SCALER_ROLE: settings.scaler_database_password.get_secret_value(),
     }
     given = {role: password for role, password in passwords.items() if password}
     if not given:

@@ -28,7 +28,7 @@ from shared.infra.errors import UnsafeSetting
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
-API_ROLE, WORKER_ROLE = "longhand_api", "longhand_worker"
+API_ROLE, WORKER_ROLE, SCALER_ROLE = "longhand_api", "longhand_worker", "longhand_scaler"
 """Postgres' roles of the API and of the workers; the migrations make them."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,?#@*]+")
@@ -262,6 +262,9 @@ class Settings(BaseSettings):
     (docs/security.md); empty: it leaves the role as it is. No other process needs it."""
     worker_database_password: SecretStr = SecretStr("")
     """The same for `longhand_worker`, the workers' role."""
+    scaler_database_password: SecretStr = SecretStr("")
+    """The same for `longhand_scaler`, an autoscaler's role, which reads the backlog alone
+    (deploy/helm/longhand)."""
 
     @classmethod
     def settings_customise_sources(

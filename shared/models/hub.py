@@ -38,6 +38,21 @@ def snapshot(source: Source) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
+def snapshot_folder(source: Source) -> Path:
+    """Return where the cache has, or would have, the pinned commit.
+
+    Raises:
+        ModelError: the hub's client is not installed.
+    """
+    if find_spec("huggingface_hub") is None:
+        raise ModelError("without huggingface_hub there is no cache of the hub")
+    cache = _hub().constants.HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    name = repo_folder_name(repo_id=source.source, repo_type="model")
+    return Path(cache) / name / "snapshots" / source.revision
+
+
 def fetch(
     model_id: str, engine: EngineName, source: Source, on_progress: Callable[[int, int], None]
 ) -> Path:

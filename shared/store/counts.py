@@ -27,12 +27,17 @@ class JobCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueCount:
-    """The number of steps of a queue in a state."""
+class QueueLoad:
+    """The steps of a queue that wait or run, without those of ended jobs."""
 
     queue: str
-    state: str
-    steps: int
+    queued_steps: int
+    running_steps: int
+    queued_audio_s: float
+    """Seconds of audio in the chunks that wait; 0 for queues without chunks."""
+    running_audio_s: float
+    oldest_due_s: float
+    """For how long the oldest step has been due; 0: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +82,10 @@ def count_jobs(engine: Engine) -> JobCounts:
     return JobCounts(by_state, round(sum(row.jobs for row in sampled if row.cached)))
 
 
-def count_steps(engine: Engine) -> list[QueueCount]:
-    """Return the number of waiting and running steps by queue, without those of ended jobs."""
+def measure_queues(engine: Engine) -> list[QueueLoad]:
+    """Return the load of each queue that has any."""
     with read(engine, EVERY_TENANT) as connection:
-        return [QueueCount(*row) for row in connection.execute(_LIVE_STEPS)]
+        return [QueueLoad(*row) for row in connection.execute(_QUEUES)]
 
 
 _LATELY_S = 300.0
@@ -131,12 +136,7 @@ _SAMPLED = text("""
 """Each sampled job counts for those that it stands for. The pages of the sample are always the
 same ones. What ANALYZE has found is hidden from roles that row-level security binds."""
 
-_LIVE_STEPS = text("""
-    SELECT queue, state, count(*) FROM (
-        SELECT queue, state FROM steps WHERE state = 'running'
-        UNION ALL
-        SELECT queue, state FROM steps WHERE state = 'queued'
-    ) AS live
-    GROUP BY queue, state ORDER BY queue, state
+_QUEUES = text("""
+    SELECT queue, queued_steps, running_steps, queued_audio_s, running_audio_s, oldest_due_s
+    FROM longhand_backlog ORDER BY queue
 """)
-"""Each part reads a partial index without the steps that are done or void."""

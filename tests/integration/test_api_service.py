@@ -174,7 +174,8 @@ def test_status_and_metrics_tell_jobs_queues_and_workers(
     metrics = client.get("/metrics").text
 
     assert status["jobs"]["queued"] == 1
-    assert status["queues"] == [{"queue": "cpu", "state": "queued", "steps": 1}]
+    (queue,) = status["queues"]
+    assert (queue["queue"], queue["queued_steps"], queue["running_steps"]) == ("cpu", 1, 0)
     (worker,) = status["workers"]
     assert (worker["id"], worker["slots"], worker["state"]) == ("w1", 2, "ready")
     assert (worker["device"], worker["dtype"]) == ("cpu", "float32")

@@ -6,7 +6,7 @@ from queryplans import explain, most_rows
 from sqlalchemy import Engine, text
 
 from shared.store import counts
-from shared.store.counts import count_jobs, count_steps
+from shared.store.counts import count_jobs, measure_queues
 from shared.store.jobs.cancel import cancel_job
 
 MANY = 3_000
@@ -79,12 +79,14 @@ def test_no_count_looks_at_more_rows_than_its_bound_and_what_is_live(
     add_live_jobs(database)
     few = explain(database, counts._FEW.text, {"most": counts.MOST_COUNTED + 1})
     assert most_rows(few) <= counts.MOST_COUNTED + 1
-    for query in (counts._ACTIVE, counts._LIVE_STEPS):
+    for query in (counts._ACTIVE, counts._QUEUES):
         assert most_rows(explain(database, query.text, {})) < 50
 
 
 def test_steps_of_jobs_that_have_ended_are_not_counted(database: Engine) -> None:
     add_history(database)
     add_live_jobs(database)
-    found = {(count.queue, count.state): count.steps for count in count_steps(database)}
-    assert found == {("cpu", "queued"): 1, ("model.oracle", "queued"): 2}
+    found = {
+        load.queue: (load.queued_steps, load.running_steps) for load in measure_queues(database)
+    }
+    assert found == {"cpu": (1, 0), "model.oracle": (2, 0)}

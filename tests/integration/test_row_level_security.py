@@ -17,7 +17,7 @@ from webhookstore import add_hook, create
 from shared.infra.database import EVERY_TENANT, begin, make_engine, read, single
 from shared.infra.errors import DatabaseUnfit
 from shared.infra.roles import admit_roles
-from shared.infra.settings import API_ROLE, WORKER_ROLE, Settings
+from shared.infra.settings import API_ROLE, SCALER_ROLE, WORKER_ROLE, Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.accounts.tenants import create_tenant
@@ -87,7 +87,7 @@ def test_every_table_with_anything_of_tenants_has_forced_policies(database: Engi
                 "AND NOT rolbypassrls AND NOT rolcreaterole AND NOT rolcreatedb"
             )
         )
-        assert set(roles.scalars()) == {"longhand_api", "longhand_worker"}
+        assert set(roles.scalars()) == {API_ROLE, WORKER_ROLE, SCALER_ROLE}
 
 
 def test_without_a_filter_a_tenant_sees_its_own_rows_and_nobody_sees_none(

@@ -31,7 +31,7 @@ from shared.infra.errors import (
 )
 from shared.speech.chunks import Hypothesis, hypothesis_to_json
 from shared.store import steps
-from shared.store.counts import count_steps
+from shared.store.counts import measure_queues
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job
 from shared.store.states import JobState
@@ -288,7 +288,7 @@ def test_what_is_left_of_a_job_that_ends_is_void_and_in_no_index_of_live_work(
     cancel_job(database, "default", job_id, max_attempts=3)
     chunks = step_ids(database, job_id, "transcribe")
     assert [column(database, step, "state") for step in chunks] == ["done", "void", "void"]
-    assert count_steps(database) == []
+    assert measure_queues(database) == []
     assert steps.reap(database) == 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import cli
-from docs import access_table, dialects_table, settings_table
+from docs import access_table, chart_table, dialects_table, settings_table
 from shared.infra.settings import Settings
 from shared.models import AUTO_RULE
 from shared.models.options import JobOptions
@@ -24,6 +24,10 @@ def test_the_tables_of_dialects_say_what_the_code_says() -> None:
 
 def test_the_table_of_who_sees_what_says_what_the_routes_declare() -> None:
     assert access_table.PAGE.read_text() == access_table.page(), "run `make docs`"
+
+
+def test_the_table_of_the_charts_values_says_what_their_schema_says() -> None:
+    assert chart_table.PAGE.read_text() == chart_table.page(), "run `make docs`"
 
 
 def test_a_default_is_shown_as_the_environment_would_have_it() -> None:

@@ -164,12 +164,15 @@ class WorkerList(BaseModel):
     workers: list[WorkerDetail]
 
 
-class QueueDepth(BaseModel):
-    """Steps of a queue in one state."""
+class QueueLoad(BaseModel):
+    """The steps of a queue that wait or run."""
 
     queue: str
-    state: str
-    steps: int
+    queued_steps: int
+    running_steps: int
+    queued_audio_s: float = Field(description="seconds of audio in the chunks that wait")
+    running_audio_s: float = Field(description="seconds of audio in the chunks that run")
+    oldest_due_s: float = Field(description="for how long the oldest step is due; 0: none is")
 
 
 class LiveModel(BaseModel):
@@ -234,5 +237,5 @@ class Status(Readiness):
         default=None, description="null: not known, as Postgres is away"
     )
     jobs: dict[str, int] | None = Field(default=None, description="by state; null: not known")
-    queues: list[QueueDepth] | None = Field(default=None, description="null: not known")
+    queues: list[QueueLoad] | None = Field(default=None, description="null: not known")
     backlog: Backlog | None = Field(default=None, description="null: not known")
