@@ -70,6 +70,7 @@ docs: setup ## write what the documents take from the code
 	$(BIN)/python -m docs.founding_table
 	$(BIN)/python -m docs.dialects_table
 	$(BIN)/python -m docs.access_table
+	PYTHONPATH=sdk $(BIN)/python -m docs.exceptions_table
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,198 @@
+"""The SDK on a whole platform: each claim holds for the client with ``await`` and without."""
+
+import io
+from pathlib import Path
+
+import longhand_sdk.jobs
+import pytest
+from apiserver import Relay
+from commandline import write_words
+from fileserver import serving_files
+from longhand_sdk import (
+    JobCanceled,
+    Progress,
+    ProgressEvent,
+    SegmentsEvent,
+    StateEvent,
+    WaitTimeout,
+)
+from longhand_sdk.errors import JobNotFound, UnreadableMedia
+from sdkclients import Connect, Platform
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that says four words, 0 to 3."""
+    return write_words(tmp_path_factory.mktemp("audio") / "words.wav", [0, 1, 2, 3])
+
+
+SAID = "w00000 w00001 w00002 w00003"
+
+
+def test_a_file_becomes_a_transcript_and_its_progress_is_told_in_order(
+    platform: Platform, connect: Connect, words: Path
+) -> None:
+    told: list[Progress] = []
+    client = connect(platform.url)
+
+    transcript = client.transcribe(words, on_progress=told.append, language="en", cache=False)
+
+    assert transcript.text == SAID
+    assert [word.text for word in transcript.words] == SAID.split()
+    assert transcript.words[0].start < transcript.words[-1].end <= transcript.duration_s
+    sent = [each for each in told if each.stage == "uploading"]
+    assert sent[-1].percent == 100.0
+    assert sent[-1].sent_bytes == sent[-1].total_bytes == words.stat().st_size
+    heard = told[len(sent) :]
+    assert heard[-1].job is not None
+    assert heard[-1].job.state == "succeeded"
+    assert heard[-1].percent == 100.0
+    for stage in (sent, heard):
+        percents = [each.percent for each in stage if each.percent is not None]
+        assert percents == sorted(percents)
+
+
+class Pipe(io.BytesIO):
+    """A file that cannot be rewound."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: object) -> int:
+        raise io.UnsupportedOperation
+
+    tell = seek  # type: ignore[assignment]
+
+
+def test_bytes_open_files_pipes_and_urls_are_the_same_file_as_a_path(
+    platform: Platform, connect: Connect, words: Path
+) -> None:
+    client, audio = connect(platform.url), words.read_bytes()
+    first = client.jobs.submit(words)
+    assert first.wait(60).text == SAID
+    with words.open("rb") as file, serving_files() as server:
+        for same in (audio, file, Pipe(audio), server.put("/a.wav", audio)):
+            job = client.jobs.submit(same)
+            assert job.wait(60).text == SAID
+            assert job.info.cached
+            assert job.info.source.sha256 == first.info.source.sha256
+
+
+def test_a_large_file_is_sent_by_tus_and_its_job_is_the_same(
+    platform: Platform, connect: Connect, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(platform.url)
+    digest = client.jobs.submit(words).info.source.sha256
+    monkeypatch.setattr(longhand_sdk.jobs, "RESUMABLE_BYTES", 1000)
+    told: list[Progress] = []
+
+    job = client.jobs.submit(words, on_progress=told.append)
+
+    assert job.info.source.sha256 == digest
+    assert job.info.source.name == "words.wav"
+    assert told[-1].percent == 100.0
+    assert job.wait(60).text == SAID
+
+
+def test_a_job_that_does_not_end_in_time_goes_on_and_can_be_canceled_and_deleted(
+    platform: Platform, connect: Connect, words: Path
+) -> None:
+    client = connect(platform.url)
+    job = client.jobs.submit(words, model="starter", vad="off", cache=False)  # nobody serves it
+    assert job.state == "queued"
+
+    with pytest.raises(WaitTimeout):
+        job.wait(0.2)
+    assert client.jobs.get(job.id, wait_s=0.1).state in ("queued", "running")
+    assert job.cancel().state == "canceled"
+    with pytest.raises(JobCanceled) as canceled:
+        job.wait()
+    assert canceled.value.job is not None
+    assert canceled.value.job.state == job.state == "canceled"
+    assert job.retry().state == "queued"
+    job.delete()
+    with pytest.raises(JobNotFound):
+        job.refresh()
+
+
+def test_a_file_that_is_no_audio_fails_with_the_exception_of_its_code(
+    platform: Platform, connect: Connect
+) -> None:
+    job = connect(platform.url).jobs.submit(b"no audio at all", cache=False)
+    with pytest.raises(UnreadableMedia) as failed:
+        job.wait(60)
+    assert failed.value.code == "unreadable_media"
+    assert failed.value.partial is None
+    assert job.state == "failed"
+
+
+def test_the_events_of_a_job_are_typed_and_can_be_resumed_after_any(
+    platform: Platform, connect: Connect, words: Path
+) -> None:
+    job = connect(platform.url).jobs.submit(words, cache=False)
+
+    told = list(job.events())
+
+    states = [event for event in told if isinstance(event, StateEvent)]
+    assert [event.state for event in states] == ["queued", "running", "succeeded"]
+    (segments,) = [event for event in told if isinstance(event, SegmentsEvent)]
+    assert " ".join(each.text for each in segments.segments) == SAID
+    assert any(isinstance(event, ProgressEvent) for event in told)
+    known = [event for event in told if not isinstance(event, ProgressEvent)]
+    rest = [
+        event for event in job.events(after=known[0].id) if not isinstance(event, ProgressEvent)
+    ]
+    assert rest == known[1:]
+    assert list(job.events(after=known[-1].id)) == []
+
+
+def test_what_a_job_has_can_be_read_in_every_way(
+    platform: Platform, connect: Connect, words: Path
+) -> None:
+    client = connect(platform.url)
+    job = client.jobs.submit(words, metadata={"order": 17, "kind": connect.__qualname__})
+    job.wait(60)
+
+    assert job.transcript().text == SAID
+    assert job.export("txt").decode().strip() == SAID
+    assert b"-->" in job.export("srt", max_line_width=20)
+    assert job.measure("w00000 w00001 w00002 other").word_errors == 1
+    (hit, *_) = client.search("w00002")
+    assert hit.text == SAID
+    assert [match.text for match in hit.matches] == ["w00002"]
+    assert job.id in [each.id for each in client.jobs.list(metadata=["order=17"])]
+    assert job.id not in [each.id for each in client.jobs.list(state=["failed", "canceled"])]
+    assert {model.id: model.state for model in client.models()}["starter"] == "absent"
+    assert {"cpu", "model"} <= {worker.role for worker in client.workers()}
+    assert client.request("GET", "/usage").json()["total"]["jobs"] > 0
+
+
+def test_webhooks_are_kept_changed_and_removed(platform: Platform, connect: Connect) -> None:
+    webhooks = connect(platform.url).webhooks
+    made = webhooks.create("http://127.0.0.1:9/hook", events=["job.failed"])
+    assert made.secret.startswith("whsec_")
+    assert made.id in [each.id for each in webhooks.list()]
+    assert webhooks.update(made.id, description="mine").description == "mine"
+    assert webhooks.rotate(made.id).secret != made.secret
+    assert not webhooks.test(made.id).delivered
+    (delivery,) = webhooks.deliveries(endpoint_id=made.id)
+    assert delivery.event.type == "webhook.test"
+    webhooks.delete(made.id)
+    assert made.id not in [each.id for each in webhooks.list()]
+
+
+def test_an_answer_that_is_lost_after_the_body_leaves_one_job(
+    platform: Platform, connect: Connect, words: Path
+) -> None:
+    relay = Relay(int(platform.url.rpartition(":")[2]))
+    pauses: list[float] = []
+    mark = f"lost-{connect.__self__._kind}"  # type: ignore[attr-defined]
+    client = connect(f"http://127.0.0.1:{relay.port}", sleep=pauses.append)
+    try:
+        relay.lose_answer(b"POST /jobs", b"--\r\n")
+        job = client.jobs.submit(words, cache=False, metadata={"mark": mark})
+    finally:
+        relay.cut()
+    assert len(pauses) == 1
+    found = platform.native.get("/jobs", params={"metadata": f"mark={mark}"}).json()["jobs"]
+    assert [each["id"] for each in found] == [job.id]
