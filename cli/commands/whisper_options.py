@@ -43,7 +43,7 @@ _DECIDE_NOTHING = (
     *("--vad_max_speech_duration_s", "--vad_min_silence_duration_ms"),
 )
 _SPEAKERS = "speakers are not told apart here; --multichannel tells channels apart"
-_LIVE = "there is no live transcription here"
+_LIVE = "'longhand listen' transcribes live audio here"
 _REFUSED = {
     "--highlight_words": "subtitles show no single words here; --format json has their times",
     "--clip_timestamps": "files are transcribed whole here; cut the part out first",

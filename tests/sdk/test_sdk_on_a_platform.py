@@ -1,12 +1,20 @@
-"""The SDK on a whole platform: each claim holds for the client with ``await`` and without."""
+"""The SDK and the commands over it on a whole platform.
+
+Each claim about the SDK holds for the client with ``await`` and without.
+"""
 
 import io
+import json
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import longhand_sdk.jobs
 import pytest
 from apiserver import Relay
-from commandline import write_words
+from commandline import COMMAND, ENV, longhand, write_words
+from documents import ROOT, Block, blocks
 from fileserver import serving_files
 from longhand_sdk import (
     JobCanceled,
@@ -17,6 +25,7 @@ from longhand_sdk import (
     WaitTimeout,
 )
 from longhand_sdk.errors import JobNotFound, UnreadableMedia
+from processes import wait_until
 from sdkclients import Connect, Platform
 
 
@@ -196,3 +205,120 @@ def test_an_answer_that_is_lost_after_the_body_leaves_one_job(
     assert len(pauses) == 1
     found = platform.native.get("/jobs", params={"metadata": f"mark={mark}"}).json()["jobs"]
     assert [each["id"] for each in found] == [job.id]
+
+
+def asked(
+    platform: Platform, *words: str | Path, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    done = longhand(*words, LONGHAND_SERVER=platform.url)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_commands_list_print_watch_and_search_jobs(platform: Platform, words: Path) -> None:
+    native = platform.native
+    with words.open("rb") as file:
+        fields = {"cache": "false", "metadata": json.dumps({"for": "commands"})}
+        job = native.post("/jobs", files={"file": ("talk.wav", file)}, data=fields).json()["id"]
+
+    watched = asked(platform, "watch", job)
+    assert watched.stdout == f"0:00  {SAID}\n"
+    assert watched.stderr.splitlines()[-1] == "talk.wav: succeeded"
+
+    (line,) = asked(platform, "jobs", "--metadata", "for=commands").stdout.splitlines()
+    assert line.split()[:2] == [job, "succeeded"]
+    assert line.endswith("talk.wav")
+    assert asked(platform, "jobs", "--state", "failed", "--metadata", "for=commands").stdout == ""
+    assert len(asked(platform, "jobs", "--limit", "2").stdout.splitlines()) == 2
+    assert asked(platform, "get", job).stdout == f"{SAID}\n"
+    assert "-->" in asked(platform, "get", job, "-f", "srt").stdout
+    hits = asked(platform, "search", '"w00001 w00002"').stdout.splitlines()
+    assert [line.split()[0] for line in hits][:1] == [job]
+    assert asked(platform, "search", "nowhere", code=1).stdout == ""
+
+
+def test_commands_cancel_a_job_and_say_why_a_transcript_cannot_be_had(
+    platform: Platform, words: Path
+) -> None:
+    with words.open("rb") as file:
+        fields = {"cache": "false", "model": "starter", "vad": "off"}  # nobody serves it
+        job = platform.native.post("/jobs", files={"file": file}, data=fields).json()["id"]
+    refused = asked(platform, "get", job, code=1)
+    assert refused.stderr.startswith("longhand: error: ")
+    assert asked(platform, "get", job, "--partial").stdout == "\n"
+    assert asked(platform, "cancel", job).stderr == f"longhand: {job}: canceled\n"
+    assert asked(platform, "watch", job, code=1).stderr.splitlines()[-1] == "words.wav: canceled"
+    assert "there is no job" in asked(platform, "get", "nonsense", code=1).stderr
+
+
+def test_commands_keep_webhooks_and_show_workers(platform: Platform) -> None:
+    secret = asked(
+        platform, *("webhooks", "add", "http://127.0.0.1:9/hook", "--event", "job.failed")
+    ).stdout.strip()
+    (line,) = asked(platform, "webhooks", "list").stdout.splitlines()
+    webhook = line.split()[0]
+    assert line.split()[1:] == ["http://127.0.0.1:9/hook", "enabled", "job.failed"]
+    assert "not delivered: " in asked(platform, "webhooks", "test", webhook, code=1).stderr
+    (sent,) = asked(platform, "webhooks", "deliveries").stdout.splitlines()
+    assert "webhook.test" in sent
+    assert asked(platform, "webhooks", "rotate", webhook).stdout.strip() != secret
+    asked(platform, "webhooks", "remove", webhook)
+    assert asked(platform, "webhooks", "list").stdout == ""
+    roles = [line.split()[1] for line in asked(platform, "workers").stdout.splitlines()]
+    assert sorted(roles) == ["beat", "cpu", "model"]
+
+
+def test_a_command_without_a_platform_says_how_to_have_one(tmp_path: Path) -> None:
+    done = longhand("jobs", "--data", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"longhand: error: no platform runs in {tmp_path}: ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands(shell: str) -> None:
+    if shell == "bash" and shutil.which("bash") is None:
+        pytest.skip("there is no bash")
+    assert "_LONGHAND_COMPLETE" in longhand("completion", shell).stdout
+    typed = {"COMP_WORDS": "longhand wor", "COMP_CWORD": "1"}
+    found = longhand(_LONGHAND_COMPLETE="bash_complete", **typed).stdout
+    assert found.splitlines() == ["plain,workers"]
+
+
+def test_files_that_are_in_a_watched_folder_or_come_into_it_are_transcribed(
+    platform: Platform, words: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(words, folder / "first.wav")
+    command = [*COMMAND, "transcribe", "--watch-folder", str(folder), "-o", str(out)]
+    with subprocess.Popen(
+        [*command, "--server", platform.url], env=ENV, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        try:
+            wait_until((out / "first.txt").exists)
+            shutil.copy(words, folder / "second.wav")
+            (folder / "broken.wav").write_bytes(b"no audio")
+            (folder / "notes.md").write_text("no audio")
+            wait_until((out / "second.txt").exists)
+        finally:
+            watching.send_signal(signal.SIGINT)
+        _, stderr = watching.communicate(timeout=30)
+    assert watching.returncode == 130
+    assert {path.name for path in out.iterdir()} == {"first.txt", "second.txt"}
+    assert (out / "second.txt").read_text().strip() == SAID
+    assert stderr.count("broken.wav: failed") == 1
+    assert stderr.count("first.wav: done") == 1
+
+
+SAMPLES = [block for block in blocks("docs/sdk.md") if block.language == "python"]
+
+
+@pytest.mark.parametrize("block", SAMPLES, ids=str)
+def test_a_sample_of_the_documentation_runs(
+    platform: Platform, block: Block, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    monkeypatch.chdir(tmp_path)
+    text = block.text.replace("http://127.0.0.1:8000", platform.url)
+    exec(compile(text.replace("sleep(0.1)", "sleep(0)"), str(block), "exec"), {})
