@@ -22,6 +22,7 @@ from cli.commands.whisper_options import (
     ignored,
     vad_of_filter,
     whisper_options,
+    without_flags_values,
 )
 from cli.errors import CommandError
 from cli.messages import note
@@ -37,8 +38,13 @@ _where = partial(click.option, cls=GroupedOption, group="Where and how many")
 _also = partial(click.option, cls=GroupedOption, group="Also")
 
 
+class _Transcribe(GroupedCommand):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, without_flags_values(args))
+
+
 @click.command(
-    cls=GroupedCommand, epilog=EPILOG, context_settings={"token_normalize_func": counterpart}
+    cls=_Transcribe, epilog=EPILOG, context_settings={"token_normalize_func": counterpart}
 )
 @click.argument("files", metavar="FILE...", nargs=-1, type=FILE)
 @_written(

@@ -8,7 +8,7 @@ import httpx
 
 from longhand_sdk import events, jobs
 from longhand_sdk.awaiting import Runner
-from longhand_sdk.core import CONNECT_S, RETRY_S, TIMEOUT_S, AnyModel, Core
+from longhand_sdk.core import CONNECT_S, RETRY_S, TIMEOUT_S, AnyModel, Core, path_of
 from longhand_sdk.errors import JobFailed
 from longhand_sdk.files import Audio, OnProgress
 from longhand_sdk.flows import Call, Flow
@@ -285,20 +285,22 @@ class AsyncWebhooks:
 
     async def update(self, webhook_id: str, **members: Any) -> Webhook:
         """Change ``url``, ``description``, ``events`` or ``enabled``."""
-        return await self._ask(Webhook, Call("PATCH", f"/webhooks/{webhook_id}", json=members))
+        return await self._ask(
+            Webhook, Call("PATCH", path_of("webhooks", webhook_id), json=members)
+        )
 
     async def delete(self, webhook_id: str) -> None:
         """Remove a webhook."""
-        await self._runner.run(self._core.request(Call("DELETE", f"/webhooks/{webhook_id}")))
+        await self._runner.run(self._core.request(Call("DELETE", path_of("webhooks", webhook_id))))
 
     async def rotate(self, webhook_id: str) -> WebhookWithSecret:
         """Replace a webhook's secret; the old one signs too for 24 hours."""
-        call = Call("POST", f"/webhooks/{webhook_id}/rotate", repeatable=False)
+        call = Call("POST", path_of("webhooks", webhook_id, "rotate"), repeatable=False)
         return await self._ask(WebhookWithSecret, call)
 
     async def test(self, webhook_id: str) -> WebhookTest:
         """Send a test event now, and return how that went."""
-        call = Call("POST", f"/webhooks/{webhook_id}/test", repeatable=False)
+        call = Call("POST", path_of("webhooks", webhook_id, "test"), repeatable=False)
         return await self._ask(WebhookTest, call)
 
     def deliveries(self, **filters: str) -> AsyncIterator[Delivery]:
@@ -308,7 +310,9 @@ class AsyncWebhooks:
 
     async def replay(self, delivery_id: str) -> Delivery:
         """Send an event again."""
-        call = Call("POST", f"/webhooks/deliveries/{delivery_id}/replay", repeatable=False)
+        call = Call(
+            "POST", path_of("webhooks", "deliveries", delivery_id, "replay"), repeatable=False
+        )
         return await self._ask(Delivery, call)
 
     async def _ask(self, kind: type[AnyModel], call: Call) -> AnyModel:

@@ -8,7 +8,7 @@ import httpx
 
 from longhand_sdk import events, jobs
 from longhand_sdk.blocking import Runner
-from longhand_sdk.core import CONNECT_S, RETRY_S, TIMEOUT_S, AnyModel, Core
+from longhand_sdk.core import CONNECT_S, RETRY_S, TIMEOUT_S, AnyModel, Core, path_of
 from longhand_sdk.errors import JobFailed
 from longhand_sdk.files import Audio, OnProgress
 from longhand_sdk.flows import Call, Flow
@@ -277,20 +277,21 @@ class Webhooks:
 
     def update(self, webhook_id: str, **members: Any) -> Webhook:
         """Change ``url``, ``description``, ``events`` or ``enabled``."""
-        return self._ask(Webhook, Call("PATCH", f"/webhooks/{webhook_id}", json=members))
+        call = Call("PATCH", path_of("webhooks", webhook_id), json=members)
+        return self._ask(Webhook, call)
 
     def delete(self, webhook_id: str) -> None:
         """Remove a webhook."""
-        self._runner.run(self._core.request(Call("DELETE", f"/webhooks/{webhook_id}")))
+        self._runner.run(self._core.request(Call("DELETE", path_of("webhooks", webhook_id))))
 
     def rotate(self, webhook_id: str) -> WebhookWithSecret:
         """Replace a webhook's secret; the old one signs too for 24 hours."""
-        call = Call("POST", f"/webhooks/{webhook_id}/rotate", repeatable=False)
+        call = Call("POST", path_of("webhooks", webhook_id, "rotate"), repeatable=False)
         return self._ask(WebhookWithSecret, call)
 
     def test(self, webhook_id: str) -> WebhookTest:
         """Send a test event now, and return how that went."""
-        call = Call("POST", f"/webhooks/{webhook_id}/test", repeatable=False)
+        call = Call("POST", path_of("webhooks", webhook_id, "test"), repeatable=False)
         return self._ask(WebhookTest, call)
 
     def deliveries(self, **filters: str) -> Iterator[Delivery]:
@@ -300,7 +301,9 @@ class Webhooks:
 
     def replay(self, delivery_id: str) -> Delivery:
         """Send an event again."""
-        call = Call("POST", f"/webhooks/deliveries/{delivery_id}/replay", repeatable=False)
+        call = Call(
+            "POST", path_of("webhooks", "deliveries", delivery_id, "replay"), repeatable=False
+        )
         return self._ask(Delivery, call)
 
     def _ask(self, kind: type[AnyModel], call: Call) -> AnyModel:

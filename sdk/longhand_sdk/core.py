@@ -1,11 +1,12 @@
 """Requests that are tried again, and answers that become models or errors."""
 
+import math
 import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -62,14 +63,14 @@ class Core:
         self.has_answered = False
         """Whether the server has ever answered. A wrong address must not look like an outage."""
 
-    def request(self, call: Call) -> Flow[httpx.Response]:
-        """Send a request until it is answered, within the time for retries.
+    def request(self, call: Call, within_s: float = math.inf) -> Flow[httpx.Response]:
+        """Send a request until it is answered, within the time for retries and ``within_s``.
 
         Raises:
             APIError: the server refuses it.
             ConnectionFailed: the server cannot be reached.
         """
-        patience = Patience(self)
+        patience = Patience(self, within_s)
         while True:
             failed: LonghandError
             try:
@@ -92,9 +93,9 @@ class Core:
                     raise failed
             yield Pause(patience.pause_s(failed))
 
-    def ask(self, kind: type[AnyModel], call: Call) -> Flow[AnyModel]:
-        """Send a request, and return its answer as a model."""
-        response = yield from self.request(call)
+    def ask(self, kind: type[AnyModel], call: Call, within_s: float = math.inf) -> Flow[AnyModel]:
+        """Send a request as ``request`` does, and return its answer as a model."""
+        response = yield from self.request(call, within_s)
         return self.parsed(kind, response.content)
 
     def pages(self, kind: type[AnyModel], call: Call, items: str) -> Flow[None]:
@@ -158,8 +159,9 @@ class Core:
 class Patience:
     """How long a server that is away or busy is waited for, and when it is asked again."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, within_s: float = math.inf) -> None:
         self._core = core
+        self._limit_s = min(core.retry_s, within_s)
         self._pauses = _pauses()
         self._until: float | None = None
 
@@ -175,12 +177,17 @@ class Patience:
         """
         now = self._core.clock()
         if self._until is None:
-            self._until = now + self._core.retry_s
+            self._until = now + self._limit_s
         asked_s = error.retry_after_s if isinstance(error, APIError) else None
         pause_s = max(least_s, next(self._pauses) if asked_s is None else asked_s)
         if now + pause_s > self._until:
             raise error
         return pause_s
+
+
+def path_of(*steps: str) -> str:
+    """Return a path; its steps may be of any characters."""
+    return "".join(f"/{quote(step, safe='')}" for step in steps)
 
 
 def is_passing(error: LonghandError) -> bool:

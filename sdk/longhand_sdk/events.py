@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
-from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
 
-from longhand_sdk.core import CONNECT_S, Core, Patience, is_passing
+from longhand_sdk.core import CONNECT_S, Core, Patience, is_passing, path_of
 from longhand_sdk.flows import Call, Emit, Flow, Open, Pause, Read, Stream
 from longhand_sdk.models import TERMINAL, Event, ProgressEvent, SegmentsEvent, StateEvent
 
@@ -71,7 +70,7 @@ def events(core: Core, job_id: str, after: str) -> Flow[None]:
     last, ended, retry_s, patience = after, False, 2.0, Patience(core)
     while True:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-        path = f"/jobs/{quote(job_id, safe='')}/events"
+        path = path_of("jobs", job_id, "events")
         try:
             opened = yield Open(Call("GET", path, headers=headers, timeout=SILENCE))
             stream, decoder = cast("Stream", opened), Decoder()
@@ -103,7 +102,8 @@ def events(core: Core, job_id: str, after: str) -> Flow[None]:
         else:
             if ended:
                 return
-            yield Pause(retry_s)  # the server has stopped
+            # The server has stopped, or something before it ends all streams.
+            yield Pause(patience.pause_s(core.foreign(), retry_s))
 
 
 def _event(core: Core, sent: Sent) -> Event | None:

@@ -23,9 +23,11 @@ class Body(Protocol):
     @property
     def size_bytes(self) -> int:
         """Its length."""
+        ...
 
     def pieces(self) -> Iterator[bytes]:
         """Begin anew, and yield it; it may read a file."""
+        ...
 
     def report(self, sent_bytes: int) -> None:
         """Take note of how much has been sent this time."""

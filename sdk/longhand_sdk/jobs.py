@@ -1,14 +1,14 @@
 """What is done with jobs, as flows."""
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, TypedDict
-from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 
-from longhand_sdk.core import CONNECT_S, TIMEOUT_S, UPLOAD_TIMEOUT, Core
+from longhand_sdk.core import CONNECT_S, TIMEOUT_S, UPLOAD_TIMEOUT, Core, path_of
 from longhand_sdk.errors import (
     FAILURES,
     JobCanceled,
@@ -111,7 +111,13 @@ def submit(
 
 
 def get(
-    core: Core, job_id: str, *, wait_s: float = 0.0, words: bool = False, text: bool = True
+    core: Core,
+    job_id: str,
+    *,
+    wait_s: float = 0.0,
+    words: bool = False,
+    text: bool = True,
+    within_s: float = math.inf,
 ) -> Flow[JobInfo]:
     """Return a job: as soon as it has ended, or as it is after ``wait_s``."""
     params: dict[str, Any] = {"wait": f"{wait_s:g}"} if wait_s else {}
@@ -120,7 +126,8 @@ def get(
     if not text:
         params["text"] = "false"
     timeout = httpx.Timeout(wait_s + TIMEOUT_S, connect=CONNECT_S) if wait_s else None
-    return (yield from core.ask(JobInfo, Call("GET", _path(job_id), params, timeout=timeout)))
+    call = Call("GET", path_of("jobs", job_id), params, timeout=timeout)
+    return (yield from core.ask(JobInfo, call, within_s))
 
 
 def wait(
@@ -136,9 +143,9 @@ def wait(
     longest_s = WAIT_S if on_progress is None else LOOK_S
     asked_s = 0.0 if on_progress is not None else longest_s
     while True:
-        if deadline is not None:
-            asked_s = min(asked_s, max(0.0, deadline - core.clock()))
-        job = yield from get(core, job_id, wait_s=asked_s, words=True)
+        left_s = math.inf if deadline is None else max(0.0, deadline - core.clock())
+        asked_s = min(asked_s, left_s)
+        job = yield from get(core, job_id, wait_s=asked_s, words=True, within_s=left_s)
         if on_progress is not None:
             yield Tell(_told(on_progress, job))
         if job.ended:
@@ -177,7 +184,7 @@ def transcript(core: Core, job_id: str) -> Flow[Transcript]:
 
 def export(core: Core, job_id: str, form: str, params: Mapping[str, Any]) -> Flow[bytes]:
     """Return a job's transcript in one of the server's formats."""
-    call = Call("GET", f"{_path(job_id)}/transcript", {"format": form, **params})
+    call = Call("GET", path_of("jobs", job_id, "transcript"), {"format": form, **params})
     response = yield from core.request(call)
     return response.content
 
@@ -194,24 +201,24 @@ def search(core: Core, query: str) -> Flow[None]:
 
 def cancel(core: Core, job_id: str) -> Flow[JobInfo]:
     """Have a job stopped."""
-    return core.ask(JobInfo, Call("POST", f"{_path(job_id)}/cancel"))
+    return core.ask(JobInfo, Call("POST", path_of("jobs", job_id, "cancel")))
 
 
 def retry(core: Core, job_id: str) -> Flow[JobInfo]:
     """Have a failed or canceled job taken up again."""
-    return core.ask(JobInfo, Call("POST", f"{_path(job_id)}/retry", repeatable=False))
+    return core.ask(JobInfo, Call("POST", path_of("jobs", job_id, "retry"), repeatable=False))
 
 
 def delete(core: Core, job_id: str) -> Flow[None]:
     """Delete a job."""
-    yield from core.request(Call("DELETE", _path(job_id)))
+    yield from core.request(Call("DELETE", path_of("jobs", job_id)))
 
 
 def measure(core: Core, job_id: str, reference: str) -> Flow[Accuracy]:
     """Compare a transcript with what was really said."""
     call = Call(
         "POST",
-        f"{_path(job_id)}/reference",
+        path_of("jobs", job_id, "reference"),
         json={"reference": reference},
         timeout=MEASURE_TIMEOUT,
     )
@@ -223,10 +230,6 @@ def measure(core: Core, job_id: str, reference: str) -> Flow[Accuracy]:
         if job.metrics.get("accuracy") is not None:
             return Accuracy.model_validate(job.metrics["accuracy"])
         yield Pause(1.0)
-
-
-def _path(job_id: str) -> str:
-    return f"/jobs/{quote(job_id, safe='')}"
 
 
 def _told(on_progress: OnProgress, job: JobInfo) -> Any:

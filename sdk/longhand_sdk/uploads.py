@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import httpx
 
-from longhand_sdk.core import UPLOAD_TIMEOUT, Core, Patience, is_passing
+from longhand_sdk.core import UPLOAD_TIMEOUT, Core, Patience, is_passing, path_of
 from longhand_sdk.errors import LonghandError
 from longhand_sdk.files import AudioFile, Rest
 from longhand_sdk.flows import Call, Flow, Pause, send
@@ -41,9 +41,9 @@ def upload(core: Core, file: AudioFile) -> Flow[str]:
     upload_id = path.rstrip("/").rpartition("/")[2]
     if not upload_id:
         raise core.foreign()
-    yield from _send_rest(core, file, f"/uploads/tus/{upload_id}")
+    yield from _send_rest(core, file, path_of("uploads", "tus", upload_id))
     while True:
-        found = yield from core.ask(_Upload, Call("GET", f"/uploads/{upload_id}"))
+        found = yield from core.ask(_Upload, Call("GET", path_of("uploads", upload_id)))
         if found.state != "verifying":
             return upload_id  # what the job's creation thinks of another state, it says
         yield Pause(LOOK_S)

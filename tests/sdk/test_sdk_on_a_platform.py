@@ -291,15 +291,15 @@ def test_files_that_are_in_a_watched_folder_or_come_into_it_are_transcribed(
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     shutil.copy(words, folder / "first.wav")
+    (folder / "broken.wav").write_bytes(b"no audio")
+    (folder / "notes.md").write_text("no audio")
     command = [*COMMAND, "transcribe", "--watch-folder", str(folder), "-o", str(out)]
     with subprocess.Popen(
         [*command, "--server", platform.url], env=ENV, stderr=subprocess.PIPE, text=True
     ) as watching:
         try:
             wait_until((out / "first.txt").exists)
-            shutil.copy(words, folder / "second.wav")
-            (folder / "broken.wav").write_bytes(b"no audio")
-            (folder / "notes.md").write_text("no audio")
+            shutil.copy(words, folder / "second.wav")  # taken once the first ones have ended
             wait_until((out / "second.txt").exists)
         finally:
             watching.send_signal(signal.SIGINT)

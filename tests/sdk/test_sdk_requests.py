@@ -221,6 +221,27 @@ def test_a_file_that_is_cut_off_while_it_is_sent_is_told(connect: Connect, tmp_p
         server.client.jobs.submit(path, on_progress=cut)
 
 
+def test_a_wait_with_a_limit_does_not_outlast_it_while_the_server_is_away(
+    connect: Connect,
+) -> None:
+    away = httpx.ReadError("cut")
+    server = Server(connect, httpx.Response(200, json=JOB), *(away for _ in range(9)))
+    job = server.client.jobs.get("one")
+    with pytest.raises(ConnectionFailed):
+        job.wait(0.2)
+    assert len(server.asked) == 2
+
+
+def test_streams_that_end_at_once_again_and_again_are_not_followed_for_ever(
+    connect: Connect,
+) -> None:
+    server = Server(connect, httpx.Response(200, json=JOB), httpx.Response(200), retry_s=1)
+    job = server.client.jobs.get("one")
+    with pytest.raises(UnexpectedAnswer):
+        list(job.events())
+    assert len(server.asked) == 2
+
+
 def test_pauses_double_up_to_a_limit_and_begin_anew_after_an_answer() -> None:
     now = 0.0
     clock: Callable[[], float] = lambda: now  # noqa: E731 - as a clock is

@@ -141,7 +141,7 @@ def test_the_memory_of_an_upload_does_not_grow_with_the_file(
 ) -> None:
     path = tmp_path / "long.wav"
     with path.open("wb") as file:
-        file.truncate(256 * MIB)
+        file.truncate(128 * MIB)
     program = [sys.executable, "-c", PROGRAM, kind, store.url, str(path)]
     done = subprocess.run(
         program,
@@ -150,5 +150,5 @@ def test_the_memory_of_an_upload_does_not_grow_with_the_file(
         check=True,
         stdout=subprocess.PIPE,
     )
-    assert store.offset == 256 * MIB
+    assert store.offset == 128 * MIB
     assert int(done.stdout) < 50 * MIB

@@ -244,6 +244,9 @@ def test_the_longer_a_job_takes_the_less_often_it_is_asked_about() -> None:
         (["--priority", "7"], {"priority": 7}),
         (["--priority", "-100"], {"priority": -100}),
         (["--wait-for-worker"], {"wait_for_worker": True}),
+        (["--multilingual"], {"multilingual": True}),
+        (["--multilingual", "True", "--highlight_words", "False"], {"multilingual": True}),
+        (["--multilingual", "False"], {}),
     ],
 )
 def test_options_reach_the_server_unless_they_have_their_default(
