@@ -3,8 +3,10 @@
 Each claim about the SDK holds for the client with ``await`` and without.
 """
 
+import hashlib
 import io
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -101,6 +103,36 @@ def test_a_large_file_is_sent_by_tus_and_its_job_is_the_same(
     assert job.info.source.name == "words.wav"
     assert told[-1].percent == 100.0
     assert job.wait(60).text == SAID
+
+
+def test_a_large_file_whose_connection_is_cut_is_whole_in_the_end(
+    platform: Platform,
+    connect: Connect,
+    words: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(longhand_sdk.jobs, "RESUMABLE_BYTES", 1000)
+    noise = random.Random(7).randbytes(20_000_000)
+    audio = words.read_bytes() + b"LIST" + len(noise).to_bytes(4, "little") + noise
+    path = tmp_path / "long.wav"
+    path.write_bytes(audio)
+    relay = Relay(int(platform.url.rpartition(":")[2]))
+    cuts = [4_000_000, 14_000_000]
+
+    def cut(progress: Progress) -> None:
+        if cuts and progress.sent_bytes >= cuts[0]:
+            del cuts[0]
+            relay.go_away()
+
+    client = connect(f"http://127.0.0.1:{relay.port}", sleep=lambda _: relay.come_back())
+    try:
+        job = client.jobs.submit(path, on_progress=cut)
+    finally:
+        relay.cut()
+
+    assert cuts == []
+    assert job.info.source.sha256 == hashlib.sha256(audio).hexdigest()
 
 
 def test_a_job_that_does_not_end_in_time_goes_on_and_can_be_canceled_and_deleted(
