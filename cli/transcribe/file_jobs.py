@@ -88,13 +88,14 @@ class FileJobs:
         progress.show(source.name, "uploading", 0.0)
         file_name = one_line(source.path.name)
         job = self.client.jobs.submit(source.path, file_name=file_name, on_progress=show, **members)
-        if source.path.stat().st_size > sent_bytes:
-            progress.say(
-                warning(
-                    f"{source.name}: something was appended to it during the upload; only what it "
-                    "had at the start of the upload is transcribed"
+        with suppress(OSError):  # it may have been moved away since
+            if source.path.stat().st_size > sent_bytes:
+                progress.say(
+                    warning(
+                        f"{source.name}: something was appended to it during the upload; only what "
+                        "it had at the start of the upload is transcribed"
+                    )
                 )
-            )
         return job
 
     def fail(self, work: Work, problem: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import suppress
 from typing import Any, TypedDict
 from uuid import uuid4
 
@@ -11,12 +11,13 @@ import httpx
 from longhand_sdk.core import CONNECT_S, TIMEOUT_S, UPLOAD_TIMEOUT, Core, path_of
 from longhand_sdk.errors import (
     FAILURES,
+    APIError,
     JobCanceled,
     JobFailed,
     LonghandError,
     WaitTimeout,
 )
-from longhand_sdk.files import Audio, AudioFile, Form, OnProgress, Progress, opened, url_of
+from longhand_sdk.files import Audio, Form, OnProgress, Progress, opened, url_of
 from longhand_sdk.flows import Call, Flow, Pause, Tell
 from longhand_sdk.models import (
     Accuracy,
@@ -97,17 +98,20 @@ def submit(
         return (
             yield from core.ask(JobInfo, Call("POST", "/jobs", json=named | given, headers=key))
         )
-    with ExitStack() as files:
-        file: AudioFile = files.enter_context(opened(audio, on_progress))
+    with opened(audio, on_progress) as file:
         file.name = file_name or file.name
-        if file.size_bytes > RESUMABLE_BYTES:
-            upload_id = yield from upload(core, file)
-            call = Call("POST", "/jobs", json={"upload_id": upload_id} | given, headers=key)
-        else:
-            call = Call(
-                "POST", "/jobs", body=Form(given, file), headers=key, timeout=UPLOAD_TIMEOUT
-            )
+        if file.size_bytes <= RESUMABLE_BYTES:
+            form = Form(given, file)
+            call = Call("POST", "/jobs", body=form, headers=key, timeout=UPLOAD_TIMEOUT)
+            return (yield from core.ask(JobInfo, call))
+        upload_id = yield from upload(core, file)
+    call = Call("POST", "/jobs", json={"upload_id": upload_id} | given, headers=key)
+    try:
         return (yield from core.ask(JobInfo, call))
+    except APIError:
+        with suppress(LonghandError):  # nobody needs it any more; it would be kept for a day
+            yield from core.request(Call("DELETE", path_of("uploads", upload_id)))
+        raise
 
 
 def get(

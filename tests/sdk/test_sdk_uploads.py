@@ -11,6 +11,7 @@ from pathlib import Path
 import longhand_sdk.jobs
 import pytest
 from longhand_sdk import Progress
+from longhand_sdk.errors import ModelNotServed
 from sdkclients import Connect
 
 MIB = 1 << 20
@@ -28,6 +29,8 @@ class Store(ThreadingHTTPServer):
         self.offset = 0
         self.begun: list[int] = []
         """Where each PATCH began."""
+        self.refuses_jobs = False
+        self.deleted: list[str] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -38,6 +41,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/uploads/tus":
             self._answer(201, Location="/uploads/tus/one")
+        elif self.server.refuses_jobs:
+            self._answer(409, b'{"code": "model_not_served", "detail": "no"}')
         else:
             assert json.loads(body) == {"upload_id": "one"}
             self._answer(202, b'{"id": "job", "state": "queued"}')
@@ -54,6 +59,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 self.connection.close()
                 return
+        self._answer(204)
+
+    def do_DELETE(self) -> None:
+        self.server.deleted.append(self.path)
         self._answer(204)
 
     def do_HEAD(self) -> None:
@@ -100,6 +109,16 @@ def test_an_upload_that_is_cut_off_goes_on_from_there_and_its_progress_never_fal
     sent = [each.sent_bytes for each in told]
     assert sent == sorted(set(sent))
     assert told[-1].percent == 100.0
+
+
+def test_an_upload_whose_job_is_refused_is_deleted(
+    connect: Connect, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(longhand_sdk.jobs, "RESUMABLE_BYTES", 10)
+    store.refuses_jobs = True
+    with pytest.raises(ModelNotServed):
+        connect(store.url).jobs.submit(bytes(100))
+    assert store.deleted == ["/uploads/one"]
 
 
 PROGRAM = """

@@ -230,6 +230,18 @@ def test_a_file_that_grows_is_warned_of_and_transcribed(
     assert warned.startswith(f"longhand: warning: {tmp_path / 'a.wav'}: something was appended")
 
 
+def test_a_file_that_is_moved_away_after_its_upload_has_its_transcript(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Moving(Progress):
+        def show(self, name: str, phase: str, *details: object) -> None:
+            if details[:1] == (1.0,):
+                (tmp_path / "a.wav").unlink()
+
+    assert batch(server, tmp_path, "txt", progress=Moving()).run()
+    assert capsys.readouterr().out == "words\n"
+
+
 def test_the_longer_a_job_takes_the_less_often_it_is_asked_about() -> None:
     assert look_s(0) == look_s(60) == MIN_LOOK_S
     assert MIN_LOOK_S < look_s(120) < look_s(240) < MAX_LOOK_S
