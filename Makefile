@@ -72,6 +72,7 @@ docs: setup ## write what the documents take from the code
 	$(BIN)/python -m docs.dialects_table
 	$(BIN)/python -m docs.access_table
 	$(BIN)/python -m docs.chart_table
+	PYTHONPATH=sdk $(BIN)/python -m docs.exceptions_table
 
 format: setup
 	$(BIN)/ruff check --fix .

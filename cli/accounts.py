@@ -11,22 +11,19 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import httpx
+from longhand_sdk import Longhand
 from pydantic import SecretStr, TypeAdapter
 
 from cli.embedded import postgres
 from cli.embedded.directory import DataDirectory
 from cli.errors import CommandError
-from cli.server_key import key_headers
-from cli.transcribe.client import server_address
+from cli.server import connect, told
 from shared.infra.settings import Settings
 from shared.store import limits
 from shared.store.accounts import keys, tenants
 from shared.store.accounts.keys import KeyView
 from shared.store.accounts.scopes import Scope
 from shared.store.accounts.tenants import TenantView
-
-_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +72,7 @@ def accounts(server: str | None, data: Path) -> Iterator[Accounts]:
             with _of_database(_settings(data)) as found:
                 yield found
             return
-        server_address(server)
-        with httpx.Client(
-            base_url=server.rstrip("/"), timeout=_TIMEOUT_S, headers=key_headers()
-        ) as client:
+        with connect(server) as client:
             yield _OfServer(client)
     except UnicodeEncodeError as error:  # bytes of the command line that are no characters
         raise CommandError("ids, names and keys must be text in UTF-8") from error
@@ -153,7 +147,7 @@ class _OfDatabase:
 class _OfServer:
     """Those of a server, whose administrator's key ``LONGHAND_API_KEY`` has."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: Longhand) -> None:
         self._client = client
 
     def create_key(
@@ -187,20 +181,11 @@ class _OfServer:
         return TenantLimits(own, found["in_force"])
 
     def _ask(self, method: str, path: str, **content: Any) -> Any:
-        where = self._client.base_url
-        try:
+        with told():
             response = self._client.request(method, path, **content)
-        except httpx.HTTPError as error:
-            raise CommandError(
-                f"cannot reach {where}: {str(error) or type(error).__name__}"
-            ) from error
         try:
-            answer = response.json()
-            if response.is_success:
-                return answer
-            detail = " ".join(str(answer["detail"]).split())
-        except (ValueError, KeyError, TypeError) as error:
-            raise CommandError(f"{where} does not answer like a Longhand server") from error
-        if response.status_code == 401:
-            detail += " (LONGHAND_API_KEY)"
-        raise CommandError(detail)
+            return response.json()
+        except ValueError as error:
+            raise CommandError(
+                f"{self._client.base_url} does not answer like a Longhand server"
+            ) from error

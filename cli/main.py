@@ -7,12 +7,17 @@ from contextlib import suppress
 
 import click
 
+from cli.commands.completion import completion
+from cli.commands.jobs import cancel, get, jobs, watch
 from cli.commands.keys import keys
 from cli.commands.listen import listen
 from cli.commands.models import models
+from cli.commands.search import search
 from cli.commands.tenants import tenants
 from cli.commands.transcribe import transcribe
 from cli.commands.up import up
+from cli.commands.webhooks import webhooks
+from cli.commands.workers import workers
 from cli.errors import CommandError, os_reason
 from cli.messages import error as error_line
 from shared import __version__
@@ -33,7 +38,11 @@ def cli() -> None:
     """Longhand: speech to text on your own machines."""
 
 
-for command in (transcribe, listen, up, models, keys, tenants):
+for command in (
+    *(transcribe, listen, up, models),
+    *(jobs, get, watch, cancel, search, workers, webhooks),
+    *(keys, tenants, completion),
+):
     cli.add_command(command)
 
 

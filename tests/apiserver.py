@@ -152,6 +152,10 @@ class Relay:
         """Relay new connections again."""
         self._away = False
 
+    def lead_to(self, target: int) -> None:
+        """Relay new connections to another local port."""
+        self._target = target
+
     def mute(self) -> None:
         """Accept and swallow everything from now on."""
         self._mute = True

@@ -20,7 +20,7 @@ from worker.engines.oracle import encode
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-P", "-m", "cli.main")
-ENV = dict(os.environ, PYTHONPATH=str(ROOT))
+ENV = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'sdk'}")
 
 OWN_CATALOGUE = """
 [languages]

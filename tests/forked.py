@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 PRELOADED = (
+    "tests.sdkpath",  # first: the next ones import the SDK
     "alembic.command",
     "api.app",
     "av",

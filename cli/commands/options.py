@@ -65,6 +65,14 @@ DATA: dict[str, Any] = {
 }
 """The option ``--data``, which several commands have."""
 
+SERVER = click.option(
+    "--server",
+    envvar="LONGHAND_SERVER",
+    metavar="URL",
+    help="The platform. Omitted: the one that runs in --data.",
+)
+"""The option ``--server`` of commands that need a platform that runs already."""
+
 
 def data_path(chosen: Path | None) -> Path:
     """Return the data directory: the one chosen, else the default."""

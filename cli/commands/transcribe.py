@@ -22,6 +22,7 @@ from cli.commands.whisper_options import (
     ignored,
     vad_of_filter,
     whisper_options,
+    without_flags_values,
 )
 from cli.errors import CommandError
 from cli.messages import note
@@ -37,10 +38,15 @@ _where = partial(click.option, cls=GroupedOption, group="Where and how many")
 _also = partial(click.option, cls=GroupedOption, group="Also")
 
 
+class _Transcribe(GroupedCommand):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, without_flags_values(args))
+
+
 @click.command(
-    cls=GroupedCommand, epilog=EPILOG, context_settings={"token_normalize_func": counterpart}
+    cls=_Transcribe, epilog=EPILOG, context_settings={"token_normalize_func": counterpart}
 )
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
+@click.argument("files", metavar="FILE...", nargs=-1, type=FILE)
 @_written(
     *("--format", "-f", "formats"),
     type=Formats(),
@@ -140,6 +146,12 @@ _also = partial(click.option, cls=GroupedOption, group="Also")
     metavar="TEXTFILE",
     help="What was really said in FILE: tells the error rates.",
 )
+@_also(
+    "--watch-folder",
+    type=PATH,
+    metavar="FOLDER",
+    help="Transcribe what comes into FOLDER, into DIR, until Ctrl-C.",
+)
 @_also("--metadata", metavar="JSON", help="An object that is kept with the jobs.")
 @click.option("--vad_filter", "vad_of_filter", type=bool, hidden=True, callback=vad_of_filter)
 @whisper_options
@@ -164,6 +176,7 @@ def transcribe(
     jobs: int,
     no_cache: bool,
     reference: str | None,
+    watch_folder: Path | None,
     **others: Any,
 ) -> int:
     """Transcribe audio and video files and print the transcripts.
@@ -180,6 +193,11 @@ def transcribe(
         "max_words_per_cue": max_words_per_cue,
     }
     chosen_sizes = {name: str(size) for name, size in sizes.items() if size is not None}
+    if watch_folder is None and not files:
+        raise click.UsageError("Missing argument 'FILE...'", ctx)
+    if watch_folder is not None:
+        _check_watched(ctx, watch_folder, files, output, reference)
+        files = (watch_folder,)
     if output is None and len(wanted) > 1:
         raise click.UsageError("several formats go into a folder: name it by --output", ctx)
     if output is None and skip_existing:
@@ -204,6 +222,7 @@ def transcribe(
     # Imported late, for the sake of --help.
     from cli.transcribe.request import Request
     from cli.transcribe.run import transcribe as run
+    from cli.transcribe.watched_folder import transcribe_arrivals
 
     request = Request(
         files=files,
@@ -215,7 +234,26 @@ def transcribe(
         skip_existing=skip_existing,
         reference=reference,
     )
+    if watch_folder is not None:
+        transcribe_arrivals(request, watch_folder, server, data_path(data))
     return run(request, server, data_path(data))
+
+
+def _check_watched(
+    ctx: click.Context,
+    folder: Path,
+    files: tuple[Path | str, ...],
+    output: Path | None,
+    reference: str | None,
+) -> None:
+    if files:
+        raise click.UsageError("--watch-folder takes the place of FILE", ctx)
+    if not folder.is_dir():
+        raise click.UsageError(f"--watch-folder: {folder} is not a folder", ctx)
+    if output is None:
+        raise click.UsageError("--watch-folder: name a folder for transcripts by --output", ctx)
+    if reference is not None:
+        raise click.UsageError("--reference goes with one file", ctx)
 
 
 def job_options(ctx: click.Context, **chosen: Any) -> "JobOptions":

@@ -43,7 +43,7 @@ _DECIDE_NOTHING = (
     *("--vad_max_speech_duration_s", "--vad_min_silence_duration_ms"),
 )
 _SPEAKERS = "speakers are not told apart here; --multichannel tells channels apart"
-_LIVE = "there is no live transcription here"
+_LIVE = "'longhand listen' transcribes live audio here"
 _REFUSED = {
     "--highlight_words": "subtitles show no single words here; --format json has their times",
     "--clip_timestamps": "files are transcribed whole here; cut the part out first",
@@ -71,11 +71,23 @@ def whisper_options(command: _Command) -> _Command:
     return command
 
 
+def without_flags_values(arguments: list[str]) -> list[str]:
+    """Return arguments as they are here, where flags have no value: ``--multilingual True``."""
+    kept: list[str] = []
+    for argument in arguments:
+        if kept[-1:] == ["--multilingual"] and argument in ("True", "False"):
+            if argument == "False":
+                kept.pop()
+        else:
+            kept.append(argument)
+    return kept
+
+
 def _take(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is None:
         return
     name = param.opts[0]
-    if name in _REFUSED:
+    if name in _REFUSED and value.lower() != "false":
         raise click.UsageError(f"{name}: {_REFUSED[name]}", ctx)
     ctx.meta.setdefault(_IGNORED, []).append(name)
 

@@ -4,12 +4,14 @@ import threading
 import time
 from pathlib import Path
 
+from longhand_sdk.live import LiveOptions
+
 from cli.listen.captions import Captions
 from cli.listen.session import Session
 from cli.listen.sound import Sound, open_sound
 from cli.progress.lines import progress_on_stderr
+from cli.server import connect
 from cli.signals import StopFlag, Stopped
-from cli.transcribe.client import server_address
 from cli.transcribe.platform import Platform, platform_for
 from shared.models.options import JobOptions
 
@@ -31,7 +33,7 @@ def listen(name: Path, options: JobOptions, server: str | None, data: Path) -> N
     flag = StopFlag()
     with flag.installed(), progress_on_stderr() as progress, open_sound(name) as sound:
         if server is not None:
-            server_address(server)  # a wrong one is told at once
+            connect(server).close()  # a wrong address is told at once
         with platform_for(
             options, server, data, size_bytes=0, flag=flag, progress=progress
         ) as platform:
@@ -41,10 +43,14 @@ def listen(name: Path, options: JobOptions, server: str | None, data: Path) -> N
 
 def _hold_session(platform: Platform, sound: Sound, options: JobOptions, flag: StopFlag) -> None:
     captions = Captions()
-    chosen = {"model": platform.model, "lang_code": options.language}
+    chosen = LiveOptions()
+    if platform.model is not None:
+        chosen["model"] = platform.model
+    if options.language is not None:
+        chosen["language"] = options.language
     session = Session(
-        server_address(platform.url),
-        {name: value for name, value in chosen.items() if value is not None},
+        platform.url,
+        chosen,
         on_partial=captions.partial,
         on_final=captions.final,
         on_warning=captions.warn,

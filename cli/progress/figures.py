@@ -41,6 +41,13 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def clock_time(seconds: float) -> str:
+    """Write a place in a recording: 0:08, 4:05, 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def factor(number: float) -> str:
     """Write a speed, such as RTFx: 3.7, 148."""
     return f"{number:.1f}" if number < 10 else f"{number:.0f}"

@@ -145,4 +145,4 @@ class Batch:
         except CommandError as error:
             self._progress.say(error_line(str(error)))
         finally:
-            self._jobs.client.cancel(job_id)
+            self._jobs.cancel(job_id)

@@ -4,15 +4,19 @@ import io
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from zipfile import ZipFile
 
+from longhand_sdk import Job, JobInfo, Longhand
+from longhand_sdk import Progress as Sent
+from longhand_sdk.models import JobProgress, Reason
+
 from cli.errors import CommandError
-from cli.messages import note, warning
+from cli.messages import note, one_line, warning
 from cli.progress.figures import duration, factor
 from cli.progress.lines import TRANSCRIBING, Progress
-from cli.transcribe.client import Client
-from cli.transcribe.job_view import JobView
+from cli.server import connect, told
 from cli.transcribe.platform import Platform
 from cli.transcribe.request import Request
 from cli.transcribe.sources import Source
@@ -25,6 +29,9 @@ LOOK_SHARE = 1 / 60
 """Time between two looks as a share of the time that the job has taken."""
 FEW_FILES = 10
 """A terminal keeps a line for each file of so small a batch; of a larger one for failed ones."""
+LAST_WORDS_S = 3.0
+"""How long an interrupted job's server may take to an answer."""
+CANCEL_S = 1.0
 
 
 @dataclass
@@ -39,7 +46,7 @@ class FileJobs:
     n_files: int
     stop: threading.Event
     """Set once the batch has ended or is stopped."""
-    client: Client
+    client: Longhand
     under_way: dict[str, Work] = field(default_factory=dict)
     """Files by the ids of their jobs, from the job's creation to its end."""
 
@@ -50,41 +57,46 @@ class FileJobs:
             CommandError: it failed, or the batch was stopped.
             OSError: the file cannot be read.
         """
-        source = work.source
-        began_s = time.monotonic()
-        job = self._submit(source)
-        self.under_way[job.id] = work
-        try:
-            job = self._follow(job, work)
-        finally:
-            self.under_way.pop(job.id, None)
-        if job.state != "succeeded":
-            raise CommandError(self._why_not(job))
-        spoken = self._fetch(job, work)
-        work.audio_s, work.cached, work.share = job.duration_s, job.cached, 1.0
-        work.state = State.DONE
-        self._tell_end(job, work, time.monotonic() - began_s, spoken=spoken)
+        with told():
+            began_s = time.monotonic()
+            job = self._submit(work.source)
+            self.under_way[job.id] = work
+            try:
+                self._follow(job, work)
+            finally:
+                self.under_way.pop(job.id, None)
+            if job.state != "succeeded":
+                raise CommandError(self._why_not(job.info))
+            spoken = self._fetch(job, work)
+            work.audio_s, work.cached = job.info.duration_s, job.info.cached
+            work.share, work.state = 1.0, State.DONE
+            self._tell_end(job, work, time.monotonic() - began_s, spoken=spoken)
 
-    def _submit(self, source: Source) -> JobView:
+    def _submit(self, source: Source) -> Job:
         progress = self.progress
+        members = self.request.members(self.platform.model)
         if source.url is not None:
             progress.show(source.name, "submitting", None)
-            members = self.request.members(self.platform.model)
-            return self.client.submit_url(source.url, members=members)
+            return self.client.jobs.submit(source.url, **members)
+        sent_bytes = 0
+
+        def show(sent: Sent) -> None:
+            nonlocal sent_bytes
+            sent_bytes = sent.total_bytes
+            progress.show(source.name, "uploading", (sent.percent or 0.0) / 100)
+
         progress.show(source.name, "uploading", 0.0)
-        return self.client.submit(
-            source.path,
-            fields=self.request.fields(self.platform.model),
-            on_sent=lambda sent: progress.show(
-                source.name, "uploading", min(1.0, sent / source.size_bytes)
-            ),
-            on_growth=lambda: progress.say(
-                warning(
-                    f"{source.name}: something was appended to it during the upload; only what it "
-                    "had at the start of the upload is transcribed"
+        file_name = one_line(source.path.name)
+        job = self.client.jobs.submit(source.path, file_name=file_name, on_progress=show, **members)
+        with suppress(OSError):  # it may have been moved away since
+            if source.path.stat().st_size > sent_bytes:
+                progress.say(
+                    warning(
+                        f"{source.name}: something was appended to it during the upload; only what "
+                        "it had at the start of the upload is transcribed"
+                    )
                 )
-            ),
-        )
+        return job
 
     def fail(self, work: Work, problem: str) -> None:
         """Note that a file failed, unless it ended because the batch is stopped."""
@@ -101,26 +113,36 @@ class FileJobs:
         Raises:
             CommandError: the server does not answer soon, or it cannot be written.
         """
-        for form in self.request.formats:
-            found = self.client.partial_transcript(job_id, form, self.request.sizes_of(form))
-            if not has_words(form, found):
-                return
-            path = outputs.write_partial(source, form, found)
-            self.progress.say(note(f"{source.name}: what was done is in {path}"))
+        with told(), connect(self.platform.url, timeout_s=LAST_WORDS_S, retry_s=0) as client:
+            for form in self.request.formats:
+                query = {"format": form, "partial": "true", **self.request.sizes_of(form)}
+                answer = client.request("GET", f"/jobs/{job_id}/transcript", params=query)
+                if not has_words(form, answer.content):
+                    return
+                path = outputs.write_partial(source, form, answer.content)
+                self.progress.say(note(f"{source.name}: what was done is in {path}"))
 
-    def _follow(self, job: JobView, work: Work) -> JobView:
-        """Show a job's progress until it ends; return it as it is then."""
+    def cancel(self, job_id: str) -> None:
+        """Ask for a job to be canceled; a server that is away or slow is not waited for."""
+        with (
+            suppress(CommandError),
+            told(),
+            connect(self.platform.url, timeout_s=CANCEL_S, retry_s=0) as client,
+        ):
+            client.request("POST", f"/jobs/{job_id}/cancel")
+
+    def _follow(self, job: Job, work: Work) -> None:
+        """Show a job's progress until it ends."""
         began_s = time.monotonic()
-        while job.state not in ("succeeded", "failed", "canceled"):
-            work.audio_s = job.duration_s
-            work.share = (job.progress.percent or 0.0) / 100
-            show_job(self.progress, work.source.name, job)
+        while not job.info.ended:
+            work.audio_s = job.info.duration_s
+            work.share = (job.info.progress.percent or 0.0) / 100
+            show_job(self.progress, work.source.name, job.info)
             if self.stop.is_set():
                 raise CommandError("stopped")
-            job = self.client.job(job.id, wait_s=look_s(time.monotonic() - began_s))
-        return job
+            job.refresh(wait_s=look_s(time.monotonic() - began_s), text=False)
 
-    def _why_not(self, job: JobView) -> str:
+    def _why_not(self, job: JobInfo) -> str:
         platform, error, done = self.platform, job.error, job.progress.chunks_done
         why = error.detail if error else f"the job was {job.state}"
         if error and error.code == "internal_error" and platform.logs is not None:
@@ -130,11 +152,11 @@ class FileJobs:
             why += f"; {done} of its chunks are done, from which it goes on: {again}"
         return why
 
-    def _fetch(self, job: JobView, work: Work) -> bool:
+    def _fetch(self, job: Job, work: Work) -> bool:
         """Bring the transcript where it belongs, in every format; return whether it has words."""
         spoken = False
         for form in self.request.formats:
-            found = self.client.transcript(job.id, form, self.request.sizes_of(form))
+            found = job.export(form, **self.request.sizes_of(form))
             spoken = has_words(form, found)
             if self.outputs is None:
                 work.text = found.decode()
@@ -148,25 +170,34 @@ class FileJobs:
                 raise CommandError(f"{error}; the transcript is at {at}") from error
         return spoken
 
-    def _tell_end(self, job: JobView, work: Work, took_s: float, *, spoken: bool) -> None:
-        name, progress = work.source.name, self.progress
-        audio_s = job.duration_s or 0.0
+    def _tell_end(self, job: Job, work: Work, took_s: float, *, spoken: bool) -> None:
+        name, progress, info = work.source.name, self.progress, job.info
+        audio_s = info.duration_s or 0.0
         phase, detail = "done", f"{duration(audio_s)} of audio"
         if not spoken:
             detail = f"no speech found in {detail}"
-        if job.cached:
+        if info.cached:
             phase = "done (cached)"
         else:
             detail += f" in {duration(took_s)} with upload, RTFx {factor(audio_s / took_s)}"
         progress.leave(name, phase, detail, line=self.n_files <= FEW_FILES)
-        for each in job.transcript.warnings if job.transcript else ():
+        for each in info.transcript.warnings if info.transcript else ():
             progress.say(warning(f"{name}: {each.detail} ({each.code})"))
         if self.request.reference is not None:
-            try:
-                found = self.client.measure(job.id, self.request.reference)
-            except CommandError as error:
-                found = f"its errors could not be counted: {error}"
-            progress.say(note(f"{name}: {found}"))
+            progress.say(note(f"{name}: {_measured(job, self.request.reference)}"))
+
+
+def _measured(job: Job, reference: str) -> str:
+    """Return the error rates of a job against what was really said, as a sentence."""
+    try:
+        with told():
+            found = job.measure(reference)
+    except CommandError as error:
+        return f"its errors could not be counted: {error}"
+    return (
+        f"word error rate {found.wer:.1%} ({found.word_errors} of {found.words} words), "
+        f"character error rate {found.cer:.1%}"
+    )
 
 
 def look_s(elapsed_s: float) -> float:
@@ -174,13 +205,20 @@ def look_s(elapsed_s: float) -> float:
     return min(MAX_LOOK_S, max(MIN_LOOK_S, elapsed_s * LOOK_SHARE))
 
 
-def show_job(progress: Progress, name: str, job: JobView) -> None:
+def show_job(progress: Progress, name: str, job: JobInfo) -> None:
     """Show how far a job is that has not ended."""
-    if job.waiting_for is not None:
+    show_progress(progress, name, job.progress, job.waiting_for, job.state)
+
+
+def show_progress(
+    progress: Progress, name: str, so_far: JobProgress, waiting_for: Reason | None, state: str
+) -> None:
+    """Show how far a job is, and what it waits for."""
+    if waiting_for is not None:
         # A phase of its own: plain progress writes a line for a new phase only.
-        progress.show(name, "waiting", None, f"for {job.waiting_for.detail}")
+        progress.show(name, "waiting", None, f"for {waiting_for.detail}")
         return
-    so_far, fraction, details = job.progress, None, []
+    fraction, details = None, []
     if so_far.stage == TRANSCRIBING:
         if so_far.percent is not None:
             fraction = so_far.percent / 100
@@ -190,7 +228,7 @@ def show_job(progress: Progress, name: str, job: JobView) -> None:
             details.append(f"RTFx {factor(so_far.rtfx)}")
         if fraction is not None and so_far.eta_s is not None:
             details.append(f"{duration(so_far.eta_s)} left")
-    progress.show(name, so_far.stage or job.state, fraction, ", ".join(details))
+    progress.show(name, so_far.stage or state, fraction, ", ".join(details))
 
 
 def has_words(form: str, transcript: bytes) -> bool:

@@ -1,6 +1,5 @@
 """What a person asks of ``longhand transcribe``."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,13 +40,6 @@ class Request:
         return self.sizes if form in SUBTITLES else {}
 
     def members(self, model: str | None) -> dict[str, Any]:
-        """Return the JSON members of ``POST /jobs``, without those that have their default."""
+        """Return the options of ``POST /jobs``, without those that have their default."""
         chosen = self.options.model_dump(mode="json", exclude_defaults=True) | {"model": model}
         return {name: value for name, value in chosen.items() if value is not None}
-
-    def fields(self, model: str | None) -> dict[str, str]:
-        """Return the same as the fields of a form."""
-        return {
-            name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in self.members(model).items()
-        }

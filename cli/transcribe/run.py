@@ -6,9 +6,9 @@ from pathlib import Path
 from cli.errors import CommandError
 from cli.messages import error, note
 from cli.progress.lines import Progress, progress_on_stderr
+from cli.server import connect
 from cli.signals import StopFlag
 from cli.transcribe.batch import Batch
-from cli.transcribe.client import Client
 from cli.transcribe.file_jobs import FileJobs
 from cli.transcribe.platform import platform_for
 from cli.transcribe.request import Request
@@ -63,7 +63,7 @@ def transcribe(request: Request, server: str | None, data: Path) -> int:
             progress=progress,
         ) as platform:
             stop = threading.Event()
-            client = Client(platform.url, stop)
+            client = connect(platform.url, stop)
             jobs = FileJobs(request, outputs, platform, progress, len(sources), stop, client)
             succeeded = Batch(jobs, sources).run(skipped=skipped, refused=len(found.refused))
         return 0 if succeeded and not found.refused else 1

@@ -245,7 +245,7 @@ def test_the_commands_of_the_readme_work(reader: Reader, block: Block, time: str
 
 
 @pytest.mark.parametrize("time", ["once", "again"])
-@pytest.mark.parametrize("block", programs("httpx."), ids=str)
+@pytest.mark.parametrize("block", programs("longhand_sdk"), ids=str)
 def test_the_client_of_the_readme_prints_a_transcript(
     reader: Reader, block: Block, time: str
 ) -> None:

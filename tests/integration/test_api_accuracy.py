@@ -14,12 +14,12 @@ import pytest
 from apiserver import api, assert_problem, confined, serving
 from equaljobs import compute, submit
 from jobstore import add_job
+from longhand_sdk import Longhand
 from processes import wait_until
 from sqlalchemy import Engine
 
 from api.app import create_app, end_waits
 from api.native import accuracy as asking
-from cli.transcribe.client import Client
 from shared.infra.settings import Settings
 from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, measure, measure_within
 from shared.store.jobs import accuracy as measuring
@@ -168,23 +168,21 @@ def test_a_reference_that_takes_too_long_to_compare_is_left_to_a_worker(
     assert metrics(client, job_id)["accuracy"]["wer"] == 1.0
 
 
-def test_the_command_line_waits_for_rates_that_a_worker_measures(
+def test_the_sdk_waits_for_rates_that_a_worker_measures(
     client: httpx.Client, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "_MAX_CELLS", 10)
     job_id = submit(database)
     compute(database, job_id)
-    commandline = Client(str(client.base_url), threading.Event())
     paused: list[float] = []
 
     def pause(seconds: float) -> None:
         paused.append(seconds)
         measure_pending(database)
 
-    monkeypatch.setattr(commandline, "_pause", pause)
-    told = commandline.measure(str(job_id), "so long, farewell")
-    commandline.close()
-    assert told.startswith("word error rate 100.0% (3 of 3 words), character error rate ")
+    with Longhand(str(client.base_url), sleep=pause) as waiting:
+        found = waiting.jobs.get(str(job_id)).measure("so long, farewell")
+    assert (found.wer, found.word_errors, found.words) == (1.0, 3, 3)
     assert len(paused) == 1
 
 

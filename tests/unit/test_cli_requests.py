@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from cli.errors import CommandError
 from cli.main import cli
 from cli.progress.lines import Progress
+from cli.server import connect
 from cli.signals import Stopped
 from cli.transcribe.batch import Batch
-from cli.transcribe.client import Client
 from cli.transcribe.file_jobs import MAX_LOOK_S, MIN_LOOK_S, FileJobs, look_s
 from cli.transcribe.platform import Platform
 from cli.transcribe.request import Request
@@ -103,10 +103,12 @@ def batch(
     options: JobOptions | None = None,
     kind: type[FileJobs] = FileJobs,
     progress: Progress | None = None,
+    content: bytes | None = b"x",
 ) -> Batch:
     clips = tuple(tmp_path / name for name in names)
     for clip in clips:
-        clip.write_bytes(b"x")
+        if content is not None:
+            clip.write_bytes(content)
     asked = (*clips, *urls)
     sources = find_sources(asked).sources
     stop = threading.Event()
@@ -117,7 +119,7 @@ def batch(
         progress or Progress(),
         len(sources),
         stop,
-        Client(server.url, stop),
+        connect(server.url, stop),
     )
     return Batch(jobs, sources)
 
@@ -175,49 +177,21 @@ def growing(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    client = Client(server.url, threading.Event())
-    yield client
-    client.close()
-
-
-def test_what_is_appended_to_a_file_during_its_upload_is_not_sent_and_told(
-    server: Server, client: Client, growing: Path
+def test_a_file_that_is_cut_off_during_its_upload_fails_with_a_sentence(
+    server: Server, tmp_path: Path, growing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[str] = []
-    sent: list[int] = []
+    class Cutting(Progress):
+        shown = 0
 
-    def append(n_bytes: int) -> None:
-        sent.append(n_bytes)
-        with growing.open("ab") as file:
-            file.write(b"b" * 100_000)
+        def show(self, name: str, phase: str, *details: object) -> None:
+            self.shown += 1
+            if self.shown == 2:  # the first is before the file is opened
+                os.truncate(growing, 400_000)
 
-    job = client.submit(growing, fields={}, on_sent=append, on_growth=lambda: told.append("grown"))
+    made = batch(server, tmp_path, "txt", progress=Cutting(), content=None)
 
-    assert job.id == "one"
-    assert (max(sent), told) == (1_000_000, ["grown"])
-
-
-def test_a_file_that_stays_as_it_is_is_sent_whole(client: Client, growing: Path) -> None:
-    told: list[str] = []
-    sent: list[int] = []
-
-    client.submit(growing, fields={}, on_sent=sent.append, on_growth=lambda: told.append("grown"))
-
-    assert (max(sent), told) == (1_000_000, [])
-
-
-def test_a_file_that_is_cut_off_during_its_upload_is_an_error(
-    client: Client, growing: Path
-) -> None:
-    with pytest.raises(CommandError, match="the file was cut off while it was being uploaded"):
-        client.submit(
-            growing,
-            fields={},
-            on_sent=lambda sent: os.truncate(growing, 500_000),
-            on_growth=lambda: None,
-        )
+    assert not made.run()
+    assert "the file was cut off while it was being uploaded" in capsys.readouterr().err
 
 
 def test_an_unexpected_error_of_a_file_is_a_line_and_the_others_are_printed(
@@ -256,6 +230,18 @@ def test_a_file_that_grows_is_warned_of_and_transcribed(
     assert warned.startswith(f"longhand: warning: {tmp_path / 'a.wav'}: something was appended")
 
 
+def test_a_file_that_is_moved_away_after_its_upload_has_its_transcript(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Moving(Progress):
+        def show(self, name: str, phase: str, *details: object) -> None:
+            if details[:1] == (1.0,):
+                (tmp_path / "a.wav").unlink()
+
+    assert batch(server, tmp_path, "txt", progress=Moving()).run()
+    assert capsys.readouterr().out == "words\n"
+
+
 def test_the_longer_a_job_takes_the_less_often_it_is_asked_about() -> None:
     assert look_s(0) == look_s(60) == MIN_LOOK_S
     assert MIN_LOOK_S < look_s(120) < look_s(240) < MAX_LOOK_S
@@ -267,21 +253,24 @@ def test_the_longer_a_job_takes_the_less_often_it_is_asked_about() -> None:
     [
         ([], {}),
         (["--priority", "0"], {}),
-        (["--priority", "7"], {"priority": "7"}),
-        (["--priority", "-100"], {"priority": "-100"}),
-        (["--wait-for-worker"], {"wait_for_worker": "true"}),
+        (["--priority", "7"], {"priority": 7}),
+        (["--priority", "-100"], {"priority": -100}),
+        (["--wait-for-worker"], {"wait_for_worker": True}),
+        (["--multilingual"], {"multilingual": True}),
+        (["--multilingual", "True", "--highlight_words", "False"], {"multilingual": True}),
+        (["--multilingual", "False"], {}),
     ],
 )
-def test_options_reach_the_server_as_fields_unless_they_have_their_default(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], sent: dict[str, str]
+def test_options_reach_the_server_unless_they_have_their_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], sent: dict[str, Any]
 ) -> None:
-    fields: list[dict[str, str]] = []
+    asked: list[dict[str, Any]] = []
 
     def run(request: Request, _server: str | None, _data: Path) -> int:
-        fields.append(request.fields(request.options.model))
+        asked.append(request.members(request.options.model))
         return 0
 
     monkeypatch.setattr("cli.transcribe.run.transcribe", run)
     command = ["transcribe", "a.wav", "--data", str(tmp_path), *arguments]
     assert CliRunner().invoke(cli, command, obj=True).exit_code == 0
-    assert fields == [sent]
+    assert asked == [sent]

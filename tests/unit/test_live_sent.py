@@ -1,6 +1,6 @@
 """What a stream keeps of the audio that it sent."""
 
-from shared.speech.live.sent import SAMPLE_RATE, Flush, Unacknowledged
+from longhand_sdk.sent import SAMPLE_RATE, Flush, Unacknowledged
 
 
 def replayed(sent: Unacknowledged) -> list[bytes | str]:

@@ -22,6 +22,12 @@ def test_no_installed_distribution_owns_a_package_of_the_same_name(name: str) ->
     assert set(packages_distributions().get(name, [])) <= {"longhand-transcription"}
 
 
+def test_the_sdk_is_imported_from_this_tree() -> None:
+    found = importlib.import_module("longhand_sdk").__file__
+    assert found == str(ROOT / "sdk" / "longhand_sdk" / "__init__.py")
+    assert set(packages_distributions().get("longhand_sdk", [])) <= {"longhand-transcription"}
+
+
 @pytest.mark.parametrize("name", PRELOADED)
 def test_a_module_that_forked_programs_share_exists(name: str) -> None:
     """Those that do not are left out in silence, and each test takes a second longer."""

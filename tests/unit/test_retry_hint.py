@@ -4,14 +4,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from longhand_sdk import JobInfo
 
 from cli.progress.lines import Progress
 from cli.transcribe.batch import Batch
 from cli.transcribe.file_jobs import FileJobs
-from cli.transcribe.job_view import JobView
 from cli.transcribe.platform import Platform
 from cli.transcribe.request import Request
 from cli.transcribe.sources import find_sources
@@ -19,7 +20,7 @@ from shared.models.options import JobOptions
 
 
 class Ended:
-    """A client of a platform on which every job has ended at once, and not well."""
+    """The jobs of a platform on which each has ended at once, and not well; a client of it, too."""
 
     def __init__(self, state: str, chunks_done: int) -> None:
         self._job = {
@@ -31,8 +32,11 @@ class Ended:
             else None,
         }
 
-    def submit(self, path: Path, **told: object) -> JobView:
-        return JobView.model_validate(self._job)
+        self.jobs = self
+
+    def submit(self, path: Path, **asked: object) -> Any:
+        info = JobInfo.model_validate(self._job)
+        return SimpleNamespace(id=info.id, state=info.state, info=info)
 
     def close(self) -> None:
         pass

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+from longhand_sdk import JobInfo
 
 from cli.local_models import second_best_note
 from cli.progress.lines import Progress
 from cli.transcribe.file_jobs import show_job
-from cli.transcribe.job_view import JobView
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
 
@@ -23,8 +23,8 @@ class Shown(Progress):
         self.lines.append((phase, detail))
 
 
-def job(**fields: Any) -> JobView:
-    return JobView.model_validate({"id": "one", "state": "running", **fields})
+def job(**fields: Any) -> JobInfo:
+    return JobInfo.model_validate({"id": "one", "state": "running", **fields})
 
 
 def test_a_job_that_waits_is_shown_with_what_it_waits_for() -> None:

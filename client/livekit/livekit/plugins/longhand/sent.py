@@ -1,1 +1,1 @@
-../../../../../shared/speech/live/sent.py
+../../../../../sdk/longhand_sdk/sent.py

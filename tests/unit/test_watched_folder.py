@@ -1,0 +1,68 @@
+"""Which files of a watched folder are due: whole ones, each of them once."""
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import cli
+from cli.transcribe.watched_folder import Arrivals
+
+
+def due(arrivals: Arrivals) -> list[str]:
+    """Look, and take what is due."""
+    _, sources = arrivals.look()
+    for source in sources:
+        arrivals.take(source)
+    return [source.path.name for source in sources]
+
+
+def test_a_file_is_due_once_it_does_not_grow_any_more(tmp_path: Path) -> None:
+    arrivals, path = Arrivals(tmp_path), tmp_path / "a.wav"
+    assert due(arrivals) == []
+    path.touch()
+    assert due(arrivals) == due(arrivals) == []  # it is empty
+    path.write_bytes(b"x")
+    assert due(arrivals) == []
+    path.write_bytes(b"xx")
+    assert due(arrivals) == []
+    assert due(arrivals) == ["a.wav"]
+    assert due(arrivals) == due(arrivals) == []
+
+
+def test_a_file_that_changes_is_due_again_and_one_that_is_no_audio_is_never(tmp_path: Path) -> None:
+    arrivals, path = Arrivals(tmp_path), tmp_path / "a.wav"
+    path.write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("x")
+    due(arrivals)
+    assert due(arrivals) == ["a.wav"]
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000_000))
+    assert due(arrivals) == []
+    (source,) = arrivals.look()[1]
+    assert arrivals.take(source)
+    assert due(arrivals) == []
+
+
+def test_a_file_that_was_not_there_before_is_told_from_one_that_was(tmp_path: Path) -> None:
+    arrivals = Arrivals(tmp_path)
+    (tmp_path / "a.wav").write_bytes(b"x")
+    arrivals.look()
+    (source,) = arrivals.look()[1]
+    assert not arrivals.take(source)
+    assert arrivals.take(source)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ((), "Missing argument 'FILE...'"),
+        (("--watch-folder", "."), "--watch-folder: name a folder for transcripts by --output"),
+        (("a.wav", "--watch-folder", ".", "-o", "out"), "--watch-folder takes the place of FILE"),
+        (("--watch-folder", "gone", "-o", "out"), "--watch-folder: gone is not a folder"),
+    ],
+)
+def test_what_a_watched_folder_needs_is_told(words: tuple[str, ...], problem: str) -> None:
+    done = CliRunner().invoke(cli, ["transcribe", *words], obj=True)
+    assert done.exit_code == 2
+    assert problem in done.output
