@@ -10,7 +10,7 @@ from api.allocator import bound_allocator
 from api.app import create_app, drain_sessions, end_waits
 from api.server import Server, server_config
 from shared.infra import database, logs
-from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, ModelError, UnsafeSetting
+from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, InvalidSetting, ModelError
 from shared.infra.open_files import allow_open_files
 from shared.infra.settings import Settings, get_settings
 from shared.models.catalogue import read_catalogue
@@ -36,7 +36,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     bound_allocator()
-    settings = get_settings()
+    try:
+        settings = get_settings()
+    except InvalidSetting as error:
+        sys.exit(f"Error: {error}")
     logs.configure(settings, "api")
     try:
         read_catalogue(settings)
@@ -67,7 +70,7 @@ def _decide_about_keys(settings: Settings, host: str) -> Settings:
     """Return the settings with ``auth`` on or off; exit if strangers would be let in."""
     try:
         return settings.model_copy(update={"auth": "on" if settings.asks_for_keys(host) else "off"})
-    except UnsafeSetting as error:
+    except InvalidSetting as error:
         sys.exit(f"Error: {error}")
 
 

@@ -18,7 +18,7 @@ from cli.embedded import postgres
 from cli.embedded.directory import DataDirectory
 from cli.errors import CommandError
 from cli.server import connect, told
-from shared.infra.settings import Settings
+from shared.infra.settings import Settings, get_settings
 from shared.store import limits
 from shared.store.accounts import keys, tenants
 from shared.store.accounts.keys import KeyView
@@ -98,7 +98,7 @@ def _of_database(settings: Settings) -> Iterator["_OfDatabase"]:
 
 def _settings(data: Path) -> Settings:
     """Return settings whose database is the one that is meant."""
-    settings = Settings()
+    settings = get_settings()
     if os.environ.get("LONGHAND_DATABASE_URL"):
         return settings
     directory = DataDirectory(data)

@@ -8,6 +8,7 @@ from contextlib import suppress
 import click
 
 from cli.commands.completion import completion
+from cli.commands.doctor import doctor
 from cli.commands.jobs import cancel, get, jobs, watch
 from cli.commands.keys import keys
 from cli.commands.listen import listen
@@ -41,7 +42,7 @@ def cli() -> None:
 for command in (
     *(transcribe, listen, up, models),
     *(jobs, get, watch, cancel, search, workers, webhooks),
-    *(keys, tenants, completion),
+    *(keys, tenants, doctor, completion),
 ):
     cli.add_command(command)
 

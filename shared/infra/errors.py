@@ -41,7 +41,8 @@
     │   ├── DeviceOutOfMemory
     │   ├── EngineFailed            the engine broke down; its process must be restarted
     │   └── InternalError           a bug of ours; twice in the same way fails the step
-    ├── UnsafeSetting           a setting that would let strangers in
+    ├── InvalidSetting          an environment variable that its setting cannot take
+    │   └── UnsafeSetting       a setting that would let strangers in
     ├── LeaseLost               another worker owns the step now; this one's result is void
     ├── WorkerStopping          the worker was told to stop; the step goes back to its queue
     ├── LargeFile               the step goes to the queue of large files, and begins anew there
@@ -278,8 +279,12 @@ class InternalError(TransientError):
         self.fingerprint = fingerprint
 
 
-class UnsafeSetting(LonghandError):
-    """A setting that would let strangers in: the program does not start."""
+class InvalidSetting(LonghandError):
+    """A setting has a value that it cannot take: the program does not start."""
+
+
+class UnsafeSetting(InvalidSetting):
+    """A setting that would let strangers in."""
 
 
 class LeaseLost(LonghandError):

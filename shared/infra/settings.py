@@ -7,9 +7,11 @@ Some variables of other services stand for settings, too (``shared.infra.aliases
 import math
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
@@ -18,13 +20,14 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    ValidationError,
     field_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.infra.addresses import is_loopback
 from shared.infra.aliases import AliasSource
-from shared.infra.errors import UnsafeSetting
+from shared.infra.errors import InvalidSetting, UnsafeSetting
 
 FLOWER_USER = "longhand"
 """Whom Flower lets in, with ``flower_password``."""
@@ -37,7 +40,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,?#@*]+")
 class Settings(BaseSettings):
     """Settings of the API and the workers. The three URLs are all that production must change."""
 
-    model_config = SettingsConfigDict(env_prefix="LONGHAND_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="LONGHAND_", env_ignore_empty=True, frozen=True)
 
     database_url: SecretStr = SecretStr("postgresql+psycopg://longhand@127.0.0.1:5432/longhand")
     """Postgres, as an SQLAlchemy URL with the psycopg driver."""
@@ -278,6 +281,28 @@ class Settings(BaseSettings):
         """Return where settings come from: arguments, our variables, then those of others."""
         return init_settings, env_settings, AliasSource(settings_cls)
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith("postgresql+psycopg://"):
+            raise ValueError("must be postgresql+psycopg://USER:PASSWORD@HOST[:PORT]/DATABASE")
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr) -> SecretStr:
+        if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss"):
+            raise ValueError("must be redis(s)://[:PASSWORD@]HOST[:PORT]/NUMBER")
+        return url
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_bucket(cls, url: SecretStr) -> SecretStr:
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
+            raise ValueError("must be http(s)://[KEY:SECRET@]HOST[:PORT]/BUCKET[?region=R]")
+        return url
+
     @field_validator("catalogue")
     @classmethod
     def _does_not_move(cls, catalogue: Path) -> Path:
@@ -360,5 +385,18 @@ def comma_separated(text: str) -> frozenset[str]:
 
 @cache
 def get_settings() -> Settings:
-    """Read the environment once per process."""
-    return Settings()
+    """Read the environment once per process.
+
+    Raises:
+        InvalidSetting: a variable has a value that its setting cannot take.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise InvalidSetting("; ".join(map(_told, error.errors(include_input=False)))) from None
+
+
+def _told(wrong: Mapping[str, Any]) -> str:
+    """Return what is wrong with a setting, without its value, which may be a secret."""
+    named = [f"LONGHAND_{part.upper()}" for part in wrong["loc"] if isinstance(part, str)]
+    return f"{' '.join(named) or 'settings'}: {wrong['msg'].removeprefix('Value error, ')}"

@@ -89,14 +89,9 @@ class Storage:
             read_timeout_s: longest silence of the store during a request.
             attempts: how often a request is tried, with pauses of up to 1 s, then up to 2 s. A
                 frozen store fails it after ``attempts * read_timeout_s`` and the pauses.
-
-        Raises:
-            ValueError: the URL has no bucket or another scheme.
         """
         parts = urlsplit(url)
         self._bucket = parts.path.strip("/")
-        if parts.scheme not in ("http", "https") or not parts.hostname or not self._bucket:
-            raise ValueError("LONGHAND_STORAGE_URL must be http(s)://KEY:SECRET@HOST[:PORT]/BUCKET")
         region = parse_qs(parts.query).get("region", ["us-east-1"])[0]
         port = f":{parts.port}" if parts.port else ""
         self._endpoint = f"{parts.scheme}://{parts.hostname}{port}"

@@ -188,7 +188,7 @@ def test_what_is_no_platform_is_one_line(
     assert the_error(strange).endswith("does not answer like a Longhand server")
     url = make_url(module_settings.database_url.get_secret_value())
     wrong = {
-        "nonsense": "cannot use the database of LONGHAND_DATABASE_URL",
+        "nonsense": "LONGHAND_DATABASE_URL: must be postgresql",
         url.set(port=9).render_as_string(hide_password=False): "Postgres cannot be reached",
         url.set(database="none").render_as_string(hide_password=False): "Postgres",
     }

@@ -170,11 +170,6 @@ def test_an_absent_store_is_told_without_naming_it(key: str) -> None:
     assert "127.0.0.1" not in str(raised.value)
 
 
-def test_a_url_without_a_bucket_is_refused() -> None:
-    with pytest.raises(ValueError, match="BUCKET"):
-        Storage("http://127.0.0.1:9000")
-
-
 def test_chunks_read_back_across_piece_borders_and_what_is_between_them_is_not_stored(
     storage: Storage,
 ) -> None:
