@@ -100,6 +100,8 @@ async def serve_realtime(websocket: WebSocket) -> None:
 class RealtimeConnection(Connection):
     """A client of ``/v1/realtime``."""
 
+    answer_error = staticmethod(answer_error)
+
     def __init__(
         self,
         websocket: WebSocket,
@@ -194,7 +196,7 @@ class RealtimeConnection(Connection):
                 self.begin(self._id, wish)
             elif found.is_like(self._configuration):
                 self._configuration = found
-                self.speak(wish.job.language)
+                self.change(language=wish.job.language)
             else:
                 raise InvalidParameter("after the first update only the language may change")
         except RequestError as error:
