@@ -192,11 +192,13 @@ class Connection(ABC):
         """Have what follows done with other options (``LiveOptions``), if there is a session.
 
         Raises:
-            LiveError: the session's model does not know the language.
+            LiveError: the session's model does not know the language, or takes no prompt.
         """
         if self._session is not None:
             wanted = replace(self._session.options, **options)
-            self._live.choose(JobOptions(model=wanted.model, language=wanted.language))
+            self._live.choose(
+                JobOptions(model=wanted.model, language=wanted.language, prompt=wanted.prompt)
+            )
             self._session.change(wanted)
 
     def end_with(self, code: int, reason: str = "") -> None:
