@@ -124,11 +124,13 @@ class Connection(ABC):
             return
         try:
             await self._live.prepare()
-            self.on_handshake()
+            try:
+                self.on_handshake()
+            except LiveError as error:
+                await self._refuse(_refusal(error))
+                return
             await self._websocket.accept(self._websocket.state.subprotocol)
             await self._serve()
-        except LiveError as error:
-            await self._refuse(_refusal(error))
         except WebSocketDisconnect:
             return  # during the handshake
         finally:

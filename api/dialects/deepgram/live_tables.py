@@ -73,10 +73,10 @@ LIVE = Operation(
         refused("version", "models have one version here", "latest"),
     ),
     answers=(
-        computed("Results: start", "where the results before, which were final, ended"),
+        computed("Results: start", "the end of the final before it; 0 at first"),
         computed(
             "Results: duration",
-            "finals follow each other without a gap; the interim ends with its last word",
+            "of a final to the end of its segment, silence included; of an interim to its last word",
         ),
         *sent("Results: is_final"),
         computed(

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import numpy as np
 import pytest
 from apiserver import api
 from assemblyai.streaming.v3 import (
@@ -28,20 +29,20 @@ from assemblyai.streaming.v3 import (
 from assemblyai.streaming.v3.models import SpeechStartedEvent, WarningEvent
 from liveaudio import companded, say, silence, texts
 from liveclients import LiveClient, live, of
-from livehearers import IDLE, ToneHearer
+from livehearers import IDLE, ToneHearer, hasten
 from processes import wait_until
 from pydantic import BaseModel
 from sqlalchemy import Engine
 from webm import encode_webm
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from api.dialects.assemblyai import live as sockets
 from shared.infra.settings import Settings
 from shared.speech.live.requests import LiveAnswer, LiveRequest
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope
 
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)
+NOISE = np.random.default_rng(7).integers(-9_000, 9_000, 6_400).astype("<i2").tobytes()
 PLAIN = {"sample_rate": "16000", "speech_model": "universal-streaming-english"}
 KINDS: dict[str, type[BaseModel]] = {
     "Begin": BeginEvent,
@@ -241,8 +242,9 @@ def test_other_models_tell_all_words_and_when_speech_begins(
 
 
 def test_a_forced_end_is_answered_also_in_silence_and_noise_is_no_turn(
-    served: tuple[httpx.Client, str],
+    served: tuple[httpx.Client, str], hearer: ToneHearer
 ) -> None:
+    hearer.requests.clear()
     with session(served, {**PLAIN, "include_partial_turns": "false"}) as talker:
         talker.read()
         talker.send(silence(1.0))
@@ -251,9 +253,10 @@ def test_a_forced_end_is_answered_also_in_silence_and_noise_is_no_turn(
         talker.send(say(7))
         talker.send({"type": "ForceEndpoint"})
         said = talker.read()
-        talker.send(silence(1.0))
+        talker.send(silence(1.0) + NOISE + silence(1.0))
         talker.send({"type": "Terminate"})
         messages, _ = closed(talker)
+    assert len(hearer.finals) == 2  # the noise was heard
     assert [(each["transcript"], each["turn_order"]) for each in (empty, said)] == [
         ("", 0),
         (texts(7).lower(), 1),
@@ -377,12 +380,12 @@ def test_a_turn_that_cannot_be_heard_is_a_warning(
 def test_a_client_that_is_silent_for_too_long_is_told(
     served: tuple[httpx.Client, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sooner = property(lambda self: 0.1, lambda self, _: None)
-    monkeypatch.setattr(sockets.StreamConnection, "idle_s", sooner, raising=False)
+    hasten(monkeypatch, 20)
     with session(served, {**PLAIN, "inactivity_timeout": "5"}) as talker:
         messages, code = talker.read_all()
     assert [each["type"] for each in messages] == ["Begin", "Error"]
     assert (messages[1]["error_code"], code) == (4031, 4031)
+    assert messages[1]["error"] == "nothing was sent for 5 s"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from deepgram.listen.v1.types import (
 )
 from liveaudio import companded, say, silence, texts
 from liveclients import LiveClient, live, of
-from livehearers import IDLE, ToneHearer
+from livehearers import IDLE, ToneHearer, hasten
 from processes import wait_until
 from pydantic import BaseModel
 from sqlalchemy import Engine
@@ -241,6 +241,17 @@ def test_silence_alone_has_only_metadata(served: tuple[httpx.Client, str]) -> No
         messages, code = closed(talker)
     assert [each["type"] for each in messages] == ["Metadata"]
     assert code == 1000
+
+
+def test_a_client_that_is_silent_for_too_long_is_closed_as_deepgram_does(
+    served: tuple[httpx.Client, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, 10_000)
+    with session(served) as talker:
+        messages, code = closed(talker)
+        reason = talker.connection.close_reason
+    assert [each["type"] for each in messages] == ["Metadata"]
+    assert (code, reason) == (1011, "NET-0001")
 
 
 @pytest.mark.parametrize(
