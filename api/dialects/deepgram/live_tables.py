@@ -76,7 +76,7 @@ LIVE = Operation(
         computed("Results: start", "the end of the final before it; 0 at first"),
         computed(
             "Results: duration",
-            "of a final to the end of its segment, silence included; of an interim to its last word",
+            "a final's reaches to its segment's end, an interim's to its last word",
         ),
         *sent("Results: is_final"),
         computed(
