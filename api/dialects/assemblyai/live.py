@@ -7,7 +7,6 @@ AssemblyAI's SDK waits for a second, and shows an error of a message but not of 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -19,7 +18,7 @@ from api.access.routes import needs
 from api.dialects.assemblyai.errors import answer_error
 from api.dialects.assemblyai.live_query import Asked, read_live_query, read_update
 from api.dialects.assemblyai.tables import MODELS
-from api.dialects.models import model_of
+from api.dialects.models import finder
 from api.dialects.words import plain
 from api.live.connection import Connection
 from api.live.errors import INVALID_PAYLOAD, Code, LiveError
@@ -89,12 +88,7 @@ async def serve_stream(websocket: WebSocket) -> None:
     if principal is None:
         return
     resources = websocket.app.state.resources
-    find_model = partial(
-        model_of,
-        vendor=MODELS,
-        catalogue=resources.catalogue,
-        aliases=resources.settings.model_alias_map,
-    )
+    find_model = finder(MODELS, resources)
     await StreamConnection(websocket, resources.live, principal.tenant, find_model).run()
 
 

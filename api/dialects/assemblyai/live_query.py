@@ -8,14 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from api.dialects.assemblyai.live_tables import STREAM, UPDATE
-from api.live.sessions import Encoding, SampleRate, Wish
+from api.live.sessions import LEAST_SILENCE_MS, Encoding, SampleRate, Wish
 from api.validation import describe
 from shared.infra.errors import InvalidParameter
 from shared.models.options import JobOptions
 from shared.speech.chunks import SAMPLE_RATE
 
-LEAST_SILENCE_MS = 200
-"""A shorter pause is within a sentence as often as after it, and each turn costs a decoding."""
 _MAX_SILENCE_MS = 60_000
 _MAX_PROMPT_CHARS = 1_000
 _PCM: Mapping[str, Encoding] = {"pcm_s16le": "pcm_s16le", "pcm_mulaw": "pcm_mulaw"}
@@ -58,7 +56,7 @@ class Asked(BaseModel):
         return self.format_turns if self.format_turns is not None else not self.is_plain
 
     @property
-    def silence_ms(self) -> int | None:
+    def silence_ms(self) -> float | None:
         """Silence that ends a turn; None: the client does not say."""
         given = (
             self.max_turn_silence,

@@ -7,7 +7,6 @@ cover the audio from the final before it, so together they cover the whole sessi
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
@@ -20,7 +19,7 @@ from api.dialects.deepgram.errors import answer_error
 from api.dialects.deepgram.live_query import Asked, read_live_query
 from api.dialects.deepgram.live_tables import CONFIGURE, LIVE
 from api.dialects.deepgram.tables import MODELS
-from api.dialects.models import model_of
+from api.dialects.models import finder
 from api.dialects.words import bare, mean_confidence, plain
 from api.live.connection import Connection
 from api.live.errors import INVALID_PAYLOAD, LiveError
@@ -81,12 +80,7 @@ async def serve_live(websocket: WebSocket) -> None:
     if principal is None:
         return
     resources = websocket.app.state.resources
-    find_model = partial(
-        model_of,
-        vendor=MODELS,
-        catalogue=resources.catalogue,
-        aliases=resources.settings.model_alias_map,
-    )
+    find_model = finder(MODELS, resources)
     try:
         language = resources.settings.live_language or None
         asked = read_live_query(websocket.query_params, find_model, language)

@@ -9,15 +9,12 @@ from starlette.datastructures import QueryParams
 
 from api.dialects.deepgram.live_tables import LIVE
 from api.dialects.deepgram.query import MULTILINGUAL, check_query
-from api.live.sessions import Encoding, SampleRate, Wish
+from api.live.sessions import LEAST_SILENCE_MS, Encoding, SampleRate, Wish
 from api.validation import describe
 from shared.infra.errors import InvalidParameter
 from shared.models.options import JobOptions
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.live.options import samples_of
-
-LEAST_SILENCE_MS = 200.0
-"""A shorter pause is within a sentence as often as after it, and each segment costs a decoding."""
 
 _PCM: Mapping[str, Encoding] = {
     "linear16": "pcm_s16le",

@@ -13,7 +13,6 @@ from urllib.parse import urlencode
 import httpx
 import numpy as np
 import pytest
-from apiserver import api
 from assemblyai.streaming.v3 import (
     AsyncRealTimeTranscriber,
     BeginEvent,
@@ -36,10 +35,9 @@ from sqlalchemy import Engine
 from webm import encode_webm
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from shared.infra.settings import Settings
 from shared.speech.live.requests import LiveAnswer, LiveRequest
 from shared.store.accounts.keys import create_key
-from shared.store.accounts.scopes import ALL_SCOPES, Scope
+from shared.store.accounts.scopes import Scope
 
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)
 NOISE = np.random.default_rng(7).integers(-9_000, 9_000, 6_400).astype("<i2").tobytes()
@@ -66,16 +64,6 @@ class DetectingHearer(ToneHearer):
 @pytest.fixture(scope="module")
 def hearer() -> ToneHearer:
     return DetectingHearer()
-
-
-@pytest.fixture(scope="module")
-def served(
-    module_settings: Settings, pool: Engine, hearer: ToneHearer
-) -> Iterator[tuple[httpx.Client, str]]:
-    """The API with keys on, and a key."""
-    _, key = create_key(pool, "default", "a talker", ALL_SCOPES)
-    with api(module_settings.model_copy(update={"auth": "on"}), hearer.make) as client:
-        yield client, key
 
 
 def options(served: tuple[httpx.Client, str], key: str = "") -> RealTimeTranscriberOptions:

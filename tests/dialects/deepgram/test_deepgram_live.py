@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from apiserver import api
 from deepgram import AsyncDeepgramClient, DeepgramClient
 from deepgram.core.events import EventType
 from deepgram.environment import DeepgramClientEnvironment
@@ -33,9 +32,8 @@ from sqlalchemy import Engine
 from webm import encode_webm
 from websockets.exceptions import InvalidStatus
 
-from shared.infra.settings import Settings
 from shared.store.accounts.keys import create_key
-from shared.store.accounts.scopes import ALL_SCOPES, Scope
+from shared.store.accounts.scopes import Scope
 
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)
 PCM = {"model": "nova-3", "encoding": "linear16", "sample_rate": "16000"}
@@ -45,21 +43,6 @@ KINDS: dict[str, type[BaseModel]] = {
     "SpeechStarted": ListenV1SpeechStarted,
     "UtteranceEnd": ListenV1UtteranceEnd,
 }
-
-
-@pytest.fixture(scope="module")
-def hearer() -> ToneHearer:
-    return ToneHearer()
-
-
-@pytest.fixture(scope="module")
-def served(
-    module_settings: Settings, pool: Engine, hearer: ToneHearer
-) -> Iterator[tuple[httpx.Client, str]]:
-    """The API with keys on, and a key."""
-    _, key = create_key(pool, "default", "a talker", ALL_SCOPES)
-    with api(module_settings.model_copy(update={"auth": "on"}), hearer.make) as client:
-        yield client, key
 
 
 def environment(served: tuple[httpx.Client, str]) -> DeepgramClientEnvironment:
