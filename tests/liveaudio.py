@@ -8,6 +8,7 @@ import numpy as np
 
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
+from shared.speech.companding import Law, expand
 from shared.speech.live.events import Ask, Effect, Event, Final
 from shared.speech.live.options import LiveOptions
 from shared.speech.live.requests import LiveAnswer, LiveRequest
@@ -30,6 +31,15 @@ def say(*numbers: int, gap_s: float = 0.06) -> bytes:
     """Return tone words with short gaps between them, as s16le."""
     gap = silence(gap_s)
     return gap.join(_pcm(encode_word(number)) for number in numbers)
+
+
+def companded(pcm: bytes, law: Law) -> bytes:
+    """Return s16le at 16 kHz as a telephone sends it: in 8 bits, at 8 kHz."""
+    known = np.frombuffer(expand(bytes(range(256)), law), "<i2").astype(np.int32)
+    order = np.argsort(known)
+    wanted = np.frombuffer(pcm, "<i2").astype(np.int32).reshape(-1, 2).mean(axis=1)
+    places = np.clip(np.searchsorted(known[order], wanted), 0, 255)
+    return bytes(order[places].astype(np.uint8))
 
 
 def texts(*numbers: int) -> str:

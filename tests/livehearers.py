@@ -1,16 +1,34 @@
 """Model workers of live sessions for tests, in the API's own process."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
 from liveaudio import answer_to
 
+from api.live import connection
 from api.live.hearer import LiveLoad
 from shared.infra.settings import Settings
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 
 IDLE = LiveLoad(workers=1, depth=0, partial_ms=100.0, final_ms=150.0, wait_ms=100.0)
+
+
+class FastClock:
+    """Time in which a connection counts how long its client has been silent."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+
+    def monotonic(self) -> float:
+        return self._factor * time.monotonic()
+
+
+def hasten(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """Have clients' silence count for ``factor`` times as long."""
+    monkeypatch.setattr(connection, "time", FastClock(factor))
 
 
 @dataclass

@@ -9,25 +9,37 @@ from av.audio.resampler import AudioResampler
 from shared.speech.chunks import SAMPLE_RATE
 
 CLUSTER_MS = 100
+_FRAMES = {
+    "libopus": ("s16", 960),
+    "vorbis": ("fltp", 960),
+    "flac": ("s16", 4_608),
+    "libmp3lame": ("s16p", 1_152),
+    "aac": ("fltp", 1_024),
+}
+"""Of encoders."""
 
 
-def encode_webm(pcm: bytes, *, encoder: str = "libopus", channels: int = 1) -> bytes:
-    """Return audio, s16le at 16 kHz, as WebM; its clusters have no sizes."""
+def encode_webm(
+    pcm: bytes, *, encoder: str = "libopus", channels: int = 1, container: str = "webm"
+) -> bytes:
+    """Return audio, s16le at 16 kHz, as WebM, whose clusters have no sizes, or otherwise."""
     file = io.BytesIO()
-    options = {"live": "1", "cluster_time_limit": str(CLUSTER_MS)}
+    is_webm = container == "webm"
+    options = {"live": "1", "cluster_time_limit": str(CLUSTER_MS)} if is_webm else {}
     layout = "stereo" if channels == 2 else "mono"
     # Browsers write no cues: they cannot seek.
-    with av.open(file, "w", format="webm", options=options) as container:
-        stream = container.add_stream(encoder, rate=48_000, layout=layout)
+    with av.open(file, "w", format=container, options=options) as output:
+        stream = output.add_stream(encoder, rate=48_000, layout=layout)
         if encoder == "vorbis":  # FFmpeg's own, which it calls experimental
             stream.options = {"strict": "experimental"}
-        resampler = AudioResampler("s16" if encoder == "libopus" else "fltp", layout, 48_000, 960)
+        sample_format, frame_size = _FRAMES[encoder]
+        resampler = AudioResampler(sample_format, layout, 48_000, frame_size)
         samples = np.frombuffer(pcm, "<i2")[None]
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
         frame.sample_rate = SAMPLE_RATE
         for each in (*resampler.resample(frame), *resampler.resample(None)):
-            container.mux(stream.encode(each))
-        container.mux(stream.encode(None))
+            output.mux(stream.encode(each))
+        output.mux(stream.encode(None))
     return file.getvalue()
 
 

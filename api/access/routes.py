@@ -92,15 +92,17 @@ async def authorize(request: Request) -> None:
 async def admit(
     websocket: WebSocket,
     answer: Callable[[HTTPConnection, Exception], Response] = error_response,
+    token: str = "",
 ) -> Principal | None:
     """Return who opens a WebSocket; None: they may not, and have been told so as by ``authorize``.
 
-    The WebSocket is not accepted yet. ``answer`` makes the answer of a dialect.
+    The WebSocket is not accepted yet. ``answer`` makes the answer of a dialect; ``token`` is one
+    that the dialect has in its query.
     """
     authenticator: Authenticator = websocket.app.state.resources.authenticator
     try:
         scope = _scope_of(websocket)
-        principal = await authenticator.of_websocket(websocket)
+        principal = await authenticator.of_websocket(websocket, token)
         if scope is not None:
             check_scope(principal, scope)
     except LonghandError as error:

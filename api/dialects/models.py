@@ -1,8 +1,10 @@
 """What a vendor's names of models mean here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 
+from api.resources import Resources
 from shared.infra.errors import UnknownModel
 from shared.models import AUTO
 from shared.models.catalogue import Catalogue
@@ -38,3 +40,13 @@ def model_of(
         if any(fnmatchcase(name, pattern) for pattern in vendor):
             return AUTO
         raise UnknownModel(f"{error}; LONGHAND_MODEL_ALIASES may name others") from error
+
+
+def finder(vendor: Sequence[str], resources: Resources) -> Callable[[str | None], str]:
+    """Return ``model_of`` for the names that clients of a dialect use."""
+    return partial(
+        model_of,
+        vendor=vendor,
+        catalogue=resources.catalogue,
+        aliases=resources.settings.model_alias_map,
+    )

@@ -1,7 +1,10 @@
 """What answers of several dialects make of words."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from unicodedata import category
+
+from shared.speech.chunks import WordHypothesis
 
 _DIGITS = 4
 
@@ -13,6 +16,15 @@ def bare(text: str) -> str:
         return text
     end = len(text) - is_inner[::-1].index(True)
     return text[is_inner.index(True) : end].lower()
+
+
+def plain(words: Iterable[WordHypothesis]) -> list[WordHypothesis]:
+    """Return ``bare`` words, with the white space around each of them."""
+    found = []
+    for word in words:
+        text = word.text.strip()
+        found.append(replace(word, text=word.text.replace(text, bare(text))))
+    return found
 
 
 def mean_confidence(confidences: Iterable[float | None]) -> float | None:

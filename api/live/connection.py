@@ -9,10 +9,11 @@ import json
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -26,7 +27,7 @@ from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
 from api.live.websocket import abort
 from api.problems import error_response
-from shared.infra.errors import ModelError, TooManyAtOnce
+from shared.infra.errors import InvalidParameter, LiveBusy, ModelError, TooManyAtOnce
 from shared.models.options import JobOptions
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event, Final, Partial
@@ -43,6 +44,9 @@ _LOOK_S = 0.5
 class Connection(ABC):
     """A client with at most one session. A subclass speaks its protocol."""
 
+    answer_error: Callable[[HTTPConnection, Exception], Response] = staticmethod(error_response)
+    """Makes the answer to a handshake that is refused."""
+
     def __init__(self, websocket: WebSocket, live: LiveSessions, tenant: str) -> None:
         self._websocket, self._live, self._tenant = websocket, live, tenant
         self._outbox = Outbox(websocket)
@@ -58,8 +62,24 @@ class Connection(ABC):
         self._session_id = ""
         self._audio: IncomingAudio | None = None
         """The session's."""
-        self._end_code, self._is_draining = 1000, False
+        self._end_code, self._end_reason, self._is_draining = 1000, "", False
         self._received_at = time.monotonic()
+        self.idle_s = live.settings.live_idle_s
+        """How long the client may send nothing."""
+
+    def on_handshake(self) -> None:  # noqa: B027 - most protocols begin it later
+        """Begin the session, if the handshake says all that it is to be.
+
+        Raises:
+            LiveError: it cannot begin; the handshake is refused.
+        """
+
+    def on_open(self) -> None:  # noqa: B027 - most protocols wait for a message
+        """Do what the protocol does as soon as the connection is open.
+
+        Raises:
+            LiveError: it cannot be done.
+        """
 
     @abstractmethod
     async def on_text(self, text: str) -> None:
@@ -88,20 +108,27 @@ class Connection(ABC):
     def tell_error(self, error: LiveError) -> None:
         """Send an error."""
 
+    def close_for(self, error: LiveError) -> tuple[int, str]:
+        """Return the code and the reason with which an error closes the connection."""
+        return error.close or 1000, ""
+
     async def run(self) -> None:
         """Serve the client until the connection is closed."""
         try:
-            is_taken = self._live.take(self, self._tenant)
-        except TooManyAtOnce as error:
-            refusal = error_response(self._websocket, error)
-            await self._websocket.send_denial_response(refusal)
-            return
-        if not is_taken:
-            busy = Response(status_code=503, headers={"Retry-After": "5"})
-            await self._websocket.send_denial_response(busy)
+            if not self._live.take(self, self._tenant):
+                raise LiveBusy(
+                    "there are too many live connections, or the server is about to stop"
+                )
+        except (TooManyAtOnce, LiveBusy) as error:
+            await self._refuse(error)
             return
         try:
             await self._live.prepare()
+            try:
+                self.on_handshake()
+            except LiveError as error:
+                await self._refuse(_refusal(error))
+                return
             await self._websocket.accept(self._websocket.state.subprotocol)
             await self._serve()
         except WebSocketDisconnect:
@@ -163,16 +190,22 @@ class Connection(ABC):
         if self._audio is not None:
             self._audio.finish()
 
-    def speak(self, language: str | None) -> None:
-        """Take what follows for speech in this language; None: it is to be detected.
+    def change(self, **options: Any) -> None:
+        """Have what follows done with other options (``LiveOptions``), if there is a session.
 
         Raises:
-            LiveError: the session's model does not know it.
+            LiveError: the session's model does not know the language, or takes no prompt.
         """
         if self._session is not None:
-            model = self._session.options.model
-            self._live.choose(JobOptions(model=model, language=language))
-            self._session.options = replace(self._session.options, language=language)
+            wanted = replace(self._session.options, **options)
+            self._live.choose(
+                JobOptions(model=wanted.model, language=wanted.language, prompt=wanted.prompt)
+            )
+            self._session.change(wanted)
+
+    def end_with(self, code: int, reason: str = "") -> None:
+        """Close the connection with this code once the session has ended."""
+        self._end_code, self._end_reason = code, reason
 
     def send(self, message: Mapping[str, Any], key: str | None = None) -> None:
         """Send JSON, in place of the last message if that still waits and has the same key."""
@@ -264,17 +297,23 @@ class Connection(ABC):
             audio_s,
             ended.n_segments,
         )
-        self._outbox.close(self._end_code)
+        self._outbox.close(self._end_code, self._end_reason)
 
     def _fail(self) -> None:
         """End with an error of ours; called where it is handled."""
         log.exception("a live session failed")
-        self._end_code = INTERNAL_ERROR
+        text = "An unexpected error ended the session."
+        error = LiveError("INTERNAL_ERROR", text, INTERNAL_ERROR)
+        self.end_with(*self.close_for(error))
         with contextlib.suppress(Exception):
-            self.tell_error(LiveError("INTERNAL_ERROR", "An unexpected error ended the session."))
+            self.tell_error(error)
             if self._session is not None:
                 self.do(self._session.cancel(EndReason.ERROR))
-        self._outbox.close(INTERNAL_ERROR)
+        self._outbox.close(*self.close_for(error))
+
+    async def _refuse(self, error: Exception) -> None:
+        refusal = self.answer_error(self._websocket, error)
+        await self._websocket.send_denial_response(refusal)
 
     async def _serve(self) -> None:
         reader, writer, watch = (
@@ -310,27 +349,35 @@ class Connection(ABC):
     async def _read(self) -> bool:
         """Read until the client is gone, or, returning False, until something fails."""
         try:
+            with self._telling():
+                self.on_open()
             while True:
                 message = await self._websocket.receive()
                 if message["type"] == "websocket.disconnect":
                     return True
                 self._received_at = time.monotonic()
-                try:
+                with self._telling():
                     if (audio := message.get("bytes")) is not None:
                         await self.take_audio(audio)
                     else:
                         if self._audio is not None:
                             await self._audio.settle()  # the message came after it
                         await self.on_text(message.get("text") or "")
-                except LiveError as error:
-                    self.tell_error(error)
-                    if error.close is not None:
-                        self._outbox.close(error.close)
                 if self._audio is not None:
                     await self._audio.wait_for_room()
         except Exception:  # noqa: BLE001 - a bug ends this session and no other
             self._fail()
             return False
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell the client of a ``LiveError``, and close the connection if the error does so."""
+        try:
+            yield
+        except LiveError as error:
+            self.tell_error(error)
+            if error.close is not None:
+                self._outbox.close(*self.close_for(error))
 
     async def take_audio(self, audio: bytes) -> None:
         """Take a message of audio; the session has begun."""
@@ -355,7 +402,7 @@ class Connection(ABC):
             self.do(self._session.end())
             return
         if error.close is not None:
-            self._end_code = error.close
+            self.end_with(*self.close_for(error))
         self.tell_error(error)
         self.do(self._session.end(EndReason.ERROR))
 
@@ -370,7 +417,7 @@ class Connection(ABC):
                     if now - began_at > START_S:
                         self._outbox.close(POLICY_VIOLATION, "no session was started")
                     continue
-                if now - self._received_at > self._live.settings.live_idle_s:
+                if now - self._received_at > self.idle_s:
                     self.do(session.end(EndReason.TIMEOUT))
                 elif session.is_speaking and self._audio and self._audio.has_stalled(now):
                     self.do(session.stall())
@@ -393,6 +440,14 @@ class Connection(ABC):
             self._fail()
         if self._audio is not None:
             self._audio.note_answer()
+
+
+def _refusal(error: LiveError) -> Exception:
+    """Return what a handshake is answered with, as the session that it asks for cannot begin."""
+    if error.code == "INVALID_MESSAGE":
+        return InvalidParameter(str(error))
+    cause = error.__cause__
+    return cause if isinstance(cause, TooManyAtOnce) else LiveBusy(str(error))
 
 
 def _json(message: Mapping[str, Any]) -> str:

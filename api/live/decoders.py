@@ -23,13 +23,14 @@ class Decoders:
     def __init__(self) -> None:
         self._server = DecoderServer()
 
-    async def open(self) -> _Streams:
-        """Return the two ends of a new decoder.
+    async def open(self, *, any_format: bool) -> _Streams:
+        """Return the two ends of a new decoder: of any format that streams have, or of WebM alone.
 
         Raises:
             OSError: there can be none.
         """
-        connection = await asyncio.to_thread(self._server.open, {"kind": "stream"})
+        order = {"kind": "stream", "any_format": any_format}
+        connection = await asyncio.to_thread(self._server.open, order)
         try:
             return await asyncio.open_unix_connection(sock=connection)
         except BaseException:
@@ -49,8 +50,9 @@ class Decoders:
 class Decoder:
     """Decodes the stream of one session."""
 
-    def __init__(self, decoders: Decoders) -> None:
-        self._opening = asyncio.create_task(decoders.open())
+    def __init__(self, decoders: Decoders, *, any_format: bool) -> None:
+        """``any_format``: the stream says itself what it is; else it is WebM with Opus."""
+        self._opening = asyncio.create_task(decoders.open(any_format=any_format))
         self._n_fed = 0
         self._n_consumed = 0
         self._is_finished = False

@@ -1,23 +1,26 @@
-"""The audio of one session on its way from the client: decoded or resampled, and no faster than it
-is heard."""
+"""The audio of one session on its way from the client: decoded, expanded or resampled, and no
+faster than it is heard."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from api.live.decoders import Decoder
 from api.live.errors import LiveError
-from api.live.sessions import LiveSessions, Wish
+from api.live.sessions import Encoding, LiveSessions, Wish
 from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.companding import Law, expand
 from shared.speech.live.options import samples_of
 from shared.speech.live.session import LiveSession
 from shared.speech.resampling import PcmResampler
 
-BLOCK_BYTES = 8 * 1024
-"""Audio that is searched for speech before other sessions have their turn: 256 ms, which take about
-half a millisecond."""
+BLOCK_S = 0.256
+"""Audio that is searched for speech before other sessions have their turn. It takes about half a
+millisecond."""
 STALL_S = 3.0
 """A segment ends when its client has sent no audio for this long: some send no silence."""
+_LAWS: Mapping[Encoding, Law] = {"pcm_mulaw": "mulaw", "pcm_alaw": "alaw"}
+_CONTAINERS: tuple[Encoding, ...] = ("webm_opus", "container")
 
 
 class IncomingAudio:
@@ -40,7 +43,7 @@ class IncomingAudio:
             session: whose backlog bounds what is taken.
             wish: the encoding and the sample rate.
             live: its settings, and the decoders of containers.
-            on_block: takes audio, at most BLOCK_BYTES of what the client sent.
+            on_block: takes audio, at most BLOCK_S of it.
             on_message: is called after the blocks of a message.
             on_end: is called once no more audio comes, with the error if that is why.
             on_bug: is called while an unexpected exception is handled.
@@ -51,14 +54,18 @@ class IncomingAudio:
         self._on_end, self._on_bug = on_end, on_bug
         self._came_at = time.monotonic()
         self._caught_up, self._is_behind = asyncio.Event(), False
+        self._law = _LAWS.get(wish.encoding)
         self._resampler: PcmResampler | None = None
         self._decoder: Decoder | None = None
         self._decoding: asyncio.Task[None] | None = None
-        if wish.encoding != "pcm_s16le":
-            self._decoder = Decoder(live.decoders)
+        rate = wish.sample_rate
+        if wish.encoding in _CONTAINERS:
+            rate = SAMPLE_RATE
+            self._decoder = Decoder(live.decoders, any_format=wish.encoding == "container")
             self._decoding = asyncio.create_task(self._decode(self._decoder))
-        elif wish.sample_rate != SAMPLE_RATE:
-            self._resampler = PcmResampler(wish.sample_rate)
+        elif rate != SAMPLE_RATE:
+            self._resampler = PcmResampler(rate)
+        self._block_bytes = round(BLOCK_S * rate) * (1 if self._law else 2)
 
     async def take(self, data: bytes) -> None:
         """Take a message of the client."""
@@ -106,11 +113,13 @@ class IncomingAudio:
             await self._decoder.close()
 
     async def _pass_on(self, pcm: bytes) -> None:
-        for start in range(0, len(pcm), BLOCK_BYTES):
+        for start in range(0, len(pcm), self._block_bytes):
             if start:
                 await asyncio.sleep(0)
             self._came_at = time.monotonic()
-            block = pcm[start : start + BLOCK_BYTES]
+            block = pcm[start : start + self._block_bytes]
+            if self._law is not None:
+                block = expand(block, self._law)
             if self._resampler is not None:
                 block = self._resampler.push(block)
             self._on_block(block)

@@ -40,12 +40,13 @@ async def serve_transcribe(websocket: WebSocket) -> None:
 async def let_in(
     websocket: WebSocket,
     answer: Callable[[HTTPConnection, Exception], Response] = error_response,
+    token: str = "",
 ) -> Principal | None:
     """Return who opens a WebSocket; None: they may not, or not now, and have been told so.
 
-    ``answer`` makes the answer of a dialect.
+    ``answer`` and ``token`` are those of a dialect, as in ``admit``.
     """
-    if (principal := await admit(websocket, answer)) is not None:
+    if (principal := await admit(websocket, answer, token)) is not None:
         try:
             await count_request(websocket, websocket.app.state.resources)
         except RateLimited as error:

@@ -29,8 +29,13 @@ _CONNECTIONS_PER_SESSION = 2
 _CLOSE_S = 1.0
 """How long a stopping server waits for connections that it closes."""
 
-Encoding = Literal["pcm_s16le", "webm_opus"]
-"""What a session's binary messages are."""
+Encoding = Literal["pcm_s16le", "pcm_mulaw", "pcm_alaw", "webm_opus", "container"]
+"""What a session's binary messages are. Of a ``container`` the format is found out."""
+LEAST_SILENCE_MS = 200.0
+"""Least silence that may end a segment. A shorter pause is within a sentence as often as after it,
+and each segment costs a decoding."""
+SampleRate = Literal[8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000]
+"""Of a session's PCM."""
 
 
 class Drainable(Protocol):

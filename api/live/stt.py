@@ -11,7 +11,7 @@ from api.live.connection import Connection
 from api.live.errors import LiveError
 from api.live.messages import Message, read_message
 from api.live.recording import Recordings
-from api.live.sessions import Encoding, LiveSessions, Wish
+from api.live.sessions import Encoding, LiveSessions, SampleRate, Wish
 from api.live.timing import Timing
 from shared.models.options import JobOptions, Language
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
@@ -35,7 +35,7 @@ class Config(Message):
     task: Literal["transcribe", "translate"] = "transcribe"
     prompt: str | None = Field(default=None, max_length=1_000)
     encoding: Encoding = "pcm_s16le"
-    sample_rate: Literal[8_000, 16_000, 24_000, 44_100, 48_000] = 16_000
+    sample_rate: SampleRate = 16_000
     vad_enabled: bool | None = None
     vad_threshold: float | None = Field(default=None, ge=0, le=1)
     partial_results: bool = True

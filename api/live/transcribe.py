@@ -59,7 +59,7 @@ class TranscribeConnection(Connection):
                 raise LiveError("INVALID_MESSAGE", "'encoding' after audio.")
             self._encoding = message.encoding
             self._language = None if message.detect_language else message.language
-            self.speak(self._language)
+            self.change(language=self._language)
         else:
             self.on_audio()  # so that the final of no audio at all is empty
             self.finish()

@@ -36,6 +36,7 @@
     │   ├── FetchFailed             a file was not fetched this time
     │   ├── IssuerUnavailable       the issuer of JWTs does not tell its keys
     │   ├── TooManyUploads, TooManyStreams, TooManyCalls, TooManyTests, QueueFull
+    │   ├── LiveBusy                no live session can begin now
     │   ├── JobUnfinished           a request's job goes on, but the request ends
     │   ├── PoisonousInput          the audio ends or hangs the process that decodes it
     │   ├── DeviceOutOfMemory
@@ -250,6 +251,10 @@ class QueueFull(TransientError):
         """``retry_after_s``: when to ask again, in seconds from now."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class LiveBusy(TransientError):
+    """No live session can begin now: nobody could hear it, there are too many, or the API stops."""
 
 
 class JobUnfinished(TransientError):

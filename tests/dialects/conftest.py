@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from apiserver import api
+from livehearers import ToneHearer
 from processes import Fleet, fleet, wait_until
 from realmodels import real_entries
 from sqlalchemy import Engine
@@ -64,3 +65,19 @@ def platform(
         workers.start("model", "--model", "oracle")
         wait_until(lambda: client.get("/health").json()["model_loaded"])
         yield Platform(str(client.base_url).rstrip("/"), key, client, workers, pool)
+
+
+@pytest.fixture(scope="module")
+def hearer() -> ToneHearer:
+    """Hears live sessions in the API's own process."""
+    return ToneHearer()
+
+
+@pytest.fixture(scope="module")
+def served(
+    module_settings: Settings, pool: Engine, hearer: ToneHearer
+) -> Iterator[tuple[httpx.Client, str]]:
+    """The API with keys on, and a key."""
+    _, key = create_key(pool, "default", "a talker", ALL_SCOPES)
+    with api(module_settings.model_copy(update={"auth": "on"}), hearer.make) as client:
+        yield client, key

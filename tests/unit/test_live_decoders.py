@@ -17,7 +17,7 @@ class TakenOver(Decoders):
         super().__init__()
         self._told = told
 
-    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def open(self, *, any_format: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
         theirs.sendall(self._told)
         theirs.close()
@@ -25,7 +25,7 @@ class TakenOver(Decoders):
 
 
 async def heard(told: bytes) -> list[bytes]:
-    decoder = Decoder(TakenOver(told))
+    decoder = Decoder(TakenOver(told), any_format=False)
     try:
         return [piece async for piece in decoder.pieces()]
     finally:

@@ -6,6 +6,7 @@ What a hostile stream does to FFmpeg ends one session.
 import socket
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -23,11 +24,43 @@ MAX_SILENT_BYTES = 1 << 20
 """Most bytes of a stream without any audio in them."""
 _READ_BYTES = 1 << 15
 _MAX_TRACEBACK_BYTES = 8_000
-_CODECS = ("opus", "libopus")
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """What a stream may be."""
+
+    names: str
+    """For people."""
+    demuxers: tuple[str, ...]
+    """FFmpeg's names."""
+    codecs: tuple[str, ...]
+    """Likewise."""
+    forced: str | None
+    """The demuxer to use; None: the stream's first bytes tell it."""
+
+
+WEBM = _Format("WebM with Opus", ("matroska", "webm"), ("opus", "libopus"), "webm")
+"""What browsers record. A demuxer that is known needs no look at the stream ahead."""
+ANY = _Format(
+    "WAV, Ogg, WebM, FLAC, MP3 or AAC (ADTS)",
+    ("wav", "ogg", "matroska", "webm", "flac", "mp3", "aac"),
+    (
+        *WEBM.codecs,
+        *("vorbis", "flac", "mp3", "mp3float", "aac"),
+        *("pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_u8", "pcm_mulaw", "pcm_alaw"),
+    ),
+    None,
+)
+"""What can be decoded while it comes in."""
+_PROBE_BYTES = 1 << 13
+"""So much of a stream FFmpeg may look at before it decodes, once its format is found out."""
+_MAX_UNKNOWN_BYTES = 1 << 17
+"""A stream whose format this does not tell has none: a few seconds of what is no container."""
 
 
 class UnreadableStream(Exception):
-    """The stream is not WebM with Opus; the text is for its sender."""
+    """The stream has none of the formats that it may have; the text is for its sender."""
 
 
 class _Stream:
@@ -82,23 +115,26 @@ class _Stream:
         self._connection.sendall(encode_record(kind, data))
 
 
-def decode_stream(connection: socket.socket, order: Mapping[str, Any]) -> None:  # noqa: ARG001
-    """Decode the stream that comes in, up to its end. An order says nothing of it.
+def decode_stream(connection: socket.socket, order: Mapping[str, Any]) -> None:
+    """Decode the stream that comes in, up to its end; ``order`` says whether it is WebM.
 
     Raises:
         OSError: nobody reads what is decoded.
     """
     allow_memory(MEMORY_BYTES)
     stream = _Stream(connection)
+    wanted = ANY if order["any_format"] else WEBM
     try:
         try:
-            _decode(stream)
+            _decode(stream, wanted)
         except (av.FFmpegError, MemoryError, ValueError) as error:
             stream.check()
             if stream.is_empty:
                 stream.tell(Kind.END)
                 return
-            raise UnreadableStream("The stream is not WebM with Opus, or it is damaged.") from error
+            raise UnreadableStream(
+                f"The stream is not {wanted.names}, or it is damaged."
+            ) from error
         stream.check()
     except UnreadableStream as error:
         stream.tell(Kind.UNREADABLE, str(error).encode())
@@ -113,24 +149,30 @@ def decode_stream(connection: socket.socket, order: Mapping[str, Any]) -> None: 
         stream.tell(Kind.END)
 
 
-def _decode(stream: _Stream) -> None:
+def _decode(stream: _Stream, wanted: _Format) -> None:
     options = {
-        "format_whitelist": "matroska,webm",
-        "codec_whitelist": ",".join(_CODECS),
+        "format_whitelist": ",".join(wanted.demuxers),
+        "codec_whitelist": ",".join(wanted.codecs),
         "protocol_whitelist": "none",  # no protocol has this name: only the stream can be read
     }
+    if wanted.forced is None:
+        options |= {
+            "probesize": str(_PROBE_BYTES),
+            "formatprobesize": str(_MAX_UNKNOWN_BYTES),
+        }
     with av.open(
         stream,
         "r",
-        format="webm",
+        format=wanted.forced,
         options=options,
         buffer_size=_READ_BYTES,
         metadata_errors="replace",
     ) as container:
         sound = next(iter(container.streams.audio), None)
         # A stream of a codec that FFmpeg does not know has no context.
-        if sound is None or sound.codec_context is None or sound.codec_context.name not in _CODECS:
-            raise UnreadableStream("There is no Opus in the stream.")
+        codec = sound and sound.codec_context and sound.codec_context.name
+        if sound is None or codec not in wanted.codecs:
+            raise UnreadableStream(f"The stream is not {wanted.names}.")
         resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         for packet in container.demux(sound):
             for frame in packet.decode():

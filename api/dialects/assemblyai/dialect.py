@@ -1,13 +1,14 @@
 """The dialect, made of its parts."""
 
-from api.dialects.assemblyai import routes, tables
+from api.dialects.assemblyai import live, live_tables, routes, tables
 from api.dialects.assemblyai.errors import answer_error
 from api.dialects.dialect import Dialect
 
 ASSEMBLYAI = Dialect(
     name="AssemblyAI",
-    prefixes=("/v2",),
+    prefixes=("/v2", "/v3"),
     routes=routes.router,
+    sockets=live.router,
     answer_error=answer_error,
     models=tables.MODELS,
     operations=(
@@ -18,11 +19,14 @@ ASSEMBLYAI = Dialect(
         tables.SENTENCES,
         tables.PARAGRAPHS,
         tables.WORD_SEARCH,
+        live_tables.STREAM,
+        live_tables.TOKEN,
     ),
     says="""\
 Set `aai.settings.base_url` (or `ASSEMBLYAI_BASE_URL`) to `http://HOST:PORT`, and
 `aai.settings.api_key` (`ASSEMBLYAI_API_KEY`) to a key of Longhand's, which is sent as it is in
-`Authorization`.
+`Authorization`. For live sessions give the client
+`RealTimeTranscriberOptions(api_host="ws://HOST:PORT", api_key=KEY)`.
 
 A transcript is a job, and its id is the job's: the list has jobs of the native API, too. A job that
 has failed or was canceled is a transcript with the status `error`. A transcript whose time was up

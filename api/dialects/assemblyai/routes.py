@@ -1,4 +1,4 @@
-"""AssemblyAI's REST routes."""
+"""AssemblyAI's REST routes, and tokens for live sessions."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from api.access.routes import needs
+from api.access.socket_tokens import LIFETIME_S
 from api.dialects.assemblyai.answers import (
     STATUSES,
     answer,
@@ -20,6 +21,7 @@ from api.dialects.assemblyai.answers import (
     status_of,
 )
 from api.dialects.assemblyai.body import UPLOADED, ListQuery, read_body, read_list_query
+from api.dialects.assemblyai.live_tables import TOKEN
 from api.dialects.assemblyai.tables import MODELS, SUBTITLES, WORD_SEARCH
 from api.dialects.models import model_of
 from api.idempotency import submit_once
@@ -28,7 +30,7 @@ from api.intake.bodies import read_body as read_bytes
 from api.intake.json_job import reference_source
 from api.native.answers import stream
 from api.native.ids import UUID_SCHEMA, parse_id
-from api.resources import Provided, Resources, Tenant
+from api.resources import Asking, Provided, Resources, Tenant
 from api.uploads.whole import receive_upload
 from shared.infra.errors import (
     InvalidParameter,
@@ -49,6 +51,8 @@ router = APIRouter()
 
 MAX_PHRASES, MAX_PHRASE_WORDS = 100, 5
 """Of a search."""
+MAX_TOKEN_S = 600
+"""The longest life that AssemblyAI's clients may ask for."""
 
 
 async def _transcript_id(transcript_id: Annotated[str, Path(**UUID_SCHEMA)]) -> UUID:
@@ -188,6 +192,20 @@ def search_words(
     if any(len(phrase.split()) > MAX_PHRASE_WORDS for phrase in phrases):
         raise InvalidParameter(f"words: a phrase has up to {MAX_PHRASE_WORDS} words", "words")
     return answer_word_search(view, transcript, phrases)
+
+
+@needs(Scope.LIVE)
+@router.get("/v3/token")
+async def show_token(request: Request, resources: Provided, asking: Asking) -> dict[str, Any]:
+    """Return a token that opens one WebSocket, for a page that must know no key."""
+    given = TOKEN.check(request.query_params).get("expires_in_seconds", "60")
+    wanted_s = int(given) if given.isascii() and given.isdigit() and len(given) < 4 else 0
+    if not 1 <= wanted_s <= MAX_TOKEN_S:
+        raise InvalidParameter(
+            f"expires_in_seconds is a number from 1 to {MAX_TOKEN_S}", "expires_in_seconds"
+        )
+    token = await resources.authenticator.issue_token(asking, request.headers)
+    return {"token": token, "expires_in_seconds": LIFETIME_S}
 
 
 def _show(resources: Resources, tenant: str, job_id: UUID) -> Response:

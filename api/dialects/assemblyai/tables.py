@@ -16,7 +16,10 @@ from api.dialects.parameters import (
     sent,
 )
 
-MODELS: Sequence[str] = ("best", "nano", "slam-1", "universal*", "conformer*")
+MODELS: Sequence[str] = (
+    *("best", "nano", "slam-1", "universal*", "conformer*"),
+    *("u3-*", "whisper-rt"),
+)
 
 _SPEAKERS = "speakers are not told apart here"
 _MEANING = "what is meant is not analysed here, only what is said"

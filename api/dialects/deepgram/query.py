@@ -8,13 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from api.dialects.deepgram.tables import LISTEN
+from api.dialects.parameters import Operation
 from api.validation import describe
 from shared.infra.errors import InvalidParameter, UnsupportedLanguage, UnsupportedParameter
 from shared.models.options import UNKNOWN_LANGUAGE, JobOptions
 
 _LISTS = frozenset({"keyterm", "keywords", "replace", "tag"})
 """Parameters that may be given several times."""
-_MULTILINGUAL = "multi"
+MULTILINGUAL = "multi"
+"""In place of a language: there may be several."""
 _TAGS = "tags"
 
 
@@ -65,7 +67,7 @@ def read_query(
         UnknownModel: there is no such model.
     """
     query = _checked(given)
-    is_multilingual = query.language == _MULTILINGUAL
+    is_multilingual = query.language == MULTILINGUAL
     if query.detect_language and query.language:
         raise InvalidParameter("detect_language: the language is named", "detect_language")
     wish = Wish(
@@ -98,7 +100,13 @@ def read_query(
     return options, wish
 
 
-def _checked(given: QueryParams) -> _Query:
+def check_query(given: QueryParams, operation: Operation) -> dict[str, Any]:
+    """Return what a query asks for, by the table of its operation.
+
+    Raises:
+        InvalidParameter: a parameter is unknown, or given twice.
+        UnsupportedParameter: one is refused.
+    """
     values: dict[str, Any] = {}
     for name in given:
         several = given.getlist(name)
@@ -106,13 +114,17 @@ def _checked(given: QueryParams) -> _Query:
             raise InvalidParameter("it contains a NUL character", name)
         if name in _LISTS:
             values[name] = several
-        elif len(several) > 1 and name in LISTEN.parameters:
-            LISTEN.check({name: several})
+        elif len(several) > 1 and name in operation.parameters:
+            operation.check({name: several})
             raise InvalidParameter(f"{name} is given twice", name)
         else:
             values[name] = several[0]
+    return operation.check(values)
+
+
+def _checked(given: QueryParams) -> _Query:
     try:
-        return _Query.model_validate(LISTEN.check(values))
+        return _Query.model_validate(check_query(given, LISTEN))
     except ValidationError as error:
         wrong = describe(error)[0]
         name = str(error.errors()[0]["loc"][0])

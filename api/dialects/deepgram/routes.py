@@ -1,25 +1,33 @@
-"""Deepgram's REST route for recordings."""
+"""Deepgram's REST routes: recordings, and tokens for live sessions."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from api.access.routes import needs
+from api.access.socket_tokens import LIFETIME_S
 from api.dialects.deepgram.answers import answer
+from api.dialects.deepgram.live_tables import GRANT
 from api.dialects.deepgram.query import read_query
 from api.dialects.deepgram.tables import MODELS
 from api.dialects.models import model_of
-from api.intake.bodies import client_network, declared_bytes, read_upload
+from api.intake.bodies import (
+    MAX_JSON_BYTES,
+    client_network,
+    declared_bytes,
+    read_body,
+    read_upload,
+)
 from api.intake.json_job import FileReference, reference_source
 from api.intake.raw import RawBody
 from api.intake.submit import Remote, Source, Uploaded
 from api.native import snapshots
 from api.native.call import called, canceled_if_deleted, counted, end_of, transcript_of
 from api.native.call_metrics import CallMetrics
-from api.resources import Provided, Resources, Tenant, from_state
+from api.resources import Asking, Provided, Resources, Tenant, from_state
 from shared.infra.errors import (
     InvalidParameter,
     JobUnfinished,
@@ -36,6 +44,9 @@ WAIT_S = 50.0
 """Deepgram's SDKs wait for an answer for 60 s and do not try again then. They do at a 503, and the
 job is found by the file's bytes."""
 _MAX_JSON_BYTES = 64 * 1024
+
+
+_OBJECT = TypeAdapter(dict[str, Any])
 
 
 class _Located(BaseModel):
@@ -72,6 +83,22 @@ async def listen(
             answered = await transcript_of(call, snapshot, resources, metrics, words=True)
             engine = resources.catalogue.get(view.model).engine
             return await to_thread.run_sync(answer, view, engine, answered.transcript, wish)
+
+
+@needs(Scope.LIVE)
+@router.post("/v1/auth/grant")
+async def grant_token(
+    request: Request, resources: Provided, asking: Asking
+) -> dict[str, str | float]:
+    """Return a token that opens one WebSocket, for a page that must know no key."""
+    if request.headers.get("content-length", "0") != "0":
+        _, body = await read_body(request, ("application/json",), MAX_JSON_BYTES)
+        try:
+            GRANT.check(_OBJECT.validate_json(body))
+        except ValidationError as error:
+            raise InvalidParameter("the body is no JSON object") from error
+    token = await resources.authenticator.issue_token(asking, request.headers)
+    return {"access_token": token, "expires_in": LIFETIME_S}
 
 
 async def _source_of(

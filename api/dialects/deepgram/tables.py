@@ -15,7 +15,10 @@ from api.dialects.parameters import (
     sent,
 )
 
-MODELS: Sequence[str] = ("nova*", "base*", "enhanced*", "whisper*", "flux*", "general*")
+MODELS: Sequence[str] = (
+    *("nova*", "base*", "enhanced*", "whisper*", "flux*", "general*"),
+    *("meeting", "phonecall", "finance", "conversationalai", "voicemail", "video"),
+)
 
 _SPEAKERS = "speakers are not told apart here"
 _MEANING = "what is meant is not analysed here, only what is said"

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from api.dialects.openai.tables import REALTIME
-from api.live.sessions import Wish
+from api.live.sessions import LEAST_SILENCE_MS, Wish
 from api.validation import describe
 from shared.infra.errors import InvalidParameter, UnsupportedParameter
 from shared.models.options import JobOptions
@@ -16,7 +16,6 @@ RATE = 24_000
 """Of the PCM that clients send."""
 
 _MAX_PROMPT_CHARS = 1_000
-_LEAST_SILENCE_MS = 200.0
 _INPUT = "audio.input."
 _BETA_NAMES = {
     "input_audio_format": f"{_INPUT}format.type",
@@ -139,7 +138,7 @@ def read_configuration(session: Mapping[str, Any], before: Configuration) -> Con
             "vad": True,
             "threshold": _number(counts, f"{detection}.threshold", 0, 1),
             "silence_ms": _number(
-                counts, f"{detection}.silence_duration_ms", _LEAST_SILENCE_MS, 60_000
+                counts, f"{detection}.silence_duration_ms", LEAST_SILENCE_MS, 60_000
             ),
         }
     if "include" in given:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from starlette.websockets import WebSocket
 
 from api.access.routes import needs
-from api.dialects.models import model_of
+from api.dialects.models import finder
 from api.dialects.openai.answers import logprob_of
 from api.dialects.openai.configuration import Configuration, read_configuration
 from api.dialects.openai.errors import answer_error, error_object
@@ -90,15 +90,14 @@ async def serve_realtime(websocket: WebSocket) -> None:
         await websocket.send_denial_response(answer_error(websocket, error))
         return
     resources = websocket.app.state.resources
-
-    def find_model(name: str | None) -> str:
-        return model_of(name, MODELS, resources.catalogue, resources.settings.model_alias_map)
-
+    find_model = finder(MODELS, resources)
     await RealtimeConnection(websocket, resources.live, principal.tenant, find_model).run()
 
 
 class RealtimeConnection(Connection):
     """A client of ``/v1/realtime``."""
+
+    answer_error = staticmethod(answer_error)
 
     def __init__(
         self,
@@ -194,7 +193,7 @@ class RealtimeConnection(Connection):
                 self.begin(self._id, wish)
             elif found.is_like(self._configuration):
                 self._configuration = found
-                self.speak(wish.job.language)
+                self.change(language=wish.job.language)
             else:
                 raise InvalidParameter("after the first update only the language may change")
         except RequestError as error:

@@ -33,8 +33,7 @@ class Activity:
     def __init__(self, scorer: Scorer, options: LiveOptions, start: int = 0) -> None:
         """Listen from a position of the stream on."""
         self._scorer = scorer
-        self._enter, self._leave = options.threshold, max(options.threshold - FADE, 0.01)
-        self._min_speech, self._min_silence = options.min_speech, options.min_silence
+        self.change(options)
         self.position = start
         """End of the windows that were scored."""
         self._lead_start, self._lead_end = start, start - GAP
@@ -46,6 +45,11 @@ class Activity:
         """Samples of the windows with speech since the onset; 0 in silence."""
         self._started = self._paused = False
         self._quiet_since = start
+
+    def change(self, options: LiveOptions) -> None:
+        """Go by other thresholds from the next window on."""
+        self._enter, self._leave = options.threshold, max(options.threshold - FADE, 0.01)
+        self._min_speech, self._min_silence = options.min_speech, options.min_silence
 
     @property
     def speech(self) -> Span | None:

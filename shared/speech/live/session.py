@@ -103,6 +103,11 @@ class LiveSession:
         closed = [segment for segment in self._segments if segment.end is not None]
         return sum((segment.end or 0) - segment.start for segment in closed[1:])
 
+    def change(self, options: LiveOptions) -> None:
+        """Have what follows done with other options, of the same model and detector."""
+        self.options = options
+        self._activity.change(options)
+
     def push(self, pcm: bytes) -> list[Effect]:
         """Take audio: s16le, any number of bytes."""
         if self._ending is None:

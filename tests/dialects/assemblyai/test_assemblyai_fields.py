@@ -1,8 +1,19 @@
 """The tables of the AssemblyAI dialect know every field of the pinned SDK."""
 
-from assemblyai import types
-from sdkfields import members, unknown_members, unknown_parameters
+from typing import get_args
 
+from assemblyai import types
+from assemblyai.streaming.v3 import RealTimeParameters, RealTimeTranscriber
+from assemblyai.streaming.v3.models import (
+    EventMessage,
+    ForceEndpoint,
+    KeepAlive,
+    TerminateSession,
+    UpdateConfiguration,
+)
+from sdkfields import arguments, members, unknown_members, unknown_parameters
+
+from api.dialects.assemblyai.live_tables import STREAM, TOKEN, UPDATE
 from api.dialects.assemblyai.tables import (
     LIST,
     PARAGRAPHS,
@@ -10,7 +21,10 @@ from api.dialects.assemblyai.tables import (
     TRANSCRIPT,
     WORD_SEARCH,
 )
+from api.dialects.parameters import Presence
 
+NOT_IN_THE_SDK = {"token", "language"}
+"""Parameters of live sessions: one of AssemblyAI's client for browsers, and one of old."""
 REQUESTED = {*types.RawTranscriptionConfig.model_fields, *types.TranscriptRequest.model_fields}
 
 
@@ -38,3 +52,30 @@ def test_a_new_member_would_be_missed() -> None:
         "words[].novelty",
     }
     assert unknown_members({"chapters[].gist"}, TRANSCRIPT) == set()
+
+
+def test_every_parameter_of_a_live_session_of_the_sdk_has_a_row() -> None:
+    assert len(RealTimeParameters.model_fields) > 30
+    named = {parameter.name for parameter in STREAM.takes}
+    assert named == {*RealTimeParameters.model_fields} | NOT_IN_THE_SDK
+    updated = {*UpdateConfiguration.model_fields} - {"type"}
+    assert {parameter.name for parameter in UPDATE.takes} == updated
+    asked_for = arguments(RealTimeTranscriber.create_temporary_token)
+    assert {parameter.name for parameter in TOKEN.takes} == asked_for
+    for message in (TerminateSession, ForceEndpoint, KeepAlive):
+        assert set(message.model_fields) == {"type"}
+
+
+def test_every_member_of_a_message_of_the_sdk_has_a_row() -> None:
+    left_out = {each.name for each in STREAM.answers if each.presence is Presence.LEFT_OUT}
+    kinds = {
+        get_args(each.model_fields["type"].annotation)[0]: each for each in get_args(EventMessage)
+    }
+    assert len(kinds) > 8
+    names = {
+        f"{kind}: {name}"
+        for kind, message in kinds.items()
+        for name in members(message) - {"type"}
+        if kind not in left_out
+    }
+    assert unknown_members(names, STREAM) == set()

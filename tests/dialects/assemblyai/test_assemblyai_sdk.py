@@ -10,6 +10,13 @@ import assemblyai as aai
 import httpx
 import numpy as np
 import pytest
+from assemblyai.streaming.v3 import (
+    RealTimeEvents,
+    RealTimeParameters,
+    RealTimeTranscriber,
+    RealTimeTranscriberOptions,
+    TurnEvent,
+)
 from clients import Work
 from fileserver import FileServer, serving_files
 
@@ -255,3 +262,22 @@ def test_strangers_and_empty_files_are_refused(platform: Any) -> None:
     form = platform.native.post("/v2/upload", files={"file": b"x"})
     assert form.status_code == 400
     assert all({*each.json()} == {"error"} for each in (unknown, reader, empty, form))
+
+
+def test_a_live_session_is_heard_by_the_worker_that_does_the_jobs(
+    platform: Any, transcript: aai.Transcript
+) -> None:
+    turns: list[TurnEvent] = []
+    options = RealTimeTranscriberOptions(
+        api_host=platform.url.replace("http", "ws", 1), api_key=platform.key, connect_timeout=20
+    )
+    client = RealTimeTranscriber(options)
+    client.on(RealTimeEvents.Turn, lambda _, turn: turns.append(turn))
+    client.connect(RealTimeParameters(encoding="aac", speech_model="universal-3-5-pro"))
+    client.stream(io.BytesIO(WORK.file()))
+    client.disconnect(terminate=True)
+
+    said = [turn for turn in turns if turn.end_of_turn]
+    assert " ".join(turn.transcript for turn in said) == transcript.text
+    starts = [word.start for turn in said for word in turn.words]
+    assert starts == pytest.approx([word.start for word in transcript.words], abs=40)

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 import wave
 from typing import Any
 from uuid import UUID
@@ -12,8 +13,10 @@ import pytest
 from clients import Work
 from deepgram import AsyncDeepgramClient, DeepgramClient
 from deepgram.core.api_error import ApiError
+from deepgram.core.events import EventType
 from deepgram.environment import DeepgramClientEnvironment
 from deepgram.errors import BadRequestError
+from deepgram.listen.v1.types import ListenV1Results
 from deepgram.types.listen_v1response import ListenV1Response
 from fileserver import FileServer, serving_files
 
@@ -227,3 +230,22 @@ def test_the_sdk_s_own_retry_finds_a_job_that_takes_longer(
 def test_errors_of_other_routes_below_v1_are_not_deepgram_s(platform: Any) -> None:
     answer = httpx.get(f"{platform.url}/v1/models/no-such", headers={"X-API-Key": platform.key})
     assert set(answer.json()) == {"error"}
+
+
+def test_a_live_session_is_heard_by_the_worker_that_does_the_jobs(client: DeepgramClient) -> None:
+    heard: list[Any] = []
+    with client.listen.v1.connect(model="nova-3", smart_format=True) as connection:
+        connection.on(EventType.MESSAGE, heard.append)
+        listener = threading.Thread(target=connection.start_listening)
+        listener.start()
+        connection.send_media(WORK.file())
+        connection.send_close_stream()
+        listener.join(20)
+
+    file = checked(client.listen.v1.media.transcribe_file(request=WORK.file(), smart_format=True))
+    (of_file,) = file.results.channels[0].alternatives or []
+    results = [each for each in heard if isinstance(each, ListenV1Results)]
+    said = [each.channel.alternatives[0] for each in results]
+    assert " ".join(each.transcript for each in said) == of_file.transcript
+    starts = [word.start for each in said for word in each.words]
+    assert starts == pytest.approx([word.start for word in of_file.words or []], abs=0.04)

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from apiserver import api
 from liveaudio import say, silence, texts
 from livehearers import ToneHearer
 from openai import OpenAI
@@ -20,9 +19,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from api.dialects.openai.tables import REALTIME
-from shared.infra.settings import Settings
 from shared.store.accounts.keys import create_key
-from shared.store.accounts.scopes import ALL_SCOPES, Scope
+from shared.store.accounts.scopes import Scope
 
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
@@ -33,21 +31,6 @@ def at_24_khz(pcm: bytes) -> bytes:
     samples = np.frombuffer(pcm, "<i2")
     at = np.arange(len(samples) * 3 // 2) * 2 / 3
     return np.interp(at, np.arange(len(samples)), samples).astype("<i2").tobytes()
-
-
-@pytest.fixture(scope="module")
-def hearer() -> ToneHearer:
-    return ToneHearer()
-
-
-@pytest.fixture(scope="module")
-def served(
-    module_settings: Settings, pool: Engine, hearer: ToneHearer
-) -> Iterator[tuple[httpx.Client, str]]:
-    """The API with keys on, and a key."""
-    _, key = create_key(pool, "default", "a talker", ALL_SCOPES)
-    with api(module_settings.model_copy(update={"auth": "on"}), hearer.make) as client:
-        yield client, key
 
 
 @contextmanager

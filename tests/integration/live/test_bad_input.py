@@ -60,7 +60,7 @@ def active(client: httpx.Client) -> int:
         '{"type": "shout"}',
         '{"no": "type"}',
         '{"type": "flush", "more": 1}',
-        '{"type": "start_session", "config": {"sample_rate": 11025}}',
+        '{"type": "start_session", "config": {"sample_rate": 11026}}',
         '{"type": "start_session", "config": {"encoding": "mp3"}}',
         '{"type": "start_session", "config": {"vad_threshold": 2}}',
         '{"type": "start_session", "config": {"lang_code": "klingonese"}}',

@@ -7,11 +7,12 @@ import wave
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from browser import CHROMIUM, chromium
-from liveaudio import say, silence, texts
+from liveaudio import companded, say, silence, texts
 from liveclients import LiveClient, live, of
 from livehearers import ToneHearer
 from processes import wait_until
@@ -43,7 +44,7 @@ RECORD = """
 """
 
 
-def stream(talker: LiveClient, pcm: bytes = SPOKEN, **options: int) -> None:
+def stream(talker: LiveClient, pcm: bytes = SPOKEN, **options: Any) -> None:
     for piece in slices(encode_webm(pcm, **options), len(pcm) / 32_000):
         talker.send(piece)
 
@@ -110,6 +111,47 @@ def test_webm_in_slices_is_heard_as_pcm_is(client: httpx.Client, channels: int) 
     assert of("error", messages) == []
     assert messages[-1]["total_audio_ms"] == pytest.approx(1000 * DURATION_S, abs=40)
     assert code == 1000
+
+
+@pytest.mark.parametrize(
+    ("container", "encoder"),
+    [("ogg", "libopus"), ("flac", "flac"), ("mp3", "libmp3lame"), ("adts", "aac")],
+)
+def test_the_format_of_a_container_is_found_out(
+    client: httpx.Client, container: str, encoder: str
+) -> None:
+    with live(client) as talker:
+        talker.start(config={"lang_code": "en", "encoding": "container"})
+        stream(talker, container=container, encoder=encoder)
+        talker.send({"type": "end_session"})
+        messages, _ = talker.read_all()
+
+    finals = of("final_transcript", messages)
+    assert [final["text"] for final in finals] == [texts(1, 2, 3, 4), texts(5, 6)]
+    assert finals[0]["words"][0]["start"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_container_that_is_none_ends_the_session_after_128_kib(client: httpx.Client) -> None:
+    with live(client) as talker:
+        talker.start(config={"encoding": "container"})
+        talker.send(b"this is no audio" * 8_192 + b".")
+        messages, code = talker.read_all()
+
+    assert [message["code"] for message in of("error", messages)] == ["INVALID_MESSAGE"]
+    assert code == 1007
+
+
+@pytest.mark.parametrize(("encoding", "rate"), [("pcm_mulaw", 8_000), ("pcm_alaw", 8_000)])
+def test_what_telephones_send_is_heard(client: httpx.Client, encoding: str, rate: int) -> None:
+    config = {"lang_code": "en", "encoding": encoding, "sample_rate": rate}
+    with live(client) as talker:
+        talker.start(config=config)
+        talker.send(companded(SPOKEN, "mulaw" if encoding == "pcm_mulaw" else "alaw"))
+        talker.send({"type": "end_session"})
+        messages, _ = talker.read_all()
+
+    finals = of("final_transcript", messages)
+    assert [final["text"] for final in finals] == [texts(1, 2, 3, 4), texts(5, 6)]
 
 
 def test_a_session_without_any_audio_is_completed(client: httpx.Client) -> None:
@@ -355,7 +397,7 @@ def test_a_stream_whose_audio_nobody_takes_is_not_read() -> None:
 
     async def feed_until_it_waits() -> int:
         decoders, n_fed = Decoders(), 0
-        decoder = Decoder(decoders)
+        decoder = Decoder(decoders, any_format=False)
         try:
             while n_fed < 200:
                 await asyncio.wait_for(decoder.feed(webm), 3)
