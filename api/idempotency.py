@@ -12,13 +12,14 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from anyio import to_thread
 from fastapi import Request
+from pydantic_core import to_jsonable_python
 from sqlalchemy import Connection
 
 from api.intake.submit import (
@@ -44,6 +45,7 @@ from shared.store.idempotency import (
     take_key,
 )
 from shared.store.jobs.create import Created, NewJob
+from shared.store.webhooks.endpoints import JobWebhook
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ async def submit_once(
                 file = source.upload.sha256 or ""
             else:
                 file = await read_digest(resources.intake, tenant, source)
-            check_same(known, _fingerprint(what, file, request_of(source)))
+            check_same(known, _fingerprint(what, file, request_of(source), terms.webhook))
             answer = known.answer
             created = Created(UUID(answer["job_id"]), joined=bool(answer["joined"]))
             return Submitted(created, is_replayed=True)
@@ -114,10 +116,10 @@ async def submit_once(
         def answer_within(connection: Connection, job: NewJob, created: Created) -> None:
             file = job.remote.url if job.remote is not None else job.sha256 or ""
             answer = {"job_id": str(created.job_id), "joined": created.joined}
-            asked = _fingerprint(what, file, request_of(source))
+            asked = _fingerprint(what, file, request_of(source), terms.webhook)
             answer_key(connection, hold, asked, answer)
 
-        own = Terms(wanted_s=terms.wanted_s, within=answer_within)
+        own = replace(terms, within=answer_within)
         return Submitted(await submit(resources.intake, tenant, source, own), is_replayed=False)
 
 
@@ -162,9 +164,10 @@ def fingerprint_of(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _fingerprint(what: str, file: str, asked: JobRequest) -> str:
+def _fingerprint(what: str, file: str, asked: JobRequest, webhook: JobWebhook | None) -> str:
     options: Mapping[str, Any] = asked.asked.model_dump(mode="json")
-    return fingerprint_of([what, file, options])
+    told = None if webhook is None else to_jsonable_python(webhook)
+    return fingerprint_of([what, file, options, told])
 
 
 async def _renew(resources: Resources, hold: Hold) -> None:

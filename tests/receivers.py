@@ -29,6 +29,7 @@ class Received:
 
     at: float
     """Seconds since 1970."""
+    method: str
     path: str
     headers: Mapping[str, str]
     """Names in lower case."""
@@ -120,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         if len(body) < length:
             return  # who sent it was killed meanwhile: half a request is none
-        reply = receiver._take(Received(time.time(), self.path, headers, body))
+        reply = receiver._take(Received(time.time(), self.command, self.path, headers, body))
         try:
             self.send_response(reply.status)
             for name, value in reply.headers.items():
@@ -132,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
             pass  # whoever asked has given up
         finally:
             receiver._done()
+
+    do_PUT = do_POST  # noqa: N815 - its name there
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
         pass

@@ -10,6 +10,5 @@ functions that the native routes use.
 | ``dialect`` | what a dialect is |
 | ``parameters`` | the tables, and the check of requests by them |
 | ``models`` | what the vendor's names of models mean here |
-| ``words`` | what answers of several dialects make of words |
 | ``installed`` | all dialects, added to the application |
 """

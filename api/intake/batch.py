@@ -22,7 +22,8 @@ from shared.infra.outbound import MAX_URL_CHARS, URL_PATTERN
 from shared.infra.webhooks.signature import SECRET_PATTERN, check_secret
 from shared.models.options import JobOptions
 from shared.store.jobs.batches import NewBatch, create_batch
-from shared.store.jobs.create import Created, JobWebhook
+from shared.store.jobs.create import Created
+from shared.store.webhooks.endpoints import JobWebhook
 
 MAX_JOBS = 1_000
 MAX_BATCH_BYTES = 8 * 1024**2

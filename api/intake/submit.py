@@ -31,13 +31,14 @@ from shared.infra.storage import Storage
 from shared.models.catalogue import Catalogue
 from shared.models.options import MAX_PRIORITY, JobOptions, ResolvedOptions, fingerprint
 from shared.store.counts import Backlog
-from shared.store.jobs.create import Created, JobWebhook, NewJob, Within, create_job
+from shared.store.jobs.create import Created, NewJob, Within, create_job
 from shared.store.jobs.create import Remote as RemoteFile
 from shared.store.jobs.read import get_job
 from shared.store.limits import Limits, look_for_room
 from shared.store.objects.keys import source_key
 from shared.store.objects.removals import abandon_upload, begin_upload
 from shared.store.uploads import Upload
+from shared.store.webhooks.endpoints import JobWebhook
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +158,8 @@ class Terms:
     """The job is a call (``shared.store.jobs.calls``), wanted for so long if nobody renews that. An
     equal one that is under way may stand for it."""
     batch_id: UUID | None = None
+    webhook: JobWebhook | None = None
+    """Of a dialect; the native API's is among the options."""
     within: Within | None = None
     """Is called within the transaction that commits the job."""
 
@@ -284,7 +287,7 @@ def _new_job(
     equal = None
     if landed is not None and asked.cache:
         equal = fingerprint(landed.sha256, request.options, model)
-    webhook = None
+    webhook = terms.webhook
     if asked.webhook_url is not None and asked.webhook_secret is not None:
         webhook = JobWebhook(asked.webhook_url, asked.webhook_secret)
     return NewJob(

@@ -27,6 +27,7 @@ from shared.infra.webhooks.send import send
 from shared.store.accounts.scopes import Scope
 from shared.store.states import DeliveryState
 from shared.store.webhooks import attempts, deliveries, endpoints
+from shared.store.webhooks.outgoing import make_test
 
 router = APIRouter(tags=["webhooks"])
 
@@ -164,7 +165,7 @@ def rotate_secret(webhook_id: WebhookId, resources: Provided, tenant: Tenant) ->
 async def test_webhook(webhook_id: WebhookId, resources: Provided, tenant: Tenant) -> TestResult:
     """Send a `webhook.test` event, once and at once, and return how the attempt went."""
     engine = resources.engine
-    outgoing = await to_thread.run_sync(deliveries.make_test, engine, tenant, webhook_id)
+    outgoing = await to_thread.run_sync(make_test, engine, tenant, webhook_id)
     with resources.test_places.take(tenant, endpoints.host_of(outgoing.url)):
         attempt = await to_thread.run_sync(
             send, resources.outbound, outgoing, limiter=resources.test_threads

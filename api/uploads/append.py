@@ -1,9 +1,13 @@
 """Appending to a resumable upload: one PATCH's bytes on their way into the object store.
 
-Full parts are sent while the next one is received, as in ``api.intake.landing``, and each is
-committed once the store has it: a process that is killed costs the parts in flight. What is left
-at the PATCH's end, less than a part, is an object of its own until more comes (S3 takes no small
-parts before the last). An append holds at most ``PARTS_IN_FLIGHT + 1`` parts: 24 MiB.
+Full parts are sent while the next one is received, as in ``api.intake.landing``. Beside all that
+the offset is committed once the store has a part: ``COMMIT_S`` after the commit before, or when
+``COMMIT_BYTES`` wait for it. A process that is killed costs the parts in flight and those that wait
+for their commit.
+
+What is left at the PATCH's end, less than a part, is an object of its own until more comes (S3
+takes no small parts before the last). An append holds at most ``PARTS_IN_FLIGHT + 1`` parts: 24
+MiB.
 """
 
 import asyncio
@@ -19,11 +23,22 @@ from anyio import CapacityLimiter, to_thread
 
 from api.intake.landing import PARTS_IN_FLIGHT, to_its_end
 from api.uploads.transfers import Transfers
-from shared.infra.errors import ChecksumMismatch, LonghandError, OffsetMismatch, UploadTooLarge
+from shared.infra.errors import (
+    ChecksumMismatch,
+    LonghandError,
+    OffsetMismatch,
+    StorageUnavailable,
+    UploadTooLarge,
+)
 from shared.infra.storage import PART_BYTES
 from shared.store.uploads import Upload
 
 log = logging.getLogger(__name__)
+
+COMMIT_S = 0.25
+"""Least time between two commits: on a fast network they would cost as much as the sending."""
+COMMIT_BYTES = 4 * PART_BYTES
+"""The most that waits for its commit longer than a commit takes."""
 
 Result = TypeVar("Result")
 
@@ -74,6 +89,10 @@ class Append:
         self._sending: deque[tuple[asyncio.Future[bytearray], int]] = deque()
         """Parts on their way, in their order, each with the offset of its end."""
         self._free: list[bytearray] = []
+        self._committing: tuple[asyncio.Future[None], int] | None = None
+        """The commit under way, with its offset."""
+        self._commit_at = 0.0
+        """When the next one is due, by the event loop's clock."""
         self._hashing: asyncio.Future[None] | None = None
 
     @property
@@ -122,6 +141,7 @@ class Append:
                 await self._send()
             while self._sending:
                 await self._oldest_sent(commit=False)
+            await self._commit_ended()
             await self._hashed()
         upload = await self._in_thread(self._transfers.finish, self._upload)
         await self._drop_tail()
@@ -181,12 +201,48 @@ class Append:
 
     async def _oldest_sent(self, *, commit: bool) -> None:
         sent, stop = self._sending[0]
-        part = await asyncio.shield(sent)
+        try:
+            part = await asyncio.shield(sent)
+        except StorageUnavailable:
+            await self._check_epoch()
+            raise
         self._sending.popleft()
         await self._hashed()
         self._free.append(part)
-        if commit:
-            await self._in_thread(self._transfers.commit, self._upload, stop)
+        if commit and self._is_commit_due(stop):
+            await self._commit_ended()
+            self._commit_at = asyncio.get_running_loop().time() + COMMIT_S
+            committing = self._start_thread(self._transfers.commit, self._upload, stop)
+            self._committing = (committing, stop)
+
+    async def _check_epoch(self) -> None:
+        """See that no other append has begun: it may have ended the store's upload.
+
+        Raises:
+            OffsetMismatch: one has.
+        """
+        await self._commit_ended()
+        await self._in_thread(self._transfers.commit, self._upload, self._committed)
+
+    def _is_commit_due(self, stop: int) -> bool:
+        """Return whether to commit the offset ``stop`` now; if not, a later one has it, too."""
+        before = self._committed if self._committing is None else self._committing[1]
+        is_late = asyncio.get_running_loop().time() >= self._commit_at
+        return is_late or stop - before >= COMMIT_BYTES
+
+    async def _commit_ended(self) -> None:
+        """Wait for the commit under way.
+
+        Raises:
+            OffsetMismatch: another append has begun.
+        """
+        if self._committing is not None:
+            committing, stop = self._committing
+            try:
+                await asyncio.shield(committing)
+            finally:
+                if committing.done():
+                    self._committing = None
             self._committed = stop
 
     async def _check(self) -> None:
@@ -207,6 +263,7 @@ class Append:
             await self._send()
         while self._sending:
             await self._oldest_sent(commit=False)
+        await self._commit_ended()
         await self._hash()
         await self._hashed()
         if self.offset != self._committed:
@@ -244,6 +301,8 @@ class Append:
         under_way: list[asyncio.Future[Any]] = [sent for sent, _ in self._sending]
         if self._hashing is not None:
             under_way.append(self._hashing)
+        if self._committing is not None:
+            under_way.append(self._committing[0])
         await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:

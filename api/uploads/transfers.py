@@ -44,8 +44,6 @@ hour of MP3 is one part."""
 MAX_DIRECT_BYTES = MAX_PARTS * DIRECT_PART_BYTES
 MAX_RESUMABLE_BYTES = MAX_PARTS * PART_BYTES
 
-_READ_BYTES = 4 * 1024**2
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -165,17 +163,16 @@ class Transfers:
         return finish_upload(self.engine, upload, keep_s=self.keep_s)
 
     def verify(self, upload: Upload) -> Upload:
-        """Compute the SHA-256 of an upload that is whole, reading it once, 4 MiB at a time."""
+        """Compute the SHA-256 of an upload that is whole, reading it once."""
         digest = hashlib.sha256()
         n_read = 0
-        while n_read < upload.size_bytes:
+        for block in self.storage.stream(upload.key):
             if self._stopping.is_set():
                 raise StorageUnavailable("this process stops: the upload is verified elsewhere")
-            block = self.storage.read(upload.key, n_read, n_read + _READ_BYTES)
-            if not block:
-                raise StorageUnavailable("the object store did not keep the whole file")
             digest.update(block)
             n_read += len(block)
+        if n_read != upload.size_bytes:
+            raise StorageUnavailable("the object store did not keep the whole file")
         return self.note(upload, digest.hexdigest())
 
     def note(self, upload: Upload, sha256: str) -> Upload:

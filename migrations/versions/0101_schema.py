@@ -291,11 +291,28 @@ def upgrade() -> None:
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), server_default="", nullable=False),
         sa.Column("events", sa.ARRAY(sa.Text()), nullable=False, comment="the types it wants"),
-        sa.Column("secret", sa.Text(), nullable=False, comment="whsec_..."),
+        sa.Column(
+            "secret",
+            sa.Text(),
+            nullable=False,
+            comment="whsec_..., or with a face the value of a header, or empty",
+        ),
         sa.Column("old_secret", sa.Text(), nullable=True, comment="signs too, until it expires"),
         sa.Column("old_secret_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "listed", sa.Boolean(), nullable=False, comment="false: made for jobs that name its URL"
+        ),
+        sa.Column(
+            "face",
+            postgresql.JSONB(),
+            nullable=True,
+            comment="of a dialect, in whose form it is told; null: the native one",
+        ),
+        sa.Column(
+            "digest",
+            sa.Text(),
+            nullable=True,
+            comment="of the URL, secret and face of one that is not listed",
         ),
         sa.Column("enabled", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
@@ -331,7 +348,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_webhook_endpoints_unlisted",
         "webhook_endpoints",
-        ["tenant", "url", "secret"],
+        ["tenant", "digest"],
         unique=True,
         postgresql_where=sa.text("NOT listed"),
     )

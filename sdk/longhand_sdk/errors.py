@@ -515,6 +515,10 @@ class TooManyCalls(Unavailable):
     """As many clients wait for transcripts as may."""
 
 
+class LiveBusy(Unavailable):
+    """No live session can begin now."""
+
+
 class QueueFull(Unavailable):
     """As many jobs wait as may, or a new one would wait too long."""
 

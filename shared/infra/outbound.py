@@ -4,7 +4,7 @@ Such a URL may lead to what its owner cannot reach: the database, the cloud's me
 (server-side request forgery). So every address of a host must be public, and the address that was
 checked is the one that is dialled, as a second look-up could give another answer (DNS rebinding).
 TLS still verifies the host's name. Redirects are not followed here, and proxies of the environment
-are not used. Of the answer to a ``post`` little is read.
+are not used. Of the answer to a ``send`` little is read.
 """
 
 import math
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Literal
 
 import httpcore
 import httpx
@@ -152,20 +152,27 @@ class Outbound:
             raise ForbiddenUrl(f"the URL names an address that is not public {_HOW_TO_ALLOW}")
         return parsed
 
-    def post(
-        self, url: str, *, body: bytes, headers: Mapping[str, str], timeout_s: float
+    def send(
+        self,
+        method: Literal["POST", "PUT"],
+        url: str,
+        *,
+        body: bytes | Iterable[bytes],
+        headers: Mapping[str, str],
+        timeout_s: float,
     ) -> Answer:
-        """Post ``body`` once and return the answer, whatever its status.
+        """Send ``body`` once and return the answer, whatever its status.
 
-        ``headers`` are sent beside Host and Content-Length. ``timeout_s`` is for look-up,
-        connection, TLS, request and answer together.
+        ``headers`` are sent beside Host; they have the Content-Length of a body in pieces.
+        ``timeout_s`` is for look-up, connection, TLS, request and answer together.
 
         Raises:
             ForbiddenUrl: as ``check_url``.
             AddressForbidden: an address of the host is not public, or it has none.
             OutboundFailed: there was no answer.
         """
-        with self._request("POST", url, headers, body, _Deadline(timeout_s)) as response:
+        content = body if isinstance(body, bytes) else iter(body)
+        with self._request(method, url, headers, content, _Deadline(timeout_s)) as response:
             _drain(response)
             return Answer(response.status, _headers(response))
 
@@ -192,7 +199,7 @@ class Outbound:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | Iterator[bytes] | None,
         deadline: "_Deadline",
     ) -> Iterator[httpcore.Response]:
         parsed = self.check_url(url)

@@ -5,7 +5,7 @@ import hashlib
 import io
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -25,6 +25,8 @@ MAX_PARTS = 10_000
 """S3's limit: with ``PART_BYTES``, up to 78 GiB."""
 _READ_BYTES = 4 * 1024**2
 """Size of a ranged read by ``Storage.open``."""
+_STREAM_BYTES = 256 * 1024
+"""Size of a block of ``Storage.stream``."""
 _DELETE_KEYS = 1000
 """The most keys in one DeleteObjects request."""
 _CONNECT_TIMEOUT_S = 2
@@ -197,6 +199,21 @@ class Storage:
                 Bucket=self._bucket, Key=key, Range=f"bytes={start}-{stop - 1}"
             )
             return bytes(answer["Body"].read())
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Yield an object from its beginning, in blocks of up to 256 KiB, with one request.
+
+        The store sends while the blocks before are used. A connection that breaks is not replaced.
+        """
+        with _translated():
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+        with closing(answer["Body"]) as body:
+            while True:
+                with _translated():
+                    block = body.read(_STREAM_BYTES)
+                if not block:
+                    return
+                yield block
 
     def open(self, key: str, size: int) -> BinaryIO:
         """Return a seekable reader of an object of ``size`` bytes, with a buffer of 4 MiB.

@@ -551,10 +551,12 @@ webhook_endpoints = Table(
     _not_null("url", Text),
     _not_null("description", Text, default=""),
     _not_null("events", ARRAY(Text), comment="the types it wants"),
-    _not_null("secret", Text, comment="whsec_..."),
+    _not_null("secret", Text, comment="whsec_..., or with a face the value of a header, or empty"),
     Column("old_secret", Text, comment="signs too, until it expires"),
     Column("old_secret_until", _TIME),
     _not_null("listed", Boolean, comment="false: made for jobs that name its URL"),
+    Column("face", JSONB, comment="of a dialect, in whose form it is told; null: the native one"),
+    Column("digest", Text, comment="of the URL, secret and face of one that is not listed"),
     _not_null("enabled", Boolean, default=text("true")),
     Column("disabled_reason", Text),
     Column("failing_since", _TIME),
@@ -568,7 +570,7 @@ webhook_endpoints = Table(
     _not_null("created_at", _TIME, default=func.now()),
     _partial_index("ix_webhook_endpoints_listed", "tenant id", where="listed"),
     _partial_index(
-        "uq_webhook_endpoints_unlisted", "tenant url secret", where="NOT listed", unique=True
+        "uq_webhook_endpoints_unlisted", "tenant digest", where="NOT listed", unique=True
     ),
 )
 

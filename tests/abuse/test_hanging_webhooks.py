@@ -20,10 +20,10 @@ from shared.infra.errors import TooManyTests
 from shared.infra.settings import Settings
 from shared.infra.webhooks.attempt import Attempt
 from shared.store import steps
-from shared.store.jobs.create import JobWebhook
 from shared.store.queues import DELIVER_QUEUE, DELIVERY_SLOTS
 from shared.store.steps import Claim
 from shared.store.webhooks.attempts import PROMPT_MS, complete_attempt
+from shared.store.webhooks.endpoints import JobWebhook
 from shared.store.workers import WorkerEntry, announce
 
 log = logging.getLogger(__name__)

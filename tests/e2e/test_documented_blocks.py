@@ -17,6 +17,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -244,9 +245,15 @@ def test_the_commands_of_the_readme_work(reader: Reader, block: Block, time: str
             reader.run(command)
 
 
-@pytest.mark.parametrize("time", ["once", "again"])
-@pytest.mark.parametrize("block", programs("longhand_sdk"), ids=str)
-def test_the_client_of_the_readme_prints_a_transcript(
+@pytest.mark.parametrize(
+    ("block", "time"),
+    [
+        *product(programs("longhand_sdk"), ("once", "again")),
+        *product(programs("lh_live_..."), ("once",)),
+    ],
+    ids=str,
+)
+def test_the_clients_of_the_readme_print_a_transcript(
     reader: Reader, block: Block, time: str
 ) -> None:
     done = subprocess.run(

@@ -81,6 +81,16 @@ def test_a_range_is_exactly_its_bytes(storage: Storage, key: str) -> None:
     assert storage.read(key, 5, 5) == b""
 
 
+def test_an_object_is_streamed_in_blocks(storage: Storage, key: str) -> None:
+    data = os.urandom(600_000)
+    storage.put(key, data)
+    blocks = list(storage.stream(key))
+    assert b"".join(blocks) == data
+    assert max(map(len, blocks)) <= 256 * 1024
+    with pytest.raises(StorageUnavailable, match="NoSuchKey"):
+        next(storage.stream(f"{key}-not-there"))
+
+
 def test_the_reader_seeks_like_a_file(storage: Storage, key: str) -> None:
     data = os.urandom(9_000_000)
     storage.put(key, data)

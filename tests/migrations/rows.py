@@ -52,6 +52,8 @@ from shared.store.uploads import (  # noqa: E402
 )
 from shared.store.usage import add_up_usage  # noqa: E402
 from shared.store.webhooks.attempts import complete_attempt  # noqa: E402
+from shared.store.webhooks.endpoints import JobWebhook  # noqa: E402
+from shared.store.webhooks.faces import AssemblyAIFace  # noqa: E402
 from shared.store.workers import note_bug, withdraw  # noqa: E402
 
 ROWS = Path(__file__).parent / "rows"
@@ -102,6 +104,8 @@ def fill(database: Engine) -> None:
     add_job(database)  # queued
     add_job(database, source_bytes=100_000_000)  # large
     create_job(database, new_job(wanted_s=3600.0), max_attempts=3)  # a call
+    told = AssemblyAIFace(secret_header="X-Token")
+    create(database, webhook=JobWebhook("https://hooks.example/y", "a secret", told))
     add_remote_job(database, "https://files.example/a.mp3?token=x")
     claim(database, add_remote_job(database, "https://files.example/b.mp3"), "fetch")
     add_batch(database, 2)

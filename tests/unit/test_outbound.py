@@ -131,7 +131,8 @@ def outbound(resolve: Callable[[str], list[str]], *allow: str, **given: object) 
 
 
 def post(wall: Outbound, url: str, *, timeout_s: float = 5.0) -> Answer:
-    return wall.post(url, body=b'{"a":1}', headers={"X-Name": "value"}, timeout_s=timeout_s)
+    headers = {"X-Name": "value"}
+    return wall.send("POST", url, body=b'{"a":1}', headers=headers, timeout_s=timeout_s)
 
 
 def nowhere(host: str) -> list[str]:

@@ -14,10 +14,10 @@ from shared.infra.webhooks.attempt import (
     LONGEST_RETRY_AFTER_S,
     RETRY_DELAYS_S,
     Attempt,
-    Outgoing,
     next_attempt_s,
 )
 from shared.infra.webhooks.send import send
+from shared.infra.webhooks.signature import signed
 
 BODY = '{"type":"job.failed","data":{"name":"Ä"}}'
 
@@ -30,7 +30,7 @@ def receiver() -> Iterator[Receiver]:
 
 def send_to(receiver: Receiver, reply: Reply) -> Attempt:
     receiver.reply(reply)
-    outgoing = Outgoing(receiver.url, [SECRET], "event-1", BODY, int(time.time()))
+    outgoing = signed(receiver.url, [SECRET], "event-1", int(time.time()), BODY)
     return send(loopback(), outgoing)
 
 

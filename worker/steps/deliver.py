@@ -5,7 +5,7 @@ import logging
 from shared.infra.errors import OutboundFailed
 from shared.infra.webhooks.send import send
 from shared.store.webhooks.attempts import complete_attempt
-from shared.store.webhooks.deliveries import get_outgoing
+from shared.store.webhooks.outgoing import get_outgoing
 from worker import metrics
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
@@ -19,13 +19,14 @@ def deliver(runtime: Runtime, lease: Lease) -> OutboundFailed | None:
     Each further attempt is a claim of its own.
 
     Raises:
-        DeliveryVoid: the webhook is disabled or deleted.
+        DeliveryVoid: the webhook is disabled or deleted, or what it is told is deleted.
         WorkerStopping: the attempt has not begun; one under way is finished.
         DatabaseUnavailable: the event may have been sent, and is sent again.
         LeaseLost: another worker sends it now, or its job was deleted.
     """
     lease.check()
-    outgoing = get_outgoing(runtime.database, lease.claim.input["delivery_id"])
+    delivery_id = lease.claim.input["delivery_id"]
+    outgoing = get_outgoing(runtime.database, runtime.catalogue, delivery_id)
     attempt = send(runtime.outbound, outgoing)
     complete_attempt(runtime.database, lease.claim, attempt)
     metrics.WEBHOOK_ATTEMPTS.labels("delivered" if attempt.is_delivered else "failed").inc()

@@ -8,15 +8,17 @@ from fastapi import Response
 from pydantic_core import to_json
 
 from api.dialects.assemblyai.body import UPLOADED
-from api.dialects.words import bare, mean_confidence
 from api.native.answers import stream
 from shared.speech.cues import milliseconds
+from shared.speech.dialects.words import bare, mean_confidence
 from shared.speech.formats import in_blocks, write_text
 from shared.speech.paragraphs import make_paragraphs
 from shared.speech.transcript import Segment, Word
 from shared.store.jobs.read import JobView
 from shared.store.states import JobState
 from shared.store.transcripts import StoredTranscript
+from shared.store.webhooks.deliveries import OwnWebhook
+from shared.store.webhooks.faces import AssemblyAIFace
 
 STATUSES: Mapping[str, tuple[JobState, ...]] = {
     "queued": (JobState.QUEUED,),
@@ -46,9 +48,17 @@ def audio_url_of(view: JobView) -> str:
     return view.audio_url or ""
 
 
-def answer(view: JobView, transcript: StoredTranscript | None) -> Response:
-    """Return a job as AssemblyAI's transcript; ``transcript``: None if it has none (any more)."""
-    return _json(_write(view, transcript))
+def answer(
+    view: JobView, transcript: StoredTranscript | None, webhook: OwnWebhook | None
+) -> Response:
+    """Return a job as AssemblyAI's transcript.
+
+    Args:
+        view: the job.
+        transcript: None: it has none (any more).
+        webhook: the job's own; None: it has none.
+    """
+    return _json(_write(view, transcript, webhook))
 
 
 def answer_sentences(view: JobView, transcript: StoredTranscript) -> Response:
@@ -94,7 +104,9 @@ def answer_word_search(
     return {"id": str(view.id), "total_count": total, "matches": matches}
 
 
-def _write(view: JobView, transcript: StoredTranscript | None) -> Iterator[str]:
+def _write(
+    view: JobView, transcript: StoredTranscript | None, webhook: OwnWebhook | None
+) -> Iterator[str]:
     header = None if transcript is None else transcript.header
     duration_s = view.duration_s if header is None else header.duration_s
     head = {
@@ -108,8 +120,7 @@ def _write(view: JobView, transcript: StoredTranscript | None) -> Iterator[str]:
         "multichannel": view.options.multichannel,
         "audio_channels": None if header is None else header.channels,
         "audio_duration": None if duration_s is None else round(duration_s),
-        "webhook_status_code": None,
-        "webhook_auth": False,
+        **_webhook(webhook),
     }
     yield _dump(head).removesuffix("}")
     if transcript is None:
@@ -130,6 +141,17 @@ def _write(view: JobView, transcript: StoredTranscript | None) -> Iterator[str]:
     else:
         yield ',"utterances":null'
     yield f',"confidence":{_dump(mean_confidence(confidences))}}}'
+
+
+def _webhook(webhook: OwnWebhook | None) -> dict[str, Any]:
+    face = None if webhook is None else webhook.face
+    header = face.secret_header if isinstance(face, AssemblyAIFace) else None
+    return {
+        "webhook_url": None if webhook is None else webhook.url,
+        "webhook_status_code": None if webhook is None else webhook.status_code,
+        "webhook_auth": header is not None,
+        "webhook_auth_header_name": header,
+    }
 
 
 def _write_parts(

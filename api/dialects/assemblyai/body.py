@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
@@ -9,12 +10,15 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from api.dialects.assemblyai.tables import LIST, TRANSCRIPT
+from api.dialects.assemblyai.webhook import webhook_of
 from api.dialects.parameters import Operation
 from api.intake.json_job import FileReference
 from api.native.ids import parse_id
 from api.validation import describe
 from shared.infra.errors import InvalidParameter, UnsupportedLanguage
+from shared.infra.outbound import Outbound
 from shared.models.options import UNKNOWN_LANGUAGE
+from shared.store.webhooks.endpoints import JobWebhook
 
 UPLOADED = "https://upload.longhand.invalid/"
 """What the URLs of uploads begin with. No host has such a name, so nothing else is meant by them,
@@ -50,6 +54,19 @@ class _Body(BaseModel):
     keyterms_prompt: list[str] = []
     word_boost: list[str] = []
     prompt: str | None = None
+    webhook_url: str | None = None
+    webhook_auth_header_name: str | None = None
+    webhook_auth_header_value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a body asks for."""
+
+    file: FileReference
+    """The file, and its job's options."""
+    webhook: JobWebhook | None
+    """Told of the job's end; None: nobody is."""
 
 
 class ListQuery(BaseModel):
@@ -76,8 +93,8 @@ def read_list_query(given: Mapping[str, str]) -> ListQuery:
     return query
 
 
-def read_body(body: bytes, model_of: Callable[[str | None], str]) -> FileReference:
-    """Return the file that a body names, and its job's options.
+def read_body(body: bytes, model_of: Callable[[str | None], str], outbound: Outbound) -> Asked:
+    """Return what a body asks for.
 
     Raises:
         InvalidParameter: the body is no JSON object; a parameter is unknown or wrong.
@@ -108,8 +125,14 @@ def read_body(body: bytes, model_of: Callable[[str | None], str]) -> FileReferen
         "prompt": asked.prompt and asked.prompt[-_MAX_PROMPT_CHARS:],
         "hotwords": ", ".join([*asked.keyterms_prompt, *asked.word_boost]) or None,
     }
+    webhook = webhook_of(
+        asked.webhook_url,
+        asked.webhook_auth_header_name,
+        asked.webhook_auth_header_value,
+        outbound,
+    )
     try:
-        return FileReference(**options, **_file_at(asked.audio_url))
+        return Asked(FileReference(**options, **_file_at(asked.audio_url)), webhook)
     except ValidationError as error:
         message = describe(error)[0]["message"]
         if error.errors()[0]["type"] == UNKNOWN_LANGUAGE:

@@ -32,6 +32,9 @@ A transcript is a job, and its id is the job's: the list has jobs of the native 
 has failed or was canceled is a transcript with the status `error`. A transcript whose time was up
 is one with the text null; a deleted one is not there any more (404).
 
+`webhook_url` gets `{"transcript_id", "status"}` when the job has ended, with the header that
+`webhook_auth_header_name` and `_value` say. `GET /webhooks/deliveries` shows each attempt.
+
 Errors are `{"error": "..."}`: 400 for a parameter and for a transcript that is not completed, 401,
 403, 404, 429 and 503 with `Retry-After`. AssemblyAI's SDK tries nothing again.
 """,

@@ -19,7 +19,6 @@ from api.dialects.assemblyai.errors import answer_error
 from api.dialects.assemblyai.live_query import Asked, read_live_query, read_update
 from api.dialects.assemblyai.tables import MODELS
 from api.dialects.models import finder
-from api.dialects.words import plain
 from api.live.connection import Connection
 from api.live.errors import INVALID_PAYLOAD, Code, LiveError
 from api.live.messages import read_message
@@ -28,6 +27,7 @@ from api.live.sessions import LiveSessions
 from api.live.timing import Timing
 from shared.infra.errors import RequestError
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from shared.speech.dialects.words import plain
 from shared.speech.live.events import (
     Cause,
     Ended,

@@ -28,6 +28,7 @@ from api.idempotency import submit_once
 from api.intake.bodies import MAX_JSON_BYTES, client_network, declared_bytes, read_upload
 from api.intake.bodies import read_body as read_bytes
 from api.intake.json_job import reference_source
+from api.intake.submit import Terms
 from api.native.answers import stream
 from api.native.ids import UUID_SCHEMA, parse_id
 from api.resources import Asking, Provided, Resources, Tenant
@@ -46,6 +47,7 @@ from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import JobView, find_page, get_job
 from shared.store.states import JobState
 from shared.store.transcripts import StoredTranscript, open_transcript
+from shared.store.webhooks.deliveries import find_own_webhook
 
 router = APIRouter()
 
@@ -93,9 +95,10 @@ async def create_transcript(request: Request, resources: Provided, tenant: Tenan
         aliases=resources.settings.model_alias_map,
     )
     _, body = await read_bytes(request, ("application/json",), MAX_JSON_BYTES)
-    named = read_body(body, known_models)
-    source = await reference_source(resources.intake, tenant, named)
-    submitted = await submit_once(request, resources, tenant, source)
+    asked = read_body(body, known_models, resources.outbound)
+    source = await reference_source(resources.intake, tenant, asked.file)
+    terms = Terms(webhook=asked.webhook)
+    submitted = await submit_once(request, resources, tenant, source, terms)
     return await to_thread.run_sync(_show, resources, tenant, submitted.created.job_id)
 
 
@@ -140,10 +143,11 @@ def show_transcript(transcript_id: TranscriptId, resources: Provided, tenant: Te
 def delete_transcript(transcript_id: TranscriptId, resources: Provided, tenant: Tenant) -> Response:
     """Remove a transcript and its job; the answer says which it was, without its text."""
     view = get_job(resources.engine, tenant, transcript_id)
+    webhook = find_own_webhook(resources.engine, tenant, transcript_id)
     attempts = resources.settings.max_attempts
     delete_job(resources.engine, tenant, transcript_id, max_attempts=attempts)
     resources.remover.ring()
-    return answer(view, None)
+    return answer(view, None, webhook)
 
 
 @needs(Scope.JOBS_READ)
@@ -210,12 +214,13 @@ async def show_token(request: Request, resources: Provided, asking: Asking) -> d
 
 def _show(resources: Resources, tenant: str, job_id: UUID) -> Response:
     view = get_job(resources.engine, tenant, job_id)
+    webhook = find_own_webhook(resources.engine, tenant, job_id)
     if view.state != JobState.SUCCEEDED or view.transcript_deleted_at is not None:
-        return answer(view, None)
+        return answer(view, None, webhook)
     try:
-        return answer(view, open_transcript(resources.engine, tenant, job_id))
+        return answer(view, open_transcript(resources.engine, tenant, job_id), webhook)
     except TranscriptDeleted:  # since the job was read
-        return answer(view, None)
+        return answer(view, None, webhook)
 
 
 def _completed(resources: Resources, tenant: str, job_id: UUID) -> tuple[JobView, StoredTranscript]:

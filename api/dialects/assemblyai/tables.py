@@ -24,7 +24,6 @@ MODELS: Sequence[str] = (
 _SPEAKERS = "speakers are not told apart here"
 _MEANING = "what is meant is not analysed here, only what is said"
 _AS_HEARD = "the text is left as it was heard"
-_OWN_WEBHOOKS = "use webhooks of Longhand's own"
 _OF_ANSWERS = "it is a member of answers"
 _MODEL_WRITES = "the model writes it as it does"
 
@@ -72,9 +71,13 @@ _TAKES: Sequence[Parameter] = (
     refused("audio_start_from", "the whole file is transcribed", "0"),
     refused("audio_end_at", "the whole file is transcribed"),
     refused("speech_threshold", "a file with little speech is transcribed, too", "0", "0.0"),
-    refused("webhook_url", _OWN_WEBHOOKS),
-    refused("webhook_auth_header_name", _OWN_WEBHOOKS),
-    refused("webhook_auth_header_value", _OWN_WEBHOOKS),
+    accepted(
+        "webhook_url",
+        "`https`, its host must be public; what is sent there counts as a "
+        "[webhook's](../README.md#webhooks) delivery, with its attempts",
+    ),
+    accepted("webhook_auth_header_name", "with its value; not one that HTTP itself uses"),
+    accepted("webhook_auth_header_value", "up to 1,024 characters of ASCII; it is never shown"),
     *_refused(_AS_HEARD, "filter_profanity", "redact_pii", "redact_pii_audio"),
     *_refused(_AS_HEARD, "redact_pii_return_unredacted"),
     *(
@@ -140,8 +143,9 @@ TRANSCRIPT = Operation(
         computed("audio_channels", "with `multichannel`; else null"),
         computed("audio_duration", "seconds, rounded"),
         computed("confidence", "the mean of the words'; null where they have none"),
-        computed("webhook_status_code", "null"),
-        computed("webhook_auth", "false"),
+        *sent("webhook_url", "webhook_auth_header_name", "webhook_auth"),
+        left_out("webhook_auth_header_value", "a secret is not shown"),
+        computed("webhook_status_code", "of the latest attempt; null if it had no answer"),
         *_words("words[]."),
         *_words("utterances[]."),
         *_words("utterances[].words[]."),

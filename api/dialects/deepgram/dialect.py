@@ -21,6 +21,11 @@ A request is answered when its job has ended. One that takes longer than 50 s is
 and `Retry-After`, since Deepgram's clients give up after 60 s and try again at a 503: the next try
 finds the job, which goes on, by the file's bytes and options.
 
+With a `callback` the answer is `{"request_id"}` at once, and what would have been the answer is
+sent to that URL when the job has ended; in an error, too, `request_id` is the job's id. The header
+`dg-token` is the id of the API key that the request came with, a login in the URL becomes an
+`Authorization` header, and `GET /webhooks/deliveries` shows each attempt.
+
 Errors have Deepgram's form, `{"err_code", "err_msg", "request_id"}`: 400 for a parameter or a file,
 401 `INVALID_AUTH`, 403 `INSUFFICIENT_PERMISSIONS`, 429 and 503 with `Retry-After`.
 """,

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.problems import failure_of
 from shared.infra import errors
+from shared.speech.dialects.deepgram import BAD_REQUEST, error_body
 
 _STATUSES: Mapping[str, int] = {
     errors.UnknownModel.code: 400,
@@ -17,7 +18,7 @@ _STATUSES: Mapping[str, int] = {
 """Of codes whose status is another than the native one. All 422 are 400."""
 
 _CODES: Mapping[int, str] = {
-    400: "Bad Request",
+    400: BAD_REQUEST,
     401: "INVALID_AUTH",
     403: "INSUFFICIENT_PERMISSIONS",
     408: "SLOW_UPLOAD",
@@ -33,9 +34,6 @@ def answer_error(request: HTTPConnection, error: Exception) -> Response:
     status = _STATUSES.get(failure.code, failure.status)
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         status = HTTPStatus.BAD_REQUEST
-    body = {
-        "err_code": _CODES.get(status, failure.code),
-        "err_msg": failure.detail,
-        "request_id": getattr(request.state, "request_id", ""),
-    }
+    request_id = getattr(request.state, "request_id", "")
+    body = error_body(_CODES.get(status, failure.code), failure.detail, request_id)
     return JSONResponse(body, status, failure.headers)

@@ -20,7 +20,6 @@ from api.dialects.deepgram.live_query import Asked, read_live_query
 from api.dialects.deepgram.live_tables import CONFIGURE, LIVE
 from api.dialects.deepgram.tables import MODELS
 from api.dialects.models import finder
-from api.dialects.words import bare, mean_confidence, plain
 from api.live.connection import Connection
 from api.live.errors import INVALID_PAYLOAD, LiveError
 from api.live.messages import read_message
@@ -30,6 +29,7 @@ from api.live.timing import Timing
 from shared.infra.errors import InvalidParameter, RequestError
 from shared.models.catalogue import Catalogue
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from shared.speech.dialects.words import bare, mean_confidence, plain
 from shared.speech.live.events import (
     Cause,
     Ended,

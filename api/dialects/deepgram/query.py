@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from api.dialects.deepgram.tables import LISTEN
@@ -12,12 +12,16 @@ from api.dialects.parameters import Operation
 from api.validation import describe
 from shared.infra.errors import InvalidParameter, UnsupportedLanguage, UnsupportedParameter
 from shared.models.options import UNKNOWN_LANGUAGE, JobOptions
+from shared.speech.dialects.deepgram import TAGS, Wish
 
 _LISTS = frozenset({"keyterm", "keywords", "replace", "tag"})
 """Parameters that may be given several times."""
 MULTILINGUAL = "multi"
 """In place of a language: there may be several."""
-_TAGS = "tags"
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 class _Query(BaseModel):
@@ -39,25 +43,29 @@ class _Query(BaseModel):
     tag: list[str] = []
     numerals: bool = False
     replace: list[str] = []
+    callback: str | None = None
+    callback_method: Annotated[Literal["POST", "PUT"] | None, BeforeValidator(_upper)] = None
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """How an answer is to look."""
+class Callback:
+    """Where the answer is sent once there is one."""
 
-    formatted: bool
-    """With capitals and punctuation."""
-    paragraphs: bool
-    utt_split_s: float | None
-    """None: no utterances."""
-    detected: bool
-    """Whether the detected language is told."""
-    tags: tuple[str, ...]
+    url: str
+    method: Literal["POST", "PUT"]
 
 
-def read_query(
-    given: QueryParams, model_of: Callable[[str | None], str]
-) -> tuple[JobOptions, Wish]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a query asks for."""
+
+    options: JobOptions
+    wish: Wish
+    callback: Callback | None
+    """None: the client waits for the answer."""
+
+
+def read_query(given: QueryParams, model_of: Callable[[str | None], str]) -> Asked:
     """Return what a query asks for; ``model_of`` knows the names of models.
 
     Raises:
@@ -75,8 +83,12 @@ def read_query(
         paragraphs=query.paragraphs,
         utt_split_s=query.utt_split if query.utterances else None,
         detected=query.detect_language,
-        tags=tuple(query.tag),
     )
+    if query.callback_method and not query.callback:
+        raise InvalidParameter("callback_method: there is no callback", "callback_method")
+    callback = None
+    if query.callback:
+        callback = Callback(query.callback, query.callback_method or "POST")
     terms = [*query.keyterm, *map(_unweighted, query.keywords)]
     try:
         options = JobOptions(
@@ -87,7 +99,7 @@ def read_query(
             hotwords=", ".join(terms) or None,
             numerals=query.numerals,
             spelling={each.partition(":")[0]: each.partition(":")[2] for each in query.replace},
-            metadata={_TAGS: query.tag} if query.tag else {},
+            metadata={TAGS: query.tag} if query.tag else {},
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -97,7 +109,7 @@ def read_query(
         field = str(first["loc"][0])
         name = {"hotwords": "keyterm", "spelling": "replace"}.get(field, field)
         raise InvalidParameter(f"{name}: {message}", name) from error
-    return options, wish
+    return Asked(options, wish, callback)
 
 
 def check_query(given: QueryParams, operation: Operation) -> dict[str, Any]:

@@ -5,15 +5,17 @@ from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from api.access.routes import needs
 from api.access.socket_tokens import LIFETIME_S
-from api.dialects.deepgram.answers import answer
+from api.dialects.deepgram.callback import webhook_of
 from api.dialects.deepgram.live_tables import GRANT
 from api.dialects.deepgram.query import read_query
 from api.dialects.deepgram.tables import MODELS
 from api.dialects.models import model_of
+from api.idempotency import submit_once
 from api.intake.bodies import (
     MAX_JSON_BYTES,
     client_network,
@@ -23,8 +25,9 @@ from api.intake.bodies import (
 )
 from api.intake.json_job import FileReference, reference_source
 from api.intake.raw import RawBody
-from api.intake.submit import Remote, Source, Uploaded
+from api.intake.submit import Remote, Source, Terms, Uploaded
 from api.native import snapshots
+from api.native.answers import stream
 from api.native.call import called, canceled_if_deleted, counted, end_of, transcript_of
 from api.native.call_metrics import CallMetrics
 from api.resources import Asking, Provided, Resources, Tenant, from_state
@@ -36,6 +39,8 @@ from shared.infra.errors import (
 )
 from shared.infra.file_names import NAMELESS, header_file_name
 from shared.models.options import JobOptions
+from shared.speech.dialects.deepgram import write_answer
+from shared.speech.formats import in_blocks
 from shared.store.accounts.scopes import Scope
 
 router = APIRouter()
@@ -63,17 +68,27 @@ async def listen(
     loader: snapshots.Provided,
     metrics: Annotated[CallMetrics, from_state("call_metrics")],
     tenant: Tenant,
+    principal: Asking,
 ) -> Response:
-    """Transcribe a file that is the body, or at the URL in it, and answer when that is done."""
+    """Transcribe a file that is the body, or at the URL in it, and answer when that is done.
+
+    With a callback the answer goes there, and this one has the id alone.
+    """
     known_models = partial(
         model_of,
         vendor=MODELS,
         catalogue=resources.catalogue,
         aliases=resources.settings.model_alias_map,
     )
-    asked, wish = read_query(request.query_params, known_models)
+    asked = read_query(request.query_params, known_models)
+    if asked.callback is not None:
+        hook = webhook_of(asked.callback, asked.wish, resources.outbound, principal.key_id)
+        source = await _source_of(request, resources, tenant, asked.options)
+        terms = Terms(webhook=hook)
+        submitted = await submit_once(request, resources, tenant, source, terms)
+        return JSONResponse({"request_id": str(submitted.created.job_id)})
     with counted(metrics):
-        source = await _source_of(request, resources, tenant, asked)
+        source = await _source_of(request, resources, tenant, asked.options)
         async with called(request, resources, tenant, source) as call:
             snapshot = await end_of(call, request, resources, loader, WAIT_S)
         view = snapshot.view
@@ -82,7 +97,8 @@ async def listen(
         with canceled_if_deleted(call.job_id):
             answered = await transcript_of(call, snapshot, resources, metrics, words=True)
             engine = resources.catalogue.get(view.model).engine
-            return await to_thread.run_sync(answer, view, engine, answered.transcript, wish)
+            parts = write_answer(view, engine, answered.transcript, asked.wish)
+            return await to_thread.run_sync(stream, in_blocks(parts), "application/json")
 
 
 @needs(Scope.LIVE)

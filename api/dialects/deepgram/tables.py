@@ -63,8 +63,12 @@ LISTEN = Operation(
         aliased("keyterm", "words to expect, an error if the model takes none"),
         aliased("keywords", "as `keyterm`; a weight is dropped, one below zero is refused"),
         accepted("tag", "kept as `tags` in the job's metadata"),
-        refused("callback", "use webhooks of Longhand's own"),
-        refused("callback_method", "use webhooks of Longhand's own"),
+        accepted(
+            "callback",
+            "`https`, its host must be public; what is sent there counts as a "
+            "[webhook's](../README.md#webhooks) delivery, with its attempts",
+        ),
+        accepted("callback_method", "`POST`, or `PUT`"),
         refused("extra", "tag the request, or use metadata of `POST /jobs`"),
         refused("encoding", "send a file whose header says it, such as WAV"),
         *_refused(_SPEAKERS, "diarize", "diarize_model"),

@@ -24,6 +24,10 @@ OPENAI = Dialect(
 Set `base_url` (or `OPENAI_BASE_URL`) to `http://HOST:PORT/v1`, and `api_key` (`OPENAI_API_KEY`) to
 a key of Longhand's.
 
+Realtime sessions are opened at `base_url`, too, by `ws` where that says `http`. Set
+`websocket_base_url` to `ws://HOST:PORT/v1` where sockets have an address of their own, and for an
+older release of OpenAI's SDK, which takes `wss` in any case.
+
 A request is answered when its job has ended, however long that takes, so give the client a
 `timeout` that its longest file fits in. If the client leaves, the job goes on for a minute: a
 retry, which SDKs make by themselves, finds it by the file's bytes and options, and nothing is

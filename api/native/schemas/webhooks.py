@@ -119,7 +119,9 @@ class Event(BaseModel):
 
     id: UUID = Field(description="the webhook-id header, the same in all attempts")
     type: str
-    body: str = Field(description="as sent, to the byte")
+    body: str = Field(
+        description="as sent, to the byte; a webhook whose face is not native gets another"
+    )
 
 
 class Delivery(BaseModel):
@@ -130,6 +132,7 @@ class Delivery(BaseModel):
     error: str | None = Field(description="why it failed")
     endpoint_id: UUID
     url: str = Field(description="the webhook's, as it is now")
+    face: str = Field(description="in whose form it is told: native, deepgram or assemblyai")
     job_id: UUID | None = Field(description="null for a test")
     event: Event
     attempts: list[DeliveryAttempt]

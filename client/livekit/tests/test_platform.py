@@ -5,79 +5,17 @@ alternate, English, and a word error rate of at most 25 %, within a minute.
 """
 
 import asyncio
-import os
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import av
-import jiwer
-import pytest
 from livekit import rtc
 from livekit.agents import APIConnectOptions
 from livekit.agents.stt import RecognizeStream, SpeechEvent, SpeechEventType
 from livekit.plugins import longhand
+from speech import FRAME_S, LIMIT_S, MOST_WER, error_rate
 
-ROOT = Path(__file__).parents[3]
-RATE = 24_000
-FRAME_S = 0.01
-LIMIT_S = 60
-MOST_WER = 0.25
 Make = Callable[..., longhand.STT]
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The WebSocket of a platform that serves whisper-tiny.en."""
-    data = tmp_path_factory.mktemp("platform")
-    command = [str(ROOT / ".venv/bin/python"), "-P", "-m", "cli.main", "up", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--model", "whisper-tiny.en", "--data", str(data)],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "LONGHAND_LIVE_MAX_WAIT_MS": str(LIMIT_S * 1000),  # slow machines take sessions, too
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    lines = iter(process.stdout.readline, "")
-    ready = next((line for line in lines if line.startswith("ready ")), None)
-    assert ready is not None, "the platform did not start"
-    yield ready.split()[1].replace("http://", "ws://") + "/ws/stt"
-    process.terminate()
-    process.wait(60)
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[rtc.AudioFrame]:
-    """A person's voice, in frames of 10 ms."""
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-    pcm = bytearray()
-    with av.open(str(ROOT / "samples/austen.flac")) as file:
-        for decoded in [*file.decode(audio=0), None]:
-            for frame in resampler.resample(decoded):
-                pcm += frame.to_ndarray().tobytes()
-    step = round(RATE * FRAME_S) * 2
-    pieces = [bytes(pcm[at : at + step]) for at in range(0, len(pcm), step)]
-    return [rtc.AudioFrame(piece, RATE, 1, len(piece) // 2) for piece in pieces]
-
-
-def error_rate(text: str) -> float:
-    """Return the word error rate, without case and punctuation."""
-    plain = jiwer.Compose(
-        [
-            jiwer.SubstituteRegexes({r"[^\w\s']": " "}),
-            jiwer.ToLowerCase(),
-            jiwer.RemoveMultipleSpaces(),
-            jiwer.Strip(),
-        ]
-    )
-    said = (ROOT / "samples/austen.txt").read_text()
-    return jiwer.wer(plain(said), plain(text))
 
 
 async def heard(stream: RecognizeStream, frames: list[rtc.AudioFrame]) -> list[SpeechEvent]:

@@ -1,7 +1,8 @@
 """An attempt to deliver a webhook event: what it sends, how it went, when the next one is due."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 RETRY_DELAYS_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 12_600, 12_600, 12_600)
 """Seconds from each failed attempt to the next, about 28 hours in all.
@@ -27,11 +28,14 @@ class Outgoing:
     """What an attempt sends, and its receiver."""
 
     url: str
-    secrets: Sequence[str]
     event_id: str
-    body: str
-    timestamp: int
-    """Seconds since 1970, by the database's clock."""
+    headers: Mapping[str, str]
+    """Beside those of every attempt."""
+    body: Iterable[bytes]
+    """JSON, in pieces; each iteration makes them anew."""
+    n_bytes: int
+    """Of the whole body."""
+    method: Literal["POST", "PUT"] = "POST"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,22 +9,25 @@ from shared import __version__
 from shared.infra.errors import ForbiddenUrl, OutboundFailed
 from shared.infra.outbound import Outbound
 from shared.infra.webhooks.attempt import TIMEOUT_S, Attempt, Outgoing
-from shared.infra.webhooks.signature import sign
 
 
 def send(outbound: Outbound, outgoing: Outgoing) -> Attempt:
-    """Post a signed event and return how it went, errors included."""
-    body = outgoing.body.encode()
+    """Send an event and return how it went, errors included."""
     headers = {
         "Content-Type": "application/json",
+        "Content-Length": str(outgoing.n_bytes),
         "User-Agent": f"Longhand/{__version__}",
-        "webhook-id": outgoing.event_id,
-        "webhook-timestamp": str(outgoing.timestamp),
-        "webhook-signature": sign(outgoing.secrets, outgoing.event_id, outgoing.timestamp, body),
+        **outgoing.headers,
     }
     began = time.monotonic()
     try:
-        answer = outbound.post(outgoing.url, body=body, headers=headers, timeout_s=TIMEOUT_S)
+        answer = outbound.send(
+            outgoing.method,
+            outgoing.url,
+            body=outgoing.body,
+            headers=headers,
+            timeout_s=TIMEOUT_S,
+        )
     except (ForbiddenUrl, OutboundFailed) as error:
         return Attempt(None, _ms_since(began), str(error))
     latency_ms = _ms_since(began)

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin, read
 from shared.infra.errors import BatchNotFound, LimitReached, RequestError
-from shared.store.jobs.create import Created, JobWebhook, NewJob, insert_job, insert_remote
+from shared.store.jobs.create import Created, NewJob, insert_job, insert_remote
 from shared.store.jobs.end import end_batch
 from shared.store.limits import Limits, check_room
 from shared.store.states import JobState
-from shared.store.webhooks.endpoints import drop_unlisted, keep_unlisted
+from shared.store.webhooks.endpoints import JobWebhook, drop_unlisted, keep_unlisted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,7 @@ def create_batch(
     with begin(engine, batch.tenant) as connection:
         endpoint_id = None
         if batch.webhook is not None:
-            hook = batch.webhook
-            endpoint_id = keep_unlisted(connection, batch.tenant, hook.url, hook.secret)
+            endpoint_id = keep_unlisted(connection, batch.tenant, batch.webhook)
         connection.execute(
             text("""
                 INSERT INTO batches (id, tenant, webhook_endpoint_id, result_url)

@@ -18,15 +18,7 @@ from shared.store.jobs.filters import findable_members
 from shared.store.limits import NO_LIMITS, Limits, check_room
 from shared.store.successors import insert_fetches, insert_prepare
 from shared.store.uploads import take
-from shared.store.webhooks.endpoints import keep_unlisted
-
-
-@dataclass(frozen=True, slots=True)
-class JobWebhook:
-    """A URL that is told of one job's end, beside the tenant's endpoints."""
-
-    url: str
-    secret: str
+from shared.store.webhooks.endpoints import JobWebhook, keep_unlisted
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +126,7 @@ def insert_job(connection: Connection, job: NewJob, *, max_attempts: int) -> Cre
         take(connection, job.tenant, job.upload_id)
     endpoint_id = None
     if job.webhook is not None:
-        endpoint_id = keep_unlisted(connection, job.tenant, job.webhook.url, job.webhook.secret)
+        endpoint_id = keep_unlisted(connection, job.tenant, job.webhook)
     connection.execute(_INSERT, _values(job, original, endpoint_id))
     if job.wanted_s is not None:
         connection.execute(
@@ -164,7 +156,7 @@ def insert_remote(connection: Connection, jobs: Sequence[NewJob], *, max_attempt
     """
     hooks = {job.webhook for job in jobs if job.webhook is not None}
     endpoints: dict[JobWebhook | None, UUID] = {
-        hook: keep_unlisted(connection, jobs[0].tenant, hook.url, hook.secret)
+        hook: keep_unlisted(connection, jobs[0].tenant, hook)
         for hook in sorted(hooks, key=lambda hook: (hook.url, hook.secret))
     }
     for start in range(0, len(jobs), _AT_ONCE):

@@ -11,15 +11,17 @@ from sqlalchemy import Connection, Engine, text
 from uuid_utils.compat import uuid7
 
 from shared.infra.database import begin, read
-from shared.infra.errors import DeliveryNotFound, DeliveryVoid, WebhookNotFound
+from shared.infra.errors import DeliveryNotFound, WebhookNotFound
 from shared.infra.webhooks.attempt import Attempt, Outgoing
 from shared.store.states import DeliveryState
 from shared.store.webhooks.endpoints import TEST_EVENT
+from shared.store.webhooks.faces import FACE, Face
 
 _VIEW = """
     SELECT webhook_deliveries.id, webhook_deliveries.state, webhook_deliveries.error,
            webhook_deliveries.created_at, webhook_deliveries.finished_at,
            webhook_deliveries.endpoint_id, webhook_endpoints.url,
+           coalesce(webhook_endpoints.face ->> 'name', 'native') AS face,
            webhook_events.id AS event_id, webhook_events.type, webhook_events.job_id,
            webhook_events.body,
            CASE WHEN webhook_deliveries.state = 'pending' THEN (
@@ -32,12 +34,6 @@ _VIEW = """
     JOIN webhook_events ON webhook_events.id = webhook_deliveries.event_id
     JOIN webhook_endpoints ON webhook_endpoints.id = webhook_deliveries.endpoint_id
     WHERE webhook_deliveries.tenant = :tenant
-"""
-
-_SECRETS = """
-    ARRAY[secret] || CASE WHEN old_secret_until > clock_timestamp() THEN ARRAY[old_secret]
-                          ELSE '{}' END AS secrets,
-    extract(epoch FROM clock_timestamp())::bigint AS timestamp
 """
 
 
@@ -67,11 +63,14 @@ class DeliveryView:
     endpoint_id: UUID
     url: str
     """The endpoint's current one."""
+    face: str
+    """In whose form the endpoint is told: ``native``, or a dialect's name."""
     event_id: UUID
     type: str
     job_id: UUID | None
     """None for a test event."""
     body: str
+    """In the native form."""
     attempts: Sequence[AttemptView]
 
 
@@ -113,53 +112,6 @@ def get_delivery(engine: Engine, tenant: str, delivery_id: UUID) -> DeliveryView
     return found[0]
 
 
-def get_outgoing(engine: Engine, delivery_id: str) -> Outgoing:
-    """Return what the next attempt of a delivery sends.
-
-    Raises:
-        DeliveryVoid: there is no next attempt.
-    """
-    with read(engine) as connection:
-        row = connection.execute(
-            text(f"""
-                SELECT state, enabled, disabled_reason, url, {_SECRETS},
-                       webhook_events.id::text AS event_id, body
-                FROM webhook_deliveries
-                JOIN webhook_events ON webhook_events.id = event_id
-                JOIN webhook_endpoints ON webhook_endpoints.id = endpoint_id
-                WHERE webhook_deliveries.id = :id
-            """),  # noqa: S608 - the columns are a constant
-            {"id": delivery_id},
-        ).one_or_none()
-    if row is None:
-        raise DeliveryVoid("the webhook was deleted")
-    if not row.enabled:
-        raise DeliveryVoid(row.disabled_reason)
-    if row.state != DeliveryState.PENDING:
-        raise DeliveryVoid(f"the delivery is {row.state} already")
-    return Outgoing(row.url, row.secrets, row.event_id, row.body, row.timestamp)
-
-
-def make_test(engine: Engine, tenant: str, endpoint_id: UUID) -> Outgoing:
-    """Return a test event for an endpoint, enabled or not; ``record_test`` stores it.
-
-    Raises:
-        WebhookNotFound: there is none of that id, or it is another tenant's.
-    """
-    with read(engine, tenant) as connection:
-        row = connection.execute(
-            text(f"""
-                SELECT url, {_SECRETS}, clock_timestamp() AS at FROM webhook_endpoints
-                WHERE id = :id AND tenant = :tenant AND listed
-            """),  # noqa: S608 - the columns are a constant
-            {"id": endpoint_id, "tenant": tenant},
-        ).one_or_none()
-    if row is None:
-        raise WebhookNotFound(f"there is no webhook {endpoint_id}")
-    body = event_body(TEST_EVENT, row.at, {"webhook_id": str(endpoint_id)})
-    return Outgoing(row.url, row.secrets, str(uuid7()), body, row.timestamp)
-
-
 def record_test(
     engine: Engine, tenant: str, endpoint_id: UUID, outgoing: Outgoing, attempt: Attempt
 ) -> UUID:
@@ -193,13 +145,48 @@ def record_test(
                 "event_id": outgoing.event_id,
                 "endpoint_id": endpoint_id,
                 "type": TEST_EVENT,
-                "body": outgoing.body,
+                "body": b"".join(outgoing.body).decode(),
                 "state": DeliveryState.FAILED if attempt.error else DeliveryState.DELIVERED,
                 "error": attempt.error,
             },
         )
         add_attempt(connection, delivery_id, attempt)
     return delivery_id
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWebhook:
+    """The webhook that a job itself has named, without its secret."""
+
+    url: str
+    face: Face | None
+    """None: the native one."""
+    status_code: int | None
+    """Of the latest attempt to tell it of the job's end; None: there was no answer (yet)."""
+
+
+def find_own_webhook(engine: Engine, tenant: str, job_id: UUID) -> OwnWebhook | None:
+    """Return the webhook that a job has named; None: it has named none, or is not there."""
+    with read(engine, tenant) as connection:
+        row = connection.execute(
+            text("""
+                SELECT url, face, (
+                    SELECT status_code
+                    FROM webhook_events
+                    JOIN webhook_deliveries ON event_id = webhook_events.id
+                    JOIN webhook_attempts ON delivery_id = webhook_deliveries.id
+                    WHERE webhook_events.job_id = jobs.id AND endpoint_id = webhook_endpoints.id
+                    ORDER BY webhook_attempts.id DESC LIMIT 1
+                ) AS status_code
+                FROM jobs JOIN webhook_endpoints ON webhook_endpoints.id = webhook_endpoint_id
+                WHERE jobs.id = :id AND jobs.tenant = :tenant
+            """),
+            {"id": job_id, "tenant": tenant},
+        ).one_or_none()
+    if row is None:
+        return None
+    face = None if row.face is None else FACE.validate_python(row.face)
+    return OwnWebhook(row.url, face, row.status_code)
 
 
 def add_attempt(connection: Connection, delivery_id: UUID | str, attempt: Attempt) -> None:

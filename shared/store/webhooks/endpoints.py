@@ -1,5 +1,7 @@
 """Webhook endpoints: a tenant's listed ones, and the unlisted ones of URLs that jobs name."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,12 +9,14 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 from uuid_utils.compat import uuid7
 
 from shared.infra.database import begin, read
 from shared.infra.errors import TooManyWebhooks, WebhookNotFound
 from shared.infra.webhooks.signature import new_secret
+from shared.store.webhooks.faces import Face
 
 MAX_ENDPOINTS = 50
 """Of a tenant, listed; each costs every job of the tenant a delivery."""
@@ -32,6 +36,17 @@ class EventType(StrEnum):
 
 TEST_EVENT = "webhook.test"
 """The type of an event that an endpoint's owner asks for, to try it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobWebhook:
+    """A URL that is told of one job's end, or batch's, beside the tenant's endpoints."""
+
+    url: str
+    secret: str
+    face: Face | None = None
+    """None: the native one."""
+
 
 _COLUMNS = """
     id, url, description, events, enabled, disabled_reason, failing_since, created_at,
@@ -208,17 +223,20 @@ def rotate_secret(engine: Engine, tenant: str, endpoint_id: UUID) -> tuple[Endpo
         return _read(connection, tenant, endpoint_id), secret
 
 
-def keep_unlisted(connection: Connection, tenant: str, url: str, secret: str) -> UUID:
-    """Return the enabled endpoint of all jobs that name this URL with this secret.
+def keep_unlisted(connection: Connection, tenant: str, hook: JobWebhook) -> UUID:
+    """Return the enabled endpoint of all jobs that name an equal webhook.
 
     Its row stays locked until the job's transaction commits, so ``drop_unlisted`` sees the job. If
     that comes first, the endpoint is inserted anew.
     """
+    face = None if hook.face is None else hook.face.model_dump(mode="json")
+    named = json.dumps([hook.url, hook.secret, face], sort_keys=True)
     found: UUID = connection.execute(
         text("""
-            INSERT INTO webhook_endpoints (id, tenant, url, host, events, secret, listed)
-            VALUES (:id, :tenant, :url, :host, :events, :secret, false)
-            ON CONFLICT (tenant, url, secret) WHERE NOT listed DO UPDATE
+            INSERT INTO webhook_endpoints (id, tenant, url, host, events, secret, face, listed,
+                                           digest)
+            VALUES (:id, :tenant, :url, :host, :events, :secret, :face, false, :digest)
+            ON CONFLICT (tenant, digest) WHERE NOT listed DO UPDATE
             SET enabled = true, disabled_reason = NULL,
                 failing_since = CASE WHEN webhook_endpoints.enabled
                                      THEN webhook_endpoints.failing_since END
@@ -227,10 +245,12 @@ def keep_unlisted(connection: Connection, tenant: str, url: str, secret: str) ->
         {
             "id": uuid7(),
             "tenant": tenant,
-            "url": url,
-            "host": host_of(url),
+            "url": hook.url,
+            "host": host_of(hook.url),
             "events": list(map(str, EventType)),
-            "secret": secret,
+            "secret": hook.secret,
+            "face": None if face is None else Jsonb(face),
+            "digest": hashlib.sha256(named.encode()).hexdigest(),
         },
     ).scalar_one()
     return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import wave
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,8 @@ from assemblyai.streaming.v3 import (
 )
 from clients import Work
 from fileserver import FileServer, serving_files
+from processes import wait_until
+from receivers import Received, Receiver, receiving
 
 from shared.speech.chunks import SAMPLE_RATE
 from shared.store.accounts.keys import create_key
@@ -28,6 +31,9 @@ from worker.engines.oracle import encode, word_text
 
 NUMBERS = tuple(range(6000, 6012))
 WORK = Work(NUMBERS)
+
+TOLD = {"webhook_url": "https://a.example/x"}
+HEADER = {"webhook_auth_header_name": "X-Token", "webhook_auth_header_value": "a secret"}
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +191,41 @@ def test_a_job_that_fails_is_a_transcript_with_an_error(settings: aai.Settings) 
     assert unready.value.status_code == 400
 
 
+@pytest.fixture(scope="module")
+def receiver(platform: Any) -> Iterator[Receiver]:
+    platform.workers.start("deliver")
+    with receiving() as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("file", "status"), [(WORK.file(), "completed"), (b"this is no audio", "error")], ids=str
+)
+def test_a_webhook_is_told_of_the_status_with_its_header(
+    platform: Any, settings: aai.Settings, receiver: Receiver, file: bytes, status: str
+) -> None:
+    config = aai.TranscriptionConfig().set_webhook(receiver.url, "X-Token", "a secret")
+    submitted = aai.Transcriber().submit(io.BytesIO(file), config)
+    expected = {"transcript_id": submitted.id, "status": status}
+
+    def told() -> list[Received]:
+        return [each for each in receiver.requests if json.loads(each.body) == expected]
+
+    wait_until(lambda: bool(told()))
+    (only,) = told()
+    assert (only.method, only.headers["x-token"]) == ("POST", "a secret")
+
+    def found() -> dict[str, Any]:
+        return dict(platform.native.get(f"/v2/transcript/{submitted.id}").json())
+
+    wait_until(lambda: found()["webhook_status_code"] == 204)
+    shown = found()
+    assert shown["webhook_url"] == receiver.url
+    assert (shown["webhook_auth"], shown["webhook_auth_header_name"]) == (True, "X-Token")
+    listed = platform.native.get(f"/webhooks/deliveries?job_id={submitted.id}").text
+    assert "a secret" not in listed + str(shown)
+
+
 def test_another_tenant_has_neither_uploads_nor_transcripts(
     platform: Any, settings: aai.Settings, transcript: aai.Transcript
 ) -> None:
@@ -206,7 +247,13 @@ def test_another_tenant_has_neither_uploads_nor_transcripts(
     ("asked", "named"),
     [
         ({"speaker_labels": True}, "speaker_labels"),
-        ({"webhook_url": "https://a.example/x"}, "webhook_url"),
+        ({"webhook_url": "ftp://a.example/x"}, "webhook_url: the URL must begin"),
+        ({"webhook_auth_header_name": "X-Token"}, "webhook_auth_header_value"),
+        ({**TOLD, "webhook_auth_header_name": "X-Token"}, "webhook_auth_header_value"),
+        ({**TOLD, **HEADER, "webhook_auth_header_name": "Host"}, "webhook_auth_header_name"),
+        ({**TOLD, **HEADER, "webhook_auth_header_name": "a b"}, "webhook_auth_header_name"),
+        ({**TOLD, **HEADER, "webhook_auth_header_value": "a\r\nb"}, "webhook_auth_header_value"),
+        (HEADER, "webhook_url"),
         ({"punctuate": False}, "punctuate"),
         ({"custom_spelling": [{"from": ["a"], "to": "b"}]}, "custom_spelling"),
         ({"nonsense": 1}, "nonsense"),

@@ -2,8 +2,11 @@
 
 import asyncio
 import io
+import json
 import threading
 import wave
+from base64 import b64decode
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -17,11 +20,15 @@ from deepgram.core.events import EventType
 from deepgram.environment import DeepgramClientEnvironment
 from deepgram.errors import BadRequestError
 from deepgram.listen.v1.types import ListenV1Results
+from deepgram.types.listen_v1accepted_response import ListenV1AcceptedResponse
 from deepgram.types.listen_v1response import ListenV1Response
 from fileserver import FileServer, serving_files
+from processes import wait_until
+from receivers import Received, Receiver, receiving
 
 from api.dialects.deepgram import routes
 from shared.speech.chunks import SAMPLE_RATE
+from shared.store.accounts.keys import list_keys
 from worker.engines.oracle import encode, word_text
 
 WORK = Work(tuple(range(5000, 5012)))
@@ -153,7 +160,10 @@ def test_words_are_replaced_where_a_request_says_so(client: DeepgramClient) -> N
     ("query", "named"),
     [
         ({"diarize": "true"}, "diarize"),
-        ({"callback": "https://a.example/x"}, "callback"),
+        ({"callback": "ftp://a.example/x"}, "callback: the URL must begin"),
+        ({"callback": "https://10.0.0.1/x"}, "callback: the URL names an address"),
+        ({"callback": "https://a.example/x", "callback_method": "GET"}, "callback_method"),
+        ({"callback_method": "PUT"}, "callback_method"),
         ({"profanity_filter": "true"}, "profanity_filter"),
         ({"punctuate": "perhaps"}, "punctuate"),
         ({"utt_split": "-1"}, "utt_split"),
@@ -225,6 +235,76 @@ def test_the_sdk_s_own_retry_finds_a_job_that_takes_longer(
     assert alternative.transcript == work.recording.text
     new = [job for job in jobs(platform) if job["id"] not in known]
     assert [job["cached"] for job in new].count(False) == 1
+
+
+@pytest.fixture(scope="module")
+def receiver(platform: Any) -> Iterator[Receiver]:
+    platform.workers.start("deliver")
+    with receiving() as started:
+        yield started
+
+
+def called_back(receiver: Receiver, request_id: str) -> Received:
+    def found() -> list[Received]:
+        return [each for each in receiver.requests if request_id.encode() in each.body]
+
+    wait_until(lambda: bool(found()))
+    (only,) = found()
+    return only
+
+
+def test_a_callback_gets_what_would_have_been_the_answer(
+    platform: Any, client: DeepgramClient, receiver: Receiver
+) -> None:
+    asked: dict[str, Any] = {"smart_format": True, "utterances": True, "tag": ["a"]}
+    accepted = client.listen.v1.media.transcribe_file(
+        request=WORK.file(),
+        callback=receiver.url.replace("//", "//user:pass%20word@"),
+        callback_method="PUT",
+        **asked,
+    )
+    assert isinstance(accepted, ListenV1AcceptedResponse)
+    assert isinstance(accepted.request_id, str)
+    told = called_back(receiver, accepted.request_id)
+
+    answer = ListenV1Response.model_validate_json(told.body)
+    expected = checked(client.listen.v1.media.transcribe_file(request=WORK.file(), **asked))
+    assert answer.metadata.request_id == accepted.request_id
+    assert answer.metadata.tags == ["a"]
+    assert answer.results.channels == expected.results.channels
+    (key,) = (key for key in list_keys(platform.database) if key.name == "a vendor's client")
+    assert (told.method, told.headers["dg-token"]) == ("PUT", str(key.id))
+    login = b64decode(told.headers["authorization"].removeprefix("Basic "))
+    assert login == b"user:pass word"
+    shown = platform.native.get(f"/webhooks/deliveries?job_id={accepted.request_id}").json()
+    (delivery,) = shown["deliveries"]
+    assert (delivery["url"], delivery["face"]) == (receiver.url, "deepgram")
+    assert "pass" not in str(shown)
+
+
+def test_a_callback_gets_the_error_of_a_file_that_is_no_audio(
+    client: DeepgramClient, receiver: Receiver
+) -> None:
+    request = b"this is no audio, for a callback"
+    accepted: Any = client.listen.v1.media.transcribe_file(request=request, callback=receiver.url)
+    told = called_back(receiver, accepted.request_id)
+    with pytest.raises(BadRequestError) as refused:
+        client.listen.v1.media.transcribe_file(request=request)
+    assert told.method == "POST"
+    error = json.loads(told.body)
+    assert error == {**refused.value.body, "request_id": accepted.request_id}
+
+
+def test_a_request_that_is_sent_again_calls_back_once(platform: Any, receiver: Receiver) -> None:
+    headers = {"Idempotency-Key": "called-back", "Content-Type": "audio/wav"}
+    query = {"callback": f"{receiver.url}?once"}
+    sent = {"content": WORK.file(), "headers": headers}
+    first, again = (platform.native.post("/v1/listen", params=query, **sent) for _ in range(2))
+    assert first.status_code == 200, first.text
+    assert first.json() == again.json()
+    other = {"callback": f"{receiver.url}?other"}
+    refused = platform.native.post("/v1/listen", params=other, **sent)
+    assert (refused.status_code, "another request" in refused.text) == (400, True)
 
 
 def test_errors_of_other_routes_below_v1_are_not_deepgram_s(platform: Any) -> None:

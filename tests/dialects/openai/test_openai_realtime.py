@@ -89,9 +89,7 @@ def test_every_field_of_the_sdks_session_has_a_row() -> None:
 def test_the_sdk_hears_a_sentence(served: tuple[httpx.Client, str]) -> None:
     client, key = served
     base = str(client.base_url).rstrip("/") + "/v1"
-    openai = OpenAI(
-        base_url=base, websocket_base_url=base.replace("http", "ws"), api_key=key, max_retries=0
-    )
+    openai = OpenAI(base_url=base, api_key=key, max_retries=0)
     with openai.realtime.connect(extra_query={"intent": "transcription"}) as connection:
         assert connection.recv().type == "session.created"
         connection.session.update(

@@ -25,12 +25,16 @@ from webhookstore import (
 
 from shared.infra.errors import EngineFailed, UnreadableMedia
 from shared.store import steps
-from shared.store.jobs.create import JobWebhook
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import get_job
 from shared.store.jobs.retry import retry_job
 from shared.store.states import JobState
-from shared.store.webhooks.endpoints import EventType, change_endpoint, delete_endpoint
+from shared.store.webhooks.endpoints import (
+    EventType,
+    JobWebhook,
+    change_endpoint,
+    delete_endpoint,
+)
 
 URL = "https://receiver.example/hook"
 

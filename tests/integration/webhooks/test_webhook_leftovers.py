@@ -21,11 +21,11 @@ from webhookstore import (
 )
 
 from shared.infra.webhooks.attempt import Attempt
-from shared.store.jobs.create import JobWebhook
 from shared.store.jobs.delete import delete_job
 from shared.store.retention import KEEP_TESTS_S, expire_jobs, expire_test_events
-from shared.store.webhooks.deliveries import make_test, record_test
-from shared.store.webhooks.endpoints import delete_endpoint
+from shared.store.webhooks.deliveries import record_test
+from shared.store.webhooks.endpoints import JobWebhook, delete_endpoint
+from shared.store.webhooks.outgoing import make_test
 from worker.process.runtime import Runtime
 from worker.upkeep.retention import tidy
 

@@ -1,21 +1,73 @@
-"""Transcripts in Deepgram's form, written piece by piece: they may be long."""
+"""Deepgram's answers and errors. Transcripts are written piece by piece: they may be long."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
 from uuid import UUID, uuid5
 
-from fastapi import Response
 from pydantic_core import to_json
 
-from api.dialects.deepgram.query import Wish
-from api.dialects.words import bare, mean_confidence
-from api.native.answers import stream
-from shared.speech.formats import in_blocks
+from shared.infra.errors import AUDIO_CODES, FETCH_CODES, JobCanceled, JobFailed
+from shared.speech.dialects.words import bare, mean_confidence
 from shared.speech.paragraphs import make_paragraphs
-from shared.speech.transcript import Segment, Word
-from shared.store.jobs.read import JobView
-from shared.store.transcripts import StoredTranscript
+from shared.speech.transcript import Segment, TranscriptHeader, Word
+
+TAGS = "tags"
+"""The member of a job's metadata that has a request's tags."""
+
+BAD_REQUEST = "Bad Request"
+"""The ``err_code`` of a request, or a file, that is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How an answer is to look."""
+
+    formatted: bool
+    """With capitals and punctuation."""
+    paragraphs: bool
+    utt_split_s: float | None
+    """None: no utterances."""
+    detected: bool
+    """Whether the detected language is told."""
+
+
+class Job(Protocol):
+    """What an answer says of the job itself."""
+
+    @property
+    def id(self) -> UUID:
+        """Its id, which is the request's."""
+
+    @property
+    def sha256(self) -> str | None:
+        """The digest of its file."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was submitted."""
+
+    @property
+    def model(self) -> str:
+        """The id of its model."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The client's own."""
+
+
+class Heard(Protocol):
+    """A transcript whose segments can be iterated over several times."""
+
+    @property
+    def header(self) -> TranscriptHeader:
+        """What it says of itself as a whole."""
+
+    @property
+    def segments(self) -> Iterable[Segment]:
+        """In order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +78,38 @@ class _Utterance:
     words: list[Word]
 
 
-def answer(view: JobView, engine: str, transcript: StoredTranscript, wish: Wish) -> Response:
-    """Return a transcript as it is wished for. ``engine`` is the one of the job's model."""
-    return stream(in_blocks(_write(view, engine, transcript, wish)), "application/json")
+def error_body(code: str, message: str, request_id: str) -> dict[str, str]:
+    """Return the body of an error."""
+    return {"err_code": code, "err_msg": message, "request_id": request_id}
 
 
-def _write(view: JobView, engine: str, transcript: StoredTranscript, wish: Wish) -> Iterator[str]:
+def job_error(job_id: str, error: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the body that tells why a job has no transcript.
+
+    Args:
+        job_id: its id.
+        error: its ``code`` and ``detail``; None: it was canceled.
+    """
+    if error is None:
+        return error_body(JobCanceled.code, "the job was canceled", job_id)
+    is_at_fault = error["code"] in AUDIO_CODES | FETCH_CODES
+    return error_body(BAD_REQUEST if is_at_fault else JobFailed.code, error["detail"], job_id)
+
+
+def write_answer(job: Job, engine: str, transcript: Heard, wish: Wish) -> Iterator[str]:
+    """Yield the parts of a transcript's JSON. ``engine`` is the one of the job's model."""
     n_channels = transcript.header.channels or 1
+    tags = job.metadata.get(TAGS)
     metadata = {
         "transaction_key": "deprecated",
-        "request_id": str(view.id),
-        "sha256": view.sha256,
-        "created": view.created_at,
+        "request_id": str(job.id),
+        "sha256": job.sha256,
+        "created": job.created_at,
         "duration": transcript.header.duration_s,
         "channels": n_channels,
-        "models": [view.model],
-        "model_info": {view.model: {"name": view.model, "version": "", "arch": engine}},
-    } | ({"tags": wish.tags} if wish.tags else {})
+        "models": [job.model],
+        "model_info": {job.model: {"name": job.model, "version": "", "arch": engine}},
+    } | ({"tags": tags} if tags else {})
     yield f'{{"metadata":{_dump(metadata)},"results":{{"channels":['
     for channel in range(n_channels):
         yield "," if channel else ""
@@ -55,12 +122,12 @@ def _write(view: JobView, engine: str, transcript: StoredTranscript, wish: Wish)
         )
         yield ',"utterances":['
         for number, utterance in enumerate(utterances):
-            yield ("," if number else "") + _dump(_utterance(view.id, number, utterance, wish))
+            yield ("," if number else "") + _dump(_utterance(job.id, number, utterance, wish))
         yield "]"
     yield "}}"
 
 
-def _write_channel(transcript: StoredTranscript, channel: int, wish: Wish) -> Iterator[str]:
+def _write_channel(transcript: Heard, channel: int, wish: Wish) -> Iterator[str]:
     yield '{"alternatives":[{"transcript":"'
     is_first = True
     for segment in _of_channel(transcript, channel):
@@ -83,7 +150,7 @@ def _write_channel(transcript: StoredTranscript, channel: int, wish: Wish) -> It
     yield "}"
 
 
-def _write_paragraphs(transcript: StoredTranscript, channel: int) -> Iterator[str]:
+def _write_paragraphs(transcript: Heard, channel: int) -> Iterator[str]:
     n_words: dict[int, int] = {}
     segments: dict[int, Segment] = {}
     for segment in _of_channel(transcript, channel):
@@ -108,11 +175,11 @@ def _write_paragraphs(transcript: StoredTranscript, channel: int) -> Iterator[st
     yield "]}"
 
 
-def _of_channel(transcript: StoredTranscript, channel: int) -> Iterator[Segment]:
+def _of_channel(transcript: Heard, channel: int) -> Iterator[Segment]:
     return (each for each in transcript.segments if each.channel in (None, channel))
 
 
-def _utterances(transcript: StoredTranscript, channel: int, split_s: float) -> Iterator[_Utterance]:
+def _utterances(transcript: Heard, channel: int, split_s: float) -> Iterator[_Utterance]:
     words: list[Word] = []
     for segment in _of_channel(transcript, channel):
         for word in segment.words:

@@ -1,0 +1,1 @@
+"""Transcripts in the forms of other services' APIs, for answers and webhooks alike."""
