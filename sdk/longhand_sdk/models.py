@@ -362,6 +362,7 @@ class Delivery(Model):
     error: str | None = None
     endpoint_id: str
     url: str
+    face: str
     job_id: str | None = None
     event: DeliveredEvent
     attempts: tuple[DeliveryAttempt, ...] = ()
