@@ -8,10 +8,11 @@ from cli.progress.lines import Progress
 from cli.signals import StopFlag
 from shared.infra.errors import LonghandError
 from shared.infra.settings import get_settings
-from shared.models.catalogue import HUB_ENGINES, Model, read_catalogue
+from shared.models.catalogue import Model, read_catalogue
 from shared.models.choice import Choice, Supply, can_do, choose_model
 from shared.models.options import JobOptions
 from shared.models.usable import NOWHERE, Availability, availability, network_once
+from shared.models.weights import AnyModel
 
 _WIDTH = 78
 """Columns of the frame around the note on a second-best model."""
@@ -27,7 +28,7 @@ class LocalModels:
         self.unfetched: dict[str, str] = {}
         """Why weights could not be fetched, by the model's id; such a model is not usable."""
 
-    def availability(self, model: Model) -> Availability:
+    def availability(self, model: AnyModel) -> Availability:
         """Tell whether a model can be used, possibly after its weights have been downloaded."""
         if model.id in self.unfetched:
             return Availability(False, self.unfetched[model.id])
@@ -111,7 +112,7 @@ def second_best_note(
             "--language."
         )
     advice = "For a better transcript "
-    if better.engine in HUB_ENGINES and any(not place.is_folder for place in better.places):
+    if better.needs_weights and any(not place.is_folder for place in better.places):
         advice += (
             "run this again with access to the internet (or put its weights into the Hugging Face "
             "cache), or "
