@@ -6,11 +6,11 @@ import threading
 from cli.errors import CommandError, os_reason
 from cli.progress.lines import Progress
 from cli.signals import StopFlag
-from shared.infra.errors import LonghandError
+from shared.infra.errors import LonghandError, SpeakersUnavailable
 from shared.infra.settings import get_settings
 from shared.models.catalogue import Model, read_catalogue
 from shared.models.choice import Choice, Supply, can_do, choose_model
-from shared.models.options import JobOptions
+from shared.models.options import JobOptions, needs_diarization
 from shared.models.usable import NOWHERE, Availability, availability, network_once
 from shared.models.weights import AnyModel
 
@@ -95,6 +95,35 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
         local.unfetched[model.id] = problem
 
 
+def prepare_diarization(options: JobOptions, flag: StopFlag, progress: Progress) -> str | None:
+    """Return the id of the model that tells the jobs' speakers apart, its weights in place.
+
+    None where no model is to do that.
+
+    Raises:
+        SpeakersUnavailable: none can be used here.
+        Stopped: a signal came during the download.
+    """
+    if not needs_diarization(options):
+        return None
+    local = LocalModels()
+    problem = "the catalogue has no model for it"
+    for model in local.catalogue.diarizers.values():
+        found = local.availability(model)
+        problem = "" if found.usable else f"'{model.id}' is not usable: {found.reason}"
+        if found.needs_download:
+            problem = _download(model, flag, progress)
+        if not problem:
+            return model.id
+    raise SpeakersUnavailable(f"speakers cannot be told apart here: {problem}")
+
+
+def diarization_here() -> str | None:
+    """Return the id of the model that can tell speakers apart without a download, if any can."""
+    models = LocalModels().catalogue.diarizers.values()
+    return next((model.id for model in models if availability(model, NOWHERE).usable), None)
+
+
 def second_best_note(
     model: Model, better: Model, reason: str, *, language_is_open: bool = False
 ) -> str:
@@ -124,7 +153,7 @@ def second_best_note(
     return "\n".join([bar, *lines, bar])
 
 
-def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
+def _download(model: AnyModel, flag: StopFlag, progress: Progress) -> str:
     """Fetch weights in a thread, so that the main thread can look for signals.
 
     Returns:

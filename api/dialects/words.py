@@ -1,6 +1,7 @@
 """What answers of several dialects make of words."""
 
 from collections.abc import Iterable
+from string import ascii_uppercase
 from unicodedata import category
 
 _DIGITS = 4
@@ -13,6 +14,14 @@ def bare(text: str) -> str:
         return text
     end = len(text) - is_inner[::-1].index(True)
     return text[is_inner.index(True) : end].lower()
+
+
+def speaker_letter(speaker: int | None) -> str | None:
+    """Return a speaker as A, B and so on, after Z as A1; None: nobody is known."""
+    if speaker is None:
+        return None
+    round_, letter = divmod(speaker, len(ascii_uppercase))
+    return ascii_uppercase[letter] + (str(round_) if round_ else "")
 
 
 def mean_confidence(confidences: Iterable[float | None]) -> float | None:

@@ -12,7 +12,13 @@ from shared.infra.errors import ConflictingOptions, RequestError
 from shared.infra.outbound import Outbound
 from shared.infra.webhooks.signature import check_secret
 from shared.models.catalogue import Catalogue
-from shared.models.choice import check_served, choose_model, names_model, served_supply
+from shared.models.choice import (
+    check_served,
+    choose_diarization,
+    choose_model,
+    names_model,
+    served_supply,
+)
 from shared.models.options import JobOptions, ResolvedOptions, resolve_options
 from shared.speech.accuracy import check_reference
 
@@ -83,6 +89,7 @@ class OptionCheck:
             UnsupportedLanguage: the model does not speak the language.
             UnsupportedOption: the model cannot do what is asked of it.
             ModelNotServed: no worker serves the model, and the job is not to wait for one.
+            SpeakersUnavailable: the same for the model that tells speakers apart.
             ForbiddenUrl: nothing is sent to the job's webhook.
             ScopeMissing: who asks may not have the priority.
             DatabaseUnavailable: Postgres cannot be reached.
@@ -136,8 +143,10 @@ class OptionCheck:
         supply = served_supply(self._catalogue, self._default_model, served)
         choice = choose_model(asked, supply)
         if not asked.wait_for_worker:
-            check_served(choice, asked, self._catalogue, served)
-        return resolve_options(asked, choice.model)
+            transcribing = served - self._catalogue.diarizers.keys()
+            check_served(choice, asked, self._catalogue, transcribing)
+        diarization = choose_diarization(asked, self._catalogue, served)
+        return resolve_options(asked, choice.model, diarization)
 
 
 def _is_complete(asked: JobOptions) -> bool:

@@ -43,8 +43,8 @@ _Run = list[PlacedWord]
 """Words in order of time, at least one."""
 
 
-Label = Callable[[Sequence[Word]], list[Word]]
-"""Returns the same words with their speakers."""
+Label = Callable[[Sequence[Word], int | None], list[Word]]
+"""Returns the same words, of a channel, with their speakers."""
 
 
 def make_segments(words: Iterable[PlacedWord], label: Label | None = None) -> Iterator[Segment]:
@@ -74,7 +74,7 @@ def make_segments(words: Iterable[PlacedWord], label: Label | None = None) -> It
 
 def _runs_of_speakers(words: Iterable[PlacedWord], label: Label) -> Iterator["_Run"]:
     for run in _runs(words):
-        labelled = label([placed.word for placed in run])
+        labelled = label([placed.word for placed in run], run[0].channel)
         spoken = [placed._replace(word=word) for placed, word in zip(run, labelled, strict=True)]
         for _, part in groupby(spoken, key=lambda placed: placed.word.speaker):
             yield list(part)

@@ -13,6 +13,7 @@ from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotRea
 from shared.models.options import ResolvedOptions
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.edits import Change, EditedSegments, Edits
+from shared.speech.speakers.revision import Revision
 from shared.speech.stitching import Stitcher, make_warnings, survey, to_seconds
 from shared.speech.timemap import time_of
 from shared.speech.transcript import (
@@ -46,6 +47,8 @@ class StoredTranscript:
     """Those that the job asks for, of which its segments have none if it was read so."""
     changes: Iterable[Change] = ()
     """What the edits change. Each iteration reads the segments anew."""
+    revision: int = 0
+    """How often its job's speakers were named or merged."""
 
 
 def open_transcript(
@@ -62,7 +65,7 @@ def open_transcript(
         row = connection.execute(
             text("""
                 SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header,
-                       jobs.options -> 'edits' AS edits
+                       jobs.options -> 'edits' AS edits, jobs.speakers
                 FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
                 WHERE jobs.id = :id AND jobs.tenant = :tenant
             """),
@@ -74,18 +77,26 @@ def open_transcript(
         raise TranscriptDeleted("the transcript was removed: its time was up")
     if row.header is None:
         raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
-    header = TranscriptHeader.model_validate(row.header)
-    segments = _StoredSegments(engine, tenant, row.transcript_id, "document")
+    revision = Revision.model_validate(row.speakers or {})
+    header = revision.header(TranscriptHeader.model_validate(row.header))
+    segments = revision.segments(_StoredSegments(engine, tenant, row.transcript_id, "document"))
     edits = None if row.edits is None else Edits.model_validate(row.edits)
     if edits is not None:
         edited = EditedSegments(segments, edits)
         shown = segments if original else edited
-        return StoredTranscript(row.transcript_id, header, shown, shown, edits, edited.changes())
+        changes = edited.changes()
+        return StoredTranscript(
+            row.transcript_id, header, shown, shown, edits, changes, revision.number
+        )
+    without_words = _StoredSegments(
+        engine, tenant, row.transcript_id, f"{_WITHOUT_WORDS} AS document"
+    )
     return StoredTranscript(
         row.transcript_id,
         header,
         segments,
-        _StoredSegments(engine, tenant, row.transcript_id, f"{_WITHOUT_WORDS} AS document"),
+        revision.segments(without_words),
+        revision=revision.number,
     )
 
 
@@ -135,8 +146,11 @@ def short_transcripts(
     for row in rows:
         if row["n_segments"] <= _SEGMENTS_PER_PAGE:
             segments = _SEGMENTS.validate_json(row["segments"])
-            header = TranscriptHeader.model_validate_json(row["header"])
-            found[row["id"]] = StoredTranscript(row["transcript_id"], header, (), segments)
+            revision = Revision.model_validate_json(row["speakers"] or "{}")
+            header = revision.header(TranscriptHeader.model_validate_json(row["header"]))
+            found[row["id"]] = StoredTranscript(
+                row["transcript_id"], header, (), revision.segments(segments)
+            )
     return found
 
 
@@ -144,6 +158,7 @@ _SEGMENTS = TypeAdapter(list[Segment])
 
 _SHORT = f"""
     SELECT jobs.id, jobs.transcript_id, CAST(header AS text) AS header, page.n_segments,
+           CAST(jobs.speakers AS text) AS speakers,
            CAST(page.segments AS text) AS segments
     FROM jobs JOIN transcripts ON transcripts.id = jobs.transcript_id
     CROSS JOIN LATERAL (

@@ -99,7 +99,10 @@ def test_segments_break_where_the_speaker_changes() -> None:
         ("are you there", 0),
         ("yes I am.", 1),
     ]
-    assert {number: round(s, 3) for number, s in labels.speech_s.items()} == {0: 0.9, 1: 0.9}
+    assert [(each.name, each.speech_s) for each in labels.found()] == [
+        ("Speaker 0", 0.9),
+        ("Speaker 1", 0.9),
+    ]
 
 
 HEADER = TranscriptHeader(

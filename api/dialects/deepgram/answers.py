@@ -13,14 +13,14 @@ from api.dialects.words import bare, mean_confidence
 from api.native.answers import stream
 from shared.speech.formats import in_blocks
 from shared.speech.paragraphs import make_paragraphs
-from shared.speech.transcript import Segment, Word
+from shared.speech.transcript import Paragraph, Segment, Word
 from shared.store.jobs.read import JobView
 from shared.store.transcripts import StoredTranscript
 
 
 @dataclass(frozen=True, slots=True)
 class _Utterance:
-    """Words without a long pause between them."""
+    """Words of one speaker, without a long pause between them."""
 
     channel: int
     words: list[Word]
@@ -75,7 +75,7 @@ def _write_channel(transcript: StoredTranscript, channel: int, wish: Wish) -> It
             confidences.append(word.confidence)
     yield f'],"confidence":{_dump(mean_confidence(confidences))}'
     if wish.paragraphs:
-        yield from _write_paragraphs(transcript, channel)
+        yield from _write_paragraphs(transcript, channel, wish)
     yield "}]"
     language = transcript.header.language
     if wish.detected and language is not None:
@@ -83,14 +83,14 @@ def _write_channel(transcript: StoredTranscript, channel: int, wish: Wish) -> It
     yield "}"
 
 
-def _write_paragraphs(transcript: StoredTranscript, channel: int) -> Iterator[str]:
+def _write_paragraphs(transcript: StoredTranscript, channel: int, wish: Wish) -> Iterator[str]:
     n_words: dict[int, int] = {}
     segments: dict[int, Segment] = {}
     for segment in _of_channel(transcript, channel):
         n_words[segment.id] = len(segment.words)
         segments[segment.id] = segment.model_copy(update={"words": []})
     paragraphs = list(make_paragraphs(segments.values()))
-    whole = "\n\n".join(paragraph.text for paragraph in paragraphs)
+    whole = "\n\n".join(f"{_talker(each, wish)}{each.text}" for each in paragraphs)
     yield f',"paragraphs":{{"transcript":{_dump(whole)},"paragraphs":['
     for number, paragraph in enumerate(paragraphs):
         # Those of other channels may have numbers in between.
@@ -103,9 +103,15 @@ def _write_paragraphs(transcript: StoredTranscript, channel: int) -> Iterator[st
             "num_words": sum(n_words[each.id] for each in own),
             "start": paragraph.start,
             "end": paragraph.end,
-        }
+        } | ({"speaker": paragraph.speaker} if wish.speakers else {})
         yield ("," if number else "") + _dump(found)
     yield "]}"
+
+
+def _talker(paragraph: Paragraph, wish: Wish) -> str:
+    """Return the number of a paragraph's speaker as Deepgram writes it before the text."""
+    is_told = wish.speakers and paragraph.speaker is not None
+    return f"Speaker {paragraph.speaker}: " if is_told else ""
 
 
 def _of_channel(transcript: StoredTranscript, channel: int) -> Iterator[Segment]:
@@ -116,7 +122,8 @@ def _utterances(transcript: StoredTranscript, channel: int, split_s: float) -> I
     words: list[Word] = []
     for segment in _of_channel(transcript, channel):
         for word in segment.words:
-            if words and word.start - words[-1].end > split_s:
+            is_other = bool(words) and word.speaker != words[-1].speaker
+            if words and (is_other or word.start - words[-1].end > split_s):
                 yield _Utterance(channel, words)
                 words = []
             words.append(word)
@@ -126,7 +133,7 @@ def _utterances(transcript: StoredTranscript, channel: int, split_s: float) -> I
 
 def _utterance(job_id: UUID, number: int, utterance: _Utterance, wish: Wish) -> dict[str, object]:
     words = utterance.words
-    return {
+    found: dict[str, object] = {
         "start": words[0].start,
         "end": words[-1].end,
         "confidence": mean_confidence([word.confidence for word in words]),
@@ -135,15 +142,18 @@ def _utterance(job_id: UUID, number: int, utterance: _Utterance, wish: Wish) -> 
         "words": [_word(word, wish) for word in words],
         "id": str(uuid5(job_id, str(number))),
     }
+    return found | ({"speaker": words[0].speaker} if wish.speakers else {})
 
 
 def _word(word: Word, wish: Wish) -> dict[str, object]:
-    found = {
+    found: dict[str, object] = {
         "word": bare(word.text),
         "start": word.start,
         "end": word.end,
         "confidence": word.confidence,
     }
+    if wish.speakers:
+        found["speaker"] = word.speaker
     return found | ({"punctuated_word": word.text} if wish.formatted else {})
 
 

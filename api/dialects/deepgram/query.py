@@ -27,6 +27,7 @@ class _Query(BaseModel):
     language: str | None = None
     detect_language: bool = False
     multichannel: bool = False
+    diarize: bool = False
     punctuate: bool = False
     smart_format: bool = False
     paragraphs: bool = False
@@ -51,6 +52,8 @@ class Wish:
     detected: bool
     """Whether the detected language is told."""
     tags: tuple[str, ...]
+    speakers: bool = False
+    """Whether speakers are told."""
 
 
 def read_query(
@@ -74,6 +77,7 @@ def read_query(
         utt_split_s=query.utt_split if query.utterances else None,
         detected=query.detect_language,
         tags=tuple(query.tag),
+        speakers=query.diarize,
     )
     terms = [*query.keyterm, *map(_unweighted, query.keywords)]
     try:
@@ -82,6 +86,7 @@ def read_query(
             language=None if is_multilingual else query.language,
             multilingual=is_multilingual,
             multichannel=query.multichannel,
+            speakers=query.diarize,
             hotwords=", ".join(terms) or None,
             numerals=query.numerals,
             spelling={each.partition(":")[0]: each.partition(":")[2] for each in query.replace},

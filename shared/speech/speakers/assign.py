@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from shared.speech.sentences import CLOSING_MARKS, SENTENCE_ENDS
+from shared.speech.speakers.names import channel_name, speaker_name
 from shared.speech.speakers.turns import Turn
-from shared.speech.transcript import Word
+from shared.speech.transcript import Speaker, Word
 
 MAX_WORD_S = 1.0
 """What counts of a word. Few take longer; a measured end may reach over the pause after it."""
@@ -26,6 +27,8 @@ PAUSE_S = 0.25
 """Silence before or after words that supports a change of speaker."""
 ISLAND_WORDS = 2
 """The longest run of words that may be an error of the turns' borders."""
+NEAR_BORDER_S = 0.5
+"""How far a turn's border may be from where the words around it were measured."""
 LOW_CONFIDENCE = 0.5
 """Turns with a lower confidence do not outweigh the words around them."""
 
@@ -77,7 +80,9 @@ def assign_speakers(words: Sequence[Word], turns: SpeakerTurns) -> list[Word]:
         )
         overlaps.append(n_others > 0)
         confidences.append(1.0 if speaker is None else covered[speaker][1])
-    speakers = _without_islands(words, _without_gaps(words, found, turns), confidences)
+    speakers = _without_gaps(words, found, turns)
+    speakers = _without_islands(words, speakers, confidences)
+    speakers = _without_edges(words, speakers, turns)
     return [
         word.model_copy(update={"speaker": speaker, "overlap": overlap})
         for word, speaker, overlap in zip(words, speakers, overlaps, strict=True)
@@ -159,10 +164,7 @@ def _without_islands(
     They stay where a turn is sure of them, and where a pause or a sentence's end before or after
     them speaks for a change.
     """
-    runs: list[tuple[int, int]] = []
-    for _, run in groupby(range(len(words)), key=lambda n: speakers[n]):
-        numbers = list(run)
-        runs.append((numbers[0], numbers[-1] + 1))
+    runs = _runs(speakers)
     repaired = list(speakers)
     for (before, _), (at, stop), (after, _) in zip(runs, runs[1:], runs[2:], strict=False):
         is_island = stop - at <= ISLAND_WORDS and repaired[before] == speakers[after]
@@ -175,27 +177,109 @@ def _without_islands(
     return repaired
 
 
+def _without_edges(
+    words: Sequence[Word], speakers: Sequence[int | None], turns: SpeakerTurns
+) -> list[int | None]:
+    """Give one or two words at a sentence's edge to who says the rest, near the end of their turn.
+
+    Measured times of words drift where nobody pauses. A change within a sentence, so close to its
+    end or beginning and without a pause, is most often the change between two sentences.
+    """
+    repaired = list(speakers)
+    runs = _runs(speakers)
+    if len(runs) < 2 or not _ends_sentence(words[-1]):
+        return repaired
+    (before, _), (at, stop) = runs[-2:]
+    if (
+        stop - at <= ISLAND_WORDS
+        and stop - at < at - before
+        and not _has_pause(words[at - 1], words[at])
+        and _talks(turns, speakers[before], words[at].start - NEAR_BORDER_S, words[-1].start)
+    ):
+        repaired[at:stop] = [speakers[before]] * (stop - at)
+    (at, stop), (after, end) = runs[:2]
+    if (
+        stop - at <= ISLAND_WORDS
+        and stop - at < end - after
+        and not _has_pause(words[stop - 1], words[stop])
+        and _talks(turns, speakers[after], words[0].end, words[stop - 1].end + NEAR_BORDER_S)
+    ):
+        repaired[at:stop] = [speakers[after]] * (stop - at)
+    return repaired
+
+
+def _talks(turns: SpeakerTurns, speaker: int | None, start_s: float, end_s: float) -> bool:
+    return any(turn.speaker == speaker for turn in turns.within(start_s, end_s))
+
+
+def _runs(speakers: Sequence[int | None]) -> list[tuple[int, int]]:
+    """Return start and stop of each run of words of one speaker."""
+    runs: list[tuple[int, int]] = []
+    for _, run in groupby(range(len(speakers)), key=lambda n: speakers[n]):
+        numbers = list(run)
+        runs.append((numbers[0], numbers[-1] + 1))
+    return runs
+
+
 def _borders(words: Sequence[Word], at: int, stop: int) -> list[tuple[Word, Word]]:
     return [(words[at - 1], words[at]), (words[stop - 1], words[stop])]
 
 
 def _supports_change(left: Word, right: Word) -> bool:
-    ends_sentence = left.text.rstrip(CLOSING_MARKS)[-1:] in SENTENCE_ENDS
-    return ends_sentence or right.start - left.end >= PAUSE_S
+    return _ends_sentence(left) or _has_pause(left, right)
 
 
-class SpeakerLabels:
-    """Gives words their speakers, sentence by sentence, and adds up what each one says."""
+def _ends_sentence(word: Word) -> bool:
+    return word.text.rstrip(CLOSING_MARKS)[-1:] in SENTENCE_ENDS
+
+
+def _has_pause(left: Word, right: Word) -> bool:
+    return right.start - left.end >= PAUSE_S
+
+
+class _Labels:
+    """Adds up what each speaker says."""
+
+    def __init__(self) -> None:
+        self._speech_s: defaultdict[int, float] = defaultdict(float)
+
+    def _counted(self, words: list[Word]) -> list[Word]:
+        for word in words:
+            if word.speaker is not None:
+                self._speech_s[word.speaker] += word.end - word.start
+        return words
+
+
+class SpeakerLabels(_Labels):
+    """Gives words the speakers of a diarization, sentence by sentence."""
 
     def __init__(self, turns: Iterable[Turn]) -> None:
+        super().__init__()
         self._turns = SpeakerTurns(turns)
-        self.speech_s: defaultdict[int, float] = defaultdict(float)
-        """By speaker, what the words so far take."""
 
-    def label(self, words: Sequence[Word]) -> list[Word]:
+    def label(self, words: Sequence[Word], channel: int | None) -> list[Word]:
         """Return the words of one sentence with their speakers."""
-        found = assign_speakers(words, self._turns)
-        for word in found:
-            if word.speaker is not None:
-                self.speech_s[word.speaker] += word.end - word.start
-        return found
+        assert channel is None, "channels that are transcribed apart are the speakers"
+        return self._counted(assign_speakers(words, self._turns))
+
+    def found(self) -> list[Speaker]:
+        """Return the speakers of the words so far."""
+        return [
+            Speaker(id=speaker, name=speaker_name(speaker), speech_s=round(seconds, 3))
+            for speaker, seconds in sorted(self._speech_s.items())
+        ]
+
+
+class ChannelLabels(_Labels):
+    """Gives words their channels as speakers."""
+
+    def label(self, words: Sequence[Word], channel: int | None) -> list[Word]:
+        """Return the words of one sentence with their speaker."""
+        return self._counted([word.model_copy(update={"speaker": channel}) for word in words])
+
+    def found(self) -> list[Speaker]:
+        """Return the channels of the words so far."""
+        return [
+            Speaker(id=channel, name=channel_name(channel), speech_s=round(seconds, 3))
+            for channel, seconds in sorted(self._speech_s.items())
+        ]
