@@ -168,3 +168,18 @@ def test_json_has_speakers_of_words_segments_and_paragraphs() -> None:
     assert [each["speaker"] for each in found["segments"]] == [0, 1]
     assert [word["speaker"] for word in found["segments"][1]["words"]] == [1, 1, 1]
     assert found["speakers"][0] == {"id": 0, "name": "Anna & Co", "speech_s": 0.6}
+
+
+def test_a_word_at_a_sentences_edge_goes_with_the_sentence_near_the_turns_border() -> None:
+    spoken = run("I did not know you were there.")
+    assert speakers(spoken, Turn(0, 1.7, 1), Turn(1.7, 5, 0)) == [1] * 7
+    assert speakers(spoken, Turn(0, 0.4, 0), Turn(0.4, 3, 1)) == [1] * 7
+
+
+def test_a_word_at_a_sentences_edge_stays_where_something_speaks_for_a_change() -> None:
+    long_before = Turn(0, 1.0, 1), Turn(1.8, 5, 0)
+    assert speakers(run("I did not know you were there."), *long_before)[-1] == 0
+    paused = [*run("I did not know you were"), *run("there.", start=2.2)]
+    assert speakers(paused, Turn(0, 1.9, 1), Turn(2.1, 5, 0))[-1] == 0
+    assert speakers(run("I did not know you were there"), Turn(0, 1.7, 1), Turn(1.7, 5, 0))[-1] == 0
+    assert speakers(run("I was there now."), Turn(0, 0.6, 1), Turn(0.6, 5, 0)) == [1, 1, 0, 0]
