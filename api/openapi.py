@@ -254,8 +254,9 @@ def _raw_option(name: str, field: Mapping[str, Any]) -> dict[str, Any]:
     # Without a default, which Swagger UI would send along with a form.
     apart = ("description", "title", "default", "examples")
     schema = {key: value for key, value in field.items() if key not in apart}
-    if name == "metadata":
-        return described | {"content": {"application/json": {"schema": {"type": "object"}}}}
+    for choice in schema.get("anyOf", ()):
+        if choice.get("type") == "object":
+            return described | {"content": {"application/json": {"schema": choice}}}
     return described | {"schema": schema}
 
 

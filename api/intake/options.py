@@ -19,7 +19,7 @@ from shared.models.choice import (
     names_model,
     served_supply,
 )
-from shared.models.options import JobOptions, ResolvedOptions, resolve_options
+from shared.models.options import JobOptions, ResolvedOptions, SpeakerCounts, resolve_options
 from shared.speech.accuracy import check_reference
 
 KEEP_S = 1.0
@@ -83,7 +83,8 @@ class OptionCheck:
         """Return what follows from the options of a job.
 
         Raises:
-            ConflictingOptions: one of the webhook's URL and secret is missing.
+            ConflictingOptions: one of the webhook's URL and secret is missing, or the numbers of
+                speakers contradict each other.
             InvalidRequest: the reference, or the webhook's secret, is of no use.
             UnknownModel: the catalogue has no such model.
             UnsupportedLanguage: the model does not speak the language.
@@ -125,6 +126,8 @@ class OptionCheck:
 
     def _check_values(self, asked: JobOptions) -> None:
         check_priority(asked.priority)
+        if isinstance(asked.speakers, SpeakerCounts):
+            asked.speakers.check()
         if asked.reference is not None:
             check_reference(asked.reference)
         if asked.webhook_url is not None:

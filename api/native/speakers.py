@@ -12,6 +12,7 @@ from api.native.schemas.speakers import JobSpeaker, JobSpeakers, SpeakerChanges
 from api.openapi import BODY_ERRORS, problems
 from api.resources import Provided, Tenant
 from shared.infra.errors import (
+    ConflictingOptions,
     JobNotFound,
     SpeakerNotFound,
     TranscriptDeleted,
@@ -41,7 +42,8 @@ def show_speakers(job_id: JobId, resources: Provided, tenant: Tenant) -> JobSpea
     response_model=JobSpeakers,
     openapi_extra=json_body(SpeakerChanges),
     responses=problems(
-        *BODY_ERRORS, JobNotFound, SpeakerNotFound, TranscriptNotReady, TranscriptDeleted
+        *(*BODY_ERRORS, JobNotFound, SpeakerNotFound, ConflictingOptions),
+        *(TranscriptNotReady, TranscriptDeleted),
     ),
 )
 async def change_speakers(

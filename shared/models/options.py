@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,11 +14,10 @@ from pydantic import (
     Field,
     Tag,
     WithJsonSchema,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError, from_json
 
-from shared.infra.errors import UnsupportedLanguage, UnsupportedOption
+from shared.infra.errors import ConflictingOptions, UnsupportedLanguage, UnsupportedOption
 from shared.infra.quantities import size
 from shared.models import AUTO, AUTO_RULE
 from shared.models.catalogue import Catalogue, Model
@@ -90,13 +89,16 @@ class SpeakerCounts(BaseModel):
         default=None, ge=1, le=MAX_SPEAKERS, description="exactly so many"
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def check(self) -> None:
+        """Refuse numbers that contradict each other.
+
+        Raises:
+            ConflictingOptions: they do.
+        """
         if self.count is not None and (self.min is not None or self.max is not None):
-            raise PydanticCustomError("speakers", "count stands without min and max")
+            raise ConflictingOptions("speakers: count stands without min and max")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise PydanticCustomError("speakers", "min is greater than max")
-        return self
+            raise ConflictingOptions("speakers: min is greater than max")
 
 
 def _speakers(value: object) -> object:

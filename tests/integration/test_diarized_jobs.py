@@ -159,8 +159,13 @@ def test_a_failed_diarization_costs_no_transcript(runtime: Runtime, diarizer: Lo
     transcribe(runtime, job_id)
     failing = claim(runtime.database, job_id, "diarize")
     steps.fail(runtime.database, failing, ModelError("the network failed"))
+    with runtime.database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET fingerprint = 'f'"))
     found = end(runtime, job_id)
 
+    # An equal job is to try anew.
+    with runtime.database.begin() as connection:
+        assert connection.execute(text("SELECT fingerprint FROM jobs")).scalars().all() == [None]
     job = get_job(runtime.database, "default", job_id)
     assert job.state is JobState.SUCCEEDED
     assert [warning.code for warning in found.warnings] == ["speakers_unknown"]

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
 from shared.models.options import MAX_SPEAKERS
 from shared.speech.transcript import Speaker
@@ -11,13 +10,14 @@ from shared.speech.transcript import Speaker
 MAX_NAME_CHARS = 100
 
 
-def _printable(name: str) -> str:
-    if not name.isprintable() or not name.strip():
-        raise PydanticCustomError("name", "expected a name of one line")
-    return name.strip()
+_NO_CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+"""What would end a line of a transcript, or be no character of one."""
 
-
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(_printable)]
+Name = Annotated[
+    str,
+    Field(max_length=MAX_NAME_CHARS, pattern=rf"^[^\s{_NO_CONTROL}][^{_NO_CONTROL}]*$"),
+    AfterValidator(str.strip),
+]
 
 
 class JobSpeaker(Speaker):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin, read
 from shared.infra.errors import (
-    InvalidRequest,
+    ConflictingOptions,
     JobNotFound,
     SpeakerNotFound,
     TranscriptDeleted,
@@ -51,7 +51,7 @@ def revise_speakers(
 
     Raises:
         SpeakerNotFound: a change names a speaker who is not there.
-        InvalidRequest: two speakers would be merged into each other.
+        ConflictingOptions: two speakers would be merged into each other.
         JobNotFound, TranscriptNotReady, TranscriptDeleted: as ``get_speakers``.
     """
     with begin(engine, tenant) as connection:
@@ -113,5 +113,5 @@ def _end_of(speaker: int, merged: Mapping[int, int]) -> int:
     for _ in merged:
         end = merged.get(end, end)
     if end in merged:
-        raise InvalidRequest(f"speaker {speaker} would be merged into itself")
+        raise ConflictingOptions(f"speaker {speaker} would be merged into itself")
     return end
