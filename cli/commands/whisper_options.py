@@ -21,9 +21,8 @@ _COUNTERPARTS = {
     "speaker_num": "speakers",
 }
 EPILOG = (
-    f"--vad_filter, {', '.join(f'--{name}' for name in _COUNTERPARTS)} are understood as in "
-    "whisper and whisper-ctranslate2; their options for devices, decoding and thresholds are "
-    "accepted but decide nothing."
+    f"--vad_filter, {', '.join(f'--{name}' for name in _COUNTERPARTS)} are as in "
+    "whisper(-ctranslate2); options for device and decoding do nothing."
 )
 """The end of the help of ``transcribe``."""
 
