@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, Row, RowMapping, text
 
 from shared.infra.database import fetch, read
 from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
@@ -71,14 +71,10 @@ def open_transcript(
             """),
             {"id": job_id, "tenant": tenant},
         ).one_or_none()
-    if row is None:
-        raise JobNotFound(f"there is no job {job_id}")
-    if row.transcript_deleted_at is not None:
-        raise TranscriptDeleted("the transcript was removed: its time was up")
-    if row.header is None:
-        raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
+    stored = stored_header(job_id, row)
+    assert row is not None, "it has a header"
     revision = Revision.model_validate(row.speakers or {})
-    header = revision.header(TranscriptHeader.model_validate(row.header))
+    header = revision.header(stored)
     segments = revision.segments(_StoredSegments(engine, tenant, row.transcript_id, "document"))
     edits = None if row.edits is None else Edits.model_validate(row.edits)
     if edits is not None:
@@ -98,6 +94,22 @@ def open_transcript(
         revision.segments(without_words),
         revision=revision.number,
     )
+
+
+def stored_header(job_id: UUID, row: Row[Any] | None) -> TranscriptHeader:
+    """Return the header of a job's transcript, as it was stored.
+
+    ``row`` has the job's ``state`` and ``transcript_deleted_at``, and the ``header``.
+
+    Raises: as ``open_transcript``.
+    """
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    if row.transcript_deleted_at is not None:
+        raise TranscriptDeleted("the transcript was removed: its time was up")
+    if row.header is None:
+        raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
+    return TranscriptHeader.model_validate(row.header)
 
 
 @dataclass(frozen=True, slots=True)

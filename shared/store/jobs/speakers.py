@@ -9,15 +9,10 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin, read
-from shared.infra.errors import (
-    ConflictingOptions,
-    JobNotFound,
-    SpeakerNotFound,
-    TranscriptDeleted,
-    TranscriptNotReady,
-)
+from shared.infra.errors import ConflictingOptions, SpeakerNotFound
 from shared.speech.speakers.revision import Revision
-from shared.speech.transcript import Speaker, TranscriptHeader
+from shared.speech.transcript import Speaker
+from shared.store.transcripts import stored_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +69,8 @@ def _read(connection: Connection, tenant: str, job_id: UUID, *, lock: bool) -> S
         """),  # noqa: S608 - the variable part is a constant
         {"id": job_id, "tenant": tenant},
     ).one_or_none()
-    if row is None:
-        raise JobNotFound(f"there is no job {job_id}")
-    if row.transcript_deleted_at is not None:
-        raise TranscriptDeleted("the transcript was removed: its time was up")
-    if row.header is None:
-        raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
-    header = TranscriptHeader.model_validate(row.header)
+    header = stored_header(job_id, row)
+    assert row is not None, "it has a header"
     return SpeakersView(header.speakers, Revision.model_validate(row.speakers or {}))
 
 
