@@ -50,7 +50,7 @@ def _language_code(value: object) -> object:
         raise PydanticCustomError(UNKNOWN_LANGUAGE, "{problem}", {"problem": str(error)}) from error
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """Return an integer that is written as 1.0, as JSON Schema takes it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -79,13 +79,13 @@ class SpeakerCounts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min: Annotated[int | None, BeforeValidator(_whole)] = Field(
+    min: Annotated[int | None, BeforeValidator(whole)] = Field(
         default=None, ge=1, le=MAX_SPEAKERS, description="at least so many"
     )
-    max: Annotated[int | None, BeforeValidator(_whole)] = Field(
+    max: Annotated[int | None, BeforeValidator(whole)] = Field(
         default=None, ge=1, le=MAX_SPEAKERS, description="at most so many"
     )
-    count: Annotated[int | None, BeforeValidator(_whole)] = Field(
+    count: Annotated[int | None, BeforeValidator(whole)] = Field(
         default=None, ge=1, le=MAX_SPEAKERS, description="exactly so many"
     )
 
@@ -211,7 +211,7 @@ class JobOptions(BaseModel):
         max_length=MAX_REFERENCE_CHARS,
         description="what was really said: error rates are measured against it",
     )
-    priority: Annotated[int, BeforeValidator(_whole)] = Field(
+    priority: Annotated[int, BeforeValidator(whole)] = Field(
         default=0,
         ge=-MAX_PRIORITY,
         le=MAX_PRIORITY,

@@ -2,9 +2,16 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 
-from shared.models.options import MAX_SPEAKERS
+from shared.models.options import MAX_SPEAKERS, whole
 from shared.speech.transcript import Speaker
 
 MAX_NAME_CHARS = 100
@@ -42,9 +49,9 @@ class SpeakerChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: int = Field(ge=0)
+    id: Annotated[int, BeforeValidator(whole)] = Field(ge=0)
     name: Name | None = Field(default=None, description="null: none of its own")
-    merged_into: int | None = Field(
+    merged_into: Annotated[int | None, BeforeValidator(whole)] = Field(
         default=None, ge=0, description="id of the speaker who it is too; null: nobody else"
     )
 
