@@ -1,12 +1,15 @@
 """Words get their speakers one by one, from the turns of a diarization."""
 
 import json
+from dataclasses import replace
 
 from transcripts import contents, docx_paragraphs
 
+from shared.speech.chunks import SAMPLE_RATE, Chunk
 from shared.speech.formats import render
 from shared.speech.segments import PlacedWord, make_segments
 from shared.speech.speakers.assign import SpeakerLabels, SpeakerTurns, assign_speakers
+from shared.speech.speakers.spans import SpanPlanner, SpeakerSpan, Stretch, on_file_clock
 from shared.speech.speakers.turns import Turn
 from shared.speech.transcript import Segment, Speaker, TranscriptHeader, Word
 
@@ -183,3 +186,50 @@ def test_a_word_at_a_sentences_edge_stays_where_something_speaks_for_a_change() 
     assert speakers(paused, Turn(0, 1.9, 1), Turn(2.1, 5, 0))[-1] == 0
     assert speakers(run("I did not know you were there"), Turn(0, 1.7, 1), Turn(1.7, 5, 0))[-1] == 0
     assert speakers(run("I was there now."), Turn(0, 0.6, 1), Turn(0.6, 5, 0)) == [1, 1, 0, 0]
+
+
+def chunks(*bounds_s: tuple[int, int]) -> list[Chunk]:
+    """Chunks without strides, stored one after another."""
+    made, stored_at = [], 0
+    for index, (start, end) in enumerate(bounds_s):
+        a, b = start * SAMPLE_RATE, end * SAMPLE_RATE
+        made.append(Chunk(index, a, b, 0, 0, stored_at=stored_at))
+        stored_at += b - a
+    return made
+
+
+def planned(*bounds_s: tuple[int, int]) -> list[SpeakerSpan]:
+    planner = SpanPlanner()
+    return [*planner.push(chunks(*bounds_s)), *planner.finish()]
+
+
+def test_a_span_is_ten_minutes_of_chunks_with_context_of_its_neighbours() -> None:
+    first, second = planned((0, 290), (300, 590), (600, 890))
+    s = SAMPLE_RATE
+    # The chunk that follows begins 10 s after the span's last one: there is no sound in between.
+    assert (first.start, first.end) == (0, 590 * s)
+    assert first.stretches == (Stretch(0, 290 * s, 0), Stretch(300 * s, 590 * s, 290 * s))
+    assert (second.start, second.end) == (595 * s, 890 * s)
+    first, second = planned((0, 290), (290, 590), (590, 890))
+    assert (first.end, second.start) == (595 * s, 585 * s)
+    assert first.stretches == (Stretch(0, 595 * s, 0),)
+    assert second.stretches == (Stretch(585 * s, 890 * s, 585 * s),)
+
+
+def test_silence_of_hours_makes_no_span() -> None:
+    far = planned((0, 20), (36_000, 36_020))
+    assert [round(each.end / SAMPLE_RATE) for each in far] == [20, 36_020]
+    assert all(each.end - each.start <= 30 * SAMPLE_RATE for each in far)
+
+
+def test_spans_are_read_back_as_they_were_written() -> None:
+    for span in planned((0, 290), (300, 590), (600, 890)):
+        assert SpeakerSpan.from_json(json.loads(json.dumps(span.to_json()))) == span
+
+
+def test_turns_are_told_on_the_clock_of_the_file() -> None:
+    late = replace(chunks((0, 20))[0], times=((0, 0), (10 * SAMPLE_RATE, 70 * SAMPLE_RATE)))
+    planner = SpanPlanner()
+    planner.push([late])
+    (turn,) = on_file_clock([Turn(10.0, 12.0, 0)], planner.finish())
+    assert (turn.start_s, turn.end_s) == (70.0, 72.0)
