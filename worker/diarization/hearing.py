@@ -15,8 +15,13 @@ FRAME_SAMPLES = 270
 """Samples between two frames of the segmentation: 16.9 ms."""
 FIRST_FRAME_SAMPLES = 495
 """The middle of a window's first frame."""
-WINDOW_STEP_SAMPLES = 297 * FRAME_SAMPLES
-"""5 s, in whole frames: everything is heard by two windows."""
+WINDOW_STEP_SAMPLES = 148 * FRAME_SAMPLES
+"""2.5 s, in whole frames: everything is heard by four windows."""
+SHORT_SAMPLES = 120 * SAMPLE_RATE
+SHORT_STEP_SAMPLES = 74 * FRAME_SAMPLES
+"""Up to two minutes are heard by eight windows: they have fewer for errors to cancel out."""
+EMBED_EVERY = 2
+"""Voices of every second window are embedded. Those between are known by when they talk."""
 LEAST_SAMPLES = SAMPLE_RATE
 """Shorter audio is padded with silence."""
 BATCH_WINDOWS = 4
@@ -36,9 +41,11 @@ def hear(networks: Networks, audio: Samples, start: int) -> Activities:
     """Return what is heard in a span that begins at sample ``start`` of the recording."""
     audio = np.pad(audio, (0, max(0, LEAST_SAMPLES - len(audio))))
     length = min(WINDOW_SAMPLES, len(audio))
-    offsets = list(range(0, len(audio) - length + 1, WINDOW_STEP_SAMPLES))
-    if offsets[-1] + length < len(audio):
-        offsets.append(len(audio) - length)
+    step = WINDOW_STEP_SAMPLES if len(audio) > SHORT_SAMPLES else SHORT_STEP_SAMPLES
+    offsets = list(range(0, len(audio) - length + 1, step))
+    if (rest := len(audio) - length - offsets[-1]) > 0:
+        # The last window ends with the audio.
+        offsets[len(offsets) - (offsets[-1] > 0 and rest < step / 2) :] = [len(audio) - length]
     sounds = [offset for offset in offsets if _has_sound(audio[offset : offset + length])]
     activity = _activity(networks, audio, sounds, length)
     features = log_mel_energies(audio)
@@ -47,6 +54,8 @@ def hear(networks: Networks, audio: Samples, start: int) -> Activities:
     alone_s: list[float] = []
     embeddings: list[npt.NDArray[np.float32]] = []
     for window, offset in enumerate(sounds):
+        if not _is_embedded(offset, offsets):
+            continue
         for voice in range(N_LOCAL):
             frames, seconds = _voice_frames(activity[window] >= 0.5, voice, offset, len(features))
             if len(frames) >= LEAST_VOICE_FRAMES:
@@ -64,6 +73,10 @@ def hear(networks: Networks, audio: Samples, start: int) -> Activities:
         np.array(alone_s, np.float16),
         np.array(embeddings, np.float16).reshape(len(embeddings), n_features),
     )
+
+
+def _is_embedded(offset: int, offsets: list[int]) -> bool:
+    return offsets.index(offset) % EMBED_EVERY == 0 or offset == offsets[-1]
 
 
 def _has_sound(samples: Samples) -> bool:

@@ -18,6 +18,8 @@ EDGE_FRAMES = 2 * SAMPLE_RATE // FRAME_SAMPLES
 """What a window says counts less the nearer to its edge it is, within 2 s."""
 LEAST_TURN_FRAMES = 6
 """Shorter turns, 0.1 s, are clicks."""
+N_NEAR = 4
+"""Embedded windows on either side that a window between them may overlap."""
 SURE_MARGIN = 0.3
 """A voice is surely its speaker's if it is so much more like them (cosine) than anybody else."""
 
@@ -78,7 +80,42 @@ def assign(
         at = windows.windows[members], windows.voices[members]
         speakers[at] = chosen
         sureness[at] = _sureness(alike[members], chosen)
+    embedded = np.unique(windows.windows)
+    for number in np.setdiff1d(np.arange(n_windows), embedded).tolist():
+        _assign_by_times(windows, embedded, number, speakers, sureness)
     return speakers, sureness
+
+
+def _assign_by_times(
+    windows: Windows,
+    embedded: npt.NDArray[np.int64],
+    number: int,
+    speakers: npt.NDArray[np.int64],
+    sureness: npt.NDArray[np.float32],
+) -> None:
+    """Say whose voices a window's are by who talks at the same times in embedded windows."""
+    n_speakers = int(speakers.max()) + 1
+    together = np.zeros((N_LOCAL, max(n_speakers, N_LOCAL)), np.float32)
+    first, activity = int(windows.firsts[number]), windows.activity[number]
+    end = first + int(windows.lengths[number])
+    near = np.searchsorted(embedded, number)
+    for other in embedded[max(0, near - N_NEAR) : near + N_NEAR].tolist():
+        begin = max(first, int(windows.firsts[other]))
+        stop = min(end, int(windows.firsts[other] + windows.lengths[other]))
+        if begin < stop:
+            ours = activity[begin - first : stop - first].astype(np.float32)
+            at = int(windows.firsts[other])
+            theirs = windows.activity[other][begin - at : stop - at].astype(np.float32)
+            for voice in np.flatnonzero(speakers[other] >= 0).tolist():
+                together[:, speakers[other, voice]] += ours.T @ theirs[:, voice]
+    heard = np.flatnonzero(together.max(axis=1) > 0)
+    if len(heard):
+        rows = together[heard]
+        chosen = _distinct(rows, np.argsort(-rows, axis=1, kind="stable")[:, :N_LOCAL])
+        share = rows[np.arange(len(heard)), chosen] / rows.sum(axis=1)
+        is_known = share > 0
+        speakers[number, heard[is_known]] = chosen[is_known]
+        sureness[number, heard[is_known]] = share[is_known]
 
 
 def _distinct(
