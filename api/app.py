@@ -33,6 +33,7 @@ from api.native import (
     search,
     service,
     snapshots,
+    speakers,
     transcribe,
     transcripts,
     usage,
@@ -113,7 +114,7 @@ def create_app(
     checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
-        *(transcribe, lifecycle, batches, jobs, transcripts, audio, search, events),
+        *(transcribe, lifecycle, batches, jobs, transcripts, speakers, audio, search, events),
         *(webhooks, accuracy, usage, tokens, admin, limits, tus, uploads),
         service,
     )

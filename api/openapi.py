@@ -265,7 +265,9 @@ def _form_field(schema: Mapping[str, Any]) -> dict[str, Any]:
     field = _without_null(schema)
     if "null" in str(schema.get("anyOf")):
         field["default"] = ""
-    if field.get("type") != "string":
+    if "type" not in field:  # true, false or an object, as text
+        return {**field, "anyOf": [*field["anyOf"], {"type": "string", "enum": ["", *_TRUTHS]}]}
+    if field["type"] != "string":
         words = {"type": "string", "enum": ["", *(_TRUTHS if field["type"] == "boolean" else ())]}
         told = {name: field.pop(name) for name in ("title", "description", "default")}
         return {**told, "anyOf": [field, words]}

@@ -28,6 +28,10 @@ have a text beside them.
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
 
+``speakers FOLDER`` prints error rates of diarization on the folder's WAVs that have an RTTM beside
+them, and with a ``--model`` those of words by speaker where an STM is there too;
+``python -m bench.speakers.conversations FOLDER`` writes such recordings.
+
 Ratios are taken side by side in one run; absolute numbers are this machine's.
 """
 
@@ -57,6 +61,7 @@ from bench.cost import table as cost
 from bench.engines import table as engines
 from bench.live import steadiness
 from bench.live import table as live
+from bench.speakers import table as speakers
 from shared.models.catalogue import Model, load_catalogue
 from worker.engines import load_engine
 
@@ -80,6 +85,7 @@ MEASUREMENTS = (
     "devices",
     "cost",
     "engines",
+    "speakers",
 )
 
 
@@ -91,7 +97,11 @@ def main() -> None:
     folders = [Path(name) for name in arguments.names if name not in MEASUREMENTS]
     names = [name for name in arguments.names if name in MEASUREMENTS]
     # Real speech and weights are not part of the tree.
-    usual = [name for name in MEASUREMENTS if name != "engines" or arguments.audio]
+    usual = [
+        name
+        for name in MEASUREMENTS
+        if {"engines": arguments.audio, "speakers": folders}.get(name, True)
+    ]
     for name in names or usual:
         print(f"== {name}", flush=True)
         match name:
@@ -139,6 +149,8 @@ def main() -> None:
                 cost.run(
                     arguments.before, arguments.parts, _cost_of(arguments), arguments.statements
                 )
+            case "speakers":
+                speakers.run(folders, catalogue.diarizers["campplus-seg3"], models)
             case "engines":
                 engines.run(arguments.before, arguments.parts, _engines_of(arguments))
 

@@ -6,12 +6,13 @@ import threading
 from cli.errors import CommandError, os_reason
 from cli.progress.lines import Progress
 from cli.signals import StopFlag
-from shared.infra.errors import LonghandError
+from shared.infra.errors import LonghandError, SpeakersUnavailable
 from shared.infra.settings import get_settings
-from shared.models.catalogue import HUB_ENGINES, Model, read_catalogue
+from shared.models.catalogue import Model, read_catalogue
 from shared.models.choice import Choice, Supply, can_do, choose_model
-from shared.models.options import JobOptions
+from shared.models.options import JobOptions, needs_diarization
 from shared.models.usable import NOWHERE, Availability, availability, network_once
+from shared.models.weights import AnyModel
 
 _WIDTH = 78
 """Columns of the frame around the note on a second-best model."""
@@ -27,7 +28,7 @@ class LocalModels:
         self.unfetched: dict[str, str] = {}
         """Why weights could not be fetched, by the model's id; such a model is not usable."""
 
-    def availability(self, model: Model) -> Availability:
+    def availability(self, model: AnyModel) -> Availability:
         """Tell whether a model can be used, possibly after its weights have been downloaded."""
         if model.id in self.unfetched:
             return Availability(False, self.unfetched[model.id])
@@ -94,6 +95,35 @@ def prepare_model(options: JobOptions, flag: StopFlag, progress: Progress) -> Mo
         local.unfetched[model.id] = problem
 
 
+def prepare_diarization(options: JobOptions, flag: StopFlag, progress: Progress) -> str | None:
+    """Return the id of the model that tells the jobs' speakers apart, its weights in place.
+
+    None where no model is to do that.
+
+    Raises:
+        SpeakersUnavailable: none can be used here.
+        Stopped: a signal came during the download.
+    """
+    if not needs_diarization(options):
+        return None
+    local = LocalModels()
+    problem = "the catalogue has no model for it"
+    for model in local.catalogue.diarizers.values():
+        found = local.availability(model)
+        problem = "" if found.usable else f"'{model.id}' is not usable: {found.reason}"
+        if found.needs_download:
+            problem = _download(model, flag, progress)
+        if not problem:
+            return model.id
+    raise SpeakersUnavailable(f"speakers cannot be told apart here: {problem}")
+
+
+def diarization_here() -> str | None:
+    """Return the id of the model that can tell speakers apart without a download, if any can."""
+    models = LocalModels().catalogue.diarizers.values()
+    return next((model.id for model in models if availability(model, NOWHERE).usable), None)
+
+
 def second_best_note(
     model: Model, better: Model, reason: str, *, language_is_open: bool = False
 ) -> str:
@@ -111,7 +141,7 @@ def second_best_note(
             "--language."
         )
     advice = "For a better transcript "
-    if better.engine in HUB_ENGINES and any(not place.is_folder for place in better.places):
+    if better.needs_weights and any(not place.is_folder for place in better.places):
         advice += (
             "run this again with access to the internet (or put its weights into the Hugging Face "
             "cache), or "
@@ -123,7 +153,7 @@ def second_best_note(
     return "\n".join([bar, *lines, bar])
 
 
-def _download(model: Model, flag: StopFlag, progress: Progress) -> str:
+def _download(model: AnyModel, flag: StopFlag, progress: Progress) -> str:
     """Fetch weights in a thread, so that the main thread can look for signals.
 
     Returns:

@@ -59,7 +59,7 @@ OWNER = "longhand"
 DATABASE_USERS = {
     "migrate": OWNER,
     "api": API_ROLE,
-    **dict.fromkeys(("cpu", "deliver", "beat", *MODEL_SERVICES), WORKER_ROLE),
+    **dict.fromkeys(("cpu", "diarize", "deliver", "beat", *MODEL_SERVICES), WORKER_ROLE),
 }
 """As whom each service uses Postgres; the others do not."""
 
@@ -166,9 +166,10 @@ def unknown_settings(compose: Compose) -> Problems:
             continue
         if is_ours(service):
             buckets.add(settings.storage_url.get_secret_value())
-            model = load_catalogue(settings.catalogue).get(settings.default_model)
+            catalogue = load_catalogue(settings.catalogue)
+            model = catalogue.get(settings.default_model)
             named = service["command"][-1] if "--model" in service["command"] else model.id
-            if named != model.id:
+            if named != model.id and named not in catalogue.diarizers:
                 problems.append(f"{name}: works with {named}, jobs go to {model.id}")
     for url in buckets:
         Storage(url)
@@ -224,7 +225,7 @@ def failing_healthchecks(compose: Compose) -> Problems:
         "flower": flower_paths(),
         **{
             name: set(worker.process.health.PATHS)
-            for name in ("cpu", "deliver", "beat", *MODEL_SERVICES)
+            for name in ("cpu", "diarize", "deliver", "beat", *MODEL_SERVICES)
         },
     }
     problems = []

@@ -98,10 +98,16 @@ def running_index(*wheels: Path) -> Iterator[PackageIndex]:
             thread.join()
 
 
-def write_wheel(folder: Path, name: str, version: str, members: Mapping[str, bytes]) -> Path:
-    """Write a wheel that installs anywhere, with these members; return its path."""
+def write_wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    members: Mapping[str, bytes],
+    tags: str = "py3-none-any",
+) -> Path:
+    """Write a wheel, which installs anywhere by default, with these members; return its path."""
     about = f"{_escaped(name)}-{version}.dist-info"
-    path = folder / f"{_escaped(name)}-{version}-py3-none-any.whl"
+    path = folder / f"{_escaped(name)}-{version}-{tags}.whl"
     with ZipFile(path, "w") as archive:
         for member, content in members.items():
             archive.writestr(member, content)
@@ -109,7 +115,7 @@ def write_wheel(folder: Path, name: str, version: str, members: Mapping[str, byt
             f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         )
         archive.writestr(
-            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            f"{about}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tags}\n"
         )
         archive.writestr(f"{about}/RECORD", "")
     return path

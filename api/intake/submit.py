@@ -283,10 +283,9 @@ def _new_job(
     remote: RemoteFile | None = None,
 ) -> NewJob:
     asked, wanted_s = request.asked, terms.wanted_s
-    model = intake.catalogue.get(request.options.model)
     equal = None
     if landed is not None and asked.cache:
-        equal = fingerprint(landed.sha256, request.options, model)
+        equal = fingerprint(landed.sha256, request.options, intake.catalogue)
     webhook = terms.webhook
     if asked.webhook_url is not None and asked.webhook_secret is not None:
         webhook = JobWebhook(asked.webhook_url, asked.webhook_secret)

@@ -21,6 +21,7 @@ router = APIRouter(tags=["jobs"])
 SUBMISSION_PROBLEMS = (
     *BODY_ERRORS,
     errors.ModelNotServed,
+    errors.SpeakersUnavailable,
     errors.UploadTooLarge,
     errors.UnknownModel,
     errors.UnsupportedLanguage,

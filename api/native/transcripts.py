@@ -111,8 +111,8 @@ def show_transcript(
     Plain text has a paragraph a line, tab-separated values have a segment a line. JSON has text,
     paragraphs, segments and words. A Word document (docx) has a paragraph below each time.
 
-    A transcript never changes, and its `ETag` tells a client that it has this one already: a
-    request with that in `If-None-Match` is answered with 304.
+    A transcript changes only as its speakers are named or merged. Its `ETag` tells a client that it
+    has this one already: a request with that in `If-None-Match` is answered with 304.
 
     With `partial=true`, a job that runs or has failed gives what its finished chunks say, in time
     order; as JSON it says `"partial": true` and what is missing.
@@ -192,7 +192,11 @@ def _choose_format(named: str | None, accept: str) -> str:
 
 
 def _entity_tag(transcript: StoredTranscript, *rendering: object) -> str:
-    """Return the strong ETag of a transcript, which never changes, as this version writes it."""
+    """Return the strong ETag of a transcript as this version writes it.
+
+    Nothing else of it changes.
+    """
     edits = transcript.edits and transcript.edits.model_dump_json()
-    facts = "\n".join(map(str, (__version__, transcript.id, edits, *rendering)))
+    names = (__version__, transcript.id, edits, transcript.revision, *rendering)
+    facts = "\n".join(map(str, names))
     return f'"{hashlib.sha256(facts.encode()).hexdigest()[:32]}"'

@@ -23,14 +23,16 @@ def models(context: click.Context) -> int:
     from cli.local_models import LocalModels
     from shared.infra.errors import RequestError
     from shared.models.options import JobOptions
+    from shared.models.weights import AnyModel
 
     local = LocalModels()
     catalogue = local.catalogue.models.values()
-    for model in catalogue:  # those that the operator has yet to pin are listed too
-        if not model.hidden:
-            found = local.availability(model)
-            click.echo(f"{model.id:<29} {'yes' if found.usable else 'no':<4} {found.reason}")
-            click.echo(f"{'':<34} {model.description}")
+    listed: list[AnyModel] = [*catalogue, *local.catalogue.diarizers.values()]
+    for each in listed:  # those that the operator has yet to pin are listed too
+        if not each.hidden:
+            found = local.availability(each)
+            click.echo(f"{each.id:<29} {'yes' if found.usable else 'no':<4} {found.reason}")
+            click.echo(f"{'':<34} {each.description}")
     click.echo(f"\n{_what_auto_is(local)}")
     for language in sorted({code for model in catalogue for code in model.preferred_for}):
         with suppress(RequestError):

@@ -1,6 +1,7 @@
 """How options are declared: their groups in the help, and the types of their values."""
 
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,21 @@ ALL_FORMATS = "all"
 
 
 class GroupedCommand(click.Command):
-    """A command whose help shows its options in groups."""
+    """A command whose help shows its options in groups.
+
+    An ``OptionalNumber`` may stand without its number, also before an argument.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the number that is meant after each option that has none."""
+        options = (param for param in self.params if isinstance(param, OptionalNumber))
+        names = {name for option in options for name in option.opts}
+        end = args.index("--") if "--" in args else len(args)
+        given = [
+            f"{word}={ANY_NUMBER}" if word in names and not follows.isdecimal() else word
+            for word, follows in pairwise([*args[:end], ""])
+        ]
+        return super().parse_args(ctx, given + args[end:])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the groups in the order in which their first options were declared."""
@@ -32,6 +47,23 @@ class GroupedOption(click.Option):
     def __init__(self, *args: Any, group: str, **attrs: Any) -> None:
         super().__init__(*args, **attrs)
         self.group = group
+
+
+ANY_NUMBER = "any"
+
+
+class OptionalNumber(GroupedOption):
+    """An option that takes a number, or none; its value is an int, or True without a number."""
+
+    def __init__(self, *args: Any, **attrs: Any) -> None:
+        super().__init__(*args, type=_NumberOrAny(), metavar="[N]", **attrs)
+
+
+class _NumberOrAny(click.ParamType[int | bool]):
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value == ANY_NUMBER or click.INT.convert(value, param, ctx)
 
 
 class NonEmptyPath(click.Path):

@@ -13,6 +13,7 @@ from cli.commands.options import (
     Formats,
     GroupedCommand,
     GroupedOption,
+    OptionalNumber,
     ReferenceFile,
     data_path,
 )
@@ -109,6 +110,12 @@ class _Transcribe(GroupedCommand):
     show_default="model's",
     help=f"Finds speech: {', '.join(VAD_NAMES)}.",
 )
+@click.option(
+    "--speakers",
+    cls=OptionalNumber,
+    group="How",
+    help="Tell who says what; N: of so many people.",
+)
 @_how("--multichannel", is_flag=True, help="Transcribe each channel apart.")
 @_how("--multilingual", is_flag=True, help="Detect the language of each chunk.")
 @_how(
@@ -171,6 +178,7 @@ def transcribe(
     translate: bool,
     vad: str | None,
     vad_of_filter: str | None,
+    speakers: int | bool | None,
     server: str | None,
     data: Path | None,
     jobs: int,
@@ -214,6 +222,7 @@ def transcribe(
         model=None if model is None else model.strip() or "auto",
         task="translate" if translate else task,
         vad=vad or vad_of_filter,
+        speakers={"count": speakers} if type(speakers) is int else speakers,
         cache=not no_cache,
     )
     if line := ignored(ctx):

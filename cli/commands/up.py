@@ -56,7 +56,7 @@ def up(
     # Imported late, for the sake of --help.
     from cli.embedded.directory import DataDirectory, DirectoryInUse
     from cli.embedded.stack import Plan, running_stack
-    from cli.local_models import prepare_model
+    from cli.local_models import diarization_here, prepare_model
     from cli.progress.lines import Progress, progress_on_stderr
     from cli.signals import StopFlag, Stopped
     from shared.infra.settings import FLOWER_USER, get_settings
@@ -79,7 +79,10 @@ def up(
             wanted = [JobOptions(model=model) for model in models or (None,)]
             chosen = [prepare_model(options, flag, bars).id for options in wanted]
         served = tuple(dict.fromkeys(chosen))
-        plan = Plan(served, port=port, host=host, flower_port=flower_port if flower else None)
+        diarization = diarization_here()
+        plan = Plan(
+            served, diarization, port=port, host=host, flower_port=flower_port if flower else None
+        )
         with running_stack(directory, plan, flag, say) as stack:
             for program in stack.programs:
                 click.echo(f"{program.name:<24} {program.address or 'running'}")

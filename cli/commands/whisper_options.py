@@ -18,11 +18,11 @@ _COUNTERPARTS = {
     "max_line_width": "max-line-width",
     "max_line_count": "max-line-count",
     "max_words_per_line": "max-words-per-cue",
+    "speaker_num": "speakers",
 }
 EPILOG = (
-    f"--vad_filter, {', '.join(f'--{name}' for name in _COUNTERPARTS)} are understood as in "
-    "whisper and whisper-ctranslate2; their options for devices, decoding and thresholds are "
-    "accepted but decide nothing."
+    f"--vad_filter, {', '.join(f'--{name}' for name in _COUNTERPARTS)} are as in "
+    "whisper(-ctranslate2); options for device and decoding do nothing."
 )
 """The end of the help of ``transcribe``."""
 
@@ -42,7 +42,7 @@ _DECIDE_NOTHING = (
     *("--vad_onset", "--vad_threshold", "--vad_min_speech_duration_ms"),
     *("--vad_max_speech_duration_s", "--vad_min_silence_duration_ms"),
 )
-_SPEAKERS = "speakers are not told apart here; --multichannel tells channels apart"
+_SPEAKERS = "--speakers tells speakers apart here, without a token; names are given over the API"
 _LIVE = "'longhand listen' transcribes live audio here"
 _REFUSED = {
     "--highlight_words": "subtitles show no single words here; --format json has their times",
@@ -51,7 +51,6 @@ _REFUSED = {
     "--model_directory": "models come from the catalogue here; docs/models.md says how to add one",
     "--hf_token": _SPEAKERS,
     "--speaker_name": _SPEAKERS,
-    "--speaker_num": _SPEAKERS,
     "--live_transcribe": _LIVE,
     "--live_volume_threshold": _LIVE,
     "--live_input_device": _LIVE,

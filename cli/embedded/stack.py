@@ -4,7 +4,8 @@ It starts in three steps:
 
 1. Postgres, Valkey and rclone, each on a free loopback port, and the fork server (Linux)
 2. the schema is migrated in this process, if the migrations have changed
-3. the API, the CPU worker, model workers, the delivery worker, beat and, if asked for, Flower
+3. the API, the CPU worker, model workers, perhaps the diarization worker, the delivery worker, beat
+   and, if asked for, Flower
 """
 
 import os
@@ -38,6 +39,8 @@ class Plan:
 
     models: tuple[str, ...]
     """Catalogue ids, one model worker each; the first is the default for jobs that name none."""
+    diarization: str | None = None
+    """The catalogue id of the model that tells speakers apart; None: none does."""
     port: int = 0
     """The API's; 0 for any free one."""
     host: str = "127.0.0.1"
@@ -136,6 +139,7 @@ class Stack:
             services.api(self._listener.fileno(), self.api_url),
             services.worker("cpu"),
             *(services.worker("model", model) for model in self._plan.models),
+            *(services.worker("diarize", model) for model in (self._plan.diarization,) if model),
             services.worker("deliver"),
             services.worker("beat"),
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.embedded.directory import DataDirectory
 from cli.embedded.stack import Plan, running_stack
-from cli.local_models import prepare_model
+from cli.local_models import prepare_diarization, prepare_model
 from cli.messages import note
 from cli.progress.lines import Progress
 from cli.signals import StopFlag
@@ -70,7 +70,8 @@ def platform_for(
         flag.check()
         flag.sleep(0.2)
     model = prepare_model(options, flag, progress)
+    diarization = prepare_diarization(options, flag, progress)
     progress.say(note("starting the platform"))
-    plan = Plan(models=(model.id,), purpose="transcribe", drain_s=DRAIN_S)
+    plan = Plan((model.id,), diarization, purpose="transcribe", drain_s=DRAIN_S)
     with running_stack(directory, plan, flag, lambda line: progress.say(note(line))) as stack:
         yield Platform(stack.api_url, model.id, stack.run, lasting=False, logs=directory.logs)

@@ -601,6 +601,12 @@ def upgrade() -> None:
             nullable=True,
             comment="size of its listening copy; null: there is none",
         ),
+        sa.Column(
+            "speakers",
+            postgresql.JSONB(astext_type=sa.Text()),
+            nullable=True,
+            comment="shared.speech.speakers.revision.Revision; deleted with the transcript",
+        ),
         sa.CheckConstraint(
             "state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')",
             name="ck_jobs_state",
@@ -768,7 +774,8 @@ def upgrade() -> None:
         ),
         sa.Column("reason", sa.Text(), nullable=True, comment="the same for people"),
         sa.CheckConstraint(
-            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver', 'listen')",
+            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'diarize', 'finish', 'deliver', "
+            "'listen')",
             name="ck_worker_kinds_kind",
         ),
         sa.ForeignKeyConstraint(
@@ -893,7 +900,8 @@ def upgrade() -> None:
             comment="of a done chunk: its place among the job's events",
         ),
         sa.CheckConstraint(
-            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'finish', 'deliver', 'listen')",
+            "kind IN ('fetch', 'prepare', 'detect', 'transcribe', 'diarize', 'finish', 'deliver', "
+            "'listen')",
             name="ck_steps_kind",
         ),
         sa.CheckConstraint(

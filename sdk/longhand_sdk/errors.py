@@ -327,6 +327,10 @@ class JobNotFound(NotFound):
     """There is no such job."""
 
 
+class SpeakerNotFound(NotFound):
+    """The job has no such speaker."""
+
+
 class UploadNotFound(NotFound):
     """There is no such upload."""
 
@@ -365,6 +369,10 @@ class Conflict(APIError):
 
 class ModelNotServed(Conflict):
     """No worker serves the model; ``members["served_models"]`` are those that are served."""
+
+
+class SpeakersUnavailable(Conflict):
+    """No worker tells speakers apart."""
 
 
 class JobEnded(Conflict):

@@ -49,6 +49,7 @@ class JobOptions(TypedDict, total=False):
     hotwords: str
     vad: str
     multichannel: bool
+    speakers: bool | Mapping[str, int]
     multilingual: bool
     track: str
     strict: bool

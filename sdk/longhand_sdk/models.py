@@ -36,6 +36,18 @@ class Word(Model):
     start: float
     end: float
     confidence: float | None = None
+    speaker: int | None = None
+    """Id of one of the transcript's speakers; None where nobody is known."""
+    overlap: bool = False
+    """Whether another speaker talks at the same time."""
+
+
+class Speaker(Model):
+    """Somebody who speaks in a recording."""
+
+    id: int
+    name: str = ""
+    speech_s: float = 0.0
 
 
 class Segment(Model):
@@ -49,16 +61,18 @@ class Segment(Model):
     confidence: float | None = None
     language: str | None = None
     channel: int | None = None
+    speaker: int | None = None
     words: tuple[Word, ...] = ()
 
 
 class Paragraph(Model):
-    """Segments that follow each other, of one channel and without a long pause."""
+    """Segments that follow each other, of one channel and speaker, without a long pause."""
 
     start: float
     end: float
     text: str
     channel: int | None = None
+    speaker: int | None = None
     first_segment: int
     last_segment: int
 
@@ -67,6 +81,8 @@ class _AnyTranscript(Model):
     language: str | None = None
     language_probability: float | None = None
     channels: int | None = None
+    speakers: tuple[Speaker, ...] | None = None
+    """None where they were not asked for."""
     warnings: tuple[Reason, ...] = ()
     speech_s: float = 0.0
     text: str = ""

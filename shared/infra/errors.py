@@ -55,6 +55,7 @@
         │   └── InvalidParameter        a parameter of a dialect
         │       └── UnsupportedParameter    one that is documented there, and not done here
         ├── UnknownModel, ModelNotServed, UnsupportedLanguage, UnsupportedOption
+        ├── SpeakersUnavailable     nothing here tells speakers apart
         ├── UnknownFormat, NotAcceptable, UnsupportedMediaType
         ├── EmptyFile, UploadTooLarge, UploadStalled
         ├── UploadNotFound, UploadIncomplete
@@ -65,6 +66,7 @@
         │   ├── AudioRefused            its audio is at fault
         │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted, AudioNotFetched, AudioDeleted
+        ├── SpeakerNotFound
         ├── RangeNotSatisfiable
         ├── LimitReached            the tenant has, for now, as much as it may
         │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce, TooManyOpenUploads
@@ -370,6 +372,10 @@ class UnsupportedLanguage(RequestError):
     """A language that the chosen model does not speak, or that there is not."""
 
 
+class SpeakersUnavailable(RequestError):
+    """Speakers were asked for, and no worker tells them apart."""
+
+
 class UnsupportedOption(RequestError):
     """Something that the chosen model cannot do."""
 
@@ -425,6 +431,10 @@ class ChecksumMismatch(RequestError):
 
 class UnsupportedMediaType(RequestError):
     """A request body of another type than the endpoint reads."""
+
+
+class SpeakerNotFound(RequestError):
+    """No such speaker in the job's transcript."""
 
 
 class JobNotFound(RequestError):

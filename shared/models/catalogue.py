@@ -5,17 +5,18 @@ Nothing here imports an engine.
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.infra.errors import ModelError, UnknownModel
 from shared.infra.settings import Settings
 from shared.models import AUTO
+from shared.models.entries import DiarizationModel, Entry
 from shared.models.pins import Pin, read_pins
-from shared.models.sources import FOLDER_PREFIX, UNPINNED, Source
+from shared.models.sources import UNPINNED
 from shared.speech.names import VadName
 
 EngineName = Literal[
@@ -50,18 +51,10 @@ class DecodeDefaults(BaseModel):
     )
 
 
-class Model(Source):
-    """One catalogue entry. Its weights are pinned, so that every machine transcribes alike.
+class Model(Entry):
+    """One catalogue entry. Its weights are pinned, so that every machine transcribes alike."""
 
-    The entry itself names the first place that has them, ``mirrors`` the others.
-    """
-
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
-    description: str = Field(min_length=1, description="one line for a person choosing a model")
     engine: EngineName
-    mirrors: tuple[Source, ...] = Field(
-        default=(), description="other places with the same weights, tried in this order"
-    )
     languages: frozenset[str] | None = Field(description="ISO 639 codes; None: any")
     preferred_for: frozenset[str] = Field(
         default=frozenset(), description="languages whose jobs get this model unless they name one"
@@ -70,14 +63,6 @@ class Model(Source):
     window_s: float = Field(gt=0, description="the longest chunk the model hears at once")
     vad: VadName = Field(description="voice activity detector of jobs that name none")
     decode: DecodeDefaults = DecodeDefaults()
-    size_bytes: int = Field(ge=0, description="of the weights on disk")
-    hidden: bool = Field(default=False, description="usable, but not offered to users")
-    also_called: tuple[str, ...] = Field(
-        default=(), description="other names of it, which jobs and settings may use"
-    )
-
-    _catalogue_folder: Path = PrivateAttr(default=Path())
-    _is_locked: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -85,7 +70,7 @@ class Model(Source):
             raise ValueError("a model must speak at least one language")
         if unspoken := sorted(lang for lang in self.preferred_for if not self.speaks(lang)):
             raise ValueError(f"preferred for {', '.join(unspoken)}, which it does not speak")
-        if self.engine in HUB_ENGINES:
+        if self.needs_weights:
             for place in self.places:
                 place.check_revision()
         elif self.mirrors or self.wheel:
@@ -93,23 +78,9 @@ class Model(Source):
         return self
 
     @property
-    def places(self) -> tuple[Source, ...]:
-        """All places that have the weights, in the order in which they are tried."""
-        return (self, *self.mirrors)
-
-    @property
-    def is_locked(self) -> bool:
-        """Whether the revision is from the lock file, not from the catalogue."""
-        return self._is_locked
-
-    def folder_of(self, place: Source) -> Path:
-        """Return the operator's folder that a source 'file:PATH' names."""
-        return self._catalogue_folder / place.source.removeprefix(FOLDER_PREFIX)
-
-    @property
-    def folder(self) -> Path | None:
-        """The operator's folder with its weights; None: they come from elsewhere."""
-        return self.folder_of(self) if self.engine in HUB_ENGINES and self.is_folder else None
+    def needs_weights(self) -> bool:
+        """Whether its weights do not come with its engine's package."""
+        return self.engine in HUB_ENGINES
 
     @property
     def has_fixed_window(self) -> bool:
@@ -148,6 +119,8 @@ class Catalogue:
     models: Mapping[str, Model]
     auto: tuple[str, ...] = ()
     """Ids of the models that ``auto`` prefers, best first; empty: all, in the file's order."""
+    diarizers: Mapping[str, DiarizationModel] = field(default_factory=dict)
+    """The models that tell speakers apart, by id, best first."""
 
     @property
     def visible(self) -> tuple[Model, ...]:
@@ -164,6 +137,11 @@ class Catalogue:
     def ranking(self) -> tuple[Model, ...]:
         """Models for a job that names none, best first."""
         return tuple(dict.fromkeys((*self.first_choices, *self.visible)))
+
+    @property
+    def diarizer(self) -> DiarizationModel | None:
+        """The model that tells speakers apart; None: the catalogue has none that is pinned."""
+        return next((model for model in self.diarizers.values() if model.is_pinned), None)
 
     def preferred_for(self, language: str) -> tuple[Model, ...]:
         """Return the models that are preferred for jobs in this language."""
@@ -244,17 +222,21 @@ def load_catalogue(path: Path) -> Catalogue:
         raise ModelError(f"{path.name} needs a [languages] table and at least one [models.ID]")
     if not isinstance(auto, list) or not all(isinstance(model_id, str) for model_id in auto):
         raise ModelError(f"{path.name}: auto must be a list of model ids")
-    if unknown := [model_id for model_id in auto if model_id not in entries]:
+    models: dict[str, Model] = {}
+    diarizers: dict[str, DiarizationModel] = {}
+    for model_id, entry in entries.items():
+        model = _parse(path, model_id, entry, languages, pins.get(model_id))
+        if isinstance(model, DiarizationModel):
+            diarizers[model_id] = model
+        else:
+            models[model_id] = model
+    if unknown := [model_id for model_id in auto if model_id not in models]:
         raise ModelError(f"{path.name}: auto names '{unknown[0]}', which is none of its models")
-    models = {
-        model_id: _parse(path, model_id, entry, languages, pins.get(model_id))
-        for model_id, entry in entries.items()
-    }
-    _check_names(path, models)
-    return Catalogue(models, tuple(auto))
+    _check_names(path, {**models, **diarizers})
+    return Catalogue(models, tuple(auto), diarizers)
 
 
-def _check_names(path: Path, models: Mapping[str, Model]) -> None:
+def _check_names(path: Path, models: Mapping[str, Entry]) -> None:
     """Raise ``ModelError`` if a name stands for two models."""
     owners = {model_id: model_id for model_id in models}
     for model in models.values():
@@ -268,8 +250,8 @@ def _check_names(path: Path, models: Mapping[str, Model]) -> None:
 
 def _parse(
     path: Path, model_id: str, entry: object, languages: Mapping[str, Any], pin: Pin | None
-) -> Model:
-    """Return the model of one [models.ID] table, which names a set of ``languages``."""
+) -> Model | DiarizationModel:
+    """Return the model of one [models.ID] table. One that transcribes names a language set."""
     where = f"{path.name}, model '{model_id}'"
     if not isinstance(entry, dict):
         raise ModelError(f"{where}: not a table")
@@ -277,6 +259,10 @@ def _parse(
     is_locked = is_locked and entry.get("revision") == UNPINNED
     if pin is not None and is_locked:
         entry = {**entry, "revision": pin.revision}
+    if entry.get("kind") == "diarization":
+        return _validated(DiarizationModel, where, {**entry, "id": model_id}).found_in(
+            path, is_locked=is_locked
+        )
     language_set = entry.get("languages")
     if language_set == ANY_LANGUAGE:
         spoken = None
@@ -286,13 +272,19 @@ def _parse(
         raise ModelError(
             f"{where}: languages must be '{ANY_LANGUAGE}' or one of {', '.join(sorted(languages))}"
         )
+    model = _validated(Model, where, {**entry, "id": model_id, "languages": spoken})
+    return model.found_in(path, is_locked=is_locked)
+
+
+_EntryT = TypeVar("_EntryT", bound=Entry)
+
+
+def _validated(kind: type[_EntryT], where: str, fields: Mapping[str, Any]) -> _EntryT:
     try:
-        model = Model.model_validate({**entry, "id": model_id, "languages": spoken})
+        return kind.model_validate(fields)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'entry'}: {problem['msg']}"
             for problem in error.errors()
         )
         raise ModelError(f"{where}: {problems}") from error
-    model._catalogue_folder, model._is_locked = path.resolve().parent, is_locked
-    return model

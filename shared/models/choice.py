@@ -4,10 +4,17 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.infra.errors import ModelNotServed, RequestError, UnsupportedLanguage, UnsupportedOption
+from shared.infra.errors import (
+    ModelNotServed,
+    RequestError,
+    SpeakersUnavailable,
+    UnsupportedLanguage,
+    UnsupportedOption,
+)
 from shared.models import AUTO
 from shared.models.catalogue import Catalogue, Model
-from shared.models.options import JobOptions, check_options
+from shared.models.entries import DiarizationModel
+from shared.models.options import JobOptions, check_options, needs_diarization
 
 Reason = Literal["named", "language", "default", "served", "best"]
 """Why a job gets its model: the job names it, the catalogue prefers it for the job's language, the
@@ -111,6 +118,30 @@ def check_served(
         f"{problem}; {advice}start a worker for '{model}', or set wait_for_worker to have the job "
         "wait until there is one",
         served,
+    )
+
+
+def choose_diarization(
+    options: JobOptions, catalogue: Catalogue, served: Collection[str]
+) -> DiarizationModel | None:
+    """Return the model that tells a job's speakers apart; None: none is needed.
+
+    It is the first of the catalogue that is served. A job that waits for workers gets the first.
+
+    Raises:
+        SpeakersUnavailable: none is served.
+    """
+    if not needs_diarization(options):
+        return None
+    models = [model for model in catalogue.diarizers.values() if model.is_pinned]
+    for model in models:
+        if model.id in served or options.wait_for_worker:
+            return model
+    if not models:
+        raise SpeakersUnavailable("the catalogue has no model that tells speakers apart")
+    raise SpeakersUnavailable(
+        f"no worker tells speakers apart; start one for '{models[0].id}', or set wait_for_worker "
+        "to have the job wait until there is one"
     )
 
 

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from shared.models.catalogue import EngineName, Model
+from shared.models.entries import DiarizationModel, DiarizerName
 
 
 class Install(NamedTuple):
@@ -27,17 +28,18 @@ class Install(NamedTuple):
 _RUN = ("requirements/run.txt",)
 _TORCH = ("requirements/transformers.txt", "requirements/torch.txt")
 
-INSTALLS: Mapping[EngineName, Install] = {
+INSTALLS: Mapping[EngineName | DiarizerName, Install] = {
     "pocketsphinx": Install(("pocketsphinx",), _RUN),
     "faster-whisper": Install(("faster_whisper",), _RUN),
     "transformers-whisper": Install(("torch", "transformers"), _TORCH),
     "transformers-ctc": Install(("torch", "transformers"), _TORCH),
     "onnx-ctc": Install(("onnx_asr", "onnxruntime"), _RUN),
+    "campplus-seg3": Install(("onnxruntime",), _RUN),
 }
 """By engine. The oracle needs nothing."""
 
 
-def missing_engine(model: Model) -> str | None:
+def missing_engine(model: Model | DiarizationModel) -> str | None:
     """Return why a model's engine cannot be imported and what to install; None where it can."""
     install = INSTALLS.get(model.engine)
     if install is None or all(find_spec(package) for package in install.packages):

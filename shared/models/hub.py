@@ -13,7 +13,6 @@ from types import ModuleType
 
 from shared.infra.errors import ModelError
 from shared.models import weight_files as files
-from shared.models.catalogue import EngineName
 from shared.models.sources import Source
 
 ASK_TIMEOUT_S = 10.0
@@ -54,7 +53,7 @@ def snapshot_folder(source: Source) -> Path:
 
 
 def fetch(
-    model_id: str, engine: EngineName, source: Source, on_progress: Callable[[int, int], None]
+    model_id: str, engine: files.Engine, source: Source, on_progress: Callable[[int, int], None]
 ) -> Path:
     """Fetch the files that the engine reads into the cache; see ``weights.download``."""
     if find_spec("huggingface_hub") is None:
@@ -100,7 +99,7 @@ def fetch(
     return path.parent
 
 
-def newest(source: Source, engine: EngineName) -> Commit:
+def newest(source: Source, engine: files.Engine) -> Commit:
     """Ask the hub for the newest commit of a repository, and for what the engine reads of it.
 
     Raises:

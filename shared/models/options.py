@@ -5,17 +5,28 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError, from_json
 
-from shared.infra.errors import UnsupportedLanguage, UnsupportedOption
+from shared.infra.errors import ConflictingOptions, UnsupportedLanguage, UnsupportedOption
 from shared.infra.quantities import size
 from shared.models import AUTO, AUTO_RULE
-from shared.models.catalogue import Model
+from shared.models.catalogue import Catalogue, Model
+from shared.models.entries import DiarizationModel
 from shared.speech.accuracy import MAX_REFERENCE_CHARS
 from shared.speech.edits import Edits
 from shared.speech.languages import UnknownLanguage, language_code
 from shared.speech.names import VadName
+from shared.speech.speakers.turns import SpeakerHints
 
 MAX_PRIORITY = 100
 _MAX_NAME_CHARS = 100
@@ -39,7 +50,7 @@ def _language_code(value: object) -> object:
         raise PydanticCustomError(UNKNOWN_LANGUAGE, "{problem}", {"problem": str(error)}) from error
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """Return an integer that is written as 1.0, as JSON Schema takes it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -57,6 +68,68 @@ def _json_object(value: object) -> object:
     if not isinstance(found, dict) or _ESCAPED_NUL.search(kept):
         raise PydanticCustomError("json_object", "expected a JSON object, without NUL characters")
     return found
+
+
+MAX_SPEAKERS = 50
+"""The most that may be expected of a recording: clustering tells no more apart."""
+
+
+class SpeakerCounts(BaseModel):
+    """How many people speak, as far as that is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: Annotated[int | None, BeforeValidator(whole)] = Field(
+        default=None, ge=1, le=MAX_SPEAKERS, description="at least so many"
+    )
+    max: Annotated[int | None, BeforeValidator(whole)] = Field(
+        default=None, ge=1, le=MAX_SPEAKERS, description="at most so many"
+    )
+    count: Annotated[int | None, BeforeValidator(whole)] = Field(
+        default=None, ge=1, le=MAX_SPEAKERS, description="exactly so many"
+    )
+
+    def check(self) -> None:
+        """Refuse numbers that contradict each other.
+
+        Raises:
+            ConflictingOptions: they do.
+        """
+        if self.count is not None and (self.min is not None or self.max is not None):
+            raise ConflictingOptions("speakers: count stands without min and max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ConflictingOptions("speakers: min is greater than max")
+
+
+def _speakers(value: object) -> object:
+    """Return the counts in a form field's text; what is no object is a boolean."""
+    is_object = isinstance(value, str) and value.lstrip().startswith("{")
+    return _json_object(value) if is_object else value
+
+
+def _kind_of_speakers(value: object) -> str:
+    return "counts" if isinstance(value, dict | SpeakerCounts) else "wanted"
+
+
+_COUNT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": MAX_SPEAKERS}
+
+Speakers = Annotated[
+    Annotated[bool, Tag("wanted")] | Annotated[SpeakerCounts, Tag("counts")],
+    Discriminator(_kind_of_speakers),
+    BeforeValidator(_speakers),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "boolean"},
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": dict.fromkeys(("min", "max", "count"), _COUNT_SCHEMA),
+                },
+            ]
+        }
+    ),
+]
 
 
 def _texts_by_text(value: object) -> object:
@@ -116,6 +189,11 @@ class JobOptions(BaseModel):
     multichannel: bool = Field(
         default=False, description="transcribe each channel apart, merged by time"
     )
+    speakers: Speakers = Field(
+        default=False,
+        description="true: tell who says what; or what is known of their number, such as "
+        '{"count": 2} or {"min": 2, "max": 5}; with multichannel each channel is a speaker',
+    )
     multilingual: bool = Field(
         default=False, description="detect the language of each chunk, not once for the whole"
     )
@@ -133,7 +211,7 @@ class JobOptions(BaseModel):
         max_length=MAX_REFERENCE_CHARS,
         description="what was really said: error rates are measured against it",
     )
-    priority: Annotated[int, BeforeValidator(_whole)] = Field(
+    priority: Annotated[int, BeforeValidator(whole)] = Field(
         default=0,
         ge=-MAX_PRIORITY,
         le=MAX_PRIORITY,
@@ -174,6 +252,24 @@ class JobOptions(BaseModel):
     )
 
 
+class SpeakerOptions(BaseModel):
+    """How the speakers of a job are told apart."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    model: str | None = Field(
+        default=None, description="catalogue id of the diarization; null: each channel is a speaker"
+    )
+    min: int | None = None
+    max: int | None = None
+    count: int | None = None
+
+    @property
+    def hints(self) -> SpeakerHints:
+        """What is known of their number."""
+        return SpeakerHints(self.min, self.max, self.count)
+
+
 class ResolvedOptions(BaseModel):
     """The options that a job's transcript depends on, with every default filled in.
 
@@ -193,9 +289,17 @@ class ResolvedOptions(BaseModel):
     multilingual: bool = False
     track: str | None = None
     strict: bool = False
+    speakers: SpeakerOptions | None = Field(
+        default=None, description="None: they are not told apart"
+    )
     edits: Edits | None = Field(
         default=None, description="of the text as it is read; None: none are wanted"
     )
+
+    @property
+    def diarization(self) -> str | None:
+        """The catalogue id of the model that tells speakers apart; None: none does."""
+        return None if self.speakers is None else self.speakers.model
 
     def text_language(self, spoken: str | None) -> str | None:
         """Return the language of a transcript of speech in ``spoken``; None: each chunk's own."""
@@ -226,8 +330,15 @@ def check_options(options: JobOptions, model: Model) -> None:
         raise UnsupportedOption("a multilingual job cannot name one language")
 
 
-def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
-    """Fill in what the client left open, for the model that was chosen."""
+def needs_diarization(options: JobOptions) -> bool:
+    """Whether a model is to tell speakers apart: with ``multichannel`` the channels do."""
+    return options.speakers is not False and not options.multichannel
+
+
+def resolve_options(
+    options: JobOptions, model: Model, diarization: DiarizationModel | None = None
+) -> ResolvedOptions:
+    """Fill in what the client left open, for the models that were chosen."""
     resolved = {
         "model": model.id,
         "language": options.language or model.only_language,
@@ -236,8 +347,20 @@ def resolve_options(options: JobOptions, model: Model) -> ResolvedOptions:
         "vad": options.vad or model.vad,
         "track": (options.track or "").strip() or None,
         "edits": _edits(options),
+        "speakers": _speaker_options(options, diarization),
     }
     return ResolvedOptions.model_validate(options.model_dump() | resolved)
+
+
+def _speaker_options(
+    options: JobOptions, diarization: DiarizationModel | None
+) -> SpeakerOptions | None:
+    if options.speakers is False:
+        return None
+    if diarization is None:
+        return SpeakerOptions()
+    counts = {} if options.speakers is True else options.speakers.model_dump()
+    return SpeakerOptions(model=diarization.id, **counts)
 
 
 def _edits(options: JobOptions) -> Edits | None:
@@ -248,12 +371,19 @@ def _edits(options: JobOptions) -> Edits | None:
     return None if edits == Edits() else edits
 
 
-def fingerprint(sha256: str, options: ResolvedOptions, model: Model) -> str:
+def fingerprint(sha256: str, options: ResolvedOptions, catalogue: Catalogue) -> str:
     """Return a digest of all that a transcript depends on; equal digests mean equal transcripts.
 
-    ``sha256`` is the hex digest of the source's bytes, ``model`` the entry of ``options.model``.
-    Edits do not count: they are made as a transcript is read.
+    ``sha256`` is the hex digest of the source's bytes. Edits do not count: they are made as a
+    transcript is read.
     """
-    decoding = model.model_dump_json(include={"engine", "source", "revision", "window_s", "decode"})
-    facts = (sha256, decoding, options.model_dump_json(exclude={"edits"}))
+    used = {"engine", "source", "revision", "window_s", "decode"}
+    models: list[Model | DiarizationModel] = [catalogue.get(options.model)]
+    if options.diarization is not None:
+        models.append(catalogue.diarizers[options.diarization])
+    facts = (
+        sha256,
+        *(each.model_dump_json(include=used) for each in models),
+        options.model_dump_json(exclude={"edits"}),
+    )
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()

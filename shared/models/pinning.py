@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shared.infra.errors import ModelError
 from shared.models import hub, weights
 from shared.models import weight_files as files
-from shared.models.catalogue import HUB_ENGINES, Model
+from shared.models.catalogue import Model
 from shared.models.pins import Pin
 
 
@@ -28,7 +28,7 @@ def find_newest(model: Model) -> Found:
         ModelError: the catalogue itself pins the model, or its source has no such weights, or the
             hub cannot be asked.
     """
-    if model.engine not in HUB_ENGINES or (model.is_pinned and not model.is_locked):
+    if not model.needs_weights or (model.is_pinned and not model.is_locked):
         raise ModelError(
             f"the catalogue itself pins model '{model.id}'; only revisions that are \"unpinned\" "
             "there can be found"

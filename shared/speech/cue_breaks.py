@@ -76,6 +76,7 @@ class Token:
     is_rest: bool = False
     """Whether it is another part of the same word as the token before it."""
     language: str | None = None
+    speaker: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

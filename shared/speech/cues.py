@@ -18,7 +18,7 @@ from shared.speech.transcript import Header, Segment
 
 LINE_COLUMNS = 42
 """Longest line (Netflix, for Latin scripts). A full-width character takes two columns. A channel's
-name is added to it."""
+or speaker's name is added to it."""
 FULL_WIDTH_LINE_COLUMNS = 32
 """Longest line in languages of full-width characters: 16 of these (Netflix, for Chinese)."""
 _FULL_WIDTH_LANGUAGES = frozenset({"ja", "ko", "yue", "zh"})
@@ -47,6 +47,7 @@ class Cue:
     start_ms: int
     end_ms: int
     channel: int | None = None
+    speaker: int | None = None
 
 
 def make_cues(
@@ -58,6 +59,8 @@ def make_cues(
     max_words: int | None = None,
 ) -> Iterator[Cue]:
     """Yield subtitle cues by start time; every word is in exactly one, no two of a channel overlap.
+
+    A cue has one speaker's words.
 
     The segments are in order, and iterated over once for each channel. Lines are no longer than
     ``line_columns``; None: than is usual for the language of their words. A word that is longer
@@ -84,17 +87,20 @@ def make_cues(
     return heapq.merge(*passes, key=lambda cue: cue.start_ms)
 
 
-def _cues_of_channel(drafts: Iterator[Draft], channel: int | None) -> Iterator[Cue]:
+def _cues_of_channel(
+    drafts: Iterator[tuple[int | None, Draft]], channel: int | None
+) -> Iterator[Cue]:
     free_from = 0
-    draft = next(drafts, None)
-    while draft is not None:
+    found = next(drafts, None)
+    while found is not None:
+        speaker, draft = found
         following = next(drafts, None)
         start = max(draft.start_ms, free_from)
-        next_start = None if following is None else following.start_ms
+        next_start = None if following is None else following[1].start_ms
         n_columns = sum(map(columns, draft.lines))
         end = shown_until(start, draft.last_start_ms, draft.end_ms, n_columns, next_start)
-        yield Cue(draft.lines, start, end, channel)
-        free_from, draft = end, following
+        yield Cue(draft.lines, start, end, channel, speaker)
+        free_from, found = end, following
 
 
 _ColumnsOfLine = Callable[[str | None], int]
@@ -106,8 +112,11 @@ def _drafts(
     columns_of_line: _ColumnsOfLine,
     max_lines: int,
     max_words: int | None,
-) -> Iterator[Draft]:
-    """Break words up passage by passage, and a long passage while its words come."""
+) -> Iterator[tuple[int | None, Draft]]:
+    """Break words up passage by passage, and a long passage while its words come.
+
+    A passage has one speaker, who is returned with its drafts.
+    """
     break_up = partial(Passage, max_lines=max_lines, max_words=max_words)
     passage: list[Token] = []
     n_columns = 0
@@ -116,21 +125,26 @@ def _drafts(
             last = passage[-1]
             line_columns = columns_of_line(last.language)
             pause_ms = token.start_ms - last.end_ms
-            if token.language != last.language or pause_ms >= LONG_PAUSE_MS:
-                yield from break_up(passage, token.start_ms, line_columns).drafts()
+            is_other = (token.language, token.speaker) != (last.language, last.speaker)
+            if is_other or pause_ms >= LONG_PAUSE_MS:
+                for draft in break_up(passage, token.start_ms, line_columns).drafts():
+                    yield last.speaker, draft
                 passage, n_columns = [], 0
             elif n_columns >= _AHEAD_CUES * line_columns * max_lines:
                 drafts = break_up(passage, token.start_ms, line_columns).drafts()
                 # What follows may change the last ones.
                 settled = drafts[: len(drafts) * 3 // 4]
-                yield from settled
+                for draft in settled:
+                    yield last.speaker, draft
                 del passage[: sum(draft.n_tokens for draft in settled)]
                 n_columns = sum(columns(kept.separator + kept.text) for kept in passage)
         passage.append(token)
         n_columns += columns(token.separator + token.text)
     if passage:
-        line_columns = columns_of_line(passage[-1].language)
-        yield from break_up(passage, None, line_columns).drafts()
+        last = passage[-1]
+        line_columns = columns_of_line(last.language)
+        for draft in break_up(passage, None, line_columns).drafts():
+            yield last.speaker, draft
 
 
 def _tokens(
@@ -159,6 +173,7 @@ def _tokens(
                     "" if at else " " * bool(word.separator),
                     at > 0,
                     language,
+                    segment.speaker,
                 )
                 at = until
 

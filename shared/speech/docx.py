@@ -1,7 +1,8 @@
 """A transcript as a Word document (Office Open XML, ECMA-376): the few parts that Word needs.
 
-A paragraph of the transcript is a heading with its time, and its text. The archive is made as it is
-sent, so memory does not grow with the transcript. Equal transcripts give equal files.
+A paragraph of the transcript is a heading with its time and who speaks, and its text. The archive
+is made as it is sent, so memory does not grow with the transcript. Equal transcripts give equal
+files.
 """
 
 import io
@@ -13,7 +14,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from shared.speech.cues import one_line
 from shared.speech.paragraphs import make_paragraphs
-from shared.speech.transcript import Paragraph, Segment
+from shared.speech.speakers.names import TalkerNames
+from shared.speech.transcript import Header, Paragraph, Segment
 
 _BLOCK_BYTES = 1 << 16
 """Least size of a block, except for the last one."""
@@ -52,8 +54,9 @@ _DOCUMENT = "word/document.xml"
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def write_docx(segments: Iterable[Segment]) -> Iterator[bytes]:
+def write_docx(header: Header, segments: Iterable[Segment]) -> Iterator[bytes]:
     """Yield the file, in blocks of at least ``_BLOCK_BYTES``."""
+    names = TalkerNames(header)
     sink = _Sink()
     with ZipFile(sink, "w") as archive:
         for name, content in _PARTS.items():
@@ -61,7 +64,7 @@ def write_docx(segments: Iterable[Segment]) -> Iterator[bytes]:
         with archive.open(_entry(_DOCUMENT), "w") as document:
             document.write(f"{_HEAD}<w:document {_WORD}><w:body>\n".encode())
             for paragraph in make_paragraphs(segments):
-                document.write(_written(paragraph).encode())
+                document.write(_written(paragraph, names.of(paragraph)).encode())
                 if len(sink.written) >= _BLOCK_BYTES:
                     yield sink.take()
             document.write(b"</w:body></w:document>")
@@ -93,11 +96,11 @@ def _entry(name: str) -> ZipInfo:
     return entry
 
 
-def _written(paragraph: Paragraph) -> str:
+def _written(paragraph: Paragraph, talker: str) -> str:
     s = int(paragraph.start)
     time = f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
-    heading = time if paragraph.channel is None else f"{time} – Channel {paragraph.channel}"  # noqa: RUF001
-    text = escape(_NOT_IN_XML.sub("", one_line(paragraph.text)))
+    heading = f"{time} – {_escaped(talker)}" if talker else time  # noqa: RUF001
+    text = _escaped(one_line(paragraph.text))
     of_paragraph, of_run = ("<w:pPr><w:bidi/></w:pPr>", "<w:rPr><w:rtl/></w:rPr>")
     if not _runs_leftwards(text):
         of_paragraph = of_run = ""
@@ -105,6 +108,10 @@ def _written(paragraph: Paragraph) -> str:
         f'<w:p><w:pPr><w:pStyle w:val="Heading2"/></w:pPr><w:r><w:t>{heading}</w:t></w:r></w:p>\n'
         f'<w:p>{of_paragraph}<w:r>{of_run}<w:t xml:space="preserve">{text}</w:t></w:r></w:p>\n'
     )
+
+
+def _escaped(text: str) -> str:
+    return escape(_NOT_IN_XML.sub("", text))
 
 
 def _runs_leftwards(text: str) -> bool:

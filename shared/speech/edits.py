@@ -214,4 +214,6 @@ def _spread(parts: Sequence[str], found: Sequence[Word]) -> Iterator[Word]:
             start=round(start + (end - start) * n / len(parts), 3),
             end=round(start + (end - start) * (n + 1) / len(parts), 3),
             confidence=confidence,
+            speaker=found[0].speaker,
+            overlap=any(word.overlap for word in found),
         )

@@ -3,6 +3,7 @@
 Files are written piece by piece while segments are read, so memory does not grow with the
 transcript. Plain text is made of paragraphs (``shared.speech.paragraphs``), subtitles of cues
 (``shared.speech.cues``). Channels that were transcribed apart are numbered from 0 in all formats.
+Where speakers are known, their names stand in place of the channels'.
 """
 
 import html
@@ -17,6 +18,7 @@ from shared.speech.cues import CUE_LINES, Cue, make_cues, milliseconds, one_line
 from shared.speech.docx import write_docx
 from shared.speech.names import FORMATS
 from shared.speech.paragraphs import make_paragraphs
+from shared.speech.speakers.names import TalkerNames
 from shared.speech.transcript import Header, Segment, join_segments
 
 MEDIA_TYPES = {
@@ -70,17 +72,18 @@ def render(
         raise UnknownFormat(f"no format '{format}'; there are {', '.join(FORMATS)}")
     texts = segments if without_words is None else without_words
     if format == "docx":
-        return Rendered(MEDIA_TYPES[format], write_docx(texts))
+        return Rendered(MEDIA_TYPES[format], write_docx(header, texts))
     cues = make_cues(
         header, segments, line_columns=line_columns, max_lines=max_lines, max_words=max_words
     )
+    names = TalkerNames(header)
     # Generators: only the one that is returned ever runs.
     parts = {
-        "txt": _write_txt(texts),
+        "txt": _write_txt(names, texts),
         "json": _write_json(header, segments, texts),
-        "srt": _write_srt(cues),
-        "vtt": _write_vtt(cues),
-        "tsv": _write_tsv(header, texts),
+        "srt": _write_srt(names, cues),
+        "vtt": _write_vtt(names, cues),
+        "tsv": _write_tsv(header, names, texts),
     }[format]
     return Rendered(MEDIA_TYPES[format], in_blocks(parts))
 
@@ -159,15 +162,15 @@ def _clock(ms: int, decimal_mark: str) -> str:
     return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}{decimal_mark}{ms:03d}"
 
 
-def _label(channel: int | None) -> str:
-    """Return the channel's name before its words, for formats that have no markup for it."""
-    return "" if channel is None else f"Channel {channel}: "
+def _prefix(name: str) -> str:
+    """Return a talker's name before the words, for formats that have no markup for it."""
+    return f"{name}: " if name else ""
 
 
-def _write_txt(segments: Iterable[Segment]) -> Iterator[str]:
+def _write_txt(names: TalkerNames, segments: Iterable[Segment]) -> Iterator[str]:
     """One paragraph a line."""
     for paragraph in make_paragraphs(segments):
-        yield f"{_label(paragraph.channel)}{one_line(paragraph.text)}\n"
+        yield f"{_prefix(names.of(paragraph))}{one_line(paragraph.text)}\n"
 
 
 def _write_json(
@@ -177,28 +180,36 @@ def _write_json(
     yield "\n"
 
 
-def _write_srt(cues: Iterable[Cue]) -> Iterator[str]:
+def _write_srt(names: TalkerNames, cues: Iterable[Cue]) -> Iterator[str]:
     """SubRip, with LF line ends as FFmpeg and Whisper write them."""
     for number, cue in enumerate(cues, start=1):
         yield "\n" if number > 1 else ""
         yield f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
-        yield _label(cue.channel) + "".join(f"{line}\n" for line in cue.lines)
+        yield _prefix(names.of(cue)) + "".join(f"{line}\n" for line in cue.lines)
 
 
-def _write_vtt(cues: Iterable[Cue]) -> Iterator[str]:
+def _write_vtt(names: TalkerNames, cues: Iterable[Cue]) -> Iterator[str]:
     """WebVTT (W3C). The characters &, < and > are markup, so they are escaped."""
     yield "WEBVTT\n"
     for cue in cues:
         yield f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
-        yield "" if cue.channel is None else f"<v Channel {cue.channel}>"
+        name = names.of(cue)
+        yield f"<v {html.escape(name, quote=False)}>" if name else ""
         yield "".join(f"{html.escape(line, quote=False)}\n" for line in cue.lines)
 
 
-def _write_tsv(header: Header, segments: Iterable[Segment]) -> Iterator[str]:
-    """Start and end in milliseconds and the text, one segment a line, as Whisper writes it."""
-    apart = header.channels is not None
-    yield "start\tend\ttext\tchannel\n" if apart else "start\tend\ttext\n"
+def _write_tsv(header: Header, names: TalkerNames, segments: Iterable[Segment]) -> Iterator[str]:
+    """Start and end in milliseconds and the text, one segment a line, as Whisper writes it.
+
+    Columns for the channel and the speaker's name follow where there are any.
+    """
+    has_channels, has_speakers = header.channels is not None, header.speakers is not None
+    yield "start\tend\ttext"
+    yield ("\tchannel" if has_channels else "") + ("\tspeaker" if has_speakers else "") + "\n"
     for segment in segments:
         start, end = milliseconds(segment.start), milliseconds(segment.end)
         yield f"{start}\t{end}\t{one_line(segment.text)}"
-        yield f"\t{segment.channel}\n" if apart else "\n"
+        yield f"\t{segment.channel}" if has_channels else ""
+        name = "" if segment.speaker is None else names.of(segment)
+        yield f"\t{name}" if has_speakers else ""
+        yield "\n"

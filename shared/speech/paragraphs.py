@@ -1,7 +1,7 @@
 """How segments are grouped into paragraphs.
 
 A paragraph is a run of segments that follow each other in the transcript. It ends where the channel
-changes, at a long pause, and at a sentence's end once it is long.
+or the speaker changes, at a long pause, and at a sentence's end once it is long.
 """
 
 from collections.abc import Iterable, Iterator
@@ -44,7 +44,9 @@ def make_paragraphs(segments: Iterable[Segment]) -> Iterator[Paragraph]:
 def _is_new(last: Segment, segment: Segment, n_columns: int, more: int) -> bool:
     """Whether a segment begins a paragraph after one of ``n_columns`` that ends with ``last``."""
     pause_s = segment.start - last.end
-    if last.channel != segment.channel or pause_s >= LONG_PAUSE_S or n_columns + more > MAX_COLUMNS:
+    if (last.channel, last.speaker) != (segment.channel, segment.speaker):
+        return True
+    if pause_s >= LONG_PAUSE_S or n_columns + more > MAX_COLUMNS:
         return True
     ends_sentence = last.text.rstrip(CLOSING_MARKS)[-1:] in SENTENCE_ENDS
     if n_columns >= VERY_LONG_COLUMNS:
@@ -58,6 +60,7 @@ def _paragraph(segments: list[Segment]) -> Paragraph:
         end=max(segment.end for segment in segments),
         text="".join(join_segments(segments)),
         channel=segments[0].channel,
+        speaker=segments[0].speaker,
         first_segment=segments[0].id,
         last_segment=segments[-1].id,
     )

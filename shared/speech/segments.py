@@ -5,8 +5,8 @@ write it, is cut at pauses. Words are read at most a minute ahead, so memory doe
 transcript.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, groupby, pairwise
 from typing import NamedTuple
 
 from shared.speech.scripts import space_between
@@ -43,12 +43,17 @@ _Run = list[PlacedWord]
 """Words in order of time, at least one."""
 
 
-def make_segments(words: Iterable[PlacedWord]) -> Iterator[Segment]:
+Label = Callable[[Sequence[Word], int | None], list[Word]]
+"""Returns the same words, of a channel, with their speakers."""
+
+
+def make_segments(words: Iterable[PlacedWord], label: Label | None = None) -> Iterator[Segment]:
     """Yield the segments of one channel; every word is in exactly one, and their ids are 0.
 
-    The words come in order of time. A segment's words have one language.
+    The words come in order of time. A segment's words have one language and one speaker. ``label``
+    tells the speakers of a sentence, which is cut where they change.
     """
-    for run in _runs(words):
+    for run in _runs(words) if label is None else _runs_of_speakers(words, label):
         spoken = [placed.word for placed in run]
         confidences = [word.confidence for word in spoken if word.confidence is not None]
         known = len(confidences) == len(spoken)
@@ -61,9 +66,18 @@ def make_segments(words: Iterable[PlacedWord]) -> Iterator[Segment]:
             confidence=sum(confidences) / len(spoken) if known else None,
             language=run[0].language,
             channel=run[0].channel,
+            speaker=spoken[0].speaker,
             words=spoken,
             decoding=_decoding(run),
         )
+
+
+def _runs_of_speakers(words: Iterable[PlacedWord], label: Label) -> Iterator["_Run"]:
+    for run in _runs(words):
+        labelled = label([placed.word for placed in run], run[0].channel)
+        spoken = [placed._replace(word=word) for placed, word in zip(run, labelled, strict=True)]
+        for _, part in groupby(spoken, key=lambda placed: placed.word.speaker):
+            yield list(part)
 
 
 def _decoding(run: "_Run") -> SegmentDecoding | None:

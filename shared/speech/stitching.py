@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis, clock
 from shared.speech.scripts import space_between
 from shared.speech.seams import keep_once
-from shared.speech.segments import PlacedWord, make_segments
+from shared.speech.segments import Label, PlacedWord, make_segments
 from shared.speech.transcript import (
     Segment,
     SegmentDecoding,
@@ -93,10 +93,16 @@ class Stitcher:
     timeline, none before the end of the one before it.
     """
 
-    def __init__(self, n_samples: int, *, language: str | None = None) -> None:
-        """Begin a transcript of ``n_samples`` in one language, or in each chunk's own."""
+    def __init__(
+        self, n_samples: int, *, language: str | None = None, label: Label | None = None
+    ) -> None:
+        """Begin a transcript of ``n_samples`` in one language, or in each chunk's own.
+
+        ``label`` tells the speakers of a sentence's words.
+        """
         self._n_samples = n_samples
         self._language = language
+        self._label = label
         self._confidence_sum = 0.0
         self._n_confidences = 0
 
@@ -113,7 +119,7 @@ class Stitcher:
 
     def _segments(self, chunks: Iterable[Heard]) -> Iterator[Segment]:
         """Yield the segments of one channel, without their numbers."""
-        for segment in make_segments(self._words(chunks)):
+        for segment in make_segments(self._words(chunks), self._label):
             for word in segment.words:
                 if word.confidence is not None:
                     self._confidence_sum += word.confidence

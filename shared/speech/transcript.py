@@ -22,6 +22,23 @@ Separator = Annotated[
 ]
 
 
+SpeakerId = Annotated[
+    int | None,
+    Field(
+        description="id of who speaks, one of the transcript's speakers; null where that is not "
+        "known or was not asked for"
+    ),
+]
+
+
+class Speaker(BaseModel):
+    """Somebody who speaks in a recording."""
+
+    id: int = Field(description="from 0, in the order in which speakers are first heard")
+    name: str = Field(description="'Speaker 0', or what it was given by PATCH")
+    speech_s: float = Field(description="how long the speaker's words take")
+
+
 class Word(BaseModel):
     """One word and when it was spoken."""
 
@@ -32,6 +49,8 @@ class Word(BaseModel):
     confidence: Probability | None = Field(
         default=None, description="posterior in [0, 1]; null where the engine gives none"
     )
+    speaker: SpeakerId = None
+    overlap: bool = Field(default=False, description="true: another speaker talks at the same time")
 
 
 class SegmentDecoding(BaseModel):
@@ -51,7 +70,7 @@ class SegmentDecoding(BaseModel):
 class Segment(BaseModel):
     """A sentence, or a part of a long one; without punctuation, words between two pauses.
 
-    It lasts 30 s at most, unless one word is longer.
+    It lasts 30 s at most, unless one word is longer, and has one speaker.
     """
 
     id: int = Field(description="from 0, in the order of starts")
@@ -66,6 +85,7 @@ class Segment(BaseModel):
     channel: int | None = Field(
         default=None, description="from 0; null where channels were mixed down"
     )
+    speaker: SpeakerId = None
     words: list[Word]
     decoding: SegmentDecoding | None = Field(default=None, exclude=True)
     """Kept with the transcript for dialects, and told by none of our own answers; None where the
@@ -73,7 +93,7 @@ class Segment(BaseModel):
 
 
 class Paragraph(BaseModel):
-    """Segments that follow each other, of one channel and without a long pause between them."""
+    """Segments that follow each other, of one channel and speaker, without a long pause between."""
 
     start: float = Field(description="seconds into the original file")
     end: float = Field(description="seconds into the original file")
@@ -81,6 +101,7 @@ class Paragraph(BaseModel):
     channel: int | None = Field(
         default=None, description="from 0; null where channels were mixed down"
     )
+    speaker: SpeakerId = None
     first_segment: int = Field(description="id of its first segment")
     last_segment: int = Field(description="id of its last segment")
 
@@ -90,7 +111,8 @@ class TranscriptWarning(BaseModel):
 
     code: str = Field(
         description="low_confidence, loop_suspected, unheard, clipped_audio, truncated, damaged, "
-        "gaps, wrong_length, several_tracks or channels_cancel; later versions may have more"
+        "gaps, wrong_length, several_tracks, channels_cancel or speakers_unknown; later versions "
+        "may have more"
     )
     detail: str = Field(description="one sentence for people")
 
@@ -106,6 +128,9 @@ class Header(BaseModel):
     )
     channels: int | None = Field(
         default=None, description="transcribed apart; null where they were mixed down"
+    )
+    speakers: list[Speaker] | None = Field(
+        default=None, description="null where they were not asked for, or are not known (yet)"
     )
     warnings: list[TranscriptWarning] = Field(default_factory=list)
 

@@ -229,7 +229,7 @@ def _remove_transcript(connection: Connection, job_id: UUID) -> None:
     before = connection.execute(
         text("""
             UPDATE jobs SET transcript_id = NULL, reference = NULL,
-                            live_text = NULL, listening_bytes = NULL,
+                            live_text = NULL, listening_bytes = NULL, speakers = NULL,
                             transcript_deleted_at = clock_timestamp()
             FROM (SELECT id, transcript_id, listening_bytes FROM jobs WHERE id = :id) AS before
             WHERE jobs.id = before.id

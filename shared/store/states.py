@@ -55,7 +55,7 @@ class StepState(StrEnum):
     left, not even when the job is retried."""
     FAILED = "failed"
     """A permanent error, or attempts exhausted. Its job failed in the same transaction, unless it
-    had ended before."""
+    had ended before or goes on without the step (``diarize``)."""
     VOID = "void"
     """Its job ended without it. Entered from queued and running in the transaction that ends the
     job; a worker that held it finds its lease lost. Left only when the job is retried."""
@@ -69,6 +69,9 @@ class StepKind(StrEnum):
     PREPARE = "prepare"
     DETECT = "detect"
     TRANSCRIBE = "transcribe"
+    DIARIZE = "diarize"
+    """The speakers of a span, where they are to be told apart. Its failure costs their names
+    alone."""
     FINISH = "finish"
     DELIVER = "deliver"
     """One webhook delivery; runs after its job has ended."""

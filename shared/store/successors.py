@@ -29,8 +29,8 @@ class When(Enum):
     PLANNED = auto()
     """While its predecessor runs and finds what there is to do."""
     ALL_CHUNKS_DONE = auto()
-    """Once the plan is complete and every chunk is done, in the transaction that makes both true:
-    exactly once."""
+    """Once the plan is complete, every chunk is done and every span's speakers were looked for, in
+    the transaction that makes all of it true: exactly once."""
     SUCCEEDED = auto()
     """With the job's success, if listening copies are wanted."""
 
@@ -40,12 +40,14 @@ SUCCESSORS: Mapping[StepKind, Mapping[StepKind, When]] = {
     StepKind.PREPARE: {
         StepKind.DETECT: When.PLANNED,
         StepKind.TRANSCRIBE: When.PLANNED,
+        StepKind.DIARIZE: When.PLANNED,
         StepKind.FINISH: When.ALL_CHUNKS_DONE,
     },
     StepKind.TRANSCRIBE: {
         StepKind.FINISH: When.ALL_CHUNKS_DONE,
         StepKind.LISTEN: When.SUCCEEDED,
     },
+    StepKind.DIARIZE: {StepKind.FINISH: When.ALL_CHUNKS_DONE},
     StepKind.FINISH: {StepKind.LISTEN: When.SUCCEEDED},
 }
 """What follows each kind. A job begins with ``prepare``, or with ``fetch`` where its file is at a
@@ -53,11 +55,11 @@ URL, and ends with a step that nothing follows. ``deliver`` steps follow the end
 step. The only chunk of a short file needs no ``finish``: the model worker completes the job
 (``complete_only_chunk``)."""
 
-_MODEL_STEPS = (StepKind.DETECT, StepKind.TRANSCRIBE)
+_MODEL_STEPS = (StepKind.DETECT, StepKind.TRANSCRIBE, StepKind.DIARIZE)
 
 
 def queue_of(successor: StepKind, model: str) -> str:
-    """Return the queue of a step that follows another, in a job for this model."""
+    """Return the queue of a step that follows another, for which this model is used."""
     if successor is StepKind.LISTEN:
         return LISTEN_QUEUE
     return model_queue(model) if successor in _MODEL_STEPS else CPU_QUEUE

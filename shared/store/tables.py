@@ -231,6 +231,11 @@ jobs = Table(
     Column(
         "listening_bytes", BigInteger, comment="size of its listening copy; null: there is none"
     ),
+    Column(
+        "speakers",
+        JSONB,
+        comment="shared.speech.speakers.revision.Revision; deleted with the transcript",
+    ),
     _one_of("state", JobState),
     Index(None, "tenant", "first_event"),
     Index("ix_jobs_of_model", "tenant", "model", "first_event"),

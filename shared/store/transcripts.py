@@ -6,13 +6,14 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, Row, RowMapping, text
 
 from shared.infra.database import fetch, read
 from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.models.options import ResolvedOptions
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.edits import Change, EditedSegments, Edits
+from shared.speech.speakers.revision import Revision
 from shared.speech.stitching import Stitcher, make_warnings, survey, to_seconds
 from shared.speech.timemap import time_of
 from shared.speech.transcript import (
@@ -46,6 +47,8 @@ class StoredTranscript:
     """Those that the job asks for, of which its segments have none if it was read so."""
     changes: Iterable[Change] = ()
     """What the edits change. Each iteration reads the segments anew."""
+    revision: int = 0
+    """How often its job's speakers were named or merged."""
 
 
 def open_transcript(
@@ -62,31 +65,51 @@ def open_transcript(
         row = connection.execute(
             text("""
                 SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header,
-                       jobs.options -> 'edits' AS edits
+                       jobs.options -> 'edits' AS edits, jobs.speakers
                 FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
                 WHERE jobs.id = :id AND jobs.tenant = :tenant
             """),
             {"id": job_id, "tenant": tenant},
         ).one_or_none()
+    stored = stored_header(job_id, row)
+    assert row is not None, "it has a header"
+    revision = Revision.model_validate(row.speakers or {})
+    header = revision.header(stored)
+    segments = revision.segments(_StoredSegments(engine, tenant, row.transcript_id, "document"))
+    edits = None if row.edits is None else Edits.model_validate(row.edits)
+    if edits is not None:
+        edited = EditedSegments(segments, edits)
+        shown = segments if original else edited
+        changes = edited.changes()
+        return StoredTranscript(
+            row.transcript_id, header, shown, shown, edits, changes, revision.number
+        )
+    without_words = _StoredSegments(
+        engine, tenant, row.transcript_id, f"{_WITHOUT_WORDS} AS document"
+    )
+    return StoredTranscript(
+        row.transcript_id,
+        header,
+        segments,
+        revision.segments(without_words),
+        revision=revision.number,
+    )
+
+
+def stored_header(job_id: UUID, row: Row[Any] | None) -> TranscriptHeader:
+    """Return the header of a job's transcript, as it was stored.
+
+    ``row`` has the job's ``state`` and ``transcript_deleted_at``, and the ``header``.
+
+    Raises: as ``open_transcript``.
+    """
     if row is None:
         raise JobNotFound(f"there is no job {job_id}")
     if row.transcript_deleted_at is not None:
         raise TranscriptDeleted("the transcript was removed: its time was up")
     if row.header is None:
         raise TranscriptNotReady(f"the job is {row.state}, so it has no transcript", row.state)
-    header = TranscriptHeader.model_validate(row.header)
-    segments = _StoredSegments(engine, tenant, row.transcript_id, "document")
-    edits = None if row.edits is None else Edits.model_validate(row.edits)
-    if edits is not None:
-        edited = EditedSegments(segments, edits)
-        shown = segments if original else edited
-        return StoredTranscript(row.transcript_id, header, shown, shown, edits, edited.changes())
-    return StoredTranscript(
-        row.transcript_id,
-        header,
-        segments,
-        _StoredSegments(engine, tenant, row.transcript_id, f"{_WITHOUT_WORDS} AS document"),
-    )
+    return TranscriptHeader.model_validate(row.header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +158,11 @@ def short_transcripts(
     for row in rows:
         if row["n_segments"] <= _SEGMENTS_PER_PAGE:
             segments = _SEGMENTS.validate_json(row["segments"])
-            header = TranscriptHeader.model_validate_json(row["header"])
-            found[row["id"]] = StoredTranscript(row["transcript_id"], header, (), segments)
+            revision = Revision.model_validate_json(row["speakers"] or "{}")
+            header = revision.header(TranscriptHeader.model_validate_json(row["header"]))
+            found[row["id"]] = StoredTranscript(
+                row["transcript_id"], header, (), revision.segments(segments)
+            )
     return found
 
 
@@ -144,6 +170,7 @@ _SEGMENTS = TypeAdapter(list[Segment])
 
 _SHORT = f"""
     SELECT jobs.id, jobs.transcript_id, CAST(header AS text) AS header, page.n_segments,
+           CAST(jobs.speakers AS text) AS speakers,
            CAST(page.segments AS text) AS segments
     FROM jobs JOIN transcripts ON transcripts.id = jobs.transcript_id
     CROSS JOIN LATERAL (

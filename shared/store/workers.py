@@ -271,9 +271,16 @@ def busy_workers(engine: Engine, tenant: str, *, live_s: float) -> list[BusyWork
 
 
 def model_states(workers: Iterable[WorkerEntry]) -> dict[str, ModelState]:
-    """Return the state of each model that has a worker; the others are 'absent'."""
+    """Return the state of each model that has a worker; the others are 'absent'.
+
+    Models that tell speakers apart transcribe nothing, so they are none of these.
+    """
     states: dict[str, ModelState] = {}
     for worker in workers:
-        if worker.model is not None and states.get(worker.model) != "ready":
+        if (
+            worker.role == "model"
+            and worker.model is not None
+            and states.get(worker.model) != "ready"
+        ):
             states[worker.model] = worker.state
     return states

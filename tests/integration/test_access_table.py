@@ -108,6 +108,13 @@ def make_owner(engine: Engine, storage: Storage, name: str, url: str) -> Owner:
             text("UPDATE uploads SET state = 'complete' WHERE id = :id"),
             {"id": uploads["complete"]},
         )
+        speaker = '{"speakers": [{"id": 0, "name": "Speaker 0", "speech_s": 1}]}'
+        connection.execute(
+            text(
+                "UPDATE transcripts SET header = header || CAST(:speaker AS jsonb) WHERE id = :id"
+            ),
+            {"id": jobs["succeeded"], "speaker": speaker},
+        )
         # As after their last attempts.
         connection.execute(
             text(

@@ -47,6 +47,8 @@ ROUTES = {
     ("delete", "/jobs/{job_id}"): "delete_job",
     ("get", "/jobs/{job_id}/transcript"): "show_transcript",
     ("get", "/jobs/{job_id}/changes"): "show_changes",
+    ("get", "/jobs/{job_id}/speakers"): "show_speakers",
+    ("patch", "/jobs/{job_id}/speakers"): "change_speakers",
     ("get", "/jobs/{job_id}/audio"): "show_audio",
     ("get", "/search"): "search_transcripts",
     ("get", "/jobs/{job_id}/manifest"): "show_manifest",

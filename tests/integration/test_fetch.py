@@ -341,8 +341,8 @@ def test_a_fetched_job_waits_for_an_equal_one_and_goes_on_when_that_fails(
 def test_an_uploaded_file_and_a_fetched_one_are_equal(runtime: Runtime, files: FileServer) -> None:
     digest = hashlib.sha256(AUDIO).hexdigest()
     options = new_job().options
-    model = load_catalogue(runtime.settings.catalogue).get(options.model)
-    job = new_job(sha256=digest, fingerprint=fingerprint(digest, options, model))
+    equal = fingerprint(digest, options, load_catalogue(runtime.settings.catalogue))
+    job = new_job(sha256=digest, fingerprint=equal)
     create_job(runtime.database, job, max_attempts=3)
     fetched = add_remote_job(runtime.database, files.put("/same", AUDIO))
     assert run(runtime, fetched).state == "queued"

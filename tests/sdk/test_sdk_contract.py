@@ -105,6 +105,7 @@ def schemas() -> dict[str, Any]:
 
 OURS = {
     models.Word: "Word",
+    models.Speaker: "Speaker",
     models.Segment: "Segment",
     models.Paragraph: "Paragraph",
     models.Transcript: "Transcript",
@@ -139,7 +140,7 @@ OURS = {
 LEFT_OUT: dict[str, set[str]] = {
     # Options, which the caller has; links, which the SDK makes itself.
     "Job": {"prompt", "hotwords", "vad", "multichannel", "multilingual", "track", "strict", "edits"}
-    | {"links"},
+    | {"speakers", "links"},
     "WorkerDetail": {"sandbox"},
 }
 """What our models do not carry."""

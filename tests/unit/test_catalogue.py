@@ -292,3 +292,47 @@ def test_a_pin_that_is_no_commit_is_refused_like_any(tmp_path: Path) -> None:
     write_pin(tmp_path / "models.toml", "tiny", Pin(source="some/model", revision="main"))
     with pytest.raises(ModelError, match="full commit hash"):
         load_text(tmp_path, UNPINNED)
+
+
+DIARIZER = f"""
+[models.voices]
+description = "Tells speakers apart."
+kind = "diarization"
+engine = "campplus-seg3"
+source = "file:voices"
+revision = "sha256:{"0" * 64}"
+size_bytes = 1
+"""
+
+
+def test_model_that_tells_speakers_apart_is_no_model_for_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(GOOD + DIARIZER)
+
+    catalogue = load_catalogue(path)
+
+    assert list(catalogue.models) == ["tiny"]
+    assert catalogue.diarizer is not None
+    assert catalogue.diarizer.folder == tmp_path / "voices"
+    with pytest.raises(UnknownModel, match="no model 'voices'; there are tiny"):
+        catalogue.get("voices")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (GOOD + DIARIZER.replace("campplus-seg3", "onnx-ctc"), "model 'voices': engine: "),
+        (GOOD + DIARIZER + 'languages = "english"', "model 'voices': languages: "),
+        (GOOD + DIARIZER.replace("sha256:", "sha1:"), "model 'voices': entry: "),
+        ('auto = ["voices"]' + GOOD + DIARIZER, "auto names 'voices', which is none of its models"),
+        (GOOD + DIARIZER + 'also_called = ["tiny"]', "'tiny' is a name of 'tiny' too"),
+    ],
+)
+def test_wrong_entry_of_a_diarizer_is_one_sentence(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(text)
+
+    with pytest.raises(ModelError, match=complaint):
+        load_catalogue(path)

@@ -103,7 +103,7 @@ def fetch(runtime: Runtime, lease: Lease) -> None:
     options = claim.options
     equal = None
     if claim.input["cache"]:
-        equal = fingerprint(digest, options, runtime.catalogue.get(options.model))
+        equal = fingerprint(digest, options, runtime.catalogue)
     steps.complete_fetch(
         runtime.database,
         claim,

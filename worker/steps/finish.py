@@ -20,6 +20,7 @@ from shared.store.chunks import (
 from shared.store.jobs.accuracy import measure_pending
 from worker.process.heartbeat import Lease
 from worker.process.runtime import Runtime
+from worker.steps.speakers import Speakers, find_speakers
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +36,18 @@ def finish(runtime: Runtime, lease: Lease) -> None:
         LeaseLost: another worker finishes this job now.
     """
     claim, database = lease.claim, runtime.database
+    speakers = find_speakers(runtime, claim)
     folded = fold(
         runtime,
         claim,
+        speakers,
         lambda: finished_chunks_without_words(database, claim.job_id),
         lambda channel: finished_chunks(database, claim.job_id, channel=channel),
     )
     listening = runtime.settings.keep_listening_s > 0
-    steps.complete_finish(database, claim, folded, listening=listening)
+    steps.complete_finish(
+        database, claim, folded, listening=listening, shared=not speakers.warnings
+    )
     try:
         measure_pending(database)
     except DatabaseUnavailable as error:
@@ -52,10 +57,11 @@ def finish(runtime: Runtime, lease: Lease) -> None:
 def fold(
     runtime: Runtime,
     claim: steps.Claim,
+    speakers: Speakers,
     without_words: Callable[[], Iterable[ChunkOutput]],
     chunks: Callable[[int | None], Iterable[ChunkOutput]],
 ) -> steps.Folded:
-    """Fold a job's chunks into its transcript, while its segments are read.
+    """Fold a job's chunks into its transcript, with its speakers, while its segments are read.
 
     ``without_words`` returns all chunks in order; their words may be missing. ``chunks`` returns
     those of a channel in order, with words; None stands for all channels mixed.
@@ -67,11 +73,11 @@ def fold(
     found = survey(as_heard(records.keep(without_words())))
     channels = claim.metrics.get("channels")
     language = claim.options.text_language(claim.language or found.language)
-    stitcher = Stitcher(n_samples, language=language)
+    stitcher = Stitcher(n_samples, language=language, label=speakers.label)
     numbers = [None] if channels is None else range(channels)
 
     def header() -> TranscriptHeader:
-        return make_header(
+        made = make_header(
             found,
             n_samples=n_samples,
             channels=channels,
@@ -81,12 +87,15 @@ def fold(
             clipped_share=claim.metrics.get("clipped_share"),
             of_the_file=map(TranscriptWarning.model_validate, claim.metrics.get("warnings", ())),
         )
+        warnings = [*made.warnings, *speakers.warnings]
+        return made.model_copy(update={"speakers": speakers.found(), "warnings": warnings})
 
     def metrics() -> dict[str, Any]:
         return {
             "stitch_s": round(time.monotonic() - begun, 4),
             "inference_s": round(records.inference_s, 3),
             "unheard_s": to_seconds(sum(end - start for start, end in found.unheard)),
+            **speakers.metrics,
         }
 
     return steps.Folded(

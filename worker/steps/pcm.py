@@ -12,6 +12,7 @@ import numpy as np
 from shared.infra.storage import Storage
 from shared.speech.audio import Pcm, Samples
 from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.speakers.spans import SpeakerSpan
 from shared.store.objects.keys import pcm_prefix
 
 PIECE_SAMPLES = 120 * SAMPLE_RATE
@@ -118,12 +119,31 @@ def read_pcm(storage: Storage, job_id: UUID, chunk: Chunk) -> Samples:
     Raises:
         StorageUnavailable: a piece cannot be read.
     """
-    start, end = chunk.stored_at, chunk.stored_at + chunk.n_samples
+    return _read(storage, job_id, chunk.channel, chunk.stored_at, chunk.n_samples)
+
+
+def read_span(storage: Storage, job_id: UUID, span: SpeakerSpan) -> Samples:
+    """Return a span's audio, its context included, with silence where nothing is stored.
+
+    Raises:
+        StorageUnavailable: a piece cannot be read.
+    """
+    audio = np.zeros(span.end - span.start, np.float32)
+    for start, end, stored_at in span.stretches:
+        read = _read(storage, job_id, None, stored_at, min(end, span.end) - start)
+        audio[start - span.start : start - span.start + len(read)] = read
+    return audio
+
+
+def _read(
+    storage: Storage, job_id: UUID, channel: int | None, stored_at: int, n_samples: int
+) -> Samples:
+    start, end = stored_at, stored_at + n_samples
     pcm = b""
     while start < end:
         index, offset = divmod(start, PIECE_SAMPLES)
         stop = min(end - index * PIECE_SAMPLES, PIECE_SAMPLES)
-        key = _piece_key(job_id, chunk.channel, index)
+        key = _piece_key(job_id, channel, index)
         pcm += storage.read(key, offset * BYTES_PER_SAMPLE, stop * BYTES_PER_SAMPLE)
         start += stop - offset
     return samples_of(pcm)

@@ -4,13 +4,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shared.infra.errors import AudioTooLong, LargeFile
 from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_from_json, chunk_to_json
+from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_to_json
+from shared.speech.speakers.spans import SpanPlanner, SpeakerSpan
 from shared.speech.timemap import TimeMap
 from shared.speech.voice_activity import make_vad
 from shared.store import steps
@@ -46,7 +47,8 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
 
     A chunk's step is inserted as soon as its audio can be read back, so inference starts while the
     rest is being decoded. If the language is to be detected, chunks are on hold until it is known.
-    A repeated ``prepare`` makes the same plan.
+    Where speakers are to be told apart, a span's ``diarize`` step is inserted once its audio can be
+    read back. A repeated ``prepare`` makes the same plan.
 
     Raises:
         MediaError, PoisonousInput: the source cannot be transcribed.
@@ -97,7 +99,7 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     for channel in channels:
         channel.finish()
     _check_size(channels, claim.source_bytes)
-    rest = _store_rest(channels, findings.times)
+    rest = _store_rest(channels, findings.times, inline=claim.options.diarization is None)
     metrics: dict[str, Any] = {
         "prepare_s": round(time.monotonic() - begun, 3),
         "decode_s": round(decode_s, 3),
@@ -151,19 +153,32 @@ class _Lane:
             self._runtime.wakeups.ring(LARGE_QUEUE, 1)
 
 
-def _store_rest(channels: Sequence["_Channel"], times: TimeMap) -> list[NewStep]:
+def _store_rest(
+    channels: Sequence["_Channel"], times: TimeMap, *, inline: bool
+) -> list["_Planned"]:
     """Store the rest of the audio, and return the chunks that were not ready before.
 
-    The only chunk of a short file has its audio in its step, so no object is needed.
+    With ``inline``, the only chunk of a short file has its audio in its step, so no object is
+    needed.
     """
     planned = [chunk for channel in channels for chunk in channel.take_planned(times)]
-    if len(planned) == 1:
+    if len(planned) == 1 and inline:
         (channel,) = (channel for channel in channels if channel.number == planned[0].channel)
         if (audio := channel.pieces.whole(planned[0])) is not None:
-            return [NewStep(planned[0].index, chunk_to_json(planned[0]), audio)]
+            return [_Planned(planned[0], audio)]
     for channel in channels:
         channel.pieces.finish()
-    return [NewStep(chunk.index, chunk_to_json(chunk)) for chunk in planned]
+    return [_Planned(chunk) for chunk in planned]
+
+
+class _Planned(NamedTuple):
+    """A chunk that is planned; a short file's with its audio."""
+
+    chunk: Chunk
+    audio: bytes | None = None
+
+    def step(self) -> NewStep:
+        return NewStep(self.chunk.index, chunk_to_json(self.chunk), self.audio)
 
 
 class _Channel:
@@ -244,7 +259,10 @@ class _Channel:
 
 
 class _Plan:
-    """The steps of the job: its chunks and, if its language is unknown, their hold and release."""
+    """The steps of the job: its chunks and, if its language is unknown, their hold and release.
+
+    With them come the spans in which speakers are told apart, if they are.
+    """
 
     def __init__(self, runtime: Runtime, lease: Lease) -> None:
         options = lease.claim.options
@@ -256,6 +274,8 @@ class _Plan:
         )
         """Whether a ``detect`` step is still to be added."""
         self._hold = self._detects
+        self._spans = SpanPlanner() if options.diarization is not None else None
+        self._n_spans = 0
         self._candidates: list[Chunk] = []
         """Chunks from which the language can be detected; ten minutes at most."""
 
@@ -270,7 +290,8 @@ class _Plan:
         steps.add_chunks(
             self._runtime.database,
             self._claim,
-            [NewStep(chunk.index, chunk_to_json(chunk)) for chunk in chunks],
+            [_Planned(chunk).step() for chunk in chunks],
+            spans=[] if self._spans is None else self._numbered(self._spans.push(chunks)),
             max_attempts=self._runtime.settings.max_attempts,
             share=min(1.0, max(chunk.end for chunk in chunks) * sample_share),
             hold=self._hold,
@@ -286,26 +307,35 @@ class _Plan:
                 )
 
     def complete(
-        self, rest: Sequence[NewStep], *, duration_s: float, metrics: Mapping[str, Any]
+        self, rest: Sequence[_Planned], *, duration_s: float, metrics: Mapping[str, Any]
     ) -> None:
         """Add the last chunks, and make sure that every held chunk is released.
 
         A job's only chunk needs no ``detect`` step: the language is detected as it is transcribed.
         """
         if self._detects:
-            self._candidates += [chunk_from_json(new.idx, new.input) for new in rest]
+            self._candidates += [planned.chunk for planned in rest]
         only = len(self._candidates) <= 1
+        spans: list[SpeakerSpan] = []
+        if self._spans is not None:
+            spans += self._spans.push(planned.chunk for planned in rest)
+            spans += self._spans.finish()
         steps.complete_prepare(
             self._runtime.database,
             self._claim,
             duration_s=duration_s,
             metrics=metrics,
-            chunks=rest,
+            chunks=[planned.step() for planned in rest],
+            spans=self._numbered(spans),
             hold=self._hold and not (self._detects and only),
             release=self._detects and only,
             detect=self._take_candidates() if self._detects and not only else (),
             max_attempts=self._runtime.settings.max_attempts,
         )
+
+    def _numbered(self, spans: Sequence[SpeakerSpan]) -> list[NewStep]:
+        first, self._n_spans = self._n_spans, self._n_spans + len(spans)
+        return [NewStep(n, span.to_json()) for n, span in enumerate(spans, start=first)]
 
     def _take_candidates(self) -> list[dict[str, Any]]:
         """Return the chunks that the ``detect`` step hears; after that no other is added."""

@@ -114,7 +114,7 @@ def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
                 bug = runtime.record.note_bug(claim.step_id, claim.kind, error)
                 steps.retry(database, claim, bug, base_s=settings.retry_base_s)
     except LeaseLost as lost:
-        if claim.kind in (StepKind.FETCH, StepKind.PREPARE):
+        if claim.kind in (StepKind.FETCH, StepKind.PREPARE, StepKind.DIARIZE):
             _report_late_audio(runtime, claim)
         log.warning("%s: its result is dropped", lost)
     except DatabaseUnavailable as away:

@@ -33,6 +33,7 @@ from worker.steps.finish import fold
 from worker.steps.infer import batcher_of, restart, submit
 from worker.steps.pcm import read_pcm, samples_of
 from worker.steps.run import run_step, settle
+from worker.steps.speakers import find_speakers
 
 
 def infer_steps(runtime: Runtime, leases: Sequence[Lease]) -> None:
@@ -191,7 +192,8 @@ class _Heard:
             return [row] if channel == item.chunk.channel else []
 
         with self._settling(item):
-            folded = fold(self._runtime, item.claim, lambda: [row], rows_of)
+            speakers = find_speakers(self._runtime, item.claim)
+            folded = fold(self._runtime, item.claim, speakers, lambda: [row], rows_of)
             listening = self._runtime.settings.keep_listening_s > 0
             steps.complete_only_chunk(self._runtime.database, result, folded, listening=listening)
             self._note_done(item)

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from api.dialects.assemblyai.body import UPLOADED
 from api.native.answers import stream
 from shared.speech.cues import milliseconds
-from shared.speech.dialects.words import bare, mean_confidence
+from shared.speech.dialects.words import bare, mean_confidence, speaker_letter
 from shared.speech.formats import in_blocks, write_text
 from shared.speech.paragraphs import make_paragraphs
 from shared.speech.transcript import Segment, Word
@@ -109,6 +109,7 @@ def _write(
 ) -> Iterator[str]:
     header = None if transcript is None else transcript.header
     duration_s = view.duration_s if header is None else header.duration_s
+    speakers = view.options.speakers
     head = {
         "id": str(view.id),
         "status": status_of(view),
@@ -118,6 +119,8 @@ def _write(
         "language_code": view.options.language if header is None else header.language,
         "language_confidence": None if header is None else header.language_probability,
         "multichannel": view.options.multichannel,
+        "speaker_labels": speakers is not None,
+        "speakers_expected": None if speakers is None else speakers.count,
         "audio_channels": None if header is None else header.channels,
         "audio_duration": None if duration_s is None else round(duration_s),
         **_webhook(webhook),
@@ -136,7 +139,7 @@ def _write(
             yield ("," if confidences else "") + _dump(_word(word, segment, apart=apart))
             confidences.append(word.confidence)
     yield "]"
-    if apart:
+    if apart or transcript.header.speakers is not None:
         yield from _write_list("utterances", _paragraphs(transcript))
     else:
         yield ',"utterances":null'
@@ -208,9 +211,12 @@ def _word(word: Word, segment: Segment, *, apart: bool) -> dict[str, Any]:
 
 
 def _channel(segment: Segment, *, apart: bool) -> dict[str, str | None]:
-    """Return AssemblyAI's number of a segment's channel, from 1, which is its speaker's, too."""
+    """Return AssemblyAI's number of a segment's channel, from 1, which is its speaker's, too.
+
+    Speakers of one channel are letters.
+    """
     number = str((segment.channel or 0) + 1) if apart else None
-    return {"speaker": number, "channel": number}
+    return {"speaker": number or speaker_letter(segment.speaker), "channel": number}
 
 
 def _write_list(name: str, items: Iterable[dict[str, Any]]) -> Iterator[str]:

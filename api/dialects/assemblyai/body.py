@@ -36,6 +36,13 @@ def _id(given: str) -> UUID:
     return found
 
 
+class _SpeakerOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    min_speakers_expected: int | None = None
+    max_speakers_expected: int | None = None
+
+
 class _Body(BaseModel):
     """What the body of a request for a transcript may say, after the table's check."""
 
@@ -49,6 +56,9 @@ class _Body(BaseModel):
     language_detection: bool = False
     multichannel: bool = False
     dual_channel: bool = False
+    speaker_labels: bool = False
+    speakers_expected: int | None = None
+    speaker_options: _SpeakerOptions | None = None
     punctuate: bool = True
     format_text: bool = True
     keyterms_prompt: list[str] = []
@@ -122,6 +132,7 @@ def read_body(body: bytes, model_of: Callable[[str | None], str], outbound: Outb
         "language": codes[0] if len(codes) == 1 else None,
         "multilingual": len(codes) > 1,
         "multichannel": asked.multichannel or asked.dual_channel,
+        "speakers": _speakers(asked),
         "prompt": asked.prompt and asked.prompt[-_MAX_PROMPT_CHARS:],
         "hotwords": ", ".join([*asked.keyterms_prompt, *asked.word_boost]) or None,
     }
@@ -138,8 +149,32 @@ def read_body(body: bytes, model_of: Callable[[str | None], str], outbound: Outb
         if error.errors()[0]["type"] == UNKNOWN_LANGUAGE:
             raise UnsupportedLanguage(message) from error
         found = str(error.errors()[0]["loc"][0])
-        name = {"hotwords": "keyterms_prompt", "language": "language_code"}.get(found, found)
+        name = _NAMES.get(found, found)
         raise InvalidParameter(f"{name}: {message}", name) from error
+
+
+_NAMES = {
+    "hotwords": "keyterms_prompt",
+    "language": "language_code",
+    "speakers": "speakers_expected",
+}
+"""Their names of our options, for errors."""
+
+
+def _speakers(asked: _Body) -> bool | dict[str, int | None]:
+    if not asked.speaker_labels:
+        if asked.speakers_expected is not None or asked.speaker_options is not None:
+            raise InvalidParameter("it needs speaker_labels", "speakers_expected")
+        return False
+    if asked.speakers_expected is not None:
+        if asked.speaker_options is not None:
+            problem = "speakers_expected and speaker_options exclude each other"
+            raise InvalidParameter(problem, "speaker_options")
+        return {"count": asked.speakers_expected}
+    if asked.speaker_options is not None:
+        chosen = asked.speaker_options
+        return {"min": chosen.min_speakers_expected, "max": chosen.max_speakers_expected}
+    return True
 
 
 def _file_at(url: str) -> dict[str, Any]:

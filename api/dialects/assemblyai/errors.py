@@ -11,6 +11,7 @@ from shared.infra import errors
 
 _STATUSES: Mapping[str, int] = {
     errors.ModelNotServed.code: 400,
+    errors.SpeakersUnavailable.code: 400,
     errors.UnsupportedMediaType.code: 400,
     errors.UploadNotFound.code: 400,
     errors.TranscriptNotReady.code: 400,

@@ -87,9 +87,12 @@ _TAKES: Sequence[Parameter] = (
             *("redact_pii_sub", "custom_spelling", "remove_audio_tags"),
         )
     ),
-    *_refused(_SPEAKERS, "speaker_labels"),
-    refused("speakers_expected", _SPEAKERS),
-    refused("speaker_options", _SPEAKERS),
+    accepted("speaker_labels", "an error where no worker tells speakers apart"),
+    accepted("speakers_expected", "1 to 50, with `speaker_labels`"),
+    aliased(
+        "speaker_options",
+        "`min_speakers_expected` and `max_speakers_expected`, with `speaker_labels`",
+    ),
     *_refused(
         _MEANING,
         *("content_safety", "iab_categories", "sentiment_analysis", "auto_chapters"),
@@ -113,13 +116,16 @@ _NO_CONFIDENCE = "0 where the engine gives none"
 def _words(prefix: str) -> Iterator[Member]:
     yield from sent(f"{prefix}text", f"{prefix}start", f"{prefix}end")
     yield computed(f"{prefix}confidence", _NO_CONFIDENCE)
-    yield computed(f"{prefix}speaker", "its channel's number with `multichannel`; else null")
+    yield computed(
+        f"{prefix}speaker",
+        "A, B and so on with `speaker_labels`; its channel's number with `multichannel`; else null",
+    )
     yield computed(f"{prefix}channel", "from 1, with `multichannel`; else null")
 
 
 _REPEATED = (
     *("speech_model", "speech_models", "language_codes", "language_detection", "dual_channel"),
-    *("keyterms_prompt", "word_boost", "prompt"),
+    *("keyterms_prompt", "word_boost", "prompt", "speaker_options"),
 )
 
 UPLOAD = Operation(
@@ -139,7 +145,7 @@ TRANSCRIPT = Operation(
         computed("speech_model_used", "the id of the model"),
         computed("language_code", "an ISO 639 code, given or detected"),
         computed("language_confidence", "null where the language was given"),
-        *sent("multichannel"),
+        *sent("multichannel", "speaker_labels", "speakers_expected"),
         computed("audio_channels", "with `multichannel`; else null"),
         computed("audio_duration", "seconds, rounded"),
         computed("confidence", "the mean of the words'; null where they have none"),
@@ -170,8 +176,8 @@ TRANSCRIPT = Operation(
         left_out("translated_texts", "nothing is translated beside the text"),
         left_out("metadata", "warnings are in the native API's transcript"),
     ),
-    says="`utterances` are paragraphs, with `multichannel`; else null. DELETE removes the job, and "
-    "answers with the text null.",
+    says="`utterances` are paragraphs, with `speaker_labels` or `multichannel`; else null. DELETE "
+    "removes the job, and answers with the text null.",
 )
 
 LIST = Operation(

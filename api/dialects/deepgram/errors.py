@@ -13,6 +13,7 @@ from shared.speech.dialects.deepgram import BAD_REQUEST, error_body
 _STATUSES: Mapping[str, int] = {
     errors.UnknownModel.code: 400,
     errors.ModelNotServed.code: 400,
+    errors.SpeakersUnavailable.code: 400,
     errors.UnsupportedMediaType.code: 400,
 }
 """Of codes whose status is another than the native one. All 422 are 400."""

@@ -33,6 +33,7 @@ class _Query(BaseModel):
     language: str | None = None
     detect_language: bool = False
     multichannel: bool = False
+    diarize: bool = False
     punctuate: bool = False
     smart_format: bool = False
     paragraphs: bool = False
@@ -83,6 +84,7 @@ def read_query(given: QueryParams, model_of: Callable[[str | None], str]) -> Ask
         paragraphs=query.paragraphs,
         utt_split_s=query.utt_split if query.utterances else None,
         detected=query.detect_language,
+        speakers=query.diarize,
     )
     if query.callback_method and not query.callback:
         raise InvalidParameter("callback_method: there is no callback", "callback_method")
@@ -96,6 +98,7 @@ def read_query(given: QueryParams, model_of: Callable[[str | None], str]) -> Ask
             language=None if is_multilingual else query.language,
             multilingual=is_multilingual,
             multichannel=query.multichannel,
+            speakers=query.diarize,
             hotwords=", ".join(terms) or None,
             numerals=query.numerals,
             spelling={each.partition(":")[0]: each.partition(":")[2] for each in query.replace},

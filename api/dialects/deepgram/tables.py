@@ -20,7 +20,8 @@ MODELS: Sequence[str] = (
     *("meeting", "phonecall", "finance", "conversationalai", "voicemail", "video"),
 )
 
-_SPEAKERS = "speakers are not told apart here"
+_SPEAKERS = "one model tells speakers apart here, and it does not say how sure it is"
+_SPEAKER = "from 0, with `diarize`; null where nobody is known"
 _MEANING = "what is meant is not analysed here, only what is said"
 _FALSE = "false"
 
@@ -58,7 +59,7 @@ LISTEN = Operation(
         ),
         accepted("smart_format", "does what `punctuate` does: models write numbers as they do"),
         accepted("paragraphs", "implies `punctuate`"),
-        accepted("utterances", "words without a longer pause than `utt_split`"),
+        accepted("utterances", "words of one speaker without a longer pause than `utt_split`"),
         accepted("utt_split", "seconds; 0.8 if omitted"),
         aliased("keyterm", "words to expect, an error if the model takes none"),
         aliased("keywords", "as `keyterm`; a weight is dropped, one below zero is refused"),
@@ -71,7 +72,8 @@ LISTEN = Operation(
         accepted("callback_method", "`POST`, or `PUT`"),
         refused("extra", "tag the request, or use metadata of `POST /jobs`"),
         refused("encoding", "send a file whose header says it, such as WAV"),
-        *_refused(_SPEAKERS, "diarize", "diarize_model"),
+        accepted("diarize", "an error where no worker tells speakers apart"),
+        *_refused(_SPEAKERS, "diarize_model"),
         *_refused(
             _MEANING,
             *("sentiment", "summarize", "topics", "custom_topic", "custom_topic_mode"),
@@ -100,10 +102,10 @@ LISTEN = Operation(
         *sent(f"{_ALTERNATIVE}{_WORD}start", f"{_ALTERNATIVE}{_WORD}end"),
         computed(f"{_ALTERNATIVE}{_WORD}confidence", "null where the engine gives none"),
         computed(f"{_ALTERNATIVE}{_WORD}punctuated_word", "with `punctuate` and what implies it"),
+        computed(f"{_ALTERNATIVE}{_WORD}speaker", _SPEAKER),
         *(
             left_out(f"{_ALTERNATIVE}{_WORD}{name}", says)
             for name, says in (
-                ("speaker", _SPEAKERS),
                 ("speaker_confidence", _SPEAKERS),
                 ("language", "segments have one, words have not"),
             )
@@ -118,7 +120,7 @@ LISTEN = Operation(
                 )
             ),
         ),
-        left_out(f"{_ALTERNATIVE}paragraphs.paragraphs[].speaker", _SPEAKERS),
+        computed(f"{_ALTERNATIVE}paragraphs.paragraphs[].speaker", _SPEAKER),
         computed("results.channels[].detected_language", "of the whole, with `detect_language`"),
         computed("results.utterances[].id", "the same whenever it is asked for"),
         *sent(
@@ -131,11 +133,9 @@ LISTEN = Operation(
                 )
             )
         ),
-        *_left_out(
-            _SPEAKERS,
-            "results.utterances[].",
-            *("speaker", "words[].speaker", "words[].speaker_confidence"),
-        ),
+        computed("results.utterances[].speaker", _SPEAKER),
+        computed("results.utterances[].words[].speaker", _SPEAKER),
+        left_out("results.utterances[].words[].speaker_confidence", _SPEAKERS),
         *_left_out(
             "segments have a language, words have not",
             "results.utterances[].",

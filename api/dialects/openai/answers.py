@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from api.dialects.openai.form import Wish
 from api.native.answers import stream
+from shared.speech.dialects.words import speaker_letter
 from shared.speech.formats import in_blocks, render, write_text
 from shared.speech.languages import NAMES
 from shared.speech.repetition import compression_ratio
@@ -25,6 +26,8 @@ _SEEKS_PER_S = 100
 """OpenAI counts audio in frames of 10 ms."""
 _LEAST_PROBABILITY = 1e-4
 """Of a confidence that was rounded to nothing."""
+_NOBODY = "unknown"
+"""Whoever said what no speaker is known of."""
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 
@@ -39,6 +42,8 @@ def answer(transcript: StoredTranscript, wish: Wish, task: str) -> Response:
             return stream(cues.blocks, _TEXT)
         case "verbose_json":
             parts = _write_verbose(transcript, wish, task)
+        case "diarized_json":
+            parts = _write_diarized(transcript)
         case "json":
             parts = _write_json(transcript, wish, task)
     media_type = _JSON if wish.format.endswith("json") else _TEXT
@@ -110,6 +115,27 @@ def _write_verbose(transcript: StoredTranscript, wish: Wish, task: str) -> Itera
     if task == "transcribe":
         yield f',"usage":{_dump(_usage(header))}'
     yield "}"
+
+
+def _write_diarized(transcript: StoredTranscript) -> Iterator[str]:
+    header = transcript.header
+    yield _dump({"task": "transcribe", "duration": header.duration_s}).removesuffix("}")
+    yield ',"text":"'
+    yield from write_text(transcript.segments_without_words)
+    yield '"'
+    segments = (
+        {
+            "type": "transcript.text.segment",
+            "id": f"seg_{each.id}",
+            "start": each.start,
+            "end": each.end,
+            "text": each.separator + each.text,
+            "speaker": speaker_letter(each.speaker) or _NOBODY,
+        }
+        for each in transcript.segments_without_words
+    )
+    yield from _write_list("segments", segments)
+    yield f',"usage":{_dump(_usage(header))}}}'
 
 
 def _segment(segment: Segment) -> dict[str, Any]:

@@ -14,6 +14,7 @@ OPENAI = Dialect(
     operations=(
         tables.TRANSCRIPTION,
         tables.VERBOSE,
+        tables.DIARIZED,
         tables.STREAM,
         tables.TRANSLATION,
         tables.VERBOSE_TRANSLATION,

@@ -15,6 +15,7 @@ LONGEST_RETRY_AFTER_S = 60
 _STATUSES: Mapping[str, int] = {
     errors.UnknownModel.code: 404,
     errors.ModelNotServed.code: 404,
+    errors.SpeakersUnavailable.code: 400,
     errors.InvalidRequest.code: 400,
     errors.UnsupportedMediaType.code: 400,
 }

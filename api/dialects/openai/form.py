@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.dialects.openai.tables import DIARIZED
 from api.dialects.parameters import Operation
 from api.intake.multipart import Field as FormField
 from api.validation import describe
@@ -25,7 +24,7 @@ _LISTS = frozenset(
     }
 )
 
-Format = Literal["json", "text", "srt", "vtt", "verbose_json"]
+Format = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"]
 
 
 class _Form(BaseModel):
@@ -114,9 +113,9 @@ class AudioForm:
 
     def _checked(self) -> _Form:
         given = self._operation.check(self._given)
-        if given.get("response_format") == "diarized_json":
+        if given.get("response_format") == "diarized_json" and self._task == "translate":
             raise UnsupportedParameter(
-                f"response_format diarized_json: {DIARIZED}", "response_format"
+                "response_format diarized_json is for transcriptions", "response_format"
             )
         try:
             return _Form.model_validate(given)
@@ -136,6 +135,7 @@ class AudioForm:
                 model=self._model_of(form.model),
                 language=languages[0] if languages else None,
                 task=self._task,
+                speakers=form.response_format == "diarized_json",
                 prompt=form.prompt and form.prompt[-_MAX_PROMPT_CHARS:],
                 hotwords=", ".join(form.keywords) or None,
             )

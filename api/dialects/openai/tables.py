@@ -15,7 +15,9 @@ from api.dialects.parameters import (
 
 MODELS: Sequence[str] = ("whisper-1", "gpt-*")
 
-DIARIZED = "speakers are not told apart here"
+_KNOWN = "speakers are told apart here, not recognized; name them by PATCH /jobs/{id}/speakers"
+_STREAMED = "speakers are known at the end: `diarized_json` is not streamed"
+_LIVE = "speakers are told apart in files alone"
 
 _FILE = accepted("file", "any container and codec, a video's sound too")
 _MODEL = aliased(
@@ -84,7 +86,8 @@ TRANSCRIPTION = Operation(
         _PROMPT,
         accepted(
             "response_format",
-            f"`json`, `text`, `srt`, `vtt`, `verbose_json`; `diarized_json` is refused: {DIARIZED}",
+            "`json`, `text`, `srt`, `vtt`, `verbose_json`, or `diarized_json`, an error where no "
+            "worker tells speakers apart",
         ),
         _TEMPERATURE,
         accepted("include", "`logprobs`, with `json`"),
@@ -99,8 +102,8 @@ TRANSCRIPTION = Operation(
         refused(
             "chunking_strategy.threshold", "what counts as speech cannot be tuned for files", "0.5"
         ),
-        refused("known_speaker_names", DIARIZED),
-        refused("known_speaker_references", DIARIZED),
+        refused("known_speaker_names", _KNOWN),
+        refused("known_speaker_references", _KNOWN),
     ),
     answers=(
         *_TEXT,
@@ -110,6 +113,19 @@ TRANSCRIPTION = Operation(
         *_NO_TOKENS,
     ),
     says="`text`, `srt` and `vtt` come as `text/plain`.",
+)
+
+DIARIZED = Operation(
+    "`diarized_json`",
+    answers=(
+        *sent("task", "duration", "text"),
+        computed("segments[].type", "`transcript.text.segment`"),
+        computed("segments[].id", "`seg_` and its number"),
+        *sent("segments[].start", "segments[].end", "segments[].text"),
+        computed("segments[].speaker", "A, B and so on, or `unknown`"),
+        *_USAGE,
+        *_NO_TOKENS,
+    ),
 )
 
 VERBOSE = Operation(
@@ -130,8 +146,8 @@ STREAM = Operation(
             "what the chunks say that are done, in the order of time",
         ),
         computed("transcript.text.delta: logprobs", "as above, if they are included"),
-        left_out("transcript.text.delta: segment_id", DIARIZED),
-        left_out("transcript.text.segment", DIARIZED),
+        left_out("transcript.text.delta: segment_id", _STREAMED),
+        left_out("transcript.text.segment", _STREAMED),
         *sent("transcript.text.done: text"),
         computed("transcript.text.done: languages", "as above"),
         computed("transcript.text.done: logprobs", "as above, if they are included"),
@@ -211,7 +227,7 @@ REALTIME = Operation(
             "conversation.item.input_audio_transcription.completed",
             "conversation.item.input_audio_transcription.failed",
         ),
-        left_out("conversation.item.input_audio_transcription.segment", DIARIZED),
+        left_out("conversation.item.input_audio_transcription.segment", _LIVE),
         left_out("conversation.item.created", "an item has nothing but its transcription"),
     ),
     says="The configuration is in `session.update`, before the first audio; later only the "

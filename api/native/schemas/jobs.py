@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from api.native.schemas import members
+from shared.models.options import SpeakerOptions
 from shared.speech.edits import Edits
 from shared.speech.transcript import Segment, Transcript, TranscriptHeader, TranscriptText
 from shared.store.jobs.read import JobView, Stage
@@ -147,6 +148,9 @@ class JobSummary(BaseModel):
     hotwords: str | None
     vad: str = Field(description="voice activity detector")
     multichannel: bool
+    speakers: SpeakerOptions | None = Field(
+        description="how speakers are told apart; null: they are not"
+    )
     multilingual: bool
     track: str | None = Field(description="the audio track that was asked for; null: any")
     strict: bool = Field(description="whether a file that is cut off or damaged is refused")

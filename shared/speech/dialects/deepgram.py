@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from shared.infra.errors import AUDIO_CODES, FETCH_CODES, JobCanceled, JobFailed
 from shared.speech.dialects.words import bare, mean_confidence
 from shared.speech.paragraphs import make_paragraphs
-from shared.speech.transcript import Segment, TranscriptHeader, Word
+from shared.speech.transcript import Paragraph, Segment, TranscriptHeader, Word
 
 TAGS = "tags"
 """The member of a job's metadata that has a request's tags."""
@@ -32,6 +32,8 @@ class Wish:
     """None: no utterances."""
     detected: bool
     """Whether the detected language is told."""
+    speakers: bool = False
+    """Whether speakers are told."""
 
 
 class Job(Protocol):
@@ -72,7 +74,7 @@ class Heard(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Utterance:
-    """Words without a long pause between them."""
+    """Words of one speaker, without a long pause between them."""
 
     channel: int
     words: list[Word]
@@ -142,7 +144,7 @@ def _write_channel(transcript: Heard, channel: int, wish: Wish) -> Iterator[str]
             confidences.append(word.confidence)
     yield f'],"confidence":{_dump(mean_confidence(confidences))}'
     if wish.paragraphs:
-        yield from _write_paragraphs(transcript, channel)
+        yield from _write_paragraphs(transcript, channel, wish)
     yield "}]"
     language = transcript.header.language
     if wish.detected and language is not None:
@@ -150,14 +152,14 @@ def _write_channel(transcript: Heard, channel: int, wish: Wish) -> Iterator[str]
     yield "}"
 
 
-def _write_paragraphs(transcript: Heard, channel: int) -> Iterator[str]:
+def _write_paragraphs(transcript: Heard, channel: int, wish: Wish) -> Iterator[str]:
     n_words: dict[int, int] = {}
     segments: dict[int, Segment] = {}
     for segment in _of_channel(transcript, channel):
         n_words[segment.id] = len(segment.words)
         segments[segment.id] = segment.model_copy(update={"words": []})
     paragraphs = list(make_paragraphs(segments.values()))
-    whole = "\n\n".join(paragraph.text for paragraph in paragraphs)
+    whole = "\n\n".join(f"{_talker(each, wish)}{each.text}" for each in paragraphs)
     yield f',"paragraphs":{{"transcript":{_dump(whole)},"paragraphs":['
     for number, paragraph in enumerate(paragraphs):
         # Those of other channels may have numbers in between.
@@ -170,9 +172,15 @@ def _write_paragraphs(transcript: Heard, channel: int) -> Iterator[str]:
             "num_words": sum(n_words[each.id] for each in own),
             "start": paragraph.start,
             "end": paragraph.end,
-        }
+        } | ({"speaker": paragraph.speaker} if wish.speakers else {})
         yield ("," if number else "") + _dump(found)
     yield "]}"
+
+
+def _talker(paragraph: Paragraph, wish: Wish) -> str:
+    """Return the number of a paragraph's speaker as Deepgram writes it before the text."""
+    is_told = wish.speakers and paragraph.speaker is not None
+    return f"Speaker {paragraph.speaker}: " if is_told else ""
 
 
 def _of_channel(transcript: Heard, channel: int) -> Iterator[Segment]:
@@ -183,7 +191,8 @@ def _utterances(transcript: Heard, channel: int, split_s: float) -> Iterator[_Ut
     words: list[Word] = []
     for segment in _of_channel(transcript, channel):
         for word in segment.words:
-            if words and word.start - words[-1].end > split_s:
+            is_other = bool(words) and word.speaker != words[-1].speaker
+            if words and (is_other or word.start - words[-1].end > split_s):
                 yield _Utterance(channel, words)
                 words = []
             words.append(word)
@@ -193,7 +202,7 @@ def _utterances(transcript: Heard, channel: int, split_s: float) -> Iterator[_Ut
 
 def _utterance(job_id: UUID, number: int, utterance: _Utterance, wish: Wish) -> dict[str, object]:
     words = utterance.words
-    return {
+    found: dict[str, object] = {
         "start": words[0].start,
         "end": words[-1].end,
         "confidence": mean_confidence([word.confidence for word in words]),
@@ -202,15 +211,18 @@ def _utterance(job_id: UUID, number: int, utterance: _Utterance, wish: Wish) -> 
         "words": [_word(word, wish) for word in words],
         "id": str(uuid5(job_id, str(number))),
     }
+    return found | ({"speaker": words[0].speaker} if wish.speakers else {})
 
 
 def _word(word: Word, wish: Wish) -> dict[str, object]:
-    found = {
+    found: dict[str, object] = {
         "word": bare(word.text),
         "start": word.start,
         "end": word.end,
         "confidence": word.confidence,
     }
+    if wish.speakers:
+        found["speaker"] = word.speaker
     return found | ({"punctuated_word": word.text} if wish.formatted else {})
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from string import ascii_uppercase
 from unicodedata import category
 
 from shared.speech.chunks import WordHypothesis
@@ -25,6 +26,14 @@ def plain(words: Iterable[WordHypothesis]) -> list[WordHypothesis]:
         text = word.text.strip()
         found.append(replace(word, text=word.text.replace(text, bare(text))))
     return found
+
+
+def speaker_letter(speaker: int | None) -> str | None:
+    """Return a speaker as A, B and so on, after Z as A1; None: nobody is known."""
+    if speaker is None:
+        return None
+    round_, letter = divmod(speaker, len(ascii_uppercase))
+    return ascii_uppercase[letter] + (str(round_) if round_ else "")
 
 
 def mean_confidence(confidences: Iterable[float | None]) -> float | None:

@@ -75,7 +75,10 @@ def _take_up(connection: Connection, job_id: UUID, original: UUID | None) -> Row
     job = connection.execute(
         text("""
             SELECT state, audio_deleted_at,
-                   plan_complete AND chunks_done = chunks_total AS all_heard
+                   plan_complete AND chunks_done = chunks_total AND NOT EXISTS (
+                       SELECT FROM steps
+                       WHERE job_id = :id AND kind = 'diarize' AND state NOT IN ('done', 'failed')
+                   ) AS all_heard
             FROM jobs WHERE id = :id FOR NO KEY UPDATE
         """),
         {"id": job_id},
@@ -104,13 +107,17 @@ def _queue_unfinished(connection: Connection, job_id: UUID) -> None:
     """Steps void or failed -> queued, with new turns and all their attempts.
 
     The epoch is raised, so a worker that has not noticed the job's end has lost its claim. Chunks
-    on hold stay on hold.
+    on hold stay on hold. Speakers that were given up are not looked for again once ``finish`` has
+    its turn.
     """
     queued = connection.execute(
         text(f"""
             WITH undone AS (
                 SELECT id, kind, queue, row_number() OVER (PARTITION BY kind ORDER BY idx) AS n
                 FROM steps WHERE job_id = :id AND kind <> 'deliver' AND state <> 'done'
+                  AND NOT (kind = 'diarize' AND state = 'failed' AND EXISTS (
+                      SELECT FROM steps WHERE job_id = :id AND kind = 'finish'
+                  ))
             ), turn AS (
                 SELECT kinds.kind, kinds.queue, turn.*
                 FROM jobs CROSS JOIN (SELECT DISTINCT kind, queue FROM undone) AS kinds

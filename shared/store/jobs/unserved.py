@@ -1,4 +1,7 @@
-"""Jobs that no worker serves: they fail after the longest wait that the settings allow."""
+"""Jobs that no worker serves: they fail after the longest wait that the settings allow.
+
+A job whose speakers alone nobody looks for goes on without them.
+"""
 
 from uuid import UUID
 
@@ -10,6 +13,7 @@ from shared.infra.quantities import duration
 from shared.store.jobs.end import fail_job
 from shared.store.queues import queue_model
 from shared.store.retention import FOR_EVER_S
+from shared.store.steps.diarize import give_up_spans
 
 GRACE_S = 900.0
 """No job fails for this long after the sweeper's start: if the whole platform was off, the workers
@@ -57,6 +61,8 @@ UNSERVED_JOBS = f"""
 def fail_unserved(engine: Engine, *, wait_s: float, live_s: float, limit: int = 500) -> int:
     """Jobs queued or running -> failed whose step has waited ``wait_s`` for a worker.
 
+    Where that is a ``diarize`` step, the step fails and its job goes on.
+
     The wait counts from when the step became due, or from when the last ready worker of its queue
     was seen, if that was later. A loading worker seen within ``live_s`` ends it too. Jobs that wait
     for such a job fail with it. None fails in the first ``GRACE_S`` (or ``wait_s``, if less) after
@@ -78,8 +84,10 @@ def fail_unserved(engine: Engine, *, wait_s: float, live_s: float, limit: int = 
     for job_id, queue in found:
         with begin(engine) as connection:
             if _lock(connection, job_id, queue, wait_s, live_s):
-                fail_job(connection, job_id, NoWorker.code, _sentence(queue, wait_s))
-                failed += 1
+                failure = NoWorker.code, _sentence(queue, wait_s)
+                if not give_up_spans(connection, job_id, queue, *failure):
+                    fail_job(connection, job_id, *failure)
+                    failed += 1
     return failed
 
 

@@ -53,7 +53,7 @@ def read_waits(
             if queue_model(row["queue"]) is None:
                 waits[row["id"]] = Waiting("cpu_worker", f"a CPU worker{loading}")
             else:
-                detail = f"a worker for model {row['model']}{loading}"
+                detail = f"a worker for model {queue_model(row['queue'])}{loading}"
                 waits[row["id"]] = Waiting("model_worker", detail)
     return waits
 
@@ -67,7 +67,7 @@ _WAITS = """
         WHERE last_seen_at > clock_timestamp() - make_interval(secs => %(live_s)s)
         GROUP BY queue
     )
-    SELECT jobs.id, jobs.model, original_id IS NOT NULL AS has_original, due.queue,
+    SELECT jobs.id, original_id IS NOT NULL AS has_original, due.queue,
            due.loading
     FROM jobs LEFT JOIN LATERAL (
         SELECT step.queue, served.queue IS NOT NULL AS loading
@@ -75,7 +75,8 @@ _WAITS = """
                      (1, 'prepare', %(cpu)s), (1, 'prepare', %(large)s),
                      (2, 'detect', %(models)s || jobs.model),
                      (3, 'transcribe', %(models)s || jobs.model),
-                     (4, 'finish', %(cpu)s)) AS kinds (place, kind, queue)
+                     (4, 'diarize', %(models)s || (jobs.options -> 'speakers' ->> 'model')),
+                     (5, 'finish', %(cpu)s)) AS kinds (place, kind, queue)
         LEFT JOIN served ON served.queue = kinds.queue
         CROSS JOIN LATERAL (
             SELECT queue FROM steps

@@ -23,6 +23,11 @@ def pcm_prefix(job_id: UUID) -> str:
     return f"{job_prefix(job_id)}pcm/"
 
 
+def activities_key(job_id: UUID, span: int) -> str:
+    """Return the key of what was heard of the speakers in a span; it goes with the audio."""
+    return f"{pcm_prefix(job_id)}speakers/{span:05d}"
+
+
 def listening_key(job_id: UUID) -> str:
     """Return the key of a job's listening copy, which outlives its other objects."""
     return f"listening/{str(job_id)[:8]}/{job_id}.ogg"

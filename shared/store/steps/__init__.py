@@ -14,11 +14,13 @@ from shared.store.steps.completion import (
     Folded,
     complete_chunks,
     complete_detect,
+    complete_diarize,
     complete_finish,
     complete_listen,
     complete_only_chunk,
     has_audio,
 )
+from shared.store.steps.diarize import SpanResult, span_results
 from shared.store.steps.fetch import Fetched, complete_fetch, note_fetched
 from shared.store.steps.plan import add_chunks, add_detect, complete_prepare, move_to_large
 from shared.store.steps.unfinished import fail, reap, release, retry
@@ -30,12 +32,14 @@ __all__ = [
     "Fetched",
     "Folded",
     "NewStep",
+    "SpanResult",
     "Taken",
     "add_chunks",
     "add_detect",
     "claim_next",
     "complete_chunks",
     "complete_detect",
+    "complete_diarize",
     "complete_fetch",
     "complete_finish",
     "complete_listen",
@@ -50,4 +54,5 @@ __all__ = [
     "release",
     "renew",
     "retry",
+    "span_results",
 ]

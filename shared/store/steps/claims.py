@@ -58,7 +58,7 @@ class Claim:
     metrics: Mapping[str, Any]
     """Of the job, so far."""
     only_chunk: bool
-    """Whether this is the job's one chunk and the plan is complete."""
+    """Whether this is the job's one chunk, the plan is complete and no speakers are looked for."""
 
     @property
     def language(self) -> str | None:

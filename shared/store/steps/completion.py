@@ -21,9 +21,9 @@ from shared.store.objects.removals import schedule_removal
 from shared.store.search import WITH_TENANT, segment_terms
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, fenced
+from shared.store.steps.diarize import queue_finish
 from shared.store.successors import (
     NewStep,
-    after_all_chunks,
     insert_steps,
     queue_of,
     release_held,
@@ -164,17 +164,19 @@ def complete_chunks(
             claim.job_id: claim for claim in claims if complete.get((claim.step_id, claim.epoch))
         }
         for claim in last.values():
-            queue_after_chunks(connection, claim, max_attempts)
+            queue_finish(connection, claim.job_id, claim.kind, max_attempts)
         for job_id in {claim.job_id for claim in claims}:
             announce(connection, job_id)
     return [claim for claim in claims if (claim.step_id, claim.epoch) not in complete]
 
 
-def queue_after_chunks(connection: Connection, claim: Claim, max_attempts: int) -> None:
-    """Nothing -> queued: the step that follows when all chunks of the claim's job are done."""
-    kind = after_all_chunks(claim.kind)
-    queue = queue_of(kind, claim.options.model)
-    insert_steps(connection, claim.job_id, kind, queue, [NewStep(0)], max_attempts)
+def complete_diarize(
+    engine: Engine, claim: Claim, *, n_bytes: int, timings: Mapping[str, Any], max_attempts: int
+) -> None:
+    """``diarize`` running -> done: what was heard of the span's speakers is stored."""
+    with fenced(engine, claim) as connection:
+        finish_step(connection, claim, timings, {"bytes": n_bytes})
+        queue_finish(connection, claim.job_id, claim.kind, max_attempts)
 
 
 def complete_only_chunk(
@@ -191,14 +193,19 @@ def complete_only_chunk(
 
 
 def complete_finish(
-    engine: Engine, claim: Claim, folded: Folded, *, listening: bool = False
+    engine: Engine, claim: Claim, folded: Folded, *, listening: bool = False, shared: bool = True
 ) -> None:
     """``finish`` running -> done and job running -> succeeded, with the transcript.
 
-    With ``listening``, a ``listen`` step is queued.
+    With ``listening``, a ``listen`` step is queued. Without ``shared``, later equal jobs are done
+    anew: what failed in this one may succeed then.
     """
     with fenced(engine, claim) as connection:
         _succeed(connection, claim, folded)
+        if not shared:
+            connection.execute(
+                text("UPDATE jobs SET fingerprint = NULL WHERE id = :id"), {"id": claim.job_id}
+            )
         if listening:
             _queue_listen(connection, claim)
 
@@ -383,6 +390,11 @@ def _rows(claim: Claim, batch: Sequence[Segment]) -> dict[str, Any]:
     }
 
 
-def finish_step(connection: Connection, claim: Claim, timings: Mapping[str, Any]) -> None:
+def finish_step(
+    connection: Connection,
+    claim: Claim,
+    timings: Mapping[str, Any],
+    output: Mapping[str, Any] | None = None,
+) -> None:
     """Step running -> done; the caller has fenced the claim, and does what follows from it."""
-    connection.execute(text(STEP_DONE), step_values(claim, timings))
+    connection.execute(text(STEP_DONE), step_values(claim, timings, output))

@@ -24,7 +24,8 @@ COLUMNS = """
     steps.input, steps.audio, steps.bug, jobs.options, jobs.detected_language,
     jobs.detected_probability, jobs.source_key, coalesce(jobs.source_bytes, 0) AS source_bytes,
     jobs.duration_s, jobs.metrics,
-    steps.kind = 'transcribe' AND jobs.plan_complete AND jobs.chunks_total = 1 AS only_chunk
+    steps.kind = 'transcribe' AND jobs.plan_complete AND jobs.chunks_total = 1
+        AND jobs.options -> 'speakers' ->> 'model' IS NULL AS only_chunk
 """
 """SQL for what ``claim_of`` needs of a step and its job."""
 

@@ -10,7 +10,8 @@ from shared.speech.chunks import SAMPLE_RATE, chunk_from_json
 from shared.store.queues import LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, fenced
-from shared.store.steps.completion import MOST_PERCENT, STEP_DONE, queue_after_chunks, step_values
+from shared.store.steps.completion import MOST_PERCENT, STEP_DONE, step_values
+from shared.store.steps.diarize import insert_spans, queue_finish
 from shared.store.steps.fair_order import room_in
 from shared.store.successors import NewStep, insert_steps, queue_of, release_held
 
@@ -20,11 +21,12 @@ def add_chunks(
     claim: Claim,
     chunks: Sequence[NewStep],
     *,
+    spans: Sequence[NewStep] = (),
     max_attempts: int,
     share: float = 0.0,
     hold: bool = False,
 ) -> None:
-    """Nothing -> ``transcribe`` steps queued, while ``prepare`` runs.
+    """Nothing -> ``transcribe`` and ``diarize`` steps queued, while ``prepare`` runs.
 
     Chunks that an earlier attempt planned stay as they are, done or not. Chunks on hold are due
     once the job's ``detect`` step is done, and are not held if it is done already. ``share`` is the
@@ -32,6 +34,7 @@ def add_chunks(
     """
     with fenced(engine, claim) as connection:
         audio_s = _insert_chunks(connection, claim, chunks, max_attempts, hold)
+        insert_spans(connection, claim, spans)
         connection.execute(
             text("""
                 UPDATE jobs SET chunks_total = chunks_total + :n,
@@ -90,17 +93,19 @@ def complete_prepare(
     metrics: Mapping[str, Any],
     max_attempts: int,
     chunks: Sequence[NewStep] = (),
+    spans: Sequence[NewStep] = (),
     hold: bool = False,
     detect: Sequence[Mapping[str, Any]] = (),
     release: bool = False,
 ) -> None:
-    """``prepare`` running -> done: the plan is complete with these last ``chunks``.
+    """``prepare`` running -> done: the plan is complete with these last ``chunks`` and ``spans``.
 
     ``hold`` is as for ``add_chunks``. ``detect`` is what a ``detect`` step hears; without it none
     is added. With ``release`` the chunks on hold are due, as no ``detect`` step follows.
     """
     with fenced(engine, claim) as connection:
         audio_s = _insert_chunks(connection, claim, chunks, max_attempts, hold)
+        insert_spans(connection, claim, spans)
         if detect:
             _insert_detect(connection, claim, detect, max_attempts)
         if release:
@@ -119,7 +124,7 @@ def complete_prepare(
             },
         ).scalar_one()
         if complete:
-            queue_after_chunks(connection, claim, max_attempts)
+            queue_finish(connection, claim.job_id, claim.kind, max_attempts)
 
 
 def _insert_chunks(

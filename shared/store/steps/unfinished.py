@@ -7,6 +7,7 @@ from shared.infra.errors import POISONOUS, InternalError, LeaseLost, LonghandErr
 from shared.store.jobs.end import fail_delivery, fail_job
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, claim_of, fence, fenced, record_step
+from shared.store.steps.diarize import queue_finish
 from shared.store.steps.fair_order import COLUMNS
 from shared.store.successors import first_turn
 from shared.store.wakeups import ring_after_commit
@@ -61,7 +62,8 @@ def retry(engine: Engine, claim: Claim, error: LonghandError, *, base_s: float) 
 def fail(engine: Engine, claim: Claim, error: LonghandError) -> None:
     """Step running -> failed, and its job running -> failed or its delivery pending -> failed.
 
-    Nothing else follows from a listening copy that cannot be made.
+    A job goes on without its speakers, and nothing follows from a listening copy that cannot be
+    made.
     """
     with fenced(engine, claim) as connection:
         fail_step(connection, claim, error.code, str(error))
@@ -120,6 +122,8 @@ def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> N
     record_step(connection, claim, "step.failed", f"{code}: {detail}")
     if claim.kind == StepKind.DELIVER:
         fail_delivery(connection, claim.input["delivery_id"], detail)
+    elif claim.kind == StepKind.DIARIZE:
+        queue_finish(connection, claim.job_id, claim.kind, claim.max_attempts)
     elif claim.kind != StepKind.LISTEN:
         fail_job(connection, claim.job_id, code, detail)
 

@@ -136,12 +136,14 @@ def test_channels_are_told_apart_by_words_and_utterances(settings: aai.Settings)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(np.round(samples * 20_000).astype("<i2").tobytes())
     buffer.seek(0)
-    found = aai.Transcriber().transcribe(buffer, aai.TranscriptionConfig(multichannel=True))
+    config = aai.TranscriptionConfig(multichannel=True, speaker_labels=True)
+    found = aai.Transcriber().transcribe(buffer, config)
     utterances = found.utterances or []
     said = [" ".join(map(word_text, each)) for each in ((6301, 6302), (6201, 6202, 6203))]
     assert [(each.speaker, each.text) for each in utterances] == [("2", said[0]), ("1", said[1])]
     assert told(word for each in utterances for word in each.words) == told(found.words)
     assert (found.json_response or {})["audio_channels"] == 2
+    assert (found.json_response or {})["speaker_labels"] is True
 
 
 def test_words_and_phrases_are_found(transcript: aai.Transcript) -> None:
@@ -246,7 +248,9 @@ def test_another_tenant_has_neither_uploads_nor_transcripts(
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
-        ({"speaker_labels": True}, "speaker_labels"),
+        ({"speaker_labels": True}, "tells speakers apart"),
+        ({"speaker_labels": True, "speakers_expected": 0}, "speakers_expected"),
+        ({"speakers_expected": 2}, "speaker_labels"),
         ({"webhook_url": "ftp://a.example/x"}, "webhook_url: the URL must begin"),
         ({"webhook_auth_header_name": "X-Token"}, "webhook_auth_header_value"),
         ({**TOLD, "webhook_auth_header_name": "X-Token"}, "webhook_auth_header_value"),

@@ -125,7 +125,12 @@ def stereo() -> bytes:
 
 def test_channels_utterances_and_paragraphs_tell_the_same_words(client: DeepgramClient) -> None:
     response = client.listen.v1.media.transcribe_file(
-        request=stereo(), multichannel=True, utterances=True, paragraphs=True, utt_split=0.5
+        request=stereo(),
+        multichannel=True,
+        diarize=True,
+        utterances=True,
+        paragraphs=True,
+        utt_split=0.5,
     )
     answer = checked(response)
     left, right = answer.results.channels
@@ -133,17 +138,20 @@ def test_channels_utterances_and_paragraphs_tell_the_same_words(client: Deepgram
         " ".join(map(word_text, numbers))
         for numbers in ((5201, 5202, 5203, 5204), (5301, 5302, 5303))
     ]
-    for channel, text in zip((left, right), said, strict=True):
+    for number, (channel, text) in enumerate(zip((left, right), said, strict=True)):
         (alternative,) = channel.alternatives or []
         assert alternative.transcript == text
         assert alternative.paragraphs is not None
-        assert alternative.paragraphs.transcript == text
+        assert alternative.paragraphs.transcript == f"Speaker {number}: {text}"
         (paragraph,) = alternative.paragraphs.paragraphs or []
+        assert paragraph.speaker == number
+        assert {word.speaker for word in alternative.words or []} == {number}
         assert paragraph.num_words == len(text.split())
     utterances = answer.results.utterances or []
     assert [(each.channel, each.transcript) for each in utterances] == [(1, said[1]), (0, said[0])]
     assert all(UUID(each.id) for each in utterances)
     assert utterances[0].words
+    assert [each.speaker for each in utterances] == [1, 0]
     assert answer.metadata.channels == 2
 
 
@@ -159,7 +167,8 @@ def test_words_are_replaced_where_a_request_says_so(client: DeepgramClient) -> N
 @pytest.mark.parametrize(
     ("query", "named"),
     [
-        ({"diarize": "true"}, "diarize"),
+        ({"diarize": "true"}, "tells speakers apart"),
+        ({"diarize_model": "v2"}, "diarize_model"),
         ({"callback": "ftp://a.example/x"}, "callback: the URL must begin"),
         ({"callback": "https://10.0.0.1/x"}, "callback: the URL names an address"),
         ({"callback": "https://a.example/x", "callback_method": "GET"}, "callback_method"),

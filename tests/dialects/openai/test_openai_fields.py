@@ -6,6 +6,7 @@ from openai.resources.audio import Transcriptions, Translations
 from openai.types import Model
 from openai.types.audio import (
     Transcription,
+    TranscriptionDiarized,
     TranscriptionStreamEvent,
     TranscriptionVerbose,
     Translation,
@@ -16,6 +17,7 @@ from openai.types.audio.translation_create_params import TranslationCreateParams
 from sdkfields import arguments, keys, members, unknown_members, unknown_parameters
 
 from api.dialects.openai.tables import (
+    DIARIZED,
     MODEL_LIST,
     STREAM,
     TRANSCRIPTION,
@@ -49,6 +51,7 @@ def test_the_tables_have_no_row_that_the_sdk_lacks() -> None:
 def test_every_member_of_an_answer_of_the_sdk_has_a_row() -> None:
     assert unknown_members(members(Transcription), TRANSCRIPTION) == set()
     assert unknown_members(members(TranscriptionVerbose), VERBOSE) == set()
+    assert unknown_members(members(TranscriptionDiarized), DIARIZED) == set()
     assert unknown_members(members(Translation), TRANSLATION) == set()
     assert unknown_members(members(TranslationVerbose), VERBOSE_TRANSLATION) == set()
     assert unknown_members(members(Model), MODEL_LIST) == set()

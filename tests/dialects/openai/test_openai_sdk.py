@@ -204,7 +204,6 @@ def test_models_are_listed_with_aliases_and_any_name_of_the_vendor_is_known(
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"temperature": 0.5}, "temperature", "unsupported_parameter"),
-    ({"response_format": "diarized_json"}, "response_format", "unsupported_parameter"),
     ({"response_format": "xml"}, "response_format", "invalid_parameter"),
     ({"known_speaker_names": ["agent"]}, "known_speaker_names", "unsupported_parameter"),
     ({"known_speaker_references": ["data:"]}, "known_speaker_references", "unsupported_parameter"),

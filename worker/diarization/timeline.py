@@ -1,0 +1,237 @@
+"""Turns out of windows: whose voice each local speaker is, and who talks in each frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.speakers.turns import Turn
+from worker.diarization.hearing import FIRST_FRAME_SAMPLES, FRAME_SAMPLES, N_LOCAL
+from worker.diarization.protocol import Activities, Vectors
+
+BLOCK_FRAMES = 600 * SAMPLE_RATE // FRAME_SAMPLES
+"""Frames that are judged at once: ten minutes."""
+EDGE_FRAMES = 2 * SAMPLE_RATE // FRAME_SAMPLES
+"""What a window says counts less the nearer to its edge it is, within 2 s."""
+LEAST_TURN_FRAMES = 6
+"""Shorter turns, 0.1 s, are clicks."""
+N_NEAR = 4
+"""Embedded windows on either side that a window between them may overlap."""
+SURE_MARGIN = 0.3
+"""A voice is surely its speaker's if it is so much more like them (cosine) than anybody else."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """The windows of a whole recording, in time order."""
+
+    firsts: npt.NDArray[np.int64]
+    """The first frame of each, on the recording's timeline; shape (n_windows,)."""
+    lengths: npt.NDArray[np.int32]
+    activity: Sequence[npt.NDArray[np.uint8]]
+    """Of each window, shape (n_frames, N_LOCAL)."""
+    windows: npt.NDArray[np.int64]
+    """The window of each embedding."""
+    voices: npt.NDArray[np.int64]
+    alone_s: npt.NDArray[np.float32]
+    embeddings: Vectors
+
+
+def join(activities: Sequence[Activities]) -> Windows:
+    """Return the windows of all spans, whatever their order."""
+    ordered = sorted(activities, key=lambda each: each.starts.tolist())
+    starts = np.concatenate([np.zeros(0, np.int64), *(each.starts for each in ordered)])
+    counts = np.cumsum([0, *(len(each.starts) for each in ordered)])
+    offsets = [n + each.windows.astype(np.int64) for n, each in zip(counts, ordered, strict=False)]
+    with_voices = [each.embeddings for each in ordered if len(each.embeddings)]
+    embeddings = np.concatenate(with_voices) if with_voices else np.zeros((0, 0))
+    return Windows(
+        np.round((starts + FIRST_FRAME_SAMPLES) / FRAME_SAMPLES).astype(np.int64),
+        np.concatenate([np.zeros(0, np.int32), *(each.lengths for each in ordered)]),
+        [window for each in ordered for window in each.activity],
+        np.concatenate([np.zeros(0, np.int64), *offsets]),
+        np.concatenate([np.zeros(0, np.int64), *(each.voices for each in ordered)]).astype(int),
+        np.concatenate([np.zeros(0, np.float32), *(each.alone_s for each in ordered)]),
+        embeddings.astype(np.float32),
+    )
+
+
+def assign(
+    windows: Windows, centroids: Vectors
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return whose voice each local speaker is, and how surely; shapes (n_windows, N_LOCAL).
+
+    Two local speakers of a window are two speakers, if there are so many. -1: nobody's.
+    """
+    n_windows, n_speakers = len(windows.firsts), len(centroids)
+    speakers = np.full((n_windows, N_LOCAL), -1)
+    sureness = np.zeros((n_windows, N_LOCAL), np.float32)
+    if not n_speakers:
+        return speakers, sureness
+    alike = windows.embeddings @ centroids.T
+    ranked = np.argsort(-alike, axis=1, kind="stable")[:, :N_LOCAL]
+    order = np.argsort(windows.windows, kind="stable")
+    borders = np.flatnonzero(np.diff(windows.windows[order])) + 1
+    for members in np.split(order, borders) if len(order) else ():
+        chosen = _distinct(alike[members], ranked[members])
+        at = windows.windows[members], windows.voices[members]
+        speakers[at] = chosen
+        sureness[at] = _sureness(alike[members], chosen)
+    embedded = np.unique(windows.windows)
+    for number in np.setdiff1d(np.arange(n_windows), embedded).tolist():
+        _assign_by_times(windows, embedded, number, speakers, sureness)
+    return speakers, sureness
+
+
+def _assign_by_times(
+    windows: Windows,
+    embedded: npt.NDArray[np.int64],
+    number: int,
+    speakers: npt.NDArray[np.int64],
+    sureness: npt.NDArray[np.float32],
+) -> None:
+    """Say whose voices a window's are by who talks at the same times in embedded windows."""
+    n_speakers = int(speakers.max()) + 1
+    together = np.zeros((N_LOCAL, max(n_speakers, N_LOCAL)), np.float32)
+    first, activity = int(windows.firsts[number]), windows.activity[number]
+    end = first + int(windows.lengths[number])
+    near = np.searchsorted(embedded, number)
+    for other in embedded[max(0, near - N_NEAR) : near + N_NEAR].tolist():
+        begin = max(first, int(windows.firsts[other]))
+        stop = min(end, int(windows.firsts[other] + windows.lengths[other]))
+        if begin < stop:
+            ours = activity[begin - first : stop - first].astype(np.float32)
+            at = int(windows.firsts[other])
+            theirs = windows.activity[other][begin - at : stop - at].astype(np.float32)
+            for voice in np.flatnonzero(speakers[other] >= 0).tolist():
+                together[:, speakers[other, voice]] += ours.T @ theirs[:, voice]
+    heard = np.flatnonzero(together.max(axis=1) > 0)
+    if len(heard):
+        rows = together[heard]
+        chosen = _distinct(rows, np.argsort(-rows, axis=1, kind="stable")[:, :N_LOCAL])
+        share = rows[np.arange(len(heard)), chosen] / rows.sum(axis=1)
+        is_known = share > 0
+        speakers[number, heard[is_known]] = chosen[is_known]
+        sureness[number, heard[is_known]] = share[is_known]
+
+
+def _distinct(
+    alike: npt.NDArray[np.float32], ranked: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Choose a speaker for each local speaker of a window, each another, most alike in all."""
+    if len(alike) == 1 or alike.shape[1] < len(alike):
+        return ranked[:, 0]
+    rows = np.arange(len(alike))
+    choices = [np.array(each) for each in product(*ranked) if len(set(each)) == len(each)]
+    return max(choices, key=lambda each: float(alike[rows, each].sum()))
+
+
+def _sureness(
+    alike: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    if alike.shape[1] == 1:
+        return np.ones(len(chosen), np.float32)
+    rows = np.arange(len(chosen))
+    others = alike.copy()
+    others[rows, chosen] = -1
+    margins = alike[rows, chosen] - others.max(axis=1)
+    return np.asarray(np.clip(margins / SURE_MARGIN, 0, 1), np.float32)
+
+
+def turns(
+    windows: Windows,
+    speakers: npt.NDArray[np.int64],
+    sureness: npt.NDArray[np.float32],
+    n_speakers: int,
+) -> list[Turn]:
+    """Return who talks when, in time order, with the numbers of ``speakers``.
+
+    A turn is cut where somebody else begins or ends to talk at the same time.
+    """
+    if not len(windows.firsts) or not n_speakers:
+        return []
+    first = int(windows.firsts.min())
+    n_frames = int((windows.firsts + windows.lengths).max()) - first
+    talks = np.zeros((n_speakers, n_frames), np.bool_)
+    trust = np.zeros((n_speakers, n_frames), np.float16)
+    for begin in range(0, n_frames, BLOCK_FRAMES):
+        block = slice(begin, min(begin + BLOCK_FRAMES, n_frames))
+        talks[:, block], trust[:, block] = _judge(
+            windows, speakers, sureness, n_speakers, first + begin, first + block.stop
+        )
+    found: list[Turn] = []
+    for speaker in range(n_speakers):
+        _drop_clicks(talks[speaker])
+    several = talks.sum(axis=0) > 1
+    for speaker in range(n_speakers):
+        for begin, end in _stretches(talks[speaker] * (1 + several)):
+            found.append(
+                Turn(
+                    max(0.0, ((first + begin) - 0.5) * FRAME_SAMPLES / SAMPLE_RATE),
+                    ((first + end) - 0.5) * FRAME_SAMPLES / SAMPLE_RATE,
+                    speaker,
+                    bool(several[begin]),
+                    round(float(trust[speaker, begin:end].mean(dtype=np.float32)), 3),
+                )
+            )
+    return sorted(found, key=lambda turn: (turn.start_s, turn.end_s, turn.speaker))
+
+
+def _judge(
+    windows: Windows,
+    speakers: npt.NDArray[np.int64],
+    sureness: npt.NDArray[np.float32],
+    n_speakers: int,
+    begin: int,
+    end: int,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Return who talks in frames [begin, end), and how surely; shapes (n_speakers, n_frames)."""
+    n_frames = end - begin
+    scores = np.zeros((n_speakers, n_frames), np.float32)
+    trust = np.zeros((n_speakers, n_frames), np.float32)
+    talkers = np.zeros(n_frames, np.float32)
+    total = np.full(n_frames, 1e-6, np.float32)
+    stops = windows.firsts + windows.lengths
+    for number in np.flatnonzero((windows.firsts < end) & (stops > begin)).tolist():
+        skipped = max(0, begin - int(windows.firsts[number]))
+        length = int(windows.lengths[number])
+        kept = min(length, end - int(windows.firsts[number]))
+        at = slice(int(windows.firsts[number]) + skipped - begin, None)
+        at = slice(at.start, at.start + kept - skipped)
+        weight = _weight(length)[skipped:kept]
+        activity = windows.activity[number][skipped:kept] * np.float32(1 / 255)
+        total[at] += weight
+        talkers[at] += weight * activity.sum(axis=1)
+        for speaker in np.unique(speakers[number]):
+            if speaker >= 0:
+                own = speakers[number] == speaker
+                heard = weight * activity[:, own].max(axis=1)
+                scores[speaker, at] += heard
+                trust[speaker, at] += heard * sureness[number][own].max()
+    n_talkers = np.round(talkers / total)
+    rank = np.argsort(np.argsort(-scores, axis=0, kind="stable"), axis=0, kind="stable")
+    return (rank < n_talkers) & (scores > 0.1 * total), trust / total
+
+
+def _weight(n_frames: int) -> npt.NDArray[np.float32]:
+    """Return how much a window's frames count."""
+    positions = np.arange(n_frames)
+    to_edge = np.minimum(positions, positions[::-1]) + 1
+    return np.minimum(to_edge / EDGE_FRAMES, 1).astype(np.float32)
+
+
+def _drop_clicks(talks: npt.NDArray[np.bool_]) -> None:
+    for begin, end in _stretches(talks):
+        if end - begin < LEAST_TURN_FRAMES:
+            talks[begin:end] = False
+
+
+def _stretches(values: npt.NDArray[np.generic]) -> list[tuple[int, int]]:
+    """Return where equal values other than 0 begin and end."""
+    numbers = values.astype(np.int8)
+    borders = np.flatnonzero(np.diff(numbers, prepend=0, append=0))
+    pairs = zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True)
+    return [(begin, end) for begin, end in pairs if numbers[begin]]
