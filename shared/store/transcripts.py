@@ -24,6 +24,7 @@ from shared.speech.transcript import (
     TranscriptWarning,
 )
 from shared.store.chunks import as_heard, finished_chunks, finished_chunks_without_words
+from shared.store.corrections import corrected_texts
 
 _SEGMENTS_PER_PAGE = 100
 """Rows per query: some hundred kilobytes of words."""
@@ -45,13 +46,17 @@ class StoredTranscript:
     edits: Edits | None = None
     """Those that the job asks for, of which its segments have none if it was read so."""
     changes: Iterable[Change] = ()
-    """What the edits change. Each iteration reads the segments anew."""
+    """What edits and corrections change. Each iteration reads the segments anew."""
+    revision: int = 0
+    """Of its last correction."""
 
 
 def open_transcript(
     engine: Engine, tenant: str, job_id: UUID, *, original: bool = False
 ) -> StoredTranscript:
-    """Return the transcript of a job that succeeded; with ``original``, without its edits.
+    """Return the transcript of a job that succeeded.
+
+    With ``original`` it is as it was heard, without edits and corrections.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
@@ -62,12 +67,16 @@ def open_transcript(
         row = connection.execute(
             text("""
                 SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header,
-                       jobs.options -> 'edits' AS edits
+                       jobs.options -> 'edits' AS edits,
+                       (SELECT max(revision) FROM corrections WHERE job_id = jobs.id) AS revision
                 FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
                 WHERE jobs.id = :id AND jobs.tenant = :tenant
             """),
             {"id": job_id, "tenant": tenant},
         ).one_or_none()
+        corrections = (
+            {} if row is None or row.revision is None else corrected_texts(connection, job_id)
+        )
     if row is None:
         raise JobNotFound(f"there is no job {job_id}")
     if row.transcript_deleted_at is not None:
@@ -77,10 +86,18 @@ def open_transcript(
     header = TranscriptHeader.model_validate(row.header)
     segments = _StoredSegments(engine, tenant, row.transcript_id, "document")
     edits = None if row.edits is None else Edits.model_validate(row.edits)
-    if edits is not None:
-        edited = EditedSegments(segments, edits)
+    if edits is not None or corrections:
+        edited = EditedSegments(segments, edits or Edits(), corrections)
         shown = segments if original else edited
-        return StoredTranscript(row.transcript_id, header, shown, shown, edits, edited.changes())
+        return StoredTranscript(
+            row.transcript_id,
+            header,
+            shown,
+            shown,
+            edits,
+            edited.changes(),
+            row.revision or 0,
+        )
     return StoredTranscript(
         row.transcript_id,
         header,
@@ -156,6 +173,7 @@ _SHORT = f"""
     ) AS page
     WHERE jobs.id = ANY (%(ids)s) AND transcript_deleted_at IS NULL
       AND jobs.options ->> 'edits' IS NULL -- edits need the words
+      AND NOT EXISTS (SELECT FROM corrections WHERE job_id = jobs.id) -- and so do corrections
 """  # noqa: S608 - a constant
 
 
