@@ -29,7 +29,7 @@ async () => {
     {start: 25 * n, channel: null, first_segment: 5 * n, last_segment: 5 * n + 4}));
   const article = document.querySelector("article");
   const begun = performance.now();
-  const words = new Words(article, {paragraphs, segments}, String, String);
+  const words = new Words(article, {paragraphs, segments}, String, () => null);
   article.getBoundingClientRect();
   const shown = performance.now() - begun;
   words.show(0);
@@ -42,6 +42,20 @@ async () => {
   return {shown, move, nodes};
 }
 """  # noqa: E501
+SPEAKERS = """
+async () => {
+  const {Words} = await import("/page/words.js");
+  const {nameOf} = await import("/page/reader.js");
+  const who = [
+    {channel: 0}, {channel: 1}, {channel: 1, speaker: 1}, {channel: null, speaker: "Ada"}];
+  const segments = who.map((each, id) => (
+    {id, start: id, end: id + 1, text: "so", separator: " ", ...each,
+     words: [{text: "so", separator: " ", start: id, end: id + 1}]}));
+  const paragraphs = [{start: 0, first_segment: 0, last_segment: 3}];
+  new Words(document.querySelector("article"), {paragraphs, segments}, String, nameOf);
+  return [...document.querySelectorAll("article p")].map((p) => p.dataset.speaker);
+}
+"""
 FIND_LAST = """
 () => {
   const last = [...document.querySelectorAll("article span")].at(-1).textContent;
@@ -125,6 +139,17 @@ def test_words_of_which_the_model_was_unsure_are_marked(tab: Tab, job_id: UUID) 
     read(tab, job_id)
     tab.page.get_by_role("button", name="Mark unsure words").click()
     assert tab.page.evaluate(UNSURE) == ["acknowledged,"]
+
+
+def test_channels_and_speakers_are_shown_beside_their_paragraphs(tab: Tab, job_id: UUID) -> None:
+    read(tab, job_id)
+    shown = tab.page.evaluate(SPEAKERS)
+    assert shown == ["Channel 1", "Channel 2", "Speaker 2", "Ada"]
+    (first, second, *_) = tab.page.locator("article p").all()
+    colours = [
+        each.evaluate("(p) => getComputedStyle(p).borderLeftColor") for each in (first, second)
+    ]
+    assert colours[0] != colours[1]
 
 
 def test_every_format_is_downloaded(tab: Tab, client: httpx.Client, job_id: UUID) -> None:

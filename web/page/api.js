@@ -61,8 +61,10 @@ export function follow(path, handlers, { onOpen, onLost } = {}) {
     source.onopen = onOpen;
     source.onerror = () => {
       onLost?.();
-      // A refusal, such as a proxy's 502 while the server restarts, closes it for good.
-      if (source.readyState === EventSource.CLOSED) timer = setTimeout(open, 2000);
+      // A refusal closes it for good: a proxy's 502 while the server restarts, or the end of the session.
+      if (source.readyState !== EventSource.CLOSED) return;
+      timer = setTimeout(open, 2000);
+      refreshSession().catch(() => {});
     };
     for (const [name, handle] of Object.entries(handlers)) {
       source.addEventListener(name, (event) => handle(JSON.parse(event.data)));

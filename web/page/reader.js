@@ -69,9 +69,11 @@ function Partial({ job: first, onEnd }) {
     <p class="text">${said}</p>`;
 }
 
-function nameOf(speaker, segment) {
-  if (speaker === segment.channel) return text.channel(speaker + 1);
-  return typeof speaker === "number" ? text.speaker(speaker + 1) : String(speaker.name ?? speaker);
+// Who speaks in a segment, as far as the transcript says: a speaker, or else a channel.
+export function nameOf(segment) {
+  const speaker = segment.speaker ?? segment.words[0]?.speaker ?? null;
+  if (speaker === null) return segment.channel === null ? null : text.channel(segment.channel + 1);
+  return typeof speaker === "number" ? text.speaker(speaker + 1) : speaker;
 }
 
 function Transcript({ job, transcript, at, onReload }) {

@@ -8,7 +8,7 @@ const UNSURE = 0.5; // confidence below which a word is marked
 const SPEAKERS = 8; // colours
 
 export class Words {
-  // Fills the element. `clock` writes times, `nameOf` a speaker or a channel.
+  // Fills the element. `clock` writes times, `nameOf` who speaks in a segment: null where nobody knows.
   constructor(element, transcript, clock, nameOf) {
     Object.assign(this, { element, clock, nameOf, segments: new Map(), spans: new Map(), current: null });
     this.paragraphs = transcript.paragraphs;
@@ -21,17 +21,17 @@ export class Words {
     const all = document.createDocumentFragment();
     let at = 0;
     let last = null;
-    for (const { start, first_segment: first, last_segment: final, channel } of this.paragraphs) {
+    for (const { start, first_segment: first, last_segment: final } of this.paragraphs) {
       let block = null;
       for (; at < segments.length && segments[at].id <= final; at++) {
         const segment = segments[at];
         if (segment.id < first) continue;
-        const speaker = segment.speaker ?? segment.words[0]?.speaker ?? channel;
+        const speaker = this.nameOf(segment);
         if (!block || speaker !== last) {
           block = document.createElement("p");
           block.dataset.time = this.clock(block === null ? start : segment.start);
-          if (speaker != null) {
-            block.dataset.speaker = this.nameOf(speaker, segment);
+          if (speaker !== null) {
+            block.dataset.speaker = speaker;
             block.style.setProperty("--speaker", `var(--speaker-${this.colour(speaker)})`);
           }
           last = speaker;
