@@ -1,12 +1,15 @@
 """What was changed in a transcript: by the edits that its job asks for, and by corrections."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
-from pydantic import BaseModel, ConfigDict, Field
+from anyio import to_thread
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.access.routes import needs
+from api.intake.bodies import json_body, read_json
 from api.native.answers import stream
 from api.native.ids import JobId
 from api.native.schemas.transcripts import Changes
@@ -43,12 +46,19 @@ Seen = Annotated[
 _GONE = (JobNotFound, TranscriptNotReady, TranscriptDeleted)
 
 
+def _whole(given: object) -> object:
+    """Return 3 for 3.0, which JSON Schema takes for an integer, too."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
 class NewCorrection(BaseModel):
     """A correction of a segment."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid")
 
-    segment: int = Field(ge=0, le=MAX_ID, examples=[0], description="its id in the transcript")
+    segment: Annotated[int, BeforeValidator(_whole)] = Field(
+        ge=0, le=MAX_ID, examples=[0], description="its id in the transcript"
+    )
     text: str = Field(
         max_length=MAX_CHARS,
         pattern=r"^[^\x00]*$",
@@ -87,10 +97,11 @@ def show_changes(job_id: JobId, resources: Provided, tenant: Tenant) -> Response
 @router.post(
     "/jobs/{job_id}/changes",
     summary="Correct a segment",
+    openapi_extra=json_body(NewCorrection),
     responses=problems(*_GONE, *BODY_ERRORS, SegmentNotFound, CorrectionConflict),
 )
-def correct_transcript(
-    job_id: JobId, correction: NewCorrection, seen: Seen, resources: Provided, tenant: Tenant
+async def correct_transcript(
+    job_id: JobId, request: Request, seen: Seen, resources: Provided, tenant: Tenant
 ) -> Revised:
     """Give a segment another text, which every format has from then on.
 
@@ -100,9 +111,14 @@ def correct_transcript(
     If the segment was corrected after the revision in `If-Match`, the answer is a 409 with both
     texts, `theirs` and `yours`.
     """
-    written = " ".join(correction.text.split())
-    return correct_segment(
-        resources.engine, tenant, job_id, correction.segment, written, seen=_number(seen)
+    new = await read_json(request, NewCorrection)
+    written = " ".join(new.text.split())
+    return await to_thread.run_sync(
+        partial(
+            correct_segment,
+            *(resources.engine, tenant, job_id, new.segment, written),
+            seen=_number(seen),
+        )
     )
 
 

@@ -65,9 +65,12 @@ def make_loader(resources: Resources) -> FeedLoader:
     return Loader("feed", partial(_load, resources), threads=1, at_once=_AT_ONCE)
 
 
-async def _place(resources: Provided, tenant: Tenant) -> AsyncIterator[None]:
+async def _open(
+    resources: Provided, loader: Annotated[FeedLoader, from_state("feed")], tenant: Tenant
+) -> AsyncIterator[_Jobs]:
+    """Look at the jobs under way; requests are refused here, before the stream begins."""
     with resources.watcher.place(tenant):
-        yield
+        yield await loader.get(_Asked(tenant, frozenset()))
 
 
 @needs(Scope.JOBS_READ)
@@ -75,7 +78,6 @@ async def _place(resources: Provided, tenant: Tenant) -> AsyncIterator[None]:
     "/events",
     summary="Follow all jobs under way",
     response_class=EventSourceResponse,
-    dependencies=[Depends(_place)],
     responses=problems(TooManyStreams, TooManyAtOnce)
     | {200: {"description": "The events; see JobSummary"}},
 )
@@ -83,6 +85,7 @@ async def stream_jobs(
     resources: Provided,
     loader: Annotated[FeedLoader, from_state("feed")],
     tenant: Tenant,
+    found: Annotated[_Jobs, Depends(_open)],
     for_s: Annotated[
         float,
         Query(
@@ -101,12 +104,8 @@ async def stream_jobs(
     yield ServerSentEvent(retry=RECONNECT_MS)
     ends_at = time.monotonic() + for_s
     told: dict[UUID, str] = {}
+    n_told, looked_at = -1, time.monotonic()  # news may have come since the first look
     while True:
-        n_told, looked_at = resources.watcher.n_told, time.monotonic()
-        try:
-            found = await loader.get(_Asked(tenant, frozenset(told)))
-        except DatabaseUnavailable:
-            found = {}
         for job_id, job in found.items():
             if job is None:
                 del told[job_id]
@@ -122,6 +121,11 @@ async def stream_jobs(
         if left_s <= 0 or not await resources.watcher.any_news(n_told, wait_s):
             return
         await asyncio.sleep(max(0.0, looked_at + PAUSE_S - time.monotonic()))
+        n_told, looked_at = resources.watcher.n_told, time.monotonic()
+        try:
+            found = await loader.get(_Asked(tenant, frozenset(told)))
+        except DatabaseUnavailable:
+            found = {}
 
 
 def _load(resources: Resources, asked: Sequence[_Asked]) -> Mapping[_Asked, _Jobs]:
