@@ -37,6 +37,7 @@ CODES = {
     *("too_many_redirects", "url_access_denied", "url_refused", "web_page_at_url"),
     *("upload_too_large", "webhook_not_found", "worker_stopping"),
     *("upload_not_found", "upload_incomplete", "digest_mismatch", "too_many_open_uploads"),
+    *("audio_deleted", "audio_not_fetched", "not_acceptable", "range_not_satisfiable"),
     *("tus_version", "offset_mismatch", "checksum_unknown", "checksum_mismatch"),
 }
 
