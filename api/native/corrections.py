@@ -15,6 +15,7 @@ from api.native.ids import JobId
 from api.native.schemas.transcripts import Changes
 from api.openapi import BODY_ERRORS, problems
 from api.resources import Provided, Tenant
+from api.validation import whole
 from shared.infra.errors import (
     CorrectionConflict,
     JobNotFound,
@@ -46,17 +47,12 @@ Seen = Annotated[
 _GONE = (JobNotFound, TranscriptNotReady, TranscriptDeleted)
 
 
-def _whole(given: object) -> object:
-    """Return 3 for 3.0, which JSON Schema takes for an integer, too."""
-    return int(given) if isinstance(given, float) and given.is_integer() else given
-
-
 class NewCorrection(BaseModel):
     """A correction of a segment."""
 
     model_config = ConfigDict(extra="forbid")
 
-    segment: Annotated[int, BeforeValidator(_whole)] = Field(
+    segment: Annotated[int, BeforeValidator(whole)] = Field(
         ge=0, le=MAX_ID, examples=[0], description="its id in the transcript"
     )
     text: str = Field(
