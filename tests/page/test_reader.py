@@ -5,13 +5,17 @@ from uuid import UUID
 
 import httpx
 import pytest
+from jobstore import add_job, claim, finish, prepare, transcribe
 from pagejobs import SECONDS, add_transcribed, sound, spoken
 from pagetabs import PHONE, WIDE, Tab, opened
 from playwright.sync_api import Browser, Locator, expect
 from sqlalchemy import Engine
 
 from shared.infra.storage import Storage
+from shared.speech.chunks import Hypothesis, WordHypothesis, hypothesis_to_json
 from shared.speech.names import FORMATS
+from shared.store import steps
+from shared.store.steps import ChunkResult
 
 SAID = ("It is a truth universally acknowledged,", "that a single man must be in want of a wife.")
 NOW = "() => [...(CSS.highlights.get('word') ?? [])].map((range) => range.startContainer.data.slice(range.startOffset, range.endOffset))[0]"  # noqa: E501
@@ -133,6 +137,24 @@ def test_keys_play_skip_and_change_the_speed(tab: Tab, job_id: UUID) -> None:
         expect(page.get_by_role("button", name="Play")).to_be_visible()
     page.keyboard.press("f")
     expect(page.get_by_role("button", name="Follow")).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_job_that_runs_shows_what_is_transcribed_and_becomes_the_reader_at_its_end(
+    tab: Tab, database: Engine
+) -> None:
+    job_id = add_job(database)
+    prepare(database, job_id, 2)
+    page = tab.open(f"/jobs/{job_id}")
+    expect(page.get_by_text("Transcribing")).to_be_visible()
+    said = Hypothesis(words=(WordHypothesis(" so", 0, 8_000, 0.9),))
+    result = ChunkResult(
+        claim(database, job_id, "transcribe"), hypothesis_to_json(said), {}, audio_s=1.0
+    )
+    steps.complete_chunks(database, [result], max_attempts=3)
+    expect(page.locator("p.text")).to_have_text("so")
+    transcribe(database, claim(database, job_id, "transcribe", 1))
+    finish(database, claim(database, job_id, "finish"))
+    expect(page.get_by_role("article", name="Transcript")).to_contain_text("hello")
 
 
 def test_words_of_which_the_model_was_unsure_are_marked(tab: Tab, job_id: UUID) -> None:
