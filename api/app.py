@@ -25,6 +25,7 @@ from api.native import (
     accuracy,
     audio,
     batches,
+    corrections,
     events,
     health,
     jobs,
@@ -42,6 +43,7 @@ from api.native import (
 from api.native.call_metrics import CallMetrics
 from api.openapi import EVERYWHERE, TAGS, install_schemas, operation_id
 from api.outages import Outages
+from api.page import feed, files, login
 from api.parameters import refuse_unknown_parameters
 from api.problems import error_response
 from api.request_log import Observer
@@ -82,9 +84,11 @@ def create_app(
             app.state.health = health.Health(resources, app.state.outages)
             app.state.snapshots = snapshots.make_loader(resources)
             app.state.news = events.make_loader(resources)
+            app.state.feed = feed.make_loader(resources)
             yield
             app.state.snapshots.close()
             app.state.news.close()
+            app.state.feed.close()
             await resources.live.checkpoints.close()
             await resources.recordings.drain(CLEANUP_S)
             await resources.live.usage.drain(CLEANUP_S)
@@ -114,7 +118,19 @@ def create_app(
     checks = [Depends(authorize), Depends(refuse_unknown_parameters)]
     counting = [Depends(authorize), Depends(count_request), Depends(refuse_unknown_parameters)]
     counted = (
-        *(transcribe, lifecycle, batches, jobs, transcripts, speakers, audio, search, events),
+        *(
+            transcribe,
+            lifecycle,
+            batches,
+            jobs,
+            transcripts,
+            corrections,
+            speakers,
+            audio,
+            search,
+            events,
+            feed,
+        ),
         *(webhooks, accuracy, usage, tokens, admin, limits, tus, uploads),
         service,
     )
@@ -125,6 +141,8 @@ def create_app(
     install_dialects(app, [Depends(authorize), Depends(count_request)])
     app.include_router(routes.router)
     app.include_router(page.router)
+    app.include_router(files.router)
+    app.include_router(login.router, dependencies=[Depends(refuse_unknown_parameters)])
     app.add_middleware(RateLimitHeaders)
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Methods)

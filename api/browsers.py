@@ -32,7 +32,7 @@ DOCUMENTATION = frozenset({"/docs", "/redoc"})
 
 METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 REQUEST_HEADERS = (
-    *("Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "X-Request-Id"),
+    *("Authorization", "Content-Type", "If-Match", "Last-Event-ID", "X-API-Key", "X-Request-Id"),
     *tus_headers.REQUEST_HEADERS,
 )
 ANSWER_HEADERS = (

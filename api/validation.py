@@ -56,3 +56,8 @@ def _message(item: Mapping[str, Any], known: Collection[str]) -> str:
         meant = nearest(str(item["loc"][-1]), known)
         return "unknown" if meant is None else f"unknown (did you mean {meant!r}?)"
     return _LARGE_NUMBER.sub(lambda found: f"{int(found[0]):,}", str(item["msg"]))
+
+
+def whole(given: object) -> object:
+    """Return 3 for 3.0, which JSON Schema takes for an integer, too."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given

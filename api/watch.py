@@ -8,7 +8,7 @@ seconds one task looks at all jobs that clients wait for.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
@@ -85,12 +85,16 @@ class Watcher:
         self._interval_s = interval_s
         self._threads = CapacityLimiter(1)
         self._watched: dict[UUID, Watch] = {}
+        self._any = asyncio.Event()
+        self.n_told = 0
+        """How often news came."""
         self._task: asyncio.Task[None] | None = None
         self._failing = False
         self._stopped = False
 
     def tell(self, news: News) -> None:
-        """Wake the clients that wait for news of these jobs."""
+        """Wake the clients that wait for news of these jobs, and those that wait for any."""
+        self._wake_any()
         for job_id in self._watched.keys() & news.keys():
             self._watched[job_id].update(news[job_id])
 
@@ -116,11 +120,38 @@ class Watcher:
                 if watched.n_clients == 0:
                     del self._watched[job_id]
 
+    @contextmanager
+    def place(self, tenant: str) -> Iterator[None]:
+        """Hold a place for a client that waits for news of any job.
+
+        Raises:
+            TooManyStreams: all places are taken.
+            TooManyAtOnce: the tenant has its share of them.
+        """
+        with self._places.place(tenant, self._full):
+            yield
+
+    async def any_news(self, after: int, limit_s: float) -> bool:
+        """Wait until news came more often than ``after``, but not for longer than ``limit_s``.
+
+        Returns False when the server stops.
+        """
+        if not self._stopped and self.n_told == after:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._any.wait(), limit_s)
+        return not self._stopped
+
     def stop(self) -> None:
         """End all waits, also future ones: the server stops, and clients come back."""
         self._stopped = True
+        self._wake_any()
         for watched in self._watched.values():
             watched.stop()
+
+    def _wake_any(self) -> None:
+        self.n_told += 1
+        self._any.set()
+        self._any = asyncio.Event()
 
     def _full(self) -> TooManyStreams:
         return TooManyStreams(

@@ -6,13 +6,14 @@ from sqlalchemy import Engine
 from starlette.datastructures import Headers
 from starlette.websockets import WebSocket
 
-from api.access import socket_tokens
-from api.access.credentials import find_credential
+from api.access import page_sessions, socket_tokens
+from api.access.credentials import find_credential, has_credential
 from api.access.jwt import Issuer, looks_like_jwt
 from api.access.keys import Keys
 from api.access.principal import ANYBODY, Principal
+from api.origins import SAFE_METHODS
 from shared.infra.api_keys import check_key, digest_of
-from shared.infra.errors import InvalidRequest, ScopeMissing, Unauthenticated
+from shared.infra.errors import CsrfTokenWrong, InvalidRequest, ScopeMissing, Unauthenticated
 from shared.infra.settings import Settings
 from shared.store.accounts.scopes import Scope
 
@@ -30,23 +31,66 @@ class Authenticator:
         self._keys = Keys(engine)
         self._issuer = Issuer(settings)
         self._tokens = socket_tokens.SocketTokens(settings)
+        self._sessions = page_sessions.PageSessions(settings)
 
     async def close(self) -> None:
         """Look nothing up any more."""
         self._keys.close()
         await self._tokens.close()
+        await self._sessions.close()
 
-    async def of_request(self, headers: Headers) -> Principal:
-        """Return who sent a request.
+    async def of_request(self, method: str, headers: Headers) -> Principal:
+        """Return who sent a request. The page's cookie counts where no header has a credential.
 
         Raises:
             Unauthenticated: nobody knows, for whatever reason: the reason is only logged.
+            CsrfTokenWrong: a request that changes something has the cookie, but not its token.
             IssuerUnavailable: a JWT cannot be checked.
             DatabaseUnavailable: the key cannot be looked up.
+            BrokerUnavailable: the page's session cannot be looked up.
         """
         if not self.is_on:
             return ANYBODY
-        return await self._of_credential(find_credential(headers))
+        session = page_sessions.session_in(headers)
+        if has_credential(headers) or not session:
+            return await self._of_credential(find_credential(headers))
+        if method not in SAFE_METHODS and not page_sessions.is_csrf_token(
+            headers.get(page_sessions.CSRF_HEADER, ""), session
+        ):
+            raise CsrfTokenWrong(f"send the session's token as {page_sessions.CSRF_HEADER}")
+        return await self.of_session(session)
+
+    async def of_session(self, session: str) -> Principal:
+        """Return whose session of the page this is.
+
+        Raises:
+            Unauthenticated: it has ended, or its key is valid no more.
+            DatabaseUnavailable, BrokerUnavailable: it cannot be looked up.
+        """
+        digest = await self._sessions.key_digest(session)
+        if digest is None:
+            raise _refused("its session of the page has ended")
+        return await self._of_key(digest, "the key of its session of the page was revoked")
+
+    async def open_session(self, credential: str) -> tuple[str, Principal]:
+        """Return a new session of the page for an API key, and whose it is.
+
+        Raises:
+            Unauthenticated: it is no valid API key.
+            DatabaseUnavailable: the key cannot be looked up.
+            BrokerUnavailable: Redis does not keep the session.
+        """
+        digest = digest_of(credential)
+        principal = await self._of_key(digest, _reason(credential))
+        return await self._sessions.open(digest), principal
+
+    async def end_session(self, session: str) -> None:
+        """End a session of the page, if there is one.
+
+        Raises:
+            BrokerUnavailable: Redis cannot be reached.
+        """
+        await self._sessions.end(session)
 
     async def of_websocket(self, websocket: WebSocket, token: str = "") -> Principal:
         """Return who opens a WebSocket; ``token`` is in its query, where a dialect has it there.
@@ -72,15 +116,14 @@ class Authenticator:
             return Principal(grant.tenant, grant.scopes, None)
         return await self._of_key(grant.key_digest, "the key that asked for its token was revoked")
 
-    async def issue_token(self, principal: Principal, headers: Headers) -> str:
-        """Return a token that opens one WebSocket for the sender of a request with these headers.
+    async def issue_token(self, principal: Principal) -> str:
+        """Return a token that opens one WebSocket for the principal.
 
         Raises:
             BrokerUnavailable: Redis does not keep it.
         """
-        digest = None if principal.key_id is None else digest_of(find_credential(headers))
         return await self._tokens.issue(
-            socket_tokens.Grant(principal.tenant, principal.scopes, digest)
+            socket_tokens.Grant(principal.tenant, principal.scopes, principal.key_digest)
         )
 
     async def _of_credential(self, credential: str) -> Principal:
@@ -97,7 +140,7 @@ class Authenticator:
         key = await self._keys.find(digest)
         if key is None:
             raise _refused(reason)
-        return Principal(key.tenant, key.scopes, key.id)
+        return Principal(key.tenant, key.scopes, key.id, digest)
 
 
 def check_scope(principal: Principal, scope: Scope) -> None:

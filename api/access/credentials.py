@@ -25,6 +25,11 @@ def find_credential(headers: Headers, subprotocols: Sequence[str] = ()) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
+def has_credential(headers: Headers) -> bool:
+    """Whether a request names a credential in a header, valid or not."""
+    return "authorization" in headers or "x-api-key" in headers
+
+
 def chosen_subprotocol(subprotocols: Sequence[str]) -> str | None:
     """Return the subprotocol to accept: a browser ends a connection whose offer was ignored."""
     return subprotocols[0] if subprotocols and subprotocols[0] in SUBPROTOCOLS else None

@@ -1,7 +1,7 @@
 """Who asks."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from shared.infra.errors import ScopeMissing
@@ -17,6 +17,8 @@ class Principal:
     scopes: frozenset[str]
     key_id: UUID | None
     """Of an API key; None: a JWT, or authentication is off."""
+    key_digest: bytes | None = field(default=None, repr=False)
+    """SHA-256 of that key."""
 
 
 ANYBODY = Principal(DEFAULT_TENANT, frozenset(map(str, ALL_SCOPES)), None)

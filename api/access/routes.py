@@ -76,14 +76,15 @@ async def authorize(request: Request) -> None:
 
     Raises:
         Unauthenticated: nobody knows who asks.
+        CsrfTokenWrong: the page's cookie comes without its token.
         ScopeMissing: they may not.
-        DatabaseUnavailable: the key cannot be looked up.
+        DatabaseUnavailable, BrokerUnavailable: the credential cannot be looked up.
     """
     scope = _scope_of(request)
     if scope is None:
         return
     authenticator: Authenticator = request.app.state.resources.authenticator
-    principal = await authenticator.of_request(request.headers)
+    principal = await authenticator.of_request(request.method, request.headers)
     request.state.principal = principal
     principal_of_request.set(principal)
     check_scope(principal, scope)

@@ -1,6 +1,6 @@
 """``POST /tokens``: a token with which a page opens one WebSocket."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
 from api.access.routes import needs
 from api.access.schemas import SocketToken
@@ -20,10 +20,10 @@ router = APIRouter(tags=["access"])
     status_code=201,
     responses=problems(BrokerUnavailable),
 )
-async def issue_token(request: Request, resources: Provided, asking: Asking) -> SocketToken:
+async def issue_token(resources: Provided, asking: Asking) -> SocketToken:
     """Return a token that opens one WebSocket within a minute, for a page that must know no key.
 
     The page offers it as the second subprotocol: `new WebSocket(url, ["longhand", token])`.
     """
-    token = await resources.authenticator.issue_token(asking, request.headers)
+    token = await resources.authenticator.issue_token(asking)
     return SocketToken(token=token, expires_in_s=LIFETIME_S)

@@ -4,15 +4,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.validation import whole
 from shared.store.accounts import MAX_LIMIT
 
-
-def _whole(value: object) -> object:
-    """JSON Schema calls 1.0 an integer."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Count = Annotated[Annotated[int, Field(ge=0, le=MAX_LIMIT)] | None, BeforeValidator(_whole)]
+Count = Annotated[Annotated[int, Field(ge=0, le=MAX_LIMIT)] | None, BeforeValidator(whole)]
 
 
 class LimitsChange(BaseModel):

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from api.access.routes import needs
 from api.native.ids import JobId
+from api.native.schemas.transcripts import Peaks
 from api.negotiation import has_current
 from api.openapi import Responses, problems
 from api.ranges import Part, part_wanted
@@ -19,12 +20,13 @@ from shared.infra.errors import (
     AudioDeleted,
     AudioNotFetched,
     JobNotFound,
+    PeaksNotReady,
     RangeNotSatisfiable,
     StorageUnavailable,
 )
 from shared.infra.storage import Storage
 from shared.store.accounts.scopes import Scope
-from shared.store.jobs.audio import find_audio
+from shared.store.jobs.audio import find_audio, find_peaks
 
 router = APIRouter(tags=["jobs"])
 
@@ -90,6 +92,21 @@ def show_audio(job_id: JobId, request: Request, resources: Provided, tenant: Ten
         headers=headers,
         media_type=_media_type(audio.name),
     )
+
+
+@needs(Scope.JOBS_READ)
+@router.get(
+    "/jobs/{job_id}/peaks",
+    summary="Get the peaks of a job's audio",
+    responses=problems(JobNotFound, PeaksNotReady),
+)
+def show_peaks(job_id: JobId, resources: Provided, tenant: Tenant) -> Peaks:
+    """Return the loudness of a job's audio over time, for a waveform: some thousand numbers.
+
+    They are computed as the audio is prepared, of all channels together, and kept with the job.
+    """
+    duration_s, peaks = find_peaks(resources.engine, tenant, job_id)
+    return Peaks(duration_s=duration_s, peaks=list(peaks))
 
 
 def _blocks(storage: Storage, key: str, part: Part) -> Iterator[bytes]:

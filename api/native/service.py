@@ -2,27 +2,40 @@
 
 from contextlib import suppress
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from api.access.routes import needs, public
 from api.native.health import Provided as HealthProvided
 from api.native.schemas.service import ModelInfo, ModelList, ServiceInfo, WorkerList
+from api.negotiation import choose_media_type
 from api.openapi import problems
+from api.page.files import shell
 from api.resources import Provided, Tenant, find_served
 from shared import __version__
 from shared.infra.errors import RequestError
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
 from shared.store.accounts.scopes import Scope
+from shared.store.counts import backlog_by_model
 from shared.store.workers import busy_workers, live_workers, model_states
+
+JSON, HTML = "application/json", "text/html"
 
 router = APIRouter()
 
 
 @public
-@router.get("/", summary="See what runs here", tags=["service"])
-async def show_service(health: HealthProvided) -> ServiceInfo:
-    """Return what runs here, in which version, and where to find the rest."""
+@router.get("/", summary="See what runs here", tags=["service"], response_model=ServiceInfo)
+async def show_service(
+    request: Request, response: Response, health: HealthProvided
+) -> ServiceInfo | Response:
+    """Return what runs here, in which version, and where to find the rest.
+
+    Whoever likes `text/html` better than JSON, as browsers do, gets the page.
+    """
+    if choose_media_type(request.headers.get("accept", ""), (JSON, HTML)) == HTML:
+        return shell(request)
+    response.headers["Vary"] = "Accept"
     loaded = await health.glance()
     return ServiceInfo(
         name="Longhand",
@@ -80,6 +93,10 @@ def show_models(resources: Provided) -> ModelList:
 @needs(Scope.JOBS_READ)
 @router.get("/workers", summary="List the workers", tags=["workers"], responses=problems())
 def show_workers(resources: Provided, tenant: Tenant) -> WorkerList:
-    """List the living workers and their current steps; of other tenants' jobs only the number."""
+    """List the living workers and their current steps; of other tenants' jobs only the number.
+
+    `backlog` has your own jobs that wait or run.
+    """
     found = busy_workers(resources.engine, tenant, live_s=resources.settings.live_s)
-    return WorkerList.model_validate({"workers": found}, from_attributes=True)
+    backlog = backlog_by_model(resources.engine, tenant)
+    return WorkerList.model_validate({"workers": found, "backlog": backlog}, from_attributes=True)

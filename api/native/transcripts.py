@@ -1,7 +1,6 @@
 """A job's transcript alone, in the format that the query or the ``Accept`` header names."""
 
 import hashlib
-from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,7 +8,6 @@ from fastapi import APIRouter, Query, Request, Response
 from api.access.routes import needs
 from api.native.answers import stream
 from api.native.ids import JobId
-from api.native.schemas.transcripts import Changes
 from api.negotiation import choose_media_type, has_current
 from api.openapi import problems, transcript_answer
 from api.resources import Provided, Tenant
@@ -31,7 +29,7 @@ from shared.speech.cues import (
     MAX_LINE_COLUMNS,
     MIN_LINE_COLUMNS,
 )
-from shared.speech.formats import MEDIA_TYPES, in_blocks, render
+from shared.speech.formats import MEDIA_TYPES, render
 from shared.speech.names import FORMATS, SUBTITLES
 from shared.store.accounts.scopes import Scope
 from shared.store.transcripts import (
@@ -81,7 +79,7 @@ def show_transcript(
     ] = False,
     original: Annotated[
         bool,
-        Query(description="true: as it was heard, without the edits that the job asks for"),
+        Query(description="true: as it was heard, without edits and corrections"),
     ] = False,
     max_line_width: Annotated[
         int | None,
@@ -111,8 +109,9 @@ def show_transcript(
     Plain text has a paragraph a line, tab-separated values have a segment a line. JSON has text,
     paragraphs, segments and words. A Word document (docx) has a paragraph below each time.
 
-    A transcript changes only as its speakers are named or merged. Its `ETag` tells a client that it
-    has this one already: a request with that in `If-None-Match` is answered with 304.
+    A transcript changes only when it is corrected, or its speakers are named or merged, and its
+    `ETag` tells a client that it has this one already: a request with that in `If-None-Match` is
+    answered with 304.
 
     With `partial=true`, a job that runs or has failed gives what its finished chunks say, in time
     order; as JSON it says `"partial": true` and what is missing.
@@ -152,29 +151,6 @@ def show_transcript(
     return answer
 
 
-@needs(Scope.JOBS_READ)
-@router.get(
-    "/jobs/{job_id}/changes",
-    summary="See what edits changed",
-    response_model=Changes,
-    responses=problems(JobNotFound, TranscriptNotReady, TranscriptDeleted),
-)
-def show_changes(job_id: JobId, resources: Provided, tenant: Tenant) -> Response:
-    """Return what `numerals`, `mask` and `spelling` changed in the transcript, in order.
-
-    The transcript with `original=true` has none of it.
-    """
-    found = open_transcript(resources.engine, tenant, job_id)
-
-    def parts() -> Iterator[str]:
-        yield '{"changes":['
-        for number, change in enumerate(found.changes):
-            yield ("," if number else "") + change.model_dump_json()
-        yield "]}"
-
-    return stream(in_blocks(parts()), "application/json")
-
-
 def _choose_format(named: str | None, accept: str) -> str:
     """Return the format that the query names, or else the one that the client likes best."""
     if named is not None:
@@ -192,11 +168,8 @@ def _choose_format(named: str | None, accept: str) -> str:
 
 
 def _entity_tag(transcript: StoredTranscript, *rendering: object) -> str:
-    """Return the strong ETag of a transcript as this version writes it.
-
-    Nothing else of it changes.
-    """
+    """Return the strong ETag of a transcript as this version writes it."""
     edits = transcript.edits and transcript.edits.model_dump_json()
-    names = (__version__, transcript.id, edits, transcript.revision, *rendering)
-    facts = "\n".join(map(str, names))
+    revisions = transcript.revision, transcript.speakers_revision
+    facts = "\n".join(map(str, (__version__, transcript.id, edits, *revisions, *rendering)))
     return f'"{hashlib.sha256(facts.encode()).hexdigest()[:32]}"'

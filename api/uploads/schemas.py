@@ -7,15 +7,11 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.uploads.transfers import MAX_DIRECT_BYTES
+from api.validation import whole
 from shared.store.states import UploadState
 from shared.store.uploads import Upload as StoredUpload
 
 SHA256_PATTERN = "^[0-9a-fA-F]{64}$"
-
-
-def _whole(given: object) -> object:
-    """Return 3 for 3.0, which JSON Schema takes for an integer, too."""
-    return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
 class NewUpload(BaseModel):
@@ -31,7 +27,7 @@ class NewUpload(BaseModel):
         max_length=1000,
         description="of the file; the last component of a path counts",
     )
-    bytes: Annotated[int, BeforeValidator(_whole)] = Field(
+    bytes: Annotated[int, BeforeValidator(whole)] = Field(
         ge=1, le=MAX_DIRECT_BYTES, description="its exact size"
     )
     sha256: Annotated[str | None, AfterValidator(lambda given: given and given.lower())] = Field(

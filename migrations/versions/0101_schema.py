@@ -132,6 +132,7 @@ _OWNED = {
 
 _PARTS = {
     "calls": "jobs WHERE jobs.id = calls.job_id",
+    "corrections": "jobs WHERE jobs.id = corrections.job_id",
     "job_events": "jobs WHERE jobs.id = job_events.job_id",
     "transcript_segments": "transcripts WHERE transcripts.id = transcript_segments.transcript_id",
     "webhook_attempts": "webhook_deliveries "
@@ -180,7 +181,42 @@ def _bind(table: str, visible: str, check: str) -> None:
     op.execute(f"CREATE POLICY workers ON {table} TO longhand_worker USING (true)")
 
 
-def upgrade() -> None:
+def _create_corrections() -> None:
+    op.create_table(
+        "corrections",
+        sa.Column("job_id", sa.UUID(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False, comment="from 1"),
+        sa.Column("kind", sa.Text(), nullable=False, comment="correct, undo or redo"),
+        sa.Column("segment", sa.Integer(), nullable=False, comment="id of the segment"),
+        sa.Column("before", sa.Text(), nullable=False, comment="its text until then"),
+        sa.Column(
+            "after",
+            sa.Text(),
+            nullable=False,
+            comment="its text since; empty: it is left out",
+        ),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.CheckConstraint("kind IN ('correct', 'undo', 'redo')", name="ck_corrections_kind"),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name="fk_corrections_job_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("job_id", "revision", name="pk_corrections"),
+        comment="The journal of corrections of a job's transcript; deleted with the transcript.",
+    )
+    op.create_index(
+        "ix_corrections_job_id_segment_revision",
+        "corrections",
+        ["job_id", "segment", "revision"],
+        unique=False,
+    )
+
+
+def upgrade() -> None:  # noqa: PLR0915 - one statement for each table
     """Apply."""
     op.execute(CreateSequence(_EVENT_IDS))
     op.create_table(
@@ -596,6 +632,12 @@ def upgrade() -> None:
         sa.Column("audio_deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("transcript_deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
+            "peaks",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="of its audio: worker.media.peaks",
+        ),
+        sa.Column(
             "listening_bytes",
             sa.BigInteger(),
             nullable=True,
@@ -753,6 +795,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("transcript_id", "idx", name="pk_transcript_segments"),
         comment="One row per segment: a long transcript is written and read in pieces.",
     )
+    _create_corrections()
     op.create_table(
         "worker_kinds",
         sa.Column("worker_id", sa.Text(), nullable=False),
@@ -1400,6 +1443,7 @@ def downgrade() -> None:
         "worker_kinds",
         "transcript_terms",
         "transcript_segments",
+        "corrections",
         "calls",
         "job_metadata",
         "jobs",

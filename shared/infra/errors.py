@@ -67,6 +67,10 @@
         │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted, AudioNotFetched, AudioDeleted
         ├── SpeakerNotFound
+        ├── SegmentNotFound         the transcript has no such segment
+        ├── CorrectionConflict      somebody else has corrected the segment meanwhile
+        ├── NothingToUndo
+        ├── PeaksNotReady           the job is not prepared yet
         ├── RangeNotSatisfiable
         ├── LimitReached            the tenant has, for now, as much as it may
         │   └── RateLimited, TooManyJobs, TooMuchAudio, TooManyAtOnce, TooManyOpenUploads
@@ -77,6 +81,7 @@
         ├── ForbiddenUrl, WebhookNotFound, TooManyWebhooks
         ├── DeliveryNotFound, DeliveryNotReplayable
         ├── Unauthenticated         nobody knows who asks
+        ├── CsrfTokenWrong          the page's cookie comes without the token of its session
         ├── ScopeMissing            who asks may not do this
         └── TenantNotFound, TenantExists, KeyNotFound
 
@@ -505,6 +510,29 @@ class AudioDeleted(RequestError):
     """The job's audio is not kept any more."""
 
 
+class SegmentNotFound(RequestError):
+    """The transcript has no segment of this id."""
+
+
+class CorrectionConflict(RequestError):
+    """The segment was corrected since; the answer has both texts, ``theirs`` and ``yours``."""
+
+    def __init__(
+        self, message: str, *, theirs: str, yours: str, current: Mapping[str, Any]
+    ) -> None:
+        """``current``: what a correction is answered with."""
+        super().__init__(message)
+        self.members = {"theirs": theirs, "yours": yours, "current": dict(current)}
+
+
+class NothingToUndo(RequestError):
+    """There is no correction to undo, or to redo."""
+
+
+class PeaksNotReady(RequestError):
+    """The job's audio has not been prepared, so its peaks are not known (yet)."""
+
+
 class RangeNotSatisfiable(RequestError):
     """The file has no bytes where the ``Range`` header asks for some."""
 
@@ -600,6 +628,10 @@ class DeliveryNotReplayable(RequestError):
 
 class Unauthenticated(RequestError):
     """No credential, or one that is malformed, unknown, expired or revoked: all answered alike."""
+
+
+class CsrfTokenWrong(RequestError):
+    """A request that changes something has the page's cookie, but not its session's token."""
 
 
 class ScopeMissing(RequestError):

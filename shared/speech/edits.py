@@ -5,12 +5,13 @@ stored as it was heard and edited as it is read: the text before the edits stays
 """
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.speech.corrections import correct
 from shared.speech.number_words import find_numbers
 from shared.speech.scripts import is_unspaced_letter
 from shared.speech.transcript import Segment, Word, join_words
@@ -33,7 +34,7 @@ class Edits(BaseModel):
 class Change(BaseModel):
     """A change of the text."""
 
-    kind: Literal["spelling", "numerals", "mask"]
+    kind: Literal["spelling", "numerals", "mask", "correction"]
     segment: int = Field(description="id of its segment")
     start: float = Field(description="seconds into the original file")
     end: float = Field(description="seconds into the original file")
@@ -43,21 +44,39 @@ class Change(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EditedSegments:
-    """Segments with edits. Each iteration reads and edits them anew."""
+    """Segments with edits and corrections. Each iteration reads and changes them anew."""
 
     segments: Iterable[Segment]
     edits: Edits
+    corrections: Mapping[int, str] = field(default_factory=dict)
+    """What corrected segments say, by their ids; an empty text leaves its segment out."""
 
     def __iter__(self) -> Iterator[Segment]:
         editor = Editor(self.edits)
         for segment in self.segments:
-            yield editor.edit(segment)[0]
+            shown = self._correct(editor.edit(segment)[0])
+            if shown is not None:
+                yield shown
 
     def changes(self) -> Iterator[Change]:
-        """Yield what the edits change, in order."""
+        """Yield what edits and corrections change, in order; the corrections are the last."""
         editor = Editor(self.edits)
         for segment in self.segments:
-            yield from editor.edit(segment)[1]
+            edited, changes = editor.edit(segment)
+            yield from changes
+            written = self.corrections.get(segment.id, edited.text)
+            if written != edited.text:
+                yield Change(
+                    kind="correction",
+                    segment=segment.id,
+                    start=segment.start,
+                    end=segment.end,
+                    before=edited.text,
+                    after=written,
+                )
+
+    def _correct(self, segment: Segment) -> Segment | None:
+        return correct(segment, self.corrections.get(segment.id, segment.text))
 
 
 class Editor:

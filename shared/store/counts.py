@@ -140,3 +140,29 @@ _QUEUES = text("""
     SELECT queue, queued_steps, running_steps, queued_audio_s, running_audio_s, oldest_due_s
     FROM longhand_backlog ORDER BY queue
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBacklog:
+    """A tenant's jobs of one model that wait or run."""
+
+    model: str
+    jobs: int
+    audio_s: float
+    """Of their audio, what is not transcribed; of jobs that are not prepared, nothing is known."""
+
+
+def backlog_by_model(engine: Engine, tenant: str) -> list[ModelBacklog]:
+    """Return a tenant's jobs under way, by model; the longest backlog first."""
+    with read(engine, tenant) as connection:
+        rows = connection.execute(
+            text("""
+                SELECT model, count(*) AS jobs,
+                       sum(greatest(coalesce(duration_s, audio_planned_s) - audio_done_s, 0))
+                           AS audio_s
+                FROM jobs WHERE tenant = :tenant AND state IN ('queued', 'running')
+                GROUP BY model ORDER BY audio_s DESC, model
+            """),
+            {"tenant": tenant},
+        )
+        return [ModelBacklog(row.model, row.jobs, row.audio_s) for row in rows]

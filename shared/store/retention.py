@@ -237,6 +237,7 @@ def _remove_transcript(connection: Connection, job_id: UUID) -> None:
         """),
         {"id": job_id},
     ).one()
+    connection.execute(text("DELETE FROM corrections WHERE job_id = :id"), {"id": job_id})
     if before.listening_bytes is not None:
         schedule_removal(connection, listening_key(job_id), late_writes=False)
     connection.execute(

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from shared.infra.database import fetch, read
+from shared.speech.corrections import correct
 from shared.speech.edits import Editor, Edits
 from shared.speech.search import Match, Query, find_matches, fold, numbered, parse_query, terms_of
 from shared.speech.transcript import Segment
@@ -66,8 +67,8 @@ def search(engine: Engine, tenant: str, asked: str, *, limit: int, after: Place)
     """Return segments of a tenant's transcripts that have all that is asked for.
 
     ``asked`` are words, ``"phrases"`` and ``beginnings*``, as they were heard; hits have the edits
-    of their job. Newer transcripts come first, and the hits in one in the order of time; ``after``
-    continues after a hit.
+    and the corrections of their job. Newer transcripts come first, and the hits in one in the order
+    of time; ``after`` continues after a hit.
     """
     query = parse_query(asked)
     if not query:
@@ -90,17 +91,25 @@ def search(engine: Engine, tenant: str, asked: str, *, limit: int, after: Place)
 def _hit(row: dict[str, Any], query: Query) -> Hit:
     editor = Editor(Edits.model_validate(row["edits"] or {}))
 
-    def shown(document: Any) -> Segment:
+    def edited(document: Any) -> Segment:
         return editor.edit(Segment.model_validate(document))[0]
 
-    segment = shown(row["document"])
+    def text_of(document: Any, correction: str | None) -> str | None:
+        if document is None:
+            return None
+        return edited(document).text if correction is None else correction
+
+    heard = edited(row["document"])
+    correction = row["correction"]
+    # A segment that a correction has emptied is still what was heard.
+    segment = correct(heard, heard.text if correction is None else correction) or heard
     return Hit(
         place=Place(row["transcript_id"], row["idx"]),
         job_id=row["job_id"],
         source_name=row["source_name"],
         segment=segment,
-        before=row["before"] and shown(row["before"]).text,
-        after=row["after"] and shown(row["after"]).text,
+        before=text_of(row["before"], row["correction_before"]),
+        after=text_of(row["after"], row["correction_after"]),
         matches=find_matches(segment, query),
     )
 
@@ -116,7 +125,15 @@ def _tsquery(tenant: str, query: Query) -> str:
 
 _SEARCH = """
     SELECT hit.transcript_id, hit.idx, job.id AS job_id, job.source_name, job.edits, here.document,
-           before.document AS before, after.document AS after
+           before.document AS before, after.document AS after,
+           (SELECT corrections.after FROM corrections WHERE job_id = job.id AND segment = hit.idx
+            ORDER BY revision DESC LIMIT 1) AS correction,
+           (SELECT corrections.after FROM corrections
+            WHERE job_id = job.id AND segment = hit.idx - 1
+            ORDER BY revision DESC LIMIT 1) AS correction_before,
+           (SELECT corrections.after FROM corrections
+            WHERE job_id = job.id AND segment = hit.idx + 1
+            ORDER BY revision DESC LIMIT 1) AS correction_after
     FROM longhand_search(
         CAST(%(wanted)s AS tsquery), %(after_id)s, %(after_idx)s, %(limit)s
     ) WITH ORDINALITY AS hit (transcript_id, idx, number)

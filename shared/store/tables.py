@@ -228,6 +228,7 @@ jobs = Table(
     Column("finished_at", _TIME),
     Column("audio_deleted_at", _TIME),
     Column("transcript_deleted_at", _TIME),
+    Column("peaks", LargeBinary, comment="of its audio: worker.media.peaks"),
     Column(
         "listening_bytes", BigInteger, comment="size of its listening copy; null: there is none"
     ),
@@ -449,6 +450,21 @@ transcript_segments = Table(
     Column("idx", Integer, primary_key=True),
     _not_null("document", JSONB, comment="shared.speech.transcript.Segment"),
     comment="One row per segment: a long transcript is written and read in pieces.",
+)
+
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, primary_key=True, comment="from 1"),
+    _not_null("kind", Text, comment="correct, undo or redo"),
+    _not_null("segment", Integer, comment="id of the segment"),
+    _not_null("before", Text, comment="its text until then"),
+    _not_null("after", Text, comment="its text since; empty: it is left out"),
+    _not_null("created_at", _TIME, default=func.now()),
+    CheckConstraint("kind IN ('correct', 'undo', 'redo')", name="kind"),
+    Index(None, "job_id", "segment", "revision"),
+    comment="The journal of corrections of a job's transcript; deleted with the transcript.",
 )
 
 transcript_terms = Table(

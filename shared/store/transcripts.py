@@ -25,6 +25,7 @@ from shared.speech.transcript import (
     TranscriptWarning,
 )
 from shared.store.chunks import as_heard, finished_chunks, finished_chunks_without_words
+from shared.store.corrections import corrected_texts
 
 _SEGMENTS_PER_PAGE = 100
 """Rows per query: some hundred kilobytes of words."""
@@ -46,15 +47,19 @@ class StoredTranscript:
     edits: Edits | None = None
     """Those that the job asks for, of which its segments have none if it was read so."""
     changes: Iterable[Change] = ()
-    """What the edits change. Each iteration reads the segments anew."""
+    """What edits and corrections change. Each iteration reads the segments anew."""
     revision: int = 0
+    """Of its last correction."""
+    speakers_revision: int = 0
     """How often its job's speakers were named or merged."""
 
 
 def open_transcript(
     engine: Engine, tenant: str, job_id: UUID, *, original: bool = False
 ) -> StoredTranscript:
-    """Return the transcript of a job that succeeded; with ``original``, without its edits.
+    """Return the transcript of a job that succeeded.
+
+    With ``original`` it is as it was heard, without edits and corrections.
 
     Raises:
         JobNotFound: there is no such job for this tenant.
@@ -65,24 +70,34 @@ def open_transcript(
         row = connection.execute(
             text("""
                 SELECT jobs.state, jobs.transcript_id, transcript_deleted_at, transcripts.header,
-                       jobs.options -> 'edits' AS edits, jobs.speakers
+                       jobs.options -> 'edits' AS edits, jobs.speakers,
+                       (SELECT max(revision) FROM corrections WHERE job_id = jobs.id) AS revision
                 FROM jobs LEFT JOIN transcripts ON transcripts.id = jobs.transcript_id
                 WHERE jobs.id = :id AND jobs.tenant = :tenant
             """),
             {"id": job_id, "tenant": tenant},
         ).one_or_none()
+        corrections = (
+            {} if row is None or row.revision is None else corrected_texts(connection, job_id)
+        )
     stored = stored_header(job_id, row)
     assert row is not None, "it has a header"
-    revision = Revision.model_validate(row.speakers or {})
-    header = revision.header(stored)
-    segments = revision.segments(_StoredSegments(engine, tenant, row.transcript_id, "document"))
+    speakers = Revision.model_validate(row.speakers or {})
+    header = speakers.header(stored)
+    segments = speakers.segments(_StoredSegments(engine, tenant, row.transcript_id, "document"))
     edits = None if row.edits is None else Edits.model_validate(row.edits)
-    if edits is not None:
-        edited = EditedSegments(segments, edits)
+    if edits is not None or corrections:
+        edited = EditedSegments(segments, edits or Edits(), corrections)
         shown = segments if original else edited
-        changes = edited.changes()
         return StoredTranscript(
-            row.transcript_id, header, shown, shown, edits, changes, revision.number
+            row.transcript_id,
+            header,
+            shown,
+            shown,
+            edits,
+            edited.changes(),
+            row.revision or 0,
+            speakers.number,
         )
     without_words = _StoredSegments(
         engine, tenant, row.transcript_id, f"{_WITHOUT_WORDS} AS document"
@@ -91,8 +106,8 @@ def open_transcript(
         row.transcript_id,
         header,
         segments,
-        revision.segments(without_words),
-        revision=revision.number,
+        speakers.segments(without_words),
+        speakers_revision=speakers.number,
     )
 
 
@@ -183,6 +198,7 @@ _SHORT = f"""
     ) AS page
     WHERE jobs.id = ANY (%(ids)s) AND transcript_deleted_at IS NULL
       AND jobs.options ->> 'edits' IS NULL -- edits need the words
+      AND NOT EXISTS (SELECT FROM corrections WHERE job_id = jobs.id) -- and so do corrections
 """  # noqa: S608 - a constant
 
 

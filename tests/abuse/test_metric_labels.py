@@ -35,7 +35,7 @@ from shared.store.states import JobState, StepState
 
 ROUTES_WITHOUT_SCHEMA = {
     *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/static-offline-docs"),
-    *("/live", "/live/{name}", "/ws/stt", "/ws/transcribe"),
+    *("/live", "/live/{name}", "/page/{path:path}", "/session", "/ws/stt", "/ws/transcribe"),
 }
 CALLS = {"success", "accepted", "rejected", "left", "error"}
 STATUSES = CALLS | {str(status.value) for status in HTTPStatus}

@@ -21,6 +21,7 @@ from shared.infra.settings import API_ROLE, SCALER_ROLE, WORKER_ROLE, Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES
 from shared.store.accounts.tenants import create_tenant
+from shared.store.corrections import correct_segment
 from shared.store.idempotency import take_key
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import list_jobs, read_jobs
@@ -51,6 +52,7 @@ def filled(database: Engine) -> Engine:
         prepare(database, job_id, 1)
         transcribe(database, claim(database, job_id, "transcribe"))
         finish(database, claim(database, job_id, "finish"))
+        correct_segment(database, tenant, job_id, 0, "what was said", seen=0)
         create_key(database, tenant, "a test's", ALL_SCOPES)
         with database.begin() as connection:
             connection.execute(

@@ -37,6 +37,7 @@ from shared.infra.errors import StorageUnavailable, UnreadableMedia  # noqa: E40
 from shared.infra.settings import Settings  # noqa: E402
 from shared.infra.webhooks.attempt import Attempt  # noqa: E402
 from shared.store import steps  # noqa: E402
+from shared.store.corrections import correct_segment, move  # noqa: E402
 from shared.store.idempotency import take_key  # noqa: E402
 from shared.store.jobs.cancel import cancel_job  # noqa: E402
 from shared.store.jobs.create import create_job  # noqa: E402
@@ -143,6 +144,8 @@ def fill(database: Engine) -> None:
     prepare(database, succeeded, chunks=1)
     transcribe(database, claim(database, succeeded, "transcribe"))
     finish(database, claim(database, succeeded, "finish"))
+    correct_segment(database, "default", succeeded, 0, "hello there", seen=0)
+    move(database, "default", succeeded, "undo", seen=1)
     delivered = claim(database, succeeded, "deliver")
     complete_attempt(database, delivered, Attempt(200, 12.0, None))
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from shared.infra.errors import CommitUncertain, LonghandError
 
 CODES = {
+    *("correction_conflict", "csrf_token_wrong", "nothing_to_undo", "peaks_not_ready"),
+    "segment_not_found",
     *("audio_gone", "audio_refused", "job_canceled", "job_failed", "too_many_calls"),
     *("conflicting_options", "empty_reference", "invalid_parameter", "unsupported_parameter"),
     "job_unfinished",

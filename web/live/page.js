@@ -3,8 +3,8 @@
 import { openMicrophone } from "/live/microphone.js";
 import { Session } from "/live/session.js";
 
-const [toggle, language, key, status, said, saying] =
-  ["toggle", "language", "key", "status", "said", "saying"].map((id) => document.getElementById(id));
+const [toggle, language, save, key, status, said, saying] =
+  ["toggle", "language", "save", "key", "status", "said", "saying"].map((id) => document.getElementById(id));
 let talk = null;
 
 toggle.onclick = () => (talk ? stop() : start());
@@ -19,15 +19,21 @@ async function start() {
     return over(mine, `No microphone: ${error.message}`);
   }
   if (mine.stopped) return over(mine);
-  const url = `${location.protocol.replace("http", "ws")}//${location.host}/ws/stt`;
-  const protocols = key.value.trim() ? ["longhand", key.value.trim()] : [];
-  const config = { sample_rate: 16000, ...(language.value.trim() && { lang_code: language.value.trim() }) };
-  mine.session = new Session(url, protocols, config, {
+  const config = { sample_rate: 16000, save: save.checked, ...(language.value.trim() && { lang_code: language.value.trim() }) };
+  mine.session = new Session(`${location.protocol.replace("http", "ws")}//${location.host}/ws/stt`, askProtocols, config, {
     onMessage: show,
     onOpen: () => tell("Listening."),
     onLost: () => tell("The connection is lost, and will be tried again. What you say is kept."),
     onEnd: (problem) => over(mine, problem),
   });
+}
+
+// Where the page at / is logged in, each connection has a token of its own, and no key is needed.
+async function askProtocols() {
+  if (key.value.trim()) return ["longhand", key.value.trim()];
+  const { csrf_token: csrf } = await (await fetch("/session")).json();
+  const answer = csrf && (await fetch("/tokens", { method: "POST", headers: { "X-CSRF-Token": csrf } }));
+  return answer?.ok ? ["longhand", (await answer.json()).token] : [];
 }
 
 // A second call does not wait for the last words.

@@ -41,6 +41,7 @@ export class Kept {
   }
 }
 
+// `protocols` are those of the WebSocket, or an async function that is asked for them at each connection.
 // Tells by calling onMessage(message) for the server's messages, onOpen() whenever the session begins or goes on, onLost()
 // when its connection is lost, and onEnd(problem) once: without a problem if nothing is missing.
 export class Session {
@@ -79,8 +80,11 @@ export class Session {
     this.onEnd(problem);
   }
 
-  connect() {
-    const socket = (this.socket = new WebSocket(this.url, this.protocols));
+  async connect() {
+    // A connection without a credential is refused, and tried again like one that was lost.
+    const protocols = typeof this.protocols === "function" ? await this.protocols().catch(() => []) : this.protocols;
+    if (this.isOver) return;
+    const socket = (this.socket = new WebSocket(this.url, protocols));
     socket.onopen = () => (this.token ? this.ask({ resume_token: this.token, last_segment: this.lastSegment }) : this.askAnew());
     socket.onmessage = ({ data }) => socket === this.socket && !this.isOver && this.receive(JSON.parse(data));
     socket.onclose = () => socket === this.socket && this.lose(socket);

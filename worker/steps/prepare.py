@@ -19,6 +19,7 @@ from shared.store.queues import LARGE_QUEUE
 from shared.store.steps import NewStep
 from worker.media.clipping import ClippingMeter
 from worker.media.findings import Findings
+from worker.media.peaks import PeakMeter, merge
 from worker.media.planner import ChunkPlanner
 from worker.media.read import read_audio
 from worker.media.sandbox.client import Limits
@@ -111,7 +112,8 @@ def prepare(runtime: Runtime, lease: Lease) -> None:
     if claim.options.multichannel:
         metrics["channels"] = len(channels)
     end = max(channels[0].n_samples, findings.times.time_of(channels[0].n_samples))
-    plan.complete(rest, duration_s=end / SAMPLE_RATE, metrics=metrics)
+    peaks = merge([channel.peaks for channel in channels])
+    plan.complete(rest, duration_s=end / SAMPLE_RATE, metrics=metrics, peaks=peaks)
     lane.leave()
 
 
@@ -195,6 +197,7 @@ class _Channel:
         self.pieces = PieceWriter(runtime.storage, lease.claim.job_id, channel=number)
         self._planned: list[Chunk] = []
         self.clipping = ClippingMeter()
+        self.peaks = PeakMeter()
         self.n_samples = 0
         self.vad_s = 0.0
 
@@ -202,6 +205,7 @@ class _Channel:
         """Take the next samples, shape (n_samples,)."""
         self.n_samples += len(samples)
         self.clipping.push(samples)
+        self.peaks.push(samples)
         asked = time.monotonic()
         spans = self._vad.push(samples)
         self.vad_s += time.monotonic() - asked
@@ -307,7 +311,12 @@ class _Plan:
                 )
 
     def complete(
-        self, rest: Sequence[_Planned], *, duration_s: float, metrics: Mapping[str, Any]
+        self,
+        rest: Sequence[_Planned],
+        *,
+        duration_s: float,
+        metrics: Mapping[str, Any],
+        peaks: bytes,
     ) -> None:
         """Add the last chunks, and make sure that every held chunk is released.
 
@@ -325,6 +334,7 @@ class _Plan:
             self._claim,
             duration_s=duration_s,
             metrics=metrics,
+            peaks=peaks,
             chunks=[planned.step() for planned in rest],
             spans=self._numbered(spans),
             hold=self._hold and not (self._detects and only),

@@ -208,7 +208,7 @@ async def show_token(request: Request, resources: Provided, asking: Asking) -> d
         raise InvalidParameter(
             f"expires_in_seconds is a number from 1 to {MAX_TOKEN_S}", "expires_in_seconds"
         )
-    token = await resources.authenticator.issue_token(asking, request.headers)
+    token = await resources.authenticator.issue_token(asking)
     return {"token": token, "expires_in_seconds": LIFETIME_S}
 
 

@@ -113,7 +113,7 @@ async def grant_token(
             GRANT.check(_OBJECT.validate_json(body))
         except ValidationError as error:
             raise InvalidParameter("the body is no JSON object") from error
-    token = await resources.authenticator.issue_token(asking, request.headers)
+    token = await resources.authenticator.issue_token(asking)
     return {"access_token": token, "expires_in": LIFETIME_S}
 
 

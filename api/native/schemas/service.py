@@ -158,10 +158,22 @@ class WorkerDetail(WorkerInfo):
     other_steps: int = Field(description="how many of other tenants' jobs")
 
 
+class ModelBacklog(BaseModel):
+    """Your own jobs of one model that wait or run."""
+
+    model: str
+    jobs: int
+    audio_s: float = Field(
+        description="of their audio, what is not transcribed; nothing is known of jobs that are "
+        "not prepared"
+    )
+
+
 class WorkerList(BaseModel):
     """The living workers."""
 
     workers: list[WorkerDetail]
+    backlog: list[ModelBacklog] = Field(description="by model, the longest first")
 
 
 class QueueLoad(BaseModel):

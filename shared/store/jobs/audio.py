@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from shared.infra.database import fetch, read
-from shared.infra.errors import AudioDeleted, AudioNotFetched, JobNotFound
+from shared.infra.errors import AudioDeleted, AudioNotFetched, JobNotFound, PeaksNotReady
 from shared.store.objects.keys import listening_key
 
 
@@ -58,4 +58,26 @@ _FIND = """
            jobs.state, jobs.source_bytes, jobs.sha256, jobs.source_name AS name
     FROM jobs LEFT JOIN jobs AS original ON original.id = jobs.original_id
     WHERE jobs.id = %(id)s AND jobs.tenant = %(tenant)s
+"""
+
+
+def find_peaks(engine: Engine, tenant: str, job_id: UUID) -> tuple[float, bytes]:
+    """Return the seconds of a job's audio and its peaks, 255 for full scale, in equal parts.
+
+    Raises:
+        JobNotFound: there is no such job for this tenant.
+        PeaksNotReady: it is not prepared yet.
+    """
+    with read(engine, tenant) as connection:
+        rows = fetch(connection, _FIND_PEAKS, {"id": job_id, "tenant": tenant})
+    if not rows:
+        raise JobNotFound(f"there is no job {job_id}")
+    (row,) = rows
+    if row["peaks"] is None:
+        raise PeaksNotReady(f"the job is {row['state']}, and its audio is not prepared")
+    return row["duration_s"], bytes(row["peaks"])
+
+
+_FIND_PEAKS = """
+    SELECT state, duration_s, peaks FROM jobs WHERE id = %(id)s AND tenant = %(tenant)s
 """

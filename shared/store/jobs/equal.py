@@ -107,7 +107,7 @@ def share_transcript(connection: Connection, original: UUID) -> list[UUID]:
                 detected_probability = original.detected_probability,
                 chunks_total = original.chunks_total, chunks_done = original.chunks_done,
                 audio_planned_s = original.audio_planned_s, audio_done_s = original.audio_done_s,
-                plan_complete = true,
+                plan_complete = true, peaks = original.peaks,
                 manifest = original.manifest, audio_deleted_at = clock_timestamp()
             FROM jobs AS original
             WHERE original.id = :original AND original.state = 'succeeded'

@@ -76,7 +76,7 @@ _PLAN_COMPLETE = text(f"""
     SET chunks_total = chunks_total + :n,
         audio_planned_s = audio_planned_s + :audio_s,
         plan_complete = true, planned_share = 1, duration_s = :duration_s,
-        metrics = metrics || :metrics,
+        metrics = metrics || :metrics, peaks = :peaks,
         percent_done = greatest(percent_done, least(:most, 100 * coalesce(
             audio_done_s / nullif(audio_planned_s + :audio_s, 0), 1
         )))
@@ -92,6 +92,7 @@ def complete_prepare(
     duration_s: float,
     metrics: Mapping[str, Any],
     max_attempts: int,
+    peaks: bytes = b"",
     chunks: Sequence[NewStep] = (),
     spans: Sequence[NewStep] = (),
     hold: bool = False,
@@ -120,6 +121,7 @@ def complete_prepare(
                 "audio_s": sum(audio_s),
                 "duration_s": duration_s,
                 "metrics": Jsonb(dict(metrics)),
+                "peaks": peaks,
                 "most": MOST_PERCENT,
             },
         ).scalar_one()

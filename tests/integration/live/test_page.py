@@ -7,14 +7,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import Relay
+from apiserver import Relay, api
 from browser import CHROMIUM, chromium
 from liveaudio import say, silence, texts
 from livehearers import ToneHearer
 from processes import wait_until
+from sqlalchemy import Engine
 
 from api.live.checkpoints import Checkpoints
 from api.live.errors import LiveError
+from shared.infra.settings import Settings
+from shared.store.accounts.keys import create_key
+from shared.store.accounts.scopes import ALL_SCOPES
 
 WEB = Path(__file__).parents[3] / "web/live"
 PAGE = ("index.html", "page.js")
@@ -171,3 +175,30 @@ def test_the_page_says_why_a_session_does_not_begin(
         page.value("toggle.click()")
         wait_until(lambda: page.value(STATUS) == "No worker serves 'oracle' now.")
         wait_until(lambda: page.value("toggle.textContent") == "Start")
+
+
+LOG_IN = """
+fetch("/session", {method: "POST", headers: {"Content-Type": "application/json"},
+                   body: JSON.stringify({key: "KEY"})}).then((answer) => answer.status)
+"""
+
+
+@needs_browser
+def test_who_is_logged_in_speaks_without_a_key_and_keeps_the_talk_as_a_job(
+    servers: Settings, database: Engine, hearer: ToneHearer, tmp_path: Path
+) -> None:
+    _, key = create_key(database, "default", "a person", ALL_SCOPES)
+    settings = servers.model_copy(update={"auth": "on"})
+    spoken = silence(1.5) + say(1, 2, 3) + silence(30)
+    with api(settings, hearer.make) as client, chromium(recorded(spoken, tmp_path)) as page:
+        page.open(str(client.base_url.join("/live")))
+        assert page.value(LOG_IN.replace("KEY", key)) == 200
+        page.value("save.click()")
+        page.value("toggle.click()")
+        assert wait_until(lambda: page.value(SHOWN)) == [texts(1, 2, 3)]
+        page.value("toggle.click()")
+        wait_until(lambda: page.value(STATUS) == "The microphone is off.")
+        headers = {"X-API-Key": key}
+        (kept,) = wait_until(lambda: client.get("/jobs", headers=headers).json()["jobs"])
+        job = client.get(f"/jobs/{kept['id']}", headers=headers).json()
+    assert job["live_text"] == texts(1, 2, 3)

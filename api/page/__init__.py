@@ -1,0 +1,1 @@
+"""The page at ``/``: its files, its login, its stream of jobs."""
