@@ -101,7 +101,7 @@ class Diarizer(Protocol):
     def cluster(self, activities: Sequence[Activities], hints: SpeakerHints) -> Diarization:
         """Tell the speakers of all spans apart, given in any order.
 
-        ``hints.count`` speakers are told apart, or fewer where fewer voices were embedded, and never
-        more; ``min`` and ``max`` likewise. Spans may overlap.
+        As many speakers are told apart as ``hints`` ask for, and fewer only where fewer voices were
+        embedded. Spans may overlap.
         """
         ...
