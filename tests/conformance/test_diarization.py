@@ -84,7 +84,7 @@ def test_embedding_is_that_of_its_authors_code(tmp_path: Path) -> None:
     network.xvector.dense.nonlinear.relu = torch.nn.Identity()
     draw = np.random.default_rng(1)
 
-    for n_frames in (20, 199, 203, 450):  # around the 200 frames of a near context
+    for n_frames in (199, 203):  # around the 200 frames of a near context
         features = 3 * draw.normal(size=(2, n_frames, 80)).astype(np.float32)
         with torch.inference_mode():
             expected = network.eval()(torch.from_numpy(features)).numpy()
@@ -92,11 +92,12 @@ def test_embedding_is_that_of_its_authors_code(tmp_path: Path) -> None:
 
 
 def test_segmentation_is_pytorchs() -> None:
-    weights = tensors_of(SEGMENTATION)
+    # In double precision, as PyTorch's own rounding is the larger one.
+    weights = {name: tensor.double() for name, tensor in tensors_of(SEGMENTATION).items()}
     audio = speech()[: 2 * 10 * SAMPLE_RATE].reshape(2, -1)
 
     with torch.inference_mode():
-        expected = segmented(weights, torch.from_numpy(audio)).exp().numpy()
+        expected = segmented(weights, torch.from_numpy(audio).double()).exp().numpy()
 
     found = np.exp(outputs("segmentation.onnx", audio))
     assert found.shape == (2, 589, 7)
@@ -119,7 +120,7 @@ def segmented(weights: Mapping[str, torch.Tensor], audio: torch.Tensor) -> torch
             value = functional.conv1d(value, weights[f"{name}.weight"], weights[f"{name}.bias"])
         value = normalized(functional.max_pool1d(value, 3), f"sincnet.norm1d.{layer}")
         value = functional.leaky_relu(value)
-    lstm = torch.nn.LSTM(60, 128, num_layers=4, bidirectional=True, batch_first=True)
+    lstm = torch.nn.LSTM(60, 128, num_layers=4, bidirectional=True, batch_first=True).double()
     own = {k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")}
     lstm.load_state_dict(own)
     value, _ = lstm(value.transpose(1, 2))
@@ -149,7 +150,7 @@ def band_filters(weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 def piece(name: str) -> np.ndarray:
     with (SAMPLES / name).open("rb") as file:
-        return as_float(np.concatenate(list(read(file))))[: 9 * SAMPLE_RATE]
+        return as_float(np.concatenate(list(read(file))))[: 6 * SAMPLE_RATE]
 
 
 def speech() -> np.ndarray:
@@ -162,10 +163,12 @@ def diarizer() -> CampplusSeg3:
     return CampplusSeg3(diarization_networks())
 
 
-def test_three_voices_in_turn_are_told_apart(diarizer: CampplusSeg3) -> None:
-    audio = speech()
-    heard = Activities.from_bytes(diarizer.local(audio, 0.0).to_bytes())
+@pytest.fixture(scope="module")
+def heard(diarizer: CampplusSeg3) -> Activities:
+    return Activities.from_bytes(diarizer.local(speech(), 0.0).to_bytes())
 
+
+def test_three_voices_in_turn_are_told_apart(diarizer: CampplusSeg3, heard: Activities) -> None:
     found = diarizer.cluster([heard], SpeakerHints())
 
     ends = np.cumsum([len(piece(name)) + SAMPLE_RATE // 2 for name in PIECES]) / SAMPLE_RATE
@@ -177,10 +180,12 @@ def test_three_voices_in_turn_are_told_apart(diarizer: CampplusSeg3) -> None:
     assert len(two.centroids) == 2
 
 
-def test_spans_heard_apart_give_what_one_span_gives(diarizer: CampplusSeg3) -> None:
+def test_spans_heard_apart_give_what_one_span_gives(
+    diarizer: CampplusSeg3, heard: Activities
+) -> None:
     audio = speech()
     half = len(audio) // 2
-    whole = diarizer.cluster([diarizer.local(audio, 0.0)], SpeakerHints())
+    whole = diarizer.cluster([heard], SpeakerHints())
     first = diarizer.local(audio[: half + 5 * SAMPLE_RATE], 0.0)
     second = diarizer.local(audio[half - 5 * SAMPLE_RATE :], half / SAMPLE_RATE - 5)
 

@@ -54,7 +54,7 @@ def cluster(
     if not len(embeddings):
         return np.zeros(0, np.int64)
     groups = _groups(embeddings, weights)
-    nodes = means(embeddings, weights, groups)
+    nodes = _mean_vectors(embeddings, weights, groups)
     totals = np.bincount(groups, weights).astype(np.float32)
     tree = Dendrogram(nodes, totals)
     near = _nearest_similarity(embeddings, starts_s)
@@ -69,10 +69,18 @@ def cluster(
 
 def means(embeddings: Vectors, weights: Weights, labels: Labels) -> Vectors:
     """Return the mean of each cluster, of unit length; shape (n_clusters, n_features)."""
-    sums = np.zeros((labels.max(initial=-1) + 1, embeddings.shape[1]), np.float32)
+    vectors = _mean_vectors(embeddings, weights, labels)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-6), np.float32)
+
+
+def _mean_vectors(embeddings: Vectors, weights: Weights, labels: Labels) -> Vectors:
+    """Return the means as they are: the product of two is the mean of their members' products."""
+    n_clusters = labels.max(initial=-1) + 1
+    sums = np.zeros((n_clusters, embeddings.shape[1]), np.float32)
     np.add.at(sums, labels, embeddings * weights[:, np.newaxis])
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    return np.asarray(sums / np.maximum(lengths, 1e-6), np.float32)
+    totals = np.bincount(labels, weights, minlength=n_clusters)[:, np.newaxis]
+    return np.asarray(sums / np.maximum(totals, 1e-6), np.float32)
 
 
 def limits(hints: SpeakerHints) -> tuple[int, int]:

@@ -15,8 +15,8 @@ FRAME_SAMPLES = 270
 """Samples between two frames of the segmentation: 16.9 ms."""
 FIRST_FRAME_SAMPLES = 495
 """The middle of a window's first frame."""
-WINDOW_STEP_SAMPLES = 148 * FRAME_SAMPLES
-"""2.5 s, in whole frames: everything is heard by four windows."""
+WINDOW_STEP_SAMPLES = 197 * FRAME_SAMPLES
+"""3.3 s, in whole frames: everything is heard by three windows."""
 SHORT_SAMPLES = 120 * SAMPLE_RATE
 SHORT_STEP_SAMPLES = 74 * FRAME_SAMPLES
 """Up to two minutes are heard by eight windows: they have fewer for errors to cancel out."""
@@ -39,7 +39,8 @@ N_LOCAL = 3
 
 def hear(networks: Networks, audio: Samples, start: int) -> Activities:
     """Return what is heard in a span that begins at sample ``start`` of the recording."""
-    audio = np.pad(audio, (0, max(0, LEAST_SAMPLES - len(audio))))
+    if len(audio) < LEAST_SAMPLES:
+        audio = np.pad(audio, (0, LEAST_SAMPLES - len(audio)))
     length = min(WINDOW_SAMPLES, len(audio))
     step = WINDOW_STEP_SAMPLES if len(audio) > SHORT_SAMPLES else SHORT_STEP_SAMPLES
     offsets = list(range(0, len(audio) - length + 1, step))

@@ -90,7 +90,7 @@ class Diarizer(Protocol):
         """Hear one span of a recording.
 
         Args:
-            audio: the span, with CONTEXT_S of what is around it; ten minutes need some 300 MB.
+            audio: the span, with CONTEXT_S of what is around it.
             start_s: where in the recording ``audio`` begins.
 
         Raises:
@@ -101,7 +101,7 @@ class Diarizer(Protocol):
     def cluster(self, activities: Sequence[Activities], hints: SpeakerHints) -> Diarization:
         """Tell the speakers of all spans apart, given in any order.
 
-        ``hints.count`` speakers are told apart where so many different voices can be heard at all,
-        never more; ``min`` and ``max`` likewise. Spans may overlap.
+        As many speakers are told apart as ``hints`` ask for, and fewer only where fewer voices were
+        embedded. Spans may overlap.
         """
         ...
