@@ -31,7 +31,13 @@ TESTED = [f"{major}.{minor}" for major, minor in runpy.run_path(str(ROOT / "long
 PREFERRED = [version for version in TESTED if version in interpreters.found()][:1]
 """The one of this machine's Pythons that the script takes where it can choose."""
 PYTHONS = [
-    pytest.param(version, marks=[] if version in PREFERRED else pytest.mark.pythons)
+    pytest.param(
+        version,
+        marks=[
+            pytest.mark.xdist_group(version),  # `make first-runs` has two versions side by side
+            *([] if version in PREFERRED else [pytest.mark.pythons]),
+        ],
+    )
     for version in interpreters.found()
 ]
 HEARD = {"hello", "welcome", "computer", "speech", "text"}
@@ -175,6 +181,8 @@ def test_platform_understands_what_it_is_sent_and_stops(clone: Clone) -> None:
         assert job["state"] == "succeeded", job
         assert word_error_rate(name, job["transcript"]["text"]) <= MAX_WER
     assert (process.returncode, "Traceback" in stderr) == (0, False), stderr
+    assert {job["model"] for job in jobs.values()} == {"whisper-tiny.en"}
+    assert "downloading" not in stderr, "the first run has fetched it"
     assert not running_on(clone.home)
 
 
