@@ -1,6 +1,6 @@
 """Real words through the whole platform: upload, chunks, every engine, accuracy in the answer.
 
-Real weights are heard by the engines in tests/conformance/test_real_weights.py, and by the platform in
+The engines hear real weights in tests/conformance/test_real_weights.py, the platform does in
 test_cli_models.py.
 """
 
