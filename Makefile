@@ -32,7 +32,7 @@ test-pythons: first-runs newest-units ## what other Pythons must do
 
 # pytest ends with 5 where there is no other.
 first-runs: setup ## the first run on this machine's other Pythons
-	$(BIN)/python -m pytest -m pythons -n 2 --dist loadgroup tests/e2e/test_first_run.py || [ $$? = 5 ]
+	$(BIN)/python -m pytest -m pythons -n 2 tests/e2e/test_first_run.py || [ $$? = 5 ]
 
 # Empty where no Python here is newer than that of .venv.
 newest_python = $(shell $(PYTHON) tests/interpreters.py)
