@@ -9,34 +9,45 @@ export PYTHONDONTWRITEBYTECODE :=
 
 CLIENTS := livekit pipecat
 
-.PHONY: setup test test-pythons test-clients check audit docs format soak bench lock
+# Python compiles what it imports. To compile all that is installed takes longer than to install it.
+INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
+
+.PHONY: setup newest test test-pythons first-runs newest-units test-clients check audit docs format soak
+.PHONY: bench lock
 
 setup: $(VENV)/dev.stamp
 
 $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt requirements/deploy.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	$(BIN)/python $(INSTALL) --require-hashes -r requirements/dev.txt
+	$(BIN)/python $(INSTALL) --require-hashes -r requirements/deploy.txt
+	$(BIN)/python $(INSTALL) -r requirements/torch.txt
 	touch $@
 
-# Three tests at a time on two cores, since many tests wait. OpenMP's threads wait busily, which costs
+# Four tests at a time on two cores, since many tests wait. OpenMP's threads wait busily, which costs
 # the other tests time, so it gets one thread.
 test: setup ## every test except the soaks and those of other Pythons
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+test-pythons: first-runs newest-units ## what other Pythons must do
+
+# pytest ends with 5 where there is no other.
+first-runs: setup ## the first run on this machine's other Pythons
+	$(BIN)/python -m pytest -m pythons -n 2 tests/e2e/test_first_run.py || [ $$? = 5 ]
+
+# Empty where no Python here is newer than that of .venv.
+newest_python = $(shell $(PYTHON) tests/interpreters.py)
 
 # No unit test needs torch, of which there is not a build for every Python: torch.txt stays away.
-test-pythons: setup ## the first run on this machine's other Pythons; the unit tests on the newest
-	$(BIN)/python -m pytest -m pythons tests/e2e/test_first_run.py || [ $$? = 5 ]  # 5: there is no other
-	@set -e; newest=$$($(BIN)/python tests/interpreters.py); \
-	if [ -z "$$newest" ]; then echo "unit tests: no Python here is newer than .venv's"; exit; fi; \
-	echo "unit tests: $$newest"; \
-	$(MAKE) NEWEST_PYTHON=$$newest $(NEWEST)/dev.stamp; \
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist loadfile tests/unit
+newest: ## the environment of the newest of this machine's Pythons
+	$(if $(newest_python),$(MAKE) NEWEST_PYTHON=$(newest_python) $(NEWEST)/dev.stamp)
+
+newest-units: newest ## the unit tests on it
+	$(if $(newest_python),OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist loadfile tests/unit)
 
 $(NEWEST)/dev.stamp: requirements/dev.txt
 	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
-	$(NEWEST)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(NEWEST)/bin/python $(INSTALL) --require-hashes -r requirements/dev.txt
 	touch $@
 
 # Each framework has an environment of its own, of 350 and 450 MB: their pins contradict each other's
@@ -46,7 +57,7 @@ test-clients: setup $(CLIENTS:%=$(VENV)/%.stamp) ## the plugins for LiveKit Agen
 
 $(VENV)/%.stamp: client/%/requirements.txt
 	$(PYTHON) -m venv --clear $(VENV)/$*
-	$(VENV)/$*/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r $<
+	$(VENV)/$*/bin/python $(INSTALL) --require-hashes -r $<
 	touch $@
 
 check: setup ## lint, types, import contracts, Compose's schema
@@ -63,7 +74,7 @@ audit: $(VENV)/audit.stamp ## known vulnerabilities of what the image and a firs
 
 $(VENV)/audit.stamp: | setup
 	$(PYTHON) -m venv --clear $(VENV)/audit
-	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.10"
+	$(VENV)/audit/bin/python $(INSTALL) "pip-audit>=2.10"
 	touch $@
 
 docs: setup ## write what the documents take from the code

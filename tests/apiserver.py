@@ -125,6 +125,8 @@ class Relay:
         self.port = int(self._listener.getsockname()[1])
         self._open: list[socket.socket] = []
         self._mute = False
+        self.swallowed = False
+        """Whether somebody has said something since it is mute."""
         self._away = False
         self._lost: list[bytes] = []
         self._closed = threading.Event()
@@ -185,6 +187,7 @@ class Relay:
                     if not data:
                         return
                     if self._mute:
+                        self.swallowed = True
                         continue
                     if readable is near:
                         far.sendall(data)

@@ -114,7 +114,7 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
         CommandError: a migration failed.
     """
     digest = hashlib.sha256()
-    for file in sorted(MIGRATIONS.glob("*.py")):
+    for file in sorted(p for p in MIGRATIONS.rglob("*") if p.suffix in (".py", ".sql")):
         digest.update(file.name.encode() + file.read_bytes())
     # The stamp is in PGDATA, so that it is deleted with the schema that it describes.
     secrets = directory.credentials()

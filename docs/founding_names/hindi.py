@@ -41,7 +41,10 @@ HINDI = Service(
         here(
             Kind.BEHAVIOUR,
             "a container on port 8000",
-            Shown("tests/integration/test_deploy.py", "test_nothing_is_published_beyond_loopback"),
+            Shown(
+                "tests/integration/deploy/test_confinement.py",
+                "test_nothing_is_published_beyond_loopback",
+            ),
             "published on loopback only",
         ),
         here(

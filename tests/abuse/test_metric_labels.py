@@ -93,7 +93,9 @@ def test_every_label_of_every_metric_comes_from_a_closed_set(
         ):
             pass
         with client.websocket_connect("ws://localhost/ws/stt") as live:
-            live.send_json({"type": "start_session", "session_id": "s", "language": "xqz"})
+            live.send_json(
+                {"type": "start_session", "session_id": "s", "config": {"lang_code": "xqz"}}
+            )
             live.send_json({"type": "end_session"})
             with suppress(WebSocketDisconnect):
                 while True:

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 from randomctc import WRITERS, catalogue_entry
 from randomwhisper import write_random_transformers_whisper, write_random_whisper
 
 from shared.models.catalogue import Model, load_catalogue
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +51,11 @@ def random_transformers_whisper(tmp_path_factory: pytest.TempPathFactory) -> Mod
     write_random_transformers_whisper(folder, languages)
     model = catalogue_entry("random-whisper", folder, "transformers-whisper")
     return model.model_copy(update={"languages": languages})
+
+
+@pytest.fixture(scope="session")
+def noises() -> list[Samples]:
+    """A second and seven seconds, in which random weights hear something."""
+    rng = np.random.default_rng(1)
+    lengths = (SAMPLE_RATE, 7 * SAMPLE_RATE)
+    return [rng.normal(0, 0.1, n).astype(np.float32) for n in lengths]

@@ -35,9 +35,9 @@ from shared.infra.webhooks.signature import new_secret
 
 RUN = {"longhand", "curl", "python3"}
 NOT_RUN = {
-    "docker": "there is no Docker engine; test_deploy.py checks the files that it reads",
+    "docker": "there is no Docker engine; tests/integration/deploy checks the files that it reads",
     "umask": "for docker",
-    "python3": "in that block makes secrets for docker; test_deploy.py runs it",
+    "python3": "in that block makes secrets for docker; test_confinement.py runs it",
     "git": "the address is the reader's; the test of the first run clones",
     "cd": "into the clone, where every test is",
     "venv": "the tests' own environment holds the same and more",

@@ -1,6 +1,7 @@
 """Real words through the whole platform: upload, chunks, every engine, accuracy in the answer.
 
-Real weights of faster-whisper are heard in test_cli_models.py.
+The engines hear real weights in tests/conformance/test_real_weights.py, the platform does in
+test_cli_models.py.
 """
 
 import wave
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 from apiserver import api
 from processes import Fleet, fleet, wait_until
-from realmodels import TWO_CITIES, real_entries, recording
 from trainedmodels import (
     CATALOGUE,
     CTCS,
@@ -28,25 +28,20 @@ from trainedmodels import (
 from shared.infra.settings import Settings
 from shared.speech.chunks import SAMPLE_RATE
 
-REAL_WHISPER = "tiny.en-hf"
-MOST_REAL_WORD_ERRORS = 0.05
-"""Measured: none. A word of two_cities.wav is 0.8 %."""
-
 
 @pytest.fixture(scope="module")
 def platform(
     module_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[httpx.Client, Fleet]]:
-    """The API and a CPU worker, with a catalogue of the trained models and the real ones."""
+    """The API and a CPU worker, with a catalogue of the trained models."""
     trained = CATALOGUE.read_text().replace('"file:', f'"file:{MODELS}/')
     catalogue = tmp_path_factory.mktemp("catalogue") / "models.toml"
-    catalogue.write_text(trained + real_entries())
-    served = (*WHISPERS, *CTCS, REAL_WHISPER)
+    catalogue.write_text(trained)
     chosen = module_settings.model_copy(
         update={
             "catalogue": catalogue,
             "default_model": WHISPERS[0],
-            "on_demand_models": ",".join(served),  # their workers start as jobs come
+            "on_demand_models": ",".join((*WHISPERS, *CTCS)),  # their workers start as jobs come
         }
     )
     with fleet(chosen, tmp_path_factory.mktemp("logs")) as workers, api(chosen) as client:
@@ -101,14 +96,3 @@ def test_a_recital_longer_than_a_window_is_heard_word_for_word(
     words = [word for segment in job["transcript"]["segments"] for word in segment["words"]]
     last = len(heldout()[-1].text.split())
     assert words[-last]["start"] >= starts[-1] / SAMPLE_RATE - 0.25
-
-
-@pytest.mark.timeout(300)
-def test_real_weights_on_torch_hear_a_person_read(platform: tuple[httpx.Client, Fleet]) -> None:
-    audio = recording(TWO_CITIES).read_bytes()
-
-    job = transcribed(platform, REAL_WHISPER, audio, TWO_CITIES.text)
-
-    assert job["metrics"]["accuracy"]["wer"] <= MOST_REAL_WORD_ERRORS, job["transcript"]["text"]
-    assert job["metrics"]["unheard_s"] == 0
-    assert job["transcript"]["language"] == "en"

@@ -24,7 +24,8 @@ from shared.store.workers import WorkerEntry, WorkerState, announce
 
 IMPATIENT_COMMAND = ROOT / "tests" / "impatientcommand.py"
 FOUND_WITHIN_S = 240.0
-"""20 s of silence, which for a worker begin when its lease has run out, and a restart."""
+"""12 s of silence, which for a worker begin when its lease has run out, and a restart."""
+SOON = {"LONGHAND_HEARTBEAT_S": "2", "LONGHAND_LEASE_S": "8"}
 
 ECHO = """
 import socketserver, subprocess, sys
@@ -94,7 +95,7 @@ def test_a_hung_child_is_killed_with_all_it_forked_and_started_anew(
     port = free_ports(1)[0]
 
     def look(_: int = 0) -> bool:
-        return answer(port, b"?", n_bytes=1, within_s=0.5) == b"!"
+        return answer(port, b"?", n_bytes=1, within_s=0.2) == b"!"
 
     command = (sys.executable, "-c", ECHO, str(port))
     env = {"PATH": os.environ["PATH"]}
@@ -190,7 +191,7 @@ def test_without_postgres_nobody_can_tell_of_a_worker(settings: Settings) -> Non
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     data = tmp_path_factory.mktemp("hangs") / "data"
-    running = Up(data, command=(sys.executable, "-P", str(IMPATIENT_COMMAND)))
+    running = Up(data, command=(sys.executable, "-P", str(IMPATIENT_COMMAND)), **SOON)
     yield running
     running.end(signal.SIGTERM)
 

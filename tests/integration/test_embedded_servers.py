@@ -1,6 +1,7 @@
 """The three bundled servers, started below a folder that only its owner may enter."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -98,6 +99,27 @@ def test_database_of_a_newer_version_is_refused_in_one_line(path: Path) -> None:
     (path / "postgres" / "longhand-schema").unlink()
     with pytest.raises(CommandError, match="newer version of Longhand"), running_servers(path):
         pass
+
+
+@pytest.mark.parametrize("changed", ["0101_schema.py", "0101/jobs.sql"])
+def test_a_schema_is_migrated_once_and_again_when_a_file_of_it_has_changed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    migrated: list[Settings] = []
+    monkeypatch.setattr("shared.infra.database.migrate", migrated.append)
+    monkeypatch.setattr("shared.infra.roles.admit_roles", lambda _: None)
+    monkeypatch.setattr(servers, "MIGRATIONS", shutil.copytree(servers.MIGRATIONS, path / "copy"))
+    directory = DataDirectory(path)
+    directory.create()
+    directory.postgres.mkdir()
+
+    for expected in (1, 1):
+        servers.migrate(directory, "postgresql+psycopg://nowhere")
+        assert len(migrated) == expected
+    with (path / "copy" / changed).open("a") as file:
+        file.write("\n")
+    servers.migrate(directory, "postgresql+psycopg://nowhere")
+    assert len(migrated) == 2
 
 
 def test_large_upload_is_readable_at_once_and_served_in_bounded_memory(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The supervisor with small stand-in programs: starting, restarting, stopping, cleaning up."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from cli.embedded.child import RUN_MODULE, Child, Program
 from cli.embedded.directory import ChildRecord, DataDirectory, DirectoryInUse, StackRecord
 from cli.embedded.fork_server import ForkServer
 from cli.embedded.leftovers import end_leftovers
-from cli.embedded.ports import answers_http, free_ports
+from cli.embedded.ports import answers_http
 from cli.embedded.supervisor import Supervisor
 from cli.errors import CommandError
 from cli.signals import StopFlag, Stopped
@@ -105,18 +106,23 @@ def pid_of(directory: DataDirectory, name: str) -> int | None:
     return next((child.pid for child in record.children if child.name == name), None)
 
 
-def pages(name: str, port: int, folder: Path) -> Program:
-    """A service that stands in for ours: it serves a folder."""
+def pages(name: str, folder: Path) -> Program:
+    """A service that stands in for ours: it serves a folder, on a port that the system gives it."""
+
+    def answers() -> bool:
+        ports = re.findall(r"port (\d+)", (folder / f"{name}.log").read_text())
+        return bool(ports) and answers_http(int(ports[-1]))
+
     return Program(
         name,
-        (*RUN_MODULE, "http.server", "--bind", "127.0.0.1", str(port)),
+        (*RUN_MODULE, "http.server", "--bind", "127.0.0.1", "0"),
         {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "PYTHONUNBUFFERED": "1",
         },
         cwd=folder,
-        is_ready=lambda: answers_http(port),
+        is_ready=answers,
     )
 
 
@@ -125,9 +131,7 @@ def test_forked_services_are_the_supervisors_own_and_started_anew_when_they_die(
     directory: DataDirectory, supervisor: Supervisor, said: list[str]
 ) -> None:
     names = ["one", "two"]
-    programs = [
-        pages(name, port, directory.logs) for name, port in zip(names, free_ports(2), strict=True)
-    ]
+    programs = [pages(name, directory.logs) for name in names]
     server = ForkServer(programs)
     supervisor.launch([server.program])
     serving = pid_of(directory, "fork-server")

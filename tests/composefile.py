@@ -1,11 +1,11 @@
-"""Checks of the compose file and the Dockerfile against this tree; each returns what is wrong."""
+"""Checks of docker-compose.yml against this tree; each returns what is wrong."""
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import flower.urls
 from pydantic import ValidationError
@@ -13,12 +13,13 @@ from tornado.web import URLSpec
 
 import worker.process.health
 from api.app import create_app
-from shared.infra.settings import API_ROLE, WORKER_ROLE, Settings
+from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.catalogue import load_catalogue
 
 TREE = Path(__file__).parents[1]
-DOCKERFILE = "deploy/Dockerfile"
+
+
 SERVICES = {
     "postgres",
     "redis",
@@ -31,8 +32,11 @@ SERVICES = {
     "beat",
     "flower",
 }
+
+
 MODEL_SERVICES = {"model-cpu": "cpu", "model-gpu": "gpu"}
 """Each with the profile it is in."""
+
 
 BINARIES = {
     "postgres": {"pg_isready"},
@@ -44,24 +48,24 @@ BINARIES = {
 }
 """The programs in each image that the compose file may call."""
 
+
 Compose = dict[str, Any]
+
+
 Problems = list[str]
+
+
 HelpOf = Callable[[str, list[str]], str | None]
 """Takes a module and a subcommand; returns what ``--help`` prints, None if there is no such one."""
 
+
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?:-(?P<default>[^}]*)|(?P<required>\?)))?\}")
+
+
 SECRETS = {
     *("POSTGRES_PASSWORD", "API_DATABASE_PASSWORD", "WORKER_DATABASE_PASSWORD"),
     *("REDIS_PASSWORD", "S3_KEY", "S3_SECRET", "FLOWER_PASSWORD"),
 }
-OWNER = "longhand"
-"""Of the tables."""
-DATABASE_USERS = {
-    "migrate": OWNER,
-    "api": API_ROLE,
-    **dict.fromkeys(("cpu", "diarize", "deliver", "beat", *MODEL_SERVICES), WORKER_ROLE),
-}
-"""As whom each service uses Postgres; the others do not."""
 
 
 def interpolated(node: Any, env: Mapping[str, str]) -> Any:
@@ -176,49 +180,6 @@ def unknown_settings(compose: Compose) -> Problems:
     return problems
 
 
-def wrong_addresses(compose: Compose) -> Problems:
-    """Return URLs whose host is no service, or whose password is not that service's."""
-    services = compose["services"]
-    s3_key, s3_secret = services["objects"]["environment"]["RCLONE_AUTH_KEY"].strip('"').split(",")
-    migration = services["migrate"]["environment"]
-    secrets = {
-        ("postgres", OWNER): services["postgres"]["environment"]["POSTGRES_PASSWORD"],
-        ("postgres", API_ROLE): migration["LONGHAND_API_DATABASE_PASSWORD"],
-        ("postgres", WORKER_ROLE): migration["LONGHAND_WORKER_DATABASE_PASSWORD"],
-        ("redis", ""): services["redis"]["environment"]["REDISCLI_AUTH"],
-        ("objects", s3_key): s3_secret,
-    }
-    problems = []
-    for name, service in services.items():
-        for url in urls_of(service):
-            if url.hostname not in {host for host, _ in secrets}:
-                problems.append(f"{name}: {url.hostname} is not a server here")
-            elif unquote(url.password or "") != secrets.get((url.hostname, url.username or "")):
-                problems.append(f"{name}: wrong password for {url.hostname}")
-    return problems
-
-
-def wrong_database_users(compose: Compose) -> Problems:
-    """Return services that use Postgres as anybody but the role with the least rights for them."""
-    users = {
-        name: url.username
-        for name, service in compose["services"].items()
-        for url in urls_of(service)
-        if url.hostname == "postgres"
-    }
-    return [
-        f"{name}: is {users.get(name)}, not {DATABASE_USERS.get(name)}"
-        for name in compose["services"]
-        if users.get(name) != DATABASE_USERS.get(name)
-    ]
-
-
-def urls_of(service: Mapping[str, Any]) -> Iterator[SplitResult]:
-    for variable, value in service.get("environment", {}).items():
-        if variable.startswith("LONGHAND_") and variable.endswith("_URL"):
-            yield urlsplit(value)
-
-
 def failing_healthchecks(compose: Compose) -> Problems:
     paths = {
         "api": set(create_app().openapi()["paths"]),
@@ -261,21 +222,6 @@ def listening_port(service: Mapping[str, Any]) -> int:
     return int(service["environment"]["LONGHAND_HEALTH_PORT"])
 
 
-def exposed_ports(compose: Compose) -> Problems:
-    """Return ports published beyond loopback, or mapped to one that nobody listens on."""
-    problems = []
-    for name, service in compose["services"].items():
-        for published in service.get("ports", []):
-            host, _, inner = str(published).rpartition(":")
-            if not re.fullmatch(r"127\.0\.0\.1:\d+", host):
-                problems.append(f"{name}: {published} is published beyond loopback")
-            if inner != str(listening_port(service)):
-                problems.append(f"{name}: nothing listens on {inner}")
-        if service.get("network_mode") == "host":
-            problems.append(f"{name}: is on the host's network")
-    return problems
-
-
 def broken_dependencies(compose: Compose) -> Problems:
     services = compose["services"]
     problems = []
@@ -296,37 +242,6 @@ def broken_dependencies(compose: Compose) -> Problems:
     return problems
 
 
-def unconfined(compose: Compose) -> Problems:
-    """Return services that have more rights than they need, or may use all of the host."""
-    problems = []
-    for name, service in compose["services"].items():
-        missing = [limit for limit in ("mem_limit", "pids_limit") if limit not in service]
-        if service.get("cap_drop") != ["ALL"]:
-            missing.append("cap_drop")
-        if service.get("security_opt") != ["no-new-privileges:true"]:
-            missing.append("security_opt")
-        if not service.get("read_only") or service.get("privileged"):
-            missing.append("read_only")
-        if service.get("cap_add") and name != "postgres":
-            missing.append("fewer capabilities")
-        problems += [f"{name}: {each}" for each in missing]
-    return problems
-
-
-def exposed_secrets(compose: Compose, secrets: Mapping[str, str]) -> Problems:
-    """Return secrets on command lines, which every user of the host can read."""
-    return [
-        f"{name}: {secret}"
-        for name, service in compose["services"].items()
-        for secret, value in secrets.items()
-        if value in " ".join([*service.get("command", ()), *words_of_health(service)])
-    ]
-
-
-def words_of_health(service: Mapping[str, Any]) -> list[str]:
-    return words_of_test(service) if "healthcheck" in service else []
-
-
 def undeclared_volumes(compose: Compose) -> Problems:
     sources = {
         volume.partition(":")[0]
@@ -335,95 +250,3 @@ def undeclared_volumes(compose: Compose) -> Problems:
     }
     mounted = {source for source in sources if not source.startswith((".", "/"))}
     return [f"volume {name}" for name in sorted(mounted ^ compose["volumes"].keys())]
-
-
-def broken_builds(compose: Compose, dockerfile: str) -> Problems:
-    stages = stages_of(dockerfile)
-    problems = []
-    for name, service in compose["services"].items():
-        if is_ours(service):
-            build = service["build"]
-            if not (TREE / build["context"] / build["dockerfile"]).is_file():
-                problems.append(f"{name}: no {build['dockerfile']}")
-            if build["target"] not in stages:
-                problems.append(f"{name}: no build target {build['target']}")
-    return problems
-
-
-def instructions_of(dockerfile: str) -> list[list[str]]:
-    lines = [line for line in dockerfile.splitlines() if not line.lstrip().startswith("#")]
-    joined = "\n".join(lines).replace("\\\n", " ")
-    return [line.split() for line in joined.splitlines() if line.strip()]
-
-
-def stages_of(dockerfile: str) -> list[str]:
-    return [words[3] for words in instructions_of(dockerfile) if words[0] == "FROM"]
-
-
-def lineage(dockerfile: str, target: str) -> list[list[str]]:
-    """Return the instructions of a stage, after those of the stages that it starts from."""
-    stages: dict[str, list[list[str]]] = {}
-    for words in instructions_of(dockerfile):
-        if words[0] == "FROM":
-            current = stages[words[3]] = list(stages.get(words[1], ()))
-        current.append(words)
-    return stages[target]
-
-
-def user_of(dockerfile: str, target: str) -> str:
-    users = [words[1] for words in lineage(dockerfile, target) if words[0] == "USER"]
-    return users[-1] if users else "root"
-
-
-def pinned_in(dockerfile: str, target: str) -> set[str]:
-    """Return the names of the packages that a stage installs from its files of pins."""
-    files = [
-        TREE / words[1]
-        for words in lineage(dockerfile, target)
-        if words[0] == "COPY" and words[1].endswith(".txt")
-    ]
-    return {
-        line.partition("==")[0]
-        for file in files
-        for line in file.read_text().splitlines()
-        if "==" in line and not line.startswith("#")
-    }
-
-
-def broken_copies(dockerfile: str, ignore: str) -> Problems:
-    """Return sources that are not in the tree, not in the build context, or from no stage."""
-    admitted = [line[1:] for line in ignore.splitlines() if line.startswith("!")]
-    stages = stages_of(dockerfile)
-    problems = []
-    for instruction, *words in instructions_of(dockerfile):
-        if instruction != "COPY":
-            continue
-        if words[0].startswith("--from="):
-            if words[0].removeprefix("--from=") not in stages:
-                problems.append(f"no stage {words[0]}")
-            continue
-        for source in words[:-1]:
-            if not (TREE / source).exists():
-                problems.append(f"{source} is not in the tree")
-            if source not in admitted:
-                problems.append(f"{source} is not in the build context")
-    return problems
-
-
-def unpinned_images(compose: Compose, dockerfile: str) -> Problems:
-    stages = stages_of(dockerfile)
-    bases = [words[1] for words in instructions_of(dockerfile) if words[0] == "FROM"]
-    named = [service["image"] for service in compose["services"].values() if not is_ours(service)]
-    named += [base for base in bases if base not in stages]
-    return [image for image in named if not re.search(r":\d+\.\d+", image)]
-
-
-def unlocked_installs(dockerfile: str) -> Problems:
-    """Return commands by which pip would fetch something without checking its digest."""
-    return [
-        command.strip()
-        for words in instructions_of(dockerfile)
-        for command in " ".join(words).split("&&")
-        if "pip install" in command
-        and not ("--require-hashes" in command or "--no-deps --no-build-isolation" in command)
-    ]
