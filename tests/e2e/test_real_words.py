@@ -16,7 +16,7 @@ from processes import Fleet, fleet, wait_until
 from realmodels import TWO_CITIES, real_entries, recording
 from trainedmodels import (
     CATALOGUE,
-    CTCS,
+    FRAMEWISE,
     MODELS,
     MOST_WORD_ERRORS,
     WHISPERS,
@@ -41,7 +41,7 @@ def platform(
     trained = CATALOGUE.read_text().replace('"file:', f'"file:{MODELS}/')
     catalogue = tmp_path_factory.mktemp("catalogue") / "models.toml"
     catalogue.write_text(trained + real_entries())
-    served = (*WHISPERS, *CTCS, REAL_WHISPER)
+    served = (*WHISPERS, *FRAMEWISE, REAL_WHISPER)
     chosen = module_settings.model_copy(
         update={
             "catalogue": catalogue,
@@ -87,7 +87,7 @@ def transcribed(
     return job
 
 
-@pytest.mark.parametrize("model", WHISPERS + CTCS)
+@pytest.mark.parametrize("model", WHISPERS + FRAMEWISE)
 def test_a_recital_longer_than_a_window_is_heard_word_for_word(
     platform: tuple[httpx.Client, Fleet], model: str
 ) -> None:
