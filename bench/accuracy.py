@@ -8,6 +8,7 @@ With ``--variants`` it prints pooled errors for each of ``variants.VARIANTS``, a
 each voice activity detector keeps the middle.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from bench.audio import wav_of
 from bench.pipeline import as_float, read, transcribe
 from bench.variants import VARIANTS, Recording, join
 from shared.models import weights
-from shared.models.catalogue import Model
+from shared.models.catalogue import ONNX_ENGINES, Model
 from shared.speech.audio import Pcm
 from shared.speech.chunks import SAMPLE_RATE
 from shared.speech.spans import Span
@@ -172,6 +173,8 @@ def ways(model: Model, language: str) -> Iterator[tuple[str, Transcribe]]:
         yield from _faster_whisper(folder, engine, language)
     elif model.engine == "transformers-whisper":
         yield "transformers, long form, greedy", _pipeline(folder)
+    elif model.engine in ONNX_ENGINES:
+        yield "onnx-asr, the whole at once", _onnx_asr(model, folder)
 
 
 def _longhand(engine: Engine, model: Model, language: str) -> Transcribe:
@@ -246,6 +249,14 @@ def _pipeline(folder: Path) -> Transcribe:
         return str(found["text"])
 
     return heard
+
+
+def _onnx_asr(model: Model, folder: Path) -> Transcribe:
+    import onnx_asr
+
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    recognizer: Any = onnx_asr.load_model(kind, folder, quantization=model.quantization)
+    return lambda pcm: str(recognizer.recognize(as_float(pcm), sample_rate=SAMPLE_RATE))
 
 
 def _cpu_s() -> float:

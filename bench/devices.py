@@ -54,6 +54,7 @@ VARIANTS: Mapping[EngineName, Sequence[Variant]] = {
         Variant("cuda", "int8_float16"),
     ),
     "onnx-ctc": (Variant("cpu", "auto"), Variant("cuda", "auto")),
+    "onnx-transducer": (Variant("cpu", "auto"), Variant("cuda", "auto")),
 }
 """By engine; the first is what the others are compared with."""
 

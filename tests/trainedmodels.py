@@ -14,6 +14,9 @@ MODELS = Path(__file__).parent / "models"
 CATALOGUE = MODELS / "models.toml"
 WHISPERS = ("tiny-whisper", "tiny-whisper-ct2")
 CTCS = ("tiny-conformer", "tiny-w2v-bert")
+TRANSDUCERS = ("tiny-transducer",)
+FRAMEWISE = CTCS + TRANSDUCERS
+"""Networks that emit symbols frame by frame, and so know when words are spoken."""
 MOST_WORD_ERRORS = 0.03
 """Word error rate on held-out sentences of the voices that the models were trained on."""
 

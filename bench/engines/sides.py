@@ -98,6 +98,26 @@ def items_bare(given: dict[str, Any]) -> Work:
     return work
 
 
+def items_onnx_asr(given: dict[str, Any]) -> Work:
+    """The same, one by one, with onnx-asr."""
+    import onnx_asr
+
+    kind = json.loads((Path(given["folder"]) / "config.json").read_text())["model_type"]
+    recognizer = onnx_asr.load_model(
+        kind,
+        given["folder"],
+        quantization=given["quantization"],
+        providers=["CPUExecutionProvider"],
+    ).with_timestamps()
+    items = _items(given)
+
+    def work() -> int:
+        heard = [recognizer.recognize(item, sample_rate=RATE) for item in items]
+        return sum(len(each.text.split()) for each in heard)
+
+    return work
+
+
 def items_pipeline(given: dict[str, Any]) -> Work:
     """The same with the pipeline of transformers, in batches."""
     from transformers import pipeline
@@ -158,6 +178,7 @@ SIDES = {
     "file-bare": file_bare,
     "items-ours": items_ours,
     "items-bare": items_bare,
+    "items-onnx-asr": items_onnx_asr,
     "items-pipeline": items_pipeline,
 }
 

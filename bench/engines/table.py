@@ -21,7 +21,7 @@ import numpy as np
 from bench.audio import to_pcm, write_wav
 from bench.engines.over_http import Sent, longhand, peer
 from bench.platform import ROOT
-from shared.models.catalogue import Model, load_catalogue
+from shared.models.catalogue import ONNX_ENGINES, Model, load_catalogue
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE
 from worker.media.decode import decode
@@ -56,8 +56,9 @@ class Side(NamedTuple):
 def run(before: Path | None, parts: Sequence[str], extent: Extent) -> None:
     """Print a row for each comparison that the named models and the audio allow.
 
-    A faster-whisper model is compared with faster-whisper, one for transformers with its pipeline,
-    and, in the part ``before``, every model with itself in another tree.
+    A faster-whisper model is compared with faster-whisper, a Whisper for transformers with its
+    pipeline, an ONNX model with onnx-asr, and, in the part ``before``, every model with itself in
+    another tree.
     """
     if not extent.audio or not extent.models:
         sys.exit("bench: name real speech and models: --audio FILE --catalogue FILE --model ID")
@@ -133,7 +134,12 @@ class _Rows:
                 _print_shares(pairs[-1][0])
 
     def chunks(self) -> None:
-        """Full windows through the batcher, greedy, against the pipeline by 8."""
+        """Full windows through the batcher, greedy, against the pipeline by 8 or onnx-asr."""
+        if self._model.engine in ONNX_ENGINES:
+            given = self._given | {"items": str(self._chunks(self._model.window_s))}
+            given |= {"quantization": self._model.quantization}
+            seconds = f"{self._extent.n_chunks} chunks of {self._model.window_s:g} s"
+            self._compare(f"{seconds}, onnx-asr one by one", "items-ours", "items-onnx-asr", given)
         if self._model.engine != "transformers-whisper":
             return
         given = self._given | {"items": str(self._chunks(CHUNK_S)), "beam_size": 1}
@@ -143,11 +149,13 @@ class _Rows:
 
     def short(self) -> None:
         """Items of 2 to 15 s, all at once, against one by one."""
-        if self._model.engine != "faster-whisper":
-            return
         given = self._given | {"items": str(self._short())}
-        name = f"{self._extent.n_short} items of 2 to 15 s, faster-whisper one by one"
-        self._compare(name, "items-ours", "items-bare", given)
+        name = f"{self._extent.n_short} items of 2 to 15 s"
+        if self._model.engine == "faster-whisper":
+            self._compare(f"{name}, faster-whisper one by one", "items-ours", "items-bare", given)
+        elif self._model.engine in ONNX_ENGINES:
+            given |= {"quantization": self._model.quantization}
+            self._compare(f"{name}, onnx-asr one by one", "items-ours", "items-onnx-asr", given)
 
     def before(self, tree: Path) -> None:
         """Full windows through the batcher of this tree and of another."""

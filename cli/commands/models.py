@@ -105,7 +105,10 @@ def export_models(path: Path, model_ids: tuple[str, ...]) -> int:
     from shared.models.catalogue import load_catalogue
 
     catalogue = load_catalogue(get_settings().catalogue)
-    chosen = [catalogue.get(model_id) for model_id in dict.fromkeys(model_ids)]
+    chosen = [
+        catalogue.diarizers.get(model_id) or catalogue.get(model_id)
+        for model_id in dict.fromkeys(model_ids)
+    ]
     bundle.export(chosen, path, _told("written"))
     return 0
 
@@ -133,13 +136,15 @@ def verify_models(path: Path | None) -> int:
     """Compare the files in an exported FILE with their digests, or the weights that are here."""
     from shared.infra.settings import get_settings
     from shared.models import bundle, weights
-    from shared.models.catalogue import HUB_ENGINES, load_catalogue
+    from shared.models.catalogue import load_catalogue
 
     if path is not None:
         bundle.verify(path, _told("whole"))
         return 0
-    for model in load_catalogue(get_settings().catalogue).models.values():
-        if model.engine in HUB_ENGINES and model.is_pinned and weights.cached(model) is not None:
+    catalogue = load_catalogue(get_settings().catalogue)
+    known: list[bundle.AnyModel] = [*catalogue.models.values(), *catalogue.diarizers.values()]
+    for model in known:
+        if model.needs_weights and model.is_pinned and weights.cached(model) is not None:
             click.echo(f"{model.id:<29} {weights.pinned(model).digest}")
     return 0
 

@@ -24,12 +24,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.infra.errors import ModelError
 from shared.models import hub, weights, wheels
 from shared.models import weight_files as files
-from shared.models.catalogue import HUB_ENGINES, Catalogue, Model
+from shared.models.catalogue import Catalogue, Model
+from shared.models.entries import DiarizationModel
 from shared.models.sources import Source
 
 MANIFEST = "longhand-models.json"
 MAX_MANIFEST_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 20
+
+AnyModel = Model | DiarizationModel
 
 
 class File(BaseModel):
@@ -41,7 +44,7 @@ class File(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Entry(BaseModel):
+class Packed(BaseModel):
     """A model's weights in a bundle: the files, and which place of the catalogue they are from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,14 +60,14 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = Field(ge=1, le=1)
-    models: Mapping[str, Entry]
+    models: Mapping[str, Packed]
 
 
 Report = Callable[[str, int], None]
 """Is told a model's id and its bytes, once it is done."""
 
 
-def export(models: Sequence[Model], path: Path, report: Report) -> None:
+def export(models: Sequence[AnyModel], path: Path, report: Report) -> None:
     """Write the weights of models into a new file.
 
     Raises:
@@ -75,7 +78,7 @@ def export(models: Sequence[Model], path: Path, report: Report) -> None:
     manifest = Manifest(
         format=1,
         models={
-            model_id: Entry(
+            model_id: Packed(
                 source=place.source,
                 revision=place.revision,
                 files={name: _measured(folder / name) for name in names},
@@ -114,7 +117,7 @@ def import_(path: Path, catalogue: Catalogue, report: Report) -> None:
         for model_id, entry in manifest.models.items():
             model, place = wanted[model_id]
             target = _folder_of(model, place)
-            if files.present(model.engine, target) is not None:
+            if files.present(model.layout, target) is not None:
                 for _, source, _ in _members(tar, model_id, entry):
                     _copy(source, None)
                 report(model_id, 0)
@@ -127,7 +130,7 @@ def import_(path: Path, catalogue: Catalogue, report: Report) -> None:
                 for name, source, expected in _members(tar, model_id, entry):
                     with (unpacked / name).open("xb") as file:
                         _check(f"{model_id}/{name}", _copy(source, file), expected)
-                found = files.digest(unpacked, files.present(model.engine, unpacked))
+                found = files.digest(unpacked, files.present(model.layout, unpacked))
                 if place.has_digest and found != place.revision:
                     raise ModelError(
                         f"the bundle has weights {found} of model '{model_id}', the catalogue pins "
@@ -155,27 +158,27 @@ def verify(path: Path, report: Report) -> None:
             report(model_id, _size_of(entry))
 
 
-def _weights_of(model: Model) -> tuple[Source, Path, list[str]]:
-    if model.engine not in HUB_ENGINES:
+def _weights_of(model: AnyModel) -> tuple[Source, Path, list[str]]:
+    if not model.needs_weights:
         raise ModelError(f"the weights of model '{model.id}' come with the package of its engine")
     pinned = weights.pinned(model)
     for place in model.places:
         folder = _folder_of(model, place)
         if folder == pinned.folder:
-            return place, folder, files.present(model.engine, folder) or []
+            return place, folder, files.present(model.layout, folder) or []
     raise ModelError(f"the weights of model '{model.id}' are in no place of the catalogue")
 
 
-def _folder_of(model: Model, place: Source) -> Path:
+def _folder_of(model: AnyModel, place: Source) -> Path:
     if place.is_folder:
         return model.folder_of(place)
     return wheels.folder(place) if place.wheel else hub.snapshot_folder(place)
 
 
-def _place_of(model_id: str, entry: Entry, catalogue: Catalogue) -> tuple[Model, Source]:
+def _place_of(model_id: str, entry: Packed, catalogue: Catalogue) -> tuple[AnyModel, Source]:
     """Return the catalogue's model and the place that an entry of a bundle is from."""
-    model = catalogue.models.get(model_id)
-    if model is None or model.engine not in HUB_ENGINES:
+    model = catalogue.models.get(model_id) or catalogue.diarizers.get(model_id)
+    if model is None or not model.needs_weights:
         raise ModelError(f"the catalogue has no model '{model_id}' that needs weights")
     for place in model.places:
         if (place.source, place.revision) == (entry.source, entry.revision):
@@ -185,11 +188,11 @@ def _place_of(model_id: str, entry: Entry, catalogue: Catalogue) -> tuple[Model,
             f"the bundle has {entry.source} at {entry.revision} of model '{model_id}', which the "
             "catalogue does not name"
         )
-    if not entry.files or files.choose(model.engine, entry.files) != sorted(entry.files):
+    if not entry.files or files.choose(model.layout, entry.files) != sorted(entry.files):
         raise ModelError(
             f"the bundle has files of model '{model_id}' that its engine does not read"
         )
-    if lacking := files.missing(model.engine, entry.files):
+    if lacking := files.missing(model.layout, entry.files):
         raise ModelError(f"the bundle has no {', '.join(lacking)} of model '{model_id}'")
     return model, place
 
@@ -211,7 +214,7 @@ def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
 
 
 def _members(
-    tar: tarfile.TarFile, model_id: str, entry: Entry
+    tar: tarfile.TarFile, model_id: str, entry: Packed
 ) -> Iterator[tuple[str, IO[bytes], File]]:
     """Yield the files of a model, in the manifest's order, which is that of the tar."""
     for name, expected in entry.files.items():
@@ -254,5 +257,5 @@ def _member(name: str, n_bytes: int) -> tarfile.TarInfo:
     return member
 
 
-def _size_of(entry: Entry) -> int:
+def _size_of(entry: Packed) -> int:
     return sum(file.size_bytes for file in entry.files.values())

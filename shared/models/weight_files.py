@@ -1,4 +1,6 @@
-"""The files that make up a model's weights, by engine, and which of them a folder has.
+"""The files that make up a model's weights, by layout, and which of them a folder has.
+
+A layout (``Model.layout``) is an engine, and the quantization where there is one.
 
 No other files are fetched, hashed or loaded: no training state, no second format, and no pickles
 (PyTorch's ``*.bin``), which can run code when read. CTranslate2's ``model.bin`` is plain data.
@@ -11,9 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-
-from shared.models.catalogue import EngineName
-from shared.models.entries import DiarizerName
 
 SAFETENSORS, SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARDS = "model-?????-of-?????.safetensors"
@@ -34,9 +33,26 @@ class Files:
 _FEATURES = ("preprocessor_config.json", "processor_config.json")
 _TOKENIZER_EXTRAS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
-Engine = EngineName | DiarizerName
+_GRAPHS = {
+    "onnx-ctc": ("model",),
+    "onnx-transducer": ("encoder-model", "decoder_joint-model"),
+}
 
-FILES: Mapping[Engine, Files] = {
+
+def _onnx_files(graphs: Iterable[str]) -> Files:
+    """Return the files of an export: its graphs, symbols and configuration.
+
+    The configuration has the number of frames that the network merges into one. Graphs above 2 GB
+    have their tensors in a second file, whose name is the exporter's.
+    """
+    names = [f"{graph}.onnx" for graph in graphs]
+    return Files(
+        required=(("config.json",), *((name,) for name in names), ("vocab.txt",)),
+        optional=tuple(f"{name}{end}" for name in names for end in (".data", "_data")),
+    )
+
+
+FILES: Mapping[str, Files] = {
     "faster-whisper": Files(
         required=(
             ("config.json",),
@@ -61,23 +77,22 @@ FILES: Mapping[Engine, Files] = {
         required=(("config.json",), (SAFETENSORS, SHARD_INDEX), _FEATURES, ("vocab.json",)),
         optional=_TOKENIZER_EXTRAS,
     ),
-    "onnx-ctc": Files(
-        # The configuration has the number of frames that the network merges into one.
-        required=(("config.json",), ("model.onnx",), ("vocab.txt",)),
-        # Graphs above 2 GB have their tensors in a second file, whose name is the exporter's.
-        optional=("model.onnx.data", "model.onnx_data"),
-    ),
+    **{
+        f"{engine}{suffix.replace('.', ' ')}": _onnx_files([f"{name}{suffix}" for name in graphs])
+        for engine, graphs in _GRAPHS.items()
+        for suffix in ("", ".int8")
+    },
     "campplus-seg3": Files(required=(("segmentation.onnx",), ("embedding.onnx",))),
 }
-"""By engine. The packages of other engines contain their weights."""
+"""By layout. The packages of other engines contain their weights."""
 
 
-def choose(engine: Engine, names: Iterable[str]) -> list[str]:
-    """Return the engine's files among all of a repository or folder, sorted.
+def choose(layout: str, names: Iterable[str]) -> list[str]:
+    """Return a layout's files among all of a repository or folder, sorted.
 
     Whole weights are preferred to shards.
     """
-    there, files = set(names), FILES[engine]
+    there, files = set(names), FILES[layout]
     chosen = there & set(files.optional).union(*files.required)
     if SAFETENSORS in chosen:
         chosen.discard(SHARD_INDEX)
@@ -86,23 +101,23 @@ def choose(engine: Engine, names: Iterable[str]) -> list[str]:
     return sorted(chosen)
 
 
-def missing(engine: Engine, chosen: Iterable[str]) -> list[str]:
-    """Return what the engine requires and the chosen files lack."""
+def missing(layout: str, chosen: Iterable[str]) -> list[str]:
+    """Return what the layout requires and the chosen files lack."""
     there = set(chosen)
-    return [" or ".join(group) for group in FILES[engine].required if not there.intersection(group)]
+    return [" or ".join(group) for group in FILES[layout].required if not there.intersection(group)]
 
 
-def is_required(engine: Engine, name: str) -> bool:
-    """Whether the engine requires the file, or its group of alternatives."""
-    return name not in FILES[engine].optional
+def is_required(layout: str, name: str) -> bool:
+    """Whether the layout requires the file, or its group of alternatives."""
+    return name not in FILES[layout].optional
 
 
-def present(engine: Engine, folder: Path) -> list[str] | None:
-    """Return the names of the engine's files in a folder; None if a required one is missing."""
+def present(layout: str, folder: Path) -> list[str] | None:
+    """Return the names of a layout's files in a folder; None if a required one is missing."""
     if not folder.is_dir():
         return None
-    chosen = choose(engine, (path.name for path in folder.iterdir() if path.exists()))
-    if missing(engine, chosen):
+    chosen = choose(layout, (path.name for path in folder.iterdir() if path.exists()))
+    if missing(layout, chosen):
         return None
     if SHARD_INDEX in chosen:
         index = json.loads((folder / SHARD_INDEX).read_text(encoding="utf-8"))

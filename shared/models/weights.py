@@ -40,7 +40,7 @@ def pinned(model: AnyModel) -> Weights:
             raise ModelError(f"the weights of model '{model.id}' have not been fetched yet")
         raise ModelError(incomplete(model, model.folder))
     place, folder = here
-    found = files.digest(folder, files.present(model.engine, folder))
+    found = files.digest(folder, files.present(model.layout, folder))
     if place.has_digest and found != place.revision:
         advice = "" if place.wheel is None else f"; delete {folder.name} to have them fetched again"
         raise ModelError(
@@ -68,7 +68,7 @@ def _find(model: AnyModel) -> tuple[Source, Path] | None:
             folder: Path | None = model.folder_of(place)
         else:
             folder = wheels.folder(place) if place.wheel else hub.snapshot(place)
-        if folder and files.present(model.engine, folder) is not None:
+        if folder and files.present(model.layout, folder) is not None:
             return place, folder
     return None
 
@@ -77,7 +77,7 @@ def why_not_pinned(model: AnyModel) -> str | None:
     """Return what the operator must do to pin the model; None if it is pinned."""
     if model.is_pinned:
         return None
-    names = model.folder and files.present(model.engine, model.folder)
+    names = model.folder and files.present(model.layout, model.folder)
     if model.folder is not None and names:
         return f'not pinned; its folder is revision = "{files.digest(model.folder, names)}"'
     return f'its revision is "{UNPINNED}" in the catalogue; docs/models.md says how to pin it'
@@ -103,8 +103,8 @@ def download(model: AnyModel, on_progress: Callable[[int, int], None]) -> Path:
             if place.is_folder:
                 raise ModelError(incomplete(model, model.folder_of(place)))
             if place.wheel is not None:
-                return wheels.fetch(model.id, model.engine, place, on_progress)
-            return hub.fetch(model.id, model.engine, place, on_progress)
+                return wheels.fetch(model.id, model.layout, place, on_progress)
+            return hub.fetch(model.id, model.layout, place, on_progress)
         except ModelError as error:
             problems.append(str(error))
     raise ModelError("; ".join(problems))
@@ -114,6 +114,6 @@ def incomplete(model: AnyModel, folder: Path) -> str:
     """Return what a folder of the operator lacks."""
     if not folder.is_dir():
         return f"the folder that the catalogue names for model '{model.id}' is not there"
-    names = files.choose(model.engine, (path.name for path in folder.iterdir()))
-    lacking = ", ".join(files.missing(model.engine, names)) or "a shard of its weights"
+    names = files.choose(model.layout, (path.name for path in folder.iterdir()))
+    lacking = ", ".join(files.missing(model.layout, names)) or "a shard of its weights"
     return f"the folder of model '{model.id}' has no {lacking}"

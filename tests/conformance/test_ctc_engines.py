@@ -10,7 +10,7 @@ import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 from randomctc import WRITERS, catalogue_entry
 from safetensors.torch import load_file, save_file
-from trainedmodels import CTCS, MODELS, catalogue, heldout, recite
+from trainedmodels import FRAMEWISE, MODELS, catalogue, heldout, recite
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
 from shared.models.catalogue import Model
@@ -90,7 +90,7 @@ def test_speech_looks_the_same_beside_digital_silence_as_beside_a_quiet_recordin
     assert of_silent == pytest.approx(of_quiet, rel=0.1)
 
 
-@pytest.mark.parametrize("model_id", CTCS)
+@pytest.mark.parametrize("model_id", FRAMEWISE)
 @pytest.mark.parametrize("offset_samples", [0, 123, 4_321])
 def test_word_that_two_chunks_hear_has_the_same_times_in_both_to_40_ms(
     model_id: str, offset_samples: int

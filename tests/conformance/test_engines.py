@@ -35,7 +35,10 @@ def hello() -> Samples:
 
 @pytest.fixture(
     scope="session",
-    params=["starter", "whisper-tiny", "random-whisper", "oracle", *WRITERS, *trainedmodels.CTCS],
+    params=[
+        *("starter", "whisper-tiny", "random-whisper", "oracle"),
+        *(*WRITERS, *trainedmodels.FRAMEWISE),
+    ],
 )
 def engine(
     request: pytest.FixtureRequest,

@@ -98,6 +98,13 @@ SHARDED = {
     "model-00001-of-00002.safetensors": b"1",
     "model-00002-of-00002.safetensors": b"22",
 }
+EXPORTED = {"config.json": b"{}", "vocab.txt": b""}
+WHOLE = {
+    "encoder-model.onnx": b"graph",
+    "encoder-model.onnx.data": b"1",
+    "decoder_joint-model.onnx": b"graph",
+}
+QUANTIZED = {"encoder-model.int8.onnx": b"graph", "decoder_joint-model.int8.onnx": b"graph"}
 NOT_NEEDED = {
     "README.md": b"",
     "pytorch_model.bin": b"a pickle",
@@ -141,6 +148,7 @@ REPOSITORIES = {
         "onnx-ctc",
         {"config.json": b"{}", "model.onnx": b"graph", "vocab.txt": b"", "model.onnx.data": b"1"},
     ),
+    "transducer": ("onnx-transducer", EXPORTED | WHOLE),
 }
 
 
@@ -194,6 +202,22 @@ def test_folder_that_lacks_any_needed_file_is_not_taken_for_weights(
         with pytest.raises(ModelError, match="the folder of model 'mine' has no "):
             weights.download(model, lambda done, total: None)
         (tmp_path / "elsewhere").rename(tmp_path / name)
+
+
+def test_an_entry_takes_the_quantization_that_it_names_of_a_repository_with_several(
+    hub: Hub,
+) -> None:
+    hub.files = EXPORTED | WHOLE | QUANTIZED
+    whole = entry("onnx-transducer", "someone/something", "0" * 40)
+    int8 = whole.model_copy(update={"quantization": "int8"})
+
+    for model, needed in ((int8, QUANTIZED), (whole, WHOLE)):
+        assert weights.cached(model) is None
+        folder = weights.download(model, lambda done, total: None)
+        assert {path.name for path in folder.iterdir()} >= {*EXPORTED, *needed}
+        assert files.present(model.layout, folder) == sorted(EXPORTED | needed)
+        if model is int8:
+            assert not (folder / "encoder-model.onnx").exists()
 
 
 def test_whole_weights_are_preferred_to_shards() -> None:

@@ -58,6 +58,16 @@ def test_the_pipeline_of_transformers_is_compared_with_both_kinds_of_times() -> 
     assert all(min(ours, other) > 0 for _, ours, other in rows)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("model", ["tiny-conformer", "tiny-transducer"])
+def test_an_onnx_model_is_compared_with_onnx_asr(model: str) -> None:
+    rows = rows_of(model, "chunks", "short")
+
+    assert [name for name, _, _ in rows] == ["onnx-asr one by one"] * 2
+    assert all(ours == other > 0 for _, ours, other in rows)
+
+
 def test_speech_and_models_must_be_named() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench", "engines"],

@@ -16,7 +16,7 @@ from apiserver import api
 from processes import Fleet, fleet, wait_until
 from trainedmodels import (
     CATALOGUE,
-    CTCS,
+    FRAMEWISE,
     MODELS,
     MOST_WORD_ERRORS,
     WHISPERS,
@@ -41,7 +41,9 @@ def platform(
         update={
             "catalogue": catalogue,
             "default_model": WHISPERS[0],
-            "on_demand_models": ",".join((*WHISPERS, *CTCS)),  # their workers start as jobs come
+            "on_demand_models": ",".join(
+                (*WHISPERS, *FRAMEWISE)
+            ),  # their workers start as jobs come
         }
     )
     with fleet(chosen, tmp_path_factory.mktemp("logs")) as workers, api(chosen) as client:
@@ -82,7 +84,7 @@ def transcribed(
     return job
 
 
-@pytest.mark.parametrize("model", WHISPERS + CTCS)
+@pytest.mark.parametrize("model", WHISPERS + FRAMEWISE)
 def test_a_recital_longer_than_a_window_is_heard_word_for_word(
     platform: tuple[httpx.Client, Fleet], model: str
 ) -> None:

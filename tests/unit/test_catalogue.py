@@ -105,6 +105,8 @@ def test_good_file_loads(tmp_path: Path) -> None:
         ('vad = "silero"', 'vad = "magic"', "vad"),
         ('"pocketsphinx"', '"faster-whisper"', "full commit hash"),
         ('"pocketsphinx"\nsource = "a wheel"', '"onnx-ctc"\nsource = "file:a"', "digest, sha256:"),
+        ("window_s = 15", 'window_s = 15\nquantization = "int4"', "quantization"),
+        ("window_s = 15", 'window_s = 15\nquantization = "int8"', "sphinx has no quantization"),
         ("[models.tiny]", "[models.Tiny]", "id"),
         *(
             ('"pocketsphinx"\nsource = "a wheel"\nrevision = "1"', new, complaint)

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from worker.engines.ctc import words as ctc
+from worker.engines.ctc.best_path import LogProbs, best_path
+from worker.engines.emissions import LONGEST_GAP_S, join_words, may_hold_words
 
 SYMBOLS = ["", " ", "a", "b", "c"]
 BLANK = 0
 STRIDE = 320
 
 
-def emissions(path: str, *, sure: float = 0.9) -> ctc.LogProbs:
+def emissions(path: str, *, sure: float = 0.9) -> LogProbs:
     """Return log-probabilities whose best symbols are those of the path; '_' is the blank."""
     best = ["_", " ", "a", "b", "c"]
     probs = np.full((len(path), len(best)), (1 - sure) / (len(best) - 1))
@@ -20,10 +21,10 @@ def emissions(path: str, *, sure: float = 0.9) -> ctc.LogProbs:
 
 def words(path: str, n_samples: int = 1_000_000) -> list[tuple[str, int, int]]:
     """Return text, first and last frame + 1 of the words of a path."""
-    heard = ctc.best_path(emissions(path), SYMBOLS, BLANK)
+    heard = best_path(emissions(path), SYMBOLS, BLANK)
     return [
         (word.text, word.start // STRIDE, word.end // STRIDE)
-        for word in ctc.join_words(heard, STRIDE, n_samples)
+        for word in join_words(heard, STRIDE, n_samples)
     ]
 
 
@@ -47,12 +48,12 @@ def test_spaces_at_the_edges_and_in_rows_make_no_empty_words() -> None:
 
 
 def test_symbol_that_says_nothing_is_left_out_and_splits_no_word() -> None:
-    heard = ctc.best_path(emissions("abc"), ["", " ", "a", "", "c"], BLANK)
+    heard = best_path(emissions("abc"), ["", " ", "a", "", "c"], BLANK)
 
-    assert [word.text for word in ctc.join_words(heard, STRIDE, 960)] == ["ac"]
+    assert [word.text for word in join_words(heard, STRIDE, 960)] == ["ac"]
 
 
-GAP = "_" * (round(ctc.LONGEST_GAP_S * 16_000 / STRIDE) + 1)
+GAP = "_" * (round(LONGEST_GAP_S * 16_000 / STRIDE) + 1)
 
 
 def test_symbol_of_a_word_that_the_items_end_cuts_off_is_not_of_the_word_before() -> None:
@@ -67,7 +68,7 @@ def test_word_may_be_spoken_slowly(path: str) -> None:
 
 
 def test_blank_may_be_any_symbol() -> None:
-    heard = ctc.best_path(emissions("aabca"), ["x", " ", "a", "b", "c"], blank=2)
+    heard = best_path(emissions("aabca"), ["x", " ", "a", "b", "c"], blank=2)
 
     assert [emission.text for emission in heard] == ["b", "c"]
 
@@ -76,7 +77,7 @@ def test_word_pieces_begin_words_where_they_carry_a_space() -> None:
     pieces = ["", " good", " bye", "bye"]
     path = np.log(np.eye(4, dtype=np.float32)[[1, 3, 0, 2]] * 0.9 + 0.025)
 
-    heard = list(ctc.join_words(ctc.best_path(path, pieces, BLANK), 1280, 10_000))
+    heard = list(join_words(best_path(path, pieces, BLANK), 1280, 10_000))
 
     assert [(word.text, word.start, word.end) for word in heard] == [
         (" goodbye", 0, 2560),
@@ -90,7 +91,7 @@ def test_symbols_of_scripts_without_spaces_are_words_and_latin_letters_among_the
     path = [index for symbol in said for index in (symbols.index(symbol), BLANK)]
     log_probs = np.log(np.eye(len(symbols), dtype=np.float32)[path] * 0.9 + 0.01)
 
-    heard = ctc.join_words(ctc.best_path(log_probs, symbols, BLANK), STRIDE, 1_000_000)
+    heard = join_words(best_path(log_probs, symbols, BLANK), STRIDE, 1_000_000)
 
     assert [word.text for word in heard] == (
         ["我", "用", " ChatGPT", "写", "25", "行，", "のー", "ที่", " 我"]  # noqa: RUF001
@@ -98,7 +99,7 @@ def test_symbols_of_scripts_without_spaces_are_words_and_latin_letters_among_the
 
 
 def test_no_word_ends_past_its_item() -> None:
-    (word,) = ctc.join_words(ctc.best_path(emissions("__a"), SYMBOLS, BLANK), STRIDE, 900)
+    (word,) = join_words(best_path(emissions("__a"), SYMBOLS, BLANK), STRIDE, 900)
 
     assert (word.start, word.end) == (640, 900)
 
@@ -109,15 +110,15 @@ def test_confidence_is_the_geometric_mean_of_the_peaks_and_ignores_spaces() -> N
         + [emissions(" ", sure=0.3)]
     )
 
-    (word,) = ctc.join_words(ctc.best_path(path, SYMBOLS, BLANK), STRIDE, 1280)
+    (word,) = join_words(best_path(path, SYMBOLS, BLANK), STRIDE, 1280)
 
     assert word.confidence == pytest.approx((0.8 * 0.45) ** 0.5)
 
 
 def test_long_words_are_not_doubted_for_their_length() -> None:
-    heard = ctc.best_path(emissions("abcabcabc a", sure=0.7), SYMBOLS, BLANK)
+    heard = best_path(emissions("abcabcabc a", sure=0.7), SYMBOLS, BLANK)
 
-    long, short = ctc.join_words(heard, STRIDE, 1_000_000)
+    long, short = join_words(heard, STRIDE, 1_000_000)
 
     assert long.confidence == pytest.approx(short.confidence)
 
@@ -133,9 +134,7 @@ def test_same_audio_cut_elsewhere_gives_the_same_times_to_within_a_frame(
         path = "".join(
             "a" if 32_000 <= at < 33_000 else "b" if 33_000 <= at < 35_000 else "_" for at in frames
         )
-        (word,) = ctc.join_words(
-            ctc.best_path(emissions(path), SYMBOLS, BLANK), STRIDE, 200 * STRIDE
-        )
+        (word,) = join_words(best_path(emissions(path), SYMBOLS, BLANK), STRIDE, 200 * STRIDE)
         return chunk_start + word.start, chunk_start + word.end
 
     first, second = heard_from(0), heard_from(16_000 + shift_samples)
@@ -149,4 +148,4 @@ def test_same_audio_cut_elsewhere_gives_the_same_times_to_within_a_frame(
     [(0, 0.5, False), (1_599, 0.5, False), (1_600, 0.5, True), (16_000, 5e-5, False)],
 )
 def test_short_or_silent_items_are_not_asked_about(n_samples: int, level: float, may: bool) -> None:
-    assert ctc.may_hold_words(np.full(n_samples, level, dtype=np.float32)) is may
+    assert may_hold_words(np.full(n_samples, level, dtype=np.float32)) is may

@@ -1,5 +1,6 @@
 """The rule by which a job gets its model, case by case."""
 
+import re
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -299,6 +300,36 @@ def test_a_newcomer_gets_the_best_that_the_machine_can_reach(
     shipped = load_catalogue(Path(__file__).parents[2] / "models.toml")
     choice = choose_model(JobOptions.model_validate(asked), supply_here(shipped, "", usable))
     assert choice.model.id == model
+
+
+@pytest.mark.parametrize(
+    ("asked", "model"),
+    [
+        ({"language": "en"}, "parakeet-tdt-0.6b-v2"),
+        ({"language": "de"}, "parakeet-tdt-0.6b-v3"),
+        # Whoever states no language may speak any; these models take no prompt and do not
+        # translate; Japanese is not among the languages of either.
+        ({}, "whisper-base"),
+        ({"language": "en", "prompt": "Longhand"}, "whisper-base"),
+        ({"language": "de", "task": "translate"}, "whisper-base"),
+        ({"language": "ja"}, "whisper-base"),
+    ],
+)
+def test_parakeet_goes_before_all_others_where_it_is_here_and_knows_the_language(
+    asked: dict[str, object], model: str, tmp_path: Path
+) -> None:
+    text = (Path(__file__).parents[2] / "models.toml").read_text(encoding="utf-8")
+    pinned = tmp_path / "models.toml"
+    pinned.write_text(
+        re.sub(r'(source = "istupakov/.*"\nrevision = )"unpinned"', rf'\1"{"a" * 40}"', text)
+    )
+    catalogue = load_catalogue(pinned)
+    here = {"whisper-base", "parakeet-tdt-0.6b-v2", "parakeet-tdt-0.6b-v3"}
+    job = JobOptions.model_validate(asked)
+
+    assert choose_model(job, supply_here(catalogue, "", here)).model.id == model
+    without = choose_model(job, supply_here(catalogue, "", {"whisper-base"}))
+    assert without.model.id == "whisper-base"
 
 
 def test_another_language_than_english_never_gets_a_model_for_english() -> None:

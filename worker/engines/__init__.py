@@ -22,7 +22,7 @@ def load_engine(
         model: the catalogue entry.
         device: where to compute.
         dtype: what to compute in; 'auto' is the engine's choice for the device. The weights fix it
-            for 'onnx-ctc', 'pocketsphinx' and 'oracle'.
+            for 'onnx-ctc', 'onnx-transducer', 'pocketsphinx' and 'oracle'.
         compile: whether torch compiles the model first.
 
     Raises:
@@ -52,6 +52,10 @@ def load_engine(
             from worker.engines.ctc.onnx_ctc import OnnxCtcEngine
 
             return OnnxCtcEngine(model, device)
+        case "onnx-transducer":
+            from worker.engines.transducer.onnx_transducer import OnnxTransducerEngine
+
+            return OnnxTransducerEngine(model, device)
         case "oracle":
             from worker.engines.oracle import OracleEngine
 

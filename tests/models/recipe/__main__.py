@@ -7,7 +7,15 @@ from pathlib import Path
 
 import torch
 
-from tests.models.recipe import conformer, evaluate, heldout, w2v_bert, whisper, whisper_export
+from tests.models.recipe import (
+    conformer,
+    evaluate,
+    heldout,
+    transducer,
+    w2v_bert,
+    whisper,
+    whisper_export,
+)
 from tests.models.recipe.data import (
     TRAINED_LENGTHS,
     load_clips,
@@ -60,6 +68,11 @@ def main() -> None:
             model = conformer.Conformer(conformer.make_pieces(words))
             train(model, load_clips(trained), conformer.CURRICULUM, seed, checkpoint)
             conformer.save(model, out / "conformer")
+        case "transducer":
+            emitter = transducer.Transducer(
+                conformer.make_pieces(words), out / "conformer" / "model.onnx"
+            )
+            transducer.save(emitter, out / "transducer")
         case "evaluate":
             for name, load in evaluate.LOADERS.items():
                 if (out / name).exists():
@@ -72,7 +85,8 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.models.recipe", description=__doc__)
-    parser.add_argument("step", choices=["speak", "whisper", "ctc", "conformer", "evaluate"])
+    steps = ["speak", "whisper", "ctc", "conformer", "transducer", "evaluate"]
+    parser.add_argument("step", choices=steps)
     parser.add_argument("--words", type=Path, default=MODELS / "words.txt", help="one word a line")
     parser.add_argument(
         "--data", type=Path, required=True, help="folder for speech, kept out of git"

@@ -127,7 +127,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """What is exported: NeMo's features and their lengths to log-probabilities."""
+    """NeMo's features and their lengths to hidden states."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,17 +135,28 @@ class Encoder(nn.Module):
         self.halve_again = nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=1)
         self.project = nn.Linear(CHANNELS * 80 // SUBSAMPLING, WIDTH)
         self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
-        self.head = nn.Linear(WIDTH, N_PIECES + 1)
 
-    def forward(self, audio_signal: Tensor, length: Tensor) -> Tensor:
-        """Return (n, frames, pieces + blank) of (n, 80, 4 frames) and lengths (n,)."""
+    def encode(self, audio_signal: Tensor, length: Tensor) -> Tensor:
+        """Return (n, frames, WIDTH) of (n, 80, 4 frames) and lengths (n,)."""
         image = functional.silu(self.halve(audio_signal.transpose(1, 2)[:, None]))
         image = functional.silu(self.halve_again(image))
         hidden = self.project(image.transpose(1, 2).flatten(2))
         heard = torch.arange(hidden.shape[1]) < count_frames(length)[:, None]
         for block in self.blocks:
             hidden = block(hidden, heard)
-        return self.head(hidden).float().log_softmax(-1)
+        return hidden
+
+
+class CtcEncoder(Encoder):
+    """What is exported: NeMo's features and their lengths to log-probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, N_PIECES + 1)
+
+    def forward(self, audio_signal: Tensor, length: Tensor) -> Tensor:
+        """Return (n, frames, pieces + blank) of (n, 80, 4 frames) and lengths (n,)."""
+        return self.head(self.encode(audio_signal, length)).float().log_softmax(-1)
 
 
 def count_frames(length: Tensor) -> Tensor:
@@ -159,7 +170,7 @@ class Conformer(Trainee):
     def __init__(self, pieces: Tokenizer) -> None:
         super().__init__()
         self.pieces = pieces
-        self.features, self.encoder = NemoFeatures(), Encoder()
+        self.features, self.encoder = NemoFeatures(), CtcEncoder()
 
     @property
     def heads(self) -> Sequence[nn.Module]:
@@ -175,16 +186,7 @@ class Conformer(Trainee):
 
 def save(model: Conformer, folder: Path) -> None:
     """Write the folder that ``onnx_asr.load_model("nemo-conformer-ctc", folder)`` loads."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [model.pieces.id_to_token(i) for i in range(N_PIECES)] + ["<blk>"]
-    lines = "".join(f"{name} {i}\n" for i, name in enumerate(names))
-    (folder / "vocab.txt").write_text(lines, encoding="utf-8")
-    config = {
-        "model_type": "nemo-conformer-ctc",
-        "features_size": 80,
-        "subsampling_factor": SUBSAMPLING,
-    }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    describe(model.pieces, "nemo-conformer-ctc", folder)
     frames = {2: torch.export.Dim.DYNAMIC}
     torch.onnx.export(
         model.encoder.eval(),
@@ -200,6 +202,16 @@ def save(model: Conformer, folder: Path) -> None:
         external_data=False,
     )
     halve(folder / "model.onnx")
+
+
+def describe(pieces: Tokenizer, kind: str, folder: Path) -> None:
+    """Make the folder, and write what stands beside the network: its symbols and its settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [pieces.id_to_token(i) for i in range(N_PIECES)] + ["<blk>"]
+    lines = "".join(f"{name} {i}\n" for i, name in enumerate(names))
+    (folder / "vocab.txt").write_text(lines, encoding="utf-8")
+    config = {"model_type": kind, "features_size": 80, "subsampling_factor": SUBSAMPLING}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def halve(path: Path) -> None:

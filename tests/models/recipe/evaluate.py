@@ -3,6 +3,7 @@
 Each model runs in the library that it is made for, with that library's own features and decoding.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -71,10 +72,11 @@ def load_transformers_ctc(folder: Path) -> Recognize:
 
 
 def load_onnx_asr(folder: Path) -> Recognize:
-    """The exported conformer, in ONNX Runtime."""
+    """The exported conformer or transducer, in ONNX Runtime."""
     import onnx_asr
 
-    model = onnx_asr.load_model("nemo-conformer-ctc", folder, providers=["CPUExecutionProvider"])
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    model = onnx_asr.load_model(kind, folder, providers=["CPUExecutionProvider"])
     return lambda audio: str(model.recognize(audio, sample_rate=SAMPLE_RATE))
 
 
@@ -83,6 +85,7 @@ LOADERS: dict[str, Callable[[Path], Recognize]] = {
     "whisper": load_transformers_whisper,
     "ctc": load_transformers_ctc,
     "conformer": load_onnx_asr,
+    "transducer": load_onnx_asr,
 }
 
 

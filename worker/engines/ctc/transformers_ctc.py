@@ -32,8 +32,9 @@ from shared.models import weights
 from shared.models.catalogue import Model
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, Hypothesis
-from worker.engines.ctc import words as ctc
+from worker.engines.ctc.best_path import LogProbs, best_path
 from worker.engines.ctc.kaldi_filters import KaldiFilters
+from worker.engines.emissions import join_words, may_hold_words
 from worker.engines.processors import multiplies_bfloat16
 from worker.engines.protocol import DecodeOptions, Device, EngineOf, Prepared
 from worker.engines.torch_models import Streams, choose_device, load_pretrained, torch_failures
@@ -62,7 +63,7 @@ class _Input(NamedTuple):
 
 
 class _Output(NamedTuple):
-    log_probs: ctc.LogProbs
+    log_probs: LogProbs
     n_samples: int
     language: str | None
 
@@ -116,7 +117,7 @@ class TransformersCtcEngine(EngineOf[_Input, _Output]):
         """Compute an item's features, on the device."""
         import torch
 
-        if not ctc.may_hold_words(samples):
+        if not may_hold_words(samples):
             return Hypothesis((), options.language)
         with torch_failures(self.device, self.version), torch.inference_mode():
             features = self._prepare(samples)
@@ -153,11 +154,11 @@ class TransformersCtcEngine(EngineOf[_Input, _Output]):
 
     def finish(self, raw: _Output) -> Hypothesis:
         """Follow the best path, and join its symbols to words."""
-        path = ctc.best_path(raw.log_probs, self._symbols, self._blank)
-        words = ctc.join_words(path, self._frame_samples, raw.n_samples)
+        path = best_path(raw.log_probs, self._symbols, self._blank)
+        words = join_words(path, self._frame_samples, raw.n_samples)
         return Hypothesis(words, raw.language)
 
-    def _infer(self, items: Sequence[_Input]) -> list[ctc.LogProbs]:
+    def _infer(self, items: Sequence[_Input]) -> list[LogProbs]:
         """Return the log-probabilities of each item's frames, without those of its padding."""
         import torch
 

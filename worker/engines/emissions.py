@@ -1,8 +1,4 @@
-"""Words from a CTC network's output, decoded greedily.
-
-A CTC network gives one symbol per frame, or the blank, which is no symbol. The best path repeats a
-symbol while it lasts, and has a blank between two equal symbols. So runs are merged first, and then
-blanks are dropped (Graves et al. 2006, "Connectionist Temporal Classification", section 3.2).
+"""Words from the symbols that a network emits frame by frame: letters or word pieces.
 
 Frame i covers samples [i, i + 1) times the network's stride. A word lasts from its first symbol's
 first frame to its last symbol's last frame. Networks emit symbols late and briefly, so these times
@@ -11,19 +7,14 @@ most times stay the same to within a frame.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from shared.speech.audio import Samples
 from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
 from shared.speech.scripts import begins_word
 from worker.engines.protocol import is_silent
-
-LogProbs = npt.NDArray[np.float32]
-"""Natural logarithms of the posteriors, shape (n_frames, n_symbols)."""
 
 MIN_SAMPLES = SAMPLE_RATE // 10
 """Shorter items hold no word, and are too short for the features' mean and variance."""
@@ -35,8 +26,8 @@ END_S = 0.2
 
 
 class Emission(NamedTuple):
-    """A symbol of the best path: its text (a space begins a word), its frames [start, end), and the
-    logarithm of its posterior."""
+    """A symbol: its text (a space begins a word), its frames [start, end), and the logarithm of its
+    posterior."""
 
     text: str
     start: int
@@ -47,23 +38,6 @@ class Emission(NamedTuple):
 def may_hold_words(samples: Samples) -> bool:
     """Whether an item is long and loud enough to hold a word."""
     return len(samples) >= MIN_SAMPLES and not is_silent(samples)
-
-
-def best_path(log_probs: LogProbs, symbols: Sequence[str], blank: int) -> Iterator[Emission]:
-    """Yield the likeliest symbols, with runs merged and blanks dropped.
-
-    A symbol's posterior is the largest within its run. In ``symbols``, the texts by index, a space
-    begins a word, and an empty text is skipped. ``blank`` is an index.
-    """
-    if not len(log_probs):
-        return
-    best = log_probs.argmax(axis=1)
-    edges = np.flatnonzero(np.diff(best)) + 1
-    for start, end in zip([0, *edges], [*edges, len(best)], strict=True):
-        symbol = int(best[start])
-        if symbol != blank and symbols[symbol]:
-            peak = float(log_probs[start:end, symbol].max())
-            yield Emission(symbols[symbol], int(start), int(end), peak)
 
 
 def join_words(
@@ -81,6 +55,9 @@ def join_words(
     symbol at the item's end and long after the last word begins a new word. Otherwise the last word
     would extend to the item's end, and its midpoint would lie in the next chunk.
 
+    Punctuation belongs to the word before it but not to its time: a transducer often emits it in
+    the pause after the sentence.
+
     A frame has ``frame_samples``, and no word ends after the item's ``n_samples``.
     """
     longest_gap = LONGEST_GAP_S * SAMPLE_RATE / frame_samples
@@ -91,6 +68,7 @@ def join_words(
         bare = emission.text.strip()
         cut_off = (
             symbols
+            and _is_spoken(emission)
             and emission.start - symbols[-1].end > longest_gap
             and emission.start >= end_start
         )
@@ -107,10 +85,16 @@ def join_words(
 def _word(
     text: str, symbols: Sequence[Emission], frame_samples: int, n_samples: int
 ) -> WordHypothesis:
+    spoken = [symbol for symbol in symbols if _is_spoken(symbol)] or symbols
     mean_log_prob = sum(symbol.log_prob for symbol in symbols) / len(symbols)
     return WordHypothesis(
         text=text,
-        start=min(symbols[0].start * frame_samples, n_samples),
-        end=min(symbols[-1].end * frame_samples, n_samples),
+        start=min(spoken[0].start * frame_samples, n_samples),
+        end=min(spoken[-1].end * frame_samples, n_samples),
         confidence=min(1.0, math.exp(mean_log_prob)),
     )
+
+
+def _is_spoken(emission: Emission) -> bool:
+    """Whether a symbol has more than punctuation."""
+    return any(unicodedata.category(character)[0] not in "PZ" for character in emission.text)

@@ -1,0 +1,1 @@
+"""Networks with a prediction network and a joint: RNN-T and TDT."""

@@ -1,0 +1,212 @@
+"""Transducers of NVIDIA NeMo (Parakeet TDT, RNN-T), exported to ONNX, in ONNX Runtime.
+
+onnx-asr computes NeMo's features. It decodes items one after another, a frame at a time; here all
+items of a batch are decoded together (``greedy``).
+
+On a processor the encoder hears items one by one. Batches are no faster there, and one that is
+quantised dynamically rounds all items of a batch to the largest value among them. On a GPU it hears
+a batch at once, padded to the longest; NeMo's exports mask the padding.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version as installed_version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shared.infra.errors import ModelError
+from shared.models import weights
+from shared.models.catalogue import Model
+from shared.speech.audio import Samples
+from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from worker.engines.emissions import Emission, join_words, may_hold_words
+from worker.engines.onnx_networks import HOP_SAMPLES, OnnxRuntime, read_config
+from worker.engines.protocol import DecodeOptions, Device, EngineOf, Prepared
+from worker.engines.transducer.greedy import (
+    Encoded,
+    Floats,
+    Ints,
+    Rules,
+    States,
+    Token,
+    decode,
+)
+
+KINDS = {"nemo-conformer-tdt": True, "nemo-conformer-rnnt": False}
+"""Values of ``model_type`` in config.json, and whether such networks emit durations."""
+BLANK = "<blk>"
+MOST_PER_FRAME = 10
+"""Tokens at one frame, unless the configuration says otherwise."""
+FRAMES_AHEAD = 4
+"""Frames that the joint is asked about at once."""
+CPU_BATCH, GPU_BATCH = 4, 16
+
+
+class _Features(NamedTuple):
+    mel: Floats
+    """Shape (n_bands, n_frames)."""
+    language: str | None
+
+
+class _Output(NamedTuple):
+    tokens: list[Token]
+    n_samples: int
+    language: str | None
+
+
+class OnnxTransducerEngine(EngineOf[_Features, _Output]):
+    """Words with times and confidences from the tokens that are emitted greedily.
+
+    A token of a TDT lasts as long as the network goes on after it, of an RNN-T one frame.
+    """
+
+    def __init__(self, model: Model, device: Device) -> None:
+        """Load the pinned weights from this machine; nothing is downloaded.
+
+        Raises:
+            ModelError: the weights are missing, damaged, not those pinned or not a transducer's, or
+                the device cannot be used.
+        """
+        import onnxruntime
+        from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
+
+        folder, self.weights_digest = weights.pinned(model)
+        config = read_config(model, folder)
+        kind = config.get("model_type")
+        if kind not in KINDS:
+            raise ModelError(f"config.json of model '{model.id}': model_type is {kind!r}")
+        self._frame_samples = HOP_SAMPLES * config["subsampling_factor"]
+        self._runtime = OnnxRuntime(model, device)
+        unloadable: tuple[type[Exception], ...] = (ValueError, LookupError, OSError)
+        suffix = f".{model.quantization}" if model.quantization else ""
+        try:
+            self._encoder, decoder = (
+                onnxruntime.InferenceSession(
+                    folder / f"{name}-model{suffix}.onnx",
+                    self._runtime.options,
+                    self._runtime.providers,
+                )
+                for name in ("encoder", "decoder_joint")
+            )
+            self._texts, blank = _read_vocabulary(folder / "vocab.txt")
+            self._preprocessor = NemoPreprocessorNumpy(f"nemo{config.get('features_size', 80)}")
+            self._joint = _OnnxJoint(decoder)
+        except unloadable + self._runtime.errors as error:
+            raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
+        self._rules = Rules(
+            n_tokens=len(self._texts),
+            blank=blank,
+            has_durations=KINDS[kind],
+            most_per_frame=config.get("max_tokens_per_step", MOST_PER_FRAME),
+        )
+        self.device: str = self._runtime.device_of(self._encoder)
+        self.streams = self._runtime.streams(self.device)
+        self.max_batch = GPU_BATCH if self.device == "cuda" else CPU_BATCH
+        self.window_samples = round(model.window_s * SAMPLE_RATE)
+        self.dtype = f"{model.quantization}_float32" if model.quantization else "float32"
+        self.version = f"onnxruntime {installed_version('onnxruntime')}"
+
+    def prepare(self, samples: Samples, options: DecodeOptions) -> Prepared[_Features] | Hypothesis:
+        """Compute an item's features."""
+        if not may_hold_words(samples):
+            return Hypothesis((), options.language)
+        mel, _ = self._preprocessor(samples[None], np.array([len(samples)]))
+        return Prepared(_Features(mel[0], options.language), len(samples))
+
+    def infer(self, batch: Sequence[Prepared[_Features]]) -> list[_Output | Prepared[_Features]]:
+        """Encode items, and decode them together; the beam size is ignored."""
+        with self._runtime.failures(self.device, self.version):
+            at_once = len(batch) if self.device == "cuda" else 1
+            encoded: list[Encoded] = []
+            for at in range(0, len(batch), at_once):
+                encoded += self._encode([item.input.mel for item in batch[at : at + at_once]])
+            tokens = decode(self._joint, encoded, self._rules, FRAMES_AHEAD)
+        return [
+            _Output(emitted, item.n_samples, item.input.language)
+            for emitted, item in zip(tokens, batch, strict=True)
+        ]
+
+    def finish(self, raw: _Output) -> Hypothesis:
+        """Join the tokens to words."""
+        emissions = [
+            Emission(self._texts[token.symbol], token.frame, end, token.log_prob)
+            for token, end in zip(raw.tokens, _ends(raw.tokens), strict=True)
+            if self._texts[token.symbol]
+        ]
+        words = join_words(emissions, self._frame_samples, raw.n_samples)
+        return Hypothesis(words, raw.language)
+
+    def _encode(self, mels: Sequence[Floats]) -> list[Encoded]:
+        """Return the encoder's output of each item, without that of its padding."""
+        lengths = np.array([mel.shape[1] for mel in mels])
+        padded = np.zeros((len(mels), mels[0].shape[0], lengths.max()), np.float32)
+        for row, mel in zip(padded, mels, strict=True):
+            row[:, : mel.shape[1]] = mel
+        outputs, n_frames = self._encoder.run(
+            ["outputs", "encoded_lengths"], {"audio_signal": padded, "length": lengths}
+        )
+        return [item.T[:n] for item, n in zip(outputs, n_frames, strict=True)]
+
+
+class _OnnxJoint:
+    """The exported prediction network and joint."""
+
+    def __init__(self, session: Any) -> None:
+        """Read the sizes of the states.
+
+        Raises:
+            LookupError, ValueError: these are not the inputs of such a network.
+        """
+        self._session = session
+        shapes = {each.name: each.shape for each in session.get_inputs()}
+        n_layers, _, width = shapes["input_states_1"]
+        self._size = int(n_layers), int(width)
+
+    def begin(self, n_items: int) -> States:
+        """Return zeros."""
+        n_layers, width = self._size
+        first, second = np.zeros((2, n_layers, n_items, width), np.float32)
+        return first, second
+
+    def __call__(self, frames: Floats, last: Ints, states: States) -> tuple[Floats, States]:
+        """Run the network; see ``greedy.Joint``."""
+        logits, first, second = self._session.run(
+            ["outputs", "output_states_1", "output_states_2"],
+            {
+                "encoder_outputs": frames.transpose(0, 2, 1),
+                "targets": last[:, None].astype(np.int32),
+                "target_length": np.ones(len(last), np.int32),
+                "input_states_1": states[0],
+                "input_states_2": states[1],
+            },
+        )
+        return logits[:, :, 0], (first, second)
+
+
+def _read_vocabulary(path: Path) -> tuple[list[str], int]:
+    """Return the text of each token, and the blank's number.
+
+    A space begins a word. Tokens in angle brackets, such as <unk>, have no text.
+
+    Raises:
+        ValueError: the file is damaged, or has no blank.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pieces = [line.rsplit(" ", 1)[0] for line in lines]
+    if [line.rsplit(" ", 1)[-1] for line in lines] != [*map(str, range(len(lines)))]:
+        raise ValueError("vocab.txt must number its tokens from 0 on")
+    texts = [
+        "" if piece.startswith("<") and piece.endswith(">") else piece.replace("▁", " ")
+        for piece in pieces
+    ]
+    return texts, pieces.index(BLANK)
+
+
+def _ends(tokens: Sequence[Token]) -> list[int]:
+    """Return the frame at which each token ends: no later than the next one begins."""
+    ends = [token.frame + max(token.duration, 1) for token in tokens]
+    for i, (_, following) in enumerate(pairwise(tokens)):
+        ends[i] = min(ends[i], following.frame)
+    return ends
