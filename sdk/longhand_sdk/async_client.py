@@ -8,7 +8,15 @@ import httpx
 
 from longhand_sdk import events, jobs
 from longhand_sdk.awaiting import Runner
-from longhand_sdk.core import CONNECT_S, RETRY_S, TIMEOUT_S, AnyModel, Core, path_of
+from longhand_sdk.core import (
+    CONNECT_S,
+    REPEATABLE,
+    RETRY_S,
+    TIMEOUT_S,
+    AnyModel,
+    Core,
+    path_of,
+)
 from longhand_sdk.errors import JobFailed
 from longhand_sdk.files import Audio, OnProgress
 from longhand_sdk.flows import Call, Flow
@@ -63,9 +71,9 @@ class AsyncLonghand:
             sleep: how pauses are made.
 
         Raises:
-            ValueError: the address is no http(s) URL.
+            ValueError: the address is no http(s) URL, or the key is none.
         """
-        self._core = Core(base_url, api_key, retry_s)
+        self._core = Core(base_url, api_key, retry_s, timeout_s=timeout_s)
         self._http = httpx.AsyncClient(
             base_url=self._core.base_url,
             headers=self._core.headers,
@@ -136,7 +144,7 @@ class AsyncLonghand:
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
     ) -> httpx.Response:
         """Send any request of docs/openapi, with the client's key, retries and errors."""
-        call = Call(method, path, params or {}, json, repeatable=method != "POST")
+        call = Call(method, path, params or {}, json, repeatable=method.upper() in REPEATABLE)
         return await self._runner.run(self._core.request(call))
 
 

@@ -90,7 +90,14 @@ class Tell:
     function: Callable[[], object]
 
 
-Step = Call | Open | Read | Pause | Emit | Tell
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A function that may wait for a file; the answer is what it returns."""
+
+    function: Callable[[], Any]
+
+
+Step = Call | Open | Read | Pause | Emit | Tell | Block
 Flow = Generator[Step, Any, T]
 
 

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, TypedDict
 from uuid import uuid4
 
 import httpx
 
-from longhand_sdk.core import CONNECT_S, TIMEOUT_S, UPLOAD_TIMEOUT, Core, path_of
+from longhand_sdk.core import CONNECT_S, UPLOAD_TIMEOUT, Core, path_of
 from longhand_sdk.errors import (
     FAILURES,
     APIError,
@@ -98,7 +98,8 @@ def submit(
         return (
             yield from core.ask(JobInfo, Call("POST", "/jobs", json=named | given, headers=key))
         )
-    with opened(audio, on_progress) as file:
+    with ExitStack() as stack:
+        file = yield from opened(stack, audio, on_progress)
         file.name = file_name or file.name
         if file.size_bytes <= RESUMABLE_BYTES:
             form = Form(given, file)
@@ -129,7 +130,7 @@ def get(
         params["include"] = "words"
     if not text:
         params["text"] = "false"
-    timeout = httpx.Timeout(wait_s + TIMEOUT_S, connect=CONNECT_S) if wait_s else None
+    timeout = httpx.Timeout(wait_s + core.timeout_s, connect=CONNECT_S) if wait_s else None
     call = Call("GET", path_of("jobs", job_id), params, timeout=timeout)
     return (yield from core.ask(JobInfo, call, within_s))
 
