@@ -222,9 +222,9 @@ def is_passing(error: LonghandError) -> bool:
 def _host(url: str) -> str | None:
     """Return the host of a server's address; None: it is none."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(str(httpx.URL(url)))
         return parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
-    except ValueError:  # a port that is no number, say
+    except (ValueError, httpx.InvalidURL):  # a port that is no number, say
         return None
 
 

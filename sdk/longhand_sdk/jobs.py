@@ -124,13 +124,17 @@ def get(
     text: bool = True,
     within_s: float = math.inf,
 ) -> Flow[JobInfo]:
-    """Return a job: as soon as it has ended, or as it is after ``wait_s``."""
+    """Return a job: as soon as it has ended, or as it is after ``wait_s``.
+
+    Of a caller who has ``within_s`` left, a silent server gets no more than that, or 5 s.
+    """
     params: dict[str, Any] = {"wait": f"{wait_s:g}"} if wait_s else {}
     if words:
         params["include"] = "words"
     if not text:
         params["text"] = "false"
-    timeout = httpx.Timeout(wait_s + core.timeout_s, connect=CONNECT_S) if wait_s else None
+    silence_s = wait_s + min(core.timeout_s, max(within_s, CONNECT_S))
+    timeout = httpx.Timeout(silence_s, connect=CONNECT_S)
     call = Call("GET", path_of("jobs", job_id), params, timeout=timeout)
     return (yield from core.ask(JobInfo, call, within_s))
 

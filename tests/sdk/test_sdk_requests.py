@@ -174,7 +174,9 @@ def test_the_key_of_the_environment_goes_with_each_request(
     assert server.asked[0].headers["Authorization"] == "Bearer lh_live_1"
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://a", "http://", "http://a:0"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "ftp://a", "http://", "http://a:0", "http://a\tb"]
+)
 def test_what_is_no_address_is_refused(connect: Connect, url: str) -> None:
     with pytest.raises(ValueError, match="expected http://HOST:PORT"):
         connect(url)
@@ -237,6 +239,16 @@ def test_a_wait_allows_the_server_the_clients_time_to_answer(connect: Connect) -
     server = Server(connect, httpx.Response(200, json=JOB), timeout_s=7)
     server.client.jobs.get("one", wait_s=20)
     assert server.asked[0].extensions["timeout"]["read"] == 27
+
+
+def test_a_wait_with_a_limit_does_not_outlast_it_by_far_where_the_server_is_silent(
+    connect: Connect,
+) -> None:
+    silent = httpx.ReadTimeout("silent")
+    server = Server(connect, httpx.Response(200, json=JOB), silent, retry_s=0)
+    with pytest.raises(ConnectionFailed):
+        server.client.jobs.get("one").wait(1)
+    assert server.asked[1].extensions["timeout"]["read"] == pytest.approx(6, abs=0.5)
 
 
 def test_a_list_is_read_page_by_page_as_far_as_it_is_wanted(connect: Connect) -> None:
