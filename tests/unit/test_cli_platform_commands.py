@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from longhand_sdk import AsyncLonghand, Longhand
 
+from cli.errors import CommandError
 from cli.main import cli
+from cli.server import made
 
 
 @pytest.mark.parametrize("command", ["get", "watch", "cancel"])
@@ -27,3 +31,19 @@ def test_a_platform_without_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("cli.running.running_platform", platform)
     done = CliRunner().invoke(cli, ["workers"], standalone_mode=False)
     assert (done.return_value, done.stderr) == (1, "longhand: error: there is no worker\n")
+
+
+@pytest.mark.parametrize("kind", [Longhand, AsyncLonghand])
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("LONGHAND_API_KEY", "lh_live_é", "the API key has characters that no key has"),
+        ("HTTP_PROXY", "socks5://127.0.0.1:1", "SOCKS proxies"),
+    ],
+)
+def test_what_the_environment_has_wrong_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, variable: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(CommandError, match=sentence):
+        made(kind, "http://longhand.invalid")
