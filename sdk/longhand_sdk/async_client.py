@@ -8,18 +8,10 @@ import httpx
 
 from longhand_sdk import events, jobs
 from longhand_sdk.awaiting import Runner
-from longhand_sdk.core import (
-    CONNECT_S,
-    REPEATABLE,
-    RETRY_S,
-    TIMEOUT_S,
-    AnyModel,
-    Core,
-    path_of,
-)
+from longhand_sdk.core import CONNECT_S, RETRY_S, TIMEOUT_S, AnyModel, Core, path_of
 from longhand_sdk.errors import JobFailed
 from longhand_sdk.files import Audio, OnProgress
-from longhand_sdk.flows import Call, Flow
+from longhand_sdk.flows import Call, Flow, any_call
 from longhand_sdk.jobs import JobFilters, JobOptions
 from longhand_sdk.live import LiveOptions, LiveSession
 from longhand_sdk.models import (
@@ -144,7 +136,7 @@ class AsyncLonghand:
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
     ) -> httpx.Response:
         """Send any request of docs/openapi, with the client's key, retries and errors."""
-        call = Call(method, path, params or {}, json, repeatable=method.upper() in REPEATABLE)
+        call = any_call(method, path, params or {}, json)
         return await self._runner.run(self._core.request(call))
 
 

@@ -25,8 +25,6 @@ CONNECT_S = 5.0
 UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=CONNECT_S)
 """A server that is full takes a file in after 45 s, and answers when its object store has it."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
-REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-"""Methods that do the same when they are sent twice."""
 PASSING = frozenset({408, 429, 502, 503, 504})
 """Statuses of what may succeed later."""
 

@@ -106,6 +106,12 @@ def send(call: Call) -> Flow[httpx.Response]:
     return cast("httpx.Response", (yield call))
 
 
+def any_call(method: str, path: str, params: Mapping[str, Any], json: Any) -> Call:
+    """Return a request of any kind, which is repeatable if that is what HTTP says of its method."""
+    repeatable = method.upper() in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+    return Call(method, path, params, json, repeatable=repeatable)
+
+
 def build(http: httpx.Client | httpx.AsyncClient, call: Call, content: Any) -> httpx.Request:
     """Return a call as httpx's request; ``content`` is its body's pieces."""
     headers = dict(call.headers)
