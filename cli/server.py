@@ -5,14 +5,16 @@ of a machine.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from longhand_sdk import Longhand, LonghandError
+from longhand_sdk import AsyncLonghand, Longhand, LonghandError
 from longhand_sdk.errors import Unauthenticated
 
 from cli.errors import CommandError
+
+Client = TypeVar("Client", Longhand, AsyncLonghand)
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def connect(url: str, stop: threading.Event | None = None, **options: Any) -> Lo
     Once ``stop`` is set, a busy or absent server is not waited for any more.
 
     Raises:
-        CommandError: it is no http(s) URL.
+        CommandError: as by ``made``.
     """
 
     def pause(seconds: float) -> None:
@@ -40,7 +42,18 @@ def connect(url: str, stop: threading.Event | None = None, **options: Any) -> Lo
 
     if stop is not None:
         options["sleep"] = pause
+    return made(Longhand, url, **options)
+
+
+def made(kind: Callable[..., Client], url: str, **options: Any) -> Client:
+    """Return a client of either kind.
+
+    Raises:
+        CommandError: the address or the key is none, or a proxy of the environment is of no use.
+    """
     try:
-        return Longhand(url, **options)
+        return kind(url, **options)
     except ValueError as error:
         raise CommandError(str(error)) from error
+    except ImportError as error:
+        raise CommandError("SOCKS proxies, as the environment names one, are not used") from error

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.commands.options import DATA, SERVER, Formats, data_path
+from cli.commands.options import DATA, SERVER, Formats, Id, data_path
 from cli.errors import CommandError
-from cli.messages import note, one_line
+from cli.messages import error, note, one_line
 from shared.speech.names import FORMATS
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _line(job: "JobInfo") -> str:
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB_ID")
+@click.argument("job_id", metavar="JOB_ID", type=Id())
 @click.option(
     *("--format", "-f", "formats"),
     type=Formats(),
@@ -120,7 +120,7 @@ def get(
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB_ID")
+@click.argument("job_id", metavar="JOB_ID", type=Id())
 @SERVER
 @click.option("--data", **DATA)
 def watch(job_id: str, server: str | None, data: Path | None) -> int:
@@ -156,17 +156,24 @@ def watch(job_id: str, server: str | None, data: Path | None) -> int:
 
 
 @click.command()
-@click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB_ID...", type=Id(), nargs=-1, required=True)
 @SERVER
 @click.option("--data", **DATA)
-def cancel(job_ids: tuple[str, ...], server: str | None, data: Path | None) -> None:
+def cancel(job_ids: tuple[str, ...], server: str | None, data: Path | None) -> int:
     """Stop jobs: at once if they wait, within a chunk if they run.
 
     'longhand get --partial' prints what they have said so far.
     """
+    from longhand_sdk.errors import JobEnded, JobNotFound
+
     from cli.running import running_platform
 
+    n_failed = 0
     with running_platform(server, data_path(data)) as client:
         for job_id in job_ids:
-            job = client.jobs.get(job_id, text=False)
-            click.echo(note(f"{job_id}: {job.cancel().state}"), err=True)
+            try:
+                line = note(f"{job_id}: {client.jobs.get(job_id, text=False).cancel().state}")
+            except (JobEnded, JobNotFound) as problem:  # it must not keep the others running
+                line, n_failed = error(f"{job_id}: {problem}"), n_failed + 1
+            click.echo(line, err=True)
+    return 1 if n_failed else 0

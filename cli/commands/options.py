@@ -75,6 +75,17 @@ class NonEmptyPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Id(click.ParamType[str]):
+    """An id; not empty, as an unset shell variable would leave it."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("the id is empty", param, ctx)
+        return value
+
+
 class FileOrUrl(NonEmptyPath):
     """A path; or an http(s) URL, as text, since a path would lose some of its slashes."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from cli.commands.options import DATA, SERVER, data_path
-from cli.messages import one_line
+from cli.messages import note, one_line
 
 
 @click.command()
@@ -30,4 +30,6 @@ def search(query: str, limit: int, server: str | None, data: Path | None) -> int
             click.echo(
                 one_line(f"{hit.job_id}  {hit.source_name}  {clock_time(hit.start)}  {hit.text}")
             )
+    if not found:
+        click.echo(note("nothing found"), err=True)
     return 0 if found else 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cli.commands.options import DATA, SERVER, data_path
-from cli.messages import one_line, warning
+from cli.messages import error, one_line, warning
 
 
 @click.command()
@@ -30,4 +30,6 @@ def workers(server: str | None, data: Path | None) -> int:
         )
         for sentence in worker.failing:
             click.echo(warning(f"{worker.id} is failing: {sentence}"), err=True)
+    if not found:
+        click.echo(error("there is no worker"), err=True)
     return 1 if not found or any(worker.failing for worker in found) else 0

@@ -9,7 +9,7 @@ from longhand_sdk.live import LiveFinal, LiveLost, LiveOptions, LivePartial, Liv
 
 from cli.errors import CommandError
 from cli.listen.sound import Sound
-from cli.server import told
+from cli.server import made, told
 
 
 class Session:
@@ -64,7 +64,7 @@ class Session:
         is_whole = True
         try:
             async with (
-                AsyncLonghand(self._url) as client,
+                made(AsyncLonghand, self._url) as client,
                 client.live(**self._options) as session,
             ):
                 async for event in session.transcribe(self._pieces(sound)):

@@ -149,7 +149,11 @@ def _media_in(folder: Path, refused: list[str], left_out: list[Path]) -> Iterato
 
     entered: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
-        status = Path(parent).stat()
+        try:
+            status = Path(parent).stat()
+        except OSError as error:  # it was removed in this moment
+            unreadable(error)
+            continue
         if (status.st_dev, status.st_ino) in entered:
             folders.clear()
             continue

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from cli.errors import CommandError
 from cli.messages import note
 from cli.progress.lines import Progress, progress_on_stderr
 from cli.server import connect
@@ -14,7 +15,7 @@ from cli.transcribe.batch import Batch
 from cli.transcribe.file_jobs import FileJobs
 from cli.transcribe.platform import Platform, platform_for
 from cli.transcribe.request import Request
-from cli.transcribe.sources import Source, find_sources
+from cli.transcribe.sources import Source, find_sources, is_folder
 from cli.transcribe.transcript_files import TranscriptFiles, make_output_folder
 
 LOOK_S = 2.0
@@ -37,7 +38,12 @@ class Arrivals:
         """Return all files that are there, and of these the ones to transcribe now.
 
         The latter have not changed since the last look, and were not returned before as they are.
+
+        Raises:
+            CommandError: the folder is gone.
         """
+        if not is_folder(self._folder):
+            raise CommandError(f"{self._folder}: the watched folder is gone")
         sources = find_sources([self._folder]).sources
         now: dict[Path, Stamp] = {}
         due = []
@@ -65,7 +71,8 @@ def transcribe_arrivals(request: Request, folder: Path, server: str | None, data
     Files whose transcripts are there already are left out, as long as they do not change.
 
     Raises:
-        CommandError: the transcripts cannot be written, or there is no platform.
+        CommandError: the transcripts cannot be written, the folder is gone, or there is no
+            platform.
         Stopped: a signal came; everything started has been stopped.
     """
     assert request.output is not None

@@ -11,7 +11,7 @@ from longhand_sdk.awaiting import Runner
 from longhand_sdk.core import CONNECT_S, RETRY_S, TIMEOUT_S, AnyModel, Core, path_of
 from longhand_sdk.errors import JobFailed
 from longhand_sdk.files import Audio, OnProgress
-from longhand_sdk.flows import Call, Flow
+from longhand_sdk.flows import Call, Flow, any_call
 from longhand_sdk.jobs import JobFilters, JobOptions
 from longhand_sdk.live import LiveOptions, LiveSession
 from longhand_sdk.models import (
@@ -63,9 +63,9 @@ class AsyncLonghand:
             sleep: how pauses are made.
 
         Raises:
-            ValueError: the address is no http(s) URL.
+            ValueError: the address is no http(s) URL, or the key is none.
         """
-        self._core = Core(base_url, api_key, retry_s)
+        self._core = Core(base_url, api_key, retry_s, timeout_s=timeout_s)
         self._http = httpx.AsyncClient(
             base_url=self._core.base_url,
             headers=self._core.headers,
@@ -136,7 +136,7 @@ class AsyncLonghand:
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
     ) -> httpx.Response:
         """Send any request of docs/openapi, with the client's key, retries and errors."""
-        call = Call(method, path, params or {}, json, repeatable=method != "POST")
+        call = any_call(method, path, params or {}, json)
         return await self._runner.run(self._core.request(call))
 
 

@@ -7,7 +7,20 @@ from typing import Any
 
 import httpx
 
-from longhand_sdk.flows import Body, Call, Emit, Flow, Open, Pause, Read, Step, T, Tell, build
+from longhand_sdk.flows import (
+    Block,
+    Body,
+    Call,
+    Emit,
+    Flow,
+    Open,
+    Pause,
+    Read,
+    Step,
+    T,
+    Tell,
+    build,
+)
 
 
 @dataclass(eq=False)
@@ -28,13 +41,16 @@ class Runner:
     async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end, and return what it returns."""
         act: Callable[[], Step] = lambda: next(flow)  # noqa: E731 - replaced below
-        while True:
-            try:
-                step = act()
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            act = await self._outcome(flow, step)
+        try:
+            while True:
+                try:
+                    step = act()
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                act = await self._outcome(flow, step)
+        finally:
+            flow.close()  # its files, whatever has ended it
 
     async def iterate(self, flow: Flow[None]) -> AsyncIterator[Any]:
         """Run a flow, and yield the items that it emits."""
@@ -50,6 +66,7 @@ class Runner:
                     yield step.item
                 act = await self._outcome(flow, step, opened)
         finally:
+            flow.close()
             for stream in opened:
                 await stream.response.aclose()
 
@@ -73,6 +90,8 @@ class Runner:
                 response = await self._http.send(build(self._http, call, None), stream=True)
                 stream = _Stream(response, response.aiter_text())
                 if opened is not None:
+                    while opened:  # one at a time: the flow has done with those before
+                        await opened.pop().response.aclose()
                     opened.append(stream)
                 if response.status_code != httpx.codes.OK:
                     await response.aread()
@@ -83,6 +102,8 @@ class Runner:
                 await self._sleep(seconds)
             case Tell(function):
                 function()
+            case Block(function):
+                return await asyncio.to_thread(function)
         return None
 
 

@@ -7,7 +7,20 @@ from typing import Any
 
 import httpx
 
-from longhand_sdk.flows import Body, Call, Emit, Flow, Open, Pause, Read, Step, T, Tell, build
+from longhand_sdk.flows import (
+    Block,
+    Body,
+    Call,
+    Emit,
+    Flow,
+    Open,
+    Pause,
+    Read,
+    Step,
+    T,
+    Tell,
+    build,
+)
 
 
 @dataclass(eq=False)
@@ -26,13 +39,16 @@ class Runner:
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end, and return what it returns."""
         act: Callable[[], Step] = lambda: next(flow)  # noqa: E731 - replaced below
-        while True:
-            try:
-                step = act()
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            act = self._outcome(flow, step)
+        try:
+            while True:
+                try:
+                    step = act()
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                act = self._outcome(flow, step)
+        finally:
+            flow.close()  # its files, whatever has ended it
 
     def iterate(self, flow: Flow[None]) -> Iterator[Any]:
         """Run a flow, and yield the items that it emits."""
@@ -48,6 +64,7 @@ class Runner:
                     yield step.item
                 act = self._outcome(flow, step, opened)
         finally:
+            flow.close()
             for stream in opened:
                 stream.response.close()
 
@@ -71,6 +88,8 @@ class Runner:
                 response = self._http.send(build(self._http, call, None), stream=True)
                 stream = _Stream(response, response.iter_text())
                 if opened is not None:
+                    while opened:  # one at a time: the flow has done with those before
+                        opened.pop().response.close()
                     opened.append(stream)
                 if response.status_code != httpx.codes.OK:
                     response.read()
@@ -79,8 +98,8 @@ class Runner:
                 return next(stream.texts, None)
             case Pause(seconds):
                 self._sleep(seconds)
-            case Tell(function):
-                function()
+            case Tell(function) | Block(function):
+                return function()
         return None
 
 

@@ -11,7 +11,7 @@ from longhand_sdk.blocking import Runner
 from longhand_sdk.core import CONNECT_S, RETRY_S, TIMEOUT_S, AnyModel, Core, path_of
 from longhand_sdk.errors import JobFailed
 from longhand_sdk.files import Audio, OnProgress
-from longhand_sdk.flows import Call, Flow
+from longhand_sdk.flows import Call, Flow, any_call
 from longhand_sdk.jobs import JobFilters, JobOptions
 from longhand_sdk.models import (
     Accuracy,
@@ -62,9 +62,9 @@ class Longhand:
             sleep: how pauses are made.
 
         Raises:
-            ValueError: the address is no http(s) URL.
+            ValueError: the address is no http(s) URL, or the key is none.
         """
-        self._core = Core(base_url, api_key, retry_s)
+        self._core = Core(base_url, api_key, retry_s, timeout_s=timeout_s)
         self._http = httpx.Client(
             base_url=self._core.base_url,
             headers=self._core.headers,
@@ -131,7 +131,7 @@ class Longhand:
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
     ) -> httpx.Response:
         """Send any request of docs/openapi, with the client's key, retries and errors."""
-        call = Call(method, path, params or {}, json, repeatable=method != "POST")
+        call = any_call(method, path, params or {}, json)
         return self._runner.run(self._core.request(call))
 
 

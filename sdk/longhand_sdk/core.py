@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -39,11 +40,12 @@ class Core:
         api_key: str | None,
         retry_s: float,
         clock: Callable[[], float] = time.monotonic,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """Check the address.
+        """Check the address and the key.
 
         Raises:
-            ValueError: it is no http(s) URL.
+            ValueError: the address is no http(s) URL, or the key is none.
         """
         url = base_url
         if url is None:
@@ -51,14 +53,19 @@ class Core:
         host = _host(url)
         if host is None:
             raise ValueError(f"'{url}' is not a server's address: expected http://HOST:PORT")
+        if "@" in urlsplit(url).netloc:  # it would go instead of the key, and into messages
+            raise ValueError("a server's address has no user's name in it: use an API key")
         self.base_url = url.rstrip("/")
         # A proxy that the environment names cannot reach this machine's loopback.
         self.is_local = host in ("127.0.0.1", "localhost", "::1")
         key = (api_key or os.environ.get("LONGHAND_API_KEY", "")).strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("the API key has characters that no key has")
         self.headers = {"User-Agent": f"longhand-sdk/{__version__}"}
         if key:
             self.headers["Authorization"] = f"Bearer {key}"
         self.retry_s = retry_s
+        self.timeout_s = timeout_s
         self.clock = clock
         self.has_answered = False
         """Whether the server has ever answered. A wrong address must not look like an outage."""
@@ -70,20 +77,24 @@ class Core:
             APIError: the server refuses it.
             ConnectionFailed: the server cannot be reached.
         """
-        patience = Patience(self, within_s)
+        patience, is_again = Patience(self, within_s), False
         while True:
             failed: LonghandError
             try:
                 response = yield from send(call)
             except httpx.RequestError as error:
                 failed = self.failed(error)
+                if isinstance(error, httpx.LocalProtocolError):  # such as a line break in a header
+                    raise failed from error
                 # What refuses at the first contact is a wrong address more often than an outage.
                 was_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 if not (call.repeatable if was_sent else self.has_answered):
                     raise failed from error
             else:
                 self.has_answered = True
-                if response.is_success:
+                # An attempt whose answer was lost may have deleted it.
+                is_deleted = is_again and call.method == "DELETE" and response.status_code == 404
+                if response.is_success or is_deleted:
                     return response
                 failed = self.refusal(response)
                 may_repeat = (
@@ -92,6 +103,7 @@ class Core:
                 if not (may_repeat and is_passing(failed)):
                     raise failed
             yield Pause(patience.pause_s(failed))
+            is_again = True
 
     def ask(self, kind: type[AnyModel], call: Call, within_s: float = math.inf) -> Flow[AnyModel]:
         """Send a request as ``request`` does, and return its answer as a model."""
@@ -150,7 +162,7 @@ class Core:
 
     def failed(self, error: httpx.RequestError) -> ConnectionFailed:
         """Return the error of a request that got no answer."""
-        reason = str(error) or type(error).__name__
+        reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
         if "WRONG_VERSION_NUMBER" in reason:  # as OpenSSL says it
             reason = "it does not speak https; try http"
         return ConnectionFailed(f"cannot reach {self.base_url}: {reason}")
@@ -179,15 +191,23 @@ class Patience:
         if self._until is None:
             self._until = now + self._limit_s
         asked_s = error.retry_after_s if isinstance(error, APIError) else None
-        pause_s = max(least_s, next(self._pauses) if asked_s is None else asked_s)
+        # No wait at all would be a busy loop, so 0 s count as no word of the server.
+        pause_s = max(least_s, asked_s or next(self._pauses))
         if now + pause_s > self._until:
             raise error
         return pause_s
 
 
 def path_of(*steps: str) -> str:
-    """Return a path; its steps may be of any characters."""
-    return "".join(f"/{quote(step, safe='')}" for step in steps)
+    """Return a path; its steps may be of any characters.
+
+    Raises:
+        ValueError: a step is empty, so that the path would lead elsewhere.
+    """
+    if not all(steps):
+        raise ValueError("an id is empty")
+    dots = {".": "%2E", "..": "%2E%2E"}
+    return "".join(f"/{dots.get(step) or quote(step, safe='')}" for step in steps)
 
 
 def is_passing(error: LonghandError) -> bool:
@@ -200,9 +220,9 @@ def is_passing(error: LonghandError) -> bool:
 def _host(url: str) -> str | None:
     """Return the host of a server's address; None: it is none."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(str(httpx.URL(url)))
         return parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
-    except ValueError:  # a port that is no number, say
+    except (ValueError, httpx.InvalidURL):  # a port that is no number, say
         return None
 
 

@@ -26,11 +26,9 @@ an ``APIError``, or for a job a ``JobFailed``, with that ``code``.
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from longhand_sdk.models import JobInfo, PartialTranscript
-
-_Error = TypeVar("_Error", bound="type[LonghandError]")
 
 ANSWERS: dict[str, "type[APIError]"] = {}
 """Classes of refused requests by their codes."""

@@ -5,14 +5,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
 from longhand_sdk.errors import FileChanged
+from longhand_sdk.flows import Block, Flow
 from longhand_sdk.models import JobInfo
 
 Audio = str | os.PathLike[str] | bytes | IO[bytes]
@@ -76,26 +78,27 @@ class AudioFile:
             self._on_progress(Progress("uploading", percent, sent_bytes, self.size_bytes))
 
 
-@contextmanager
-def opened(audio: Audio, on_progress: OnProgress | None) -> Iterator[AudioFile]:
-    """Open what is to be sent.
+def opened(stack: ExitStack, audio: Audio, on_progress: OnProgress | None) -> Flow[AudioFile]:
+    """Open what is to be sent, until the end of ``stack``.
 
     Raises:
         OSError: it cannot be read.
     """
+    file: IO[bytes]
     if isinstance(audio, bytes):
-        yield AudioFile("audio", BytesIO(audio), on_progress)
+        file = BytesIO(audio)
     elif isinstance(audio, str | os.PathLike):
-        path = Path(audio)
-        with path.open("rb") as file:
-            yield AudioFile(path.name, file, on_progress)
-    elif audio.seekable():
-        yield AudioFile(_name_of(audio), audio, on_progress)
+        file = stack.enter_context((yield Block(partial(Path(audio).open, "rb"))))
     else:
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as kept:
-            shutil.copyfileobj(audio, kept, PIECE_BYTES)
-            kept.seek(0)
-            yield AudioFile(_name_of(audio), kept, on_progress)
+        file = audio
+    name = getattr(file, "name", None)
+    if not file.seekable():
+        kept = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - as ``stack``
+        stack.callback(kept.close)
+        yield Block(partial(shutil.copyfileobj, file, kept, PIECE_BYTES))
+        kept.seek(0)
+        file = kept
+    return AudioFile(Path(name).name if isinstance(name, str) else "audio", file, on_progress)
 
 
 def url_of(audio: Audio) -> str | None:
@@ -162,8 +165,3 @@ class Rest:
     def report(self, sent_bytes: int) -> None:
         """Take note of how much has been sent this time."""
         self._file.report(self._offset + sent_bytes)
-
-
-def _name_of(file: IO[bytes]) -> str:
-    name = getattr(file, "name", None)
-    return Path(name).name if isinstance(name, str) else "audio"

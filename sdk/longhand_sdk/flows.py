@@ -90,13 +90,26 @@ class Tell:
     function: Callable[[], object]
 
 
-Step = Call | Open | Read | Pause | Emit | Tell
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A function that may wait for a file; the answer is what it returns."""
+
+    function: Callable[[], Any]
+
+
+Step = Call | Open | Read | Pause | Emit | Tell | Block
 Flow = Generator[Step, Any, T]
 
 
 def send(call: Call) -> Flow[httpx.Response]:
     """Have a request sent once."""
     return cast("httpx.Response", (yield call))
+
+
+def any_call(method: str, path: str, params: Mapping[str, Any], json: Any) -> Call:
+    """Return a request of any kind, which is repeatable if that is what HTTP says of its method."""
+    repeatable = method.upper() in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+    return Call(method, path, params, json, repeatable=repeatable)
 
 
 def build(http: httpx.Client | httpx.AsyncClient, call: Call, content: Any) -> httpx.Request:

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, TypedDict
 from uuid import uuid4
 
 import httpx
 
-from longhand_sdk.core import CONNECT_S, TIMEOUT_S, UPLOAD_TIMEOUT, Core, path_of
+from longhand_sdk.core import CONNECT_S, UPLOAD_TIMEOUT, Core, path_of
 from longhand_sdk.errors import (
     FAILURES,
     APIError,
@@ -99,7 +99,8 @@ def submit(
         return (
             yield from core.ask(JobInfo, Call("POST", "/jobs", json=named | given, headers=key))
         )
-    with opened(audio, on_progress) as file:
+    with ExitStack() as stack:
+        file = yield from opened(stack, audio, on_progress)
         file.name = file_name or file.name
         if file.size_bytes <= RESUMABLE_BYTES:
             form = Form(given, file)
@@ -124,13 +125,17 @@ def get(
     text: bool = True,
     within_s: float = math.inf,
 ) -> Flow[JobInfo]:
-    """Return a job: as soon as it has ended, or as it is after ``wait_s``."""
+    """Return a job: as soon as it has ended, or as it is after ``wait_s``.
+
+    Of a caller who has ``within_s`` left, a silent server gets no more than that, or 5 s.
+    """
     params: dict[str, Any] = {"wait": f"{wait_s:g}"} if wait_s else {}
     if words:
         params["include"] = "words"
     if not text:
         params["text"] = "false"
-    timeout = httpx.Timeout(wait_s + TIMEOUT_S, connect=CONNECT_S) if wait_s else None
+    silence_s = wait_s + min(core.timeout_s, max(within_s, CONNECT_S))
+    timeout = httpx.Timeout(silence_s, connect=CONNECT_S)
     call = Call("GET", path_of("jobs", job_id), params, timeout=timeout)
     return (yield from core.ask(JobInfo, call, within_s))
 

@@ -319,10 +319,17 @@ class LiveSession:
         try:
             from websockets.asyncio.client import connect
             from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+            class Connect(connect):
+                """Follows no redirect, which would take the key to another server."""
+
+                def process_redirect(self, exc: Exception) -> Exception:
+                    return exc
+
         except ImportError as error:
             raise LiveError("live sessions need: pip install 'longhand-sdk[live]'") from error
         try:
-            return await connect(
+            return await Connect(
                 self.url,
                 proxy=None if self._core.is_local else True,
                 compression=None,

@@ -332,9 +332,9 @@ class Webhook(Model):
 
 
 class WebhookWithSecret(Webhook):
-    """A webhook and its secret, which the server shows this once."""
+    """A webhook and its secret, which the server shows this once, and ``repr`` does not."""
 
-    secret: str
+    secret: str = Field(repr=False)
 
 
 class WebhookList(Model):

@@ -96,3 +96,36 @@ def test_an_error_of_the_audio_is_raised_after_what_was_heard_before_it() -> Non
     with stt_peer() as peer, pytest.raises(OSError, match="the microphone is gone"):
         asyncio.run(hear(server_of(peer)))
     assert finals(told)[0] == "1"
+
+
+def test_a_redirect_does_not_take_the_key_to_another_server() -> None:
+    reached: list[bytes] = []
+
+    async def run() -> None:
+        async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            reached.append(await reader.readline())
+            writer.close()
+
+        async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            there = f"ws://127.0.0.1:{port_of(other)}/"
+            lines = ("HTTP/1.1 302 Found", f"Location: {there}", "Content-Length: 0", "", "")
+            writer.write("\r\n".join(lines).encode())
+            writer.close()
+
+        async with (
+            await asyncio.start_server(elsewhere, "127.0.0.1", 0) as other,
+            await asyncio.start_server(redirect, "127.0.0.1", 0) as first,
+            AsyncLonghand(f"http://127.0.0.1:{port_of(first)}", api_key="secret") as client,
+        ):
+            with pytest.raises(LiveError, match="answered 302"):
+                async with client.live():
+                    pass
+
+    asyncio.run(run())
+    assert reached == []
+
+
+def port_of(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port

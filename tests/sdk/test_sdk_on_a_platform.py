@@ -267,7 +267,8 @@ def test_commands_list_print_watch_and_search_jobs(platform: Platform, words: Pa
     assert "-->" in asked(platform, "get", job, "-f", "srt").stdout
     hits = asked(platform, "search", '"w00001 w00002"').stdout.splitlines()
     assert [line.split()[0] for line in hits][:1] == [job]
-    assert asked(platform, "search", "nowhere", code=1).stdout == ""
+    nowhere = asked(platform, "search", "nowhere", code=1)
+    assert (nowhere.stdout, nowhere.stderr) == ("", "longhand: nothing found\n")
 
 
 def test_commands_cancel_a_job_and_say_why_a_transcript_cannot_be_had(
@@ -279,7 +280,11 @@ def test_commands_cancel_a_job_and_say_why_a_transcript_cannot_be_had(
     refused = asked(platform, "get", job, code=1)
     assert refused.stderr.startswith("longhand: error: ")
     assert asked(platform, "get", job, "--partial").stdout == "\n"
-    assert asked(platform, "cancel", job).stderr == f"longhand: {job}: canceled\n"
+    # One that is not there does not keep the other running.
+    assert asked(platform, "cancel", "nonsense", job, code=1).stderr.splitlines() == [
+        "longhand: error: nonsense: there is no job nonsense",
+        f"longhand: {job}: canceled",
+    ]
     assert asked(platform, "watch", job, code=1).stderr.splitlines()[-1] == "words.wav: canceled"
     assert "there is no job" in asked(platform, "get", "nonsense", code=1).stderr
 

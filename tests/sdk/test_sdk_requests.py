@@ -1,16 +1,21 @@
 """How the SDK asks: what is tried again and what is not, whatever the server says."""
 
+import asyncio
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from longhand_sdk import ConnectionFailed, JobFailed, Progress
-from longhand_sdk.core import Core, Patience
+from longhand_sdk import AsyncLonghand, ConnectionFailed, JobFailed, Progress
+from longhand_sdk.core import Core, Patience, path_of
 from longhand_sdk.errors import (
     APIError,
     FileChanged,
+    JobNotFound,
     ModelNotServed,
     QueueFull,
     TooMuchAudio,
@@ -169,10 +174,81 @@ def test_the_key_of_the_environment_goes_with_each_request(
     assert server.asked[0].headers["Authorization"] == "Bearer lh_live_1"
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://a", "http://", "http://a:0"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "ftp://a", "http://", "http://a:0", "http://a\tb"]
+)
 def test_what_is_no_address_is_refused(connect: Connect, url: str) -> None:
     with pytest.raises(ValueError, match="expected http://HOST:PORT"):
         connect(url)
+
+
+def test_an_address_with_a_password_is_refused_without_showing_it(connect: Connect) -> None:
+    with pytest.raises(ValueError, match="use an API key") as refused:
+        connect("http://user:word@a")
+    assert "word" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["lh_live_\N{CYRILLIC SMALL LETTER A}", "lh_live_1\nlh_live_2"])
+def test_what_is_no_key_is_refused_without_being_shown(connect: Connect, key: str) -> None:
+    with pytest.raises(ValueError, match="the API key has characters") as refused:
+        connect(URL, api_key=key)
+    assert "lh_live" not in str(refused.value)
+
+
+def test_a_request_that_cannot_be_written_is_not_tried_again(connect: Connect) -> None:
+    server = Server(connect, httpx.LocalProtocolError("Illegal header value"))
+    with pytest.raises(ConnectionFailed, match="Illegal header value"):
+        server.client.models()
+    assert server.pauses == []
+
+
+def test_a_server_that_says_to_come_at_once_is_not_asked_without_a_pause(connect: Connect) -> None:
+    server = Server(
+        connect, problem(429, "rate_limited", retry_after=0), httpx.Response(200, json=JOB)
+    )
+    server.client.jobs.get("one")
+    assert server.pauses[0] >= 0.25
+
+
+@pytest.mark.parametrize("method", ["post", "PATCH"])
+def test_any_request_that_may_change_something_twice_is_sent_once(
+    connect: Connect, method: str
+) -> None:
+    server = Server(connect, httpx.ReadError("cut"))
+    with pytest.raises(ConnectionFailed):
+        server.client.request(method, "/jobs/one/retry")
+    assert len(server.asked) == 1
+
+
+def test_a_deletion_whose_answer_was_lost_is_done(connect: Connect) -> None:
+    gone = problem(404, "job_not_found")
+    server = Server(connect, httpx.Response(200, json=JOB), httpx.ReadError("cut"), gone, gone)
+    job = server.client.jobs.get("one")
+    job.delete()
+    with pytest.raises(JobNotFound):
+        job.delete()
+
+
+def test_an_id_leads_to_no_other_path() -> None:
+    assert path_of("jobs", "..", "a/b") == "/jobs/%2E%2E/a%2Fb"
+    with pytest.raises(ValueError, match="an id is empty"):
+        path_of("jobs", "")
+
+
+def test_a_wait_allows_the_server_the_clients_time_to_answer(connect: Connect) -> None:
+    server = Server(connect, httpx.Response(200, json=JOB), timeout_s=7)
+    server.client.jobs.get("one", wait_s=20)
+    assert server.asked[0].extensions["timeout"]["read"] == 27
+
+
+def test_a_wait_with_a_limit_does_not_outlast_it_by_far_where_the_server_is_silent(
+    connect: Connect,
+) -> None:
+    silent = httpx.ReadTimeout("silent")
+    server = Server(connect, httpx.Response(200, json=JOB), silent, retry_s=0)
+    with pytest.raises(ConnectionFailed):
+        server.client.jobs.get("one").wait(1)
+    assert server.asked[1].extensions["timeout"]["read"] == pytest.approx(6, abs=0.5)
 
 
 def test_a_list_is_read_page_by_page_as_far_as_it_is_wanted(connect: Connect) -> None:
@@ -217,8 +293,26 @@ def test_a_file_that_is_cut_off_while_it_is_sent_is_told(connect: Connect, tmp_p
         path.write_bytes(bytes(10))
 
     server = Server(connect, httpx.Response(202, json=JOB))
-    with pytest.raises(FileChanged):
+    with pytest.raises(FileChanged) as told:
         server.client.jobs.submit(path, on_progress=cut)
+    # The exception keeps all frames, and yet the file is closed.
+    assert told.tb is not None
+    assert str(path) not in open_files()
+
+
+def open_files() -> list[str]:
+    return [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+
+
+def test_a_path_may_be_a_pipe(connect: Connect, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_bytes, args=(b"RIFF-audio",))
+    writing.start()
+    server = Server(connect, httpx.Response(202, json=JOB))
+    server.client.jobs.submit(pipe)
+    writing.join()
+    assert b'filename="pipe.wav"\r\n\r\nRIFF-audio\r\n' in server.asked[0].content
 
 
 def test_a_wait_with_a_limit_does_not_outlast_it_while_the_server_is_away(
@@ -254,3 +348,19 @@ def test_pauses_double_up_to_a_limit_and_begin_anew_after_an_answer() -> None:
     now = 119.9
     with pytest.raises(ConnectionFailed):
         patience.pause_s(failed)
+
+
+def test_a_pipe_that_is_slow_does_not_hold_up_the_event_loop() -> None:
+    reader, writer = os.pipe()
+    transport = httpx.MockTransport(lambda _: httpx.Response(202, json=JOB))
+
+    async def run() -> str:
+        async with AsyncLonghand(URL, transport=transport) as client:
+            with os.fdopen(reader, "rb") as audio:
+                sending = asyncio.create_task(client.jobs.submit(audio))
+                await asyncio.sleep(0)  # the task begins, and waits for the pipe
+                os.write(writer, b"audio")
+                os.close(writer)
+                return (await sending).id
+
+    assert asyncio.run(run()) == "one"

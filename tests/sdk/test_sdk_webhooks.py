@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import pytest
 from longhand_sdk import Longhand, SignatureError
+from longhand_sdk.models import WebhookWithSecret
 from longhand_sdk.webhooks import TOLERANCE_S, unwrap
 from standardwebhooks import Webhook
 
@@ -56,6 +58,7 @@ CASES: Mapping[str, tuple[bool, Callable[[], Sent]]] = {
     ),
     "rotated, with the new secret": (True, lambda: sent(SECRET, OLD)),
     "rotated, with the old secret": (True, lambda: replace(sent(SECRET, OLD), secret=OLD)),
+    "a time of digits without end": (False, lambda: sent().having(timestamp="9" * 400)),
     "a little late": (True, lambda: sent(late_s=TOLERANCE_S - 30)),
     "signatures of other versions beside it": (
         True,
@@ -124,3 +127,10 @@ def test_a_client_verifies_without_a_server() -> None:
     event = Longhand("http://127.0.0.1:1").webhooks.unwrap(BODY, sent().headers, SECRET)
     assert event.timestamp.tzinfo is not None
     assert base64.b64decode(SECRET.removeprefix("whsec_"))
+
+
+def test_a_secret_is_not_in_what_is_logged() -> None:
+    made = WebhookWithSecret(
+        id="one", url="https://a", enabled=True, created_at=datetime.now(UTC), secret=SECRET
+    )
+    assert SECRET not in f"{made!r} {made}"

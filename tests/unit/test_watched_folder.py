@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cli.errors import CommandError
 from cli.main import cli
 from cli.transcribe.watched_folder import Arrivals
 
@@ -66,3 +67,19 @@ def test_what_a_watched_folder_needs_is_told(words: tuple[str, ...], problem: st
     done = CliRunner().invoke(cli, ["transcribe", *words], obj=True)
     assert done.exit_code == 2
     assert problem in done.output
+
+
+def test_a_folder_that_is_gone_ends_the_watching(tmp_path: Path) -> None:
+    arrivals = Arrivals(tmp_path / "in")
+    with pytest.raises(CommandError, match="the watched folder is gone"):
+        arrivals.look()
+
+
+def test_a_subfolder_that_vanishes_during_a_look_costs_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.wav").write_bytes(b"x")
+    listed = [(str(tmp_path / "gone"), [], ["b.wav"]), (str(tmp_path), [], ["a.wav"])]
+    monkeypatch.setattr("os.walk", lambda *_, **__: iter(listed))
+    there, _ = Arrivals(tmp_path).look()
+    assert [source.path.name for source in there] == ["a.wav"]
