@@ -28,6 +28,8 @@ from psycopg.errors import InsufficientPrivilege
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url
 
+from api.app import create_app
+from docs.access_table import SOCKET, rows
 from shared import __version__
 from shared.infra.roles import admit_roles
 from shared.infra.settings import SCALER_ROLE, Settings
@@ -318,3 +320,18 @@ def test_what_prometheus_is_asked_for_is_there(settings: Settings, database: Eng
             assert all(f'\n{name}{{queue="model.oracle"}} ' in metrics for name in names)
     assert 'longhand_oldest_step_age_seconds{queue="model.oracle"}' in metrics
     assert SAMPLE_RATE == 16_000, "longhand_backlog has it"
+
+
+def test_every_websocket_has_a_path_that_leads_to_the_live_processes(settings: Settings) -> None:
+    (ingress,) = (each for each in rendered(VALUES["fleet"]) if each["kind"] == "Ingress")
+    (rule,) = ingress["spec"]["rules"]
+    live = [
+        path["path"]
+        for path in rule["http"]["paths"]
+        if path["backend"]["service"]["name"] == "longhand-live"
+    ]
+    served = [row.route.split() for row in rows(create_app(settings))]
+    sockets = [path for method, path in served if method == SOCKET]
+    assert len(sockets) >= 5
+    for path in sockets:
+        assert any(path == each or path.startswith(f"{each}/") for each in live), path
