@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
-_LIKENESS = 0.6
-"""difflib's default: it forgives a letter or two, or half of the name missing."""
+_LIKENESS = 0.65
+"""It forgives a letter or two, or half of the name missing; 'speed' is not 'speakers'."""
 
 _HABITS = {
     **dict.fromkeys(

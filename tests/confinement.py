@@ -16,7 +16,7 @@ OWNER = "longhand"
 DATABASE_USERS = {
     "migrate": OWNER,
     "api": API_ROLE,
-    **dict.fromkeys(("cpu", "deliver", "beat", *MODEL_SERVICES), WORKER_ROLE),
+    **dict.fromkeys(("cpu", "diarize", "deliver", "beat", *MODEL_SERVICES), WORKER_ROLE),
 }
 """As whom each service uses Postgres; the others do not."""
 

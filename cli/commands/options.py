@@ -104,7 +104,7 @@ DATA: dict[str, Any] = {
     "envvar": "LONGHAND_DATA",
     "metavar": "DIR",
     "show_default": "~/.local/share/longhand",
-    "help": "Where the platform keeps its data.",
+    "help": "Where data is kept.",
 }
 """The option ``--data``, which several commands have."""
 

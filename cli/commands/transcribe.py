@@ -157,7 +157,7 @@ class _Transcribe(GroupedCommand):
     "--watch-folder",
     type=PATH,
     metavar="FOLDER",
-    help="Transcribe what comes into FOLDER, into DIR, until Ctrl-C.",
+    help="Transcribe what comes into FOLDER.",
 )
 @_also("--metadata", metavar="JSON", help="An object that is kept with the jobs.")
 @click.option("--vad_filter", "vad_of_filter", type=bool, hidden=True, callback=vad_of_filter)

@@ -220,7 +220,8 @@ def is_passing(error: LonghandError) -> bool:
 def _host(url: str) -> str | None:
     """Return the host of a server's address; None: it is none."""
     try:
-        parts = urlsplit(str(httpx.URL(url)))
+        httpx.URL(url)  # it has no control characters
+        parts = urlsplit(url)
         return parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
     except (ValueError, httpx.InvalidURL):  # a port that is no number, say
         return None

@@ -325,6 +325,10 @@ class JobNotFound(NotFound):
     """There is no such job."""
 
 
+class SegmentNotFound(NotFound):
+    """The transcript has no segment of this id."""
+
+
 class SpeakerNotFound(NotFound):
     """The job has no such speaker."""
 
@@ -389,6 +393,18 @@ class TranscriptNotReady(Conflict):
     """The job has no transcript (yet); ``members["state"]`` is its state."""
 
 
+class CorrectionConflict(Conflict):
+    """The segment was corrected since: ``members`` has both texts, ``theirs`` and ``yours``."""
+
+
+class NothingToUndo(Conflict):
+    """There is no correction to undo, or to redo."""
+
+
+class PeaksNotReady(Conflict):
+    """The job's audio has not been prepared (yet)."""
+
+
 class AudioNotFetched(Conflict):
     """The file at the job's URL is not fetched (yet)."""
 
@@ -427,6 +443,10 @@ class Unauthenticated(AccessDenied):
 
 class ScopeMissing(AccessDenied):
     """The API key lacks a scope, which ``members["scope"]`` names."""
+
+
+class CsrfTokenWrong(AccessDenied):
+    """A request that changes something has the page's cookie, but not its session's token."""
 
 
 class ForbiddenOrigin(AccessDenied):

@@ -311,10 +311,19 @@ class WorkerInfo(Model):
     other_steps: int = 0
 
 
+class ModelBacklog(Model):
+    """One's own jobs of one model that wait or run."""
+
+    model: str
+    jobs: int
+    audio_s: float
+
+
 class WorkerList(Model):
-    """The living workers."""
+    """The living workers, and what waits for them."""
 
     workers: tuple[WorkerInfo, ...]
+    backlog: tuple[ModelBacklog, ...]
 
 
 class Webhook(Model):

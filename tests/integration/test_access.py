@@ -382,7 +382,11 @@ def test_a_token_opens_one_socket_for_its_tenant_and_is_used_up(
         pass
 
 
-JOB_BODIES = {"reference": {"reference": "x"}, "changes": {"segment": 0, "text": "x"}}
+JOB_BODIES = {
+    "reference": {"reference": "x"},
+    "changes": {"segment": 0, "text": "x"},
+    "speakers": {"speakers": [{"id": 0, "name": "x"}]},
+}
 """Of the operations on a job that need one, by the end of their path."""
 
 

@@ -82,6 +82,8 @@ def made(kind: type[LonghandError]) -> LonghandError:
         return errors.ScopeMissing("why", Scope.LIVE)
     if kind is errors.TranscriptNotReady:
         return errors.TranscriptNotReady("why", "running")
+    if kind is errors.CorrectionConflict:
+        return errors.CorrectionConflict("why", theirs="a", yours="b", current={})
     if kind is errors.AudioNotFetched:
         return errors.AudioNotFetched("why", "queued")
     if kind is errors.RangeNotSatisfiable:

@@ -80,7 +80,10 @@ def test_no_repr_has_a_secret(tmp_path: Path) -> None:
         *(secrets.postgres_password, secrets.postgres_api_password),
         *(secrets.postgres_worker_password, secrets.valkey_password, secrets.s3_secret),
     )
-    endpoints = servers.Endpoints(*(f"http://u:{secret}@h" for secret in hidden))
+    schemes = (*["postgresql+psycopg"] * 3, "redis", "http")
+    endpoints = servers.Endpoints(
+        *(f"{scheme}://u:{secret}@h/x" for scheme, secret in zip(schemes, hidden, strict=True))
+    )
     program = rclone.program(directory.storage, 9, secrets.s3_key, secrets.s3_secret)
     settings = Settings(
         **{name.removeprefix("LONGHAND_").lower(): value for name, value in endpoints.env().items()}

@@ -125,6 +125,7 @@ OURS = {
     models.ModelInfo: "ModelInfo",
     models.ModelList: "ModelList",
     models.WorkerStep: "WorkerStep",
+    models.ModelBacklog: "ModelBacklog",
     models.WorkerInfo: "WorkerDetail",
     models.WorkerList: "WorkerList",
     models.Webhook: "Webhook",

@@ -14,6 +14,7 @@ from api.dialects.openai.form import AudioForm, Wish
 from api.dialects.openai.tables import TRANSCRIPTION, TRANSLATION
 from api.intake.multipart import Field
 from shared.infra.errors import InvalidParameter, UnsupportedParameter
+from shared.infra.outbound import Outbound
 from shared.models.options import SpeakerCounts
 from shared.speech.dialects.words import speaker_letter
 from shared.speech.transcript import Segment, Speaker, TranscriptHeader
@@ -92,7 +93,7 @@ def test_diarized_json_asks_for_speakers_and_is_not_for_translations() -> None:
 )
 def test_speaker_labels_ask_for_speakers(asked: dict[str, Any], speakers: object) -> None:
     body = json.dumps({"audio_url": "https://a.example/x", **asked}).encode()
-    assert read_body(body, lambda _: "oracle").speakers == speakers
+    assert read_body(body, lambda _: "oracle", Outbound()).file.speakers == speakers
 
 
 @pytest.mark.parametrize(
@@ -111,4 +112,4 @@ def test_speaker_labels_ask_for_speakers(asked: dict[str, Any], speakers: object
 def test_labels_that_mean_nothing_are_refused(asked: dict[str, Any]) -> None:
     body = json.dumps({"audio_url": "https://a.example/x", **asked}).encode()
     with pytest.raises(InvalidParameter):
-        read_body(body, lambda _: "oracle")
+        read_body(body, lambda _: "oracle", Outbound())

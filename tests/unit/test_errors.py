@@ -44,7 +44,7 @@ CODES = {
 
 
 def codes(error: type[LonghandError]) -> Iterator[str]:
-    if error.__module__ == LonghandError.__module__:
+    if error.__module__.startswith("shared.infra.errors."):
         yield error.code
         for kind in error.__subclasses__():
             yield from codes(kind)

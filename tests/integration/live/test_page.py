@@ -90,16 +90,28 @@ def test_the_page_has_a_hundred_lines_at_most() -> None:
     assert sum(len((WEB / name).read_text().splitlines()) for name in PAGE) <= 100
 
 
+PARTIALS_SHOWN = """
+window.partials = [];
+new MutationObserver(() => window.partials.push(saying.textContent))
+  .observe(saying, { childList: true, characterData: true, subtree: true });
+"""
+"""Keeps what the page shows for an instant."""
+
+
 @needs_browser
 def test_a_browser_shows_partials_and_finals_of_what_its_microphone_hears(
     client: httpx.Client, hearer: ToneHearer, tmp_path: Path
 ) -> None:
-    spoken = silence(1.5) + say(1, 2, 3) + silence(1.0) + say(*range(4, 24))
+    # The file is played again and again: on a busy machine its second words may be final by now.
+    spoken = silence(1.5) + say(1, 2, 3) + silence(1.0) + say(*range(4, 24)) + silence(60.0)
     with chromium(recorded(spoken, tmp_path)) as page:
         page.open(str(client.base_url.join("/live")))
+        page.value(PARTIALS_SHOWN)
         page.value("toggle.click()")
-        assert wait_until(lambda: page.value(SHOWN)) == [texts(1, 2, 3)]
-        wait_until(lambda: page.value("saying.textContent").startswith(texts(4, 5, 6)))
+        wait_until(lambda: texts(1, 2, 3) in page.value(SHOWN)[:1])
+        wait_until(
+            lambda: any(said.startswith(texts(4, 5, 6)) for said in page.value("window.partials"))
+        )
         page.screenshot(tmp_path / "live.png")  # for people
         page.value("toggle.click()")
         wait_until(lambda: page.value(STATUS) == "The microphone is off.")

@@ -61,7 +61,11 @@ def parent() -> int:
     It is this one's child, as the API runs here, and so may be servers of other tests.
     """
     for task in Path("/proc/self/task").iterdir():
-        for pid in map(int, (task / "children").read_text().split()):
+        try:
+            found = (task / "children").read_text()
+        except FileNotFoundError:  # the thread has ended
+            continue
+        for pid in map(int, found.split()):
             is_server = b"worker.media.sandbox.server" in Path(f"/proc/{pid}/cmdline").read_bytes()
             if is_server and children(pid):
                 return pid
