@@ -88,6 +88,7 @@ class Model(Entry):
 
     @property
     def layout(self) -> str:
+        """Which files its weights consist of (``weight_files``)."""
         return f"{self.engine} {self.quantization}" if self.quantization else self.engine
 
     @property

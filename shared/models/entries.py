@@ -33,11 +33,6 @@ class Entry(Source):
         return (self, *self.mirrors)
 
     @property
-    def layout(self) -> str:
-        """Which files its weights consist of (``weight_files``)."""
-        raise NotImplementedError
-
-    @property
     def is_locked(self) -> bool:
         """Whether the revision is from the lock file, not from the catalogue."""
         return self._is_locked
@@ -76,4 +71,5 @@ class DiarizationModel(Entry):
 
     @property
     def layout(self) -> str:
+        """Which files its weights consist of (``weight_files``)."""
         return self.engine
