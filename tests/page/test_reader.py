@@ -51,12 +51,14 @@ async () => {
   const {Words} = await import("/page/words.js");
   const {nameOf} = await import("/page/reader.js");
   const who = [
-    {channel: 0}, {channel: 1}, {channel: 1, speaker: 1}, {channel: null, speaker: "Ada"}];
+    {channel: 0}, {channel: 1}, {channel: 1, speaker: 1}, {channel: null, speaker: 2}];
   const segments = who.map((each, id) => (
     {id, start: id, end: id + 1, text: "so", separator: " ", ...each,
      words: [{text: "so", separator: " ", start: id, end: id + 1}]}));
   const paragraphs = [{start: 0, first_segment: 0, last_segment: 3}];
-  new Words(document.querySelector("article"), {paragraphs, segments}, String, nameOf);
+  const speakers = [{id: 2, name: "Ada"}];
+  const transcript = {paragraphs, segments, speakers};
+  new Words(document.querySelector("article"), transcript, String, nameOf);
   return [...document.querySelectorAll("article p")].map((p) => p.dataset.speaker);
 }
 """

@@ -69,11 +69,11 @@ function Partial({ job: first, onEnd }) {
     <p class="text">${said}</p>`;
 }
 
-// Who speaks in a segment, as far as the transcript says: a speaker, or else a channel.
-export function nameOf(segment) {
-  const speaker = segment.speaker ?? segment.words[0]?.speaker ?? null;
+// Who speaks in a segment, as far as the transcript says: one of its speakers, or else a channel.
+export function nameOf(segment, speakers) {
+  const speaker = segment.speaker ?? null;
   if (speaker === null) return segment.channel === null ? null : text.channel(segment.channel + 1);
-  return typeof speaker === "number" ? text.speaker(speaker + 1) : speaker;
+  return speakers?.find((each) => each.id === speaker)?.name ?? text.speaker(speaker + 1);
 }
 
 function Transcript({ job, transcript, at, onReload }) {

@@ -10,7 +10,8 @@ const SPEAKERS = 8; // colours
 export class Words {
   // Fills the element. `clock` writes times, `nameOf` who speaks in a segment: null where nobody knows.
   constructor(element, transcript, clock, nameOf) {
-    Object.assign(this, { element, clock, nameOf, segments: new Map(), spans: new Map(), current: null });
+    const named = (segment) => nameOf(segment, transcript.speakers);
+    Object.assign(this, { element, clock, nameOf: named, segments: new Map(), spans: new Map(), current: null });
     this.paragraphs = transcript.paragraphs;
     for (const segment of transcript.segments) this.segments.set(segment.id, segment);
     this.fill(transcript.segments);
