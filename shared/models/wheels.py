@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -199,13 +199,11 @@ def _download(
 
 
 def _largest_wheel(place: Path) -> int:
-    sizes = [0]
-    for path in place.rglob("*.whl"):
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue  # pip has just moved it
-    return max(sizes)
+    largest = 0
+    with suppress(FileNotFoundError):  # pip has just moved a file, or removed a folder
+        for path in place.rglob("*.whl"):
+            largest = max(largest, path.stat().st_size)
+    return largest
 
 
 def _unpack(path: Path, wheel: Wheel, layout: str, target: Path) -> None:

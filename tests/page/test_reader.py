@@ -146,6 +146,8 @@ def test_a_job_that_runs_shows_what_is_transcribed_and_becomes_the_reader_at_its
 ) -> None:
     job_id = add_job(database)
     prepare(database, job_id, 2)
+    # Its audio is in no store.
+    tab.page.route("**/audio", lambda route: route.fulfill(content_type="audio/wav", body=b""))
     page = tab.open(f"/jobs/{job_id}")
     expect(page.get_by_text("Transcribing")).to_be_visible()
     said = Hypothesis(words=(WordHypothesis(" so", 0, 8_000, 0.9),))
