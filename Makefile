@@ -24,10 +24,10 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt requirements/depl
 	$(BIN)/python $(INSTALL) -r requirements/torch.txt
 	touch $@
 
-# Four tests at a time on two cores, since many tests wait. OpenMP's threads wait busily, which costs
+# Three tests at a time on two cores, since many tests wait. OpenMP's threads wait busily, which costs
 # the other tests time, so it gets one thread.
 test: setup ## every test except the soaks and those of other Pythons
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-pythons: first-runs newest-units ## what other Pythons must do
 
