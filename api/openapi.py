@@ -38,8 +38,8 @@ from shared.infra.errors import (
 from shared.infra.outbound import MAX_URL_CHARS, URL_PATTERN
 from shared.infra.webhooks.signature import SECRET_PATTERN
 from shared.models.options import JobOptions
-from shared.speech.formats import MEDIA_TYPES
-from shared.speech.transcript import PartialTranscript
+from shared.speech.files.formats import MEDIA_TYPES
+from shared.speech.transcript.transcript import PartialTranscript
 
 _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 

@@ -26,9 +26,9 @@ from bench.pipeline import as_float, read, transcribe
 from bench.variants import VARIANTS, Recording, join
 from shared.models import weights
 from shared.models.catalogue import ONNX_ENGINES, Model
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.spans import Span
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.spans import Span
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 

@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
 from worker.engines.oracle import MAX_WORD, WORD_SAMPLES, EncodedWord, encode, encode_word
 
 GAP_S = 0.16

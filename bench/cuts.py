@@ -12,9 +12,10 @@ import numpy.typing as npt
 from bench.audio import to_pcm
 from bench.pipeline import Outcome, infer, transcribe
 from bench.speech import Recital, add_noise, heldout, recite
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE, Chunk
-from shared.speech.spans import Span
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.spans import Span
+from shared.speech.chunks.chunk import Chunk
 from worker.engines.protocol import DecodeOptions, Engine
 
 DURATION_S = 1200

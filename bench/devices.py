@@ -10,8 +10,8 @@ import numpy as np
 from bench.speech import heldout, recite
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models.catalogue import EngineName, Model
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 from bench import cuts, loops, quiet, speech
 from bench.audio import place_words, to_pcm, wav_of, white_noise
 from bench.pipeline import Outcome, read, transcribe
-from shared.speech.audio import Pcm, Samples
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.transcript import Word
-from shared.speech.voice_activity import make_vad
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm, Samples
+from shared.speech.audio.voice_activity import make_vad
+from shared.speech.transcript.transcript import Word
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 from worker.engines.protocol import Engine
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from bench.pipeline import as_float
 from bench.variants import Recording, at_level, with_noise
-from shared.speech.audio import Pcm
-from shared.speech.chunks import WordHypothesis
-from shared.speech.levels import find_sound
+from shared.speech.audio.levels import find_sound
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.spans import Span
+from shared.speech.audio.voice_activity import make_vad
+from shared.speech.chunks.hypothesis import WordHypothesis
+from shared.speech.chunks.word_bounds import bound_words
 from shared.speech.names import VAD_NAMES
-from shared.speech.spans import Span
-from shared.speech.voice_activity import make_vad
-from shared.speech.word_bounds import bound_words
 
 CHANGES: dict[str, Callable[[Pcm], Pcm]] = {
     "as they are": lambda pcm: pcm,

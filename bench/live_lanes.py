@@ -24,8 +24,9 @@ from api.live.transcriber import Transcriber
 from cli.embedded.servers import running_servers
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from shared.speech.live.requests import LiveKind, LiveRequest
 from worker.batching.batcher import Batcher
 from worker.engines.protocol import DecodeOptions, EngineOf, Prepared

@@ -7,15 +7,17 @@ from typing import BinaryIO
 
 import numpy as np
 
-from shared.speech.audio import Pcm, Samples
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm, Samples
+from shared.speech.audio.spans import Span
+from shared.speech.audio.voice_activity import make_vad
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Hypothesis
+from shared.speech.chunks.packing import Packed, pack
+from shared.speech.chunks.unheard import Listening
 from shared.speech.names import VadName
-from shared.speech.packing import Packed, pack
-from shared.speech.spans import Span
-from shared.speech.stitching import Stitcher, survey
-from shared.speech.transcript import Word
-from shared.speech.unheard import Listening
-from shared.speech.voice_activity import make_vad
+from shared.speech.transcript.stitching import Stitcher, survey
+from shared.speech.transcript.transcript import Word
 from worker.engines.protocol import DecodeOptions, Engine
 from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner

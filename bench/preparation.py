@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from bench.audio import write_words
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.voice_activity import make_vad
 from shared.speech.names import VAD_NAMES
-from shared.speech.voice_activity import make_vad
 from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from bench.audio import music, pink_noise, silence, white_noise
 from bench.pipeline import transcribe
-from shared.speech.audio import Pcm
+from shared.speech.audio.samples import Pcm
 from shared.speech.names import VAD_NAMES
 from worker.engines.oracle import OracleEngine
 from worker.engines.protocol import Engine

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from bench.audio import write_words
 from shared.infra.decoder_server import DecoderServer
-from shared.speech.audio import Channels
-from shared.speech.voice_activity import make_vad
+from shared.speech.audio.samples import Channels
+from shared.speech.audio.voice_activity import make_vad
 from worker.media.decode import decode
 from worker.media.planner import ChunkPlanner
 from worker.media.sandbox.client import Limits

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from bench.audio import pink
 from bench.pipeline import as_float, read
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.spans import Span
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.audio.spans import Span
 
 ROOT = Path(__file__).resolve().parent.parent
 HELDOUT = ROOT / "tests/models/heldout"

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
-from shared.speech.cues import Cue, make_cues
-from shared.speech.sentences import ends_clause, ends_sentence
-from shared.speech.stitching import Stitcher
-from shared.speech.transcript import Header, Segment
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
+from shared.speech.files.cues import Cue, make_cues
+from shared.speech.text.sentences import ends_clause, ends_sentence
+from shared.speech.transcript.stitching import Stitcher
+from shared.speech.transcript.transcript import Header, Segment
 
 SYLLABLE_S, WORD_S, VARIATION = 0.19, 0.04, 0.2
 CLAUSE_PAUSE_S, CLAUSE_PAUSE_SHARE = (0.15, 0.45), 2 / 3

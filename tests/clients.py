@@ -19,7 +19,7 @@ from faultyworker import CRASHES, HANGS
 from history import Recording
 from moods import Moods
 
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.engines.oracle import encode, word_text
 
 _PATIENCE_S = 120.0

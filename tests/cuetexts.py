@@ -1,7 +1,7 @@
 """Cues of transcripts, and the text that they show."""
 
-from shared.speech.cues import LINE_COLUMNS, Cue, make_cues
-from shared.speech.transcript import Transcript, Word
+from shared.speech.files.cues import LINE_COLUMNS, Cue, make_cues
+from shared.speech.transcript.transcript import Transcript, Word
 
 
 def cues_of(transcript: Transcript) -> list[Cue]:

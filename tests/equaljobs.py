@@ -6,7 +6,7 @@ from jobstore import MANIFEST, claim, new_job, prepare, transcribe
 from sqlalchemy import Engine
 
 from shared.models.options import ResolvedOptions
-from shared.speech.transcript import Segment, TranscriptHeader
+from shared.speech.transcript.transcript import Segment, TranscriptHeader
 from shared.store import steps
 from shared.store.jobs.create import create_job
 from shared.store.steps import Folded

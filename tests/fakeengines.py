@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines.protocol import DecodeOptions, EngineOf, Prepared
 
 

@@ -9,7 +9,7 @@ from fakeengines import Item, ItemEngine
 from processes import wait_until
 
 from shared.infra.errors import DeviceOutOfMemory
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 from worker.batching.batcher import Batcher
 from worker.batching.items import Inference
 from worker.engines.protocol import DecodeOptions, Prepared

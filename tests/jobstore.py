@@ -10,9 +10,15 @@ from uuid_utils.compat import uuid7
 from shared.infra.errors import LeaseLost
 from shared.infra.storage import Storage
 from shared.models.options import ResolvedOptions
-from shared.speech.chunks import Hypothesis, hypothesis_to_json
-from shared.speech.manifest import Decoding, Manifest, ManifestChunk
-from shared.speech.transcript import Paragraph, Segment, Transcript, TranscriptHeader, Word
+from shared.speech.chunks.hypothesis import Hypothesis, hypothesis_to_json
+from shared.speech.transcript.manifest import Decoding, Manifest, ManifestChunk
+from shared.speech.transcript.transcript import (
+    Paragraph,
+    Segment,
+    Transcript,
+    TranscriptHeader,
+    Word,
+)
 from shared.store import steps
 from shared.store.jobs.batches import NewBatch, create_batch
 from shared.store.jobs.create import NewJob, Remote, create_job

@@ -6,9 +6,10 @@ from itertools import count
 
 import numpy as np
 
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
-from shared.speech.companding import Law, expand
+from shared.speech.audio.companding import Law, expand
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
 from shared.speech.live.events import Ask, Effect, Event, Final
 from shared.speech.live.options import LiveOptions
 from shared.speech.live.requests import LiveAnswer, LiveRequest

@@ -9,8 +9,8 @@ import numpy as np
 from shared.infra.settings import Settings
 from shared.models.catalogue import Catalogue, load_catalogue
 from shared.models.options import ResolvedOptions, SpeakerOptions
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from shared.speech.speakers.turns import SpeakerHints, Turn
 from worker.diarization.protocol import Activities, Diarization
 

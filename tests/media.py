@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.resampler import AudioResampler
 
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 
 Channels = npt.NDArray[np.float32]
 """Audio before encoding, shape (n_channels, n_samples), in [-1, 1]."""

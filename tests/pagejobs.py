@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from wordstreams import transcript_of
 
 from shared.infra.storage import Storage
-from shared.speech.transcript import Word
+from shared.speech.transcript.transcript import Word
 from shared.store import steps
 from shared.store.jobs.create import create_job
 from shared.store.objects.keys import source_key

@@ -13,9 +13,9 @@ from transcripts import get_transcript
 
 from shared.infra.database import begin
 from shared.models.options import ResolvedOptions
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.transcript import Segment, Transcript
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.transcript.transcript import Segment, Transcript
 from shared.store import steps
 from worker.engines.oracle import encode, word_text
 from worker.process.heartbeat import Lease

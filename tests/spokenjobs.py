@@ -7,14 +7,9 @@ from jobstore import add_job, claim
 from sqlalchemy import Engine
 
 from shared.infra.errors import ModelError
-from shared.speech.chunks import (
-    SAMPLE_RATE,
-    Chunk,
-    Hypothesis,
-    WordHypothesis,
-    chunk_to_json,
-    hypothesis_to_json,
-)
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.chunk import Chunk, chunk_to_json
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis, hypothesis_to_json
 from shared.store import steps
 from shared.store.steps import ChunkResult, Claim, NewStep
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.infra.errors import UnreadableMedia
-from shared.speech.decoded import HEADER, RANGE, Kind, encode_record
+from shared.speech.audio.decoded import HEADER, RANGE, Kind, encode_record
 from worker.media.sandbox import files, server
 
 _libc = ctypes.CDLL(None, use_errno=True)

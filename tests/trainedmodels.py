@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from shared.models.catalogue import Catalogue, load_catalogue
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from worker.media.decode import decode
 
 MODELS = Path(__file__).parent / "models"

@@ -7,9 +7,9 @@ from zipfile import ZipFile
 
 from sqlalchemy import Engine
 
-from shared.speech.formats import Rendered
-from shared.speech.paragraphs import make_paragraphs
-from shared.speech.transcript import Transcript, join_segments
+from shared.speech.files.formats import Rendered
+from shared.speech.transcript.paragraphs import make_paragraphs
+from shared.speech.transcript.transcript import Transcript, join_segments
 from shared.store.transcripts import open_transcript
 
 

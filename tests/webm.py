@@ -6,7 +6,7 @@ import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 
 CLUSTER_MS = 100
 _FRAMES = {

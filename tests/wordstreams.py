@@ -2,9 +2,9 @@
 
 from hypothesis import strategies as st
 
-from shared.speech.paragraphs import make_paragraphs
-from shared.speech.scripts import space_between
-from shared.speech.transcript import Segment, Transcript, Word, join_segments, join_words
+from shared.speech.text.scripts import space_between
+from shared.speech.transcript.paragraphs import make_paragraphs
+from shared.speech.transcript.transcript import Segment, Transcript, Word, join_segments, join_words
 
 
 def transcript_of(*segments: list[Word], language: str | None = "en") -> Transcript:

@@ -17,7 +17,7 @@ from shared.models.options import (
     JobOptions,
     ResolvedOptions,
 )
-from shared.speech.accuracy import MAX_REFERENCE_CHARS
+from shared.speech.text.accuracy import MAX_REFERENCE_CHARS
 
 _LONG_FIELDS = {
     "reference": 4 * MAX_REFERENCE_CHARS,  # UTF-8 has at most four bytes for a character

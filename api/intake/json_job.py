@@ -16,7 +16,7 @@ from shared.infra.errors import ConflictingOptions, InvalidRequest
 from shared.infra.file_names import NAMELESS, clean_file_name, url_file_name
 from shared.infra.outbound import MAX_URL_CHARS, URL_PATTERN
 from shared.models.options import MAX_METADATA_BYTES, JobOptions
-from shared.speech.accuracy import MAX_REFERENCE_CHARS
+from shared.speech.text.accuracy import MAX_REFERENCE_CHARS
 from shared.store.uploads import check_complete, get_upload
 
 _OPTIONS = set(JobOptions.model_fields)

@@ -20,7 +20,7 @@ from shared.models.choice import (
     served_supply,
 )
 from shared.models.options import JobOptions, ResolvedOptions, SpeakerCounts, resolve_options
-from shared.speech.accuracy import check_reference
+from shared.speech.text.accuracy import check_reference
 
 KEEP_S = 1.0
 """How long the served models are remembered. They change within minutes; a refusal asks again."""

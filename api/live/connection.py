@@ -29,7 +29,7 @@ from api.live.websocket import abort
 from api.problems import error_response
 from shared.infra.errors import InvalidParameter, LiveBusy, ModelError, TooManyAtOnce
 from shared.models.options import JobOptions
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event, Final, Partial
 from shared.speech.live.requests import LiveAnswer
 from shared.speech.live.session import LiveSession

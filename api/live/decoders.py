@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from api.live.errors import INTERNAL_ERROR, INVALID_PAYLOAD, LiveError
 from shared.infra.decoder_server import DecoderServer
-from shared.speech.decoded import COUNT, HEADER, MAX_RECORD_BYTES, Kind
+from shared.speech.audio.decoded import COUNT, HEADER, MAX_RECORD_BYTES, Kind
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from api.live.decoders import Decoder
 from api.live.errors import LiveError
 from api.live.sessions import Encoding, LiveSessions, Wish
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.companding import Law, expand
+from shared.speech.audio.companding import Law, expand
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.resampling import PcmResampler
 from shared.speech.live.options import samples_of
 from shared.speech.live.session import LiveSession
-from shared.speech.resampling import PcmResampler
 
 BLOCK_S = 0.256
 """Audio that is searched for speech before other sessions have their turn. It takes about half a

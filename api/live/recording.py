@@ -13,7 +13,7 @@ from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.submit import LIMIT_S, Intake, JobRequest, submit
 from shared.infra.errors import EmptyFile, LonghandError
 from shared.models.options import JobOptions, ResolvedOptions
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.events import EndReason
 
 log = logging.getLogger("api.live")

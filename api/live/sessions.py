@@ -19,7 +19,7 @@ from shared.infra.settings import Settings
 from shared.models.catalogue import Catalogue, Model
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.options import LiveOptions, samples_of
 from shared.speech.live.scores import make_scorer
 

@@ -14,7 +14,8 @@ from api.live.recording import Recordings
 from api.live.sessions import Encoding, LiveSessions, SampleRate, Wish
 from api.live.timing import Timing
 from shared.models.options import JobOptions, Language
-from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.live.events import (
     Ended,
     Event,

@@ -11,7 +11,7 @@ from api.live.messages import Message, read_message
 from api.live.sessions import Encoding, Wish
 from api.live.timing import Timing
 from shared.models.options import JobOptions, Language
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.events import Ended, EndReason, Event, Failed, Final, Partial
 
 

@@ -31,7 +31,12 @@ from shared.infra.errors import (
     TranscriptDeleted,
     TranscriptNotReady,
 )
-from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, check_reference, measure_within
+from shared.speech.text.accuracy import (
+    MAX_REFERENCE_CHARS,
+    Accuracy,
+    check_reference,
+    measure_within,
+)
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs.accuracy import (
     StoredText,

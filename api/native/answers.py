@@ -13,7 +13,7 @@ from api.native.schemas.jobs import Job, JobSummary
 from api.native.snapshots import Snapshot
 from api.resources import Resources
 from shared.infra.errors import TranscriptDeleted
-from shared.speech.formats import in_blocks, write_json, write_text_json
+from shared.speech.files.formats import in_blocks, write_json, write_text_json
 from shared.store.jobs.read import JobView, get_job
 from shared.store.jobs.waits import Waiting, find_waits
 from shared.store.states import JobState

@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from api.native.schemas.accuracy import CacheUse
-from shared.speech.languages import NAMES
+from shared.speech.text.languages import NAMES
 
 UNKNOWN = "unknown"
 """The language of a call that has no transcript, or one without a language."""

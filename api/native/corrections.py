@@ -24,8 +24,8 @@ from shared.infra.errors import (
     TranscriptDeleted,
     TranscriptNotReady,
 )
-from shared.speech.corrections import MAX_CHARS
-from shared.speech.formats import in_blocks
+from shared.speech.files.formats import in_blocks
+from shared.speech.transcript.corrections import MAX_CHARS
 from shared.store.accounts.scopes import Scope
 from shared.store.corrections import Revised, correct_segment, journal_state, move
 from shared.store.transcripts import open_transcript

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, StringConstraints
 
 from api.native.ids import UUID_SCHEMA, optional_id
 from shared.infra.errors import ConflictingOptions, UnsupportedLanguage
-from shared.speech.languages import UnknownLanguage, language_code
+from shared.speech.text.languages import UnknownLanguage, language_code
 from shared.store.jobs.filters import MAX_MEMBER_CHARS, JobFilter
 from shared.store.states import JobState
 

@@ -21,7 +21,7 @@ from shared.infra.errors import (
     TranscriptNotReady,
     UnsupportedLanguage,
 )
-from shared.speech.manifest import Manifest
+from shared.speech.transcript.manifest import Manifest
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs.read import get_manifest, list_jobs
 

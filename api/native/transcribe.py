@@ -28,8 +28,8 @@ from api.openapi import job_body, located, problems
 from api.resources import Provided, Resources, Tenant, from_state
 from shared.infra import errors
 from shared.infra.errors import TooManyStreams
-from shared.speech.formats import in_blocks, write_text
-from shared.speech.transcript import TranscriptHeader
+from shared.speech.files.formats import in_blocks, write_text
+from shared.speech.transcript.transcript import TranscriptHeader
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs.accuracy import get_text
 from shared.store.jobs.calls import keep_call

@@ -20,7 +20,7 @@ from shared.infra.errors import (
     TranscriptNotReady,
     UnknownFormat,
 )
-from shared.speech.cues import (
+from shared.speech.files.cues import (
     CUE_LINES,
     FULL_WIDTH_LINE_COLUMNS,
     LINE_COLUMNS,
@@ -29,7 +29,7 @@ from shared.speech.cues import (
     MAX_LINE_COLUMNS,
     MIN_LINE_COLUMNS,
 )
-from shared.speech.formats import MEDIA_TYPES, render
+from shared.speech.files.formats import MEDIA_TYPES, render
 from shared.speech.names import FORMATS, SUBTITLES
 from shared.store.accounts.scopes import Scope
 from shared.store.transcripts import (

@@ -26,10 +26,10 @@ Work = Callable[[], int]
 
 def file_ours(given: dict[str, Any]) -> Work:
     """Decode, find speech, plan, infer, stitch: the platform's stages without the platform."""
-    from shared.speech.chunks import Chunk
-    from shared.speech.packing import pack
-    from shared.speech.stitching import Stitcher
-    from shared.speech.voice_activity import make_vad
+    from shared.speech.audio.voice_activity import make_vad
+    from shared.speech.chunks.chunk import Chunk
+    from shared.speech.chunks.packing import pack
+    from shared.speech.transcript.stitching import Stitcher
     from worker.media.decode import decode
     from worker.media.planner import ChunkPlanner
 

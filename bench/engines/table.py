@@ -22,8 +22,8 @@ from bench.audio import to_pcm, write_wav
 from bench.engines.over_http import Sent, longhand, peer
 from bench.platform import ROOT
 from shared.models.catalogue import ONNX_ENGINES, Model, load_catalogue
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from worker.media.decode import decode
 
 PARTS = ("file", "platform", "server", "chunks", "short", "before")

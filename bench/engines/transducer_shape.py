@@ -22,8 +22,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from bench.pipeline import read
 from shared.models.catalogue import load_catalogue
 from shared.models.weight_files import digest, present
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from bench.gpu import meters, shapes
 from bench.gpu.cells import GREEDY, Bench, Row, peak_gb
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from worker.batching.batcher import Batcher
 from worker.batching.items import Inference
 

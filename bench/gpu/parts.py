@@ -30,8 +30,8 @@ from bench.gpu.feeding import feed_by_threads
 from bench.gpu.meters import GB
 from bench.gpu.shortage import find_what_fits, squeeze
 from shared.models.catalogue import load_catalogue
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines import load_engine
 from worker.engines.ctc.transformers_ctc import TransformersCtcEngine
 from worker.engines.protocol import Engine

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 
 FILE = "heldout.npz"
 """Text -> float32 of shape (n_samples,) at 16 kHz."""

@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from shared.models import weight_files as files
 from shared.models.catalogue import EngineName, Model
 from shared.models.weight_files import digest
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 
 N_TIMESTAMPS = 1_501
 POSITIONS = 448

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
 from worker.__main__ import main
 from worker.engines.oracle import OracleEngine
 from worker.engines.protocol import DecodeOptions, Prepared

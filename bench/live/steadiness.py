@@ -18,8 +18,9 @@ from bench.accuracy import find_recordings
 from bench.pipeline import as_float, transcribe
 from bench.variants import Recording
 from shared.models.catalogue import Model
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
+from shared.speech.chunks.hypothesis import Hypothesis
 from shared.speech.live.events import Ask, Effect, Final, Partial
 from shared.speech.live.options import LiveOptions
 from shared.speech.live.requests import LiveAnswer, LiveRequest

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.resampling import Resampler
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.resampling import Resampler
+from shared.speech.audio.samples import Samples
 
 FLITE_VOICES = ("awb", "rms", "slt", "kal16")
 ESPEAK_VOICES = ("en-gb+f2", "en-us+m7")

@@ -21,7 +21,7 @@ import numpy as np
 from bench.pipeline import as_float, read, transcribe
 from shared.models.catalogue import Model
 from shared.models.entries import DiarizationModel
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.turns import SpeakerHints
 from worker.diarization import load_diarizer
 from worker.diarization.protocol import CONTEXT_S, Activities, Diarization, Diarizer

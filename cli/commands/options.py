@@ -146,7 +146,7 @@ class ReferenceFile(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from shared.infra.errors import InvalidRequest
-        from shared.speech.accuracy import check_reference
+        from shared.speech.text.accuracy import check_reference
 
         try:
             reference = Path(value).read_text(encoding="utf-8-sig")

@@ -15,8 +15,8 @@ import numpy as np
 
 from cli.errors import CommandError
 from cli.transcribe.streams import STDIN
-from shared.speech.audio import Samples
-from shared.speech.resampling import Resampler, s16le
+from shared.speech.audio.resampling import Resampler, s16le
+from shared.speech.audio.samples import Samples
 
 RATE = 16_000
 """Samples per second of a live session."""

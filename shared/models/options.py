@@ -22,11 +22,11 @@ from shared.infra.quantities import size
 from shared.models import AUTO, AUTO_RULE
 from shared.models.catalogue import Catalogue, Model
 from shared.models.entries import DiarizationModel
-from shared.speech.accuracy import MAX_REFERENCE_CHARS
-from shared.speech.edits import Edits
-from shared.speech.languages import UnknownLanguage, language_code
 from shared.speech.names import VadName
 from shared.speech.speakers.turns import SpeakerHints
+from shared.speech.text.accuracy import MAX_REFERENCE_CHARS
+from shared.speech.text.languages import UnknownLanguage, language_code
+from shared.speech.transcript.edits import Edits
 
 MAX_PRIORITY = 100
 _MAX_NAME_CHARS = 100

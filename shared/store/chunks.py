@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from shared.infra.database import read
-from shared.speech.chunks import Heard, chunk_from_json, hypothesis_from_json
+from shared.speech.chunks.chunk import chunk_from_json
+from shared.speech.chunks.hypothesis import Heard, hypothesis_from_json
 
 _CHUNKS_PER_PAGE = 50
 """Rows per query: some hundred kilobytes of words."""

@@ -23,9 +23,9 @@ from shared.infra.errors import (
     TranscriptDeleted,
     TranscriptNotReady,
 )
-from shared.speech.corrections import correct
-from shared.speech.edits import Editor, Edits
-from shared.speech.transcript import Segment
+from shared.speech.transcript.corrections import correct
+from shared.speech.transcript.edits import Editor, Edits
+from shared.speech.transcript.transcript import Segment
 
 Direction = Literal["undo", "redo"]
 

@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin, fetch
 from shared.infra.errors import JobNotFound
-from shared.speech.chunks import chunk_from_json, hypothesis_from_json
-from shared.speech.stitching import Stitcher, to_seconds
-from shared.speech.transcript import Segment
+from shared.speech.chunks.chunk import chunk_from_json
+from shared.speech.chunks.hypothesis import hypothesis_from_json
+from shared.speech.transcript.stitching import Stitcher, to_seconds
+from shared.speech.transcript.transcript import Segment
 from shared.store.jobs.read import JobView, own_job, read_jobs
 from shared.store.news import announce
 from shared.store.states import JobState

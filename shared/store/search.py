@@ -15,10 +15,18 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from shared.infra.database import fetch, read
-from shared.speech.corrections import correct
-from shared.speech.edits import Editor, Edits
-from shared.speech.search import Match, Query, find_matches, fold, numbered, parse_query, terms_of
-from shared.speech.transcript import Segment
+from shared.speech.transcript.corrections import correct
+from shared.speech.transcript.edits import Editor, Edits
+from shared.speech.transcript.search import (
+    Match,
+    Query,
+    find_matches,
+    fold,
+    numbered,
+    parse_query,
+    terms_of,
+)
+from shared.speech.transcript.transcript import Segment
 
 TENANT_MARK = "\1"
 """Stands for the tenant in ``segment_terms``; ``WITH_TENANT`` puts it there."""

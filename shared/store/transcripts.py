@@ -11,12 +11,12 @@ from sqlalchemy import Connection, Engine, Row, RowMapping, text
 from shared.infra.database import fetch, read
 from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
 from shared.models.options import ResolvedOptions
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.edits import Change, EditedSegments, Edits
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.timemap import time_of
 from shared.speech.speakers.revision import Revision
-from shared.speech.stitching import Stitcher, make_warnings, survey, to_seconds
-from shared.speech.timemap import time_of
-from shared.speech.transcript import (
+from shared.speech.transcript.edits import Change, EditedSegments, Edits
+from shared.speech.transcript.stitching import Stitcher, make_warnings, survey, to_seconds
+from shared.speech.transcript.transcript import (
     MAX_MISSING,
     MissingSpan,
     PartialHeader,

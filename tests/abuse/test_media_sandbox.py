@@ -25,7 +25,7 @@ from shared.infra.decoder_server import DecoderServer
 from shared.infra.errors import MediaError, PoisonousInput, StorageUnavailable, UnreadableMedia
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
-from shared.speech.decoded import HEADER, RANGE, Kind
+from shared.speech.audio.decoded import HEADER, RANGE, Kind
 from shared.store.jobs.read import get_job
 from worker.media import decode as decoding
 from worker.media.errors import DecoderBug

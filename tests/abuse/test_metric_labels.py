@@ -20,9 +20,9 @@ from api.request_log import METHODS, OTHER_METHOD, UNMATCHED
 from shared.infra.errors import LonghandError
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
-from shared.speech.languages import NAMES
 from shared.speech.live.events import EndReason
 from shared.speech.live.requests import LiveKind
+from shared.speech.text.languages import NAMES
 from shared.store.queues import (
     CPU_QUEUE,
     DELIVER_QUEUE,

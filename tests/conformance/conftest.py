@@ -10,8 +10,8 @@ from randomctc import WRITERS, catalogue_entry
 from randomwhisper import write_random_transformers_whisper, write_random_whisper
 
 from shared.models.catalogue import Model, load_catalogue
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 
 
 @pytest.fixture(scope="session")

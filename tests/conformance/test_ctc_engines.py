@@ -14,8 +14,8 @@ from trainedmodels import FRAMEWISE, MODELS, catalogue, heldout, recite
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
 from shared.models.catalogue import Model
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from worker.engines import load_engine, processors
 from worker.engines.ctc import transformers_ctc
 from worker.engines.ctc.onnx_ctc import OnnxCtcEngine

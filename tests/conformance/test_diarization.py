@@ -17,7 +17,7 @@ from bench.pipeline import as_float, read
 from shared.models import weight_files
 from shared.models.conversion.checkpoints import read_checkpoint, tensors
 from shared.models.conversion.speaker_networks import EMBEDDING, SEGMENTATION
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.turns import SpeakerHints
 from worker.diarization.campplus_seg3 import CampplusSeg3
 from worker.diarization.protocol import Activities

@@ -15,8 +15,9 @@ from shared.infra.errors import ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
 from shared.models.engine_packages import missing_engine
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines import load_engine
 from worker.engines.oracle import encode
 from worker.engines.protocol import DecodeOptions, Engine

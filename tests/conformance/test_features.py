@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from transformers import SeamlessM4TFeatureExtractor, WhisperFeatureExtractor
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from worker.engines.ctc.kaldi_filters import KaldiFilters
 from worker.engines.ctc.transformers_ctc import DITHER, NOISE_SAMPLES, _dither
 from worker.engines.whisper.log_mel import LogMel

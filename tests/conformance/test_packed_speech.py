@@ -9,8 +9,8 @@ from trainedmodels import read
 
 from bench.audio import to_pcm
 from bench.pipeline import Outcome, transcribe
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 

@@ -24,8 +24,9 @@ from trainedmodels import read
 
 from shared.models import weight_files
 from shared.models.weight_files import digest
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 

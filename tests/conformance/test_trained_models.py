@@ -19,8 +19,9 @@ from trainedmodels import (
 
 from bench import loops
 from bench.audio import music
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Engine
 

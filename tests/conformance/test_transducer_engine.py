@@ -17,8 +17,8 @@ from bench.audio import music
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
 from shared.models.catalogue import Model
 from shared.models.weight_files import digest, present
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Prepared
 from worker.engines.transducer.greedy import Token, decode

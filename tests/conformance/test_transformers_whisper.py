@@ -8,7 +8,7 @@ from randomctc import catalogue_entry
 
 from shared.infra.errors import ModelError
 from shared.models.catalogue import Model
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions
 from worker.engines.whisper.answer_scores import AnswerScores

@@ -12,8 +12,8 @@ from randomwhisper import convert_to_ctranslate2
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
 from shared.models.catalogue import Model
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.batching.batcher import Batcher
 from worker.engines import load_engine, processors
 from worker.engines.processors import Shares

@@ -26,7 +26,7 @@ from trainedmodels import (
 )
 
 from shared.infra.settings import Settings
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.queue.broker import count_messages, make_broker, send_wakeups
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.store.jobs.read import get_job
 from shared.store.queues import CPU_QUEUE, LARGE_QUEUE, model_queue
 from shared.store.states import JobState

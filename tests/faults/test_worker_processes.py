@@ -20,7 +20,7 @@ from transcripts import get_transcript
 
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.store.jobs.read import get_job
 from shared.store.objects.keys import pcm_prefix
 from worker.engines.oracle import encode

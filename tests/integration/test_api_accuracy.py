@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from api.app import create_app, end_waits
 from api.native import accuracy as asking
 from shared.infra.settings import Settings
-from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy, measure, measure_within
+from shared.speech.text.accuracy import MAX_REFERENCE_CHARS, Accuracy, measure, measure_within
 from shared.store.jobs import accuracy as measuring
 from shared.store.jobs.accuracy import measure_pending
 from worker.process.runtime import make_runtime

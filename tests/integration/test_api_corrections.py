@@ -13,7 +13,7 @@ from wordstreams import transcript_of
 
 from shared.infra.settings import Settings
 from shared.speech.names import FORMATS
-from shared.speech.transcript import Word
+from shared.speech.transcript.transcript import Word
 from shared.store.jobs.delete import delete_job
 from shared.store.retention import expire_transcripts
 

@@ -13,7 +13,7 @@ from wordstreams import transcript_of
 
 from shared.infra.settings import Settings
 from shared.speech.names import FORMATS
-from shared.speech.transcript import Word
+from shared.speech.transcript.transcript import Word
 
 pytestmark = pytest.mark.usefixtures("database")
 FILE = {"file": ("talk.wav", b"RIFF", "audio/wav")}

@@ -19,10 +19,10 @@ from api.native.answers import answer_with_job
 from api.resources import Resources
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
-from shared.speech.manifest import Manifest
 from shared.speech.names import FORMATS
-from shared.speech.paragraphs import make_paragraphs
-from shared.speech.transcript import Segment, Transcript, TranscriptWarning, Word
+from shared.speech.transcript.manifest import Manifest
+from shared.speech.transcript.paragraphs import make_paragraphs
+from shared.speech.transcript.transcript import Segment, Transcript, TranscriptWarning, Word
 from shared.store import steps
 from shared.store.jobs.read import get_job
 from shared.store.retention import expire_transcripts

@@ -13,7 +13,7 @@ from transcripts import docx_paragraphs
 from wordstreams import transcript_of
 
 from shared.infra.settings import Settings
-from shared.speech.transcript import Speaker, Word
+from shared.speech.transcript.transcript import Speaker, Word
 from shared.store.retention import expire_transcripts
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from transcripts import docx_paragraphs
 
 from shared.infra.settings import Settings
-from shared.speech.formats import MEDIA_TYPES
+from shared.speech.files.formats import MEDIA_TYPES
 from shared.speech.names import FORMATS
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -10,7 +10,7 @@ from webhookstore import TENANT
 
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
-from shared.speech.edits import Edits
+from shared.speech.transcript.edits import Edits
 from shared.store import steps
 from shared.store.jobs.calls import cancel_unwanted, keep_call, renew_calls
 from shared.store.jobs.cancel import cancel_job

@@ -33,7 +33,7 @@ from docs.access_table import SOCKET, rows
 from shared import __version__
 from shared.infra.roles import admit_roles
 from shared.infra.settings import SCALER_ROLE, Settings
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.__main__ import main as worker
 from worker.process.health import PATHS
 

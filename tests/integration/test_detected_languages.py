@@ -24,7 +24,7 @@ from sqlalchemy import Engine, text
 from shared.infra.database import begin
 from shared.infra.settings import Settings
 from shared.models.options import ResolvedOptions
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.store import steps
 from shared.store.steps import NewStep
 from shared.store.steps.claims import fence

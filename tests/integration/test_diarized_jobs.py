@@ -17,9 +17,9 @@ from shared.infra.errors import ModelError
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.models.options import SpeakerOptions
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers import spans
-from shared.speech.transcript import Transcript
+from shared.speech.transcript.transcript import Transcript
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job

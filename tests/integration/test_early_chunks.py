@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.store.jobs.read import get_job
 from worker.engines.oracle import encode
 

@@ -19,7 +19,7 @@ from spokenjobs import planned
 from sqlalchemy import Engine, text
 
 from shared.infra.errors import ModelError, StorageUnavailable
-from shared.speech.chunks import Hypothesis, hypothesis_to_json
+from shared.speech.chunks.hypothesis import Hypothesis, hypothesis_to_json
 from shared.store import steps
 from shared.store.events import Page, Place, read_pages
 from shared.store.jobs.cancel import cancel_job

@@ -17,8 +17,9 @@ from steprunner import run_claimed
 from transcripts import get_transcript
 
 from shared.infra.settings import Settings
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
-from shared.speech.unheard import CONTEXTS_SAMPLES
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.hypothesis import Hypothesis
+from shared.speech.chunks.unheard import CONTEXTS_SAMPLES
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job

@@ -20,8 +20,8 @@ from transcripts import get_transcript
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, StorageUnavailable
 from shared.infra.settings import Settings
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job

@@ -17,10 +17,12 @@ from steprunner import run_claimed
 
 from shared.infra.settings import Settings
 from shared.models.options import ResolvedOptions
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis, chunk_from_json
-from shared.speech.manifest import Manifest
-from shared.speech.transcript import Transcript, Word
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.chunk import chunk_from_json
+from shared.speech.chunks.hypothesis import Hypothesis
+from shared.speech.transcript.manifest import Manifest
+from shared.speech.transcript.transcript import Transcript, Word
 from shared.store.jobs.read import get_job, get_manifest
 from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine, encode, word_text

@@ -18,16 +18,11 @@ from transcripts import docx_paragraphs
 from shared.infra.errors import ModelError
 from shared.infra.settings import Settings
 from shared.models.options import ResolvedOptions
-from shared.speech.chunks import (
-    SAMPLE_RATE,
-    Chunk,
-    Hypothesis,
-    WordHypothesis,
-    chunk_to_json,
-    hypothesis_to_json,
-)
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.chunk import Chunk, chunk_to_json
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis, hypothesis_to_json
 from shared.speech.names import FORMATS
-from shared.speech.transcript import MAX_MISSING, PartialTranscript, Segment
+from shared.speech.transcript.transcript import MAX_MISSING, PartialTranscript, Segment
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.steps import ChunkResult, NewStep

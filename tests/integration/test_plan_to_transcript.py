@@ -28,9 +28,9 @@ from transcripts import get_transcript
 from shared.infra.errors import StorageUnavailable
 from shared.infra.settings import Settings
 from shared.models.options import ResolvedOptions
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.manifest import Manifest
-from shared.speech.transcript import Segment
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.transcript.manifest import Manifest
+from shared.speech.transcript.transcript import Segment
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job, get_manifest

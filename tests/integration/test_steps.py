@@ -29,7 +29,7 @@ from shared.infra.errors import (
     TranscriptNotReady,
     UnreadableMedia,
 )
-from shared.speech.chunks import Hypothesis, hypothesis_to_json
+from shared.speech.chunks.hypothesis import Hypothesis, hypothesis_to_json
 from shared.store import steps
 from shared.store.counts import measure_queues
 from shared.store.jobs.cancel import cancel_job

@@ -18,7 +18,8 @@ from apiserver import relayed, stored
 from shared.infra.errors import StorageUnavailable
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
-from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.chunk import Chunk
 from worker.steps.pcm import PIECE_SAMPLES, PieceWriter, read_pcm
 
 

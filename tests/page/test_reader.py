@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, expect
 from sqlalchemy import Engine
 
 from shared.infra.storage import Storage
-from shared.speech.chunks import Hypothesis, WordHypothesis, hypothesis_to_json
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis, hypothesis_to_json
 from shared.speech.names import FORMATS
 from shared.store import steps
 from shared.store.steps import ChunkResult

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.infra.errors import InvalidRequest
-from shared.speech.accuracy import (
+from shared.speech.text.accuracy import (
     MAX_REFERENCE_CHARS,
     Accuracy,
     check_reference,

@@ -9,8 +9,8 @@ from gatedengine import EN, GatedEngine, await_prepared, item, occupy
 from processes import wait_until
 
 from shared.infra.errors import ModelError
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.batching.batcher import Batcher
 from worker.engines.protocol import DecodeOptions, Prepared
 

@@ -9,7 +9,7 @@ from fakeengines import Item
 from gatedengine import EN, GatedEngine, await_prepared, item, occupy
 
 from shared.infra.errors import DeviceOutOfMemory
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 from worker.batching.batcher import Batcher
 from worker.batching.limit import GROW_AFTER, RETRY_AFTER, BatchLimit
 from worker.engines.protocol import Prepared

@@ -7,7 +7,7 @@ import pytest
 from media import KINDS, Channels, at_rate, mux, wav
 
 from shared.infra.errors import AudioTooLong, UnreadableMedia
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.engines.protocol import DecodeOptions
 from worker.media.decode import decode

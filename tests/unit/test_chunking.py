@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE, Chunk
-from shared.speech.packing import KEPT_PAUSE_SAMPLES, shorten_pauses
-from shared.speech.spans import Span
-from shared.speech.voice_activity import MAX_LAG_SAMPLES
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.spans import Span
+from shared.speech.audio.voice_activity import MAX_LAG_SAMPLES
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.packing import KEPT_PAUSE_SAMPLES, shorten_pauses
 from worker.media.planner import (
     MAX_BRIDGE_S,
     MAX_PACKED_BRIDGE_S,

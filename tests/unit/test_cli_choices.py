@@ -7,9 +7,9 @@ from transcripts import contents
 from api.native.transcripts import show_transcript
 from cli.commands.transcribe import transcribe
 from cli.transcribe.file_jobs import has_words
-from shared.speech import cues, formats
+from shared.speech.files import cues, formats
 from shared.speech.names import FORMATS
-from shared.speech.transcript import Segment, TranscriptHeader, Word
+from shared.speech.transcript.transcript import Segment, TranscriptHeader, Word
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import av
 import numpy as np
 import pytest
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_from_json, chunk_to_json
-from shared.speech.timemap import TimeMap, time_of
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.timemap import TimeMap, time_of
+from shared.speech.chunks.chunk import Chunk, chunk_from_json, chunk_to_json
 from worker.media.clock import Clock
 
 FRAME_S = 0.02

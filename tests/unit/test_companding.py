@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from shared.speech.companding import Law, expand
+from shared.speech.audio.companding import Law, expand
 
 
 @pytest.mark.parametrize("law", ["mulaw", "alaw"])

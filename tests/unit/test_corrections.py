@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wordstreams import transcript_of
 
-from shared.speech.corrections import correct
-from shared.speech.transcript import Segment, Word, join_words
+from shared.speech.transcript.corrections import correct
+from shared.speech.transcript.transcript import Segment, Word, join_words
 
 
 def heard(*texts: str) -> Segment:

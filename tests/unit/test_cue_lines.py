@@ -4,9 +4,9 @@ import pytest
 from cuetexts import cues_of, fits, speak, text_of
 from wordstreams import transcript_of
 
-from shared.speech.cues import CUE_LINES, LINE_COLUMNS, make_cues
-from shared.speech.scripts import columns
-from shared.speech.transcript import Word
+from shared.speech.files.cues import CUE_LINES, LINE_COLUMNS, make_cues
+from shared.speech.text.scripts import columns
+from shared.speech.transcript.transcript import Word
 
 
 def test_text_that_does_not_wrap_leaves_no_word_over() -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from wordstreams import transcript_of, transcripts
 
 from bench.subtitles import count, read_aloud
-from shared.speech.cue_times import GAP_MS, LINGER_MS, MAX_CUE_MS, MIN_CUE_MS
-from shared.speech.cues import LONG_PAUSE_MS, make_cues
-from shared.speech.transcript import Header, Segment, Transcript, Word
+from shared.speech.files.cue_times import GAP_MS, LINGER_MS, MAX_CUE_MS, MIN_CUE_MS
+from shared.speech.files.cues import LONG_PAUSE_MS, make_cues
+from shared.speech.transcript.transcript import Header, Segment, Transcript, Word
 
 ROOT = Path(__file__).resolve().parents[2]
 

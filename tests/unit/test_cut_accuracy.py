@@ -5,9 +5,10 @@ import numpy as np
 from bench.cuts import accuracy, errors_per_word, word_times_s
 from bench.pipeline import Outcome
 from bench.speech import Recital
-from shared.speech.chunks import SAMPLE_RATE, Chunk
-from shared.speech.spans import Span
-from shared.speech.transcript import Word
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.spans import Span
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.transcript.transcript import Word
 
 RECITAL = Recital(
     samples=np.zeros(20 * SAMPLE_RATE, np.float32),

@@ -19,8 +19,8 @@ from shared.infra.errors import (
     TruncatedMedia,
     UnreadableMedia,
 )
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
 from worker.media.decode import decode
 from worker.media.findings import Findings
 from worker.media.timeline import BLOCK_SAMPLES

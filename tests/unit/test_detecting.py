@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.speech.chunks import Hypothesis
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.steps.detect import choose_language
 
 

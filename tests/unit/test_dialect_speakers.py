@@ -17,7 +17,7 @@ from shared.infra.errors import InvalidParameter, UnsupportedParameter
 from shared.infra.outbound import Outbound
 from shared.models.options import SpeakerCounts
 from shared.speech.dialects.words import speaker_letter
-from shared.speech.transcript import Segment, Speaker, TranscriptHeader
+from shared.speech.transcript.transcript import Segment, Speaker, TranscriptHeader
 from shared.store.transcripts import StoredTranscript
 
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wordstreams import transcript_of, transcripts
 
-from shared.speech.edits import EditedSegments, Editor, Edits
-from shared.speech.number_words import find_numbers
-from shared.speech.transcript import Segment, Transcript, Word, join_words
+from shared.speech.text.number_words import find_numbers
+from shared.speech.transcript.edits import EditedSegments, Editor, Edits
+from shared.speech.transcript.transcript import Segment, Transcript, Word, join_words
 
 
 def segment(text: str, *, unspaced: bool = False, language: str | None = None) -> Segment:

@@ -8,8 +8,8 @@ import pytest
 from bench.audio import place_words, to_pcm, wav_of
 from bench.fidelity import SWEEP_STEPS, sweep_step, talk, time_errors_ms
 from bench.pipeline import Outcome, read, transcribe
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
 from shared.speech.names import VadName
 from worker.engines.oracle import WORD_SAMPLES, EncodedWord, OracleEngine, word_text
 

@@ -12,10 +12,16 @@ from transcripts import WORD, contents, docx_paragraphs
 from wordstreams import transcript_of, transcripts
 
 from shared.infra.errors import UnknownFormat
-from shared.speech.formats import in_blocks, write_json, write_text_json
-from shared.speech.formats import render as render_stream
+from shared.speech.files.formats import in_blocks, write_json, write_text_json
+from shared.speech.files.formats import render as render_stream
 from shared.speech.names import FORMATS
-from shared.speech.transcript import Paragraph, Segment, Transcript, TranscriptHeader, Word
+from shared.speech.transcript.transcript import (
+    Paragraph,
+    Segment,
+    Transcript,
+    TranscriptHeader,
+    Word,
+)
 
 
 def render(transcript: Transcript, name: str) -> str:

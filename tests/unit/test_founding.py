@@ -33,7 +33,7 @@ from docs.founding_table import spoken_words
 from shared.infra.aliases import ALIASES
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
-from shared.speech.languages import language_code
+from shared.speech.text.languages import language_code
 
 ROOT = Path(__file__).parents[2]
 

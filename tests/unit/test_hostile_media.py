@@ -19,7 +19,7 @@ import pytest
 from media import KINDS, Kind, encode, mux, noise, ten_hours_of_silence, wav
 
 from shared.infra.errors import AudioOutOfBounds, AudioTooLong, MediaError, UnreadableMedia
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.media.container import FORMATS
 from worker.media.decode import decode
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
 from shared.models.options import JobOptions
-from shared.speech.languages import NAMES, UnknownLanguage, language_code
+from shared.speech.text.languages import NAMES, UnknownLanguage, language_code
 
 
 @pytest.mark.parametrize(

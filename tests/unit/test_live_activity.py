@@ -8,14 +8,14 @@ import pytest
 from liveaudio import OPTIONS, Talk, samples, silence
 from test_vad import vowels
 
-from shared.speech.audio import Pcm
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.spans import Span
+from shared.speech.audio.voice_activity import WINDOW_SAMPLES
 from shared.speech.live.activity import Activity, Change
 from shared.speech.live.events import SpeechEnded, SpeechStarted
 from shared.speech.live.options import LiveOptions
 from shared.speech.live.requests import LiveAnswer, LiveRequest
 from shared.speech.live.scores import make_scorer
-from shared.speech.spans import Span
-from shared.speech.voice_activity import WINDOW_SAMPLES
 
 WINDOW = np.zeros(WINDOW_SAMPLES, np.int16)
 

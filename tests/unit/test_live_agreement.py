@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from liveaudio import words as hypothesis
 
-from shared.speech.chunks import WordHypothesis
+from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.live.agreement import Agreement
 from shared.speech.live.words import text_of
 

@@ -7,7 +7,7 @@ import pytest
 
 from api.live.decoders import Decoder, Decoders
 from api.live.errors import LiveError
-from shared.speech.decoded import HEADER, MAX_RECORD_BYTES, Kind, encode_record
+from shared.speech.audio.decoded import HEADER, MAX_RECORD_BYTES, Kind, encode_record
 
 
 class TakenOver(Decoders):

@@ -11,7 +11,7 @@ from api.live.sessions import LiveMetrics, LiveSessions, Wish
 from shared.infra.settings import Settings
 from shared.models.catalogue import read_catalogue
 from shared.models.options import JobOptions
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 
 
 def sessions(settings: Settings, *served: str) -> LiveSessions:

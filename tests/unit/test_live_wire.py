@@ -16,7 +16,7 @@ from shared.queue.live.wire import (
     encode_beat,
     encode_reply,
 )
-from shared.speech.chunks import Hypothesis, WordHypothesis
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 
 ASK = Ask(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.diarization.features import N_MELS, log_mel_energies
 
 SILENCE = -15.942

@@ -9,8 +9,8 @@ import pytest
 from media import FRAGMENTED, KINDS, Channels, Kind, at_rate, mux, wav
 
 from shared.infra.errors import NoAudioTrack, UnreadableMedia
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.stitching import CLIPPED_SHARE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.transcript.stitching import CLIPPED_SHARE
 from worker.engines.oracle import OracleEngine, encode, word_text
 from worker.engines.protocol import DecodeOptions
 from worker.media.clipping import ClippingMeter

@@ -8,7 +8,7 @@ from media import Kind, at_rate, mux
 from test_media_cases import WORDS, due, hear, sound
 
 from shared.infra.errors import TruncatedMedia
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.engines.oracle import encode, word_text
 
 PCM = (sound()[0] * 32767).astype("<i2").tobytes()

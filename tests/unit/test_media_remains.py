@@ -22,7 +22,7 @@ from test_media_damage import (
 )
 
 from shared.infra.errors import TruncatedMedia
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.engines.oracle import word_text
 
 FMP4 = Kind("mp4", "aac", SAMPLE_RATE, muxer_options=FRAGMENTED)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from media import KINDS, at_rate, encode, mux
 
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.media.decode import decode
 from worker.media.findings import Findings
 

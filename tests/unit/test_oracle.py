@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import WordHypothesis
 from worker.engines.oracle import (
     HOP_SAMPLES,
     MAX_WORD,

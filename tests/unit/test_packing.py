@@ -7,10 +7,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
-from shared.speech.packing import KEPT_PAUSE_SAMPLES, Packed, pack, shorten_pauses
-from shared.speech.spans import Span
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.audio.spans import Span
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
+from shared.speech.chunks.packing import KEPT_PAUSE_SAMPLES, Packed, pack, shorten_pauses
 
 pauses = st.one_of(
     st.integers(1, KEPT_PAUSE_SAMPLES),

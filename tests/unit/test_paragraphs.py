@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.paragraphs import (
+from shared.speech.text.scripts import columns
+from shared.speech.transcript.paragraphs import (
     LONG_COLUMNS,
     LONG_PAUSE_S,
     MAX_COLUMNS,
@@ -13,8 +14,7 @@ from shared.speech.paragraphs import (
     VERY_LONG_COLUMNS,
     make_paragraphs,
 )
-from shared.speech.scripts import columns
-from shared.speech.transcript import Segment
+from shared.speech.transcript.transcript import Segment
 
 SENTENCE = "This one has forty-nine letters, spaces and marks."
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from shared.infra.decoder_server import DecoderServer, NoDecoder
-from shared.speech.audio import Channels
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Channels
 from worker.media.decode import decode
 from worker.media.findings import Findings
 from worker.media.plain import plain_samples, read_plain

@@ -1,6 +1,6 @@
 import pytest
 
-from shared.speech.chunks import Chunk
+from shared.speech.chunks.chunk import Chunk
 from worker.steps.prepare import choose_for_detection
 
 

@@ -3,9 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Decoding, Heard, Hypothesis, WordHypothesis
-from shared.speech.stitching import RunningText, Stitcher
-from shared.speech.transcript import join_segments
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Decoding, Heard, Hypothesis, WordHypothesis
+from shared.speech.transcript.stitching import RunningText, Stitcher
+from shared.speech.transcript.transcript import join_segments
 
 CHUNK_S, STRIDE_S = 10, 2
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
-from shared.speech.seams import keep_once
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Heard, Hypothesis, WordHypothesis
+from shared.speech.chunks.seams import keep_once
 
 S = SAMPLE_RATE
 LEFT, RIGHT = Chunk(0, 0, 10 * S, 0, S), Chunk(1, 10 * S, 20 * S, S, 0)

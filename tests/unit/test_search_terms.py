@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wordstreams import transcript_of
 
-from shared.speech.search import find_matches, fold, parse_query, terms_of
-from shared.speech.transcript import Segment, Word
+from shared.speech.transcript.search import find_matches, fold, parse_query, terms_of
+from shared.speech.transcript.transcript import Segment, Word
 from shared.store.search import segment_terms
 
 

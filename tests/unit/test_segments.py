@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.segments import (
+from shared.speech.text.sentences import ends_sentence, is_punctuated
+from shared.speech.transcript.segments import (
     LONG_PAUSE_S,
     MAX_SEGMENT_S,
     MAX_UNPUNCTUATED_S,
@@ -14,8 +15,7 @@ from shared.speech.segments import (
     PlacedWord,
     make_segments,
 )
-from shared.speech.sentences import ends_sentence, is_punctuated
-from shared.speech.transcript import Segment, Word, join_segments, join_words
+from shared.speech.transcript.transcript import Segment, Word, join_segments, join_words
 
 TWO_CITIES = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the "

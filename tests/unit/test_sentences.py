@@ -1,6 +1,6 @@
 import pytest
 
-from shared.speech.sentences import ends_clause, ends_sentence, with_marks
+from shared.speech.text.sentences import ends_clause, ends_sentence, with_marks
 
 
 @pytest.mark.parametrize(

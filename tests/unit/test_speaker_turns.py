@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shared.infra.errors import ModelError
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.turns import SpeakerHints
 from worker.diarization import timeline
 from worker.diarization.campplus_seg3 import tell_apart

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 from transcripts import contents, docx_paragraphs
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk
-from shared.speech.formats import render
-from shared.speech.segments import PlacedWord, make_segments
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.files.formats import render
 from shared.speech.speakers.assign import SpeakerLabels, SpeakerTurns, assign_speakers
 from shared.speech.speakers.spans import SpanPlanner, SpeakerSpan, Stretch, on_file_clock
 from shared.speech.speakers.turns import Turn
-from shared.speech.transcript import Segment, Speaker, TranscriptHeader, Word
+from shared.speech.transcript.segments import PlacedWord, make_segments
+from shared.speech.transcript.transcript import Segment, Speaker, TranscriptHeader, Word
 
 
 def words(*spoken: tuple[str, float, float]) -> list[Word]:

@@ -7,7 +7,7 @@ import pytest
 from bench.audio import music, pink_noise, silence, white_noise
 from bench.fidelity import speech_kept
 from bench.pipeline import transcribe
-from shared.speech.audio import Pcm
+from shared.speech.audio.samples import Pcm
 from worker.engines.oracle import OracleEngine
 
 LEAST_KEPT = 0.995

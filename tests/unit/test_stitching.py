@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
-from shared.speech.paragraphs import make_paragraphs
-from shared.speech.spans import Span
-from shared.speech.stitching import Stitcher, make_header, survey
-from shared.speech.transcript import Transcript, join_segments
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.spans import Span
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Heard, Hypothesis, WordHypothesis
+from shared.speech.transcript.paragraphs import make_paragraphs
+from shared.speech.transcript.stitching import Stitcher, make_header, survey
+from shared.speech.transcript.transcript import Transcript, join_segments
 
 S = SAMPLE_RATE
 

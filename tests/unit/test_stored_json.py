@@ -7,20 +7,18 @@ import pytest
 from pydantic import BaseModel
 
 from shared.models.options import ResolvedOptions
-from shared.speech.accuracy import Accuracy
-from shared.speech.chunks import (
-    Chunk,
+from shared.speech.audio.spans import Span
+from shared.speech.chunks.chunk import Chunk, chunk_from_json, chunk_to_json
+from shared.speech.chunks.hypothesis import (
     Decoding,
     Hypothesis,
     WordHypothesis,
-    chunk_from_json,
-    chunk_to_json,
     hypothesis_from_json,
     hypothesis_to_json,
 )
-from shared.speech.manifest import Manifest, ManifestChunk
-from shared.speech.spans import Span
-from shared.speech.transcript import (
+from shared.speech.text.accuracy import Accuracy
+from shared.speech.transcript.manifest import Manifest, ManifestChunk
+from shared.speech.transcript.transcript import (
     Segment,
     SegmentDecoding,
     TranscriptHeader,

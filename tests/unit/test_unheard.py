@@ -8,11 +8,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
-from shared.speech.levels import FRAME_SAMPLES, find_sound
-from shared.speech.spans import Span
-from shared.speech.unheard import (
+from shared.speech.audio.levels import FRAME_SAMPLES, find_sound
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.audio.spans import Span
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
+from shared.speech.chunks.unheard import (
     CONTEXTS_SAMPLES,
     LEAST_UNHEARD_SAMPLES,
     MAX_ROUNDS,
@@ -21,7 +23,7 @@ from shared.speech.unheard import (
     find_unheard,
     splice,
 )
-from shared.speech.word_bounds import MAX_WORD_SAMPLES, bound_words
+from shared.speech.chunks.word_bounds import MAX_WORD_SAMPLES, bound_words
 
 WORD_SAMPLES = SAMPLE_RATE * 44 // 100
 GAP_SAMPLES = SAMPLE_RATE // 10

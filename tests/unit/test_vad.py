@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.speech.audio import Pcm, Samples
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.names import VAD_NAMES
-from shared.speech.spans import Span
-from shared.speech.voice_activity import (
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm, Samples
+from shared.speech.audio.spans import Span
+from shared.speech.audio.voice_activity import (
     LOOK_BACK_SAMPLES,
     MAX_LAG_SAMPLES,
     PADDING_SAMPLES,
@@ -26,6 +25,7 @@ from shared.speech.voice_activity import (
     Vad,
     make_vad,
 )
+from shared.speech.names import VAD_NAMES
 
 FORMANTS_HZ = [  # a e i o u: Peterson and Barney 1952, male averages
     (730, 1090, 2440),
@@ -218,7 +218,8 @@ def test_speech_at_the_very_end_stops_with_the_audio() -> None:
 
 def test_importing_the_module_loads_neither_onnxruntime_nor_ctranslate2() -> None:
     code = (
-        "import sys, shared.speech.voice_activity as v; assert 'onnxruntime' not in sys.modules;"
+        "import sys, shared.speech.audio.voice_activity as v;"
+        "assert 'onnxruntime' not in sys.modules;"
         "v.make_vad('silero'); assert not {'ctranslate2', 'faster_whisper'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

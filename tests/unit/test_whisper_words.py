@@ -10,10 +10,11 @@ from randomwhisper import write_random_whisper
 from tokenizers import Tokenizer
 
 from shared.infra.errors import ModelError
-from shared.speech.chunks import Chunk, Hypothesis
-from shared.speech.scripts import space_between
-from shared.speech.stitching import Stitcher
-from shared.speech.transcript import join_segments
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Hypothesis
+from shared.speech.text.scripts import space_between
+from shared.speech.transcript.stitching import Stitcher
+from shared.speech.transcript.transcript import join_segments
 from worker.engines.whisper.fallback import Segment
 from worker.engines.whisper.vocabulary import MAX_PREVIOUS_TOKENS, Vocabulary
 from worker.engines.whisper.word_times import Alignment, path_starts, time_words

@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from shared.infra.errors import DeviceOutOfMemory, ModelError
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker import metrics
 from worker.batching.choice import count_fitting
 from worker.batching.items import Inference, Item, Lane

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import Hypothesis
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines.protocol import DecodeOptions, Prepared
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from shared.speech.speakers.turns import SpeakerHints, Turn
 from worker.diarization import timeline
 from worker.diarization.clustering import cluster, means

@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 
 FRAME_SAMPLES = SAMPLE_RATE * 25 // 1000
 STEP_SAMPLES = SAMPLE_RATE * 10 // 1000

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 from worker.diarization.features import STEP_SAMPLES, log_mel_energies
 from worker.diarization.networks import Networks
 from worker.diarization.protocol import Activities

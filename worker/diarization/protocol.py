@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.infra.errors import ModelError
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 from shared.speech.speakers.turns import SpeakerHints, Turn
 
 CONTEXT_S = 5.0

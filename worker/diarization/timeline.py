@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.turns import Turn
 from worker.diarization.hearing import FIRST_FRAME_SAMPLES, FRAME_SAMPLES, N_LOCAL
 from worker.diarization.protocol import Activities, Vectors

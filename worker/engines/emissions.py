@@ -11,9 +11,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
-from shared.speech.scripts import begins_word
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import WordHypothesis
+from shared.speech.text.scripts import begins_word
 from worker.engines.protocol import is_silent
 
 MIN_SAMPLES = SAMPLE_RATE // 10

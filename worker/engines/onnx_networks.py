@@ -13,7 +13,7 @@ from typing import Any
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models.catalogue import Model
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.engines.processors import share_processors
 from worker.engines.protocol import Device
 

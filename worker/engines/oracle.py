@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
 from worker.engines.protocol import DecodeOptions, EngineOf, Prepared
 
 SYMBOL_SAMPLES = 640

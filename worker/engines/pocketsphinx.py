@@ -11,8 +11,9 @@ import numpy as np
 from shared.infra.errors import ModelError
 from shared.models.catalogue import Model
 from shared.models.weight_files import digest
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis, WordHypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
 from worker.engines.protocol import DecodeOptions, EngineOf, Prepared
 
 FRAME_SAMPLES = SAMPLE_RATE // 100

@@ -16,8 +16,9 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 
 Device = Literal["auto", "cpu", "cuda"]
 """Where to compute; 'auto' is the GPU if there is one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models.catalogue import Model
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 from worker.engines.processors import CallsUnderWay, Shares, share_processors
 from worker.engines.protocol import Device
 

@@ -5,7 +5,7 @@ Clipped audio that a lossy codec encoded afterwards is no longer flat, and mostl
 
 import numpy as np
 
-from shared.speech.audio import Pcm
+from shared.speech.audio.samples import Pcm
 
 FULL_SCALE = 32_440
 """99 % of the largest s16 value, as resampling makes a flat top slightly wavy."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from av.audio.frame import AudioFrame
 
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.timemap import TimeMap
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.timemap import TimeMap
 
 NEAR_S = 0.1
 """A stamp that is off by less is jitter or drift: Matroska rounds to milliseconds."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from shared.speech.chunks import SAMPLE_RATE, clock
+from shared.speech.audio.rate import SAMPLE_RATE, clock
 
 _DAMAGED_PACKETS = 10
 _DAMAGED_SHARE = 0.05

@@ -25,7 +25,7 @@ import av
 import numpy as np
 
 from shared.infra.errors import NoAudioTrack, UnreadableMedia
-from shared.speech.audio import Channels
+from shared.speech.audio.samples import Channels
 from worker.media.container import truncated
 from worker.media.damage import Damage
 from worker.media.findings import Findings

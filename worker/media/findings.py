@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.speech.timemap import TimeMap
+from shared.speech.audio.timemap import TimeMap
 
 
 class Warned(NamedTuple):

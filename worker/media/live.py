@@ -12,8 +12,8 @@ from typing import Any
 import av
 from av.audio.resampler import AudioResampler
 
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.decoded import COUNT, Kind, encode_record
+from shared.speech.audio.decoded import COUNT, Kind, encode_record
+from shared.speech.audio.rate import SAMPLE_RATE
 from worker.media.sandbox.confinement import allow_cpu, allow_memory
 
 MEMORY_BYTES = 128 << 20

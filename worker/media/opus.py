@@ -6,8 +6,8 @@ from collections.abc import Callable
 import av
 import numpy as np
 
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
 
 BIT_RATE = 32_000
 _SILENCE_SAMPLES = 10 * SAMPLE_RATE

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.audio import Pcm
+from shared.speech.audio.samples import Pcm
 
 MOST = 4096
 """Peaks of one recording: more than a screen has columns for."""

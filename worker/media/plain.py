@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from shared.speech.audio import Channels
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Channels
 from worker.media.findings import Findings
 
 _SAMPLE_BYTES = 2

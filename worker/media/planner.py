@@ -6,7 +6,7 @@ is cut at its quietest point. There both neighbours hear a stride of each other'
 is lost or doubled.
 
 For a model whose window has a fixed cost, long pauses within a chunk are shortened
-(``shared.speech.packing``). What is left of the chunk fits the window.
+(``shared.speech.chunks.packing``). What is left of the chunk fits the window.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE, Chunk
-from shared.speech.packing import n_saved, shorten_pauses
-from shared.speech.spans import Span
-from shared.speech.voice_activity import MAX_LAG_SAMPLES
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.spans import Span
+from shared.speech.audio.voice_activity import MAX_LAG_SAMPLES
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.packing import n_saved, shorten_pauses
 
 FRAME_SAMPLES = SAMPLE_RATE * 20 // 1000
 """Energy is measured per 20 ms, on a grid that starts at sample 0."""

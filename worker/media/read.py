@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from shared.infra.decoder_server import DecoderServer
-from shared.speech.audio import Channels
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Channels
 from worker.media.findings import Findings
 from worker.media.plain import plain_samples, read_plain
 from worker.media.sandbox.client import Limits, decode

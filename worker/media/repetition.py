@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
 
-from shared.speech.audio import Channels
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Channels
 from worker.media.resampler import Resampler
 
 _REMEMBERED_BLOCKS = 30

@@ -12,8 +12,8 @@ from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 
-from shared.speech.audio import Channels
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Channels
 
 _DTYPES: dict[str, npt.DTypeLike] = {
     "u8": np.uint8,

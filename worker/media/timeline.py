@@ -8,9 +8,9 @@ from av.audio.frame import AudioFrame
 
 from shared.infra.errors import AudioOutOfBounds, AudioTooLong, UnreadableMedia
 from shared.infra.quantities import duration
-from shared.speech.audio import Channels
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.timemap import TimeMap
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Channels
+from shared.speech.audio.timemap import TimeMap
 from worker.media.clock import Clock, Placed
 from worker.media.damage import Gaps
 from worker.media.repetition import RecentSound

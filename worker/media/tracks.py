@@ -6,7 +6,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from shared.infra.errors import NoAudioTrack, UnreadableMedia
-from shared.speech.languages import UnknownLanguage, language_code
+from shared.speech.text.languages import UnknownLanguage, language_code
 from worker.media.container import DECODERS
 
 _CODES = (

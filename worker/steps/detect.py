@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from shared.infra.errors import EngineFailed
-from shared.speech.chunks import Hypothesis, chunk_from_json
-from shared.speech.packing import pack
+from shared.speech.chunks.chunk import chunk_from_json
+from shared.speech.chunks.hypothesis import Hypothesis
+from shared.speech.chunks.packing import pack
 from shared.store import steps
 from worker.engines.protocol import DecodeOptions
 from worker.process.heartbeat import Lease

@@ -2,7 +2,7 @@
 
 import time
 
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.spans import SpeakerSpan
 from shared.store import steps
 from shared.store.objects.keys import activities_key

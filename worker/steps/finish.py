@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from shared.infra.errors import DatabaseUnavailable
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.manifest import Decoding, Manifest, ManifestChunk
-from shared.speech.stitching import Stitcher, make_header, survey, to_seconds
-from shared.speech.transcript import TranscriptHeader, TranscriptWarning
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.transcript.manifest import Decoding, Manifest, ManifestChunk
+from shared.speech.transcript.stitching import Stitcher, make_header, survey, to_seconds
+from shared.speech.transcript.transcript import TranscriptHeader, TranscriptWarning
 from shared.store import steps
 from shared.store.chunks import (
     ChunkOutput,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import sqlalchemy
 
 from shared.infra.errors import DatabaseUnavailable
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 from shared.store.steps import Claim
 from shared.store.workers import name_suspect
 from worker.batching.batcher import Batcher

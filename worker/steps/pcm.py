@@ -10,8 +10,9 @@ from uuid import UUID
 import numpy as np
 
 from shared.infra.storage import Storage
-from shared.speech.audio import Pcm, Samples
-from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm, Samples
+from shared.speech.chunks.chunk import Chunk
 from shared.speech.speakers.spans import SpeakerSpan
 from shared.store.objects.keys import pcm_prefix
 

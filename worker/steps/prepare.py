@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shared.infra.errors import AudioTooLong, LargeFile
-from shared.speech.audio import Pcm
-from shared.speech.chunks import SAMPLE_RATE, Chunk, chunk_to_json
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.timemap import TimeMap
+from shared.speech.audio.voice_activity import make_vad
+from shared.speech.chunks.chunk import Chunk, chunk_to_json
 from shared.speech.speakers.spans import SpanPlanner, SpeakerSpan
-from shared.speech.timemap import TimeMap
-from shared.speech.voice_activity import make_vad
 from shared.store import steps
 from shared.store.queues import LARGE_QUEUE
 from shared.store.steps import NewStep

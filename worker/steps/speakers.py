@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.infra.errors import LonghandError, ModelError, Outage, StorageUnavailable
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.segments import Label
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.assign import ChannelLabels, SpeakerLabels
 from shared.speech.speakers.spans import on_file_clock
-from shared.speech.transcript import Speaker, TranscriptWarning
+from shared.speech.transcript.segments import Label
+from shared.speech.transcript.transcript import Speaker, TranscriptWarning
 from shared.store import steps
 from shared.store.objects.keys import activities_key
 from shared.store.steps import SpanResult

@@ -8,17 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from shared.infra import logs
 from shared.infra.errors import EngineFailed, LeaseLost
-from shared.speech.audio import Samples
-from shared.speech.chunks import (
-    SAMPLE_RATE,
-    Chunk,
-    Hypothesis,
-    chunk_from_json,
-    hypothesis_to_json,
-)
-from shared.speech.packing import Packed, pack
-from shared.speech.spans import Span
-from shared.speech.unheard import Listening
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.audio.spans import Span
+from shared.speech.chunks.chunk import Chunk, chunk_from_json
+from shared.speech.chunks.hypothesis import Hypothesis, hypothesis_to_json
+from shared.speech.chunks.packing import Packed, pack
+from shared.speech.chunks.unheard import Listening
 from shared.store import steps
 from shared.store.chunks import ChunkOutput
 from shared.store.states import StepKind
@@ -88,7 +84,7 @@ class _Heard:
     """Chunks on their way through the batcher; the chunks of a batch are completed together.
 
     Speech that a chunk's first hypothesis leaves out is heard again, in later batches
-    (``shared.speech.unheard``).
+    (``shared.speech.chunks.unheard``).
     """
 
     def __init__(self, runtime: Runtime) -> None:

@@ -9,11 +9,11 @@ from pydantic_core import to_json
 
 from api.dialects.assemblyai.body import UPLOADED
 from api.native.answers import stream
-from shared.speech.cues import milliseconds
 from shared.speech.dialects.words import bare, mean_confidence, speaker_letter
-from shared.speech.formats import in_blocks, write_text
-from shared.speech.paragraphs import make_paragraphs
-from shared.speech.transcript import Segment, Word
+from shared.speech.files.cues import milliseconds
+from shared.speech.files.formats import in_blocks, write_text
+from shared.speech.transcript.paragraphs import make_paragraphs
+from shared.speech.transcript.transcript import Segment, Word
 from shared.store.jobs.read import JobView
 from shared.store.states import JobState
 from shared.store.transcripts import StoredTranscript

@@ -26,7 +26,8 @@ from api.live.routes import let_in
 from api.live.sessions import LiveSessions
 from api.live.timing import Timing
 from shared.infra.errors import RequestError
-from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.dialects.words import plain
 from shared.speech.live.events import (
     Cause,

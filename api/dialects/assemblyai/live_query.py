@@ -12,7 +12,7 @@ from api.live.sessions import LEAST_SILENCE_MS, Encoding, SampleRate, Wish
 from api.validation import describe
 from shared.infra.errors import InvalidParameter
 from shared.models.options import JobOptions
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 
 _MAX_SILENCE_MS = 60_000
 _MAX_PROMPT_CHARS = 1_000

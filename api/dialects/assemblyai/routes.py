@@ -40,8 +40,8 @@ from shared.infra.errors import (
     UnsupportedMediaType,
 )
 from shared.infra.file_names import NAMELESS, header_file_name
-from shared.speech.cues import CUE_LINES, MAX_LINE_COLUMNS, MIN_LINE_COLUMNS
-from shared.speech.formats import render
+from shared.speech.files.cues import CUE_LINES, MAX_LINE_COLUMNS, MIN_LINE_COLUMNS
+from shared.speech.files.formats import render
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import JobView, find_page, get_job

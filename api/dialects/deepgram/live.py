@@ -28,7 +28,8 @@ from api.live.sessions import LiveSessions
 from api.live.timing import Timing
 from shared.infra.errors import InvalidParameter, RequestError
 from shared.models.catalogue import Catalogue
-from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.dialects.words import bare, mean_confidence, plain
 from shared.speech.live.events import (
     Cause,

@@ -13,7 +13,7 @@ from api.live.sessions import LEAST_SILENCE_MS, Encoding, SampleRate, Wish
 from api.validation import describe
 from shared.infra.errors import InvalidParameter
 from shared.models.options import JobOptions
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.options import samples_of
 
 _PCM: Mapping[str, Encoding] = {

@@ -40,7 +40,7 @@ from shared.infra.errors import (
 from shared.infra.file_names import NAMELESS, header_file_name
 from shared.models.options import JobOptions
 from shared.speech.dialects.deepgram import write_answer
-from shared.speech.formats import in_blocks
+from shared.speech.files.formats import in_blocks
 from shared.store.accounts.scopes import Scope
 
 router = APIRouter()

@@ -10,10 +10,10 @@ from pydantic_core import to_json
 from api.dialects.openai.form import Wish
 from api.native.answers import stream
 from shared.speech.dialects.words import speaker_letter
-from shared.speech.formats import in_blocks, render, write_text
-from shared.speech.languages import NAMES
-from shared.speech.repetition import compression_ratio
-from shared.speech.transcript import (
+from shared.speech.files.formats import in_blocks, render, write_text
+from shared.speech.text.languages import NAMES
+from shared.speech.text.repetition import compression_ratio
+from shared.speech.transcript.transcript import (
     Segment,
     SegmentDecoding,
     TranscriptHeader,

@@ -28,15 +28,8 @@ from api.live.sessions import LiveSessions
 from api.live.timing import Timing
 from api.problems import failure_of
 from shared.infra.errors import InvalidParameter, RequestError
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.live.events import (
-    Event,
-    Failed,
-    Final,
-    Partial,
-    SpeechEnded,
-    SpeechStarted,
-)
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.live.events import Event, Failed, Final, Partial, SpeechEnded, SpeechStarted
 from shared.store.accounts.scopes import Scope
 
 router = APIRouter()

@@ -23,9 +23,9 @@ from api.problems import failure_of
 from api.resources import Resources
 from api.watch import Watch
 from shared.infra.errors import JobUnfinished, LonghandError
-from shared.speech.chunks import WordHypothesis
-from shared.speech.stitching import RunningText
-from shared.speech.transcript import join_segments
+from shared.speech.chunks.hypothesis import WordHypothesis
+from shared.speech.transcript.stitching import RunningText
+from shared.speech.transcript.transcript import join_segments
 from shared.store.chunks import as_heard, finished_chunks
 
 KEEP_ALIVE_S = 15.0

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.speech.accuracy import MAX_REFERENCE_CHARS, Accuracy
+from shared.speech.text.accuracy import MAX_REFERENCE_CHARS, Accuracy
 
 EXAMPLE_REFERENCE = "Good morning. This is what was really said."
 

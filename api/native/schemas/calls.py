@@ -5,7 +5,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from api.native.schemas.accuracy import CacheUse
-from shared.speech.transcript import TranscriptWarning
+from shared.speech.transcript.transcript import TranscriptWarning
 
 
 class Transcription(BaseModel):

@@ -8,8 +8,13 @@ from pydantic import BaseModel, Field
 
 from api.native.schemas import members
 from shared.models.options import SpeakerOptions
-from shared.speech.edits import Edits
-from shared.speech.transcript import Segment, Transcript, TranscriptHeader, TranscriptText
+from shared.speech.transcript.edits import Edits
+from shared.speech.transcript.transcript import (
+    Segment,
+    Transcript,
+    TranscriptHeader,
+    TranscriptText,
+)
 from shared.store.jobs.read import JobView, Stage
 from shared.store.jobs.waits import Waiting, WaitingCode
 from shared.store.states import JobState

@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from shared.models.options import MAX_SPEAKERS, whole
-from shared.speech.transcript import Speaker
+from shared.speech.transcript.transcript import Speaker
 
 MAX_NAME_CHARS = 100
 

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from shared.speech.edits import Change
+from shared.speech.transcript.edits import Change
 from shared.store.corrections import JournalState
 
 

@@ -8,7 +8,7 @@ CREATE TABLE transcripts (
 );
 COMMENT ON COLUMN transcripts.id IS 'of the job that made it';
 COMMENT ON COLUMN transcripts.tenant IS 'that job''s, and all others'' that share it';
-COMMENT ON COLUMN transcripts.header IS 'shared.speech.transcript.TranscriptHeader';
+COMMENT ON COLUMN transcripts.header IS 'speech.transcript.transcript.TranscriptHeader';
 
 
 CREATE TABLE transcript_segments (
@@ -20,7 +20,7 @@ CREATE TABLE transcript_segments (
 );
 
 COMMENT ON TABLE transcript_segments IS 'One row per segment: a long transcript is written and read in pieces.';
-COMMENT ON COLUMN transcript_segments.document IS 'shared.speech.transcript.Segment';
+COMMENT ON COLUMN transcript_segments.document IS 'speech.transcript.transcript.Segment';
 
 
 CREATE TABLE transcript_terms (

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from shared.speech.chunks import hypothesis_from_json, hypothesis_to_json
+from shared.speech.chunks.hypothesis import hypothesis_from_json, hypothesis_to_json
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 
 

@@ -11,8 +11,8 @@ from pydantic_core import to_json
 
 from shared.infra.errors import AUDIO_CODES, FETCH_CODES, JobCanceled, JobFailed
 from shared.speech.dialects.words import bare, mean_confidence
-from shared.speech.paragraphs import make_paragraphs
-from shared.speech.transcript import Paragraph, Segment, TranscriptHeader, Word
+from shared.speech.transcript.paragraphs import make_paragraphs
+from shared.speech.transcript.transcript import Paragraph, Segment, TranscriptHeader, Word
 
 TAGS = "tags"
 """The member of a job's metadata that has a request's tags."""

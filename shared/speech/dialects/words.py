@@ -5,7 +5,7 @@ from dataclasses import replace
 from string import ascii_uppercase
 from unicodedata import category
 
-from shared.speech.chunks import WordHypothesis
+from shared.speech.chunks.hypothesis import WordHypothesis
 
 _DIGITS = 4
 

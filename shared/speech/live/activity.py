@@ -2,11 +2,11 @@
 
 from enum import Enum, auto
 
-from shared.speech.audio import Pcm
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.spans import Span
+from shared.speech.audio.voice_activity import LOOK_BACK_SAMPLES, WINDOW_SAMPLES
 from shared.speech.live.options import LiveOptions, samples_of
 from shared.speech.live.scores import Scorer
-from shared.speech.spans import Span
-from shared.speech.voice_activity import LOOK_BACK_SAMPLES, WINDOW_SAMPLES
 
 PAUSE = samples_of(200)
 """Silence after which a segment may well be over: its final is asked for ahead of time."""

@@ -8,7 +8,7 @@ unsure takes a third hearing.
 from collections.abc import Sequence
 from itertools import takewhile
 
-from shared.speech.chunks import WordHypothesis
+from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.live.words import is_clear, middle, n_alike, spelling
 
 

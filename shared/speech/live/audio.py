@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shared.speech.audio import Pcm
+from shared.speech.audio.samples import Pcm
 
 _SAMPLE_BYTES = 2
 

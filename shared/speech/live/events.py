@@ -6,7 +6,7 @@ Positions are samples from the first one of the session.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.speech.chunks import WordHypothesis
+from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.live.requests import LiveAnswer, LiveRequest
 from shared.speech.live.words import text_of
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.names import VadName
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.speech.chunks import Hypothesis
+from shared.speech.chunks.hypothesis import Hypothesis
 
 
 class LiveKind(StrEnum):

@@ -4,9 +4,9 @@ from typing import Protocol
 
 import numpy as np
 
-from shared.speech.audio import Pcm
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.voice_activity import WINDOW_SAMPLES, SileroNetwork
 from shared.speech.names import VadName
-from shared.speech.voice_activity import WINDOW_SAMPLES, SileroNetwork
 
 _LEAST_PEAK = 0.03
 _MOST_GAIN = 300.0

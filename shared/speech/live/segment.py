@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from shared.speech.chunks import WordHypothesis
+from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.live.agreement import Agreement
 from shared.speech.live.events import Cause, Event, Failed, Final, Partial
 from shared.speech.live.options import samples_of

@@ -10,7 +10,9 @@ from uuid import uuid4
 
 import numpy as np
 
-from shared.speech.audio import Pcm
+from shared.speech.audio.samples import Pcm
+from shared.speech.audio.spans import Span
+from shared.speech.audio.voice_activity import LOOK_BACK_SAMPLES, WINDOW_SAMPLES
 from shared.speech.live.activity import Activity, Change
 from shared.speech.live.audio import AudioRing
 from shared.speech.live.events import (
@@ -27,8 +29,6 @@ from shared.speech.live.options import LiveOptions, samples_of
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 from shared.speech.live.scores import Scorer, make_scorer
 from shared.speech.live.segment import UNSURE, Ahead, Asked, Segment
-from shared.speech.spans import Span
-from shared.speech.voice_activity import LOOK_BACK_SAMPLES, WINDOW_SAMPLES
 
 PRE_ROLL = samples_of(300)
 """Audio before the first window with speech that belongs to a segment: its first word is whole."""

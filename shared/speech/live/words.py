@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from shared.speech.chunks import Hypothesis, WordHypothesis
-from shared.speech.scripts import space_between
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
+from shared.speech.text.scripts import space_between
 
 CLEAR = 0.5
 """Confidence from which a model takes a word for right rather than wrong."""

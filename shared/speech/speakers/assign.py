@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from shared.speech.sentences import CLOSING_MARKS, SENTENCE_ENDS
 from shared.speech.speakers.names import channel_name, speaker_name
 from shared.speech.speakers.turns import Turn
-from shared.speech.transcript import Speaker, Word
+from shared.speech.text.sentences import CLOSING_MARKS, SENTENCE_ENDS
+from shared.speech.transcript.transcript import Speaker, Word
 
 MAX_WORD_S = 1.0
 """What counts of a word. Few take longer; a measured end may reach over the pause after it."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from shared.speech.transcript import Header
+from shared.speech.transcript.transcript import Header
 
 
 class Spoken(Protocol):

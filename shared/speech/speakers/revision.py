@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.speech.transcript import Segment, Speaker, TranscriptHeader
+from shared.speech.transcript.transcript import Segment, Speaker, TranscriptHeader
 
 
 class Revision(BaseModel):

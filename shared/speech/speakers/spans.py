@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.timemap import Anchor, time_of
+from shared.speech.chunks.chunk import Chunk
 from shared.speech.speakers.turns import Turn
-from shared.speech.timemap import Anchor, time_of
 
 SPAN_SAMPLES = 600 * SAMPLE_RATE
 """The length of a span: ten minutes, 38 MB as float32."""

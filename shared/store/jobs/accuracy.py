@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin, read
 from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
-from shared.speech.accuracy import Accuracy, measure, measure_within
+from shared.speech.text.accuracy import Accuracy, measure, measure_within
 
 _AT_ONCE_JOBS = 5
 """Most jobs measured in one transaction. These bounds extend its locks by less than 20 ms."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from shared.infra.database import begin
 from shared.infra.outbound import without_secrets
 from shared.models.options import ResolvedOptions
-from shared.speech.accuracy import check_reference
+from shared.speech.text.accuracy import check_reference
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.equal import find_original, raise_priority, share_transcript
 from shared.store.jobs.filters import findable_members

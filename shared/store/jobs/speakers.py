@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from shared.infra.database import begin, read
 from shared.infra.errors import ConflictingOptions, SpeakerNotFound
 from shared.speech.speakers.revision import Revision
-from shared.speech.transcript import Speaker
+from shared.speech.transcript.transcript import Speaker
 from shared.store.transcripts import stored_header
 
 

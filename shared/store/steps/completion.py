@@ -10,8 +10,8 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
-from shared.speech.manifest import Manifest
-from shared.speech.transcript import Segment, TranscriptHeader, segment_document
+from shared.speech.transcript.manifest import Manifest
+from shared.speech.transcript.transcript import Segment, TranscriptHeader, segment_document
 from shared.store.jobs.accuracy import measure_at_once
 from shared.store.jobs.end import end_jobs
 from shared.store.jobs.equal import share_transcript

@@ -6,7 +6,8 @@ from typing import Any
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
-from shared.speech.chunks import SAMPLE_RATE, chunk_from_json
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.chunk import chunk_from_json
 from shared.store.queues import LARGE_QUEUE
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, fenced

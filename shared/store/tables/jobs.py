@@ -133,7 +133,7 @@ jobs = Table(
     Column("error_detail", Text),
     not_null("metrics", JSONB, default=text("'{}'::jsonb")),
     # JSON, not JSONB: it names every chunk, and Postgres would parse all of it in memory.
-    Column("manifest", JSON, comment="shared.speech.manifest.Manifest, of the transcript"),
+    Column("manifest", JSON, comment="speech.transcript.manifest.Manifest, of the transcript"),
     Column("transcript_id", ForeignKey("transcripts.id"), comment="equal jobs share one"),
     Column("reference", Text, comment="what was really said, as the client says"),
     Column(
@@ -141,7 +141,7 @@ jobs = Table(
         Text,
         comment="what a live session told of its audio; deleted with the transcript",
     ),
-    Column("accuracy", JSONB, comment="shared.speech.accuracy.Accuracy, against the reference"),
+    Column("accuracy", JSONB, comment="speech.text.accuracy.Accuracy, against the reference"),
     not_null(
         "first_event",
         BigInteger,
@@ -165,7 +165,7 @@ jobs = Table(
     Column(
         "speakers",
         JSONB,
-        comment="shared.speech.speakers.revision.Revision; deleted with the transcript",
+        comment="speech.speakers.revision.Revision; deleted with the transcript",
     ),
     one_of("state", JobState),
     Index(None, "tenant", "first_event"),

@@ -20,7 +20,7 @@ transcripts = Table(
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True, comment="of the job that made it"),
     not_null("tenant", Text, comment="that job's, and all others' that share it"),
-    not_null("header", JSONB, comment="shared.speech.transcript.TranscriptHeader"),
+    not_null("header", JSONB, comment="speech.transcript.transcript.TranscriptHeader"),
     not_null("created_at", TIME, default=func.now()),
     UniqueConstraint("tenant", "id"),
 )
@@ -30,7 +30,7 @@ transcript_segments = Table(
     metadata,
     Column("transcript_id", ForeignKey("transcripts.id", ondelete="CASCADE"), primary_key=True),
     Column("idx", Integer, primary_key=True),
-    not_null("document", JSONB, comment="shared.speech.transcript.Segment"),
+    not_null("document", JSONB, comment="speech.transcript.transcript.Segment"),
     comment="One row per segment: a long transcript is written and read in pieces.",
 )
 

@@ -22,7 +22,7 @@ from shared.infra.webhooks.attempt import Outgoing
 from shared.infra.webhooks.signature import signed
 from shared.models.catalogue import Catalogue
 from shared.speech.dialects import deepgram
-from shared.speech.formats import in_blocks
+from shared.speech.files.formats import in_blocks
 from shared.store.jobs.read import JobView, get_job
 from shared.store.states import DeliveryState
 from shared.store.transcripts import StoredTranscript, open_transcript

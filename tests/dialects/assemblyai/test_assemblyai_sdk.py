@@ -23,7 +23,7 @@ from fileserver import FileServer, serving_files
 from processes import wait_until
 from receivers import Received, Receiver, receiving
 
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope
 from shared.store.accounts.tenants import create_tenant

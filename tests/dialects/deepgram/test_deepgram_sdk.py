@@ -27,7 +27,7 @@ from processes import wait_until
 from receivers import Received, Receiver, receiving
 
 from api.dialects.deepgram import routes
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
 from shared.store.accounts.keys import list_keys
 from worker.engines.oracle import encode, word_text
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from tenants import add_tenant, asking
 
 from shared.infra.errors import LeaseLost, UnreadableMedia
-from shared.speech.chunks import Hypothesis, hypothesis_to_json
+from shared.speech.chunks.hypothesis import Hypothesis, hypothesis_to_json
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.create import create_job

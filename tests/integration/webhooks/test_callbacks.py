@@ -13,7 +13,7 @@ from webhookstore import SECRET, TENANT, attempt, cancel, create, deliveries, on
 from shared.infra.errors import LonghandError, NoWorker, UnreadableMedia
 from shared.infra.outbound import MAX_URL_CHARS
 from shared.speech.dialects.deepgram import Wish
-from shared.speech.transcript import Segment, Transcript, Word
+from shared.speech.transcript.transcript import Segment, Transcript, Word
 from shared.store import steps
 from shared.store.jobs.retry import retry_job
 from shared.store.retention import expire_transcripts

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 from worker.engines.torch_models import stack
 
 if TYPE_CHECKING:

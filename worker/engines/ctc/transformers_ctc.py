@@ -30,8 +30,9 @@ import numpy as np
 
 from shared.models import weights
 from shared.models.catalogue import Model
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines.ctc.best_path import LogProbs, best_path
 from worker.engines.ctc.kaldi_filters import KaldiFilters
 from worker.engines.emissions import join_words, may_hold_words

@@ -19,8 +19,9 @@ import numpy as np
 from shared.infra.errors import ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Hypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines.emissions import Emission, join_words, may_hold_words
 from worker.engines.onnx_networks import HOP_SAMPLES, OnnxRuntime, read_config
 from worker.engines.protocol import DecodeOptions, Device, EngineOf, Prepared

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shared.speech.repetition import compression_ratio
+from shared.speech.text.repetition import compression_ratio
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MAX_COMPRESSION_RATIO = 2.4

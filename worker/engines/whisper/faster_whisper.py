@@ -13,7 +13,7 @@ import numpy.typing as npt
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 from worker.engines.processors import CallsUnderWay, Shares, share_processors
 from worker.engines.protocol import Device, Prepared
 from worker.engines.whisper.vocabulary import MAX_POSITIONS, Vocabulary, iso_code

@@ -11,7 +11,7 @@ import numpy as np
 
 from shared.models import weights
 from shared.models.catalogue import Model
-from shared.speech.audio import Samples
+from shared.speech.audio.samples import Samples
 from worker.engines.protocol import Device, Prepared
 from worker.engines.torch_models import Streams, choose_device, load_pretrained, torch_failures
 from worker.engines.whisper.alignment_heads import AlignmentHeads

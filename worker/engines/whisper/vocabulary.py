@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from shared.infra.errors import ModelError
-from shared.speech.scripts import begins_word
+from shared.speech.text.scripts import begins_word
 from worker.engines.whisper.fallback import Segment
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from shared.models.catalogue import Model
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Decoding, Hypothesis, WordHypothesis
-from shared.speech.repetition import compression_ratio
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.chunks.hypothesis import Decoding, Hypothesis, WordHypothesis
+from shared.speech.text.repetition import compression_ratio
 from worker.engines.protocol import DecodeOptions, DecodeTask, EngineOf, Prepared, is_silent
 from worker.engines.whisper.fallback import TEMPERATURES, Attempt, Outcome, settle
 from worker.engines.whisper.vocabulary import Vocabulary

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.hypothesis import WordHypothesis
 from worker.engines.whisper.fallback import Segment
 from worker.engines.whisper.vocabulary import TIMESTAMP_S, Vocabulary
 

@@ -27,9 +27,9 @@ from shared.infra.errors import (
     TruncatedMedia,
     UnreadableMedia,
 )
-from shared.speech.audio import Channels
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.decoded import HEADER, MAX_RECORD_BYTES, RANGE, Kind
+from shared.speech.audio.decoded import HEADER, MAX_RECORD_BYTES, RANGE, Kind
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Channels
 from worker.media.errors import DecoderBug
 from worker.media.findings import Findings, Warned
 

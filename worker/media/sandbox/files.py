@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, cast
 
 from shared.infra.errors import MediaError, PoisonousInput
-from shared.speech.audio import Channels
-from shared.speech.decoded import HEADER, RANGE, Kind, encode_record
+from shared.speech.audio.decoded import HEADER, RANGE, Kind, encode_record
+from shared.speech.audio.samples import Channels
 from worker.media.decode import decode
 from worker.media.findings import Findings
 from worker.media.sandbox.confinement import allow_cpu, allow_memory

@@ -22,7 +22,7 @@ import av
 import av.subtitles.codeccontext  # PyAV imports these late, and a decoder cannot
 import av.subtitles.stream
 
-from shared.speech.decoded import Kind, encode_record
+from shared.speech.audio.decoded import Kind, encode_record
 from worker.media.live import decode_stream
 from worker.media.sandbox import linux
 from worker.media.sandbox.confinement import Confinement, confine_decoder, confine_server

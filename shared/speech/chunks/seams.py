@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from unicodedata import category
 
-from shared.speech.chunks import Chunk, Heard, Hypothesis, WordHypothesis
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Heard, Hypothesis, WordHypothesis
 
 
 @dataclass(slots=True)

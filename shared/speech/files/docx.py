@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from xml.sax.saxutils import escape
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from shared.speech.cues import one_line
-from shared.speech.paragraphs import make_paragraphs
+from shared.speech.files.cues import one_line
 from shared.speech.speakers.names import TalkerNames
-from shared.speech.transcript import Header, Paragraph, Segment
+from shared.speech.transcript.paragraphs import make_paragraphs
+from shared.speech.transcript.transcript import Header, Paragraph, Segment
 
 _BLOCK_BYTES = 1 << 16
 """Least size of a block, except for the last one."""

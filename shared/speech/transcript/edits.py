@@ -11,10 +11,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.speech.corrections import correct
-from shared.speech.number_words import find_numbers
-from shared.speech.scripts import is_unspaced_letter
-from shared.speech.transcript import Segment, Word, join_words
+from shared.speech.text.number_words import find_numbers
+from shared.speech.text.scripts import is_unspaced_letter
+from shared.speech.transcript.corrections import correct
+from shared.speech.transcript.transcript import Segment, Word, join_words
 
 NUMERALS_LANGUAGE = "en"
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from shared.speech.scripts import is_unspaced_letter
-from shared.speech.transcript import Segment
+from shared.speech.text.scripts import is_unspaced_letter
+from shared.speech.transcript.transcript import Segment
 
 _MAX_TERM_CHARS = 64
 """Longer words are cut off: a lexeme of Postgres has at most 2,046 bytes."""

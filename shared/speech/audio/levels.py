@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
-from shared.speech.spans import Span
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.audio.spans import Span
 
 FRAME_SAMPLES = SAMPLE_RATE * 20 // 1000
 """Levels are measured per 20 ms, on a grid that starts at the chunk's first sample."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby, pairwise
 from typing import NamedTuple
 
-from shared.speech.scripts import space_between
-from shared.speech.sentences import ends_clause, ends_sentence, is_punctuated, with_marks
-from shared.speech.transcript import Segment, SegmentDecoding, Word, join_words
+from shared.speech.text.scripts import space_between
+from shared.speech.text.sentences import ends_clause, ends_sentence, is_punctuated, with_marks
+from shared.speech.transcript.transcript import Segment, SegmentDecoding, Word, join_words
 
 MAX_SEGMENT_S = 30.0
 """Longest segment, unless one word is longer."""

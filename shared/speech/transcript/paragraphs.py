@@ -6,9 +6,9 @@ or the speaker changes, at a long pause, and at a sentence's end once it is long
 
 from collections.abc import Iterable, Iterator
 
-from shared.speech.scripts import columns
-from shared.speech.sentences import CLOSING_MARKS, SENTENCE_ENDS
-from shared.speech.transcript import Paragraph, Segment, join_segments
+from shared.speech.text.scripts import columns
+from shared.speech.text.sentences import CLOSING_MARKS, SENTENCE_ENDS
+from shared.speech.transcript.transcript import Paragraph, Segment, join_segments
 
 LONG_PAUSE_S = 2.0
 """Silence that ends a paragraph."""

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
 
 
 class Resampler:

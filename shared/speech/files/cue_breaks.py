@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
-from shared.speech.cue_times import MAX_COLUMNS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
-from shared.speech.function_words import FUNCTION_WORDS, Kind
-from shared.speech.scripts import columns, space_between
-from shared.speech.sentences import ends_clause, ends_sentence, with_marks
+from shared.speech.files.cue_times import MAX_COLUMNS_PER_S, MAX_CUE_MS, MIN_CUE_MS, shown_until
+from shared.speech.text.function_words import FUNCTION_WORDS, Kind
+from shared.speech.text.scripts import columns, space_between
+from shared.speech.text.sentences import ends_clause, ends_sentence, with_marks
 
 _CUE = 8.0  # each cue: fewer cues are easier to read
 # An empty cue, and an empty line beside others. The cost is proportional to the square of the empty

@@ -1,9 +1,9 @@
 """Transcripts as files: plain text, JSON, SubRip and WebVTT subtitles, tab-separated values.
 
 Files are written piece by piece while segments are read, so memory does not grow with the
-transcript. Plain text is made of paragraphs (``shared.speech.paragraphs``), subtitles of cues
-(``shared.speech.cues``). Channels that were transcribed apart are numbered from 0 in all formats.
-Where speakers are known, their names stand in place of the channels'.
+transcript. Plain text is made of paragraphs (``transcript.paragraphs``), subtitles of cues
+(``files.cues``). Channels that were transcribed apart are numbered from 0 in all formats. Where
+speakers are known, their names stand in place of the channels'.
 """
 
 import html
@@ -14,12 +14,12 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from shared.infra.errors import UnknownFormat
-from shared.speech.cues import CUE_LINES, Cue, make_cues, milliseconds, one_line
-from shared.speech.docx import write_docx
+from shared.speech.files.cues import CUE_LINES, Cue, make_cues, milliseconds, one_line
+from shared.speech.files.docx import write_docx
 from shared.speech.names import FORMATS
-from shared.speech.paragraphs import make_paragraphs
 from shared.speech.speakers.names import TalkerNames
-from shared.speech.transcript import Header, Segment, join_segments
+from shared.speech.transcript.paragraphs import make_paragraphs
+from shared.speech.transcript.transcript import Header, Segment, join_segments
 
 MEDIA_TYPES = {
     "txt": "text/plain; charset=utf-8",

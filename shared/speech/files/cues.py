@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from shared.speech.cue_breaks import Draft, Passage, Token, must_not_begin
-from shared.speech.cue_times import shown_until
-from shared.speech.scripts import columns
-from shared.speech.transcript import Header, Segment
+from shared.speech.files.cue_breaks import Draft, Passage, Token, must_not_begin
+from shared.speech.files.cue_times import shown_until
+from shared.speech.text.scripts import columns
+from shared.speech.transcript.transcript import Header, Segment
 
 LINE_COLUMNS = 42
 """Longest line (Netflix, for Latin scripts). A full-width character takes two columns. A channel's

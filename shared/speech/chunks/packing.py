@@ -11,10 +11,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Hypothesis, WordHypothesis
-from shared.speech.levels import FRAME_SAMPLES, Frames, find_sound, frames_of
-from shared.speech.spans import Span
+from shared.speech.audio.levels import FRAME_SAMPLES, Frames, find_sound, frames_of
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.audio.spans import Span
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
 
 KEPT_PAUSE_SAMPLES = 1 * SAMPLE_RATE
 """What is left of a longer pause between two spans of speech, half of it on each side. The spans

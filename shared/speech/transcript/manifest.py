@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from shared.speech.timemap import Anchor
+from shared.speech.audio.timemap import Anchor
 
 
 class Decoding(BaseModel):

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from shared.speech.audio import Samples
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis
-from shared.speech.levels import FRAME_SAMPLES, Frames, find_sound, frames_of
-from shared.speech.scripts import space_between
-from shared.speech.seams import keep_once
-from shared.speech.spans import Span
-from shared.speech.word_bounds import bound_words
+from shared.speech.audio.levels import FRAME_SAMPLES, Frames, find_sound, frames_of
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Samples
+from shared.speech.audio.spans import Span
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Heard, Hypothesis, WordHypothesis
+from shared.speech.chunks.seams import keep_once
+from shared.speech.chunks.word_bounds import bound_words
+from shared.speech.text.scripts import space_between
 
 LEAST_UNHEARD_SAMPLES = 1 * SAMPLE_RATE
 """A stretch is heard again from one second of sound on, which is two or three words. Less is mostly

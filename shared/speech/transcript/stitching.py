@@ -9,11 +9,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from shared.speech.chunks import SAMPLE_RATE, Chunk, Heard, Hypothesis, WordHypothesis, clock
-from shared.speech.scripts import space_between
-from shared.speech.seams import keep_once
-from shared.speech.segments import Label, PlacedWord, make_segments
-from shared.speech.transcript import (
+from shared.speech.audio.rate import SAMPLE_RATE, clock
+from shared.speech.chunks.chunk import Chunk
+from shared.speech.chunks.hypothesis import Heard, Hypothesis, WordHypothesis
+from shared.speech.chunks.seams import keep_once
+from shared.speech.text.scripts import space_between
+from shared.speech.transcript.segments import Label, PlacedWord, make_segments
+from shared.speech.transcript.transcript import (
     Segment,
     SegmentDecoding,
     TranscriptHeader,

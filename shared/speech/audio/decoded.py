@@ -18,7 +18,7 @@ class Kind(IntEnum):
     """What a record tells."""
 
     PCM = 1
-    """Of a stream: s16le, mono, at ``shared.speech.chunks.SAMPLE_RATE``."""
+    """Of a stream: s16le, mono, at ``shared.speech.audio.rate.SAMPLE_RATE``."""
     CONSUMED = 2
     """Of a stream: ``COUNT`` bytes of it have their audio in the records before this one."""
     UNREADABLE = 3

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from shared.speech.chunks import SAMPLE_RATE, WordHypothesis
-from shared.speech.levels import FRAME_SAMPLES, Frames, frames_of
+from shared.speech.audio.levels import FRAME_SAMPLES, Frames, frames_of
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.chunks.hypothesis import WordHypothesis
 
 MAX_WORD_SAMPLES = SAMPLE_RATE * 3 // 2
 """A word of five syllables, read slowly, takes 1.2 s. The longest of six minutes took 1.3 s."""

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.infra.errors import ModelError
-from shared.speech.audio import Pcm, Samples
-from shared.speech.chunks import SAMPLE_RATE
+from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.audio.samples import Pcm, Samples
+from shared.speech.audio.spans import Span
 from shared.speech.names import VadName
-from shared.speech.spans import Span
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -7,8 +7,8 @@ the time that these took.
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
-from shared.speech.scripts import is_unspaced_letter
-from shared.speech.transcript import Segment, Word
+from shared.speech.text.scripts import is_unspaced_letter
+from shared.speech.transcript.transcript import Segment, Word
 
 MAX_CHARS = 5_000
 """Of a corrected segment; one lasts 30 s at most."""

@@ -9,7 +9,7 @@ On hard cases in 31 languages they cut more sentences in two (docs/fidelity.md).
 
 import re
 
-from shared.speech.abbreviations import BEFORE_A_NAME, BEFORE_A_NUMBER, MID_SENTENCE
+from shared.speech.text.abbreviations import BEFORE_A_NAME, BEFORE_A_NUMBER, MID_SENTENCE
 
 SENTENCE_ENDS = frozenset(".?!…‼⁇⁈⁉。！？｡．؟۔।॥։።፧။។")  # noqa: RUF001 (other scripts are meant)
 """Last characters of words that end a sentence, in the scripts of the catalogue's languages."""

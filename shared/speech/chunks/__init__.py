@@ -1,0 +1,1 @@
+"""Chunks and what engines heard in them: packed, compared where they overlap, heard again."""
