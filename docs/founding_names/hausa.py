@@ -147,7 +147,10 @@ HAUSA = Service(
         here(
             Kind.VARIABLE,
             "PYTORCH_CUDA_ALLOC_CONF",
-            Shown("tests/unit/test_founding.py", "test_a_variable_of_torch_reaches_the_workers"),
+            Shown(
+                "tests/unit/project/test_founding.py",
+                "test_a_variable_of_torch_reaches_the_workers",
+            ),
             "torch reads it itself",
         ),
         left_out(
@@ -158,7 +161,7 @@ HAUSA = Service(
         renamed(
             Kind.OPTION,
             "overlap_seconds=2",
-            Shown("tests/unit/test_seams.py", "test_a_word_at_a_cut_is_kept_by_one"),
+            Shown("tests/unit/speech/test_seams.py", "test_a_word_at_a_cut_is_kept_by_one"),
             "chunks are cut in silence; where there is none they overlap, and no word is doubled",
         ),
         renamed(

@@ -13,18 +13,23 @@ HINDI = Service(
         here(
             Kind.BEHAVIOUR,
             "export to ONNX",
-            Shown("tests/unit/test_export_nemo.py", "test_an_exported_model_is_pinned_and_usable"),
+            Shown(
+                "tests/unit/models/test_export_nemo.py",
+                "test_an_exported_model_is_pinned_and_usable",
+            ),
             "`deploy/export_nemo.py`",
         ),
         here(
             Kind.BEHAVIOUR,
             "resampling to 16 kHz",
-            Shown("tests/unit/test_decode.py", "test_resampling_keeps_level_and_length"),
+            Shown("tests/unit/media/test_decode.py", "test_resampling_keeps_level_and_length"),
         ),
         here(
             Kind.BEHAVIOUR,
             "stereo to mono",
-            Shown("tests/unit/test_channels.py", "test_the_mix_is_the_mean_of_the_channels"),
+            Shown(
+                "tests/unit/engines/test_channels.py", "test_the_mix_is_the_mean_of_the_channels"
+            ),
             "or each channel by itself, with `multichannel`",
         ),
         left_out(

@@ -59,7 +59,7 @@ MODEL_LOADER = Service(
             Kind.BEHAVIOUR,
             "warm-up",
             Shown(
-                "tests/unit/test_worker_health.py",
+                "tests/unit/worker/test_worker_health.py",
                 "test_a_model_that_cannot_infer_is_not_taken_for_loaded",
             ),
             "a worker is ready once its model has inferred",

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from liveaudio import OPTIONS, Talk, samples, silence
-from test_vad import vowels
+from vowels import vowels
 
 from shared.speech.audio.samples import Pcm
 from shared.speech.audio.spans import Span

@@ -12,7 +12,7 @@ from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
 from shared.models.options import JobOptions
 
-CATALOGUE = load_catalogue(Path(__file__).parents[2] / "models.toml")
+CATALOGUE = load_catalogue(Path(__file__).parents[3] / "models.toml")
 
 
 class Platform:

@@ -9,7 +9,7 @@ from shared.models.catalogue import Model, load_catalogue
 from shared.models.sources import Source
 from shared.models.usable import Network, availability, network_once
 
-CATALOGUE = load_catalogue(Path(__file__).parents[2] / "models.toml")
+CATALOGUE = load_catalogue(Path(__file__).parents[3] / "models.toml")
 
 
 def unasked(*_: object) -> str:

@@ -15,7 +15,7 @@ from shared.speech.files.cue_times import GAP_MS, LINGER_MS, MAX_CUE_MS, MIN_CUE
 from shared.speech.files.cues import LONG_PAUSE_MS, make_cues
 from shared.speech.transcript.transcript import Header, Segment, Transcript, Word
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @st.composite

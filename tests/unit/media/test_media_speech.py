@@ -14,7 +14,7 @@ from shared.speech.audio.rate import SAMPLE_RATE
 from worker.media.decode import decode
 from worker.media.findings import Findings
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 PART_S = 0.5
 REPEATS = 5
 

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 from media import Kind, at_rate, mux
-from test_media_cases import WORDS, due, hear, sound
+from test_cases import WORDS, due, hear, sound
 
 from shared.infra.errors import TruncatedMedia
 from shared.speech.audio.rate import SAMPLE_RATE

@@ -11,7 +11,7 @@ from shared.infra.settings import Settings
 from shared.models import AUTO_RULE
 from shared.models.options import JobOptions
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_table_of_settings_says_what_the_code_says() -> None:

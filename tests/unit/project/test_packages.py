@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from forked import PRELOADED
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("api", "cli", "shared", "worker")
 
 

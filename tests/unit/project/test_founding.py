@@ -35,7 +35,7 @@ from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
 from shared.speech.text.languages import language_code
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 VALUES = {
     "ASR_MODEL_ID": ("openai/whisper-base", "openai/whisper-base"),

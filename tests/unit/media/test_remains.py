@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 from media import FRAGMENTED, Kind, mux
-from test_media_cases import WORDS, due, hear, sound
-from test_media_damage import (
+from test_cases import WORDS, due, hear, sound
+from test_damage import (
     FORM,
     HALF,
     PCM,

@@ -13,7 +13,7 @@ from worker.engines.whisper.fallback import (
     settle,
 )
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 WORDS = (TESTS / "models" / "words.txt").read_text().split()
 HELDOUT = [path.read_text() for path in sorted((TESTS / "models" / "heldout").glob("*.txt"))]
 NATURAL = [

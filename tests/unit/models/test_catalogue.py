@@ -9,7 +9,7 @@ from shared.models.catalogue import Catalogue, Model, load_catalogue, read_catal
 from shared.models.options import JobOptions, check_options
 from shared.models.pins import Pin, write_pin
 
-SHIPPED = Path(__file__).parents[2] / "models.toml"
+SHIPPED = Path(__file__).parents[3] / "models.toml"
 
 GOOD = """
 [languages]

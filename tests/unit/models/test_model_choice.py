@@ -275,7 +275,7 @@ def test_a_model_that_nobody_serves_is_refused_with_what_to_do(
 
 
 def test_the_shipped_catalogue_prefers_models_that_it_has() -> None:
-    shipped = load_catalogue(Path(__file__).parents[2] / "models.toml")
+    shipped = load_catalogue(Path(__file__).parents[3] / "models.toml")
     assert [model.id for model in shipped.first_choices] == [
         "whisper-base",
         "whisper-tiny.en",
@@ -297,7 +297,7 @@ def test_the_shipped_catalogue_prefers_models_that_it_has() -> None:
 def test_a_newcomer_gets_the_best_that_the_machine_can_reach(
     asked: dict[str, object], usable: set[str], model: str
 ) -> None:
-    shipped = load_catalogue(Path(__file__).parents[2] / "models.toml")
+    shipped = load_catalogue(Path(__file__).parents[3] / "models.toml")
     choice = choose_model(JobOptions.model_validate(asked), supply_here(shipped, "", usable))
     assert choice.model.id == model
 
@@ -318,7 +318,7 @@ def test_a_newcomer_gets_the_best_that_the_machine_can_reach(
 def test_parakeet_goes_before_all_others_where_it_is_here_and_knows_the_language(
     asked: dict[str, object], model: str, tmp_path: Path
 ) -> None:
-    text = (Path(__file__).parents[2] / "models.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "models.toml").read_text(encoding="utf-8")
     pinned = tmp_path / "models.toml"
     pinned.write_text(
         re.sub(r'(source = "istupakov/.*"\nrevision = )"unpinned"', rf'\1"{"a" * 40}"', text)
@@ -333,7 +333,7 @@ def test_parakeet_goes_before_all_others_where_it_is_here_and_knows_the_language
 
 
 def test_another_language_than_english_never_gets_a_model_for_english() -> None:
-    shipped = load_catalogue(Path(__file__).parents[2] / "models.toml")
+    shipped = load_catalogue(Path(__file__).parents[3] / "models.toml")
     for language in ("de", "hi"):
         with pytest.raises(UnsupportedLanguage):
             choose_model(

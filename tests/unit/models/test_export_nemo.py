@@ -11,7 +11,7 @@ import pytest
 
 from shared.models.catalogue import load_catalogue
 
-SCRIPT = Path(__file__).parents[2] / "deploy" / "export_nemo.py"
+SCRIPT = Path(__file__).parents[3] / "deploy" / "export_nemo.py"
 CATALOGUE = """
 [languages]
 hindi = ["hi"]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BLOCKED = ("av", "boto3", "celery", "ctranslate2", "fastapi", "kombu", "sqlalchemy")
 PROGRAM = """
 import json, sys
