@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Self
 
 from cli.errors import CommandError, os_reason
 from cli.messages import error as error_line
@@ -25,68 +26,81 @@ ABANDON_S = 6.0
 
 
 class Batch:
-    """Some files and what becomes of them; ``run`` it once, in the main thread."""
+    """Some files and what becomes of them, for the main thread; ``with`` ends what is under way.
 
-    def __init__(self, jobs: FileJobs, sources: Sequence[Source]) -> None:
+    Left by an exception it cancels its jobs. By ``Stopped``, a signal, it keeps what they have said
+    so far; by others, as when nobody reads stdout any more, it does not.
+    """
+
+    def __init__(self, jobs: FileJobs, *, skipped: int = 0, refused: int = 0) -> None:
+        """Begin without files; summaries also count files ``skipped`` and names ``refused``."""
         self._jobs = jobs
+        self._skipped, self._refused = skipped, refused
         self._progress = jobs.progress
-        self._works = [Work(source) for source in sources]
-        self._unprinted = list(self._works)
+        self._waiting = queue.SimpleQueue[Work | None]()
+        """None: there is no more."""
+        self._n_threads = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._works: list[Work] = []
+        self._unprinted: list[Work] = []
         self._tally = Tally(self._works, time.monotonic)
         self._total_at_s = 0.0
+        self._jobs.n_files = 0
 
-    def run(self, *, skipped: int = 0, refused: int = 0) -> bool:
-        """Transcribe all files; return whether all succeeded.
+    def __enter__(self) -> Self:
+        return self
 
-        The closing summary counts files ``skipped``, as they were done before, and names refused.
-
-        Raises:
-            CommandError: stdout cannot be written to.
-            BrokenPipeError: nobody reads stdout any more.
-            Stopped: a signal came; the jobs are canceled, what they have said so far is kept.
-        """
-        waiting = queue.SimpleQueue[Work]()
-        for work in self._works:
-            waiting.put(work)
-        for _ in range(min(self._jobs.request.jobs, len(self._works))):
-            # Daemons: a server that does not answer must not keep this process after Ctrl-C.
-            threading.Thread(target=self._serve, args=(waiting,), name="job", daemon=True).start()
-        try:
-            self._jobs.platform.run(self._look)
-        except (Stopped, CommandError, OSError) as error:
-            self._progress.finish()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._progress.finish()
+        if isinstance(error, Stopped | CommandError | OSError):
             stopped = isinstance(error, Stopped)
             self._abandon(keep=stopped)
             if stopped:
                 with suppress(CommandError, OSError):  # the terminal may be what has ended
                     self._print(in_order=False)
-                self._summarize(skipped, refused)
-            raise
-        finally:
-            self._jobs.stop.set()
-        self._progress.finish()
-        self._jobs.client.close()
-        self._summarize(skipped, refused)
-        return all(work.state is State.DONE for work in self._works)
+                self.summarize()
+        self._jobs.stop.set()
+        for _ in range(self._n_threads):
+            self._waiting.put(None)
+        if error is None:
+            self._jobs.client.close()
 
-    def _serve(self, waiting: "queue.SimpleQueue[Work]") -> None:
+    def add(self, sources: Sequence[Source], outputs: TranscriptFiles | None) -> None:
+        """Begin to transcribe files, as many at a time as was asked for."""
+        works = [Work(source, outputs) for source in sources]
+        self._jobs.n_files += len(works)
+        self._works += works
+        self._unprinted += works
+        for work in works:
+            self._waiting.put(work)
+            if self._n_threads < self._jobs.request.jobs:
+                self._n_threads += 1
+                # Daemons: a server that does not answer must not keep this process after Ctrl-C.
+                threading.Thread(target=self._serve, name="job", daemon=True).start()
+
+    def _serve(self) -> None:
         """Take one file after the other, in a thread of its own."""
-        with suppress(queue.Empty):
-            while not self._jobs.stop.is_set():
-                work = waiting.get_nowait()
-                try:
-                    self._jobs.transcribe(work)
-                except CommandError as error:
-                    self._jobs.fail(work, str(error))
-                except OSError as error:
-                    self._jobs.fail(work, os_reason(error))
-                except Exception as error:  # noqa: BLE001 - it must not cost the other files
-                    self._jobs.fail(work, f"unexpected error: {type(error).__name__}: {error}")
-                finally:
-                    work.ended.set()
+        while (work := self._waiting.get()) is not None and not self._jobs.stop.is_set():
+            try:
+                self._jobs.transcribe(work)
+            except CommandError as error:
+                self._jobs.fail(work, str(error))
+            except OSError as error:
+                self._jobs.fail(work, os_reason(error))
+            except Exception as error:  # noqa: BLE001 - it must not cost the other files
+                self._jobs.fail(work, f"unexpected error: {type(error).__name__}: {error}")
+            finally:
+                work.ended.set()
 
-    def _look(self) -> bool:
-        """Show the total and print what has ended; return whether all files have."""
+    def look(self) -> bool:
+        """Show the total and print what has ended; return whether all files have.
+
+        Raises:
+            CommandError: stdout cannot be written to.
+            BrokenPipeError: nobody reads stdout any more.
+        """
         now_s = time.monotonic()
         if now_s - self._total_at_s >= TOTAL_S:
             self._total_at_s = now_s
@@ -103,18 +117,25 @@ class Batch:
                     return
                 continue
             self._unprinted.remove(work)
-            if self._jobs.outputs is None and work.state is State.DONE:
+            if work.outputs is None and work.state is State.DONE:
                 text, work.text = work.text, ""
                 if self._jobs.request.several:
                     text = as_printed(text, work.source.name, self._jobs.request.formats[0])
                 self._progress.aside(partial(print_text, text))
 
-    def _summarize(self, skipped: int, refused: int) -> None:
+    def summarize(self) -> bool:
+        """Name the files that failed and count all; forget them; return whether all succeeded."""
+        self._progress.finish()
         for work in self._works:
             if work.state is State.FAILED:
                 self._progress.say(error_line(f"{work.source.name}: {work.problem}"))
-        if len(self._works) + skipped + refused > 1:
-            self._progress.say(note(self._tally.summary(skipped=skipped, refused=refused)))
+        if len(self._works) + self._skipped + self._refused > 1:
+            self._progress.say(
+                note(self._tally.summary(skipped=self._skipped, refused=self._refused))
+            )
+        succeeded = all(work.state is State.DONE for work in self._works)
+        self._begin()
+        return succeeded
 
     def _abandon(self, *, keep: bool) -> None:
         """Cancel the jobs, so that those of the next run do not wait behind them.
@@ -123,25 +144,23 @@ class Batch:
         """
         left = tuple(self._jobs.under_way.items())  # before the stop, at which they are dropped
         self._jobs.stop.set()
-        outputs = self._jobs.outputs if keep else None
         threads = [
-            threading.Thread(target=self._give_up, args=(*job, outputs), daemon=True)
-            for job in left
+            threading.Thread(target=self._give_up, args=(*job, keep), daemon=True) for job in left
         ]
-        if threads and outputs is not None:
+        if keep and any(work.outputs is not None for _, work in left):
             self._progress.say(note("keeping what was done so far"))
         for thread in threads:
             thread.start()
         deadline_s = time.monotonic() + ABANDON_S
         for thread in threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
-        if self._jobs.outputs is not None:
-            self._jobs.outputs.close()
+        for outputs in {work.outputs for work in self._works if work.outputs is not None}:
+            outputs.close()
 
-    def _give_up(self, job_id: str, work: Work, outputs: TranscriptFiles | None) -> None:
+    def _give_up(self, job_id: str, work: Work, keep: bool) -> None:
         try:
-            if outputs is not None:
-                self._jobs.keep_partial(job_id, work.source, outputs)
+            if keep and work.outputs is not None:
+                self._jobs.keep_partial(job_id, work.source, work.outputs)
         except CommandError as error:
             self._progress.say(error_line(str(error)))
         finally:

@@ -39,14 +39,13 @@ class FileJobs:
     """Transcribes the files of a batch, one at a call; safe to use from several threads."""
 
     request: Request
-    outputs: TranscriptFiles | None
-    """Where transcripts are written; None: they are left in ``Work.text``."""
     platform: Platform
     progress: Progress
-    n_files: int
     stop: threading.Event
     """Set once the batch has ended or is stopped."""
     client: Longhand
+    n_files: int = 0
+    """How many files the batch has."""
     under_way: dict[str, Work] = field(default_factory=dict)
     """Files by the ids of their jobs, from the job's creation to its end."""
 
@@ -158,11 +157,11 @@ class FileJobs:
         for form in self.request.formats:
             found = job.export(form, **self.request.sizes_of(form))
             spoken = has_words(form, found)
-            if self.outputs is None:
+            if work.outputs is None:
                 work.text = found.decode()
                 continue
             try:
-                self.outputs.write(work.source, form, found)
+                work.outputs.write(work.source, form, found)
             except CommandError as error:
                 if not self.platform.lasting:
                     raise

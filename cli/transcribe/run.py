@@ -64,8 +64,11 @@ def transcribe(request: Request, server: str | None, data: Path) -> int:
         ) as platform:
             stop = threading.Event()
             client = connect(platform.url, stop)
-            jobs = FileJobs(request, outputs, platform, progress, len(sources), stop, client)
-            succeeded = Batch(jobs, sources).run(skipped=skipped, refused=len(found.refused))
+            jobs = FileJobs(request, platform, progress, stop, client)
+            with Batch(jobs, skipped=skipped, refused=len(found.refused)) as batch:
+                batch.add(sources, outputs)
+                platform.run(batch.look)
+                succeeded = batch.summarize()
         return 0 if succeeded and not found.refused else 1
 
 

@@ -2,18 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from cli.errors import CommandError
 from cli.messages import note
-from cli.progress.lines import Progress, progress_on_stderr
+from cli.progress.lines import progress_on_stderr
 from cli.server import connect
 from cli.signals import StopFlag
 from cli.transcribe.batch import Batch
 from cli.transcribe.file_jobs import FileJobs
-from cli.transcribe.platform import Platform, platform_for
+from cli.transcribe.platform import platform_for
 from cli.transcribe.request import Request
 from cli.transcribe.sources import Source, find_sources, is_folder
 from cli.transcribe.transcript_files import TranscriptFiles, make_output_folder
@@ -86,30 +85,45 @@ def transcribe_arrivals(request: Request, folder: Path, server: str | None, data
         ) as platform,
     ):
         progress.say(note(f"watching {folder} until Ctrl-C"))
-        arrivals = Arrivals(folder)
-        while True:
-            there, due = arrivals.look()
-            if due:
-                outputs = TranscriptFiles(request.output, request.formats, there)
-                new = [s for s in due if arrivals.take(s) or not outputs.has(s)]
-                _transcribe(request, new, outputs, platform, progress)
-            platform.run(_after(LOOK_S))
-
-
-def _transcribe(
-    request: Request,
-    sources: list[Source],
-    outputs: TranscriptFiles,
-    platform: Platform,
-    progress: Progress,
-) -> None:
-    if sources:
         stop = threading.Event()
         client = connect(platform.url, stop)
-        jobs = FileJobs(request, outputs, platform, progress, len(sources), stop, client)
-        Batch(jobs, sources).run()
+        with Batch(FileJobs(request, platform, progress, stop, client)) as batch:
+            watch = Watch(Arrivals(folder), request, batch)
+            platform.run(watch.look)
+    raise AssertionError("only an exception ends a watch")
 
 
-def _after(seconds: float) -> Callable[[], bool]:
-    ends = time.monotonic() + seconds
-    return lambda: time.monotonic() >= ends
+class Watch:
+    """Hands what comes into a folder to a batch, whatever else is still under way in it."""
+
+    def __init__(self, arrivals: Arrivals, request: Request, batch: Batch) -> None:
+        assert request.output is not None
+        self._arrivals = arrivals
+        self._folder = request.output
+        self._formats = request.formats
+        self._batch = batch
+        self._looked_at_s = -LOOK_S
+        self._is_idle = True
+
+    def look(self) -> bool:
+        """Look into the folder when it is time, and at the batch; never true, as it goes on.
+
+        Raises:
+            CommandError: the folder is gone.
+        """
+        now_s = time.monotonic()
+        if now_s - self._looked_at_s >= LOOK_S:
+            self._looked_at_s = now_s
+            self._add_new()
+        if not self._is_idle and self._batch.look():
+            self._batch.summarize()
+            self._is_idle = True
+        return False
+
+    def _add_new(self) -> None:
+        there, due = self._arrivals.look()
+        if due:
+            outputs = TranscriptFiles(self._folder, self._formats, there)
+            new = [s for s in due if self._arrivals.take(s) or not outputs.has(s)]
+            self._batch.add(new, outputs)
+            self._is_idle = self._is_idle and not new

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from cli.transcribe.sources import Source
+from cli.transcribe.transcript_files import TranscriptFiles
 
 
 class State(Enum):
@@ -22,6 +23,8 @@ class Work:
     """One file of a batch. Until it has ended, only the thread that transcribes it writes here."""
 
     source: Source
+    outputs: TranscriptFiles | None = None
+    """Where its transcript is written; None: it is left in ``text``."""
     state: State = State.OPEN
     share: float = 0.0
     """Share of the audio that is transcribed, in [0, 1]."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 OPEN_LIMIT_S = 10.0
+"""How long a server may take to a connection, and then to begin the session."""
 RESUME_LIMIT_S = 45.0
 """How long a lost connection is tried again; a server keeps a session for a minute."""
 RESUME_EVERY_S = 0.5
@@ -275,7 +276,7 @@ class LiveSession:
                 await self._send_again(socket, round(started["acked_ms"] * SAMPLE_RATE / 1000))
                 self._receiving = socket
                 return True
-        except ConnectionClosed:
+        except (ConnectionClosed, ConnectionFailed):
             pass
         except BaseException:
             await socket.close()
@@ -303,16 +304,21 @@ class LiveSession:
                 self._socket = None
 
     async def _ask(self, socket: "ClientConnection", **members: Any) -> dict[str, Any]:
-        """Send ``start_session`` and return the answer."""
+        """Send ``start_session`` and return the answer.
+
+        Raises:
+            ConnectionFailed: there is none, or not in time.
+        """
         from websockets.exceptions import ConnectionClosed
 
         try:
-            await socket.send(json.dumps({"type": "start_session", **members}))
-            answer: dict[str, Any] = json.loads(await socket.recv())
+            async with asyncio.timeout(OPEN_LIMIT_S):
+                await socket.send(json.dumps({"type": "start_session", **members}))
+                answer: dict[str, Any] = json.loads(await socket.recv())
         except ConnectionClosed as error:
-            if self._token is not None:
-                raise
             raise self._lost() from error
+        except TimeoutError as error:
+            raise ConnectionFailed(f"{self.url} does not begin the session") from error
         return answer
 
     async def _connect(self) -> "ClientConnection":

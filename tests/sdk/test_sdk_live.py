@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from longhand_sdk import AsyncLonghand
+from longhand_sdk import AsyncLonghand, live
 from longhand_sdk.errors import ConnectionFailed, LiveError
 from longhand_sdk.live import LiveActivity, LiveEnded, LiveEvent, LiveFinal, LiveLost, LivePartial
 from sttpeer import SttPeer, spoken, stt_peer
+from websockets.asyncio.server import ServerConnection, serve
 
 PIECE = 3200
 
@@ -129,3 +130,18 @@ def test_a_redirect_does_not_take_the_key_to_another_server() -> None:
 def port_of(server: asyncio.Server) -> int:
     port: int = server.sockets[0].getsockname()[1]
     return port
+
+
+def test_a_server_that_never_begins_the_session_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "OPEN_LIMIT_S", 0.3)
+
+    async def begin() -> None:
+        async with (
+            serve(ServerConnection.wait_closed, "127.0.0.1", 0) as server,
+            AsyncLonghand(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client,
+            client.live(),
+        ):
+            pytest.fail("the session has begun")
+
+    with pytest.raises(ConnectionFailed, match="does not begin the session"):
+        asyncio.run(begin())

@@ -92,7 +92,7 @@ def wait(until: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def batch(
+def transcribe(
     server: Server,
     tmp_path: Path,
     *formats: str,
@@ -104,7 +104,8 @@ def batch(
     kind: type[FileJobs] = FileJobs,
     progress: Progress | None = None,
     content: bytes | None = b"x",
-) -> Batch:
+) -> bool:
+    """Transcribe files; return whether all succeeded."""
     clips = tuple(tmp_path / name for name in names)
     for clip in clips:
         if content is not None:
@@ -114,20 +115,21 @@ def batch(
     stop = threading.Event()
     jobs = kind(
         Request(files=asked, options=options or JobOptions(), formats=formats),
-        TranscriptFiles(tmp_path / "out", formats, sources) if output else None,
         Platform(server.url, None, run),
         progress or Progress(),
-        len(sources),
         stop,
         connect(server.url, stop),
     )
-    return Batch(jobs, sources)
+    with Batch(jobs) as batch:
+        batch.add(sources, TranscriptFiles(tmp_path / "out", formats, sources) if output else None)
+        jobs.platform.run(batch.look)
+        return batch.summarize()
 
 
 def test_a_transcript_is_fetched_once(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert batch(server, tmp_path, "txt").run()
+    assert transcribe(server, tmp_path, "txt")
     assert server.requests == [
         "POST /jobs",
         "GET /jobs/one?wait=1&text=false",
@@ -144,7 +146,7 @@ def test_a_url_is_sent_as_it_was_named_with_the_options_beside_it(
 ) -> None:
     url = "https://example.com/rec//talk.mp3?sig=hush"
     options = JobOptions(language="de", multichannel=True)
-    assert batch(server, tmp_path, "txt", names=(), urls=[url], options=options).run()
+    assert transcribe(server, tmp_path, "txt", names=(), urls=[url], options=options)
     assert server.requests[0] == "POST /jobs"
     assert [json.loads(body) for body in server.bodies] == [
         {"audio_url": url, "language": "de", "multichannel": True}
@@ -162,7 +164,7 @@ def test_each_format_of_an_interrupted_job_is_fetched_once(server: Server, tmp_p
         raise Stopped(2)
 
     with pytest.raises(Stopped):
-        batch(server, tmp_path, "srt", "txt", run=interrupted, output=True).run()
+        transcribe(server, tmp_path, "srt", "txt", run=interrupted, output=True)
     partial = "/jobs/one/transcript?format={}&partial=true"
     asked = [request for request in server.requests if "partial" in request]
     assert asked == [f"GET {partial.format(form)}" for form in ("srt", "txt")]
@@ -188,9 +190,7 @@ def test_a_file_that_is_cut_off_during_its_upload_fails_with_a_sentence(
             if self.shown == 2:  # the first is before the file is opened
                 os.truncate(growing, 400_000)
 
-    made = batch(server, tmp_path, "txt", progress=Cutting(), content=None)
-
-    assert not made.run()
+    assert not transcribe(server, tmp_path, "txt", progress=Cutting(), content=None)
     assert "the file was cut off while it was being uploaded" in capsys.readouterr().err
 
 
@@ -203,7 +203,7 @@ def test_an_unexpected_error_of_a_file_is_a_line_and_the_others_are_printed(
                 raise RuntimeError("nobody\nforesaw this")
             super().transcribe(work)
 
-    done = batch(server, tmp_path, "txt", names=("a.wav", "b.wav"), kind=Faulty).run()
+    done = transcribe(server, tmp_path, "txt", names=("a.wav", "b.wav"), kind=Faulty)
 
     out, err = capsys.readouterr()
     assert not done
@@ -222,7 +222,7 @@ def test_a_file_that_grows_is_warned_of_and_transcribed(
             with (tmp_path / "a.wav").open("ab") as file:
                 file.write(b"y")
 
-    assert batch(server, tmp_path, "txt", progress=Appending()).run()
+    assert transcribe(server, tmp_path, "txt", progress=Appending())
 
     out, err = capsys.readouterr()
     assert out == "words\n"
@@ -238,7 +238,7 @@ def test_a_file_that_is_moved_away_after_its_upload_has_its_transcript(
             if details[:1] == (1.0,):
                 (tmp_path / "a.wav").unlink()
 
-    assert batch(server, tmp_path, "txt", progress=Moving()).run()
+    assert transcribe(server, tmp_path, "txt", progress=Moving())
     assert capsys.readouterr().out == "words\n"
 
 

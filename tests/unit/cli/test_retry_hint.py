@@ -60,14 +60,15 @@ def reason(
     client: Any = Ended(state, chunks_done)
     jobs = FileJobs(
         Request(files=(clip,), options=JobOptions()),
-        None,
         Platform("http://127.0.0.1:1", None, wait, lasting=lasting),
         Progress(),
-        1,
         threading.Event(),
         client,
     )
-    assert not Batch(jobs, find_sources([clip]).sources).run()
+    with Batch(jobs) as batch:
+        batch.add(find_sources([clip]).sources, None)
+        wait(batch.look)
+        assert not batch.summarize()
     return capsys.readouterr().err.splitlines()[-1].removeprefix(f"longhand: error: {clip}: ")
 
 
