@@ -38,6 +38,7 @@ from api.native import (
     transcribe,
     transcripts,
     usage,
+    voices,
     webhooks,
 )
 from api.native.call_metrics import CallMetrics
@@ -126,6 +127,7 @@ def create_app(
             transcripts,
             corrections,
             speakers,
+            voices,
             audio,
             search,
             events,

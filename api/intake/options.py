@@ -19,7 +19,7 @@ from shared.models.choice import (
     names_model,
     served_supply,
 )
-from shared.models.options import JobOptions, ResolvedOptions, SpeakerCounts, resolve_options
+from shared.models.options import AskedSpeakers, JobOptions, ResolvedOptions, resolve_options
 from shared.speech.text.accuracy import check_reference
 
 KEEP_S = 1.0
@@ -126,8 +126,10 @@ class OptionCheck:
 
     def _check_values(self, asked: JobOptions) -> None:
         check_priority(asked.priority)
-        if isinstance(asked.speakers, SpeakerCounts):
+        if isinstance(asked.speakers, AskedSpeakers):
             asked.speakers.check()
+            if asked.speakers.identify and asked.multichannel:
+                raise ConflictingOptions("speakers: identify does not go with multichannel")
         if asked.reference is not None:
             check_reference(asked.reference)
         if asked.webhook_url is not None:

@@ -13,6 +13,7 @@ from shared.infra.errors import (
     JobNotFound,
     KeyNotFound,
     RequestError,
+    VoiceNotFound,
     WebhookNotFound,
 )
 
@@ -64,6 +65,10 @@ async def _delivery_id(delivery_id: _PathId) -> UUID:
     return _id(delivery_id, DeliveryNotFound(f"there is no delivery {delivery_id}"))
 
 
+async def _voice_id(voice_id: _PathId) -> UUID:
+    return _id(voice_id, VoiceNotFound(f"there is no voice {voice_id}"))
+
+
 async def _key_id(key_id: _PathId) -> UUID:
     return _id(key_id, KeyNotFound(f"there is no key {key_id}"))
 
@@ -113,6 +118,7 @@ JobId = Annotated[UUID, Depends(_job_id)]
 BatchId = Annotated[UUID, Depends(_batch_id)]
 WebhookId = Annotated[UUID, Depends(_webhook_id)]
 DeliveryId = Annotated[UUID, Depends(_delivery_id)]
+VoiceId = Annotated[UUID, Depends(_voice_id)]
 KeyId = Annotated[UUID, Depends(_key_id)]
 Cursor = Annotated[UUID | None, Depends(_cursor)]
 """The last item of the page before, None on the first page."""

@@ -70,6 +70,7 @@ def _answer(view: SpeakersView) -> JobSpeakers:
             name=revision.names.get(each.id, each.name),
             speech_s=each.speech_s,
             merged_into=revision.merged.get(each.id),
+            recognized=each.recognized,
         )
         for each in view.found
     ]

@@ -116,6 +116,7 @@ class _Transcribe(GroupedCommand):
     group="How",
     help="Tell who says what; N: of so many people.",
 )
+@_how("--identify", is_flag=True, help="With --speakers: name those whose voices are known.")
 @_how("--multichannel", is_flag=True, help="Transcribe each channel apart.")
 @_how("--multilingual", is_flag=True, help="Detect the language of each chunk.")
 @_how(
@@ -179,6 +180,7 @@ def transcribe(
     vad: str | None,
     vad_of_filter: str | None,
     speakers: int | bool | None,
+    identify: bool,
     server: str | None,
     data: Path | None,
     jobs: int,
@@ -222,7 +224,7 @@ def transcribe(
         model=None if model is None else model.strip() or "auto",
         task="translate" if translate else task,
         vad=vad or vad_of_filter,
-        speakers={"count": speakers} if type(speakers) is int else speakers,
+        speakers=_speakers(speakers, identify=identify),
         cache=not no_cache,
     )
     if line := ignored(ctx):
@@ -246,6 +248,15 @@ def transcribe(
     if watch_folder is not None:
         transcribe_arrivals(request, watch_folder, server, data_path(data))
     return run(request, server, data_path(data))
+
+
+def _speakers(asked: int | bool | None, *, identify: bool) -> dict[str, int | bool] | bool | None:
+    """Return the job option of ``--speakers [N]`` and ``--identify``."""
+    if asked is None and identify:
+        raise click.UsageError("--identify goes with --speakers")
+    if type(asked) is not int:
+        return {"identify": True} if identify else asked
+    return {"count": asked} | ({"identify": True} if identify else {})
 
 
 def _check_watched(

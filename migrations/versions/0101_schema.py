@@ -118,6 +118,7 @@ _OWNED = {
     "steps": "tenant",
     "transcripts": "tenant",
     "transcript_terms": "tenant",
+    "voices": "tenant",
     "batches": "tenant",
     "idempotency_keys": "tenant",
     "uploads": "tenant",

@@ -333,6 +333,10 @@ class SpeakerNotFound(NotFound):
     """The job has no such speaker."""
 
 
+class VoiceNotFound(NotFound):
+    """There is no such voice."""
+
+
 class UploadNotFound(NotFound):
     """There is no such upload."""
 
@@ -419,6 +423,18 @@ class OffsetMismatch(Conflict):
 
 class IdempotencyKeyInUse(Conflict):
     """A request with this Idempotency-Key is under way."""
+
+
+class VoiceprintsNotKept(Conflict):
+    """The job was not asked to identify its speakers."""
+
+
+class VoiceTooShort(Conflict):
+    """The speaker talks for too short a time to be remembered."""
+
+
+class TooManyVoices(Conflict):
+    """The tenant has as many voices as it may have."""
 
 
 class TooManyWebhooks(Conflict):

@@ -49,7 +49,7 @@ class JobOptions(TypedDict, total=False):
     hotwords: str
     vad: str
     multichannel: bool
-    speakers: bool | Mapping[str, int]
+    speakers: bool | Mapping[str, int | bool]
     multilingual: bool
     track: str
     strict: bool

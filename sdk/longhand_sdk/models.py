@@ -42,12 +42,20 @@ class Word(Model):
     """Whether another speaker talks at the same time."""
 
 
+class RecognizedVoice(Model):
+    """The voice that a speaker was recognized by."""
+
+    voice_id: str
+    similarity: float = 0.0
+
+
 class Speaker(Model):
     """Somebody who speaks in a recording."""
 
     id: int
     name: str = ""
     speech_s: float = 0.0
+    recognized: RecognizedVoice | None = None
 
 
 class Segment(Model):

@@ -74,8 +74,8 @@ MAX_SPEAKERS = 50
 """The most that may be expected of a recording: clustering tells no more apart."""
 
 
-class SpeakerCounts(BaseModel):
-    """How many people speak, as far as that is known."""
+class AskedSpeakers(BaseModel):
+    """What is known and wanted of the people who speak."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,9 +88,12 @@ class SpeakerCounts(BaseModel):
     count: Annotated[int | None, BeforeValidator(whole)] = Field(
         default=None, ge=1, le=MAX_SPEAKERS, description="exactly so many"
     )
+    identify: bool = Field(
+        default=False, description="compare them with the tenant's voices (`GET /voices`)"
+    )
 
     def check(self) -> None:
-        """Refuse numbers that contradict each other.
+        """Refuse members that contradict each other.
 
         Raises:
             ConflictingOptions: they do.
@@ -102,19 +105,19 @@ class SpeakerCounts(BaseModel):
 
 
 def _speakers(value: object) -> object:
-    """Return the counts in a form field's text; what is no object is a boolean."""
+    """Return the object in a form field's text; what is no object is a boolean."""
     is_object = isinstance(value, str) and value.lstrip().startswith("{")
     return _json_object(value) if is_object else value
 
 
 def _kind_of_speakers(value: object) -> str:
-    return "counts" if isinstance(value, dict | SpeakerCounts) else "wanted"
+    return "described" if isinstance(value, dict | AskedSpeakers) else "wanted"
 
 
 _COUNT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": MAX_SPEAKERS}
 
 Speakers = Annotated[
-    Annotated[bool, Tag("wanted")] | Annotated[SpeakerCounts, Tag("counts")],
+    Annotated[bool, Tag("wanted")] | Annotated[AskedSpeakers, Tag("described")],
     Discriminator(_kind_of_speakers),
     BeforeValidator(_speakers),
     WithJsonSchema(
@@ -124,7 +127,10 @@ Speakers = Annotated[
                 {
                     "type": "object",
                     "additionalProperties": False,
-                    "properties": dict.fromkeys(("min", "max", "count"), _COUNT_SCHEMA),
+                    "properties": {
+                        **dict.fromkeys(("min", "max", "count"), _COUNT_SCHEMA),
+                        "identify": {"type": "boolean"},
+                    },
                 },
             ]
         }
@@ -192,7 +198,8 @@ class JobOptions(BaseModel):
     speakers: Speakers = Field(
         default=False,
         description="true: tell who says what; or what is known of their number, such as "
-        '{"count": 2} or {"min": 2, "max": 5}; with multichannel each channel is a speaker',
+        '{"count": 2} or {"min": 2, "max": 5}; {"identify": true} compares them with the voices '
+        "that are known; with multichannel each channel is a speaker",
     )
     multilingual: bool = Field(
         default=False, description="detect the language of each chunk, not once for the whole"
@@ -263,6 +270,7 @@ class SpeakerOptions(BaseModel):
     min: int | None = None
     max: int | None = None
     count: int | None = None
+    identify: bool = Field(default=False, description="compared with the tenant's voices")
 
     @property
     def hints(self) -> SpeakerHints:

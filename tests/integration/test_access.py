@@ -30,7 +30,8 @@ from shared.store.accounts.tenants import create_tenant
 ANY_ID = "0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21"
 PATH_IDS = {
     **dict.fromkeys(
-        ("job_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id"), ANY_ID
+        ("job_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id", "voice_id"),
+        ANY_ID,
     ),
     "tenant_id": "default",
 }
@@ -386,6 +387,7 @@ JOB_BODIES = {
     "reference": {"reference": "x"},
     "changes": {"segment": 0, "text": "x"},
     "speakers": {"speakers": [{"id": 0, "name": "x"}]},
+    "voices": {"speaker": 0, "name": "x"},
 }
 """Of the operations on a job that need one, by the end of their path."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from apiserver import api
 from equaljobs import compute, submit
@@ -24,6 +25,7 @@ from api.app import create_app
 from docs.access_table import ANYBODY, LET_IN, OPENED, OWN_ONLY, SAME, SOCKET, Row, rows
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
+from shared.speech.speakers.voiceprints import Voiceprints
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope
 from shared.store.accounts.tenants import create_tenant
@@ -31,6 +33,7 @@ from shared.store.jobs.cancel import cancel_job
 from shared.store.limits import NO_LIMITS
 from shared.store.objects.keys import source_key
 from shared.store.uploads import NewUpload, create_upload
+from shared.store.voices import add_voice
 from shared.store.webhooks.deliveries import list_deliveries
 
 UNKNOWN = "0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21"
@@ -63,6 +66,7 @@ class Owner:
     delivery: str
     key_id: str
     batch: str
+    voice: str
     uploads: Mapping[str, str]
     """Ids by what is to be done with the uploads."""
     keys: Mapping[str, dict[str, str]]
@@ -77,6 +81,7 @@ class Owner:
             "delivery_id": self.delivery,
             "key_id": self.key_id,
             "batch_id": self.batch,
+            "voice_id": self.voice,
             "upload_id": self.uploads[UPLOADS.get(name, "open")],
             "tenant_id": self.name,
         }
@@ -84,7 +89,7 @@ class Owner:
     @property
     def all_ids(self) -> set[str]:
         own = (self.jobs, self.hooks, self.uploads)
-        single = (self.delivery, self.key_id, self.batch)
+        single = (self.delivery, self.key_id, self.batch, self.voice)
         return {*single, *(each for ids in own for each in ids.values())}
 
 
@@ -108,12 +113,14 @@ def make_owner(engine: Engine, storage: Storage, name: str, url: str) -> Owner:
             text("UPDATE uploads SET state = 'complete' WHERE id = :id"),
             {"id": uploads["complete"]},
         )
-        speaker = '{"speakers": [{"id": 0, "name": "Speaker 0", "speech_s": 1}]}'
+        speaker = '{"speakers": [{"id": 0, "name": "Speaker 0", "speech_s": 9}]}'
+        prints = Voiceprints.of("m", "1", np.ones((1, 2), np.float32)).model_dump_json()
         connection.execute(
             text(
-                "UPDATE transcripts SET header = header || CAST(:speaker AS jsonb) WHERE id = :id"
+                "UPDATE transcripts SET header = header || CAST(:speaker AS jsonb), "
+                "voiceprints = CAST(:prints AS jsonb) WHERE id = :id"
             ),
-            {"id": jobs["succeeded"], "speaker": speaker},
+            {"id": jobs["succeeded"], "speaker": speaker, "prints": prints},
         )
         # As after their last attempts.
         connection.execute(
@@ -140,6 +147,7 @@ def make_owner(engine: Engine, storage: Storage, name: str, url: str) -> Owner:
         str(delivery.id),
         str(key.id),
         str(add_batch(engine, 1, tenant=name)),
+        str(add_voice(engine, name, jobs["succeeded"], speaker=0, name="Anna").id),
         uploads,
         keys,
     )

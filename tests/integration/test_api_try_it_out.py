@@ -42,7 +42,7 @@ def ids(database: Engine, storage: Storage) -> Iterator[dict[str, str]]:
         new = NewUpload(uuid7(), "default", "a.wav", 3, sha256=None, resumable=True)
         upload = create_upload(database, new, NO_LIMITS, keep_s=60)
         found = {"job_id": job, "webhook_id": hook, "delivery_id": delivery.id, "key_id": key.id}
-        found |= {"batch_id": add_batch(database, 1), "upload_id": upload.id}
+        found |= {"batch_id": add_batch(database, 1), "upload_id": upload.id, "voice_id": uuid7()}
         found |= {"tenant_id": "default"}
         yield {name: str(value) for name, value in found.items()}
 

@@ -79,8 +79,8 @@ def end(runtime: Runtime, job_id: UUID) -> Transcript:
     return get_transcript(runtime.database, "default", job_id)
 
 
-def prepared(runtime: Runtime, audio: np.ndarray, **counts: int) -> UUID:
-    options = SpeakerOptions(model="loud-voices", **counts)
+def prepared(runtime: Runtime, audio: np.ndarray, **asked: int) -> UUID:
+    options = SpeakerOptions(model="loud-voices", **asked)
     job_id = submit(runtime, replace_options(TOLD_APART, speakers=options), audio)
     (step_id,) = step_ids(runtime.database, job_id, "prepare")
     run_claimed(runtime, step_id, prepare)

@@ -105,6 +105,7 @@ def schemas() -> dict[str, Any]:
 
 OURS = {
     models.Word: "Word",
+    models.RecognizedVoice: "RecognizedVoice",
     models.Speaker: "Speaker",
     models.Segment: "Segment",
     models.Paragraph: "Paragraph",

@@ -46,7 +46,12 @@ def finish(runtime: Runtime, lease: Lease) -> None:
     )
     listening = runtime.settings.keep_listening_s > 0
     steps.complete_finish(
-        database, claim, folded, listening=listening, shared=not speakers.warnings
+        database,
+        claim,
+        folded,
+        voiceprints=speakers.voiceprints,
+        listening=listening,
+        shared=not speakers.warnings and speakers.voiceprints is None,
     )
     try:
         measure_pending(database)

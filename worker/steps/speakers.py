@@ -2,24 +2,31 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from shared.infra.errors import LonghandError, ModelError, Outage, StorageUnavailable
+from shared.models.options import SpeakerOptions
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.assign import ChannelLabels, SpeakerLabels
 from shared.speech.speakers.spans import on_file_clock
+from shared.speech.speakers.voiceprints import Recognized, Voiceprints, recognize
 from shared.speech.transcript.segments import Label
-from shared.speech.transcript.transcript import Speaker, TranscriptWarning
+from shared.speech.transcript.transcript import RecognizedVoice, Speaker, TranscriptWarning
 from shared.store import steps
 from shared.store.objects.keys import activities_key
 from shared.store.steps import SpanResult
-from worker.diarization.protocol import Activities
+from shared.store.voices import known_voices
+from worker.diarization.protocol import Activities, Diarization
 from worker.process.runtime import Runtime
-from worker.steps.diarizers import cluster_of
+from worker.steps.diarizers import cluster_of, entry_of
 
 log = logging.getLogger(__name__)
+
+NOBODY = Diarization((), np.zeros((0, 0), np.float32))
 
 UNKNOWN = "speakers_unknown"
 """The code of the warning about a transcript that lacks speakers."""
@@ -35,6 +42,9 @@ class Speakers:
     """Returns who has words, once all words are labelled; None: it is not known."""
     warnings: Sequence[TranscriptWarning] = ()
     metrics: dict[str, Any] = field(default_factory=dict)
+    voiceprints: Voiceprints | None = None
+    """How they sound, where the job is to identify them. Such a job is no original for equal ones:
+    other voices may be known by then."""
 
 
 def find_speakers(runtime: Runtime, claim: steps.Claim) -> Speakers:
@@ -56,20 +66,54 @@ def find_speakers(runtime: Runtime, claim: steps.Claim) -> Speakers:
     try:
         cluster = cluster_of(runtime.catalogue, options.model)
         heard = [_heard(runtime, claim, span) for span in spans if span.is_done]
-        turns = cluster(heard, options.hints).turns if heard else ()
+        diarized = cluster(heard, options.hints) if heard else NOBODY
+        prints = _voiceprints(runtime, options, diarized)
+        recognized = _recognized(runtime, claim, diarized, prints)
     except Outage:
         raise
     except Exception as error:
         log.exception("the speakers are not told apart")
         why = str(error) if isinstance(error, LonghandError) else "an internal error"
         return Speakers(warnings=[_warning(f"The speakers could not be told apart: {why}.")])
-    named = SpeakerLabels(on_file_clock(turns, [span.span for span in spans]))
+    labels = SpeakerLabels(on_file_clock(diarized.turns, [span.span for span in spans]))
     return Speakers(
-        named.label,
-        named.found,
+        labels.label,
+        lambda: [_named(each, recognized.get(each.id)) for each in labels.found()],
         [_warning(_failed(spans))] if not all(span.is_done for span in spans) else [],
         {"cluster_s": round(time.monotonic() - begun, 3)},
+        prints,
     )
+
+
+def _voiceprints(
+    runtime: Runtime, options: SpeakerOptions, diarized: Diarization
+) -> Voiceprints | None:
+    """Return how the speakers sound, if the job is to identify them and any were heard."""
+    if not options.identify or options.model is None or not len(diarized.centroids):
+        return None
+    entry = entry_of(runtime.catalogue, options.model)
+    return Voiceprints.of(entry.id, entry.revision, diarized.centroids)
+
+
+def _recognized(
+    runtime: Runtime, claim: steps.Claim, diarized: Diarization, prints: Voiceprints | None
+) -> Mapping[int, Recognized]:
+    """Return whom the tenant's voices name, by speaker."""
+    if prints is None:
+        return {}
+    known = known_voices(runtime.database, claim.job_id, prints.model, prints.revision)
+    speech_s = [0.0] * len(diarized.centroids)
+    for turn in diarized.turns:
+        speech_s[turn.speaker] += turn.end_s - turn.start_s
+    found = recognize(diarized.centroids, speech_s, known)
+    return {speaker: each for speaker, each in enumerate(found) if each is not None}
+
+
+def _named(speaker: Speaker, recognized: Recognized | None) -> Speaker:
+    if recognized is None:
+        return speaker
+    voice = RecognizedVoice(voice_id=recognized.voice.id, similarity=recognized.similarity)
+    return speaker.model_copy(update={"name": recognized.voice.name, "recognized": voice})
 
 
 def _heard(runtime: Runtime, claim: steps.Claim, span: SpanResult) -> Activities:

@@ -2,6 +2,7 @@ CREATE TABLE transcripts (
     id UUID NOT NULL,
     tenant TEXT NOT NULL,
     header JSONB NOT NULL,
+    voiceprints JSONB,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT pk_transcripts PRIMARY KEY (id),
     CONSTRAINT uq_transcripts_tenant_id UNIQUE (tenant, id)
@@ -9,6 +10,7 @@ CREATE TABLE transcripts (
 COMMENT ON COLUMN transcripts.id IS 'of the job that made it';
 COMMENT ON COLUMN transcripts.tenant IS 'that job''s, and all others'' that share it';
 COMMENT ON COLUMN transcripts.header IS 'speech.transcript.transcript.TranscriptHeader';
+COMMENT ON COLUMN transcripts.voiceprints IS 'speech.speakers.voiceprints.Voiceprints, where its job identifies speakers';
 
 
 CREATE TABLE transcript_segments (
@@ -36,3 +38,24 @@ COMMENT ON TABLE transcript_terms IS 'What segments are found by.';
 COMMENT ON COLUMN transcript_terms.idx IS 'of the segment';
 COMMENT ON COLUMN transcript_terms.terms IS 'each with the tenant before it (shared.store.search)';
 CREATE INDEX ix_transcript_terms_terms ON transcript_terms USING gin (terms);
+
+
+CREATE TABLE voices (
+    id UUID NOT NULL,
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    model TEXT NOT NULL,
+    revision TEXT NOT NULL,
+    voiceprint TEXT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    CONSTRAINT pk_voices PRIMARY KEY (id),
+    CONSTRAINT fk_voices_tenant FOREIGN KEY(tenant) REFERENCES tenants (id) ON DELETE CASCADE
+);
+
+COMMENT ON TABLE voices IS 'People whom jobs recognize.';
+COMMENT ON COLUMN voices.id IS 'UUIDv7: sorts by creation';
+COMMENT ON COLUMN voices.name IS 'of the person';
+COMMENT ON COLUMN voices.model IS 'catalogue id of the diarizer that hears it';
+COMMENT ON COLUMN voices.revision IS 'of that model';
+COMMENT ON COLUMN voices.voiceprint IS 'speech.speakers.voiceprints.encode';
+CREATE INDEX ix_voices_tenant ON voices (tenant);

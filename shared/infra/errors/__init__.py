@@ -67,6 +67,7 @@
         │   └── JobCanceled             somebody has canceled it
         ├── TranscriptNotReady, TranscriptDeleted, AudioNotFetched, AudioDeleted
         ├── SpeakerNotFound
+        ├── VoiceNotFound, VoiceprintsNotKept, VoiceTooShort, TooManyVoices
         ├── SegmentNotFound         the transcript has no such segment
         ├── CorrectionConflict      somebody else has corrected the segment meanwhile
         ├── NothingToUndo
@@ -103,4 +104,5 @@ from shared.infra.errors.outbound import *  # noqa: F403
 from shared.infra.errors.requests import *  # noqa: F403
 from shared.infra.errors.steps import *  # noqa: F403
 from shared.infra.errors.uploads import *  # noqa: F403
+from shared.infra.errors.voices import *  # noqa: F403
 from shared.infra.errors.webhooks import *  # noqa: F403

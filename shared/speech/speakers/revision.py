@@ -32,6 +32,7 @@ class Revision(BaseModel):
                 id=each.id,
                 name=self.names.get(each.id, each.name),
                 speech_s=round(speech_s[each.id], 3),
+                recognized=each.recognized,
             )
             for each in found
             if each.id not in self.merged

@@ -6,6 +6,7 @@ version: members that it lacks have defaults, and unknown ones are ignored.
 
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -31,12 +32,24 @@ SpeakerId = Annotated[
 ]
 
 
+class RecognizedVoice(BaseModel):
+    """The voice that a speaker was recognized by."""
+
+    voice_id: UUID
+    similarity: float = Field(description="cosine of the two voices, up to 1")
+
+
 class Speaker(BaseModel):
     """Somebody who speaks in a recording."""
 
     id: int = Field(description="from 0, in the order in which speakers are first heard")
-    name: str = Field(description="'Speaker 0', or what it was given by PATCH")
+    name: str = Field(
+        description="'Speaker 0', or of the voice it was recognized by, or as PATCH gave it"
+    )
     speech_s: float = Field(description="how long the speaker's words take")
+    recognized: RecognizedVoice | None = Field(
+        default=None, description="null: by no voice that is known"
+    )
 
 
 class Word(BaseModel):

@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
+from shared.speech.speakers.voiceprints import Voiceprints
 from shared.speech.transcript.manifest import Manifest
 from shared.speech.transcript.transcript import Segment, TranscriptHeader, segment_document
 from shared.store.jobs.accuracy import measure_at_once
@@ -193,15 +194,27 @@ def complete_only_chunk(
 
 
 def complete_finish(
-    engine: Engine, claim: Claim, folded: Folded, *, listening: bool = False, shared: bool = True
+    engine: Engine,
+    claim: Claim,
+    folded: Folded,
+    *,
+    voiceprints: Voiceprints | None = None,
+    listening: bool = False,
+    shared: bool = True,
 ) -> None:
     """``finish`` running -> done and job running -> succeeded, with the transcript.
 
-    With ``listening``, a ``listen`` step is queued. Without ``shared``, later equal jobs are done
-    anew: what failed in this one may succeed then.
+    With ``voiceprints``, it keeps how its speakers sound. With ``listening``, a ``listen`` step is
+    queued. Without ``shared``, later equal jobs are done anew: what failed in this one may succeed
+    then.
     """
     with fenced(engine, claim) as connection:
         _succeed(connection, claim, folded)
+        if voiceprints is not None:
+            connection.execute(
+                text("UPDATE transcripts SET voiceprints = :voiceprints WHERE id = :id"),
+                {"id": claim.job_id, "voiceprints": Jsonb(voiceprints.model_dump(mode="json"))},
+            )
         if not shared:
             connection.execute(
                 text("UPDATE jobs SET fingerprint = NULL WHERE id = :id"), {"id": claim.job_id}

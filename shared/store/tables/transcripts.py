@@ -21,6 +21,11 @@ transcripts = Table(
     Column("id", UUID(as_uuid=True), primary_key=True, comment="of the job that made it"),
     not_null("tenant", Text, comment="that job's, and all others' that share it"),
     not_null("header", JSONB, comment="speech.transcript.transcript.TranscriptHeader"),
+    Column(
+        "voiceprints",
+        JSONB,
+        comment="speech.speakers.voiceprints.Voiceprints, where its job identifies speakers",
+    ),
     not_null("created_at", TIME, default=func.now()),
     UniqueConstraint("tenant", "id"),
 )
@@ -46,4 +51,17 @@ transcript_terms = Table(
     ),
     Index(None, "terms", postgresql_using="gin"),
     comment="What segments are found by.",
+)
+
+voices = Table(
+    "voices",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    Column("tenant", ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False, index=True),
+    not_null("name", Text, comment="of the person"),
+    not_null("model", Text, comment="catalogue id of the diarizer that hears it"),
+    not_null("revision", Text, comment="of that model"),
+    not_null("voiceprint", Text, comment="speech.speakers.voiceprints.encode"),
+    not_null("created_at", TIME, default=func.now()),
+    comment="People whom jobs recognize.",
 )

@@ -15,7 +15,7 @@ from api.dialects.openai.tables import TRANSCRIPTION, TRANSLATION
 from api.intake.multipart import Field
 from shared.infra.errors import InvalidParameter, UnsupportedParameter
 from shared.infra.outbound import Outbound
-from shared.models.options import SpeakerCounts
+from shared.models.options import AskedSpeakers
 from shared.speech.dialects.words import speaker_letter
 from shared.speech.transcript.transcript import Segment, Speaker, TranscriptHeader
 from shared.store.transcripts import StoredTranscript
@@ -84,10 +84,10 @@ def test_diarized_json_asks_for_speakers_and_is_not_for_translations() -> None:
     [
         ({}, False),
         ({"speaker_labels": True}, True),
-        ({"speaker_labels": True, "speakers_expected": 3}, SpeakerCounts(count=3)),
+        ({"speaker_labels": True, "speakers_expected": 3}, AskedSpeakers(count=3)),
         (
             {"speaker_labels": True, "speaker_options": {"max_speakers_expected": 4}},
-            SpeakerCounts(max=4),
+            AskedSpeakers(max=4),
         ),
     ],
 )

@@ -32,6 +32,7 @@ CODES = {
     *("tenant_not_found", "unauthenticated", "unsafe_setting"),
     *("limit_reached", "rate_limited", "too_many_jobs", "too_much_audio", "too_many_at_once"),
     *("queue_full", "live_busy", "speaker_not_found", "speakers_unavailable"),
+    *("voice_not_found", "voiceprints_not_kept", "voice_too_short", "too_many_voices"),
     *("address_forbidden", "batch_not_found", "fetch_error", "fetch_failed", "fetch_too_slow"),
     *("file_not_at_url", "idempotency_key_in_use", "idempotency_key_reused", "misnamed_field"),
     *("too_many_redirects", "url_access_denied", "url_refused", "web_page_at_url"),
