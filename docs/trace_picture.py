@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Protocol
 
-_ROW, _LEFT, _WIDTH, _RIGHT, _TOP = 18, 190, 620, 190, 52
+_ROW, _LEFT, _WIDTH, _RIGHT, _TOP = 18, 170, 640, 30, 52
 _COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#72b7b2", "#9d755d", "#eeca3b")
 _LOST = "#e45756"
+_OPENING = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+    'font-family="sans-serif" font-size="11">'
+)
 _CHILDREN = ("postgresql", "S3/")
 """Names of spans that would be too many rows: they are drawn into their parents' bars."""
 
@@ -50,8 +54,7 @@ def draw(spans: Sequence[Drawn]) -> str:
 
     height = _TOP + _ROW * len(rows) + 34
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + _RIGHT}" '
-        f'height="{height}" font-family="sans-serif" font-size="11">',
+        _OPENING.format(width=_LEFT + _WIDTH + _RIGHT, height=height),
         '<rect width="100%" height="100%" fill="#fff"/>',
         *_legend(colours),
         *_axis(whole, height),
@@ -67,13 +70,14 @@ def draw(spans: Sequence[Drawn]) -> str:
             f'rx="2" fill="{fill}"/>'
         )
         if is_lost:
-            said = "killed: written by the sweep"
+            said = "killed; the sweep wrote this span"
             parts.append(
                 f'<text x="{x(span.end_ns) + 4:.1f}" y="{y + 12}" fill="{_LOST}">{said}</text>'
             )
-        for link in span.links:
-            if link in row_of:
-                parts.append(_arrow(x(span.start_ns), y + 8, _TOP + _ROW * row_of[link] + 14))
+        parts += [
+            _arrow((x(span.start_ns), y + 9), (x(rows[to].end_ns), _TOP + _ROW * to + 9))
+            for to in (row_of[link] for link in span.links if link in row_of)
+        ]
     for span in spans:
         if span.name.startswith(_CHILDREN) and span.parent_id in row_of:
             y = _TOP + _ROW * row_of[span.parent_id]
@@ -112,9 +116,7 @@ def _label(span: Drawn) -> str:
 def _legend(colours: Mapping[str, str]) -> list[str]:
     parts, at = [], 8.0
     for n, (process, colour) in enumerate(colours.items()):
-        role, _, place = process.partition("@")
-        name = f"{role} (process {n + 1})"
-        del place
+        name = f"{process.partition('@')[0]} (process {n + 1})"
         parts.append(f'<rect x="{at:.0f}" y="10" width="11" height="11" rx="2" fill="{colour}"/>')
         parts.append(f'<text x="{at + 16:.0f}" y="20">{escape(name)}</text>')
         at += 30 + 6.2 * len(name)
@@ -133,9 +135,11 @@ def _axis(whole_ns: int, height: int) -> list[str]:
     return parts
 
 
-def _arrow(x: float, y: float, to_y: float) -> str:
+def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
     """Draw a link: from an attempt to the one before it."""
+    (x, y), (to_x, to_y) = start, end
+    middle = (x + to_x) / 2
     return (
-        f'<path d="M{x:.1f} {y:.1f} C{x - 14:.1f} {y:.1f} {x - 14:.1f} {to_y:.1f} {x:.1f} '
-        f'{to_y:.1f}" fill="none" stroke="{_LOST}" stroke-dasharray="3 2"/>'
+        f'<path d="M{x:.1f} {y} C{middle:.1f} {y} {middle:.1f} {to_y} {to_x:.1f} {to_y}" '
+        f'fill="none" stroke="{_LOST}" stroke-dasharray="3 2"/>'
     )
