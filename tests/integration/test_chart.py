@@ -258,7 +258,7 @@ def test_every_process_knows_where_spans_go_and_what_the_collector_asks_for() ->
     told = 0
     for _, container in containers(rendered(VALUES["fleet"])):
         variables = {each["name"]: each for each in container.get("env", ())}
-        if "LONGHAND_BROKER_URL" in variables:
+        if "LONGHAND_HEALTH_PORT" in variables:
             told += 1
             endpoint = variables["OTEL_EXPORTER_OTLP_ENDPOINT"]["value"]
             assert endpoint == VALUES["fleet"]["otel"]["endpoint"]

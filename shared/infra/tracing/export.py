@@ -5,19 +5,26 @@ gone delays nothing. ``OTEL_*`` variables of the SDK apply: sampler, limits, res
 """
 
 import os
+import ssl
 import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 
+import httpx
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_OTLP_CERTIFICATE,
+    OTEL_EXPORTER_OTLP_HEADERS,
+)
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.util.re import parse_env_headers
 from opentelemetry.util.types import Attributes as TheirAttributes
 
 from shared import __version__
@@ -27,6 +34,9 @@ from shared.infra.tracing.spans import Attributes, Kind, Span
 
 LAST_S = 2.0
 """How long the end of a process waits for its last spans to be sent."""
+
+PROBE_S = 3.0
+"""How long a collector may take to answer ``probe``."""
 
 _KINDS = {
     Kind.INTERNAL: SpanKind.INTERNAL,
@@ -100,6 +110,23 @@ class OpenTelemetry:
         sender = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
         sender.start()
         sender.join(LAST_S)
+
+
+def probe(url: str) -> str | None:
+    """Send no spans to an endpoint; return why it takes none, None if it does."""
+    headers = parse_env_headers(os.environ.get(OTEL_EXPORTER_OTLP_HEADERS, ""), liberal=True)
+    certificates = os.environ.get(OTEL_EXPORTER_OTLP_CERTIFICATE)
+    try:
+        answer = httpx.post(
+            url,
+            content=b"",  # an ExportTraceServiceRequest without a field
+            headers={**headers, "Content-Type": "application/x-protobuf"},
+            timeout=PROBE_S,
+            verify=ssl.create_default_context(cafile=certificates) if certificates else True,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        return f"it cannot be reached ({type(error).__name__})"
+    return None if answer.is_success else f"it answers {answer.status_code}"
 
 
 class _Recorded(Span):
