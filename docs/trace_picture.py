@@ -1,8 +1,6 @@
 """Draw a trace as an SVG: a bar for each span, in the colour of its process.
 
-docs/trace.svg is of real spans, those of a job whose model worker is killed at work; this makes it:
-
-    TRACE_PICTURE=docs/trace.svg .venv/bin/python -m pytest tests/faults/test_traces.py -k death
+docs/trace.svg is of real spans, those of a job whose model worker is killed at work: `make trace`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -73,7 +73,7 @@ def test_no_header_is_an_error(header: str) -> None:
 
 
 def test_without_an_endpoint_nothing_is_imported_and_the_clients_trace_is_passed_on() -> None:
-    """Of the API, which redis-py imports where it finds it, nothing is used."""
+    """Of OpenTelemetry's API, which FastAPI and redis-py import, nothing is used."""
     program = f"""
 import sys
 import api.app, worker.tasks, worker.steps.run, worker.roles.model
