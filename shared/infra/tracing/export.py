@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import httpx
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.environment_variables import (
     OTEL_EXPORTER_OTLP_CERTIFICATE,
@@ -179,7 +180,7 @@ class _WithLinked(Sampler):
 
     def should_sample(
         self,
-        parent_context: trace.Context | None,
+        parent_context: Context | None,
         trace_id: int,
         name: str,
         kind: SpanKind | None = None,
