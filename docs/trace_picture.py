@@ -57,6 +57,7 @@ def draw(spans: Sequence[Drawn]) -> str:
         *_legend(colours),
         *_axis(whole, height),
     ]
+    notes: list[str] = []
     for n, span in enumerate(rows):
         y = _TOP + _ROW * n
         is_lost = span.attributes.get("error.type") == "lease_expired"
@@ -68,10 +69,7 @@ def draw(spans: Sequence[Drawn]) -> str:
             f'rx="2" fill="{fill}"/>'
         )
         if is_lost:
-            said = "killed; the sweep wrote this span"
-            parts.append(
-                f'<text x="{x(span.end_ns) + 4:.1f}" y="{y + 12}" fill="{_LOST}">{said}</text>'
-            )
+            notes.append(_note(x(span.end_ns) + 4, y + 12, "killed; the sweep wrote this span"))
         parts += [
             _arrow((x(span.start_ns), y + 9), (x(rows[to].end_ns), _TOP + _ROW * to + 9))
             for to in (row_of[link] for link in span.links if link in row_of)
@@ -84,7 +82,7 @@ def draw(spans: Sequence[Drawn]) -> str:
                 f'<rect x="{x(span.start_ns):.1f}" y="{y + 6}" width="{width:.1f}" height="5" '
                 'fill="#fff" fill-opacity=".55"/>'
             )
-    return "\n".join([*parts, "</svg>", ""])
+    return "\n".join([*parts, *notes, "</svg>", ""])
 
 
 def _in_order(spans: Sequence[Drawn]) -> list[Drawn]:
@@ -131,6 +129,12 @@ def _axis(whole_ns: int, height: int) -> list[str]:
         )
         parts.append(f'<text x="{at:.0f}" y="{height - 8}" text-anchor="middle">{said}</text>')
     return parts
+
+
+def _note(x: float, y: float, said: str) -> str:
+    """Write beside a bar, legibly on whatever is below."""
+    halo = 'stroke="#fff" stroke-width="4" paint-order="stroke"'
+    return f'<text x="{x:.1f}" y="{y}" fill="{_LOST}" {halo}>{said}</text>'
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
