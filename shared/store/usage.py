@@ -175,6 +175,6 @@ _TODAY = """
            coalesce(jobs, 0) AS jobs, coalesce(audio_s, 0) AS audio_s,
            coalesce(model_s, 0) AS model_s, coalesce(live_s, 0) AS live_s
     FROM used FULL JOIN active USING (tenant)
-    ORDER BY coalesce(audio_s, 0) + coalesce(live_s, 0) DESC, queued + running DESC, tenant
+    ORDER BY coalesce(audio_s, 0) + coalesce(live_s, 0) DESC, tenant
     LIMIT %(most)s
 """

@@ -122,7 +122,7 @@ def test_prometheus_is_told_of_each_tenants_day_and_jobs(database: Engine) -> No
     assert told["longhand_tenant_jobs", active, "queued"] == 2
     assert told["longhand_tenant_jobs", "default", "queued"] == 1
     assert told["longhand_tenant_jobs_ended_today", "default", None] == 1
-    assert told["longhand_tenant_audio_seconds_today", "default", None] == 1.0
+    assert told["longhand_tenant_audio_seconds_today", "default", None] == 2.0
     assert told["longhand_tenant_model_seconds_today", "default", None] == 2.5
     assert told["longhand_tenant_live_seconds_today", busy, None] == 7.5
     assert [each.tenant for each in tenants_today(database, most=1)] == [busy]
