@@ -13,7 +13,7 @@ CLIENTS := livekit pipecat
 INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
 
 .PHONY: setup newest test test-pythons first-runs newest-units test-clients check audit docs format soak
-.PHONY: bench lock
+.PHONY: bench lock trace
 
 setup: $(VENV)/dev.stamp
 
@@ -84,6 +84,9 @@ docs: setup ## write what the documents take from the code
 	$(BIN)/python -m docs.access_table
 	$(BIN)/python -m docs.chart_table
 	PYTHONPATH=sdk $(BIN)/python -m docs.exceptions_table
+
+trace: setup ## the picture of docs/tracing.md, of real spans
+	TRACE_PICTURE=docs/trace.svg $(BIN)/python -m pytest tests/faults/test_traces.py -k death
 
 format: setup
 	$(BIN)/ruff check --fix .

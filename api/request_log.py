@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.registry import CollectorRegistry
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.infra import logs
+from shared.infra import logs, tracing
 
 log = logging.getLogger("api.access")
 
@@ -90,10 +90,12 @@ class Observer:
             await send(message)
 
         began = time.perf_counter()
-        try:
-            await self._app(scope, receive, identified_send)
-        finally:
-            self._record(scope, status, time.perf_counter() - began)
+        with _begin_span(scope).active() as span:
+            try:
+                await self._app(scope, receive, identified_send)
+            finally:
+                self._record(scope, status, time.perf_counter() - began)
+                _end_span(span, scope, status)
 
     def _record(self, scope: Scope, status: int, took_s: float) -> None:
         route = scope.get("route")
@@ -124,6 +126,45 @@ class Observer:
             method = OTHER_METHOD
         self._requests.labels(method, template, status).inc()
         self._durations_s.labels(method, template).observe(took_s)
+
+
+def _begin_span(scope: Scope) -> tracing.Span:
+    """Begin the span of a request or a connection, in the client's trace if it names one."""
+    headers = dict(scope["headers"])
+    parent = tracing.TraceContext.parse(headers.get(b"traceparent", b"").decode("latin-1"))
+    if scope["path"].startswith(_QUIET_ROUTES):
+        return tracing.NO_SPAN
+    method = scope.get("method", "GET")
+    return tracing.begin(
+        method if method in METHODS else "HTTP",
+        tracing.Kind.SERVER,
+        parent=parent,
+        attributes={
+            "http.request.method": method if method in METHODS else "_OTHER",
+            "url.scheme": scope.get("scheme"),
+            "url.path": _path(scope),
+            "network.protocol.version": scope.get("http_version"),
+        },
+    )
+
+
+def _end_span(span: tracing.Span, scope: Scope, status: int) -> None:
+    """End the span of a request, by the semantic conventions of HTTP servers 1.23 and later."""
+    if not span.is_recording:
+        return
+    method = scope.get("method", "GET")
+    identity = _identity(scope)
+    attributes: dict[str, str | int | None] = {
+        "http.response.status_code": status,
+        "client.address": str(identity["client"]) if "client" in identity else None,
+        "longhand.request.id": str(identity["request_id"]),
+        "longhand.tenant": str(identity["tenant"]) if "tenant" in identity else None,
+    }
+    if (route := scope.get("route")) is not None:
+        attributes["http.route"] = route.path
+        span.rename(f"{method if method in METHODS else 'HTTP'} {route.path}")
+    span.set(attributes)
+    span.end(str(status) if status >= 500 else None)
 
 
 def _path(scope: Scope) -> str:

@@ -1,6 +1,8 @@
 """What the endpoints share: made once per application, given to them as a dependency."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -31,6 +33,7 @@ from api.uploads.transfers import Transfers
 from api.uploads.uploads import Uploads
 from api.watch import Watcher
 from api.webhook_tests import TEST_THREADS, TestPlaces
+from shared.infra import tracing
 from shared.infra.database import make_engine
 from shared.infra.errors import TenantNotFound
 from shared.infra.outbound import Outbound
@@ -129,6 +132,7 @@ def open_resources(
         ModelError: the catalogue cannot be read, or lacks a model that a setting names.
     """
     catalogue = read_catalogue(settings)
+    tracing.start("api", f"api@{socket.gethostname()}-{os.getpid()}")
     engine = make_engine(settings, answer_s=_ANSWER_S)
     storage = Storage(
         settings.storage_url.get_secret_value(),
@@ -228,6 +232,7 @@ def open_resources(
         remover.close()
         probe_threads.shutdown(wait=False, cancel_futures=True)
         engine.dispose()
+        tracing.stop()
 
 
 def _limits_of(settings: Settings, engine: Engine, tenant: str) -> Limits:

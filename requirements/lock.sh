@@ -22,9 +22,9 @@ transformers() {
     lock - --constraint requirements/dev.txt --constraint requirements/torch.txt "$@" \
         <<<$'torch\ntransformers'
 }
-compile --extra embedded --group dev --output-file requirements/dev.txt
+compile --extra embedded --extra otel --group dev --output-file requirements/dev.txt
 compile --extra embedded --constraint requirements/dev.txt --output-file requirements/run.txt
-compile --constraint requirements/dev.txt --output-file requirements/server.txt
+compile --extra otel --constraint requirements/dev.txt --output-file requirements/server.txt
 lock --group deploy --constraint requirements/dev.txt --output-file requirements/deploy.txt
 transformers --output-file deploy/torch.txt
 mapfile -t without < <(sed -nE 's/^(torch|triton|cuda-[^=]+|nvidia-[^=]+)==.*/--no-emit-package=\1/p' deploy/torch.txt)

@@ -68,6 +68,10 @@ SECRETS = {
 }
 
 
+OPTIONAL = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"}
+"""Variables that are empty by default."""
+
+
 def interpolated(node: Any, env: Mapping[str, str]) -> Any:
     """Return the node with its variables replaced, as Compose does it.
 

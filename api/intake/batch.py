@@ -17,12 +17,13 @@ from api.intake.json_job import FileReference, reference_source
 from api.intake.submit import Intake, Remote, Terms, Uploaded, known_job
 from api.limits.backlog import check_backlog
 from api.validation import refusal
+from shared.infra import tracing
 from shared.infra.errors import ConflictingOptions, InvalidRequest, RequestError
 from shared.infra.outbound import MAX_URL_CHARS, URL_PATTERN
 from shared.infra.webhooks.signature import SECRET_PATTERN, check_secret
 from shared.models.options import JobOptions
 from shared.store.jobs.batches import NewBatch, create_batch
-from shared.store.jobs.create import Created
+from shared.store.jobs.create import Created, NewJob
 from shared.store.webhooks.endpoints import JobWebhook
 
 MAX_JOBS = 1_000
@@ -130,7 +131,7 @@ async def submit_batch(
             sources.append(error)
     terms = Terms(batch_id=batch_id)
     taken = [
-        known_job(intake, tenant, each, terms)
+        _traced_job(intake, tenant, each, terms)
         for each in sources
         if not isinstance(each, RequestError)
     ]
@@ -158,6 +159,25 @@ async def submit_batch(
             intake.count_cached()
             intake.remover.ring()
     return whole(made)
+
+
+def _traced_job(intake: Intake, tenant: str, source: Remote | Uploaded, terms: Terms) -> NewJob:
+    """Return a job of a batch, whose trace is its own: one of all thousand would be unreadable."""
+    request = tracing.current().context
+    span = tracing.begin_trace(
+        "submit", tracing.Kind.PRODUCER, links=[] if request is None else [request]
+    )
+    with span.active():
+        job = known_job(intake, tenant, source, terms)
+    span.set(
+        {
+            "longhand.tenant": tenant,
+            "longhand.job.id": str(job.id),
+            "longhand.batch.id": str(terms.batch_id),
+        }
+    )
+    span.end()
+    return job
 
 
 async def _source(intake: Intake, tenant: str, named: dict[str, Any]) -> Remote | Uploaded:

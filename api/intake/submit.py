@@ -23,6 +23,7 @@ from api.intake.options import OptionCheck
 from api.limits.backlog import check_backlog
 from api.limits.places import Places
 from api.limits.refreshed import Refreshed
+from shared.infra import tracing
 from shared.infra.background import Background
 from shared.infra.errors import CommitUncertain, DatabaseUnavailable, JobNotFound
 from shared.infra.outbound import Outbound
@@ -175,7 +176,8 @@ async def submit(
 ) -> Created:
     """Take a file in and commit its job.
 
-    If anything fails before the commit, nothing of the file stays.
+    If anything fails before the commit, nothing of the file stays. The job's steps are children of
+    this function's span, in the caller's trace or one of their own.
 
     Raises:
         RequestError: the file, or what is asked for it, is refused.
@@ -185,6 +187,21 @@ async def submit(
         StorageUnavailable: the object store failed.
         DatabaseUnavailable: Postgres cannot be reached.
     """
+    with tracing.span("submit", tracing.Kind.PRODUCER, {"longhand.tenant": tenant}) as span:
+        created = await _submit(intake, tenant, source, terms)
+        span.set(
+            {
+                "longhand.job.id": str(created.job_id),
+                "longhand.job.cached": created.cached,
+                "longhand.job.joined": created.joined,
+            }
+        )
+        return created
+
+
+async def _submit(
+    intake: Intake, tenant: str, source: Source | Remote | Uploaded, terms: Terms
+) -> Created:
     check_backlog(await intake.backlog.get(""), intake.settings)
     limits = await intake.limits.get(tenant)
     if isinstance(source, Remote | Uploaded):
@@ -301,6 +318,7 @@ def _new_job(
         metadata=asked.metadata,
         webhook=webhook,
         result_url=f"{intake.settings.public_url}/jobs/{job_id}",
+        traceparent=tracing.current().traceparent,
         source_key=key,
         source_name=request.file_name,
         source_bytes=None if landed is None else landed.n_bytes,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from api.live.errors import LiveError
 from api.live.sessions import LiveSessions
 from api.live.timing import Timing
+from shared.infra.tracing import Kind, child
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 
 LATE_S = 5.0
@@ -102,7 +103,12 @@ class Requests:
 
     async def _hear(self, asked: _UnderWay) -> None:
         request = asked.request
-        answer = await self._live.hearer.hear(request)
+        if request.kind is LiveKind.FINAL:
+            with child("final", Kind.CLIENT, {"longhand.model": request.model}) as span:
+                answer = await self._live.hearer.hear(request)
+                span.set({"longhand.worker": answer.worker, "error.type": answer.error})
+        else:
+            answer = await self._live.hearer.hear(request)
         now = time.monotonic()
         took_ms = 1000 * (now - asked.asked_at)
         if answer.error is None:

@@ -14,7 +14,7 @@ def doctor() -> int:
     removes. It ends with 1 if something must be mended.
     """
     # Imported late, for the sake of --help.
-    from cli.doctor import machine, servers
+    from cli.doctor import machine, servers, traces
     from cli.doctor.findings import Examination, Grade, findings
     from shared.infra.settings import get_settings
 
@@ -27,6 +27,7 @@ def doctor() -> int:
         servers.STORAGE: servers.storage,
         machine.MODELS: machine.models,
         servers.WORKERS: servers.workers,
+        traces.TRACES: traces.traces,
     }
     worst = Grade.GOOD
     for part, examine in parts.items():

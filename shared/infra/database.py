@@ -25,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from shared.infra.errors import CommitUncertain, DatabaseUnavailable, DatabaseUnfit, SchemaMissing
 from shared.infra.settings import Settings
 from shared.infra.sqlstates import UNREACHABLE, outage_of
+from shared.infra.tracing import Kind, Span, child
 
 _CONNECT_TIMEOUT_S = 2
 """libpq's minimum. A caller that would wait longer is better served by 503 and Retry-After."""
@@ -214,7 +215,7 @@ def _connected(
     committing = autocommit and writes
     actions: list[Callable[[], None]] = []
     try:
-        with engine.connect() as connection:
+        with _traced(), engine.connect() as connection:
             connection.info[_AFTER_COMMIT] = actions
             driver = cast(_Connection, connection.connection.driver_connection)
             driver.tenant = None if driver.sees_all else tenant
@@ -228,6 +229,11 @@ def _connected(
         _raise_translated(engine, error, committing=committing)
     for action in actions:
         action()
+
+
+def _traced() -> AbstractContextManager[Span]:
+    """Have the time for which a connection is waited for and held be a span."""
+    return child("postgresql", Kind.CLIENT, {"db.system.name": "postgresql"})
 
 
 def fetch(

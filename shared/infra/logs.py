@@ -18,6 +18,7 @@ from textwrap import indent
 from typing import Any, TextIO
 
 from shared.infra.settings import Settings
+from shared.infra.tracing import current
 
 MAX_MESSAGE_CHARS = 2_000
 MAX_EXCEPTION_CHARS = 20_000
@@ -95,7 +96,7 @@ class JsonFormatter(logging.Formatter):
     """A line is a JSON object.
 
     ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``service``, ``pid``, ``message``; the fields
-    of the context and of the record; ``exception``, a traceback.
+    of the context and of the record; ``trace_id`` and ``span_id``; ``exception``, a traceback.
     """
 
     def __init__(self, service: str) -> None:
@@ -112,6 +113,7 @@ class JsonFormatter(logging.Formatter):
             "pid": record.process,
             "message": clean(record.getMessage()),
             **_context_fields(),
+            **_trace_fields(),
             **getattr(record, "fields", {}),
         }
         if trace := _trace(self, record):
@@ -123,7 +125,7 @@ class TextFormatter(logging.Formatter):
     """A line has the time, the level, the logger, the message and the context's fields.
 
     The lines of a traceback follow, indented, so that each line that begins with a time is a
-    record. Fields of the record are left out, as the message says the same.
+    record. Fields of the record are left out, as the message says the same, and so is the span.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -132,7 +134,9 @@ class TextFormatter(logging.Formatter):
             f"{_time(record)} {record.levelname} {record.name}: "
             f"{_one_line(clean(record.getMessage()))}"
         )
-        if fields := _context_fields():
+        fields = {**_context_fields(), **_trace_fields()}
+        fields.pop("span_id", None)
+        if fields:
             line += f" [{' '.join(f'{name}={_one_line(str(v))}' for name, v in fields.items())}]"
         if trace := _trace(self, record):
             lines = (_one_line(each) for each in trace.split("\n"))
@@ -168,6 +172,12 @@ def _time(record: logging.LogRecord) -> str:
 def _context_fields() -> Mapping[str, object]:
     context = _context.get()
     return {} if context is None else context()
+
+
+def _trace_fields() -> Mapping[str, object]:
+    """Return which span the line belongs to, by OpenTelemetry's names."""
+    context = current().context
+    return {} if context is None else {"trace_id": context.trace_id, "span_id": context.span_id}
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:

@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.infra.errors import StorageUnavailable
+from shared.infra.storage_spans import trace_requests
 
 PART_BYTES = 8 * 1024**2
 """Size of an upload's parts. S3 demands at least 5 MiB of all but the last."""
@@ -116,6 +117,7 @@ class Storage:
         }
         self._client = boto3.client("s3", endpoint_url=self._endpoint, **self._options)
 
+        trace_requests(self._client.meta.events)
         for request in ("PutObject", "UploadPart"):  # an object's MD5 digest is in the signed head
             self._client.meta.events.register(f"choose-signer.s3.{request}", lambda **_: _UNSIGNED)
 

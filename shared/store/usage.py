@@ -129,3 +129,52 @@ _USAGE = """
     ) AS used
     GROUP BY day ORDER BY day
 """
+
+
+@dataclass(frozen=True, slots=True)
+class TenantToday:
+    """A tenant's jobs under way, and what it has used today (UTC), as of ``DayUsage``."""
+
+    tenant: str
+    queued: int
+    running: int
+    jobs: int
+    audio_s: float
+    model_s: float
+    live_s: float
+
+
+def tenants_today(engine: Engine, *, most: int) -> Sequence[TenantToday]:
+    """Return tenants with anything under way or used today: at most so many, by their audio.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    with read(engine, EVERY_TENANT) as connection:
+        return [TenantToday(**row) for row in fetch(connection, _TODAY, {"most": most})]
+
+
+_TODAY = """
+    WITH today AS (
+        SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS day
+    ), used AS (
+        SELECT tenant, sum(jobs)::bigint AS jobs, sum(audio_s) AS audio_s,
+               sum(model_s) AS model_s, sum(live_s) AS live_s
+        FROM (
+            SELECT tenant, jobs, audio_s, model_s, live_s FROM usage JOIN today USING (day)
+            UNION ALL
+            SELECT tenant, jobs, audio_s, model_s, live_s FROM usage_entries JOIN today USING (day)
+        ) AS entry
+        GROUP BY tenant
+    ), active AS (
+        SELECT tenant, count(*) FILTER (WHERE state = 'queued') AS queued,
+               count(*) FILTER (WHERE state = 'running') AS running
+        FROM jobs WHERE state IN ('queued', 'running') GROUP BY tenant
+    )
+    SELECT tenant, coalesce(queued, 0) AS queued, coalesce(running, 0) AS running,
+           coalesce(jobs, 0) AS jobs, coalesce(audio_s, 0) AS audio_s,
+           coalesce(model_s, 0) AS model_s, coalesce(live_s, 0) AS live_s
+    FROM used FULL JOIN active USING (tenant)
+    ORDER BY coalesce(audio_s, 0) + coalesce(live_s, 0) DESC, tenant
+    LIMIT %(most)s
+"""

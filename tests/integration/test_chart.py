@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from apiserver import api
 from chart import (
     FOLDER,
@@ -216,6 +217,11 @@ WRONG: dict[str, Any] = {
     "unknown image": ({"secret": "s", "models": [{"id": "a", "image": "tpu"}]}, "image"),
     "not a setting": ({"secret": "s", "settings": {"HOME": "/"}}, "HOME"),
     "a number": ({"secret": "s", "settings": {"LONGHAND_LEASE_S": 30}}, "LONGHAND_LEASE_S"),
+    "no URL": ({"secret": "s", "otel": {"endpoint": "collector:4318"}}, "otel"),
+    "a secret": (
+        {"secret": "s", "otel": {"variables": {"OTEL_EXPORTER_OTLP_HEADERS": "key=secret"}}},
+        "OTEL_EXPORTER_OTLP_HEADERS",
+    ),
     "no host": ({"secret": "s", "ingress": {"enabled": True}}, "ingress.host"),
     "no address": (
         {
@@ -238,6 +244,33 @@ def test_helm_finds_nothing_to_complain_of() -> None:
     told = lint(FOLDER, VALUES["fleet"])
     assert told["errors"] == []
     assert chart().metadata["appVersion"] == __version__
+
+
+def test_the_alerts_are_the_tested_ones() -> None:
+    (rule,) = (each for each in rendered(VALUES["fleet"]) if each["kind"] == "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((FOLDER / "rules.yml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    tests = yaml.safe_load((TREE / "deploy" / "prometheus" / "rules.test.yml").read_text())
+    assert tests["rule_files"] == ["../helm/longhand/rules.yml"]
+
+
+def test_every_process_knows_where_spans_go_and_what_the_collector_asks_for() -> None:
+    told = 0
+    for _, container in containers(rendered(VALUES["fleet"])):
+        variables = {each["name"]: each for each in container.get("env", ())}
+        if "LONGHAND_HEALTH_PORT" in variables:
+            told += 1
+            endpoint = variables["OTEL_EXPORTER_OTLP_ENDPOINT"]["value"]
+            assert endpoint == VALUES["fleet"]["otel"]["endpoint"]
+            assert variables["OTEL_TRACES_SAMPLER_ARG"]["value"] == "0.1"
+            headers = variables["OTEL_EXPORTER_OTLP_HEADERS"]["valueFrom"]["secretKeyRef"]
+            assert headers == {"name": "longhand", "key": "otel-headers", "optional": True}
+    assert told >= 6
+
+
+def test_nothing_is_told_of_traces_where_there_is_no_collector() -> None:
+    for _, container in containers(rendered(VALUES["trial"])):
+        assert not [each for each in container.get("env", ()) if each["name"].startswith("OTEL_")]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from apiserver import confined
+from collector import collecting
 from commandline import ENV
 from forked import run
 from jobstore import add_job
@@ -15,6 +16,7 @@ from sqlalchemy import Engine, make_url, text
 
 from cli.doctor import servers
 from cli.doctor.findings import Finding, Grade
+from cli.doctor.traces import traces
 from shared.infra.settings import Settings
 from shared.store.workers import WorkerEntry, announce
 
@@ -113,6 +115,24 @@ def test_what_is_away_is_named_and_the_rest_is_looked_at_all_the_same(
 def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(settings: Settings) -> None:
     page = examined(settings, LONGHAND_LEASES="30").stdout
     assert "LONGHAND_LEASES is no setting; LONGHAND_LEASE_S is" in page
+
+
+def test_it_is_told_whether_the_collector_takes_spans(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hush")
+    with collecting() as collector:
+        for base, grade, told in (
+            ("", Grade.GOOD, "no collector is named"),
+            (collector.url, Grade.GOOD, "the collector at 127.0.0.1 takes spans"),
+            (f"{collector.url}/elsewhere", Grade.WARNING, "takes no spans: it answers 404"),
+            (f"http://{AWAY}", Grade.WARNING, "takes no spans: it cannot be reached"),
+        ):
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", base)
+            (finding,) = traces(settings)
+            assert finding.grade is grade
+            assert told in finding.sentence
+    assert [headers["api-key"] for headers in collector.headers] == ["hush"]
 
 
 def found(settings: Settings, grade: Grade) -> list[str]:

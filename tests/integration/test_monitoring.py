@@ -18,9 +18,11 @@ from sqlalchemy import Engine
 
 import worker.metrics
 from shared.infra.settings import Settings
+from worker.upkeep.tenants import TenantMetrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-RULES = DEPLOY / "prometheus" / "rules.yml"
+RULES = DEPLOY / "helm" / "longhand" / "rules.yml"
+RULE_TESTS = DEPLOY / "prometheus" / "rules.test.yml"
 DASHBOARDS = sorted((DEPLOY / "grafana").glob("*.json"))
 RUNBOOK = DEPLOY.parent / "docs" / "runbook.md"
 PROMTOOL = shutil.which("promtool")
@@ -36,9 +38,10 @@ def known(settings: Settings, database: Engine) -> set[str]:
     with api(settings) as client:
         served = client.get("/metrics").text
     assert worker.metrics.AUDIO_S
+    of_tenants = {metric.name for metric in TenantMetrics(database).collect()}
     names = set(HELP.findall(served + prometheus_client.generate_latest().decode()))
     # It is there once some jobs have ended.
-    return names | {"longhand_estimated_drain_seconds"}
+    return names | of_tenants | {"longhand_estimated_drain_seconds"}
 
 
 def metrics_of(expression: str) -> set[str]:
@@ -47,7 +50,8 @@ def metrics_of(expression: str) -> set[str]:
     Raises:
         ValueError: it is no PromQL.
     """
-    plain = expression.replace("$__rate_interval", "5m").replace("$model", ".+")
+    plain = expression.replace("$__rate_interval", "5m")
+    plain = re.sub(r"\$(model|tenant)", ".+", plain)
     promql_parser.parse(plain)
     return {PARTS.sub("", name) for name in re.findall(r"\blonghand_\w+", plain)}
 
@@ -87,7 +91,7 @@ def test_no_metric_is_misnamed_unseen() -> None:
 
 def test_dashboards_can_be_brought_into_any_grafana() -> None:
     boards = [json.loads(path.read_text()) for path in DASHBOARDS]
-    assert {path.stem for path in DASHBOARDS} == {"fleet", "live", "models"}
+    assert {path.stem for path in DASHBOARDS} == {"fleet", "live", "models", "tenants"}
     assert len({board["uid"] for board in boards}) == len(boards)
     for board in boards:
         sources = {panel["datasource"]["uid"] for panel in board["panels"]}
@@ -105,7 +109,7 @@ def test_every_alert_has_a_section_of_the_runbook() -> None:
 
 
 def test_every_alert_is_tested_where_it_fires_and_where_it_does_not() -> None:
-    tests = yaml.safe_load(RULES.with_name("rules.test.yml").read_text())["tests"]
+    tests = yaml.safe_load(RULE_TESTS.read_text())["tests"]
     asked = [each for test in tests for each in test["alert_rule_test"]]
     names = {alert["alert"] for alert in alerts()}
     assert {each["alertname"] for each in asked if each.get("exp_alerts")} == names
@@ -116,7 +120,7 @@ def test_every_alert_is_tested_where_it_fires_and_where_it_does_not() -> None:
 def test_alerts_fire_where_they_should_and_nowhere_else() -> None:
     assert PROMTOOL is not None
     done = subprocess.run(
-        [PROMTOOL, "test", "rules", RULES.with_name("rules.test.yml")],
+        [PROMTOOL, "test", "rules", RULE_TESTS],
         capture_output=True,
         text=True,
         check=False,

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from shared.infra.errors import DeviceOutOfMemory, ModelError
+from shared.infra.tracing import NO_SPAN, Span, begin_trace
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
 from shared.speech.chunks.hypothesis import Hypothesis
@@ -81,6 +82,7 @@ class Batcher:
         lane: Lane = Lane.BATCH,
         first: bool = False,
         alone: AbstractContextManager[None] | None = None,
+        span: Span = NO_SPAN,
     ) -> Future[Inference]:
         """Queue one item; its future can be cancelled until its batch begins.
 
@@ -93,11 +95,12 @@ class Batcher:
             first: whether it is the first partial of an utterance, which waits for no chunk's turn.
             alone: makes the item a batch by itself, beside which no other call runs; the engine is
                 called within this context.
+            span: whose work it is part of; linked with each call's.
 
         Raises:
             RuntimeError: the batcher is closed.
         """
-        item = Item(samples, options, alone, lane, first)
+        item = Item(samples, options, alone, lane, first, span)
         with self._changed:
             if self._closing:
                 raise RuntimeError("the batcher is closed")
@@ -260,7 +263,8 @@ class Batcher:
 
     @contextmanager
     def _calling(self, stream: int, items: Sequence[Item]) -> Iterator[None]:
-        """Tell the schedule of a call, and the watchdog."""
+        """Tell the schedule of a call, the watchdog, and traces of whom it concerns."""
+        span = self._begin_span(items)
         with self._changed:
             self._schedule.begin_call(stream, items, time.monotonic())
         succeeded = False
@@ -268,10 +272,33 @@ class Batcher:
             with self._watchdog:
                 yield
             succeeded = True
+        except Exception as error:
+            span.end(error)
+            raise
         finally:
+            span.end()
             with self._changed:
                 self._schedule.end_call(stream, time.monotonic(), succeeded=succeeded)
                 self._changed.notify_all()
+
+    def _begin_span(self, items: Sequence[Item]) -> Span:
+        """Begin the span of a call: a trace of its own, as several jobs have a part in it."""
+        linked = [item.span for item in items if item.span.is_recording]
+        if not linked:
+            return NO_SPAN
+        span = begin_trace(
+            "infer",
+            links=[each.context for each in linked if each.context is not None],
+            attributes={
+                "longhand.batch.size": len(items),
+                "longhand.batch.audio_s": sum(len(item.samples) for item in items) / SAMPLE_RATE,
+                "longhand.engine": self.engine_version,
+                "longhand.device": self.device,
+            },
+        )
+        for each in linked:
+            each.link(span.context)
+        return span
 
     def _note_call(self, batch: Sequence[Item], inference_s: float) -> None:
         metrics.BATCH_SIZE.observe(len(batch))

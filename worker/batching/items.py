@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from shared.infra.tracing import NO_SPAN, Span
 from shared.speech.audio.samples import Samples
 from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines.protocol import DecodeOptions, Prepared
@@ -48,6 +49,8 @@ class Item:
     lane: Lane = Lane.BATCH
     first: bool = False
     """Whether it is the first partial of its utterance."""
+    span: Span = NO_SPAN
+    """Whose work it is part of."""
     future: Future[Inference] = field(default_factory=Future)
     submitted: float = field(default_factory=time.monotonic)
     prepared: Prepared[Any] | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from sqlalchemy import Engine
 
+from shared.infra import tracing
 from shared.infra.background import Background
 from shared.infra.database import make_engine
 from shared.infra.decoder_server import DecoderServer, decoder_server
@@ -66,6 +67,7 @@ class Runtime:
             self.tidier.close()
         self.readers.shutdown(wait=False)
         self.database.dispose()
+        tracing.stop()
 
     def room(self) -> int:
         """Return how many steps to claim at once: 1, or as many chunks as the next batch takes."""
@@ -89,7 +91,8 @@ def unique_pid() -> str:
 
 
 def make_runtime(settings: Settings, owner: str) -> Runtime:
-    """Open what a worker process needs."""
+    """Open what a worker process needs, and trace it from now on."""
+    tracing.start(owner.partition("@")[0].partition("-")[0], owner)
     database = make_engine(settings, pool_size=8, sees_all=True)
     broker = make_broker(settings)
     wakeups = Wakeups(database, broker, settings)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import prometheus_client
 from celery.signals import worker_ready
 
 from shared.infra.background import Background
@@ -10,12 +11,14 @@ from worker.roles import start
 from worker.tasks import install
 from worker.upkeep.beat import start_ticking
 from worker.upkeep.retention import tidy
+from worker.upkeep.tenants import TenantMetrics
 from worker.upkeep.uploads import UploadUpkeep
 
 
 def serve() -> None:
     entry = start.entry("beat", queues=(SWEEP_QUEUE,), slots=1)
     health, runtime = start.open_runtime(entry)
+    prometheus_client.REGISTRY.register(TenantMetrics(runtime.database))
     uploads = UploadUpkeep(runtime)
 
     def tidy_all() -> None:

@@ -1,8 +1,10 @@
 """The ``deliver`` step: one attempt to send a webhook event."""
 
 import logging
+from urllib.parse import urlsplit
 
 from shared.infra.errors import OutboundFailed
+from shared.infra.tracing import current
 from shared.infra.webhooks.send import send
 from shared.store.webhooks.attempts import complete_attempt
 from shared.store.webhooks.outgoing import get_outgoing
@@ -28,6 +30,14 @@ def deliver(runtime: Runtime, lease: Lease) -> OutboundFailed | None:
     delivery_id = lease.claim.input["delivery_id"]
     outgoing = get_outgoing(runtime.database, runtime.catalogue, delivery_id)
     attempt = send(runtime.outbound, outgoing)
+    current().set(
+        {
+            "http.request.method": outgoing.method,
+            "http.response.status_code": attempt.status_code,
+            "server.address": urlsplit(outgoing.url).hostname,
+            "longhand.webhook.event": outgoing.event_id,
+        }
+    )
     complete_attempt(runtime.database, lease.claim, attempt)
     metrics.WEBHOOK_ATTEMPTS.labels("delivered" if attempt.is_delivered else "failed").inc()
     outcome = attempt.error or "delivered"

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from shared.infra.errors import EngineFailed
+from shared.infra.tracing import current
 from shared.speech.chunks.chunk import chunk_from_json
 from shared.speech.chunks.hypothesis import Hypothesis
 from shared.speech.chunks.packing import pack
@@ -29,7 +30,7 @@ def detect(runtime: Runtime, lease: Lease) -> None:
     chunks = [chunk_from_json(0, data) for data in claim.input["chunks"]]
     samples = [pack(chunk, read_pcm(runtime.storage, claim.job_id, chunk)).item for chunk in chunks]
     options = DecodeOptions(task="detect")
-    futures = [submit(runtime, claim, heard, options) for heard in samples]
+    futures = [submit(runtime, claim, heard, options, current()) for heard in samples]
     try:
         inferences = [future.result() for future in futures]
     except EngineFailed as error:

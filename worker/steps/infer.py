@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import sqlalchemy
 
 from shared.infra.errors import DatabaseUnavailable
+from shared.infra.tracing import Span
 from shared.speech.audio.samples import Samples
 from shared.store.steps import Claim
 from shared.store.workers import name_suspect
@@ -28,14 +29,14 @@ def batcher_of(runtime: Runtime) -> Batcher:
 
 
 def submit(
-    runtime: Runtime, claim: Claim, samples: Samples, options: DecodeOptions
+    runtime: Runtime, claim: Claim, samples: Samples, options: DecodeOptions, span: Span
 ) -> Future[Inference]:
-    """Hand some audio of a step, shape (n_samples,), to the batcher.
+    """Hand some audio of a step, shape (n_samples,), to the batcher; ``span`` is the attempt's.
 
     A step that was attempted before is heard alone: it may have killed its last worker.
     """
     alone = _suspected(runtime.database, claim) if claim.attempt > 1 else None
-    return batcher_of(runtime).submit(samples, options, alone=alone)
+    return batcher_of(runtime).submit(samples, options, alone=alone, span=span)
 
 
 def restart(error: Exception) -> None:

@@ -79,22 +79,26 @@ def one_by_one(handlers: Mapping[StepKind, Handler]) -> Work:
 
 def run_step(runtime: Runtime, lease: Lease, handler: Handler) -> None:
     """Do a step's work and write how it ended."""
-    shown = runtime.watched.begin(lease.claim)
-    with logs.bound(job_id=lease.claim.job_id, step_id=lease.claim.step_id):
+    claim = lease.claim
+    shown, span = runtime.watched.begin(claim), steps.begin_attempt(claim)
+    with span.active(), logs.bound(job_id=claim.job_id, step_id=claim.step_id):
         try:
             failure = handler(runtime, lease)
         except Exception as error:  # noqa: BLE001 - settled by its class
-            settle(runtime, lease.claim, error)
+            was_held = settle(runtime, claim, error)
             shown.end(error)
+            steps.end_attempt(runtime.database, claim, span, error, was_held=was_held)
         else:
-            runtime.record.note_success(lease.claim.kind)
+            runtime.record.note_success(claim.kind)
             shown.end(failure)
+            span.end(failure)
 
 
-def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
+def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> bool:
     """Fail, retry or release a step whose work ended with an error.
 
-    When Postgres is away nothing can be written, and the lease expires.
+    When Postgres is away nothing can be written, and the lease expires. Returns whether the claim
+    was not void, as far as is known.
     """
     database, settings = runtime.database, runtime.settings
     try:
@@ -117,10 +121,12 @@ def settle(runtime: Runtime, claim: steps.Claim, error: Exception) -> None:
         if claim.kind in (StepKind.FETCH, StepKind.PREPARE, StepKind.DIARIZE):
             _report_late_audio(runtime, claim)
         log.warning("%s: its result is dropped", lost)
+        return False
     except DatabaseUnavailable as away:
         log.warning("%s: step %d is left to the reaper", away, claim.step_id)
     else:
         log.info("step %d (%s): %s", claim.step_id, claim.kind, error)
+    return True
 
 
 def _report_late_audio(runtime: Runtime, claim: steps.Claim) -> None:

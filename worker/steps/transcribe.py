@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from shared.infra import logs
 from shared.infra.errors import EngineFailed, LeaseLost
+from shared.infra.tracing import Span as TraceSpan
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
 from shared.speech.audio.spans import Span
@@ -62,6 +63,7 @@ class _Chunk:
     lease: Lease
     chunk: Chunk
     shown: Shown
+    span: TraceSpan
     samples: Samples | None = None
     """None until they are read."""
     read_s: float = 0.0
@@ -99,7 +101,8 @@ class _Heard:
         for lease in leases:
             claim = lease.claim
             shown = self._runtime.watched.begin(claim)
-            item = _Chunk(lease, chunk_from_json(claim.idx, claim.input), shown)
+            span = steps.begin_attempt(claim)
+            item = _Chunk(lease, chunk_from_json(claim.idx, claim.input), shown, span)
             if claim.audio is None:
                 reads[self._runtime.readers.submit(_read, self._runtime, item)] = item
             else:
@@ -139,7 +142,7 @@ class _Heard:
         options = decode_options(self._runtime, item.claim)
         if item.first is not None and options.language is None:
             options = replace(options, language=item.first.hypothesis.language)
-        future = submit(self._runtime, item.claim, packed.item, options)
+        future = submit(self._runtime, item.claim, packed.item, options, item.span)
         self._waiting[future] = item
         item.lease.when_lost(future.cancel)  # it is not heard if it still waits
         return _Asked(future, packed)
@@ -179,7 +182,7 @@ class _Heard:
                 if result.claim in lost:
                     self._give_up(item, LeaseLost(f"step {result.claim.step_id} is no longer held"))
                 else:
-                    self._note_done(item)
+                    self._note_done(item, result)
 
     def _complete_only(self, item: _Chunk, result: ChunkResult) -> None:
         row = ChunkOutput(item.claim.idx, item.claim.input, result.output, result.timings)
@@ -187,16 +190,18 @@ class _Heard:
         def rows_of(channel: int | None) -> list[ChunkOutput]:
             return [row] if channel == item.chunk.channel else []
 
-        with self._settling(item):
+        with self._settling(item), item.span.active():
             speakers = find_speakers(self._runtime, item.claim)
             folded = fold(self._runtime, item.claim, speakers, lambda: [row], rows_of)
             listening = self._runtime.settings.keep_listening_s > 0
             steps.complete_only_chunk(self._runtime.database, result, folded, listening=listening)
-            self._note_done(item)
+            self._note_done(item, result)
 
-    def _note_done(self, item: _Chunk) -> None:
+    def _note_done(self, item: _Chunk, result: ChunkResult) -> None:
         self._runtime.record.note_success(item.claim.kind)
         item.shown.end()
+        item.span.set({f"longhand.chunk.{name}": said for name, said in result.timings.items()})
+        item.span.end()
 
     @contextmanager
     def _settling(self, *items: _Chunk) -> Iterator[None]:
@@ -211,9 +216,10 @@ class _Heard:
         for asked in item.asked:
             asked.future.cancel()
             self._waiting.pop(asked.future, None)
-        with logs.bound(job_id=item.claim.job_id, step_id=item.claim.step_id):
-            settle(self._runtime, item.claim, error)
+        with item.span.active(), logs.bound(job_id=item.claim.job_id, step_id=item.claim.step_id):
+            was_held = settle(self._runtime, item.claim, error)
         item.shown.end(error)
+        steps.end_attempt(self._runtime.database, item.claim, item.span, error, was_held=was_held)
         if isinstance(error, EngineFailed):
             restart(error)
 
@@ -242,7 +248,8 @@ class _Heard:
 
 
 def _read(runtime: Runtime, item: _Chunk) -> Samples:
-    return read_pcm(runtime.storage, item.claim.job_id, item.chunk)
+    with item.span.active():
+        return read_pcm(runtime.storage, item.claim.job_id, item.chunk)
 
 
 def decode_options(runtime: Runtime, claim: Claim) -> DecodeOptions:

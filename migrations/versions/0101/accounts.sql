@@ -46,6 +46,7 @@ CREATE TABLE usage (
 COMMENT ON TABLE usage IS 'What tenants used, without what is in usage_entries still.';
 COMMENT ON COLUMN usage.day IS 'UTC';
 COMMENT ON COLUMN usage.jobs IS 'that ended for the first time';
+CREATE INDEX ix_usage_day ON usage (day);
 
 
 CREATE TABLE usage_entries (

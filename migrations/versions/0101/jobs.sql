@@ -78,6 +78,7 @@ CREATE TABLE jobs (
     peaks BYTEA,
     listening_bytes BIGINT,
     speakers JSONB,
+    traceparent TEXT,
     CONSTRAINT pk_jobs PRIMARY KEY (id),
     CONSTRAINT ck_jobs_state CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')),
     CONSTRAINT fk_jobs_batch_id FOREIGN KEY(batch_id) REFERENCES batches (id),
@@ -121,6 +122,7 @@ COMMENT ON COLUMN jobs.last_event IS 'id of the latest event that those who watc
 COMMENT ON COLUMN jobs.peaks IS 'of its audio: worker.media.peaks';
 COMMENT ON COLUMN jobs.listening_bytes IS 'size of its listening copy; null: there is none';
 COMMENT ON COLUMN jobs.speakers IS 'speech.speakers.revision.Revision; deleted with the transcript';
+COMMENT ON COLUMN jobs.traceparent IS 'W3C Trace Context, of the span that submitted it; null: no trace';
 CREATE INDEX ix_jobs_active ON jobs (id) WHERE state IN ('queued', 'running');
 CREATE INDEX ix_jobs_ended ON jobs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX ix_jobs_original ON jobs (tenant, fingerprint) WHERE original_id IS NULL AND state IN ('queued', 'running', 'succeeded');

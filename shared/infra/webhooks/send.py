@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from shared import __version__
 from shared.infra.errors import ForbiddenUrl, OutboundFailed
 from shared.infra.outbound import Outbound
+from shared.infra.tracing import current
 from shared.infra.webhooks.attempt import TIMEOUT_S, Attempt, Outgoing
 
 
@@ -19,6 +20,8 @@ def send(outbound: Outbound, outgoing: Outgoing) -> Attempt:
         "User-Agent": f"Longhand/{__version__}",
         **outgoing.headers,
     }
+    if traceparent := current().traceparent:
+        headers["traceparent"] = traceparent
     began = time.monotonic()
     try:
         answer = outbound.send(

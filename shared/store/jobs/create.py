@@ -60,6 +60,8 @@ class NewJob:
     """The job's URL in webhook events; None: its path alone."""
     wanted_s: float | None = None
     """Of a call (``shared.store.jobs.calls``): for how long it is wanted, if nobody renews that."""
+    traceparent: str | None = None
+    """The span that submits it (``shared.infra.tracing``); None: it has no trace."""
 
     @property
     def is_plain(self) -> bool:
@@ -203,13 +205,13 @@ _INSERT = text("""
         INSERT INTO jobs (id, tenant, state, model, options, fingerprint, original_id, upload_id,
                           source_key, source_name, source_bytes, sha256, audio_url, reference,
                           live_text, batch_id, metadata, webhook_endpoint_id, result_url, priority,
-                          first_event, last_event)
+                          traceparent, first_event, last_event)
         SELECT CAST(:id AS uuid), :tenant, 'queued', :model, CAST(:options AS jsonb), :fingerprint,
                CAST(:original_id AS uuid), CAST(:upload_id AS uuid), :source_key, :source_name,
                CAST(:source_bytes AS bigint),
                :sha256, :audio_url, :reference, :live_text, CAST(:batch_id AS uuid),
                CAST(:metadata AS json), CAST(:webhook_endpoint_id AS uuid), :result_url,
-               CAST(:priority AS integer), event, event
+               CAST(:priority AS integer), :traceparent, event, event
         FROM created
         RETURNING id, tenant, last_event
     ), findable AS (

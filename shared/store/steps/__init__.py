@@ -23,6 +23,7 @@ from shared.store.steps.completion import (
 from shared.store.steps.diarize import SpanResult, span_results
 from shared.store.steps.fetch import Fetched, complete_fetch, note_fetched
 from shared.store.steps.plan import add_chunks, add_detect, complete_prepare, move_to_large
+from shared.store.steps.spans import begin_attempt, end_attempt
 from shared.store.steps.unfinished import fail, reap, release, retry
 from shared.store.successors import NewStep
 
@@ -36,6 +37,7 @@ __all__ = [
     "Taken",
     "add_chunks",
     "add_detect",
+    "begin_attempt",
     "claim_next",
     "complete_chunks",
     "complete_detect",
@@ -45,6 +47,7 @@ __all__ = [
     "complete_listen",
     "complete_only_chunk",
     "complete_prepare",
+    "end_attempt",
     "expire_leases",
     "fail",
     "has_audio",

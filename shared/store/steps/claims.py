@@ -59,6 +59,12 @@ class Claim:
     """Of the job, so far."""
     only_chunk: bool
     """Whether this is the job's one chunk, the plan is complete and no speakers are looked for."""
+    traceparent: str | None
+    """The span that submitted the job; None: it has no trace."""
+    waited_s: float
+    """From when the step was due to its claim."""
+    is_repeated: bool
+    """Whether the claim before this one ended without completing the step."""
 
     @property
     def language(self) -> str | None:

@@ -18,14 +18,19 @@ from shared.store.queues import (
 LANE_LIMIT = 4
 """Deliveries to one endpoint at once."""
 
-COLUMNS = """
+FIRST_RANK = -(2**31)
+"""Of steps that have lost their worker: before any priority."""
+
+COLUMNS = f"""
     steps.id AS step_id, steps.job_id, steps.tenant, steps.kind, steps.idx, steps.queue,
     steps.attempt, steps.max_attempts, steps.outages, steps.epoch, steps.lease_owner AS owner,
     steps.input, steps.audio, steps.bug, jobs.options, jobs.detected_language,
     jobs.detected_probability, jobs.source_key, coalesce(jobs.source_bytes, 0) AS source_bytes,
     jobs.duration_s, jobs.metrics,
     steps.kind = 'transcribe' AND jobs.plan_complete AND jobs.chunks_total = 1
-        AND jobs.options -> 'speakers' ->> 'model' IS NULL AS only_chunk
+        AND jobs.options -> 'speakers' ->> 'model' IS NULL AS only_chunk,
+    jobs.traceparent, extract(epoch FROM steps.claimed_at - steps.run_at)::float8 AS waited_s,
+    steps.attempt > 1 OR steps.outages > 0 OR steps.rank = {FIRST_RANK} AS is_repeated
 """
 """SQL for what ``claim_of`` needs of a step and its job."""
 

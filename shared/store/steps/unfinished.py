@@ -8,7 +8,8 @@ from shared.store.jobs.end import fail_delivery, fail_job
 from shared.store.states import StepKind
 from shared.store.steps.claims import Claim, claim_of, fence, fenced, record_step
 from shared.store.steps.diarize import queue_finish
-from shared.store.steps.fair_order import COLUMNS
+from shared.store.steps.fair_order import COLUMNS, FIRST_RANK
+from shared.store.steps.spans import write_lost
 from shared.store.successors import first_turn
 from shared.store.wakeups import ring_after_commit
 
@@ -17,9 +18,6 @@ MAX_OUTAGES = 120
 
 LONGEST_DELAY_S = 30.0
 """After an outage all that waited for the service is due within this time."""
-
-_FIRST_RANK = -(2**31)
-"""Before any priority."""
 
 
 def release(engine: Engine, claim: Claim) -> None:
@@ -81,7 +79,9 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
     with begin(engine) as connection:
         expired = connection.execute(
             text(f"""
-                SELECT {COLUMNS}, suspect_step
+                SELECT {COLUMNS}, suspect_step,
+                       extract(epoch FROM claimed_at)::float8 AS claimed_s,
+                       extract(epoch FROM clock_timestamp())::float8 AS now_s
                 FROM steps JOIN jobs ON jobs.id = steps.job_id
                 LEFT JOIN workers ON workers.id = lease_owner
                 WHERE steps.state = 'running' AND lease_until < clock_timestamp()
@@ -105,6 +105,7 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
                     record_step(connection, claim, "step.reaped")
         except LeaseLost:
             continue  # completed or renewed since the query, or locked
+        write_lost(claim, begun_s=row.claimed_s, ended_s=row.now_s)
         reaped += 1
     return reaped
 
@@ -191,6 +192,6 @@ def _requeue_first(connection: Connection, claim: Claim, *, bug: str | None, att
             WHERE id = :id
             RETURNING queue
         """),  # noqa: S608 - constants
-        {"id": claim.step_id, "first": _FIRST_RANK, "bug": bug, "attempts": attempts},
+        {"id": claim.step_id, "first": FIRST_RANK, "bug": bug, "attempts": attempts},
     ).scalar_one()
     ring_after_commit(connection, queue, 1)

@@ -70,6 +70,7 @@ usage = Table(
     Column("tenant", Text, primary_key=True),
     Column("day", Date, primary_key=True, comment="UTC"),
     *_usage(),
+    Index(None, "day"),
     comment="What tenants used, without what is in usage_entries still.",
 )
 

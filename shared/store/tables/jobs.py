@@ -167,6 +167,11 @@ jobs = Table(
         JSONB,
         comment="speech.speakers.revision.Revision; deleted with the transcript",
     ),
+    Column(
+        "traceparent",
+        Text,
+        comment="W3C Trace Context, of the span that submitted it; null: no trace",
+    ),
     one_of("state", JobState),
     Index(None, "tenant", "first_event"),
     Index("ix_jobs_of_model", "tenant", "model", "first_event"),

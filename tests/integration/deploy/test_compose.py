@@ -11,6 +11,7 @@ import redis
 import yaml
 from composefile import (
     MODEL_SERVICES,
+    OPTIONAL,
     SECRETS,
     TREE,
     VARIABLE,
@@ -155,7 +156,7 @@ def test_the_example_environment_names_exactly_the_variables_and_their_defaults(
 
     assert used == env.keys() - {"COMPOSE_PROFILES"}
     assert env["COMPOSE_PROFILES"] in MODEL_SERVICES.values()
-    assert {name for name, value in env.items() if not value} == SECRETS
+    assert {name for name, value in env.items() if not value} == SECRETS | OPTIONAL
     assert interpolated(raw, env | dict.fromkeys(SECRETS, "secret")) == default
 
 

@@ -21,7 +21,8 @@ from shared.store.jobs.create import create_job
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.retry import retry_job
 from shared.store.steps import ChunkResult
-from shared.store.usage import DayUsage, add_up_usage, count_live, read_usage
+from shared.store.usage import DayUsage, add_up_usage, count_live, read_usage, tenants_today
+from worker.upkeep.tenants import TenantMetrics
 
 
 def used(database: Engine, tenant: str = "default") -> DayUsage | None:
@@ -101,6 +102,30 @@ def test_what_a_deleted_job_has_used_is_counted(database: Engine) -> None:
     hear(database, job_id, 0)
     delete_job(database, "default", job_id, max_attempts=2)
     assert amounts(database) == (1, 1.0, 2.5)
+
+
+def test_prometheus_is_told_of_each_tenants_day_and_jobs(database: Engine) -> None:
+    active, busy = add_tenant(database), add_tenant(database)
+    for tenant in (active, active, "default"):
+        create_job(database, new_job(tenant=tenant), max_attempts=3)
+    job_id = add_job(database)
+    prepare(database, job_id, 1)
+    hear(database, job_id, 0)
+    finish(database, claim(database, job_id, "finish"))
+    add_up_usage(database)
+    count_live(database, busy, 7.5)
+    told = {
+        (sample.name, sample.labels["tenant"], sample.labels.get("state")): sample.value
+        for gauge in TenantMetrics(database).collect()
+        for sample in gauge.samples
+    }
+    assert told["longhand_tenant_jobs", active, "queued"] == 2
+    assert told["longhand_tenant_jobs", "default", "queued"] == 1
+    assert told["longhand_tenant_jobs_ended_today", "default", None] == 1
+    assert told["longhand_tenant_audio_seconds_today", "default", None] == 2.0
+    assert told["longhand_tenant_model_seconds_today", "default", None] == 2.5
+    assert told["longhand_tenant_live_seconds_today", busy, None] == 7.5
+    assert [each.tenant for each in tenants_today(database, most=1)] == [busy]
 
 
 def test_usage_is_told_by_day(database: Engine, processes: tuple[str, str]) -> None:

@@ -67,6 +67,15 @@ app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
+{{- with $.Values.otel.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+{{- range $name, $value := $.Values.otel.variables }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{ include "longhand.secretVariable" (list $ "OTEL_EXPORTER_OTLP_HEADERS" "otel-headers" true) }}
+{{- end }}
 {{ include "longhand.secretVariable" (list $ "LONGHAND_BROKER_URL" "broker-url") }}
 {{ include "longhand.secretVariable" (list $ "LONGHAND_STORAGE_URL" "storage-url") }}
 {{- end -}}
