@@ -122,7 +122,9 @@ class WorkerInfo(BaseModel):
     id: str
     role: str
     model: str | None
-    state: WorkerState
+    state: WorkerState = Field(
+        description="drained: it claims nothing until it is resumed, and finishes its steps"
+    )
     device: str
     dtype: str | None = Field(description="what a model worker's device computes in")
     slots: int = Field(
