@@ -100,7 +100,10 @@ def show_workers(resources: Provided, tenant: Tenant) -> WorkerList:
     """
     found = busy_workers(resources.engine, tenant, live_s=resources.settings.live_s)
     backlog = backlog_by_model(resources.engine, tenant)
-    return WorkerList.model_validate({"workers": found, "backlog": backlog}, from_attributes=True)
+    flower_url = resources.settings.flower_url or None
+    return WorkerList.model_validate(
+        {"workers": found, "backlog": backlog, "flower_url": flower_url}, from_attributes=True
+    )
 
 
 @needs(Scope.ADMIN)

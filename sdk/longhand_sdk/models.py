@@ -324,6 +324,7 @@ class WorkerList(Model):
 
     workers: tuple[WorkerInfo, ...]
     backlog: tuple[ModelBacklog, ...]
+    flower_url: str | None = None
 
 
 class Webhook(Model):

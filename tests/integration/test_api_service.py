@@ -66,6 +66,7 @@ ROUTES = {
     ("get", "/webhooks/deliveries"): "show_deliveries",
     ("post", "/webhooks/deliveries/{delivery_id}/replay"): "replay_delivery",
     ("get", "/accuracy/stats"): "show_accuracy",
+    ("get", "/accuracy/days"): "show_accuracy_by_day",
     ("get", "/usage"): "show_usage",
     ("post", "/transcribe"): "transcribe",
     ("get", "/models"): "show_models",

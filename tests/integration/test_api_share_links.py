@@ -11,6 +11,7 @@ from equaljobs import compute, submit
 from jobstore import add_job
 from pagejobs import add_transcribed, sound, spoken
 from sqlalchemy import Engine, text
+from tenants import add_tenant
 
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -18,7 +19,6 @@ from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope
 from shared.store.accounts.tenants import create_tenant
 from shared.store.jobs.delete import delete_job
-from shared.store.limits import change_limits
 from shared.store.share_links import LONGEST_S, MOST_OF_A_JOB, create_share_link
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -157,18 +157,15 @@ def test_the_time_of_a_link_is_bounded_and_so_is_the_number_of_a_jobs_links(
     assert_problem(answer, 409, "transcript_not_ready")
 
 
-def test_requests_by_a_link_count_as_its_owners(
-    servers: Settings, database: Engine, visitor: httpx.Client, server: httpx.Client
-) -> None:
-    create_tenant(database, "acme", "Acme Ltd")
-    job_id = submit(database, tenant="acme")
+def test_requests_by_a_link_count_as_its_owners(database: Engine, visitor: httpx.Client) -> None:
+    tenant = add_tenant(database, requests_per_minute=2)
+    job_id = submit(database, tenant=tenant)
     compute(database, job_id)
-    _, token = create_share_link(database, "acme", job_id)
-    change_limits(database, "acme", {"requests_per_minute": 2})
-    enter(visitor, token)
+    enter(visitor, create_share_link(database, tenant, job_id)[1])
     path = f"/jobs/{job_id}/transcript"
-    answers = [visitor.get(path).status_code for _ in range(3)]
-    assert answers == [200, 200, 429]
+    answers = [visitor.get(path).status_code for _ in range(5)]  # a new minute may begin once
+    assert answers[0] == 200
+    assert 429 in answers
 
 
 def test_no_log_has_the_token_and_the_database_has_its_digest_alone(
@@ -185,8 +182,9 @@ def test_no_log_has_the_token_and_the_database_has_its_digest_alone(
         assert visitor.get(f"/jobs/{job_id}/transcript").status_code == 200
         enter(visitor, token * 3)  # refused: it is too long
         page = visitor.get("/s", headers={"Accept": "text/html"})
-    assert "POST /s 200" in caplog.text
-    assert token not in caplog.text
+    ours = [each.getMessage() for each in caplog.records if not each.name.startswith("http")]
+    assert any("POST /s 200" in line for line in ours)
+    assert not [line for line in ours if token in line]
     assert page.headers["referrer-policy"] == "no-referrer"
     assert page.headers["x-robots-tag"] == "noindex"
     with database.begin() as connection:

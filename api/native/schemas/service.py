@@ -176,6 +176,7 @@ class WorkerList(BaseModel):
 
     workers: list[WorkerDetail]
     backlog: list[ModelBacklog] = Field(description="by model, the longest first")
+    flower_url: str | None = Field(description="where people reach Flower; null: it is not said")
 
 
 class QueueLoad(BaseModel):
