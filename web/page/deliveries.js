@@ -25,7 +25,7 @@ function rowOf(delivery, replay) {
   return [
     job ? html`<a href=${`#/jobs/${job}`}>${event.type}</a>` : event.type, html`<span class="id">${url}</span>`,
     html`<span class=${`badge ${state}`}>${text.deliveryStates[state] ?? state}</span>${error && html`<div class="quiet">${error}</div>`}`,
-    attempts.length, html`<${When} at=${attempts.at(-1)?.at ?? created} />`,
+    attempts.length, html`<${When} at=${created} />`,
     state === "failed" && html`<button aria-label=${`${text.replay}: ${id}`} onClick=${() => replay(delivery)}>${text.replay}</button>`,
   ];
 }

@@ -33,7 +33,7 @@ export const text = {
   days: (count) => (count === 1 ? "1 day" : `${count} days`),
   delete: "Delete",
   deliveries: "Webhook deliveries",
-  deliveryHeads: ["Event", "To", "State", "Attempts", "Last attempt", ""],
+  deliveryHeads: ["Event", "To", "State", "Attempts", "Since", ""],
   deliveryStates: { pending: "pending", delivered: "delivered", failed: "failed" },
   detect: "detected",
   discard: "Discard",

@@ -154,12 +154,14 @@ export function Upload({ models, onJob }) {
         <label>${text.language} <input name="language" placeholder=${text.detect} autocomplete="off" /></label>
         <label class="wide">${text.prompt} <input name="prompt" autocomplete="off" /></label>
         <label class="wide">${text.hotwords} <input name="hotwords" autocomplete="off" /></label>
-        <label class="half">${text.webhookUrl} <input name="webhook_url" type="url" placeholder="https://" autocomplete="off" /></label>
-        <label class="half">${text.webhookSecret} <input name="webhook_secret" type="password" placeholder="whsec_…" autocomplete="off" /></label>
-        <label><input type="checkbox" name="speakers" /> ${text.tellSpeakers}</label>
-        <label><input type="checkbox" name="numerals" /> ${text.numerals}</label>
-        <label><input type="checkbox" name="multichannel" /> ${text.multichannel}</label>
-        <label><input type="checkbox" name="task" value="translate" /> ${text.translate}</label>
+        <label>${text.webhookUrl} <input name="webhook_url" type="url" placeholder="https://" autocomplete="off" /></label>
+        <label>${text.webhookSecret} <input name="webhook_secret" type="password" placeholder="whsec_…" autocomplete="off" /></label>
+        <div class="wide checks">
+          <label><input type="checkbox" name="speakers" /> ${text.tellSpeakers}</label>
+          <label><input type="checkbox" name="numerals" /> ${text.numerals}</label>
+          <label><input type="checkbox" name="multichannel" /> ${text.multichannel}</label>
+          <label><input type="checkbox" name="task" value="translate" /> ${text.translate}</label>
+        </div>
       </div></details>
     </form>
     <${Kept} sending=${sending} onSend=${sendRecording} />
