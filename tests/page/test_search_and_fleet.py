@@ -71,7 +71,7 @@ def test_a_worker_is_drained_and_resumed(tab: Tab, database: Engine) -> None:
 def test_the_fleet_shows_error_rates_over_time_and_failed_deliveries_which_are_sent_again(
     tab: Tab, database: Engine
 ) -> None:
-    hook, _ = add_hook(database, "https://hooks.example/x")
+    add_hook(database, "https://hooks.example/x")
     compute(database, submit(database, reference="w01000 w01001 and more"))
     with database.begin() as connection:
         connection.execute(text("UPDATE webhook_deliveries SET state = 'failed', error = 'gone'"))

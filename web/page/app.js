@@ -6,7 +6,7 @@ import { logIn, logOut, refreshSession, session } from "./api.js";
 import { Jobs } from "./jobs.js";
 import { current } from "./recordings.js";
 import { text } from "./strings.js";
-import { announced, html, Question, useSignal } from "./ui.js";
+import { announce, announced, html, Question, useSignal } from "./ui.js";
 import { Elapsed } from "./upload.js";
 
 // A view that is loaded when it is first shown.
@@ -66,7 +66,7 @@ function Page() {
         <a href="/live">${text.live}</a>
       </nav>`}
       ${recorder && html`<a class="recording" href="#/">${text.recording} <${Elapsed} since=${recorder.recording.startedAt} /></a>`}
-      ${isIn && known.auth === "on" && html`<button class="plain" onClick=${logOut}>${text.logOut}</button>`}
+      ${isIn && known.auth === "on" && html`<button class="plain" onClick=${() => logOut().catch((error) => announce(error.message))}>${text.logOut}</button>`}
     </header>
     <main id="main" tabindex="-1" ref=${main}>
       ${!known ? html`<p class="quiet">${text.loading}</p>`

@@ -218,7 +218,9 @@ function Downloads({ job }) {
 function Reference({ job }) {
   const use = async () => {
     try {
-      const said = await fetch(`/jobs/${job.id}/transcript?format=txt`).then((answer) => answer.text());
+      const answer = await fetch(`/jobs/${job.id}/transcript?format=txt`);
+      if (!answer.ok) throw new Error(text.noAnswer);
+      const said = await answer.text();
       await request(`/jobs/${job.id}/reference`, { method: "POST", json: { reference: said } });
       announce(text.isReference);
     } catch (error) {

@@ -13,16 +13,29 @@ const RETRIES_MS = [0, 1000, 2000, 4000, 8000, 15000, 30000, 30000];
 const AT_ONCE = 2;
 const KEPT = "longhand.uploads"; // in localStorage: options of uploads that are not done, by the files' fingerprints
 
-const readKept = () => JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+function readKept() {
+  try {
+    return JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+  } catch {
+    return {}; // a browser that keeps nothing, or somebody has written there
+  }
+}
+
 const fingerprint = (file) => ["longhand", file.name, file.size, file.lastModified].join("|");
 
 function keep(key, value) {
   const { [key]: _, ...rest } = readKept();
-  localStorage.setItem(KEPT, JSON.stringify(value ? { ...rest, [key]: value } : rest));
+  try {
+    localStorage.setItem(KEPT, JSON.stringify(value ? { ...rest, [key]: value } : rest));
+  } catch {
+    // It goes on without: only a reload costs its options.
+  }
 }
 
 let loaded = null;
-const loadTus = () => (loaded ??= import("./vendor/tus.js").then(() => window.tus)); // a script that sets a global
+const loadTus = () => (loaded ??= import("./vendor/tus.js").then( // a script that sets a global
+  () => window.tus, (error) => { loaded = null; throw error; },
+));
 
 class Transfer {
   constructor(file, options, onJob, onDone) {
@@ -43,13 +56,14 @@ class Transfer {
     keep(this.key, { name: this.file.name, size: this.file.size, options });
     try {
       const tus = await loadTus();
+      if (this.progress.value.state !== "sending") return; // it was canceled meanwhile
       await new Promise((resolve, reject) => {
         this.upload = new tus.Upload(this.file, {
           endpoint: "/uploads/tus",
           chunkSize: PIECE_BYTES,
           retryDelays: RETRIES_MS,
           metadata: { filename: this.file.name },
-          headers: csrf(),
+          onBeforeRequest: (sent) => Object.entries(csrf()).forEach(([name, value]) => sent.setHeader(name, value)),
           fingerprint: async () => this.key,
           removeFingerprintOnSuccess: true,
           onProgress: (sent) => this.set({ sent }),
@@ -67,9 +81,9 @@ class Transfer {
         method: "POST", json: { upload_id: upload, ...this.options }, headers: { "Idempotency-Key": `page-${upload}` },
       });
       keep(this.key, null);
+      await this.onDone?.().catch(() => {}); // a recording that stays is offered again
       this.set({ state: "done" });
       this.onJob(job);
-      this.onDone?.();
     } catch (error) {
       this.set({ state: "failed", problem: explain(error) });
       announce(text.uploadFailed(this.file.name));
@@ -108,7 +122,7 @@ async function sendNext() {
   sendNext();
 }
 
-// onDone is called when the job of a file is there.
+// onDone, which is async, is called when the job of a file is there.
 export function send(files, options, onJob, onDone) {
   const known = new Set(transfers.value.filter(({ progress }) => progress.value.state !== "failed").map(({ key }) => key));
   const added = [...files].map((file) => new Transfer(file, options, onJob, onDone)).filter(({ key }) => !known.has(key));
@@ -203,9 +217,8 @@ function Record({ onRecorded }) {
     setAsking(false);
   };
   const end = async () => {
-    const recording = await recorder.stop();
+    await onRecorded(await recorder.stop());
     await look();
-    await onRecorded(recording);
   };
   if (!recorder) return html`<button disabled=${isAsking} onClick=${begin}>${text.record}</button>`;
   return html`<button class="danger" onClick=${end}>${text.endRecording} <${Elapsed} since=${recorder.recording.startedAt} /></button>`;
