@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row
 from uuid_utils.compat import uuid7
 
+from shared.infra.database import text
 from shared.infra.webhooks.attempt import MAX_ATTEMPTS
 from shared.store.news import announce
 from shared.store.queues import DELIVER_QUEUE
