@@ -286,7 +286,9 @@ class _Fetched(IteratorResult[Any]):
         result = cursor.pgresult
         assert result is not None
         names = tuple(result.fname(n) for n in range(result.nfields))
-        super().__init__(_columns(names), iter(cursor.fetchall() if names else ()))
+        # A row may have no columns.
+        has_rows = result.status == psycopg.pq.ExecStatus.TUPLES_OK
+        super().__init__(_columns(names), iter(cursor.fetchall() if has_rows else ()))
 
 
 @lru_cache(maxsize=512)
