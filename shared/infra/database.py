@@ -294,7 +294,8 @@ class _Fetched(IteratorResult[Any]):
 @lru_cache(maxsize=512)
 def _driver_query(query: str) -> str:
     """Return a text with the parameters that the driver expects, ``%(name)s``."""
-    return str(sqlalchemy.text(query).compile(dialect=PGDialect_psycopg()))
+    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+    return str(sqlalchemy.text(query).compile(dialect=dialect))
 
 
 @lru_cache(maxsize=512)
