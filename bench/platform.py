@@ -124,11 +124,13 @@ def platform(
         program: what Python runs with the arguments of ``longhand``; the tree is on its path.
     """
     started = time.monotonic()
+    # This process's own tree has set it, and another one may not.
+    inherited = {name: each for name, each in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     arguments = ["up", "--port", "0", "--data", str(data), "--model", model]
     process = subprocess.Popen(
         [sys.executable, "-P", *program, *arguments],
         cwd=tree,
-        env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": str(tree), **(environment or {})},
+        env={**inherited, **_ENVIRONMENT, "PYTHONPATH": str(tree), **(environment or {})},
         stdout=subprocess.PIPE,
         text=True,
     )

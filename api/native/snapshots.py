@@ -24,6 +24,8 @@ class JobKey(NamedTuple):
 
     tenant: str
     job_id: UUID
+    with_waiting: bool = True
+    """Whether to find out what the job waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Snapshot:
 
     view: JobView
     waiting: Waiting | None
+    """None, too, if that was not asked for."""
     short_transcript: StoredTranscript | None
     """Without words; None if the job has none, a long one, or just lost it."""
 
@@ -59,13 +62,14 @@ def _load_own(
         found = read_jobs(connection, {key.job_id for key in keys})
         succeeded = [view.id for view in found.values() if view.state == JobState.SUCCEEDED]
         transcripts = short_transcripts(connection, succeeded) if succeeded else {}
-        active = [view.id for view in found.values() if not view.ended]
+        asked = {key.job_id for key in keys if key.with_waiting}
+        active = [view.id for view in found.values() if view.id in asked and not view.ended]
         live_s = resources.settings.live_s
         waits = read_waits(connection, active, live_s=live_s) if active else {}
     loaded: dict[JobKey, Snapshot | JobNotFound] = {}
     for key in keys:
         try:
-            view = own_job(found, *key)
+            view = own_job(found, key.tenant, key.job_id)
         except JobNotFound as error:
             loaded[key] = error
         else:

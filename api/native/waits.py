@@ -25,7 +25,7 @@ async def at_its_end(
         DatabaseUnavailable: Postgres cannot be reached.
     """
     with watcher.watch(key.job_id, key.tenant) as watch:
-        snapshot = await loader.get(key)
+        snapshot = await loader.get(key._replace(with_waiting=False))
         if snapshot.view.ended:
             return snapshot
         with suppress(TimeoutError):

@@ -113,6 +113,9 @@ class Storage:
                 read_timeout=read_timeout_s,
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 max_pool_connections=connections,
+                # Otherwise each request has one put together, of some thirty parts.
+                user_agent="longhand",
+                parameter_validation=False,
             ),
         }
         self._client = boto3.client("s3", endpoint_url=self._endpoint, **self._options)

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import URL, Connection, Engine, text
+from sqlalchemy import URL, Connection, Engine
 
 from shared.infra.background import Background
-from shared.infra.database import EVERY_TENANT, after_commit, listen, read
+from shared.infra.database import EVERY_TENANT, after_commit, listen, read, text
 from shared.infra.errors import DatabaseUnavailable
 from shared.store.states import ACTIVE_JOB_STATES, JobState
 

@@ -81,7 +81,7 @@ class NewStep:
     input: Mapping[str, Any] = field(default_factory=dict)
     """The JSON form of a chunk."""
     audio: bytes | None = None
-    """Samples of a short file's chunk, s16le: they need no object of their own."""
+    """Samples of a short file's only chunk, s16le: they need no object of their own."""
 
 
 _DUE_TURN = "longhand_due_turn({queue})"
@@ -123,16 +123,19 @@ def first_turn(queue: str) -> str:
     return f"coalesce({_DUE_TURN.format(queue=queue)}, 0)"
 
 
+# Postgres sees how long an array is that is a parameter, but not one from a subquery. Otherwise it
+# would plan the statement anew each time, expecting more rows of any array than there usually are.
 _INSERT = text(f"""
     INSERT INTO steps (job_id, kind, idx, queue, tenant, rank, job_turn, tenant_turn, max_attempts,
                        input, audio, run_at)
     SELECT jobs.id, :kind, plan.idx, :queue, jobs.tenant, -jobs.priority,
            turn.of_job + plan.n - 1, turn.of_tenant + plan.n - 1, :max_attempts,
-           plan.input, plan.audio, CASE WHEN :hold THEN 'infinity' ELSE clock_timestamp() END
+           plan.input, CAST(:audio AS bytea),
+           CASE WHEN :hold THEN 'infinity' ELSE clock_timestamp() END
     FROM jobs
     CROSS JOIN LATERAL ({TURNS.format(kind=":kind", queue=":queue")}) AS turn
-    CROSS JOIN unnest(CAST(:idxs AS int[]), CAST(:inputs AS jsonb[]), CAST(:audios AS bytea[]))
-        WITH ORDINALITY AS plan (idx, input, audio, n)
+    CROSS JOIN unnest((SELECT CAST(:idxs AS int[])), (SELECT CAST(:inputs AS jsonb[])))
+        WITH ORDINALITY AS plan (idx, input, n)
     WHERE jobs.id = :job_id
     ON CONFLICT (job_id, kind, idx) DO NOTHING
     RETURNING idx
@@ -155,6 +158,8 @@ def insert_steps(
     """
     if not new:
         return set()
+    audio = new[0].audio
+    assert audio is None or len(new) == 1, "only the audio of an only chunk goes into its step"
     inserted = set(
         connection.execute(
             _INSERT,
@@ -166,7 +171,7 @@ def insert_steps(
                 "hold": hold,
                 "idxs": [step.idx for step in new],
                 "inputs": [Jsonb(dict(step.input)) for step in new],
-                "audios": [step.audio for step in new],
+                "audio": audio,
             },
         ).scalars()
     )
@@ -203,7 +208,7 @@ def insert_fetches(
                 "hold": False,
                 "idxs": [0],
                 "inputs": [Jsonb({"url": url, "cache": cache})],
-                "audios": [None],
+                "audio": None,
             }
             for job_id, url, cache in files
         ],

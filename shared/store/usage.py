@@ -21,7 +21,11 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import EVERY_TENANT, fetch, read, single
 
-SPENT = """
+IDS = "(SELECT CAST(:ids AS uuid[]))::uuid[]"
+"""SQL for the ids of jobs. From a subquery, Postgres does not see how many there are. Otherwise it
+would plan a statement anew each time, expecting more of any array than there usually are."""
+
+SPENT = f"""
     SELECT id, tenant, CASE WHEN run = 1 THEN 1 ELSE 0 END AS jobs,
         greatest(0, -counted_audio_s + CASE
             WHEN cached THEN 0
@@ -36,8 +40,8 @@ SPENT = """
             ), 0)
             FROM steps WHERE job_id = jobs.id AND kind = 'transcribe' AND steps.state = 'done'
         )) AS model_s
-    FROM jobs WHERE id = ANY (:ids)
-"""
+    FROM jobs WHERE id = ANY ({IDS})
+"""  # noqa: S608 - constants
 """SQL for what jobs have used that is not counted yet."""
 
 COUNT = """

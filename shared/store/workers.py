@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
-from shared.infra.database import EVERY_TENANT, read, single
+from shared.infra.database import EVERY_TENANT, read, single, text
 from shared.infra.errors import WorkerNotDrainable, WorkerNotFound
 from shared.store.queues import queue_model
 from shared.store.states import StepKind

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from frozen import frozen_postgres
+from jobstore import add_job
 from processes import wait_until
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from shared.infra.database import after_commit, begin, fetch, listen, make_engine, read
 from shared.infra.errors import (
@@ -211,6 +212,28 @@ def test_a_statement_that_takes_too_long_is_canceled_by_the_server(engine: Engin
     with pytest.raises(DatabaseBusy, match="too long"), begin(engine) as connection:
         connection.execute(text("SELECT pg_sleep(60)"))
     assert backend(engine) == pid, "the connection is kept"
+
+
+def test_rows_are_those_of_the_statement_and_a_row_may_have_no_columns(engine: Engine) -> None:
+    with begin(engine) as connection:
+        numbers = connection.execute(
+            text("SELECT n, 100 % n AS rest FROM generate_series(1, :most) AS n"), {"most": 3}
+        ).all()
+        bare = connection.execute(text("SELECT FROM generate_series(1, 2)"))
+        none = connection.execute(text("SELECT FROM generate_series(1, 0)"))
+        created = connection.execute(text("CREATE TEMPORARY TABLE numbers (n int) ON COMMIT DROP"))
+        added = connection.execute(text("INSERT INTO numbers VALUES (1), (2)"))
+        assert [(row.n, row.rest) for row in numbers] == [(1, 0), (2, 0), (3, 1)]
+        assert (len(bare.all()), none.one_or_none()) == (2, None)
+        assert (created.all(), added.all(), added.rowcount) == ([], [], 2)
+
+
+def test_a_refused_statement_is_told_as_sqlalchemy_tells_it(engine: Engine) -> None:
+    add_job(engine)
+    with pytest.raises(IntegrityError, match="ck_jobs_state") as refused, begin(engine) as one:
+        one.execute(text("UPDATE jobs SET state = :state"), {"state": "secret"})
+    assert isinstance(refused.value.orig, psycopg.errors.CheckViolation)
+    assert "[parameters" not in str(refused.value)
 
 
 def test_a_mistake_of_ours_is_no_outage(engine: Engine) -> None:

@@ -21,6 +21,7 @@ from jobstore import (
 from sqlalchemy import Engine, text
 from transcripts import get_transcript
 
+from shared.infra.database import begin
 from shared.infra.errors import (
     JobEnded,
     JobNotFound,
@@ -33,9 +34,12 @@ from shared.speech.chunks.hypothesis import Hypothesis, hypothesis_to_json
 from shared.store import steps
 from shared.store.counts import measure_queues
 from shared.store.jobs.cancel import cancel_job
+from shared.store.jobs.end import end_jobs
 from shared.store.jobs.read import get_job
-from shared.store.states import JobState
+from shared.store.queues import CPU_QUEUE
+from shared.store.states import JobState, StepKind
 from shared.store.steps import ChunkResult, Claim, NewStep
+from shared.store.successors import insert_steps
 
 
 def test_a_job_runs_through_its_steps_to_a_transcript(database: Engine) -> None:
@@ -347,3 +351,18 @@ def test_a_step_done_tells_how_long_it_was_due_before_it_was_claimed(database: E
     timings = column(database, step, "timings")
     assert isinstance(timings, dict)
     assert 3600 <= timings["queue_wait_s"] < 3660
+
+
+def test_the_statements_of_each_job_are_not_planned_each_time(database: Engine) -> None:
+    job_id = add_job(database)
+    with begin(database) as connection:
+        for _ in range(15):  # the driver prepares a statement that comes often
+            insert_steps(connection, job_id, StepKind.FINISH, CPU_QUEUE, [NewStep(0)], 3)
+            end_jobs(connection, [job_id])
+        plans = connection.execute(
+            text("SELECT statement, generic_plans FROM pg_prepared_statements")
+        ).all()
+        connection.rollback()
+    for words in ("AS plan (idx, input, n)", "unfinished AS"):
+        (times,) = (n for statement, n in plans if words in statement)
+        assert times > 0, words

@@ -33,6 +33,8 @@ CREATE TABLE steps (
     CONSTRAINT fk_steps_job_id FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE,
     CONSTRAINT uq_steps_job_id_kind_idx UNIQUE (job_id, kind, idx)
 );
+-- Samples can hardly be compressed.
+ALTER TABLE steps ALTER COLUMN audio SET STORAGE EXTERNAL;
 COMMENT ON COLUMN steps.idx IS 'the number of a chunk or a delivery; else 0';
 COMMENT ON COLUMN steps.tenant IS 'its job''s';
 COMMENT ON COLUMN steps.rank IS 'lowest first: minus its job''s priority, least if its worker was lost';

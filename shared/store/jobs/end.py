@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row
 from uuid_utils.compat import uuid7
 
+from shared.infra.database import text
 from shared.infra.webhooks.attempt import MAX_ATTEMPTS
 from shared.store.news import announce
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import JobState, StepKind
-from shared.store.usage import COUNT, SPENT
+from shared.store.usage import COUNT, IDS, SPENT
 from shared.store.wakeups import ring_after_commit
 from shared.store.webhooks.deliveries import event_body
 from shared.store.webhooks.endpoints import EventType
@@ -32,10 +33,10 @@ def end_jobs(connection: Connection, job_ids: Sequence[UUID], detail: str | None
             WITH ended AS (
                 SELECT id, tenant, state, run, metadata, result_url, error_code, error_detail,
                        webhook_endpoint_id, finished_at, batch_id
-                FROM jobs WHERE id = ANY (:ids)
+                FROM jobs WHERE id = ANY ({IDS})
             ), unfinished AS (
                 UPDATE steps SET state = 'void', lease_until = NULL
-                WHERE job_id = ANY (:ids) AND kind <> 'deliver' AND state IN ('queued', 'running')
+                WHERE job_id = ANY ({IDS}) AND kind <> 'deliver' AND state IN ('queued', 'running')
             ), noted AS (
                 INSERT INTO job_events (job_id, event, detail)
                 SELECT id, 'job.' || state, :detail FROM ended

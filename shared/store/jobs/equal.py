@@ -2,8 +2,9 @@
 
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
+from shared.infra.database import text
 from shared.infra.errors import JobNotFound
 from shared.store.expired_uploads import release_uploads
 from shared.store.jobs.end import end_jobs

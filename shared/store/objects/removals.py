@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
-from shared.infra.database import begin, single
+from shared.infra.database import begin, single, text
 from shared.store.objects.keys import job_prefix, pcm_prefix
 
 LATE_WRITES_S = 900.0

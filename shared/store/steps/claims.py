@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy import Connection, Engine, Row
 
-from shared.infra.database import begin, single
+from shared.infra.database import begin, single, text
 from shared.infra.errors import DatabaseUnavailable, LeaseLost
 from shared.models.options import ResolvedOptions
 from shared.store.news import announce

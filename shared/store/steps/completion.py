@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
-from shared.infra.database import begin
+from shared.infra.database import begin, text
 from shared.speech.speakers.voiceprints import Voiceprints
 from shared.speech.transcript.manifest import Manifest
 from shared.speech.transcript.transcript import Segment, TranscriptHeader, segment_document

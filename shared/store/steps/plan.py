@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
+from shared.infra.database import text
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.chunks.chunk import chunk_from_json
 from shared.store.queues import LARGE_QUEUE

@@ -73,7 +73,7 @@ def test_changes_while_news_are_sent_are_one_further_statement_outside_of_any_tr
     @event.listens_for(own, "before_cursor_execute")
     def _hold(connection: Connection, *about: Any) -> None:
         if "pg_notify" in about[1]:
-            in_transactions.append(not connection.connection.driver_connection.autocommit)
+            in_transactions.append(not connection.connection.driver_connection.single)
             sending.set()
             assert go_on.wait(30)
 
