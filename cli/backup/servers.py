@@ -4,15 +4,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
 from pydantic import SecretStr
 
-from cli.embedded import postgres, rclone
-from cli.embedded.directory import DataDirectory, DirectoryInUse, StackRecord
-from cli.embedded.servers import running_servers
 from cli.errors import CommandError
 from shared.infra.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from cli.embedded.directory import DataDirectory, StackRecord
 
 
 @contextmanager
@@ -22,10 +22,14 @@ def servers_to_back_up(data: Path, say: Callable[[str], None]) -> Iterator[Setti
     Raises:
         CommandError: there is no platform's data.
     """
-    directory = DataDirectory(data)
     if _names_servers():
         yield get_settings()
-    elif (running := directory.owner()) is not None:
+        return
+    # What the embedded stack needs is in no image.
+    from cli.embedded.directory import DataDirectory
+
+    directory = DataDirectory(data)
+    if (running := directory.owner()) is not None:
         yield _running(directory, running)
     elif not (directory.postgres / "PG_VERSION").exists():
         raise CommandError(
@@ -47,6 +51,8 @@ def servers_to_restore_to(data: Path, say: Callable[[str], None]) -> Iterator[Se
     if _names_servers():
         yield get_settings()
         return
+    from cli.embedded.directory import DataDirectory, DirectoryInUse
+
     if DataDirectory(data).owner() is not None:
         raise DirectoryInUse(data)
     with _started(data, say) as settings:
@@ -68,12 +74,16 @@ def _names_servers() -> bool:
 
 @contextmanager
 def _started(data: Path, say: Callable[[str], None]) -> Iterator[Settings]:
+    from cli.embedded.servers import running_servers
+
     with running_servers(data, say) as endpoints:
         yield _settings(endpoints.database_url, endpoints.storage_url)
 
 
-def _running(directory: DataDirectory, record: StackRecord) -> Settings:
+def _running(directory: "DataDirectory", record: "StackRecord") -> Settings:
     """Return settings that reach the servers of a running stack."""
+    from cli.embedded import postgres, rclone
+
     pg_port = postgres.port_in_use(directory.postgres)
     s3_port = next((_port(each.pid) for each in record.children if each.name == "rclone"), None)
     if pg_port is None or s3_port is None:
@@ -87,6 +97,8 @@ def _running(directory: DataDirectory, record: StackRecord) -> Settings:
 
 def _port(pid: int) -> int | None:
     """Return the port on which a process listens."""
+    import psutil
+
     try:
         sockets = psutil.Process(pid).net_connections("tcp")
     except psutil.Error:

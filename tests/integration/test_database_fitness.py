@@ -58,8 +58,8 @@ def set_revision(settings: Settings, revision: str) -> None:
     engine = make_engine(settings)
     with engine.begin() as connection:
         connection.execute(
-            text("UPDATE alembic_version SET version_num = :to, compatible_from = :to"),
-            {"to": revision},
+            text("UPDATE alembic_version SET version_num = :to, compatible_from = :oldest"),
+            {"to": revision, "oldest": revision},
         )
     engine.dispose()
 

@@ -13,7 +13,7 @@ def begin_anew(connection: Connection) -> None:
     connection.execute(
         text("""
             INSERT INTO served_queues (queue, last_served_at)
-            SELECT DISTINCT unnest(queues), clock_timestamp() FROM workers
+            SELECT DISTINCT unnest(queues), statement_timestamp() FROM workers
             ON CONFLICT (queue) DO UPDATE SET last_served_at = excluded.last_served_at
         """)
     )

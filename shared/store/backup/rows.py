@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import begin
 from shared.store.tables import metadata
+from shared.store.tables.jobs import event_ids
 
 TABLES = tuple(table.name for table in metadata.sorted_tables)
 """All; what refers to a table comes after it."""
@@ -57,12 +58,19 @@ def read_table(connection: Connection, table: str, columns: Sequence[str]) -> It
 
 
 def read_sequences(connection: Connection) -> Mapping[str, int]:
-    """Return the last value of each sequence that has one; it is as late as any row's."""
+    """Return the last value of each of our sequences that has one; it is as late as any row's."""
     rows = connection.execute(
         text("""
             SELECT sequencename, last_value FROM pg_sequences
-            WHERE schemaname = current_schema() AND last_value IS NOT NULL
-        """)
+            WHERE schemaname = current_schema() AND last_value IS NOT NULL AND (
+                sequencename = :event_ids OR EXISTS (
+                    SELECT FROM pg_depend JOIN pg_class ON pg_class.oid = refobjid
+                    WHERE objid = CAST(quote_ident(sequencename) AS regclass)
+                      AND deptype IN ('a', 'i') AND relname = ANY (:tables)
+                )
+            )
+        """),
+        {"event_ids": event_ids.name, "tables": list(TABLES)},
     )
     return {row.sequencename: row.last_value for row in rows}
 
