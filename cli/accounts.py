@@ -14,8 +14,6 @@ from urllib.parse import quote
 from longhand_sdk import Longhand
 from pydantic import SecretStr, TypeAdapter
 
-from cli.embedded import postgres
-from cli.embedded.directory import DataDirectory
 from cli.errors import CommandError
 from cli.server import connect, told
 from shared.infra.settings import Settings, get_settings
@@ -101,6 +99,10 @@ def _settings(data: Path) -> Settings:
     settings = get_settings()
     if os.environ.get("LONGHAND_DATABASE_URL"):
         return settings
+    # What the embedded stack needs is in no image.
+    from cli.embedded import postgres
+    from cli.embedded.directory import DataDirectory
+
     directory = DataDirectory(data)
     port = postgres.port_in_use(directory.postgres)
     if directory.owner() is None or port is None:

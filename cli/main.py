@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import click
 
+from cli.commands.backup import backup, restore
 from cli.commands.completion import completion
 from cli.commands.doctor import doctor
 from cli.commands.jobs import cancel, get, jobs, watch
@@ -42,7 +43,7 @@ def cli() -> None:
 for command in (
     *(transcribe, listen, up, models),
     *(jobs, get, watch, cancel, search, workers, webhooks),
-    *(keys, tenants, doctor, completion),
+    *(keys, tenants, doctor, backup, restore, completion),
 ):
     cli.add_command(command)
 

@@ -1,12 +1,13 @@
 """``python tests/faultyworker.py ROLE``: ``python -m worker ROLE`` with faults.
 
 The engine kills its process when it hears one word, and never returns when it hears another. What
-the process writes says that it has written it (``changes.sign_changes``). Four variables of the
+the process writes says that it has written it (``changes.sign_changes``). Five variables of the
 environment change more:
 
 FAULTY_PACE_S    seconds that each batch takes longer, so that faults find steps in hand
 FAULTY_GATE      a file; while it exists no batch gets its result (FILE.reached: one waits)
 FAULTY_BUG       a file; while it exists every file that is prepared meets a bug
+FAULTY_SCHEMA    a folder of migrations: the worker is of a version that has these
 FAULTY_UNFENCED  any value: writes of this worker are not fenced, to see what the fence is good for
 """
 
@@ -24,6 +25,7 @@ from sqlalchemy import Connection, text
 
 import worker.engines.oracle
 import worker.steps.prepare
+from shared.infra import database
 from shared.store import steps
 from shared.store.steps import Claim, claims, completion
 from worker.engines.oracle import OracleEngine, word_text
@@ -94,6 +96,8 @@ if __name__ == "__main__":
         worker.steps.prepare.prepare = prepare_with_a_bug
     if os.environ.get("FAULTY_UNFENCED"):
         unfence()
+    if os.environ.get("FAULTY_SCHEMA"):
+        database.MIGRATIONS = Path(os.environ["FAULTY_SCHEMA"])
     from worker.__main__ import main
 
     main()

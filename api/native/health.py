@@ -39,6 +39,9 @@ GLANCE_LIMIT_S = 0.2
 CHECK_LIMIT_S = 1.0
 """How long a health check waits for a dependency; orchestrators usually give one second or more."""
 
+_SCHEMA_AGAIN_S = 10.0
+"""How long the database's schema is taken to be what it was."""
+
 _WRITE_AGAIN_S = 30.0
 """An object is stored this often; checks in between only ask for the bucket, as writes cost."""
 _PROBE_KEY = "health/probe"
@@ -106,7 +109,7 @@ class Health:
         self._resources = resources
         self._outages = outages
         self._written_at: float | None = None
-        self._schema_seen = False
+        self._schema_seen_at: float | None = None
         self._began = time.monotonic()
         threads = resources.probe_threads
         self.schema: Probe[None] = Probe(self._check_schema, threads)
@@ -163,10 +166,16 @@ class Health:
         return Status.model_validate({**dict(readiness), **known}, from_attributes=True)
 
     def _check_schema(self) -> None:
-        """Raise ``DatabaseUnavailable`` unless the database is, or was before, migrated."""
-        if not self._schema_seen:
+        """Raise ``DatabaseUnavailable`` unless this version works on the database's schema.
+
+        It may be migrated at any time, by a newer version.
+        """
+        now = time.monotonic()
+        seen_at, self._schema_seen_at = self._schema_seen_at, None
+        if seen_at is None or now - seen_at >= _SCHEMA_AGAIN_S:
             check_database(self._resources.engine)
-        self._schema_seen = True
+            seen_at = now
+        self._schema_seen_at = seen_at
 
     def _check_database(self) -> list[WorkerView]:
         """Return the living workers, if the database takes jobs.
@@ -289,7 +298,7 @@ async def show_readiness(response: Response, health: Provided) -> Readiness:
     responses={503: {"model": Startup, "description": "Not started"}},
 )
 async def show_startup(response: Response, health: Provided) -> Startup:
-    """Tell whether the database has been migrated to this version's schema."""
+    """Tell whether the database has a schema on which this version works."""
     check, _ = await _check(health.schema)
     if check.ok:
         return Startup(status="started")

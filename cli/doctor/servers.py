@@ -8,7 +8,7 @@ import redis
 from sqlalchemy import Engine, make_url, text
 
 from cli.doctor.findings import Finding, bad, good, warning
-from shared.infra.database import EVERY_TENANT, check, make_engine, read
+from shared.infra.database import EVERY_TENANT, check, make_engine, own_revision, read
 from shared.infra.errors import BrokerUnavailable
 from shared.infra.settings import API_ROLE, WORKER_ROLE, Settings
 from shared.infra.storage import PART_BYTES, Storage
@@ -29,8 +29,9 @@ def postgres(settings: Settings) -> Iterator[Finding]:
     engine = make_engine(settings, pool_size=1)
     try:
         yield from _server(engine)
-        check(engine)
-        yield good(POSTGRES, "the schema is this version's")
+        revision, own = check(engine), own_revision()
+        newer = "this version's" if revision == own else f"newer than {own}, and this version works"
+        yield good(POSTGRES, f"schema {revision}: {newer}")
         yield from _user(engine)
         try_upload(engine)
         yield good(POSTGRES, "rows can be written")

@@ -7,6 +7,7 @@ from alembic import op
 from sqlalchemy.schema import DropSequence
 
 revision = "0101"
+compatible_from = "0101"
 down_revision = None
 branch_labels = None
 depends_on = None

@@ -66,6 +66,16 @@ class BegunUpload:
     """With a time zone."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as the store lists it."""
+
+    key: str
+    n_bytes: int
+    version: str
+    """Another one after each write, as far as the store's ETags and times tell."""
+
+
 class Storage:
     """One bucket of an S3-compatible store. Safe to use from several threads.
 
@@ -228,6 +238,22 @@ class Storage:
         if size <= _READ_BYTES:
             return io.BytesIO(self.read(key, 0, size))
         return io.BufferedReader(_RangeReader(self, key, size), buffer_size=_READ_BYTES)
+
+    def objects(self, prefix: str) -> Iterator[list[StoredObject]]:
+        """Yield the objects whose key begins with ``prefix``, up to 1,000 at a time."""
+        with _translated():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            for page in pages:
+                yield [
+                    StoredObject(
+                        found["Key"],
+                        found["Size"],
+                        f"{found['ETag']} {found['LastModified']:%Y-%m-%dT%H:%M:%S.%f}",
+                    )
+                    for found in page.get("Contents", [])
+                ]
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, existing or not; returns once the store has confirmed all."""

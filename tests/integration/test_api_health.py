@@ -151,7 +151,7 @@ def test_two_applications_in_one_process_count_apart(settings: Settings) -> None
 def test_startup_waits_for_the_schema(settings: Settings, database: Engine) -> None:
     with database.begin() as connection:
         version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
-        connection.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0100'"))
     try:
         with api(settings) as client:
             assert client.get("/health/live").status_code == 200

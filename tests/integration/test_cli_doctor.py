@@ -67,7 +67,7 @@ def test_of_a_deployment_that_works_nothing_must_be_mended(
     assert (done.returncode, done.stderr) == (0, "")
     assert lines(done.stdout, "error") == []
     for told in (
-        "Postgres      the schema is this version's",
+        "Postgres      schema 0101: this version's",
         "Postgres      this process is longhand_api",
         "Postgres      rows can be written",
         "object store  an object can be written, and read in part",

@@ -13,7 +13,7 @@ from scratchdatabases import scratch_settings
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from shared.infra.database import begin, check, make_engine, migrate
+from shared.infra.database import begin, check, make_engine, migrate, own_revision
 from shared.infra.errors import DatabaseUnfit
 from shared.infra.settings import Settings
 from shared.store.workers import live_workers
@@ -26,7 +26,10 @@ ROLES = (
     ("beat",),
 )
 MISSING = "the database lacks this version's schema: run `python -m worker migrate`"
-NEWER = "the database has the schema of a newer version of Longhand"
+NEWER = (
+    "the database has schema 9999 of a newer version of Longhand, on which this version, of schema "
+    f"{own_revision()}, does not work: upgrade this process"
+)
 
 
 def encoding_is(encoding: str) -> str:
@@ -54,7 +57,10 @@ def odd(servers: Settings, request: pytest.FixtureRequest) -> Settings:
 def set_revision(settings: Settings, revision: str) -> None:
     engine = make_engine(settings)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": revision})
+        connection.execute(
+            text("UPDATE alembic_version SET version_num = :to, compatible_from = :oldest"),
+            {"to": revision, "oldest": revision},
+        )
     engine.dispose()
 
 

@@ -1,12 +1,17 @@
 """Migrations lead to the schema that the code is written for, and back."""
 
+import threading
+from pathlib import Path
+
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from newerschema import EXPANDED, NEWEST, newer_migrations
 from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import inspect, text
 
-from shared.infra.database import MIGRATIONS, check, make_engine, migrate
+from shared.infra import database
+from shared.infra.database import MIGRATIONS, check, make_engine, migrate, own_revision
 from shared.infra.errors import DatabaseUnfit, SchemaMissing
 from shared.infra.settings import Settings
 
@@ -61,3 +66,106 @@ def test_a_migration_can_be_reverted(servers: Settings) -> None:
     assert inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()
     migrate(settings)
+
+
+def test_every_migration_says_on_which_application_its_schema_still_works() -> None:
+    scripts = ScriptDirectory(str(MIGRATIONS)).walk_revisions()
+    assert all(script.module.compatible_from <= script.revision for script in scripts)
+
+
+def test_an_application_works_on_newer_schemas_that_say_so_and_on_no_others(
+    servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = own_revision()
+    for name, oldest in (("kind", own), ("breaking", EXPANDED)):
+        settings = scratch_settings(servers, f"newer_{name}")
+        with monkeypatch.context() as newer:
+            newer.setattr(
+                database, "MIGRATIONS", newer_migrations(tmp_path / name, compatible_from=oldest)
+            )
+            migrate(settings)
+        engine = make_engine(settings)
+        if oldest == own:
+            assert check(engine) == NEWEST
+            migrate(settings)  # an older version's hook runs once more
+            assert check(engine) == NEWEST
+        else:
+            with pytest.raises(DatabaseUnfit, match=f"schema {NEWEST} of a newer version"):
+                check(engine)
+            with pytest.raises(DatabaseUnfit, match=f"schema {NEWEST} of a newer version"):
+                migrate(settings)
+        engine.dispose()
+
+
+def test_an_application_waits_on_an_older_schema(
+    servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = scratch_settings(servers, "older")
+    own = own_revision()
+    migrate(settings)
+    engine = make_engine(settings)
+    monkeypatch.setattr(database, "MIGRATIONS", newer_migrations(tmp_path))
+    with pytest.raises(SchemaMissing, match=f"has schema {own}, and this version needs {NEWEST}"):
+        check(engine)
+    migrate(settings)
+    assert check(engine) == NEWEST
+    config = alembic_config(settings)
+    config.set_main_option("script_location", str(database.MIGRATIONS))
+    command.downgrade(config, own)
+    with engine.begin() as connection:
+        row = connection.execute(text("SELECT version_num, compatible_from FROM alembic_version"))
+        assert tuple(row.one()) == (own, own)
+    engine.dispose()
+
+
+def test_a_migration_waits_a_second_for_a_lock_and_tries_again(
+    servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = scratch_settings(servers, "locked")
+    migrate(settings)
+    engine = make_engine(settings)
+    monkeypatch.setattr(database, "MIGRATIONS", newer_migrations(tmp_path))
+    monkeypatch.setattr(database, "_MIGRATION_PAUSE_S", 0.1)
+    gave_up = threading.Event()
+    monkeypatch.setattr(database.log, "warning", lambda *_: gave_up.set())
+    migration = threading.Thread(target=migrate, args=(settings,))
+    with engine.begin() as reader:
+        reader.execute(text("SELECT FROM jobs"))
+        migration.start()
+        assert gave_up.wait(30)
+        with engine.begin() as other:  # nobody queues behind the migration for long
+            other.execute(text("SET LOCAL statement_timeout = '5s'"))
+            other.execute(text("SELECT FROM jobs"))
+    migration.join(30)
+    assert check(engine) == NEWEST
+    engine.dispose()
+
+
+def test_migrations_at_once_take_turns_also_where_one_makes_an_index_concurrently(
+    servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = scratch_settings(servers, "at_once")
+    migrate(settings)
+    monkeypatch.setattr(database, "MIGRATIONS", newer_migrations(tmp_path))
+    engine = make_engine(settings)
+    turn = text("SELECT pg_advisory_lock(hashtext('longhand:migrate'))")
+    config = alembic_config(settings)
+    config.set_main_option("script_location", str(database.MIGRATIONS))
+    waiting = threading.Thread(target=command.upgrade, args=(config, NEWEST))
+    with engine.connect() as first:
+        first.execute(turn)
+        first.commit()
+        waiting.start()
+        waiting.join(2)
+        assert waiting.is_alive()
+        # What the first one's index would wait for: a snapshot of the one that waits.
+        held = text("""
+            SELECT count(*) FROM pg_stat_activity
+            WHERE backend_xmin IS NOT NULL AND datname = current_database()
+              AND pid <> pg_backend_pid()
+        """)
+        assert first.execute(held).scalar_one() == 0
+        first.invalidate()
+    waiting.join(60)
+    assert check(engine) == NEWEST
+    engine.dispose()

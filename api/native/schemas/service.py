@@ -100,7 +100,7 @@ class Readiness(BaseModel):
 
 
 class Startup(BaseModel):
-    """Whether the database has this version's schema."""
+    """Whether the database has a schema on which this version works."""
 
     status: Literal["started", "starting"]
     detail: str | None = None

@@ -28,7 +28,7 @@
     │   │   │   ├── DatabaseFull        its disk is full
     │   │   │   ├── DatabaseReadOnly    a standby, or set so by its operator
     │   │   │   ├── SchemaMissing       this version's migrations have not been run
-    │   │   │   └── DatabaseUnfit       a newer version's schema, or an encoding other than UTF8
+    │   │   │   └── DatabaseUnfit       a schema too old or too new, or an encoding other than UTF8
     │   │   ├── StorageUnavailable
     │   │   └── BrokerUnavailable
     │   ├── OutboundFailed          an address that a client named gave no answer

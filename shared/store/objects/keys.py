@@ -2,6 +2,9 @@
 
 from uuid import UUID
 
+JOBS, LISTENING, UPLOADS = "jobs/", "listening/", "uploads/"
+"""What the keys of the objects of jobs, of their listening copies and of uploads begin with."""
+
 
 def job_prefix(job_id: UUID) -> str:
     """Return what the keys of all of a job's objects begin with.
@@ -10,7 +13,7 @@ def job_prefix(job_id: UUID) -> str:
     minute. A file server of S3 lists a folder again and again while objects are added to it, which
     with all jobs in one folder would cost more with each job.
     """
-    return f"jobs/{str(job_id)[:8]}/{job_id}/"
+    return f"{JOBS}{str(job_id)[:8]}/{job_id}/"
 
 
 def source_key(job_id: UUID) -> str:
@@ -30,7 +33,7 @@ def activities_key(job_id: UUID, span: int) -> str:
 
 def listening_key(job_id: UUID) -> str:
     """Return the key of a job's listening copy, which outlives its other objects."""
-    return f"listening/{str(job_id)[:8]}/{job_id}.ogg"
+    return f"{LISTENING}{str(job_id)[:8]}/{job_id}.ogg"
 
 
 def fetched_key(job_id: UUID, epoch: int) -> str:
@@ -39,10 +42,6 @@ def fetched_key(job_id: UUID, epoch: int) -> str:
     A worker that has lost its claim cannot replace what another one has stored.
     """
     return f"{source_key(job_id)}.{epoch}"
-
-
-UPLOADS = "uploads/"
-"""What the keys of all uploads' objects begin with."""
 
 
 def upload_prefix(upload_id: UUID) -> str:
@@ -64,5 +63,13 @@ def upload_of(key: str) -> UUID | None:
     """Return the upload whose object has this key; None: it is none's."""
     try:
         return UUID(key.removeprefix(UPLOADS).split("/")[1])
+    except (IndexError, ValueError):
+        return None
+
+
+def owner_of(key: str) -> UUID | None:
+    """Return the job or the upload whose object has this key; None: it is nobody's."""
+    try:
+        return UUID(key.split("/")[2].removesuffix(".ogg"))
     except (IndexError, ValueError):
         return None

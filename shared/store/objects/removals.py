@@ -6,14 +6,17 @@ confirmed, and then deletes the row. An upload has such a row from before its fi
 job is committed, so the upload of a killed process is deleted when the row is due.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from shared.infra.database import begin, single, text
+from shared.infra.errors import DatabaseUnavailable
 from shared.store.objects.keys import job_prefix, pcm_prefix
 
 LATE_WRITES_S = 900.0
@@ -21,6 +24,10 @@ LATE_WRITES_S = 900.0
 it within a heartbeat (10 s), but the store may accept the request under way later: it is tried
 three times, 22 s each. The rest is a margin for slow heartbeats and stores. A worker that was
 frozen for longer reports what it wrote when it wakes (``report_late_audio``)."""
+
+
+_LOCK = 0x1096B
+"""Advisory lock: shared by those who take removals, and alone by a backup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +108,27 @@ def report_late_audio(engine: Engine, job_id: UUID) -> None:
 def take_due_removals(engine: Engine, *, limit: int, patience_s: float) -> Sequence[Removal]:
     """Due -> taken, for ``patience_s``.
 
-    Removals that were never tried come first, so those that fail do not hold up the rest.
+    Removals that were never tried come first, so those that fail do not hold up the rest. Nothing
+    is due while a backup is made (``removals_held``).
     """
     with single(engine) as connection:
         rows = connection.execute(
             text("""
-                WITH due AS MATERIALIZED (
-                    SELECT prefix FROM removals
-                    WHERE due_at <= now() AND (
+                WITH turn AS MATERIALIZED (
+                    SELECT pg_try_advisory_xact_lock_shared(:lock) AS is_free
+                ), due AS MATERIALIZED (
+                    SELECT prefix FROM removals, turn
+                    WHERE is_free AND due_at <= now() AND (
                         taken_at IS NULL OR taken_at <= now() - make_interval(secs => :patience_s)
                     )
                     ORDER BY taken_at NULLS FIRST, due_at LIMIT :limit
-                    FOR UPDATE SKIP LOCKED
+                    FOR UPDATE OF removals SKIP LOCKED
                 )
                 UPDATE removals SET taken_at = clock_timestamp()
                 FROM due WHERE removals.prefix = due.prefix
                 RETURNING removals.prefix, removals.taken_at
             """),
-            {"limit": limit, "patience_s": patience_s},
+            {"limit": limit, "patience_s": patience_s, "lock": _LOCK},
         )
         return [Removal(row.prefix, row.taken_at) for row in rows]
 
@@ -137,3 +147,32 @@ def confirm_removal(engine: Engine, removal: Removal) -> None:
             """),
             {"prefix": removal.prefix, "taken_at": removal.taken_at},
         )
+
+
+@contextmanager
+def removals_held(engine: Engine) -> Iterator[Callable[[], None]]:
+    """Have nobody take removals: objects that rows need at its beginning stay until its end.
+
+    Those removed already were in the rows of no transaction that begins now. Waits for another
+    holder. Yields a function that raises ``DatabaseUnavailable`` if the hold was lost, as it is
+    with its connection.
+    """
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        holder = connection.execute(
+            text("SELECT pg_backend_pid() FROM (SELECT pg_advisory_lock(:lock)) AS taken"),
+            {"lock": _LOCK},
+        ).scalar_one()
+
+        def confirm() -> None:
+            try:
+                same = connection.execute(text("SELECT pg_backend_pid()")).scalar_one() == holder
+            except DBAPIError as error:
+                raise DatabaseUnavailable("the connection to Postgres broke") from error
+            if not same:
+                raise DatabaseUnavailable("the connection to Postgres was not its own")
+
+        try:
+            yield confirm
+        finally:
+            connection.invalidate()  # closes it, and so ends the session that has the lock

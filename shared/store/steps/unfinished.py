@@ -110,6 +110,18 @@ def reap(engine: Engine, *, limit: int = 500) -> int:
     return reaped
 
 
+def give_back_all(connection: Connection) -> None:
+    """All steps running -> queued, as if never claimed; no worker may run."""
+    running = connection.execute(
+        text(f"""
+            SELECT {COLUMNS} FROM steps JOIN jobs ON jobs.id = steps.job_id
+            WHERE steps.state = 'running'
+        """)  # noqa: S608 - the variable part is a constant
+    )
+    for row in running.all():
+        _give_back(connection, claim_of(row))
+
+
 def fail_step(connection: Connection, claim: Claim, code: str, detail: str) -> None:
     """Step running -> failed, and what follows from it; the caller has fenced the claim."""
     connection.execute(

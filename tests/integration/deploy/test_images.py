@@ -148,3 +148,14 @@ def test_the_interpreter_is_the_one_the_wheels_are_pinned_for(dockerfile: str) -
     assert pinned is not None
 
     assert instructions_of(dockerfile)[0][1].startswith(f"python:{pinned[1]}.")
+
+
+def test_the_list_of_images_is_what_compose_the_chart_and_the_dockerfile_pull() -> None:
+    listed = (TREE / "deploy" / "images.txt").read_text().splitlines()[1:]
+    files = [
+        TREE / "docker-compose.yml",
+        TREE / "deploy" / "Dockerfile",
+        *(TREE / "deploy" / "helm" / "longhand" / "templates").glob("*.yaml"),
+    ]
+    named = re.compile(r"^\s*(?:image:|FROM) ([\w./-]+:[\w.-]+)", re.MULTILINE)
+    assert listed == sorted({name for file in files for name in named.findall(file.read_text())})

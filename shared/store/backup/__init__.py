@@ -1,0 +1,1 @@
+"""What a backup holds of the database, and what a restored one needs to go on."""
