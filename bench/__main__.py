@@ -61,8 +61,9 @@ from bench.cost import table as cost
 from bench.engines import table as engines
 from bench.live import steadiness
 from bench.live import table as live
+from bench.speakers import live as live_speakers
 from bench.speakers import table as speakers
-from shared.models.catalogue import Model, load_catalogue
+from shared.models.catalogue import Catalogue, Model, load_catalogue
 from worker.engines import load_engine
 
 MEASUREMENTS = (
@@ -86,6 +87,7 @@ MEASUREMENTS = (
     "cost",
     "engines",
     "speakers",
+    "live_speakers",
 )
 
 
@@ -100,7 +102,9 @@ def main() -> None:
     usual = [
         name
         for name in MEASUREMENTS
-        if {"engines": arguments.audio, "speakers": folders}.get(name, True)
+        if {"engines": arguments.audio, "speakers": folders, "live_speakers": folders}.get(
+            name, True
+        )
     ]
     for name in names or usual:
         print(f"== {name}", flush=True)
@@ -149,10 +153,20 @@ def main() -> None:
                 cost.run(
                     arguments.before, arguments.parts, _cost_of(arguments), arguments.statements
                 )
-            case "speakers":
-                speakers.run(folders, catalogue.diarizers["campplus-seg3"], models)
+            case "speakers" | "live_speakers":
+                _run_speakers(name, folders, catalogue, models)
             case "engines":
                 engines.run(arguments.before, arguments.parts, _engines_of(arguments))
+
+
+def _run_speakers(
+    name: str, folders: Sequence[Path], catalogue: Catalogue, models: Sequence[Model]
+) -> None:
+    diarizer = catalogue.diarizers["campplus-seg3"]
+    if name == "speakers":
+        speakers.run(folders, diarizer, models)
+    else:
+        live_speakers.run(folders, diarizer)
 
 
 def _run_live(

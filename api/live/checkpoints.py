@@ -31,8 +31,8 @@ _LIMIT_S = 1.0
 
 _WRITE = """
 -- KEYS: checkpoint, its finals.
--- ARGV: owner, acknowledged position, milliseconds it lasts, most finals, number of the first final
---       that follows, finals.
+-- ARGV: owner, acknowledged position, milliseconds it lasts, most finals, speakers ('': as before),
+--       number of the first final that follows, finals.
 -- Returns 1; 0: another owns it; -1: there is none.
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner then
@@ -42,14 +42,17 @@ if owner ~= ARGV[1] then
     return 0
 end
 local n = tonumber(redis.call('HGET', KEYS[1], 'finals'))
-for i = 6, #ARGV do
-    if tonumber(ARGV[5]) + i - 6 >= n then
+for i = 7, #ARGV do
+    if tonumber(ARGV[6]) + i - 7 >= n then
         redis.call('RPUSH', KEYS[2], ARGV[i])
         n = n + 1
     end
 end
 redis.call('LTRIM', KEYS[2], -tonumber(ARGV[4]), -1)
 redis.call('HSET', KEYS[1], 'acked', ARGV[2], 'finals', n)
+if ARGV[5] ~= '' then
+    redis.call('HSET', KEYS[1], 'speakers', ARGV[5])
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return 1
@@ -58,8 +61,9 @@ return 1
 _TAKE = """
 -- KEYS: checkpoint, its finals.
 -- ARGV: new owner, milliseconds it lasts, segment of the last final that the client has ('': none).
--- Returns header, acknowledged position, number of finals, and the finals after that one; or nil.
-local held = redis.call('HMGET', KEYS[1], 'header', 'acked', 'finals')
+-- Returns header, acknowledged position, number of finals, speakers, and the finals after that one;
+-- or nil.
+local held = redis.call('HMGET', KEYS[1], 'header', 'acked', 'finals', 'speakers')
 if not held[1] then
     return false
 end
@@ -106,6 +110,8 @@ class Checkpoint:
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
     unstored: list[bytes] = field(default_factory=list)
     """Finals that went out while Redis was away."""
+    speakers: str = ""
+    """Those that the finals have told of; empty: none, or it is stored."""
     is_lost: bool = False
     """Redis has lost it: the session cannot be resumed any more."""
 
@@ -120,6 +126,8 @@ class TakenOver:
     acked: int
     """The sample to go on from."""
     n_finals: int
+    speakers: str
+    """Those that the finals have told of (``OnlineSpeakers.to_json``); empty: none."""
     missing: tuple[str, ...]
     """The finals, as they were sent, that the client does not have."""
 
@@ -178,7 +186,7 @@ class Checkpoints:
             ) from error
         if held is None:
             raise LiveError("SESSION_NOT_FOUND", "There is no such session to resume.")
-        header, acked, n_finals, *missing = held
+        header, acked, n_finals, speakers, *missing = held
         checkpoint.n_finals = int(n_finals)
         older = self._held.pop(checkpoint.key, None)
         self._held[checkpoint.key] = checkpoint
@@ -189,11 +197,16 @@ class Checkpoints:
             json.loads(header),
             int(acked),
             int(n_finals),
+            (speakers or b"").decode(),
             tuple(final.partition(b" ")[2].decode() for final in missing),
         )
 
     async def write(
-        self, checkpoint: Checkpoint, acked: int, final: tuple[str, str] | None = None
+        self,
+        checkpoint: Checkpoint,
+        acked: int,
+        final: tuple[str, str] | None = None,
+        speakers: str = "",
     ) -> None:
         """Store a position before which no audio is needed, and a final: its segment and text.
 
@@ -207,6 +220,7 @@ class Checkpoints:
             segment, text = final
             checkpoint.unstored.append(f"{segment} {text}".encode())
             checkpoint.is_lost |= len(checkpoint.unstored) > _MAX_FINALS
+        checkpoint.speakers = speakers or checkpoint.speakers
         if checkpoint.is_lost:
             checkpoint.unstored.clear()
             return
@@ -216,7 +230,10 @@ class Checkpoints:
             async with asyncio.timeout(_LIMIT_S):
                 told = await self._write(
                     keys=_keys(checkpoint),
-                    args=[checkpoint.owner, acked, *limits, checkpoint.n_finals, *finals],
+                    args=[
+                        *(checkpoint.owner, acked, *limits, checkpoint.speakers),
+                        *(checkpoint.n_finals, *finals),
+                    ],
                 )
         except keys.OUTAGES:
             return
@@ -225,6 +242,7 @@ class Checkpoints:
         checkpoint.is_lost = told < 0
         checkpoint.n_finals += len(finals)
         checkpoint.unstored.clear()
+        checkpoint.speakers = ""
 
     async def drop(self, checkpoint: Checkpoint) -> None:
         """See that the session cannot be resumed."""

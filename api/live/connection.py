@@ -25,6 +25,7 @@ from api.live.recovery import Recovery
 from api.live.requests import Requests
 from api.live.sessions import LiveSessions, Wish
 from api.live.timing import Timing
+from api.live.voices import Voices, wording_of
 from api.live.websocket import abort
 from api.problems import error_response
 from shared.infra.errors import InvalidParameter, LiveBusy, ModelError, TooManyAtOnce
@@ -33,6 +34,8 @@ from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.events import Ask, Drop, Effect, Ended, EndReason, Event, Final, Partial
 from shared.speech.live.requests import LiveAnswer
 from shared.speech.live.session import LiveSession
+from shared.speech.live.wording import Wording
+from shared.speech.transcript.edits import Edits
 
 log = logging.getLogger("api.live")
 
@@ -62,6 +65,7 @@ class Connection(ABC):
         self._session_id = ""
         self._audio: IncomingAudio | None = None
         """The session's."""
+        self._wording = Wording()
         self._end_code, self._end_reason, self._is_draining = 1000, "", False
         self._received_at = time.monotonic()
         self.idle_s = live.settings.live_idle_s
@@ -158,10 +162,23 @@ class Connection(ABC):
         """What another connection needs to go on with the session."""
         return self._recovery
 
+    @property
+    def lacks_speakers(self) -> bool:
+        """Whether the session's speakers are to be told, and no worker hears voices now."""
+        return self._wording.speakers is not None and self._live.diarizer() is None
+
     def begin(
-        self, session_id: str, wish: Wish, *, start: int = 0, n_finals: int = 0
+        self,
+        session_id: str,
+        wish: Wish,
+        *,
+        start: int = 0,
+        n_finals: int = 0,
+        speakers: str = "",
     ) -> LiveSession:
         """Begin the session, or go on with it at sample ``start`` after so many finals.
+
+        ``speakers`` are those whom an earlier connection has told of (``OnlineSpeakers``).
 
         Raises:
             LiveError: it cannot begin.
@@ -174,6 +191,9 @@ class Connection(ABC):
             raise LiveError("INTERNAL_ERROR", str(error), INTERNAL_ERROR) from error
         self._session_id = session_id
         self._began_at = start
+        self._wording = wording_of(wish.job, speakers)
+        if self._wording.speakers is not None:
+            self._requests.voices = Voices(self._live)
         self._audio = IncomingAudio(
             self._session,
             wish,
@@ -199,9 +219,18 @@ class Connection(ABC):
         if self._session is not None:
             wanted = replace(self._session.options, **options)
             self._live.choose(
-                JobOptions(model=wanted.model, language=wanted.language, prompt=wanted.prompt)
+                JobOptions(
+                    model=wanted.model,
+                    language=wanted.language,
+                    prompt=wanted.prompt,
+                    hotwords=wanted.hotwords,
+                )
             )
             self._session.change(wanted)
+
+    def edit(self, edits: Edits | None) -> None:
+        """Have what follows told with other edits."""
+        self._wording.edit(edits)
 
     def end_with(self, code: int, reason: str = "") -> None:
         """Close the connection with this code once the session has ended."""
@@ -225,7 +254,9 @@ class Connection(ABC):
 
     def send_final(self, message: Mapping[str, Any], final: Final) -> None:
         """Send a final as JSON, once it is stored for a connection that goes on."""
-        self._recovery.send_final(_json(message), final.segment, final.end)
+        speakers = self._wording.speakers
+        told = "" if speakers is None else speakers.to_json()
+        self._recovery.send_final(_json(message), final.segment, final.end, told)
 
     def do(self, effects: Iterable[Effect]) -> None:
         """Carry out what the session wants."""
@@ -235,6 +266,7 @@ class Connection(ABC):
             elif isinstance(effect, Drop):
                 self._requests.drop(effect.segment)
             else:
+                effect = self._wording.of(effect)  # noqa: PLW2901
                 if self.recording is not None and isinstance(effect, Final):
                     self.recording.add_final(effect.end, effect.text)
                 elif isinstance(effect, Ended):

@@ -12,6 +12,7 @@ Code = Literal[
     "QUEUE_CONGESTION",
     "INFERENCE_ERROR",
     "SAVE_FAILED",
+    "SPEAKERS_UNAVAILABLE",
     "INTERNAL_ERROR",
 ]
 

@@ -54,11 +54,14 @@ class Recovery:
         self._checkpoint, self._acked = taken.checkpoint, taken.acked
         return taken
 
-    def send_final(self, text: str, segment: str, end: int) -> None:
-        """Send a final after it is stored: audio before ``end`` is not needed any more."""
+    def send_final(self, text: str, segment: str, end: int, speakers: str = "") -> None:
+        """Send a final after it is stored: audio before ``end`` is not needed any more.
+
+        ``speakers`` are those that finals have told of so far.
+        """
 
         async def store() -> str:
-            await self._write(end, (segment, text))
+            await self._write(end, (segment, text), speakers)
             return "" if self._is_displaced else text
 
         self._outbox.put_when(store, len(text))
@@ -93,13 +96,15 @@ class Recovery:
         if self._checkpoint is not None:
             self._checkpoints.release(self._checkpoint)
 
-    async def _write(self, acked: int, final: tuple[str, str] | None = None) -> None:
+    async def _write(
+        self, acked: int, final: tuple[str, str] | None = None, speakers: str = ""
+    ) -> None:
         self._acked = max(self._acked, acked)
         if self._is_displaced:
             return
         try:
             if self._checkpoint is not None:
-                await self._checkpoints.write(self._checkpoint, self._acked, final)
+                await self._checkpoints.write(self._checkpoint, self._acked, final, speakers)
         except Displaced:
             self._displace()
         else:

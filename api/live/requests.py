@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from api.live.errors import LiveError
 from api.live.sessions import LiveSessions
 from api.live.timing import Timing
+from api.live.voices import Voices
 from shared.infra.tracing import Kind, child
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 
@@ -37,6 +38,8 @@ class Requests:
         self._live = live
         self._take = take
         self._tell_error = tell_error
+        self.voices: Voices | None = None
+        """Asked about each final; None: nobody wants to know who speaks."""
         self._told_late = self._told_full = False
         self._under_way: dict[asyncio.Task[None], _UnderWay] = {}
         self._drops: set[asyncio.Task[None]] = set()
@@ -103,12 +106,14 @@ class Requests:
 
     async def _hear(self, asked: _UnderWay) -> None:
         request = asked.request
-        if request.kind is LiveKind.FINAL:
+        is_final = request.kind is LiveKind.FINAL
+        hearer = self._live.hearer if self.voices is None or not is_final else self.voices
+        if is_final:
             with child("final", Kind.CLIENT, {"longhand.model": request.model}) as span:
-                answer = await self._live.hearer.hear(request)
+                answer = await hearer.hear(request)
                 span.set({"longhand.worker": answer.worker, "error.type": answer.error})
         else:
-            answer = await self._live.hearer.hear(request)
+            answer = await hearer.hear(request)
         now = time.monotonic()
         took_ms = 1000 * (now - asked.asked_at)
         if answer.error is None:

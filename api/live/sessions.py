@@ -18,7 +18,7 @@ from shared.infra.errors import ModelError, RequestError, TooManyAtOnce
 from shared.infra.settings import Settings
 from shared.models.catalogue import Catalogue, Model
 from shared.models.choice import choose_model, served_supply
-from shared.models.options import JobOptions
+from shared.models.options import JobOptions, SpeakerCounts
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.options import LiveOptions, samples_of
 from shared.speech.live.scores import make_scorer
@@ -59,7 +59,7 @@ class Wish:
     """What a client asks of a session; None: it does not say."""
 
     job: JobOptions
-    """Its model, language, task and prompt."""
+    """Its model, language, task, prompt, hotwords and edits, and whether speakers are told."""
     vad: bool | None = None
     threshold: float | None = None
     partials: bool = True
@@ -208,6 +208,7 @@ class LiveSessions:
             model=model.id,
             language=wish.job.language or model.only_language,
             task=wish.job.task,
+            hotwords=wish.job.hotwords,
             prompt=wish.job.prompt,
             vad=model.vad if has_vad else "off",
             threshold=settings.live_vad_threshold if wish.threshold is None else wish.threshold,
@@ -218,6 +219,11 @@ class LiveSessions:
             partial_window=samples_of(1000 * min(settings.live_partial_window_s, model.window_s)),
             max_utterance=samples_of(1000 * min(settings.live_max_utterance_s, model.window_s)),
         )
+
+    def diarizer(self) -> str | None:
+        """Return the id of the model that tells speakers apart; None: no worker serves one."""
+        served = (each for each in self._catalogue.diarizers if self.hearer.load(each).workers)
+        return next(served, None)
 
     def default_model(self) -> Model | None:
         """Return the model of a session that names none; None: there is none to choose."""
@@ -296,6 +302,8 @@ class LiveSessions:
         """
         served = [model for model in self._catalogue.models if self.hearer.load(model).workers]
         try:
+            if isinstance(asked.speakers, SpeakerCounts):
+                asked.speakers.check()
             return choose_model(
                 asked, served_supply(self._catalogue, self.settings.default_model, served)
             ).model

@@ -13,7 +13,14 @@ from api.live.messages import Message, read_message
 from api.live.recording import Recordings
 from api.live.sessions import Encoding, LiveSessions, SampleRate, Wish
 from api.live.timing import Timing
-from shared.models.options import JobOptions, Language
+from shared.models.options import (
+    MAX_EDIT_CHARS,
+    MAX_HOTWORDS_CHARS,
+    JobOptions,
+    Language,
+    Speakers,
+    Spelling,
+)
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.live.events import (
@@ -35,6 +42,11 @@ class Config(Message):
     lang_code: Language = None
     task: Literal["transcribe", "translate"] = "transcribe"
     prompt: str | None = Field(default=None, max_length=1_000)
+    hotwords: str | None = Field(default=None, max_length=MAX_HOTWORDS_CHARS)
+    speakers: Speakers = False
+    spelling: Spelling = Field(default={})
+    numerals: bool = False
+    mask: str | None = Field(default=None, max_length=MAX_EDIT_CHARS)
     encoding: Encoding = "pcm_s16le"
     sample_rate: SampleRate = 16_000
     vad_enabled: bool | None = None
@@ -139,7 +151,10 @@ class SttConnection(Connection):
                     is_final=True,
                     language=event.language,
                     reason=event.cause,
-                    words=[_word(word) for word in event.words] if self._with_words else [],
+                    speaker=event.speaker,
+                    words=[*map(_word, event.words, event.speakers_of_words)]
+                    if self._with_words
+                    else [],
                     start_ms=_ms(event.start),
                     audio_duration_ms=_ms(event.end - event.start),
                     timing=_timing(timing),
@@ -168,6 +183,9 @@ class SttConnection(Connection):
         self._save(message.config, session)
         token = await self.recovery.begin({"session_id": message.session_id, "config": config})
         self._send("session_started", resume_token=token, acked_ms=0.0)
+        if self.lacks_speakers:
+            text = "No worker tells speakers apart now: finals have none until one does."
+            self.tell_error(LiveError("SPEAKERS_UNAVAILABLE", text))
 
     async def _resume(self, token: str, last_segment: str) -> None:
         """Go on with a session: its id and config are those that it began with."""
@@ -175,7 +193,11 @@ class SttConnection(Connection):
         self._wanted_id = taken.header["session_id"]
         config = Config.model_validate(taken.header["config"])
         session = self.begin(
-            self._wanted_id, self._wish(config), start=taken.acked, n_finals=taken.n_finals
+            self._wanted_id,
+            self._wish(config),
+            start=taken.acked,
+            n_finals=taken.n_finals,
+            speakers=taken.speakers,
         )
         self._save(config, session)
         self._send("session_started", resume_token=token, acked_ms=_ms(taken.acked))
@@ -186,9 +208,7 @@ class SttConnection(Connection):
         language = config.lang_code
         if "lang_code" not in config.model_fields_set:
             language = self.default_language
-        job = JobOptions(
-            model=config.model, language=language, task=config.task, prompt=config.prompt
-        )
+        job = _job_of(config, config.model, language)
         self._with_words = config.word_timestamps
         return Wish(
             job,
@@ -202,13 +222,7 @@ class SttConnection(Connection):
     def _save(self, config: Config, session: LiveSession) -> None:
         """Record the session from now on if it is to be saved."""
         if config.save:
-            options = session.options
-            asked = JobOptions(
-                model=options.model,
-                language=options.language,
-                task=config.task,
-                prompt=config.prompt,
-            )
+            asked = _job_of(config, session.options.model, session.options.language)
             about = {"session_id": self.session_id, "start_ms": _ms(session.n_samples)}
             self.recording = self._recordings.begin(
                 self._tenant, asked, about, session.n_samples, self._tell_unsaved
@@ -244,18 +258,34 @@ class SttConnection(Connection):
         self.send({"type": kind, "session_id": session_id, **members}, key)
 
 
+def _job_of(config: Config, model: str | None, language: str | None) -> JobOptions:
+    """Return what a session asks for, as a job of the same audio would."""
+    return JobOptions(
+        model=model,
+        language=language,
+        task=config.task,
+        prompt=config.prompt,
+        hotwords=config.hotwords,
+        speakers=config.speakers,
+        spelling=config.spelling,
+        numerals=config.numerals,
+        mask=config.mask,
+    )
+
+
 def confidence_of(words: Sequence[WordHypothesis]) -> float | None:
     """Return the mean confidence of words; None where one has none."""
     known = [word.confidence for word in words if word.confidence is not None]
     return round(sum(known) / len(known), 3) if known and len(known) == len(words) else None
 
 
-def _word(word: WordHypothesis) -> dict[str, Any]:
+def _word(word: WordHypothesis, speaker: int | None) -> dict[str, Any]:
     return {
         "word": word.text.strip(),
         "start": round(word.start / SAMPLE_RATE, 3),
         "end": round(word.end / SAMPLE_RATE, 3),
         "probability": None if word.confidence is None else round(word.confidence, 3),
+        "speaker": speaker,
     }
 
 

@@ -179,7 +179,7 @@ class Transcriber:
         return f"{self._api}/{segment}"
 
     def _is_first(self, request: LiveRequest) -> bool:
-        if request.kind is LiveKind.FINAL or request.segment in self._begun:
+        if request.kind is not LiveKind.PARTIAL or request.segment in self._begun:
             return False
         self._begun[request.segment] = None
         if len(self._begun) > _BEGUN_SEGMENTS:

@@ -250,13 +250,12 @@ def transcribe(
     return run(request, server, data_path(data))
 
 
-def _speakers(asked: int | bool | None, *, identify: bool) -> dict[str, int | bool] | bool | None:
+def _speakers(asked: int | bool | None, *, identify: bool) -> object:
     """Return the job option of ``--speakers [N]`` and ``--identify``."""
-    if asked is None and identify:
+    if identify and asked is None:
         raise click.UsageError("--identify goes with --speakers")
-    if type(asked) is not int:
-        return {"identify": True} if identify else asked
-    return {"count": asked} | ({"identify": True} if identify else {})
+    count = {"count": asked} if type(asked) is int else {}
+    return count | ({"identify": True} if identify else {}) or asked
 
 
 def _check_watched(

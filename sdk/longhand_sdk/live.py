@@ -29,7 +29,15 @@ RESUME_EVERY_S = 0.5
 REPLAY_SAMPLES = SAMPLE_RATE // 2
 LATER = frozenset({"QUEUE_FULL", "QUEUE_CONGESTION", "MAX_SESSIONS_REACHED"})
 """Codes of errors with which a session does not go on now, and may go on later."""
-WARNINGS = frozenset({"QUEUE_FULL", "QUEUE_CONGESTION", "INFERENCE_ERROR", "SAVE_FAILED"})
+WARNINGS = frozenset(
+    {
+        "QUEUE_FULL",
+        "QUEUE_CONGESTION",
+        "INFERENCE_ERROR",
+        "SAVE_FAILED",
+        "SPEAKERS_UNAVAILABLE",
+    }
+)
 """Codes of errors in a session that goes on."""
 FLUSH, END_SESSION = (json.dumps({"type": kind}) for kind in ("flush", "end_session"))
 
@@ -41,6 +49,11 @@ class LiveOptions(TypedDict, total=False):
     model: str
     task: str
     prompt: str
+    hotwords: str
+    speakers: bool | dict[str, int]
+    spelling: dict[str, str]
+    numerals: bool
+    mask: str
     vad_enabled: bool
     vad_threshold: float
     partial_results: bool
@@ -55,6 +68,7 @@ class LiveWord(Model):
     start: float
     end: float
     probability: float | None = None
+    speaker: int | None = None
 
 
 class LivePartial(Model):
@@ -74,6 +88,7 @@ class LiveFinal(Model):
     text: str
     confidence: float | None = None
     language: str | None = None
+    speaker: int | None = None
     words: tuple[LiveWord, ...] = ()
     start_ms: float
     audio_duration_ms: float
@@ -88,7 +103,7 @@ class LiveActivity(Model):
 
 
 class LiveWarning(Model):
-    """The server is late, or a segment could not be heard; the session goes on."""
+    """The server is late, or cannot do all that was asked; the session goes on."""
 
     code: str
     message: str

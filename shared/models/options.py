@@ -32,6 +32,7 @@ MAX_PRIORITY = 100
 _MAX_NAME_CHARS = 100
 """Of a model, a language or a track."""
 MAX_METADATA_BYTES = 16 * 1024
+MAX_HOTWORDS_CHARS = 1_000
 MAX_EDIT_CHARS = 1_000
 """Of all spellings as JSON, and of all words to be masked."""
 UNKNOWN_LANGUAGE = "unknown_language"
@@ -153,6 +154,9 @@ def _spellings(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+Spelling = Annotated[dict[str, str], BeforeValidator(_texts_by_text), AfterValidator(_spellings)]
+"""Words or phrases, and what is written in their place."""
+
 Language = Annotated[str | None, BeforeValidator(_language_code)]
 """An ISO 639 code, from what people type; None for 'auto'."""
 
@@ -187,7 +191,9 @@ class JobOptions(BaseModel):
         description="text in whose style and spelling to write, by models that take one",
     )
     hotwords: str | None = Field(
-        default=None, max_length=1_000, description="words to expect, by models that take a prompt"
+        default=None,
+        max_length=MAX_HOTWORDS_CHARS,
+        description="words to expect, by models that take a prompt",
     )
     vad: VadName | None = Field(
         default=None, description="voice activity detector; omitted: the model's own"
@@ -241,9 +247,7 @@ class JobOptions(BaseModel):
         max_length=MAX_EDIT_CHARS,
         description="words or phrases, separated by commas, that are shown as asterisks",
     )
-    spelling: Annotated[
-        dict[str, str], BeforeValidator(_texts_by_text), AfterValidator(_spellings)
-    ] = Field(
+    spelling: Spelling = Field(
         default={},
         description="a JSON object of words or phrases and what is written instead, such as "
         f'{{"long hand": "Longhand"}}, of at most {MAX_EDIT_CHARS:,} characters',
@@ -354,7 +358,7 @@ def resolve_options(
         "hotwords": options.hotwords or None,
         "vad": options.vad or model.vad,
         "track": (options.track or "").strip() or None,
-        "edits": _edits(options),
+        "edits": edits_of(options),
         "speakers": _speaker_options(options, diarization),
     }
     return ResolvedOptions.model_validate(options.model_dump() | resolved)
@@ -371,7 +375,8 @@ def _speaker_options(
     return SpeakerOptions(model=diarization.id, **counts)
 
 
-def _edits(options: JobOptions) -> Edits | None:
+def edits_of(options: JobOptions) -> Edits | None:
+    """Return the edits of a transcript; None: there are none."""
     words = [each.strip() for each in (options.mask or "").split(",")]
     edits = Edits(
         spelling=options.spelling, numerals=options.numerals, mask=[each for each in words if each]

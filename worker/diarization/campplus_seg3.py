@@ -8,12 +8,14 @@ import numpy as np
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
 from shared.speech.speakers.turns import SpeakerHints, Turn
+from shared.speech.speakers.voices import Voice
 from worker.diarization import timeline
 from worker.diarization.clustering import cluster, means
 from worker.diarization.hearing import FRAME_SAMPLES, hear
 from worker.diarization.networks import Networks
 from worker.diarization.protocol import Activities, Diarization, Vectors
 from worker.diarization.timeline import Windows
+from worker.diarization.voices import hear_voices
 
 ALONE_S = (1.5, 0.5, 0.0)
 """Speakers are told apart by voices that were heard alone for so long; by shorter ones only where
@@ -35,6 +37,10 @@ class CampplusSeg3:
     def local(self, audio: Samples, start_s: float) -> Activities:
         """Hear one span; see ``protocol.Diarizer``."""
         return hear(self._networks, audio, round(start_s * SAMPLE_RATE))
+
+    def voices(self, audio: Samples) -> tuple[Voice, ...]:
+        """Hear an utterance; see ``voices.HearsVoices``."""
+        return hear_voices(self._networks, audio)
 
     def cluster(self, activities: Sequence[Activities], hints: SpeakerHints) -> Diarization:
         """Tell the speakers of all spans apart; see ``protocol.Diarizer``."""

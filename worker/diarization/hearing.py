@@ -58,7 +58,7 @@ def hear(networks: Networks, audio: Samples, start: int) -> Activities:
         if not _is_embedded(offset, offsets):
             continue
         for voice in range(N_LOCAL):
-            frames, seconds = _voice_frames(activity[window] >= 0.5, voice, offset, len(features))
+            frames, seconds = voice_frames(activity[window] >= 0.5, voice, offset, len(features))
             if len(frames) >= LEAST_VOICE_FRAMES:
                 windows.append(window)
                 voices.append(voice)
@@ -95,7 +95,7 @@ def _activity(
     return np.concatenate(blocks[1:] or blocks)
 
 
-def _voice_frames(
+def voice_frames(
     talks: npt.NDArray[np.bool_], voice: int, offset: int, n_features: int
 ) -> tuple[npt.NDArray[np.int64], float]:
     """Choose the feature frames for a local speaker's embedding.

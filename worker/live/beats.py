@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 import redis
 
@@ -12,11 +13,30 @@ from shared.infra.settings import Settings
 from shared.queue.live import keys
 from shared.queue.live.wire import Beat, decode_beat, encode_beat
 from shared.speech.live.requests import LiveKind
-from worker.batching.batcher import Batcher
 from worker.live.hands import Hands
 from worker.process import drain
 
 log = logging.getLogger(__name__)
+
+
+class Device(Protocol):
+    """What hears the requests, as beats see it; a batcher is one."""
+
+    def live_capacity(self) -> int:
+        """Return how many live requests are inferred at once."""
+        ...
+
+    def busy_s(self) -> float:
+        """Return the time until it can begin with another one."""
+        ...
+
+    def note_speech(self) -> None:
+        """Somebody speaks, and other calls are to be short."""
+        ...
+
+    def reserve(self, *, is_reserved: bool) -> None:
+        """Say whether this worker is left to those who speak."""
+        ...
 
 
 class Beats:
@@ -27,12 +47,12 @@ class Beats:
     """
 
     def __init__(
-        self, settings: Settings, worker: str, model: str, batcher: Batcher, hands: Hands
+        self, settings: Settings, worker: str, model: str, device: Device, hands: Hands
     ) -> None:
         """Begin to beat."""
         self._redis = keys.connect(settings)
         self._worker, self._model = worker, model
-        self._batcher, self._hands = batcher, hands
+        self._device, self._hands = device, hands
         self._n_reserved = settings.live_reserve
         self._is_away = False
         self._sending = threading.Lock()
@@ -80,8 +100,8 @@ class Beats:
             self._model,
             in_hand=self._hands.ids(),
             suspect=self._hands.suspect,
-            capacity=self._batcher.live_capacity(),
-            busy_ms=round(1000 * self._batcher.busy_s(), 1),
+            capacity=self._device.live_capacity(),
+            busy_ms=round(1000 * self._device.busy_s(), 1),
             partial_ms=round(1000 * means_s.get(LiveKind.PARTIAL, 0.0), 1),
             final_ms=round(1000 * means_s.get(LiveKind.FINAL, 0.0), 1),
             stopping=drain.claims_nothing(),
@@ -96,7 +116,7 @@ class Beats:
                 *_, somebody_speaks = pipeline.execute()
             if somebody_speaks and self._n_reserved:
                 is_reserved = self._worker in self._reserved()
-                self._batcher.reserve(is_reserved=is_reserved)
+                self._device.reserve(is_reserved=is_reserved)
         except redis.RedisError as error:
             if not self._is_away:
                 log.warning("no live requests: Redis cannot be reached: %s", error)
@@ -104,7 +124,7 @@ class Beats:
             return
         self._is_away = False
         if somebody_speaks:
-            self._batcher.note_speech()
+            self._device.note_speech()
 
     def _reserved(self) -> list[str]:
         """Return the workers that are left to those who speak: the first ones of the model."""

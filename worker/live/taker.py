@@ -203,5 +203,6 @@ def _options(model: Model, request: LiveRequest) -> DecodeOptions:
         language=language,
         task="translate" if request.task == "translate" else "transcribe",
         prompt=request.prompt if model.takes_prompt else None,
+        hotwords=request.hotwords if model.takes_prompt else None,
         beam_size=model.decode.beam_size,
     )

@@ -18,6 +18,8 @@ log = logging.getLogger("worker")
 
 def serve(model_id: str, concurrency: int) -> None:
     from worker.diarization import load_diarizer
+    from worker.diarization.voices import HearsVoices
+    from worker.live.voices import VoiceTaker
     from worker.steps.diarize import hearing_with
     from worker.steps.diarizers import entry_of
 
@@ -25,6 +27,7 @@ def serve(model_id: str, concurrency: int) -> None:
     catalogue = load_catalogue(settings.catalogue)
     entry = start.entry("diarize", queues=(model_queue(model_id),), slots=0, model=model_id)
     health, runtime = start.open_runtime(entry)
+    live = None
     try:
         begun = time.monotonic()
         diarizer = load_diarizer(entry_of(catalogue, model_id))
@@ -34,6 +37,10 @@ def serve(model_id: str, concurrency: int) -> None:
         install(runtime, one_by_one({StepKind.DIARIZE: hearing_with(diarizer)}))
         health.has_started = True
         entry = replace(entry, slots=concurrency, load_s=load_s)
+        if isinstance(diarizer, HearsVoices):
+            live = VoiceTaker(settings, entry.id, model_id, diarizer)
         start.consume(entry, runtime.heartbeat, health, "threads")
     finally:
+        if live is not None:
+            live.close()
         runtime.close()

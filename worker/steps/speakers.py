@@ -75,10 +75,10 @@ def find_speakers(runtime: Runtime, claim: steps.Claim) -> Speakers:
         log.exception("the speakers are not told apart")
         why = str(error) if isinstance(error, LonghandError) else "an internal error"
         return Speakers(warnings=[_warning(f"The speakers could not be told apart: {why}.")])
-    labels = SpeakerLabels(on_file_clock(diarized.turns, [span.span for span in spans]))
+    found = SpeakerLabels(on_file_clock(diarized.turns, [span.span for span in spans]))
     return Speakers(
-        labels.label,
-        lambda: [_named(each, recognized.get(each.id)) for each in labels.found()],
+        found.label,
+        lambda: [_named(each, recognized.get(each.id)) for each in found.found()],
         [_warning(_failed(spans))] if not all(span.is_done for span in spans) else [],
         {"cluster_s": round(time.monotonic() - begun, 3)},
         prints,

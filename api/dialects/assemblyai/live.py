@@ -5,7 +5,7 @@ AssemblyAI's SDK waits for a second, and shows an error of a message but not of 
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import uuid4
@@ -18,17 +18,14 @@ from api.access.routes import needs
 from api.dialects.assemblyai.errors import answer_error
 from api.dialects.assemblyai.live_query import Asked, read_live_query, read_update
 from api.dialects.assemblyai.tables import MODELS
-from api.dialects.models import finder
-from api.live.connection import Connection
+from api.dialects.live import DialectConnection, Talker, invalid, let_talk, milliseconds
 from api.live.errors import INVALID_PAYLOAD, Code, LiveError
 from api.live.messages import read_message
-from api.live.routes import let_in
-from api.live.sessions import LiveSessions
 from api.live.timing import Timing
 from shared.infra.errors import RequestError
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.chunks.hypothesis import WordHypothesis
-from shared.speech.dialects.words import plain
+from shared.speech.dialects.words import plain, speaker_letter
 from shared.speech.live.events import (
     Cause,
     Ended,
@@ -85,28 +82,17 @@ _MESSAGES: TypeAdapter[_Force | _KeepAlive | _Terminate | _Update] = TypeAdapter
 async def serve_stream(websocket: WebSocket) -> None:
     """Serve a live session."""
     token = websocket.query_params.get("token", "")
-    principal = await let_in(websocket, answer_error, token)
-    if principal is None:
-        return
-    resources = websocket.app.state.resources
-    find_model = finder(MODELS, resources)
-    await StreamConnection(websocket, resources.live, principal.tenant, find_model).run()
+    if (talker := await let_talk(websocket, answer_error, MODELS, token)) is not None:
+        await StreamConnection(talker).run()
 
 
-class StreamConnection(Connection):
+class StreamConnection(DialectConnection):
     """A client of AssemblyAI's streaming API."""
 
     answer_error = staticmethod(answer_error)
 
-    def __init__(
-        self,
-        websocket: WebSocket,
-        live: LiveSessions,
-        tenant: str,
-        find_model: Callable[[str | None], str],
-    ) -> None:
-        super().__init__(websocket, live, tenant)
-        self._find_model = find_model
+    def __init__(self, talker: Talker) -> None:
+        super().__init__(talker)
         self._asked = Asked()
         self._began_s = time.monotonic()
         self._order = 0
@@ -119,7 +105,7 @@ class StreamConnection(Connection):
             self._asked = read_live_query(self._websocket.query_params)
             wish = self._asked.wish(self._find_model, self.default_language)
         except RequestError as error:
-            raise _invalid(error) from error
+            raise invalid(error) from error
         if self._asked.inactivity_timeout is not None:
             self.idle_s = float(self._asked.inactivity_timeout)
         try:
@@ -132,13 +118,15 @@ class StreamConnection(Connection):
             expires_at=int((datetime.now(UTC) + _LIFETIME).timestamp()),
             configuration={"model": session.options.model},
         )
+        if self.lacks_speakers:
+            self._warn("no worker tells speakers apart now")
 
     async def on_text(self, text: str) -> None:
         """Follow a message."""
         try:
             message = read_message(_MESSAGES, text)
         except LiveError as error:
-            raise _invalid(error) from error
+            raise invalid(error) from error
         if self.session is None:
             return  # the connection is about to be closed
         match message:
@@ -159,12 +147,11 @@ class StreamConnection(Connection):
         match event:
             case SpeechStarted():
                 if not self._asked.is_plain:
-                    self._send("SpeechStarted", timestamp=_ms(event.at))
+                    self._send("SpeechStarted", timestamp=milliseconds(event.at))
             case Partial():
                 self._tell_partial(event)
             case Failed():
-                what = f"a turn could not be heard: {event.code}"
-                self._send("Warning", warning_code=_SERVER_ERROR, warning=what)
+                self._warn(f"a turn could not be heard: {event.code}")
             case Final():
                 self._tell_final(event)
             case Ended(reason=EndReason.COMPLETED):
@@ -197,11 +184,12 @@ class StreamConnection(Connection):
             self.change(
                 language=wanted.language,
                 prompt=wanted.prompt,
+                hotwords=wanted.hotwords,
                 threshold=wanted.threshold,
                 min_silence=wanted.min_silence,
             )
         except (RequestError, LiveError) as error:
-            raise _invalid(error) from error
+            raise invalid(error) from error
         self._asked = asked
 
     def _tell_partial(self, partial: Partial) -> None:
@@ -236,6 +224,8 @@ class StreamConnection(Connection):
                 utterance=text,
                 is_end=True,
                 language=final.language if asked.language_detection else None,
+                speakers=final.speakers_of_words,
+                speaker=final.speaker,
             )
         self._order += 1
         self._is_turn_told = False
@@ -250,10 +240,17 @@ class StreamConnection(Connection):
         utterance: str,
         is_end: bool = False,
         language: str | None = None,
+        speakers: Sequence[int | None] = (),
+        speaker: int | None = None,
         key: str | None = None,
     ) -> None:
         shown = words if formatted else plain(words)
         members: dict[str, Any] = {} if language is None else {"language_code": language}
+        told = [_word(word, is_final=i < n_final) for i, word in enumerate(shown)]
+        if is_end and self._asked.speaker_labels:
+            members["speaker_label"] = speaker_letter(speaker)
+            for word, number in zip(told, speakers, strict=True):
+                word["speaker"] = speaker_letter(number)
         self._send(
             "Turn",
             key,
@@ -263,27 +260,19 @@ class StreamConnection(Connection):
             end_of_turn_confidence=1.0 if is_end else 0.0,
             transcript=text,
             utterance=utterance,
-            words=[_word(word, is_final=i < n_final) for i, word in enumerate(shown)],
+            words=told,
             **members,
         )
 
-    def _send(self, kind: str, key: str | None = None, **members: Any) -> None:
-        self.send({"type": kind, **members}, key)
-
-
-def _invalid(error: Exception) -> LiveError:
-    return LiveError("INVALID_MESSAGE", str(error), INVALID_PAYLOAD)
+    def _warn(self, warning: str) -> None:
+        self._send("Warning", warning_code=_SERVER_ERROR, warning=warning)
 
 
 def _word(word: WordHypothesis, *, is_final: bool) -> dict[str, Any]:
     return {
         "text": word.text.strip(),
-        "start": _ms(word.start),
-        "end": _ms(word.end),
+        "start": milliseconds(word.start),
+        "end": milliseconds(word.end),
         "confidence": round(word.confidence or 0.0, 4),
         "word_is_final": is_final,
     }
-
-
-def _ms(samples: int) -> int:
-    return round(1000 * samples / SAMPLE_RATE)

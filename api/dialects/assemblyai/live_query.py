@@ -8,14 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from api.dialects.assemblyai.live_tables import STREAM, UPDATE
+from api.dialects.live import MAX_PROMPT_CHARS
 from api.live.sessions import LEAST_SILENCE_MS, Encoding, SampleRate, Wish
 from api.validation import describe
 from shared.infra.errors import InvalidParameter
-from shared.models.options import JobOptions
+from shared.models.options import JobOptions, SpeakerCounts
 from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.speakers.online import MAX_SPEAKERS
 
 _MAX_SILENCE_MS = 60_000
-_MAX_PROMPT_CHARS = 1_000
 _PCM: Mapping[str, Encoding] = {"pcm_s16le": "pcm_s16le", "pcm_mulaw": "pcm_mulaw"}
 _PLAIN_MODELS = "universal-streaming"
 """What the names of models begin with that write turns in bare words first."""
@@ -33,6 +34,7 @@ class Asked(BaseModel):
     language: str | None = None
     language_codes: list[str] = []
     language_detection: bool = False
+    keyterms_prompt: list[str] = []
     prompt: str | None = None
     format_turns: bool | None = None
     include_partial_turns: bool = True
@@ -42,6 +44,8 @@ class Asked(BaseModel):
     min_turn_silence: int | None = Field(default=None, ge=0, le=_MAX_SILENCE_MS)
     max_turn_silence: int | None = Field(default=None, ge=0, le=_MAX_SILENCE_MS)
     vad_threshold: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    speaker_labels: bool = False
+    max_speakers: int | None = Field(default=None, ge=1, le=MAX_SPEAKERS)
     inactivity_timeout: int | None = Field(default=None, ge=5, le=3_600)
     token: str | None = None
 
@@ -66,6 +70,12 @@ class Asked(BaseModel):
         silence = next((each for each in given if each is not None), None)
         return None if silence is None else max(LEAST_SILENCE_MS, silence)
 
+    @property
+    def _speakers(self) -> bool | SpeakerCounts:
+        if self.speaker_labels and self.max_speakers is not None:
+            return SpeakerCounts(max=self.max_speakers)
+        return self.speaker_labels
+
     def wish(self, find_model: Callable[[str | None], str], language: str | None) -> Wish:
         """Return the session; ``language`` is that of clients that name none.
 
@@ -84,7 +94,9 @@ class Asked(BaseModel):
             job = JobOptions(
                 model=find_model(self.speech_model),
                 language=None if several else (*codes, language)[0],
-                prompt=self.prompt and self.prompt[-_MAX_PROMPT_CHARS:],
+                prompt=self.prompt and self.prompt[-MAX_PROMPT_CHARS:],
+                hotwords=", ".join(self.keyterms_prompt) or None,
+                speakers=self._speakers,
             )
         except ValidationError as error:
             raise _invalid(error) from error
@@ -133,7 +145,7 @@ def read_update(given: Mapping[str, Any], before: Asked) -> Asked:
 
 def _parsed(name: str, value: str) -> Any:
     """Return a value; SDKs send lists as JSON."""
-    if name == "language_codes":
+    if name in ("language_codes", "keyterms_prompt"):
         try:
             return json.loads(value)
         except ValueError as error:
@@ -142,5 +154,6 @@ def _parsed(name: str, value: str) -> Any:
 
 
 def _invalid(error: ValidationError) -> InvalidParameter:
-    name = str(error.errors()[0]["loc"][0])
+    field = str(error.errors()[0]["loc"][0])
+    name = "keyterms_prompt" if field == "hotwords" else field
     return InvalidParameter(f"{name}: {describe(error)[0]['message']}", name)

@@ -11,11 +11,11 @@ from api.dialects.parameters import (
     sent,
 )
 
-_SPEAKERS = "speakers are not told apart while they speak"
+_STAYS = "what was told of a speaker never changes"
 _FALSE = "false"
 _SILENCE = "silence alone ends a turn"
 _AS_IT_IS = "audio is heard as it is"
-_LEFT_ALONE = "live text is as the model writes it"
+_LEFT_ALONE = "name the words with `mask` of `/ws/stt`"
 _NO_WEBHOOK = "turns come over the WebSocket alone"
 _NOT_SENT = "there are no such messages here"
 
@@ -41,7 +41,7 @@ _SESSION = (
         "prompt", "of a longer one the last 1,000 characters; an error if the model takes none"
     ),
     refused("agent_context", "give a `prompt`"),
-    refused("keyterms_prompt", "live sessions take no words to expect; `prompt` may do", "[]"),
+    aliased("keyterms_prompt", "words to expect, an error if the model takes none"),
     aliased("language_codes", "one is the language; with several, each turn's is detected"),
     refused("filter_profanity", _LEFT_ALONE, _FALSE),
     ignored("interruption_delay", "text comes as soon as it can"),
@@ -78,9 +78,15 @@ STREAM = Operation(
         ignored("noise_suppression_model", _AS_IT_IS),
         ignored("noise_suppression_threshold", _AS_IT_IS),
         refused("domain", "name a model that knows the subject"),
-        refused("speaker_labels", _SPEAKERS, _FALSE),
-        refused("speaker_labels_revision_interval_ms", _SPEAKERS),
-        refused("max_speakers", _SPEAKERS),
+        accepted(
+            "speaker_labels",
+            "turns' ends have speakers; while no worker tells them apart there is a `Warning`, and "
+            "they are null",
+        ),
+        refused("speaker_labels_revision_interval_ms", _STAYS),
+        accepted(
+            "max_speakers", "1 to 20, with `speaker_labels`; more are the most similar of these"
+        ),
         refused("redact_pii", _LEFT_ALONE, _FALSE),
         refused("redact_pii_policies", _LEFT_ALONE, "[]"),
         refused("redact_pii_sub", _LEFT_ALONE),
@@ -110,18 +116,25 @@ STREAM = Operation(
         *sent("Turn: words[].text", "Turn: words[].start", "Turn: words[].end"),
         computed("Turn: words[].confidence", "0 where the engine gives none"),
         *sent("Turn: words[].word_is_final"),
-        left_out("Turn: words[].speaker", _SPEAKERS),
+        computed(
+            "Turn: words[].speaker",
+            "A, B and so on at a turn's end, with `speaker_labels`; null where nobody can say",
+        ),
         computed("Turn: language_code", "with `language_detection`, at a turn's end"),
         left_out("Turn: language_confidence", "a segment's language has none"),
-        left_out("Turn: speaker_label", _SPEAKERS),
+        computed("Turn: speaker_label", "of who says most of a turn, as `words[].speaker`"),
         computed("SpeechStarted: timestamp", "not with `universal-streaming*` or no model"),
         *sent("Termination: audio_duration_seconds", "Termination: session_duration_seconds"),
         *sent("Error: error_code", "Error: error"),
         computed("Warning: warning_code", "3005"),
-        computed("Warning: warning", "a turn could not be heard, and has what its partials heard"),
+        computed(
+            "Warning: warning",
+            "a turn could not be heard, and has what its partials heard; or no worker tells "
+            "speakers apart",
+        ),
         left_out("Heartbeat", _NOT_SENT),
         left_out("Silence", _NOT_SENT),
-        left_out("SpeakerRevision", _SPEAKERS),
+        left_out("SpeakerRevision", _STAYS),
         left_out("LLMGatewayResponse", "no other model is asked"),
     ),
     says="`ForceEndpoint`, which is answered with a `Turn` also in silence, `KeepAlive`, "

@@ -17,17 +17,15 @@ from starlette.websockets import WebSocket
 from api.access.routes import needs
 from api.dialects.deepgram.errors import answer_error
 from api.dialects.deepgram.live_query import Asked, read_live_query
-from api.dialects.deepgram.live_tables import CONFIGURE, LIVE
+from api.dialects.deepgram.live_tables import LIVE
+from api.dialects.deepgram.query import hotwords_of
 from api.dialects.deepgram.tables import MODELS
-from api.dialects.models import finder
-from api.live.connection import Connection
+from api.dialects.live import DialectConnection, Talker, let_talk
 from api.live.errors import INVALID_PAYLOAD, LiveError
 from api.live.messages import read_message
-from api.live.routes import let_in
-from api.live.sessions import LiveSessions
 from api.live.timing import Timing
 from shared.infra.errors import InvalidParameter, RequestError
-from shared.models.catalogue import Catalogue
+from shared.models.options import MAX_HOTWORDS_CHARS, edits_of
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.dialects.words import bare, mean_confidence, plain
@@ -77,45 +75,32 @@ _MESSAGES: TypeAdapter[_Finalize | _CloseStream | _KeepAlive | _Configure] = Typ
 @router.websocket("/v1/listen")
 async def serve_live(websocket: WebSocket) -> None:
     """Serve a live session."""
-    principal = await let_in(websocket, answer_error)
-    if principal is None:
+    talker = await let_talk(websocket, answer_error, MODELS)
+    if talker is None:
         return
-    resources = websocket.app.state.resources
-    find_model = finder(MODELS, resources)
     try:
-        language = resources.settings.live_language or None
-        asked = read_live_query(websocket.query_params, find_model, language)
+        language = talker.live.settings.live_language or None
+        asked = read_live_query(websocket.query_params, talker.find_model, language)
     except RequestError as error:
         await websocket.send_denial_response(answer_error(websocket, error))
         return
-    tenant, catalogue = principal.tenant, resources.catalogue
-    await LiveConnection(websocket, resources.live, tenant, asked, catalogue).run()
+    await LiveConnection(talker, asked).run()
 
 
-class LiveConnection(Connection):
+class LiveConnection(DialectConnection):
     """A client of Deepgram's live API."""
 
     answer_error = staticmethod(answer_error)
 
-    def __init__(
-        self,
-        websocket: WebSocket,
-        live: LiveSessions,
-        tenant: str,
-        asked: Asked,
-        catalogue: Catalogue,
-    ) -> None:
-        super().__init__(websocket, live, tenant)
+    def __init__(self, talker: Talker, asked: Asked) -> None:
+        super().__init__(talker)
         self._asked = asked
-        self._catalogue = catalogue
         self._id = str(uuid4())
         self._created = datetime.now(UTC)
         self._sha256 = hashlib.sha256()
         self._text = ""
         """The text message that is followed."""
         self._final_until = 0
-        self._is_spoken = False
-        """Whether speech has begun whose final is not told."""
         self._last_word_end: int | None = None
         """Of the finals; None: the utterance's end is told, or there was no word since."""
 
@@ -155,7 +140,6 @@ class LiveConnection(Connection):
         """Send what an event means."""
         match event:
             case SpeechStarted():
-                self._is_spoken = True
                 if self._asked.vad_events:
                     self._send("SpeechStarted", channel=[0], timestamp=_seconds(event.at))
             case Partial():
@@ -165,6 +149,7 @@ class LiveConnection(Connection):
             case Final():
                 self._tell_final(event)
             case Ended(reason=EndReason.COMPLETED):
+                self._tell_utterance_end()
                 self._tell_metadata(event)
             case Ended(reason=EndReason.TIMEOUT):
                 self._tell_metadata(event)
@@ -187,19 +172,28 @@ class LiveConnection(Connection):
 
     def _configure(self, message: _Configure) -> None:
         features = {name: str(value).lower() for name, value in (message.features or {}).items()}
+        code = "CONFIGURE_INTERNAL_ERROR"
         try:
-            code = "CONFIGURE_KEYTERMS_NOT_SUPPORTED"
-            CONFIGURE.check({"keyterms": message.keyterms})
-            code = "CONFIGURE_INTERNAL_ERROR"
             counts = LIVE.check(features)
-            if unknown := counts.keys() - {"punctuate", "smart_format"}:
+            if unknown := counts.keys() - {"punctuate", "smart_format", "numerals"}:
                 raise InvalidParameter(f"{min(unknown)} stays as the session began")
-        except RequestError as error:
+            if message.keyterms is not None:
+                hotwords = hotwords_of(message.keyterms, ())
+                if len(hotwords or "") > MAX_HOTWORDS_CHARS:
+                    code = "CONFIGURE_KEYTERM_LIMIT_EXCEEDED"
+                    raise InvalidParameter(f"more than {MAX_HOTWORDS_CHARS:,} characters")
+                code = "CONFIGURE_KEYTERMS_NOT_SUPPORTED"
+                self.change(hotwords=hotwords)
+        except (RequestError, LiveError) as error:
             self._send("ConfigureFailure", request_id=self._id, code=code, description=str(error))
             return
+        if numerals := counts.pop("numerals", None):
+            job = self._asked.wish.job
+            self.edit(edits_of(job.model_copy(update={"numerals": numerals == "true"})))
         if counts:
             self._asked.formatted = "true" in counts.values()
-        self._send("ConfigureSuccess", request_id=self._id)
+        changed: dict[str, Any] = {} if message.keyterms is None else {"keyterms": message.keyterms}
+        self._send("ConfigureSuccess", request_id=self._id, **changed)
 
     def _tell_final(self, final: Final) -> None:
         self._tell_results(
@@ -209,12 +203,11 @@ class LiveConnection(Connection):
             speech_final=self._asked.speech_final and final.cause is not Cause.LIMIT,
             from_finalize=final.cause is Cause.FLUSH,
             language=final.language,
+            speakers=final.speakers_of_words,
         )
         self._final_until = final.end
-        self._is_spoken = final.cause is Cause.LIMIT
         if final.words:
             self._last_word_end = final.words[-1].end
-        self._tell_utterance_end()
 
     def _tell_results(
         self,
@@ -225,6 +218,7 @@ class LiveConnection(Connection):
         speech_final: bool = False,
         from_finalize: bool = False,
         language: str | None = None,
+        speakers: Sequence[int | None] = (),
         key: str | None = None,
     ) -> None:
         start, until = self._final_until, max(self._final_until, until)
@@ -232,8 +226,11 @@ class LiveConnection(Connection):
         alternative: dict[str, Any] = {
             "transcript": text_of(words if self._asked.formatted else plain(words)),
             "confidence": confidence or 0.0,
-            "words": [self._word(word) for word in words],
+            "words": [*map(self._word, words)],
         }
+        if self._asked.speakers:
+            for word, speaker in zip(alternative["words"], speakers, strict=False):
+                word["speaker"] = speaker
         if self._asked.multilingual and language is not None:
             alternative["languages"] = [language]
         self._send(
@@ -262,16 +259,22 @@ class LiveConnection(Connection):
     def _model(self) -> dict[str, Any]:
         assert self.session is not None
         model = self._catalogue.get(self.session.options.model)
-        return {
+        about: dict[str, Any] = {
             "model_info": {"name": model.id, "version": "", "arch": model.engine},
             "model_uuid": str(uuid5(NAMESPACE_OID, model.id)),
         }
+        if self._asked.speakers and (diarizer := self._live.diarizer()) is not None:
+            arch = self._catalogue.diarizers[diarizer].engine
+            model_uuid = str(uuid5(NAMESPACE_OID, diarizer))
+            about["diarize_info"] = {"model_uuid": model_uuid, "arch": arch}
+        return about
 
     def _tell_utterance_end(self) -> None:
         silence, end = self._asked.utterance_end, self._last_word_end
-        if silence is None or end is None or self._is_spoken or self.session is None:
+        if silence is None or end is None or self.session is None:
             return
-        if self.session.n_samples - end >= silence:
+        # Not where the words of a final go on that is late.
+        if self.session.quiet_until - end >= silence:
             self._last_word_end = None
             self._send("UtteranceEnd", channel=[0, 1], last_word_end=_seconds(end))
 
@@ -288,9 +291,6 @@ class LiveConnection(Connection):
 
     def _tell_error(self, variant: str, description: str, **members: Any) -> None:
         self._send("Error", variant=variant, description=description, **members)
-
-    def _send(self, kind: str, key: str | None = None, **members: Any) -> None:
-        self.send({"type": kind, **members}, key)
 
 
 def _seconds(samples: int) -> float:

@@ -8,9 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from api.dialects.deepgram.live_tables import LIVE
-from api.dialects.deepgram.query import MULTILINGUAL, check_query
+from api.dialects.deepgram.query import (
+    MULTILINGUAL,
+    check_query,
+    hotwords_of,
+    invalid_parameter,
+    spelling_of,
+)
 from api.live.sessions import LEAST_SILENCE_MS, Encoding, SampleRate, Wish
-from api.validation import describe
 from shared.infra.errors import InvalidParameter
 from shared.models.options import JobOptions
 from shared.speech.audio.rate import SAMPLE_RATE
@@ -40,6 +45,12 @@ class _Query(BaseModel):
     ) = "true"
     utterance_end_ms: int | None = Field(default=None, ge=1_000, le=60_000)
     vad_events: bool = False
+    keyterm: list[str] = []
+    keywords: list[str] = []
+    numerals: bool = False
+    replace: list[str] = []
+    diarize: bool = False
+    diarize_model: Literal["latest", "v1"] | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +66,8 @@ class Asked:
     """Samples without a word after which an utterance is told to have ended; None: it is not."""
     vad_events: bool
     multilingual: bool
+    speakers: bool
+    """Whether each word's speaker is told."""
 
 
 def read_live_query(
@@ -73,10 +86,13 @@ def read_live_query(
         job = JobOptions(
             model=find_model(query.model),
             language=None if is_multilingual else query.language or language,
+            hotwords=hotwords_of(query.keyterm, query.keywords),
+            numerals=query.numerals,
+            spelling=spelling_of(query.replace),
+            speakers=query.diarize or query.diarize_model is not None,
         )
     except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
-        raise InvalidParameter(f"{name}: {describe(error)[0]['message']}", name) from error
+        raise invalid_parameter(error) from error
     silence_ms = None
     if isinstance(query.endpointing, float):
         silence_ms = max(LEAST_SILENCE_MS, query.endpointing)
@@ -94,6 +110,7 @@ def read_live_query(
         utterance_end=query.utterance_end_ms and samples_of(query.utterance_end_ms),
         vad_events=query.vad_events,
         multilingual=is_multilingual,
+        speakers=job.speakers is not False,
     )
 
 

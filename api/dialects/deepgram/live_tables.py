@@ -11,12 +11,10 @@ from api.dialects.parameters import (
     sent,
 )
 
-_SPEAKERS = "speakers are not told apart while they speak"
 _FALSE = "false"
-_OF_JOBS = "live text is as the model writes it; a job's can be edited"
+_MASK = "name the words with `mask` of `/ws/stt`"
 _ONE_CHANNEL = "a session has one channel: mix them, or open a session for each"
 _MEANING = "what is meant is not analysed here, only what is said"
-_TERMS = "live sessions take no words to expect"
 _ALTERNATIVE = "Results: channel.alternatives[]."
 
 LIVE = Operation(
@@ -56,15 +54,15 @@ LIVE = Operation(
         ignored("filler_words", "the model writes them or not, as it does"),
         ignored("tag", "nothing is billed by it"),
         ignored("mip_opt_out", "nothing is ever learned from what is sent"),
-        refused("keyterm", _TERMS),
-        refused("keywords", _TERMS),
-        refused("numerals", _OF_JOBS, _FALSE),
-        refused("replace", _OF_JOBS),
-        refused("profanity_filter", _OF_JOBS, _FALSE),
-        refused("redact", _OF_JOBS, _FALSE),
+        aliased("keyterm", "words to expect, an error if the model takes none"),
+        aliased("keywords", "as `keyterm`; a weight is dropped, one below zero is refused"),
+        accepted("numerals", "English number words become digits"),
+        accepted("replace", "`FIND:REPLACE`; case does not count; without `:` the words go"),
+        refused("profanity_filter", _MASK, _FALSE),
+        refused("redact", _MASK, _FALSE),
         refused("dictation", "the model writes it as it does", _FALSE),
-        refused("diarize", _SPEAKERS, _FALSE),
-        refused("diarize_model", _SPEAKERS),
+        accepted("diarize", "a final's words have speakers; null while no worker tells them apart"),
+        aliased("diarize_model", "`diarize`; `latest` or `v1`, which are one here"),
         refused("detect_entities", _MEANING, _FALSE),
         refused("search", "search the text that comes"),
         refused("callback", "results come over the WebSocket alone"),
@@ -91,7 +89,10 @@ LIVE = Operation(
         *sent(f"{_ALTERNATIVE}words[].start", f"{_ALTERNATIVE}words[].end"),
         computed(f"{_ALTERNATIVE}words[].confidence", "0 where the engine gives none"),
         computed(f"{_ALTERNATIVE}words[].punctuated_word", "with `punctuate` or `smart_format`"),
-        left_out(f"{_ALTERNATIVE}words[].speaker", _SPEAKERS),
+        computed(
+            f"{_ALTERNATIVE}words[].speaker",
+            "of finals, from 0, with `diarize`; null where nobody can say; it never changes",
+        ),
         left_out(f"{_ALTERNATIVE}words[].language", "a word has none"),
         computed(f"{_ALTERNATIVE}languages", "the one that was detected, with `language=multi`"),
         left_out(f"{_ALTERNATIVE}languages_hinted", "hints are refused"),
@@ -100,7 +101,10 @@ LIVE = Operation(
         computed("Results: metadata.model_info.version", "empty"),
         computed("Results: metadata.model_info.arch", "the model's engine"),
         computed("Results: metadata.model_uuid", "the same for the same model"),
-        left_out("Results: metadata.diarize_info", _SPEAKERS),
+        computed(
+            "Results: metadata.diarize_info.model_uuid", "with `diarize`, while a worker does so"
+        ),
+        computed("Results: metadata.diarize_info.arch", "its engine, likewise"),
         left_out("Results: entities", _MEANING),
         computed("SpeechStarted: channel", "`[0]`"),
         *sent("SpeechStarted: timestamp"),
@@ -120,7 +124,7 @@ LIVE = Operation(
             *("ConfigureSuccess: request_id", "ConfigureFailure: request_id"),
             *("ConfigureFailure: code", "ConfigureFailure: description"),
         ),
-        left_out("ConfigureSuccess: keyterms", _TERMS),
+        computed("ConfigureSuccess: keyterms", "those that were sent, if any were"),
     ),
     says="Text messages are `KeepAlive`, `Finalize`, `CloseStream` and `Configure`, as documented; "
     "an empty binary message is a `CloseStream`, too. `CloseStream` is answered with the last "
@@ -136,8 +140,11 @@ LIVE = Operation(
 CONFIGURE = Operation(
     "`Configure`",
     takes=(
-        refused("keyterms", _TERMS),
-        accepted("features", "`punctuate` and `smart_format`; others are refused as above"),
+        aliased("keyterms", "as `keyterm`; they take the place of those before"),
+        accepted(
+            "features",
+            "`punctuate`, `smart_format` and `numerals`; others cannot change, which is an error",
+        ),
     ),
 )
 

@@ -1,6 +1,6 @@
 """Deepgram's query: its parameters, and what they ask for here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -91,7 +91,6 @@ def read_query(given: QueryParams, model_of: Callable[[str | None], str]) -> Ask
     callback = None
     if query.callback:
         callback = Callback(query.callback, query.callback_method or "POST")
-    terms = [*query.keyterm, *map(_unweighted, query.keywords)]
     try:
         options = JobOptions(
             model=model_of(query.model),
@@ -99,19 +98,15 @@ def read_query(given: QueryParams, model_of: Callable[[str | None], str]) -> Ask
             multilingual=is_multilingual,
             multichannel=query.multichannel,
             speakers=query.diarize,
-            hotwords=", ".join(terms) or None,
+            hotwords=hotwords_of(query.keyterm, query.keywords),
             numerals=query.numerals,
-            spelling={each.partition(":")[0]: each.partition(":")[2] for each in query.replace},
+            spelling=spelling_of(query.replace),
             metadata={TAGS: query.tag} if query.tag else {},
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        message = describe(error)[0]["message"]
-        if first["type"] == UNKNOWN_LANGUAGE:
-            raise UnsupportedLanguage(message) from error
-        field = str(first["loc"][0])
-        name = {"hotwords": "keyterm", "spelling": "replace"}.get(field, field)
-        raise InvalidParameter(f"{name}: {message}", name) from error
+        if error.errors()[0]["type"] == UNKNOWN_LANGUAGE:
+            raise UnsupportedLanguage(describe(error)[0]["message"]) from error
+        raise invalid_parameter(error) from error
     return Asked(options, wish, callback)
 
 
@@ -141,9 +136,28 @@ def _checked(given: QueryParams) -> _Query:
     try:
         return _Query.model_validate(check_query(given, LISTEN))
     except ValidationError as error:
-        wrong = describe(error)[0]
-        name = str(error.errors()[0]["loc"][0])
-        raise InvalidParameter(f"{name}: {wrong['message']}", name) from error
+        raise invalid_parameter(error) from error
+
+
+def invalid_parameter(error: ValidationError) -> InvalidParameter:
+    """Return the error that tells of a wrong value, in the dialect's names."""
+    field = str(error.errors()[0]["loc"][0])
+    name = {"hotwords": "keyterm", "spelling": "replace"}.get(field, field)
+    return InvalidParameter(f"{name}: {describe(error)[0]['message']}", name)
+
+
+def hotwords_of(keyterm: Sequence[str], keywords: Sequence[str]) -> str | None:
+    """Return the words to expect; None: there are none.
+
+    Raises:
+        UnsupportedParameter: a keyword has a weight below zero.
+    """
+    return ", ".join([*keyterm, *map(_unweighted, keywords)]) or None
+
+
+def spelling_of(replace: Sequence[str]) -> dict[str, str]:
+    """Return what is written in place of what, from texts such as ``FIND:REPLACE``."""
+    return {each.partition(":")[0]: each.partition(":")[2] for each in replace}
 
 
 def _unweighted(keyword: str) -> str:

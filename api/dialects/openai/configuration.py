@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from api.dialects.live import MAX_PROMPT_CHARS
 from api.dialects.openai.tables import REALTIME
 from api.live.sessions import LEAST_SILENCE_MS, Wish
 from api.validation import describe
@@ -15,7 +16,6 @@ from shared.models.options import JobOptions
 RATE = 24_000
 """Of the PCM that clients send."""
 
-_MAX_PROMPT_CHARS = 1_000
 _INPUT = "audio.input."
 _BETA_NAMES = {
     "input_audio_format": f"{_INPUT}format.type",
@@ -33,6 +33,7 @@ class Configuration:
     model: str | None = None
     language: str | None = None
     prompt: str | None = None
+    hotwords: str | None = None
     vad: bool = True
     threshold: float | None = None
     silence_ms: float | None = None
@@ -53,11 +54,13 @@ class Configuration:
             job = JobOptions(
                 model=find_model(self.model),
                 language=self.language or language,
-                prompt=self.prompt and self.prompt[-_MAX_PROMPT_CHARS:],
+                prompt=self.prompt and self.prompt[-MAX_PROMPT_CHARS:],
+                hotwords=self.hotwords,
             )
         except ValidationError as error:
             (wrong, *_) = describe(error)
-            name = f"{_INPUT}transcription.{wrong['field']}"
+            field = "keywords" if wrong["field"] == "hotwords" else wrong["field"]
+            name = f"{_INPUT}transcription.{field}"
             raise InvalidParameter(f"{name}: {wrong['message']}", name) from error
         return Wish(
             job,
@@ -130,6 +133,12 @@ def read_configuration(session: Mapping[str, Any], before: Configuration) -> Con
                 f"{languages}: name one, or none to have it detected", languages
             )
         (changes["language"],) = counts[languages]
+    keywords = f"{_INPUT}transcription.keywords"
+    if keywords in given:
+        words = counts.get(keywords, [])
+        if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+            raise InvalidParameter("keywords is no list of texts", keywords)
+        changes["hotwords"] = ", ".join(words) or None
     detection = f"{_INPUT}turn_detection"
     if given.get(detection, "") is None:
         changes["vad"] = False

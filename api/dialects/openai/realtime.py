@@ -6,7 +6,6 @@ stopped, committed, the last delta, completed or failed.
 
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -15,21 +14,27 @@ from pydantic import BaseModel, Field, TypeAdapter
 from starlette.websockets import WebSocket
 
 from api.access.routes import needs
-from api.dialects.models import finder
+from api.dialects.live import DialectConnection, Talker, let_talk, milliseconds
 from api.dialects.openai.answers import logprob_of
 from api.dialects.openai.configuration import Configuration, read_configuration
 from api.dialects.openai.errors import answer_error, error_object
 from api.dialects.openai.tables import MODELS
-from api.live.connection import Connection
 from api.live.errors import LiveError
 from api.live.messages import read_message
-from api.live.routes import let_in
-from api.live.sessions import LiveSessions
 from api.live.timing import Timing
 from api.problems import failure_of
 from shared.infra.errors import InvalidParameter, RequestError
 from shared.speech.audio.rate import SAMPLE_RATE
-from shared.speech.live.events import Event, Failed, Final, Partial, SpeechEnded, SpeechStarted
+from shared.speech.live.events import (
+    Ended,
+    EndReason,
+    Event,
+    Failed,
+    Final,
+    Partial,
+    SpeechEnded,
+    SpeechStarted,
+)
 from shared.store.accounts.scopes import Scope
 
 router = APIRouter()
@@ -73,8 +78,8 @@ _MESSAGES: TypeAdapter[_Update | _Append | _Commit | _Clear] = TypeAdapter(
 @router.websocket("/v1/realtime")
 async def serve_realtime(websocket: WebSocket) -> None:
     """Serve a transcription session."""
-    principal = await let_in(websocket, answer_error)
-    if principal is None:
+    talker = await let_talk(websocket, answer_error, MODELS)
+    if talker is None:
         return
     if websocket.query_params.get("intent") != "transcription":
         error = InvalidParameter(
@@ -82,26 +87,17 @@ async def serve_realtime(websocket: WebSocket) -> None:
         )
         await websocket.send_denial_response(answer_error(websocket, error))
         return
-    resources = websocket.app.state.resources
-    find_model = finder(MODELS, resources)
-    await RealtimeConnection(websocket, resources.live, principal.tenant, find_model).run()
+    await RealtimeConnection(talker).run()
 
 
-class RealtimeConnection(Connection):
+class RealtimeConnection(DialectConnection):
     """A client of ``/v1/realtime``."""
 
     answer_error = staticmethod(answer_error)
 
-    def __init__(
-        self,
-        websocket: WebSocket,
-        live: LiveSessions,
-        tenant: str,
-        find_model: Callable[[str | None], str],
-    ) -> None:
-        super().__init__(websocket, live, tenant)
-        self._find_model = find_model
-        self._is_beta = "realtime=v1" in websocket.headers.get("openai-beta", "")
+    def __init__(self, talker: Talker) -> None:
+        super().__init__(talker)
+        self._is_beta = "realtime=v1" in talker.websocket.headers.get("openai-beta", "")
         self._configuration = Configuration()
         self._id = f"sess_{uuid4().hex}"
         self._asked_by: str | None = None
@@ -131,7 +127,8 @@ class RealtimeConnection(Connection):
                 self._n_uncommitted_bytes = 0
                 if self.session is not None:
                     self.do(self.session.discard())
-                self._close_item()
+                    if not self.session.is_waiting:  # else the item is of what was said before
+                        self._close_item()
                 self._send("input_audio_buffer.cleared")
 
     def on_audio(self) -> None:
@@ -145,12 +142,16 @@ class RealtimeConnection(Connection):
             case SpeechStarted():
                 item = self._open_item()
                 self._send(
-                    "input_audio_buffer.speech_started", item_id=item, audio_start_ms=_ms(event.at)
+                    "input_audio_buffer.speech_started",
+                    item_id=item,
+                    audio_start_ms=milliseconds(event.at),
                 )
             case SpeechEnded():
                 item = self._open_item()
                 self._send(
-                    "input_audio_buffer.speech_stopped", item_id=item, audio_end_ms=_ms(event.at)
+                    "input_audio_buffer.speech_stopped",
+                    item_id=item,
+                    audio_end_ms=milliseconds(event.at),
                 )
                 self._tell_committed()
             case Partial():
@@ -168,6 +169,10 @@ class RealtimeConnection(Connection):
                 self._send(f"{_TRANSCRIPTION}.failed", **self._part(), error=error)
             case Final():
                 self._tell_final(event)
+            case Ended(reason=EndReason.TIMEOUT):
+                self._asked_by = None
+                text = f"nothing was sent for {self.idle_s:g} s"
+                self._tell_error(text, "invalid_request_error", "session_expired")
 
     def tell_error(self, error: LiveError) -> None:
         """Send an error."""
@@ -182,11 +187,11 @@ class RealtimeConnection(Connection):
             found = read_configuration(message.session, self._configuration)
             wish = found.wish(self._find_model, self.default_language)
             if self.session is None:
-                self._configuration = found
                 self.begin(self._id, wish)
-            elif found.is_like(self._configuration):
                 self._configuration = found
+            elif found.is_like(self._configuration):
                 self.change(language=wish.job.language)
+                self._configuration = found
             else:
                 raise InvalidParameter("after the first update only the language may change")
         except RequestError as error:
@@ -267,9 +272,5 @@ class RealtimeConnection(Connection):
         told = {"message": message, "type": kind, "param": None, "code": code}
         self._send("error", error={**told, "event_id": self._asked_by})
 
-    def _send(self, kind: str, **members: Any) -> None:
-        self.send({"type": kind, "event_id": f"event_{uuid4().hex}", **members})
-
-
-def _ms(samples: int) -> int:
-    return round(1000 * samples / SAMPLE_RATE)
+    def _send(self, kind: str, key: str | None = None, **members: Any) -> None:
+        super()._send(kind, key, event_id=f"event_{uuid4().hex}", **members)

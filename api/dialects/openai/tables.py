@@ -186,7 +186,10 @@ REALTIME = Operation(
         accepted(f"{_INPUT}.transcription.language", "an ISO 639 code, or what means one"),
         accepted(f"{_INPUT}.transcription.languages", "one, as in transcriptions"),
         accepted(f"{_INPUT}.transcription.prompt", "of a longer one the last 1,000 characters"),
-        refused(f"{_INPUT}.transcription.keywords", "live sessions take none; `prompt` may do"),
+        aliased(
+            f"{_INPUT}.transcription.keywords",
+            "words to expect, an error if the model takes none",
+        ),
         ignored(f"{_INPUT}.transcription.delay", "text comes as soon as it stays as it is"),
         aliased(
             f"{_INPUT}.turn_detection.type",

@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.speech.chunks.hypothesis import hypothesis_from_json, hypothesis_to_json
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
+from shared.speech.speakers.voices import Voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def encode_reply(reply: Reply) -> bytes:
     answer = {field.name: getattr(reply.answer, field.name) for field in fields(LiveAnswer)}
     if reply.answer.hypothesis is not None:
         answer["hypothesis"] = hypothesis_to_json(reply.answer.hypothesis)
+    if reply.answer.voices is not None:
+        answer["voices"] = [asdict(voice) for voice in reply.answer.voices]
     return _dump({"answer": answer, "since_call_ms": reply.since_call_ms})
 
 
@@ -84,6 +87,8 @@ def decode_reply(data: bytes) -> Reply:
     answer = _known(LiveAnswer, told["answer"])
     if answer["hypothesis"] is not None:
         answer["hypothesis"] = hypothesis_from_json(answer["hypothesis"])
+    if answer.get("voices") is not None:
+        answer["voices"] = tuple(map(_voice, answer["voices"]))
     return Reply(LiveAnswer(**answer), told["since_call_ms"])
 
 
@@ -95,6 +100,12 @@ def encode_beat(beat: Beat) -> bytes:
 def decode_beat(data: bytes) -> Beat:
     """Return what ``encode_beat`` wrote; raises as ``decode_ask`` does."""
     return Beat(**_known(Beat, json.loads(data)))
+
+
+def _voice(data: object) -> Voice:
+    told = _known(Voice, data)
+    turns = tuple((float(start_s), float(end_s)) for start_s, end_s in told["turns"])
+    return Voice(tuple(map(float, told["embedding"])), float(told["alone_s"]), turns)
 
 
 def _dump(value: object) -> bytes:

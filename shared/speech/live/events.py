@@ -3,6 +3,7 @@
 Positions are samples from the first one of the session.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -82,11 +83,27 @@ class Final:
     cause: Cause
     answer: LiveAnswer | None
     """None where nothing was asked, as nobody spoke."""
+    speakers: tuple[int | None, ...] = ()
+    """Who says each word, from 0 in the order in which they were first told; None: nobody can say.
+    Empty where that was not asked."""
 
     @property
     def text(self) -> str:
         """The words with what stands between them."""
         return text_of(self.words)
+
+    @property
+    def speakers_of_words(self) -> tuple[int | None, ...]:
+        """``speakers``, with one for each word also where that was not asked."""
+        return self.speakers or (None,) * len(self.words)
+
+    @property
+    def speaker(self) -> int | None:
+        """Who says most of it; None: nobody can say."""
+        spoken: Counter[int | None] = Counter()
+        for word, speaker in zip(self.words, self.speakers, strict=False):
+            spoken[speaker] += word.end - word.start + 1
+        return max(spoken, key=lambda each: spoken[each], default=None)
 
 
 @dataclass(frozen=True, slots=True)

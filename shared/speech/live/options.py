@@ -21,6 +21,7 @@ class LiveOptions:
     """ISO 639 code; None to have it detected."""
     task: str = "transcribe"
     prompt: str | None = None
+    hotwords: str | None = None
     vad: VadName = "silero"
     """``off``: everything is speech, and only a flush or the limit ends a segment."""
     threshold: float = 0.3

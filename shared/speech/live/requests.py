@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.speech.chunks.hypothesis import Hypothesis
+from shared.speech.speakers.voices import Voice
 
 
 class LiveKind(StrEnum):
@@ -14,6 +15,9 @@ class LiveKind(StrEnum):
     times of its words, and sent again until there is an answer."""
     PARTIAL = "partial"
     """What has been said so far: the newest one counts, and one that is lost is not repeated."""
+    SPEAKER = "speaker"
+    """Whose voices are in an utterance, beside its ``FINAL``: one that is lost is not repeated. Its
+    model is one that tells speakers apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class LiveRequest:
     task: str = "transcribe"
     prompt: str | None = None
     """Text that came before: a model that takes prompts goes on from it."""
+    hotwords: str | None = None
+    """Words to expect, for a model that takes prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +57,5 @@ class LiveAnswer:
     inference_ms: float = 0.0
     batch_size: int = 0
     worker: str | None = None
+    voices: tuple[Voice, ...] | None = None
+    """Who talks; None: that was not asked, or not heard."""

@@ -98,6 +98,16 @@ class LiveSession:
         return self._segments[0].start if self._segments else self._unheard
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a final is still to come of what was said."""
+        return bool(self._segments)
+
+    @property
+    def quiet_until(self) -> int:
+        """Position up to which nobody has spoken since the last final that is out."""
+        return self._segments[0].start if self._segments else self._ring.end
+
+    @property
     def backlog(self) -> int:
         """Samples of closed segments that wait for their final, without the first of these."""
         closed = [segment for segment in self._segments if segment.end is not None]
@@ -280,6 +290,7 @@ class LiveSession:
             pcm=self._ring.cut(start, end),
             language=self.options.language,
             task=self.options.task,
+            hotwords=self.options.hotwords,
             prompt=self.options.prompt,
         )
         self._asked[request.id] = Asked(segment, start, end)

@@ -82,6 +82,11 @@ def find_numbers(words: Sequence[str]) -> list[Number]:
     return found
 
 
+def may_go_on(word: str) -> bool:
+    """Return whether a number that has this word may have the next one, too."""
+    return any(part in _KNOWN or part in {"and", "point"} for part in word.split("-"))
+
+
 _Parts = Sequence[tuple[int, str]]
 
 

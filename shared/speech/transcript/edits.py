@@ -134,6 +134,11 @@ class _Phrase:
         return 0
 
 
+def core_of(text: str) -> str:
+    """Return a word without the marks around it."""
+    return _core(text)[1]
+
+
 def _core(text: str) -> tuple[str, str, str]:
     """Return a word without the marks around it, between these."""
     start, stop = 0, len(text)

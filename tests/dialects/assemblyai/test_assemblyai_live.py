@@ -29,6 +29,7 @@ from assemblyai.streaming.v3.models import SpeechStartedEvent, WarningEvent
 from liveaudio import companded, say, silence, texts
 from liveclients import LiveClient, live, of
 from livehearers import IDLE, ToneHearer, hasten
+from livevoices import VoiceHearer, quietly, spoken
 from processes import wait_until
 from pydantic import BaseModel
 from sqlalchemy import Engine
@@ -41,6 +42,8 @@ from shared.store.accounts.scopes import Scope
 
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)
 NOISE = np.random.default_rng(7).integers(-9_000, 9_000, 6_400).astype("<i2").tobytes()
+WHISPER = "whisper-base"
+"""A model of the catalogue that takes words to expect."""
 PLAIN = {"sample_rate": "16000", "speech_model": "universal-streaming-english"}
 KINDS: dict[str, type[BaseModel]] = {
     "Begin": BeginEvent,
@@ -51,7 +54,7 @@ KINDS: dict[str, type[BaseModel]] = {
 }
 
 
-class DetectingHearer(ToneHearer):
+class DetectingHearer(VoiceHearer):
     """Takes what is said for French unless it is told the language."""
 
     async def hear(self, request: LiveRequest) -> LiveAnswer:
@@ -62,7 +65,7 @@ class DetectingHearer(ToneHearer):
 
 
 @pytest.fixture(scope="module")
-def hearer() -> ToneHearer:
+def hearer() -> VoiceHearer:
     return DetectingHearer()
 
 
@@ -303,12 +306,70 @@ def test_a_detected_language_is_told(served: tuple[httpx.Client, str]) -> None:
     assert end["language_code"] == "fr"
 
 
+TALK = say(1, 2, 3, 4, 5, 6) + silence(0.8)
+
+
+@pytest.mark.parametrize("model", ["universal-streaming-english", "u3-rt-pro"])
+def test_the_sdk_tells_who_says_each_turn(served: tuple[httpx.Client, str], model: str) -> None:
+    told: list[TurnEvent] = []
+    transcriber = RealTimeTranscriber(options(served))
+    transcriber.on(RealTimeEvents.Turn, lambda _, turn: told.append(turn))
+    transcriber.connect(
+        RealTimeParameters(
+            sample_rate=16_000, speech_model=model, speaker_labels=True, max_speakers=2
+        )
+    )
+    transcriber.stream([TALK, quietly(TALK), TALK])
+    transcriber.disconnect(terminate=True)
+
+    finished = [turn for turn in told if turn.end_of_turn]
+    assert [turn.speaker_label for turn in finished] == ["A", "B", "A"]
+    assert [{word.speaker for word in turn.words} for turn in finished] == [{"A"}, {"B"}, {"A"}]
+    assert {turn.speaker_label for turn in told if not turn.end_of_turn} <= {None}
+
+
+def test_a_session_without_a_worker_for_speakers_warns_and_goes_on(
+    served: tuple[httpx.Client, str], hearer: VoiceHearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearer, "models", frozenset({"oracle"}))
+    with session(served, {**PLAIN, "speaker_labels": "True"}) as talker:
+        talker.send(SENTENCE)
+        talker.send({"type": "Terminate"})
+        messages, code = closed(talker)
+    assert [each["type"] for each in messages[:2]] == ["Begin", "Warning"]
+    assert [(each["speaker_label"], code) for each in ends(messages)] == [(None, 1000)]
+
+
+def test_words_to_expect_reach_the_model_and_an_update_replaces_them(
+    served: tuple[httpx.Client, str], hearer: VoiceHearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearer, "models", frozenset({WHISPER}))
+    query = {
+        "sample_rate": "16000",
+        "speech_model": WHISPER,
+        "keyterms_prompt": '["Godot", "Lucky"]',
+    }
+    with session(served, query) as talker:
+        talker.send(spoken())
+        talker.send({"type": "ForceEndpoint"})
+        while not ends([talker.read()]):
+            pass
+        first = hearer.finals[-1].hotwords
+        talker.send({"type": "UpdateConfiguration", "keyterms_prompt": ["Pozzo"]})
+        talker.send(spoken())
+        talker.send({"type": "Terminate"})
+        closed(talker)
+    assert (first, hearer.finals[-1].hotwords) == ("Godot, Lucky", "Pozzo")
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "sample_rate"),
     ({"sample_rate": "123"}, "sample_rate"),
     ({**PLAIN, "encoding": "opus"}, "encoding"),
-    ({**PLAIN, "keyterms_prompt": '["Godot"]'}, "keyterms_prompt"),
-    ({**PLAIN, "speaker_labels": "True"}, "speaker_labels"),
+    ({**PLAIN, "speech_model": "oracle", "keyterms_prompt": '["Godot"]'}, "hotwords"),
+    ({**PLAIN, "keyterms_prompt": "Godot"}, "keyterms_prompt"),
+    ({**PLAIN, "max_speakers": "0"}, "max_speakers"),
+    ({**PLAIN, "redact_pii": "True"}, "redact_pii"),
     ({**PLAIN, "speech_model": "no-such"}, "no-such"),
     ({**PLAIN, "language_code": "klingonish"}, "language"),
     ({**PLAIN, "language_codes": "en"}, "language_codes"),

@@ -26,6 +26,7 @@ from deepgram.listen.v1.types import (
 from liveaudio import companded, say, silence, texts
 from liveclients import LiveClient, live, of
 from livehearers import IDLE, ToneHearer, hasten
+from livevoices import VoiceHearer, quietly, spoken
 from processes import wait_until
 from pydantic import BaseModel
 from sqlalchemy import Engine
@@ -36,6 +37,8 @@ from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope
 
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)
+WHISPER = "whisper-base"
+"""A model of the catalogue that takes words to expect."""
 PCM = {"model": "nova-3", "encoding": "linear16", "sample_rate": "16000"}
 KINDS: dict[str, type[BaseModel]] = {
     "Results": ListenV1Results,
@@ -43,6 +46,11 @@ KINDS: dict[str, type[BaseModel]] = {
     "SpeechStarted": ListenV1SpeechStarted,
     "UtteranceEnd": ListenV1UtteranceEnd,
 }
+
+
+@pytest.fixture(scope="module")
+def hearer() -> VoiceHearer:
+    return VoiceHearer()
 
 
 def environment(served: tuple[httpx.Client, str]) -> DeepgramClientEnvironment:
@@ -203,6 +211,23 @@ def test_finals_cover_the_session_and_every_kind_of_message_comes_in_its_place(
     assert of("UtteranceEnd", after) == []
 
 
+def test_no_utterance_ends_between_words_whose_finals_are_late(
+    served: tuple[httpx.Client, str], hearer: VoiceHearer
+) -> None:
+    hearer.silent = True
+    try:
+        with session(served, {**PCM, "utterance_end_ms": "1000"}) as talker:
+            n_before = len(hearer.finals)
+            talker.send(say(1, 2) + silence(0.7) + say(3, 4) + silence(0.7))
+            wait_until(lambda: len(hearer.finals) == n_before + 2)
+            hearer.silent = False
+            talker.send({"type": "CloseStream"})
+            messages, _ = closed(talker)
+    finally:
+        hearer.silent = False
+    assert [each["type"] for each in messages] == ["Results", "Results", "Metadata"]
+
+
 def test_a_finalize_is_answered_at_once_also_in_silence(served: tuple[httpx.Client, str]) -> None:
     with session(served) as talker:
         talker.send(silence(0.3))
@@ -292,7 +317,8 @@ def test_configure_changes_the_format_and_says_what_it_cannot_change(
             ({"features": {"smart_format": True}}, ("ConfigureSuccess", None)),
             ({"keyterms": ["Godot"]}, ("ConfigureFailure", "CONFIGURE_KEYTERMS_NOT_SUPPORTED")),
             ({"keyterms": [], "features": None}, ("ConfigureSuccess", None)),
-            ({"features": {"numerals": True}}, ("ConfigureFailure", "CONFIGURE_INTERNAL_ERROR")),
+            ({"keyterms": ["x" * 1_001]}, ("ConfigureFailure", "CONFIGURE_KEYTERM_LIMIT_EXCEEDED")),
+            ({"features": {"numerals": True}}, ("ConfigureSuccess", None)),
             ({"features": {"vad_events": True}}, ("ConfigureFailure", "CONFIGURE_INTERNAL_ERROR")),
         ):
             talker.send({"type": "Configure", **change})
@@ -325,9 +351,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": "nova-3", "encoding": "linear16", "sample_rate": 123}, "sample_rate"),
     ({"model": "nova-3", "encoding": "g729"}, "encoding"),
     ({**PCM, "channels": "2"}, "channels"),
-    ({**PCM, "keyterm": ["a", "b"]}, "keyterm"),
-    ({**PCM, "diarize": "true"}, "diarize"),
-    ({**PCM, "numerals": "true"}, "numerals"),
+    ({**PCM, "model": "oracle", "keyterm": ["a", "b"]}, "hotwords"),
+    ({**PCM, "keywords": "x" * 1_001}, "keyterm"),
+    ({**PCM, "keywords": "a:-2"}, "keywords"),
+    ({**PCM, "diarize_model": "v2"}, "diarize_model"),
+    ({**PCM, "profanity_filter": "true"}, "profanity_filter"),
+    ({**PCM, "redact": "pci"}, "redact"),
     ({**PCM, "endpointing": "soon"}, "endpointing"),
     ({**PCM, "utterance_end_ms": "10"}, "utterance_end_ms"),
     ({**PCM, "language": "klingonish"}, "language"),
@@ -348,6 +377,72 @@ def test_what_cannot_be_done_is_refused_at_the_handshake(
     body = json.loads(answer.body or b"")
     assert set(body) == {"err_code", "err_msg", "request_id"}
     assert named in body["err_msg"]
+
+
+def test_words_to_expect_reach_the_model_and_configure_replaces_them(
+    served: tuple[httpx.Client, str], hearer: VoiceHearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearer, "models", frozenset({WHISPER}))
+    query = {**PCM, "model": WHISPER, "keyterm": ["Godot", "Pozzo"], "keywords": "Lucky:2"}
+    with session(served, query) as talker:
+        talker.send(spoken())
+        talker.send({"type": "Finalize"})
+        talker.read_until("Results")
+        first = hearer.finals[-1].hotwords
+        talker.send({"type": "Configure", "keyterms": ["Estragon"]})
+        (told,) = of("ConfigureSuccess", talker.read_until("ConfigureSuccess"))
+        talker.send(spoken())
+        talker.send({"type": "CloseStream"})
+        closed(talker)
+    assert (first, hearer.finals[-1].hotwords) == ("Godot, Pozzo, Lucky", "Estragon")
+    assert told["keyterms"] == ["Estragon"]
+
+
+def test_the_sdk_tells_who_says_each_word(served: tuple[httpx.Client, str]) -> None:
+    said = say(1, 2, 3, 4, 5, 6) + silence(0.8)
+    heard = diarized(served, said + quietly(said) + said, diarize="true", interim_results="true")
+    told = [each for each in heard if each.is_final and each.channel.alternatives[0].words]
+
+    assert [{word.speaker for word in each.channel.alternatives[0].words} for each in told] == [
+        *({0}, {1}, {0})
+    ]
+    assert {each.metadata.diarize_info.arch for each in told} == {"campplus-seg3"}
+    interim = [each for each in heard if not each.is_final]
+    assert {word.speaker for each in interim for word in each.channel.alternatives[0].words} <= {
+        None
+    }
+
+
+def test_spellings_and_numerals_of_the_sdk_are_told(
+    served: tuple[httpx.Client, str], hearer: VoiceHearer
+) -> None:
+    one, two, three = texts(1), texts(2), texts(3)
+    replace = [f"{one} {two}:twenty one", f"{three}:"]
+    heard = diarized(served, SENTENCE, replace=replace, numerals="true")
+
+    (told,) = [each for each in heard if each.channel.alternatives[0].words]
+    assert told.channel.alternatives[0].transcript == f"21 {texts(4).lower()}"
+
+
+def diarized(served: tuple[httpx.Client, str], pcm: bytes, **query: Any) -> list[ListenV1Results]:
+    """Return the results of a session of the SDK, as strict as its types are."""
+    client = DeepgramClient(api_key=served[1], environment=environment(served))
+    heard: list[ListenV1Results] = []
+    with client.listen.v1.connect(
+        model="nova-3", encoding="linear16", sample_rate=16_000, **query
+    ) as connection:
+
+        def on_message(message: Any) -> None:
+            if isinstance(message, ListenV1Results):
+                heard.append(ListenV1Results.model_validate(message.model_dump(), strict=True))
+
+        connection.on(EventType.MESSAGE, on_message)
+        listener = threading.Thread(target=connection.start_listening)
+        listener.start()
+        connection.send_media(pcm)
+        connection.send_close_stream()
+        listener.join(20)
+    return heard
 
 
 def test_what_agents_always_send_is_taken(served: tuple[httpx.Client, str]) -> None:

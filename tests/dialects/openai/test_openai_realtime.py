@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from liveaudio import say, silence, texts
 from livehearers import ToneHearer
+from livevoices import spoken
 from openai import OpenAI
 from openai.types.realtime import RealtimeTranscriptionSessionCreateRequestParam
 from sdkfields import keys, unknown_parameters
@@ -199,6 +200,36 @@ def test_what_is_cleared_is_not_transcribed(served: tuple[httpx.Client, str]) ->
     assert completed["transcript"] == texts(3)
 
 
+def test_an_item_that_was_committed_is_completed_although_the_buffer_is_cleared(
+    served: tuple[httpx.Client, str], hearer: ToneHearer
+) -> None:
+    hearer.silent = True
+    try:
+        with session(served) as talker:
+            talker.append(say(1, 2) + silence(0.8))
+            *_, committed = talker.read_until("input_audio_buffer.committed")
+            talker.send("input_audio_buffer.clear")
+            talker.read_until("input_audio_buffer.cleared")
+            hearer.silent = False
+            *_, completed = talker.read_until(f"{TRANSCRIPTION}.completed")
+    finally:
+        hearer.silent = False
+    assert (completed["item_id"], completed["transcript"]) == (committed["item_id"], texts(1, 2))
+
+
+def test_keywords_reach_the_model(
+    served: tuple[httpx.Client, str], hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearer, "models", frozenset({"whisper-base"}))
+    asked = {"model": "whisper-base", "keywords": ["Godot", "Lucky"]}
+    with session(served) as talker:
+        talker.send("session.update", session=configured(transcription=asked))
+        talker.append(spoken())
+        talker.send("input_audio_buffer.commit")
+        talker.read_until(f"{TRANSCRIPTION}.completed")
+    assert hearer.finals[-1].hotwords == "Godot, Lucky"
+
+
 def test_the_beta_has_its_own_names(served: tuple[httpx.Client, str]) -> None:
     with session(served, **{"OpenAI-Beta": "realtime=v1"}) as talker:
         created = talker.read()
@@ -257,9 +288,9 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
         "invalid_parameter",
     ),
     (
-        configured(transcription={"keywords": ["Godot"]}),
+        configured(transcription={"keywords": "Godot"}),
         "audio.input.transcription.keywords",
-        "unsupported_parameter",
+        "invalid_parameter",
     ),
     (
         configured(transcription={"language": "klingonish"}),

@@ -18,6 +18,7 @@ from shared.queue.live.wire import (
 )
 from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
+from shared.speech.speakers.voices import Voice
 
 ASK = Ask(
     LiveRequest("r", "s", LiveKind.PARTIAL, "oracle", b"\x00\x01", "de", "translate", "Grüße"),
@@ -27,13 +28,15 @@ ASK = Ask(
 )
 HEARD = Hypothesis((WordHypothesis(" naïve", 0, 1600, 0.5),), "en", 0.9)
 REPLY = Reply(LiveAnswer("r", HEARD, None, 1.5, 2.5, 3, "w"), since_call_ms=4.0)
+VOICES = Reply(LiveAnswer("r", None, voices=(Voice((0.6, 0.8), 1.5, ((0.0, 1.0), (2.0, 2.5))),)))
 FAILED = Reply(LiveAnswer("r", None, "device_out_of_memory"))
+REPLIES = [REPLY, VOICES, FAILED]
 BEAT = Beat("w", "oracle", ["r"], "r", 4, 10.0, 20.0, 30.0, stopping=True)
 
 
 def test_asks_replies_and_beats_arrive_as_they_were_sent() -> None:
     assert decode_ask(encode_ask(ASK), ASK.request.pcm) == ASK
-    assert [decode_reply(encode_reply(each)) for each in (REPLY, FAILED)] == [REPLY, FAILED]
+    assert [decode_reply(encode_reply(each)) for each in REPLIES] == REPLIES
     assert decode_beat(encode_beat(BEAT)) == BEAT
 
 
@@ -49,6 +52,7 @@ def decode(data: bytes) -> Ask:
 CASES: dict[str, tuple[bytes, Callable[[bytes], object], object]] = {
     "ask": (encode_ask(ASK), decode, ASK),
     "reply": (encode_reply(REPLY), decode_reply, REPLY),
+    "voices": (encode_reply(VOICES), decode_reply, VOICES),
     "beat": (encode_beat(BEAT), decode_beat, BEAT),
 }
 
