@@ -23,8 +23,9 @@ log = logging.getLogger("api.live")
 
 BEAT_S = 2.0
 """How often a session that goes on renews its checkpoint."""
-_TTL_S = 60.0 + 2 * BEAT_S
-"""A session can be resumed for a minute after its connection broke."""
+GO_ON_S = 60.0
+"""How long a session can be resumed after its connection broke."""
+_TTL_S = GO_ON_S + 2 * BEAT_S
 _MAX_FINALS = 100
 """The latest finals that are kept."""
 _LIMIT_S = 1.0
@@ -58,8 +59,9 @@ return 1
 _TAKE = """
 -- KEYS: checkpoint, its finals.
 -- ARGV: new owner, milliseconds it lasts, segment of the last final that the client has ('': none).
--- Returns header, acknowledged position, number of finals, and the finals after that one; or nil.
-local held = redis.call('HMGET', KEYS[1], 'header', 'acked', 'finals')
+-- Returns header, acknowledged position, number of finals, former owner, and the finals after that
+-- one; or nil.
+local held = redis.call('HMGET', KEYS[1], 'header', 'acked', 'finals', 'owner')
 if not held[1] then
     return false
 end
@@ -82,10 +84,13 @@ return held
 """
 
 _DROP = """
--- KEYS: checkpoint, its finals. ARGV: owner.
-if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then
-    redis.call('DEL', KEYS[1], KEYS[2])
+-- KEYS: checkpoint, its finals. ARGV: owner. Returns 0 if another owns it, else 1.
+local owner = redis.call('HGET', KEYS[1], 'owner')
+if owner and owner ~= ARGV[1] then
+    return 0
 end
+redis.call('DEL', KEYS[1], KEYS[2])
+return 1
 """
 
 
@@ -100,7 +105,7 @@ class Checkpoint:
     token: str
     key: str
     on_displaced: Callable[[], None]
-    """Called when another connection of this process takes it over."""
+    """Called when another connection of this process takes it over, before it has it."""
     n_finals: int = 0
     """Those that are stored."""
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -120,6 +125,8 @@ class TakenOver:
     acked: int
     """The sample to go on from."""
     n_finals: int
+    former: str
+    """The checkpoint's owner before."""
     missing: tuple[str, ...]
     """The finals, as they were sent, that the client does not have."""
 
@@ -178,7 +185,7 @@ class Checkpoints:
             ) from error
         if held is None:
             raise LiveError("SESSION_NOT_FOUND", "There is no such session to resume.")
-        header, acked, n_finals, *missing = held
+        header, acked, n_finals, former, *missing = held
         checkpoint.n_finals = int(n_finals)
         older = self._held.pop(checkpoint.key, None)
         self._held[checkpoint.key] = checkpoint
@@ -189,6 +196,7 @@ class Checkpoints:
             json.loads(header),
             int(acked),
             int(n_finals),
+            former.decode(),
             tuple(final.partition(b" ")[2].decode() for final in missing),
         )
 
@@ -226,13 +234,14 @@ class Checkpoints:
         checkpoint.n_finals += len(finals)
         checkpoint.unstored.clear()
 
-    async def drop(self, checkpoint: Checkpoint) -> None:
-        """See that the session cannot be resumed."""
+    async def drop(self, checkpoint: Checkpoint) -> bool:
+        """See that the session cannot be resumed; return False if another connection has it."""
         try:
             async with asyncio.timeout(_LIMIT_S):
-                await self._drop(keys=_keys(checkpoint), args=[checkpoint.owner])
+                return bool(await self._drop(keys=_keys(checkpoint), args=[checkpoint.owner]))
         except keys.OUTAGES as error:
-            log.warning("a canceled session can be resumed for a minute: %s", error)
+            log.warning("a session that is over can be resumed for a minute: %s", error)
+            return True
 
     def release(self, checkpoint: Checkpoint) -> None:
         """Forget a checkpoint whose connection is closed: it stays in Redis for a minute."""
