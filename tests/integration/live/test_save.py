@@ -115,19 +115,16 @@ def test_a_saved_session_that_goes_on_at_its_process_is_one_job(
 
 
 def test_a_saved_session_that_goes_on_elsewhere_has_two_jobs_with_each_sample_once(
-    platform: httpx.Client,
-    servers: Settings,
-    hearer: ToneHearer,
-    monkeypatch: pytest.MonkeyPatch,
+    platform: httpx.Client, servers: Settings, hearer: ToneHearer
 ) -> None:
-    monkeypatch.setattr(recording, "GO_ON_S", 3.0)
-    with live(platform) as talker:
-        token = talker.start(session_id="elsewhere", config=CONFIG)["resume_token"]
-        talker.stream(SPEECH[:80_000])
-        (final,) = of("final_transcript", talker.read_until("final_transcript"))
-        vanish(talker)
-        with api(servers, hearer.make) as other:
-            started, messages = go_on(other, token, final["segment_id"])
+    with api(servers, hearer.make) as other:
+        with live(other) as talker:
+            token = talker.start(session_id="elsewhere", config=CONFIG)["resume_token"]
+            talker.stream(SPEECH[:80_000])
+            (final,) = of("final_transcript", talker.read_until("final_transcript"))
+            vanish(talker)
+        started, messages = go_on(platform, token, final["segment_id"])
+    # The other server waits for its talker until it stops.
     wait_until(lambda: len(jobs_of(platform, "elsewhere")) == 2)
     jobs = [job_of(platform, job["id"]) for job in jobs_of(platform, "elsewhere")]
 
