@@ -58,7 +58,7 @@ class LiveClient:
 def live(client: httpx.Client, path: str = "/ws/stt", **options: Any) -> Iterator[LiveClient]:
     """Connect to the server of an HTTP client."""
     url = str(client.base_url.copy_with(scheme="ws")).rstrip("/") + path
-    with connect(url, compression=None, **options) as connection:
+    with connect(url, compression=None, open_timeout=60, **options) as connection:
         yield LiveClient(connection)
 
 

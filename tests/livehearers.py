@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from liveaudio import answer_to
 
-from api.live import connection
+from api.live import flow, watch
 from api.live.hearer import LiveLoad
 from shared.infra.settings import Settings
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
@@ -28,7 +28,8 @@ class FastClock:
 
 def hasten(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     """Have clients' silence count for ``factor`` times as long."""
-    monkeypatch.setattr(connection, "time", FastClock(factor))
+    for module in (flow, watch):
+        monkeypatch.setattr(module, "time", FastClock(factor))
 
 
 @dataclass

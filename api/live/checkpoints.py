@@ -23,8 +23,9 @@ log = logging.getLogger("api.live")
 
 BEAT_S = 2.0
 """How often a session that goes on renews its checkpoint."""
-_TTL_S = 60.0 + 2 * BEAT_S
-"""A session can be resumed for a minute after its connection broke."""
+GO_ON_S = 60.0
+"""How long a session can be resumed after its connection broke."""
+_TTL_S = GO_ON_S + 2 * BEAT_S
 _MAX_FINALS = 100
 """The latest finals that are kept."""
 _LIMIT_S = 1.0
@@ -61,9 +62,9 @@ return 1
 _TAKE = """
 -- KEYS: checkpoint, its finals.
 -- ARGV: new owner, milliseconds it lasts, segment of the last final that the client has ('': none).
--- Returns header, acknowledged position, number of finals, speakers, and the finals after that one;
--- or nil.
-local held = redis.call('HMGET', KEYS[1], 'header', 'acked', 'finals', 'speakers')
+-- Returns header, acknowledged position, number of finals, speakers, former owner, and the finals
+-- after that one; or nil.
+local held = redis.call('HMGET', KEYS[1], 'header', 'acked', 'finals', 'speakers', 'owner')
 if not held[1] then
     return false
 end
@@ -86,10 +87,13 @@ return held
 """
 
 _DROP = """
--- KEYS: checkpoint, its finals. ARGV: owner.
-if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then
-    redis.call('DEL', KEYS[1], KEYS[2])
+-- KEYS: checkpoint, its finals. ARGV: owner. Returns 0 if another owns it, else 1.
+local owner = redis.call('HGET', KEYS[1], 'owner')
+if owner and owner ~= ARGV[1] then
+    return 0
 end
+redis.call('DEL', KEYS[1], KEYS[2])
+return 1
 """
 
 
@@ -104,7 +108,7 @@ class Checkpoint:
     token: str
     key: str
     on_displaced: Callable[[], None]
-    """Called when another connection of this process takes it over."""
+    """Called when another connection of this process takes it over, before it has it."""
     n_finals: int = 0
     """Those that are stored."""
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -128,6 +132,8 @@ class TakenOver:
     n_finals: int
     speakers: str
     """Those that the finals have told of (``OnlineSpeakers.to_json``); empty: none."""
+    former: str
+    """The checkpoint's owner before."""
     missing: tuple[str, ...]
     """The finals, as they were sent, that the client does not have."""
 
@@ -186,7 +192,7 @@ class Checkpoints:
             ) from error
         if held is None:
             raise LiveError("SESSION_NOT_FOUND", "There is no such session to resume.")
-        header, acked, n_finals, speakers, *missing = held
+        header, acked, n_finals, speakers, former, *missing = held
         checkpoint.n_finals = int(n_finals)
         older = self._held.pop(checkpoint.key, None)
         self._held[checkpoint.key] = checkpoint
@@ -198,6 +204,7 @@ class Checkpoints:
             int(acked),
             int(n_finals),
             (speakers or b"").decode(),
+            former.decode(),
             tuple(final.partition(b" ")[2].decode() for final in missing),
         )
 
@@ -244,13 +251,14 @@ class Checkpoints:
         checkpoint.unstored.clear()
         checkpoint.speakers = ""
 
-    async def drop(self, checkpoint: Checkpoint) -> None:
-        """See that the session cannot be resumed."""
+    async def drop(self, checkpoint: Checkpoint) -> bool:
+        """See that the session cannot be resumed; return False if another connection has it."""
         try:
             async with asyncio.timeout(_LIMIT_S):
-                await self._drop(keys=_keys(checkpoint), args=[checkpoint.owner])
+                return bool(await self._drop(keys=_keys(checkpoint), args=[checkpoint.owner]))
         except keys.OUTAGES as error:
-            log.warning("a canceled session can be resumed for a minute: %s", error)
+            log.warning("a session that is over can be resumed for a minute: %s", error)
+            return True
 
     def release(self, checkpoint: Checkpoint) -> None:
         """Forget a checkpoint whose connection is closed: it stays in Redis for a minute."""

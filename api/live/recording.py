@@ -1,16 +1,21 @@
-"""Saving a session: its audio goes to the object store and becomes a job at the session's end."""
+"""Saving a session: its audio goes to the object store and becomes a job at the session's end.
+
+A recording outlives its connection: another one of this process that goes on with the session goes
+on with the recording, too.
+"""
 
 import asyncio
 import contextlib
 import logging
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from api.intake.admission import MAX_LARGE, Admission, process_share
 from api.intake.submit import LIMIT_S, Intake, JobRequest, submit
+from api.live.checkpoints import GO_ON_S
 from shared.infra.errors import EmptyFile, LonghandError
 from shared.models.options import JobOptions, ResolvedOptions
 from shared.speech.audio.rate import SAMPLE_RATE
@@ -37,20 +42,36 @@ class Recording:
 
     n_bytes = None
 
-    def __init__(self, asked: JobOptions, start: int, on_failed: Callable[[], None]) -> None:
-        """``on_failed`` is called when nothing can be kept while the session goes on."""
+    def __init__(
+        self,
+        asked: JobOptions,
+        start: int,
+        on_failed: Callable[[], None],
+        paused: "dict[str, Recording] | None" = None,
+    ) -> None:
+        """Begin at a position of the session.
+
+        ``on_failed`` is called when nothing can be kept while the session goes on. ``paused`` are
+        the recordings that wait for a connection.
+        """
         # Each session is a client of its own: how many there are is limited.
         self.client = uuid4().hex
         self._asked = asked
         self._on_failed = on_failed
         self._held, self._position = bytearray(), start
         """Audio that a later connection of the session may send again, and its position."""
+        self._n_known_bytes = 0
+        """Audio that comes again first."""
         self._waiting = bytearray()
         self._more = asyncio.Event()
         self._is_finished = False
         self._finals: list[tuple[int, str]] = []
         self._options: ResolvedOptions | None = None
         self._task: asyncio.Task[str | None] | None = None
+        self._paused = {} if paused is None else paused
+        self._owner = ""
+        self._left: asyncio.Task[None] | None = None
+        """Waits for a connection."""
 
     def start(self, intake: Intake, tenant: str) -> asyncio.Task[str | None]:
         """Begin to store; the task returns the job's id, or None where there is none."""
@@ -64,7 +85,9 @@ class Recording:
         """Take audio: s16le, any number of bytes."""
         if self._is_finished:
             return
-        self._held += pcm
+        known = min(len(pcm), self._n_known_bytes)
+        self._n_known_bytes -= known
+        self._held += pcm[known:]
         if len(self._held) + len(self._waiting) > MAX_WAITING_BYTES:
             self._fail("the object store is too slow")
 
@@ -84,12 +107,47 @@ class Recording:
         self._position += n_bytes // _SAMPLE_BYTES
         self._more.set()
 
-    def end(self, reason: EndReason, *, goes_on: bool) -> None:
-        """End the recording with its session.
+    def pause(self, owner: str, withdraw: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for a connection that goes on with the session: the one that had it is lost.
 
-        Where the session ``goes_on`` over another connection, that one records what was not
-        released: the client sends it again.
+        ``owner`` is who that was to the session's checkpoint. If none comes within ``GO_ON_S``,
+        ``withdraw`` sees that none can come any more; it returns False if one has come elsewhere.
         """
+        if self._is_finished:
+            return
+
+        async def leave() -> None:
+            await asyncio.sleep(GO_ON_S)
+            is_left = await withdraw()
+            if self.is_paused:
+                self._end_pause()
+                self.end(EndReason.ERROR, goes_on=not is_left)
+
+        self._owner, self._paused[owner] = owner, self
+        self._left = asyncio.create_task(leave(), name="paused-recording")
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits for a connection."""
+        return self._left is not None
+
+    def go_on(self, position: int, on_failed: Callable[[], None]) -> None:
+        """Go on, paused, with a connection that sends what is after a position."""
+        self._stop_waiting()
+        self._on_failed = on_failed
+        self.release(position)
+        self._held.clear()
+        self._n_known_bytes = (self._position - position) * _SAMPLE_BYTES
+        self._finals = [final for final in self._finals if final[0] <= position]
+
+    def end(self, reason: EndReason, *, goes_on: bool) -> None:
+        """End the recording with its session, unless it is paused.
+
+        Where the session ``goes_on`` at another process, that one records what was not released:
+        the client sends it again.
+        """
+        if self.is_paused:
+            return
         if reason is EndReason.CANCELLED:
             self.discard()
             return
@@ -98,6 +156,20 @@ class Recording:
         self._held.clear()
         self._is_finished = True
         self._more.set()
+
+    def give_up_waiting(self) -> None:
+        """End a paused recording: the process stops, and the session may go on elsewhere."""
+        self._stop_waiting()
+        self.end(EndReason.ERROR, goes_on=True)
+
+    def _stop_waiting(self) -> None:
+        if self._left is not None:
+            self._left.cancel()
+        self._end_pause()
+
+    def _end_pause(self) -> None:
+        self._left = None
+        self._paused.pop(self._owner, None)
 
     def discard(self) -> None:
         """Keep nothing."""
@@ -154,6 +226,7 @@ class Recording:
         was_finished = self._is_finished
         if self._task is not asyncio.current_task():
             self.discard()
+        self._stop_waiting()
         self._is_finished = True
         self._held.clear()
         self._waiting.clear()
@@ -169,6 +242,8 @@ class Recordings:
         own = Admission(process_share(), max_large=MAX_LARGE)
         self._intake = replace(intake, admission=own)
         self._tasks: set[asyncio.Task[str | None]] = set()
+        self._paused: dict[str, Recording] = {}
+        """Those that wait for a connection, by who the one before was to its checkpoint."""
 
     def begin(
         self,
@@ -180,14 +255,26 @@ class Recordings:
     ) -> Recording:
         """Record a session from a position on; its job gets the options and the metadata."""
         chosen = asked.model_copy(update={"metadata": dict(about), "wait_for_worker": True})
-        recording = Recording(chosen, start, on_failed)
+        recording = Recording(chosen, start, on_failed, self._paused)
         task = recording.start(self._intake, tenant)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return recording
 
+    def go_on(self, former: str, position: int, on_failed: Callable[[], None]) -> Recording | None:
+        """Go on with the recording of a session that was taken over from ``former``.
+
+        None: this process does not have it.
+        """
+        recording = self._paused.get(former)
+        if recording is not None:
+            recording.go_on(position, on_failed)
+        return recording
+
     async def drain(self, limit_s: float) -> None:
         """Wait until the recordings that have ended are jobs; give up those that do not end."""
+        for recording in (*self._paused.values(),):
+            recording.give_up_waiting()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=limit_s)
             for task in late:

@@ -15,13 +15,14 @@ class Recovery:
         checkpoints: Checkpoints,
         outbox: Outbox,
         tenant: str,
-        on_displaced: Callable[[], None],
+        on_displaced: Callable[[bool], None],
         on_acked: Callable[[int], None],
     ) -> None:
         """Make one without a checkpoint.
 
-        ``on_displaced`` is called once when another connection goes on with the session,
-        ``on_acked`` with each position before which no audio is needed any more.
+        ``on_displaced`` is called once when another connection goes on with the session, with
+        whether it is one of this process; ``on_acked`` with each position before which no audio is
+        needed any more.
         """
         self._checkpoints, self._outbox, self._tenant = checkpoints, outbox, tenant
         self._on_displaced, self._on_acked = on_displaced, on_acked
@@ -35,12 +36,17 @@ class Recovery:
         """Whether the session may go on elsewhere."""
         return self._checkpoint is not None and not self._checkpoint.is_lost
 
+    @property
+    def owner(self) -> str:
+        """Who this connection is to the checkpoint; empty without one."""
+        return "" if self._checkpoint is None else self._checkpoint.owner
+
     async def begin(self, header: Mapping[str, Any]) -> str | None:
         """Make a checkpoint and return its token; None: the session cannot be resumed.
 
         ``header`` is what a session that goes on begins with.
         """
-        self._checkpoint = await self._checkpoints.begin(self._tenant, header, self._displace)
+        self._checkpoint = await self._checkpoints.begin(self._tenant, header, self._displace_here)
         return None if self._checkpoint is None else self._checkpoint.token
 
     async def take_over(self, token: str, last_segment: str) -> TakenOver:
@@ -50,7 +56,9 @@ class Recovery:
             LiveError: the tenant has no such session, or Redis is away.
         """
         self.release()
-        taken = await self._checkpoints.take_over(self._tenant, token, last_segment, self._displace)
+        taken = await self._checkpoints.take_over(
+            self._tenant, token, last_segment, self._displace_here
+        )
         self._checkpoint, self._acked = taken.checkpoint, taken.acked
         return taken
 
@@ -91,6 +99,10 @@ class Recovery:
 
         self._outbox.put_when(drop)
 
+    async def withdraw(self) -> bool:
+        """See that the session cannot be resumed; return False if another connection has it."""
+        return self._checkpoint is None or await self._checkpoints.drop(self._checkpoint)
+
     def release(self) -> None:
         """Hold the checkpoint no longer; the session can be resumed for a minute."""
         if self._checkpoint is not None:
@@ -106,11 +118,14 @@ class Recovery:
             if self._checkpoint is not None:
                 await self._checkpoints.write(self._checkpoint, self._acked, final, speakers)
         except Displaced:
-            self._displace()
+            self._displace(here=False)
         else:
             self._on_acked(self._acked)
 
-    def _displace(self) -> None:
+    def _displace_here(self) -> None:
+        self._displace(here=True)
+
+    def _displace(self, *, here: bool) -> None:
         if not self._is_displaced:
             self._is_displaced = True
-            self._on_displaced()
+            self._on_displaced(here)

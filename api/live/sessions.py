@@ -18,7 +18,7 @@ from shared.infra.errors import ModelError, RequestError, TooManyAtOnce
 from shared.infra.settings import Settings
 from shared.models.catalogue import Catalogue, Model
 from shared.models.choice import choose_model, served_supply
-from shared.models.options import JobOptions, SpeakerCounts
+from shared.models.options import AskedSpeakers, JobOptions
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.options import LiveOptions, samples_of
 from shared.speech.live.scores import make_scorer
@@ -302,7 +302,7 @@ class LiveSessions:
         """
         served = [model for model in self._catalogue.models if self.hearer.load(model).workers]
         try:
-            if isinstance(asked.speakers, SpeakerCounts):
+            if isinstance(asked.speakers, AskedSpeakers):
                 asked.speakers.check()
             return choose_model(
                 asked, served_supply(self._catalogue, self.settings.default_model, served)

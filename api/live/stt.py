@@ -199,7 +199,7 @@ class SttConnection(Connection):
             n_finals=taken.n_finals,
             speakers=taken.speakers,
         )
-        self._save(config, session)
+        self._save(config, session, taken.former)
         self._send("session_started", resume_token=token, acked_ms=_ms(taken.acked))
         for final in taken.missing:
             self.repeat(final)
@@ -219,14 +219,22 @@ class SttConnection(Connection):
             config.sample_rate,
         )
 
-    def _save(self, config: Config, session: LiveSession) -> None:
-        """Record the session from now on if it is to be saved."""
-        if config.save:
+    def _save(self, config: Config, session: LiveSession, former: str = "") -> None:
+        """Record the session from now on if it is to be saved.
+
+        ``former``: who had the session's checkpoint before, if it goes on.
+        """
+        if not config.save:
+            return
+        start = session.n_samples
+        recording = self._recordings.go_on(former, start, self._tell_unsaved)
+        if recording is None:
             asked = _job_of(config, session.options.model, session.options.language)
-            about = {"session_id": self.session_id, "start_ms": _ms(session.n_samples)}
-            self.recording = self._recordings.begin(
-                self._tenant, asked, about, session.n_samples, self._tell_unsaved
+            about = {"session_id": self.session_id, "start_ms": _ms(start)}
+            recording = self._recordings.begin(
+                self._tenant, asked, about, start, self._tell_unsaved
             )
+        self.record(recording)
 
     def _tell_unsaved(self) -> None:
         self.tell_error(LiveError("SAVE_FAILED", "The session goes on, and is not saved."))
@@ -242,6 +250,9 @@ class SttConnection(Connection):
         recording = self.recording
         if recording is None:
             self.send(message)
+            return
+        if recording.is_paused:  # another connection goes on with it
+            self.send({**message, "job_id": None})
             return
 
         async def with_job() -> dict[str, Any]:

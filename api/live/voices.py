@@ -5,7 +5,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from api.live.sessions import LiveSessions
-from shared.models.options import JobOptions, SpeakerCounts, edits_of
+from shared.models.options import AskedSpeakers, JobOptions, edits_of
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 from shared.speech.live.wording import Wording
 from shared.speech.speakers.online import MAX_SPEAKERS, OnlineSpeakers
@@ -53,6 +53,6 @@ def wording_of(asked: JobOptions, speakers: str) -> Wording:
     if asked.speakers is False:
         return Wording(edits_of(asked))
     most = MAX_SPEAKERS
-    if isinstance(asked.speakers, SpeakerCounts):
+    if isinstance(asked.speakers, AskedSpeakers):
         most = asked.speakers.count or asked.speakers.max or MAX_SPEAKERS
     return Wording(edits_of(asked), OnlineSpeakers.from_json(speakers, most))

@@ -15,6 +15,7 @@ from av.audio.resampler import AudioResampler
 from shared.speech.audio.decoded import COUNT, Kind, encode_record
 from shared.speech.audio.rate import SAMPLE_RATE
 from worker.media.sandbox.confinement import allow_cpu, allow_memory
+from worker.media.wav_stream import read_head
 
 MEMORY_BYTES = 128 << 20
 """Most memory of a child's own."""
@@ -75,9 +76,30 @@ class _Stream:
         self._n_silent = 0
         self._is_at_end = False
         self._failure: OSError | UnreadableStream | None = None
+        self._again = b""
+        self._n_left: int | None = None
 
     def read(self, n_bytes: int) -> bytes:
-        if self._is_at_end:
+        if self._n_left is not None:
+            n_bytes = min(n_bytes, self._n_left)
+        data = self._next(n_bytes)
+        if self._n_left is not None:
+            self._n_left -= len(data)
+        return data
+
+    def go_back(self, data: bytes) -> None:
+        """Have ``read`` return this first."""
+        self._again = data
+
+    def end_after(self, n_bytes: int | None) -> None:
+        """Let the stream end after so many bytes; None: where it ends itself."""
+        self._n_left = n_bytes
+
+    def _next(self, n_bytes: int) -> bytes:
+        if self._again:
+            data, self._again = self._again[:n_bytes], self._again[n_bytes:]
+            return data
+        if self._is_at_end or not n_bytes:
             return b""
         try:
             data = self._receive(n_bytes)
@@ -150,12 +172,21 @@ def decode_stream(connection: socket.socket, order: Mapping[str, Any]) -> None:
 
 
 def _decode(stream: _Stream, wanted: _Format) -> None:
-    options = {
-        "format_whitelist": ",".join(wanted.demuxers),
+    forced, demuxers, options = wanted.forced, wanted.demuxers, dict[str, str]()
+    if forced is None:
+        head = read_head(stream.read)
+        if head.sound is None:
+            stream.go_back(head.data)
+        else:
+            forced, options = head.sound.demuxer, head.sound.options
+            demuxers = (forced,)
+            stream.end_after(head.sound.n_bytes)
+    options |= {
+        "format_whitelist": ",".join(demuxers),
         "codec_whitelist": ",".join(wanted.codecs),
         "protocol_whitelist": "none",  # no protocol has this name: only the stream can be read
     }
-    if wanted.forced is None:
+    if forced is None:
         options |= {
             "probesize": str(_PROBE_BYTES),
             "formatprobesize": str(_MAX_UNKNOWN_BYTES),
@@ -163,7 +194,7 @@ def _decode(stream: _Stream, wanted: _Format) -> None:
     with av.open(
         stream,
         "r",
-        format=wanted.forced,
+        format=forced,
         options=options,
         buffer_size=_READ_BYTES,
         metadata_errors="replace",

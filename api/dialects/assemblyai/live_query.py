@@ -12,7 +12,7 @@ from api.dialects.live import MAX_PROMPT_CHARS
 from api.live.sessions import LEAST_SILENCE_MS, Encoding, SampleRate, Wish
 from api.validation import describe
 from shared.infra.errors import InvalidParameter
-from shared.models.options import JobOptions, SpeakerCounts
+from shared.models.options import AskedSpeakers, JobOptions
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.online import MAX_SPEAKERS
 
@@ -71,9 +71,9 @@ class Asked(BaseModel):
         return None if silence is None else max(LEAST_SILENCE_MS, silence)
 
     @property
-    def _speakers(self) -> bool | SpeakerCounts:
+    def _speakers(self) -> bool | AskedSpeakers:
         if self.speaker_labels and self.max_speakers is not None:
-            return SpeakerCounts(max=self.max_speakers)
+            return AskedSpeakers(max=self.max_speakers)
         return self.speaker_labels
 
     def wish(self, find_model: Callable[[str | None], str], language: str | None) -> Wish:

@@ -133,8 +133,7 @@ LIVE = Operation(
     "`DATA-0000`; a client that sends nothing at all for `LONGHAND_LIVE_IDLE_S` is told `Metadata` "
     "and closed with 1011, `NET-0001`, where Deepgram waits for 10 s; an error of ours closes with "
     "1011, and a server that stops with 1012. A handshake is refused with 400 for a parameter, "
-    "401, 403, 429, or 503 when no session can begin now. The first 64 KiB of a WAV are looked at "
-    "before they are heard.",
+    "401, 403, 429, or 503 when no session can begin now.",
 )
 
 CONFIGURE = Operation(

@@ -101,12 +101,17 @@ class Segment:
         """Tell the words so far, if there is anything new.
 
         Words that end after ``sure`` are held back, apart from the segment's first, and so is what
-        follows a word that is neither clear nor heard twice. What was told before stays.
+        follows a word that is neither clear nor heard twice. What was told before stays until two
+        hearings in a row agree on something else.
         """
         words, n_stable = self.agreement.words, len(self.agreement.committed)
-        n_sure = sum(1 for _ in takewhile(lambda word: word.end <= sure, words))
-        n_sure = min(n_sure if self.shown else max(n_sure, 1), self._n_believed)
-        words = words[: max(n_stable, n_sure, n_alike(words, self.shown))]
+        n_same = n_alike(words, self.shown)
+        if n_same < len(self.shown) and self.agreement.n_agreed <= n_same:
+            words = (*words[:n_same], *self.shown[n_same:])
+        else:
+            n_sure = sum(1 for _ in takewhile(lambda word: word.end <= sure, words))
+            n_sure = min(n_sure if self.shown else max(n_sure, 1), self._n_believed)
+            words = words[: max(n_stable, n_sure, n_same)]
         if (words, n_stable) != (self.shown, self.n_stable):
             self._tell(words, answer)
 

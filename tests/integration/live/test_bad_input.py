@@ -15,7 +15,7 @@ from liveclients import LiveClient, live, of
 from livehearers import ToneHearer
 from websockets.exceptions import ConnectionClosed
 
-from api.live import connection, incoming, outbox, requests
+from api.live import flow, incoming, outbox, requests, watch
 from shared.infra.errors import ModelError
 from shared.infra.settings import Settings
 
@@ -189,7 +189,9 @@ def test_a_client_that_vanishes_leaves_nothing_behind(
             wait_until(lambda: bool(hearer.requests))
             raw = talker.connection.socket
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            raw.close()
+            # Wakes the client's reader, which closes the socket. To close it here would reset
+            # nothing: as long as a thread reads a socket it stays open.
+            raw.shutdown(socket.SHUT_RD)
             wait_until(lambda: active(client) == before)
         hearer.silent = False
 
@@ -200,7 +202,7 @@ def test_a_client_is_told_once_that_answers_are_late(
     client: httpx.Client, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "LATE_S", 0.1)
-    monkeypatch.setattr(connection, "_LOOK_S", 0.05)
+    monkeypatch.setattr(watch, "LOOK_S", 0.05)
     hearer.silent = True
     with live(client) as talker:
         talker.start(config={"lang_code": "en"})
@@ -229,7 +231,7 @@ def test_a_talker_whose_workers_are_behind_is_not_cut_off_meanwhile(
     client: httpx.Client, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(incoming, "STALL_S", 0.2)
-    monkeypatch.setattr(connection, "_LOOK_S", 0.05)
+    monkeypatch.setattr(watch, "LOOK_S", 0.05)
     sentences = [range(at, at + 25) for at in range(0, 100, 25)]
     pcm = b"".join(silence(1) + say(*numbers) for numbers in sentences) + silence(1)
     hearer.silent = True
@@ -255,7 +257,7 @@ def test_a_detector_that_is_not_installed_is_told(
     def fail(*_: Any, **__: Any) -> None:
         raise ModelError("The Silero VAD needs onnxruntime, which is not installed.")
 
-    monkeypatch.setattr(connection, "LiveSession", fail)
+    monkeypatch.setattr(flow, "LiveSession", fail)
     before = active(client)
     with live(client) as talker:
         error = talker.start(config={"lang_code": "en"})
@@ -269,7 +271,7 @@ def test_a_detector_that_is_not_installed_is_told(
 def test_a_connection_without_a_session_is_closed(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "START_S", 0.2)
+    monkeypatch.setattr(watch, "START_S", 0.2)
     with live(client) as talker:
         assert talker.read_all() == ([], 1008)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from browser import CHROMIUM, chromium
 from liveaudio import companded, say, silence, texts
@@ -20,6 +21,7 @@ from webm import encode_webm, slices
 from websockets.exceptions import ConnectionClosed
 
 from api.live.decoders import Decoder, Decoders
+from bench.audio import wav_of
 
 START = {"lang_code": "en", "encoding": "webm_opus"}
 SPOKEN = silence(0.5) + say(1, 2, 3, 4) + silence(0.8) + say(5, 6) + silence(0.3)
@@ -133,6 +135,24 @@ def test_the_format_of_a_container_is_found_out(
     finals = of("final_transcript", messages)
     assert [final["text"] for final in finals] == [texts(1, 2, 3, 4), texts(5, 6)]
     assert finals[0]["words"][0]["start"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_wav_is_heard_while_it_comes_in(client: httpx.Client) -> None:
+    head = wav_of(np.frombuffer(SPOKEN, "<i2")).read()[:44]
+    with live(client) as talker:
+        talker.start(config={"lang_code": "en", "encoding": "container"})
+        talker.send(head)
+        talker.stream(SPOKEN[:40_000])  # FFmpeg's own demuxer would wait for 64 KiB
+        (started,) = of("vad_event", talker.read_until("vad_event"))
+        talker.stream(SPOKEN[40_000:])
+        talker.send({"type": "end_session"})
+        messages, code = talker.read_all()
+
+    assert started["t_ms"] == pytest.approx(500, abs=64)
+    finals = of("final_transcript", messages)
+    assert [final["text"] for final in finals] == [texts(1, 2, 3, 4), texts(5, 6)]
+    assert messages[-1]["total_audio_ms"] == pytest.approx(1000 * DURATION_S)
+    assert code == 1000
 
 
 def test_a_container_that_is_none_ends_the_session_after_128_kib(client: httpx.Client) -> None:

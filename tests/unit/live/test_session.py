@@ -245,6 +245,24 @@ def test_a_word_of_which_the_model_is_unsure_is_shown_once_it_is_heard_twice() -
     assert [*dict.fromkeys(partial.text for partial in partials)] == ["ask not", "ask not why"]
 
 
+def test_words_that_were_shown_stay_until_two_hearings_in_a_row_agree_on_others() -> None:
+    class Wavering(Unsure):
+        hearings = (
+            *["ask what your"] * 3,
+            *("ask that your country", "ask what your country can"),
+            *["ask that your country can"] * 2,
+        )
+
+    talk = Wavering()
+    talk.push_frames(silence(0.5) + say(*range(8)))
+
+    partials = [event for event in talk.events if isinstance(event, Partial)]
+    assert len(talk.requests) >= len(talk.hearings)
+    assert [*dict.fromkeys(partial.text for partial in partials)] == [
+        *("ask", "ask what your", "ask what your country can", "ask that your country can"),
+    ]
+
+
 def test_the_likely_final_is_shown_whole_although_the_model_is_unsure_of_it() -> None:
     class Doubting(Unsure):
         hearings = ("so .2", "what .2", "that .2")
