@@ -33,6 +33,7 @@ from api.native import (
     metrics,
     search,
     service,
+    share_links,
     snapshots,
     speakers,
     transcribe,
@@ -43,7 +44,7 @@ from api.native import (
 from api.native.call_metrics import CallMetrics
 from api.openapi import EVERYWHERE, TAGS, install_schemas, operation_id
 from api.outages import Outages
-from api.page import feed, files, login
+from api.page import feed, files, login, shared
 from api.parameters import refuse_unknown_parameters
 from api.problems import error_response
 from api.request_log import Observer
@@ -125,6 +126,7 @@ def create_app(
             jobs,
             transcripts,
             corrections,
+            share_links,
             speakers,
             audio,
             search,
@@ -142,7 +144,8 @@ def create_app(
     app.include_router(routes.router)
     app.include_router(page.router)
     app.include_router(files.router)
-    app.include_router(login.router, dependencies=[Depends(refuse_unknown_parameters)])
+    for area in (login, shared):
+        app.include_router(area.router, dependencies=[Depends(refuse_unknown_parameters)])
     app.add_middleware(RateLimitHeaders)
     # The middleware added last is the outermost: a request's duration does not include lingering.
     app.add_middleware(Methods)

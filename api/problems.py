@@ -76,6 +76,8 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.SegmentNotFound: 404,
     errors.CorrectionConflict: 409,
     errors.NothingToUndo: 409,
+    errors.ShareLinkNotFound: 404,
+    errors.TooManyShareLinks: 409,
     errors.PeaksNotReady: 409,
     errors.AudioNotFetched: 409,
     errors.AudioDeleted: 410,
@@ -95,6 +97,8 @@ STATUSES: Mapping[type[LonghandError], int] = {
     errors.TenantNotFound: 404,
     errors.TenantExists: 409,
     errors.KeyNotFound: 404,
+    errors.WorkerNotFound: 404,
+    errors.WorkerNotDrainable: 409,
     errors.TransientError: 503,
 }
 """The status of each class, and of its subclasses that are not listed. No request should raise any

@@ -13,6 +13,7 @@ SLOWEST_MS = 20_000
 """How long a busy machine may take for anything."""
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),  # it beeps
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 FINDINGS = """
@@ -60,6 +61,22 @@ class Tab:
         """Return the page's cumulative layout shift so far."""
         return float(self.page.evaluate(SHIFT))
 
+    def reopen(self) -> None:
+        """Close the tab, and open another in the same browser."""
+        context = self.page.context
+        self.page.close()
+        self.watch(context.new_page())
+
+    def watch(self, page: Page) -> None:
+        """Take this tab, and note what goes wrong in it."""
+        self.page = page
+        page.on("request", self.note)
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        page.on(
+            "console",
+            lambda told: self.troubles.append(told.text) if told.type == "error" else None,
+        )
+
     def note(self, request: Request) -> None:
         if not request.url.startswith((self.url, "blob:", "data:")):
             self.troubles.append(f"request to {request.url}")
@@ -70,13 +87,9 @@ def opened(browser: Browser, url: str, size: dict[str, int] = WIDE) -> Iterator[
     """Yield a tab of a browser of its own; nothing may go wrong in it that is not looked at."""
     context = browser.new_context(viewport=size)  # type: ignore[arg-type]
     context.set_default_timeout(SLOWEST_MS)
-    tab = Tab(context.new_page(), url.rstrip("/"))
-    tab.page.on("request", tab.note)
-    tab.page.on("pageerror", lambda error: tab.troubles.append(str(error)))
-    tab.page.on(
-        "console",
-        lambda message: tab.troubles.append(message.text) if message.type == "error" else None,
-    )
+    page = context.new_page()
+    tab = Tab(page, url.rstrip("/"))
+    tab.watch(page)
     try:
         yield tab
         assert tab.troubles == [], tab.troubles

@@ -6,16 +6,23 @@ from sqlalchemy import Engine
 from starlette.datastructures import Headers
 from starlette.websockets import WebSocket
 
-from api.access import page_sessions, socket_tokens
+from api.access import page_sessions, share_links, socket_tokens
 from api.access.credentials import find_credential, has_credential
 from api.access.jwt import Issuer, looks_like_jwt
 from api.access.keys import Keys
 from api.access.principal import ANYBODY, Principal
 from api.origins import SAFE_METHODS
 from shared.infra.api_keys import check_key, digest_of
-from shared.infra.errors import CsrfTokenWrong, InvalidRequest, ScopeMissing, Unauthenticated
+from shared.infra.errors import (
+    CsrfTokenWrong,
+    InvalidRequest,
+    ScopeMissing,
+    ShareLinkNotFound,
+    Unauthenticated,
+)
 from shared.infra.settings import Settings
 from shared.store.accounts.scopes import Scope
+from shared.store.share_links import Shared
 
 log = logging.getLogger("api.access")
 
@@ -32,10 +39,12 @@ class Authenticator:
         self._issuer = Issuer(settings)
         self._tokens = socket_tokens.SocketTokens(settings)
         self._sessions = page_sessions.PageSessions(settings)
+        self._share_links = share_links.ShareLinks(engine)
 
     async def close(self) -> None:
         """Look nothing up any more."""
         self._keys.close()
+        self._share_links.close()
         await self._tokens.close()
         await self._sessions.close()
 
@@ -91,6 +100,34 @@ class Authenticator:
             BrokerUnavailable: Redis cannot be reached.
         """
         await self._sessions.end(session)
+
+    async def open_share(self, token: str) -> Shared:
+        """Return what a share link opens.
+
+        Raises:
+            ShareLinkNotFound: it was never made, has expired or was revoked.
+            DatabaseUnavailable: it cannot be looked up.
+        """
+        return await self._share_links.find(token)
+
+    async def of_share(self, headers: Headers, job_id: str) -> Principal | None:
+        """Return the owner of a job whose valid share link a request has; it may do nothing else.
+
+        None: it has another credential in a header, or no such link.
+
+        Raises:
+            DatabaseUnavailable: the link cannot be looked up.
+        """
+        token = share_links.share_in(headers)
+        if not token or has_credential(headers):
+            return None
+        try:
+            shared = await self._share_links.find(token)
+        except ShareLinkNotFound:
+            return None
+        if str(shared.job_id) != job_id.lower():
+            return None
+        return Principal(shared.tenant, frozenset(), None)
 
     async def of_websocket(self, websocket: WebSocket, token: str = "") -> Principal:
         """Return who opens a WebSocket; ``token`` is in its query, where a dialect has it there.

@@ -10,10 +10,10 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
 
+from api.access.cookies import cookie_in
 from shared.infra.errors import BrokerUnavailable
 from shared.infra.settings import Settings
 from shared.queue.live import keys
@@ -78,12 +78,7 @@ class PageSessions:
 
 def session_in(headers: Headers) -> str:
     """Return the session that a request's cookie names; "" if there is none."""
-    try:
-        cookies = SimpleCookie("; ".join(headers.getlist("cookie")))
-    except CookieError:
-        return ""
-    found = cookies.get(COOKIE)
-    return found.value if found else ""
+    return cookie_in(headers, COOKIE)
 
 
 def csrf_token(session: str) -> str:

@@ -34,6 +34,9 @@ SCHEMES = {
 _DECLARED: dict[Any, Scope | None] = {}
 """By endpoint: the scope that it demands; None: it is public."""
 
+_SHARED: set[Any] = set()
+"""Endpoints that a share link of the job in their path opens, too."""
+
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -45,6 +48,12 @@ def needs(scope: Scope) -> Callable[[Endpoint], Endpoint]:
         return endpoint
 
     return declare
+
+
+def shared(endpoint: Endpoint) -> Endpoint:
+    """Declare that a share link of the job in its path opens the endpoint, too; it only reads."""
+    _SHARED.add(endpoint)
+    return endpoint
 
 
 def public(endpoint: Endpoint) -> Endpoint:
@@ -84,10 +93,14 @@ async def authorize(request: Request) -> None:
     if scope is None:
         return
     authenticator: Authenticator = request.app.state.resources.authenticator
-    principal = await authenticator.of_request(request.method, request.headers)
+    by_link = None
+    if request.scope["endpoint"] in _SHARED:
+        by_link = await authenticator.of_share(request.headers, request.path_params["job_id"])
+    principal = by_link or await authenticator.of_request(request.method, request.headers)
     request.state.principal = principal
     principal_of_request.set(principal)
-    check_scope(principal, scope)
+    if by_link is None:
+        check_scope(principal, scope)
 
 
 async def admit(

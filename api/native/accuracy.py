@@ -1,10 +1,11 @@
 """References: what was really said, and the models' error rates against it."""
 
 from functools import partial
+from typing import Annotated
 from uuid import UUID
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 
 from api.access.routes import needs
@@ -14,9 +15,11 @@ from api.native.disconnection import while_connected
 from api.native.ids import JobId
 from api.native.schemas import members
 from api.native.schemas.accuracy import (
+    AccuracyHistory,
     AccuracyStats,
     CacheStats,
     CacheUse,
+    DayAccuracy,
     NewReference,
     PooledAccuracy,
 )
@@ -40,6 +43,7 @@ from shared.speech.text.accuracy import (
 from shared.store.accounts.scopes import Scope
 from shared.store.jobs.accuracy import (
     StoredText,
+    accuracy_by_day,
     accuracy_by_model,
     cache_use,
     get_text,
@@ -51,6 +55,9 @@ router = APIRouter(tags=["accuracy"])
 
 _MAX_BODY_BYTES = 6 * MAX_REFERENCE_CHARS + 1024
 """JSON may spend six bytes on a character, as in ``\\u00e9``."""
+
+MOST_DAYS = 366
+"""Of error rates over time."""
 
 _MAX_CELLS = 4e10
 """Bound of ``measure_within`` for one request: about a second of a core for any texts.
@@ -133,6 +140,24 @@ def show_accuracy(resources: Provided, tenant: Tenant) -> AccuracyStats:
         models=[PooledAccuracy(**dict(pool.accuracy), **members(pool)) for pool in pools],
         cache=CacheStats(**members(use), hit_rate=hit_rate),
         cache_stats=CacheUse(hits=use.cached, misses=use.computed, hit_rate=hit_rate),
+    )
+
+
+@needs(Scope.JOBS_READ)
+@router.get(
+    "/accuracy/days", summary="Compare the models' accuracy over time", responses=problems()
+)
+def show_accuracy_by_day(
+    resources: Provided,
+    tenant: Tenant,
+    days: Annotated[
+        int, Query(ge=1, le=MOST_DAYS, description="how many, today's included (UTC)")
+    ] = 30,
+) -> AccuracyHistory:
+    """Pool the error rates of all jobs with a reference, by model and the day of their end."""
+    pools = accuracy_by_day(resources.engine, tenant, days=days)
+    return AccuracyHistory(
+        days=[DayAccuracy(**dict(pool.accuracy), **members(pool)) for pool in pools]
     )
 
 

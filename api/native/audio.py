@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.access.routes import needs
+from api.access.routes import needs, shared
 from api.native.ids import JobId
 from api.native.schemas.transcripts import Peaks
 from api.negotiation import has_current
@@ -47,6 +47,7 @@ def _answers() -> Responses:
 
 
 @needs(Scope.JOBS_READ)
+@shared
 @router.get(
     "/jobs/{job_id}/audio",
     summary="Get a job's audio",
@@ -95,6 +96,7 @@ def show_audio(job_id: JobId, request: Request, resources: Provided, tenant: Ten
 
 
 @needs(Scope.JOBS_READ)
+@shared
 @router.get(
     "/jobs/{job_id}/peaks",
     summary="Get the peaks of a job's audio",

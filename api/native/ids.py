@@ -13,6 +13,7 @@ from shared.infra.errors import (
     JobNotFound,
     KeyNotFound,
     RequestError,
+    ShareLinkNotFound,
     WebhookNotFound,
 )
 
@@ -64,6 +65,10 @@ async def _delivery_id(delivery_id: _PathId) -> UUID:
     return _id(delivery_id, DeliveryNotFound(f"there is no delivery {delivery_id}"))
 
 
+async def _share_id(share_id: _PathId) -> UUID:
+    return _id(share_id, ShareLinkNotFound(f"there is no share link {share_id}"))
+
+
 async def _key_id(key_id: _PathId) -> UUID:
     return _id(key_id, KeyNotFound(f"there is no key {key_id}"))
 
@@ -109,10 +114,20 @@ async def _batch_id(batch_id: _PathId) -> UUID:
     return _id(batch_id, BatchNotFound(f"there is no batch {batch_id}"))
 
 
+MAX_WORKER_ID_CHARS = 400
+WorkerId = Annotated[
+    str,
+    Path(
+        max_length=MAX_WORKER_ID_CHARS,
+        pattern=r"^[^\x00]+$",
+        description="as GET /workers has it",
+    ),
+]
 JobId = Annotated[UUID, Depends(_job_id)]
 BatchId = Annotated[UUID, Depends(_batch_id)]
 WebhookId = Annotated[UUID, Depends(_webhook_id)]
 DeliveryId = Annotated[UUID, Depends(_delivery_id)]
+ShareId = Annotated[UUID, Depends(_share_id)]
 KeyId = Annotated[UUID, Depends(_key_id)]
 Cursor = Annotated[UUID | None, Depends(_cursor)]
 """The last item of the page before, None on the first page."""

@@ -6,18 +6,19 @@ from fastapi import APIRouter, Request, Response
 
 from api.access.routes import needs, public
 from api.native.health import Provided as HealthProvided
-from api.native.schemas.service import ModelInfo, ModelList, ServiceInfo, WorkerList
+from api.native.ids import WorkerId
+from api.native.schemas.service import ModelInfo, ModelList, ServiceInfo, WorkerInfo, WorkerList
 from api.negotiation import choose_media_type
 from api.openapi import problems
 from api.page.files import shell
-from api.resources import Provided, Tenant, find_served
+from api.resources import Provided, Resources, Tenant, find_served
 from shared import __version__
-from shared.infra.errors import RequestError
+from shared.infra.errors import RequestError, WorkerNotDrainable, WorkerNotFound
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
 from shared.store.accounts.scopes import Scope
 from shared.store.counts import backlog_by_model
-from shared.store.workers import busy_workers, live_workers, model_states
+from shared.store.workers import busy_workers, live_workers, model_states, set_drained
 
 JSON, HTML = "application/json", "text/html"
 
@@ -99,4 +100,41 @@ def show_workers(resources: Provided, tenant: Tenant) -> WorkerList:
     """
     found = busy_workers(resources.engine, tenant, live_s=resources.settings.live_s)
     backlog = backlog_by_model(resources.engine, tenant)
-    return WorkerList.model_validate({"workers": found, "backlog": backlog}, from_attributes=True)
+    flower_url = resources.settings.flower_url or None
+    return WorkerList.model_validate(
+        {"workers": found, "backlog": backlog, "flower_url": flower_url}, from_attributes=True
+    )
+
+
+@needs(Scope.ADMIN)
+@router.post(
+    "/workers/{worker_id}/drain",
+    summary="Drain a worker",
+    tags=["workers"],
+    responses=problems(WorkerNotFound, WorkerNotDrainable),
+)
+def drain_worker(worker_id: WorkerId, resources: Provided) -> WorkerInfo:
+    """Have a worker claim nothing more, within a heartbeat (10 s); what it has in hand it finishes.
+
+    It stays up, idle, until it is resumed; one that is started in its place is not drained. Jobs
+    whose only workers are drained wait.
+    """
+    return _set_drained(resources, worker_id, drained=True)
+
+
+@needs(Scope.ADMIN)
+@router.post(
+    "/workers/{worker_id}/resume",
+    summary="Resume a drained worker",
+    tags=["workers"],
+    responses=problems(WorkerNotFound, WorkerNotDrainable),
+)
+def resume_worker(worker_id: WorkerId, resources: Provided) -> WorkerInfo:
+    """Have a drained worker claim steps again, within a heartbeat (10 s)."""
+    return _set_drained(resources, worker_id, drained=False)
+
+
+def _set_drained(resources: Resources, worker_id: str, *, drained: bool) -> WorkerInfo:
+    live_s = resources.settings.live_s
+    found = set_drained(resources.engine, worker_id, drained=drained, live_s=live_s)
+    return WorkerInfo.model_validate(found, from_attributes=True)

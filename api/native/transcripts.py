@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.access.routes import needs
+from api.access.routes import needs, shared
 from api.native.answers import stream
 from api.native.ids import JobId
 from api.negotiation import choose_media_type, has_current
@@ -47,6 +47,7 @@ _FORMAT_OF = {MEDIA_TYPES[name].partition(";")[0]: name for name in (_DEFAULT, *
 
 
 @needs(Scope.JOBS_READ)
+@shared
 @router.get(
     "/jobs/{job_id}/transcript",
     summary="Get a transcript",

@@ -1,15 +1,15 @@
 """``/session``: how a person logs in to the page with an API key, and out again."""
 
-from typing import Literal, TypedDict
-from urllib.parse import urlsplit
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.access.cookies import cookie_options
 from api.access.page_sessions import COOKIE, csrf_token, session_in
 from api.access.principal import ANYBODY, Principal
 from api.access.routes import public
-from api.resources import Provided, Resources
+from api.resources import Provided
 from shared.infra.errors import Unauthenticated
 
 router = APIRouter(include_in_schema=False)
@@ -42,14 +42,6 @@ class Session(BaseModel):
         )
 
 
-class CookieOptions(TypedDict):
-    """How the cookie is set, and deleted."""
-
-    httponly: bool
-    samesite: Literal["strict"]
-    secure: bool
-
-
 NOBODY = Session(auth="on", tenant=None, scopes=[], csrf_token=None)
 
 
@@ -77,7 +69,7 @@ async def log_in(
     if not resources.authenticator.is_on:
         return Session.of(ANYBODY, None)
     session, principal = await resources.authenticator.open_session(new.key.strip())
-    response.set_cookie(COOKIE, session, **_cookie_options(request, resources))
+    response.set_cookie(COOKIE, session, **cookie_options(request, resources.settings))
     return Session.of(principal, session)
 
 
@@ -88,10 +80,5 @@ async def log_out(request: Request, resources: Provided) -> Response:
     if session := session_in(request.headers):
         await resources.authenticator.end_session(session)
     response = Response(status_code=204)
-    response.delete_cookie(COOKIE, **_cookie_options(request, resources))
+    response.delete_cookie(COOKIE, **cookie_options(request, resources.settings))
     return response
-
-
-def _cookie_options(request: Request, resources: Resources) -> CookieOptions:
-    schemes = {request.url.scheme, urlsplit(resources.settings.public_url).scheme}
-    return {"httponly": True, "samesite": "strict", "secure": "https" in schemes}

@@ -31,6 +31,19 @@ _FIND_KEYS = """
 """
 
 
+_FIND_SHARE_LINKS = """
+    -- Whoever has a link belongs to no tenant, so its policies would show nothing.
+    CREATE FUNCTION longhand_find_share_links(digests bytea[])
+    RETURNS TABLE (digest bytea, tenant text, job_id uuid, expires_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = {schema}, pg_temp
+    AS $$
+        SELECT share_links.sha256, jobs.tenant, jobs.id, share_links.expires_at
+        FROM share_links JOIN jobs ON jobs.id = share_links.job_id
+        WHERE share_links.sha256 = ANY (digests) AND share_links.expires_at > clock_timestamp()
+    $$
+"""
+
 _DUE_TURN = """
     -- Turns order the tenants of a queue, so they depend on the steps of all.
     CREATE FUNCTION longhand_due_turn(wanted text) RETURNS bigint
@@ -132,6 +145,7 @@ _OWNED = {
 _PARTS = {
     "calls": "jobs WHERE jobs.id = calls.job_id",
     "corrections": "jobs WHERE jobs.id = corrections.job_id",
+    "share_links": "jobs WHERE jobs.id = share_links.job_id",
     "job_events": "jobs WHERE jobs.id = job_events.job_id",
     "transcript_segments": "transcripts WHERE transcripts.id = transcript_segments.transcript_id",
     "webhook_attempts": "webhook_deliveries "
@@ -147,13 +161,13 @@ def _separate_tenants() -> None:
     """Make the roles of the API and the workers, and the policies that bind them."""
     op.execute(_ROLES)
     schema = op.get_bind().execute(sa.text("SELECT quote_ident(current_schema())")).scalar_one()
-    for function in (_FIND_KEYS, _DUE_TURN, _SEARCH):
+    for function in (_FIND_KEYS, _FIND_SHARE_LINKS, _DUE_TURN, _SEARCH):
         op.execute(function.format(schema=schema))
     both = "longhand_api, longhand_worker"
     op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {both}")
-    functions = "longhand_find_keys, longhand_due_turn, longhand_search"
-    op.execute(f"REVOKE ALL ON FUNCTION {functions} FROM PUBLIC")
-    op.execute("GRANT EXECUTE ON FUNCTION longhand_find_keys, longhand_search TO longhand_api")
+    of_api = "longhand_find_keys, longhand_find_share_links, longhand_search"
+    op.execute(f"REVOKE ALL ON FUNCTION {of_api}, longhand_due_turn FROM PUBLIC")
+    op.execute(f"GRANT EXECUTE ON FUNCTION {of_api} TO longhand_api")
     op.execute(f"GRANT EXECUTE ON FUNCTION longhand_due_turn TO {both}")
     op.execute(f"GRANT SELECT ON alembic_version TO {both}")
     op.execute(f"GRANT USAGE, SELECT ON SEQUENCE event_ids TO {both}")
@@ -205,7 +219,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Revert; the roles stay, as other databases of the cluster may have them."""
     op.execute("DROP VIEW longhand_backlog")
-    op.execute("DROP FUNCTION longhand_find_keys, longhand_due_turn, longhand_search")
+    functions = "longhand_find_keys, longhand_find_share_links, longhand_due_turn, longhand_search"
+    op.execute(f"DROP FUNCTION {functions}")
     for table in [
         "usage_entries",
         "usage",
@@ -217,6 +232,7 @@ def downgrade() -> None:
         "worker_kinds",
         "transcript_terms",
         "transcript_segments",
+        "share_links",
         "corrections",
         "calls",
         "job_metadata",

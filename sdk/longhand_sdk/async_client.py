@@ -24,6 +24,8 @@ from longhand_sdk.models import (
     ModelInfo,
     ModelList,
     SearchHit,
+    ShareLink,
+    ShareLinkWithUrl,
     Transcript,
     Webhook,
     WebhookList,
@@ -210,6 +212,21 @@ class AsyncJob:
     async def measure(self, reference: str) -> Accuracy:
         """Compare the transcript with what was really said."""
         return await self._runner.run(jobs.measure(self._core, self.id, reference))
+
+    async def share(self, *, expires_in_s: float | None = None) -> ShareLinkWithUrl:
+        """Make a link that opens transcript and audio in a browser, read only and without a key.
+
+        It is valid for a week, or as long as ``expires_in_s`` says: from a minute to 90 days.
+        """
+        return await self._runner.run(jobs.share(self._core, self.id, expires_in_s))
+
+    async def shares(self) -> tuple[ShareLink, ...]:
+        """Return the links that are valid."""
+        return await self._runner.run(jobs.shares(self._core, self.id))
+
+    async def unshare(self, link_id: str) -> None:
+        """Revoke a link."""
+        await self._runner.run(jobs.unshare(self._core, self.id, link_id))
 
     async def _keep(self, flow: Flow[JobInfo]) -> JobInfo:
         self.info = await self._runner.run(flow)

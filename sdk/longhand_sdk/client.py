@@ -23,6 +23,8 @@ from longhand_sdk.models import (
     ModelInfo,
     ModelList,
     SearchHit,
+    ShareLink,
+    ShareLinkWithUrl,
     Transcript,
     Webhook,
     WebhookList,
@@ -205,6 +207,21 @@ class Job:
     def measure(self, reference: str) -> Accuracy:
         """Compare the transcript with what was really said."""
         return self._runner.run(jobs.measure(self._core, self.id, reference))
+
+    def share(self, *, expires_in_s: float | None = None) -> ShareLinkWithUrl:
+        """Make a link that opens transcript and audio in a browser, read only and without a key.
+
+        It is valid for a week, or as long as ``expires_in_s`` says: from a minute to 90 days.
+        """
+        return self._runner.run(jobs.share(self._core, self.id, expires_in_s))
+
+    def shares(self) -> tuple[ShareLink, ...]:
+        """Return the links that are valid."""
+        return self._runner.run(jobs.shares(self._core, self.id))
+
+    def unshare(self, link_id: str) -> None:
+        """Revoke a link."""
+        self._runner.run(jobs.unshare(self._core, self.id, link_id))
 
     def _keep(self, flow: Flow[JobInfo]) -> JobInfo:
         self.info = self._runner.run(flow)

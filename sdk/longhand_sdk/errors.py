@@ -357,6 +357,14 @@ class KeyNotFound(NotFound):
     """There is no such API key."""
 
 
+class WorkerNotFound(NotFound):
+    """There is no such worker, or it is not seen any more."""
+
+
+class ShareLinkNotFound(NotFound):
+    """There is no such share link: it was never made, has expired or was revoked."""
+
+
 class TranscriptDeleted(NotFound):
     """The transcript was removed when its time was up."""
 
@@ -399,6 +407,14 @@ class CorrectionConflict(Conflict):
 
 class NothingToUndo(Conflict):
     """There is no correction to undo, or to redo."""
+
+
+class WorkerNotDrainable(Conflict):
+    """The worker must not rest."""
+
+
+class TooManyShareLinks(Conflict):
+    """The job has as many share links as it may have."""
 
 
 class PeaksNotReady(Conflict):

@@ -25,6 +25,9 @@ from longhand_sdk.models import (
     JobPage,
     PartialTranscript,
     SearchPage,
+    ShareLink,
+    ShareLinkList,
+    ShareLinkWithUrl,
     Transcript,
 )
 from longhand_sdk.uploads import RESUMABLE_BYTES, upload
@@ -240,6 +243,27 @@ def measure(core: Core, job_id: str, reference: str) -> Flow[Accuracy]:
         if job.metrics.get("accuracy") is not None:
             return Accuracy.model_validate(job.metrics["accuracy"])
         yield Pause(1.0)
+
+
+def share(core: Core, job_id: str, expires_in_s: float | None) -> Flow[ShareLinkWithUrl]:
+    """Make a link to a transcript; None: the server's own time."""
+    given = {} if expires_in_s is None else {"expires_in_s": expires_in_s}
+    # It is repeatable: a link whose answer was lost is one that nobody can open.
+    call = Call("POST", path_of("jobs", job_id, "shares"), json=given)
+    link = yield from core.ask(ShareLinkWithUrl, call)
+    is_path = link.url.startswith("/")
+    return link.model_copy(update={"url": core.base_url + link.url}) if is_path else link
+
+
+def shares(core: Core, job_id: str) -> Flow[tuple[ShareLink, ...]]:
+    """Return the links to a transcript."""
+    found = yield from core.ask(ShareLinkList, Call("GET", path_of("jobs", job_id, "shares")))
+    return found.shares
+
+
+def unshare(core: Core, job_id: str, link_id: str) -> Flow[None]:
+    """Revoke a link to a transcript."""
+    yield from core.request(Call("DELETE", path_of("jobs", job_id, "shares", link_id)))
 
 
 def _told(on_progress: OnProgress, job: JobInfo) -> Any:

@@ -324,6 +324,7 @@ class WorkerList(Model):
 
     workers: tuple[WorkerInfo, ...]
     backlog: tuple[ModelBacklog, ...]
+    flower_url: str | None = None
 
 
 class Webhook(Model):
@@ -338,6 +339,26 @@ class Webhook(Model):
     failing_since: datetime | None = None
     old_secret_until: datetime | None = None
     created_at: datetime
+
+
+class ShareLink(Model):
+    """What opens a job's transcript and audio in a browser, without a key."""
+
+    id: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class ShareLinkWithUrl(ShareLink):
+    """A share link and its URL, which the server shows this once, and ``repr`` does not."""
+
+    url: str = Field(repr=False)
+
+
+class ShareLinkList(Model):
+    """A job's valid share links, the oldest first."""
+
+    shares: tuple[ShareLink, ...]
 
 
 class WebhookWithSecret(Webhook):

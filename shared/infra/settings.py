@@ -256,6 +256,9 @@ class Settings(BaseSettings):
     log_name: str = ""
     """Name of the file that a worker's output goes to, to which its errors refer; `./longhand`
     sets it. Empty: they name the worker."""
+    flower_url: str = Field(default="", pattern=r"^(https?://[^\s]+[^\s/])?$")
+    """Where people reach Flower, such as `https://flower.example.com`; the page links there. Empty:
+    it has no links."""
     flower_password: SecretStr = SecretStr("")
     """Password of user `longhand` in Flower; empty: none is asked for, and Flower listens on
     loopback only. `./longhand up --flower` makes one where there is none."""

@@ -11,14 +11,18 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from shared.infra.database import EVERY_TENANT, read, single
+from shared.infra.errors import WorkerNotDrainable, WorkerNotFound
 from shared.store.queues import queue_model
 from shared.store.states import StepKind
 
-WorkerState = Literal["loading", "ready"]
-"""A ``loading`` worker takes no messages yet."""
+WorkerState = Literal["loading", "ready", "drained"]
+"""A ``loading`` worker takes no messages yet. A ``drained`` one claims nothing until somebody
+resumes it; what it has in hand it finishes."""
 ModelState = Literal["ready", "loading", "absent"]
 """The furthest state of any worker of a model."""
 
+UNDRAINABLE = "beat"
+"""The role that cannot be drained: nobody else sweeps."""
 FAILURES = 2
 """Equal unexpected errors in a row after which a worker that did no such step counts as failing."""
 SERVED_LATELY_S = 900.0
@@ -98,29 +102,71 @@ def parent_id(owner: str) -> str:
     return owner.partition(_CHILD)[0]
 
 
-def announce(engine: Engine, worker: WorkerEntry) -> Sequence[str]:
-    """Insert or renew a worker's entry; returns its ``WorkerView.failing``."""
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What a worker learns as it announces itself."""
+
+    failing: Sequence[str]
+    """As ``WorkerView.failing``."""
+    drained: bool
+    """Whether it is to claim nothing."""
+
+
+def announce(engine: Engine, worker: WorkerEntry) -> Announced:
+    """Insert or renew a worker's entry."""
     with single(engine) as connection:
-        failing: Sequence[str] = connection.execute(
+        row = connection.execute(
             text(f"""
                 INSERT INTO workers (id, role, model, queues, slots, state, device, dtype, version,
                                      load_s, warm_up_s, sandbox)
                 VALUES (:id, :role, :model, :queues, :slots, :state, :device, :dtype, :version,
                         :load_s, :warm_up_s, CAST(:sandbox AS jsonb))
                 ON CONFLICT (id) DO UPDATE
-                SET slots = excluded.slots, state = excluded.state, device = excluded.device,
+                SET slots = excluded.slots, device = excluded.device,
+                    state = CASE WHEN workers.drained AND excluded.state = 'ready'
+                                 THEN 'drained' ELSE excluded.state END,
                     dtype = excluded.dtype, version = excluded.version, load_s = excluded.load_s,
                     warm_up_s = excluded.warm_up_s, sandbox = excluded.sandbox,
                     last_seen_at = clock_timestamp()
-                RETURNING {_FAILING}
+                RETURNING {_FAILING}, drained
             """),  # noqa: S608 - the variable part is a constant
             asdict(worker)
             | {
                 "queues": list(worker.queues),
                 "sandbox": None if worker.sandbox is None else json.dumps(worker.sandbox),
             },
-        ).scalar_one()
-        return failing
+        ).one()
+        return Announced(row.failing, row.drained)
+
+
+def set_drained(engine: Engine, worker_id: str, *, drained: bool, live_s: float) -> WorkerView:
+    """Ready -> drained, or back; a loading worker is drained as soon as it is ready.
+
+    It learns of that by its next heartbeat.
+
+    Raises:
+        WorkerNotFound: there is no such worker, or it was not seen within ``live_s``.
+        WorkerNotDrainable: it is the one that sweeps.
+    """
+    with single(engine) as connection:
+        row = connection.execute(
+            text("""
+                UPDATE workers
+                SET drained = :drained AND role <> :undrainable,
+                    state = CASE WHEN state = 'loading' OR role = :undrainable THEN state
+                                 WHEN :drained THEN 'drained' ELSE 'ready' END
+                WHERE id = :id
+                  AND last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
+                RETURNING role
+            """),
+            {"id": worker_id, "drained": drained, "undrainable": UNDRAINABLE, "live_s": live_s},
+        ).one_or_none()
+    if row is not None and row.role == UNDRAINABLE:
+        raise WorkerNotDrainable(f"a {UNDRAINABLE} worker sweeps, which nobody else does")
+    for worker in live_workers(engine, live_s=live_s) if row is not None else ():
+        if worker.id == worker_id:
+            return worker
+    raise WorkerNotFound(f"there is no worker {worker_id}")
 
 
 def note_success(engine: Engine, worker_id: str, kind: StepKind) -> None:
@@ -188,7 +234,7 @@ def _remove(
 ) -> int:
     """Remove workers and note when they last served their queues; returns their number.
 
-    A worker that was never ready has served none.
+    A worker that is still loading has served none.
     """
     removed = connection.execute(
         text(f"""
@@ -197,7 +243,7 @@ def _remove(
             ), noted AS (
                 INSERT INTO served_queues (queue, last_served_at)
                 SELECT queue, max(seen_at) FROM gone CROSS JOIN unnest(queues) AS queue
-                WHERE state = 'ready' GROUP BY queue ORDER BY queue
+                WHERE state <> 'loading' GROUP BY queue ORDER BY queue
                 ON CONFLICT (queue) DO UPDATE SET last_served_at = greatest(
                     served_queues.last_served_at, excluded.last_served_at
                 )
@@ -273,6 +319,8 @@ def busy_workers(engine: Engine, tenant: str, *, live_s: float) -> list[BusyWork
 def model_states(workers: Iterable[WorkerEntry]) -> dict[str, ModelState]:
     """Return the state of each model that has a worker; the others are 'absent'.
 
+    So are those whose workers are all drained.
+
     Models that tell speakers apart transcribe nothing, so they are none of these.
     """
     states: dict[str, ModelState] = {}
@@ -280,6 +328,7 @@ def model_states(workers: Iterable[WorkerEntry]) -> dict[str, ModelState]:
         if (
             worker.role == "model"
             and worker.model is not None
+            and worker.state != "drained"
             and states.get(worker.model) != "ready"
         ):
             states[worker.model] = worker.state

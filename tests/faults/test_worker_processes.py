@@ -23,9 +23,12 @@ from shared.infra.storage import Storage
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.store.jobs.read import get_job
 from shared.store.objects.keys import pcm_prefix
+from shared.store.queues import CPU_QUEUE, FETCH_QUEUE, LARGE_QUEUE, LISTEN_QUEUE
+from shared.store.workers import live_workers, parent_id, set_drained
 from worker.engines.oracle import encode
 
 DECODERS = "worker.media.sandbox.server"
+CPU_QUEUES = (CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE, LISTEN_QUEUE)
 NOTICED_S = 10.0
 """A parent notices at once that a child died, and a sweep is due every 0.5 s: the rest is load."""
 
@@ -104,6 +107,37 @@ def test_a_worker_that_stops_releases_the_file_it_is_preparing(
     assert column(database, step, "state") == "queued"
     assert column(database, step, "attempt") == 0
     assert "is released" in worker.log
+
+
+def test_a_drained_worker_finishes_what_it_has_takes_nothing_more_and_goes_on_when_resumed(
+    database: Engine, storage: Storage, workers: Fleet
+) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
+    in_hand = add_stored_job(database, storage, recording(np.tile(noise, 10)))
+    workers.start("beat")
+    first = workers.start("cpu", "--concurrency", "1")
+
+    def prepared(job_id: UUID) -> str:
+        """Wait until the job is prepared; return the worker that did it."""
+        (step,) = step_ids(database, job_id, "prepare")
+        wait_until(lambda: column(database, step, "state") == "done")
+        return parent_id(str(column(database, step, "lease_owner")))
+
+    (step,) = step_ids(database, in_hand, "prepare")
+    wait_until(lambda: column(database, step, "state") == "running")
+    (drained,) = [each.id for each in live_workers(database, live_s=60) if each.role == "cpu"]
+    assert set_drained(database, drained, drained=True, live_s=60).state == "drained"
+    wait_until(lambda: first.log.count("Canceling queue") == len(CPU_QUEUES))
+    assert prepared(in_hand) == drained
+    assert column(database, step, "attempt") == 1
+
+    silence = recording(np.zeros(SAMPLE_RATE))
+    left = add_stored_job(database, storage, silence)
+    second = workers.start("cpu", "--concurrency", "1")
+    assert prepared(left) != drained
+    assert second.stop() == 0
+    set_drained(database, drained, drained=False, live_s=60)
+    assert prepared(add_stored_job(database, storage, silence)) == drained
 
 
 def test_a_killed_child_is_replaced_and_its_step_done_again_long_before_its_lease_runs_out(

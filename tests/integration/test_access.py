@@ -385,6 +385,7 @@ def test_a_token_opens_one_socket_for_its_tenant_and_is_used_up(
 JOB_BODIES = {
     "reference": {"reference": "x"},
     "changes": {"segment": 0, "text": "x"},
+    "shares": {},
     "speakers": {"speakers": [{"id": 0, "name": "x"}]},
 }
 """Of the operations on a job that need one, by the end of their path."""
@@ -407,7 +408,7 @@ def test_another_tenants_job_is_answered_like_one_that_does_not_exist(
         answers = {
             job_id: locked.request(
                 operation.method,
-                operation.path.format(job_id=job_id),
+                operation.path.format(job_id=job_id, share_id=ANY_ID),
                 headers=mine,
                 json=JOB_BODIES.get(operation.path.rpartition("/")[2]),
             )

@@ -14,6 +14,7 @@ from liveclients import live
 from livehearers import ToneHearer
 from processes import wait_until
 from receivers import receiving
+from registry import enter_worker
 from sqlalchemy import Engine, text
 from swagger import Operation, operations
 from uuid_utils.compat import uuid7
@@ -30,6 +31,7 @@ from shared.store.accounts.tenants import create_tenant
 from shared.store.jobs.cancel import cancel_job
 from shared.store.limits import NO_LIMITS
 from shared.store.objects.keys import source_key
+from shared.store.share_links import create_share_link
 from shared.store.uploads import NewUpload, create_upload
 from shared.store.webhooks.deliveries import list_deliveries
 
@@ -49,6 +51,7 @@ LATER = re.compile(rb'"(?:url_)?expires_at":"[^"]*"|X-Amz-(?:Date|Signature)=\w+
 """An upload that somebody asks for lives on, and its URLs are signed anew."""
 PROBES = ("/health/ready", "/health/startup", "/ready")
 """On a busy machine they may be answered with 503 once."""
+WORKER = "model-oracle"
 ROWS = rows(create_app())
 
 
@@ -63,6 +66,8 @@ class Owner:
     delivery: str
     key_id: str
     batch: str
+    share: str
+    share_token: str
     uploads: Mapping[str, str]
     """Ids by what is to be done with the uploads."""
     keys: Mapping[str, dict[str, str]]
@@ -77,6 +82,8 @@ class Owner:
             "delivery_id": self.delivery,
             "key_id": self.key_id,
             "batch_id": self.batch,
+            "share_id": self.share,
+            "worker_id": WORKER,
             "upload_id": self.uploads[UPLOADS.get(name, "open")],
             "tenant_id": self.name,
         }
@@ -84,7 +91,7 @@ class Owner:
     @property
     def all_ids(self) -> set[str]:
         own = (self.jobs, self.hooks, self.uploads)
-        single = (self.delivery, self.key_id, self.batch)
+        single = (self.delivery, self.key_id, self.batch, self.share)
         return {*single, *(each for ids in own for each in ids.values())}
 
 
@@ -132,6 +139,7 @@ def make_owner(engine: Engine, storage: Storage, name: str, url: str) -> Owner:
     for scope in Scope:
         for kind, scopes in ((str(scope), {scope}), (f"not {scope}", ALL_SCOPES - {scope})):
             keys[kind] = {"X-API-Key": create_key(engine, name, "a test's", scopes)[1]}
+    share, share_token = create_share_link(engine, name, jobs["succeeded"])
     key, _ = create_key(engine, name, "to be revoked", {Scope.LIVE})
     return Owner(
         name,
@@ -140,6 +148,8 @@ def make_owner(engine: Engine, storage: Storage, name: str, url: str) -> Owner:
         str(delivery.id),
         str(key.id),
         str(add_batch(engine, 1, tenant=name)),
+        str(share.id),
+        share_token,
         uploads,
         keys,
     )
@@ -365,12 +375,15 @@ def observe_socket(platform: Platform, row: Row) -> Row:
 def observe_open(platform: Platform, row: Row) -> Row:
     """Ask a route that is for anybody, or is not in the document."""
     method, path = row.route.replace("{path:path}", "app.js").split()
-    login = {"key": platform.mine.keys["live"]["X-API-Key"]} if method == "POST" else None
+    posted = {
+        "/session": {"key": platform.mine.keys["live"]["X-API-Key"]},
+        "/s": {"token": platform.mine.share_token},
+    }
 
     def ask(headers: Mapping[str, str]) -> str:
         if path in PROBES:
             wait_until(lambda: platform.client.get(path).is_success)
-        answer = platform.client.request(method, path, headers=headers, json=login)
+        answer = platform.client.request(method, path, headers=headers, json=posted.get(path))
         platform.client.cookies.clear()  # of the page's login
         return cell(answer)
 
@@ -400,7 +413,10 @@ def observe(platform: Platform, operation: Operation, row: Row) -> Row:
 
 
 # Last in this file, as it changes and removes what is there.
-def test_the_table_of_who_sees_what_is_what_a_live_api_answers(platform: Platform) -> None:
+def test_the_table_of_who_sees_what_is_what_a_live_api_answers(
+    platform: Platform, pool: Engine
+) -> None:
+    assert enter_worker(pool, "model", "oracle") == WORKER
     by_route = {row.route: row for row in ROWS}
     observed = []
     for operation in platform.operations:

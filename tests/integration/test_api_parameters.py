@@ -16,7 +16,11 @@ from api.problems import error_response
 from shared.infra.settings import Settings
 
 IDS = dict.fromkeys(
-    ("job_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id", "tenant_id"), "x"
+    (
+        *("job_id", "share_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id"),
+        *("tenant_id", "worker_id"),
+    ),
+    "x",
 )
 ALIASES = [Operation({}, "get", path, {}) for path in ("/health", "/ready")]
 

@@ -8,6 +8,7 @@ from apiserver import api
 from equaljobs import compute, submit
 from jobstore import add_batch
 from receivers import receiving
+from registry import enter_worker
 from sqlalchemy import Engine
 from swagger import operations
 from uuid_utils.compat import uuid7
@@ -19,6 +20,7 @@ from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope
 from shared.store.limits import NO_LIMITS
 from shared.store.objects.keys import source_key
+from shared.store.share_links import create_share_link
 from shared.store.uploads import NewUpload, create_upload
 
 
@@ -43,7 +45,8 @@ def ids(database: Engine, storage: Storage) -> Iterator[dict[str, str]]:
         upload = create_upload(database, new, NO_LIMITS, keep_s=60)
         found = {"job_id": job, "webhook_id": hook, "delivery_id": delivery.id, "key_id": key.id}
         found |= {"batch_id": add_batch(database, 1), "upload_id": upload.id}
-        found |= {"tenant_id": "default"}
+        found |= {"share_id": create_share_link(database, "default", job)[0].id}
+        found |= {"tenant_id": "default", "worker_id": enter_worker(database, "model", "oracle")}
         yield {name: str(value) for name, value in found.items()}
 
 

@@ -188,7 +188,7 @@ def test_a_worker_whose_every_step_fails_in_one_way_says_so_until_one_succeeds(
         f"every prepare step fails here in the same way: TypeError; see the log of worker {CPU}"
     )
     assert failing(database) == [reason]
-    assert announce(database, ENTRY) == [reason]
+    assert announce(database, ENTRY).failing == [reason]
     attempt(other, add_job(database), one_way)
     assert critical(caplog) == [f"worker {CPU}: {reason}"]
 

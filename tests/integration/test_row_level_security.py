@@ -26,6 +26,7 @@ from shared.store.idempotency import take_key
 from shared.store.jobs.delete import delete_job
 from shared.store.jobs.read import list_jobs, read_jobs
 from shared.store.limits import NO_LIMITS
+from shared.store.share_links import create_share_link
 from shared.store.tables import metadata
 from shared.store.uploads import NewUpload, create_upload
 from shared.store.usage import add_up_usage, count_live
@@ -53,6 +54,7 @@ def filled(database: Engine) -> Engine:
         transcribe(database, claim(database, job_id, "transcribe"))
         finish(database, claim(database, job_id, "finish"))
         correct_segment(database, tenant, job_id, 0, "what was said", seen=0)
+        create_share_link(database, tenant, job_id)
         create_key(database, tenant, "a test's", ALL_SCOPES)
         with database.begin() as connection:
             connection.execute(

@@ -42,6 +42,7 @@ from shared.store.idempotency import take_key  # noqa: E402
 from shared.store.jobs.cancel import cancel_job  # noqa: E402
 from shared.store.jobs.create import create_job  # noqa: E402
 from shared.store.limits import NO_LIMITS  # noqa: E402
+from shared.store.share_links import create_share_link  # noqa: E402
 from shared.store.states import StepKind  # noqa: E402
 from shared.store.steps import NewStep  # noqa: E402
 from shared.store.tables import metadata  # noqa: E402
@@ -146,6 +147,7 @@ def fill(database: Engine) -> None:
     finish(database, claim(database, succeeded, "finish"))
     correct_segment(database, "default", succeeded, 0, "hello there", seen=0)
     move(database, "default", succeeded, "undo", seen=1)
+    create_share_link(database, "default", succeeded)
     delivered = claim(database, succeeded, "deliver")
     complete_attempt(database, delivered, Attempt(200, 12.0, None))
 

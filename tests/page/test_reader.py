@@ -9,7 +9,7 @@ from jobstore import add_job, claim, finish, prepare, transcribe
 from pagejobs import SECONDS, add_transcribed, sound, spoken
 from pagetabs import PHONE, WIDE, Tab, opened
 from playwright.sync_api import Browser, Locator, expect
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from shared.infra.storage import Storage
 from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis, hypothesis_to_json
@@ -165,6 +165,23 @@ def test_words_of_which_the_model_was_unsure_are_marked(tab: Tab, job_id: UUID) 
     read(tab, job_id)
     tab.page.get_by_role("button", name="Mark unsure words").click()
     assert tab.page.evaluate(UNSURE) == ["acknowledged,"]
+
+
+def test_words_during_which_another_speaker_talks_are_marked(
+    tab: Tab, database: Engine, job_id: UUID
+) -> None:
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                UPDATE transcript_segments
+                SET document = jsonb_set(document, '{words,3,overlap}', 'true')
+                WHERE transcript_id = :id AND idx = 0
+            """),
+            {"id": job_id},
+        )
+    read(tab, job_id)
+    expect(tab.page.get_by_text("several people talk at once")).to_be_visible()
+    assert tab.page.evaluate(UNSURE.replace("unsure", "overlap")) == ["truth"]
 
 
 def test_channels_and_speakers_are_shown_beside_their_paragraphs(tab: Tab, job_id: UUID) -> None:

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from equaljobs import compute, submit
 from jobstore import add_job, claim_step, prepare, step_ids
 from pagejobs import add_transcribed, sound, spoken
 from pagetabs import PHONE, WIDE, Tab, opened
 from playwright.sync_api import Browser, expect
 from registry import enter_worker
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
+from webhookstore import add_hook
 
 from shared.infra.storage import Storage
 
@@ -51,6 +53,41 @@ def test_the_fleet_shows_workers_with_their_steps_and_the_backlog_and_cancels_a_
     workers.get_by_role("button", name=f"Cancel: {job_id}").click()
     page.get_by_role("button", name="Cancel the job").click()
     expect(page.get_by_text("Nothing waits.")).to_be_visible()
+
+
+def test_a_worker_is_drained_and_resumed(tab: Tab, database: Engine) -> None:
+    worker = enter_worker(database, "model", "oracle")
+    enter_worker(database, "beat")
+    row = tab.open("/fleet").get_by_role("row").filter(has_text=worker)
+    expect(row).to_contain_text("ready")
+    row.get_by_role("button", name=f"Drain: {worker}").click()
+    tab.page.get_by_role("dialog").get_by_role("button", name="Drain").click()
+    expect(row).to_contain_text("drained")
+    row.get_by_role("button", name=f"Resume: {worker}").click()
+    expect(row).to_contain_text("ready")
+    expect(tab.page.get_by_role("button", name="Drain: beat-None")).to_have_count(0)
+
+
+def test_the_fleet_shows_error_rates_over_time_and_failed_deliveries_which_are_sent_again(
+    tab: Tab, database: Engine
+) -> None:
+    add_hook(database, "https://hooks.example/x")
+    compute(database, submit(database, reference="w01000 w01001 and more"))
+    with database.begin() as connection:
+        connection.execute(text("UPDATE webhook_deliveries SET state = 'failed', error = 'gone'"))
+    page = tab.open("/fleet")
+    rates = page.get_by_role("region", name="Word error rate over time").first
+    expect(rates.get_by_role("img")).to_be_visible()
+    rates.get_by_text("As a table").click()
+    expect(rates.get_by_role("row").nth(1)).to_contain_text("oracle")
+    deliveries = page.get_by_role("region", name="Webhook deliveries")
+    deliveries.get_by_label("Failed only").check()
+    row = deliveries.get_by_role("row").filter(has_text="hooks.example")
+    expect(row).to_contain_text("gone")
+    row.get_by_role("button", name="Send again: ").click()
+    expect(deliveries.get_by_text("Nothing was sent.")).to_be_visible()
+    deliveries.get_by_label("Failed only").uncheck()
+    expect(row).to_contain_text("pending")
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])

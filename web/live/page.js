@@ -7,6 +7,11 @@ const [toggle, language, save, key, status, said, saying] =
   ["toggle", "language", "save", "key", "status", "said", "saying"].map((id) => document.getElementById(id));
 let talk = null;
 
+// A key is asked for where one is wanted and nobody is logged in.
+fetch("/session").then((answer) => answer.json()).then(({ tenant }) => {
+  document.getElementById("asking").hidden = Boolean(tenant);
+}, () => {});
+
 toggle.onclick = () => (talk ? stop() : start());
 
 async function start() {

@@ -51,19 +51,23 @@ export async function logOut() {
 
 export const may = (scope) => session.value?.scopes.includes(scope) ?? false;
 
+const PAUSES_MS = [2000, 4000, 8000, 15000, 30000]; // between attempts after refusals, one after the other
+
 // Follows Server-Sent Events by name, as long as the returned function is not called. onOpen comes with each
 // connection: what happened before it may have been missed.
 export function follow(path, handlers, { onOpen, onLost } = {}) {
   let source = null;
   let timer = null;
+  let nRefusals = 0;
   const open = () => {
     source = new EventSource(path);
-    source.onopen = onOpen;
+    source.onopen = () => { nRefusals = 0; onOpen?.(); };
     source.onerror = () => {
       onLost?.();
-      // A refusal closes it for good: a proxy's 502 while the server restarts, or the end of the session.
+      // A refusal closes it for good: a proxy's 502 while the server restarts, too many streams, or the end of the session.
       if (source.readyState !== EventSource.CLOSED) return;
-      timer = setTimeout(open, 2000);
+      const pause = PAUSES_MS[Math.min(nRefusals++, PAUSES_MS.length - 1)];
+      timer = setTimeout(open, pause * (0.5 + Math.random() / 2)); // not all tabs at the same moment
       refreshSession().catch(() => {});
     };
     for (const [name, handle] of Object.entries(handlers)) {

@@ -4,8 +4,10 @@ import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { logIn, logOut, refreshSession, session } from "./api.js";
 import { Jobs } from "./jobs.js";
+import { current } from "./recordings.js";
 import { text } from "./strings.js";
-import { announced, html, Question, useSignal } from "./ui.js";
+import { announce, announced, html, Question, useSignal } from "./ui.js";
+import { Elapsed } from "./upload.js";
 
 // A view that is loaded when it is first shown.
 const later = (load) => {
@@ -37,16 +39,19 @@ function readAddress() {
 
 function Page() {
   const known = useSignal(session);
+  const recorder = useSignal(current);
   const [address, setAddress] = useState(readAddress());
   const main = useRef(null);
   useEffect(() => {
-    refreshSession().catch(() => setTimeout(() => location.reload(), 5000));
+    let timer = null;
+    const look = () => refreshSession().catch(() => { timer = setTimeout(look, 3000); });
+    look();
     const move = () => {
       setAddress(readAddress());
       main.current?.focus({ preventScroll: true });
     };
     addEventListener("hashchange", move);
-    return () => removeEventListener("hashchange", move);
+    return () => { clearTimeout(timer); removeEventListener("hashchange", move); };
   }, []);
   const found = VIEWS.map(([pattern, title, View]) => ({ match: pattern.exec(address.path), title, View }))
     .find(({ match }) => match);
@@ -60,7 +65,8 @@ function Page() {
         ${MENU.map(([href, label]) => html`<a href=${href} aria-current=${href === `#${address.path}` ? "page" : null}>${label}</a>`)}
         <a href="/live">${text.live}</a>
       </nav>`}
-      ${isIn && known.auth === "on" && html`<button class="plain" onClick=${logOut}>${text.logOut}</button>`}
+      ${recorder && html`<a class="recording" href="#/">${text.recording} <${Elapsed} since=${recorder.recording.startedAt} /></a>`}
+      ${isIn && known.auth === "on" && html`<button class="plain" onClick=${() => logOut().catch((error) => announce(error.message))}>${text.logOut}</button>`}
     </header>
     <main id="main" tabindex="-1" ref=${main}>
       ${!known ? html`<p class="quiet">${text.loading}</p>`
@@ -100,4 +106,16 @@ function LogIn() {
   </form>`;
 }
 
-render(html`<${Page} />`, document.getElementById("app"));
+const SharedJob = later(() => import("./shared.js").then((module) => module.Shared));
+
+// What a share link opens: one transcript, and no way to anything else.
+function SharedPage() {
+  const main = useRef(null);
+  return html`
+    <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>${text.skip}</a>
+    <header><span class="brand">Longhand</span></header>
+    <main id="main" tabindex="-1" ref=${main}><${SharedJob} /></main>
+    <${Announcer} />`;
+}
+
+render(html`<${location.pathname === "/s" ? SharedPage : Page} />`, document.getElementById("app"));

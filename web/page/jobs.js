@@ -49,10 +49,11 @@ class JobList {
   }
 
   async more() {
-    const page = await request(`/jobs?${this.query(this.status.value.cursor)}`);
+    const page = await request(`/jobs?${this.query(this.status.value.cursor)}`).catch((error) => this.set({ problem: error.message }));
+    if (!page) return;
     const known = new Set(page.jobs.map((job) => job.id));
     this.jobs.value = [...this.jobs.value.filter((job) => !known.has(job.id)), ...page.jobs];
-    this.set({ cursor: page.next_cursor });
+    this.set({ cursor: page.next_cursor, problem: "" });
   }
 
   isWanted(job) {

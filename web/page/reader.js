@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { follow, may, request } from "./api.js";
 import { Corrections } from "./corrections.js";
 import { State } from "./jobs.js";
+import { Share } from "./share.js";
 import { text } from "./strings.js";
 import { announce, clock, Dialog, html, useSignal } from "./ui.js";
 import { Waveform } from "./waveform.js";
@@ -33,7 +34,7 @@ export function Reader({ id, query }) {
   return html`
     <h1 class="title">${job.source.name}</h1>
     ${job.state === "succeeded"
-      ? html`<${Transcript} job=${job} transcript=${transcript} at=${Number(query.get("t")) || 0} onReload=${load} />`
+      ? html`<${Transcript} job=${job} transcript=${transcript} at=${Number(query.get("t")) || 0} />`
       : html`<${Partial} job=${job} onEnd=${load} />`}`;
 }
 
@@ -76,7 +77,8 @@ export function nameOf(segment, speakers) {
   return speakers?.find((each) => each.id === speaker)?.name ?? text.speaker(speaker + 1);
 }
 
-function Transcript({ job, transcript, at, onReload }) {
+// Where nobody may write, as by a share link, it is read only.
+export function Transcript({ job, transcript, at }) {
   const box = useRef(null);
   const [player] = useState(() => Object.assign(new Audio(), { preload: "metadata", src: `/jobs/${job.id}/audio` }));
   const [words, setWords] = useState(null);
@@ -86,11 +88,16 @@ function Transcript({ job, transcript, at, onReload }) {
   const corrections = useRef(null);
   useEffect(() => {
     const made = new Words(box.current, transcript, clock, nameOf);
-    corrections.current = new Corrections(job.id, made);
+    corrections.current = may("jobs:write") ? new Corrections(job.id, made) : null;
     setWords(made);
     if (at) seek(player, at, made, follows);
-    return () => { made.close(); player.pause(); player.removeAttribute("src"); };
+    return () => made.close();
   }, [transcript]);
+  useEffect(() => () => {
+    player.pause();
+    player.removeAttribute("src");
+    player.load(); // ends what is under way
+  }, []);
   useEffect(() => {
     if (!words) return undefined;
     let frame = 0;
@@ -109,7 +116,7 @@ function Transcript({ job, transcript, at, onReload }) {
     };
   }, [words]);
   const correct = (number) => {
-    if (may("jobs:write")) corrections.current.edit(words.places[Math.max(0, number ?? 0)]?.[0]);
+    corrections.current?.edit(words.places[Math.max(0, number ?? 0)]?.[0]);
   };
   const click = (event) => {
     if (event.target.closest("textarea") || !getSelection().isCollapsed) return;
@@ -124,15 +131,16 @@ function Transcript({ job, transcript, at, onReload }) {
     <${Player} job=${job} player=${player} duration=${transcript.duration_s} follows=${follows} />
     <div class="buttons">
         <button aria-pressed=${isUnsure} onClick=${() => { words.markUnsure(!isUnsure); setUnsure(!isUnsure); }}>${text.unsure}</button>
-        ${may("jobs:write") && corrections.current && html`
+        ${corrections.current && html`
           <button aria-pressed=${isCorrecting} onClick=${() => setCorrecting(!isCorrecting)}>${text.correct}</button>
           <${UndoRedo} corrections=${corrections.current} />`}
         <${Downloads} job=${job} />
-        ${may("jobs:write") && html`<${Reference} job=${job} />`}
+        ${may("jobs:write") && html`<${Reference} job=${job} /><${Share} job=${job} />`}
         <details class="menu"><summary>${text.keys}</summary><dl class="panel">
-          ${text.keyList.map(([key, does]) => html`<div><dt><kbd>${key}</kbd></dt><dd>${does}</dd></div>`)}</dl></details>
+          ${[...text.keyList, ...(corrections.current ? text.correctionKeys : [])].map(([key, does]) => html`<div><dt><kbd>${key}</kbd></dt><dd>${does}</dd></div>`)}</dl></details>
     </div>
     ${corrections.current && html`<${Conflict} corrections=${corrections.current} />`}
+    ${words?.overlaps && html`<p class="quiet">${text.overlapHint}</p>`}
     <article class=${isCorrecting ? "text correcting" : "text"} lang=${transcript.language} aria-label=${text.transcript}
       ref=${box} onClick=${click}></article>`;
 }
@@ -210,7 +218,9 @@ function Downloads({ job }) {
 function Reference({ job }) {
   const use = async () => {
     try {
-      const said = await fetch(`/jobs/${job.id}/transcript?format=txt`).then((answer) => answer.text());
+      const answer = await fetch(`/jobs/${job.id}/transcript?format=txt`);
+      if (!answer.ok) throw new Error(text.noAnswer);
+      const said = await answer.text();
       await request(`/jobs/${job.id}/reference`, { method: "POST", json: { reference: said } });
       announce(text.isReference);
     } catch (error) {

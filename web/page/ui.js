@@ -1,7 +1,7 @@
 // What all views share: htm bound to Preact, signals as state, the announcer for screen readers, forms of numbers.
 
 import { h } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import htm from "htm";
 import { signal } from "signals";
 import { text } from "./strings.js";
@@ -80,4 +80,47 @@ export function Question() {
 export function Dialog({ label, onClose, children }) {
   return html`<dialog ref=${(dialog) => dialog && !dialog.open && dialog.showModal()} aria-labelledby=${label} onClose=${onClose}>
     ${children}</dialog>`;
+}
+
+// Reads something now and every so often while the page is seen. Returns it, what went wrong last, and a function that
+// reads it at once. `asked`: what it depends on.
+export function useRead(read, everyMs, asked = []) {
+  const [found, setFound] = useState(null);
+  const [problem, setProblem] = useState("");
+  const again = useRef(() => {});
+  useEffect(() => {
+    let timer = null;
+    let number = 0; // of the newest read: an older one that comes late is not shown
+    const look = async () => {
+      clearTimeout(timer);
+      const mine = ++number;
+      try {
+        const now = document.hidden ? null : await read();
+        if (mine !== number) return;
+        if (now) setFound(now);
+        setProblem("");
+      } catch (error) {
+        if (mine !== number) return;
+        setProblem(error.message);
+      }
+      timer = setTimeout(look, everyMs);
+    };
+    const seen = () => { if (!document.hidden) look(); };
+    again.current = look;
+    look();
+    document.addEventListener("visibilitychange", seen);
+    return () => {
+      number = -1;
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", seen);
+    };
+  }, asked);
+  return [found, problem, () => again.current()];
+}
+
+export function Table({ title, label = title, heads, rows, none, children }) {
+  return html`<section class="table" tabindex=${rows.length ? 0 : null} aria-label=${label}>${title && html`<h2>${title}</h2>`}${children}
+    ${rows.length ? html`<table><thead><tr>${heads.map((head) => (head ? html`<th scope="col">${head}</th>` : html`<td></td>`))}</tr></thead>
+      <tbody>${rows.map((cells) => html`<tr>${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody></table>`
+    : html`<p class="quiet">${none}</p>`}</section>`;
 }

@@ -16,6 +16,7 @@ export class Words {
     for (const segment of transcript.segments) this.segments.set(segment.id, segment);
     this.fill(transcript.segments);
     this.index();
+    this.overlaps = this.markOverlaps();
   }
 
   fill(segments) {
@@ -88,6 +89,7 @@ export class Words {
     }
     this.index();
     if (this.isMarking) this.markUnsure(true);
+    if (this.overlaps) this.markOverlaps();
   }
 
   isOrdered() {
@@ -143,14 +145,22 @@ export class Words {
   // Marks the words of which the model was not sure.
   markUnsure(isMarking) {
     this.isMarking = isMarking;
-    if (!hasHighlights) return;
+    this.mark("unsure", ({ confidence }) => isMarking && confidence != null && confidence < UNSURE);
+  }
+
+  // Marks the words during which another speaker talks. Returns whether there are any.
+  markOverlaps() {
+    return this.mark("overlap", ({ overlap }) => overlap);
+  }
+
+  // Gives a highlight to the words of a kind. Returns whether there are any.
+  mark(name, isMarked) {
     const ranges = [];
-    for (const { id, words } of isMarking ? this.segments.values() : []) {
-      words.forEach(({ confidence }, n) => {
-        if (confidence != null && confidence < UNSURE) ranges.push(this.rangeOf(id, n));
-      });
+    for (const { id, words } of this.segments.values()) {
+      words.forEach((word, n) => { if (isMarked(word)) ranges.push(this.rangeOf(id, n)); });
     }
-    CSS.highlights.set("unsure", new Highlight(...ranges.filter(Boolean)));
+    if (hasHighlights) CSS.highlights.set(name, new Highlight(...ranges.filter(Boolean)));
+    return ranges.length > 0;
   }
 
   // The segment and the start of the word at a point of the window; null beside the text.
@@ -172,6 +182,6 @@ export class Words {
   }
 
   close() {
-    if (hasHighlights) for (const name of ["word", "unsure"]) CSS.highlights.delete(name);
+    if (hasHighlights) for (const name of ["word", "unsure", "overlap"]) CSS.highlights.delete(name);
   }
 }

@@ -84,7 +84,7 @@ class Beats:
             busy_ms=round(1000 * self._batcher.busy_s(), 1),
             partial_ms=round(1000 * means_s.get(LiveKind.PARTIAL, 0.0), 1),
             final_ms=round(1000 * means_s.get(LiveKind.FINAL, 0.0), 1),
-            stopping=drain.has_begun(),
+            stopping=drain.claims_nothing(),
         )
         try:
             with self._redis.pipeline(transaction=False) as pipeline:

@@ -87,7 +87,9 @@ class LiveTaker:
     def _run(self) -> None:
         while not self._is_stopping():
             try:
-                if self._batcher.live_room(_LOOK_S):
+                if drain.claims_nothing():
+                    time.sleep(_LOOK_S)
+                elif self._batcher.live_room(_LOOK_S):
                     self._take()
             except redis.RedisError as error:  # the beats say so in the log
                 log.debug("no live request is taken: %s", error)
@@ -103,7 +105,7 @@ class LiveTaker:
             return
         key, ticket = map(_bytes, popped)
         room = min(self._batcher.live_room(), _MOST_AT_ONCE)
-        if not room or self._is_stopping():
+        if not room or self._closing or drain.claims_nothing():
             self._redis.lpush(key, ticket)
             return
         slots = [keys.slots(kind) for kind in _KINDS]

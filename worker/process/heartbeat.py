@@ -62,6 +62,8 @@ class Heartbeat:
         """Start beating."""
         self.failing: Sequence[str] = ()
         """A sentence for each kind of step that always fails in this worker, by the last beat."""
+        self.on_drained: Callable[[bool], object] = lambda _: None
+        """Called with each beat of a registered worker: whether it is to claim nothing."""
         self._engine = engine
         self._settings = settings
         self._entry: WorkerEntry | None = None
@@ -123,7 +125,9 @@ class Heartbeat:
     def _beat(self) -> None:
         if self._entry is not None:
             entry = replace(self._entry, sandbox=self._sandbox)
-            self.failing = announce(self._engine, entry)
+            announced = announce(self._engine, entry)
+            self.failing = announced.failing
+            self.on_drained(announced.drained)
         with self._lock:
             leases = list(self._held)
         if not leases:

@@ -2,12 +2,15 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
 from celery.signals import worker_ready
+from celery.worker.consumer import Consumer
 from kombu.asynchronous.hub import Hub
 
 from shared import __version__
@@ -110,8 +113,9 @@ def await_dependencies(settings: Settings) -> None:
 def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, pool: str) -> None:
     """Run Celery's worker with this pool until it is told to stop."""
 
-    def become_ready(**_: object) -> None:
+    def become_ready(sender: Consumer, **_: object) -> None:
         health.takes_messages = True
+        heartbeat.on_drained = partial(_consume_unless, sender, entry.queues)
         heartbeat.register(replace(entry, state="ready"))
 
     # Celery logs two lines for every message, and no message says what there is to do.
@@ -137,6 +141,19 @@ def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, pool: str)
         without_gossip=True,
         without_mingle=True,
     ).start()
+
+
+def _consume_unless(consumer: Consumer, queues: Sequence[str], drained: bool) -> None:
+    """Leave the messages of a worker's queues to other workers while it is drained.
+
+    Called with every heartbeat, by its thread; Celery's event loop does what is to be done.
+    """
+    drain.request(drained=drained)
+    consumed = consumer.app.amqp.queues.consume_from
+    change = consumer.cancel_task_queue if drained else consumer.add_task_queue
+    for queue in queues:
+        if (queue in consumed) is drained:
+            consumer.call_soon(change, queue)
 
 
 def tell_of_ends(executor: ThreadPoolExecutor, hub: Hub) -> None:

@@ -43,7 +43,7 @@ def answer(runtime: Runtime, queue: str, work: Work) -> None:
     When Postgres is away this returns, and the sweep wakes a worker later.
     """
     until = time.monotonic() + KEEP_GOING_S
-    while not drain.has_begun():
+    while not drain.claims_nothing():
         try:
             taken = steps.claim_next(
                 runtime.database,

@@ -1,5 +1,7 @@
 """What references say of the models."""
 
+from datetime import date
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.speech.text.accuracy import MAX_REFERENCE_CHARS, Accuracy
@@ -27,6 +29,21 @@ class PooledAccuracy(Accuracy):
     task: str
     jobs: int = Field(description="jobs with a reference")
     audio_s: float
+
+
+class DayAccuracy(Accuracy):
+    """Error rates of a model's jobs that ended on one day."""
+
+    day: date = Field(description="UTC")
+    model: str
+    jobs: int = Field(description="jobs with a reference")
+    audio_s: float
+
+
+class AccuracyHistory(BaseModel):
+    """Error rates over time, by day and model; days without a measured job are left out."""
+
+    days: list[DayAccuracy]
 
 
 class CacheStats(BaseModel):

@@ -122,7 +122,9 @@ class WorkerInfo(BaseModel):
     id: str
     role: str
     model: str | None
-    state: WorkerState
+    state: WorkerState = Field(
+        description="drained: it claims nothing until it is resumed, and finishes its steps"
+    )
     device: str
     dtype: str | None = Field(description="what a model worker's device computes in")
     slots: int = Field(
@@ -174,6 +176,7 @@ class WorkerList(BaseModel):
 
     workers: list[WorkerDetail]
     backlog: list[ModelBacklog] = Field(description="by model, the longest first")
+    flower_url: str | None = Field(description="where people reach Flower; null: it is not said")
 
 
 class QueueLoad(BaseModel):

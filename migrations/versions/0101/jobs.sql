@@ -191,6 +191,23 @@ COMMENT ON COLUMN corrections.after IS 'its text since; empty: it is left out';
 CREATE INDEX ix_corrections_job_id_segment_revision ON corrections (job_id, segment, revision);
 
 
+CREATE TABLE share_links (
+    id UUID NOT NULL,
+    job_id UUID NOT NULL,
+    sha256 BYTEA NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_share_links PRIMARY KEY (id),
+    CONSTRAINT uq_share_links_sha256 UNIQUE (sha256),
+    CONSTRAINT fk_share_links_job_id FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+COMMENT ON TABLE share_links IS 'Links that open one job''s transcript and audio, read only, to whoever has them.';
+COMMENT ON COLUMN share_links.id IS 'UUIDv7: sorts by creation';
+COMMENT ON COLUMN share_links.sha256 IS 'of the link''s token, which is not stored';
+CREATE INDEX ix_share_links_job_id ON share_links (job_id);
+
+
 CREATE TABLE job_events (
     id BIGINT DEFAULT nextval('event_ids') NOT NULL,
     job_id UUID NOT NULL,

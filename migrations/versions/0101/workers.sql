@@ -14,6 +14,7 @@ CREATE TABLE workers (
     queues TEXT[] NOT NULL,
     slots INTEGER NOT NULL,
     state TEXT NOT NULL,
+    drained BOOLEAN DEFAULT false NOT NULL,
     device TEXT NOT NULL,
     dtype TEXT,
     version TEXT NOT NULL,
@@ -28,7 +29,8 @@ CREATE TABLE workers (
 COMMENT ON COLUMN workers.role IS 'cpu, model, deliver or beat';
 COMMENT ON COLUMN workers.model IS 'catalogue id of a model worker';
 COMMENT ON COLUMN workers.slots IS 'claims it works on at once';
-COMMENT ON COLUMN workers.state IS 'loading or ready';
+COMMENT ON COLUMN workers.state IS 'loading, ready or drained';
+COMMENT ON COLUMN workers.drained IS 'whether it was asked to claim nothing until it is resumed';
 COMMENT ON COLUMN workers.dtype IS 'what a model worker''s device computes in';
 COMMENT ON COLUMN workers.load_s IS 'seconds the model took to load';
 COMMENT ON COLUMN workers.warm_up_s IS 'seconds its first second of audio took';

@@ -70,6 +70,7 @@
         ├── SegmentNotFound         the transcript has no such segment
         ├── CorrectionConflict      somebody else has corrected the segment meanwhile
         ├── NothingToUndo
+        ├── ShareLinkNotFound, TooManyShareLinks
         ├── PeaksNotReady           the job is not prepared yet
         ├── RangeNotSatisfiable
         ├── LimitReached            the tenant has, for now, as much as it may

@@ -48,5 +48,13 @@ class TenantExists(RequestError):
     """There is a tenant of this id already."""
 
 
+class WorkerNotFound(RequestError):
+    """No such worker, or it is not seen any more."""
+
+
+class WorkerNotDrainable(RequestError):
+    """A worker that must not rest."""
+
+
 class KeyNotFound(RequestError):
     """No such API key."""

@@ -96,6 +96,14 @@ class NothingToUndo(RequestError):
     """There is no correction to undo, or to redo."""
 
 
+class ShareLinkNotFound(RequestError):
+    """No such share link: it was never made, has expired or was revoked."""
+
+
+class TooManyShareLinks(RequestError):
+    """The job has as many share links as it may have."""
+
+
 class PeaksNotReady(RequestError):
     """The job's audio has not been prepared, so its peaks are not known (yet)."""
 

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
+from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from shared.infra.database import begin, read
 from shared.infra.errors import JobNotFound, TranscriptDeleted, TranscriptNotReady
@@ -23,6 +25,14 @@ _AT_ONCE_BYTES = 40_000
 """Longest reference among them: 40 minutes of English."""
 _AT_ONCE_AUDIO_S = 1_800
 """Longest audio whose transcript is read."""
+
+_POOLED = """
+    count(*) AS jobs, sum(duration_s) AS audio_s,
+    sum((accuracy ->> 'words')::bigint)::bigint AS words,
+    sum((accuracy ->> 'word_errors')::bigint)::bigint AS word_errors,
+    sum((accuracy ->> 'characters')::bigint)::bigint AS characters,
+    sum((accuracy ->> 'character_errors')::bigint)::bigint AS character_errors
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,17 @@ class ModelAccuracy:
     model: str
     language: str | None
     task: str
+    jobs: int
+    audio_s: float
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class DailyAccuracy:
+    """Error rates of all measured jobs of a model that ended on one day."""
+
+    day: date
+    model: str
     jobs: int
     audio_s: float
     accuracy: Accuracy
@@ -205,31 +226,44 @@ def accuracy_by_model(engine: Engine, tenant: str) -> list[ModelAccuracy]:
     """Return error rates by model, language of the speech and task: all errors by all words."""
     with read(engine, tenant) as connection:
         rows = connection.execute(
-            text("""
+            text(f"""
                 SELECT model, coalesce(options ->> 'language', detected_language) AS language,
                        options ->> 'task' AS task,
-                       count(*) AS jobs, sum(duration_s) AS audio_s,
-                       sum((accuracy ->> 'words')::bigint)::bigint AS words,
-                       sum((accuracy ->> 'word_errors')::bigint)::bigint AS word_errors,
-                       sum((accuracy ->> 'characters')::bigint)::bigint AS characters,
-                       sum((accuracy ->> 'character_errors')::bigint)::bigint AS character_errors
+                       {_POOLED}
                 FROM jobs WHERE tenant = :tenant AND accuracy IS NOT NULL
                 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-            """),
+            """),  # noqa: S608 - a constant
             {"tenant": tenant},
         ).all()
     return [
-        ModelAccuracy(
-            *(row.model, row.language, row.task, row.jobs, row.audio_s),
-            Accuracy.of_counts(
-                words=row.words,
-                word_errors=row.word_errors,
-                characters=row.characters,
-                character_errors=row.character_errors,
-            ),
-        )
+        ModelAccuracy(*(row.model, row.language, row.task, row.jobs, row.audio_s), _pooled(row))
         for row in rows
     ]
+
+
+def accuracy_by_day(engine: Engine, tenant: str, *, days: int) -> list[DailyAccuracy]:
+    """Return error rates by the day (UTC) on which jobs ended and by model, today's included."""
+    with read(engine, tenant) as connection:
+        rows = connection.execute(
+            text(f"""
+                SELECT CAST(finished_at AT TIME ZONE 'UTC' AS date) AS day, model, {_POOLED}
+                FROM jobs WHERE tenant = :tenant AND accuracy IS NOT NULL
+                  AND finished_at >= (date_trunc('day', now() AT TIME ZONE 'UTC')
+                                      - make_interval(days => :days - 1)) AT TIME ZONE 'UTC'
+                GROUP BY 1, 2 ORDER BY 1, 2
+            """),  # noqa: S608 - a constant
+            {"tenant": tenant, "days": days},
+        ).all()
+    return [DailyAccuracy(row.day, row.model, row.jobs, row.audio_s, _pooled(row)) for row in rows]
+
+
+def _pooled(row: Row[Any]) -> Accuracy:
+    return Accuracy.of_counts(
+        words=row.words,
+        word_errors=row.word_errors,
+        characters=row.characters,
+        character_errors=row.character_errors,
+    )
 
 
 def cache_use(engine: Engine, tenant: str) -> CacheUse:

@@ -49,11 +49,11 @@ def read_waits(
             detail = "an equal job that is under way, whose transcript it will get"
             waits[row["id"]] = Waiting("equal_job", detail)
         elif row["queue"] is not None:
-            loading = " (it is loading)" if row["loading"] else ""
+            state = f" (it is {row['worker_state']})" if row["worker_state"] else ""
             if queue_model(row["queue"]) is None:
-                waits[row["id"]] = Waiting("cpu_worker", f"a CPU worker{loading}")
+                waits[row["id"]] = Waiting("cpu_worker", f"a CPU worker{state}")
             else:
-                detail = f"a worker for model {queue_model(row['queue'])}{loading}"
+                detail = f"a worker for model {queue_model(row['queue'])}{state}"
                 waits[row["id"]] = Waiting("model_worker", detail)
     return waits
 
@@ -62,15 +62,17 @@ def read_waits(
 # of chunks, and the done ones have low numbers.
 _WAITS = """
     WITH served AS (
-        SELECT queue, bool_or(state = 'ready') AS ready
+        SELECT queue, bool_or(state = 'ready') AS ready,
+               CASE WHEN bool_or(state = 'loading') THEN 'loading' ELSE 'drained' END
+                   AS worker_state
         FROM workers CROSS JOIN unnest(queues) AS queue
         WHERE last_seen_at > clock_timestamp() - make_interval(secs => %(live_s)s)
         GROUP BY queue
     )
     SELECT jobs.id, original_id IS NOT NULL AS has_original, due.queue,
-           due.loading
+           due.worker_state
     FROM jobs LEFT JOIN LATERAL (
-        SELECT step.queue, served.queue IS NOT NULL AS loading
+        SELECT step.queue, served.worker_state
         FROM (VALUES (0, 'fetch', %(fetch)s),
                      (1, 'prepare', %(cpu)s), (1, 'prepare', %(large)s),
                      (2, 'detect', %(models)s || jobs.model),

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Sequence,
     Table,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -254,6 +255,18 @@ job_events = Table(
     not_null("at", TIME, default=text("clock_timestamp()")),
     Index(None, "job_id", "id"),
     comment="Append-only: changes of jobs' states, and attempts at steps that failed.",
+)
+
+share_links = Table(
+    "share_links",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, comment="UUIDv7: sorts by creation"),
+    not_null("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), index=True),
+    not_null("sha256", LargeBinary, comment="of the link's token, which is not stored"),
+    not_null("created_at", TIME, default=func.now()),
+    not_null("expires_at", TIME),
+    UniqueConstraint("sha256"),
+    comment="Links that open one job's transcript and audio, read only, to whoever has them.",
 )
 
 corrections = Table(

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -25,7 +26,13 @@ workers = Table(
     Column("model", Text, comment="catalogue id of a model worker"),
     not_null("queues", ARRAY(Text)),
     not_null("slots", Integer, comment="claims it works on at once"),
-    not_null("state", Text, comment="loading or ready"),
+    not_null("state", Text, comment="loading, ready or drained"),
+    not_null(
+        "drained",
+        Boolean,
+        default=text("false"),
+        comment="whether it was asked to claim nothing until it is resumed",
+    ),
     not_null("device", Text),
     Column("dtype", Text, comment="what a model worker's device computes in"),
     not_null("version", Text),

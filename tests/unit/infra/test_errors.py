@@ -6,7 +6,8 @@ from shared.infra.errors import CommitUncertain, LonghandError
 
 CODES = {
     *("correction_conflict", "csrf_token_wrong", "nothing_to_undo", "peaks_not_ready"),
-    "segment_not_found",
+    *("segment_not_found", "share_link_not_found", "too_many_share_links"),
+    *("worker_not_found", "worker_not_drainable"),
     *("audio_gone", "audio_refused", "job_canceled", "job_failed", "too_many_calls"),
     *("conflicting_options", "empty_reference", "invalid_parameter", "unsupported_parameter"),
     "job_unfinished",
