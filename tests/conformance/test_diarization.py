@@ -17,6 +17,7 @@ from bench.pipeline import as_float, read
 from shared.models import weight_files
 from shared.models.conversion.checkpoints import read_checkpoint, tensors
 from shared.models.conversion.speaker_networks import EMBEDDING, SEGMENTATION
+from shared.models.weights import Weights
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.turns import SpeakerHints
 from worker.diarization.campplus_seg3 import CampplusSeg3
@@ -160,7 +161,7 @@ def speech() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def diarizer() -> CampplusSeg3:
-    return CampplusSeg3(diarization_networks())
+    return CampplusSeg3(Weights(diarization_networks(), "sha256:not-read"))
 
 
 @pytest.fixture(scope="module")

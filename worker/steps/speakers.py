@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.infra.errors import LonghandError, ModelError, Outage, StorageUnavailable
+from shared.models.options import SpeakerOptions
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.assign import ChannelLabels, SpeakerLabels
 from shared.speech.speakers.spans import on_file_clock
+from shared.speech.transcript.manifest import ManifestSpeakers
 from shared.speech.transcript.segments import Label
 from shared.speech.transcript.transcript import Speaker, TranscriptWarning
 from shared.store import steps
@@ -17,7 +19,7 @@ from shared.store.objects.keys import activities_key
 from shared.store.steps import SpanResult
 from worker.diarization.protocol import Activities
 from worker.process.runtime import Runtime
-from worker.steps.diarizers import cluster_of
+from worker.steps.diarizers import cluster_of, entry_of
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ class Speakers:
     """Returns who has words, once all words are labelled; None: it is not known."""
     warnings: Sequence[TranscriptWarning] = ()
     metrics: dict[str, Any] = field(default_factory=dict)
+    manifest: ManifestSpeakers | None = None
+    """None: no model told them apart."""
 
 
 def find_speakers(runtime: Runtime, claim: steps.Claim) -> Speakers:
@@ -69,6 +73,25 @@ def find_speakers(runtime: Runtime, claim: steps.Claim) -> Speakers:
         named.found,
         [_warning(_failed(spans))] if not all(span.is_done for span in spans) else [],
         {"cluster_s": round(time.monotonic() - begun, 3)},
+        _manifest(runtime, options, spans),
+    )
+
+
+def _manifest(
+    runtime: Runtime, options: SpeakerOptions, spans: Sequence[SpanResult]
+) -> ManifestSpeakers:
+    assert options.model is not None, "they were told apart"
+    model = entry_of(runtime.catalogue, options.model)
+    done = [span for span in spans if span.is_done]
+    return ManifestSpeakers(
+        model=model.id,
+        revision=model.revision,
+        weights=sorted({span.weights for span in done}),
+        engines=sorted({span.engine for span in done}),
+        min=options.min,
+        max=options.max,
+        count=options.count,
+        spans=[(span.span.start, span.span.end) for span in done],
     )
 
 

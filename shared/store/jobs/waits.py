@@ -53,7 +53,8 @@ def read_waits(
             if queue_model(row["queue"]) is None:
                 waits[row["id"]] = Waiting("cpu_worker", f"a CPU worker{loading}")
             else:
-                detail = f"a worker for model {queue_model(row['queue'])}{loading}"
+                what_for = ", to tell its speakers apart" if row["kind"] == "diarize" else ""
+                detail = f"a worker for model {queue_model(row['queue'])}{loading}{what_for}"
                 waits[row["id"]] = Waiting("model_worker", detail)
     return waits
 
@@ -68,9 +69,9 @@ _WAITS = """
         GROUP BY queue
     )
     SELECT jobs.id, original_id IS NOT NULL AS has_original, due.queue,
-           due.loading
+           due.kind, due.loading
     FROM jobs LEFT JOIN LATERAL (
-        SELECT step.queue, served.queue IS NOT NULL AS loading
+        SELECT step.queue, kinds.kind, served.queue IS NOT NULL AS loading
         FROM (VALUES (0, 'fetch', %(fetch)s),
                      (1, 'prepare', %(cpu)s), (1, 'prepare', %(large)s),
                      (2, 'detect', %(models)s || jobs.model),
