@@ -16,6 +16,7 @@ from shared.speech.chunks.hypothesis import Hypothesis
 from shared.speech.chunks.packing import Packed, pack
 from shared.speech.chunks.unheard import Listening
 from shared.speech.names import VadName
+from shared.speech.transcript.segments import Label
 from shared.speech.transcript.stitching import Stitcher, survey
 from shared.speech.transcript.transcript import Word
 from worker.engines.protocol import DecodeOptions, Engine
@@ -55,10 +56,12 @@ def transcribe(
     window_s: float,
     packed: bool = False,
     options: DecodeOptions | None = None,
+    label: Label | None = None,
 ) -> Outcome:
     """Find speech, plan chunks, infer in batches, hear again what was left out, and stitch.
 
-    The whole audio is held in memory. ``packed`` shortens long pauses.
+    The whole audio is held in memory. ``packed`` shortens long pauses. ``label`` tells the speakers
+    of words.
     """
     detector, planner = make_vad(vad), ChunkPlanner(window_s, packed=packed)
     read_so_far: list[Pcm] = []
@@ -70,7 +73,7 @@ def transcribe(
     chunks += planner.finish()
     pcm = np.concatenate(read_so_far)
     heard = list(zip(chunks, listen(engine, pcm, chunks, options or DecodeOptions()), strict=True))
-    segments = Stitcher(len(pcm)).stitch([heard])
+    segments = Stitcher(len(pcm), label=label).stitch([heard])
     return Outcome(
         words=[word for segment in segments for word in segment.words],
         chunks=chunks,

@@ -7,14 +7,21 @@ from fastapi import APIRouter, Request, Response
 from api.access.routes import needs, public
 from api.native.health import Provided as HealthProvided
 from api.native.ids import WorkerId
-from api.native.schemas.service import ModelInfo, ModelList, ServiceInfo, WorkerInfo, WorkerList
+from api.native.schemas.service import (
+    DiarizerInfo,
+    ModelInfo,
+    ModelList,
+    ServiceInfo,
+    WorkerInfo,
+    WorkerList,
+)
 from api.negotiation import choose_media_type
 from api.openapi import problems
 from api.page.files import shell
 from api.resources import Provided, Resources, Tenant, find_served
 from shared import __version__
 from shared.infra.errors import RequestError, WorkerNotDrainable, WorkerNotFound
-from shared.models.choice import choose_model, served_supply
+from shared.models.choice import choose_diarization, choose_model, served_supply
 from shared.models.options import JobOptions
 from shared.store.accounts.scopes import Scope
 from shared.store.counts import backlog_by_model
@@ -68,7 +75,7 @@ async def show_service(
 @needs(Scope.JOBS_READ)
 @router.get("/models", summary="List the models", tags=["models"], responses=problems())
 def show_models(resources: Provided) -> ModelList:
-    """List the models that jobs may name, and the states of their workers."""
+    """List the models, those that tell speakers apart too, and the states of their workers."""
     settings = resources.settings
     states = model_states(live_workers(resources.engine, live_s=settings.live_s))
     served = find_served(resources.engine, settings)
@@ -76,6 +83,9 @@ def show_models(resources: Provided) -> ModelList:
     default = None
     with suppress(RequestError):  # all models may be hidden
         default = choose_model(JobOptions(), supply).model
+    diarizer = None
+    with suppress(RequestError):  # none may be served
+        diarizer = choose_diarization(JobOptions(speakers=True), resources.catalogue, served)
     return ModelList(
         models=[
             ModelInfo(
@@ -87,7 +97,16 @@ def show_models(resources: Provided) -> ModelList:
                 on_demand=model.id in settings.on_demand_ids,
             )
             for model in resources.catalogue.visible
-        ]
+        ],
+        diarizers=[
+            DiarizerInfo(
+                **dict(model),
+                default=model == diarizer,
+                state=states.get(model.id, "absent"),
+            )
+            for model in resources.catalogue.diarizers.values()
+            if model.is_pinned and not model.hidden
+        ],
     )
 
 

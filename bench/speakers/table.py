@@ -1,8 +1,8 @@
 """``python -m bench speakers FOLDER``: error rates of diarization on recordings with an RTTM.
 
 The scores are those of pyannote.metrics (DER) and meeteval (cpWER), which are installed into an
-environment of their own. cpWER is computed where an STM says what was said: each word is given to
-the speaker who talks at its middle.
+environment of their own. cpWER is computed where an STM says what was said: words are transcribed,
+and given to speakers as those of jobs are.
 """
 
 import json
@@ -22,6 +22,7 @@ from bench.pipeline import as_float, read, transcribe
 from shared.models.catalogue import Model
 from shared.models.entries import DiarizationModel
 from shared.speech.audio.rate import SAMPLE_RATE
+from shared.speech.speakers.assign import SpeakerLabels
 from shared.speech.speakers.turns import SpeakerHints
 from worker.diarization import load_diarizer
 from worker.diarization.protocol import CONTEXT_S, Activities, Diarization, Diarizer
@@ -118,20 +119,19 @@ def _turns(diarization: Diarization) -> list[tuple[float, float, str]]:
 
 
 def _words(audio: Path, model: Model, diarization: Diarization) -> list[tuple[str, str]]:
-    """Return the words of a recording and who says them: whoever talks at a word's middle."""
+    """Return the words of a recording, and their speakers as a job's words are given them."""
     with audio.open("rb") as file:
-        engine = load_engine(model)
-        outcome = transcribe(read(file), engine, vad=model.vad, window_s=model.window_s)
-    found = []
-    for word in outcome.words:
-        middle = (word.start + word.end) / 2
-        nearest = min(
-            diarization.turns,
-            key=lambda turn: max(turn.start_s - middle, middle - turn.end_s, 0.0),
-            default=None,
+        labels = SpeakerLabels(diarization.turns)
+        outcome = transcribe(
+            read(file),
+            load_engine(model),
+            vad=model.vad,
+            window_s=model.window_s,
+            label=labels.label,
         )
-        found.append((word.text, "" if nearest is None else str(nearest.speaker)))
-    return found
+    return [
+        (word.text, "" if word.speaker is None else str(word.speaker)) for word in outcome.words
+    ]
 
 
 def _scored(asked: dict[str, Any]) -> dict[str, Any]:

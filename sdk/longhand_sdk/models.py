@@ -283,10 +283,21 @@ class ModelInfo(Model):
     on_demand: bool
 
 
+class DiarizerInfo(Model):
+    """A model that tells speakers apart."""
+
+    id: str
+    description: str
+    engine: str
+    default: bool
+    state: str
+
+
 class ModelList(Model):
     """The models on offer."""
 
     models: tuple[ModelInfo, ...]
+    diarizers: tuple[DiarizerInfo, ...] = ()
 
 
 class WorkerStep(Model):

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     worker_wait_s: PositiveFloat = 86_400.0
     """How long a step that is due waits for a worker of its model, or a CPU worker, while there
     is none; then its job fails with `no_worker`. `inf`: for ever."""
+    speakers_wait_s: PositiveFloat = 900.0
+    """How long a job that is transcribed waits for a worker that tells its speakers apart, while
+    there is none; then it succeeds without them, with a warning. `inf`: for ever."""
     max_upload_bytes: PositiveInt = 2 * 1024**3
     """Largest accepted upload, in bytes."""
     max_base64_bytes: NonNegativeInt = Field(default=4 * 1024**2, le=64 * 1024**2)

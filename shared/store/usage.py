@@ -7,7 +7,7 @@ that end jobs at the same moment write entries of their own and do not wait for 
 - ``jobs``: jobs that ended, or were deleted before, each counted once, however often it is retried.
 - ``audio_s``: the length of what was transcribed: of a job that succeeded all of it, else the
   chunks that are done. A transcript that an equal job shares costs nothing.
-- ``model_s``: what the model's calls for its finished chunks took.
+- ``model_s``: what the models' calls took for its finished chunks, and for spans of its speakers.
 - ``live_s``: audio of live sessions.
 """
 
@@ -33,12 +33,14 @@ SPENT = f"""
             ELSE least(audio_done_s, duration_s)
         END) AS audio_s,
         greatest(0, -counted_model_s + (
-            SELECT coalesce(sum(
-                (timings ->> 'inference_s')::float8
+            SELECT coalesce(sum(CASE kind
+                WHEN 'diarize' THEN (timings ->> 'diarize_s')::float8
+                ELSE (timings ->> 'inference_s')::float8
                     / greatest(1, (timings ->> 'batch_size')::float8)
                 + coalesce((timings ->> 'reheard_s')::float8, 0)
-            ), 0)
-            FROM steps WHERE job_id = jobs.id AND kind = 'transcribe' AND steps.state = 'done'
+            END), 0)
+            FROM steps
+            WHERE job_id = jobs.id AND kind IN ('transcribe', 'diarize') AND steps.state = 'done'
         )) AS model_s
     FROM jobs WHERE id = ANY ({IDS})
 """  # noqa: S608 - constants

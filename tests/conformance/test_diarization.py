@@ -17,10 +17,11 @@ from bench.pipeline import as_float, read
 from shared.models import weight_files
 from shared.models.conversion.checkpoints import read_checkpoint, tensors
 from shared.models.conversion.speaker_networks import EMBEDDING, SEGMENTATION
+from shared.models.weights import Weights
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.turns import SpeakerHints
 from worker.diarization.campplus_seg3 import CampplusSeg3
-from worker.diarization.protocol import Activities
+from worker.diarization.protocol import Activities, Diarization
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PIECES = ("meeting.mp3", "hello.wav", "weather.flac", "meeting.mp3", "weather.flac", "hello.wav")
@@ -160,7 +161,7 @@ def speech() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def diarizer() -> CampplusSeg3:
-    return CampplusSeg3(diarization_networks())
+    return CampplusSeg3(Weights(diarization_networks(), "sha256:not-read"))
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +212,75 @@ def test_silence_and_snippets_have_no_speakers(diarizer: CampplusSeg3, seconds: 
     found = diarizer.cluster([diarizer.local(audio, 3.0)], SpeakerHints(count=2))
 
     assert (found.turns, len(found.centroids)) == ((), 0)
+
+
+def found_in(diarizer: CampplusSeg3, audio: np.ndarray) -> Diarization:
+    return diarizer.cluster([diarizer.local(audio.astype(np.float32), 0.0)], SpeakerHints())
+
+
+def over_a_telephone(audio: np.ndarray) -> np.ndarray:
+    """What is left between 300 and 3,400 Hz, in eight bits."""
+    hertz = np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE)
+    heard = np.fft.rfft(audio) * ((hertz >= 300) & (hertz <= 3_400))
+    return np.round(np.fft.irfft(heard, len(audio)) * 128) / 128
+
+
+def whispered(audio: np.ndarray) -> np.ndarray:
+    """The same vowels and consonants without a voice: noise takes the place of its tones."""
+    draw, window = np.random.default_rng(1), np.hanning(400)
+    whole = np.zeros(len(audio) + 400)
+    for at in range(0, len(audio) - 400, 100):
+        loudness = np.abs(np.fft.rfft(audio[at : at + 400] * window))
+        cepstrum = np.fft.irfft(np.log(loudness + 1e-6))
+        cepstrum[25:-25] = 0  # the pitch
+        envelope = np.exp(np.fft.rfft(cepstrum).real)
+        phases = np.exp(2j * np.pi * draw.random(len(envelope)))
+        whole[at : at + 400] += np.fft.irfft(envelope * phases, 400) * window
+    return whole * 0.05 / np.abs(whole).max()
+
+
+def alternating(*voices: np.ndarray) -> np.ndarray:
+    pause = np.zeros(SAMPLE_RATE // 2, np.float32)
+    return np.concatenate([part for voice in voices * 2 for part in (voice, pause)])
+
+
+RMS, SLT = "meeting.mp3", "hello.wav"
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_speakers"),
+    [("one", 1), ("identical", 1), ("whispered", 1), ("telephone", 2)],
+)
+def test_odd_recordings_have_as_many_speakers_as_there_are(
+    diarizer: CampplusSeg3, kind: str, n_speakers: int
+) -> None:
+    one, two = piece(RMS), piece(SLT)
+    audio = {
+        "one": lambda: one,
+        "identical": lambda: alternating(one),
+        "whispered": lambda: whispered(alternating(one)),
+        "telephone": lambda: over_a_telephone(alternating(one, two)),
+    }[kind]()
+    assert len(found_in(diarizer, audio).centroids) == n_speakers
+
+
+def test_music_and_noise_are_nobody(diarizer: CampplusSeg3) -> None:
+    times = np.arange(8 * SAMPLE_RATE) / SAMPLE_RATE
+    chords = sum(
+        0.1 * np.sin(2 * np.pi * hertz * times) * (np.sin(np.pi * number * times) > 0)
+        for number, hertz in enumerate((220, 277, 330, 440, 554), 1)
+    )
+    noise = np.random.default_rng(1).normal(0, 0.05, len(times))
+    assert found_in(diarizer, np.asarray(chords)).turns == ()
+    assert found_in(diarizer, noise).turns == ()
+
+
+def test_two_who_talk_at_once_throughout_are_heard_and_no_more_than_two(
+    diarizer: CampplusSeg3,
+) -> None:
+    one, two = piece(RMS), piece(SLT)
+    length = min(len(one), len(two))
+    found = found_in(diarizer, one[:length] + two[:length])
+    assert 1 <= len(found.centroids) <= 2
+    talked_s = sum(turn.end_s - turn.start_s for turn in found.turns)
+    assert talked_s > 0.8 * length / SAMPLE_RATE

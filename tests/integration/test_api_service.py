@@ -105,6 +105,10 @@ def test_models_are_listed_without_the_hidden_ones(client: httpx.Client) -> None
     models = {model["id"]: model for model in client.get("/models").json()["models"]}
     assert models["starter"]["languages"] == ["en"]
     assert "oracle" not in models
+    (diarizer,) = client.get("/models").json()["diarizers"]
+    assert diarizer.pop("description").startswith("Tells speakers apart")
+    expected = {"id": "campplus-seg3", "engine": "campplus-seg3", "default": False}
+    assert diarizer == {**expected, "state": "absent"}
     answer = client.post("/jobs", data={"model": "oracle"}, files={"file": ("a", b"x")})
     assert answer.status_code == 202
 

@@ -1,7 +1,9 @@
 """Jobs whose speakers are told apart: steps of their own, which never cost the transcript."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from jobstore import claim, step_ids
 from loudvoices import QUIET, TOLD_APART, LoudVoices, catalogue_with_loud_voices
 from preparations import objects, prepare_again, replace_options, speech, submit
-from sqlalchemy import text
+from registry import enter_worker
+from sqlalchemy import Engine, text
 from steprunner import run_claimed
 from transcripts import get_transcript
 
@@ -22,11 +25,13 @@ from shared.speech.speakers import spans
 from shared.speech.transcript.transcript import Transcript
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job
-from shared.store.jobs.read import get_job
+from shared.store.jobs.read import get_job, get_manifest
 from shared.store.jobs.retry import retry_job
-from shared.store.jobs.unserved import fail_unserved
+from shared.store.jobs.unserved import fail_unserved, give_up_speakers
+from shared.store.jobs.waits import find_waits
 from shared.store.objects.remover import remove_due
 from shared.store.states import JobState
+from shared.store.usage import read_usage
 from worker.batching.batcher import Batcher
 from worker.engines.oracle import OracleEngine
 from worker.process.runtime import Runtime, make_runtime
@@ -103,6 +108,38 @@ def test_words_get_their_speakers_and_segments_have_one_each(
     assert found.speakers is not None
     assert [(each.id, each.name) for each in found.speakers] == [(0, "Speaker 0"), (1, "Speaker 1")]
     assert found.warnings == []
+
+
+def test_manifest_and_usage_tell_of_the_diarization(runtime: Runtime, diarizer: LoudVoices) -> None:
+    job_id = prepared(runtime, dialogue(1.0, 12.0), min=2)
+    transcribe(runtime, job_id)
+    diarize(runtime, diarizer, job_id)
+    with runtime.database.begin() as connection:
+        connection.execute(
+            text("""UPDATE steps SET timings = '{"diarize_s": 7.5}' WHERE kind = 'diarize';
+                    UPDATE steps SET timings = timings || '{"inference_s": 0.25, "batch_size": 1}'
+                    WHERE kind = 'transcribe'""")
+        )
+        n_chunks = connection.execute(
+            text("SELECT count(*) FROM steps WHERE kind = 'transcribe'")
+        ).scalar_one()
+    end(runtime, job_id)
+    manifest = json.loads(get_manifest(runtime.database, "default", job_id))
+    entry = runtime.catalogue.diarizers["loud-voices"]
+    (span,) = steps.span_results(runtime.database, job_id)
+    assert manifest["speakers"] == {
+        "model": "loud-voices",
+        "revision": entry.revision,
+        "engines": ["loudness 1"],
+        "weights": ["sha256:none"],
+        "min": 2,
+        "max": None,
+        "count": None,
+        "spans": [[span.span.start, span.span.end]],
+    }
+    today = datetime.now(UTC).date()
+    (used,) = read_usage(runtime.database, "default", today - timedelta(days=1), today)
+    assert used.model_s == 7.5 + 0.25 * n_chunks
 
 
 def test_the_number_of_speakers_that_was_asked_for_reaches_the_diarizer(
@@ -200,23 +237,33 @@ def test_what_was_heard_of_other_spans_is_kept_where_one_fails(
     assert [warning.code for warning in found.warnings] == ["speakers_unknown"]
 
 
-def test_a_job_goes_on_where_nobody_tells_speakers_apart(runtime: Runtime) -> None:
+def give_up(database: Engine) -> int:
+    return give_up_speakers(database, wait_s=60, live_s=30)
+
+
+def test_a_job_goes_on_once_nobody_has_told_speakers_apart_for_too_long(runtime: Runtime) -> None:
     database = runtime.database
+    enter_worker(database, "beat", started_s_ago=3600)
     job_id = prepared(runtime, dialogue(1.0))
-    transcribe(runtime, job_id)
     with database.begin() as connection:
-        connection.execute(
-            text("""
-                INSERT INTO workers (id, role, queues, slots, state, device, version, started_at)
-                VALUES ('beat', 'beat', '{sweep}', 1, 'ready', 'cpu', 'test',
-                        clock_timestamp() - interval '1 day');
-                UPDATE steps SET run_at = clock_timestamp() - interval '1 hour'
-                WHERE kind = 'diarize'
-            """)
-        )
+        connection.execute(text("UPDATE steps SET run_at = run_at - interval '1 hour'"))
+    assert give_up(database) == 0, "it is not transcribed"
+    transcribe(runtime, job_id)
+    waiting = find_waits(database, [job_id], live_s=30)[job_id]
+    assert waiting.detail == "a worker for model loud-voices, to tell its speakers apart"
+
+    enter_worker(database, "diarize", "loud-voices", seen_s_ago=45)
+    assert give_up(database) == 0, "a worker was there"
     assert fail_unserved(database, wait_s=60, live_s=30) == 0
+    enter_worker(database, "diarize", "loud-voices", seen_s_ago=75)
+    assert fail_unserved(database, wait_s=60, live_s=30) == 0, "no job fails for that"
+    assert (give_up(database), give_up(database)) == (1, 0)
+
     found = end(runtime, job_id)
-    assert "no worker" in found.warnings[0].detail
+    (warning,) = found.warnings
+    assert warning.code == "speakers_unknown"
+    assert warning.detail.endswith("no worker for model 'loud-voices' has been there for 1 minute.")
+    assert {word.speaker for segment in found.segments for word in segment.words} == {None}
 
 
 def test_channels_are_speakers_without_a_step(runtime: Runtime) -> None:

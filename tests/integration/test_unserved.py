@@ -24,7 +24,7 @@ from shared.store import steps
 from shared.store.jobs.create import create_job
 from shared.store.jobs.read import JobView, get_job
 from shared.store.jobs.retry import retry_job
-from shared.store.jobs.unserved import GRACE_S, UNSERVED_JOBS, fail_unserved
+from shared.store.jobs.unserved import GRACE_S, UNSERVED_JOBS, UNSERVED_SPEAKERS, fail_unserved
 from shared.store.queues import LARGE_BYTES
 from shared.store.steps import NewStep
 from shared.store.workers import forget_dead_workers, withdraw
@@ -242,3 +242,5 @@ def test_jobs_that_wait_for_their_turn_are_not_looked_at(database: Engine) -> No
     plan = explain(database, UNSERVED_JOBS, parameters)
     assert most_rows(plan) < 50
     assert "ix_steps_due" in str(plan)
+    plan = explain(database, UNSERVED_SPEAKERS, parameters)
+    assert most_rows(plan) < 50

@@ -123,6 +123,7 @@ OURS = {
     models.SearchMatch: "SearchMatch",
     models.SearchHit: "SearchHit",
     models.SearchPage: "SearchPage",
+    models.DiarizerInfo: "DiarizerInfo",
     models.ModelInfo: "ModelInfo",
     models.ModelList: "ModelList",
     models.WorkerStep: "WorkerStep",

@@ -21,4 +21,4 @@ def load_diarizer(model: DiarizationModel, *, threads: int = 1) -> Diarizer:
         raise ModelError(f"model '{model.id}': {missing}")
     from worker.diarization.campplus_seg3 import CampplusSeg3
 
-    return CampplusSeg3(pinned(model).folder, threads)
+    return CampplusSeg3(pinned(model), threads)

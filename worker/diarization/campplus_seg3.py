@@ -1,10 +1,11 @@
 """The default diarizer: segmentation-3.0 finds local speakers, CAM++ embeds their voices."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.metadata import version as installed_version
 
 import numpy as np
 
+from shared.models.weights import Weights
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
 from shared.speech.speakers.turns import SpeakerHints, Turn
@@ -26,13 +27,15 @@ MAX_WEIGHT_S = 4.0
 class CampplusSeg3:
     """Hears with networks of 34 MB and clusters with numpy; see ``protocol.Diarizer``."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
+    def __init__(self, weights: Weights, threads: int = 1) -> None:
         """Load the networks.
 
         Raises:
             ModelError: onnxruntime is not installed, or it cannot read the files.
         """
-        self._networks = Networks(folder, threads)
+        self._networks = Networks(weights.folder, threads)
+        self.version = f"onnxruntime {installed_version('onnxruntime')}"
+        self.weights_digest = weights.digest
 
     def local(self, audio: Samples, start_s: float) -> Activities:
         """Hear one span; see ``protocol.Diarizer``."""

@@ -1,10 +1,13 @@
 """What ``campplus-seg3`` hears in a span: local speakers of windows, and an embedding of each."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
+from worker.diarization.agreement import disagree
 from worker.diarization.features import STEP_SAMPLES, log_mel_energies
 from worker.diarization.networks import Networks
 from worker.diarization.protocol import Activities
@@ -21,7 +24,10 @@ SHORT_SAMPLES = 120 * SAMPLE_RATE
 SHORT_STEP_SAMPLES = 74 * FRAME_SAMPLES
 """Up to two minutes are heard by eight windows: they have fewer for errors to cancel out."""
 EMBED_EVERY = 2
-"""Voices of every second window are embedded. Those between are known by when they talk."""
+"""Voices of every second window are embedded. Those between are known by when they talk, unless
+windows disagree on who is who: there all are."""
+N_COMPARED = 2
+"""Each window is compared with so many after it."""
 LEAST_SAMPLES = SAMPLE_RATE
 """Shorter audio is padded with silence."""
 BATCH_WINDOWS = 4
@@ -35,6 +41,8 @@ LEAST_ALONE_S = 0.4
 LEAST_VOICE_FRAMES = 20
 """Shorter speech is not embedded."""
 N_LOCAL = 3
+TALKS = 0.5
+"""A local speaker talks where the network gives it this probability."""
 
 
 def hear(networks: Networks, audio: Samples, start: int) -> Activities:
@@ -54,11 +62,10 @@ def hear(networks: Networks, audio: Samples, start: int) -> Activities:
     voices: list[int] = []
     alone_s: list[float] = []
     embeddings: list[npt.NDArray[np.float32]] = []
-    for window, offset in enumerate(sounds):
-        if not _is_embedded(offset, offsets):
-            continue
+    for window in _embedded(activity >= TALKS, sounds, offsets):
+        offset = sounds[window]
         for voice in range(N_LOCAL):
-            frames, seconds = voice_frames(activity[window] >= 0.5, voice, offset, len(features))
+            frames, seconds = voice_frames(activity[window] >= TALKS, voice, offset, len(features))
             if len(frames) >= LEAST_VOICE_FRAMES:
                 windows.append(window)
                 voices.append(voice)
@@ -76,8 +83,18 @@ def hear(networks: Networks, audio: Samples, start: int) -> Activities:
     )
 
 
-def _is_embedded(offset: int, offsets: list[int]) -> bool:
-    return offsets.index(offset) % EMBED_EVERY == 0 or offset == offsets[-1]
+def _embedded(
+    talks: npt.NDArray[np.bool_], sounds: Sequence[int], offsets: Sequence[int]
+) -> list[int]:
+    """Return the numbers, among the windows with sound, of those whose voices are embedded."""
+    usual = {*offsets[::EMBED_EVERY], offsets[-1]}
+    chosen = {window for window, offset in enumerate(sounds) if offset in usual}
+    for window in range(len(sounds)):
+        for other in range(window + 1, min(window + 1 + N_COMPARED, len(sounds))):
+            after = round((sounds[other] - sounds[window]) / FRAME_SAMPLES)
+            if disagree(talks[window], talks[other], after):
+                chosen.update(range(max(0, window - 1), min(other + 2, len(sounds))))
+    return sorted(chosen)
 
 
 def _has_sound(samples: Samples) -> bool:

@@ -86,6 +86,16 @@ class Diarization:
 class Diarizer(Protocol):
     """Tells speakers apart. Equal input gives equal output."""
 
+    @property
+    def version(self) -> str:
+        """The library that it rests on, and its version, such as 'onnxruntime 1.23.2'."""
+        ...
+
+    @property
+    def weights_digest(self) -> str:
+        """'sha256:...' of the weights' files; equal weights have equal digests."""
+        ...
+
     def local(self, audio: Samples, start_s: float) -> Activities:
         """Hear one span of a recording.
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from worker.diarization.hearing import FIRST_FRAME_SAMPLES, FRAME_SAMPLES, N_LOC
 from worker.diarization.protocol import Activities, Vectors
 
 BLOCK_FRAMES = 600 * SAMPLE_RATE // FRAME_SAMPLES
-"""Frames that are judged at once: ten minutes."""
+"""Frames that are judged at once, ten minutes, so that memory does not grow with the recording."""
 EDGE_FRAMES = 2 * SAMPLE_RATE // FRAME_SAMPLES
 """What a window says counts less the nearer to its edge it is, within 2 s."""
 LEAST_TURN_FRAMES = 6
@@ -42,19 +43,24 @@ class Windows:
 
 def join(activities: Sequence[Activities]) -> Windows:
     """Return the windows of all spans, whatever their order."""
-    ordered = sorted(activities, key=lambda each: each.starts.tolist())
-    starts = np.concatenate([np.zeros(0, np.int64), *(each.starts for each in ordered)])
-    counts = np.cumsum([0, *(len(each.starts) for each in ordered)])
-    offsets = [n + each.windows.astype(np.int64) for n, each in zip(counts, ordered, strict=False)]
-    with_voices = [each.embeddings for each in ordered if len(each.embeddings)]
+    spans = sorted(activities, key=lambda each: each.starts.tolist())
+    starts = np.concatenate([np.zeros(0, np.int64), *(each.starts for each in spans)])
+    counts = np.cumsum([0, *(len(each.starts) for each in spans)])
+    offsets = [n + each.windows.astype(np.int64) for n, each in zip(counts, spans, strict=False)]
+    with_voices = [each.embeddings for each in spans if len(each.embeddings)]
     embeddings = np.concatenate(with_voices) if with_voices else np.zeros((0, 0))
+    lengths = np.concatenate([np.zeros(0, np.int32), *(each.lengths for each in spans)])
+    activity = [window for each in spans for window in each.activity]
+    # Spans hear what is around them, so their windows begin before others' have ended.
+    order = np.argsort(starts, kind="stable")
+    places = np.argsort(order, kind="stable")
     return Windows(
-        np.round((starts + FIRST_FRAME_SAMPLES) / FRAME_SAMPLES).astype(np.int64),
-        np.concatenate([np.zeros(0, np.int32), *(each.lengths for each in ordered)]),
-        [window for each in ordered for window in each.activity],
-        np.concatenate([np.zeros(0, np.int64), *offsets]),
-        np.concatenate([np.zeros(0, np.int64), *(each.voices for each in ordered)]).astype(int),
-        np.concatenate([np.zeros(0, np.float32), *(each.alone_s for each in ordered)]),
+        np.round((starts[order] + FIRST_FRAME_SAMPLES) / FRAME_SAMPLES).astype(np.int64),
+        lengths[order],
+        [activity[number] for number in order.tolist()],
+        places[np.concatenate([np.zeros(0, np.int64), *offsets])],
+        np.concatenate([np.zeros(0, np.int64), *(each.voices for each in spans)]).astype(int),
+        np.concatenate([np.zeros(0, np.float32), *(each.alone_s for each in spans)]),
         embeddings.astype(np.float32),
     )
 
@@ -154,30 +160,50 @@ def turns(
     if not len(windows.firsts) or not n_speakers:
         return []
     first = int(windows.firsts.min())
-    n_frames = int((windows.firsts + windows.lengths).max()) - first
-    talks = np.zeros((n_speakers, n_frames), np.bool_)
-    trust = np.zeros((n_speakers, n_frames), np.float16)
-    for begin in range(0, n_frames, BLOCK_FRAMES):
-        block = slice(begin, min(begin + BLOCK_FRAMES, n_frames))
-        talks[:, block], trust[:, block] = _judge(
-            windows, speakers, sureness, n_speakers, first + begin, first + block.stop
+    end = int((windows.firsts + windows.lengths).max())
+    pieces: list[list[_Piece]] = [[] for _ in range(n_speakers)]
+    for begin in range(first, end, BLOCK_FRAMES):
+        block = begin, min(begin + BLOCK_FRAMES, end)
+        around = max(first, begin - LEAST_TURN_FRAMES), min(block[1] + LEAST_TURN_FRAMES, end)
+        talks, trust = _judge(windows, speakers, sureness, n_speakers, *around)
+        for speaker in range(n_speakers):
+            _drop_clicks(talks[speaker])
+        own = slice(begin - around[0], block[1] - around[0])
+        several = talks[:, own].sum(axis=0) > 1
+        for speaker, earlier in enumerate(pieces):
+            for at, stop in _stretches(talks[speaker, own] * (1 + several)):
+                total = float(trust[speaker, own][at:stop].sum(dtype=np.float64))
+                _append(earlier, _Piece(begin + at, begin + stop, bool(several[at]), total))
+    found = [
+        Turn(
+            max(0.0, (piece.begin - 0.5) * FRAME_SAMPLES / SAMPLE_RATE),
+            (piece.end - 0.5) * FRAME_SAMPLES / SAMPLE_RATE,
+            speaker,
+            piece.overlap,
+            round(piece.trust / (piece.end - piece.begin), 3),
         )
-    found: list[Turn] = []
-    for speaker in range(n_speakers):
-        _drop_clicks(talks[speaker])
-    several = talks.sum(axis=0) > 1
-    for speaker in range(n_speakers):
-        for begin, end in _stretches(talks[speaker] * (1 + several)):
-            found.append(
-                Turn(
-                    max(0.0, ((first + begin) - 0.5) * FRAME_SAMPLES / SAMPLE_RATE),
-                    ((first + end) - 0.5) * FRAME_SAMPLES / SAMPLE_RATE,
-                    speaker,
-                    bool(several[begin]),
-                    round(float(trust[speaker, begin:end].mean(dtype=np.float32)), 3),
-                )
-            )
+        for speaker, own_pieces in enumerate(pieces)
+        for piece in own_pieces
+    ]
     return sorted(found, key=lambda turn: (turn.start_s, turn.end_s, turn.speaker))
+
+
+class _Piece(NamedTuple):
+    """Frames [begin, end) in which a speaker talks, alone or with others."""
+
+    begin: int
+    end: int
+    overlap: bool
+    trust: float
+    """The sum over its frames."""
+
+
+def _append(pieces: list[_Piece], piece: _Piece) -> None:
+    """Append a piece, joined with the last one where a block's border has cut them apart."""
+    if pieces and pieces[-1].end == piece.begin and pieces[-1].overlap == piece.overlap:
+        last = pieces.pop()
+        piece = piece._replace(begin=last.begin, trust=last.trust + piece.trust)
+    pieces.append(piece)
 
 
 def _judge(

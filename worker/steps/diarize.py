@@ -42,7 +42,11 @@ def hearing_with(diarizer: Diarizer) -> Handler:
         steps.complete_diarize(
             runtime.database,
             claim,
-            n_bytes=len(heard),
+            output={
+                "bytes": len(heard),
+                "engine": diarizer.version,
+                "weights": diarizer.weights_digest,
+            },
             timings=timings,
             max_attempts=runtime.settings.max_attempts,
         )

@@ -107,7 +107,7 @@ def fold(
         segments=stitcher.stitch([as_heard(chunks(number)) for number in numbers]),
         header=header,
         metrics=metrics,
-        manifest=lambda: _manifest(runtime, claim, records),
+        manifest=lambda: _manifest(runtime, claim, records, speakers),
     )
 
 
@@ -137,7 +137,9 @@ class _Records:
         return sorted(self._seen[name])
 
 
-def _manifest(runtime: Runtime, claim: steps.Claim, records: _Records) -> Manifest:
+def _manifest(
+    runtime: Runtime, claim: steps.Claim, records: _Records, speakers: Speakers
+) -> Manifest:
     options = claim.options
     model = runtime.catalogue.get(options.model)
     return Manifest(
@@ -157,4 +159,5 @@ def _manifest(runtime: Runtime, claim: steps.Claim, records: _Records) -> Manife
         window_s=model.window_s,
         sample_rate=SAMPLE_RATE,
         chunks=records.chunks,
+        speakers=speakers.manifest,
     )

@@ -14,6 +14,7 @@ from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.assign import ChannelLabels, SpeakerLabels
 from shared.speech.speakers.spans import on_file_clock
 from shared.speech.speakers.voiceprints import Recognized, Voiceprints, recognize
+from shared.speech.transcript.manifest import ManifestSpeakers
 from shared.speech.transcript.segments import Label
 from shared.speech.transcript.transcript import RecognizedVoice, Speaker, TranscriptWarning
 from shared.store import steps
@@ -42,6 +43,8 @@ class Speakers:
     """Returns who has words, once all words are labelled; None: it is not known."""
     warnings: Sequence[TranscriptWarning] = ()
     metrics: dict[str, Any] = field(default_factory=dict)
+    manifest: ManifestSpeakers | None = None
+    """None: no model told them apart."""
     voiceprints: Voiceprints | None = None
     """How they sound, where the job is to identify them. Such a job is no original for equal ones:
     other voices may be known by then."""
@@ -81,7 +84,26 @@ def find_speakers(runtime: Runtime, claim: steps.Claim) -> Speakers:
         lambda: [_named(each, recognized.get(each.id)) for each in found.found()],
         [_warning(_failed(spans))] if not all(span.is_done for span in spans) else [],
         {"cluster_s": round(time.monotonic() - begun, 3)},
+        _manifest(runtime, options, spans),
         prints,
+    )
+
+
+def _manifest(
+    runtime: Runtime, options: SpeakerOptions, spans: Sequence[SpanResult]
+) -> ManifestSpeakers:
+    assert options.model is not None, "they were told apart"
+    model = entry_of(runtime.catalogue, options.model)
+    done = [span for span in spans if span.is_done]
+    return ManifestSpeakers(
+        model=model.id,
+        revision=model.revision,
+        weights=sorted({span.weights for span in done}),
+        engines=sorted({span.engine for span in done}),
+        min=options.min,
+        max=options.max,
+        count=options.count,
+        spans=[(span.span.start, span.span.end) for span in done],
     )
 
 

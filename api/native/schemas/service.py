@@ -52,10 +52,21 @@ class ModelInfo(BaseModel):
     )
 
 
+class DiarizerInfo(BaseModel):
+    """A model that tells speakers apart. Jobs ask for that by 'speakers', not by its id."""
+
+    id: str
+    description: str
+    engine: str
+    default: bool = Field(description="whether a job that asks for speakers gets it now")
+    state: ModelState = Field(description="whether a worker is ready for it, loading it, or absent")
+
+
 class ModelList(BaseModel):
     """The models on offer."""
 
     models: list[ModelInfo]
+    diarizers: list[DiarizerInfo] = Field(description="those that tell speakers apart")
 
 
 class Alive(BaseModel):

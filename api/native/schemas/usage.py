@@ -13,7 +13,9 @@ class Amounts(BaseModel):
         description="seconds of audio transcribed: all of a job that succeeded, of others what was "
         "done; none of a job that got an equal one's transcript"
     )
-    model_s: float = Field(description="seconds that models took for it")
+    model_s: float = Field(
+        description="seconds that models took for it, and to tell its speakers apart"
+    )
     live_s: float = Field(description="seconds of audio of live sessions that ended")
 
 

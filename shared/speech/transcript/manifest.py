@@ -43,6 +43,21 @@ class ManifestChunk(BaseModel):
     )
 
 
+class ManifestSpeakers(BaseModel):
+    """How its speakers were told apart."""
+
+    model: str
+    revision: str
+    weights: list[str] = Field(description="digests of the files that were loaded")
+    engines: list[str] = Field(description="with the versions of what they rest on")
+    min: int | None = Field(description="at least so many were asked for")
+    max: int | None = Field(description="at most so many were asked for")
+    count: int | None = Field(description="exactly so many were asked for")
+    spans: list[tuple[int, int]] = Field(
+        description="what was heard at once: samples into the decoded audio, the end exclusive"
+    )
+
+
 class Manifest(BaseModel):
     """How a transcript was made; lists have several entries where its workers differed."""
 
@@ -58,3 +73,6 @@ class Manifest(BaseModel):
     )
     sample_rate: int = Field(description="of the decoded audio, in Hz")
     chunks: list[ManifestChunk]
+    speakers: ManifestSpeakers | None = Field(
+        default=None, description="null: no model told speakers apart"
+    )

@@ -1,8 +1,9 @@
 """Jobs that no worker serves: they fail after the longest wait that the settings allow.
 
-A job whose speakers alone nobody looks for goes on without them.
+A job that is transcribed, and whose speakers alone nobody looks for, goes on without them.
 """
 
+from collections.abc import Callable
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
@@ -38,9 +39,11 @@ _UNSERVED = """
     )
 """
 
-# Each queue is found by one index lookup ("loose index scan"). Steps are searched only in queues
-# that nobody serves.
-UNSERVED_JOBS = f"""
+_IS_TRANSCRIBED = "jobs.plan_complete AND jobs.chunks_done = jobs.chunks_total"
+
+# Each queue is found by one index lookup ("loose index scan"), and any of its steps tells whether
+# they are of speakers. Steps are searched only in queues that nobody serves.
+_UNSERVED_JOBS = f"""
     WITH RECURSIVE queues AS (
         SELECT min(queue) AS queue FROM steps WHERE {_WAITING}
         UNION ALL
@@ -50,18 +53,24 @@ UNSERVED_JOBS = f"""
     )
     SELECT DISTINCT overdue.job_id, queues.queue
     FROM queues CROSS JOIN LATERAL (
-        SELECT job_id FROM steps WHERE steps.queue = queues.queue AND {_OVERDUE}
+        SELECT job_id FROM steps {{due}}
+        WHERE steps.queue = queues.queue AND {_OVERDUE}
         ORDER BY run_at LIMIT :limit
     ) AS overdue
-    WHERE queues.queue IS NOT NULL AND {_UNSERVED.format(queue="queues.queue")}
+    WHERE queues.queue IS NOT NULL AND {_UNSERVED.format(queue="queues.queue")} AND (
+        SELECT kind = 'diarize' FROM steps
+        WHERE steps.queue = queues.queue AND {_WAITING} LIMIT 1
+    ) = {{of_speakers}}
     ORDER BY job_id
 """  # noqa: S608 - the variable parts are constants
+UNSERVED_JOBS = _UNSERVED_JOBS.format(due="", of_speakers="FALSE")
+UNSERVED_SPEAKERS = _UNSERVED_JOBS.format(
+    due=f"JOIN jobs ON jobs.id = steps.job_id AND {_IS_TRANSCRIBED}", of_speakers="TRUE"
+)
 
 
 def fail_unserved(engine: Engine, *, wait_s: float, live_s: float, limit: int = 500) -> int:
     """Jobs queued or running -> failed whose step has waited ``wait_s`` for a worker.
-
-    Where that is a ``diarize`` step, the step fails and its job goes on.
 
     The wait counts from when the step became due, or from when the last ready worker of its queue
     was seen, if that was later. A loading worker seen within ``live_s`` ends it too. Jobs that wait
@@ -72,23 +81,53 @@ def fail_unserved(engine: Engine, *, wait_s: float, live_s: float, limit: int = 
     transaction of its own, and one whose row is locked is left to the next sweep. Returns the
     number of jobs that failed.
     """
+
+    def fail(connection: Connection, job_id: UUID, queue: str) -> None:
+        advice = "start one, then retry the job"
+        fail_job(connection, job_id, NoWorker.code, f"{_absent(queue, wait_s)}; {advice}")
+
+    return _end_waits(engine, UNSERVED_JOBS, fail, wait_s=wait_s, live_s=live_s, limit=limit)
+
+
+def give_up_speakers(engine: Engine, *, wait_s: float, live_s: float, limit: int = 500) -> int:
+    """``diarize`` steps queued -> failed that alone keep their job from its transcript.
+
+    They have waited ``wait_s`` for a worker, counted as ``fail_unserved`` does. Those of a job that
+    is still being transcribed wait on: a worker may come. Returns the number of jobs that go on
+    without some of their speakers.
+    """
+
+    def give_up(connection: Connection, job_id: UUID, queue: str) -> None:
+        give_up_spans(connection, job_id, queue, NoWorker.code, _absent(queue, wait_s))
+
+    return _end_waits(engine, UNSERVED_SPEAKERS, give_up, wait_s=wait_s, live_s=live_s, limit=limit)
+
+
+def _end_waits(
+    engine: Engine,
+    statement: str,
+    end: Callable[[Connection, UUID, str], None],
+    *,
+    wait_s: float,
+    live_s: float,
+    limit: int,
+) -> int:
+    """Lock each job that the statement finds, and end its wait; returns how many were ended."""
     if wait_s >= FOR_EVER_S:
         return 0
     with begin(engine) as connection:
         if not _has_swept_for(connection, min(wait_s, GRACE_S), live_s):
             return 0
         found = connection.execute(
-            text(UNSERVED_JOBS), {"wait_s": wait_s, "live_s": live_s, "limit": limit}
+            text(statement), {"wait_s": wait_s, "live_s": live_s, "limit": limit}
         ).all()
-    failed = 0
+    ended = 0
     for job_id, queue in found:
         with begin(engine) as connection:
             if _lock(connection, job_id, queue, wait_s, live_s):
-                failure = NoWorker.code, _sentence(queue, wait_s)
-                if not give_up_spans(connection, job_id, queue, *failure):
-                    fail_job(connection, job_id, *failure)
-                    failed += 1
-    return failed
+                end(connection, job_id, queue)
+                ended += 1
+    return ended
 
 
 def _has_swept_for(connection: Connection, at_least_s: float, live_s: float) -> bool:
@@ -127,7 +166,7 @@ def _lock(connection: Connection, job_id: UUID, queue: str, wait_s: float, live_
     return bool(waits.scalar_one())
 
 
-def _sentence(queue: str, wait_s: float) -> str:
+def _absent(queue: str, wait_s: float) -> str:
     model = queue_model(queue)
     worker = "CPU worker" if model is None else f"worker for model '{model}'"
-    return f"no {worker} has been there for {duration(wait_s)}; start one, then retry the job"
+    return f"no {worker} has been there for {duration(wait_s)}"

@@ -53,7 +53,8 @@ def read_waits(
             if queue_model(row["queue"]) is None:
                 waits[row["id"]] = Waiting("cpu_worker", f"a CPU worker{state}")
             else:
-                detail = f"a worker for model {queue_model(row['queue'])}{state}"
+                what_for = ", to tell its speakers apart" if row["kind"] == "diarize" else ""
+                detail = f"a worker for model {queue_model(row['queue'])}{state}{what_for}"
                 waits[row["id"]] = Waiting("model_worker", detail)
     return waits
 
@@ -70,9 +71,9 @@ _WAITS = """
         GROUP BY queue
     )
     SELECT jobs.id, original_id IS NOT NULL AS has_original, due.queue,
-           due.worker_state
+           due.kind, due.worker_state
     FROM jobs LEFT JOIN LATERAL (
-        SELECT step.queue, served.worker_state
+        SELECT step.queue, kinds.kind, served.worker_state
         FROM (VALUES (0, 'fetch', %(fetch)s),
                      (1, 'prepare', %(cpu)s), (1, 'prepare', %(large)s),
                      (2, 'detect', %(models)s || jobs.model),

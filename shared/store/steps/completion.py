@@ -172,11 +172,19 @@ def complete_chunks(
 
 
 def complete_diarize(
-    engine: Engine, claim: Claim, *, n_bytes: int, timings: Mapping[str, Any], max_attempts: int
+    engine: Engine,
+    claim: Claim,
+    *,
+    output: Mapping[str, Any],
+    timings: Mapping[str, Any],
+    max_attempts: int,
 ) -> None:
-    """``diarize`` running -> done: what was heard of the span's speakers is stored."""
+    """``diarize`` running -> done: what was heard of the span's speakers is stored.
+
+    ``output`` has its size in bytes, the engine and the digest of its weights.
+    """
     with fenced(engine, claim) as connection:
-        finish_step(connection, claim, timings, {"bytes": n_bytes})
+        finish_step(connection, claim, timings, output)
         queue_finish(connection, claim.job_id, claim.kind, max_attempts)
 
 

@@ -4,8 +4,9 @@ A job succeeds without them. So a ``diarize`` step that fails does not fail its 
 follows once none is left, whatever became of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
@@ -30,6 +31,9 @@ class SpanResult:
     is_done: bool
     n_bytes: int
     """Of what it stored."""
+    engine: str
+    weights: str
+    """The digest of what its worker had loaded."""
     error: str
     """Why it failed, as a part of a sentence."""
 
@@ -63,10 +67,10 @@ def queue_finish(connection: Connection, job_id: UUID, after: StepKind, max_atte
         insert_steps(connection, job_id, kind, CPU_QUEUE, [NewStep(0)], max_attempts)
 
 
-def give_up_spans(connection: Connection, job_id: UUID, queue: str, code: str, detail: str) -> bool:
+def give_up_spans(connection: Connection, job_id: UUID, queue: str, code: str, detail: str) -> None:
     """``diarize`` steps queued -> failed, all of a queue that nobody serves.
 
-    The caller has locked the job's row. Returns whether the queue has such steps of the job.
+    The caller has locked the job's row, and there are such steps.
     """
     given_up = connection.execute(
         text("""
@@ -76,10 +80,8 @@ def give_up_spans(connection: Connection, job_id: UUID, queue: str, code: str, d
             RETURNING max_attempts
         """),
         {"id": job_id, "queue": queue, "code": code, "detail": detail},
-    ).all()
-    if given_up:
-        queue_finish(connection, job_id, StepKind.DIARIZE, max(row[0] for row in given_up))
-    return bool(given_up)
+    ).scalars()
+    queue_finish(connection, job_id, StepKind.DIARIZE, max(given_up))
 
 
 def span_results(engine: Engine, job_id: UUID) -> list[SpanResult]:
@@ -97,8 +99,12 @@ def span_results(engine: Engine, job_id: UUID) -> list[SpanResult]:
             row.idx,
             SpeakerSpan.from_json(row.input),
             row.state == StepState.DONE,
-            (row.output or {}).get("bytes", 0),
+            *_stored(row.output or {}),
             row.error_detail or "",
         )
         for row in rows
     ]
+
+
+def _stored(output: Mapping[str, Any]) -> tuple[int, str, str]:
+    return output.get("bytes", 0), output.get("engine", ""), output.get("weights", "")

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from shared.speech.speakers.turns import SpeakerHints
-from worker.diarization.clustering import BLOCK, cluster
+from worker.diarization.clustering import BLOCK, MAX_SPEAKERS, cluster
 from worker.diarization.protocol import Vectors
 
 N_FEATURES = 192
@@ -92,3 +92,25 @@ def test_few_embeddings_are_enough() -> None:
     assert clustered(one, np.zeros(1)).tolist() == [0]
     assert clustered(one[:0], np.zeros(0)).tolist() == []
     assert are_equal(clustered(two, starts_s), speakers)
+
+
+def test_twenty_speakers_are_counted() -> None:
+    embeddings, starts_s, speakers = voices([10] * 20, 0.5)
+
+    assert are_equal(clustered(embeddings, starts_s), speakers)
+
+
+def test_somebody_who_says_two_seconds_in_ten_hours_is_a_speaker() -> None:
+    embeddings, starts_s, speakers = voices([3 * BLOCK, 2 * BLOCK, BLOCK, 1], 0.4)
+    weights = np.where(speakers == 3, 2, 3).astype(np.float32)
+
+    found = cluster(embeddings, weights, starts_s, SpeakerHints())
+
+    assert are_equal(found, speakers)
+
+
+def test_voices_that_nobody_has_twice_are_no_more_speakers_than_allowed() -> None:
+    embeddings, starts_s, _ = voices([1] * (2 * BLOCK), 0.3)
+
+    assert len(np.unique(clustered(embeddings, starts_s))) <= MAX_SPEAKERS
+    assert len(np.unique(clustered(embeddings, starts_s, SpeakerHints(max=3)))) <= 3

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from shared.infra.errors import ModelError
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.turns import SpeakerHints
 from worker.diarization import timeline
+from worker.diarization.agreement import TOGETHER_FRAMES, disagree
 from worker.diarization.campplus_seg3 import tell_apart
 from worker.diarization.hearing import EMBED_EVERY, FIRST_FRAME_SAMPLES, FRAME_SAMPLES
 from worker.diarization.protocol import Activities, Diarization
@@ -113,6 +115,36 @@ def test_spans_may_come_in_any_order_and_overlap() -> None:
     assert [who for who, _, _ in spoken(expected)] == list("01201201")
 
 
+def test_windows_of_spans_that_overlap_come_in_time_order() -> None:
+    spans = [heard(TALKS, 0, 25), heard(TALKS, 15, 40)]
+
+    windows = timeline.join(spans)
+
+    assert windows.firsts.tolist() == sorted(windows.firsts.tolist())
+    whole = timeline.join(spans[1:])
+    moved = np.isin(windows.firsts[windows.windows], whole.firsts[whole.windows])
+    assert moved.sum() >= len(whole.windows)
+    for number, window in enumerate(windows.windows):
+        spoken = windows.activity[window][:, windows.voices[number]]
+        assert spoken.any(), "the embedding is of a voice that its window has"
+
+
+@pytest.mark.parametrize("block", [50, 333, 1000])
+def test_turns_do_not_depend_on_how_many_frames_are_judged_at_once(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    talks = [*TALKS, ("ada", 50.0, 50.08), ("cleo", 47.0, 47.3)]  # a click, and an interjection
+    expected = diarized(heard(talks, 0, 55))
+    monkeypatch.setattr(timeline, "BLOCK_FRAMES", block)
+
+    found = diarized(heard(talks, 0, 55))
+
+    assert len(found.turns) == len(expected.turns)
+    for turn, other in zip(found.turns, expected.turns, strict=True):
+        assert turn == replace(other, confidence=turn.confidence)
+        np.testing.assert_allclose(turn.confidence, other.confidence, atol=0.001)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_turns_have_as_many_speakers_as_is_asked(count: int) -> None:
     diarization = diarized(heard(TALKS, 0, 55), hints=SpeakerHints(count=count))
@@ -146,3 +178,23 @@ def test_activities_are_compact_and_come_back_equal() -> None:
 def test_damaged_activities_are_told_as_such(content: bytes) -> None:
     with pytest.raises(ModelError):
         Activities.from_bytes(content)
+
+
+def talking(*speakers: tuple[int, int, int]) -> np.ndarray:
+    """Who talks in 200 frames: local speakers, from and to which frame."""
+    talks = np.zeros((200, 3), np.bool_)
+    for local, begin, end in speakers:
+        talks[begin:end, local] = True
+    return talks
+
+
+def test_windows_disagree_where_one_hears_two_people_for_long_enough() -> None:
+    two = talking((0, 0, 100), (1, 100, 200))
+    assert not disagree(two, two, 0)
+    assert not disagree(two, talking((2, 0, 50), (0, 50, 150)), 50), "the numbers are their own"
+    one = talking((1, 0, 150))
+    assert disagree(two, one, 50)
+    assert disagree(one, talking((0, 0, 60), (2, 60, 140)), 10)
+    assert not disagree(two, one, 100 - TOGETHER_FRAMES + 1), "too short in common"
+    assert not disagree(two, talking((1, 0, 150), (0, 0, 50)), 50), "they overlap there"
+    assert not disagree(two, one, 300)
