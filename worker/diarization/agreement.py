@@ -29,4 +29,5 @@ def disagree(talks: Talks, later: Talks, after: int) -> bool:
 
 
 def _alone(talks: Talks) -> npt.NDArray[np.int64]:
-    return (talks & (talks.sum(axis=1, keepdims=True) == 1)).astype(np.int64)
+    alone: npt.NDArray[np.bool_] = talks & (talks.sum(axis=1, keepdims=True) == 1)
+    return alone.astype(np.int64)
