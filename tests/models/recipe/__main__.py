@@ -72,7 +72,6 @@ def main() -> None:
             emitter = transducer.Transducer(
                 conformer.make_pieces(words), out / "conformer" / "model.onnx"
             )
-            transducer.train(emitter, transducer.encode(emitter, load_clips(trained), seed), seed)
             transducer.save(emitter, out / "transducer")
         case "evaluate":
             for name, load in evaluate.LOADERS.items():

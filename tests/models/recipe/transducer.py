@@ -1,15 +1,15 @@
-"""A token-and-duration transducer on the conformer's encoder, exported as NeMo does.
+"""A token-and-duration transducer made of the conformer, exported as NeMo does.
 
-The encoder is the conformer's, and stays as it is. A prediction network and a joint of 0.1 million
-parameters are trained on what it makes of windows, each of which is encoded once.
+Nothing is trained. The encoder is the conformer's, and the joint has its last layer, so it names
+the piece that the conformer names. The prediction network remembers the last piece, and the joint
+does not name that one again: while it is heard, the blank is. So a piece that lasts two frames is
+emitted once, and the network is an RNN-T as well, if its durations are left out. It goes on by one
+frame after every piece.
+
+Two equal pieces in a row are heard as one. The words of the list have none.
 """
 
-import logging
-import math
-import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -17,43 +17,32 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 
 from tests.models.recipe.conformer import (
     BLANK,
     N_PIECES,
-    SUBSAMPLING,
     WIDTH,
     Encoder,
     count_frames,
     describe,
     halve,
 )
-from tests.models.recipe.curriculum import LENGTHS, WARM_UP_STEPS
-from tests.models.recipe.data import Clip, pick
-from tests.models.recipe.features import HOP_SAMPLES, NemoFeatures, perturb
-from tests.models.recipe.optimizers import make_optimizers
-from tests.models.recipe.tdt_loss import transducer_loss
-from tests.models.recipe.training import draw
-from tests.models.recipe.windows import SAMPLE_RATE, Stage, Window, stack
 
-log = logging.getLogger(__name__)
-
-N_DURATIONS = 5
-"""It goes on by 0 to 4 frames."""
+N_DURATIONS, DURATION = 5, 1
+"""A TDT goes on by 0 to 4 frames; this one always by one."""
 STATE = 64
-JOINT = 2 * WIDTH + 64
-"""Units: to begin with, for what is heard and for its negative, and others."""
-ENCODED = Stage(90, 16, LENGTHS, n_sentences=4, window_s=12.0, cut=True, gentle=True)
-"""The windows that are encoded, and trained on in every epoch."""
-N_EPOCHS, PEAK_RATE = 4, 3e-3
-CLIP_STEP = 6
-"""Every sixth sentence is enough for an encoder that was trained on all."""
-MOST_NODES = 25_000
-"""Pairs of a frame and a number of tokens in a batch, for each of which there are logits."""
-CUT_PAUSE_S = 0.3
-"""Half of such pauses end an item: short items make small lattices."""
-FRAME_S = SUBSAMPLING * HOP_SAMPLES / SAMPLE_RATE
+"""A piece is remembered as so many random signs."""
+JOINT = 2 * WIDTH + 2 * N_PIECES
+"""Units for what is heard, for its negative, for each piece as the last one, and for each piece as
+the last one that is still heard."""
+SURE = 10.0
+"""What opens or shuts a gate, and decides between durations."""
+ALIKE = 0.75
+"""Signs of different pieces never agree so well."""
+SUPPRESSED = 100.0
+"""By how much the last piece becomes less likely."""
+HEARD, MORE_BLANK = 8.0, 2.0
+"""The logit from which on the last piece is still heard, and how much of it the blank gets."""
 
 
 class TransducerEncoder(Encoder):
@@ -99,18 +88,11 @@ class Decoder(nn.Module):
         return self.head(functional.relu(sound + text)), target_length, *states
 
 
-class Heard(NamedTuple):
-    """What the encoder makes of a part of a window, shape (frames, WIDTH), and what is said."""
-
-    encoded: Tensor
-    tokens: list[int]
-
-
 class Transducer(nn.Module):
     """What hears a conformer's pieces."""
 
     def __init__(self, pieces: Tokenizer, conformer: Path) -> None:
-        """Take the encoder of an exported conformer, and have the joint begin with its last layer.
+        """Take the weights of an exported conformer.
 
         Vectors and convolutions keep their names in the graph. Matrices have lost theirs and are
         transposed, but stand in the order in which they are used.
@@ -123,7 +105,7 @@ class Transducer(nn.Module):
             each.name.removesuffix(".half"): onnx.numpy_helper.to_array(each).astype(np.float32)
             for each in graph.initializer
         }
-        *matrices, head = (
+        *matrices, last = (
             stored[node.input[1]]
             for node in graph.node
             if node.op_type in ("MatMul", "Gemm") and node.input[1] in stored
@@ -136,104 +118,46 @@ class Transducer(nn.Module):
             linears += [f"blocks.{i}.{name}.weight" for name in inside]
         state |= {name: matrix.T for name, matrix in zip(linears, matrices, strict=True)}
         self.encoder.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
-        self._hear_pieces(torch.tensor(head.T), torch.tensor(stored["head.bias"]))
+        self._remember_the_last_piece()
+        self._name_another(torch.tensor(last.T), torch.tensor(stored["head.bias"]))
 
     @torch.no_grad()
-    def _hear_pieces(self, head: Tensor, bias: Tensor) -> None:
-        """Have the joint name what a conformer's last layer names, whatever the text before."""
+    def _remember_the_last_piece(self) -> None:
+        """Have the LSTM's state be the signs of the piece that it was given last."""
+        rng = np.random.default_rng(1)
+        signs = torch.tensor(rng.choice([-1.0, 1.0], (N_PIECES, STATE)), dtype=torch.float32)
+        self.decoder.embed.weight[:BLANK] = signs
+        lstm = self.decoder.predict
+        for parameter in lstm.parameters():
+            parameter.zero_()
+        lets_in, forgets, content, shows = range(4)
+        lstm.weight_ih_l0[content * STATE : (content + 1) * STATE] = SURE * torch.eye(STATE)
+        for gate, bias in ((lets_in, SURE), (forgets, -SURE), (shows, SURE)):
+            lstm.bias_ih_l0[gate * STATE : (gate + 1) * STATE] = bias
+
+    @torch.no_grad()
+    def _name_another(self, head: Tensor, bias: Tensor) -> None:
+        """Have the joint name what a conformer's last layer names, but not the last piece."""
         decoder = self.decoder
+        for linear in (decoder.of_sound, decoder.of_text, decoder.head):
+            linear.weight.zero_()
+            linear.bias.zero_()
         # max(x, 0) - max(-x, 0) is x.
         decoder.of_sound.weight[: 2 * WIDTH] = torch.cat([torch.eye(WIDTH), -torch.eye(WIDTH)])
-        decoder.of_sound.bias[: 2 * WIDTH] = 0.0
-        decoder.of_text.weight[: 2 * WIDTH] = 0.0
-        decoder.of_text.bias[: 2 * WIDTH] = 0.0
         decoder.head.weight[: N_PIECES + 1, : 2 * WIDTH] = torch.cat([head, -head], 1)
         decoder.head.bias[: N_PIECES + 1] = bias
-
-    def loss(self, batch: Sequence[Heard]) -> Tensor:
-        """Return the mean over items, per token."""
-        encoded = pad_sequence([each.encoded for each in batch], batch_first=True)
-        n_frames = torch.tensor([len(each.encoded) for each in batch])
-        given = pad_sequence(
-            [torch.tensor([BLANK, *each.tokens]) for each in batch], batch_first=True
-        )
-        nothing = torch.zeros(1, len(batch), STATE)
-        logits, *_ = self.decoder(encoded.transpose(1, 2), given, n_frames, nothing, nothing)
-        texts = [each.tokens for each in batch]
-        losses = transducer_loss(logits, N_DURATIONS, n_frames, texts)
-        return losses.sum() / sum(len(text) + 1 for text in texts)
-
-
-@torch.no_grad()
-def encode(model: Transducer, clips: Sequence[Clip], seed: int) -> list[Heard]:
-    """Have the encoder hear windows, and part them where it is quiet."""
-    rng = np.random.default_rng(seed)
-    clips = clips[::CLIP_STEP]
-    drawn = pick([clip for clip in clips if len(clip.text.split()) in ENCODED.lengths], rng)
-    batches = draw(ENCODED, 1, drawn, rng)
-    features, heard = NemoFeatures(), []
-    for _ in range(ENCODED.n_steps):
-        windows = next(batches)
-        mel, lengths = features(*stack(windows))
-        mel = perturb(mel.transpose(1, 2), gently=True).transpose(1, 2)
-        encoded, n_frames = model.encoder(mel, lengths)
-        for window, item, n in zip(windows, encoded, n_frames, strict=True):
-            heard += _part(window, item.T[:n], model.pieces, rng)
-    return heard
-
-
-def _part(
-    window: Window, encoded: Tensor, pieces: Tokenizer, rng: np.random.Generator
-) -> Iterator[Heard]:
-    start, said = 0, []
-    for i, sentence in enumerate(window.sentences):
-        said.append(sentence.text)
-        for following in window.sentences[i + 1 : i + 2]:
-            pause_s = following.start_s - sentence.end_s
-            if pause_s >= CUT_PAUSE_S and rng.random() < 0.5:
-                end = round((sentence.end_s + pause_s / 2) / FRAME_S)
-                yield Heard(encoded[start:end].clone(), pieces.encode(" ".join(said)).ids)
-                start, said = end, []
-    yield Heard(encoded[start:].clone(), pieces.encode(" ".join(said)).ids)
-
-
-def train(model: Transducer, heard: Sequence[Heard], seed: int) -> None:
-    """Train prediction network and joint; the batches stay, in another order in each epoch."""
-    batches = _batches(heard)
-    rng = np.random.default_rng(seed)
-    optimizers = make_optimizers(model.decoder, [model.decoder.head])
-    n_steps, step, started = N_EPOCHS * len(batches), 0, time.monotonic()
-    for epoch in range(N_EPOCHS):
-        losses = []
-        for i in rng.permutation(len(batches)):
-            rate = min((step + 1) / WARM_UP_STEPS, 0.5 + 0.5 * math.cos(math.pi * step / n_steps))
-            for group in (group for each in optimizers for group in each.param_groups):
-                group["lr"] = PEAK_RATE * rate
-            loss = model.loss(batches[i])
-            model.decoder.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.decoder.parameters(), 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-            step += 1
-            losses.append(loss.item())
-            if step % 50 == 0:
-                elapsed_s = time.monotonic() - started
-                mean = np.mean(losses[-50:])
-                log.info(f"epoch {epoch}, step {step}/{n_steps} {elapsed_s:.0f} s: loss {mean:.3f}")
-
-
-def _batches(heard: Sequence[Heard]) -> list[list[Heard]]:
-    """Put items of about equal length together, so that little of a batch is padding."""
-    batches: list[list[Heard]] = [[]]
-    longest = 0
-    for item in sorted(heard, key=lambda item: (len(item.encoded), len(item.tokens))):
-        longest = max(longest, len(item.tokens) + 1)
-        if batches[-1] and (len(batches[-1]) + 1) * len(item.encoded) * longest > MOST_NODES:
-            batches.append([])
-            longest = len(item.tokens) + 1
-        batches[-1].append(item)
-    return batches
+        agrees = decoder.embed.weight[:BLANK] / (STATE * np.tanh(1.0))
+        last, heard = 2 * WIDTH, 2 * WIDTH + N_PIECES
+        decoder.of_text.weight[last:heard] = agrees
+        decoder.of_text.bias[last:heard] = -ALIKE
+        suppress = -SUPPRESSED / (1 - ALIKE) * torch.eye(N_PIECES)
+        decoder.head.weight[:N_PIECES, last:heard] = suppress
+        decoder.of_sound.weight[heard:] = head[:N_PIECES]
+        decoder.of_sound.bias[heard:] = bias[:N_PIECES] - HEARD
+        decoder.of_text.weight[heard:] = agrees * SUPPRESSED / (1 - ALIKE)
+        decoder.of_text.bias[heard:] = -SUPPRESSED / (1 - ALIKE)
+        decoder.head.weight[BLANK, heard:] = MORE_BLANK
+        decoder.head.bias[N_PIECES + 1 + DURATION] = SURE
 
 
 def save(model: Transducer, folder: Path) -> None:
