@@ -100,19 +100,27 @@ def items_bare(given: dict[str, Any]) -> Work:
 
 def items_onnx_asr(given: dict[str, Any]) -> Work:
     """The same, one by one, with onnx-asr."""
-    import onnx_asr
-
-    kind = json.loads((Path(given["folder"]) / "config.json").read_text())["model_type"]
-    recognizer = onnx_asr.load_model(
-        kind,
-        given["folder"],
-        quantization=given["quantization"],
-        providers=["CPUExecutionProvider"],
-    ).with_timestamps()
-    items = _items(given)
+    recognizer, items = _recognizer(given), _items(given)
 
     def work() -> int:
         heard = [recognizer.recognize(item, sample_rate=RATE) for item in items]
+        return sum(len(each.text.split()) for each in heard)
+
+    return work
+
+
+def file_onnx_asr(given: dict[str, Any]) -> Work:
+    """A file, decoded and cut into windows, one by one with onnx-asr."""
+    from worker.media.decode import decode
+
+    recognizer, n_window = _recognizer(given), round(given["window_s"] * RATE)
+
+    def work() -> int:
+        with Path(given["audio"]).open("rb") as file:
+            pcm = np.concatenate([block for (block,) in decode(file, 24 * 3600)])
+        samples = pcm.astype(np.float32) / 32768
+        windows = [samples[at : at + n_window] for at in range(0, len(samples), n_window)]
+        heard = [recognizer.recognize(window, sample_rate=RATE) for window in windows]
         return sum(len(each.text.split()) for each in heard)
 
     return work
@@ -163,6 +171,18 @@ def _bare(given: dict[str, Any]) -> Any:
     return WhisperModel(given["folder"], device="cpu", compute_type="int8", local_files_only=True)
 
 
+def _recognizer(given: dict[str, Any]) -> Any:
+    import onnx_asr
+
+    kind = json.loads((Path(given["folder"]) / "config.json").read_text())["model_type"]
+    return onnx_asr.load_model(
+        kind,
+        given["folder"],
+        quantization=given["quantization"],
+        providers=["CPUExecutionProvider"],
+    ).with_timestamps()
+
+
 def _items(given: dict[str, Any]) -> list[Any]:
     with np.load(given["items"]) as arrays:
         return [arrays[name] for name in arrays.files]
@@ -178,6 +198,7 @@ SIDES = {
     "file-bare": file_bare,
     "items-ours": items_ours,
     "items-bare": items_bare,
+    "file-onnx-asr": file_onnx_asr,
     "items-onnx-asr": items_onnx_asr,
     "items-pipeline": items_pipeline,
 }

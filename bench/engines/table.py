@@ -96,17 +96,22 @@ class _Rows:
         self._compare(f"{minutes}, faster-whisper batched", "file-ours", "file-bare", given)
 
     def platform(self) -> None:
-        """The same file through a whole platform."""
-        if self._model.engine != "faster-whisper":
+        """The same file through a whole platform, against the library in one process."""
+        if self._model.engine in ONNX_ENGINES:
+            library, side = "onnx-asr one by one", "file-onnx-asr"
+        elif self._model.engine == "faster-whisper":
+            library, side = "faster-whisper batched", "file-bare"
+        else:
             return
         audio = self._mp3()
-        given = self._given | {"audio": str(audio)}
+        given = self._given | {"audio": str(audio), "window_s": self._model.window_s}
+        given |= {"quantization": self._model.quantization}
         sent, others = [], []
         with longhand(self._extent.catalogue, self._model.id) as server:
             for _ in range(self._extent.rounds):
                 sent.append(server.send([audio]))
-                others.append(_measure(Side("file-bare", ROOT, given)))
-        name = f"{self._extent.minutes:g} min, POST to result, faster-whisper batched"
+                others.append(_measure(Side(side, ROOT, given)))
+        name = f"{self._extent.minutes:g} min, POST to result, {library}"
         self._print(name, [each.took for each in sent], others)
         _print_shares(sent[-1])
 

@@ -75,12 +75,13 @@ def _measure(running: Platform, plan: Plan) -> None:
     print(f"\n{plan.n_sessions} sessions, {plan.n_talkers} talk, {plan.frame_ms} ms frames{ends}")
     n_processes = min(_PROCESSES, plan.n_talkers)
     before_bytes = most_bytes = _resident_bytes(running)
-    used_s, began = running.cpu_s()["api"], time.monotonic()
+    used_s, began = running.cpu_s(), time.monotonic()
     processes = [_start(part) for part in _parts(plan, n_processes)]
     while any(process.poll() is None for process in processes):
         most_bytes = max(most_bytes, _resident_bytes(running))
         time.sleep(0.5)
-    cores = (running.cpu_s()["api"] - used_s) / (time.monotonic() - began)
+    elapsed_s = time.monotonic() - began
+    cores = {name: (now - used_s[name]) / elapsed_s for name, now in running.cpu_s().items()}
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     errors: list[str] = []
     for process in processes:
@@ -95,7 +96,12 @@ def _measure(running: Platform, plan: Plan) -> None:
         print(f"{name + after:24} n {len(values):5}  {shares}")
     grown = (most_bytes - before_bytes) / plan.n_sessions / 2**20
     known = sorted(set(errors)) or "none"
-    print(f"{'API process':24} {cores:.2f} cores, {grown:.2f} MiB a session; errors: {known}")
+    print(
+        f"{'API process':24} {cores['api']:.2f} cores, {grown:.2f} MiB a session; errors: {known}"
+    )
+    worker = f"worker-{plan.model}"  # the sleeping one is none of the platform's services
+    if worker in cores:
+        print(f"{'model worker':24} {cores[worker]:.2f} cores")
 
 
 def _parts(plan: Plan, n_parts: int) -> Iterator[Plan]:

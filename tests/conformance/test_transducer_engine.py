@@ -8,10 +8,11 @@ from pathlib import Path
 import jiwer
 import numpy as np
 import onnx_asr
+import onnxruntime
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 from randomctc import catalogue_entry
-from trainedmodels import MODELS, MOST_WORD_ERRORS, catalogue, heldout
+from trainedmodels import MODELS, MOST_WORD_ERRORS, catalogue, heldout, recite
 
 from bench.audio import music
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
@@ -22,7 +23,7 @@ from shared.speech.audio.samples import Samples
 from worker.engines import load_engine
 from worker.engines.protocol import DecodeOptions, Prepared
 from worker.engines.transducer.greedy import Token, decode
-from worker.engines.transducer.onnx_transducer import OnnxTransducerEngine, _Output
+from worker.engines.transducer.onnx_transducer import OnnxTransducerEngine, _Features, _Output
 
 ENGINE = "onnx-transducer"
 OPTIONS = DecodeOptions(language="en")
@@ -36,6 +37,33 @@ def loaded(model: Model | None = None) -> OnnxTransducerEngine:
     engine = load_engine(model or catalogue().get("tiny-transducer"), device="cpu")
     assert isinstance(engine, OnnxTransducerEngine)
     return engine
+
+
+def _prepared(engine: OnnxTransducerEngine, samples: Samples) -> Prepared[_Features]:
+    item = engine.prepare(samples, OPTIONS)
+    assert isinstance(item, Prepared)
+    return item
+
+
+_JOINT_AXES = {
+    "items": [("decoder_joint-model", ("encoder_outputs", (0,)))],
+    "frames": [("decoder_joint-model", ("encoder_outputs", (2,)))],
+    "items and frames": [("decoder_joint-model", ("encoder_outputs", (0, 2)))],
+}
+
+
+def _fix(path: Path, name: str, axes: tuple[int, ...]) -> None:
+    """Have a graph declare that an input's axes have a length of 1."""
+    (given,) = (
+        each for each in onnxruntime.InferenceSession(path).get_inputs() if each.name == name
+    )
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.optimized_model_filepath = str(path.with_suffix(".fixed"))
+    for axis in axes:
+        options.add_free_dimension_override_by_name(given.shape[axis], 1)
+    onnxruntime.InferenceSession(path, options)
+    path.with_suffix(".fixed").rename(path)
 
 
 @pytest.fixture(scope="module")
@@ -56,26 +84,45 @@ def configure(folder: Path, **changes: object) -> Model:
     return catalogue_entry("mine", folder, ENGINE)
 
 
-def test_a_batch_hears_what_the_library_hears_one_by_one_at_the_same_times(
+def test_a_batch_has_the_librarys_tokens_one_by_one_with_their_frames_and_posteriors(
     engine: OnnxTransducerEngine,
 ) -> None:
     library = onnx_asr.load_model(
         "nemo-conformer-tdt", MODELS / "transducer", providers=["CPUExecutionProvider"]
     ).with_timestamps()
-    sentences = [each.samples for each in heldout()]
+    recital, _ = recite(heldout()[:4])
+    said = [*(each.samples for each in heldout()), recital.samples, noise(30_000)]
 
-    together = engine.transcribe(sentences, OPTIONS)
+    together = engine.infer([_prepared(engine, samples) for samples in said])
 
-    for samples, heard in zip(sentences, together, strict=True):
+    for samples, output in zip(said, together, strict=True):
+        assert isinstance(output, _Output)
         expected = library.recognize(samples, sample_rate=SAMPLE_RATE)
-        assert "".join(word.text for word in heard.words).split() == expected.text.split()
-        begins, is_new = [], True
-        for token, time_s in zip(expected.tokens or (), expected.timestamps or (), strict=True):
-            is_new = is_new or token.startswith(" ")  # a piece may be a space alone
-            if is_new and token.strip():
-                begins.append(round(time_s * SAMPLE_RATE))
-                is_new = False
-        assert [word.start for word in heard.words] == begins
+        tokens = output.tokens
+        assert [engine._texts[token.symbol] for token in tokens] == expected.tokens
+        assert [token.frame * 0.04 for token in tokens] == pytest.approx(expected.timestamps)
+        log_probs = [token.log_prob for token in tokens]
+        assert log_probs == pytest.approx(expected.logprobs, abs=1e-3)
+
+
+@pytest.mark.parametrize("static", ["items", "frames", "items and frames"])
+def test_a_graph_that_takes_one_item_or_one_frame_gets_one_at_a_time(
+    static: str, copied: Path, engine: OnnxTransducerEngine
+) -> None:
+    for name, axes in (("encoder-model", ("audio_signal", (0,))), *_JOINT_AXES[static]):
+        _fix(copied / f"{name}.onnx", *axes)
+    fixed = loaded(catalogue_entry("mine", copied, ENGINE))
+    sentences = [each.samples for each in heldout()[:4]]
+
+    heard = fixed.transcribe(sentences, OPTIONS)
+
+    assert (fixed._joint.most_items, fixed._joint.n_ahead) == (
+        1 if "items" in static else None,
+        1 if "frames" in static else 4,
+    )
+    assert [each.words for each in heard] == [
+        each.words for each in engine.transcribe(sentences, OPTIONS)
+    ]
 
 
 def test_the_network_hears_the_sentences_as_an_rnnt_too(copied: Path) -> None:
@@ -108,13 +155,12 @@ def test_an_int8_entry_loads_the_int8_files(copied: Path) -> None:
 def test_items_that_are_encoded_together_have_the_tokens_that_they_have_alone(
     engine: OnnxTransducerEngine,
 ) -> None:
-    items = [engine.prepare(each.samples, OPTIONS) for each in heldout()[:3]]
-    mels = [item.input.mel for item in items if isinstance(item, Prepared)]
+    items = [_prepared(engine, each.samples).input for each in heldout()[:3]]
 
-    together = decode(engine._joint, engine._encode(mels), engine._rules, 4)
+    together = decode(engine._joint, engine._encode(items), engine._rules, 4)
 
-    for mel, tokens in zip(mels, together, strict=True):
-        (alone,) = decode(engine._joint, engine._encode([mel]), engine._rules, 4)
+    for item, tokens in zip(items, together, strict=True):
+        (alone,) = decode(engine._joint, engine._encode([item]), engine._rules, 4)
         assert [token[:3] for token in tokens] == [token[:3] for token in alone]
 
 
@@ -195,6 +241,14 @@ def test_joint_that_is_no_joint_is_refused(copied: Path) -> None:
     shutil.copy(copied / "encoder-model.onnx", copied / "decoder_joint-model.onnx")
 
     with pytest.raises(ModelError, match="'mine' cannot be loaded"):
+        loaded(catalogue_entry("mine", copied, ENGINE))
+
+
+def test_network_with_fewer_classes_than_the_vocabulary_is_refused(copied: Path) -> None:
+    lines = "".join(f"{i} {i}\n" for i in range(200))
+    (copied / "vocab.txt").write_text(f"{lines}<blk> 200\n")
+
+    with pytest.raises(ModelError, match="198 logits, but 201 tokens"):
         loaded(catalogue_entry("mine", copied, ENGINE))
 
 

@@ -62,10 +62,12 @@ def test_the_pipeline_of_transformers_is_compared_with_both_kinds_of_times() -> 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("model", ["tiny-conformer", "tiny-transducer"])
 def test_an_onnx_model_is_compared_with_onnx_asr(model: str) -> None:
-    rows = rows_of(model, "chunks", "short")
+    rows = rows_of(model, "chunks", "short", "platform")
 
-    assert [name for name, _, _ in rows] == ["onnx-asr one by one"] * 2
-    assert all(ours == other > 0 for _, ours, other in rows)
+    assert [name for name, _, _ in rows] == ["onnx-asr one by one"] * 3
+    assert all(ours == other > 0 for _, ours, other in rows[:2])
+    # The library's windows are cut within words, so the two hear other words there.
+    assert min(rows[2][1:]) > 0
 
 
 def test_speech_and_models_must_be_named() -> None:

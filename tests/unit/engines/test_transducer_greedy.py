@@ -1,11 +1,13 @@
-"""Decoding items together, several frames ahead, finds what decoding frame by frame finds."""
+"""Decoding items together, several frames ahead, finds what onnx-asr finds one by one."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
+from onnx_asr.models.nemo import NemoConformerRnnt, NemoConformerTdt
 
-from worker.engines.transducer.greedy import Encoded, Floats, Ints, Rules, States, Token, decode
+from worker.engines.transducer.greedy import Encoded, Floats, Ints, Rules, States, decode
 
 WIDTH, N_TOKENS, N_DURATIONS = 6, 5, 3
 BLANK = N_TOKENS - 1
@@ -39,23 +41,30 @@ class RandomJoint:
         return frames @ self.of_frame + of_text + self.bias, (first, second)
 
 
-def one_by_one(joint: RandomJoint, encoded: Encoded, rules: Rules) -> list[Token]:
-    """Decode one item, asking about one frame at a time."""
-    tokens, frame, n_here, last, states = [], 0, 0, BLANK, joint.begin(1)
-    while frame < len(encoded):
-        logits, after = joint(encoded[None, frame : frame + 1], np.array([last]), states)
-        scores = logits[0, 0, :N_TOKENS].astype(np.float64)
-        best = int(scores.argmax())
-        moves = int(logits[0, 0, N_TOKENS:].argmax()) if rules.has_durations else 0
-        if best == BLANK:
-            frame, n_here = frame + max(moves, 1), 0
-            continue
-        log_prob = scores[best] - np.log(np.exp(scores).sum())
-        tokens.append(Token(best, frame, moves, float(log_prob)))
-        last, states, n_here = best, after, n_here + 1
-        if moves or n_here == rules.most_per_frame:
-            frame, n_here = frame + max(moves, 1), 0
-    return tokens
+def by_the_library(joint: RandomJoint, encoded: Encoded, rules: Rules) -> list[tuple[Any, ...]]:
+    """Return the tokens of one item, their frames and log-probabilities, as onnx-asr finds them."""
+    kind: type = NemoConformerTdt if rules.has_durations else NemoConformerRnnt
+
+    class Network(kind):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.config = {"max_tokens_per_step": rules.most_per_frame}
+            self.use_low_precision = False
+            self._vocab_size, self._blank_idx = rules.n_tokens, rules.blank
+            self._decoder_joint = self
+
+        def _create_state(self) -> States:
+            return joint.begin(1)
+
+        def run(self, _: object, given: dict[str, Any]) -> tuple[Floats, ...]:
+            frames = given["encoder_outputs"].transpose(0, 2, 1)
+            last = np.array(given["targets"])[:, 0]
+            logits, states = joint(frames, last, (given["input_states_1"], given["input_states_2"]))
+            return logits, *states
+
+    ((tokens, frames, log_probs),) = Network()._decoding(
+        encoded[None], np.array([len(encoded)]), need_logprobs=True
+    )
+    return [*zip(tokens, frames, log_probs, strict=True)]
 
 
 def sounds(*n_frames: int) -> list[Encoded]:
@@ -66,7 +75,7 @@ def sounds(*n_frames: int) -> list[Encoded]:
 @pytest.mark.parametrize("rules", [RNNT, TDT], ids=["rnnt", "tdt"])
 @pytest.mark.parametrize("n_ahead", [1, 2, 4, 9])
 @pytest.mark.parametrize("blank_bias", [-20.0, 0.0, 2.0, 4.0])
-def test_items_together_have_the_tokens_that_each_has_frame_by_frame(
+def test_items_together_have_the_tokens_that_the_library_finds_for_each(
     rules: Rules, n_ahead: int, blank_bias: float
 ) -> None:
     joint = RandomJoint(rules, blank_bias)
@@ -75,10 +84,10 @@ def test_items_together_have_the_tokens_that_each_has_frame_by_frame(
     together = decode(joint, encoded, rules, n_ahead)
 
     for item, tokens in zip(encoded, together, strict=True):
-        alone = one_by_one(joint, item, rules)
-        assert [token[:3] for token in tokens] == [token[:3] for token in alone]
+        alone = by_the_library(joint, item, rules)
+        assert [(token.symbol, token.frame) for token in tokens] == [each[:2] for each in alone]
         assert [token.log_prob for token in tokens] == pytest.approx(
-            [token.log_prob for token in alone], abs=1e-4
+            [each[2] for each in alone], abs=1e-4
         )
     assert blank_bias == 4.0 or sum(map(len, together)) > 20
 

@@ -1,7 +1,9 @@
 """Transducers of NVIDIA NeMo (Parakeet TDT, RNN-T), exported to ONNX, in ONNX Runtime.
 
 onnx-asr computes NeMo's features. It decodes items one after another, a frame at a time; here all
-items of a batch are decoded together (``greedy``).
+items of a batch are decoded together (``greedy``), some frames ahead. NVIDIA's exporter leaves the
+number of items and of frames open (NeMo's ``Exportable``: the axes of kind batch and time). A graph
+that declares one item or one frame is given one at a time.
 
 On a processor the encoder hears items one by one. Batches are no faster there, and one that is
 quantised dynamically rounds all items of a batch to the largest value among them. On a GPU it hears
@@ -43,11 +45,14 @@ MOST_PER_FRAME = 10
 FRAMES_AHEAD = 4
 """Frames that the joint is asked about at once."""
 CPU_BATCH, GPU_BATCH = 4, 16
+_INTEGERS = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+"""NVIDIA's exports take the first; onnx-asr gives a graph the one that it declares."""
 
 
 class _Features(NamedTuple):
     mel: Floats
-    """Shape (n_bands, n_frames)."""
+    """Shape (n_bands, n_frames); frames past ``n_heard`` are padding."""
+    n_heard: int
     language: str | None
 
 
@@ -94,6 +99,7 @@ class OnnxTransducerEngine(EngineOf[_Features, _Output]):
             self._texts, blank = _read_vocabulary(folder / "vocab.txt")
             self._preprocessor = NemoPreprocessorNumpy(f"nemo{config.get('features_size', 80)}")
             self._joint = _OnnxJoint(decoder)
+            self._joint.check(len(self._texts), has_durations=KINDS[kind])
         except unloadable + self._runtime.errors as error:
             raise ModelError(f"model '{model.id}' cannot be loaded: {error}") from error
         self._rules = Rules(
@@ -103,6 +109,9 @@ class OnnxTransducerEngine(EngineOf[_Features, _Output]):
             most_per_frame=config.get("max_tokens_per_step", MOST_PER_FRAME),
         )
         self.device: str = self._runtime.device_of(self._encoder)
+        (signal,) = (each for each in self._encoder.get_inputs() if each.name == "audio_signal")
+        takes_batches = self.device == "cuda" and not isinstance(signal.shape[0], int)
+        self._encoded_at_once = GPU_BATCH if takes_batches else 1
         self.streams = self._runtime.streams(self.device)
         self.max_batch = GPU_BATCH if self.device == "cuda" else CPU_BATCH
         self.window_samples = round(model.window_s * SAMPLE_RATE)
@@ -113,17 +122,20 @@ class OnnxTransducerEngine(EngineOf[_Features, _Output]):
         """Compute an item's features."""
         if not may_hold_words(samples):
             return Hypothesis((), options.language)
-        mel, _ = self._preprocessor(samples[None], np.array([len(samples)]))
-        return Prepared(_Features(mel[0], options.language), len(samples))
+        (mel,), (n_heard,) = self._preprocessor(samples[None], np.array([len(samples)]))
+        return Prepared(_Features(mel, n_heard, options.language), len(samples))
 
     def infer(self, batch: Sequence[Prepared[_Features]]) -> list[_Output | Prepared[_Features]]:
         """Encode items, and decode them together; the beam size is ignored."""
         with self._runtime.failures(self.device, self.version):
-            at_once = len(batch) if self.device == "cuda" else 1
             encoded: list[Encoded] = []
+            for at in range(0, len(batch), self._encoded_at_once):
+                part = batch[at : at + self._encoded_at_once]
+                encoded += self._encode([item.input for item in part])
+            at_once, n_ahead = self._joint.most_items or self.max_batch, self._joint.n_ahead
+            tokens: list[list[Token]] = []
             for at in range(0, len(batch), at_once):
-                encoded += self._encode([item.input.mel for item in batch[at : at + at_once]])
-            tokens = decode(self._joint, encoded, self._rules, FRAMES_AHEAD)
+                tokens += decode(self._joint, encoded[at : at + at_once], self._rules, n_ahead)
         return [
             _Output(emitted, item.n_samples, item.input.language)
             for emitted, item in zip(tokens, batch, strict=True)
@@ -139,10 +151,12 @@ class OnnxTransducerEngine(EngineOf[_Features, _Output]):
         words = join_words(emissions, self._frame_samples, raw.n_samples)
         return Hypothesis(words, raw.language)
 
-    def _encode(self, mels: Sequence[Floats]) -> list[Encoded]:
+    def _encode(self, items: Sequence[_Features]) -> list[Encoded]:
         """Return the encoder's output of each item, without that of its padding."""
-        lengths = np.array([mel.shape[1] for mel in mels])
-        padded = np.zeros((len(mels), mels[0].shape[0], lengths.max()), np.float32)
+        mels = [item.mel for item in items]
+        lengths = np.array([item.n_heard for item in items])
+        longest = max(mel.shape[1] for mel in mels)
+        padded = np.zeros((len(mels), mels[0].shape[0], longest), np.float32)
         for row, mel in zip(padded, mels, strict=True):
             row[:, : mel.shape[1]] = mel
         outputs, n_frames = self._encoder.run(
@@ -154,16 +168,40 @@ class OnnxTransducerEngine(EngineOf[_Features, _Output]):
 class _OnnxJoint:
     """The exported prediction network and joint."""
 
+    most_items: int | None
+    """Items that the graph takes at once; None: as many as there are."""
+    n_ahead: int
+    """Frames that it is asked about at once."""
+
     def __init__(self, session: Any) -> None:
-        """Read the sizes of the states.
+        """Read what the graph declares.
 
         Raises:
             LookupError, ValueError: these are not the inputs of such a network.
         """
         self._session = session
-        shapes = {each.name: each.shape for each in session.get_inputs()}
-        n_layers, _, width = shapes["input_states_1"]
+        inputs = {each.name: each for each in session.get_inputs()}
+        n_items, _, n_frames = inputs["encoder_outputs"].shape
+        n_layers, n_states, width = inputs["input_states_1"].shape
         self._size = int(n_layers), int(width)
+        declared = [n for n in (n_items, n_states) if isinstance(n, int)]
+        self.most_items = min(declared, default=None)
+        self.n_ahead = n_frames if isinstance(n_frames, int) else FRAMES_AHEAD
+        if self.most_items not in (None, 1):
+            raise ValueError(f"its joint takes {self.most_items} items, neither one nor any number")
+        self._target_type = _INTEGERS[inputs["targets"].type]
+        self._length_type = _INTEGERS[inputs["target_length"].type]
+
+    def check(self, n_tokens: int, *, has_durations: bool) -> None:
+        """Compare the logits that the graph declares with the vocabulary.
+
+        Raises:
+            ValueError: there are fewer than tokens, or none beside them for durations.
+        """
+        (logits,) = (each for each in self._session.get_outputs() if each.name == "outputs")
+        n_logits = logits.shape[-1]
+        if isinstance(n_logits, int) and n_logits < n_tokens + has_durations:
+            raise ValueError(f"{n_logits} logits, but {n_tokens} tokens in vocab.txt")
 
     def begin(self, n_items: int) -> States:
         """Return zeros."""
@@ -177,8 +215,8 @@ class _OnnxJoint:
             ["outputs", "output_states_1", "output_states_2"],
             {
                 "encoder_outputs": frames.transpose(0, 2, 1),
-                "targets": last[:, None].astype(np.int32),
-                "target_length": np.ones(len(last), np.int32),
+                "targets": last[:, None].astype(self._target_type),
+                "target_length": np.ones(len(last), self._length_type),
                 "input_states_1": states[0],
                 "input_states_2": states[1],
             },
