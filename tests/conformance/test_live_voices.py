@@ -17,6 +17,7 @@ from test_diarization import piece
 from api.live.transcriber import Transcriber
 from shared.infra.settings import Settings
 from shared.models import weight_files
+from shared.models.weights import Weights
 from shared.queue.live import keys
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
@@ -32,7 +33,7 @@ RMS, SLT = "meeting.mp3", "hello.wav"
 
 @pytest.fixture(scope="module")
 def diarizer() -> CampplusSeg3:
-    return CampplusSeg3(diarization_networks())
+    return CampplusSeg3(Weights(diarization_networks(), "sha256:not-read"))
 
 
 @pytest.fixture
