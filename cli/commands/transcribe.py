@@ -122,8 +122,8 @@ class _Transcribe(GroupedCommand):
 @_how(
     "--track",
     metavar="TRACK",
-    help="The audio track: its number, from 0, or its language.",
-    show_default="the default one; if silent, the next",
+    show_default="auto",
+    help="Audio track: number from 0, or language.",
 )
 @_how("--numerals", is_flag=True, help="Write English number words as digits.")
 @_how("--mask", metavar="WORDS", help="Words to show as asterisks, separated by commas.")

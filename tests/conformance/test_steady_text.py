@@ -22,7 +22,7 @@ BEGINNING_S = 6
 """Of two_cities.wav, which is long."""
 BEGINNING = "It was the best of times, it was the worst of times, it was the age of wisdom"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

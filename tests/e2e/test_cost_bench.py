@@ -30,7 +30,7 @@ def rows_of(part: str, *options: str) -> dict[str, dict[str, float]]:
     return rows
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_requests_of_a_job_are_counted_by_service(tmp_path: Path) -> None:
     listing = tmp_path / "statements.txt"
 
@@ -49,7 +49,7 @@ def test_requests_of_a_job_are_counted_by_service(tmp_path: Path) -> None:
     assert re.search(r"-- api, .*\n(.*\n)*? +1\.00  .*INSERT INTO jobs ", listing.read_text())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_chunks_are_counted_while_four_workers_transcribe_them() -> None:
     rows = rows_of("chunks", "--chunks", "40")
 

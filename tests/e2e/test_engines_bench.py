@@ -24,7 +24,7 @@ def rows_of(model: str, *parts: str) -> list[tuple[str, int, int]]:
     return [(name.split(", ")[-1], int(ours), int(other)) for name, ours, other in rows]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_each_comparison_says_what_both_sides_heard() -> None:
     file, short, (before, now_words, before_words) = rows_of(
         "tiny-whisper-ct2", "file", "short", "before"
@@ -36,7 +36,7 @@ def test_each_comparison_says_what_both_sides_heard() -> None:
     assert now_words == before_words > 0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_platform_is_compared_with_a_server_that_has_a_lock_on_a_file_and_on_short_files() -> (
     None
 ):
@@ -59,7 +59,7 @@ def test_the_pipeline_of_transformers_is_compared_with_both_kinds_of_times() -> 
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("model", ["tiny-conformer", "tiny-transducer"])
 def test_an_onnx_model_is_compared_with_onnx_asr(model: str) -> None:
     rows = rows_of(model, "chunks", "short", "platform")

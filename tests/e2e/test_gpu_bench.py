@@ -38,7 +38,7 @@ def run(out: Path, *options: str, **environment: str) -> "subprocess.CompletedPr
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_part_runs_and_says_what_it_measured(tmp_path: Path) -> None:
     done = run(tmp_path)
 

@@ -45,7 +45,7 @@ def states(database: Engine) -> dict[UUID, JobState]:
         return {row.id: JobState(row.state) for row in rows}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_backup_under_load_is_restored_elsewhere_and_its_jobs_finish(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,11 +6,9 @@ import { Session } from "/live/session.js";
 const [toggle, language, save, key, status, said, saying] =
   ["toggle", "language", "save", "key", "status", "said", "saying"].map((id) => document.getElementById(id));
 let talk = null;
-
 // A key is asked for where one is wanted and nobody is logged in.
-fetch("/session").then((answer) => answer.json()).then(({ tenant }) => {
-  document.getElementById("asking").hidden = Boolean(tenant);
-}, () => {});
+const ask = (tenant) => (document.getElementById("asking").hidden = Boolean(tenant));
+fetch("/session").then((answer) => answer.json()).then(({ tenant }) => ask(tenant), () => ask(null));
 
 toggle.onclick = () => (talk ? stop() : start());
 
@@ -50,9 +48,7 @@ function stop() {
   talk.session?.end();
 }
 
-function tell(sentence) {
-  if (!talk.stopped) status.textContent = sentence;
-}
+const tell = (sentence) => (status.textContent = talk.stopped ? status.textContent : sentence);
 
 function show(message) {
   if (message.type === "partial_transcript") {

@@ -50,7 +50,7 @@ def test_a_session_goes_as_the_protocol_says(client: httpx.Client) -> None:
     assert final["language"] == "pt"
     assert [word["word"] for word in final["words"]] == texts(1, 2, 3, 4).split()
     assert final["words"][0]["start"] == pytest.approx(0.5, abs=0.02)
-    assert set(final["words"][0]) == {"word", "start", "end", "probability"}
+    assert set(final["words"][0]) == {"word", "start", "end", "probability", "speaker"}
     assert final["audio_duration_ms"] == pytest.approx(300 + 1140 + 200, abs=100)
     assert set(final["timing"]) == {
         *("preprocess_ms", "queue_wait_ms", "inference_ms", "postprocess_ms", "server_total_ms")
