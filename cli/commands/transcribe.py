@@ -123,7 +123,7 @@ class _Transcribe(GroupedCommand):
     "--track",
     metavar="TRACK",
     show_default="auto",
-    help="Audio track: number from 0, or language.",
+    help="Audio track: its number or language.",
 )
 @_how("--numerals", is_flag=True, help="Write English number words as digits.")
 @_how("--mask", metavar="WORDS", help="Words to show as asterisks, separated by commas.")
