@@ -30,7 +30,10 @@ from shared.store.accounts.tenants import create_tenant
 ANY_ID = "0190a6b2-5c7e-7d3a-9f10-3b1d6a4c8e21"
 PATH_IDS = {
     **dict.fromkeys(
-        ("job_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id", "voice_id"),
+        (
+            *("job_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id"),
+            *("voice_id", "share_id", "worker_id"),
+        ),
         ANY_ID,
     ),
     "tenant_id": "default",

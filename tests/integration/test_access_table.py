@@ -71,7 +71,9 @@ class Owner:
     batch: str
     voice: str
     share: str
+    """To be revoked."""
     share_token: str
+    """Of another one."""
     uploads: Mapping[str, str]
     """Ids by what is to be done with the uploads."""
     keys: Mapping[str, dict[str, str]]
@@ -146,7 +148,8 @@ def make_owner(engine: Engine, storage: Storage, name: str, url: str) -> Owner:
     for scope in Scope:
         for kind, scopes in ((str(scope), {scope}), (f"not {scope}", ALL_SCOPES - {scope})):
             keys[kind] = {"X-API-Key": create_key(engine, name, "a test's", scopes)[1]}
-    share, share_token = create_share_link(engine, name, jobs["succeeded"])
+    removable, _ = create_share_link(engine, name, jobs["succeeded"])
+    _, share_token = create_share_link(engine, name, jobs["succeeded"])
     key, _ = create_key(engine, name, "to be revoked", {Scope.LIVE})
     return Owner(
         name,
@@ -156,7 +159,7 @@ def make_owner(engine: Engine, storage: Storage, name: str, url: str) -> Owner:
         str(key.id),
         str(add_batch(engine, 1, tenant=name)),
         str(add_voice(engine, name, jobs["succeeded"], speaker=0, name="Anna").id),
-        str(share.id),
+        str(removable.id),
         share_token,
         uploads,
         keys,

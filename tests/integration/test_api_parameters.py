@@ -18,7 +18,7 @@ from shared.infra.settings import Settings
 IDS = dict.fromkeys(
     (
         *("job_id", "share_id", "batch_id", "webhook_id", "delivery_id", "key_id", "upload_id"),
-        *("tenant_id", "worker_id"),
+        *("voice_id", "tenant_id", "worker_id"),
     ),
     "x",
 )

@@ -187,4 +187,5 @@ def test_channels_need_nobody_to_tell_speakers_apart(client: httpx.Client) -> No
         "min": None,
         "max": None,
         "count": None,
+        "identify": False,
     }
