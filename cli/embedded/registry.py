@@ -34,7 +34,7 @@ class Registry:
         states = [worker.state for worker in workers if _pid(worker.id) == str(pid)]
         if not states:
             return False
-        return True if "ready" in states else None
+        return None if set(states) == {"loading"} else True
 
     def workers(self) -> "list[WorkerView] | None":
         """Return the workers that have sent a heartbeat; None: Postgres does not answer."""

@@ -97,7 +97,8 @@ def test_database_of_a_newer_version_is_refused_in_one_line(path: Path) -> None:
     with running_servers(path) as endpoints:
         engine = sqlalchemy.create_engine(endpoints.database_url)
         with engine.begin() as connection:
-            connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+            newer = "UPDATE alembic_version SET version_num = '9999', compatible_from = '9999'"
+            connection.execute(sqlalchemy.text(newer))
         engine.dispose()
     (path / "postgres" / "longhand-schema").unlink()
     with pytest.raises(CommandError, match="newer version of Longhand"), running_servers(path):

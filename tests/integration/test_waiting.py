@@ -19,7 +19,7 @@ from shared.infra.settings import Settings
 from shared.store import steps
 from shared.store.queues import LARGE_BYTES
 from shared.store.steps import NewStep
-from shared.store.workers import withdraw
+from shared.store.workers import set_drained, withdraw
 
 
 @pytest.fixture
@@ -62,6 +62,10 @@ def test_a_job_with_chunks_waits_for_a_worker_of_its_model_until_that_is_ready(
     enter_worker(database, model="oracle", state="loading")
     loading = client.get(f"/jobs/{job_id}").json()["waiting_for"]
     assert loading["detail"] == "a worker for model oracle (it is loading)"
+    worker = enter_worker(database, model="oracle")
+    set_drained(database, worker, drained=True, live_s=60)
+    drained = client.get(f"/jobs/{job_id}").json()["waiting_for"]
+    assert drained["detail"] == "a worker for model oracle (it is drained)"
     enter_worker(database, model="oracle", state="ready")
     assert waits_for(client, job_id) is None
 

@@ -3,6 +3,7 @@
 import httpx
 from pagetabs import Tab
 from playwright.sync_api import Page, expect
+from processes import wait_until
 
 EBML = b"\x1a\x45\xdf\xa3"
 """The first bytes of WebM."""
@@ -30,7 +31,7 @@ def begin(page: Page) -> None:
     """Record until something is kept of it."""
     page.get_by_role("button", name="Record", exact=True).click()
     expect(page.get_by_role("button", name="Stop and upload")).to_be_visible()
-    page.wait_for_function(PIECES)
+    wait_until(lambda: page.evaluate(PIECES))
 
 
 def test_a_closed_tab_and_a_refused_upload_lose_no_recording(

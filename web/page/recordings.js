@@ -47,10 +47,12 @@ const lockOf = (id) => `longhand.recording.${id}`;
 // Looks which recordings are kept. One that a tab is recording, which holds a lock until it ends or is closed, is not told.
 export async function look() {
   try {
+    const { held } = await navigator.locks.query(); // a recording that begins after this has no pieces yet
     const all = await transact("readonly", (recordings) => answered(recordings.getAll()));
-    const { held } = await navigator.locks.query();
     const live = new Set(held.map(({ name }) => name));
-    kept.value = all.filter(({ id }) => !live.has(lockOf(id))).sort((one, other) => other.startedAt - one.startedAt);
+    const ended = all.filter(({ id }) => !live.has(lockOf(id)));
+    const counts = await transact("readonly", (_, pieces) => Promise.all(ended.map(({ id }) => answered(pieces.count(piecesOf(id))))));
+    kept.value = ended.filter((_, n) => counts[n] > 0).sort((one, other) => other.startedAt - one.startedAt);
   } catch {
     kept.value = []; // a browser that keeps nothing
   }
