@@ -61,6 +61,13 @@ def filled(database: Engine) -> Engine:
                 text("INSERT INTO batches (id, tenant) VALUES (gen_random_uuid(), :tenant)"),
                 {"tenant": tenant},
             )
+            connection.execute(
+                text("""
+                    INSERT INTO voices (id, tenant, name, model, revision, voiceprint)
+                    VALUES (gen_random_uuid(), :tenant, 'Anna', 'm', '1', 'AAA=')
+                """),
+                {"tenant": tenant},
+            )
         take_key(database, tenant, "the same")
         new = NewUpload(uuid7(), tenant, "a.wav", 3, sha256=None, resumable=True)
         create_upload(database, new, NO_LIMITS, keep_s=60)
