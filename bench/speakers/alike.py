@@ -16,8 +16,8 @@ from bench.pipeline import as_float, read
 from shared.models.catalogue import load_catalogue
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
+from shared.speech.speakers.recognition import SAME_PERSON, Vectors
 from shared.speech.speakers.turns import SpeakerHints
-from shared.speech.speakers.voiceprints import SAME_PERSON, Vectors
 from worker.diarization import load_diarizer
 from worker.diarization.protocol import Diarizer
 

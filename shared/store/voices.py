@@ -18,13 +18,9 @@ from shared.infra.errors import (
     VoiceprintsNotKept,
     VoiceTooShort,
 )
+from shared.speech.speakers.recognition import mean_voice
 from shared.speech.speakers.revision import Revision
-from shared.speech.speakers.voiceprints import (
-    LEAST_SPEECH_S,
-    KnownVoice,
-    Voiceprints,
-    mean_voice,
-)
+from shared.speech.speakers.voiceprints import LEAST_SPEECH_S, KnownVoice, Voiceprints
 from shared.store.transcripts import stored_header
 
 MAX_VOICES = 1_000

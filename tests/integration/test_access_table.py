@@ -26,7 +26,7 @@ from api.app import create_app
 from docs.access_table import ANYBODY, LET_IN, OPENED, OWN_ONLY, SAME, SOCKET, Row, rows
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
-from shared.speech.speakers.voiceprints import Voiceprints
+from shared.speech.speakers.recognition import voiceprints_of
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope
 from shared.store.accounts.tenants import create_tenant
@@ -123,7 +123,7 @@ def make_owner(engine: Engine, storage: Storage, name: str, url: str) -> Owner:
             {"id": uploads["complete"]},
         )
         speaker = '{"speakers": [{"id": 0, "name": "Speaker 0", "speech_s": 9}]}'
-        prints = Voiceprints.of("m", "1", np.ones((1, 2), np.float32)).model_dump_json()
+        prints = voiceprints_of("m", "1", np.ones((1, 2), np.float32)).model_dump_json()
         connection.execute(
             text(
                 "UPDATE transcripts SET header = header || CAST(:speaker AS jsonb), "

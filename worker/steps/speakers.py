@@ -12,8 +12,9 @@ from shared.infra.errors import LonghandError, ModelError, Outage, StorageUnavai
 from shared.models.options import SpeakerOptions
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.assign import ChannelLabels, SpeakerLabels
+from shared.speech.speakers.recognition import Recognized, recognize, voiceprints_of
 from shared.speech.speakers.spans import on_file_clock
-from shared.speech.speakers.voiceprints import Recognized, Voiceprints, recognize
+from shared.speech.speakers.voiceprints import Voiceprints
 from shared.speech.transcript.manifest import ManifestSpeakers
 from shared.speech.transcript.segments import Label
 from shared.speech.transcript.transcript import RecognizedVoice, Speaker, TranscriptWarning
@@ -114,7 +115,7 @@ def _voiceprints(
     if not options.identify or options.model is None or not len(diarized.centroids):
         return None
     entry = entry_of(runtime.catalogue, options.model)
-    return Voiceprints.of(entry.id, entry.revision, diarized.centroids)
+    return voiceprints_of(entry.id, entry.revision, diarized.centroids)
 
 
 def _recognized(

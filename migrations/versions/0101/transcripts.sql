@@ -57,5 +57,5 @@ COMMENT ON COLUMN voices.id IS 'UUIDv7: sorts by creation';
 COMMENT ON COLUMN voices.name IS 'of the person';
 COMMENT ON COLUMN voices.model IS 'catalogue id of the diarizer that hears it';
 COMMENT ON COLUMN voices.revision IS 'of that model';
-COMMENT ON COLUMN voices.voiceprint IS 'speech.speakers.voiceprints.encode';
+COMMENT ON COLUMN voices.voiceprint IS 'speech.speakers.recognition.encode';
 CREATE INDEX ix_voices_tenant ON voices (tenant);

@@ -61,7 +61,7 @@ voices = Table(
     not_null("name", Text, comment="of the person"),
     not_null("model", Text, comment="catalogue id of the diarizer that hears it"),
     not_null("revision", Text, comment="of that model"),
-    not_null("voiceprint", Text, comment="speech.speakers.voiceprints.encode"),
+    not_null("voiceprint", Text, comment="speech.speakers.recognition.encode"),
     not_null("created_at", TIME, default=func.now()),
     comment="People whom jobs recognize.",
 )

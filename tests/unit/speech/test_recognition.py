@@ -6,17 +6,16 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from shared.speech.speakers.voiceprints import (
-    LEAST_SPEECH_S,
+from shared.speech.speakers.recognition import (
     SAME_PERSON,
-    KnownVoice,
     Vectors,
-    Voiceprints,
     decode,
     encode,
     mean_voice,
     recognize,
+    voiceprints_of,
 )
+from shared.speech.speakers.voiceprints import LEAST_SPEECH_S, KnownVoice
 
 
 def voices(*angles: float) -> Vectors:
@@ -84,7 +83,7 @@ def test_voices_are_stored_as_they_are_to_a_thousandth() -> None:
 
 
 def test_one_person_who_was_taken_for_two_speakers_sounds_like_both_by_their_speech() -> None:
-    prints = Voiceprints.of("m", "1", voices(0, 90, 180))
+    prints = voiceprints_of("m", "1", voices(0, 90, 180))
     both = decode(mean_voice(prints, [(0, 30.0), (1, 30.0)]))
     assert both == pytest.approx(voices(45)[0], abs=1e-3)
     mostly = decode(mean_voice(prints, [(0, 90.0), (1, 1.0)]))
