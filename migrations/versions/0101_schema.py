@@ -232,6 +232,7 @@ def downgrade() -> None:
         "steps",
         "job_events",
         "worker_kinds",
+        "voices",
         "transcript_terms",
         "transcript_segments",
         "share_links",
