@@ -134,8 +134,10 @@ def test_a_drained_worker_finishes_what_it_has_takes_nothing_more_and_goes_on_wh
     silence = recording(np.zeros(SAMPLE_RATE))
     left = add_stored_job(database, storage, silence)
     second = workers.start("cpu", "--concurrency", "1")
-    assert prepared(left) != drained
-    assert second.stop() == 0
+    other = prepared(left)
+    assert other != drained
+    set_drained(database, other, drained=True, live_s=60)
+    wait_until(lambda: second.log.count("Canceling queue") == len(CPU_QUEUES))
     set_drained(database, drained, drained=False, live_s=60)
     assert prepared(add_stored_job(database, storage, silence)) == drained
 
