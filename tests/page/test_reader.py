@@ -9,6 +9,7 @@ from jobstore import add_job, claim, finish, prepare, transcribe
 from pagejobs import SECONDS, add_transcribed, sound, spoken
 from pagetabs import PHONE, WIDE, Tab, opened
 from playwright.sync_api import Browser, Locator, expect
+from processes import wait_until
 from sqlalchemy import Engine, text
 
 from shared.infra.storage import Storage
@@ -113,10 +114,10 @@ def test_a_click_on_a_word_moves_the_audio_there_and_playing_marks_the_word_in_s
     assert page.evaluate(NOW) == "truth"
     page.get_by_label("Speed").select_option("3")
     page.get_by_role("button", name="Play").click()
-    expect(page.get_by_text("0:05 / 0:20")).to_be_visible()
+    # On a busy machine some seconds are never shown.
+    wait_until(lambda: float(slider.input_value()) >= 5, within_s=20)
     page.get_by_role("button", name="Pause").click()
-    marked = page.evaluate(NOW)
-    assert marked in SAID[1].split()
+    assert page.evaluate(NOW) in " ".join(SAID[1:]).split()
     assert page.evaluate("document.querySelectorAll('article .now').length") == 1
 
 

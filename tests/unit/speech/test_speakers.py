@@ -171,7 +171,12 @@ def test_json_has_speakers_of_words_segments_and_paragraphs() -> None:
     assert [each["speaker"] for each in found["paragraphs"]] == [0, 1]
     assert [each["speaker"] for each in found["segments"]] == [0, 1]
     assert [word["speaker"] for word in found["segments"][1]["words"]] == [1, 1, 1]
-    assert found["speakers"][0] == {"id": 0, "name": "Anna & Co", "speech_s": 0.6}
+    assert found["speakers"][0] == {
+        "id": 0,
+        "name": "Anna & Co",
+        "speech_s": 0.6,
+        "recognized": None,
+    }
 
 
 def test_a_word_at_a_sentences_edge_goes_with_the_sentence_near_the_turns_border() -> None:
