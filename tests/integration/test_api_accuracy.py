@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from equaljobs import compute, submit
 from jobstore import add_job
 from longhand_sdk import Longhand
 from processes import wait_until
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from api.app import create_app, end_waits
 from api.native import accuracy as asking
@@ -338,6 +339,31 @@ def test_statistics_pool_errors_and_words_and_count_what_the_cache_saved(
     assert (german["language"], german["wer"]) == ("de", 0.5)
     assert stats["cache"] == {"computed": 4, "cached": 4, "hit_rate": 0.5, "audio_saved_s": 8.0}
     assert stats["cache_stats"] == {"hits": 4, "misses": 4, "hit_rate": 0.5}
+
+
+def test_error_rates_over_time_are_pooled_by_the_day_of_the_end_and_the_model(
+    client: httpx.Client, database: Engine
+) -> None:
+    for reference, said, days in (("one two", "one", 1), ("one", "one", 1), ("one", "two", 40)):
+        job = submit(database, fingerprint=None, reference=reference)
+        compute(database, job, said)
+        with database.begin() as connection:
+            connection.execute(
+                text(
+                    "UPDATE jobs SET finished_at = now() - make_interval(days => :n) WHERE id = :id"
+                ),
+                {"n": days, "id": job},
+            )
+    compute(database, submit(database, tenant="them", fingerprint=None, reference="a"))
+
+    (lately,) = client.get("/accuracy/days").json()["days"]
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    assert (lately["day"], lately["model"], lately["jobs"]) == (yesterday, "oracle", 2)
+    assert (lately["words"], lately["word_errors"]) == (3, 1)
+    early, _ = client.get("/accuracy/days?days=90").json()["days"]
+    assert early["wer"] == 1
+    assert client.get("/accuracy/days?days=1").json()["days"] == []
+    assert_problem(client.get("/accuracy/days?days=0"), 422, "invalid_request")
 
 
 def test_the_document_shows_both_bodies_of_a_reference(client: httpx.Client) -> None:

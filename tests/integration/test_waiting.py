@@ -66,7 +66,7 @@ def test_a_job_with_chunks_waits_for_a_worker_of_its_model_until_that_is_ready(
     set_drained(database, worker, drained=True, live_s=60)
     drained = client.get(f"/jobs/{job_id}").json()["waiting_for"]
     assert drained["detail"] == "a worker for model oracle (it is drained)"
-    enter_worker(database, model="oracle", state="ready")
+    set_drained(database, worker, drained=False, live_s=60)
     assert waits_for(client, job_id) is None
 
 

@@ -4,7 +4,7 @@ import { text } from "./strings.js";
 import { html } from "./ui.js";
 
 const [WIDTH, HEIGHT] = [720, 240];
-const [LEFT, RIGHT, TOP, BOTTOM] = [48, 12, 12, 28];
+const [LEFT, RIGHT, TOP, BOTTOM] = [72, 12, 16, 32];
 const DAY_MS = 86_400_000;
 const COLOURS = 8;
 const DATES = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", timeZone: "UTC" });

@@ -59,7 +59,7 @@ export const text = {
   keep: "Keep",
   keepTheirs: "Keep theirs",
   key: "API key",
-  keyHint: "Your operator makes one with `longhand keys create`. It stays on the server: this browser keeps a session only.",
+  keyHint: "Your operator makes one with “longhand keys create”. It stays on the server: this browser keeps a session only.",
   keyList: [
     ["Space, K", "play or pause"], ["J", "5 s back"], ["L", "5 s ahead"], ["[ ]", "slower, faster"], ["F", "follow the audio or not"],
   ],

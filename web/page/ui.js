@@ -118,9 +118,11 @@ export function useRead(read, everyMs, asked = []) {
   return [found, problem, () => again.current()];
 }
 
+// On a phone's width a row is a card, so the roles that browsers take from the layout of tables are named.
 export function Table({ title, label = title, heads, rows, none, children }) {
   return html`<section class="table" tabindex=${rows.length ? 0 : null} aria-label=${label}>${title && html`<h2>${title}</h2>`}${children}
-    ${rows.length ? html`<table><thead><tr>${heads.map((head) => (head ? html`<th scope="col">${head}</th>` : html`<td></td>`))}</tr></thead>
-      <tbody>${rows.map((cells) => html`<tr>${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody></table>`
+    ${rows.length ? html`<table role="table"><thead role="rowgroup"><tr role="row">${heads.map((head) => (
+        head ? html`<th scope="col" role="columnheader">${head}</th>` : html`<td role="cell"></td>`))}</tr></thead>
+      <tbody role="rowgroup">${rows.map((cells) => html`<tr role="row">${cells.map((cell, n) => html`<td role="cell" data-head=${heads[n]}>${cell}</td>`)}</tr>`)}</tbody></table>`
     : html`<p class="quiet">${none}</p>`}</section>`;
 }
