@@ -9,7 +9,7 @@ from functools import partial
 from api.allocator import bound_allocator
 from api.app import create_app, drain_sessions, end_waits
 from api.server import Server, server_config
-from shared.infra import database, logs
+from shared.infra import database, logs, schema
 from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit, InvalidSetting, ModelError
 from shared.infra.open_files import allow_open_files
 from shared.infra.settings import Settings, get_settings
@@ -86,7 +86,7 @@ def _check_database(settings: Settings) -> None:
     """Exit if the database is unfit; if it is only unavailable, log that and serve 503s."""
     engine = database.make_engine(settings, pool_size=1)
     try:
-        database.check(engine)
+        schema.check(engine)
     except DatabaseUnfit as error:
         sys.exit(f"Error: {error}")
     except DatabaseUnavailable as error:

@@ -2,7 +2,7 @@
 
 Each migration is a transaction of its own, so its locks are gone before the next one begins. It
 waits ``_LOCK_TIMEOUT_MS`` for each of them: whoever wants a table while a statement waits for it
-queues behind that. What gives up is tried again by ``shared.infra.database.migrate``.
+queues behind that. What gives up is tried again by ``shared.infra.schema.migrate``.
 """
 
 import time

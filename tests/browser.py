@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpx
+import patient
 from processes import wait_until
 from websockets.sync.client import ClientConnection, connect
 
@@ -78,7 +78,7 @@ def chromium(microphone: Path) -> Iterator[Page]:
         try:
             told = Path(profile, "DevToolsActivePort")
             port = wait_until(lambda: told.exists() and told.read_text().partition("\n")[0])
-            targets = httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False).json()
+            targets = patient.get(f"http://127.0.0.1:{port}/json", trust_env=False).json()
             (tab,) = (target for target in targets if target["type"] == "page")
             with connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None) as connection:
                 yield Page(connection)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
+import patient
 import psutil
 from forked import run
 
@@ -87,7 +87,7 @@ def longhand(
 
 def ended(url: str, job: str) -> dict[str, Any] | None:
     """Return a job once it has ended."""
-    body: dict[str, Any] = httpx.get(f"{url}/jobs/{job}").json()
+    body: dict[str, Any] = patient.get(f"{url}/jobs/{job}").json()
     return body if body["state"] in ("succeeded", "failed", "canceled") else None
 
 

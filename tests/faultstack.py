@@ -29,7 +29,7 @@ from cli.embedded import postgres, rclone, valkey
 from cli.embedded.child import Child, Program, kill_group
 from cli.embedded.directory import DataDirectory
 from cli.embedded.ports import BACKLOG, free_ports
-from shared.infra import database
+from shared.infra import database, schema
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
@@ -332,7 +332,7 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
             for server in servers:
                 server.start()
             stack.wait(lambda: all(map(serves, servers)))
-            database.migrate(settings)
+            schema.migrate(settings)
             record_changes(stack.database)
             stack.add_api(listener)
             yield stack

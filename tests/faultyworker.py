@@ -25,7 +25,7 @@ from sqlalchemy import Connection, text
 
 import worker.engines.oracle
 import worker.steps.prepare
-from shared.infra import database
+from shared.infra import schema
 from shared.store import steps
 from shared.store.steps import Claim, claims, completion
 from worker.engines.oracle import OracleEngine, word_text
@@ -97,7 +97,7 @@ if __name__ == "__main__":
     if os.environ.get("FAULTY_UNFENCED"):
         unfence()
     if os.environ.get("FAULTY_SCHEMA"):
-        database.MIGRATIONS = Path(os.environ["FAULTY_SCHEMA"])
+        schema.MIGRATIONS = Path(os.environ["FAULTY_SCHEMA"])
     from worker.__main__ import main
 
     main()

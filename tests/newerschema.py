@@ -7,7 +7,7 @@ another table, an index that is made concurrently.
 import shutil
 from pathlib import Path
 
-from shared.infra.database import MIGRATIONS
+from shared.infra.schema import MIGRATIONS
 
 EXPANDED, NEWEST = "9001", "9002"
 """The revisions of the two."""

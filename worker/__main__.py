@@ -111,12 +111,12 @@ def flower(address: str, port: int) -> None:
 
 @main.command(help="Upgrade the database's schema and make the bucket.")
 def migrate() -> None:
-    from shared.infra import database
+    from shared.infra import schema
     from shared.infra.roles import admit_roles
     from shared.infra.storage import Storage
 
     settings = get_settings()
-    database.migrate(settings)
+    schema.migrate(settings)
     admit_roles(settings)
     Storage(settings.storage_url.get_secret_value()).create_bucket()
 

@@ -15,9 +15,9 @@ from api.native.schemas.service import Alive, Check, HealthSummary, Readiness, S
 from api.outages import Outages
 from api.resources import Resources, find_served, from_state
 from shared import __version__
-from shared.infra.database import check as check_database
 from shared.infra.errors import LonghandError, RequestError
 from shared.infra.quantities import duration
+from shared.infra.schema import check as check_database
 from shared.models.choice import choose_model, served_supply
 from shared.models.options import JobOptions
 from shared.queue import broker

@@ -25,8 +25,9 @@ from cli.backup.folder import (
 )
 from cli.errors import CommandError
 from shared import __version__
-from shared.infra.database import check, make_engine, own_revision
+from shared.infra.database import make_engine
 from shared.infra.errors import StorageUnavailable
+from shared.infra.schema import check, own_revision
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage, StoredObject
 from shared.store.backup.objects import PREFIXES

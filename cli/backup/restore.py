@@ -23,7 +23,8 @@ from cli.backup.folder import (
 )
 from cli.backup.make import ANSWER_S, COPIES
 from cli.errors import CommandError
-from shared.infra.database import begin, make_engine, migrate, own_revision
+from shared.infra.database import begin, make_engine
+from shared.infra.schema import migrate, own_revision
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.store.backup.objects import PREFIXES, Lost, lose_others, needed, note_restored

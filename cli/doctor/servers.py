@@ -8,8 +8,9 @@ import redis
 from sqlalchemy import Engine, make_url, text
 
 from cli.doctor.findings import Finding, bad, good, warning
-from shared.infra.database import EVERY_TENANT, check, make_engine, own_revision, read
+from shared.infra.database import EVERY_TENANT, make_engine, read
 from shared.infra.errors import BrokerUnavailable
+from shared.infra.schema import check, own_revision
 from shared.infra.settings import API_ROLE, WORKER_ROLE, Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.store.objects.removals import try_upload

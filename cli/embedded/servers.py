@@ -126,7 +126,7 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
     from pydantic import SecretStr
     from sqlalchemy.exc import SQLAlchemyError
 
-    from shared.infra import database
+    from shared.infra import schema
     from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit
     from shared.infra.roles import admit_roles
     from shared.infra.settings import Settings
@@ -137,7 +137,7 @@ def migrate(directory: DataDirectory, database_url: str) -> None:
             api_database_password=SecretStr(secrets.postgres_api_password),
             worker_database_password=SecretStr(secrets.postgres_worker_password),
         )
-        database.migrate(settings)
+        schema.migrate(settings)
         admit_roles(settings)
     except DatabaseUnfit as error:
         raise CommandError(

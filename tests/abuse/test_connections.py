@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import patient
 import pytest
 from apiserver import api_process, read_answer, serving
 from processes import wait_until
@@ -136,7 +137,7 @@ def test_a_connection_at_work_is_not_closed_for_a_new_one_which_is_refused() -> 
         assert answer.startswith("503\n")
         assert "retry-after: 5" in answer
         assert '"code": "too_many_connections"' in answer
-        assert httpx.get(url).status_code == 200
+        assert patient.get(url).status_code == 200
 
 
 def test_the_connection_that_has_waited_longest_for_its_client_is_closed_first() -> None:

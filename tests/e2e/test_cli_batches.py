@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import patient
 import psutil
 import pytest
 from commandline import COMMAND, ENV, Up, transcribe, write_words
@@ -37,7 +38,9 @@ def up(data: Path) -> Iterator[Up]:
 
 
 def newest_jobs(up: Up) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = httpx.get(f"{up.url}/jobs", params={"limit": 100}).json()["jobs"]
+    found: list[dict[str, Any]] = patient.get(f"{up.url}/jobs", params={"limit": 100}).json()[
+        "jobs"
+    ]
     return found
 
 
@@ -240,7 +243,7 @@ def test_ctrl_c_leaves_what_was_done_until_a_later_run_completes_it(
         wait_until(lambda: httpx.get(f"{up.url}/jobs/{job}").json()["progress"]["chunks_done"] > 0)
         running.send_signal(signal.SIGINT)
         _, stderr = running.communicate(timeout=30)
-        wait_until(lambda: httpx.get(f"{up.url}/jobs/{job}").json()["state"] == "canceled")
+        wait_until(lambda: patient.get(f"{up.url}/jobs/{job}").json()["state"] == "canceled")
     assert running.returncode == 130
     assert f"longhand: {long}: what was done is in {out / 'long.txt.partial'}" in stderr
     assert names_in(out) == {"long.txt.partial", "long.srt.partial"}
@@ -264,7 +267,7 @@ def test_transcript_that_has_no_place_is_told_and_found_elsewhere(
     told = f"cannot write {tmp_path / 'out' / 'clip.txt'}: Is a directory; the transcript is at "
     _, found, url = done.stderr.splitlines()[-1].partition(told)
     assert found
-    assert httpx.get(url).text == "w00081\n"
+    assert patient.get(url).text == "w00081\n"
 
 
 def test_stdout_that_cannot_be_written_is_one_line_and_a_failure(

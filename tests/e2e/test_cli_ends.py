@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import patient
 import pytest
 from commandline import COMMAND, ENV, OWN_CATALOGUE, Up, ended, longhand, running_on, write_words
 from processes import wait_until
@@ -81,8 +81,10 @@ def test_what_is_killed_leaves_no_process_and_the_next_goes_on_with_its_jobs(
     long = write_words(tmp_path / "long.wav", numbers)
     first = Up(data, **SOON)
     os.kill(first.pids()["worker-oracle"], signal.SIGSTOP)  # it never gets to the end
-    job = httpx.post(f"{first.url}/jobs", files={"file": long.open("rb")}).json()["id"]
-    wait_until(lambda: httpx.get(f"{first.url}/jobs/{job}").json()["progress"]["chunks_total"] > 3)
+    job = patient.post(f"{first.url}/jobs", files={"file": long.open("rb")}).json()["id"]
+    wait_until(
+        lambda: patient.get(f"{first.url}/jobs/{job}").json()["progress"]["chunks_total"] > 3
+    )
     first.kill(*first.pids().values())
 
     second = Up(data, **SOON)

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-import httpx
+import patient
 from commandline import Up, longhand, transcribe, write_words
 
 from shared.infra.api_keys import check_key
@@ -21,8 +21,8 @@ def test_up_beyond_loopback_asks_for_keys_and_prints_the_first_administrators(
         check_key(key)
         assert "the key is not shown again" in up.stderr
         assert key not in up.stderr
-        assert httpx.get(f"{up.url}/jobs").status_code == 401
-        opened = httpx.get(f"{up.url}/admin/keys", headers={"X-API-Key": key})
+        assert patient.get(f"{up.url}/jobs").status_code == 401
+        opened = patient.get(f"{up.url}/admin/keys", headers={"X-API-Key": key})
         assert [each["name"] for each in opened.json()["keys"]] == ["first administrator"]
 
         listed = longhand("keys", "list", "--data", data)

@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import av
-import httpx
 import numpy as np
+import patient
 import pytest
 from commandline import COMMAND, ENV, ROOT, Up, ended, longhand, running_on, transcribe, write_words
 from processes import wait_until
@@ -89,9 +89,9 @@ def test_transcribe_uses_the_platform_that_is_up(
     anew = transcribe(data, clip, "--no-cache", "--multichannel", "--language", "en")
     assert anew.stdout == "Channel 0: w00001 w00002 w00003\n", anew.stderr
     assert "(cached)" not in anew.stderr
-    newest = httpx.get(f"{up.url}/jobs").json()["jobs"][0]
+    newest = patient.get(f"{up.url}/jobs").json()["jobs"][0]
     assert (newest["multichannel"], newest["language"]) == (True, "en")
-    manifest = httpx.get(f"{up.url}/jobs/{newest['id']}/manifest").json()
+    manifest = patient.get(f"{up.url}/jobs/{newest['id']}/manifest").json()
     assert (manifest["model"], manifest["decode"]["language"]) == ("oracle", "en")
     assert [chunk["channel"] for chunk in manifest["chunks"]] == [0]
     impossible = transcribe(data, clip, "--translate")
@@ -204,8 +204,8 @@ def assert_flower_is_behind_its_login(lines: list[str], port: int, secret: str) 
     (address,) = [line.split()[1] for line in lines if line.startswith("flower ")]
     assert address == f"http://127.0.0.1:{port}"
     assert not [line for line in lines if secret in line]
-    assert httpx.get(f"{address}/broker").status_code == 401
-    assert httpx.get(f"{address}/broker", auth=("longhand", secret)).status_code == 200
+    assert patient.get(f"{address}/broker").status_code == 401
+    assert patient.get(f"{address}/broker", auth=("longhand", secret)).status_code == 200
 
 
 def test_a_directory_of_an_earlier_version_gets_the_secret_that_it_lacks(tmp_path: Path) -> None:
@@ -240,14 +240,14 @@ def test_ctrl_c_cancels_the_jobs_that_nobody_waits_for(data: Path, up: Up, tmp_p
             assert running.poll() is None
         running.send_signal(signal.SIGINT)
     os.kill(up.pids()["worker-oracle"], signal.SIGCONT)
-    assert httpx.get(f"{up.url}/jobs").json()["jobs"][0]["state"] == "canceled"
+    assert patient.get(f"{up.url}/jobs").json()["jobs"][0]["state"] == "canceled"
 
 
 def test_jobs_are_taken_while_redis_is_away_and_done_once_it_is_back(
     data: Path, up: Up, clip: Path
 ) -> None:
     def submit() -> str:
-        answer = httpx.post(
+        answer = patient.post(
             f"{up.url}/jobs", data={"cache": "false"}, files={"file": clip.open("rb")}
         )
         assert answer.status_code == 202
@@ -256,7 +256,7 @@ def test_jobs_are_taken_while_redis_is_away_and_done_once_it_is_back(
     valkey = up.pids()["valkey"]
     os.kill(valkey, signal.SIGSTOP)
     frozen = submit()
-    assert httpx.get(f"{up.url}/jobs/{frozen}").json()["state"] == "queued"
+    assert patient.get(f"{up.url}/jobs/{frozen}").json()["state"] == "queued"
     os.kill(valkey, signal.SIGCONT)
     assert wait_until(lambda: ended(up.url, frozen))["state"] == "succeeded"
 
@@ -305,7 +305,7 @@ def test_a_second_platform_runs_beside_the_first_and_ends_with_its_terminal(
         assert (done.returncode, done.stdout.split()) == (0, ["w00001", "w00002", "w00003"])
     url = json.loads((other / "stack.json").read_text())["api_url"]
     assert url != up.url
-    assert len(httpx.get(f"{url}/jobs").json()["jobs"]) == 1
+    assert len(patient.get(f"{url}/jobs").json()["jobs"]) == 1
 
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -21,6 +21,7 @@ from itertools import product
 from pathlib import Path
 
 import httpx
+import patient
 import pytest
 from commandline import COMMAND, ENV
 from documents import LANGUAGES, ROOT, Block, blocks, documents
@@ -113,7 +114,7 @@ class Reader:
         """Return a long job that has just begun, and has no equal."""
         recording = LONGEST_SAMPLE.read_bytes()
         file = {"file": ("meeting.mp3", recording + os.urandom(16))}
-        job = httpx.post(f"http://{self.address}/jobs", files=file, data={"model": "starter"})
+        job = patient.post(f"http://{self.address}/jobs", files=file, data={"model": "starter"})
         return str(job.json()["id"])
 
     @contextmanager
@@ -287,7 +288,7 @@ def test_the_receiver_of_the_readme_takes_signed_events_and_no_others(
     try:
         wait_until(lambda: refusal(url) == 401)
         with (reader.folder / "samples/hello.wav").open("rb") as audio:
-            httpx.post(
+            patient.post(
                 f"http://{reader.address}/jobs",
                 data={"model": "starter", "webhook_url": url, "webhook_secret": reader.secret},
                 files={"file": audio},
@@ -302,7 +303,7 @@ def test_the_receiver_of_the_readme_takes_signed_events_and_no_others(
 def refusal(url: str) -> int | None:
     """Return what a receiver says to an event without a signature; None while it is not there."""
     try:
-        return httpx.post(url, content=b"{}").status_code
+        return patient.post(url, content=b"{}").status_code
     except httpx.ConnectError:
         return None
 
@@ -310,7 +311,7 @@ def refusal(url: str) -> int | None:
 def test_the_event_that_the_readme_shows_is_like_those_that_arrive(reader: Reader) -> None:
     (shown,) = [json.loads(block.text) for block in README if block.language == "json"]
     with (reader.folder / "samples/hello.wav").open("rb") as audio:
-        httpx.post(
+        patient.post(
             f"http://{reader.address}/jobs",
             data={"webhook_url": reader.hook.url, "webhook_secret": reader.secret}
             | {"model": "starter", "metadata": json.dumps(shown["data"]["metadata"])},

@@ -34,7 +34,7 @@ from newerschema import NEWEST, newer_migrations
 from readings import read_history, table
 from sqlalchemy import text
 
-from shared.infra import database
+from shared.infra import database, schema
 
 LEASE_S = 3.0
 RECOVERY_S = 15.0
@@ -57,7 +57,7 @@ class Upgrade:
 
         def migrate() -> None:
             try:
-                database.migrate(stack.settings)
+                schema.migrate(stack.settings)
             except Exception as error:  # noqa: BLE001 - the main thread tells it
                 failures.append(error)
 
@@ -67,8 +67,8 @@ class Upgrade:
         stack.wait(lambda: f"this version needs {NEWEST}" in newer.child.log.read_text())
         started = newer.pid
         with pytest.MonkeyPatch.context() as patched, self._asked(stack):
-            patched.setattr(database, "MIGRATIONS", self.migrations)
-            patched.setattr(database.log, "warning", self._note)
+            patched.setattr(schema, "MIGRATIONS", self.migrations)
+            patched.setattr(schema.log, "warning", self._note)
             migration = threading.Thread(target=migrate)
             with database.begin(stack.database) as in_the_way:
                 in_the_way.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import httpx
+import patient
 import pytest
 from apiserver import api, assert_problem, serving
 from fastapi import Depends, FastAPI
@@ -115,5 +116,5 @@ def test_a_parameter_of_a_dependency_is_one_of_the_endpoint() -> None:
         return start
 
     with serving(app) as url:
-        assert httpx.get(f"{url}/?start=7").json() == 7
-        assert "this endpoint has start" in httpx.get(f"{url}/?end=7").json()["detail"]
+        assert patient.get(f"{url}/?start=7").json() == 7
+        assert "this endpoint has start" in patient.get(f"{url}/?end=7").json()["detail"]

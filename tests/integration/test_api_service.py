@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import patient
 import pytest
 from apiserver import api, assert_problem, confined, serving
 from forked import Forked
@@ -137,8 +138,8 @@ def test_an_unexpected_error_tells_nothing_of_the_inside(settings: Settings) -> 
         raise RuntimeError("secret detail")
 
     with serving(app) as url:
-        answer = httpx.get(f"{url}/broken")
-        metrics = httpx.get(f"{url}/metrics").text
+        answer = patient.get(f"{url}/broken")
+        metrics = patient.get(f"{url}/metrics").text
     assert_problem(answer, 500, "internal_error")
     assert "secret" not in answer.text
     assert 'route="/broken",status="500"' in metrics
@@ -238,7 +239,7 @@ def test_the_process_listens_where_it_is_told_to(
     def answers() -> bool:
         with suppress(httpx.TransportError):
             url = f"http://127.0.0.1:{second if argued else first}/health/live"
-            return httpx.get(url).is_success
+            return patient.get(url).is_success
         return False
 
     try:

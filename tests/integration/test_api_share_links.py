@@ -46,7 +46,7 @@ def job_id(database: Engine, storage: Storage) -> UUID:
 @pytest.fixture
 def visitor(server: httpx.Client) -> Iterator[httpx.Client]:
     """A browser that has no key."""
-    with httpx.Client(base_url=server.base_url, trust_env=False) as client:
+    with httpx.Client(base_url=server.base_url, timeout=60, trust_env=False) as client:
         yield client
 
 

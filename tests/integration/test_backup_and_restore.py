@@ -21,7 +21,8 @@ from cli.backup.folder import BackupFolder
 from cli.backup.make import Made, make_backup
 from cli.backup.restore import Restored, restore_backup
 from cli.errors import CommandError
-from shared.infra.database import begin, make_engine, migrate
+from shared.infra.database import begin, make_engine
+from shared.infra.schema import migrate
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.store import steps

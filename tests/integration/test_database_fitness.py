@@ -13,8 +13,9 @@ from scratchdatabases import scratch_settings
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from shared.infra.database import begin, check, make_engine, migrate, own_revision
+from shared.infra.database import begin, make_engine
 from shared.infra.errors import DatabaseUnfit
+from shared.infra.schema import check, migrate, own_revision
 from shared.infra.settings import Settings
 from shared.store.workers import live_workers
 

@@ -110,7 +110,7 @@ def test_a_schema_is_migrated_once_and_again_when_a_file_of_it_has_changed(
     path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     migrated: list[Settings] = []
-    monkeypatch.setattr("shared.infra.database.migrate", migrated.append)
+    monkeypatch.setattr("shared.infra.schema.migrate", migrated.append)
     monkeypatch.setattr("shared.infra.roles.admit_roles", lambda _: None)
     monkeypatch.setattr(servers, "MIGRATIONS", shutil.copytree(servers.MIGRATIONS, path / "copy"))
     directory = DataDirectory(path)

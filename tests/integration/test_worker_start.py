@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import patient
 import psutil
 import pytest
 from processes import ROOT, Fleet, Worker, environment, fleet, wait_until
@@ -79,7 +80,7 @@ def ask(worker: Worker, settings: Settings, path: str) -> tuple[int, str] | None
     """What the worker answers: code and status; None while it does not listen yet."""
     assert worker.process.poll() is None, worker.log
     try:
-        answer = httpx.get(f"http://127.0.0.1:{settings.health_port}{path}")
+        answer = patient.get(f"http://127.0.0.1:{settings.health_port}{path}")
     except httpx.TransportError:
         return None
     return answer.status_code, answer.json()["status"]
@@ -129,7 +130,7 @@ def test_a_model_worker_is_loading_until_its_weights_are_there_and_then_ready(
     assert ready.warm_up_s is not None
     assert ready.warm_up_s > 0
     assert "loaded stalled: faster-whisper" in worker.log
-    metrics = httpx.get(f"http://127.0.0.1:{settings.health_port}/metrics").text
+    metrics = patient.get(f"http://127.0.0.1:{settings.health_port}/metrics").text
     assert f"longhand_model_load_seconds {ready.load_s:.1f}"[:-2] in metrics
     assert worker.stop() == 0
     assert entries(database) == []

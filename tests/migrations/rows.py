@@ -32,8 +32,9 @@ from uuid_utils.compat import uuid7  # noqa: E402
 from webhookstore import add_hook, create  # noqa: E402
 
 from cli.embedded.servers import running_servers  # noqa: E402
-from shared.infra.database import MIGRATIONS, make_engine  # noqa: E402
+from shared.infra.database import make_engine  # noqa: E402
 from shared.infra.errors import StorageUnavailable, UnreadableMedia  # noqa: E402
+from shared.infra.schema import MIGRATIONS  # noqa: E402
 from shared.infra.settings import Settings  # noqa: E402
 from shared.infra.webhooks.attempt import Attempt  # noqa: E402
 from shared.store import steps  # noqa: E402

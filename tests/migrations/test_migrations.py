@@ -10,9 +10,10 @@ from newerschema import EXPANDED, NEWEST, newer_migrations
 from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import inspect, text
 
-from shared.infra import database
-from shared.infra.database import MIGRATIONS, check, make_engine, migrate, own_revision
+from shared.infra import schema
+from shared.infra.database import make_engine
 from shared.infra.errors import DatabaseUnfit, SchemaMissing
+from shared.infra.schema import MIGRATIONS, check, migrate, own_revision
 from shared.infra.settings import Settings
 
 
@@ -81,7 +82,7 @@ def test_an_application_works_on_newer_schemas_that_say_so_and_on_no_others(
         settings = scratch_settings(servers, f"newer_{name}")
         with monkeypatch.context() as newer:
             newer.setattr(
-                database, "MIGRATIONS", newer_migrations(tmp_path / name, compatible_from=oldest)
+                schema, "MIGRATIONS", newer_migrations(tmp_path / name, compatible_from=oldest)
             )
             migrate(settings)
         engine = make_engine(settings)
@@ -104,13 +105,13 @@ def test_an_application_waits_on_an_older_schema(
     own = own_revision()
     migrate(settings)
     engine = make_engine(settings)
-    monkeypatch.setattr(database, "MIGRATIONS", newer_migrations(tmp_path))
+    monkeypatch.setattr(schema, "MIGRATIONS", newer_migrations(tmp_path))
     with pytest.raises(SchemaMissing, match=f"has schema {own}, and this version needs {NEWEST}"):
         check(engine)
     migrate(settings)
     assert check(engine) == NEWEST
     config = alembic_config(settings)
-    config.set_main_option("script_location", str(database.MIGRATIONS))
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
     command.downgrade(config, own)
     with engine.begin() as connection:
         row = connection.execute(text("SELECT version_num, compatible_from FROM alembic_version"))
@@ -124,10 +125,10 @@ def test_a_migration_waits_a_second_for_a_lock_and_tries_again(
     settings = scratch_settings(servers, "locked")
     migrate(settings)
     engine = make_engine(settings)
-    monkeypatch.setattr(database, "MIGRATIONS", newer_migrations(tmp_path))
-    monkeypatch.setattr(database, "_MIGRATION_PAUSE_S", 0.1)
+    monkeypatch.setattr(schema, "MIGRATIONS", newer_migrations(tmp_path))
+    monkeypatch.setattr(schema, "_MIGRATION_PAUSE_S", 0.1)
     gave_up = threading.Event()
-    monkeypatch.setattr(database.log, "warning", lambda *_: gave_up.set())
+    monkeypatch.setattr(schema.log, "warning", lambda *_: gave_up.set())
     migration = threading.Thread(target=migrate, args=(settings,))
     with engine.begin() as reader:
         reader.execute(text("SELECT FROM jobs"))
@@ -146,11 +147,11 @@ def test_migrations_at_once_take_turns_also_where_one_makes_an_index_concurrentl
 ) -> None:
     settings = scratch_settings(servers, "at_once")
     migrate(settings)
-    monkeypatch.setattr(database, "MIGRATIONS", newer_migrations(tmp_path))
+    monkeypatch.setattr(schema, "MIGRATIONS", newer_migrations(tmp_path))
     engine = make_engine(settings)
     turn = text("SELECT pg_advisory_lock(hashtext('longhand:migrate'))")
     config = alembic_config(settings)
-    config.set_main_option("script_location", str(database.MIGRATIONS))
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
     waiting = threading.Thread(target=command.upgrade, args=(config, NEWEST))
     with engine.connect() as first:
         first.execute(turn)

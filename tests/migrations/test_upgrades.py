@@ -9,7 +9,8 @@ from migrations.rows import ROWS, load, revisions
 from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import Engine, text
 
-from shared.infra.database import make_engine, migrate
+from shared.infra.database import make_engine
+from shared.infra.schema import migrate
 from shared.infra.settings import Settings
 from shared.store import steps
 from shared.store.events import Page, Place, read_pages

@@ -14,7 +14,7 @@ from celery.worker.consumer import Consumer
 from kombu.asynchronous.hub import Hub
 
 from shared import __version__
-from shared.infra import database
+from shared.infra import database, schema
 from shared.infra.errors import DatabaseUnavailable, DatabaseUnfit
 from shared.infra.settings import Settings, get_settings
 from shared.models.catalogue import load_catalogue
@@ -98,7 +98,7 @@ def await_dependencies(settings: Settings) -> None:
     said = ""
     while True:
         try:
-            database.check(engine)
+            schema.check(engine)
             break
         except DatabaseUnfit:
             raise

@@ -10,6 +10,7 @@ from typing import Any
 import assemblyai as aai
 import httpx
 import numpy as np
+import patient
 import pytest
 from assemblyai.streaming.v3 import (
     RealTimeEvents,
@@ -303,10 +304,10 @@ def test_errors_have_one_member(
 
 def test_strangers_and_empty_files_are_refused(platform: Any) -> None:
     url = f"{platform.url}/v2/upload"
-    unknown = httpx.post(url, content=b"x", headers={"Authorization": "lh_live_wrong"})
+    unknown = patient.post(url, content=b"x", headers={"Authorization": "lh_live_wrong"})
     assert unknown.status_code == 401
     _, key = create_key(platform.database, "default", "a reader's", {Scope.JOBS_READ})
-    reader = httpx.post(url, content=b"x", headers={"Authorization": key})
+    reader = patient.post(url, content=b"x", headers={"Authorization": key})
     assert reader.status_code == 403
     empty = platform.native.post("/v2/upload", content=b"")
     assert empty.status_code == 400

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-import httpx
 import numpy as np
+import patient
 import pytest
 from clients import Work
 from deepgram import AsyncDeepgramClient, DeepgramClient
@@ -317,7 +317,7 @@ def test_a_request_that_is_sent_again_calls_back_once(platform: Any, receiver: R
 
 
 def test_errors_of_other_routes_below_v1_are_not_deepgram_s(platform: Any) -> None:
-    answer = httpx.get(f"{platform.url}/v1/models/no-such", headers={"X-API-Key": platform.key})
+    answer = patient.get(f"{platform.url}/v1/models/no-such", headers={"X-API-Key": platform.key})
     assert set(answer.json()) == {"error"}
 
 

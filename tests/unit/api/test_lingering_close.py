@@ -50,7 +50,7 @@ def test_a_sender_that_asks_first_is_refused_without_being_told_to_continue() ->
 
 
 def test_a_request_that_was_sent_whole_keeps_its_connection() -> None:
-    with serving(LingeringClose(refuse)) as url, httpx.Client() as client:
+    with serving(LingeringClose(refuse)) as url, httpx.Client(timeout=60) as client:
         answer = client.get(url)
     assert "connection" not in answer.headers
 
