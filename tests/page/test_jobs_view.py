@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from shared.infra.errors import UnreadableMedia
 from shared.store import steps
+from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.read import get_job
 
 PART = 16 * 1024 * 1024
@@ -80,6 +81,35 @@ def test_a_list_is_filtered_and_goes_on_to_older_jobs(tab: Tab, database: Engine
     page.get_by_role("search").get_by_label("Language").fill("de")
     page.keyboard.press("Tab")
     expect(page.get_by_text("No jobs here.")).to_be_visible()
+
+
+def test_a_list_that_is_open_for_long_shows_the_newest_jobs_again(
+    tab: Tab, database: Engine
+) -> None:
+    page = tab.open()
+    expect(page.get_by_text("No jobs here.")).to_be_visible()
+    for n in range(202):
+        add_job(database)
+        if not n:
+            expect(row(tab)).to_have_count(1)  # so it follows what happens
+    expect(page.get_by_role("button", name="Older jobs")).to_be_visible()
+    expect(row(tab)).to_have_count(25)
+
+
+def test_more_jobs_than_a_page_while_the_connection_is_lost_leave_no_gap(
+    tab: Tab, database: Engine
+) -> None:
+    add_job(database)
+    page = tab.page
+    page.route("**/events", lambda route: route.abort())
+    tab.open()
+    expect(row(tab)).to_have_count(1)
+    for _ in range(30):
+        cancel_job(database, "default", add_job(database), max_attempts=3)
+    page.unroute_all()
+    page.get_by_role("button", name="Older jobs").click()
+    expect(row(tab)).to_have_count(31)
+    tab.troubles = [each for each in tab.troubles if "ERR_FAILED" not in each]
 
 
 def test_files_that_are_chosen_become_jobs_with_the_options(tab: Tab, client: httpx.Client) -> None:

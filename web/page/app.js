@@ -4,10 +4,10 @@ import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { logIn, logOut, refreshSession, session } from "./api.js";
 import { Jobs } from "./jobs.js";
+import { Elapsed } from "./recorder.js";
 import { current } from "./recordings.js";
 import { text } from "./strings.js";
 import { announce, announced, html, Question, useSignal } from "./ui.js";
-import { Elapsed } from "./upload.js";
 
 // A view that is loaded when it is first shown.
 const later = (load) => {

@@ -8,6 +8,9 @@ import { announce, ask, clock, html, Progress, size, span, useSignal, When } fro
 import { Upload } from "./upload.js";
 
 const PAGE = 25;
+// So many jobs come while the page is open before it shows the newest ones alone again: a tab may be open for weeks, and of
+// more at once the API's events tell the newest 100 only.
+const MOST_ARRIVED = 100;
 const STATES = ["queued", "running", "succeeded", "failed", "canceled"];
 
 const isActive = (job) => job.state === "queued" || job.state === "running";
@@ -19,6 +22,7 @@ class JobList {
     this.jobs = signal([]); // newest first
     this.status = signal({ isLoading: true, isLost: false, problem: "", cursor: null });
     this.filters = {};
+    this.nArrived = 0;
   }
 
   set(changes) {
@@ -32,15 +36,16 @@ class JobList {
     return query;
   }
 
-  // Reads the newest page; older ones that are shown stay.
+  // Reads the newest page. What is shown stays below it, unless there may be jobs in between.
   async refresh(filters = this.filters) {
     const isAnew = filters !== this.filters;
     this.filters = filters;
     try {
       const page = await request(`/jobs?${this.query()}`);
       if (filters !== this.filters) return;
-      const last = page.next_cursor && page.jobs.at(-1);
-      const older = isAnew || !last ? [] : this.jobs.value.filter((job) => newestFirst(job, last) > 0);
+      const found = new Set(page.jobs.map((job) => job.id));
+      const isJoined = !isAnew && page.next_cursor && this.jobs.value.some((job) => found.has(job.id));
+      const older = isJoined ? this.jobs.value.filter((job) => newestFirst(job, page.jobs.at(-1)) > 0) : [];
       this.jobs.value = [...page.jobs, ...older];
       this.set({ isLoading: false, problem: "", ...(older.length ? {} : { cursor: page.next_cursor }) });
     } catch (error) {
@@ -74,7 +79,14 @@ class JobList {
     const before = jobs.find((each) => each.id === job.id);
     if (before && before.state !== job.state && !isActive(job)) announce(text.ended(job.source.name, text.states[job.state]));
     if (before) this.jobs.value = jobs.map((each) => (each.id === job.id ? job : each));
-    else if (this.isWanted(job) && this.isShown(job)) this.jobs.value = [job, ...jobs].sort(newestFirst);
+    else if (this.isWanted(job) && this.isShown(job)) {
+      this.jobs.value = [job, ...jobs].sort(newestFirst);
+      this.nArrived += 1;
+      if (this.nArrived === MOST_ARRIVED) {
+        this.nArrived = 0;
+        this.refresh({ ...this.filters });
+      }
+    }
   }
 
   remove(id) {
