@@ -20,7 +20,8 @@ from equaljobs import compute, submit
 from jobstore import add_batch, claim, prepare, transcribe
 from receivers import receiving
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
+from statements import seen_by
 from tusrequests import OFFSET_STREAM
 from webhookstore import add_hook, deliveries, on_loopback
 
@@ -226,16 +227,13 @@ def test_a_job_whose_transcript_goes_while_it_is_read_is_answered_as_it_is_then(
     def get(job_id: UUID, act: Callable[[], object]) -> httpx.Response:
         acts = [act]
 
-        def before(conn: object, cursor: object, statement: str, *rest: object) -> None:
+        def before(statement: str, _connection: object) -> None:
             if "FROM transcript_segments" in statement:
                 while acts:
                     acts.pop()()
 
-        event.listen(Engine, "before_cursor_execute", before)
-        try:
+        with seen_by(before):
             return CLIENT.get(f"{served.url}/jobs/{job_id}?include=words")
-        finally:
-            event.remove(Engine, "before_cursor_execute", before)
 
     gone = get(deleted, lambda: delete_job(pool, "default", deleted, max_attempts=2))
     assert_problem(gone, 404, "job_not_found")

@@ -11,7 +11,8 @@ from celery import Celery
 from jobstore import add_job, column, step_ids
 from processes import wait_until
 from queues import take_wakeups
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
+from statements import seen_by
 
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
@@ -95,9 +96,9 @@ def test_a_step_that_is_locked_is_waited_for_without_haste(
     with ThreadPoolExecutor(1) as pool:
         with database.begin() as busy:
             busy.execute(text("SELECT FROM steps FOR UPDATE"))
-            event.listen(runtime.database, "before_cursor_execute", count)
-            answered = pool.submit(answer, runtime, CPU_QUEUE, notes.work)
-            wait_until(lambda: len(queries) >= 9)
+            with seen_by(count):
+                answered = pool.submit(answer, runtime, CPU_QUEUE, notes.work)
+                wait_until(lambda: len(queries) >= 9)
         answered.result(30)
     assert notes.jobs == [job_id]
     between = queries[8] - queries[0]

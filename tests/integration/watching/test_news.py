@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -15,7 +14,8 @@ import pytest
 from apiserver import api, confined, serving
 from jobstore import add_job
 from processes import wait_until
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Engine, text
+from statements import seen_by
 from streams import events_of, read_until
 
 from api import resources
@@ -23,6 +23,7 @@ from api.app import create_app, end_waits
 from api.native.events import LOOK_AGAIN_S
 from api.watch import Watcher
 from shared.infra.database import begin, make_engine
+from shared.infra.driver import Driver
 from shared.infra.settings import Settings
 from shared.store import news
 from shared.store.jobs.cancel import cancel_job
@@ -66,19 +67,18 @@ def test_a_change_is_told_after_its_commit_and_a_rollback_is_not(database: Engin
 def test_changes_while_news_are_sent_are_one_further_statement_outside_of_any_transaction(
     settings: Settings, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = make_engine(settings)
+    own = make_engine(settings, answer_s=45.0)  # by which its connections are known
     sending, go_on = threading.Event(), threading.Event()
     in_transactions: list[bool] = []
 
-    @event.listens_for(own, "before_cursor_execute")
-    def _hold(connection: Connection, *about: Any) -> None:
-        if "pg_notify" in about[1]:
-            in_transactions.append(not connection.connection.driver_connection.single)
+    def hold(statement: str, connection: Driver) -> None:
+        if "pg_notify" in statement and connection.answer_s == 45.0:
+            in_transactions.append(not connection.single)
             sending.set()
             assert go_on.wait(30)
 
     changed = [uuid4() for _ in range(500)]
-    with hearing(database) as heard:
+    with hearing(database) as heard, seen_by(hold):
         monkeypatch.setattr(news, "_senders", {})  # the next one sends through this engine
         change(own, changed[0])
         assert sending.wait(30)
