@@ -80,7 +80,9 @@ def chromium(microphone: Path) -> Iterator[Page]:
             port = wait_until(lambda: told.exists() and told.read_text().partition("\n")[0])
             targets = patient.get(f"http://127.0.0.1:{port}/json", trust_env=False).json()
             (tab,) = (target for target in targets if target["type"] == "page")
-            with connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None) as connection:
+            with connect(
+                tab["webSocketDebuggerUrl"], max_size=None, proxy=None, open_timeout=60
+            ) as connection:
                 yield Page(connection)
         finally:
             process.kill()

@@ -33,7 +33,7 @@ class LiveClient:
             self.send(pcm[start : start + frame_bytes])
             time.sleep(pause_s)
 
-    def read(self, timeout_s: float = 20.0) -> dict[str, Any]:
+    def read(self, timeout_s: float = 60.0) -> dict[str, Any]:
         message: dict[str, Any] = json.loads(self.connection.recv(timeout_s))
         return message
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 import patient
 import pytest
-from commandline import COMMAND, ENV
+from commandline import COMMAND, ENV, ended
 from documents import LANGUAGES, ROOT, Block, blocks, documents
 from processes import environment, wait_until
 from receivers import Receiver, receiving
@@ -95,6 +95,8 @@ class Reader:
         if "JOB_ID" in command:
             job = self.active_job() if "/cancel" in command else self._job
             command = command.replace("JOB_ID", job)
+            if job == self._job:  # 30 s, which readers are told to wait, may not be enough here
+                wait_until(lambda: ended(f"http://{self.address}", job), within_s=LIMIT_S)
         strict = 'curl() { command curl --silent --show-error --fail-with-body "$@"; }\n'
         done = subprocess.run(
             ["bash", "-c", strict + self.sent(command)],

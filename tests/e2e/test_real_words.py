@@ -76,7 +76,8 @@ def transcribed(
     def ended() -> dict[str, Any] | None:
         url = f"/jobs/{posted.json()['id']}"
         job: dict[str, Any] = client.get(url, params={"include": "words"}).json()
-        return job if job["state"] in ("succeeded", "failed") else None
+        # Without a state it is a problem: a busy server asks to come back later.
+        return job if job.get("state") in ("succeeded", "failed") else None
 
     job = wait_until(ended, within_s=240)
     worker.stop()

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from apiserver import api, assert_problem
 from fastapi.routing import APIRoute
+from patient import connect
 from processes import wait_until
 from sqlalchemy import Engine
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from api.access import keys as keys_module
 from api.access.keys import REMEMBER_S

@@ -14,10 +14,11 @@ from livehearers import ToneHearer
 from livevoices import spoken
 from openai import OpenAI
 from openai.types.realtime import RealtimeTranscriptionSessionCreateRequestParam
+from patient import connect
 from sdkfields import keys, unknown_parameters
 from sqlalchemy import Engine
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from api.dialects.openai.tables import REALTIME
 from shared.store.accounts.keys import create_key

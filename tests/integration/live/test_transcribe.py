@@ -109,7 +109,7 @@ def test_a_client_that_looks_for_one_message_after_each_second_reads_its_final_n
     async def transcribe() -> list[dict[str, Any]]:
         url = str(client.base_url.copy_with(scheme="ws")).rstrip("/") + PATH
         found = []
-        async with websockets.connect(url) as socket:
+        async with websockets.connect(url, open_timeout=60) as socket:
             await socket.send(json.dumps({"type": "config", "language": "en"}))
             for start in range(0, len(pcm), 32_000):
                 await socket.send(pcm[start : start + 32_000])
