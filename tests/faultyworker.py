@@ -1,7 +1,7 @@
 """``python tests/faultyworker.py ROLE``: ``python -m worker ROLE`` with faults.
 
 The engine kills its process when it hears one word, and never returns when it hears another. What
-the process writes says that it has written it (``changes.sign_changes``). Five variables of the
+the process writes says that it has written it (``changes.sign_changes``). Six variables of the
 environment change more:
 
 FAULTY_PACE_S    seconds that each batch takes longer, so that faults find steps in hand
@@ -9,6 +9,7 @@ FAULTY_GATE      a file; while it exists no batch gets its result (FILE.reached:
 FAULTY_BUG       a file; while it exists every file that is prepared meets a bug
 FAULTY_SCHEMA    a folder of migrations: the worker is of a version that has these
 FAULTY_UNFENCED  any value: writes of this worker are not fenced, to see what the fence is good for
+FAULTY_COUNT     any value: the worker counts none of its children's results; it may miss one
 """
 
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from celery.concurrency.asynpool import ResultHandler
 from sqlalchemy import Connection, text
 
 import worker.engines.oracle
@@ -89,6 +91,16 @@ def unfence(replace: Callable[[ModuleType, str, object], None] = setattr) -> Non
     replace(completion, "_COMPLETE_CHUNKS", text(unfenced))
 
 
+def count_no_results() -> None:
+    """Have a pool not know how many tasks its children have done."""
+    start = ResultHandler.__init__
+
+    def start_without_counters(self: Any, *arguments: Any, **options: Any) -> None:
+        start(self, *arguments, **options | {"on_ready_counters": None})
+
+    ResultHandler.__init__ = start_without_counters
+
+
 if __name__ == "__main__":
     sign_changes()
     worker.engines.oracle.OracleEngine = TouchyOracle  # type: ignore[misc]
@@ -96,6 +108,8 @@ if __name__ == "__main__":
         worker.steps.prepare.prepare = prepare_with_a_bug
     if os.environ.get("FAULTY_UNFENCED"):
         unfence()
+    if os.environ.get("FAULTY_COUNT"):
+        count_no_results()
     if os.environ.get("FAULTY_SCHEMA"):
         schema.MIGRATIONS = Path(os.environ["FAULTY_SCHEMA"])
     from worker.__main__ import main

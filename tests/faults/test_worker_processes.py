@@ -109,6 +109,17 @@ def test_a_worker_that_stops_releases_the_file_it_is_preparing(
     assert "is released" in worker.log
 
 
+def test_a_worker_stops_soon_although_it_missed_the_result_of_a_step(
+    database: Engine, storage: Storage, workers: Fleet
+) -> None:
+    job_id = add_stored_job(database, storage, recording(np.zeros(SAMPLE_RATE)))
+    workers.start("beat")
+    worker = workers.start("cpu", "--concurrency", "1", FAULTY_COUNT="1")
+    (step,) = step_ids(database, job_id, "prepare")
+    wait_until(lambda: column(database, step, "state") == "done")
+    assert worker.stop(within_s=25) == 0
+
+
 def test_a_drained_worker_finishes_what_it_has_takes_nothing_more_and_goes_on_when_resumed(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:

@@ -6,6 +6,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+import billiard.pool
 from celery.signals import worker_ready
 from sqlalchemy import Engine
 
@@ -24,6 +25,10 @@ from worker.steps.run import Handler, one_by_one
 from worker.tasks import lead
 
 log = logging.getLogger("worker")
+
+# A child that ends waits until its parent has read all its results, in 300 rounds of 0.1 s. Now and
+# then the parent misses one when it stops, and nobody needs them.
+billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
 
 
 def serve(concurrency: int) -> None:
