@@ -112,6 +112,28 @@ def test_more_jobs_than_a_page_while_the_connection_is_lost_leave_no_gap(
     tab.troubles = [each for each in tab.troubles if "ERR_FAILED" not in each]
 
 
+def test_a_stream_that_is_refused_is_asked_for_less_and_less_often(tab: Tab) -> None:
+    page, asked = tab.page, []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503)
+
+    page.clock.install()
+    page.route("**/events", refuse)
+    with page.expect_request("**/session"):
+        tab.open()
+    expect(page.get_by_text("The connection is lost")).to_be_visible()
+    for n_asked, longest_ms in enumerate((2000, 4000, 8000, 15_000, 30_000, 30_000), start=1):
+        page.clock.run_for(longest_ms // 2 - 1)
+        assert len(asked) == n_asked
+        # After a refusal the page sets its timer, then looks whether the session has ended.
+        with page.expect_request("**/session"):
+            page.clock.run_for(longest_ms // 2 + 1)
+        assert len(asked) == n_asked + 1
+    tab.troubles = [each for each in tab.troubles if "503" not in each]
+
+
 def test_files_that_are_chosen_become_jobs_with_the_options(tab: Tab, client: httpx.Client) -> None:
     page = tab.open()
     page.get_by_text("Options").click()
