@@ -37,7 +37,7 @@ class GatedEngine(ItemEngine):
         self.calls.append((language, [len(item.input.samples) for item in batch]))
         self.threads.add(threading.get_ident())
         self.entered.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -53,7 +53,7 @@ def item(n: int) -> Samples:
 def occupy(engine: GatedEngine, batcher: Batcher) -> Future[Inference]:
     """Let the engine work on one item, so that whatever follows queues up behind it."""
     future = batcher.submit(item(0), EN)
-    assert engine.entered.acquire(timeout=10)
+    assert engine.entered.acquire(timeout=60)
     return future
 
 

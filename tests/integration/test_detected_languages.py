@@ -148,7 +148,7 @@ def test_a_chunk_added_while_the_language_becomes_known_is_not_stranded(
             wait_until(lambda: somebody_waits_for_a_lock(database))
             completing.execute(text("UPDATE steps SET state = 'done' WHERE kind = 'detect'"))
             release_held(completing, job_id, MODEL_QUEUE)
-        adding.result(timeout=10)
+        adding.result(timeout=60)
 
     assert plan_of(database, job_id, HELD) == []
 

@@ -145,7 +145,7 @@ def assert_waits_for(database: Engine, job_id: UUID, transition: Transition) -> 
             assert not changing.done()
             at = {"id": job_id, "event": "job.test"}
             locking.execute(text("INSERT INTO job_events (job_id, event) VALUES (:id, :event)"), at)
-        changing.result(timeout=10)
+        changing.result(timeout=60)
     events = drawn(database, job_id)[len(before) :]
     assert events[0] == "job.test"
     assert len(events) > 1

@@ -150,7 +150,7 @@ def test_another_tenant_does_not_wait_while_an_original_is_chosen(database: Engi
         wait_until(lambda: waiting_sessions(database) == 1)
         submit(database, tenant="them")  # would hang behind either lock
         busy.rollback()
-        ours.result(10)
+        ours.result(60)
 
 
 def test_jobs_of_other_fingerprints_and_of_none_are_not_shared(database: Engine) -> None:
@@ -185,7 +185,7 @@ def test_no_job_waits_for_an_original_that_succeeds_meanwhile(
     compute(database, original, until="finish")
     calls = [lambda: submit(database), lambda: store(database, original)]
     futures = interleave(database, *(calls if submitted == "first" else calls[::-1]))
-    copy = next(found for found in (future.result(10) for future in futures) if found)
+    copy = next(found for found in (future.result(60) for future in futures) if found)
     assert isinstance(copy, UUID)
     assert view(database, copy).cached
     assert not computes(database, copy)
@@ -203,7 +203,7 @@ def test_no_job_waits_for_an_original_that_fails_meanwhile(
 
     calls = [lambda: submit(database), end]
     futures = interleave(database, *(calls if submitted == "first" else calls[::-1]))
-    copy = next(found for found in (future.result(10) for future in futures) if found)
+    copy = next(found for found in (future.result(60) for future in futures) if found)
     assert isinstance(copy, UUID)
     if submitted == "first":
         assert view(database, copy).state == JobState.FAILED
@@ -218,7 +218,7 @@ def test_no_job_waits_for_an_original_that_is_canceled_meanwhile(
     original, oldest = submit(database), submit(database)
     calls = [lambda: submit(database), lambda: cancel(database, original)]
     futures = interleave(database, *(calls if submitted == "first" else calls[::-1]))
-    copy = next(found for found in (future.result(10) for future in futures) if found)
+    copy = next(found for found in (future.result(60) for future in futures) if found)
     assert isinstance(copy, UUID)
     assert computes(database, oldest)
     assert not computes(database, copy), "two equal jobs are computed"
@@ -237,11 +237,11 @@ def test_a_waiting_job_canceled_while_its_original_succeeds_ends_in_one_state(
     if submitted == "first":
         # Its end does not wait for the copy's cancellation until it shares the transcript.
         for future in interleave(database, *calls):
-            future.result(10)
+            future.result(60)
         assert view(database, waiting).state == JobState.CANCELED
         return
     stored, canceled = interleave(database, *calls[::-1])
-    stored.result(10)
+    stored.result(60)
     assert isinstance(canceled.exception(10), JobEnded | None)
     assert view(database, waiting).state in (JobState.SUCCEEDED, JobState.CANCELED)
 
@@ -253,7 +253,7 @@ def test_the_copy_to_be_promoted_and_its_original_can_be_canceled_at_once(
     original, oldest, youngest = [submit(database) for _ in range(3)]
     calls = [lambda: cancel(database, oldest), lambda: cancel(database, original)]
     for future in interleave(database, *(calls if submitted == "first" else calls[::-1])):
-        future.result(10)
+        future.result(60)
     assert computes(database, youngest)
     compute(database, youngest)
     assert view(database, youngest).state == JobState.SUCCEEDED

@@ -152,7 +152,7 @@ class StoreMachine(RuleBasedStateMachine):
         both = Barrier(2)
 
         def run(operation: Operation, engine: Engine) -> str:
-            both.wait(10)
+            both.wait(60)
             return operation.run(engine, self.held)
 
         with ThreadPoolExecutor(2) as threads:

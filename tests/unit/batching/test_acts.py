@@ -70,7 +70,7 @@ def test_chunks_are_prepared_while_the_device_works_and_by_other_threads(
 
     engine.gate.set()
     for future in futures:
-        future.result(10)
+        future.result(60)
     assert not engine.helpers & engine.threads
 
 
@@ -84,7 +84,7 @@ def test_what_is_to_be_inferred_once_more_goes_first_and_holds_up_no_other_of_it
     await_prepared(batcher)
     engine.gate.set()
 
-    heard = [future.result(10) for future in [*first, *later]]
+    heard = [future.result(60) for future in [*first, *later]]
 
     sizes = [items for _, items in engine.calls[1:]]
     assert sizes == [[1, 10, 2, 11], [10, 11], [3, 4]]
@@ -102,10 +102,10 @@ def test_what_goes_wrong_before_and_after_the_device_is_told_to_that_chunk_alone
     futures = {n: batcher.submit(item(n), EN) for n in (1, 7, 8, 9)}
 
     with pytest.raises(ModelError, match="seven"):
-        futures[7].result(10)
+        futures[7].result(60)
     with pytest.raises(ModelError, match="nine"):
-        futures[9].result(10)
-    assert futures[1].result(10).hypothesis.language == "1"
-    silent = futures[8].result(10)
+        futures[9].result(60)
+    assert futures[1].result(60).hypothesis.language == "1"
+    silent = futures[8].result(60)
     assert (silent.hypothesis.language, silent.batch_size) == ("nothing to hear", 0)
     assert batcher.room() == 8

@@ -23,7 +23,7 @@ def test_batch_too_large_for_the_device_is_halved_and_later_ones_are_no_larger()
     await_prepared(batcher)
     engine.gate.set()
 
-    results = [future.result(10) for future in futures]
+    results = [future.result(60) for future in futures]
 
     assert [r.hypothesis.language for r in results] == list("123456")
     assert [len(items) for _, items in engine.calls[1:]] == [4, 2, 1, 1, 1, 1, 1, 1]
@@ -37,7 +37,7 @@ def test_batches_grow_back_once_the_memory_is_free_again_and_no_item_is_lost() -
     squeezed = [batcher.submit(item(n), EN) for n in range(1, 5)]
     await_prepared(batcher)
     engine.gate.set()
-    heard = [future.result(10) for future in squeezed]
+    heard = [future.result(60) for future in squeezed]
 
     engine.memory_items = 4
     engine.gate.clear()
@@ -45,7 +45,7 @@ def test_batches_grow_back_once_the_memory_is_free_again_and_no_item_is_lost() -
     freed = [batcher.submit(item(n), EN) for n in range(99)]
     await_prepared(batcher)
     engine.gate.set()
-    heard += [future.result(10) for future in freed]
+    heard += [future.result(60) for future in freed]
 
     assert [r.hypothesis.language for r in heard] == [*"1234", *map(str, range(99))]
     sizes = [r.batch_size for r in heard]
@@ -123,7 +123,7 @@ def test_a_batch_that_failed_holds_no_memory_while_its_half_runs() -> None:
     futures = [batcher.submit(item(n), EN) for n in range(1, 5)]
 
     # Beside what the failed batch had allocated of three, not even one item would fit.
-    assert [future.result(10).batch_size for future in futures] == [2, 2, 2, 2]
+    assert [future.result(60).batch_size for future in futures] == [2, 2, 2, 2]
     batcher.close()
     assert engine.held_bytes == 0
 
@@ -134,5 +134,5 @@ def test_item_too_large_for_the_device_gets_the_error() -> None:
     batcher = Batcher(engine, max_wait_ms=0)
 
     with pytest.raises(DeviceOutOfMemory):
-        batcher.submit(item(1), EN).result(10)
+        batcher.submit(item(1), EN).result(60)
     batcher.close()

@@ -38,7 +38,7 @@ def test_room_is_two_batches_while_the_engine_is_idle_and_one_while_it_works(
 
     engine.gate.set()
     for future in (running, *futures):
-        future.result(10)
+        future.result(60)
     assert batcher.room() == 8
 
 
@@ -69,11 +69,11 @@ def test_the_rest_of_a_batch_that_did_not_fit_takes_room() -> None:
     engine = SmallEngine()
     batcher = Batcher(engine, max_wait_ms=3_600_000)
     futures = [batcher.submit(item(n), EN) for n in range(4)]
-    assert engine.entered.acquire(timeout=10)
+    assert engine.entered.acquire(timeout=60)
     while_two_wait = batcher.room()
     engine.gate.set()
     for future in futures:
-        future.result(10)
+        future.result(60)
     # Batches are of two now, and the other two of the four are the next one.
     assert (while_two_wait, batcher.room()) == (0, 4)
     batcher.close()
@@ -87,5 +87,5 @@ def test_cancelled_chunks_take_no_room_once_their_turn_has_come(
     after = batcher.submit(item(2), DE)
     await_prepared(batcher)
     engine.gate.set()
-    after.result(10)
+    after.result(60)
     assert batcher.room() == 8

@@ -26,7 +26,7 @@ class WatchedEngine(ItemEngine):
         self.begun: list[float] = []
 
     def infer(self, batch: Sequence[Prepared[Item]]) -> list[Item | Prepared[Item]]:
-        assert self.may_begin.wait(10)
+        assert self.may_begin.wait(60)
         self.begun += self.watchdog.begun.values()
         return super().infer(batch)
 
@@ -62,7 +62,7 @@ def test_a_call_longer_than_the_limit_ends_the_process_with_one_line(
         ended.set()
 
     with caplog.at_level(logging.CRITICAL), Watchdog(0.01, end_process=end):
-        assert ended.wait(10)
+        assert ended.wait(60)
     assert statuses == [EXIT_HUNG]
     assert [record.levelname for record in caplog.records] == ["CRITICAL"]
 
