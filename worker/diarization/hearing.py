@@ -34,7 +34,7 @@ BATCH_WINDOWS = 4
 """Windows that the network hears at once. More are not faster, and take 20 MB each."""
 SILENCE_PEAK = 1e-4
 """Windows whose peak is lower (-80 dBFS) are not heard: the network would amplify their noise."""
-MAX_VOICE_FRAMES = 400
+MAX_VOICE_FRAMES = 300
 """Longest speech, in frames of 10 ms, that an embedding is made from."""
 LEAST_ALONE_S = 0.4
 """A speaker who talks alone for less is embedded from all of their speech."""
