@@ -126,11 +126,12 @@ class OpenFault:
     pids: Set[int] | None = frozenset()
     kills: bool = False
     noticed: bool = False
+    delays: bool = False
 
     def over(self) -> Fault:
         """Return it as a fault that ends now."""
         pids = None if self.pids is None else frozenset(self.pids)
-        return Fault(self.kind, self.began, now(), pids, self.kills, self.noticed)
+        return Fault(self.kind, self.began, now(), pids, self.kills, self.noticed, self.delays)
 
 
 @dataclass(slots=True)

@@ -71,7 +71,7 @@ class Network:
             pids = self._cut(stack, cut, ways)
             # While a host is left, what the others held is claimed there.
             kind = f"partition of {len(cut)} ({' and '.join(ways)})"
-            fault = OpenFault(kind, now(), pids, kills=len(cut) < len(self.far))
+            fault = OpenFault(kind, now(), pids, kills=len(cut) < len(self.far), delays=True)
             stack.pause(seconds)
             for each in cut:
                 each.wire.mend()
@@ -85,7 +85,7 @@ class Network:
 
         def attack(stack: FaultStack, crowd: Crowd, rng: random.Random) -> None:
             pids = frozenset().union(*(each.pids(stack) for each in self.far))
-            fault = OpenFault("latency and loss", now(), pids)
+            fault = OpenFault("latency and loss", now(), pids, delays=True)
             for each in self.far:
                 each.wire.out = each.wire.back = Way(delay_s, loss)
             stack.pause(seconds)
