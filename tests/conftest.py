@@ -1,4 +1,7 @@
-"""Real servers for the tests: Postgres, Valkey and rclone's S3, started once in each process."""
+"""Real servers for the tests: Postgres, Valkey and rclone's S3, started once in each process.
+
+``givenservers`` puts others in their place.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +10,7 @@ import hypothesis
 import interpreters
 import pytest
 from celery import Celery
+from givenservers import with_given_servers
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
 
@@ -49,13 +53,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     path = tmp_path_factory.mktemp("servers")
     make_cluster_without_sync(DataDirectory(path))
     with running_servers(path) as endpoints:
-        settings = Settings(
-            database_url=SecretStr(endpoints.database_url),
-            broker_url=SecretStr(endpoints.broker_url),
-            storage_url=SecretStr(endpoints.storage_url),
-            default_model="oracle",
-            # Most tests have no workers: their jobs are taken as if some were about to start.
-            on_demand_models="oracle,starter,whisper-tiny,whisper-base",
+        settings = with_given_servers(
+            Settings(
+                database_url=SecretStr(endpoints.database_url),
+                broker_url=SecretStr(endpoints.broker_url),
+                storage_url=SecretStr(endpoints.storage_url),
+                default_model="oracle",
+                # Most tests have no workers: their jobs are taken as if some were about to start.
+                on_demand_models="oracle,starter,whisper-tiny,whisper-base",
+            )
         )
         let_in_api_role(settings)
         yield settings

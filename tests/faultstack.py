@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ import psutil
 from changes import record_changes
 from forked import Forked
 from history import Fault, pid_of
+from hosts import NETWORK, Host
 from processes import environment
 from proxies import Proxy
 from pydantic import SecretStr
@@ -52,6 +53,7 @@ class ForkedChild(Child):
 
     listener: socket.socket | None = None
     """What the API inherits; a child without it is a ``faultyworker``."""
+    host: Path | None = None
 
     def start(self) -> None:
         """Start it; its command is what the API or the worker is told."""
@@ -60,7 +62,12 @@ class ForkedChild(Child):
         if self.listener is not None:
             program, arguments = "api", ["--fd", self.listener]
         self.process = Forked(  # type: ignore[assignment]
-            program, arguments, env=self.program.env, cwd=self.program.cwd, stdout=self.log
+            program,
+            arguments,
+            env=self.program.env,
+            cwd=self.program.cwd,
+            stdout=self.log,
+            host=self.host,
         )
 
 
@@ -101,6 +108,15 @@ class Service:
         return frozenset(process.pid for process in self.family())
 
 
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """On which hosts the platform runs, where it has several: the test is on the servers' own."""
+
+    servers: Host
+    of_service: Mapping[str, Host]
+    """By the name of a service; the others run on that of the servers."""
+
+
 @dataclass(slots=True)
 class OpenFault:
     """A fault that is not over yet."""
@@ -110,11 +126,12 @@ class OpenFault:
     pids: Set[int] | None = frozenset()
     kills: bool = False
     noticed: bool = False
+    delays: bool = False
 
     def over(self) -> Fault:
         """Return it as a fault that ends now."""
         pids = None if self.pids is None else frozenset(self.pids)
-        return Fault(self.kind, self.began, now(), pids, self.kills, self.noticed)
+        return Fault(self.kind, self.began, now(), pids, self.kills, self.noticed, self.delays)
 
 
 @dataclass(slots=True)
@@ -132,6 +149,7 @@ class FaultStack:
     postgres: Child
     redis: Child
     rclone: Child
+    hosts: Hosts | None = None
     services: dict[str, Service] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
@@ -212,10 +230,18 @@ class FaultStack:
         variables = environment(self.settings) | {"PYTHONPATH": str(ROOT)} | dict(env or {})
         program = Program(name, arguments, variables, cwd=self.path)
         # With a death before, its log goes on over those to come.
-        child = ForkedChild(program, self.path / f"{name}.log", deaths=1, listener=listener)
+        child = ForkedChild(
+            program, self.path / f"{name}.log", deaths=1, listener=listener, host=self._host(name)
+        )
         service = self.services[name] = Service(child)
         self.start(service)
         return service
+
+    def _host(self, name: str) -> Path | None:
+        """Return where a service runs, if not where processes are forked."""
+        if self.hosts is None:
+            return None
+        return self.hosts.of_service.get(name, self.hosts.servers).path
 
     def start(self, service: Service) -> None:
         """Start a service whose process is gone."""
@@ -278,6 +304,18 @@ class FaultStack:
             self.postgres.process.wait(30)
 
 
+def _for_all_hosts(program: Program, directory: DataDirectory) -> Program:
+    """Have a server listen on all addresses of its host, not on loopback alone."""
+    if program.name == "postgres":
+        with (directory.postgres / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {NETWORK} scram-sha-256\n")
+    elif program.name == "valkey":
+        config = directory.valkey / "valkey.conf"
+        config.write_text(config.read_text().replace("bind 127.0.0.1", "bind 0.0.0.0"))
+    command = tuple(word.replace("127.0.0.1", "0.0.0.0") for word in program.command)
+    return replace(program, command=command)
+
+
 def serves(server: Child) -> bool:
     """Tell whether a server is ready; fail if it has died."""
     assert server.running, f"{server.program.name} died: {server.last_words()}"
@@ -285,10 +323,11 @@ def serves(server: Child) -> bool:
 
 
 @contextmanager
-def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
+def fault_stack(path: Path, hosts: Hosts | None = None, **changes: object) -> Iterator[FaultStack]:
     """Start the servers and proxies, migrate, and yield a platform that has no services yet.
 
-    ``changes`` are settings that are not to have their defaults.
+    With several hosts no proxy is used. ``changes`` are settings that are not to have their
+    defaults.
     """
     directory = DataDirectory(path / "data")
     directory.create()
@@ -300,20 +339,25 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
         valkey.program(directory.valkey, redis_port, secrets.valkey_password),
         rclone.program(directory.storage, s3_port, secrets.s3_key, secrets.s3_secret),
     )
+    if hosts is not None:
+        programs = tuple(_for_all_hosts(program, directory) for program in programs)
     servers = [Child(program, path / f"{program.name}.log", deaths=1) for program in programs]
     redis_proxy, s3_proxy = Proxy(redis_port), Proxy(s3_port)
     pg_login = f"{postgres.USER}:{secrets.postgres_password}"
     s3_login = f"{secrets.s3_key}:{secrets.s3_secret}"
+    at, reached = "127.0.0.1", (redis_proxy.port, s3_proxy.port)
+    if hosts is not None:
+        at, reached = hosts.servers.address, (redis_port, s3_port)
     settings = Settings(
         database_url=SecretStr(
-            f"postgresql+psycopg://{pg_login}@127.0.0.1:{pg_port}/{postgres.DATABASE}"
+            f"postgresql+psycopg://{pg_login}@{at}:{pg_port}/{postgres.DATABASE}"
         ),
-        broker_url=SecretStr(f"redis://:{secrets.valkey_password}@127.0.0.1:{redis_proxy.port}/0"),
-        storage_url=SecretStr(f"http://{s3_login}@127.0.0.1:{s3_proxy.port}/{rclone.BUCKET}"),
+        broker_url=SecretStr(f"redis://:{secrets.valkey_password}@{at}:{reached[0]}/0"),
+        storage_url=SecretStr(f"http://{s3_login}@{at}:{reached[1]}/{rclone.BUCKET}"),
         default_model="oracle",
         on_demand_models="oracle",
         outbound_http=True,
-        outbound_allow="127.0.0.0/8",
+        outbound_allow=f"127.0.0.0/8,{NETWORK}",
     ).model_copy(update=changes)
     with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
         stack = FaultStack(
@@ -327,6 +371,7 @@ def fault_stack(path: Path, **changes: object) -> Iterator[FaultStack]:
             postgres=servers[0],
             redis=servers[1],
             rclone=servers[2],
+            hosts=hosts,
         )
         try:
             for server in servers:

@@ -17,8 +17,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from hosts import enter
 
 PRELOADED = (
     "tests.sdkpath",  # first: the next ones import the SDK
@@ -61,6 +64,11 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([*PRELOADED])
 
 
+def start_server() -> None:
+    """Have the process that is forked run on the host on which this thread is now."""
+    forkserver.ensure_running()
+
+
 @atexit.register
 def _end_all() -> None:
     """Leave none behind, for which this process would wait when it ends."""
@@ -80,18 +88,29 @@ class Forked:
         stdout: Path,
         stderr: Path | None = None,
         cwd: Path | None = None,
+        host: Path | None = None,
     ) -> None:
         """Run a module, as by ``python -m``, or a script. What it writes is appended to files.
 
         Without ``stderr`` both streams go to one file. A socket among the arguments is inherited;
-        the program is told the number of its descriptor.
+        the program is told the number of its descriptor. ``host`` is the network namespace in which
+        it runs.
         """
         for log in (stdout, stderr or stdout):
             log.touch()
         ours, theirs = _server.Pipe(duplex=False)
         self._process = _server.Process(
             target=_become,
-            args=(program, [*arguments], dict(env), stdout, stderr, cwd or Path.cwd(), theirs),
+            args=(
+                program,
+                [*arguments],
+                dict(env),
+                stdout,
+                stderr,
+                cwd or Path.cwd(),
+                host,
+                theirs,
+            ),
         )
         self._process.start()
         theirs.close()
@@ -151,12 +170,15 @@ def _become(
     stdout: Path,
     stderr: Path | None,
     cwd: Path,
+    host: Path | None,
     started: Connection,
 ) -> None:
     """Run the program in this process, which ends with it."""
     too_early = [name for name in NOT_PRELOADED if name in sys.modules]
     assert not too_early, too_early
     os.setsid()
+    if host is not None:
+        enter(host)
     started.send_bytes(b"")
     started.close()
     os.environ.clear()

@@ -84,6 +84,8 @@ class Fault:
     """Whether what its victims held must be claimed again by somebody else."""
     noticed: bool = False
     """Whether somebody sees its victims die, and ends their leases at once."""
+    delays: bool = False
+    """Whether its victims' transactions may be committed long after their statements."""
 
     def hits(self, worker: str | None) -> bool:
         """Whether a worker, named as in ``lease_owner``, is among its victims."""

@@ -14,8 +14,8 @@ class MoodyReceiver(Receiver):
 
     first: Reply = Reply()
 
-    def __init__(self, first: Reply) -> None:
-        super().__init__("127.0.0.1", 0, None)
+    def __init__(self, host: str, first: Reply) -> None:
+        super().__init__(host, 0, None)
         self.first = first
         self.taken: list[history.Received] = []
 
@@ -55,25 +55,27 @@ class Moods:
 
 
 @contextmanager
-def moods() -> Iterator[Moods]:
-    """Run one receiver of each mood."""
+def moods(host: str = "127.0.0.1") -> Iterator[Moods]:
+    """Run one receiver of each mood, at an address of this host."""
     with ExitStack() as stack:
-        kind = MoodyReceiver(Reply())
-        slow = MoodyReceiver(Reply(500))
+        kind = MoodyReceiver(host, Reply())
+        slow = MoodyReceiver(host, Reply(500))
         # It is silent for longer than anybody waits, and its reply is not a success.
-        hanging = MoodyReceiver(Reply(500, hang=True))
+        hanging = MoodyReceiver(host, Reply(500, hang=True))
         for receiver in (kind, slow, hanging):
             stack.callback(receiver.close)
-        target = stack.enter_context(receiving())
-        redirecting = stack.enter_context(receiving(Reply(302, {"Location": target.url})))
+        target = stack.enter_context(receiving(host=host))
+        redirecting = stack.enter_context(
+            receiving(Reply(302, {"Location": target.url}), host=host)
+        )
         # Bound, and not listening: whoever connects is refused.
         refusing = stack.enter_context(socket.socket())
-        refusing.bind(("127.0.0.1", 0))
+        refusing.bind((host, 0))
         yield Moods(
             kind.url,
             slow.url,
             hanging.url,
-            f"http://127.0.0.1:{refusing.getsockname()[1]}/hook",
+            f"http://{host}:{refusing.getsockname()[1]}/hook",
             redirecting.url,
             [kind, slow, hanging],
         )

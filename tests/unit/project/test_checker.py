@@ -188,6 +188,7 @@ def test_a_step_taken_before_its_lease_ran_out_is_found() -> None:
 
     assert rules(GOOD) == {Rule.EARLY_REAP}
     assert rules(replace(GOOD, faults=[replace(KILL, noticed=True)])) == set()
+    assert rules(replace(GOOD, faults=[replace(KILL, delays=True)])) == set()
 
 
 def test_work_done_again_needs_a_fault_that_hit_its_holder() -> None:
