@@ -37,9 +37,6 @@ print(json.dumps(held))
 """
 """Loads, uses and unloads a model twice; prints the resident memory after each use and unload."""
 
-SPREAD_BYTES = 30_000_000
-"""Of the allocator, from one round to the next."""
-
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -50,4 +47,3 @@ def test_a_model_that_is_unloaded_leaves_no_weights_in_memory(model_id: str) -> 
     used, unloaded, used_again, unloaded_again = json.loads(told.stdout)
     assert used - unloaded > TINY_EN.size_bytes
     assert used_again - unloaded_again > TINY_EN.size_bytes
-    assert unloaded_again - unloaded < SPREAD_BYTES
