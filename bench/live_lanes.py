@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ from shared.speech.audio.samples import Samples
 from shared.speech.chunks.hypothesis import Hypothesis
 from shared.speech.live.requests import LiveKind, LiveRequest
 from worker.batching.batcher import Batcher
+from worker.batching.load import Loaded
+from worker.batching.resident import ResidentModel
 from worker.engines.protocol import DecodeOptions, EngineOf, Prepared
 from worker.live.taker import LiveTaker
 
@@ -93,18 +95,18 @@ def _measure(
     settings: Settings, engine: SleepingEngine, n_talkers: int
 ) -> tuple[float, dict[LiveKind, list[float]]]:
     """Return chunks a second, and seconds from request to answer."""
-    batcher = Batcher(engine)
+    resident = ResidentModel(lambda: Loaded(engine, 0.0, 0.0), settings, nullcontext())
     model = load_catalogue(settings.catalogue).get(MODEL)
-    taker = LiveTaker(settings, f"bench@{uuid.uuid4().hex}", model, batcher)
+    taker = LiveTaker(settings, f"bench@{uuid.uuid4().hex}", model, resident)
     try:
-        with _feeding(batcher) as done:
+        with resident.use() as batcher, _feeding(batcher) as done:
             time.sleep(1.0)
             before, began = len(done), time.monotonic()
             times = asyncio.run(_talk(settings, n_talkers))
             return (len(done) - before) / (time.monotonic() - began), times
     finally:
         taker.close()
-        batcher.close()
+        resident.close()
 
 
 @contextmanager

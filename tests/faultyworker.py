@@ -6,6 +6,8 @@ environment change more:
 
 FAULTY_PACE_S    seconds that each batch takes longer, so that faults find steps in hand
 FAULTY_GATE      a file; while it exists no batch gets its result (FILE.reached: one waits)
+FAULTY_LOAD      a file; while it exists no model is loaded (FILE.reached: one waits); its text, if
+                 it has any, is why it cannot be
 FAULTY_BUG       a file; while it exists every file that is prepared meets a bug
 FAULTY_SCHEMA    a folder of migrations: the worker is of a version that has these
 FAULTY_UNFENCED  any value: writes of this worker are not fenced, to see what the fence is good for
@@ -28,6 +30,7 @@ from sqlalchemy import Connection, text
 import worker.engines.oracle
 import worker.steps.prepare
 from shared.infra import schema
+from shared.infra.errors import ModelError
 from shared.store import steps
 from shared.store.steps import Claim, claims, completion
 from worker.engines.oracle import OracleEngine, word_text
@@ -46,6 +49,10 @@ CRASHES, HANGS = 0xDEAD, 0xBEEF
 class TouchyOracle(OracleEngine):
     """An oracle that dies of one word and hangs at another."""
 
+    def __init__(self) -> None:
+        """Load it, once that is possible."""
+        await_gate(os.environ.get("FAULTY_LOAD"))
+
     def infer(self, batch: Sequence[Prepared[Any]]) -> list[Any]:
         """Return the words, if it lives."""
         hypotheses = super().infer(batch)
@@ -55,11 +62,21 @@ class TouchyOracle(OracleEngine):
         if word_text(HANGS) in heard:
             threading.Event().wait()
         time.sleep(float(os.environ.get("FAULTY_PACE_S", "0")))
-        gate = os.environ.get("FAULTY_GATE")
-        while gate and Path(gate).exists():
-            Path(f"{gate}.reached").touch()
-            time.sleep(0.01)
+        await_gate(os.environ.get("FAULTY_GATE"))
         return hypotheses
+
+
+def await_gate(gate: str | None) -> None:
+    """Wait while a file exists; raise what it says, if it says something.
+
+    Raises:
+        ModelError: with the file's text.
+    """
+    while gate and Path(gate).exists():
+        if why := Path(gate).read_text():
+            raise ModelError(why)
+        Path(f"{gate}.reached").touch()
+        time.sleep(0.01)
 
 
 def prepare_with_a_bug(runtime: Runtime, lease: Lease) -> None:

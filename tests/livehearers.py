@@ -13,7 +13,7 @@ from api.live.hearer import LiveLoad
 from shared.infra.settings import Settings
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 
-IDLE = LiveLoad(workers=1, depth=0, partial_ms=100.0, final_ms=150.0, wait_ms=100.0)
+IDLE = LiveLoad(workers=1, loaded=1, depth=0, partial_ms=100.0, final_ms=150.0, wait_ms=100.0)
 
 
 class FastClock:
@@ -42,6 +42,7 @@ class ToneHearer:
     error: Callable[[LiveRequest], str | None] = lambda request: None
     requests: list[LiveRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    roused: list[str] = field(default_factory=list)
     silent: bool = False
     """It answers no more."""
     deaf_to: str | None = None
@@ -65,13 +66,16 @@ class ToneHearer:
             return LiveAnswer(request.id, None, error)
         return answer_to(request)
 
+    async def rouse(self, model: str) -> None:
+        self.roused.append(model)
+
     async def cancel(self, segment: str) -> None:
         self.cancelled.append(segment)
 
     def load(self, model: str) -> LiveLoad:
         if model in self.models:
             return self.now
-        return LiveLoad(workers=0, depth=0, partial_ms=0.0, final_ms=0.0, wait_ms=0.0)
+        return LiveLoad(workers=0, loaded=0, depth=0, partial_ms=0.0, final_ms=0.0, wait_ms=0.0)
 
     @property
     def finals(self) -> list[LiveRequest]:

@@ -64,6 +64,9 @@ class LiveSender:
     def cancel(self, segment: str) -> None:
         self._run(self.transcriber.cancel(segment)).result(60)
 
+    def rouse(self) -> None:
+        self._run(self.transcriber.rouse("oracle")).result(60)
+
     def load(self) -> LiveLoad:
         async def look() -> LiveLoad:
             return self.transcriber.load("oracle")

@@ -11,23 +11,23 @@ from shared.store.workers import child_id
 from worker.app import app
 from worker.process import drain
 from worker.process.runtime import Runtime, make_runtime, unique_pid
-from worker.steps.run import Work, answer
+from worker.steps.run import Answer
 
 _runtime: Runtime | None = None
-_work: Work | None = None
+_answer: Answer | None = None
 _parent_id = ""
 
 
-def install(runtime: Runtime, work: Work | None = None) -> None:
-    """Set what this process's tasks work with, and how they do the steps that they claim."""
-    global _runtime, _work
-    _runtime, _work = runtime, work
+def install(runtime: Runtime, answer: Answer | None = None) -> None:
+    """Set what this process's tasks work with, and what answers wake-ups."""
+    global _runtime, _answer
+    _runtime, _answer = runtime, answer
 
 
-def lead(worker_id: str, work: Work) -> None:
+def lead(worker_id: str, answer: Answer) -> None:
     """Set the worker whose pool children are forked from this process, and what they do."""
-    global _parent_id, _work
-    _parent_id, _work = worker_id, work
+    global _parent_id, _answer
+    _parent_id, _answer = worker_id, answer
 
 
 def _installed() -> Runtime:
@@ -39,8 +39,8 @@ def _installed() -> Runtime:
 @app.task(name=WAKE_UP, send_events=False)
 def wake_up(queue: str) -> None:
     """Do the due steps of a queue."""
-    assert _work is not None, "only roles that do steps consume their queues"
-    answer(_installed(), queue, _work)
+    assert _answer is not None, "only roles that do steps consume their queues"
+    _answer(_installed(), queue)
 
 
 @app.task(name="sweep", send_events=False)
@@ -71,7 +71,7 @@ def _open_child(**_: object) -> None:
     # RLIMIT_DATA counts the process's own memory; RLIMIT_AS would count shared mappings, too.
     # Decoders have the same limit; here it bounds what a bug of ours can do.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    install(make_runtime(settings, child_id(_parent_id, unique_pid())), _work)
+    install(make_runtime(settings, child_id(_parent_id, unique_pid())), _answer)
 
 
 @worker_process_shutdown.connect

@@ -135,7 +135,7 @@ class Flow:
         if self.session.is_speaking and self.audio and self.audio.has_stalled(now):
             self.do(self.session.stall())
             self._end_if_drained()
-        self._requests.tell_if_late(now)
+        self._requests.tell_if_behind(self.session.options.model, now)
         self.recovery.beat(now, self.session.settled)
 
     # Ending.

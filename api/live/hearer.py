@@ -15,6 +15,9 @@ class LiveLoad:
 
     workers: int
     """Alive, and taking live requests."""
+    loaded: int
+    """Those of them whose model is in memory. While there are none, the times below are 0: how long
+    an answer takes is not known before one has loaded its model."""
     depth: int
     """Live requests that no worker has taken."""
     partial_ms: float
@@ -42,6 +45,10 @@ class Hearer(Protocol):
         A request that a newer one replaces is answered at once, with the error ``SUPERSEDED``.
         Raises nothing but ``CancelledError``.
         """
+        ...
+
+    async def rouse(self, model: str) -> None:
+        """Have a worker load the model, ahead of the first request. Raises nothing of its own."""
         ...
 
     async def cancel(self, segment: str) -> None:

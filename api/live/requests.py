@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from api.live.errors import LiveError
 from api.live.sessions import LiveSessions
@@ -40,9 +41,9 @@ class Requests:
         self._tell_error = tell_error
         self.voices: Voices | None = None
         """Asked about each final; None: nobody wants to know who speaks."""
-        self._told_late = self._told_full = False
+        self._told_late = self._told_full = self._told_unloaded = False
         self._under_way: dict[asyncio.Task[None], _UnderWay] = {}
-        self._drops: set[asyncio.Task[None]] = set()
+        self._started: set[asyncio.Task[None]] = set()
         self._timings: dict[str, Timing] = {}
         """Of the latest answers, by request."""
 
@@ -65,13 +66,21 @@ class Requests:
 
     def drop(self, segment: str) -> None:
         """Cancel the segment's requests that no worker has taken."""
-        task = asyncio.create_task(self._live.hearer.cancel(segment))
-        self._drops.add(task)
-        task.add_done_callback(self._drops.discard)
+        self._start(self._live.hearer.cancel(segment))
 
-    def tell_if_late(self, now: float) -> None:
-        """Tell the client once that a final takes longer than LATE_S."""
-        late = any(
+    def tell_if_behind(self, model: str, now: float) -> None:
+        """Tell the client once that the model is being loaded, or a final takes longer than LATE_S.
+
+        The first who finds that no worker has the model in memory has one load it.
+        """
+        load = self._live.hearer.load(model)
+        is_unloaded = load.workers > 0 and not load.loaded
+        if is_unloaded and not self._told_unloaded:
+            self._start(self._live.hearer.rouse(model))
+            text = "The model was idle and is being loaded; texts come once it is."
+            self._tell_error(LiveError("QUEUE_CONGESTION", text))
+        self._told_unloaded = is_unloaded
+        late = not is_unloaded and any(
             asked.asked_at < now - LATE_S
             for asked in self._under_way.values()
             if asked.request.kind is LiveKind.FINAL
@@ -92,10 +101,15 @@ class Requests:
             task.cancel()
         await asyncio.gather(
             *tasks,
-            *self._drops,
+            *self._started,
             *(self._live.hearer.cancel(segment) for segment in segments),
             return_exceptions=True,
         )
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._started.add(task)
+        task.add_done_callback(self._started.discard)
 
     def _leave_out(self, partial: LiveRequest, depth: int) -> None:
         self._live.n_refused += 1

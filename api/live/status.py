@@ -7,7 +7,7 @@ from api.live.hearer import LiveLoad
 from api.live.sessions import LiveSessions
 from shared.store.workers import WorkerView
 
-_NOBODY = LiveLoad(workers=0, depth=0, partial_ms=0.0, final_ms=0.0, wait_ms=0.0)
+_NOBODY = LiveLoad(workers=0, loaded=0, depth=0, partial_ms=0.0, final_ms=0.0, wait_ms=0.0)
 
 
 def live_status(live: LiveSessions, workers: Iterable[WorkerView]) -> dict[str, Any]:
@@ -42,9 +42,9 @@ def live_status(live: LiveSessions, workers: Iterable[WorkerView]) -> dict[str, 
 
 
 def _capacity(live: LiveSessions, load: LiveLoad) -> dict[str, Any]:
-    if not load.partial_ms or not load.workers:
+    if not load.partial_ms or not load.loaded:
         return {"estimated_max_concurrent": None, "current_load_percent": None}
-    most = max(1, int(live.settings.live_max_wait_ms * load.workers / load.partial_ms))
+    most = max(1, int(live.settings.live_max_wait_ms * load.loaded / load.partial_ms))
     return {
         "estimated_max_concurrent": most,
         "current_load_percent": round(100 * load.depth / most, 1),

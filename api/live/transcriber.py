@@ -56,6 +56,8 @@ class _Pending:
     sent_at: float
     answer: "asyncio.Future[LiveAnswer]"
     first: bool = False
+    waits_for_load: bool = False
+    """Whether every worker had to load the model when it was sent: such times are not measured."""
     resend_at: float = 0.0
     overdue_s: float = _LEAST_OVERDUE_S
     n_sent: int = 0
@@ -142,7 +144,13 @@ class Transcriber:
         """
         now = self._clock()
         answer: asyncio.Future[LiveAnswer] = asyncio.get_running_loop().create_future()
-        pending = _Pending(request, now, answer, first=self._is_first(request))
+        pending = _Pending(
+            request,
+            now,
+            answer,
+            first=self._is_first(request),
+            waits_for_load=self._is_unloaded(request.model),
+        )
         self._pending[request.id] = pending
         pending.overdue_s = self._overdue_s(request)
         pending.resend_at = now + pending.overdue_s
@@ -151,13 +159,28 @@ class Transcriber:
                 if not pending.is_final:
                     return LiveAnswer(request.id, None, BrokerUnavailable.code)
                 pending.resend_at = 0.0
-            async with asyncio.timeout(_FINAL_LIMIT_S if pending.is_final else _PARTIAL_LIMIT_S):
-                return await answer
-        except TimeoutError:
-            served = self._workers.load(request.model, self._means_ms(request.model)).workers
+            # Nothing of what was said is lost, however long the model takes to load.
+            is_limited = False
+            while not (is_limited or answer.done()):
+                is_limited = not (pending.is_final and self._is_unloaded(request.model))
+                await asyncio.wait(
+                    [answer], timeout=_FINAL_LIMIT_S if pending.is_final else _PARTIAL_LIMIT_S
+                )
+            if answer.done():
+                return answer.result()
+            served = self.load(request.model).workers
             return LiveAnswer(request.id, None, NO_ANSWER if served else NoWorker.code)
         finally:
             del self._pending[request.id]
+
+    async def rouse(self, model: str) -> None:
+        """Have a worker load the model, by a ticket that leads to no request."""
+        tickets = keys.tickets(model, LiveKind.FINAL)
+        with contextlib.suppress(*keys.OUTAGES):
+            async with asyncio.timeout(1), self._redis.pipeline() as pipeline:
+                pipeline.rpush(tickets, self._ticket(""))
+                pipeline.expire(tickets, keys.TICKETS_TTL_S)
+                await pipeline.execute()
 
     async def cancel(self, segment: str) -> None:
         """Drop the segment's requests: those that no worker has taken are not heard."""
@@ -173,6 +196,11 @@ class Transcriber:
     def load(self, model: str) -> LiveLoad:
         """Return how busy the model's workers are, from what was heard of them last."""
         return self._workers.load(model, self._means_ms(model))
+
+    def _is_unloaded(self, model: str) -> bool:
+        """Return whether there are workers, and each has to load the model first."""
+        load = self.load(model)
+        return load.workers > 0 and not load.loaded
 
     def _ticket(self, segment: str) -> str:
         # Another process may have a segment of the same name.
@@ -272,7 +300,7 @@ class Transcriber:
         if pending is None or pending.answer.done():
             return
         took_s = self._clock() - pending.sent_at
-        if reply.answer.error is None:
+        if reply.answer.error is None and not pending.waits_for_load:
             self._means.note(pending.request, took_s)
         queue_ms = round(max(0.0, 1000 * took_s - reply.since_call_ms), 1)
         pending.settle(replace(reply.answer, queue_ms=queue_ms))

@@ -91,22 +91,22 @@ class Workers:
     def mean_s(self, model: str, kind: LiveKind) -> float:
         """Return the workers' mean time for a request of this kind; 0: there was none yet."""
         times_ms = [
-            beat.final_ms if kind is LiveKind.FINAL else beat.partial_ms for beat in self._of(model)
+            beat.final_ms if kind is LiveKind.FINAL else beat.partial_ms
+            for beat in self._loaded(model)
         ]
         return _mean(times_ms) / 1000
 
     def load(self, model: str, means_ms: Mapping[LiveKind, float]) -> LiveLoad:
         """Return how busy a model's workers are; ``means_ms``: from request to answer."""
-        beats = self._of(model)
         depth = self._depths.get(model, 0)
-        final_ms, partial_ms = means_ms[LiveKind.FINAL], means_ms[LiveKind.PARTIAL]
+        n_workers, beats = len(self._of(model)), self._loaded(model)
+        if not beats:
+            return LiveLoad(n_workers, 0, depth, 0.0, 0.0, 0.0)
         call_ms = _mean(each for beat in beats for each in (beat.partial_ms, beat.final_ms) if each)
-        capacity = sum(beat.capacity for beat in beats)
-        wait_ms = 0.0
-        if beats:
-            n_calls = -(-depth // max(1, capacity)) + 1
-            wait_ms = min(beat.busy_ms for beat in beats) + n_calls * call_ms
-        return LiveLoad(len(beats), depth, partial_ms, final_ms, wait_ms)
+        n_calls = -(-depth // max(1, sum(beat.capacity for beat in beats))) + 1
+        wait_ms = min(beat.busy_ms for beat in beats) + n_calls * call_ms
+        final_ms, partial_ms = means_ms[LiveKind.FINAL], means_ms[LiveKind.PARTIAL]
+        return LiveLoad(n_workers, len(beats), depth, partial_ms, final_ms, wait_ms)
 
     def _of(self, model: str) -> list[Beat]:
         """Return the beats of the model's workers that take requests."""
@@ -114,6 +114,10 @@ class Workers:
             return []
         beats = (seen.beat for seen in self._seen.values())
         return [beat for beat in beats if beat.model == model and not beat.stopping]
+
+    def _loaded(self, model: str) -> list[Beat]:
+        """Return the beats of those that need not load it first: only their times count."""
+        return [beat for beat in self._of(model) if beat.loaded]
 
     async def _count(self, models: Collection[str]) -> dict[str, int]:
         if not models:

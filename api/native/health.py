@@ -91,9 +91,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Which models have a worker that is ready for them."""
+    """Which models workers have loaded, or need only load again."""
 
     models: frozenset[str]
+    unloaded: frozenset[str]
+    """Those of which all workers were idle."""
     language: str | None
     """The only one of these models; None: there are several, or no model."""
     default: str | None
@@ -126,7 +128,7 @@ class Health:
         )
         checks = {"postgres": postgres.check, "redis": redis.check, "s3": s3.check}
         states = model_states(postgres.answer or ())
-        ready = _ready(states)
+        ready, unloaded = _in(states, "ready"), _in(states, "unloaded")
         offered = {model.id for model in self._resources.catalogue.visible}
         serves = not self._resources.live.is_draining
         return Readiness(
@@ -139,7 +141,7 @@ class Health:
             },
             timestamp=time.time(),
             model_loaded=None if postgres.answer is None else bool(ready),
-            language=self._language(ready),
+            language=self._language(ready | unloaded),
         )
 
     async def glance(self) -> Loaded | None:
@@ -211,14 +213,16 @@ class Health:
         resources, workers = self._resources, self._find_workers()
         served = find_served(resources.engine, resources.settings)
         supply = served_supply(resources.catalogue, resources.settings.default_model, served)
-        ready = _ready(model_states(workers))
+        states = model_states(workers)
+        ready, unloaded = _in(states, "ready"), _in(states, "unloaded")
+        language = self._language(ready | unloaded)
         try:
             default = choose_model(JobOptions(), supply).model
         except RequestError:  # all models may be hidden
-            return Loaded(ready, self._language(ready), None, None, None)
+            return Loaded(ready, unloaded, language, None, None, None)
         devices = [worker.device for worker in workers if worker.model == default.id]
         device = devices[0] if devices else None
-        return Loaded(ready, self._language(ready), default.id, device, default.only_language)
+        return Loaded(ready, unloaded, language, default.id, device, default.only_language)
 
     def _language(self, models: Collection[str]) -> str | None:
         known = self._resources.catalogue.models
@@ -239,8 +243,9 @@ class _Outcome(NamedTuple, Generic[Answer]):
     answer: Answer | None
 
 
-def _ready(states: Mapping[str, ModelState]) -> frozenset[str]:
-    return frozenset(model for model, state in states.items() if state == "ready")
+def _in(states: Mapping[str, ModelState], state: ModelState) -> frozenset[str]:
+    """Return the models that are in a state."""
+    return frozenset(model for model, current in states.items() if current == state)
 
 
 async def _check(probe: Probe[Answer]) -> _Outcome[Answer]:
@@ -262,8 +267,9 @@ router = APIRouter(tags=["health"])
 async def show_health(health: Provided) -> HealthSummary:
     """Answer, and tell what is known of the models. It is always 200."""
     loaded = await health.glance()
+    is_new = loaded is not None and not (loaded.models or loaded.unloaded)
     return HealthSummary(
-        status="initializing" if loaded is not None and not loaded.models else "healthy",
+        status="initializing" if is_new else "healthy",
         timestamp=time.time(),
         model_loaded=None if loaded is None else bool(loaded.models),
         language=None if loaded is None else loaded.language,

@@ -37,7 +37,8 @@ class RollCall:
     def worker(self, role: str, model: str | None = None) -> bool:
         """Whether a worker of that role (and model) takes messages."""
         return any(
-            (w["role"], w["model"], w["state"]) == (role, model, "ready")
+            (w["role"], w["model"]) == (role, model)
+            and w["state"] in ("ready", "unloaded")
             # A killed worker of an earlier run stays registered for a while.
             and w["started_at"] >= self._began
             for w in self._ask().get("workers") or ()

@@ -153,8 +153,11 @@ class Settings(BaseSettings):
     """Most memory of its own that a decoder, or a child of the CPU worker's pool, may have; at
     least 512 MiB."""
     inference_limit_s: PositiveFloat = 600.0
-    """Longest that one call of the model may take, in seconds; a longer one counts as hung, and
-    the model worker ends itself, to be started anew."""
+    """Longest that one call of the model may take, or loading it again, in seconds; a longer one
+    counts as hung, and the model worker ends itself, to be started anew."""
+    idle_unload_s: PositiveFloat = math.inf
+    """After how many seconds without work a model worker drops its model, and with it the device's
+    memory; it loads it again for the next work. `inf`: never."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where a model worker computes: `auto`, `cpu` or `cuda`; `auto`: on the GPU if it can."""
     dtype: Literal["auto", "float32", "float16", "bfloat16", "int8", "int8_float16"] = "auto"

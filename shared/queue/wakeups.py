@@ -103,7 +103,7 @@ class Wakeups:
                 text("""
                     SELECT queue, sum(slots) AS slots
                     FROM workers CROSS JOIN unnest(queues) AS queue
-                    WHERE state = 'ready'
+                    WHERE state IN ('ready', 'unloaded')
                       AND last_seen_at > clock_timestamp() - make_interval(secs => :live_s)
                     GROUP BY queue
                 """),

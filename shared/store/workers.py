@@ -15,11 +15,13 @@ from shared.infra.errors import WorkerNotDrainable, WorkerNotFound
 from shared.store.queues import queue_model
 from shared.store.states import StepKind
 
-WorkerState = Literal["loading", "ready", "drained"]
-"""A ``loading`` worker takes no messages yet. A ``drained`` one claims nothing until somebody
+WorkerState = Literal["loading", "ready", "unloaded", "drained"]
+"""A ``loading`` worker takes nothing yet, or has begun to load its model again. An ``unloaded`` one
+was idle, and loads its model for the next work. A ``drained`` one claims nothing until somebody
 resumes it; what it has in hand it finishes."""
-ModelState = Literal["ready", "loading", "absent"]
+ModelState = Literal["ready", "loading", "unloaded", "absent"]
 """The furthest state of any worker of a model."""
+_FURTHEST: tuple[ModelState, ...] = ("ready", "loading", "unloaded")
 
 UNDRAINABLE = "beat"
 """The role that cannot be drained: nobody else sweeps."""
@@ -48,15 +50,16 @@ class WorkerEntry:
     model: str | None
     queues: Sequence[str]
     slots: int
-    """Claims at once, of a step or a batch of chunks each; 0 while a model loads."""
+    """Claims at once, of a step or a batch of chunks each; 0 until a model is loaded first."""
     state: WorkerState
     device: str
     dtype: str | None
     """Of a model worker; None until the model is loaded."""
     version: str
     load_s: float | None
+    """Of the model, the last time."""
     warm_up_s: float | None
-    """Of the model's first inference."""
+    """Of its first inference then."""
     sandbox: Mapping[str, Any] | None = None
     """Of a worker that decodes media: what ``holds`` for its decoders, and what it ``lacks``."""
 
@@ -123,7 +126,7 @@ def announce(engine: Engine, worker: WorkerEntry) -> Announced:
                         :load_s, :warm_up_s, CAST(:sandbox AS jsonb))
                 ON CONFLICT (id) DO UPDATE
                 SET slots = excluded.slots, device = excluded.device,
-                    state = CASE WHEN workers.drained AND excluded.state = 'ready'
+                    state = CASE WHEN workers.drained AND excluded.state <> 'loading'
                                  THEN 'drained' ELSE excluded.state END,
                     dtype = excluded.dtype, version = excluded.version, load_s = excluded.load_s,
                     warm_up_s = excluded.warm_up_s, sandbox = excluded.sandbox,
@@ -234,16 +237,18 @@ def _remove(
 ) -> int:
     """Remove workers and note when they last served their queues; returns their number.
 
-    A worker that is still loading has served none.
+    A worker that has not loaded its model for the first time has served none.
     """
     removed = connection.execute(
         text(f"""
             WITH gone AS (
-                DELETE FROM workers WHERE {condition} RETURNING state, queues, {seen_at} AS seen_at
+                DELETE FROM workers WHERE {condition}
+                RETURNING state <> 'loading' OR load_s IS NOT NULL AS has_served, queues,
+                          {seen_at} AS seen_at
             ), noted AS (
                 INSERT INTO served_queues (queue, last_served_at)
                 SELECT queue, max(seen_at) FROM gone CROSS JOIN unnest(queues) AS queue
-                WHERE state <> 'loading' GROUP BY queue ORDER BY queue
+                WHERE has_served GROUP BY queue ORDER BY queue
                 ON CONFLICT (queue) DO UPDATE SET last_served_at = greatest(
                     served_queues.last_served_at, excluded.last_served_at
                 )
@@ -323,13 +328,10 @@ def model_states(workers: Iterable[WorkerEntry]) -> dict[str, ModelState]:
 
     Models that tell speakers apart transcribe nothing, so they are none of these.
     """
-    states: dict[str, ModelState] = {}
-    for worker in workers:
-        if (
-            worker.role == "model"
-            and worker.model is not None
-            and worker.state != "drained"
-            and states.get(worker.model) != "ready"
-        ):
-            states[worker.model] = worker.state
-    return states
+    found = {(each.model, each.state) for each in workers if each.role == "model"}
+    return {
+        model: state
+        for state in reversed(_FURTHEST)
+        for model, current in found
+        if current == state and model is not None
+    }

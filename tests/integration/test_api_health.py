@@ -216,6 +216,28 @@ def test_health_tells_whether_a_model_is_loaded_and_in_which_language(
     assert before <= client.get("/health").json()["timestamp"] <= time.time()
 
 
+def test_a_model_that_was_unloaded_is_served_and_said_to_be_unloaded(
+    client: httpx.Client, database: Engine
+) -> None:
+    announce(database, replace(WORKER, state="unloaded"))
+    wait_until(
+        lambda: (
+            client.get("/health").json() | {"timestamp": 0}
+            == {"timestamp": 0, "status": "healthy", "model_loaded": False, "language": "en"}
+        )
+    )
+    assert client.get("/health/ready").json()["models"]["starter"] == "unloaded"
+    states = {each["id"]: each["state"] for each in client.get("/models").json()["models"]}
+    assert states["starter"] == "unloaded"
+    (worker,) = client.get("/workers").json()["workers"]
+    assert (worker["state"], worker["slots"]) == ("unloaded", 2)
+
+    announce(database, replace(WORKER, id="w2", state="loading"))
+    assert client.get("/health/ready").json()["models"]["starter"] == "loading"
+    announce(database, replace(WORKER, id="w3"))
+    assert client.get("/health/ready").json()["models"]["starter"] == "ready"
+
+
 def test_health_is_told_although_postgres_is_frozen(settings: Settings) -> None:
     with relayed(settings, "database_url") as (behind, relay), api(behind) as client:
         relay.mute()

@@ -26,6 +26,8 @@ class Told:
         self.reserved: list[bool] = []
         self.spoken = threading.Event()
 
+    is_loaded = True
+
     def live_capacity(self) -> int:
         return 1
 

@@ -84,6 +84,24 @@ def test_a_worker_that_stops_is_not_counted_and_one_that_is_silent_is(empty: Red
     with_workers(empty, use, still)
 
 
+def test_times_of_workers_that_have_unloaded_their_model_do_not_count(empty: RedisServer) -> None:
+    slow = replace(TWO, busy_ms=5_000.0, partial_ms=9_000.0, loaded=False)
+
+    async def use(workers: Workers) -> None:
+        await workers.look()
+        load = workers.load("oracle", MEANS_MS)
+        assert (load.workers, load.loaded) == (2, 1)
+        assert load.wait_ms == 30.0 + 100.0
+        tell(empty, replace(TWO, loaded=False))
+        await workers.look()
+        load = workers.load("oracle", MEANS_MS)
+        assert (load.workers, load.loaded, load.wait_ms, load.partial_ms) == (2, 0, 0.0, 0.0)
+        assert workers.is_served("oracle")
+
+    tell(empty, TWO, replace(slow, worker="three"))
+    with_workers(empty, use, still)
+
+
 def test_a_worker_whose_beat_ran_out_is_told_once_with_what_it_had_in_hand(
     empty: RedisServer,
 ) -> None:

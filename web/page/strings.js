@@ -80,7 +80,7 @@ export const text = {
   menu: "Views",
   mine: "Yours",
   model: "Model",
-  modelStates: { ready: "ready", loading: "loading" },
+  modelStates: { ready: "ready", loading: "loading", unloaded: "unloaded while idle" },
   more: "Older jobs",
   moreHits: "More",
   multichannel: "Channels apart",
@@ -159,6 +159,6 @@ export const text = {
   webhookUrl: "Webhook for this job",
   workerHeads: ["Worker", "Model", "State", "Device", "At work on", ""],
   workers: "Workers",
-  workerStates: { ready: "ready", loading: "loading", drained: "drained" },
+  workerStates: { ready: "ready", loading: "loading", unloaded: "unloaded while idle", drained: "drained" },
   wrongKey: "This is no valid API key.",
 };

@@ -156,14 +156,20 @@ class Batcher:
             self._schedule.reserve(is_reserved=is_reserved)
             self._changed.notify_all()
 
+    def is_idle(self) -> bool:
+        """Return whether nothing waits and no call is under way."""
+        with self._changed:
+            return self._schedule.is_idle
+
     def close(self) -> None:
-        """Refuse new items, finish those that are queued, and end the threads."""
+        """Refuse new items, finish those that are queued, end the threads, and drop the engine."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
         self._helpers.shutdown()
+        del self._engine  # whoever still asks for room must not keep the weights in memory
 
     def _prepare(self, item: Item) -> None:
         """First act, on a helper thread."""

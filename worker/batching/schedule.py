@@ -71,6 +71,11 @@ class Schedule:
     def is_empty(self) -> bool:
         return not self._queue
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and no stream is at a batch."""
+        return not self._queue and not self._calls.n_taken
+
     def add(self, item: Item, now: float) -> None:
         """Queue an item."""
         if item.is_live:

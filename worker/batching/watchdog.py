@@ -19,7 +19,8 @@ class Watchdog:
     """Ends the process when a single engine call lasts longer than ``limit_s``.
 
     A hung call cannot be interrupted, and its thread would hold the leases of its chunks for ever.
-    Enter the context for each call; a thread has one at a time. The time that chunks wait for their
+    Enter the context for each call, and each load of a model that was unloaded; a thread has one at
+    a time. The time that chunks wait for their
     call does not count, so a long queue ends nobody.
     """
 
@@ -45,5 +46,5 @@ class Watchdog:
     def _watch(self) -> None:
         while not self.is_overdue():
             time.sleep(min(_LOOK_S, self._limit_s))
-        log.critical("an engine call lasts longer than %g s: the worker ends itself", self._limit_s)
+        log.critical("a call lasts longer than %g s: the worker ends itself", self._limit_s)
         self._end_process(EXIT_HUNG)

@@ -1,5 +1,7 @@
-"""The device memory that this process holds."""
+"""The device memory that this process holds, and giving back what it no longer needs."""
 
+import ctypes
+import gc
 import os
 import sys
 from pathlib import Path
@@ -24,3 +26,18 @@ def _resident_bytes() -> int | None:
     if not statm.exists():  # not Linux
         return None
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back_memory() -> None:
+    """Return to the system, and to the GPU, what engines that were dropped have left behind.
+
+    Networks refer to themselves, so the collector must free them. torch keeps freed blocks of the
+    GPU for its next tensors, and glibc those of main memory.
+    """
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim is not None:
+        trim(0)

@@ -20,7 +20,12 @@ log = logging.getLogger(__name__)
 
 
 class Device(Protocol):
-    """What hears the requests, as beats see it; a batcher is one."""
+    """What hears the requests, as beats see it; a model is one."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it hears them at once, and has no model to load first."""
+        ...
 
     def live_capacity(self) -> int:
         """Return how many live requests are inferred at once."""
@@ -105,6 +110,7 @@ class Beats:
             partial_ms=round(1000 * means_s.get(LiveKind.PARTIAL, 0.0), 1),
             final_ms=round(1000 * means_s.get(LiveKind.FINAL, 0.0), 1),
             stopping=drain.claims_nothing(),
+            loaded=self._device.is_loaded,
         )
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
@@ -134,8 +140,8 @@ class Beats:
             if isinstance(data, bytes):  # else its last beat has run out
                 with suppress(ValueError, KeyError, TypeError):  # a worker of another version
                     beats.append(decode_beat(data))
-        peers = [beat.worker for beat in beats if beat.model == self._model and not beat.stopping]
-        return peers[: self._n_reserved]
+        peers = (beat for beat in beats if beat.model == self._model and beat.loaded)
+        return [beat.worker for beat in peers if not beat.stopping][: self._n_reserved]
 
 
 def _text(name: bytes | str) -> str:

@@ -14,6 +14,7 @@ from shared.infra.errors import (
     LonghandError,
     UnsupportedLanguage,
     UnsupportedOption,
+    WorkerStopping,
 )
 from shared.infra.settings import Settings
 from shared.models.catalogue import Model
@@ -23,6 +24,7 @@ from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 from worker import metrics
 from worker.batching.batcher import Batcher
 from worker.batching.items import Inference, Lane
+from worker.batching.resident import ResidentModel
 from worker.engines.protocol import DecodeOptions
 from worker.live.answers import Answers
 from worker.live.beats import Beats
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
 """How often the thread looks whether it is to end."""
+_ROUSE_S = 0.25
+"""How often it looks whether a request waits for a model that is not loaded."""
 _AWAY_S = 0.2
 """Pause while Redis is away."""
 _MOST_AT_ONCE = 16
@@ -56,14 +60,17 @@ class LiveTaker:
     """Takes requests for one model and answers them.
 
     A ticket that was popped while the device became busy goes back, at once, so that an idle worker
-    gets it. Once the worker is told to stop nothing is taken, and what is in hand is answered.
+    gets it. A model that was unloaded is loaded when a ticket waits, which other workers may pop
+    meanwhile. Once the worker is told to stop nothing is taken, and what is in hand is answered.
     """
 
-    def __init__(self, settings: Settings, worker: str, model: Model, batcher: Batcher) -> None:
+    def __init__(
+        self, settings: Settings, worker: str, model: Model, resident: ResidentModel
+    ) -> None:
         """Start taking."""
-        self._worker, self._model, self._batcher = worker, model, batcher
+        self._worker, self._model, self._resident = worker, model, resident
         self._hands = Hands()
-        self._beats = Beats(settings, worker, model.id, batcher, self._hands)
+        self._beats = Beats(settings, worker, model.id, resident, self._hands)
         self._answers = Answers(settings, self._hands)
         self._redis = keys.connect(settings, keys.POP_TIMEOUT_S)
         self._take_script = self._redis.register_script(keys.TAKE)
@@ -73,7 +80,7 @@ class LiveTaker:
         self._thread.start()
 
     def close(self) -> None:
-        """Take no more, and send the answers to what is in hand; the batcher must still run."""
+        """Take no more, and send the answers to what is in hand; the model must still be there."""
         self._closing = True
         self._thread.join()
         if not self._hands.await_empty(_IN_HAND_S):
@@ -89,8 +96,13 @@ class LiveTaker:
             try:
                 if drain.claims_nothing():
                     time.sleep(_LOOK_S)
-                elif self._batcher.live_room(_LOOK_S):
+                elif not self._resident.is_loaded:
+                    self._rouse()
+                elif self._resident.live_room(_LOOK_S):
                     self._take()
+            except WorkerStopping as error:
+                log.warning("%s: no live request is taken", error)
+                time.sleep(_LOOK_S)
             except redis.RedisError as error:  # the beats say so in the log
                 log.debug("no live request is taken: %s", error)
                 time.sleep(_AWAY_S)
@@ -98,14 +110,28 @@ class LiveTaker:
                 log.exception("unexpected error: no live request is taken")
                 time.sleep(_AWAY_S)
 
+    def _rouse(self) -> None:
+        """Load the model if a ticket waits, as that of a session that begins does."""
+        if any(map(self._redis.llen, self._lists)):
+            with self._resident.use():
+                return
+        time.sleep(_ROUSE_S)
+
     def _take(self) -> None:
         """Wait for a ticket; take its request, and as many more as the device has room for."""
         popped = self._redis.blpop(self._lists, timeout=keys.POP_S)
         if popped is None:
             return
         key, ticket = map(_bytes, popped)
-        room = min(self._batcher.live_room(), _MOST_AT_ONCE)
-        if not room or self._closing or drain.claims_nothing():
+        if not self._resident.is_loaded or self._closing or drain.claims_nothing():
+            self._redis.lpush(key, ticket)
+            return
+        with self._resident.use() as batcher:
+            self._take_with(batcher, key, ticket)
+
+    def _take_with(self, batcher: Batcher, key: bytes, ticket: bytes) -> None:
+        room = min(batcher.live_room(), _MOST_AT_ONCE)
+        if not room:
             self._redis.lpush(key, ticket)
             return
         slots = [keys.slots(kind) for kind in _KINDS]
@@ -122,13 +148,13 @@ class LiveTaker:
                 taken.append(_Taken(ask))
         self._beats.send()
         for each in taken:
-            self._hear(each)
+            self._hear(batcher, each)
 
-    def _hear(self, taken: _Taken) -> None:
+    def _hear(self, batcher: Batcher, taken: _Taken) -> None:
         """Hand a request to the batcher."""
         request = taken.ask.request
         try:
-            future = self._batcher.submit(
+            future = batcher.submit(
                 samples_of(request.pcm),
                 _options(self._model, request),
                 lane=_LANES[request.kind],

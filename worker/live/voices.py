@@ -31,6 +31,8 @@ class OneByOne:
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
 
+    is_loaded = True
+
     def live_capacity(self) -> int:
         """Return how many utterances are heard at once."""
         return 1

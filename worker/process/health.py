@@ -28,6 +28,9 @@ class Health:
     has_started: bool = False
     """Whether its model, if it has one, is loaded and warm."""
     takes_messages: bool = False
+    residence: str = "ready"
+    """Where its model is now: 'ready', 'unloaded' while it is idle, or 'loading' once more. The
+    worker takes work meanwhile."""
     failing: Callable[[], Sequence[str]] = tuple
     """Returns a sentence for each kind of step that always fails in this worker."""
 
@@ -46,7 +49,7 @@ class Health:
             return 503, {"status": "starting", **document}
         if reasons := self.failing():
             return 503, {"status": "failing", **document, "reason": "; ".join(reasons)}
-        return 200, {"status": "ready", **document}
+        return 200, {"status": self.residence, **document}
 
 
 def serve_health(health: Health, host: str, port: int) -> None:

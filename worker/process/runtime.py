@@ -53,7 +53,7 @@ class Runtime:
     outbound: Outbound
     """To URLs that clients name."""
     batcher: "Batcher | None" = None
-    """Only in a model worker, once its model is loaded."""
+    """Only in a model worker, for what it claims while its model is loaded."""
     tidier: Background | None = None
     """Only in the worker that sweeps."""
 
@@ -61,8 +61,6 @@ class Runtime:
         """Stop the threads and leave the registry."""
         self.wakeups.close()
         self.heartbeat.stop()
-        if self.batcher is not None:
-            self.batcher.close()
         if self.tidier is not None:
             self.tidier.close()
         self.readers.shutdown(wait=False)

@@ -21,7 +21,7 @@ from shared.store.steps import expire_leases
 from shared.store.workers import child_id
 from worker.process.heartbeat import Heartbeat
 from worker.roles import start
-from worker.steps.run import Handler, one_by_one
+from worker.steps.run import Handler, answer, one_by_one
 from worker.tasks import lead
 
 log = logging.getLogger("worker")
@@ -59,7 +59,7 @@ def serve(concurrency: int) -> None:
         StepKind.FINISH: finish,
         StepKind.LISTEN: listen,
     }
-    lead(entry.id, one_by_one(handlers))
+    lead(entry.id, partial(answer, work=one_by_one(handlers)))
     worker_ready.connect(partial(_watch_children, engine, entry.id), weak=False)
     try:
         start.consume(entry, heartbeat, health, "prefork")

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 
 from shared.infra.settings import get_settings
 from shared.models.catalogue import load_catalogue
@@ -10,7 +11,7 @@ from shared.store.queues import model_queue
 from shared.store.states import StepKind
 from worker import metrics
 from worker.roles import start
-from worker.steps.run import one_by_one
+from worker.steps.run import answer, one_by_one
 from worker.tasks import install
 
 log = logging.getLogger("worker")
@@ -34,7 +35,8 @@ def serve(model_id: str, concurrency: int) -> None:
         load_s = time.monotonic() - begun
         log.info("loaded %s: load %.2f s", model_id, load_s)
         metrics.LOAD_S.set(load_s)
-        install(runtime, one_by_one({StepKind.DIARIZE: hearing_with(diarizer)}))
+        work = one_by_one({StepKind.DIARIZE: hearing_with(diarizer)})
+        install(runtime, partial(answer, work=work))
         health.has_started = True
         entry = replace(entry, slots=concurrency, load_s=load_s)
         if isinstance(diarizer, HearsVoices):

@@ -1,4 +1,4 @@
-"""Handing a step's audio to the batcher, and restarting after the engine broke down."""
+"""Answering a model's wake-ups, handing audio to its batcher, and restarting after a breakdown."""
 
 import logging
 import os
@@ -6,24 +6,50 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 
 import sqlalchemy
 
-from shared.infra.errors import DatabaseUnavailable
+from shared.infra.errors import DatabaseUnavailable, WorkerStopping
 from shared.infra.tracing import Span
 from shared.speech.audio.samples import Samples
+from shared.store import steps
 from shared.store.steps import Claim
 from shared.store.workers import name_suspect
 from worker.batching.batcher import Batcher
 from worker.batching.items import Inference
+from worker.batching.resident import ResidentModel
 from worker.engines.protocol import DecodeOptions
+from worker.process import drain
 from worker.process.runtime import Runtime
+from worker.steps.run import Answer, Work, answer
 
 log = logging.getLogger(__name__)
 
 
+def answer_with(model: ResidentModel, work: Work) -> Answer:
+    """Return what answers a model's wake-ups. If it was unloaded it is loaded first.
+
+    Nothing is claimed meanwhile, so neither an error nor ``kill -9`` costs a step an attempt. A
+    wake-up with nothing due loads nothing.
+    """
+
+    def answer_loaded(runtime: Runtime, queue: str) -> None:
+        if drain.claims_nothing():
+            return
+        try:
+            if not model.is_loaded and not steps.is_any_due(runtime.database, queue):
+                return
+            with model.use() as batcher:
+                answer(replace(runtime, batcher=batcher), queue, work)
+        except (DatabaseUnavailable, WorkerStopping) as error:
+            log.warning("%s: no step is claimed", error)
+
+    return answer_loaded
+
+
 def batcher_of(runtime: Runtime) -> Batcher:
-    """Return the batcher of a model worker."""
+    """Return the batcher of a model worker that has claimed something."""
     assert runtime.batcher is not None, "such steps are queued for model workers only"
     return runtime.batcher
 

@@ -36,6 +36,9 @@ failure."""
 Work = Callable[[Runtime, Sequence[Lease]], None]
 """Does the work of all steps that were claimed at once."""
 
+Answer = Callable[[Runtime, str], None]
+"""Answers a wake-up for a queue."""
+
 
 def answer(runtime: Runtime, queue: str, work: Work) -> None:
     """Claim the fairest due steps of a queue and do them, until no more are due.

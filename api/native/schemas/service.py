@@ -46,7 +46,9 @@ class ModelInfo(BaseModel):
     default: bool = Field(
         description="whether a job that names no model and no language gets it now"
     )
-    state: ModelState = Field(description="whether a worker is ready for it, loading it, or absent")
+    state: ModelState = Field(
+        description="of its workers the furthest: unloaded is one that was idle"
+    )
     on_demand: bool = Field(
         description="whether jobs for it are taken while it has no worker: one is started for them"
     )
@@ -59,7 +61,9 @@ class DiarizerInfo(BaseModel):
     description: str
     engine: str
     default: bool = Field(description="whether a job that asks for speakers gets it now")
-    state: ModelState = Field(description="whether a worker is ready for it, loading it, or absent")
+    state: ModelState = Field(
+        description="of its workers the furthest: unloaded is one that was idle"
+    )
 
 
 class ModelList(BaseModel):
@@ -79,14 +83,15 @@ class HealthSummary(BaseModel):
     """The process answers, and whether there is a model to work with."""
 
     status: Literal["healthy", "initializing"] = Field(
-        description="initializing: no worker has loaded its model yet"
+        description="initializing: no worker is ready for any model, or has unloaded an idle one"
     )
     timestamp: float = Field(description="seconds since 1970-01-01 UTC")
     model_loaded: bool | None = Field(
-        description="whether a worker is ready for any model; null: Postgres gives no answer"
+        description="whether a worker has any model in memory; false, too, while all were idle "
+        "and are unloaded; null: Postgres gives no answer"
     )
     language: str | None = Field(
-        description="of speech: the only one of the models that are loaded; null: several, or none"
+        description="of speech: the only one of these and of the unloaded; null: several, or none"
     )
 
 
@@ -103,7 +108,8 @@ class Readiness(BaseModel):
     status: Literal["ready", "unavailable"]
     checks: dict[str, Check] = Field(description="postgres, redis and s3")
     models: dict[str, ModelState] = Field(
-        description="by model id: whether a worker is ready for it, loading it, or absent"
+        description="by model id: the furthest of its workers: ready; loading; unloaded, as it was "
+        "idle, so that the next job waits for it to be loaded; or absent"
     )
     timestamp: float = Field(description="seconds since 1970-01-01 UTC")
     model_loaded: bool | None = Field(description="as in /health")
@@ -134,7 +140,8 @@ class WorkerInfo(BaseModel):
     role: str
     model: str | None
     state: WorkerState = Field(
-        description="drained: it claims nothing until it is resumed, and finishes its steps"
+        description="unloaded: its model was idle, and is loaded for the next work; drained: it "
+        "claims nothing until it is resumed, and finishes its steps"
     )
     device: str
     dtype: str | None = Field(description="what a model worker's device computes in")
@@ -142,8 +149,8 @@ class WorkerInfo(BaseModel):
         description="claims it works on at once, of one step each, or of a batch of chunks"
     )
     version: str
-    load_s: float | None = Field(description="seconds its model took to load")
-    warm_up_s: float | None = Field(description="seconds its model's first inference took")
+    load_s: float | None = Field(description="seconds its model took to load, the last time")
+    warm_up_s: float | None = Field(description="seconds its model's first inference took then")
     started_at: datetime
     last_seen_at: datetime
     sandbox: SandboxInfo | None = Field(

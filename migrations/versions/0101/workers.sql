@@ -29,10 +29,10 @@ CREATE TABLE workers (
 COMMENT ON COLUMN workers.role IS 'cpu, model, deliver or beat';
 COMMENT ON COLUMN workers.model IS 'catalogue id of a model worker';
 COMMENT ON COLUMN workers.slots IS 'claims it works on at once';
-COMMENT ON COLUMN workers.state IS 'loading, ready or drained';
+COMMENT ON COLUMN workers.state IS 'loading, ready, unloaded or drained';
 COMMENT ON COLUMN workers.drained IS 'whether it was asked to claim nothing until it is resumed';
 COMMENT ON COLUMN workers.dtype IS 'what a model worker''s device computes in';
-COMMENT ON COLUMN workers.load_s IS 'seconds the model took to load';
+COMMENT ON COLUMN workers.load_s IS 'seconds the model took to load, the last time';
 COMMENT ON COLUMN workers.warm_up_s IS 'seconds its first second of audio took';
 COMMENT ON COLUMN workers.sandbox IS 'what confines its decoders of media, and what does not';
 COMMENT ON COLUMN workers.suspect_step IS 'the step its model hears alone now, as an attempt before this one has failed';

@@ -50,6 +50,9 @@ class Beat:
     final_ms: float = 0.0
     stopping: bool = False
     """Whether it takes no more."""
+    loaded: bool = True
+    """Whether its model is in memory; else it loads it for the next request, and nothing is known
+    of how long it takes to answer."""
 
 
 def encode_ask(ask: Ask) -> bytes:

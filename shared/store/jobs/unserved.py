@@ -30,8 +30,10 @@ _OVERDUE = f"""
 _UNSERVED = """
     NOT EXISTS (
         SELECT FROM workers
-        WHERE {queue} = ANY (workers.queues) AND last_seen_at > statement_timestamp()
-              - make_interval(secs => CASE state WHEN 'ready' THEN :wait_s ELSE :live_s END)
+        WHERE {queue} = ANY (workers.queues)
+          AND last_seen_at > statement_timestamp() - make_interval(
+              secs => CASE WHEN state IN ('ready', 'unloaded') THEN :wait_s ELSE :live_s END
+          )
     ) AND NOT EXISTS (
         SELECT FROM served_queues
         WHERE served_queues.queue = {queue}

@@ -64,7 +64,8 @@ def read_waits(
 _WAITS = """
     WITH served AS (
         SELECT queue, bool_or(state = 'ready') AS ready,
-               CASE WHEN bool_or(state = 'loading') THEN 'loading' ELSE 'drained' END
+               CASE WHEN bool_or(state = 'loading') THEN 'loading'
+                    WHEN bool_or(state = 'unloaded') THEN 'unloaded' ELSE 'drained' END
                    AS worker_state
         FROM workers CROSS JOIN unnest(queues) AS queue
         WHERE last_seen_at > clock_timestamp() - make_interval(secs => %(live_s)s)

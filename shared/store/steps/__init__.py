@@ -8,7 +8,7 @@ is given a claim raises ``LeaseLost``, and changes nothing, once the step was cl
 lease was reaped or its job ended.
 """
 
-from shared.store.steps.claims import Claim, Taken, claim_next, expire_leases, renew
+from shared.store.steps.claims import Claim, Taken, claim_next, expire_leases, is_any_due, renew
 from shared.store.steps.completion import (
     ChunkResult,
     Folded,
@@ -51,6 +51,7 @@ __all__ = [
     "expire_leases",
     "fail",
     "has_audio",
+    "is_any_due",
     "move_to_large",
     "note_fetched",
     "reap",

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row
 
-from shared.infra.database import begin, single, text
+from shared.infra.database import EVERY_TENANT, begin, read, single, text
 from shared.infra.errors import DatabaseUnavailable, LeaseLost
 from shared.models.options import ResolvedOptions
 from shared.store.news import announce
@@ -119,6 +119,21 @@ def claim_next(engine: Engine, queue: str, *, owner: str, lease_s: float, limit:
             log.warning("%s: jobs are said to run with their next claim", error)
     kept_back = bool(claims) and queue in _LIMITED_QUEUES
     return Taken(claims, more=kept_back or most_found > len(claims))
+
+
+def is_any_due(engine: Engine, queue: str) -> bool:
+    """Return whether any step of a queue is due."""
+    with read(engine, EVERY_TENANT) as connection:
+        due = connection.execute(
+            text("""
+                SELECT EXISTS (
+                    SELECT FROM steps WHERE queue = :queue AND state = 'queued'
+                    AND run_at <= statement_timestamp()
+                )
+            """),
+            {"queue": queue},
+        )
+        return bool(due.scalar_one())
 
 
 @contextmanager

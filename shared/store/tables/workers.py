@@ -26,7 +26,7 @@ workers = Table(
     Column("model", Text, comment="catalogue id of a model worker"),
     not_null("queues", ARRAY(Text)),
     not_null("slots", Integer, comment="claims it works on at once"),
-    not_null("state", Text, comment="loading, ready or drained"),
+    not_null("state", Text, comment="loading, ready, unloaded or drained"),
     not_null(
         "drained",
         Boolean,
@@ -36,7 +36,7 @@ workers = Table(
     not_null("device", Text),
     Column("dtype", Text, comment="what a model worker's device computes in"),
     not_null("version", Text),
-    Column("load_s", REAL, comment="seconds the model took to load"),
+    Column("load_s", REAL, comment="seconds the model took to load, the last time"),
     Column("warm_up_s", REAL, comment="seconds its first second of audio took"),
     Column("sandbox", JSONB, comment="what confines its decoders of media, and what does not"),
     Column(

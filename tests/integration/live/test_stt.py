@@ -10,6 +10,8 @@ from liveaudio import say, silence, texts
 from liveclients import live, of
 from livehearers import IDLE, ToneHearer
 
+from api.live import watch
+
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)
 CONFIG = {"lang_code": "en"}
 
@@ -218,6 +220,25 @@ def test_a_second_session_is_refused_where_answers_take_too_long_but_the_first_i
 
     assert taken["type"] == "session_started"
     assert refusal["code"] == "QUEUE_CONGESTION"
+
+
+def test_sessions_for_a_model_that_was_unloaded_begin_have_it_loaded_and_are_told_once(
+    client: httpx.Client, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_S", 0.05)
+    hearer.now = replace(IDLE, loaded=0, partial_ms=0.0, final_ms=0.0, wait_ms=0.0)
+    with live(client) as first, live(client) as second:
+        assert first.start(config=CONFIG)["type"] == "session_started"
+        assert second.start(config=CONFIG)["type"] == "session_started"
+        told = first.read_until("error")
+        assert "being loaded" in told[-1]["message"]
+        assert hearer.roused
+        first.stream(SENTENCE)
+        heard = first.read_until("final_transcript")
+
+    assert told[-1]["code"] == "QUEUE_CONGESTION"
+    assert of("error", heard) == []
+    assert set(hearer.roused) == {"oracle"}
 
 
 def test_a_model_that_no_worker_hears_live_is_refused(client: httpx.Client) -> None:
