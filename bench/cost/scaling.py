@@ -19,6 +19,7 @@ import psycopg
 
 from bench.audio import write_words
 from bench.cost.client import Client, short_recording
+from bench.cost.slow_worker import CALLS
 from bench.platform import Platform, platform
 
 POLL_S = 0.1
@@ -141,12 +142,32 @@ def _catalogue(catalogue: str, window_s: float) -> str:
     return f"[languages]\n\n{oracle}\n{job_model}\n{file_model}"
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Model workers, and the process from which they were forked."""
+
+    template: psutil.Process
+    calls_file: Path
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """Return the workers' processes."""
+        return self.template.children()
+
+    def calls(self) -> list[tuple[int, float]]:
+        """Return how often each engine was called so far, and the seconds within these calls."""
+        return [*CALLS.iter_unpack(self.calls_file.read_bytes())]
+
+
 @contextmanager
-def workers(
-    running: Platform, model: str, n_workers: int, batch_s: float
-) -> Iterator[psutil.Process]:
-    """Run model workers of the platform's tree beside it, forked from one process; yield that."""
-    environment = {**running.environment, "SLOW_BATCH_S": str(batch_s)}
+def workers(running: Platform, model: str, n_workers: int, batch_s: float) -> Iterator[Workers]:
+    """Run model workers of the platform's tree beside it, forked from one process."""
+    calls = running.data / "bench-calls"
+    environment = {
+        **running.environment,
+        "SLOW_BATCH_S": str(batch_s),
+        "SLOW_CALLS": str(calls),
+    }
     script = str(Path(__file__).with_name("slow_worker.py"))
     with (running.data / "logs" / "bench-workers.log").open("ab") as log:
         process = subprocess.Popen(
@@ -164,7 +185,7 @@ def workers(
             raise SystemExit("bench: the model workers do not start")
         process.stdin.write(b"\n")
         process.stdin.flush()
-        yield psutil.Process(process.pid)
+        yield Workers(psutil.Process(process.pid), calls)
     finally:
         process.stdin.close()
         process.wait(STOP_LIMIT_S)

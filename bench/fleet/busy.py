@@ -15,7 +15,7 @@ import psutil
 import psycopg
 
 from bench.cost.client import Client
-from bench.cost.scaling import FILE_MODEL, Workload, workers, workload
+from bench.cost.scaling import FILE_MODEL, Workers, Workload, workers, workload
 from bench.cost.statements import statement_log
 from bench.fleet.meters import Backends, Memory, read_database, read_memory, read_redis
 from bench.platform import ROOT
@@ -27,10 +27,11 @@ BATCH = 4
 FILE_CHUNKS = 960
 """Of each file."""
 READY_LIMIT_S = 300.0
-IDLE_S = 20.0
-RAMP_S = 15.0
+IDLE_SHARE = 0.3
+"""Of the time that counts, for which idle workers are watched before."""
+RAMP_S = 10.0
 """From when the chunks are due to when the time counts: the sweep wakes workers every 5 s."""
-LOGGED_S = 5.0
+LOGGED_S = 4.0
 """For how long all statements are logged, after the time that counts."""
 LOOK_S = 0.2
 SPARE = 1.15
@@ -69,15 +70,11 @@ _RELEASE = """
 """
 _LEFT = "SELECT count(*) FROM steps WHERE queue = %s AND state = 'queued'"
 _DONE = """
-    SELECT lease_owner, count(*),
-           sum(1.0 / (timings ->> 'batch_size')::int)::float8,
-           sum((timings ->> 'inference_s')::float8 / (timings ->> 'batch_size')::int)::float8,
-           sum((timings ->> 'read_s')::float8)::float8,
-           sum((timings ->> 'batch_wait_s')::float8)::float8
+    SELECT count(*), coalesce(avg((timings ->> 'read_s')::float8), 0),
+           coalesce(avg((timings ->> 'batch_wait_s')::float8), 0)
     FROM steps
     WHERE kind = 'transcribe' AND queue = %s AND state = 'done'
       AND finished_at > %s AND finished_at <= %s
-    GROUP BY lease_owner
 """
 
 
@@ -86,7 +83,7 @@ class Usage:
     """What was used in some seconds."""
 
     seconds: float = 0.0
-    cpu_s: Counter[str] = field(default_factory=Counter)
+    cpu_s: dict[str, float] = field(default_factory=dict)
     """User and system time by service."""
     others_s: float = 0.0
     """Processor time of all that is not the platform's."""
@@ -95,6 +92,8 @@ class Usage:
     backends: Backends = field(default_factory=Backends)
     memory: Memory = field(default_factory=Memory)
     """Of the model workers, at the end."""
+    calls: list[tuple[int, float]] = field(default_factory=list)
+    """Of each worker's engine that ended: how many, and the seconds within them."""
 
 
 @dataclass(slots=True)
@@ -107,22 +106,18 @@ class Fleet:
     """From the fork until all were ready."""
     idle: Usage
     busy: Usage
-    calls: list[float] = field(default_factory=list)
-    """Calls of its engine of each worker."""
     n_chunks: int = 0
-    inference_s: float = 0.0
-    """In the engine, of all workers together."""
     read_s: float = 0.0
     """For which a chunk's samples were read, in the mean; and that it waited for its batch."""
     batch_wait_s: float = 0.0
-    statements: Counter[str] = field(default_factory=Counter)
+    statements: dict[str, float] = field(default_factory=dict)
     """By kind, a second."""
     left: int = 0
     """Chunks that still waited at the end: the workers never lacked any."""
 
-    def share_of(self, calls: float) -> float:
-        """Return the share of the time that so many calls take, of ``batch_s`` each."""
-        return calls * self.batch_s / self.busy.seconds
+    def shares(self) -> list[float]:
+        """Return the share of each worker's time in its engine: calls of ``batch_s`` that ended."""
+        return [n * self.batch_s / self.busy.seconds for n, _ in self.busy.calls]
 
 
 def measure(n_workers: int, batch_s: float, seconds: float, say: Callable[[str], None]) -> Fleet:
@@ -139,15 +134,15 @@ def measure(n_workers: int, batch_s: float, seconds: float, say: Callable[[str],
         work.connection.execute("VACUUM ANALYZE")
         say(f"starting {n_workers} workers")
         began = time.monotonic()
-        with workers(work.platform, FILE_MODEL, n_workers, batch_s) as template:
+        with workers(work.platform, FILE_MODEL, n_workers, batch_s) as running:
             _await_ready(work.connection, n_workers)
             start_s = time.monotonic() - began
-            idle = _use(work, template, IDLE_S)
+            idle = _use(work, running, IDLE_SHARE * seconds)
             work.connection.execute(_RELEASE)
             say("measuring")
             time.sleep(RAMP_S)
             since = _now(work.connection)
-            busy = _use(work, template, seconds)
+            busy = _use(work, running, seconds)
             until = _now(work.connection)
             fleet = Fleet(n_workers, batch_s, start_s, idle, busy)
             _note_statements(work, fleet)
@@ -176,31 +171,47 @@ def _now(connection: psycopg.Connection) -> object:
     return row[0]
 
 
-def _use(work: Workload, template: psutil.Process, seconds: float) -> Usage:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    at: float
+    cpu_s: dict[str, float]
+    machine_s: float
+    """Processor time of the whole machine."""
+    counted: Counter[str]
+    calls: list[tuple[int, float]]
+
+
+def _read(work: Workload, running: Workers) -> _Reading:
+    times = [process.cpu_times() for process in running.processes]
+    of_workers_s = sum(each.user + each.system for each in times)
+    machine = psutil.cpu_times()
+    return _Reading(
+        time.monotonic(),
+        work.platform.cpu_s() | {"model workers": of_workers_s},
+        sum(machine) - machine.idle - machine.iowait,
+        read_database(work.connection) + read_redis(work.platform),
+        running.calls(),
+    )
+
+
+def _use(work: Workload, running: Workers, seconds: float) -> Usage:
     """Look on for some seconds."""
     usage = Usage()
-    began, cpu_s, machine_s, counted = _readings(work, template)
-    while time.monotonic() < began + seconds:
+    first = _read(work, running)
+    while time.monotonic() < first.at + seconds:
         usage.backends.look(work.connection)
         time.sleep(LOOK_S)
-    ended, cpu_later_s, machine_later_s, counted_later = _readings(work, template)
-    usage.seconds = ended - began
-    usage.cpu_s = Counter({name: cpu_later_s[name] - cpu_s[name] for name in cpu_s})
-    usage.others_s = machine_later_s - machine_s - sum(usage.cpu_s.values())
-    usage.counted = Counter({name: counted_later[name] - counted[name] for name in counted})
-    usage.memory = read_memory(template.children())
+    last = _read(work, running)
+    usage.seconds = last.at - first.at
+    usage.cpu_s = {name: last.cpu_s[name] - used for name, used in first.cpu_s.items()}
+    usage.others_s = last.machine_s - first.machine_s - sum(usage.cpu_s.values())
+    usage.counted = last.counted - first.counted
+    usage.calls = [
+        (n - n_before, total_s - before_s)
+        for (n_before, before_s), (n, total_s) in zip(first.calls, last.calls, strict=True)
+    ]
+    usage.memory = read_memory(running.processes)
     return usage
-
-
-def _readings(
-    work: Workload, template: psutil.Process
-) -> tuple[float, dict[str, float], float, Counter[str]]:
-    counted = read_database(work.connection) + read_redis(work.platform)
-    times = psutil.cpu_times()
-    machine_s = sum(times) - times.idle - times.iowait
-    children = [child.cpu_times() for child in template.children()]
-    cpu_s = work.platform.cpu_s() | {"model workers": sum(t.user + t.system for t in children)}
-    return time.monotonic(), cpu_s, machine_s, counted
 
 
 def _note_statements(work: Workload, fleet: Fleet) -> None:
@@ -213,15 +224,10 @@ def _note_statements(work: Workload, fleet: Fleet) -> None:
         elapsed_s = time.monotonic() - began
     for statement in sent:
         kind = next((kind for kind, part in KINDS if part in statement.text), "others")
-        fleet.statements[kind] += 1
-    for kind in fleet.statements:
-        fleet.statements[kind] /= elapsed_s  # type: ignore[assignment]
+        fleet.statements[kind] = fleet.statements.get(kind, 0.0) + 1 / elapsed_s
 
 
 def _note_chunks(connection: psycopg.Connection, fleet: Fleet, window: list[object]) -> None:
-    rows = connection.execute(_DONE.encode(), window).fetchall()
-    fleet.calls = [row[2] for row in rows] + [0.0] * (fleet.n_workers - len(rows))
-    fleet.n_chunks = sum(row[1] for row in rows)
-    fleet.inference_s = sum(row[3] for row in rows)
-    fleet.read_s = sum(row[4] for row in rows) / max(1, fleet.n_chunks)
-    fleet.batch_wait_s = sum(row[5] for row in rows) / max(1, fleet.n_chunks)
+    row = connection.execute(_DONE.encode(), window).fetchone()
+    assert row
+    fleet.n_chunks, fleet.read_s, fleet.batch_wait_s = row

@@ -45,14 +45,13 @@ def _print_costs(measured: costs.Costs) -> None:
 
 
 def _print_fleet(fleet: busy.Fleet) -> None:
-    calls = sum(fleet.calls)
-    shares = sorted(fleet.share_of(n) for n in fleet.calls)
-    used = fleet.busy
+    used, shares = fleet.busy, sorted(fleet.shares())
+    calls, within_s = (sum(column) for column in zip(*used.calls, strict=True))
     _row("model workers; s of a call, of the time", fleet.n_workers, fleet.batch_s, used.seconds)
     _row("from the fork until all are ready, s", fleet.start_s)
-    _row("share of their time in the engine", fleet.share_of(calls) / fleet.n_workers)
+    _row("share of their time in the engine", statistics.mean(shares))
     _row("    of a worker: least, median, most", shares[0], statistics.median(shares), shares[-1])
-    _row("    as the workers' own clocks say", fleet.inference_s / fleet.n_workers / used.seconds)
+    _row("    as the workers' own clocks say", within_s / fleet.n_workers / used.seconds)
     _row("chunks: a second, in a call", fleet.n_chunks / used.seconds, fleet.n_chunks / calls)
     _row("    ms: read in, waited for the engine", 1000 * fleet.read_s, 1000 * fleet.batch_wait_s)
     _row("    that still waited at the end", fleet.left)
@@ -78,7 +77,7 @@ def _print_fleet(fleet: busy.Fleet) -> None:
     ):
         _row(title, *(getattr(usage.backends, name) / usage.backends.looks for usage in both))
     _row("cores used", *(sum(usage.cpu_s.values()) / usage.seconds for usage in both))
-    for service, _ in used.cpu_s.most_common():
+    for service, _ in sorted(used.cpu_s.items(), key=lambda item: -item[1]):
         _row(f"    {service}", *(usage.cpu_s[service] / usage.seconds for usage in both))
     _row("    others on this machine", *(usage.others_s / usage.seconds for usage in both))
     _row("memory of a worker, MiB", *(_mib(usage.memory.shares) for usage in both))
