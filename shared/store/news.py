@@ -110,16 +110,10 @@ def _glimpse(state: str | None, last_event: int | str) -> Glimpse | None:
 
 
 def _notify(engine: Engine, job_ids: Collection[UUID]) -> None:
-    """Notify all listeners.
-
-    The commit does not wait for the disk, as it would under the lock of all that notify. A crash of
-    the server would end its listeners, too.
-    """
     with read(engine, EVERY_TENANT) as connection:
         connection.execute(
             text(f"""
-                SELECT pg_notify(:channel, string_agg(job, ' ')),
-                       set_config('synchronous_commit', 'off', true)
+                SELECT pg_notify(:channel, string_agg(job, ' '))
                 FROM (
                     SELECT n, concat_ws(',', id, coalesce(state, ''), coalesce(last_event, 0))
                                AS job

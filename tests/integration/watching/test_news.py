@@ -90,19 +90,6 @@ def test_changes_while_news_are_sent_are_one_further_statement_outside_of_any_tr
     own.dispose()
 
 
-def test_news_do_not_wait_for_the_disk(database: Engine) -> None:
-    """Those who notify commit one after the other, so one who waits has all others wait."""
-    unflushed = text("SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()")
-
-    def notify_and_look() -> bool:
-        news._notify(database, [uuid4()])
-        with database.connect() as connection:
-            return bool(connection.execute(unflushed).scalar_one())
-
-    # Postgres writes by itself, too, five times a second.
-    assert any(notify_and_look() for _ in range(20))
-
-
 def test_a_forked_child_sends_its_own_news(settings: Settings, database: Engine) -> None:
     in_parent, in_child = uuid4(), uuid4()
     with hearing(database) as heard:
