@@ -1,9 +1,9 @@
 """What a job and each of its chunks ask of the platform's parts, and what many hours come to.
 
 Jobs of three lengths are sent one after another: of one chunk, which has a shorter way, and of two
-lengths of several chunks, whose difference is what a chunk costs. What the idle platform asks in
-the same time is subtracted. Requests are counted on one platform, and processor time on another,
-where nothing is logged.
+lengths of several chunks, whose difference is what one more chunk costs. What the idle platform
+asks in the same time is subtracted. Requests are counted on one platform, and processor time on
+another, where nothing is logged.
 """
 
 import tempfile
@@ -25,14 +25,15 @@ from bench.cost.storage_requests import platform_behind_proxy
 from bench.fleet.meters import read_database
 from bench.platform import ROOT, platform
 
-ONE_S, FEW_S, MANY_S = 10.0, 600.0, 3600.0
-"""Lengths of audio: of one chunk, of some twenty, of six times as many."""
-REPEATS = 3
+LENGTHS_S = (10.0, 600.0, 3600.0)
+"""Of audio: of one chunk, of some twenty, of six times as many."""
+REPEATS = (12, 3, 3)
+"""Jobs of each length."""
 IDLE_S = 30.0
 REPORTED_S = 11.0
 """After which idle backends of Postgres have reported their rows."""
 POLL_S = 0.05
-CALLS = 3
+CALLS = 3.0
 """Of the API for a job: to create it, to see it, to read its transcript."""
 
 WHATS = (
@@ -43,7 +44,7 @@ WHATS = (
     ("rows updated", "rows updated"),
     ("rows deleted", "rows deleted"),
     ("WAL, kB", "wal_kb"),
-    ("Redis commands", "commands"),
+    ("wake-ups (Redis LPUSH)", "redis lpush"),
     ("S3 PUTs", "s3 PUT"),
     ("S3 GETs", "s3 GET"),
     ("S3 requests of other kinds", "s3 others"),
@@ -66,24 +67,19 @@ Cost = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Of a job of one chunk; of a job of several without its chunks; of each of these."""
+    """Of jobs of each of ``LENGTHS_S``, and of the idle platform."""
 
-    one: Cost
-    job: Cost
-    chunk: Cost
-    chunks_per_s: float
-    """Of audio, in the longest job."""
+    jobs: list[Cost]
+    n_chunks: list[int]
     chunk_s: float
-    """Mean length of its chunks, with what two of them share."""
+    """Mean length of a chunk of the longest job, with what two of them share."""
     idle: Cost
-    """Of the idle platform, a second."""
+    """A second."""
 
-    def of(self, what: str, audio_s: float) -> float:
-        """Return what a job of this length costs."""
-        if audio_s <= ONE_S:
-            return self.one.get(what, 0.0)
-        n_chunks = audio_s * self.chunks_per_s
-        return self.job.get(what, 0.0) + n_chunks * self.chunk.get(what, 0.0)
+    def of_chunk(self, what: str) -> float:
+        """Return what one more chunk costs, in jobs of several."""
+        _, few, many = (job.get(what, 0.0) for job in self.jobs)
+        return (many - few) / (self.n_chunks[2] - self.n_chunks[1])
 
 
 def measure(say: Callable[[str], None]) -> Costs:
@@ -94,12 +90,7 @@ def measure(say: Callable[[str], None]) -> Costs:
     say("measuring their processor time")
     with _timing() as running:
         timed = _measure(running)
-    for mine, theirs in (
-        (counted.one, timed.one),
-        (counted.job, timed.job),
-        (counted.chunk, timed.chunk),
-        (counted.idle, timed.idle),
-    ):
+    for mine, theirs in zip((*counted.jobs, counted.idle), (*timed.jobs, timed.idle), strict=True):
         mine.update(theirs)
     return counted
 
@@ -159,7 +150,7 @@ def _timing() -> Iterator[_Running]:
 
 def _measure(running: _Running) -> Costs:
     with Client(running.url) as client:
-        for seconds in (ONE_S, FEW_S):
+        for seconds in LENGTHS_S[:2]:
             _transcribe(running, client, seconds)  # connections are opened, code is loaded
         time.sleep(REPORTED_S)
         before, began = running.read(), time.monotonic()
@@ -167,24 +158,22 @@ def _measure(running: _Running) -> Costs:
         after, idle_s = running.read(), time.monotonic() - began
         idle = {what: (n - before.get(what, 0.0)) / idle_s for what, n in after.items()}
 
-        def cost(seconds: float, repeats: int) -> tuple[Cost, int, float]:
+        jobs, n_chunks = [], []
+        for seconds, repeats in zip(LENGTHS_S, REPEATS, strict=True):
             before, began = running.read(), time.monotonic()
             for _ in range(repeats):
-                n_chunks, chunk_s = _transcribe(running, client, seconds)
+                n, chunk_s = _transcribe(running, client, seconds)
             time.sleep(REPORTED_S)
             after, elapsed_s = running.read(), time.monotonic() - began
-            used = {
-                what: (n - before.get(what, 0.0) - idle.get(what, 0.0) * elapsed_s) / repeats
-                for what, n in after.items()
-            }
-            return used | {"calls": CALLS}, n_chunks, chunk_s
-
-        one, _, _ = cost(ONE_S, 4 * REPEATS)
-        few, n_few, _ = cost(FEW_S, REPEATS)
-        many, n_many, chunk_s = cost(MANY_S, REPEATS)
-    chunk = {what: (n - few.get(what, 0.0)) / (n_many - n_few) for what, n in many.items()}
-    job = {what: few.get(what, 0.0) - n_few * n for what, n in chunk.items()}
-    return Costs(one, job, chunk, n_many / MANY_S, chunk_s, idle)
+            n_chunks.append(n)
+            jobs.append(
+                {"calls": CALLS}
+                | {
+                    what: (n - before.get(what, 0.0) - idle.get(what, 0.0) * elapsed_s) / repeats
+                    for what, n in after.items()
+                }
+            )
+    return Costs(jobs, n_chunks, chunk_s, idle)
 
 
 def _transcribe(running: _Running, client: Client, seconds: float) -> tuple[int, float]:

@@ -9,8 +9,7 @@ from bench.fleet import busy, costs
 PARTS = ("costs", "fleet")
 HOURS = 1000
 """Of audio that come in within an hour."""
-MIXES = (("10 s", 10.0), ("5 min", 300.0), ("1 h", 3600.0))
-"""Kinds of files, and their lengths."""
+LENGTHS = ("10 s", "10 min", "1 h")
 _WIDTH = 44
 
 
@@ -26,21 +25,24 @@ def run(parts: Sequence[str], n_workers: int, batch_s: float, seconds: float) ->
 
 
 def _print_costs(measured: costs.Costs) -> None:
-    services = sorted(name for name in measured.chunk if name.startswith(costs.CPU))
+    services = sorted(name for name in measured.idle if name.startswith(costs.CPU))
     rows = (
         *costs.WHATS,
         *((f"ms of {name.removeprefix(costs.CPU)}", name) for name in services),
     )
-    _row("", "1 chunk", "of more: job", "and a chunk", "idle, 1 s")
+    _row("of a job of", *LENGTHS, "and a chunk", "idle, 1 s")
     for title, what in rows:
         factor = 1000 if what.startswith(costs.CPU) else 1
-        columns = (measured.one, measured.job, measured.chunk, measured.idle)
-        _row(title, *(factor * column.get(what, 0.0) for column in columns))
-    _row("audio of a chunk, s: without, with strides", 1 / measured.chunks_per_s, measured.chunk_s)
-    _row(f"a second, for {HOURS} h an hour, in files of", *(name for name, _ in MIXES))
-    _row("jobs", *(HOURS / length_s for _, length_s in MIXES))
+        of_jobs = (job.get(what, 0.0) for job in measured.jobs)
+        columns = (*of_jobs, measured.of_chunk(what), measured.idle.get(what, 0.0))
+        _row(title, *(factor * column for column in columns))
+    _row("chunks", *measured.n_chunks)
+    _row("s of audio in a chunk", measured.chunk_s)
+    _row(f"a second, for {HOURS} h an hour in files of", *LENGTHS)
+    _row("jobs", *(HOURS / length_s for length_s in costs.LENGTHS_S))
     for title, what in rows:
-        cells = (measured.of(what, length_s) * HOURS / length_s for _, length_s in MIXES)
+        jobs = zip(measured.jobs, costs.LENGTHS_S, strict=True)
+        cells = (job.get(what, 0.0) * HOURS / length_s for job, length_s in jobs)
         _row(title.replace("ms of", "cores of"), *cells)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.fleet.costs import ONE_S, Costs
+from bench.fleet.costs import Costs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,11 +44,9 @@ def test_workers_that_sleep_are_watched_while_they_are_idle_and_busy() -> None:
     assert busy > idle > 0
 
 
-def test_a_longer_job_costs_its_chunks_and_what_every_job_costs() -> None:
-    costs = Costs(
-        one={"rows": 7.0}, job={"rows": 10.0}, chunk={"rows": 2.0}, chunks_per_s=0.05, chunk_s=22.0,
-        idle={},
-    )  # fmt: skip
+def test_one_more_chunk_costs_by_how_much_a_longer_job_costs_more() -> None:
+    jobs = [{"rows": 7.0}, {"rows": 58.0}, {"rows": 290.0}]
 
-    assert costs.of("rows", ONE_S) == 7.0
-    assert costs.of("rows", 600.0) == 10.0 + 30 * 2.0
+    costs = Costs(jobs, [1, 24, 140], chunk_s=29.7, idle={})
+
+    assert costs.of_chunk("rows") == 2.0
