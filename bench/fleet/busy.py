@@ -83,6 +83,9 @@ class Usage:
     """What was used in some seconds."""
 
     seconds: float = 0.0
+    since: object = None
+    """By the database's clock, and until when."""
+    until: object = None
     cpu_s: dict[str, float] = field(default_factory=dict)
     """User and system time by service."""
     others_s: float = 0.0
@@ -141,13 +144,11 @@ def measure(n_workers: int, batch_s: float, seconds: float, say: Callable[[str],
             work.connection.execute(_RELEASE)
             say("measuring")
             time.sleep(RAMP_S)
-            since = _now(work.connection)
             busy = _use(work, running, seconds)
-            until = _now(work.connection)
             fleet = Fleet(n_workers, batch_s, start_s, idle, busy)
             _note_statements(work, fleet)
             fleet.left = _ask(work.connection, _LEFT, [queue])
-            _note_chunks(work.connection, fleet, [queue, since, until])
+            _note_chunks(work.connection, fleet, [queue, busy.since, busy.until])
     return fleet
 
 
@@ -174,6 +175,8 @@ def _now(connection: psycopg.Connection) -> object:
 @dataclass(frozen=True, slots=True)
 class _Reading:
     at: float
+    database_at: object
+    """By the database's clock."""
     cpu_s: dict[str, float]
     machine_s: float
     """Processor time of the whole machine."""
@@ -182,15 +185,17 @@ class _Reading:
 
 
 def _read(work: Workload, running: Workers) -> _Reading:
+    at, database_at, calls = time.monotonic(), _now(work.connection), running.calls()
     times = [process.cpu_times() for process in running.processes]
     of_workers_s = sum(each.user + each.system for each in times)
     machine = psutil.cpu_times()
     return _Reading(
-        time.monotonic(),
+        at,
+        database_at,
         work.platform.cpu_s() | {"model workers": of_workers_s},
         sum(machine) - machine.idle - machine.iowait,
         read_database(work.connection) + read_redis(work.platform),
-        running.calls(),
+        calls,
     )
 
 
@@ -203,6 +208,7 @@ def _use(work: Workload, running: Workers, seconds: float) -> Usage:
         time.sleep(LOOK_S)
     last = _read(work, running)
     usage.seconds = last.at - first.at
+    usage.since, usage.until = first.database_at, last.database_at
     usage.cpu_s = {name: last.cpu_s[name] - used for name, used in first.cpu_s.items()}
     usage.others_s = last.machine_s - first.machine_s - sum(usage.cpu_s.values())
     usage.counted = last.counted - first.counted

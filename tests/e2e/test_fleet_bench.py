@@ -34,7 +34,7 @@ def test_workers_that_sleep_are_watched_while_they_are_idle_and_busy() -> None:
     least, _, most = rows["of a worker: least, median, most"]
     assert 0 < least <= share <= most, "both workers had work"
     _, per_call = rows["chunks: a second, in a call"]
-    assert 1 <= per_call <= 4
+    assert 1 <= per_call < 8, "four, but for those that were under way as the time began or ended"
     assert rows["claims"][0] > 0
     assert rows["completions of chunks"][0] > 0
     assert rows["that still waited at the end"][0] > 0
