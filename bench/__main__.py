@@ -28,6 +28,10 @@ have a text beside them.
 ``cost`` prints what a job costs the platform, by ``--part`` (repeatable), with the same of another
 tree of the source beside it where ``--before`` names one.
 
+``fleet`` prints what a job and a chunk ask of each part of the platform, and what that comes to for
+1,000 hours of audio an hour (``--part costs``); and how busy ``--workers`` model workers are whose
+device sleeps for ``--batch-s`` a call (``--part fleet``).
+
 ``speakers FOLDER`` prints error rates of diarization on the folder's WAVs that have an RTTM beside
 them, and with a ``--model`` those of words by speaker where an STM is there too;
 ``python -m bench.speakers.conversations FOLDER`` writes such recordings.
@@ -59,6 +63,7 @@ from bench import (
 )
 from bench.cost import table as cost
 from bench.engines import table as engines
+from bench.fleet import table as fleet
 from bench.live import steadiness
 from bench.live import table as live
 from bench.speakers import live as live_speakers
@@ -85,6 +90,7 @@ MEASUREMENTS = (
     "live",
     "devices",
     "cost",
+    "fleet",
     "engines",
     "speakers",
     "live_speakers",
@@ -149,10 +155,8 @@ def main() -> None:
                 _run_live(arguments, folders, models)
             case "devices":
                 devices.run(models)
-            case "cost":
-                cost.run(
-                    arguments.before, arguments.parts, _cost_of(arguments), arguments.statements
-                )
+            case "cost" | "fleet":
+                _run_cost(name, arguments)
             case "speakers" | "live_speakers":
                 _run_speakers(name, folders, catalogue, models)
             case "engines":
@@ -178,6 +182,13 @@ def _run_live(
         live.run_real(arguments.catalogue, arguments.models[0], arguments.audio[0])
     else:
         live.run()
+
+
+def _run_cost(name: str, arguments: argparse.Namespace) -> None:
+    if name == "cost":
+        cost.run(arguments.before, arguments.parts, _cost_of(arguments), arguments.statements)
+    else:
+        fleet.run(arguments.parts, arguments.workers, arguments.batch_s, arguments.fleet_s)
 
 
 def _cost_of(arguments: argparse.Namespace) -> cost.Extent:
@@ -224,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     of_cost.add_argument(
         "--part",
         action="append",
-        choices=(*cost.PARTS, *engines.PARTS),
+        choices=(*cost.PARTS, *fleet.PARTS, *engines.PARTS),
         default=[],
         dest="parts",
         help="leave out the others; repeatable",
@@ -247,6 +258,11 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help=f"{meaning} [{default:g}]",
         )
+    of_fleet = parser.add_argument_group("fleet")
+    of_fleet.add_argument("--workers", type=int, default=64, help="model workers [64]")
+    of_fleet.add_argument(
+        "--fleet-s", type=float, default=60.0, help="how long they are watched [60]"
+    )
     of_engines = parser.add_argument_group("engines")
     of_engines.add_argument(
         "--audio", action="append", type=Path, default=[], help="real speech; repeatable"

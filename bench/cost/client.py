@@ -68,6 +68,11 @@ class Client:
             if job["state"] not in ("queued", "running"):
                 raise SystemExit(f"bench: job {job_id} has {job['state']}: {job['error']}")
 
+    def read(self, job_id: str) -> None:
+        """Ask for a job that has succeeded, and for its transcript."""
+        self._ask("GET", f"/jobs/{job_id}")
+        self._ask("GET", f"/jobs/{job_id}/transcript")
+
     def transcribe(self, audio: bytes) -> float:
         """Return the seconds from the first byte sent to the result seen."""
         began = time.perf_counter()

@@ -80,7 +80,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class _Meter:
+class Meter:
     """The three logs of one platform, and how far they are read."""
 
     platform: Platform
@@ -126,7 +126,7 @@ def measure(tree: Path, n_jobs: int) -> Counts:
         time.sleep(SETTLE_S)
         with statement_log(running) as statements, command_log(running) as commands:
             backend = connection.info.backend_pid
-            meter = _Meter(running, statements, commands, storage, backend)
+            meter = Meter(running, statements, commands, storage, backend)
             meter.read()
             began = time.monotonic()
             for _ in range(n_jobs):

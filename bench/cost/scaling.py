@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from bench.audio import write_words
 from bench.cost.client import Client, short_recording
+from bench.cost.slow_worker import CALLS
 from bench.platform import Platform, platform
 
 POLL_S = 0.1
@@ -63,26 +65,34 @@ class Workload:
 
     def transcribe_file(self, n_chunks: int, n_workers: int, batch_s: float) -> Run:
         """Transcribe a file of about so many chunks; each batch takes ``batch_s``, asleep."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "words.wav"
-            write_words(path, n_chunks * self.window_s * _CORE_SHARE)
-            audio = path.read_bytes()
-        return self._transcribe([audio], FILE_MODEL, n_workers, batch_s)
+        return self._transcribe([self.file_of(n_chunks)], FILE_MODEL, n_workers, batch_s)
 
     def transcribe_jobs(self, n_jobs: int, n_workers: int, batch_s: float) -> Run:
         """Transcribe many short files, each of one chunk."""
         recordings = [short_recording() for _ in range(n_jobs)]
         return self._transcribe(recordings, JOB_MODEL, n_workers, batch_s)
 
+    def file_of(self, n_chunks: int) -> bytes:
+        """Return a WAV file of about so many chunks."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "words.wav"
+            write_words(path, n_chunks * self.window_s * _CORE_SHARE)
+            return path.read_bytes()
+
+    def prepare(self, client: Client, recordings: Sequence[bytes], model: str) -> list[str]:
+        """Send recordings, and wait until all of their chunks are; return the ids of the jobs."""
+        options = {"model": model, "cache": "false", "wait_for_worker": "true"}
+        jobs = [client.post(recording, **options) for recording in recordings]
+        while self._ask(_PREPARED, jobs) != (len(jobs),):
+            time.sleep(POLL_S)
+        return jobs
+
     def _transcribe(
         self, recordings: Sequence[bytes], model: str, n_workers: int, batch_s: float
     ) -> Run:
         with Client(self.platform.url) as client:
-            options = {"model": model, "cache": "false", "wait_for_worker": "true"}
-            jobs = [client.post(recording, **options) for recording in recordings]
-            while self._ask(_PREPARED, jobs) != (len(jobs),):
-                time.sleep(POLL_S)
-            with _workers(self.platform, model, n_workers, batch_s):
+            jobs = self.prepare(client, recordings, model)
+            with workers(self.platform, model, n_workers, batch_s):
                 done, planned, seconds = 0, -1, 0.0
                 while done != planned:
                     time.sleep(POLL_S)
@@ -98,15 +108,21 @@ class Workload:
 
 
 @contextmanager
-def workload(tree: Path, window_s: float) -> Iterator[Workload]:
-    """Run a platform of ``tree`` that knows two more models and has no worker for them."""
+def workload(
+    tree: Path, window_s: float, program: Sequence[str] = ("-m", "cli.main")
+) -> Iterator[Workload]:
+    """Run a platform of ``tree`` that knows two more models and has no worker for them.
+
+    ``program`` is what Python runs with the arguments of ``longhand``.
+    """
     with tempfile.TemporaryDirectory() as folder:
         catalogue = Path(folder) / "models.toml"
         catalogue.write_text(_catalogue((tree / "models.toml").read_text(), window_s))
         environment = {"LONGHAND_CATALOGUE": str(catalogue)}
+        data = Path(folder) / "data"
         with (
             platform(
-                Path(folder) / "data", "oracle", tree=tree, environment=environment
+                data, "oracle", tree=tree, environment=environment, program=program
             ) as running,
             running.database() as connection,
         ):
@@ -126,35 +142,50 @@ def _catalogue(catalogue: str, window_s: float) -> str:
     return f"[languages]\n\n{oracle}\n{job_model}\n{file_model}"
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Model workers, and the process from which they were forked."""
+
+    template: psutil.Process
+    calls_file: Path
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """Return the workers' processes."""
+        return self.template.children()
+
+    def calls(self) -> list[tuple[int, float]]:
+        """Return how often each engine was called so far, and the seconds within these calls."""
+        return [*CALLS.iter_unpack(self.calls_file.read_bytes())]
+
+
 @contextmanager
-def _workers(running: Platform, model: str, n_workers: int, batch_s: float) -> Iterator[None]:
-    """Run model workers of the platform's tree beside it; all begin together."""
-    environment = {**running.environment, "SLOW_BATCH_S": str(batch_s)}
+def workers(running: Platform, model: str, n_workers: int, batch_s: float) -> Iterator[Workers]:
+    """Run model workers of the platform's tree beside it, forked from one process."""
+    calls = running.data / "bench-calls"
+    environment = {
+        **running.environment,
+        "SLOW_BATCH_S": str(batch_s),
+        "SLOW_CALLS": str(calls),
+    }
     script = str(Path(__file__).with_name("slow_worker.py"))
     with (running.data / "logs" / "bench-workers.log").open("ab") as log:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-P", script, "model", "--model", model],
-                env=environment,
-                cwd=running.data,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-            for _ in range(n_workers)
-        ]
+        process = subprocess.Popen(
+            [sys.executable, "-P", script, str(n_workers), "model", "--model", model],
+            env=environment,
+            cwd=running.data,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    assert process.stdin
+    assert process.stdout
     try:
-        for process in processes:
-            assert process.stdout
-            if process.stdout.readline() != b"loaded\n":
-                raise SystemExit("bench: a model worker does not start")
-        for process in processes:
-            assert process.stdin
-            process.stdin.write(b"\n")
-            process.stdin.flush()
-        yield
+        if process.stdout.readline() != b"loaded\n":
+            raise SystemExit("bench: the model workers do not start")
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        yield Workers(psutil.Process(process.pid), calls)
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(STOP_LIMIT_S)
+        process.stdin.close()
+        process.wait(STOP_LIMIT_S)

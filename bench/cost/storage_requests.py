@@ -48,6 +48,10 @@ class StorageLog:
     data: Path
     """The platform's data directory."""
     port: int = 0
+    sent_bytes: int = 0
+    """Of bodies, from clients to the server; heads left out."""
+    received_bytes: int = 0
+    """From the server to clients; heads included."""
     _requests: list[Request] = field(default_factory=list)
     _ports: dict[int, str] = field(default_factory=dict)
 
@@ -61,7 +65,7 @@ class StorageLog:
         """Pass on one connection, and note its requests."""
         with suppress(OSError, asyncio.IncompleteReadError):
             server, request = await asyncio.open_connection("127.0.0.1", self._server_port())
-            back = asyncio.create_task(_copy(server, answer))
+            back = asyncio.create_task(self._pass_answers(server, answer))
             try:
                 while True:
                     await self._pass_request(client, request, answer.get_extra_info("peername")[1])
@@ -93,8 +97,19 @@ class StorageLog:
             if not part:
                 raise ConnectionResetError
             left -= len(part)
+            self.sent_bytes += len(part)
             server.write(part)
             await server.drain()
+
+    async def _pass_answers(
+        self, server: asyncio.StreamReader, client: asyncio.StreamWriter
+    ) -> None:
+        with suppress(OSError):
+            while part := await server.read(_COPY_BYTES):
+                self.received_bytes += len(part)
+                client.write(part)
+                await client.drain()
+        client.close()
 
 
 def _verb(head: bytes) -> str:
@@ -104,14 +119,6 @@ def _verb(head: bytes) -> str:
     if re.search(rb"\r\nrange:", head, re.IGNORECASE):
         marks.append("range")
     return " ".join([method.decode(), *marks])
-
-
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while part := await source.read(_COPY_BYTES):
-            target.write(part)
-            await target.drain()
-    target.close()
 
 
 @contextmanager
