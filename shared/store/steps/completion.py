@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine
 
-from shared.infra.database import begin, text
+from shared.infra.database import begin, single, text
 from shared.speech.speakers.voiceprints import Voiceprints
 from shared.speech.transcript.manifest import Manifest
 from shared.speech.transcript.transcript import Segment, TranscriptHeader, segment_document
@@ -98,7 +98,8 @@ _DONE = """
 """
 
 # One statement, so that the locks on the jobs are held only for it and the commit. Jobs are locked
-# in the order of their ids, and before their steps.
+# in the order of their ids, and before their steps. Unless ``may_end``, chunks stay with which a
+# job would have all of its chunks.
 _COMPLETE_CHUNKS = text(f"""
     WITH item AS (
         SELECT * FROM unnest(
@@ -106,13 +107,17 @@ _COMPLETE_CHUNKS = text(f"""
             CAST(:outputs AS jsonb[]), CAST(:timings AS jsonb[]), CAST(:audio_s AS float8[])
         ) AS item (id, job_id, epoch, output, timings, audio_s)
     ), job AS MATERIALIZED (
-        SELECT id FROM jobs WHERE id IN (SELECT job_id FROM item) ORDER BY id FOR NO KEY UPDATE
+        SELECT id, plan_complete, chunks_total - chunks_done AS chunks_left
+        FROM jobs WHERE id IN (SELECT job_id FROM item) ORDER BY id FOR NO KEY UPDATE
     ), done AS (
         UPDATE steps
         SET {_DONE.format(output="item.output", timings="item.timings")},
             event_id = nextval('event_ids')
         FROM item JOIN job ON job.id = item.job_id
         WHERE steps.id = item.id AND steps.epoch = item.epoch AND steps.state = 'running'
+          AND (:may_end OR NOT job.plan_complete OR job.chunks_left > (
+              SELECT count(*) FROM item AS mine WHERE mine.job_id = job.id
+          ))
         RETURNING steps.id, steps.epoch, steps.job_id, steps.claimed_at, steps.event_id,
                   item.audio_s
     ), progress AS (
@@ -146,29 +151,46 @@ def complete_chunks(
 
     Returns the claims that are no longer current, whose results are dropped.
     """
-    with begin(engine) as connection:
-        rows = connection.execute(
-            _COMPLETE_CHUNKS,
-            {
-                "ids": [result.claim.step_id for result in results],
-                "job_ids": [result.claim.job_id for result in results],
-                "epochs": [result.claim.epoch for result in results],
-                "outputs": [Jsonb(dict(result.output)) for result in results],
-                "timings": [Jsonb(dict(result.timings)) for result in results],
-                "audio_s": [result.audio_s for result in results],
-                "most": MOST_PERCENT,
-            },
-        ).all()
-        complete = {(row.id, row.epoch): row.complete for row in rows}
-        claims = [result.claim for result in results]
-        last = {
-            claim.job_id: claim for claim in claims if complete.get((claim.step_id, claim.epoch))
-        }
-        for claim in last.values():
-            queue_finish(connection, claim.job_id, claim.kind, max_attempts)
-        for job_id in {claim.job_id for claim in claims}:
-            announce(connection, job_id)
-    return [claim for claim in claims if (claim.step_id, claim.epoch) not in complete]
+    # Mostly it commits by itself: no job stays locked until this process is scheduled again.
+    with single(engine) as connection:
+        done = _complete(connection, results, may_end=False)
+    left = [result for result in results if _key(result.claim) not in done]
+    if left:
+        with begin(engine) as connection:
+            ending = _complete(connection, left, may_end=True)
+            claims = [result.claim for result in left]
+            last = {claim.job_id: claim for claim in claims if ending.get(_key(claim))}
+            for claim in last.values():
+                queue_finish(connection, claim.job_id, claim.kind, max_attempts)
+        done |= ending
+    return [result.claim for result in left if _key(result.claim) not in done]
+
+
+def _complete(
+    connection: Connection, results: Sequence[ChunkResult], *, may_end: bool
+) -> dict[tuple[int, int], bool]:
+    """Return the steps that are done, by ``_key``, and whether their job has all its chunks."""
+    rows = connection.execute(
+        _COMPLETE_CHUNKS,
+        {
+            "ids": [result.claim.step_id for result in results],
+            "job_ids": [result.claim.job_id for result in results],
+            "epochs": [result.claim.epoch for result in results],
+            "outputs": [Jsonb(dict(result.output)) for result in results],
+            "timings": [Jsonb(dict(result.timings)) for result in results],
+            "audio_s": [result.audio_s for result in results],
+            "most": MOST_PERCENT,
+            "may_end": may_end,
+        },
+    ).all()
+    done = {(row.id, row.epoch): row.complete for row in rows}
+    for job_id in {each.claim.job_id for each in results if _key(each.claim) in done}:
+        announce(connection, job_id)
+    return done
+
+
+def _key(claim: Claim) -> tuple[int, int]:
+    return claim.step_id, claim.epoch
 
 
 def complete_diarize(
