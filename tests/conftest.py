@@ -14,6 +14,7 @@ from givenservers import with_given_servers
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
 
+from api import resources
 from cli.embedded import postgres
 from cli.embedded.directory import DataDirectory
 from cli.embedded.servers import running_servers
@@ -32,6 +33,9 @@ USED_TABLES = text(
 )
 """Tables that have held a row since they were last truncated."""
 
+# The machine may stand still for longer than the API waits for Postgres. `quick_answers` waits so.
+ANSWER_S, resources._ANSWER_S = resources._ANSWER_S, 60.0
+
 # No deadline: tests check results, on machines that may be busy. `make soak` loads "long".
 for profile, examples in (("short", 30), ("long", 1000)):
     hypothesis.settings.register_profile(
@@ -41,6 +45,12 @@ for profile, examples in (("short", 30), ("long", 1000)):
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
 hypothesis.settings.load_profile("short")
+
+
+@pytest.fixture
+def quick_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have APIs of this process wait for Postgres as long as in production."""
+    monkeypatch.setattr(resources, "_ANSWER_S", ANSWER_S)
 
 
 def pytest_report_header() -> str:

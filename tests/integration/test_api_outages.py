@@ -33,6 +33,8 @@ from shared.store.counts import count_jobs
 from shared.store.jobs.read import get_job
 from shared.store.objects.keys import source_key
 
+pytestmark = pytest.mark.usefixtures("quick_answers")
+
 FILE = {"file": ("a.wav", b"audio")}
 FILE_BYTES = PART_BYTES + 3 * 1024**2
 

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pytest
 from apiserver import api
 from frozen import frozen_postgres
 from processes import fleet, wait_until
@@ -10,6 +11,8 @@ from sqlalchemy import Engine
 
 from shared.infra.settings import Settings
 from shared.store.workers import live_workers
+
+pytestmark = pytest.mark.usefixtures("quick_answers")
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "hello.wav"
 
