@@ -101,4 +101,4 @@ def test_what_is_killed_leaves_no_process_and_the_next_goes_on_with_its_jobs(
         while ": transcribing" not in third.stderr.readline():
             assert third.poll() is None
         third.kill()
-    wait_until(lambda: not running_on(data), within_s=60)
+    wait_until(lambda: not running_on(data), within_s=10)

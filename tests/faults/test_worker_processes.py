@@ -184,7 +184,7 @@ def test_the_children_of_a_killed_worker_die_with_it_in_the_middle_of_their_work
     assert len(pool(worker)) == 2
     parent.kill()
     worker.process.wait()
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=10)
     for child in alive:
         child.kill()
     assert not alive

@@ -305,7 +305,7 @@ def test_stop_signals_leave_no_process_and_no_record(
     assert record is not None
     assert len(record.children) == 2
     supervise.send_signal(signum)
-    assert supervise.wait(60) == 128 + signum
+    assert supervise.wait(10) == 128 + signum
     assert not any(group(child.pid) for child in record.children)
     assert directory.read_record() is None
 

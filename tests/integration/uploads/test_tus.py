@@ -264,7 +264,7 @@ def test_a_terminated_upload_is_gone_with_its_parts(
     assert_problem(upload.patch(client, PART_BYTES + 1, b"x"), 404, "upload_not_found")
     assert_problem(client.get(f"/uploads/{upload.id}"), 404, "upload_not_found")
     assert storage.upload(before.key, before.multipart_id or "").parts() is None
-    wait_until(lambda: storage.size(tail_key(upload.id, PART_BYTES + 1)) is None, within_s=60)
+    wait_until(lambda: storage.size(tail_key(upload.id, PART_BYTES + 1)) is None, within_s=10)
 
 
 def test_a_client_that_falls_silent_is_given_up_and_what_it_sent_is_kept(

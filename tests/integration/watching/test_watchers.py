@@ -132,4 +132,4 @@ def test_a_client_that_hangs_up_gives_its_place_back(
             wait_until(lambda: hasattr(app.state, "resources"))
             watcher = app.state.resources.watcher
             wait_until(lambda: watcher._watched)
-        wait_until(lambda: not watcher._watched, within_s=60)
+        wait_until(lambda: not watcher._watched, within_s=10)
