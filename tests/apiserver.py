@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 from forked import Forked
+from patience import as_in_production
 from processes import environment
 from pydantic import SecretStr
 from sqlalchemy import make_url
@@ -202,14 +203,18 @@ class Relay:
 
 @contextmanager
 def relayed(settings: Settings, name: str) -> Iterator[tuple[Settings, Relay]]:
-    """Yield settings whose URL ``name`` goes through a relay, and the relay."""
+    """Yield settings whose URL ``name`` goes through a relay, and the relay.
+
+    What misses the server gives up as soon as in production.
+    """
     url = getattr(settings, name).get_secret_value()
     found = _PORT.search(url)
     assert found is not None
     relay = Relay(int(found[0]))
     changed = SecretStr(_PORT.sub(str(relay.port), url))
     try:
-        yield settings.model_copy(update={name: changed}), relay
+        with as_in_production():
+            yield settings.model_copy(update={name: changed}), relay
     finally:
         relay.cut()
 

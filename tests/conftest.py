@@ -11,10 +11,10 @@ import interpreters
 import pytest
 from celery import Celery
 from givenservers import with_given_servers
+from patience import as_in_production, be_patient
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
 
-from api import resources
 from cli.embedded import postgres
 from cli.embedded.directory import DataDirectory
 from cli.embedded.servers import running_servers
@@ -33,8 +33,7 @@ USED_TABLES = text(
 )
 """Tables that have held a row since they were last truncated."""
 
-# The machine may stand still for longer than the API waits for Postgres. `quick_answers` waits so.
-ANSWER_S, resources._ANSWER_S = resources._ANSWER_S, 60.0
+be_patient()
 
 # No deadline: tests check results, on machines that may be busy. `make soak` loads "long".
 for profile, examples in (("short", 30), ("long", 1000)):
@@ -48,9 +47,10 @@ hypothesis.settings.load_profile("short")
 
 
 @pytest.fixture
-def quick_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have APIs of this process wait for Postgres as long as in production."""
-    monkeypatch.setattr(resources, "_ANSWER_S", ANSWER_S)
+def quick_answers() -> Iterator[None]:
+    """Have APIs of this process wait for servers as long as in production."""
+    with as_in_production():
+        yield
 
 
 def pytest_report_header() -> str:

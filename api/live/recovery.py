@@ -30,6 +30,8 @@ class Recovery:
         self._is_displaced = False
         self._acked = 0
         self._beat_at = 0.0
+        self.is_beginning = False
+        """Whether the checkpoint is being made, before which the client is told of no session."""
 
     @property
     def is_possible(self) -> bool:
@@ -46,7 +48,13 @@ class Recovery:
 
         ``header`` is what a session that goes on begins with.
         """
-        self._checkpoint = await self._checkpoints.begin(self._tenant, header, self._displace_here)
+        self.is_beginning = True
+        try:
+            self._checkpoint = await self._checkpoints.begin(
+                self._tenant, header, self._displace_here
+            )
+        finally:
+            self.is_beginning = False
         return None if self._checkpoint is None else self._checkpoint.token
 
     async def take_over(self, token: str, last_segment: str) -> TakenOver:

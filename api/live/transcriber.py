@@ -30,6 +30,7 @@ NO_ANSWER = "no_answer"
 POISONOUS = "poisonous_input"
 """Error of a request that has killed ``_MOST_DEATHS`` workers."""
 
+_SEND_LIMIT_S = 1.0
 _PARTIAL_LIMIT_S = keys.PARTIAL_TTL_S
 _FINAL_LIMIT_S = 60.0
 """How long a final waits for its answer."""
@@ -113,7 +114,7 @@ class Transcriber:
     async def start(self) -> None:
         """Connect, look which workers are there, and begin to read answers."""
         self._redis = keys.connect_async(self._settings)
-        self._reader = keys.connect_async(self._settings, keys.POP_TIMEOUT_S)
+        self._reader = keys.connect_async(self._settings, pops=True)
         self._submit = self._redis.register_script(keys.SUBMIT)
         self._workers = Workers(self._redis, self._clock)
         self._has_mark = False
@@ -177,7 +178,7 @@ class Transcriber:
         """Have a worker load the model, by a ticket that leads to no request."""
         tickets = keys.tickets(model, LiveKind.FINAL)
         with contextlib.suppress(*keys.OUTAGES):
-            async with asyncio.timeout(1), self._redis.pipeline() as pipeline:
+            async with asyncio.timeout(_SEND_LIMIT_S), self._redis.pipeline() as pipeline:
                 pipeline.rpush(tickets, self._ticket(""))
                 pipeline.expire(tickets, keys.TICKETS_TTL_S)
                 await pipeline.execute()
@@ -190,7 +191,7 @@ class Transcriber:
         self._begun.pop(segment, None)
         ticket = self._ticket(segment)
         with contextlib.suppress(*keys.OUTAGES):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(_SEND_LIMIT_S):
                 await self._redis.delete(*(keys.slots(kind) + ticket for kind in LiveKind))
 
     def load(self, model: str) -> LiveLoad:
@@ -232,7 +233,7 @@ class Transcriber:
         ticket = self._ticket(request.segment)
         ttl_s = keys.FINAL_TTL_S if pending.is_final else keys.PARTIAL_TTL_S
         try:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(_SEND_LIMIT_S):
                 superseded = await self._submit(
                     keys=[
                         keys.slots(request.kind) + ticket,

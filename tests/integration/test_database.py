@@ -243,6 +243,7 @@ def test_a_mistake_of_ours_is_no_outage(engine: Engine) -> None:
         fetch(connection, "SELEC 1", {})
 
 
+@pytest.mark.usefixtures("quick_answers")
 @pytest.mark.parametrize("use", [begin, read])
 def test_a_frozen_server_is_an_outage_and_is_used_again_when_it_goes_on(
     database: Engine, engine: Engine, use: object

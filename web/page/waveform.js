@@ -1,6 +1,6 @@
 // The audio's peaks on a canvas, below the range with which one moves through it.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { request } from "./api.js";
 import { text } from "./strings.js";
 import { clock, html } from "./ui.js";
@@ -8,7 +8,8 @@ import { clock, html } from "./ui.js";
 export function Waveform({ job, player, duration }) {
   const canvas = useRef(null);
   const range = useRef(null);
-  useEffect(() => {
+  // A layout effect ends before the elements are gone: the player may tell of a move until it has ended.
+  useLayoutEffect(() => {
     let peaks = [];
     const draw = () => drawPeaks(canvas.current, peaks, player.currentTime / duration);
     const move = () => {

@@ -72,7 +72,7 @@ class LiveTaker:
         self._hands = Hands()
         self._beats = Beats(settings, worker, model.id, resident, self._hands)
         self._answers = Answers(settings, self._hands)
-        self._redis = keys.connect(settings, keys.POP_TIMEOUT_S)
+        self._redis = keys.connect(settings, pops=True)
         self._take_script = self._redis.register_script(keys.TAKE)
         self._lists = [keys.tickets(model.id, kind) for kind in _KINDS]
         self._closing = False

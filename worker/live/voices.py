@@ -58,7 +58,7 @@ class VoiceTaker:
         self._hands = Hands()
         self._beats = Beats(settings, worker, model, OneByOne(self._hands), self._hands)
         self._answers = Answers(settings, self._hands)
-        self._redis = keys.connect(settings, keys.POP_TIMEOUT_S)
+        self._redis = keys.connect(settings, pops=True)
         self._take_script = self._redis.register_script(keys.TAKE)
         self._tickets = keys.tickets(model, LiveKind.SPEAKER)
         self._closing = False

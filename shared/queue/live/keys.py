@@ -121,17 +121,20 @@ def speech(model: str) -> str:
     return f"live:{model}:speech"
 
 
-def connect(settings: Settings, timeout_s: float = SEND_TIMEOUT_S) -> redis.Redis:
-    """Return a client for threads, whose calls raise ``redis.RedisError`` within the timeout."""
+def connect(settings: Settings, *, pops: bool = False) -> redis.Redis:
+    """Return a client for threads, whose calls raise ``redis.RedisError`` in time.
+
+    One that ``pops`` has the time that a blocking pop takes.
+    """
     return redis.Redis.from_url(
         settings.broker_url.get_secret_value(),
         socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=timeout_s,
+        socket_timeout=POP_TIMEOUT_S if pops else SEND_TIMEOUT_S,
         retry=None,
     )
 
 
-def connect_async(settings: Settings, timeout_s: float = SEND_TIMEOUT_S) -> Any:
+def connect_async(settings: Settings, *, pops: bool = False) -> Any:
     """Return a client for one event loop, whose calls raise an error of ``OUTAGES`` in time.
 
     No command is sent twice.
@@ -139,6 +142,6 @@ def connect_async(settings: Settings, timeout_s: float = SEND_TIMEOUT_S) -> Any:
     return redis.asyncio.Redis.from_url(
         settings.broker_url.get_secret_value(),
         socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=timeout_s,
+        socket_timeout=POP_TIMEOUT_S if pops else SEND_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
     )

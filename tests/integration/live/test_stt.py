@@ -1,7 +1,9 @@
 """``/ws/stt``: every message, field and error code."""
 
+import asyncio
 import re
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -11,6 +13,7 @@ from liveclients import live, of
 from livehearers import IDLE, ToneHearer
 
 from api.live import watch
+from api.live.checkpoints import Checkpoint, Checkpoints
 
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)
 CONFIG = {"lang_code": "en"}
@@ -239,6 +242,22 @@ def test_sessions_for_a_model_that_was_unloaded_begin_have_it_loaded_and_are_tol
     assert told[-1]["code"] == "QUEUE_CONGESTION"
     assert of("error", heard) == []
     assert set(hearer.roused) == {"oracle"}
+
+
+def test_a_client_hears_of_nothing_before_its_session(
+    client: httpx.Client, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begin_slowly(*args: Any) -> Checkpoint | None:
+        await asyncio.sleep(0.5)
+        return await begin(*args)
+
+    begin = Checkpoints.begin
+    monkeypatch.setattr(Checkpoints, "begin", begin_slowly)
+    monkeypatch.setattr(watch, "LOOK_S", 0.05)
+    hearer.now = replace(IDLE, loaded=0)
+    with live(client) as talker:
+        assert talker.start(config=CONFIG)["type"] == "session_started"
+        assert "being loaded" in talker.read_until("error")[-1]["message"]
 
 
 def test_a_model_that_no_worker_hears_live_is_refused(client: httpx.Client) -> None:

@@ -1,0 +1,64 @@
+"""How long the product's code in this process waits for servers: the machine may stand still.
+
+In production a request waits for Postgres for 5 s, and for Redis for less than one. Where a test
+takes a server away, it waits as long; everywhere else a pause of the machine is no outage.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from api import resources
+from api.access import jwt, page_sessions, socket_tokens
+from api.limits import requests
+from api.live import checkpoints, recording, transcriber
+from api.native import health, metrics
+from shared.infra import database, storage
+from shared.queue import broker
+from shared.queue.live import keys
+
+LONG_S = 60.0
+
+_LIMITS: list[tuple[ModuleType, str]] = [
+    (resources, "_ANSWER_S"),
+    (resources, "_STORAGE_READ_TIMEOUT_S"),
+    (jwt, "_LIMIT_S"),
+    (page_sessions, "_LIMIT_S"),
+    (socket_tokens, "_LIMIT_S"),
+    (requests, "_LIMIT_S"),
+    (checkpoints, "_LIMIT_S"),
+    (recording, "JOB_LIMIT_S"),
+    (transcriber, "_SEND_LIMIT_S"),
+    (health, "CHECK_LIMIT_S"),
+    (metrics, "SCRAPE_LIMIT_S"),
+    (database, "_CONNECT_TIMEOUT_S"),
+    (storage, "_CONNECT_TIMEOUT_S"),
+    (broker, "_CONNECT_TIMEOUT_S"),
+    (broker, "_SEND_TIMEOUT_S"),
+    (keys, "CONNECT_TIMEOUT_S"),
+    (keys, "SEND_TIMEOUT_S"),
+]
+_IN_PRODUCTION = [getattr(module, name) for module, name in _LIMITS]
+
+
+def _set(limits: list[float]) -> list[float]:
+    """Set the limits, and return what they were."""
+    former = [getattr(module, name) for module, name in _LIMITS]
+    for (module, name), limit in zip(_LIMITS, limits, strict=True):
+        setattr(module, name, limit)
+    return former
+
+
+def be_patient() -> None:
+    """Have everything waited for long."""
+    _set([type(limit)(LONG_S) for limit in _IN_PRODUCTION])
+
+
+@contextmanager
+def as_in_production() -> Iterator[None]:
+    """Have everything waited for as long as in production."""
+    former = _set(_IN_PRODUCTION)
+    try:
+        yield
+    finally:
+        _set(former)
