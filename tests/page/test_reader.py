@@ -319,3 +319,17 @@ def test_the_reader_is_accessible(
         tab.page.screenshot(path=tmp_path / "reader.png")  # for people
         tab.assert_accessible()
         assert tab.layout_shift() < 0.1
+
+
+def test_a_reader_that_is_left_while_its_audio_moves_ends_without_an_error(
+    tab: Tab, job_id: UUID
+) -> None:
+    read(tab, job_id)
+    for _ in range(5):
+        # The audio tells of its move after the reader is gone.
+        tab.page.evaluate("""() => new Promise((resolve) => {
+            document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "l", bubbles: true}));
+            location.hash = "/search";
+            setTimeout(resolve, 100);
+        })""")
+        read(tab, job_id)
