@@ -214,7 +214,7 @@ class Crowd:
             return self._queue.popleft()
 
     def _run(self, rng: random.Random) -> None:
-        with httpx.Client(base_url=self.url, timeout=30) as client:
+        with httpx.Client(base_url=self.url, timeout=60) as client:
             while (work := self._next()) is not None:
                 try:
                     job_id = self.submit(client, work)

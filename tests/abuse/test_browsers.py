@@ -26,7 +26,7 @@ APP = "https://app.example"
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
     """Of an API without Postgres: whatever comes past the door is answered with 503."""
-    with serving(create_app(NOWHERE)) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving(create_app(NOWHERE)) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -149,7 +149,7 @@ def open_app() -> ASGIApp:
 
 
 def test_pages_of_listed_origins_may_use_the_api(open_app: ASGIApp) -> None:
-    with serving(open_app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving(open_app) as url, httpx.Client(base_url=url, timeout=60) as client:
         asked = {"access-control-request-method": "DELETE"}
         asked |= {"access-control-request-headers": "authorization,content-type"}
         preflight = client.options("/jobs", headers={"origin": APP, **asked})

@@ -30,7 +30,7 @@ def client(module_settings: Settings) -> Iterator[httpx.Client]:
 def post_large(client: httpx.Client, address: str = "127.0.0.1") -> int:
     """Post a large file from an address of this machine."""
     transport = httpx.HTTPTransport(local_address=address)
-    with httpx.Client(transport=transport, base_url=client.base_url, timeout=30) as other:
+    with httpx.Client(transport=transport, base_url=client.base_url, timeout=60) as other:
         return other.post("/jobs", files={"file": ("a.wav", bytes(2 * MIB))}).status_code
 
 

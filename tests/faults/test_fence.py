@@ -34,7 +34,7 @@ def wake_a_stale_worker(path: Path, *, fenced: bool) -> Verdict:
         )
         stack.wait(lambda: stale.pid in stack.ready_pids())
         gate.touch()
-        with httpx.Client(base_url=stack.url, timeout=30) as client:
+        with httpx.Client(base_url=stack.url, timeout=60) as client:
             job_id = crowd.submit(client, Work(tuple(range(1, 200))))
         # A batch that the engine has begun: what waits for its batch is dropped with its lease.
         stack.wait(Path(f"{gate}.reached").exists)

@@ -150,7 +150,7 @@ def test_a_model_that_cannot_be_loaded_again_ends_its_worker_as_at_the_start(
     worker = platform.start_model()
     platform.load.write_text("its weights are gone")
     job_id = platform.submit(6)
-    assert worker.process.wait(30) == 1
+    assert worker.process.wait(60) == 1
     assert worker.log.rstrip().endswith("Error: its weights are gone")
     wait_until(lambda: platform.states() == [])
     (step,) = step_ids(platform.database, job_id, "transcribe")

@@ -174,7 +174,7 @@ def client(servers: Settings) -> Iterator[httpx.Client]:
     add_face(app, "/v9", answer)
     with (
         serving(app, on_stop=partial(end_waits, app)) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
+        httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client
 

@@ -79,7 +79,7 @@ def test_an_outage_during_an_upload_leaves_no_job_and_nothing_for_good(
     ):
         body = part("file") + bytes(FILE_BYTES)
         connection.sendall(b"%x\r\n%b\r\n" % (len(body), body))
-        wait_until(lambda: stored(storage) != before, within_s=10)
+        wait_until(lambda: stored(storage) != before, within_s=60)
         relay.cut()
         end = b"\r\n--b--\r\n"
         connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(end), end))

@@ -312,7 +312,7 @@ def test_steps_added_while_others_claim_are_all_claimed_in_the_end(database: Eng
         added = [step for found in pool.map(add, tenants) for step in found]
         done.set()
         for worker in workers:
-            worker.result(30)
+            worker.result(60)
     assert sorted(claimed) == sorted(added)
 
 

@@ -186,7 +186,7 @@ def test_a_lock_that_two_transactions_want_crosswise_is_told_as_a_deadlock(
     def cross(first: int, second: int) -> None:
         with begin(engine) as connection:
             connection.execute(lock, {"key": first})
-            both.wait(20)
+            both.wait(60)
             connection.execute(lock, {"key": second})
 
     errors: list[BaseException] = []
@@ -201,7 +201,7 @@ def test_a_lock_that_two_transactions_want_crosswise_is_told_as_a_deadlock(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert [str(error) for error in errors] == [
         "Postgres gave up a transaction to resolve a deadlock"
     ]
@@ -307,5 +307,5 @@ def test_a_listener_hears_and_ends_with_its_connection(database: Engine, engine:
     wait_until(lambda: heard)
     assert heard == [("test_channel", "hello")]
     end(database, *listeners())
-    thread.join(20)
+    thread.join(60)
     assert len(ended) == 1

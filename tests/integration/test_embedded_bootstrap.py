@@ -71,7 +71,7 @@ class Clone:
 
     def run(self, *python: str, **extra: str) -> tuple[int, str, str]:
         process = self.start(*python, **extra)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=60)
         return process.returncode, stdout, stderr
 
     @property
@@ -126,7 +126,7 @@ def test_killed_install_is_redone(clone: Clone) -> None:
 
 def test_two_first_runs_at_once_install_once(clone: Clone) -> None:
     processes = [clone.start(INSTALL_S="0.5") for _ in range(2)]
-    outputs = [process.communicate(timeout=30) for process in processes]
+    outputs = [process.communicate(timeout=60) for process in processes]
     assert [stdout for stdout, _ in outputs] == ["ran models\n"] * 2
     assert clone.installs == ["pins", "prune"]
     assert sum("waiting for another first run" in stderr for _, stderr in outputs) == 1

@@ -49,7 +49,7 @@ def ask(worker: Worker, port: int, path: str, **options: Any) -> httpx.Response 
     """What Flower answers; None while it does not listen yet."""
     assert worker.process.poll() is None, worker.log
     try:
-        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=20, **options)
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=60, **options)
     except httpx.TransportError:
         return None
 
@@ -196,7 +196,7 @@ def test_celerys_own_flower_listens_on_loopback_and_asks_for_the_password(
         def answer() -> httpx.Response | None:
             assert process.poll() is None
             try:
-                return httpx.get(f"http://127.0.0.1:{port}/broker", timeout=20)
+                return httpx.get(f"http://127.0.0.1:{port}/broker", timeout=60)
             except httpx.TransportError:
                 return None
 
@@ -204,7 +204,7 @@ def test_celerys_own_flower_listens_on_loopback_and_asks_for_the_password(
         assert listening(port) == {"127.0.0.1"}
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def listening(port: int) -> set[str]:

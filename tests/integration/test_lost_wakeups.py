@@ -158,5 +158,5 @@ def test_rings_from_many_threads_are_all_counted(
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
     assert messages(broker)[CPU_QUEUE] == 40

@@ -116,7 +116,7 @@ def test_a_retried_copy_never_waits_for_an_original_that_succeeds_meanwhile(
     compute(database, original, until="finish")
     calls = [lambda: retry(database, copy), lambda: store(database, original)]
     for future in interleave(database, *(calls if submitted == "first" else calls[::-1])):
-        future.result(20)
+        future.result(60)
     assert (view(database, copy).state, view(database, copy).cached) == ("succeeded", True)
 
 
@@ -150,5 +150,5 @@ def test_a_retry_takes_up_the_steps_that_its_job_got_while_it_waited_for_the_loc
             first.execute(text("UPDATE jobs SET run = run + 1 WHERE id = :id"), {"id": copy})
             insert_prepare(first, copy, 1, 2)
             end_jobs(first, [copy])
-        late.result(20)
+        late.result(60)
     assert claim(database, copy, "prepare").attempt == 1

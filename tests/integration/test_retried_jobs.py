@@ -227,7 +227,7 @@ def test_a_stale_workers_completion_is_refused_before_within_and_after_the_retry
         retried = pool.submit(retry, database, job_id)
         wait_until(lambda: waiting_sessions(database) == 1)
         assert_refused()
-    retried.result(20)
+    retried.result(60)
     assert_refused()
     again = claim(database, job_id, "transcribe", 0)
     assert_refused()

@@ -99,7 +99,7 @@ def test_a_step_that_is_locked_is_waited_for_without_haste(
             with seen_by(count):
                 answered = pool.submit(answer, runtime, CPU_QUEUE, notes.work)
                 wait_until(lambda: len(queries) >= 9)
-        answered.result(30)
+        answered.result(60)
     assert notes.jobs == [job_id]
     between = queries[8] - queries[0]
     assert between > 2 * run._PAUSE_S

@@ -157,7 +157,7 @@ class StoreMachine(RuleBasedStateMachine):
 
         with ThreadPoolExecutor(2) as threads:
             futures = list(map(threads.submit, [run, run], [one, other], self.sessions))
-            results = [future.result(30) for future in futures]
+            results = [future.result(60) for future in futures]
         orders = []
         for order in ((one, other), (other, one)):
             model = deepcopy(self.model)

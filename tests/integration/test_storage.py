@@ -164,7 +164,7 @@ def test_connections_are_kept_for_as_many_threads_as_the_process_says(
     together = threading.Barrier(40)
 
     def read(_: int) -> bytes:
-        together.wait(30)
+        together.wait(60)
         return storage.read(key, 0, 1)
 
     with ThreadPoolExecutor(40) as threads, caplog.at_level(logging.WARNING):

@@ -142,7 +142,7 @@ def test_a_model_worker_whose_weights_are_broken_says_so_and_ends(
     worker = workers.start("model", "--model", "stalled")
     wait_until(lambda: ask(worker, workers.settings, "/health/startup") == (503, "loading"))
     feed(stalled, BROKEN)
-    assert worker.process.wait(30) == 1
+    assert worker.process.wait(60) == 1
     assert said(worker).startswith("Error: model 'stalled' cannot be loaded on cpu")
     assert "Traceback" not in worker.log
     assert entries(database) == []
@@ -165,7 +165,7 @@ def test_a_model_worker_that_cannot_compute_as_it_should_ends(
 
     worker = workers.start("model", "--model", "stalled")
 
-    assert worker.process.wait(30) == 1
+    assert worker.process.wait(60) == 1
     assert said(worker).startswith("Error: model 'stalled' cannot be loaded")
     assert value in said(worker)
     assert "Traceback" not in worker.log
@@ -175,7 +175,7 @@ def test_two_workers_do_not_share_a_health_port(workers: Fleet) -> None:
     first = workers.start("beat")
     wait_until(lambda: ask(first, workers.settings, "/health/ready") == (200, "ready"))
     second = workers.start("cpu", "--concurrency", "1")
-    assert second.process.wait(30) == 1
+    assert second.process.wait(60) == 1
     assert said(second).startswith("Error: cannot serve health on 127.0.0.1:")
     assert first.process.poll() is None
 

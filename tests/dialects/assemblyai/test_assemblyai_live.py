@@ -72,7 +72,7 @@ def hearer() -> VoiceHearer:
 def options(served: tuple[httpx.Client, str], key: str = "") -> RealTimeTranscriberOptions:
     host = str(served[0].base_url.copy_with(scheme="ws")).rstrip("/")
     # A busy machine may need longer than the SDK's second.
-    return RealTimeTranscriberOptions(api_host=host, api_key=key or served[1], connect_timeout=20)
+    return RealTimeTranscriberOptions(api_host=host, api_key=key or served[1], connect_timeout=60)
 
 
 @contextmanager

@@ -321,7 +321,7 @@ def test_a_live_session_is_heard_by_the_worker_that_does_the_jobs(
 ) -> None:
     turns: list[TurnEvent] = []
     options = RealTimeTranscriberOptions(
-        api_host=platform.url.replace("http", "ws", 1), api_key=platform.key, connect_timeout=20
+        api_host=platform.url.replace("http", "ws", 1), api_key=platform.key, connect_timeout=60
     )
     client = RealTimeTranscriber(options)
     client.on(RealTimeEvents.Turn, lambda _, turn: turns.append(turn))

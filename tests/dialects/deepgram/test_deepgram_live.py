@@ -112,7 +112,7 @@ def test_the_quick_start_prints_what_is_said_in_a_file(served: tuple[httpx.Clien
         while chunk := file.read(8192):
             connection.send_media(chunk)
         connection.send_close_stream()
-        listener.join(20)
+        listener.join(60)
     assert [text for text in printed if text] == [texts(1, 2, 3, 4)]
 
 
@@ -441,7 +441,7 @@ def diarized(served: tuple[httpx.Client, str], pcm: bytes, **query: Any) -> list
         listener.start()
         connection.send_media(pcm)
         connection.send_close_stream()
-        listener.join(20)
+        listener.join(60)
     return heard
 
 

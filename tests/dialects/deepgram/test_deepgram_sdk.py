@@ -329,7 +329,7 @@ def test_a_live_session_is_heard_by_the_worker_that_does_the_jobs(client: Deepgr
         listener.start()
         connection.send_media(WORK.file())
         connection.send_close_stream()
-        listener.join(20)
+        listener.join(60)
 
     file = checked(client.listen.v1.media.transcribe_file(request=WORK.file(), smart_format=True))
     (of_file,) = file.results.channels[0].alternatives or []

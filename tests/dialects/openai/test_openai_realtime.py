@@ -60,7 +60,7 @@ class Talker:
             self.send("input_audio_buffer.append", audio=piece)
 
     def read(self) -> dict[str, Any]:
-        event: dict[str, Any] = json.loads(self._connection.recv(timeout=20))
+        event: dict[str, Any] = json.loads(self._connection.recv(timeout=60))
         assert event["event_id"]
         return event
 

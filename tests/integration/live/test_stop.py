@@ -41,14 +41,14 @@ def stopping(
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert served.wait(20)
+    assert served.wait(60)
     try:
-        with httpx.Client(base_url=urls[0], timeout=20) as client:
+        with httpx.Client(base_url=urls[0], timeout=60) as client:
             client.get("/health/live")
             yield client, stop
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -132,8 +132,8 @@ def test_a_client_that_goes_away_leaves_no_object(client: httpx.Client, storage:
     before = stored(storage)
     with open_upload(str(client.base_url), "Content-Length: 20000000") as connection:
         connection.sendall(part("file") + bytes(PART_BYTES + 3 * MIB))
-        wait_until(lambda: stored(storage) != before, within_s=10)
-    wait_until(lambda: stored(storage) == before, within_s=10)
+        wait_until(lambda: stored(storage) != before, within_s=60)
+    wait_until(lambda: stored(storage) == before, within_s=60)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_client_that_falls_silent_or_never_ends_is_given_up_and_leaves_no_obje
     assert answer.startswith("408\n")
     assert "upload_stalled" in answer
     assert told in answer
-    wait_until(lambda: stored(storage) == before, within_s=10)
+    wait_until(lambda: stored(storage) == before, within_s=60)
 
 
 def test_a_server_told_to_stop_ends_uploads_without_a_trace(
@@ -169,6 +169,6 @@ def test_a_server_told_to_stop_ends_uploads_without_a_trace(
     with serving(create_app(confined(settings)), grace_s=1) as url:
         connection = open_upload(url, "Content-Length: 20000000")
         connection.sendall(part("file") + bytes(PART_BYTES + 3 * MIB))
-        wait_until(lambda: stored(storage) != before, within_s=10)
+        wait_until(lambda: stored(storage) != before, within_s=60)
     connection.close()
     assert stored(storage) == before

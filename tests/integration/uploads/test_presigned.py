@@ -35,7 +35,7 @@ def begin(client: httpx.Client, n_bytes: int, **members: object) -> dict[str, An
 
 
 def put(part: dict[str, Any], content: bytes) -> int:
-    return httpx.put(part["url"], content=content, timeout=30).status_code
+    return httpx.put(part["url"], content=content, timeout=60).status_code
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_verification_that_a_process_did_not_end_is_ended_by_the_next_one_aske
         ids.append(begun["id"])
         died = Transfers(database, storage, keep_s=60)
         died.finish(get_upload(database, "default", UUID(begun["id"])))
-    wait_until(lambda: client.get(f"/uploads/{ids[0]}").json()["state"] == "complete", within_s=20)
+    wait_until(lambda: client.get(f"/uploads/{ids[0]}").json()["state"] == "complete", within_s=60)
 
     async def ready() -> str | None:
         uploads = Uploads(cast(Any, None), Transfers(database, storage, keep_s=60))

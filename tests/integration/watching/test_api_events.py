@@ -161,7 +161,7 @@ def test_progress_is_told_when_it_changes_and_never_falls(
         hear(database, job_id, idx)
         wait_until(lambda: told[-1]["chunks_done"] == idx + 1)  # noqa: B023
     jobstore.finish(database, claim(database, job_id, "finish"))
-    reader.join(30)
+    reader.join(60)
 
     percents = [progress["percent"] for progress in told]
     assert percents[0] is None

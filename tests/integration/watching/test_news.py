@@ -75,13 +75,13 @@ def test_changes_while_news_are_sent_are_one_further_statement_outside_of_any_tr
         if "pg_notify" in statement and connection.answer_s == 45.0:
             in_transactions.append(not connection.single)
             sending.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
 
     changed = [uuid4() for _ in range(500)]
     with hearing(database) as heard, seen_by(hold):
         monkeypatch.setattr(news, "_senders", {})  # the next one sends through this engine
         change(own, changed[0])
-        assert sending.wait(30)
+        assert sending.wait(60)
         for job_id in changed[1:]:
             change(own, job_id)
         go_on.set()

@@ -91,7 +91,7 @@ def test_what_one_endpoint_is_to_be_told_is_sent_without_any_further_wake_up(
         wait_until(lambda: receiver.requests)
         end_jobs(database, 3 * LANE_LIMIT)
         receiver.release()
-        answered.result(30)
+        answered.result(60)
     assert {view.state for view in deliveries(database)} == {DeliveryState.DELIVERED}
 
 

@@ -137,7 +137,7 @@ def test_an_endpoint_deleted_while_an_attempt_is_made_breaks_nothing(
         time.sleep(0.01)
     delete_endpoint(database, TENANT, hook[0])
     receiver.release()
-    worker.join(20)
+    worker.join(60)
     assert deliver_steps(database, job_id, state="failed")
 
 
@@ -154,6 +154,6 @@ def test_endpoints_disabled_and_attempts_written_at_once_do_not_deadlock(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert not endpoint(database, hook[0]).enabled
     assert {view.state for view in deliveries(database)} == {FAILED}
