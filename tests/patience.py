@@ -41,24 +41,21 @@ _LIMITS: list[tuple[ModuleType, str]] = [
 _IN_PRODUCTION = [getattr(module, name) for module, name in _LIMITS]
 
 
-def _set(limits: list[float]) -> list[float]:
-    """Set the limits, and return what they were."""
-    former = [getattr(module, name) for module, name in _LIMITS]
-    for (module, name), limit in zip(_LIMITS, limits, strict=True):
-        setattr(module, name, limit)
-    return former
-
-
 def be_patient() -> None:
     """Have everything waited for long."""
-    _set([type(limit)(LONG_S) for limit in _IN_PRODUCTION])
+    for module, name in _LIMITS:
+        setattr(module, name, LONG_S)
 
 
 @contextmanager
 def as_in_production() -> Iterator[None]:
-    """Have everything waited for as long as in production."""
-    former = _set(_IN_PRODUCTION)
+    """Have everything waited for as long as in production, but what a test has set itself."""
+    former = [getattr(module, name) for module, name in _LIMITS]
+    for (module, name), now, limit in zip(_LIMITS, former, _IN_PRODUCTION, strict=True):
+        if now == LONG_S:
+            setattr(module, name, limit)
     try:
         yield
     finally:
-        _set(former)
+        for (module, name), limit in zip(_LIMITS, former, strict=True):
+            setattr(module, name, limit)

@@ -246,13 +246,26 @@ def test_an_administrator_sees_and_changes_limits_and_every_process_keeps_to_the
         assert post(client).status_code == 202
         assert post(beside, b"RIFF2").status_code == 202, "both know its limits now"
         changed = admin.patch(path, json={"max_jobs": 1, "max_streams": None}).json()
-        changed_at = time.monotonic()
         assert changed["own"]["max_jobs"] == changed["in_force"]["max_jobs"] == 1
         assert changed["own"]["max_streams"] is None
-        for each in (client, beside):
-            while (answer := post(each, uuid4().bytes)).status_code == 202:
-                assert time.monotonic() - changed_at < 1
-            assert_problem(answer, 429, "too_many_jobs")
+
+        def kept_after_s() -> float:
+            changed_at = time.monotonic()
+            for each in (client, beside):
+                while (answer := post(each, uuid4().bytes)).status_code == 202:
+                    pass
+                assert_problem(answer, 429, "too_many_jobs")
+            return time.monotonic() - changed_at
+
+        took_s = [kept_after_s()]
+        # The machine may stand still meanwhile, but not each time.
+        while took_s[-1] >= 1 and len(took_s) < 4:
+            admin.patch(path, json={"max_jobs": 100_000})
+            for each in (client, beside):
+                wait_until(lambda each=each: post(each, uuid4().bytes).status_code == 202)
+            admin.patch(path, json={"max_jobs": 1})
+            took_s.append(kept_after_s())
+        assert took_s[-1] < 1
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_a_receiver_that_hangs_is_given_up_in_time() -> None:
     with receiving(Reply(hang=True)) as receiver:
         with pytest.raises(OutboundFailed, match=r"no answer within 0\.3 seconds"):
             post(outbound(nowhere, LOOPBACK), receiver.url, timeout_s=0.3)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15
 
 
 def test_a_look_up_that_hangs_is_given_up_in_time() -> None:
@@ -240,7 +240,7 @@ def test_a_look_up_that_hangs_is_given_up_in_time() -> None:
     began = time.monotonic()
     with pytest.raises(OutboundFailed, match="took too long"):
         post(outbound(resolve), "http://slow.example/", timeout_s=0.3)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
     hanging.set()
 
 
@@ -268,7 +268,7 @@ def speaking(said: Iterable[bytes]) -> Iterator[str]:
 
 def test_an_answer_that_drips_is_given_up_in_time() -> None:
     def drip() -> Iterator[bytes]:
-        for byte in b"HTTP/1.1 200 OK":
+        for byte in b"HTTP/1.1 200 OK\r\nX: " + bytes(300):  # it would last for half a minute
             time.sleep(0.1)
             yield bytes([byte])
 
@@ -276,7 +276,7 @@ def test_an_answer_that_drips_is_given_up_in_time() -> None:
     with speaking(drip()) as url:
         with pytest.raises(OutboundFailed, match="no answer within"):
             post(outbound(nowhere, LOOPBACK), url, timeout_s=0.5)
-        assert time.monotonic() - began < 1.4
+        assert time.monotonic() - began < 15
 
 
 def test_of_a_long_answer_no_more_than_a_little_is_read() -> None:
