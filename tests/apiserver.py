@@ -27,7 +27,7 @@ from api.server import Server, server_config
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 
-FEW_FILES = Path(__file__).parent / "fewfiles.py"
+PATIENT_API = Path(__file__).parent / "patientapi.py"
 
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
 
@@ -81,31 +81,30 @@ def api(
     ends = {"on_stop": partial(end_waits, app), "drain": partial(drain_sessions, app)}
     with (
         serving(app, **ends) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
+        httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client
 
 
 @contextmanager
 def api_process(
-    settings: Settings, log: Path, *, open_files: int | None = None
+    settings: Settings, log: Path, *, open_files: int = 0
 ) -> Iterator[tuple[httpx.Client, int]]:
     """Run ``python -m api``, forked, on an inherited socket; yield a client and the process id.
 
-    ``open_files``: how many it may have at once.
+    ``open_files``: how many it may have at once; 0: any number.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        program, arguments = ("api", []) if open_files is None else (FEW_FILES, [str(open_files)])
-        arguments = [*arguments, "--fd", listener]
+        arguments = [str(open_files), "--fd", listener]
         env = environment(confined(settings))
-        process = Forked(program, arguments, env=env, stdout=log)
+        process = Forked(PATIENT_API, arguments, env=env, stdout=log)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         with httpx.Client(base_url=url, timeout=120) as client:  # its start may take long
             yield client, process.pid
         process.terminate()
         # Killed: by the test itself.
-        assert process.wait(20) in (0, -signal.SIGTERM, -signal.SIGKILL)
+        assert process.wait(60) in (0, -signal.SIGTERM, -signal.SIGKILL)
     finally:
         process.kill()
         process.wait()

@@ -1,0 +1,16 @@
+"""``python -m api`` that waits for servers as long as tests do (``patience``).
+
+The first argument is a hard limit of open files; 0: none.
+"""
+
+import resource
+import runpy
+import sys
+
+from patience import be_patient
+
+limit = int(sys.argv.pop(1))
+if limit:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+be_patient()
+runpy.run_module("api", run_name="__main__", alter_sys=True)
