@@ -5,7 +5,6 @@ The extensions ``creation``, ``creation-with-upload``, ``termination``, ``expira
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -367,7 +366,7 @@ def _checksum(request: Request) -> tuple[Digest, bytes] | None:
     algorithm, _, encoded = given.strip().partition(" ")
     try:
         return _DIGESTS[algorithm](), base64.b64decode(encoded, validate=True)
-    except (KeyError, binascii.Error) as error:
+    except (KeyError, ValueError) as error:
         raise errors.ChecksumUnknown(
             f"Upload-Checksum is one of {', '.join(CHECKSUMS)}, a space, and base64"
         ) from error
