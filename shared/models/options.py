@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     Tag,
     WithJsonSchema,
+    field_validator,
 )
 from pydantic_core import PydanticCustomError, from_json
 
@@ -37,7 +38,8 @@ MAX_EDIT_CHARS = 1_000
 """Of all spellings as JSON, and of all words to be masked."""
 UNKNOWN_LANGUAGE = "unknown_language"
 """pydantic's type of the error about a language that there is not."""
-_ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+"""In JSON. Postgres stores no NUL."""
 
 
 def _language_code(value: object) -> object:
@@ -60,11 +62,11 @@ def _json_object(value: object) -> object:
     """Return an object that Postgres can store: a member of a JSON body, or a form field's text."""
     try:
         found = from_json(value, allow_inf_nan=False) if isinstance(value, str) else value
-        # JSON parsers make numbers beyond a float infinite. Postgres stores no NUL.
+        # JSON parsers make numbers beyond a float infinite.
         kept = json.dumps(found, allow_nan=False)
     except ValueError as error:
         raise PydanticCustomError("json_object", "expected a JSON object") from error
-    if not isinstance(found, dict) or _ESCAPED_NUL.search(kept):
+    if not isinstance(found, dict) or ESCAPED_NUL.search(kept):
         raise PydanticCustomError("json_object", "expected a JSON object, without NUL characters")
     return found
 
@@ -270,6 +272,16 @@ class JobOptions(BaseModel):
         default=None,
         description="signs what is sent to webhook_url: whsec_ and the base64 of 24 to 64 bytes",
     )
+
+    @field_validator(
+        *("model", "prompt", "hotwords", "track", "reference", "mask"),
+        *("webhook_url", "webhook_secret"),
+    )
+    @classmethod
+    def _without_nul(cls, value: str | None) -> str | None:
+        if value is not None and "\0" in value:
+            raise PydanticCustomError("nul", "it contains a NUL character")
+        return value
 
 
 class SpeakerOptions(BaseModel):

@@ -151,6 +151,7 @@ def test_an_audio_url_is_a_job_whose_secrets_are_not_shown(
         ({"audio_url": URL, "model": "nonesuch"}, "unknown_model", "nonesuch"),
         ({"audio_url": URL, "language": "Germn"}, "unsupported_language", "german"),
         ({"audio_url": URL, "prompt": "a\0b"}, "invalid_request", "NUL"),
+        ({"audio_url": URL, "mask": "a\0b"}, "invalid_request", "NUL"),
         ({"audio_url": URL, "metadata": {"a": ["\0"]}}, "invalid_request", "NUL"),
         ({"audio_url": URL, "metadata": {"a\0": 1}}, "invalid_request", "NUL"),
         ({"audio_url": URL, "metadata": {"a": "é" * 8_192}}, "invalid_request", "16 KiB"),
