@@ -13,6 +13,7 @@ fetch    downloads a model's weights into the local cache, and exits.
 
 import logging
 import os
+from collections.abc import Sequence
 from functools import partial
 
 import click
@@ -32,6 +33,14 @@ class _Roles(click.Group):
             return super().invoke(ctx)
         except LonghandError as error:
             raise click.ClickException(str(error)) from error
+
+
+def _ids(_context: click.Context, _parameter: click.Parameter, said: str) -> Sequence[str]:
+    """Return the ids of a list with commas."""
+    ids = [each for part in said.split(",") if (each := part.strip())]
+    if not ids:
+        raise click.BadParameter("it names no model")
+    return ids
 
 
 @click.group(cls=_Roles, help=__doc__)
@@ -59,10 +68,10 @@ def cpu(concurrency: int) -> None:
     "--model",
     "model_ids",
     required=True,
-    multiple=True,
-    help="Catalogue id of the model to load; repeat it for more.",
+    callback=_ids,
+    help="Catalogue id of the model to load; several have commas between them.",
 )
-def model(model_ids: tuple[str, ...]) -> None:
+def model(model_ids: Sequence[str]) -> None:
     from worker.roles.model import serve
 
     serve(model_ids)
@@ -133,10 +142,10 @@ def migrate() -> None:
     "--model",
     "model_ids",
     required=True,
-    multiple=True,
-    help="Catalogue id of the model; repeat it for more.",
+    callback=_ids,
+    help="Catalogue id of the model; several have commas between them.",
 )
-def fetch(model_ids: tuple[str, ...]) -> None:
+def fetch(model_ids: Sequence[str]) -> None:
     from shared.models.catalogue import load_catalogue
     from shared.models.weights import download
 

@@ -27,6 +27,17 @@ from worker.engines.oracle import encode, word_text
 from worker.roles.model import BATCHES
 
 MODELS = "oracle", "second"
+SECOND = """
+[models.second]
+description = "Another oracle."
+engine = "oracle"
+source = "longhand"
+revision = "1"
+languages = "any"
+window_s = 30.0
+vad = "energy"
+size_bytes = 0
+"""
 
 
 @dataclass
@@ -38,7 +49,7 @@ class Platform:
     storage: Storage
 
     def start_models(self, **faults: str) -> Worker:
-        return self.workers.start("model", *(f"--model={model}" for model in MODELS), **faults)
+        return self.workers.start("model", "--model", ",".join(MODELS), **faults)
 
     def ids(self) -> dict[str, str]:
         """The worker of each model."""
@@ -82,9 +93,7 @@ def platform(
     database: Engine, storage: Storage, settings: Settings, redis: RedisServer, tmp_path: Path
 ) -> Iterator[Platform]:
     catalogue = tmp_path / "models.toml"
-    entry = '[models.second]\nengine = "oracle"\nsource = "longhand"\nrevision = "1"\n'
-    entry += 'languages = "any"\nwindow_s = 30.0\nvad = "energy"\nsize_bytes = 0\n'
-    catalogue.write_text(settings.catalogue.read_text() + entry)
+    catalogue.write_text(settings.catalogue.read_text() + SECOND)
     impatient = settings.model_copy(
         update={
             "broker_url": SecretStr(redis.url),
@@ -140,9 +149,9 @@ def test_a_model_with_much_to_do_keeps_no_other_from_its_work_and_a_kill_loses_n
     platform: Platform, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    gate.touch()
     worker = platform.start_models(FAULTY_GATE=str(gate))
     ids = wait_until(lambda: (found := platform.ids()).keys() == set(MODELS) and found)
+    gate.touch()
     many = [platform.submit("oracle", n, n) for n in range(1, 13)]
     wait_until(Path(f"{gate}.reached").exists)
     wait_until(lambda: sum(platform.is_held(each, ids["oracle"]) for each in many) > BATCHES)
