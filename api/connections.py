@@ -87,6 +87,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: TimerHandle | None = None
         self._in_request = False
         """Whether a request has begun whose end is not received."""
+        self._in_head = False
+        """Whether what the parser calls a header is one: it calls trailers so, too."""
         self._overhead_bytes = 0
         self._body_bytes = 0
 
@@ -123,12 +125,18 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._in_request = True
+        self._in_request = self._in_head = True
         if self._head_timer is None:
             self._start_head_timer()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers are dropped, as a proxy has checked none of them as headers."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Hand the request to the application."""
+        self._in_head = False
         self._stop_head_timer()
         super().on_headers_complete()
 

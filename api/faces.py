@@ -42,6 +42,8 @@ def install_faces(app: FastAPI, answer: ErrorAnswer) -> None:
         response = await respond(request, error)
         # The middleware that adds this header to all other answers does not see this one.
         response.headers["X-Request-Id"] = request_id
+        # The server ends the connection after a bug, so no client should send more on it.
+        response.headers["Connection"] = "close"
         return response
 
     # For middleware, which is outside of the exception handlers.

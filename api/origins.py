@@ -86,7 +86,8 @@ class AllowedOrigins:
         if origin.lower() in self.origins:
             return
         # The scheme is left out: it is another one behind a proxy that ends TLS.
-        if urlsplit(origin.lower()).netloc == headers.get("host", "").lower():
+        _, separator, host = origin.lower().partition("://")
+        if separator and host == headers.get("host", "").lower():
             return
         raise ForbiddenOrigin(
             f"pages of {origin[:_LONGEST_TOLD]!r} may not do this: "

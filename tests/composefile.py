@@ -59,7 +59,11 @@ HelpOf = Callable[[str, list[str]], str | None]
 """Takes a module and a subcommand; returns what ``--help`` prints, None if there is no such one."""
 
 
-VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?:-(?P<default>[^}]*)|(?P<required>\?)))?\}")
+VARIABLE = re.compile(
+    r"(?<!\$)\$\{(?P<name>\w+)"
+    r"(?::(?:-(?P<default>(?:[^{}]|\$\{[^{}]*\})*)|(?P<required>\?)))?\}"
+)
+"""One whose default may have other variables in it."""
 
 
 SECRETS = {
@@ -68,7 +72,7 @@ SECRETS = {
 }
 
 
-OPTIONAL = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"}
+OPTIONAL = {"MODELS", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"}
 """Variables that are empty by default."""
 
 
@@ -83,7 +87,7 @@ def interpolated(node: Any, env: Mapping[str, str]) -> Any:
         given = env.get(found["name"])
         if found["required"] and not given:
             raise LookupError(f"required variable {found['name']} is missing a value")
-        return given or found["default"] or ""
+        return given or VARIABLE.sub(value, found["default"] or "")
 
     if isinstance(node, str):
         return VARIABLE.sub(value, node).replace("$$", "$")
@@ -177,6 +181,7 @@ def unknown_settings(compose: Compose) -> Problems:
             catalogue = load_catalogue(settings.catalogue)
             model = catalogue.get(settings.default_model)
             named = service["command"][-1] if "--model" in service["command"] else model.id
+            named = named.partition(",")[0]
             if named != model.id and named not in catalogue.diarizers:
                 problems.append(f"{name}: works with {named}, jobs go to {model.id}")
     for url in buckets:

@@ -67,9 +67,9 @@ class LiveSender:
     def rouse(self) -> None:
         self._run(self.transcriber.rouse("oracle")).result(60)
 
-    def load(self) -> LiveLoad:
+    def load(self, model: str = "oracle") -> LiveLoad:
         async def look() -> LiveLoad:
-            return self.transcriber.load("oracle")
+            return self.transcriber.load(model)
 
         return self._run(look()).result(60)
 

@@ -3,7 +3,7 @@
 \b
 cpu      prepares and finishes jobs in a prefork pool, so that a hostile file costs one child.
 deliver  sends webhook events in threads, most of which wait for receivers.
-model    infers: one process with one preloaded model, and threads that feed its batcher.
+model    infers: one process with preloaded models, and threads that feed their batchers.
 diarize  tells speakers apart, in threads that share one preloaded model.
 beat     ticks and sweeps; no other work delays it.
 flower   serves Flower, Celery's monitor.
@@ -13,6 +13,8 @@ fetch    downloads a model's weights into the local cache, and exits.
 
 import logging
 import os
+from collections.abc import Sequence
+from functools import partial
 
 import click
 
@@ -31,6 +33,14 @@ class _Roles(click.Group):
             return super().invoke(ctx)
         except LonghandError as error:
             raise click.ClickException(str(error)) from error
+
+
+def _ids(_context: click.Context, _parameter: click.Parameter, said: str) -> Sequence[str]:
+    """Return the ids of a list with commas."""
+    ids = [each for part in said.split(",") if (each := part.strip())]
+    if not ids:
+        raise click.BadParameter("it names no model")
+    return ids
 
 
 @click.group(cls=_Roles, help=__doc__)
@@ -53,12 +63,18 @@ def cpu(concurrency: int) -> None:
     serve(concurrency)
 
 
-@main.command(help="Infer chunks with one model.")
-@click.option("--model", "model_id", required=True, help="Catalogue id of the model to load.")
-def model(model_id: str) -> None:
+@main.command(help="Infer chunks with a model, or with several small ones that share a device.")
+@click.option(
+    "--model",
+    "model_ids",
+    required=True,
+    callback=_ids,
+    help="Catalogue id of the model to load; several have commas between them.",
+)
+def model(model_ids: Sequence[str]) -> None:
     from worker.roles.model import serve
 
-    serve(model_id)
+    serve(model_ids)
 
 
 @main.command(help="Tell speakers apart.")
@@ -121,18 +137,25 @@ def migrate() -> None:
     Storage(settings.storage_url.get_secret_value()).create_bucket()
 
 
-@main.command(help="Download a model's weights into the local cache.")
-@click.option("--model", "model_id", required=True, help="Catalogue id of the model.")
-def fetch(model_id: str) -> None:
+@main.command(help="Download models' weights into the local cache.")
+@click.option(
+    "--model",
+    "model_ids",
+    required=True,
+    callback=_ids,
+    help="Catalogue id of the model; several have commas between them.",
+)
+def fetch(model_ids: Sequence[str]) -> None:
     from shared.models.catalogue import load_catalogue
     from shared.models.weights import download
 
     catalogue = load_catalogue(get_settings().catalogue)
-    path = download(
-        catalogue.diarizers.get(model_id) or catalogue.get(model_id),
-        lambda done, total: log.info("%s: %d of %d bytes", model_id, done, total),
-    )
-    log.info("%s is in %s", model_id, path)
+    for model_id in model_ids:
+        path = download(
+            catalogue.diarizers.get(model_id) or catalogue.get(model_id),
+            partial(log.info, "%s: %d of %d bytes", model_id),
+        )
+        log.info("%s is in %s", model_id, path)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-LOAD_S = Gauge("longhand_model_load_seconds", "Time that the model took to load.")
-LOADED = Gauge("longhand_model_loaded", "Whether its model is in memory: 0 or 1.")
-WARM_UP_S = Gauge("longhand_model_warm_up_seconds", "Time that its first inference took.")
+LOAD_S = Gauge("longhand_model_load_seconds", "Time that a model took to load.", ["model"])
+LOADED = Gauge("longhand_model_loaded", "Whether a model is in memory: 0 or 1.", ["model"])
+WARM_UP_S = Gauge(
+    "longhand_model_warm_up_seconds", "Time that a model's first inference took.", ["model"]
+)
 BATCH_SIZE = Histogram(
     "longhand_batch_chunks", "Chunks per batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
 )

@@ -1,11 +1,11 @@
 """The page's cookies: which scripts cannot read, and which come with our own pages alone."""
 
-from http.cookies import CookieError, SimpleCookie
 from typing import Literal, TypedDict
 from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 
 from shared.infra.settings import Settings
 
@@ -25,10 +25,9 @@ def cookie_options(request: Request, settings: Settings) -> CookieOptions:
 
 
 def cookie_in(headers: Headers, name: str) -> str:
-    """Return a cookie of a request; "" if there is none."""
-    try:
-        cookies = SimpleCookie("; ".join(headers.getlist("cookie")))
-    except CookieError:
-        return ""
-    found = cookies.get(name)
-    return found.value if found else ""
+    """Return a cookie of a request; "" if there is none.
+
+    Cookies know no ports, so those of whatever else runs on the machine come along. The standard
+    library drops all cookies after one that is not as it likes; this parser, like browsers, none.
+    """
+    return cookie_parser("; ".join(headers.getlist("cookie"))).get(name, "")

@@ -150,7 +150,4 @@ async def reference_source(intake: Intake, tenant: str, named: FileReference) ->
 
 async def _asked(intake: Intake, job: FileReference, file_name: str) -> JobRequest:
     asked = JobOptions.model_construct(**{name: getattr(job, name) for name in _OPTIONS})
-    for name in _OPTIONS:
-        if "\0" in str(getattr(asked, name)):
-            raise InvalidRequest(f"{name} contains a NUL character")
     return JobRequest(clean_file_name(file_name), asked, await intake.options.resolve(asked))

@@ -5,7 +5,6 @@ The extensions ``creation``, ``creation-with-upload``, ``termination``, ``expira
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -366,8 +365,11 @@ def _checksum(request: Request) -> tuple[Digest, bytes] | None:
         return None
     algorithm, _, encoded = given.strip().partition(" ")
     try:
-        return _DIGESTS[algorithm](), base64.b64decode(encoded, validate=True)
-    except (KeyError, binascii.Error) as error:
-        raise errors.ChecksumUnknown(
-            f"Upload-Checksum is one of {', '.join(CHECKSUMS)}, a space, and base64"
-        ) from error
+        digest, expected = _DIGESTS[algorithm](), base64.b64decode(encoded, validate=True)
+        if len(expected) == len(digest.digest()):
+            return digest, expected
+    except (KeyError, ValueError):
+        pass
+    raise errors.ChecksumUnknown(
+        f"Upload-Checksum is one of {', '.join(CHECKSUMS)}, a space, and the digest in base64"
+    )

@@ -64,8 +64,6 @@ def _extended(disposition: bytes) -> str | None:
     found = _EXTENDED.search(disposition)
     if found is None:
         return None
-    encoded = unquote_to_bytes(found[2])
-    try:
-        return encoded.decode(found[1].decode("latin-1"), errors="replace")
-    except LookupError:  # no such charset
-        return encoded.decode(errors="replace")
+    # Those of RFC 5987; Python has codecs that no header means, and some fail whatever is asked.
+    charset = "latin-1" if found[1].lower() == b"iso-8859-1" else "utf-8"
+    return unquote_to_bytes(found[2]).decode(charset, errors="replace")

@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     Tag,
     WithJsonSchema,
+    field_validator,
 )
 from pydantic_core import PydanticCustomError, from_json
 
@@ -37,7 +38,8 @@ MAX_EDIT_CHARS = 1_000
 """Of all spellings as JSON, and of all words to be masked."""
 UNKNOWN_LANGUAGE = "unknown_language"
 """pydantic's type of the error about a language that there is not."""
-_ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+ESCAPED_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+"""In JSON. Postgres stores no NUL."""
 
 
 def _language_code(value: object) -> object:
@@ -57,17 +59,26 @@ def whole(value: object) -> object:
 
 
 def _json_object(value: object) -> object:
-    """Return the object in a form field's text."""
-    if not isinstance(value, str):
-        return value
+    """Return an object that Postgres can store: a member of a JSON body, or a form field's text."""
     try:
-        found = from_json(value, allow_inf_nan=False)
-        # JSON parsers make numbers beyond a float infinite. Postgres stores no NUL.
+        found = from_json(value, allow_inf_nan=False) if isinstance(value, str) else value
+        # JSON parsers make numbers beyond a float infinite.
         kept = json.dumps(found, allow_nan=False)
     except ValueError as error:
         raise PydanticCustomError("json_object", "expected a JSON object") from error
-    if not isinstance(found, dict) or _ESCAPED_NUL.search(kept):
+    if not isinstance(found, dict) or ESCAPED_NUL.search(kept):
         raise PydanticCustomError("json_object", "expected a JSON object, without NUL characters")
+    return found
+
+
+def _metadata(value: object) -> object:
+    found = _json_object(value)
+    is_text = isinstance(value, str)
+    as_sent = value if is_text else json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+    if len(str(as_sent).encode()) > MAX_METADATA_BYTES:
+        raise PydanticCustomError(
+            "too_long", "of at most {most}", {"most": size(MAX_METADATA_BYTES)}
+        )
     return found
 
 
@@ -234,7 +245,7 @@ class JobOptions(BaseModel):
     cache: bool = Field(
         default=True, description="false: transcribe even if the same was transcribed before"
     )
-    metadata: Annotated[dict[str, Any], BeforeValidator(_json_object)] = Field(
+    metadata: Annotated[dict[str, Any], BeforeValidator(_metadata)] = Field(
         default={},
         description='a JSON object, such as {"order": 17}, of at most '
         f"{size(MAX_METADATA_BYTES)}, returned with the job and in its webhook events",
@@ -261,6 +272,16 @@ class JobOptions(BaseModel):
         default=None,
         description="signs what is sent to webhook_url: whsec_ and the base64 of 24 to 64 bytes",
     )
+
+    @field_validator(
+        *("model", "prompt", "hotwords", "track", "reference", "mask"),
+        *("webhook_url", "webhook_secret"),
+    )
+    @classmethod
+    def _without_nul(cls, value: str | None) -> str | None:
+        if value is not None and "\0" in value:
+            raise PydanticCustomError("nul", "it contains a NUL character")
+        return value
 
 
 class SpeakerOptions(BaseModel):

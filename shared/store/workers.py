@@ -213,15 +213,15 @@ def withdraw(engine: Engine, worker_id: str) -> None:
         _remove(connection, "id = :id", "clock_timestamp()", {"id": worker_id})
 
 
-def name_suspect(engine: Engine, worker_id: str, step_id: int | None) -> None:
-    """Note the step that the worker's model hears alone now; None: no more.
+def name_suspect(engine: Engine, workers: Sequence[str], step_id: int | None) -> None:
+    """Note the step that a model hears alone now in the process of these workers; None: no more.
 
-    If the worker dies or hangs meanwhile, that step is to blame and not the others that it holds.
+    If it dies or hangs meanwhile, that step is to blame and not the others that they hold.
     """
     with single(engine) as connection:
         connection.execute(
-            text("UPDATE workers SET suspect_step = :step_id WHERE id = :id"),
-            {"id": worker_id, "step_id": step_id},
+            text("UPDATE workers SET suspect_step = :step_id WHERE id = ANY(:ids)"),
+            {"ids": list(workers), "step_id": step_id},
         )
 
 

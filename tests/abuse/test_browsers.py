@@ -56,6 +56,8 @@ def test_a_page_that_rebinds_its_name_to_this_machine_gets_nothing(
 @pytest.mark.parametrize(
     "headers",
     [
+        {"origin": "http://["},
+        {"origin": "http://a[b]c"},
         {"origin": "https://evil.example", "sec-fetch-site": "cross-site"},
         {"origin": "https://evil.example"},
         {"origin": "null", "sec-fetch-site": "cross-site"},

@@ -239,6 +239,26 @@ def test_many_chunks_of_a_size_that_carries_something_are_taken() -> None:
         assert read_answer(held).endswith(str(40 * n_chunks))
 
 
+def test_a_trailer_is_no_header() -> None:
+    async def tell_headers(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        while (await receive()).get("more_body"):
+            pass
+        names = b",".join(name for name, _ in scope["headers"])
+        head = {"type": "http.response.start", "headers": [(b"content-length", b"%d" % len(names))]}
+        await send({**head, "status": 200})
+        await send({"type": "http.response.body", "body": names})
+
+    trailed = CHUNKED + b"1\r\nx\r\n0\r\nX-API-Key: key\r\nHost: evil.example\r\n\r\n"
+    after = request("/", "Connection: close", "X-Next: 1")
+    with serving(tell_headers) as url, connected(url, trailed + after) as [held]:
+        answers = read_all(held)
+    assert answers.count(b"host,transfer-encoding") == 1
+    assert answers.endswith(b"host,connection,x-next")
+    assert b"x-api-key" not in answers
+
+
 def test_an_answer_of_which_nothing_is_taken_is_cut_and_one_that_is_taken_slowly_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

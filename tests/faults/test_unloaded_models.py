@@ -106,7 +106,10 @@ def test_a_job_has_an_idle_model_loaded_and_whoever_asks_is_told_of_it(platform:
         return answer.status_code, answer.json()["status"]
 
     def is_loaded() -> bool:
-        return "longhand_model_loaded 1.0" in patient.get(f"http://127.0.0.1:{port}/metrics").text
+        return (
+            'longhand_model_loaded{model="oracle"} 1.0'
+            in patient.get(f"http://127.0.0.1:{port}/metrics").text
+        )
 
     assert ready() == (200, "unloaded")
     assert not is_loaded()
@@ -125,7 +128,7 @@ def test_a_job_has_an_idle_model_loaded_and_whoever_asks_is_told_of_it(platform:
     platform.await_transcript(job_id, 1, 2, 3)
     platform.await_state("unloaded")
     assert worker.log.count("loaded oracle: oracle 1") == 2
-    assert worker.log.count("unloaded oracle, which was idle") == 2
+    assert worker.log.count("unloaded oracle, which nobody used") == 2
     assert worker.stop() == 0
 
 

@@ -132,6 +132,8 @@ def run_schemathesis(served: Served, path: Path, *options: str) -> None:
     ]
     configuration.write_text(CONFIGURATION.read_text() + "".join(dictionaries))
     command = Path(sys.executable).with_name("schemathesis")
+    # The document is made when it is first asked for; Schemathesis waits 10 s for it at most.
+    CLIENT.get(f"{served.url}/openapi.json").raise_for_status()
     run = subprocess.run(
         [command, "--config-file", configuration, "run", f"{served.url}/openapi.json", *options],
         cwd=path,

@@ -142,6 +142,7 @@ def test_an_unexpected_error_tells_nothing_of_the_inside(settings: Settings) -> 
         metrics = patient.get(f"{url}/metrics").text
     assert_problem(answer, 500, "internal_error")
     assert "secret" not in answer.text
+    assert answer.headers["connection"] == "close"
     assert 'route="/broken",status="500"' in metrics
 
 

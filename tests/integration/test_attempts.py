@@ -57,11 +57,11 @@ def test_what_a_worker_held_beside_the_step_it_died_of_has_lost_no_attempt(
                 VALUES ('test', 'model', '{}', 8, 'ready', 'cpu', 'test')
             """)
         )
-    name_suspect(database, "test", claims[0].step_id)
+    name_suspect(database, ["test"], claims[0].step_id)
     assert steps.reap(database) == 2
     assert [column(database, each.step_id, "attempt") for each in claims] == [1, 0]
     again = [claim(database, job_id, "transcribe", lease_s=0) for job_id in (guilty, innocent)]
-    name_suspect(database, "test", None)
+    name_suspect(database, ["test"], None)
     assert steps.reap(database) == 2
     assert [column(database, each.step_id, "attempt") for each in again] == [2, 1]
 

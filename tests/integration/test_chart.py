@@ -184,15 +184,42 @@ def test_a_trials_secret_has_every_key_that_is_asked_for() -> None:
     Settings(storage_url=SecretStr(secret["stringData"]["storage-url"]))
 
 
-def test_models_without_workers_are_taken_jobs_for() -> None:
-    variables = {
+def variables_of_api(objects: Any) -> dict[str, Any]:
+    return {
         variable["name"]: variable.get("value")
-        for name, container in containers(rendered(VALUES["fleet"]))
+        for name, container in containers(objects)
         if name == "longhand-api"
         for variable in container["env"]
     }
+
+
+def test_models_without_workers_are_taken_jobs_for() -> None:
+    variables = variables_of_api(rendered(VALUES["fleet"]))
     assert variables["LONGHAND_ON_DEMAND_MODELS"] == "whisper-large-v3"
     assert variables["LONGHAND_PUBLIC_URL"] == "https://longhand.example.com"
+
+
+def test_small_models_that_share_workers_are_fetched_served_and_scaled_together() -> None:
+    scaling = {"minReplicas": 0, "maxReplicas": 2, "targetAudioSeconds": 60}
+    shared = {"id": "a.en", "alsoServes": ["b"], "image": "server", "scaling": scaling}
+    for source, query in {
+        "postgres": "longhand_backlog WHERE queue IN ('model.a.en', 'model.b')",
+        "prometheus": '(longhand_queued_audio_seconds{queue=~"model\\\\.a\\\\.en|model\\\\.b"})',
+    }.items():
+        told = {"source": source, "prometheusUrl": "http://prometheus"}
+        objects = rendered({"secret": "s", "models": [shared], "scaling": told})
+        (deployment,) = (
+            each
+            for each in objects
+            if each["kind"] == "Deployment" and "model" in each["metadata"]["name"]
+        )
+        assert deployment["metadata"]["name"] == "longhand-model-a-en"
+        pod = deployment["spec"]["template"]["spec"]
+        for container in pod["initContainers"] + pod["containers"]:
+            assert container["command"][-2:] == ["--model", "a.en,b"]
+        (scaled,) = (each for each in objects if each["kind"] == "ScaledObject")
+        assert query in scaled["spec"]["triggers"][0]["metadata"]["query"]
+        assert variables_of_api(objects)["LONGHAND_ON_DEMAND_MODELS"] == "a.en,b"
 
 
 def test_a_catalogue_of_ones_own_is_mounted_where_the_processes_read_it() -> None:

@@ -131,7 +131,7 @@ def test_a_model_worker_is_loading_until_its_weights_are_there_and_then_ready(
     assert ready.warm_up_s > 0
     assert "loaded stalled: faster-whisper" in worker.log
     metrics = patient.get(f"http://127.0.0.1:{settings.health_port}/metrics").text
-    assert f"longhand_model_load_seconds {ready.load_s:.1f}"[:-2] in metrics
+    assert f'longhand_model_load_seconds{{model="stalled"}} {ready.load_s:.1f}'[:-2] in metrics
     assert worker.stop() == 0
     assert entries(database) == []
 

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -17,6 +17,7 @@ from worker import metrics
 from worker.batching.choice import count_fitting
 from worker.batching.items import Inference, Item, Lane
 from worker.batching.schedule import Schedule
+from worker.batching.shared_device import SharedDevice
 from worker.engines.memory import device_memory_bytes
 from worker.engines.protocol import DecodeOptions, Engine, Prepared
 
@@ -44,18 +45,31 @@ class Batcher:
         *,
         live_call_ms: float = 150.0,
         watchdog: AbstractContextManager[None] | None = None,
+        device: SharedDevice | None = None,
+        make_room: Callable[[], bool] | None = None,
     ) -> None:
         """Start the threads; from now on they alone use the engine.
 
-        ``max_batch`` is the most windows in one call, by default the engine's; ``live_call_ms`` how
-        long a call should take while somebody speaks. A ``Watchdog`` is entered around each call.
+        Args:
+            engine: what infers.
+            max_batch: the most windows in one call, by default the engine's.
+            max_wait_ms: how long the first item of a batch waits for others.
+            live_call_ms: how long a call should take while somebody speaks.
+            watchdog: entered around each call.
+            device: what other engines may use as well, by default one of its own.
+            make_room: frees memory of the device and returns whether it could; called once for a
+                batch that does not fit, which is then tried again. None: nothing can be freed.
         """
         self.engine_version = engine.version
         self.weights_digest = engine.weights_digest
         self.device = f"{engine.device} {engine.dtype}"
+        self.gives_way = False
+        """Whether the engine is to be dropped soon: whoever uses it ends with what is in hand."""
         self.max_batch = max_batch or engine.max_batch
         self._engine = engine
         self._watchdog = watchdog or nullcontext()
+        self._shared = device or SharedDevice()
+        self._make_room = make_room
         self._schedule = Schedule(
             self.max_batch,
             window_samples=engine.window_samples,
@@ -63,7 +77,7 @@ class Batcher:
             max_wait_s=max_wait_ms / 1000,
             live_call_s=live_call_ms / 1000,
         )
-        self._changed = threading.Condition()
+        self._changed = self._shared.changed
         """Guards the schedule."""
         self._closing = False
         self._helpers = ThreadPoolExecutor(_N_HELPERS, thread_name_prefix="batcher-helper")
@@ -203,16 +217,28 @@ class Batcher:
                 self._infer(stream, batch)
             with self._changed:
                 self._schedule.finish_turn()
-                self._changed.notify_all()
+                self._shared.end()
 
     def _next_batch(self) -> list[Item]:
-        """Wait for the next batch and take it; it is empty at the end."""
+        """Wait for the next batch, and for the device, and take it; it is empty at the end.
+
+        What it consists of is decided when the device is free for it.
+        """
         with self._changed:
             while not (self._closing and self._schedule.is_empty):
-                turn = self._schedule.next(time.monotonic(), closing=self._closing)
-                if turn.items:
-                    return turn.items
+                now = time.monotonic()
+                if self._shared.is_free_for(self):
+                    turn = self._schedule.next(now, closing=self._closing)
+                    if turn.items:
+                        self._shared.begin(self, self._engine.streams)
+                        return turn.items
+                    self._shared.leave_line(self)
+                else:
+                    turn = self._schedule.preview(now, closing=self._closing)
+                    if turn.items:
+                        self._shared.stand_in_line(self)
                 self._changed.wait(turn.wait_s)
+            self._shared.leave_line(self)
             return []
 
     def _infer_alone(self, stream: int, item: Item) -> None:
@@ -220,31 +246,54 @@ class Batcher:
         item.begun = time.monotonic()
         assert item.alone is not None
         try:
-            with item.alone, self._calling(stream, [item]):
-                (hypothesis,) = self._engine.transcribe([item.samples], item.options)
+            with item.alone:
+                hypothesis = self._transcribe(stream, item, may_fail=self._make_room is not None)
+                if hypothesis is None:
+                    assert self._make_room is not None
+                    self._make_room()
+                    hypothesis = self._transcribe(stream, item)
         except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits
             item.future.set_exception(error)
         else:
+            assert hypothesis is not None
             self._note_call([item], time.monotonic() - item.begun)
             self._settle(item, hypothesis)
+
+    def _transcribe(self, stream: int, item: Item, *, may_fail: bool = False) -> Hypothesis | None:
+        """Hear an item alone; if it ``may_fail``, return None where memory is too small for it."""
+        try:
+            with self._calling(stream, [item]):
+                (hypothesis,) = self._engine.transcribe([item.samples], item.options)
+        except DeviceOutOfMemory:
+            if not may_fail:
+                raise
+        else:
+            return hypothesis
+        with self._changed:
+            self._schedule.return_to_turn([item], too_large=False)
+        return None
 
     def _infer(self, stream: int, batch: Sequence[Item]) -> None:
         """Call the engine for every item of the batch, in parts where it does not fit."""
         most = len(batch)
         window_samples = self._engine.window_samples
+        make_room = self._make_room
         while batch:
             n = count_fitting(batch[:most], self._schedule.limit.size, window_samples)
             part, rest = batch[:n], batch[n:]
-            if self._infer_at_once(stream, part):
+            if self._infer_at_once(stream, part, may_fail=n > 1 or make_room is not None):
                 batch = rest
             else:
                 # Not in the ``except``: its error's traceback holds the failed batch's tensors.
-                most = max(1, n // 2)
+                has_room = make_room is not None and make_room()
+                make_room = None
+                if not has_room:
+                    most = max(1, n // 2)
                 with self._changed:
-                    self._schedule.return_to_turn(part)
+                    self._schedule.return_to_turn(part, too_large=n > 1 and not has_room)
 
-    def _infer_at_once(self, stream: int, batch: Sequence[Item]) -> bool:
-        """Call the engine once; return False where several items are too many for the device."""
+    def _infer_at_once(self, stream: int, batch: Sequence[Item], *, may_fail: bool) -> bool:
+        """Call the engine once; return False where that ``may_fail`` and memory is too small."""
         started = time.monotonic()
         try:
             with self._calling(stream, batch):
@@ -254,7 +303,7 @@ class Batcher:
                     f"{self.engine_version} gave {len(results)} results for {len(batch)} chunks"
                 )
         except DeviceOutOfMemory as error:
-            if len(batch) > 1:
+            if may_fail:
                 return False
             batch[0].future.set_exception(error)
         except Exception as error:  # noqa: BLE001 - it is raised in the threads that wait

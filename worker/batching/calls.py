@@ -153,10 +153,13 @@ class EngineCalls:
             self._sizes.note(call, now - call.began)
         return call
 
-    def divide(self, items: Sequence[Item]) -> None:
-        """A call was too large for the device's memory: its items are called in smaller parts."""
+    def divide(self, items: Sequence[Item], *, too_large: bool) -> None:
+        """A call did not fit the device's memory: its items are called again, in parts if it was
+        ``too_large``.
+        """
         self.n_items_left += len(items)
-        self._sizes.failed(windows_of(items, self._window_samples))
+        if too_large:
+            self._sizes.failed(windows_of(items, self._window_samples))
 
     def n_free(self, now: float) -> int:
         """Return how many streams are free, or as good as free."""

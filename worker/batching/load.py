@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, ModelError
@@ -24,12 +25,16 @@ class Loaded:
 
 
 def load(
-    model: Model, settings: Settings, remembered: Callable[[], Remembered] = remembered_here
+    model: Model,
+    settings: Settings,
+    on_device: Callable[[], AbstractContextManager[None]] = nullcontext,
+    remembered: Callable[[], Remembered] = remembered_here,
 ) -> Loaded:
     """Load a model, have it infer once, and choose the size of its batches.
 
     The first inference takes longer, as it sets up kernels, buffers and compilers. Some faults show
-    only then: a dtype that the device lacks, a memory that is too small.
+    only then: a dtype that the device lacks, a memory that is too small. ``on_device`` is entered
+    for it: no other model infers meanwhile, nor counts in what is measured.
 
     Raises:
         ModelError: it cannot be loaded, or cannot infer.
@@ -43,8 +48,9 @@ def load(
         raise ModelError(f"model '{model.id}' cannot be loaded: {_because(error)}") from error
     loaded = time.monotonic()
     try:
-        engine.rehearsal()(1)
-        best = tune(engine, remembered(), beam_size=model.decode.beam_size)
+        with on_device():
+            engine.rehearsal()(1)
+            best = tune(engine, remembered(), beam_size=model.decode.beam_size)
         engine.max_batch = min(best, settings.max_batch or best)
     except (ModelError, DeviceOutOfMemory, EngineFailed) as error:
         raise ModelError(

@@ -123,6 +123,11 @@ class Schedule:
                 self._calls.take(items)
                 return Turn(items)
 
+    def preview(self, now: float, *, closing: bool = False) -> Turn:
+        """Return what ``next`` would return now, and take nothing."""
+        self._drop_cancelled()
+        return self._choose(now, closing=closing)
+
     def finish_turn(self) -> None:
         """The stream that took items is done with them."""
         self._calls.finish_turn()
@@ -141,9 +146,12 @@ class Schedule:
         if call.has_chunks:
             self._pacing.note_chunks(now)
 
-    def return_to_turn(self, items: Sequence[Item]) -> None:
-        """A call was too large for the device's memory: its items are called in smaller parts."""
-        self._calls.divide(items)
+    def return_to_turn(self, items: Sequence[Item], *, too_large: bool) -> None:
+        """A call did not fit the device's memory; its items are called again.
+
+        If it was ``too_large`` that is in smaller parts, else memory was freed for it.
+        """
+        self._calls.divide(items, too_large=too_large)
 
     def room(self, now: float) -> int:
         """Return how many more chunks can be used now.

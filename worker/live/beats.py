@@ -13,6 +13,7 @@ from shared.infra.settings import Settings
 from shared.queue.live import keys
 from shared.queue.live.wire import Beat, decode_beat, encode_beat
 from shared.speech.live.requests import LiveKind
+from shared.store.queues import model_queue
 from worker.live.hands import Hands
 from worker.process import drain
 
@@ -56,7 +57,7 @@ class Beats:
     ) -> None:
         """Begin to beat."""
         self._redis = keys.connect(settings)
-        self._worker, self._model = worker, model
+        self._worker, self._model, self._queue = worker, model, model_queue(model)
         self._device, self._hands = device, hands
         self._n_reserved = settings.live_reserve
         self._is_away = False
@@ -109,7 +110,7 @@ class Beats:
             busy_ms=round(1000 * self._device.busy_s(), 1),
             partial_ms=round(1000 * means_s.get(LiveKind.PARTIAL, 0.0), 1),
             final_ms=round(1000 * means_s.get(LiveKind.FINAL, 0.0), 1),
-            stopping=drain.claims_nothing(),
+            stopping=drain.claims_nothing(self._queue),
             loaded=self._device.is_loaded,
         )
         try:

@@ -21,6 +21,7 @@ from shared.models.catalogue import Model
 from shared.queue.live import keys
 from shared.queue.live.wire import Ask, Reply, decode_ask, encode_reply
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
+from shared.store.queues import model_queue
 from worker import metrics
 from worker.batching.batcher import Batcher
 from worker.batching.items import Inference, Lane
@@ -69,6 +70,7 @@ class LiveTaker:
     ) -> None:
         """Start taking."""
         self._worker, self._model, self._resident = worker, model, resident
+        self._queue = model_queue(model.id)
         self._hands = Hands()
         self._beats = Beats(settings, worker, model.id, resident, self._hands)
         self._answers = Answers(settings, self._hands)
@@ -91,10 +93,13 @@ class LiveTaker:
     def _is_stopping(self) -> bool:
         return self._closing or drain.has_begun()
 
+    def _takes_nothing(self) -> bool:
+        return self._closing or drain.claims_nothing(self._queue)
+
     def _run(self) -> None:
         while not self._is_stopping():
             try:
-                if drain.claims_nothing():
+                if drain.claims_nothing(self._queue):
                     time.sleep(_LOOK_S)
                 elif not self._resident.is_loaded:
                     self._rouse()
@@ -123,7 +128,7 @@ class LiveTaker:
         if popped is None:
             return
         key, ticket = map(_bytes, popped)
-        if not self._resident.is_loaded or self._closing or drain.claims_nothing():
+        if not self._resident.is_loaded or self._takes_nothing():
             self._redis.lpush(key, ticket)
             return
         with self._resident.use() as batcher:

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
@@ -16,6 +16,8 @@ from worker.process import drain
 
 log = logging.getLogger(__name__)
 
+_FURTHEST = ("ready", "loading", "unloaded")
+
 PATHS = ("/health/live", "/health/startup", "/health/ready", "/metrics")
 
 
@@ -25,11 +27,12 @@ class Health:
 
     role: str
     model: str | None = None
+    """The model, or several with a comma between them."""
     has_started: bool = False
-    """Whether its model, if it has one, is loaded and warm."""
+    """Whether its models, if it has any, were loaded and are warm."""
     takes_messages: bool = False
-    residence: str = "ready"
-    """Where its model is now: 'ready', 'unloaded' while it is idle, or 'loading' once more. The
+    residences: dict[str, str] = field(default_factory=dict)
+    """Where each model is now: 'ready', 'unloaded' while it is idle, or 'loading' once more. The
     worker takes work meanwhile."""
     failing: Callable[[], Sequence[str]] = tuple
     """Returns a sentence for each kind of step that always fails in this worker."""
@@ -49,7 +52,11 @@ class Health:
             return 503, {"status": "starting", **document}
         if reasons := self.failing():
             return 503, {"status": "failing", **document, "reason": "; ".join(reasons)}
-        return 200, {"status": self.residence, **document}
+        return 200, {"status": self._furthest(), **document}
+
+    def _furthest(self) -> str:
+        """Return where the model is that is nearest to hearing something."""
+        return min(self.residences.values(), key=_FURTHEST.index, default="ready")
 
 
 def serve_health(health: Health, host: str, port: int) -> None:

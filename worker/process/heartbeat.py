@@ -60,13 +60,13 @@ class Heartbeat:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         """Start beating."""
-        self.failing: Sequence[str] = ()
-        """A sentence for each kind of step that always fails in this worker, by the last beat."""
-        self.on_drained: Callable[[bool], object] = lambda _: None
-        """Called with each beat of a registered worker: whether it is to claim nothing."""
+        self.on_drained: Callable[[WorkerEntry, bool], object] = lambda *_: None
+        """Called with each beat for each registered worker: whether it is to claim nothing."""
         self._engine = engine
         self._settings = settings
-        self._entry: WorkerEntry | None = None
+        self._entries: Mapping[str, WorkerEntry] = {}
+        """What is announced, by id: a process is one worker, or one for each of its models."""
+        self._failing: dict[str, Sequence[str]] = {}
         self._sandbox: Mapping[str, Any] | None = None
         self._held: set[Lease] = set()  # a step can be in it twice: lost, and claimed again
         self._lock = threading.Lock()
@@ -87,9 +87,20 @@ class Heartbeat:
             with self._lock:
                 self._held.difference_update(leases)
 
+    @property
+    def workers(self) -> Sequence[str]:
+        """The ids of the workers that this process is."""
+        return [*self._entries]
+
+    @property
+    def failing(self) -> Sequence[str]:
+        """A sentence for each kind of step that always fails in this process, by the last beat."""
+        return [reason for reasons in [*self._failing.values()] for reason in reasons]
+
     def register(self, entry: WorkerEntry) -> None:
-        """Announce this entry in the registry, now and with each beat."""
-        self._entry = entry
+        """Announce this entry in the registry, now and with each beat; it replaces an older one."""
+        with self._lock:
+            self._entries = {**self._entries, entry.id: entry}
         self._wake.set()
 
     def note_sandbox(self, sandbox: Mapping[str, Any]) -> None:
@@ -102,9 +113,9 @@ class Heartbeat:
         self._stopping = True
         self._wake.set()
         self._thread.join()
-        if self._entry is not None:
+        for worker in self.workers:
             try:
-                withdraw(self._engine, self._entry.id)
+                withdraw(self._engine, worker)
             except DatabaseUnavailable as error:
                 log.warning("%s: the registry will forget this worker by itself", error)
 
@@ -123,11 +134,10 @@ class Heartbeat:
             self._wake.clear()
 
     def _beat(self) -> None:
-        if self._entry is not None:
-            entry = replace(self._entry, sandbox=self._sandbox)
-            announced = announce(self._engine, entry)
-            self.failing = announced.failing
-            self.on_drained(announced.drained)
+        for entry in self._entries.values():
+            announced = announce(self._engine, replace(entry, sandbox=self._sandbox))
+            self._failing[entry.id] = announced.failing
+            self.on_drained(entry, announced.drained)
         with self._lock:
             leases = list(self._held)
         if not leases:

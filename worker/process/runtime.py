@@ -67,6 +67,10 @@ class Runtime:
         self.database.dispose()
         tracing.stop()
 
+    def gives_way(self) -> bool:
+        """Return whether the model in use is to be unloaded once what was claimed is done."""
+        return self.batcher is not None and self.batcher.gives_way
+
     def room(self) -> int:
         """Return how many steps to claim at once: 1, or as many chunks as the next batch takes."""
         if self.batcher is None:

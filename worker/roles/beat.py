@@ -29,6 +29,6 @@ def serve() -> None:
     install(runtime)
     worker_ready.connect(lambda **_: start_ticking(app), weak=False)
     try:
-        start.consume(entry, runtime.heartbeat, health, "solo")
+        start.consume([entry], runtime.heartbeat, health, "solo")
     finally:
         runtime.close()

@@ -62,7 +62,7 @@ def serve(concurrency: int) -> None:
     lead(entry.id, partial(answer, work=one_by_one(handlers)))
     worker_ready.connect(partial(_watch_children, engine, entry.id), weak=False)
     try:
-        start.consume(entry, heartbeat, health, "prefork")
+        start.consume([entry], heartbeat, health, "prefork")
     finally:
         heartbeat.stop()
         decoders.close()

@@ -17,6 +17,6 @@ def serve(concurrency: int) -> None:
     health, runtime = start.open_runtime(entry)
     install(runtime, partial(answer, work=one_by_one({StepKind.DELIVER: deliver})))
     try:
-        start.consume(entry, runtime.heartbeat, health, "threads")
+        start.consume([entry], runtime.heartbeat, health, "threads")
     finally:
         runtime.close()

@@ -34,14 +34,14 @@ def serve(model_id: str, concurrency: int) -> None:
         diarizer = load_diarizer(entry_of(catalogue, model_id))
         load_s = time.monotonic() - begun
         log.info("loaded %s: load %.2f s", model_id, load_s)
-        metrics.LOAD_S.set(load_s)
+        metrics.LOAD_S.labels(model_id).set(load_s)
         work = one_by_one({StepKind.DIARIZE: hearing_with(diarizer)})
         install(runtime, partial(answer, work=work))
         health.has_started = True
         entry = replace(entry, slots=concurrency, load_s=load_s)
         if isinstance(diarizer, HearsVoices):
             live = VoiceTaker(settings, entry.id, model_id, diarizer)
-        start.consume(entry, runtime.heartbeat, health, "threads")
+        start.consume([entry], runtime.heartbeat, health, "threads")
     finally:
         if live is not None:
             live.close()

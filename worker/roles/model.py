@@ -1,6 +1,11 @@
-"""The model worker: one process with one model, and threads that feed its batcher."""
+"""The model worker: one process with one model or several, and threads that feed their batchers.
+
+In the registry, and so for whoever asks, drains or scales, it is a worker for each of its models.
+"""
 
 import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -8,71 +13,131 @@ from typing import TYPE_CHECKING
 from celery.signals import worker_ready
 
 from shared.infra.settings import get_settings
-from shared.models.catalogue import load_catalogue
+from shared.models.catalogue import Model, load_catalogue
 from shared.store.queues import model_queue
 from shared.store.workers import WorkerEntry
 from worker import metrics
+from worker.process.bugs import Record
 from worker.process.health import Health
 from worker.process.heartbeat import Heartbeat
+from worker.process.runtime import Runtime
 from worker.roles import start
 from worker.tasks import install
 
 if TYPE_CHECKING:  # they import numpy, which other roles do without
     from worker.batching.load import Loaded
     from worker.batching.resident import Residence
+    from worker.batching.shared_device import SharedDevice
+    from worker.batching.watchdog import Watchdog
+    from worker.live.taker import LiveTaker
 
 log = logging.getLogger("worker")
 
 BATCHES = 2
-"""Claims worked on at once, each of up to a batch: the next is read while the device infers one."""
+"""Claims worked on at once for a model, each of up to a batch: the next is read while the device
+infers one."""
 
 
-def serve(model_id: str) -> None:
-    from worker.batching.load import load
-    from worker.batching.resident import ResidentModel
+def serve(model_ids: Sequence[str]) -> None:
+    from worker.batching.shared_device import SharedDevice
     from worker.batching.watchdog import Watchdog
-    from worker.live.taker import LiveTaker
-    from worker.steps.infer import answer_with, restart
-    from worker.steps.transcribe import infer_steps
 
     settings = get_settings()
-    model = load_catalogue(settings.catalogue).get(model_id)
-    model_id = model.id  # it may have been another of its names
-    entry = start.entry(
-        "model", queues=(model_queue(model_id),), slots=0, model=model_id, device=settings.device
-    )
-    health, runtime = start.open_runtime(entry)
-    said = _Said(entry, health, runtime.heartbeat)
-    resident = ResidentModel(
-        partial(load, model, settings),
-        settings,
-        Watchdog(settings.inference_limit_s),
-        tell=said.tell,
-        end_worker=restart,
-    )
-    live = None
-    try:
-        resident.load()
-        install(runtime, answer_with(resident, infer_steps))
+    catalogue = load_catalogue(settings.catalogue)
+    # They may have been other names of a model.
+    models = {model.id: model for model in map(catalogue.get, model_ids)}
+    entries = [
+        start.entry(
+            "model", queues=(model_queue(name),), slots=0, model=name, device=settings.device
+        )
+        for name in models
+    ]
+    health, runtime = start.open_runtime(*entries)
+    device, watchdog = SharedDevice(), Watchdog(settings.inference_limit_s)
+    with ExitStack() as ending:
+        ending.callback(runtime.close)
+        served = [
+            _Served(model, entry, runtime, health, device, watchdog)
+            for model, entry in zip(models.values(), entries, strict=True)
+        ]
+        for each in served:
+            ending.callback(each.resident.close)
+        for each in served:
+            each.resident.load()
+        answers = {model_queue(each.model.id): each.answer() for each in served}
+        install(runtime, lambda _, queue: answers[queue](queue))
         health.has_started = True
-        worker_ready.connect(lambda **_: resident.watch(), weak=False)
-        live = LiveTaker(settings, entry.id, model, resident)
-        start.consume(said.entry, runtime.heartbeat, health, "threads")
-        if resident.failure is not None:
-            raise resident.failure
-    finally:
-        if live is not None:
-            live.close()
-        resident.close()
-        runtime.close()
+        for each in served:
+            worker_ready.connect(each.become_ready, weak=False)
+            ending.callback(each.take_live().close)
+        start.consume([each.said.entry for each in served], runtime.heartbeat, health, "threads")
+        for each in served:
+            if each.resident.failure is not None:
+                raise each.resident.failure
+
+
+class _Served:
+    """One of the worker's models, and all that is its own."""
+
+    def __init__(
+        self,
+        model: Model,
+        entry: WorkerEntry,
+        runtime: Runtime,
+        health: Health,
+        device: "SharedDevice",
+        watchdog: "Watchdog",
+    ) -> None:
+        """Load nothing yet."""
+        from worker.batching.load import load
+        from worker.batching.resident import ResidentModel
+        from worker.steps.infer import restart
+
+        settings = runtime.settings
+        self.model = model
+        self.said = _Said(entry, health, runtime.heartbeat)
+        self.resident = ResidentModel(
+            partial(load, model, settings, device.held),
+            settings,
+            watchdog,
+            tell=self.said.tell,
+            end_worker=restart,
+            device=device,
+        )
+        self._runtime = replace(
+            runtime, owner=entry.id, record=Record(runtime.database, settings, entry.id)
+        )
+
+    def answer(self) -> Callable[[str], None]:
+        """Return what answers the wake-ups of the model's queue."""
+        from worker.steps.infer import answer_with
+        from worker.steps.transcribe import infer_steps
+
+        return partial(answer_with(self.resident, infer_steps), self._runtime)
+
+    def take_live(self) -> "LiveTaker":
+        """Begin to take live requests."""
+        from worker.live.taker import LiveTaker
+
+        return LiveTaker(self._runtime.settings, self._runtime.owner, self.model, self.resident)
+
+    def become_ready(self, **_: object) -> None:
+        """Messages are taken from now on."""
+        self.said.register()
+        self.resident.watch()
 
 
 class _Said:
-    """What the worker says of its model: in the registry, in its health, metrics and log."""
+    """What the worker says of a model: in the registry, in its health, metrics and log."""
 
     def __init__(self, entry: WorkerEntry, health: Health, heartbeat: Heartbeat) -> None:
-        self.entry = entry
+        assert entry.model is not None, "a model worker has one"
+        self.entry, self._model = entry, entry.model
         self._health, self._heartbeat = health, heartbeat
+
+    def register(self) -> None:
+        """Announce what the registry says of the model."""
+        self._heartbeat.register(self.entry)
 
     def tell(self, residence: "Residence", loaded: "Loaded | None") -> None:
         """Say where the model is now, and how it was loaded."""
@@ -81,23 +146,23 @@ class _Said:
         self.entry = replace(self.entry, state=residence)
         if loaded is not None:
             self._note(loaded)
-        metrics.LOADED.set(residence == "ready")
+        metrics.LOADED.labels(self._model).set(residence == "ready")
         metrics.DEVICE_MEMORY_BYTES.set(device_memory_bytes(self.entry.device) or 0)
         if residence == "unloaded":
-            log.info("unloaded %s, which was idle", self.entry.model)
-        self._health.residence = residence
+            log.info("unloaded %s, which nobody used", self._model)
+        self._health.residences[self._model] = residence
         if self._health.takes_messages:  # until then the registry says that it loads
-            self._heartbeat.register(self.entry)
+            self.register()
 
     def _note(self, loaded: "Loaded") -> None:
         engine = loaded.engine
         log.info(
             "loaded %s: %s on %s, dtype %s, load %.2f s, warm-up %.2f s, max_batch %d",
-            *(self.entry.model, engine.version, engine.device, engine.dtype),
+            *(self._model, engine.version, engine.device, engine.dtype),
             *(loaded.load_s, loaded.warm_up_s, engine.max_batch),
         )
-        metrics.LOAD_S.set(loaded.load_s)
-        metrics.WARM_UP_S.set(loaded.warm_up_s)
+        metrics.LOAD_S.labels(self._model).set(loaded.load_s)
+        metrics.WARM_UP_S.labels(self._model).set(loaded.warm_up_s)
         self.entry = replace(
             self.entry,
             slots=BATCHES,

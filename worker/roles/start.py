@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import click
@@ -25,6 +24,7 @@ from worker.process import health as health_server
 from worker.process.health import Health
 from worker.process.heartbeat import Heartbeat
 from worker.process.runtime import Runtime, make_runtime, worker_id
+from worker.roles.intake import Intake, take_in_turn
 
 log = logging.getLogger("worker")
 
@@ -56,23 +56,37 @@ def entry(
     )
 
 
-def open_runtime(entry: WorkerEntry) -> tuple[Health, Runtime]:
-    """Serve health, wait for the database, open connections, and register the worker.
+def open_runtime(*entries: WorkerEntry) -> tuple[Health, Runtime]:
+    """Serve health, wait for the database, open connections, and register this process's workers.
 
     Raises: what ``await_dependencies`` does.
     """
     settings = get_settings()
-    health = serve_health(entry)
+    health = serve_health(*entries)
     await_dependencies(settings)
-    runtime = make_runtime(settings, entry.id)
-    runtime.heartbeat.register(entry)
+    runtime = make_runtime(settings, process_id(entries))
+    for entry in entries:
+        runtime.heartbeat.register(entry)
     return health, runtime
 
 
-def serve_health(entry: WorkerEntry) -> Health:
-    """Serve the worker's health, if the settings name a port. Only models take time to start."""
+def process_id(entries: Sequence[WorkerEntry]) -> str:
+    """Return the name of a process for Celery and traces: its worker's, or one of all its models'.
+
+    The latter is ROLE-MODEL+MODEL@HOST-PID-RANDOM.
+    """
+    first, *others = entries
+    if not others:
+        return first.id
+    models = "+".join(entry.model or "" for entry in entries)
+    return f"{first.role}-{models}@{first.id.partition('@')[2]}"
+
+
+def serve_health(*entries: WorkerEntry) -> Health:
+    """Serve the process's health, if the settings name a port. Only models take time to start."""
     settings = get_settings()
-    health = Health(entry.role, entry.model, has_started=entry.model is None)
+    models = [entry.model for entry in entries if entry.model is not None]
+    health = Health(entries[0].role, ",".join(models) or None, has_started=not models)
     host, port = settings.health_host, settings.health_port
     if port:
         try:
@@ -110,19 +124,26 @@ def await_dependencies(settings: Settings) -> None:
     engine.dispose()
 
 
-def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, pool: str) -> None:
-    """Run Celery's worker with this pool until it is told to stop."""
+def consume(
+    entries: Sequence[WorkerEntry], heartbeat: Heartbeat, health: Health, pool: str
+) -> None:
+    """Run Celery's worker with this pool for these workers until it is told to stop."""
+    queues = [queue for entry in entries for queue in entry.queues]
+    slots = {queue: entry.slots for entry in entries for queue in entry.queues}
 
     def become_ready(sender: Consumer, **_: object) -> None:
         health.takes_messages = True
-        heartbeat.on_drained = partial(_consume_unless, sender, entry.queues)
-        heartbeat.register(replace(entry, state="ready"))
+        # One worker alone has all the pool's threads or children.
+        heartbeat.on_drained = Intake(sender, slots if len(entries) > 1 else {}).drain
+        for entry in entries:
+            state = "ready" if entry.state == "loading" else entry.state
+            heartbeat.register(replace(entry, state=state))
 
     # Celery logs two lines for every message, and no message says what there is to do.
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # The worker may have been forked beside others, with which it shares neither.
-    drain.share()
+    drain.share(queues)
     watched.share()
     health.failing = lambda: heartbeat.failing
     worker_ready.connect(become_ready, weak=False)
@@ -130,30 +151,19 @@ def consume(entry: WorkerEntry, heartbeat: Heartbeat, health: Health, pool: str)
         worker_ready.connect(
             lambda sender, **_: tell_of_ends(sender.pool.executor, sender.hub), weak=False
         )
+    if len(entries) > 1:
+        take_in_turn(app)
     # Not by ``app.worker_main``: Celery's command line imports Flower and Tornado.
     app.Worker(
-        hostname=entry.id,
-        queues=entry.queues,
+        hostname=process_id(entries),
+        queues=queues,
         pool=pool,
-        concurrency=entry.slots,
+        concurrency=sum(entry.slots for entry in entries),
         loglevel=get_settings().log_level,
         # Workers need not know of each other: Postgres does.
         without_gossip=True,
         without_mingle=True,
     ).start()
-
-
-def _consume_unless(consumer: Consumer, queues: Sequence[str], drained: bool) -> None:
-    """Leave the messages of a worker's queues to other workers while it is drained.
-
-    Called with every heartbeat, by its thread; Celery's event loop does what is to be done.
-    """
-    drain.request(drained=drained)
-    consumed = consumer.app.amqp.queues.consume_from
-    change = consumer.cancel_task_queue if drained else consumer.add_task_queue
-    for queue in queues:
-        if (queue in consumed) is drained:
-            consumer.call_soon(change, queue)
 
 
 def tell_of_ends(executor: ThreadPoolExecutor, hub: Hub) -> None:

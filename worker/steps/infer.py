@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +35,7 @@ def answer_with(model: ResidentModel, work: Work) -> Answer:
     """
 
     def answer_loaded(runtime: Runtime, queue: str) -> None:
-        if drain.claims_nothing():
+        if drain.claims_nothing(queue):
             return
         try:
             if not model.is_loaded and not steps.is_any_due(runtime.database, queue):
@@ -61,7 +61,11 @@ def submit(
 
     A step that was attempted before is heard alone: it may have killed its last worker.
     """
-    alone = _suspected(runtime.database, claim) if claim.attempt > 1 else None
+    alone = (
+        _suspected(runtime.database, runtime.heartbeat.workers, claim)
+        if claim.attempt > 1
+        else None
+    )
     return batcher_of(runtime).submit(samples, options, alone=alone, span=span)
 
 
@@ -76,20 +80,20 @@ def restart(error: Exception) -> None:
 
 
 @contextmanager
-def _suspected(database: sqlalchemy.Engine, claim: Claim) -> Iterator[None]:
-    """Name the step as suspect while the engine hears it.
+def _suspected(database: sqlalchemy.Engine, workers: Sequence[str], claim: Claim) -> Iterator[None]:
+    """Name the step as suspect, at all workers of this process, while the engine hears it.
 
-    If this worker dies of it, the other steps that it holds lose no attempt.
+    If the process dies of it, the other steps that it holds lose no attempt.
     """
     try:
-        _name_suspect(database, claim, claim.step_id)
+        _name_suspect(database, workers, claim.step_id)
         yield
     finally:
-        _name_suspect(database, claim, None)
+        _name_suspect(database, workers, None)
 
 
-def _name_suspect(database: sqlalchemy.Engine, claim: Claim, step_id: int | None) -> None:
+def _name_suspect(database: sqlalchemy.Engine, workers: Sequence[str], step_id: int | None) -> None:
     try:
-        name_suspect(database, claim.owner, step_id)
+        name_suspect(database, workers, step_id)
     except DatabaseUnavailable as error:
         log.warning("%s: if this worker dies, all its steps lose an attempt", error)

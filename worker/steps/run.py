@@ -46,7 +46,7 @@ def answer(runtime: Runtime, queue: str, work: Work) -> None:
     When Postgres is away this returns, and the sweep wakes a worker later.
     """
     until = time.monotonic() + KEEP_GOING_S
-    while not drain.claims_nothing():
+    while not drain.claims_nothing(queue):
         try:
             taken = steps.claim_next(
                 runtime.database,
@@ -63,7 +63,7 @@ def answer(runtime: Runtime, queue: str, work: Work) -> None:
                 work(runtime, leases)
         if not taken.more:
             return
-        if time.monotonic() >= until:
+        if time.monotonic() >= until or runtime.gives_way():
             runtime.wakeups.ring(queue, 1)
             return
         if not taken.claims:

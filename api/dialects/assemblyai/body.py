@@ -1,6 +1,5 @@
 """What AssemblyAI's requests ask for here."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from api.dialects.assemblyai.tables import LIST, TRANSCRIPT
 from api.dialects.assemblyai.webhook import webhook_of
@@ -113,7 +113,7 @@ def read_body(body: bytes, model_of: Callable[[str | None], str], outbound: Outb
         UnknownModel: there is no such model.
     """
     try:
-        given = json.loads(body)
+        given = from_json(body)
     except ValueError as error:
         raise InvalidParameter("the body is not JSON") from error
     if not isinstance(given, dict):

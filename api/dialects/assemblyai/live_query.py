@@ -1,10 +1,10 @@
 """What AssemblyAI's streaming API is asked for, and the session that it is here."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from starlette.datastructures import QueryParams
 
 from api.dialects.assemblyai.live_tables import STREAM, UPDATE
@@ -147,7 +147,7 @@ def _parsed(name: str, value: str) -> Any:
     """Return a value; SDKs send lists as JSON."""
     if name in ("language_codes", "keyterms_prompt"):
         try:
-            return json.loads(value)
+            return from_json(value)
         except ValueError as error:
             raise InvalidParameter(f"{name} is no JSON list", name) from error
     return value

@@ -1,12 +1,12 @@
 """OpenAI's form: its fields, and what they ask for here."""
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from api.dialects.parameters import Operation
 from api.intake.multipart import Field as FormField
@@ -177,7 +177,7 @@ def _flat(field: FormField) -> list[tuple[str, Any]]:
         return [(f"{name}.{inner.removesuffix(']')}", field.value)]
     if name == "chunking_strategy" and field.value.lstrip().startswith("{"):
         try:
-            found = json.loads(field.value)
+            found = from_json(field.value)
         except ValueError as error:
             raise InvalidParameter(f"{name}: {field.value!r} is no JSON object", name) from error
         return [(f"{name}.{key}", value) for key, value in found.items()]

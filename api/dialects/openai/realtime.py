@@ -5,7 +5,6 @@ stopped, committed, the last delta, completed or failed.
 """
 
 from base64 import b64decode
-from binascii import Error as Base64Error
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -203,7 +202,7 @@ class RealtimeConnection(DialectConnection):
     async def _append(self, audio: str) -> None:
         try:
             pcm = b64decode(audio, validate=True)
-        except Base64Error as error:
+        except ValueError as error:
             raise LiveError("INVALID_MESSAGE", f"audio: {error}") from error
         self._n_uncommitted_bytes += len(pcm)
         await self.take_audio(pcm)

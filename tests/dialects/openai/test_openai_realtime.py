@@ -325,6 +325,7 @@ def test_a_wrong_update_is_told_and_the_session_goes_on(
     [
         ("input_audio_buffer.commit", {}, "input_audio_buffer_commit_empty"),
         ("input_audio_buffer.append", {"audio": "%%%"}, "invalid_message"),
+        ("input_audio_buffer.append", {"audio": "é==="}, "invalid_message"),
         ("response.create", {}, "invalid_message"),
     ],
 )

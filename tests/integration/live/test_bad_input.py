@@ -67,6 +67,8 @@ def active(client: httpx.Client) -> int:
         '{"type": "start_session", "config": {"speed": "fast"}}',
         '{"type": "start_session", "config": {"model": "no-such-model"}}',
         '{"type": "start_session", "session_id": ""}',
+        '{"type": "start_session", "session_id": "a\\u0000"}',
+        '{"type": "start_session", "config": {"mask": "a\\u0000", "save": true}}',
         "[" * 100_000,
         '{"type": "flush"}',
         '{"type": "end_session"}',

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from uuid import UUID
@@ -150,6 +151,11 @@ def test_an_audio_url_is_a_job_whose_secrets_are_not_shown(
         ({"audio_url": URL, "model": "nonesuch"}, "unknown_model", "nonesuch"),
         ({"audio_url": URL, "language": "Germn"}, "unsupported_language", "german"),
         ({"audio_url": URL, "prompt": "a\0b"}, "invalid_request", "NUL"),
+        ({"audio_url": URL, "mask": "a\0b"}, "invalid_request", "NUL"),
+        ({"audio_url": URL, "metadata": {"a": ["\0"]}}, "invalid_request", "NUL"),
+        ({"audio_url": URL, "metadata": {"a\0": 1}}, "invalid_request", "NUL"),
+        ({"audio_url": URL, "metadata": {"a": "é" * 8_192}}, "invalid_request", "16 KiB"),
+        ({"audio_url": URL, "spelling": {"\0": "a"}}, "invalid_request", "NUL"),
         ({"audio_base64": "e"}, "invalid_request", "not base64"),
         ({"audio_base64": "eA==!"}, "invalid_request", "not base64"),
         ({"audio_base64": ""}, "empty_file", "empty"),
@@ -163,6 +169,33 @@ def test_a_bad_json_body_is_refused(
     assert told in str(problem["detail"])
     assert "hush" not in answer.text
     assert sum(count_jobs(database).by_state.values()) == 0
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity", "9" * 5_000])
+def test_numbers_that_json_does_not_have_are_refused_in_metadata(
+    client: httpx.Client, number: str
+) -> None:
+    job = f'{{"audio_url": "{URL}", "metadata": {{"a": {number}}}}}'
+    headers = {"Content-Type": "application/json"}
+    assert_problem(client.post("/jobs", content=job, headers=headers), 422, "invalid_request")
+    batch = client.post("/jobs/batch", content=f'{{"jobs": [{job}]}}', headers=headers)
+    assert batch.status_code in (202, 422), batch.text
+    assert "invalid_request" in batch.text
+    raw = {"metadata": f'{{"a": {number}}}'}
+    answer = client.post("/jobs", params=raw, content=b"x", headers={"Content-Type": "audio/wav"})
+    assert_problem(answer, 422, "invalid_request")
+
+
+def test_metadata_of_a_json_body_may_have_as_much_as_those_of_a_form(client: httpx.Client) -> None:
+    metadata = {"a": "x" * 16_376}
+    answer = client.post("/jobs", json={"audio_url": URL, "metadata": metadata})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["metadata"] == metadata
+    too_long = {"metadata": json.dumps({"a": "x" * 16_376})}  # a space more
+    answer = client.post(
+        "/jobs", params=too_long, content=b"x", headers={"Content-Type": "audio/wav"}
+    )
+    assert_problem(answer, 422, "invalid_request")
 
 
 def test_a_misnamed_field_is_told_with_the_right_name(client: httpx.Client) -> None:

@@ -197,8 +197,12 @@ def test_a_patch_whose_checksum_is_wrong_is_thrown_away(
     bad = upload.patch(client, 9, b"bad", Upload_Checksum=checksum("sha1", b"good"))
     assert_problem(bad, 460, "checksum_mismatch")
     assert upload.offset(client) == 9
-    unknown = upload.patch(client, 0, file, Upload_Checksum="crc32 AAAAAA==")
-    assert_problem(unknown, 400, "checksum_unknown")
+    for no_checksum in (b"crc32 AAAAAA==", b"sha1 AAAA", b"sha1 \xc3\xa9===", b"sha1", b"\xff"):
+        own = {**RESUMABLE, **OFFSET_STREAM, "Upload-Offset": "9"}
+        headers = [(name.encode(), value.encode()) for name, value in own.items()]
+        headers.append((b"Upload-Checksum", no_checksum))
+        unknown = client.patch(upload.location, headers=headers, content=b"x")
+        assert_problem(unknown, 400, "checksum_unknown")
 
     half = PART_BYTES + 1
     first = upload.patch(client, 9, file[9:half], Upload_Checksum=checksum("md5", file[9:half]))

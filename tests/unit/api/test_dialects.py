@@ -2,9 +2,14 @@
 
 import pytest
 from pydantic import ValidationError
+from starlette.datastructures import QueryParams
 
+from api.dialects.assemblyai.body import read_body
+from api.dialects.assemblyai.live_query import read_live_query
 from api.dialects.installed import DIALECTS
 from api.dialects.models import model_of
+from api.dialects.openai.form import AudioForm
+from api.dialects.openai.tables import TRANSCRIPTION
 from api.dialects.parameters import (
     Operation,
     Verdict,
@@ -13,12 +18,14 @@ from api.dialects.parameters import (
     ignored,
     refused,
 )
+from api.intake.multipart import Field
 from shared.infra.errors import (
     InvalidParameter,
     ModelError,
     UnknownModel,
     UnsupportedParameter,
 )
+from shared.infra.outbound import Outbound
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue, read_catalogue
 
@@ -104,3 +111,23 @@ def test_a_table_has_a_reason_for_all_that_is_not_plainly_accepted(dialect: obje
             assert parameter.says or parameter.verdict is Verdict.ACCEPTED
             assert not parameter.says.endswith(".")
             assert not parameter.harmless or parameter.verdict is Verdict.REFUSED
+
+
+def model_of_nobody(name: str | None) -> str:
+    raise AssertionError(name)
+
+
+NESTED = "[" * 4_000
+"""Deeper than Python's own parser of JSON can go."""
+
+
+def test_json_that_is_nested_too_deep_is_refused() -> None:
+    with pytest.raises(InvalidParameter, match="is not JSON"):
+        read_body(NESTED.encode(), model_of_nobody, Outbound())
+    with pytest.raises(InvalidParameter, match="is not JSON"):
+        read_body(b'{"\\ud800": 1}', model_of_nobody, Outbound())  # half a character
+    with pytest.raises(InvalidParameter, match="no JSON list"):
+        read_live_query(QueryParams({"keyterms_prompt": NESTED}))
+    form = AudioForm(TRANSCRIPTION, "transcribe", model_of_nobody)
+    with pytest.raises(InvalidParameter, match="no JSON object"):
+        form.add(Field("chunking_strategy", '{"type": ' + NESTED))

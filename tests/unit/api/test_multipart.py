@@ -184,6 +184,8 @@ def test_a_file_is_known_by_its_name_or_its_type(extra: str) -> None:
         ("; filename*=\"UTF-8''a%2Fb.mp3\"", "b.mp3"),
         ("; filename*=nonsense''a%ff.mp3", "a�.mp3"),
         ("; filename*=UTF-8''", "audio"),
+        ("; filename*=idna''a.mp3", "a.mp3"),
+        ("; filename*=undefined''a.mp3", "a.mp3"),
         ("; filename*=broken", "audio"),
         ("; filename=\"plain.mp3\"; filename*=UTF-8''other.mp3", "plain.mp3"),
         (";FILENAME=a.wav", "a.wav"),

@@ -27,7 +27,7 @@ class FullDevice(ItemEngine):
 @pytest.fixture
 def draining(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have this process's workers drain for the time of a test."""
-    monkeypatch.setattr(worker.process.drain, "_flags", bytearray(2))
+    monkeypatch.setattr(worker.process.drain, "_stopping", bytearray(1))
     worker.process.drain.begin()
 
 

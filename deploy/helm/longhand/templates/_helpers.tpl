@@ -23,6 +23,11 @@ app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
 {{ .id | lower | replace "." "-" | replace "_" "-" | trunc 40 | trimSuffix "-" }}
 {{- end -}}
 
+{{/* The models of an entry, separated by commas: (its entry). */}}
+{{- define "longhand.modelIds" -}}
+{{ prepend (.alsoServes | default list) .id | join "," }}
+{{- end -}}
+
 {{/* An image: (list $ "server"). */}}
 {{- define "longhand.image" -}}
 {{- $image := (index . 0).Values.image -}}
@@ -51,7 +56,7 @@ app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
 {{/* Models that have no worker while there is nothing for them, separated by commas. */}}
 {{- define "longhand.onDemand" -}}
 {{- $ids := list -}}
-{{- range .Values.models }}{{ if and .scaling (eq (int .scaling.minReplicas) 0) }}{{ $ids = append $ids .id }}{{ end }}{{ end -}}
+{{- range .Values.models }}{{ if and .scaling (eq (int .scaling.minReplicas) 0) }}{{ $ids = append $ids (include "longhand.modelIds" .) }}{{ end }}{{ end -}}
 {{- join "," $ids -}}
 {{- end -}}
 
