@@ -43,6 +43,15 @@ def _ids(_context: click.Context, _parameter: click.Parameter, said: str) -> Seq
     return ids
 
 
+_models = click.option(
+    "--model",
+    "model_ids",
+    required=True,
+    callback=_ids,
+    help="Catalogue id of the model; several have commas between them.",
+)
+
+
 @click.group(cls=_Roles, help=__doc__)
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -64,13 +73,7 @@ def cpu(concurrency: int) -> None:
 
 
 @main.command(help="Infer chunks with a model, or with several small ones that share a device.")
-@click.option(
-    "--model",
-    "model_ids",
-    required=True,
-    callback=_ids,
-    help="Catalogue id of the model to load; several have commas between them.",
-)
+@_models
 def model(model_ids: Sequence[str]) -> None:
     from worker.roles.model import serve
 
@@ -138,13 +141,7 @@ def migrate() -> None:
 
 
 @main.command(help="Download models' weights into the local cache.")
-@click.option(
-    "--model",
-    "model_ids",
-    required=True,
-    callback=_ids,
-    help="Catalogue id of the model; several have commas between them.",
-)
+@_models
 def fetch(model_ids: Sequence[str]) -> None:
     from shared.models.catalogue import load_catalogue
     from shared.models.weights import download

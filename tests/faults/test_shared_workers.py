@@ -178,3 +178,23 @@ def test_each_model_of_a_worker_is_unloaded_when_nobody_uses_it_and_loaded_for_i
     assert worker.log.count("loaded oracle: oracle 1") == 1
     wait_until(lambda: platform.states() == dict.fromkeys(MODELS, "unloaded"))
     assert worker.stop() == 0
+
+
+def test_queues_that_were_left_are_taken_from_again_after_redis_was_away(
+    platform: Platform, redis: RedisServer, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    worker = platform.start_models(FAULTY_GATE=str(gate))
+    wait_until(lambda: platform.ids().keys() == set(MODELS))
+    gate.touch()
+    jobs = [(platform.submit(model, n), n) for n in range(1, 13) for model in MODELS]
+    wait_until(Path(f"{gate}.reached").exists)
+    redis.kill()
+    redis.start()
+    gate.unlink()
+    for job_id, n in jobs:
+        platform.await_transcript(job_id, n)
+    for model in MODELS:
+        platform.await_transcript(platform.submit(model, 50), 50)
+    assert "Traceback" not in worker.log
+    assert worker.stop() == 0
