@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,7 @@ import interpreters
 import pytest
 from celery import Celery
 from givenservers import with_given_servers
+from httpx._transports import default as transports
 from patience import as_in_production, be_patient
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
@@ -34,6 +36,10 @@ USED_TABLES = text(
 """Tables that have held a row since they were last truncated."""
 
 be_patient()
+
+# Each client of httpx would read all authorities' certificates, which takes a hundred times as
+# long as the rest of making it, and tests make thousands. They can share one context.
+transports.create_ssl_context = cache(transports.create_ssl_context)
 
 # No deadline: tests check results, on machines that may be busy. `make soak` loads "long".
 for profile, examples in (("short", 30), ("long", 1000)):

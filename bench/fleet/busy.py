@@ -200,12 +200,13 @@ def _read(work: Workload, running: Workers) -> _Reading:
 
 
 def _use(work: Workload, running: Workers, seconds: float) -> Usage:
-    """Look on for some seconds."""
+    """Look on for some seconds, and once at least: a busy machine takes seconds to read."""
     usage = Usage()
     first = _read(work, running)
+    usage.backends.look(work.connection)
     while time.monotonic() < first.at + seconds:
-        usage.backends.look(work.connection)
         time.sleep(LOOK_S)
+        usage.backends.look(work.connection)
     last = _read(work, running)
     usage.seconds = last.at - first.at
     usage.since, usage.until = first.database_at, last.database_at

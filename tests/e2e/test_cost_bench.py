@@ -1,24 +1,18 @@
 """What a job costs is counted where it arrives: at Postgres, Redis and the S3 server."""
 
+import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def rows_of(part: str, *options: str) -> dict[str, dict[str, float]]:
     """Run one part of ``bench cost``; return its numbers by row and sub-row, '' for the row."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "cost", "--part", part, *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run("bench", "cost", "--part", part, *options, env=os.environ, cwd=ROOT, timeout=600)
     assert done.returncode == 0, done.stderr
     rows: dict[str, dict[str, float]] = {}
     for line in done.stdout.splitlines():

@@ -7,7 +7,6 @@ samples lacks the longest one.
 """
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -58,6 +57,7 @@ EXAMPLE_HOOK = "https://example.com/hook"
 EXAMPLE_SECRET = "whsec_..."
 SERVER = "127.0.0.1:8000"
 MODEL_IDS = ("whisper-base", "whisper-small")
+UNSERVED_MODEL = "whisper-tiny"
 LONGEST_SAMPLE = ROOT / "samples/meeting.mp3"
 LIMIT_S = 300
 """For one command, on a machine that is busy with other tests."""
@@ -95,7 +95,8 @@ class Reader:
         if "JOB_ID" in command:
             job = self.active_job() if "/cancel" in command else self._job
             command = command.replace("JOB_ID", job)
-            if job == self._job:  # 30 s, which readers are told to wait, may not be enough here
+            # 30 s, which readers are told to wait, may not be enough here.
+            if job == self._job and "DELETE" not in command:
                 wait_until(lambda: ended(f"http://{self.address}", job), within_s=LIMIT_S)
         strict = 'curl() { command curl --silent --show-error --fail-with-body "$@"; }\n'
         done = subprocess.run(
@@ -113,11 +114,11 @@ class Reader:
         return done.stdout
 
     def active_job(self) -> str:
-        """Return a long job that has just begun, and has no equal."""
-        recording = LONGEST_SAMPLE.read_bytes()
-        file = {"file": ("meeting.mp3", recording + os.urandom(16))}
-        job = patient.post(f"http://{self.address}/jobs", files=file, data={"model": "starter"})
-        return str(job.json()["id"])
+        """Return a job that waits for a worker: none comes, so it cannot end of itself."""
+        options = {"model": UNSERVED_MODEL, "wait_for_worker": "true"}
+        file = {"file": ("talk.mp3", LONGEST_SAMPLE.read_bytes())}
+        job = patient.post(f"http://{self.address}/jobs", files=file, data=options)
+        return str(job.raise_for_status().json()["id"])
 
     @contextmanager
     def running(self, command: list[str], ready: str) -> Iterator[subprocess.Popen[str]]:
@@ -151,7 +152,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     with receiving() as hook:
         reader = Reader(folder, hook)
         port = reader.address.rpartition(":")[2]
-        models = [f"--model={model}" for model in ("starter", *MODEL_IDS)]
+        models = [f"--model={model}" for model in (*MODEL_IDS, "starter")]
         with reader.running([str(script), "up", "--port", port, *models], "ready "):
             yield reader
 

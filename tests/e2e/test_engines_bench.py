@@ -1,11 +1,11 @@
 """The comparison of the engines with their libraries works, with the small trained models."""
 
+import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run
 
 ROOT = Path(__file__).resolve().parents[2]
 HELDOUT = sorted((ROOT / "tests/models/heldout").glob("*.flac"))[:4]
@@ -13,12 +13,12 @@ HELDOUT = sorted((ROOT / "tests/models/heldout").glob("*.flac"))[:4]
 
 def rows_of(model: str, *parts: str) -> list[tuple[str, int, int]]:
     """Run some parts; return the name of each row, and the words that both sides heard."""
-    command = [sys.executable, "-m", "bench", "engines", "--rounds", "1", "--minutes", "0.2"]
+    command = ["engines", "--rounds", "1", "--minutes", "0.2"]
     command += ["--catalogue", "tests/models/models.toml", "--n-short", "2", "--n-chunks", "1"]
     command += [part for path in HELDOUT for part in ("--audio", str(path))]
     command += ["--model", model, "--before", str(ROOT)]
     command += [part for name in parts for part in ("--part", name)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run("bench", *command, env=os.environ, cwd=ROOT, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^(.+?) {2,}[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +(\d+)/(\d+)$", done.stdout, re.M)
     return [(name.split(", ")[-1], int(ours), int(other)) for name, ours, other in rows]
@@ -71,13 +71,7 @@ def test_an_onnx_model_is_compared_with_onnx_asr(model: str) -> None:
 
 
 def test_speech_and_models_must_be_named() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "engines"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run("bench", "engines", env=os.environ, cwd=ROOT)
 
     assert done.returncode == 1
     assert "name real speech and models" in done.stderr
