@@ -33,18 +33,16 @@ class Loader(Generic[Key, Value]):
         *,
         threads: int,
         at_once: int,
-        limit_s: float = LIMIT_S,
     ) -> None:
         """Make an idle loader, with ``threads`` that read ``at_once`` keys at most each.
 
         ``load`` returns a value, or an error to be raised, for each key. Nobody waits for longer
-        than ``limit_s``.
+        than ``LIMIT_S``.
         """
         self._load = load
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._n_idle = threads
         self._at_once = at_once
-        self._limit_s = limit_s
         self._asked: dict[Key, asyncio.Future[Value]] = {}
         self._scheduled = False
 
@@ -65,7 +63,7 @@ class Loader(Generic[Key, Value]):
                 self._scheduled = True
                 loop.call_soon(self._start)  # others may ask within this turn of the loop
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(LIMIT_S):
                 return await asyncio.shield(value)  # others may wait for it, too
         except TimeoutError as error:
             raise DatabaseUnavailable("Postgres gives no answer") from error

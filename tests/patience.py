@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from api import resources
+from api import loader, resources
 from api.access import jwt, page_sessions, socket_tokens
 from api.limits import requests
 from api.live import checkpoints, recording, transcriber
@@ -22,6 +22,7 @@ LONG_S = 60.0
 _LIMITS: list[tuple[ModuleType, str]] = [
     (resources, "_ANSWER_S"),
     (resources, "_STORAGE_READ_TIMEOUT_S"),
+    (loader, "LIMIT_S"),
     (jwt, "_LIMIT_S"),
     (page_sessions, "_LIMIT_S"),
     (socket_tokens, "_LIMIT_S"),
@@ -29,6 +30,7 @@ _LIMITS: list[tuple[ModuleType, str]] = [
     (checkpoints, "_LIMIT_S"),
     (recording, "JOB_LIMIT_S"),
     (transcriber, "_SEND_LIMIT_S"),
+    (transcriber, "_PARTIAL_LIMIT_S"),
     (health, "CHECK_LIMIT_S"),
     (metrics, "SCRAPE_LIMIT_S"),
     (database, "_CONNECT_TIMEOUT_S"),
@@ -37,6 +39,7 @@ _LIMITS: list[tuple[ModuleType, str]] = [
     (broker, "_SEND_TIMEOUT_S"),
     (keys, "CONNECT_TIMEOUT_S"),
     (keys, "SEND_TIMEOUT_S"),
+    (keys, "PARTIAL_TTL_S"),
 ]
 _IN_PRODUCTION = [getattr(module, name) for module, name in _LIMITS]
 

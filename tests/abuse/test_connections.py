@@ -82,7 +82,7 @@ def connected(url: str, first: bytes = b"", n: int = 1) -> Iterator[list[socket.
     with ExitStack() as stack:
         held = []
         for _ in range(n):
-            connection = stack.enter_context(socket.create_connection(address, timeout=20))
+            connection = stack.enter_context(socket.create_connection(address, timeout=60))
             connection.sendall(first)
             held.append(connection)
         yield held
@@ -173,7 +173,7 @@ def test_the_head_of_a_later_request_has_the_same_time_and_the_pause_before_it_h
         held.settimeout(0.5)
         with pytest.raises(TimeoutError):
             held.recv(1)
-        held.settimeout(20)
+        held.settimeout(60)
         held.sendall(b"GET / HTT")
         assert read_all(held).startswith(b"HTTP/1.1 408")
 
@@ -188,7 +188,7 @@ def test_an_answer_under_way_is_not_cut_by_half_a_head_behind_its_request(
         with pytest.raises(TimeoutError):
             held.recv(1)
         app.released = True
-        held.settimeout(20)
+        held.settimeout(60)
         assert read_all(held).startswith(b"HTTP/1.1 200")
 
 

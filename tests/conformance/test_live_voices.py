@@ -18,7 +18,6 @@ from api.live.transcriber import Transcriber
 from shared.infra.settings import Settings
 from shared.models import weight_files
 from shared.models.weights import Weights
-from shared.queue.live import keys
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
 from shared.speech.speakers.online import OnlineSpeakers
@@ -37,9 +36,7 @@ def diarizer() -> CampplusSeg3:
 
 
 @pytest.fixture
-def own(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    monkeypatch.setattr(keys, "PARTIAL_TTL_S", 60.0)
-    monkeypatch.setattr("api.live.transcriber._PARTIAL_LIMIT_S", 60.0)
+def own(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
     server = RedisServer(tmp_path)
     yield settings.model_copy(update={"broker_url": SecretStr(server.url)})
     server.kill()

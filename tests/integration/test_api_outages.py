@@ -132,7 +132,7 @@ def test_readiness_names_what_is_away_and_does_not_wait_for_it(
     settings: Settings, url: str, check: str, outage: str
 ) -> None:
     with relayed(settings, url) as (cut_off, relay), api(cut_off) as client:
-        assert client.get("/health/ready").json()["status"] == "ready"
+        wait_until(lambda: client.get("/health/ready").json()["status"] == "ready")
         getattr(relay, outage)()
         began = time.monotonic()
         answer = client.get("/health/ready")

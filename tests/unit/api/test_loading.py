@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 
+from api import loader as loading
 from api.loader import Loader
 from shared.infra.errors import DatabaseUnavailable, JobNotFound
 
@@ -34,11 +35,10 @@ def run(
     *,
     threads: int = 1,
     at_once: int = 50,
-    limit_s: float = 20.0,
 ) -> None:
     async def main() -> None:
         source = Source()
-        loader = Loader("test", source.load, threads=threads, at_once=at_once, limit_s=limit_s)
+        loader = Loader("test", source.load, threads=threads, at_once=at_once)
         async with asyncio.timeout(20):
             await test(source, loader)
         source.go_on.set()
@@ -105,7 +105,9 @@ def test_an_outage_is_told_to_all_and_the_next_read_is_made() -> None:
     run(test)
 
 
-def test_who_waits_for_too_long_is_told_of_an_outage() -> None:
+def test_who_waits_for_too_long_is_told_of_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "LIMIT_S", 0.05)
+
     async def test(source: Source, loader: Loader[str, int]) -> None:
         source.go_on.clear()
         reading = asyncio.create_task(loader.get("a"))
@@ -114,4 +116,4 @@ def test_who_waits_for_too_long_is_told_of_an_outage() -> None:
         with pytest.raises(DatabaseUnavailable):
             await reading
 
-    run(test, limit_s=0.05, at_once=1)
+    run(test, at_once=1)
