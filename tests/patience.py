@@ -32,6 +32,7 @@ _LIMITS: list[tuple[ModuleType, str]] = [
     (transcriber, "_SEND_LIMIT_S"),
     (transcriber, "_PARTIAL_LIMIT_S"),
     (health, "CHECK_LIMIT_S"),
+    (health, "GLANCE_LIMIT_S"),
     (metrics, "SCRAPE_LIMIT_S"),
     (database, "_CONNECT_TIMEOUT_S"),
     (storage, "_CONNECT_TIMEOUT_S"),

@@ -15,8 +15,6 @@ from shared.infra.settings import Settings
 from shared.models.options import ResolvedOptions
 from shared.store.workers import WorkerEntry, announce, withdraw
 
-pytestmark = pytest.mark.usefixtures("quick_answers")
-
 WORKER = WorkerEntry(
     id="w1",
     role="model",

@@ -32,8 +32,6 @@ from shared.store.counts import count_jobs
 from shared.store.jobs.read import get_job
 from shared.store.objects.keys import source_key
 
-pytestmark = pytest.mark.usefixtures("quick_answers")
-
 FILE = {"file": ("a.wav", b"audio")}
 FILE_BYTES = PART_BYTES + 3 * 1024**2
 
@@ -147,6 +145,7 @@ def test_readiness_names_what_is_away_and_does_not_wait_for_it(
     assert took_s < 10 * health.CHECK_LIMIT_S
 
 
+@pytest.mark.usefixtures("quick_answers")
 def test_while_postgres_is_frozen_every_request_is_answered_within_10_s_and_then_all_is_well(
     settings: Settings, database: Engine
 ) -> None:
