@@ -134,7 +134,10 @@ def test_while_somebody_speaks_to_one_model_the_calls_of_all_are_short() -> None
 class Memory:
     """Models on a device whose memory has room for some of them; each use adds to the time."""
 
-    def __init__(self, room: int, engine: Callable[[], ItemEngine] = ItemEngine) -> None:
+    def __init__(
+        self, room: int, engine: Callable[[], ItemEngine] = ItemEngine, batch_wait_ms: float = 0.0
+    ) -> None:
+        self.settings = Settings(batch_wait_ms=batch_wait_ms)
         self.room = room
         self.now = 0.0
         self.device = SharedDevice()
@@ -160,7 +163,7 @@ class Memory:
 
     def _make(self) -> ResidentModel:
         return ResidentModel(
-            self._load, Settings(), nullcontext(), device=self.device, clock=lambda: self.now
+            self._load, self.settings, nullcontext(), device=self.device, clock=lambda: self.now
         )
 
     def _load(self) -> Loaded:
@@ -231,7 +234,8 @@ def test_a_call_that_does_not_fit_is_tried_again_once_an_unused_model_has_left(n
         engines[-1].memory = memory
         return engines[-1]
 
-    memory = Memory(room=2, engine=engine)
+    # A full batch waits for nothing, and no busy machine makes it less than full.
+    memory = Memory(room=2, engine=engine, batch_wait_ms=60_000.0 * (n > 1))
     memory["b"].load()
     memory["a"].load()
     with memory["a"].use() as batcher:
