@@ -222,12 +222,23 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
     assert len(receiver.requests) == 1
 
 
+def is_given_up_within(limit_s: float, ask: Callable[[], object], why: str) -> bool:
+    """Ask in vain, up to four times: the machine may stand still meanwhile, but not each time."""
+    for _ in range(4):
+        began = time.monotonic()
+        with pytest.raises(OutboundFailed, match=why):
+            ask()
+        if time.monotonic() - began < limit_s:
+            return True
+    return False
+
+
 def test_a_receiver_that_hangs_is_given_up_in_time() -> None:
-    began = time.monotonic()
-    with receiving(Reply(hang=True)) as receiver:
-        with pytest.raises(OutboundFailed, match=r"no answer within 0\.3 seconds"):
+    def ask() -> None:
+        with receiving(Reply(hang=True)) as receiver:
             post(outbound(nowhere, LOOPBACK), receiver.url, timeout_s=0.3)
-        assert time.monotonic() - began < 15
+
+    assert is_given_up_within(3, ask, r"no answer within 0\.3 seconds")
 
 
 def test_a_look_up_that_hangs_is_given_up_in_time() -> None:
@@ -237,10 +248,10 @@ def test_a_look_up_that_hangs_is_given_up_in_time() -> None:
         hanging.wait(20)
         return []
 
-    began = time.monotonic()
-    with pytest.raises(OutboundFailed, match="took too long"):
+    def ask() -> None:
         post(outbound(resolve), "http://slow.example/", timeout_s=0.3)
-    assert time.monotonic() - began < 15
+
+    assert is_given_up_within(3, ask, "took too long")
     hanging.set()
 
 
@@ -272,11 +283,11 @@ def test_an_answer_that_drips_is_given_up_in_time() -> None:
             time.sleep(0.1)
             yield bytes([byte])
 
-    began = time.monotonic()
-    with speaking(drip()) as url:
-        with pytest.raises(OutboundFailed, match="no answer within"):
+    def ask() -> None:
+        with speaking(drip()) as url:
             post(outbound(nowhere, LOOPBACK), url, timeout_s=0.5)
-        assert time.monotonic() - began < 15
+
+    assert is_given_up_within(1.4, ask, "no answer within")
 
 
 def test_of_a_long_answer_no_more_than_a_little_is_read() -> None:
