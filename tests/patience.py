@@ -10,8 +10,8 @@ from types import ModuleType
 
 from api import loader, resources
 from api.access import jwt, page_sessions, socket_tokens
-from api.limits import requests
-from api.live import checkpoints, recording, transcriber
+from api.limits import refreshed, requests
+from api.live import checkpoints, incoming, outbox, recording, transcriber, voices
 from api.native import health, metrics
 from shared.infra import database, storage
 from shared.queue import broker
@@ -26,11 +26,16 @@ _LIMITS: list[tuple[ModuleType, str]] = [
     (jwt, "_LIMIT_S"),
     (page_sessions, "_LIMIT_S"),
     (socket_tokens, "_LIMIT_S"),
+    (refreshed, "FIRST_WAIT_S"),
+    (refreshed, "WAIT_S"),
     (requests, "_LIMIT_S"),
     (checkpoints, "_LIMIT_S"),
+    (incoming, "STALL_S"),
+    (outbox, "STALL_S"),
     (recording, "JOB_LIMIT_S"),
     (transcriber, "_SEND_LIMIT_S"),
     (transcriber, "_PARTIAL_LIMIT_S"),
+    (voices, "WAIT_S"),
     (health, "CHECK_LIMIT_S"),
     (health, "GLANCE_LIMIT_S"),
     (metrics, "SCRAPE_LIMIT_S"),

@@ -4,11 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 from apiserver import api
+from longhand_sdk import live
+from patience import LONG_S
 from processes import fleet, wait_until
 from sdkclients import Clients, Connect, Platform
 
 from shared.infra.settings import Settings
 from shared.queue.broker import make_broker
+
+live.OPEN_LIMIT_S = LONG_S  # the machine may stand still
 
 
 @pytest.fixture(params=["blocking", "asyncio"])

@@ -22,6 +22,13 @@ from api.app import create_app, drain_sessions, end_waits
 from shared.infra.settings import Settings
 
 
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sessions take long to end, where a test does not say how long they may."""
+    monkeypatch.setattr(application, "PAUSE_S", 60.0)
+    monkeypatch.setattr(application, "FINAL_S", 60.0)
+
+
 @contextmanager
 def stopping(
     settings: Settings, hearer: ToneHearer
@@ -124,7 +131,7 @@ def test_no_session_begins_while_the_server_stops(servers: Settings, hearer: Ton
 
 
 def wait_for_503(client: httpx.Client) -> dict[str, str]:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (answer := client.get("/health/ready")).status_code != 503:
         assert time.monotonic() < end
     readiness: dict[str, str] = answer.json()
@@ -132,8 +139,12 @@ def wait_for_503(client: httpx.Client) -> dict[str, str]:
 
 
 def test_a_session_that_a_stop_ends_goes_on_elsewhere(
-    servers: Settings, hearer: ToneHearer, client: httpx.Client
+    servers: Settings,
+    hearer: ToneHearer,
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(application, "PAUSE_S", 0.5)
     speech = silence(0.3) + say(1, 2, 3) + silence(0.8) + say(4, 5) + silence(0.8)
     with stopping(servers, hearer) as (old, stop), live(old) as talker:
         token = talker.start(config={"lang_code": "en"})["resume_token"]
