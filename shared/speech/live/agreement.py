@@ -1,8 +1,8 @@
-"""Which words of a growing text will stay: those that two hearings in a row agree on.
+"""Which words of a growing text will stay: those that three hearings in a row agree on.
 
-The rule is LocalAgreement-2 of Liu, Spanakis and Niehues (2020), "Low-latency sequence-to-sequence
-speech recognition and translation by partial hypothesis selection". A word of which the model is
-unsure takes a third hearing.
+The rule is LocalAgreement-n of Liu, Spanakis and Niehues (2020), "Low-latency sequence-to-sequence
+speech recognition and translation by partial hypothesis selection", with three hearings instead of
+their two. A word of which the model is unsure takes a fourth.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class Agreement:
 
 
 def _times_needed(word: WordHypothesis) -> int:
-    return 2 if is_clear(word) else 3
+    return 3 if is_clear(word) else 4
 
 
 def _prefix_length(known: Sequence[WordHypothesis], heard: Sequence[WordHypothesis]) -> int:
