@@ -2,6 +2,7 @@
 
 import io
 import signal
+import time
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from apiserver import stored
-from jobstore import add_stored_job, column, step_ids
+from jobstore import add_stored_job, column, end_leases, step_ids
 from processes import Fleet, Worker, fleet, wait_until
 from pydantic import SecretStr
 from redisserver import RedisServer
@@ -31,6 +32,10 @@ DECODERS = "worker.media.sandbox.server"
 CPU_QUEUES = (CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE, LISTEN_QUEUE)
 NOTICED_S = 10.0
 """A parent notices at once that a child died, and a sweep is due every 0.5 s: the rest is load."""
+BACK_S = 20.0
+"""How long after Redis is back a job may last that nobody could be woken for."""
+TRIES = 3
+"""The machine may stand still meanwhile, but not each time."""
 
 
 @pytest.fixture
@@ -42,11 +47,11 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def workers(settings: Settings, redis: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
-    """A fleet with a short lease, on a broker of its own."""
+    """A fleet on a broker of its own, with leases that outlast any pause of a worker."""
     impatient = settings.model_copy(
         update={
             "broker_url": SecretStr(redis.url),
-            "lease_s": 3.0,
+            "lease_s": 600.0,
             "heartbeat_s": 0.5,
             "sweep_s": 0.5,
         }
@@ -81,13 +86,26 @@ def test_workers_go_on_by_themselves_once_redis_is_back(
     ]
     # Celery says nothing of a broker that goes away while it starts.
     wait_until(lambda: all(" ready." in worker.log for worker in started))
-    redis.kill()
-    wait_until(lambda: all("Cannot connect" in worker.log for worker in started))
-    job_id = add_stored_job(database, storage, recording(encode(range(1000, 1005), gap_s=0.3)[0]))
-    redis.start()
-    wait_until(lambda: get_job(database, "default", job_id).state == "succeeded", within_s=20)
-    heard = get_transcript(database, "default", job_id).text
-    assert heard == "w01000 w01001 w01002 w01003 w01004"
+
+    def went_on_after_s() -> float:
+        told = [worker.log.count("Cannot connect") for worker in started]
+        redis.kill()
+        wait_until(
+            lambda: all(
+                worker.log.count("Cannot connect") > before
+                for worker, before in zip(started, told, strict=True)
+            )
+        )
+        words = recording(encode(range(1000, 1005), gap_s=0.3)[0])
+        job_id = add_stored_job(database, storage, words)
+        redis.start()
+        began = time.monotonic()
+        wait_until(lambda: get_job(database, "default", job_id).state == "succeeded")
+        heard = get_transcript(database, "default", job_id).text
+        assert heard == "w01000 w01001 w01002 w01003 w01004"
+        return time.monotonic() - began
+
+    assert any(went_on_after_s() < BACK_S for _ in range(TRIES))
     for worker in started:
         assert worker.process.poll() is None
         assert "secret" not in worker.log
@@ -156,17 +174,23 @@ def test_a_drained_worker_finishes_what_it_has_takes_nothing_more_and_goes_on_wh
 def test_a_killed_child_is_replaced_and_its_step_done_again_long_before_its_lease_runs_out(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    workers.settings = workers.settings.model_copy(update={"lease_s": 600.0})
-    job_id = add_stored_job(database, storage, recording(np.zeros(600 * SAMPLE_RATE)))
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "1")
-    (step,) = step_ids(database, job_id, "prepare")
-    wait_until(lambda: column(database, step, "state") == "running")
-    (child,) = pool(worker)
-    child.send_signal(signal.SIGKILL)
-    wait_until(lambda: column(database, step, "attempt") == 2, within_s=NOTICED_S)
-    wait_until(lambda: column(database, step, "state") == "done")
-    assert column(database, step, "attempt") == 2
+
+    def claimed_again_after_s() -> float:
+        job_id = add_stored_job(database, storage, recording(np.zeros(600 * SAMPLE_RATE)))
+        (step,) = step_ids(database, job_id, "prepare")
+        wait_until(lambda: column(database, step, "state") == "running")
+        (child,) = pool(worker)
+        child.send_signal(signal.SIGKILL)
+        began = time.monotonic()
+        wait_until(lambda: column(database, step, "attempt") == 2)
+        took_s = time.monotonic() - began
+        wait_until(lambda: column(database, step, "state") == "done")
+        assert column(database, step, "attempt") == 2
+        return took_s
+
+    assert any(claimed_again_after_s() < NOTICED_S for _ in range(TRIES))
     assert worker.process.poll() is None
 
 
@@ -184,12 +208,13 @@ def test_the_children_of_a_killed_worker_die_with_it_in_the_middle_of_their_work
     assert len(pool(worker)) == 2
     parent.kill()
     worker.process.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     for child in alive:
         child.kill()
     assert not alive
     written = pieces(storage, job_id)
-    wait_until(lambda: column(database, step, "state") == "queued", within_s=20)
+    end_leases(database, [step])
+    wait_until(lambda: column(database, step, "state") == "queued")
     assert column(database, step, "attempt") == 1
     assert pieces(storage, job_id) == written
 
