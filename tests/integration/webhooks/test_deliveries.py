@@ -1,5 +1,6 @@
 """Deliveries to real receivers: signed, tried again, given up, replayed; the job is left alone."""
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -48,7 +49,9 @@ def test_a_delivery_is_verified_by_a_strangers_library(
     database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
 ) -> None:
     job_id = ended_job(database)
+    began = time.monotonic()
     attempt(runtime, job_id)
+    took_ms = 1000 * (time.monotonic() - began)
     (request,) = receiver.requests
     assert request.verify(hook[1]) == events(database, job_id)[0]["body"]
     found = only(database)
@@ -57,7 +60,7 @@ def test_a_delivery_is_verified_by_a_strangers_library(
     assert request.headers["content-type"] == "application/json"
     (made,) = found.attempts
     assert (made.status_code, made.error) == (204, None)
-    assert 0 < made.latency_ms < 5000
+    assert 0 < made.latency_ms < took_ms
     assert found.finished_at is not None
     assert deliver_steps(database, job_id, state="done")
 
