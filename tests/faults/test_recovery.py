@@ -49,7 +49,7 @@ def workers(settings: Settings, database: Engine, tmp_path: Path) -> Iterator[Fl
 
     No lease of a worker that merely stands still runs out: tests end those of one that is gone.
     """
-    impatient = settings.model_copy(update={"lease_s": 600.0, "heartbeat_s": 0.5, "sweep_s": 0.5})
+    impatient = settings.model_copy(update={"lease_s": 20.0, "heartbeat_s": 0.5, "sweep_s": 0.5})
     flush(settings)
     with recorded(database), fleet(impatient, tmp_path) as started:
         yield started

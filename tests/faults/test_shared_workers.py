@@ -99,7 +99,7 @@ def platform(
         update={
             "broker_url": SecretStr(redis.url),
             "catalogue": catalogue,
-            "lease_s": 600.0,
+            "lease_s": 20.0,
             "heartbeat_s": 0.5,
             "sweep_s": 0.5,
         }

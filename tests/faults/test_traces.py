@@ -56,7 +56,7 @@ def platform(
     """
     del collector
     impatient = on_loopback(settings).model_copy(
-        update={"lease_s": 600.0, "heartbeat_s": 0.5, "sweep_s": 0.5}
+        update={"lease_s": 20.0, "heartbeat_s": 0.5, "sweep_s": 0.5}
     )
     with make_broker(settings).connection_for_write() as connection:
         connection.default_channel.client.flushall()

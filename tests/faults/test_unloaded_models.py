@@ -86,7 +86,7 @@ def platform(
     impatient = settings.model_copy(
         update={
             "broker_url": SecretStr(redis.url),
-            "lease_s": 600.0,
+            "lease_s": 20.0,
             "heartbeat_s": 0.5,
             "sweep_s": 0.5,
         }

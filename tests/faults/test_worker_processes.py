@@ -51,7 +51,7 @@ def workers(settings: Settings, redis: RedisServer, tmp_path: Path) -> Iterator[
     impatient = settings.model_copy(
         update={
             "broker_url": SecretStr(redis.url),
-            "lease_s": 600.0,
+            "lease_s": 20.0,
             "heartbeat_s": 0.5,
             "sweep_s": 0.5,
         }
@@ -174,6 +174,7 @@ def test_a_drained_worker_finishes_what_it_has_takes_nothing_more_and_goes_on_wh
 def test_a_killed_child_is_replaced_and_its_step_done_again_long_before_its_lease_runs_out(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
+    workers.settings = workers.settings.model_copy(update={"lease_s": 600.0})
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "1")
 
