@@ -28,6 +28,9 @@ from worker.engines.oracle import encode
 WORDS = range(1000, 1600)
 """About five minutes of them: a dozen chunks."""
 
+SLOW = {"FAULTY_PACE_S": "5"}
+"""Of a worker that is to be caught with a step, though the test may stand still."""
+
 QUEUES = (CPU_QUEUE, LARGE_QUEUE, model_queue("oracle"))
 
 
@@ -128,7 +131,7 @@ def test_a_killed_model_workers_chunks_are_finished_by_another(
     job_id = add_stored_job(database, storage, source)
     workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
-    doomed = workers.start("model", "--model", "oracle")
+    doomed = workers.start("model", "--model", "oracle", **SLOW)
     held = freeze_with_a_step(doomed, database, "transcribe")
     doomed.kill()
     end_leases(database, held)
@@ -142,7 +145,7 @@ def test_a_killed_cpu_workers_prepare_is_finished_by_another(
 ) -> None:
     job_id = add_stored_job(database, storage, source)
     workers.start("beat")
-    doomed = workers.start("cpu", "--concurrency", "1")
+    doomed = workers.start("cpu", "--concurrency", "1", **SLOW)
     held = freeze_with_a_step(doomed, database, "prepare")
     doomed.kill()
     end_leases(database, held)
@@ -158,7 +161,7 @@ def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(
     job_id = add_stored_job(database, storage, source)
     workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
-    frozen = workers.start("model", "--model", "oracle")
+    frozen = workers.start("model", "--model", "oracle", **SLOW)
     held = freeze_with_a_step(frozen, database, "transcribe")
     end_leases(database, held)
     workers.start("model", "--model", "oracle")

@@ -129,7 +129,8 @@ def test_a_job_is_one_trace_over_its_processes_and_the_death_of_one(
     tmp_path: Path,
 ) -> None:
     client, workers = platform
-    doomed = workers.start("model", "--model", "oracle")
+    # It is to be caught with chunks, though the test may stand still.
+    doomed = workers.start("model", "--model", "oracle", FAULTY_PACE_S="5")
     job_id = submit(client, receiver, traceparent=CLIENT)
     kill_with_chunks(doomed, database)
     workers.start("model", "--model", "oracle")

@@ -1,6 +1,7 @@
 """A worker's processes go on when one of them, or Redis, goes away."""
 
 import io
+import math
 import signal
 import time
 import wave
@@ -76,6 +77,12 @@ def recording(samples: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def noise(*, minutes: int) -> bytes:
+    """A file that takes a worker at least a tenth of a second to prepare for each minute of it."""
+    minute = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE).astype(np.float32)
+    return recording(np.tile(minute, minutes))
+
+
 def test_workers_go_on_by_themselves_once_redis_is_back(
     database: Engine, storage: Storage, workers: Fleet, redis: RedisServer
 ) -> None:
@@ -115,8 +122,7 @@ def test_workers_go_on_by_themselves_once_redis_is_back(
 def test_a_worker_that_stops_releases_the_file_it_is_preparing(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
-    job_id = add_stored_job(database, storage, recording(np.tile(noise, 20)))
+    job_id = add_stored_job(database, storage, noise(minutes=40))
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "1")
     (step,) = step_ids(database, job_id, "prepare")
@@ -141,8 +147,7 @@ def test_a_worker_stops_soon_although_it_missed_the_result_of_a_step(
 def test_a_drained_worker_finishes_what_it_has_takes_nothing_more_and_goes_on_when_resumed(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
-    in_hand = add_stored_job(database, storage, recording(np.tile(noise, 10)))
+    in_hand = add_stored_job(database, storage, noise(minutes=10))
     workers.start("beat")
     first = workers.start("cpu", "--concurrency", "1")
 
@@ -179,17 +184,21 @@ def test_a_killed_child_is_replaced_and_its_step_done_again_long_before_its_leas
     worker = workers.start("cpu", "--concurrency", "1")
 
     def claimed_again_after_s() -> float:
-        job_id = add_stored_job(database, storage, recording(np.zeros(600 * SAMPLE_RATE)))
+        job_id = add_stored_job(database, storage, noise(minutes=20))
         (step,) = step_ids(database, job_id, "prepare")
         wait_until(lambda: column(database, step, "state") == "running")
         (child,) = pool(worker)
         child.send_signal(signal.SIGKILL)
         began = time.monotonic()
-        wait_until(lambda: column(database, step, "attempt") == 2)
+        wait_until(
+            lambda: (
+                column(database, step, "attempt") == 2 or column(database, step, "state") == "done"
+            )
+        )
         took_s = time.monotonic() - began
         wait_until(lambda: column(database, step, "state") == "done")
-        assert column(database, step, "attempt") == 2
-        return took_s
+        # Where this test stood still, the child was done before it was killed.
+        return took_s if column(database, step, "attempt") == 2 else math.inf
 
     assert any(claimed_again_after_s() < NOTICED_S for _ in range(TRIES))
     assert worker.process.poll() is None
@@ -198,8 +207,7 @@ def test_a_killed_child_is_replaced_and_its_step_done_again_long_before_its_leas
 def test_the_children_of_a_killed_worker_die_with_it_in_the_middle_of_their_work(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
-    job_id = add_stored_job(database, storage, recording(np.tile(noise, 20)))
+    job_id = add_stored_job(database, storage, noise(minutes=40))
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "2")
     (step,) = step_ids(database, job_id, "prepare")
