@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import connections
 from api.__main__ import max_connections
+from api.rare_warnings import PERIOD_S
 from api.server import LoopErrors
 from shared.infra.open_files import OPEN_FILES
 from shared.infra.settings import Settings
@@ -105,6 +106,7 @@ def test_clients_that_send_nothing_use_up_no_descriptors_and_keep_nobody_out(
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "api.log"
+    began = time.monotonic()
     with api_process(NOWHERE, log, open_files=256) as (client, _), ExitStack() as stack:
         client.get("/health/live").raise_for_status()
         base = str(client.base_url)
@@ -115,7 +117,8 @@ def test_clients_that_send_nothing_use_up_no_descriptors_and_keep_nobody_out(
                     assert read_answer(other).startswith("200")
     lines = log.read_text().splitlines()
     about = [line for line in lines if "connections are open" in line]
-    assert len(about) == 1, "a line for each connection"
+    most = 1 + (time.monotonic() - began) // PERIOD_S
+    assert 1 <= len(about) <= most, "a line for each connection"
     assert "128 connections are open, which is the limit" in about[0]
     assert not [line for line in lines if "open files" in line]
 
