@@ -20,6 +20,7 @@ from worker.engines.oracle import encode
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-P", "-m", "cli.main")
+PATIENT_COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("patientcommand.py")))
 ENV = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'sdk'}")
 
 OWN_CATALOGUE = """
@@ -132,7 +133,7 @@ class Up:
 
     def end(self, signum: signal.Signals) -> tuple[int, str]:
         self.process.send_signal(signum)
-        return self.process.wait(60), self.stderr
+        return self.process.wait(120), self.stderr
 
     def kill(self, *others: int) -> None:
         """``kill -9``, and of other processes after it."""

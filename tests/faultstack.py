@@ -184,7 +184,7 @@ class FaultStack:
                 self._open.remove(entry)
                 self.faults.append(entry[0].over())
 
-    def wait(self, condition: Callable[[], T], *, within_s: float = 60.0) -> T:
+    def wait(self, condition: Callable[[], T], *, within_s: float = 120.0) -> T:
         """Poll, tending the platform meanwhile, until the condition holds; return its value."""
         deadline = time.monotonic() + within_s
         while not (value := condition()):
@@ -385,12 +385,16 @@ def fault_stack(path: Path, hosts: Hosts | None = None, **changes: object) -> It
             stack.end()
 
 
-def add_everything(stack: FaultStack, *, pace_s: float) -> None:
-    """Start beat, a delivering worker and two of each other role; wait until all are ready."""
+def add_everything(stack: FaultStack, *, pace_s: float, **variables: str) -> None:
+    """Start beat, a delivering worker and two of each other role; wait until all are ready.
+
+    The variables are those of ``faultyworker`` for the model workers.
+    """
+    variables["FAULTY_PACE_S"] = str(pace_s)
     stack.add_worker("beat", "beat")
     stack.add_worker("deliver", "deliver")
     for number in (1, 2):
         stack.add_worker(f"cpu-{number}", "cpu", "--concurrency", "1")
-        stack.add_worker(f"model-{number}", "model", "--model", "oracle", FAULTY_PACE_S=str(pace_s))
+        stack.add_worker(f"model-{number}", "model", "--model", "oracle", **variables)
     pids = {service.pid for service in stack.services.values()}
     stack.wait(lambda: pids <= stack.ready_pids())

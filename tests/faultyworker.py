@@ -4,7 +4,8 @@ The engine kills its process when it hears one word, and never returns when it h
 the process writes says that it has written it (``changes.sign_changes``). Six variables of the
 environment change more:
 
-FAULTY_PACE_S    seconds that each batch takes longer, so that faults find steps in hand
+FAULTY_PACE_S    seconds that each batch, and each file's preparation, takes longer, so that faults
+                 find steps in hand
 FAULTY_GATE      a file; while it exists no batch gets its result (FILE.reached: one waits)
 FAULTY_LOAD      a file; while it exists no model is loaded (FILE.reached: one waits); its text, if
                  it has any, is why it cannot be
@@ -79,6 +80,12 @@ def await_gate(gate: str | None) -> None:
         time.sleep(0.01)
 
 
+def prepare_slowly(runtime: Runtime, lease: Lease) -> None:
+    """Prepare, after a while."""
+    time.sleep(float(os.environ["FAULTY_PACE_S"]))
+    prepare(runtime, lease)
+
+
 def prepare_with_a_bug(runtime: Runtime, lease: Lease) -> None:
     """Prepare, unless there is a bug, as a library of an unforeseen version may have one."""
     if Path(os.environ["FAULTY_BUG"]).exists():
@@ -121,6 +128,8 @@ def count_no_results() -> None:
 if __name__ == "__main__":
     sign_changes()
     worker.engines.oracle.OracleEngine = TouchyOracle  # type: ignore[misc]
+    if os.environ.get("FAULTY_PACE_S"):
+        worker.steps.prepare.prepare = prepare_slowly
     if os.environ.get("FAULTY_BUG"):
         worker.steps.prepare.prepare = prepare_with_a_bug
     if os.environ.get("FAULTY_UNFENCED"):

@@ -148,7 +148,7 @@ def run(
     *arguments: str,
     env: Mapping[str, str],
     cwd: Path | None = None,
-    timeout: float = 120,
+    timeout: float = 600,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, as ``subprocess.run`` does it."""
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,10 @@
 """The vocabulary in which tests talk about jobs and steps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
+from processes import wait_until
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
@@ -205,6 +206,28 @@ def expire(database: Engine, claimed: Claim) -> None:
             text("UPDATE steps SET lease_until = now() - interval '1 s' WHERE id = :id"),
             {"id": claimed.step_id},
         )
+
+
+def end_leases(database: Engine, step_ids: Sequence[int]) -> None:
+    """Have the leases of a worker that is gone run out, until somebody else has reaped them.
+
+    Once would not do: a renewal of the worker's may still be on its way to Postgres.
+    """
+    held = {"ids": [*step_ids], "epochs": [column(database, each, "epoch") for each in step_ids]}
+
+    def are_reaped() -> bool:
+        with database.begin() as connection:
+            expired = connection.execute(
+                text("""
+                    UPDATE steps SET lease_until = now() - interval '1 s'
+                    FROM unnest(CAST(:ids AS bigint[]), CAST(:epochs AS int[])) AS held (id, epoch)
+                    WHERE steps.id = held.id AND steps.epoch = held.epoch AND state = 'running'
+                """),
+                held,
+            )
+            return expired.rowcount == 0
+
+    wait_until(are_reaped)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import connections
 from api.__main__ import max_connections
+from api.rare_warnings import PERIOD_S
 from api.server import LoopErrors
 from shared.infra.open_files import OPEN_FILES
 from shared.infra.settings import Settings
@@ -45,7 +46,7 @@ class Application:
     def __init__(self) -> None:
         self.released = False
         self.n_waiting = 0
-        self.n_floods = 0
+        self.n_floods = self.n_flooded = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -68,6 +69,7 @@ class Application:
 
     async def _flood(self, receive: Receive, send: Send) -> None:
         self.n_floods += 1
+        self.n_flooded += 1
         gone = asyncio.ensure_future(receive())
         while not gone.done():
             await send({"type": "http.response.body", "body": bytes(8192), "more_body": True})
@@ -104,6 +106,7 @@ def test_clients_that_send_nothing_use_up_no_descriptors_and_keep_nobody_out(
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "api.log"
+    began = time.monotonic()
     with api_process(NOWHERE, log, open_files=256) as (client, _), ExitStack() as stack:
         client.get("/health/live").raise_for_status()
         base = str(client.base_url)
@@ -114,7 +117,8 @@ def test_clients_that_send_nothing_use_up_no_descriptors_and_keep_nobody_out(
                     assert read_answer(other).startswith("200")
     lines = log.read_text().splitlines()
     about = [line for line in lines if "connections are open" in line]
-    assert len(about) == 1, "a line for each connection"
+    most = 1 + (time.monotonic() - began) // PERIOD_S
+    assert 1 <= len(about) <= most, "a line for each connection"
     assert "128 connections are open, which is the limit" in about[0]
     assert not [line for line in lines if "open files" in line]
 
@@ -160,15 +164,24 @@ def test_a_head_that_does_not_come_in_time_ends_its_connection(
     monkeypatch: pytest.MonkeyPatch, first: bytes, answer: bytes
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 0.2)
-    with serving(Application()) as url, connected(url, first) as [held]:
-        assert read_all(held).partition(b"\r\n")[0] == answer
+
+    def told(url: str) -> bytes:
+        with connected(url, first) as [held], suppress(ConnectionResetError):
+            return read_all(held).partition(b"\r\n")[0]
+        return b"reset"
+
+    # The machine may stand still before the first byte is read, but not each time.
+    with serving(Application()) as url:
+        assert any(told(url) == answer for _ in range(4))
 
 
 def test_the_head_of_a_later_request_has_the_same_time_and_the_pause_before_it_has_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_S", 0.2)
     with serving(Application()) as url, connected(url, request("/")) as [held]:
+        assert read_answer(held).startswith("200")
+        monkeypatch.setattr(connections, "HEAD_S", 0.2)  # for what comes on this connection now
+        held.sendall(request("/"))
         assert read_answer(held).startswith("200")
         held.settimeout(0.5)
         with pytest.raises(TimeoutError):
@@ -181,9 +194,11 @@ def test_the_head_of_a_later_request_has_the_same_time_and_the_pause_before_it_h
 def test_an_answer_under_way_is_not_cut_by_half_a_head_behind_its_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_S", 0.1)
     app = Application()
-    with serving(app) as url, connected(url, request("/wait") + b"GET / HTT") as [held]:
+    with serving(app) as url, connected(url, request("/")) as [held]:
+        assert read_answer(held).startswith("200")
+        monkeypatch.setattr(connections, "HEAD_S", 0.1)  # for what comes on this connection now
+        held.sendall(request("/wait") + b"GET / HTT")
         held.settimeout(0.5)
         with pytest.raises(TimeoutError):
             held.recv(1)
@@ -262,19 +277,31 @@ def test_a_trailer_is_no_header() -> None:
 def test_an_answer_of_which_nothing_is_taken_is_cut_and_one_that_is_taken_slowly_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "UNREAD_S", 1.0)
-    app = Application()
-    with serving(app) as url, connected(url, request("/flood"), n=4) as readers:
-        wait_until(lambda: app.n_floods == 4, within_s=60)
-        slow, *_ = readers
-        deadline = time.monotonic() + 20
-        while app.n_floods > 1:
-            assert time.monotonic() < deadline, "nobody was cut"
-            slow.recv(1_000_000)
-            time.sleep(0.05)
-        for _ in range(30):  # longer than UNREAD_S
-            assert slow.recv(1_000_000)
-            time.sleep(0.05)
+    def is_cut_alone(unread_s: float) -> bool:
+        """Whether those that take nothing are cut, and one that takes something is not."""
+        monkeypatch.setattr(connections, "UNREAD_S", unread_s)
+        app = Application()
+        with (
+            serving(app) as url,
+            connected(url, request("/flood"), n=4) as readers,
+            suppress(ConnectionResetError),
+        ):
+            wait_until(lambda: app.n_flooded == 4)
+            slow, *_ = readers
+            deadline = time.monotonic() + 20 * unread_s
+            while app.n_floods > 1:
+                assert time.monotonic() < deadline, "nobody was cut"
+                slow.recv(1_000_000)
+                time.sleep(0.05)
+            until = time.monotonic() + 1.5 * unread_s
+            while slow.recv(1_000_000):
+                if time.monotonic() > until:
+                    return True
+                time.sleep(0.05)
+        return False
+
+    # Where the machine stands still for the first time, the slow one is cut, too.
+    assert is_cut_alone(1.0) or is_cut_alone(8.0)
 
 
 def test_a_lack_of_descriptors_is_logged_once_in_a_while(

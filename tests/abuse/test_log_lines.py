@@ -19,7 +19,7 @@ FORGED = "2026-11-27T06:00:00.000+00:00 CRITICAL api: all jobs were deleted"
 def send(client: httpx.Client, head: bytes) -> bytes:
     """Send a request that no client library would send; return the answer's beginning."""
     address = (client.base_url.host, client.base_url.port or 80)
-    with socket.create_connection(address, 20) as connection:
+    with socket.create_connection(address, 60) as connection:
         connection.sendall(head)
         return connection.recv(4096)
 

@@ -41,7 +41,7 @@ class Asker:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
-    def post(self, n_bytes: int, timeout_s: float = 30) -> httpx.Response:
+    def post(self, n_bytes: int, timeout_s: float = 60) -> httpx.Response:
         files = {"file": ("a.wav", uuid4().bytes + bytes(n_bytes))}
         return self.client.post("/jobs", files=files, timeout=timeout_s)
 

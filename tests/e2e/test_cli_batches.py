@@ -13,11 +13,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import patient
 import psutil
 import pytest
-from commandline import COMMAND, ENV, Up, transcribe, write_words
+from commandline import COMMAND, ENV, PATIENT_COMMAND, Up, transcribe, write_words
 from processes import wait_until
 from terminal import Terminal
 
@@ -229,7 +228,7 @@ def test_ctrl_c_leaves_what_was_done_until_a_later_run_completes_it(
 ) -> None:
     long = write_words(tmp_path / "long.wav", list(range(2000)))
     out = tmp_path / "out"
-    command = [*COMMAND, "transcribe", str(long), "-o", str(out), "-f", "txt,srt"]
+    command = [*PATIENT_COMMAND, "transcribe", str(long), "-o", str(out), "-f", "txt,srt"]
     with ExitStack() as at_the_end:
         with paused(up, "worker-oracle"):
             running = at_the_end.enter_context(
@@ -240,9 +239,11 @@ def test_ctrl_c_leaves_what_was_done_until_a_later_run_completes_it(
             job = wait_until(lambda: planned_job(up, long.name))
             # Nobody stitches the job's chunks, so that it cannot succeed before the signal.
             at_the_end.enter_context(paused(up, "worker-cpu"))
-        wait_until(lambda: httpx.get(f"{up.url}/jobs/{job}").json()["progress"]["chunks_done"] > 0)
+        wait_until(
+            lambda: patient.get(f"{up.url}/jobs/{job}").json()["progress"]["chunks_done"] > 0
+        )
         running.send_signal(signal.SIGINT)
-        _, stderr = running.communicate(timeout=30)
+        _, stderr = running.communicate(timeout=100)
         wait_until(lambda: patient.get(f"{up.url}/jobs/{job}").json()["state"] == "canceled")
     assert running.returncode == 130
     assert f"longhand: {long}: what was done is in {out / 'long.txt.partial'}" in stderr

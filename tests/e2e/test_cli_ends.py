@@ -24,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nothing_is_left(data: Path) -> Iterator[None]:
     """No test may leave a process that works on the data directory."""
     yield
-    wait_until(lambda: not running_on(data), within_s=20)
+    wait_until(lambda: not running_on(data))
     assert not [path for path in data.rglob("*") if path.is_socket()]
 
 
@@ -65,7 +65,7 @@ def test_ctrl_c_stops_everything_in_each_phase(data: Path, tmp_path: Path, line:
             assert running.poll() is None, f"it never said '{line}'"
             said += running.stderr.readline()
         running.send_signal(signal.SIGINT)
-        stdout, stderr = running.communicate(timeout=30)
+        stdout, stderr = running.communicate(timeout=100)
     assert running.returncode == 130
     assert stdout == ""
     assert "NOTE" not in said
@@ -101,4 +101,4 @@ def test_what_is_killed_leaves_no_process_and_the_next_goes_on_with_its_jobs(
         while ": transcribing" not in third.stderr.readline():
             assert third.poll() is None
         third.kill()
-    wait_until(lambda: not running_on(data), within_s=10)
+    wait_until(lambda: not running_on(data))

@@ -63,7 +63,7 @@ def test_each_utterance_of_a_file_is_a_line_and_the_file_is_heard_at_its_pace(
 
 def test_raw_audio_on_standard_input_is_heard_to_its_end() -> None:
     with stt_peer() as peer, running(peer) as process:
-        stdout, stderr = process.communicate(spoken(4, 5) + spoken(6, silence_ms=0), timeout=30)
+        stdout, stderr = process.communicate(spoken(4, 5) + spoken(6, silence_ms=0), timeout=100)
     assert (process.returncode, stdout, stderr) == (0, b"4 5\n6\n", b"")
 
 
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_the_session_and_prints_the_last_final() -> None:
         process.stdin.flush()
         wait_until(lambda: peer.heard_s > 0.27)
         process.send_signal(signal.SIGINT)
-        process.wait(30)  # its standard input stays open
+        process.wait(100)  # its standard input stays open
         stdout, stderr = process.communicate()
     assert (process.returncode, stdout, stderr) == (130, b"7 8\n", b"")
     assert peer.controls == ["flush", "end_session"]
@@ -84,7 +84,7 @@ def test_a_terminal_shows_what_is_being_said_in_one_line_that_the_final_replaces
     ours, theirs = pty.openpty()
     with stt_peer() as peer, running(peer, stderr=theirs) as process:
         os.close(theirs)
-        stdout, _ = process.communicate(spoken(1, 2), timeout=30)
+        stdout, _ = process.communicate(spoken(1, 2), timeout=100)
         shown = b""
         with suppress(OSError):  # the terminal's other end is closed
             while piece := os.read(ours, 4096):

@@ -14,7 +14,18 @@ import av
 import numpy as np
 import patient
 import pytest
-from commandline import COMMAND, ENV, ROOT, Up, ended, longhand, running_on, transcribe, write_words
+from commandline import (
+    COMMAND,
+    ENV,
+    PATIENT_COMMAND,
+    ROOT,
+    Up,
+    ended,
+    longhand,
+    running_on,
+    transcribe,
+    write_words,
+)
 from processes import wait_until
 
 from cli.embedded.directory import DataDirectory
@@ -233,7 +244,7 @@ def test_secrets_are_on_no_command_line_in_no_log_and_not_printed(data: Path, up
 def test_ctrl_c_cancels_the_jobs_that_nobody_waits_for(data: Path, up: Up, tmp_path: Path) -> None:
     os.kill(up.pids()["worker-oracle"], signal.SIGSTOP)  # it never gets to the end
     long = write_words(tmp_path / "long.wav", list(range(600)))
-    command = [*COMMAND, "transcribe", str(long), "--server", up.url]
+    command = [*PATIENT_COMMAND, "transcribe", str(long), "--server", up.url]
     with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         while ": transcribing" not in running.stderr.readline():
@@ -315,6 +326,6 @@ def test_a_second_platform_runs_beside_the_first_and_ends_with_its_terminal(
 
 def test_up_ends_with_all_its_processes_when_it_is_interrupted(data: Path, up: Up) -> None:
     assert up.end(signal.SIGINT)[0] == 0
-    wait_until(lambda: not running_on(data), within_s=20)
+    wait_until(lambda: not running_on(data))
     assert not [path for path in data.rglob("*") if path.is_socket()]
     assert not (data / "stack.json").exists()

@@ -132,7 +132,7 @@ class Reader:
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.communicate(timeout=200)
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +356,7 @@ def test_the_production_commands_make_a_platform(servers: Settings, tmp_path: Pa
             with (tmp_path / f"{number}.log").open("wb") as log:
                 process = subprocess.Popen(words, env=env, cwd=tmp_path, stdout=log, stderr=log)
             if "migrate" in words:
-                assert process.wait(60) == 0, log
+                assert process.wait(200) == 0, log
             else:
                 running.append(process)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
@@ -370,7 +370,7 @@ def test_the_production_commands_make_a_platform(servers: Settings, tmp_path: Pa
         for process in running:
             process.terminate()
         for process in running:
-            process.wait(60)
+            process.wait(200)
 
 
 def serves(client: httpx.Client) -> bool:

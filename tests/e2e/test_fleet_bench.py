@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,32 @@ from bench.fleet.costs import Costs
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.timeout(600)
-def test_workers_that_sleep_are_watched_while_they_are_idle_and_busy() -> None:
+def measured() -> dict[str, list[float]]:
+    """Run the bench; return its numbers by row."""
     options = ("--part", "fleet", "--workers", "2", "--batch-s", "0.5", "--fleet-s", "4")
     done = run("bench", "fleet", *options, env=os.environ, cwd=ROOT, timeout=600)
-
     assert done.returncode == 0, done.stderr
-    rows = {
+    return {
         found[1]: [float(cell) for cell in found[2].split()]
         for line in done.stdout.splitlines()
         if (found := re.fullmatch(r" *(\S.*?)((?: {2,}-?[\d.]+)+)", line))
     }
+
+
+def is_disturbed(rows: Mapping[str, Sequence[float]]) -> bool:
+    """Whether a worker, or Postgres, stood still for much of the time: not each time."""
+    least, *_ = rows["of a worker: least, median, most"]
+    _, per_call = rows["chunks: a second, in a call"]
+    return least == 0 or not 1 <= per_call < 8
+
+
+@pytest.mark.timeout(600)
+def test_workers_that_sleep_are_watched_while_they_are_idle_and_busy() -> None:
+    rows = measured()
+    for _ in range(2):
+        if not is_disturbed(rows):
+            break
+        rows = measured()
     (share,) = rows["share of their time in the engine"]
     assert 0 < share <= 1.2, "calls that end within the time have begun before it"
     least, _, most = rows["of a worker: least, median, most"]

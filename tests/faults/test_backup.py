@@ -51,8 +51,9 @@ def test_a_backup_under_load_is_restored_elsewhere_and_its_jobs_finish(
 ) -> None:
     rng = random.Random(7)
     made: list[Made] = []
+    gate = tmp_path / "gate"
     with fault_stack(tmp_path / "first", **IMPATIENT) as stack:
-        add_everything(stack, pace_s=0.15)
+        add_everything(stack, pace_s=0.15, FAULTY_GATE=str(gate))
         crowd = Crowd(stack.url, works(), rng)
         crowd.start(4)
         crowd.allow(JOBS // 2)
@@ -65,14 +66,19 @@ def test_a_backup_under_load_is_restored_elsewhere_and_its_jobs_finish(
         try:
             for done, round_ in ((JOBS // 6, 1), (JOBS // 3, 2)):
                 stack.wait(lambda done=done: len(succeeded(stack.database)) >= done)
+                if round_ == 2:
+                    gate.touch()  # what is heard now has not ended when the backup is made
                 before = succeeded(stack.database)
                 crowd.allow(JOBS // 4)
+                if round_ == 2:
+                    stack.wait(Path(f"{gate}.reached").exists)
                 thread = threading.Thread(target=back_up)
                 thread.start()
                 if round_ == 2:
                     kill_model(stack, crowd, rng)
-                stack.wait(lambda thread=thread: not thread.is_alive())
+                stack.wait(lambda thread=thread: not thread.is_alive(), within_s=200)
         finally:
+            gate.unlink(missing_ok=True)
             crowd.give_up()
         assert len(made) == 2
         recordings = crowd.recordings

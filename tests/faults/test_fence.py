@@ -13,12 +13,14 @@ import httpx
 from checker import Verdict, check
 from clients import Crowd, Work
 from faultstack import FaultStack, OpenFault, fault_stack, now
+from jobstore import end_leases
 from readings import read_history
 from replay import Rule
 
 from shared.store.jobs.read import get_job
 
-LEASE_S = 2.0
+LEASE_S = 20.0
+"""No pause of another worker is as long; the test ends those of the frozen one."""
 
 
 def wake_a_stale_worker(path: Path, *, fenced: bool) -> Verdict:
@@ -38,8 +40,9 @@ def wake_a_stale_worker(path: Path, *, fenced: bool) -> Verdict:
             job_id = crowd.submit(client, Work(tuple(range(1, 200))))
         # A batch that the engine has begun: what waits for its batch is dropped with its lease.
         stack.wait(Path(f"{gate}.reached").exists)
-        frozen = OpenFault("pause", now(), frozenset({stale.pid}), kills=True)
+        frozen = OpenFault("pause", now(), frozenset({stale.pid}), kills=True, noticed=True)
         stale.child.send(signal.SIGSTOP)
+        end_leases(stack.database, stack.held_by(stale.pids()))
         stack.add_worker("fresh", "model", "--model", "oracle")
         stack.wait(lambda: get_job(stack.database, "default", job_id).state == "succeeded")
         gate.unlink()

@@ -30,8 +30,9 @@ from shared.infra.database import begin
 
 JOBS = 80
 SEED = 5
-LEASE_S = 3.0
-RECOVERY_S = 15.0
+LEASE_S = 6.0
+"""A worker loses nothing where a busy machine has it stand still for seconds: that is no fault."""
+RECOVERY_S = 25.0
 """As without a network: docs/faults.md."""
 BACK_S = 20.0
 """As after an outage of Redis: so long after the network is back a worker claims steps again."""
@@ -177,7 +178,7 @@ def attack(
             lease_s=LEASE_S,
             heartbeat_s=0.5,
             sweep_s=0.5,
-            inference_limit_s=6.0,
+            inference_limit_s=LEASE_S + 3.0,
             max_attempts=6,
             retry_base_s=1.0,
         ) as stack,
@@ -218,6 +219,7 @@ def attack(
     return "\n".join([report, seen, *wrong, f"{took_s:.0f} s"]), wrong
 
 
+@pytest.mark.timeout(600)
 def test_no_job_is_lost_or_done_twice_while_the_network_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,7 +234,7 @@ def test_no_job_is_lost_or_done_twice_while_the_network_fails(
         each_once,
         n_jobs=JOBS,
         files_per_attack=6,
-        settle_s=90,
+        settle_s=180,
     )
     with capsys.disabled():
         print(f"\n{report}")  # noqa: T201

@@ -28,9 +28,12 @@ from readings import read_history, table
 
 JOBS = 2 * (len(WORKER_ATTACKS) + len(SERVER_ATTACKS) + 1)
 SEED = 4
-LEASE_S = 3.0
-RECOVERY_S = 15.0
-"""Lease and sweep take 3.5 s here; the rest is what a busy machine with few cores may add."""
+LEASE_S = 6.0
+"""A worker loses nothing where a busy machine has it stand still for seconds: that is no fault."""
+RECOVERY_S = 25.0
+"""Lease and sweep take 6.5 s here; the rest is what a busy machine with few cores may add."""
+SOAK_LEASE_S = 3.0
+SOAK_RECOVERY_S = 15.0
 SOAK_JOBS = int(os.environ.get("SOAK_JOBS", "10000"))
 SOAK_SEED = int(os.environ.get("SOAK_SEED", str(time.time_ns() % 10**6)))
 SOAK_LIMIT_S = float(os.environ.get("SOAK_LIMIT_S", "5400"))
@@ -48,6 +51,8 @@ def attack(
     crashing: int,
     hanging: int,
     settle_s: float,
+    lease_s: float,
+    recovery_s: float,
     **changes: object,
 ) -> tuple[str, list[str]]:
     """Run a platform under attack; return what happened, and what was wrong with it."""
@@ -55,11 +60,11 @@ def attack(
         moods() as tell,
         fault_stack(
             path,
-            lease_s=LEASE_S,
+            lease_s=lease_s,
             heartbeat_s=0.5,
             sweep_s=0.5,
             # Longer than a pause: a worker that wakes must not take its sleep for a hung engine.
-            inference_limit_s=6.0,
+            inference_limit_s=lease_s + 3.0,
             **changes,
         ) as stack,
     ):
@@ -89,12 +94,13 @@ def attack(
             deaf=tell.deaf,
         )
         refused = stack.stale_writes_refused()
-    verdict = check(history, lease_s=LEASE_S, recovery_s=RECOVERY_S)
+    verdict = check(history, lease_s=lease_s, recovery_s=recovery_s)
     wrong = [*crowd.errors, *map(str, verdict.violations)]
     report = table(history, verdict, stale_writes_refused=refused)
     return "\n".join([report, *wrong, f"{took_s:.0f} s"]), wrong
 
 
+@pytest.mark.timeout(600)
 def test_no_job_is_lost_or_done_twice_whatever_is_attacked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,7 +117,9 @@ def test_no_job_is_lost_or_done_twice_whatever_is_attacked(
         breath_s=0.5,
         crashing=2,
         hanging=1,
-        settle_s=90,
+        settle_s=180,
+        lease_s=LEASE_S,
+        recovery_s=RECOVERY_S,
         # Poison is through in time.
         max_attempts=4,
         retry_base_s=1.0,
@@ -140,6 +148,8 @@ def test_no_job_is_lost_or_done_twice_under_attacks_at_random(
         crashing=max(2, SOAK_JOBS // 1000),
         hanging=max(1, SOAK_JOBS // 2000),
         settle_s=900,
+        lease_s=SOAK_LEASE_S,
+        recovery_s=SOAK_RECOVERY_S,
     )
     with capsys.disabled():
         print(report)  # noqa: T201

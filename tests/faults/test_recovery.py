@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from changes import read_changes, recorded
-from jobstore import add_stored_job
+from jobstore import add_stored_job, end_leases
 from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine, text
 from transcripts import get_transcript
@@ -28,6 +28,9 @@ from worker.engines.oracle import encode
 WORDS = range(1000, 1600)
 """About five minutes of them: a dozen chunks."""
 
+SLOW = {"FAULTY_PACE_S": "5"}
+"""Of a worker that is to be caught with a step, though the test may stand still."""
+
 QUEUES = (CPU_QUEUE, LARGE_QUEUE, model_queue("oracle"))
 
 
@@ -45,8 +48,11 @@ def source() -> bytes:
 
 @pytest.fixture
 def workers(settings: Settings, database: Engine, tmp_path: Path) -> Iterator[Fleet]:
-    """A fleet with a short lease, on an empty broker; what it does is recorded."""
-    impatient = settings.model_copy(update={"lease_s": 3.0, "heartbeat_s": 0.5, "sweep_s": 0.5})
+    """A fleet on an empty broker; what it does is recorded.
+
+    No lease of a worker that merely stands still runs out: tests end those of one that is gone.
+    """
+    impatient = settings.model_copy(update={"lease_s": 20.0, "heartbeat_s": 0.5, "sweep_s": 0.5})
     flush(settings)
     with recorded(database), fleet(impatient, tmp_path) as started:
         yield started
@@ -125,9 +131,10 @@ def test_a_killed_model_workers_chunks_are_finished_by_another(
     job_id = add_stored_job(database, storage, source)
     workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
-    doomed = workers.start("model", "--model", "oracle")
+    doomed = workers.start("model", "--model", "oracle", **SLOW)
     held = freeze_with_a_step(doomed, database, "transcribe")
     doomed.kill()
+    end_leases(database, held)
     workers.start("model", "--model", "oracle")
     assert_succeeds(database, job_id)
     assert set(attempts(database, held)) == {2}
@@ -138,9 +145,10 @@ def test_a_killed_cpu_workers_prepare_is_finished_by_another(
 ) -> None:
     job_id = add_stored_job(database, storage, source)
     workers.start("beat")
-    doomed = workers.start("cpu", "--concurrency", "1")
+    doomed = workers.start("cpu", "--concurrency", "1", **SLOW)
     held = freeze_with_a_step(doomed, database, "prepare")
     doomed.kill()
+    end_leases(database, held)
     workers.start("cpu", "--concurrency", "1")
     workers.start("model", "--model", "oracle")
     assert_succeeds(database, job_id)
@@ -153,8 +161,9 @@ def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(
     job_id = add_stored_job(database, storage, source)
     workers.start("beat")
     workers.start("cpu", "--concurrency", "1")
-    frozen = workers.start("model", "--model", "oracle")
+    frozen = workers.start("model", "--model", "oracle", **SLOW)
     held = freeze_with_a_step(frozen, database, "transcribe")
+    end_leases(database, held)
     workers.start("model", "--model", "oracle")
     assert_succeeds(database, job_id)
     frozen.signal(signal.SIGCONT)

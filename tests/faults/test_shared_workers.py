@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 import patient
 import pytest
-from jobstore import ORACLE, add_stored_job, column, step_ids
+from jobstore import ORACLE, add_stored_job, column, end_leases, step_ids
 from livesender import LiveSender, final, texts, words_of
 from media import wav
 from processes import Fleet, Worker, fleet, wait_until
@@ -42,7 +43,7 @@ size_bytes = 0
 
 @dataclass
 class Platform:
-    """Workers with short leases, and the database."""
+    """Workers whose leases outlast any pause, and the database."""
 
     workers: Fleet
     database: Engine
@@ -98,7 +99,7 @@ def platform(
         update={
             "broker_url": SecretStr(redis.url),
             "catalogue": catalogue,
-            "lease_s": 3.0,
+            "lease_s": 20.0,
             "heartbeat_s": 0.5,
             "sweep_s": 0.5,
         }
@@ -159,6 +160,8 @@ def test_a_model_with_much_to_do_keeps_no_other_from_its_work_and_a_kill_loses_n
     wait_until(lambda: platform.is_held(one, ids["second"]))
 
     worker.kill()
+    steps = [step_ids(platform.database, each, "transcribe") for each in (*many, one)]
+    end_leases(platform.database, [*chain.from_iterable(steps)])
     gate.unlink()
     platform.start_models()
     for n, job_id in enumerate(many, 1):

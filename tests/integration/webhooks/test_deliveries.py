@@ -1,5 +1,8 @@
 """Deliveries to real receivers: signed, tried again, given up, replayed; the job is left alone."""
 
+import socket
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -48,7 +51,9 @@ def test_a_delivery_is_verified_by_a_strangers_library(
     database: Engine, runtime: Runtime, receiver: Receiver, hook: tuple[UUID, str]
 ) -> None:
     job_id = ended_job(database)
+    began = time.monotonic()
     attempt(runtime, job_id)
+    took_ms = 1000 * (time.monotonic() - began)
     (request,) = receiver.requests
     assert request.verify(hook[1]) == events(database, job_id)[0]["body"]
     found = only(database)
@@ -57,7 +62,7 @@ def test_a_delivery_is_verified_by_a_strangers_library(
     assert request.headers["content-type"] == "application/json"
     (made,) = found.attempts
     assert (made.status_code, made.error) == (204, None)
-    assert 0 < made.latency_ms < 5000
+    assert 0 < made.latency_ms < took_ms
     assert found.finished_at is not None
     assert deliver_steps(database, job_id, state="done")
 
@@ -97,11 +102,18 @@ def count_attempts(outcome: str) -> float:
     return REGISTRY.get_sample_value("longhand_webhook_attempts_total", {"outcome": outcome}) or 0
 
 
+@pytest.fixture
+def gone() -> Iterator[str]:
+    """The URL of a receiver that refuses: bound, so that nobody else can be there."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/hook"
+
+
 def test_a_dead_receiver_is_tried_ten_times_in_about_28_hours(
-    database: Engine, runtime: Runtime
+    database: Engine, runtime: Runtime, gone: str
 ) -> None:
-    with receiving() as gone:
-        add_hook(database, gone.url)
+    add_hook(database, gone)
     job_id = ended_job(database)
     delays = []
     for made in range(1, MAX_ATTEMPTS + 1):
@@ -119,9 +131,8 @@ def test_a_dead_receiver_is_tried_ten_times_in_about_28_hours(
     assert sum(RETRY_DELAYS_S) == pytest.approx(28 * 3600, rel=0.01)
 
 
-def test_delays_are_spread(database: Engine, runtime: Runtime) -> None:
-    with receiving() as gone:
-        add_hook(database, gone.url)
+def test_delays_are_spread(database: Engine, runtime: Runtime, gone: str) -> None:
+    add_hook(database, gone)
     delays = set()
     for _ in range(3):
         job_id = ended_job(database)
@@ -131,10 +142,9 @@ def test_delays_are_spread(database: Engine, runtime: Runtime) -> None:
 
 
 def test_a_delivery_that_fails_for_good_leaves_its_job_as_it_is(
-    database: Engine, runtime: Runtime
+    database: Engine, runtime: Runtime, gone: str
 ) -> None:
-    with receiving() as gone:
-        add_hook(database, gone.url)
+    add_hook(database, gone)
     job_id = ended_job(database)
     before = get_job(database, TENANT, job_id)
     for _ in range(MAX_ATTEMPTS):
