@@ -65,7 +65,7 @@ class Worker:
         self.signal(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self, within_s: float = 30.0) -> int:
+    def stop(self, within_s: float = 60.0) -> int:
         """Ask for an orderly end, as a supervisor would; return the exit code."""
         if self.process.poll() is None:
             self.process.terminate()
