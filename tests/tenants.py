@@ -22,7 +22,7 @@ def asking(database: Engine, tenant: str, *urls: str) -> Iterator[list[httpx.Cli
     with ExitStack() as stack:
         headers = {"Authorization": f"Bearer {key}"}
         yield [
-            stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=30))
+            stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=60))
             for url in urls
         ]
 
