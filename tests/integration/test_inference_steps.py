@@ -10,6 +10,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from gatedengine import begin_with
 from jobstore import add_stored_job, claim, column, expire, step_ids
 from media import wav
 from processes import wait_until
@@ -77,12 +78,14 @@ def prepared(running: Runtime, words: Sequence[int] = WORDS) -> UUID:
 
 
 def with_engine(running: Runtime, engine: OracleEngine, **options: Any) -> Runtime:
-    return replace(running, batcher=Batcher(engine, **{"max_wait_ms": 200, **options}))
+    return replace(running, batcher=Batcher(engine, max_wait_ms=200, **options))
 
 
 def with_one_batch(running: Runtime, engine: OracleEngine, chunks: int) -> Runtime:
     """Have so many chunks heard together, however long their audio takes to read."""
-    return with_engine(running, engine, max_batch=chunks, max_wait_ms=60_000)
+    batcher = Batcher(engine, max_batch=16, max_wait_ms=60_000)
+    begin_with(batcher, chunks)
+    return replace(running, batcher=batcher)
 
 
 def infer_all(running: Runtime) -> list[steps.Claim]:
