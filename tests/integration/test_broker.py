@@ -72,8 +72,8 @@ def test_wake_ups_are_counted_until_they_are_taken(broker: Celery) -> None:
 def test_an_acknowledgement_lost_on_a_dead_connection_costs_no_prefetch_slot(
     settings: Settings,
 ) -> None:
+    send_wakeups(make_broker(settings), "acknowledged", 1)
     with relayed(settings, "broker_url") as (muted, relay):
-        send_wakeups(make_broker(muted), "acknowledged", 1)
         connection = make_broker(muted, consumer=True).connection_for_read()
         channel = connection.channel()
         channel.basic_qos(prefetch_count=1)
@@ -82,7 +82,7 @@ def test_an_acknowledgement_lost_on_a_dead_connection_costs_no_prefetch_slot(
             channel, [Queue("acknowledged")], on_message=received.append, accept=["json"]
         )
         with consumer:
-            connection.drain_events(timeout=10)
+            connection.drain_events(timeout=60)
             assert not channel.qos.can_consume()
             relay.mute()
             received[0].ack()
