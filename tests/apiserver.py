@@ -147,6 +147,8 @@ class Relay:
         """Whether somebody has said something since it is mute."""
         self._away = False
         self._lost: list[bytes] = []
+        self._loser: socket.socket | None = None
+        """The connection that has begun to say what is to be lost."""
         self._closed = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -182,6 +184,7 @@ class Relay:
 
     def lose_answer(self, *said: bytes) -> None:
         """Break the connection that says these things, in order, when the last is answered."""
+        self._loser = None
         self._lost = list(said)
 
     def _accept(self) -> None:
@@ -195,6 +198,10 @@ class Relay:
                 continue
             far = socket.create_connection(("127.0.0.1", self._target))
             self._open += [near, far]
+            if self._closed.is_set():  # in the same moment
+                near.close()
+                far.close()
+                return
             threading.Thread(target=self._relay, args=(near, far), daemon=True).start()
 
     def _relay(self, near: socket.socket, far: socket.socket) -> None:
@@ -209,7 +216,9 @@ class Relay:
                         continue
                     if readable is near:
                         far.sendall(data)
-                        while self._lost and self._lost[0] in data:
+                        # Others may say the last of it meanwhile: they commit as well.
+                        while self._lost and self._lost[0] in data and self._loser in (None, near):
+                            self._loser = near
                             del self._lost[0]
                             if not self._lost:
                                 far.recv(65_536)
@@ -222,7 +231,7 @@ class Relay:
 def relayed(settings: Settings, name: str) -> Iterator[tuple[Settings, Relay]]:
     """Yield settings whose URL ``name`` goes through a relay, and the relay.
 
-    What misses the server gives up as soon as in production.
+    What misses the server gives up as soon as in production; other servers are waited for long.
     """
     url = getattr(settings, name).get_secret_value()
     found = _PORT.search(url)
@@ -230,7 +239,7 @@ def relayed(settings: Settings, name: str) -> Iterator[tuple[Settings, Relay]]:
     relay = Relay(int(found[0]))
     changed = SecretStr(_PORT.sub(str(relay.port), url))
     try:
-        with as_in_production():
+        with as_in_production(name):
             yield settings.model_copy(update={name: changed}), relay
     finally:
         relay.cut()

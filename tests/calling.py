@@ -33,7 +33,7 @@ def active_jobs(database: Engine) -> list[UUID]:
 
 def open_call(url: str) -> http.client.HTTPConnection:
     """Begin a call on a connection that can be closed."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     body = part("file") + AUDIO + b"\r\n--b--\r\n"
     kind = {"content-type": "multipart/form-data; boundary=b"}
     connection.request("POST", "/transcribe", body, kind)

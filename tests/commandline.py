@@ -119,8 +119,9 @@ class Up:
     @property
     def stderr(self) -> str:
         """What it has said so far."""
-        self._stderr.seek(0)
-        return self._stderr.read()
+        # The process has the same file open at the same position, which must not move.
+        descriptor = self._stderr.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
 
     @property
     def url(self) -> str:

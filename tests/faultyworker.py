@@ -73,8 +73,12 @@ def await_gate(gate: str | None) -> None:
     Raises:
         ModelError: with the file's text.
     """
-    while gate and Path(gate).exists():
-        if why := Path(gate).read_text():
+    while gate:
+        try:
+            why = Path(gate).read_text()
+        except FileNotFoundError:
+            return
+        if why:
             raise ModelError(why)
         Path(f"{gate}.reached").touch()
         time.sleep(0.01)

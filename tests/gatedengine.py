@@ -57,6 +57,25 @@ def occupy(engine: GatedEngine, batcher: Batcher) -> Future[Inference]:
     return future
 
 
+def begin_with(batcher: Batcher, n_items: int) -> None:
+    """Have a batcher that waits for long begin once so many items are prepared.
+
+    What is to be alone does not count.
+    """
+    schedule = batcher._schedule
+
+    def n_prepared() -> int:
+        return sum(item.is_ready and item.alone is None for item in [*schedule._queue])
+
+    def begin() -> None:
+        wait_until(lambda: n_prepared() == n_items)
+        with batcher._changed:
+            schedule._max_wait_s = 0.0
+            batcher._changed.notify_all()
+
+    threading.Thread(target=begin, daemon=True).start()
+
+
 def await_prepared(batcher: Batcher) -> None:
     """Wait until the helper threads have prepared all that is queued."""
     wait_until(lambda: all(item.is_ready for item in batcher._schedule._queue))

@@ -1,7 +1,8 @@
 """How long the product's code in this process waits for servers: the machine may stand still.
 
 In production a request waits for Postgres for 5 s, and for Redis for less than one. Where a test
-takes a server away, it waits as long; everywhere else a pause of the machine is no outage.
+takes a server away, that is waited for as long; everywhere else a pause of the machine is no
+outage.
 """
 
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ _LIMITS: list[tuple[ModuleType, str]] = [
     (health, "GLANCE_LIMIT_S"),
     (metrics, "SCRAPE_LIMIT_S"),
     (database, "_CONNECT_TIMEOUT_S"),
+    (database, "_POOL_TIMEOUT_S"),
     (storage, "_CONNECT_TIMEOUT_S"),
     (broker, "_CONNECT_TIMEOUT_S"),
     (broker, "_SEND_TIMEOUT_S"),
@@ -49,6 +51,25 @@ _LIMITS: list[tuple[ModuleType, str]] = [
 ]
 _IN_PRODUCTION = [getattr(module, name) for module, name in _LIMITS]
 
+_SERVERS: dict[tuple[ModuleType, str], str] = {
+    (resources, "_ANSWER_S"): "database_url",
+    (loader, "LIMIT_S"): "database_url",
+    (refreshed, "FIRST_WAIT_S"): "database_url",
+    (refreshed, "WAIT_S"): "database_url",
+    (database, "_CONNECT_TIMEOUT_S"): "database_url",
+    (database, "_POOL_TIMEOUT_S"): "database_url",
+    (resources, "_STORAGE_READ_TIMEOUT_S"): "storage_url",
+    (storage, "_CONNECT_TIMEOUT_S"): "storage_url",
+    (page_sessions, "_LIMIT_S"): "broker_url",
+    (socket_tokens, "_LIMIT_S"): "broker_url",
+    (requests, "_LIMIT_S"): "broker_url",
+    (broker, "_CONNECT_TIMEOUT_S"): "broker_url",
+    (broker, "_SEND_TIMEOUT_S"): "broker_url",
+    (keys, "CONNECT_TIMEOUT_S"): "broker_url",
+    (keys, "SEND_TIMEOUT_S"): "broker_url",
+}
+"""Whom those concern that concern one server alone: the setting that has its URL."""
+
 
 def be_patient() -> None:
     """Have everything waited for long."""
@@ -57,11 +78,14 @@ def be_patient() -> None:
 
 
 @contextmanager
-def as_in_production() -> Iterator[None]:
-    """Have everything waited for as long as in production, but what a test has set itself."""
+def as_in_production(server: str | None = None) -> Iterator[None]:
+    """Have everything waited for as long as in production, but what a test has set itself.
+
+    With ``server``, the setting that has its URL, the other servers are still waited for long.
+    """
     former = [getattr(module, name) for module, name in _LIMITS]
     for (module, name), now, limit in zip(_LIMITS, former, _IN_PRODUCTION, strict=True):
-        if now == LONG_S:
+        if now == LONG_S and server in (None, _SERVERS.get((module, name), server)):
             setattr(module, name, limit)
     try:
         yield

@@ -13,7 +13,7 @@ HISTORY = ("state", "segments")
 
 @contextmanager
 def events_of(
-    client: httpx.Client, job_id: UUID, after: str = "", *, timeout_s: float = 30
+    client: httpx.Client, job_id: UUID, after: str = "", *, timeout_s: float = 60
 ) -> Iterator[EventSource]:
     headers = {"Last-Event-ID": after} if after else {}
     url = f"/jobs/{job_id}/events"

@@ -180,22 +180,26 @@ def test_starter_lets_other_threads_run_while_it_decodes(
     catalogue_models: dict[str, Model], hello: Samples
 ) -> None:
     engine = load_engine(catalogue_models["starter"])
-    done = threading.Event()
-    turns = 0
 
-    def count_turns() -> None:
-        nonlocal turns
-        while not done.wait(0.01):
-            turns += 1
+    def turns_meanwhile() -> int:
+        done = threading.Event()
+        turns = 0
 
-    counter = threading.Thread(target=count_turns)
-    counter.start()
-    engine.transcribe([hello], OPTIONS)
-    done.set()
-    counter.join()
+        def count_turns() -> None:
+            nonlocal turns
+            while not done.wait(0.01):
+                turns += 1
 
-    # About five a second of audio; were the item one call, they would be three in all.
-    assert turns >= 2 * len(hello) / SAMPLE_RATE
+        counter = threading.Thread(target=count_turns)
+        counter.start()
+        engine.transcribe([hello], OPTIONS)
+        done.set()
+        counter.join()
+        return turns
+
+    # About five a second of audio; were the item one call, they would be three in all. The other
+    # thread may stand still meanwhile, but not each time.
+    assert any(turns_meanwhile() >= 2 * len(hello) / SAMPLE_RATE for _ in range(4))
 
 
 def test_wheel_with_another_model_than_pinned_is_refused(

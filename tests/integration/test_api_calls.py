@@ -47,7 +47,7 @@ def wanted_until(database: Engine, job_id: UUID) -> object:
 
 
 def test_a_call_is_answered_with_the_text_as_soon_as_the_job_has_succeeded(
-    caller: Caller, database: Engine
+    caller: Caller, database: Engine, settings: Settings
 ) -> None:
     called = caller.call()
     job_id = caller.only_job(database)
@@ -55,7 +55,7 @@ def test_a_call_is_answered_with_the_text_as_soon_as_the_job_has_succeeded(
     began = time.monotonic()
     compute(database, job_id, "Hello", 'there, "you"\n')
     answer = called.result()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60 < settings.call_wait_s
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
@@ -242,8 +242,8 @@ def test_a_job_is_wanted_while_its_client_waits_and_canceled_after_the_grace(
         wait_until(lambda: not caller.waiting())
         wait_until(lambda: cancel_unwanted(database, max_attempts=3))
         assert get_job(database, TENANT, job_id).state == "canceled"
-        assert caller.metric('stt_requests_total{language="unknown",status="left"} 1.0')
-        assert caller.metric("stt_active_requests 0.0")
+        left = 'stt_requests_total{language="unknown",status="left"} 1.0'
+        wait_until(lambda: caller.metric(left) and caller.metric("stt_active_requests 0.0"))
 
 
 def test_a_client_that_comes_back_in_time_gets_the_same_job(

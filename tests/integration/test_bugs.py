@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
+import patient
 import pytest
 from apiserver import api
 from celery import Celery
@@ -218,7 +219,7 @@ def workers(settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
 
 
 def test_a_pool_whose_children_all_fail_is_not_ready_and_everybody_can_see_why(
-    database: Engine, broker: Celery, workers: Fleet, tmp_path: Path
+    settings: Settings, database: Engine, broker: Celery, workers: Fleet, tmp_path: Path
 ) -> None:
     bug = tmp_path / "bug"
     bug.touch()
@@ -228,7 +229,7 @@ def test_a_pool_whose_children_all_fail_is_not_ready_and_everybody_can_see_why(
     def readiness() -> httpx.Response | None:
         assert worker.process.poll() is None, worker.log
         try:
-            return httpx.get(address)
+            return patient.get(address)
         except httpx.TransportError:
             return None
 
@@ -240,7 +241,7 @@ def test_a_pool_whose_children_all_fail_is_not_ready_and_everybody_can_see_why(
         wakeups.top_up()  # as the sweep does, when the second attempt is due
         return get_job(database, "default", job_id).state == "failed"
 
-    with api(workers.settings) as client:
+    with api(settings) as client:
         wait_until(has_failed)
         wakeups.close()
         said = wait_until(lambda: (now := readiness()) and now.status_code == 503 and now)

@@ -18,6 +18,7 @@ from cli.doctor import servers
 from cli.doctor.findings import Finding, Grade
 from cli.doctor.traces import traces
 from shared.infra.settings import Settings
+from shared.infra.tracing import export
 from shared.store.workers import WorkerEntry, announce
 
 
@@ -121,6 +122,7 @@ def test_it_is_told_whether_the_collector_takes_spans(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hush")
+    monkeypatch.setattr(export, "PROBE_S", 60.0)
     with collecting() as collector:
         for base, grade, told in (
             ("", Grade.GOOD, "no collector is named"),

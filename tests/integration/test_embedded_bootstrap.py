@@ -23,7 +23,8 @@ root = Path(os.environ["CLONE"])
 if "pip" in sys.argv:
     with (root / "installs").open("a") as log:
         log.write("pins\\n")
-    time.sleep(float(os.environ.get("INSTALL_S", "0")))
+    while "HELD" in os.environ and not (root / "go-on").exists():
+        time.sleep(0.01)
     if os.environ.get("FAIL"):
         print(os.environ["FAIL"])
         sys.exit(1)
@@ -115,7 +116,7 @@ def test_failed_install_is_one_line_and_redone_from_nothing(clone: Clone) -> Non
 
 
 def test_killed_install_is_redone(clone: Clone) -> None:
-    process = clone.start(INSTALL_S="60")
+    process = clone.start(HELD="")
     while not clone.installs:
         assert process.poll() is None
     os.killpg(process.pid, 9)
@@ -125,11 +126,17 @@ def test_killed_install_is_redone(clone: Clone) -> None:
 
 
 def test_two_first_runs_at_once_install_once(clone: Clone) -> None:
-    processes = [clone.start(INSTALL_S="0.5") for _ in range(2)]
-    outputs = [process.communicate(timeout=60) for process in processes]
+    first = clone.start(HELD="")
+    while not clone.installs:
+        assert first.poll() is None
+    second = clone.start(HELD="")
+    assert second.stderr is not None
+    assert "waiting for another first run" in second.stderr.readline()
+    (clone.path / "go-on").touch()
+    outputs = [process.communicate(timeout=60) for process in (first, second)]
     assert [stdout for stdout, _ in outputs] == ["ran models\n"] * 2
     assert clone.installs == ["pins", "prune"]
-    assert sum("waiting for another first run" in stderr for _, stderr in outputs) == 1
+    assert "waiting" not in outputs[0][1]
 
 
 def test_changed_list_of_what_is_dropped_installs_again(clone: Clone) -> None:

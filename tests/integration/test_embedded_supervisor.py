@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -46,7 +47,7 @@ def supervisor(directory: DataDirectory, said: list[str]) -> Iterator[Supervisor
     made.stop([])
 
 
-def wait_for(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s"
@@ -92,7 +93,7 @@ def test_child_that_cannot_start_is_reported_with_its_last_words(supervisor: Sup
     program = Program("lunatic", (sys.executable, "-c", script), ENV, is_ready=lambda: False)
     supervisor.launch([program])
     with pytest.raises(CommandError, match="lunatic does not start: fatal: the moon is down"):
-        supervisor.await_ready(["lunatic"], limit_s=20)
+        supervisor.await_ready(["lunatic"], limit_s=60)
 
 
 def test_missing_program_is_one_sentence(supervisor: Supervisor) -> None:
@@ -104,6 +105,15 @@ def pid_of(directory: DataDirectory, name: str) -> int | None:
     record = directory.read_record()
     assert record is not None
     return next((child.pid for child in record.children if child.name == name), None)
+
+
+def sockets(pid: int) -> list[str]:
+    """The sockets that a process has open."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(str(link.readlink()))
+    return [file for file in found if file.startswith("socket:")]
 
 
 def pages(name: str, folder: Path) -> Program:
@@ -137,6 +147,7 @@ def test_forked_services_are_the_supervisors_own_and_started_anew_when_they_die(
     serving = pid_of(directory, "fork-server")
     assert serving is not None
     os.kill(serving, signal.SIGKILL)  # it is started again, as everything is
+    wait_for(lambda: psutil.Process(serving).status() == psutil.STATUS_ZOMBIE)
     supervisor.launch(programs, server)
     supervisor.await_ready(names, limit_s=60)
 
@@ -149,8 +160,8 @@ def test_forked_services_are_the_supervisors_own_and_started_anew_when_they_die(
         assert os.getsid(pid) == os.getpgid(pid) == pid
         assert service.cwd() == str(directory.logs)
         assert "Serving HTTP" in (directory.logs / f"{name}.log").read_text()
-        files = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
-        assert len([file for file in files if file.startswith("socket:")]) == 1  # where it listens
+        # Where it listens, and for a moment still the connection on which it was found ready.
+        wait_for(lambda pid=pid: len(sockets(pid)) == 1)
 
     first = pid_of(directory, "one")
     assert first is not None
@@ -179,8 +190,8 @@ def test_stop_ends_children_phase_by_phase(
         log = directory.logs / f"{name}.log"
         command = (sys.executable, "-c", textwrap.dedent(script), str(order), name)
         ready = lambda log=log: log.exists() and "up" in log.read_text()  # noqa: E731
-        supervisor.launch([Program(name, command, ENV, is_ready=ready)])
-    supervisor.await_ready(names, limit_s=20)
+        supervisor.launch([Program(name, command, ENV, is_ready=ready, grace_s=60)])
+    supervisor.await_ready(names, limit_s=60)
     supervisor.stop([["face"], ["worker"], ["store"]])
     assert order.read_text().split() == ["face", "worker", "store"]
     assert directory.read_record() is None
@@ -202,7 +213,7 @@ def test_stubborn_child_is_killed_after_its_grace_with_all_it_forked(
             )
         ]
     )
-    supervisor.await_ready(["mule"], limit_s=10)
+    supervisor.await_ready(["mule"], limit_s=60)
     record = directory.read_record()
     assert record is not None
     pid = record.children[0].pid
@@ -305,7 +316,7 @@ def test_stop_signals_leave_no_process_and_no_record(
     assert record is not None
     assert len(record.children) == 2
     supervise.send_signal(signum)
-    assert supervise.wait(10) == 128 + signum
+    assert supervise.wait(60) == 128 + signum
     assert not any(group(child.pid) for child in record.children)
     assert directory.read_record() is None
 

@@ -78,9 +78,8 @@ def test_flower_shows_the_real_queues_workers_and_steps(
     roles = {worker_id.partition("@")[0] for worker_id in ids}
     assert roles == {"beat", "cpu", "deliver", "model-oracle"}
     assert all(worker_id.partition("@")[2].startswith(f"{host}-") for worker_id in ids)
-    answer = ask(flower, port, "/api/workers", params={"refresh": "1"}, auth=LOGIN)
-    assert answer is not None
-    assert set(answer.json()) == ids
+    # It waits for the workers' answers for a second.
+    wait_until(lambda: workers_shown(flower, port) == ids)
     # It asks them for events every 5 s.
     wait_until(lambda: shown_after_a_job(flower, port, database, storage))
 
@@ -119,11 +118,17 @@ def test_flower_shows_the_real_queues_workers_and_steps(
         *("prepare", "transcribe", "finish")
     }
     for page, shown in (("/workers", ids), ("/broker", {*FIXED_QUEUES, "model.oracle"})):
-        answer = ask(flower, port, page, auth=LOGIN)
-        assert answer is not None
+        answer = wait_until(lambda page=page: ask(flower, port, page, auth=LOGIN))
         assert all(word in answer.text for word in shown)
     assert flower.stop() == 0
     assert PASSWORD not in flower.log
+
+
+def workers_shown(flower: Worker, port: int) -> set[str]:
+    """The workers that Flower knows, once it has asked for them anew."""
+    answer = ask(flower, port, "/api/workers", params={"refresh": "1"}, auth=LOGIN)
+    assert answer is not None
+    return set(answer.json())
 
 
 def tasks(flower: Worker, port: int, job_id: UUID, state: str) -> list[dict[str, Any]]:

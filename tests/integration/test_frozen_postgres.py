@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 
-import pytest
 from apiserver import api
 from frozen import frozen_postgres
 from processes import fleet, wait_until
@@ -11,8 +10,6 @@ from sqlalchemy import Engine
 
 from shared.infra.settings import Settings
 from shared.store.workers import live_workers
-
-pytestmark = pytest.mark.usefixtures("quick_answers")
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "hello.wav"
 

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from redisserver import RedisServer
 
 from api.live import transcriber
+from api.live import workers as api_workers
 from api.live.hearer import SUPERSEDED
 from shared.infra.settings import Settings
 from shared.queue.live import keys
@@ -39,10 +40,11 @@ def workers(own: Settings, tmp_path: Path) -> Iterator[Fleet]:
 
 @pytest.fixture
 def sender(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveSender]:
-    """A sender that gives nothing up early: workers may take long to start."""
+    """A sender that gives nothing up early: workers may take long to start, and it to look."""
     for name in ("_PARTIAL_LIMIT_S", "_FINAL_LIMIT_S"):
         monkeypatch.setattr(transcriber, name, 600.0)
     monkeypatch.setattr(keys, "PARTIAL_TTL_S", 600.0)
+    monkeypatch.setattr(api_workers, "_BLIND_S", 600.0)
     sending = LiveSender(own)
     yield sending
     sending.close()
@@ -109,6 +111,7 @@ def test_the_newest_audio_is_heard_and_an_older_request_is_answered_as_supersede
     (older,) = sender.hear(partial(1, segment="s"))
     wait_until(lambda: redis.client.llen(keys.tickets("oracle", LiveKind.PARTIAL)))
     (newer,) = sender.hear(final(1, 2, segment="s"))
+    wait_until(lambda: redis.client.llen(keys.tickets("oracle", LiveKind.FINAL)))
     (newest,) = sender.hear(final(1, 2, 3, segment="s"))
     (unheard,) = sender.hear(partial(1, 2, segment="s"))
 
@@ -179,6 +182,13 @@ def test_every_final_of_a_killed_worker_is_answered(
         assert answer.error in (None, transcriber.NO_ANSWER)
 
 
+@pytest.fixture
+def nothing_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long answers take, nothing is sent again for it."""
+    monkeypatch.setattr(transcriber, "_LEAST_OVERDUE_S", 600.0)
+
+
+@pytest.mark.usefixtures("nothing_overdue")
 def test_what_kills_workers_is_heard_alone_and_fails_after_two_deaths(
     workers: Fleet, sender: LiveSender
 ) -> None:
@@ -294,6 +304,7 @@ def test_a_request_without_a_worker_says_so(
     assert sender.hear(partial(1))[0].result(LIMIT_S).error == "no_worker"
 
 
+@pytest.mark.usefixtures("nothing_overdue")
 def test_load_counts_workers_and_the_requests_that_none_has_taken(
     workers: Fleet, sender: LiveSender, gate: Gate
 ) -> None:
@@ -311,4 +322,4 @@ def test_load_counts_workers_and_the_requests_that_none_has_taken(
     for future in first + waiting:
         future.result(LIMIT_S)
     wait_until(lambda: sender.load().depth == 0)
-    assert sender.load().wait_ms > 0
+    wait_until(lambda: sender.load().wait_ms > 0)

@@ -35,7 +35,8 @@ def empty(server: RedisServer) -> RedisServer:
     return server
 
 
-def tell(server: RedisServer, *beats: Beat, left_ms: int = int(1000 * keys.BEAT_TTL_S)) -> None:
+def tell(server: RedisServer, *beats: Beat, left_ms: int = 60_000) -> None:
+    """Have workers send beats, which count as fresh until a minute before they run out."""
     for beat in beats:
         server.client.sadd(keys.WORKERS, beat.worker)
         server.client.set(keys.beat(beat.worker), encode_beat(beat), px=left_ms)

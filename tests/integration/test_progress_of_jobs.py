@@ -58,12 +58,12 @@ def test_while_the_audio_is_being_decoded_the_whole_is_estimated(database: Engin
     plan(database, preparing, [0, 1], share=0.25)
     assert view(database, job_id).percent == 0.0
     hear(database, job_id, 0)
-    backdate(database, job_id, 5)
+    backdate(database, job_id, 500)
 
-    # Ten seconds of eighty, in five.
+    # Ten seconds of eighty, in five hundred.
     found = view(database, job_id)
     assert found.percent == 12.5
-    assert found.eta_s == pytest.approx(35.0, rel=0.1)
+    assert found.eta_s == pytest.approx(3500, rel=0.1)
 
 
 def test_percent_does_not_fall_when_there_is_more_audio_than_was_thought(database: Engine) -> None:
@@ -113,12 +113,12 @@ def test_the_time_left_follows_from_the_speed_since_the_first_chunk_was_claimed(
     steps.release(database, transcribing)
 
     hear(database, job_id, 0)
-    backdate(database, job_id, 5)
+    backdate(database, job_id, 500)
 
-    # Ten seconds of audio in five, and thirty to go.
+    # Ten seconds of audio in five hundred, and thirty to go.
     found = view(database, job_id)
-    assert found.rtfx == pytest.approx(2.0, rel=0.1)
-    assert found.eta_s == pytest.approx(15.0, rel=0.1)
+    assert found.rtfx == pytest.approx(0.02, rel=0.1)
+    assert found.eta_s == pytest.approx(1500, rel=0.1)
 
 
 def test_there_is_no_time_left_to_tell_where_nobody_knows_how_much_there_is(
@@ -146,10 +146,10 @@ def test_what_earlier_runs_did_counts_as_done_but_not_as_speed(database: Engine)
     retried = view(database, job_id)
     assert (retried.percent, retried.rtfx, retried.eta_s) == (50.0, None, None)
     hear(database, job_id, 2)
-    backdate(database, job_id, 5)
+    backdate(database, job_id, 500)
 
-    # Ten seconds in five, as if the first run had never been.
+    # Ten seconds in five hundred, as if the first run had never been.
     found = view(database, job_id)
     assert found.percent == 75.0
-    assert found.rtfx == pytest.approx(2.0, rel=0.1)
-    assert found.eta_s == pytest.approx(5.0, rel=0.1)
+    assert found.rtfx == pytest.approx(0.02, rel=0.1)
+    assert found.eta_s == pytest.approx(500, rel=0.1)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 
 from shared.infra import tracing
 from shared.infra.settings import Settings
-from shared.infra.tracing import TraceContext
+from shared.infra.tracing import TraceContext, export
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CLIENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
@@ -29,6 +29,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     with collecting() as started:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", started.url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        monkeypatch.setattr(export, "LAST_S", 60.0)  # no span is lost
         yield started
 
 

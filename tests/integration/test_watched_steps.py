@@ -72,13 +72,13 @@ class Published:
         self._client = redis.Redis.from_url(settings.broker_url.get_secret_value())
         self._messages = self._client.pubsub()
         self._messages.psubscribe("*")
-        assert self._messages.get_message(timeout=10), "the subscription itself"
+        assert self._messages.get_message(timeout=60), "the subscription itself"
 
     def events(self) -> list[dict[str, Any]]:
         """The tasks' events so far, oldest first."""
         self._client.publish("end", "")
         found: list[dict[str, Any]] = []
-        while (message := self._messages.get_message(timeout=10)) is not None:
+        while (message := self._messages.get_message(timeout=60)) is not None:
             if message["channel"] == b"end":
                 return found
             body = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
@@ -251,7 +251,7 @@ def test_worker_processes_send_events_of_steps_alone_and_once_they_are_asked_to(
         wait_until(lambda: [w.state for w in live_workers(database, live_s=30)] == 2 * ["ready"])
         poem()
         assert published.events() == []
-        replies = broker.control.broadcast("enable_events", reply=True, timeout=5, limit=2)
+        replies = broker.control.broadcast("enable_events", reply=True, timeout=60, limit=2)
         assert len(replies) == 2
         job_id = poem()
         events: list[dict[str, Any]] = []

@@ -12,16 +12,19 @@ from apiserver import (
     api,
     api_process,
     assert_problem,
+    confined,
     open_upload,
     part,
     peak_memory,
     read_answer,
     relayed,
+    serving,
 )
 from patience import as_in_production
 from processes import wait_until
 
 from api import resources
+from api.app import create_app
 from api.intake.admission import MAX_LARGE, MAX_SMALL, SMALL_BYTES
 from shared.infra.settings import Settings
 
@@ -37,7 +40,7 @@ def test_small_files_posted_by_many_clients_at_once_are_all_accepted(settings: S
 
     def post(_: int) -> int:
         with httpx.Client(base_url=base, timeout=60) as client:
-            together.wait(30)
+            together.wait(60)
             answer = client.post("/jobs", files={"file": ("a.wav", os.urandom(TWO_SECONDS))})
         return answer.status_code
 
@@ -55,11 +58,18 @@ def begin_small(base: str, n: int) -> list[socket.socket]:
     return connections
 
 
-def test_a_small_upload_waits_until_one_of_those_under_way_is_over(client: httpx.Client) -> None:
-    base = str(client.base_url).rstrip("/")
-    slow = begin_small(base, MAX_SMALL // 2)  # the share of one client
-    try:
-        with ThreadPoolExecutor(1) as threads:
+def test_a_small_upload_waits_until_one_of_those_under_way_is_over(settings: Settings) -> None:
+    app = create_app(confined(settings))
+    with (
+        serving(app) as base,
+        httpx.Client(base_url=base, timeout=60) as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        client.get("/health/live").raise_for_status()  # the application has started
+        slow = begin_small(base, MAX_SMALL // 2)  # the share of one client
+        try:
+            places = app.state.resources.intake.admission._small
+            wait_until(lambda: places._held.total() == len(slow))
             waiting = threads.submit(
                 httpx.post, f"{base}/jobs", files={"file": ("a.wav", b"audio")}, timeout=60
             )
@@ -69,9 +79,9 @@ def test_a_small_upload_waits_until_one_of_those_under_way_is_over(client: httpx
             assert not waiting.done()
             slow.pop().close()
             assert waiting.result(60).status_code == 202
-    finally:
-        for connection in slow:
-            connection.close()
+        finally:
+            for connection in slow:
+                connection.close()
 
 
 def test_a_large_upload_past_the_limit_is_refused_at_once_and_small_ones_are_taken(
@@ -129,7 +139,7 @@ def test_a_frozen_object_store_is_told_without_waiting_for_the_cleanup(
 ) -> None:
     monkeypatch.setattr("api.resources._STORAGE_READ_TIMEOUT_S", 1.0)
     with relayed(settings, "storage_url") as (frozen, relay), api(frozen) as client:
-        assert client.get("/ready").status_code == 200
+        wait_until(lambda: client.get("/ready").status_code == 200)
         with open_upload(str(client.base_url), "Transfer-Encoding: chunked") as connection:
             body = part("file") + bytes(20 * MIB)
             relay.mute()

@@ -163,8 +163,9 @@ def test_a_client_that_falls_silent_or_never_ends_is_given_up_and_leaves_no_obje
 
 
 def test_a_server_told_to_stop_ends_uploads_without_a_trace(
-    settings: Settings, storage: Storage
+    settings: Settings, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("api.app.CLEANUP_S", 60.0)
     before = stored(storage)
     with serving(create_app(confined(settings)), grace_s=1) as url:
         connection = open_upload(url, "Content-Length: 20000000")

@@ -125,7 +125,7 @@ def test_fifty_at_once_make_one_job(client: httpx.Client, database: Engine) -> N
 
     def post(_: int) -> httpx.Response:
         with httpx.Client(base_url=base, timeout=60) as own:
-            together.wait(30)
+            together.wait(60)
             return url(own, "k", b"audio", cache="false")
 
     with ThreadPoolExecutor(50) as clients:
