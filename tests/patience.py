@@ -1,7 +1,8 @@
-"""How long the product's code in this process waits for servers: the machine may stand still.
+"""How long the product's code in this process waits for others: the machine may stand still.
 
 In production a request waits for Postgres for 5 s, and for Redis for less than one. Where a test
-takes a server away, it waits as long; everywhere else a pause of the machine is no outage.
+takes a server away, it waits as long; everywhere else a pause of the machine is no outage. For
+clients and model workers it waits long in any case, but where a test says for how long.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from types import ModuleType
 from api import loader, resources
 from api.access import jwt, page_sessions, socket_tokens
 from api.limits import refreshed, requests
-from api.live import checkpoints, incoming, outbox, recording, transcriber, voices
+from api.live import checkpoints, incoming, outbox, recording, transcriber, voices, workers
+from api.live import requests as live_requests
 from api.native import health, metrics
 from shared.infra import database, storage
 from shared.queue import broker
@@ -19,7 +21,7 @@ from shared.queue.live import keys
 
 LONG_S = 60.0
 
-_LIMITS: list[tuple[ModuleType, str]] = [
+_OF_SERVERS: list[tuple[ModuleType, str]] = [
     (resources, "_ANSWER_S"),
     (resources, "_STORAGE_READ_TIMEOUT_S"),
     (loader, "LIMIT_S"),
@@ -30,12 +32,11 @@ _LIMITS: list[tuple[ModuleType, str]] = [
     (refreshed, "WAIT_S"),
     (requests, "_LIMIT_S"),
     (checkpoints, "_LIMIT_S"),
-    (incoming, "STALL_S"),
-    (outbox, "STALL_S"),
     (recording, "JOB_LIMIT_S"),
     (transcriber, "_SEND_LIMIT_S"),
     (transcriber, "_PARTIAL_LIMIT_S"),
     (voices, "WAIT_S"),
+    (workers, "_BLIND_S"),
     (health, "CHECK_LIMIT_S"),
     (health, "GLANCE_LIMIT_S"),
     (metrics, "SCRAPE_LIMIT_S"),
@@ -47,24 +48,29 @@ _LIMITS: list[tuple[ModuleType, str]] = [
     (keys, "SEND_TIMEOUT_S"),
     (keys, "PARTIAL_TTL_S"),
 ]
-_IN_PRODUCTION = [getattr(module, name) for module, name in _LIMITS]
+_OF_OTHERS: list[tuple[ModuleType, str]] = [
+    (incoming, "STALL_S"),
+    (outbox, "STALL_S"),
+    (live_requests, "LATE_S"),
+]
+_IN_PRODUCTION = [getattr(module, name) for module, name in _OF_SERVERS]
 
 
 def be_patient() -> None:
     """Have everything waited for long."""
-    for module, name in _LIMITS:
+    for module, name in [*_OF_SERVERS, *_OF_OTHERS]:
         setattr(module, name, LONG_S)
 
 
 @contextmanager
 def as_in_production() -> Iterator[None]:
-    """Have everything waited for as long as in production, but what a test has set itself."""
-    former = [getattr(module, name) for module, name in _LIMITS]
-    for (module, name), now, limit in zip(_LIMITS, former, _IN_PRODUCTION, strict=True):
+    """Have servers waited for as long as in production, but what a test has set itself."""
+    former = [getattr(module, name) for module, name in _OF_SERVERS]
+    for (module, name), now, limit in zip(_OF_SERVERS, former, _IN_PRODUCTION, strict=True):
         if now == LONG_S:
             setattr(module, name, limit)
     try:
         yield
     finally:
-        for (module, name), limit in zip(_LIMITS, former, strict=True):
+        for (module, name), limit in zip(_OF_SERVERS, former, strict=True):
             setattr(module, name, limit)
