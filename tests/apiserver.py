@@ -193,8 +193,14 @@ class Relay:
             if self._away:
                 near.close()
                 continue
-            far = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # it has gone away meanwhile
+                near.close()
+                continue
             self._open += [near, far]
+            if self._away:
+                near.shutdown(socket.SHUT_RDWR)
             threading.Thread(target=self._relay, args=(near, far), daemon=True).start()
 
     def _relay(self, near: socket.socket, far: socket.socket) -> None:
