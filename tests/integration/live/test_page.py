@@ -105,7 +105,7 @@ def test_a_browser_shows_partials_and_finals_of_what_its_microphone_hears(
     # The file is played again and again. On a busy machine the first words may be lost, or the last
     # final by now.
     spoken = silence(1.5) + say(1, 2, 3) + silence(1.0) + say(*range(4, 24))
-    with chromium(recorded(spoken, tmp_path)) as page:
+    with chromium(recorded(spoken, tmp_path), again=True) as page:
         page.open(str(client.base_url.join("/live")))
         page.value(PARTIALS_SHOWN)
         page.value("toggle.click()")
