@@ -196,12 +196,16 @@ class Relay:
             if self._away:
                 near.close()
                 continue
-            far = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # it has gone away meanwhile
+                near.close()
+                continue
             self._open += [near, far]
-            if self._closed.is_set():  # in the same moment
+            if self._closed.is_set() or self._away:  # in the same moment
                 near.close()
                 far.close()
-                return
+                continue
             threading.Thread(target=self._relay, args=(near, far), daemon=True).start()
 
     def _relay(self, near: socket.socket, far: socket.socket) -> None:
@@ -229,9 +233,16 @@ class Relay:
 
 @contextmanager
 def relayed(settings: Settings, name: str) -> Iterator[tuple[Settings, Relay]]:
+    """Do as ``rerouted``. What misses this server gives up as soon as in production."""
+    with as_in_production(name), rerouted(settings, name) as (changed, relay):
+        yield changed, relay
+
+
+@contextmanager
+def rerouted(settings: Settings, name: str) -> Iterator[tuple[Settings, Relay]]:
     """Yield settings whose URL ``name`` goes through a relay, and the relay.
 
-    What misses the server gives up as soon as in production; other servers are waited for long.
+    A server that only ever refuses is missed at once, so nobody need be as quick as in production.
     """
     url = getattr(settings, name).get_secret_value()
     found = _PORT.search(url)
@@ -239,8 +250,7 @@ def relayed(settings: Settings, name: str) -> Iterator[tuple[Settings, Relay]]:
     relay = Relay(int(found[0]))
     changed = SecretStr(_PORT.sub(str(relay.port), url))
     try:
-        with as_in_production(name):
-            yield settings.model_copy(update={name: changed}), relay
+        yield settings.model_copy(update={name: changed}), relay
     finally:
         relay.cut()
 

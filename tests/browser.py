@@ -61,15 +61,19 @@ class Page:
 
 
 @contextmanager
-def chromium(microphone: Path) -> Iterator[Page]:
-    """Yield a tab of Chromium whose microphone, which pages may use, plays a WAV file once."""
+def chromium(microphone: Path, *, again: bool = False) -> Iterator[Page]:
+    """Yield a tab of Chromium whose microphone, which pages may use, plays a WAV file once.
+
+    Or ``again`` and again: what a busy machine loses is heard later.
+    """
     assert CHROMIUM is not None
+    file = f"{microphone}{'' if again else '%noloop'}"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [
                 *(CHROMIUM, *QUIET, f"--user-data-dir={profile}"),
                 *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-                f"--use-file-for-fake-audio-capture={microphone}%noloop",
+                f"--use-file-for-fake-audio-capture={file}",
                 "about:blank",
             ],
             stdout=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from liveaudio import answer_to
 
-from api.live import flow, watch
+from api.live import flow, incoming, watch
 from api.live.hearer import LiveLoad
 from shared.infra.settings import Settings
 from shared.speech.live.requests import LiveAnswer, LiveKind, LiveRequest
@@ -30,6 +30,24 @@ def hasten(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     """Have clients' silence count for ``factor`` times as long."""
     for module in (flow, watch):
         monkeypatch.setattr(module, "time", FastClock(factor))
+
+
+class StoppedClock:
+    """The same time, which passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def stop_clock(monkeypatch: pytest.MonkeyPatch) -> StoppedClock:
+    """Have the time since clients sent something pass as the test says."""
+    clock = StoppedClock()
+    for module in (flow, incoming, watch):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
 
 
 @dataclass

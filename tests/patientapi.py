@@ -15,5 +15,5 @@ limit = int(sys.argv.pop(1))
 if limit:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 be_patient()
-application.FINAL_S = LONG_S
+application.PAUSE_S = application.FINAL_S = LONG_S
 runpy.run_module("api", run_name="__main__", alter_sys=True)

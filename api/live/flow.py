@@ -132,8 +132,6 @@ class Flow:
     def look(self, now: float) -> None:
         """Look after audio that has stopped coming, and after answers that are late."""
         assert self.session is not None
-        if self.recovery.is_beginning:
-            return
         if self.session.is_speaking and self.audio and self.audio.has_stalled(now):
             self.do(self.session.stall())
             self._end_if_drained()

@@ -129,6 +129,7 @@ def test_nobody_has_died_when_redis_has_lost_everything(empty: RedisServer) -> N
     with_workers(empty, use, still)
 
 
+@pytest.mark.usefixtures("quick_answers")
 def test_without_a_look_for_a_while_nobody_is_known_to_be_there(empty: RedisServer) -> None:
     now = [100.0]
 

@@ -340,7 +340,7 @@ def test_files_that_are_in_a_watched_folder_or_come_into_it_are_transcribed(
             wait_until((out / "second.txt").exists)
         finally:
             watching.send_signal(signal.SIGINT)
-        _, stderr = watching.communicate(timeout=30)
+        _, stderr = watching.communicate(timeout=60)
     assert watching.returncode == 130
     assert {path.name for path in out.iterdir()} == {"first.txt", "second.txt"}
     assert (out / "second.txt").read_text().strip() == SAID

@@ -3,7 +3,7 @@
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -12,7 +12,8 @@ import pytest
 from apiserver import api
 from liveaudio import say, silence, texts
 from liveclients import LiveClient, live, of
-from livehearers import ToneHearer
+from livehearers import ToneHearer, stop_clock
+from processes import wait_until
 from websockets.exceptions import ConnectionClosed
 
 from api.live import flow, incoming, outbox, requests, watch
@@ -36,13 +37,6 @@ def other_session(client: httpx.Client) -> Iterator[None]:
 def still_works(talker: LiveClient) -> bool:
     talker.stream(SENTENCE)
     return talker.read_until("final_transcript")[-1]["text"] == texts(1, 2, 3)
-
-
-def wait_until(is_so: Callable[[], bool], limit_s: float = 20.0) -> None:
-    end = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def active(client: httpx.Client) -> int:
@@ -224,7 +218,7 @@ def test_speech_whose_audio_stops_is_final_after_a_moment(
     monkeypatch.setattr(incoming, "STALL_S", 0.3)
     with live(client) as talker:
         talker.start(config={"lang_code": "en"})
-        talker.stream(silence(0.3) + say(1, 2, 3))
+        talker.send(silence(0.3) + say(1, 2, 3))
 
         assert talker.read_until("final_transcript")[-1]["text"] == texts(1, 2, 3)
 
@@ -232,8 +226,8 @@ def test_speech_whose_audio_stops_is_final_after_a_moment(
 def test_a_talker_whose_workers_are_behind_is_not_cut_off_meanwhile(
     client: httpx.Client, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incoming, "STALL_S", 0.2)
     monkeypatch.setattr(watch, "LOOK_S", 0.05)
+    clock = stop_clock(monkeypatch)
     sentences = [range(at, at + 25) for at in range(0, 100, 25)]
     pcm = b"".join(silence(1) + say(*numbers) for numbers in sentences) + silence(1)
     hearer.silent = True
@@ -241,6 +235,7 @@ def test_a_talker_whose_workers_are_behind_is_not_cut_off_meanwhile(
         talker.start(config={"lang_code": "en"})
         talker.stream(pcm, frame_bytes=6_400)
         wait_until(lambda: len(hearer.finals) >= 2)
+        clock.now += 2 * incoming.STALL_S
         time.sleep(0.6)
         n_asked = len(hearer.finals)
         hearer.silent = False

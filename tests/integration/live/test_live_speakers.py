@@ -1,6 +1,5 @@
 """Speakers and edits of ``/ws/stt``: told with finals, which wait for nobody."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,13 +74,12 @@ def test_a_worker_that_hears_no_voices_costs_no_final(
     client: httpx.Client, hearer: VoiceHearer, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr(voices, "WAIT_S", 0.1)
-    monkeypatch.setattr(hearer, "voice_delay_s", 30.0 if fault == "slow" else 0.0)
+    monkeypatch.setattr(hearer, "voice_delay_s", 3600.0 if fault == "slow" else 0.0)
     monkeypatch.setattr(hearer, "voice_error", "internal_error")
     with live(client) as talker:
         talker.start(config={"speakers": True})
-        began = time.monotonic()
         told = finals(talker, LOUD, QUIET)
-        took_s = time.monotonic() - began
+        monkeypatch.setattr(voices, "WAIT_S", 60.0)
         monkeypatch.setattr(hearer, "voice_delay_s", 0.0)
         monkeypatch.setattr(hearer, "voice_error", None)
         told += finals(talker, LOUD)
@@ -91,7 +89,6 @@ def test_a_worker_that_hears_no_voices_costs_no_final(
         texts(7, 8, 9, 10, 11, 12),
     ]
     assert [final["speaker"] for final in told] == [None, None, 0]
-    assert took_s < 25.0
 
 
 def test_a_client_is_told_that_no_worker_tells_speakers_apart(
@@ -121,14 +118,15 @@ def test_edits_are_told_in_partials_and_finals(client: httpx.Client) -> None:
     spelling = {texts(1, 2): "One Two", texts(4): ""}
     with live(client) as talker:
         talker.start(config={"spelling": spelling, "mask": texts(5)})
-        talker.stream(LOUD, pause_s=0.01)
-        *sooner, final = talker.read_until("final_transcript")
+        talker.stream(LOUD[:-25_600], pause_s=0.01)
+        shown = talker.read_until("partial_transcript")  # it need not be quicker than the final
+        talker.send(silence(0.8))
+        *rest, final = talker.read_until("final_transcript")
 
     masked = "*" * len(texts(5))
     assert final["text"] == f"One Two {texts(3)} {masked} {texts(6)}"
-    shown = of("partial_transcript", sooner)
-    assert shown
-    assert all(final["text"].startswith(each["stable_text"]) for each in shown)
+    partials = of("partial_transcript", shown + rest)
+    assert all(final["text"].startswith(each["stable_text"]) for each in partials)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ STT = """
 import asyncio, json, websockets
 
 async def talk():
-    async with websockets.connect("ws://localhost:8000/ws/stt") as socket:
+    async with websockets.connect("ws://localhost:8000/ws/stt", open_timeout=60) as socket:
         config = {"lang_code": "pt"}
         start = {"type": "start_session", "session_id": "a-talker", "config": config}
         await socket.send(json.dumps(start))
@@ -51,7 +51,7 @@ TRANSCRIBE = """
 import asyncio, json, websockets
 
 async def talk():
-    async with websockets.connect("ws://localhost:8000/ws/transcribe") as socket:
+    async with websockets.connect("ws://localhost:8000/ws/transcribe", open_timeout=60) as socket:
         await socket.send(json.dumps({"type": "config", "language": "en"}))
         pcm = open("audio.pcm", "rb").read()
         for at in range(0, len(pcm), 32_000):  # a second at a time, as fast as interims allow

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from apiserver import api, api_process, relayed
+from apiserver import api, api_process, rerouted
 from liveaudio import say, silence, texts
 from liveclients import LiveClient, live, of
 from livehearers import ToneHearer
@@ -186,7 +186,7 @@ def test_a_session_goes_on_while_redis_is_away_and_cannot_be_resumed(
     servers: Settings, hearer: ToneHearer
 ) -> None:
     with (
-        relayed(servers, "broker_url") as (changed, relay),
+        rerouted(servers, "broker_url") as (changed, relay),
         api(changed, hearer.make) as client,
     ):
         with live(client) as talker:
@@ -211,7 +211,7 @@ def test_finals_of_an_outage_of_redis_are_stored_when_it_is_back(
     servers: Settings, hearer: ToneHearer, other: httpx.Client
 ) -> None:
     with (
-        relayed(servers, "broker_url") as (changed, relay),
+        rerouted(servers, "broker_url") as (changed, relay),
         api(changed, hearer.make) as client,
         live(client) as talker,
     ):

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from apiserver import api, relayed
+from apiserver import api, rerouted
 from liveaudio import say, silence, texts
 from liveclients import LiveClient, live, of
 from livehearers import ToneHearer
@@ -158,7 +158,7 @@ def test_an_outage_of_the_store_does_not_stop_the_session(
     servers: Settings, hearer: ToneHearer
 ) -> None:
     with (
-        relayed(servers, "storage_url") as (changed, relay),
+        rerouted(servers, "storage_url") as (changed, relay),
         api(changed, hearer.make) as client,
         live(client) as talker,
     ):

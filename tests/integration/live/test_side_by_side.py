@@ -37,12 +37,13 @@ def test_twelve_talkers_of_one_worker_have_their_own_words(
 ) -> None:
     numbers = [range(at, at + 4) for at in range(0, 48, 4)]
     speech = [silence(0.3) + say(*each) + silence(0.6) for each in numbers]
-    with fleet(servers, tmp_path) as workers, api(servers) as client, ExitStack() as stack:
+    settings = servers.model_copy(update={"live_max_wait_ms": 60_000.0})  # a call may take long
+    with fleet(settings, tmp_path) as workers, api(settings) as client, ExitStack() as stack:
         workers.start("model", "--model", "oracle")
         wait_until(lambda: client.get("/health/status").json()["accepting_requests"])
         talkers = [stack.enter_context(live(client)) for _ in numbers]
         for talker in talkers:
-            talker.start(config={"lang_code": "en"})
+            assert talker.start(config={"lang_code": "en"})["type"] == "session_started"
         for at in range(0, len(speech[0]), 6_400):
             for talker, its in zip(talkers, speech, strict=True):
                 talker.send(its[at : at + 6_400])

@@ -55,7 +55,7 @@ def stopping(
             yield client, stop
     finally:
         stop.set()
-        thread.join(60)
+        thread.join(90)
         assert not thread.is_alive()
 
 
@@ -85,7 +85,7 @@ def test_a_talker_who_does_not_pause_is_cut_off_with_a_final(
     monkeypatch.setattr(application, "PAUSE_S", 0.5)
     with stopping(servers, hearer) as (client, stop), live(client) as talker:
         talker.start(config={"lang_code": "en"})
-        talker.stream(silence(0.3) + say(1, 2, 3))
+        talker.send(silence(0.3) + say(1, 2, 3))  # it is heard whole before the first partial
         talker.read_until("partial_transcript")
         stop.set()
         messages, code = talker.read_all()
@@ -169,9 +169,10 @@ def test_sigterm_ends_the_sessions_of_a_process_with_their_finals(
     servers: Settings, tmp_path: Path
 ) -> None:
     speech = silence(0.3) + say(1, 2, 3)
+    settings = servers.model_copy(update={"live_max_wait_ms": 60_000.0})  # a call may take long
     with (
-        fleet(servers, tmp_path) as workers,
-        api_process(servers, tmp_path / "api.log") as (client, pid),
+        fleet(settings, tmp_path) as workers,
+        api_process(settings, tmp_path / "api.log") as (client, pid),
     ):
         workers.start("model", "--model", "oracle")
         wait_until(lambda: client.get("/health/status").json()["accepting_requests"])

@@ -8,12 +8,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from apiserver import api
 from liveaudio import say, silence, texts
 from liveclients import live, of
 from livehearers import IDLE, ToneHearer
 
 from api.live import watch
 from api.live.checkpoints import Checkpoint, Checkpoints
+from shared.infra.settings import Settings
 
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)
 CONFIG = {"lang_code": "en"}
@@ -244,9 +246,10 @@ def test_sessions_for_a_model_that_was_unloaded_begin_have_it_loaded_and_are_tol
     assert set(hearer.roused) == {"oracle"}
 
 
-def test_a_client_hears_of_nothing_before_its_session(
-    client: httpx.Client, hearer: ToneHearer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def begun_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose checkpoints take half a second; their connections' clocks look meanwhile."""
+
     async def begin_slowly(*args: Any) -> Checkpoint | None:
         await asyncio.sleep(0.5)
         return await begin(*args)
@@ -254,10 +257,24 @@ def test_a_client_hears_of_nothing_before_its_session(
     begin = Checkpoints.begin
     monkeypatch.setattr(Checkpoints, "begin", begin_slowly)
     monkeypatch.setattr(watch, "LOOK_S", 0.05)
+
+
+@pytest.mark.usefixtures("begun_slowly")
+def test_a_client_hears_of_nothing_before_its_session(
+    client: httpx.Client, hearer: ToneHearer
+) -> None:
     hearer.now = replace(IDLE, loaded=0)
     with live(client) as talker:
         assert talker.start(config=CONFIG)["type"] == "session_started"
         assert "being loaded" in talker.read_until("error")[-1]["message"]
+
+
+@pytest.mark.usefixtures("begun_slowly")
+def test_no_session_is_given_up_before_it_has_begun(servers: Settings, hearer: ToneHearer) -> None:
+    settings = servers.model_copy(update={"live_idle_s": 0.1})
+    with api(settings, hearer.make) as client, live(client) as talker:
+        assert talker.start(config=CONFIG)["type"] == "session_started"
+        assert talker.read()["reason"] == "timeout"
 
 
 def test_a_model_that_no_worker_hears_live_is_refused(client: httpx.Client) -> None:

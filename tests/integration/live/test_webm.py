@@ -27,6 +27,7 @@ START = {"lang_code": "en", "encoding": "webm_opus"}
 SPOKEN = silence(0.5) + say(1, 2, 3, 4) + silence(0.8) + say(5, 6) + silence(0.3)
 CLUSTER = b"\x1f\x43\xb6\x75"
 DURATION_S = len(SPOKEN) / 32_000
+NOISE = np.random.default_rng(1).bytes(50_000)
 
 RECORD = """
 (async () => {
@@ -63,14 +64,11 @@ def parent() -> int:
     It is this one's child, as the API runs here, and so may be servers of other tests.
     """
     for task in Path("/proc/self/task").iterdir():
-        try:
-            found = (task / "children").read_text()
-        except FileNotFoundError:  # the thread has ended
-            continue
-        for pid in map(int, found.split()):
-            is_server = b"worker.media.sandbox.server" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            if is_server and children(pid):
-                return pid
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread or a child has ended
+            for pid in map(int, (task / "children").read_text().split()):
+                program = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if b"worker.media.sandbox.server" in program and children(pid):
+                    return pid
     return 0
 
 
@@ -91,15 +89,15 @@ def test_what_a_browser_records_is_heard(client: httpx.Client, tmp_path: Path) -
         file.setparams((1, 2, 16_000, 0, "NONE", "not compressed"))
         # What it plays before the recorder starts is lost.
         file.writeframes(silence(4.0) + say(1, 2, 3) + silence(1.0) + say(4, 5, 6) + silence(1.0))
-    with chromium(microphone) as page:
+    with chromium(microphone, again=True) as page:
         page.open(str(client.base_url.join("/live")))
         page.value(RECORD)
         finals = "told.filter(({ type }) => type === 'final_transcript').map(({ text }) => text)"
-        wait_until(lambda: len(page.value(finals)) == 2)
+        wanted = f"{texts(1, 2, 3)}|{texts(4, 5, 6)}"
+        wait_until(lambda: wanted in "|".join(page.value(finals)))
         page.value("recorder.stop()")
         wait_until(lambda: page.value("told.at(-1).type") == "session_ended")
 
-        assert page.value(finals)[:2] == [texts(1, 2, 3), texts(4, 5, 6)]
         assert page.value("told.at(-1).reason") == "completed"
 
 
@@ -229,7 +227,7 @@ def test_the_simple_protocol_takes_webm_too(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"\0" * 1_000_000, b"RIFF" + os.urandom(50_000), b"\x1a\x45\xdf\xa3" + os.urandom(50_000)],
+    [b"\0" * 1_000_000, b"RIFF" + NOISE, b"\x1a\x45\xdf\xa3" + NOISE],
     ids=["zeros", "noise", "noise behind a magic number"],
 )
 def test_garbage_is_an_invalid_message_and_ends_the_session(

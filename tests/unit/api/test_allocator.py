@@ -35,7 +35,7 @@ def test_what_uploads_took_is_given_back() -> None:
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("forkserver").Process(target=free_parts, args=(there,))
     process.start()
-    assert here.poll(20)
+    assert here.poll(60)
     taken, kept = here.recv()
     process.join()
 

@@ -25,26 +25,23 @@ def test_an_endless_sender_is_cut_off_and_still_gets_the_refusal() -> None:
 
 
 def test_the_refusal_goes_out_at_once_and_what_is_still_sent_is_not_answered_by_a_reset() -> None:
-    with serving(LingeringClose(refuse, linger_s=20)) as url:
-        began = time.monotonic()
-        with open_upload(url, "Content-Length: 1000000000") as connection:
-            answer = connection.recv(4096)
-            answered_s = time.monotonic() - began
-            for _ in range(20):
-                connection.sendall(bytes(65_536))
-                time.sleep(0.02)  # a slow sender: a reset would have time to arrive
+    with (
+        serving(LingeringClose(refuse, linger_s=3600)) as url,
+        open_upload(url, "Content-Length: 1000000000") as connection,
+    ):
+        answer = connection.recv(4096)  # before there is anything of the body
+        for _ in range(20):
+            connection.sendall(bytes(65_536))
+            time.sleep(0.02)  # a slow sender: a reset would have time to arrive
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"connection: close" in answer
-    assert answered_s < 10, "the answer waited for the body"
 
 
 def test_a_sender_that_asks_first_is_refused_without_being_told_to_continue() -> None:
-    with serving(LingeringClose(refuse, linger_s=10)) as url:
-        began = time.monotonic()
+    with serving(LingeringClose(refuse, linger_s=3600)) as url:
         head = "Content-Length: 1000000\r\nExpect: 100-continue"
         with open_upload(url, head) as connection:
-            answer = read_all(connection)
-        assert time.monotonic() - began < 5
+            answer = read_all(connection)  # nobody waits for what will not be sent
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"100 Continue" not in answer
 

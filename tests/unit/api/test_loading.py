@@ -22,8 +22,8 @@ class Source:
         self.away = False
 
     def load(self, keys: Sequence[str]) -> Mapping[str, int | Exception]:
-        self.reads.append([*keys])
         found = {key: self.values.get(key, JobNotFound(key)) for key in keys}
+        self.reads.append([*keys])
         assert self.go_on.wait(20)
         if self.away:
             raise DatabaseUnavailable("gone")

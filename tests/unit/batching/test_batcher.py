@@ -106,8 +106,8 @@ def test_engine_error_reaches_every_item_of_its_batch(
     occupy(engine, batcher)
     futures = [batcher.submit(item(n), EN) for n in (1, 2)]
     await_prepared(batcher)
-    engine.gate.set()
     engine.short_by = 1
+    engine.gate.set()
 
     for future in futures:
         with pytest.raises(ModelError, match="gave 1 results for 2 chunks"):

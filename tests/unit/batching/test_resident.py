@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import pytest
 from fakeengines import ItemEngine
 from gatedengine import EN, GatedEngine, item
+from processes import wait_until
 
 from shared.infra.errors import ModelError, WorkerStopping
 from shared.infra.settings import Settings
@@ -65,7 +66,7 @@ def test_a_model_that_nobody_used_for_long_is_dropped_and_loaded_for_the_next_wh
     assert (world.model.live_room(), world.model.live_capacity(), world.model.busy_s()) == (0, 0, 0)
 
     with world.model.use() as batcher:
-        assert batcher.submit(item(3), EN).result(10).hypothesis.language == "3"
+        assert batcher.submit(item(3), EN).result(60).hypothesis.language == "3"
     assert world.told == ["loading", "ready", "unloaded", "loading", "ready"]
 
 
@@ -88,12 +89,12 @@ def test_what_the_device_still_hears_keeps_its_model(world: World) -> None:
     world.model.load()
     with world.model.use() as batcher:  # as live requests do, nobody waits within the use
         heard = batcher.submit(item(1), EN)
-    assert engine.entered.acquire(timeout=10)
+    assert engine.entered.acquire(timeout=60)
     world.now = 2 * IDLE_S
     world.model.unload_if_idle()
     assert world.model.is_loaded
     engine.gate.set()
-    assert heard.result(10).hypothesis.language == "1"
+    assert heard.result(60).hypothesis.language == "1"
 
 
 def test_nothing_keeps_the_engine_of_a_model_that_was_dropped(world: World) -> None:
@@ -101,7 +102,8 @@ def test_nothing_keeps_the_engine_of_a_model_that_was_dropped(world: World) -> N
     engine = weakref.ref(world.engine)
     world.model.load()
     with world.model.use() as batcher:
-        batcher.submit(item(1), EN).result(10)
+        batcher.submit(item(1), EN).result(60)
+        wait_until(batcher.is_idle)  # the end of a call is noted after its results
     world.engine = None
     gc.collect()
     assert engine() is not None
@@ -115,9 +117,9 @@ def test_many_who_need_it_at_once_have_it_loaded_once(world: World) -> None:
     together = threading.Barrier(4)
 
     def use() -> str | None:
-        together.wait(10)
+        together.wait(60)
         with world.model.use() as batcher:
-            return batcher.submit(item(2), EN).result(10).hypothesis.language
+            return batcher.submit(item(2), EN).result(60).hypothesis.language
 
     with ThreadPoolExecutor(4) as pool:
         assert [each.result() for each in [pool.submit(use) for _ in range(4)]] == ["2"] * 4

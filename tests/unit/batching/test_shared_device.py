@@ -77,7 +77,9 @@ def test_models_take_turns_so_that_none_waits_for_more_than_one_call_of_each_oth
     with batchers(log, a=1, b=1, c=1) as (a, b, c):
         futures = queue(a, 5)
         wait_until(lambda: log.calls == ["a"])
-        futures += queue(b, 2) + queue(c, 2)
+        futures += queue(b, 2)
+        wait_until(lambda: a._shared._line == [b])
+        futures += queue(c, 2)
         wait_until(lambda: a._shared._line == [b, c])
         log.gate.set()
         assert all(future.result(60) for future in futures)
@@ -155,7 +157,9 @@ class Memory:
         """Have a model hear something."""
         self.now += 1
         with self[name].use() as batcher:
-            return batcher.submit(item(7), EN).result(60).hypothesis.language
+            heard = batcher.submit(item(7), EN).result(60)
+            wait_until(batcher.is_idle)  # the end of a call is noted after its results
+        return heard.hypothesis.language
 
     def close(self) -> None:
         for model in self.models.values():

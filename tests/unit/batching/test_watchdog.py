@@ -44,7 +44,7 @@ def test_each_call_of_a_long_queue_has_the_whole_limit() -> None:
     futures = [batcher.submit(SILENCE, DecodeOptions()) for _ in range(10)]
     engine.may_begin.set()
     for future in futures:
-        future.result(20)
+        future.result(60)
     batcher.close()
     assert len(set(engine.begun)) == 10
     assert watchdog.begun == {}
@@ -82,5 +82,5 @@ def test_an_engine_that_hangs_ends_its_worker() -> None:
     # Forked from a process without threads: a lock that one of ours held would stay locked.
     worker = multiprocessing.get_context("forkserver").Process(target=infer_with_a_hung_engine)
     worker.start()
-    worker.join(20)
+    worker.join(60)
     assert worker.exitcode == EXIT_HUNG

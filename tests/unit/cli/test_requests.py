@@ -16,6 +16,8 @@ from cli.main import cli
 from cli.progress.lines import Progress
 from cli.server import connect
 from cli.signals import Stopped
+from cli.transcribe import batch as batching
+from cli.transcribe import file_jobs
 from cli.transcribe.batch import Batch
 from cli.transcribe.file_jobs import MAX_LOOK_S, MIN_LOOK_S, FileJobs, look_s
 from cli.transcribe.platform import Platform
@@ -156,7 +158,15 @@ def test_a_url_is_sent_as_it_was_named_with_the_options_beside_it(
     assert "hush" not in err
 
 
-def test_each_format_of_an_interrupted_job_is_fetched_once(server: Server, tmp_path: Path) -> None:
+def test_each_format_of_an_interrupted_job_is_fetched_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in (
+        (file_jobs, "LAST_WORDS_S"),
+        (file_jobs, "CANCEL_S"),
+        (batching, "ABANDON_S"),
+    ):
+        monkeypatch.setattr(module, name, 60.0)  # the machine may stand still
     server.ends = False
 
     def interrupted(until: Callable[[], bool]) -> None:

@@ -1,5 +1,6 @@
 """The wall around requests to URLs that clients name."""
 
+import re
 import socket
 import ssl
 import threading
@@ -130,7 +131,7 @@ def outbound(resolve: Callable[[str], list[str]], *allow: str, **given: object) 
     return Outbound(allow_http=True, allow=allow, resolver=resolve, **given)  # type: ignore[arg-type]
 
 
-def post(wall: Outbound, url: str, *, timeout_s: float = 5.0) -> Answer:
+def post(wall: Outbound, url: str, *, timeout_s: float = 60.0) -> Answer:
     headers = {"X-Name": "value"}
     return wall.send("POST", url, body=b'{"a":1}', headers=headers, timeout_s=timeout_s)
 
@@ -226,9 +227,9 @@ def is_given_up_within(limit_s: float, ask: Callable[[], object], why: str) -> b
     """Ask in vain, up to four times: the machine may stand still meanwhile, but not each time."""
     for _ in range(4):
         began = time.monotonic()
-        with pytest.raises(OutboundFailed, match=why):
+        with pytest.raises(OutboundFailed) as failed:
             ask()
-        if time.monotonic() - began < limit_s:
+        if time.monotonic() - began < limit_s and re.search(why, str(failed.value)):
             return True
     return False
 
@@ -245,7 +246,7 @@ def test_a_look_up_that_hangs_is_given_up_in_time() -> None:
     hanging = threading.Event()
 
     def resolve(host: str) -> list[str]:
-        hanging.wait(20)
+        hanging.wait(60)
         return []
 
     def ask() -> None:

@@ -126,17 +126,23 @@ def test_nothing_is_measured_against_a_reference_that_is_none(reference: str, re
 def test_other_threads_go_on_while_long_texts_are_compared() -> None:
     said = " ".join(f"w{number % 977}" for number in range(30_000))
     heard = " ".join(f"v{number % 983}" for number in range(30_000))
-    longest_s, done = 0.0, threading.Event()
 
-    def measure_it() -> None:
-        measure(said, heard, None)
-        done.set()
+    def longest_pause() -> float:
+        """Return this thread's longest pause meanwhile, as a share of all the time."""
+        longest_s, done = 0.0, threading.Event()
 
-    began = time.monotonic()
-    thread = threading.Thread(target=measure_it)
-    thread.start()
-    last = began
-    while not done.wait(0.001):
-        longest_s, last = max(longest_s, time.monotonic() - last), time.monotonic()
-    thread.join()
-    assert longest_s < (time.monotonic() - began) / 3
+        def measure_it() -> None:
+            measure(said, heard, None)
+            done.set()
+
+        began = time.monotonic()
+        thread = threading.Thread(target=measure_it)
+        thread.start()
+        last = began
+        while not done.wait(0.001):
+            longest_s, last = max(longest_s, time.monotonic() - last), time.monotonic()
+        thread.join()
+        return longest_s / (time.monotonic() - began)
+
+    # The machine may stand still meanwhile, but not each time.
+    assert any(longest_pause() < 1 / 3 for _ in range(4))
