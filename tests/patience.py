@@ -40,6 +40,7 @@ _OF_SERVERS: list[tuple[ModuleType, str, str]] = [
     (broker, "_SEND_TIMEOUT_S", _BROKER),
     (keys, "CONNECT_TIMEOUT_S", _BROKER),
     (keys, "SEND_TIMEOUT_S", _BROKER),
+    (keys, "POP_TIMEOUT_S", _BROKER),
     (jwt, "_LIMIT_S", _SEVERAL),
     (checkpoints, "_LIMIT_S", _SEVERAL),
     (recording, "JOB_LIMIT_S", _SEVERAL),
