@@ -56,6 +56,12 @@ class Worker:
         """What it said so far."""
         return self._log.read_text(errors="replace")
 
+    @property
+    def bugs(self) -> list[str]:
+        """Its tracebacks, a line each, but Celery's own: it may tell so of a lost Redis."""
+        lines = [line for line in self.log.splitlines() if "Traceback" in line]
+        return [line for line in lines if '"logger": "celery.worker.loops"' not in line]
+
     def signal(self, signum: signal.Signals) -> None:
         """Signal the process and its children."""
         os.killpg(self.process.pid, signum)
