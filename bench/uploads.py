@@ -23,7 +23,7 @@ from botocore.config import Config
 from bench.platform import ROOT
 from cli.embedded.servers import Endpoints, running_servers
 
-FILE_BYTES = 1536 * 1024**2
+FILE_BYTES = 2048 * 1024**2
 ROUNDS = 3
 """Taken in turns, so that whatever else the machine does slows all ways down."""
 READ_BYTES = 256 * 1024
