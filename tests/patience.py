@@ -53,7 +53,7 @@ _OF_SERVERS: list[tuple[ModuleType, str, str]] = [
     (metrics, "SCRAPE_LIMIT_S", _SEVERAL),
     (keys, "PARTIAL_TTL_S", _SEVERAL),
 ]
-"""Limits, each with the setting that has its server's URL."""
+"""Limits, each with the setting that has its server's URL, or ``_SEVERAL``: no server's alone."""
 _OF_OTHERS: list[tuple[ModuleType, str]] = [
     (incoming, "STALL_S"),
     (outbox, "STALL_S"),
@@ -72,8 +72,7 @@ def be_patient() -> None:
 def as_in_production(server: str | None = None) -> Iterator[None]:
     """Have servers waited for as long as in production, but what a test has set itself.
 
-    With ``server``, the setting that has its URL, those others are still waited for long of which a
-    limit tells.
+    With ``server``, the setting that has its URL, the limits of each other server stay long.
     """
     former = [getattr(module, name) for module, name, _ in _OF_SERVERS]
     for (module, name, its), now, limit in zip(_OF_SERVERS, former, _IN_PRODUCTION, strict=True):

@@ -28,7 +28,7 @@ async def watch(flow: Flow, outbox: Outbox, idle_s: Callable[[], float]) -> None
                 if now - began_at > START_S:
                     outbox.close(POLICY_VIOLATION, "no session was started")
                 continue
-            if flow.recovery.is_beginning:  # before it is told of, nothing is
+            if flow.recovery.is_beginning:  # nothing is told before its begin
                 continue
             if now - flow.received_at > idle_s():
                 flow.end(EndReason.TIMEOUT)

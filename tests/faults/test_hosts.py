@@ -32,7 +32,7 @@ JOBS = 80
 SEED = 5
 LEASE_S = 6.0
 """A worker loses nothing where a busy machine has it stand still for seconds: that is no fault."""
-RECOVERY_S = 25.0
+RECOVERY_S = 18.0
 """As without a network: docs/faults.md."""
 BACK_S = 20.0
 """As after an outage of Redis: so long after the network is back a worker claims steps again."""

@@ -30,7 +30,7 @@ JOBS = 2 * (len(WORKER_ATTACKS) + len(SERVER_ATTACKS) + 1)
 SEED = 4
 LEASE_S = 6.0
 """A worker loses nothing where a busy machine has it stand still for seconds: that is no fault."""
-RECOVERY_S = 25.0
+RECOVERY_S = 18.0
 """Lease and sweep take 6.5 s here; the rest is what a busy machine with few cores may add."""
 SOAK_LEASE_S = 3.0
 SOAK_RECOVERY_S = 15.0

@@ -38,7 +38,7 @@ from shared.infra import database, schema
 
 LEASE_S = 6.0
 """A worker loses nothing where a busy machine has it stand still for seconds: that is no fault."""
-RECOVERY_S = 25.0
+RECOVERY_S = 18.0
 LONGEST_ANSWER_S = 10.0
 """A statement queues behind a migration for a second; the rest is what a busy machine may add."""
 
