@@ -182,16 +182,11 @@ def test_every_final_of_a_killed_worker_is_answered(
         assert answer.error in (None, transcriber.NO_ANSWER)
 
 
-@pytest.fixture
-def nothing_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long answers take, nothing is sent again for it."""
-    monkeypatch.setattr(transcriber, "_LEAST_OVERDUE_S", 600.0)
-
-
-@pytest.mark.usefixtures("nothing_overdue")
 def test_what_kills_workers_is_heard_alone_and_fails_after_two_deaths(
-    workers: Fleet, sender: LiveSender
+    workers: Fleet, sender: LiveSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Longer than a worker may stand still; what one took and could not tell of is sent again then.
+    monkeypatch.setattr(transcriber, "_LEAST_OVERDUE_S", 15.0)
     doomed = [start(workers, FAULTY_PACE_S="0.1") for _ in range(2)]
     sender.await_workers(2)
 
@@ -304,10 +299,10 @@ def test_a_request_without_a_worker_says_so(
     assert sender.hear(partial(1))[0].result(LIMIT_S).error == "no_worker"
 
 
-@pytest.mark.usefixtures("nothing_overdue")
 def test_load_counts_workers_and_the_requests_that_none_has_taken(
-    workers: Fleet, sender: LiveSender, gate: Gate
+    workers: Fleet, sender: LiveSender, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(transcriber, "_LEAST_OVERDUE_S", 600.0)  # nothing is sent again
     assert (sender.load().workers, sender.load().depth) == (0, 0)
     start(workers, **gate.fault)
     sender.await_workers(1)
