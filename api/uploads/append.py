@@ -2,8 +2,8 @@
 
 Full parts are sent while the next one is received, as in ``api.intake.landing``. Beside all that
 the offset is committed once the store has a part: when the commit before has ended and ``COMMIT_S``
-are over since it began, or when ``COMMIT_BYTES`` wait for it. A process that is killed costs the parts in flight and those that wait
-for their commit.
+are over since it began, or when ``COMMIT_BYTES`` wait for it. A process that is killed costs the
+parts in flight and those that wait for their commit.
 
 What is left at the PATCH's end, less than a part, is an object of its own until more comes (S3
 takes no small parts before the last). An append holds at most ``PARTS_IN_FLIGHT + 1`` parts: 24
