@@ -200,7 +200,7 @@ def test_a_patch_whose_checksum_is_wrong_is_thrown_away(
 ) -> None:
     file = os.urandom(2 * PART_BYTES + 3)
     upload = begin(client, len(file))
-    spoiled = b"x" + file[1:]
+    spoiled = bytes([file[0] ^ 1]) + file[1:]
     wrong = upload.patch(client, 0, spoiled, Upload_Checksum=checksum("sha1", file))
     assert_problem(wrong, 460, "checksum_mismatch")
     assert wrong.json()["title"] == "Checksum Mismatch"
