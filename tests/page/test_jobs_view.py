@@ -93,7 +93,7 @@ def test_a_list_that_is_open_for_long_shows_the_newest_jobs_again(
         if not n:
             expect(row(tab)).to_have_count(1)  # so it follows what happens
     expect(page.get_by_role("button", name="Older jobs")).to_be_visible()
-    expect(row(tab)).to_have_count(25)
+    assert 25 <= row(tab).count() < 125, "the newest then, and those that came after"
 
 
 def test_more_jobs_than_a_page_while_the_connection_is_lost_leave_no_gap(

@@ -124,7 +124,8 @@ def test_a_dead_receiver_is_tried_ten_times_in_about_28_hours(
         if made < MAX_ATTEMPTS:
             assert found.state == PENDING
             delays.append(delay_s(database, found))
-            assert delays[-1] == pytest.approx(RETRY_DELAYS_S[made - 1], rel=0.1, abs=0.5)
+            mean = RETRY_DELAYS_S[made - 1]
+            assert 0.9 * mean <= delays[-1] <= 1.1 * mean + 10  # the attempt itself takes time
     assert found.state == FAILED
     assert found.error == "the connection was refused (after 10 attempts)"
     assert sum(delays) == pytest.approx(28 * 3600, rel=0.1)
