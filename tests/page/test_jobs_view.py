@@ -96,9 +96,7 @@ def test_a_list_that_is_open_for_long_shows_the_newest_jobs_again(
         add_job(database)
     older = page.get_by_role("button", name="Older jobs")
     expect(older.or_(row(tab).nth(99)).first).to_be_visible()
-    if not any(
-        "/jobs?" in url for url in read
-    ):  # the first came with a page, not as news
+    if not any("/jobs?" in url for url in read):  # the first came with a page, not as news
         add_job(database)
     expect(older).to_be_visible()
     expect(row(tab)).to_have_count(25)
