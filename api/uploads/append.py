@@ -1,9 +1,9 @@
 """Appending to a resumable upload: one PATCH's bytes on their way into the object store.
 
 Full parts are sent while the next one is received, as in ``api.intake.landing``. Beside all that
-the offset is committed once the store has a part: ``COMMIT_S`` after the commit before, or when
-``COMMIT_BYTES`` wait for it. A process that is killed costs the parts in flight and those that wait
-for their commit.
+the offset is committed once the store has a part: when the commit before has ended and ``COMMIT_S``
+are over since it began, or when ``COMMIT_BYTES`` wait for it. A process that is killed costs the
+parts in flight and those that wait for their commit.
 
 What is left at the PATCH's end, less than a part, is an object of its own until more comes (S3
 takes no small parts before the last). An append holds at most ``PARTS_IN_FLIGHT + 1`` parts: 24
@@ -226,9 +226,13 @@ class Append:
 
     def _is_commit_due(self, stop: int) -> bool:
         """Return whether to commit the offset ``stop`` now; if not, a later one has it, too."""
-        before = self._committed if self._committing is None else self._committing[1]
-        is_late = asyncio.get_running_loop().time() >= self._commit_at
-        return is_late or stop - before >= COMMIT_BYTES
+        before, is_under_way = self._committed, False
+        if self._committing is not None:
+            committing, before = self._committing
+            is_under_way = not committing.done()
+        if stop - before >= COMMIT_BYTES:
+            return True
+        return not is_under_way and asyncio.get_running_loop().time() >= self._commit_at
 
     async def _commit_ended(self) -> None:
         """Wait for the commit under way.

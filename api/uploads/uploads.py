@@ -30,6 +30,9 @@ _THREADS = 8
 _MAX_DIGESTS = 1_000
 """Resumable uploads of which this process remembers how far their SHA-256 is."""
 
+_CREATED_EPOCH = 1
+"""That of a resumable upload to which nothing has been appended: its creation is the first."""
+
 Result = TypeVar("Result")
 
 
@@ -184,7 +187,7 @@ class Uploads:
         It is known if nobody else has begun to append since this process did. Otherwise the store
         may still receive a part of an append that was given up.
         """
-        epoch, offset, digest = self._digests.pop(upload.id, (0, 0, new_sha256()))
+        epoch, offset, digest = self._digests.pop(upload.id, (_CREATED_EPOCH, 0, new_sha256()))
         known = (epoch, offset) == (upload.epoch - 1, upload.offset_bytes)
         return digest if known else None
 

@@ -28,7 +28,8 @@ from shared.models.sources import Source, Wheel
 
 LOOK_EVERY_S = 0.2
 PROBE_TIMEOUT_S = 3
-"""How long pip waits for an index to connect or to send something, when it only asks."""
+"""How long pip waits for an index to connect or to send something, when it only asks; twice, as
+either may be busy for a moment."""
 PROBE_LIMIT_S = 30.0
 """Longest wall time of such a question: several indexes may be silent, and pip itself may take
 seconds to start on a busy machine."""
@@ -54,7 +55,7 @@ def index_lacks(source: Source) -> str:
     """
     name, _, version = source.requirement.partition("==")
     command = _pip(
-        *("index", "versions", "--retries", "0", "--timeout", str(PROBE_TIMEOUT_S)),
+        *("index", "versions", "--retries", "1", "--timeout", str(PROBE_TIMEOUT_S)),
         *(*build_options(source.wheel), name),
     )
     try:

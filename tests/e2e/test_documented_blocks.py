@@ -52,7 +52,9 @@ NOT_RUN = {
 """Commands that no test runs, and why."""
 
 ALL = [block for document in documents() for block in blocks(document)]
-README = [block for block in ALL if block.document == "README.md"]
+GUIDES = ["README.md", "docs/command-line.md", "docs/api.md", "docs/webhooks.md"]
+"""What people follow, command by command, on a platform that runs. The API's deletes the job."""
+GUIDED = [block for document in GUIDES for block in blocks(document)]
 EXAMPLE_HOOK = "https://example.com/hook"
 EXAMPLE_SECRET = "whsec_..."
 SERVER = "127.0.0.1:8000"
@@ -158,10 +160,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 
 
 def audio_names() -> set[str]:
-    """Return the reader's own recordings that the README's commands name."""
+    """Return the reader's own recordings that the guides' commands name."""
     return {
         word
-        for block in README
+        for block in GUIDED
         if block.language == "sh"
         for command in block.commands
         for word in shlex.split(command, comments=True)
@@ -198,8 +200,8 @@ def is_used(block: Block) -> bool:
 
 
 def programs(sign: str) -> list[Block]:
-    """Return the README's Python blocks in which this stands."""
-    found = [block for block in README if block.language == "python" and sign in block.text]
+    """Return the guides' Python blocks in which this stands."""
+    found = [block for block in GUIDED if block.language == "python" and sign in block.text]
     assert found
     return found
 
@@ -235,8 +237,8 @@ def test_every_command_is_run_or_there_is_a_reason_why_not(block: Block) -> None
 
 
 @pytest.mark.parametrize("time", ["once", "again"])
-@pytest.mark.parametrize("block", [block for block in README if is_used(block)], ids=str)
-def test_the_commands_of_the_readme_work(reader: Reader, block: Block, time: str) -> None:
+@pytest.mark.parametrize("block", [block for block in GUIDED if is_used(block)], ids=str)
+def test_the_commands_of_the_guides_work(reader: Reader, block: Block, time: str) -> None:
     for command in block.commands:
         words = shlex.split(command, comments=True)
         if words[:2] == ["./longhand", "up"]:
@@ -257,7 +259,7 @@ def test_the_commands_of_the_readme_work(reader: Reader, block: Block, time: str
     ],
     ids=str,
 )
-def test_the_clients_of_the_readme_print_a_transcript(
+def test_the_clients_of_the_guides_print_a_transcript(
     reader: Reader, block: Block, time: str
 ) -> None:
     done = subprocess.run(
@@ -275,7 +277,7 @@ def test_the_clients_of_the_readme_print_a_transcript(
 
 @pytest.mark.parametrize("time", ["once", "again"])
 @pytest.mark.parametrize("block", programs("HTTPServer("), ids=str)
-def test_the_receiver_of_the_readme_takes_signed_events_and_no_others(
+def test_the_receiver_of_the_guides_takes_signed_events_and_no_others(
     reader: Reader, block: Block, time: str
 ) -> None:
     port = free_ports(1)[0]
@@ -311,8 +313,8 @@ def refusal(url: str) -> int | None:
         return None
 
 
-def test_the_event_that_the_readme_shows_is_like_those_that_arrive(reader: Reader) -> None:
-    (shown,) = [json.loads(block.text) for block in README if block.language == "json"]
+def test_the_event_that_the_guides_show_is_like_those_that_arrive(reader: Reader) -> None:
+    (shown,) = [json.loads(block.text) for block in GUIDED if block.language == "json"]
     with (reader.folder / "samples/hello.wav").open("rb") as audio:
         patient.post(
             f"http://{reader.address}/jobs",
@@ -331,8 +333,8 @@ def test_the_event_that_the_readme_shows_is_like_those_that_arrive(reader: Reade
     assert event["type"] == shown["type"]
 
 
-def test_the_stream_that_the_readme_shows_is_like_a_real_one(reader: Reader) -> None:
-    (shown,) = [b.text for b in README if b.language == "text" and "event: " in b.text]
+def test_the_stream_that_the_guides_show_is_like_a_real_one(reader: Reader) -> None:
+    (shown,) = [b.text for b in GUIDED if b.language == "text" and "event: " in b.text]
     job = reader.run(f"curl -F file=@samples/hello.wav -F cache=false http://{SERVER}/jobs")
     stream = reader.run(f"curl -N http://{SERVER}/jobs/{json.loads(job)['id']}/events")
     for part in re.findall(r"^event: \w+$|\"\w+\":", shown, re.MULTILINE):
@@ -340,7 +342,7 @@ def test_the_stream_that_the_readme_shows_is_like_a_real_one(reader: Reader) -> 
 
 
 def test_the_production_commands_make_a_platform(servers: Settings, tmp_path: Path) -> None:
-    (block,) = [block for block in README if is_production(block)]
+    (block,) = [block for block in GUIDED if is_production(block)]
     port = str(free_ports(1)[0])
     (tmp_path / "models.toml").write_text(stand_in_catalogue())
     env = environment(servers) | {

@@ -51,7 +51,7 @@ def test_workers_that_sleep_are_watched_while_they_are_idle_and_busy() -> None:
     busy, idle = rows["rows updated a second"]
     assert busy > idle
     busy, idle = rows["model workers"]
-    assert busy > idle > 0
+    assert busy > idle >= 0, "an idle worker may take less than is counted"
 
 
 def test_one_more_chunk_costs_by_how_much_a_longer_job_costs_more() -> None:

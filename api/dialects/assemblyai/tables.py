@@ -74,7 +74,7 @@ _TAKES: Sequence[Parameter] = (
     accepted(
         "webhook_url",
         "`https`, its host must be public; what is sent there counts as a "
-        "[webhook's](../README.md#webhooks) delivery, with its attempts",
+        "[webhook's](webhooks.md) delivery, with its attempts",
     ),
     accepted("webhook_auth_header_name", "with its value; not one that HTTP itself uses"),
     accepted("webhook_auth_header_value", "up to 1,024 characters of ASCII; it is never shown"),

@@ -67,7 +67,7 @@ LISTEN = Operation(
         accepted(
             "callback",
             "`https`, its host must be public; what is sent there counts as a "
-            "[webhook's](../README.md#webhooks) delivery, with its attempts",
+            "[webhook's](webhooks.md) delivery, with its attempts",
         ),
         accepted("callback_method", "`POST`, or `PUT`"),
         refused("extra", "tag the request, or use metadata of `POST /jobs`"),

@@ -17,7 +17,7 @@ from webhookstore import SECRET, deliveries
 
 URL = "https://receiver.example/hook"
 FILE = {"file": ("a.wav", b"audio")}
-README = Path(__file__).parents[3] / "README.md"
+GUIDE = Path(__file__).parents[3] / "docs/webhooks.md"
 
 
 def test_a_job_has_a_url_a_secret_and_metadata_of_its_own(
@@ -87,8 +87,8 @@ def test_bad_fields_of_a_job_are_refused(
     assert client.get("/jobs").json() == before
 
 
-def test_the_secret_that_the_readme_makes_is_taken(client: httpx.Client) -> None:
-    (command,) = re.findall(r"^python3 .*whsec_.*$", README.read_text(), re.MULTILINE)
+def test_the_secret_that_the_guide_makes_is_taken(client: httpx.Client) -> None:
+    (command,) = re.findall(r"^python3 .*whsec_.*$", GUIDE.read_text(), re.MULTILINE)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     made = [
         subprocess.run(

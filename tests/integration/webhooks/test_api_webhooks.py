@@ -241,11 +241,11 @@ def test_a_foreign_an_unknown_and_a_malformed_id_are_one_404(
     assert client.get("/webhooks/deliveries").json()["deliveries"] == []
 
 
-def test_the_receiver_of_the_readme_verifies_what_it_is_sent(client: httpx.Client) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
+def test_the_documented_receiver_verifies_what_it_is_sent(client: httpx.Client) -> None:
+    guide = (Path(__file__).parents[3] / "docs/webhooks.md").read_text()
     (code,) = (
         block.split("```")[0]
-        for block in readme.split("```python\n")[1:]
+        for block in guide.split("```python\n")[1:]
         if "standardwebhooks" in block.split("```")[0]
     )
     (port,) = free_ports(1)

@@ -65,10 +65,11 @@ def append_to(transfers: Any, data: AsyncIterator[bytes]) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("commit_s", [0.0, 3600.0])
 def test_parts_are_sent_while_an_offset_is_being_committed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, commit_s: float
 ) -> None:
-    monkeypatch.setattr(append, "COMMIT_S", 3600.0)
+    monkeypatch.setattr(append, "COMMIT_S", commit_s)
     transfers = Imagined()
     transfers.may_commit.clear()
 

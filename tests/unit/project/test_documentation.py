@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from documents import documents
 
 from cli.main import cli
 from docs import access_table, chart_table, dialects_table, settings_table
@@ -81,8 +82,15 @@ def test_every_relative_link_of_a_document_resolves(document: str) -> None:
             assert (path.parent / target).exists(), target
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text()))
+    pages = {page for page in documents() if not page.startswith("docs/adr/") and "/" in page}
+
+    assert pages <= linked
+
+
 def test_every_sample_that_a_document_names_exists() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = "".join((ROOT / document).read_text() for document in documents())
     samples = set(re.findall(r"samples/[\w.-]+", text))
     assert samples
     assert all((ROOT / sample).is_file() for sample in samples)
