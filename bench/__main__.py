@@ -166,7 +166,9 @@ def main() -> None:
 def _run_speakers(
     name: str, folders: Sequence[Path], catalogue: Catalogue, models: Sequence[Model]
 ) -> None:
-    diarizer = catalogue.diarizers["campplus-seg3"]
+    diarizer = catalogue.diarizer
+    if diarizer is None:
+        raise SystemExit("the catalogue has no pinned model that tells speakers apart")
     if name == "speakers":
         speakers.run(folders, diarizer, models)
     else:

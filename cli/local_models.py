@@ -107,8 +107,10 @@ def prepare_diarization(options: JobOptions, flag: StopFlag, progress: Progress)
     if not needs_diarization(options):
         return None
     local = LocalModels()
-    problem = "the catalogue has no model for it"
+    problem = "the catalogue has no pinned model for it"
     for model in local.catalogue.diarizers.values():
+        if not model.is_pinned:
+            continue
         found = local.availability(model)
         problem = "" if found.usable else f"'{model.id}' is not usable: {found.reason}"
         if found.needs_download:

@@ -12,7 +12,28 @@ import numpy.typing as npt
 def checkpoint(state: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """Return a checkpoint of a state dictionary; arrays are of float32 or int64."""
     storages: list[bytes] = []
-    out = [b"\x80\x02", b"ccollections\nOrderedDict\n", b")R", b"("]
+    return packed(b"\x80\x02" + _state(state, storages) + b".", storages)
+
+
+def lightning_checkpoint(state: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Return a checkpoint as PyTorch Lightning saves a model of pyannote.audio.
+
+    Beside the tensors it describes objects of pyannote.audio's classes.
+    """
+    storages: list[bytes] = []
+    problem = b"cpyannote.audio.core.task\nProblem\nK\x01\x85R"
+    classes = b"](" + _text("speaker#1") + _text("speaker#2") + b"e"
+    fields = b"}(" + _text("problem") + problem + _text("classes") + classes + b"u"
+    about = b"cpyannote.audio.core.task\nSpecifications\n)\x81" + fields + b"b"
+    out = b"\x80\x02}(" + _text("epoch") + b"K\x07"
+    out += _text("pyannote.audio") + b"}" + _text("specifications") + about + b"s"
+    out += _text("state_dict") + _state(state, storages)
+    return packed(out + b"u.", storages)
+
+
+def _state(state: Mapping[str, npt.NDArray[Any]], storages: list[bytes]) -> bytes:
+    """Return the opcodes of a state dictionary; its tensors' bytes are added to ``storages``."""
+    out = [b"ccollections\nOrderedDict\n", b")R", b"("]
     for name, array in state.items():
         kind = "FloatStorage" if array.dtype == np.float32 else "LongStorage"
         strides = [stride // array.itemsize for stride in array.strides]
@@ -23,8 +44,7 @@ def checkpoint(state: Mapping[str, npt.NDArray[Any]]) -> bytes:
         out.append(_number(0) + _numbers(array.shape) + _numbers(strides) + b"\x89")
         out.append(b"ccollections\nOrderedDict\n)RtR")
         storages.append(array.tobytes("A"))
-    out.append(b"u.")
-    return packed(b"".join(out), storages)
+    return b"".join(out) + b"u"
 
 
 def packed(pickled: bytes, storages: list[bytes] | None = None, *, squeezed: bool = False) -> bytes:

@@ -77,8 +77,10 @@ def pin(model_id: str) -> int:
     from shared.models.pinning import find_newest
     from shared.models.pins import write_pin
 
-    catalogue = get_settings().catalogue
-    model = load_catalogue(catalogue).entry(model_id)
+    path = get_settings().catalogue
+    catalogue = load_catalogue(path)
+    diarizer = catalogue.diarizers.get(model_id)
+    model = diarizer or catalogue.entry(model_id)
     found = find_newest(model)
     click.echo(f"{one_line(found.pin.source)} at {found.pin.revision}")
     if found.licence is not None:
@@ -86,9 +88,11 @@ def pin(model_id: str) -> int:
     for name, size_bytes in found.sizes.items():
         click.echo(f"{size_bytes:>15,}  {name}")
     click.echo(f"{sum(found.sizes.values()):>15,}  bytes in {len(found.sizes)} files")
-    lock = write_pin(catalogue, model.id, found.pin)
+    lock = write_pin(path, model.id, found.pin)
     if found.licence is None:
         then = "it can be used now"
+    elif diarizer is not None:
+        then = f"'python -m worker fetch --model {model.id}' fetches it"
     else:
         then = f"'longhand transcribe --model {model.id}' fetches it"
     click.echo(f"{model.id} is pinned in {lock.name}; {then}.")

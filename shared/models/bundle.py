@@ -128,6 +128,7 @@ def import_(path: Path, catalogue: Catalogue, report: Report) -> None:
             unpacked = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
             try:
                 for name, source, expected in _members(tar, model_id, entry):
+                    (unpacked / name).parent.mkdir(exist_ok=True)
                     with (unpacked / name).open("xb") as file:
                         _check(f"{model_id}/{name}", _copy(source, file), expected)
                 found = files.digest(unpacked, files.present(model.layout, unpacked))

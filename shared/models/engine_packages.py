@@ -35,6 +35,8 @@ INSTALLS: Mapping[EngineName | DiarizerName, Install] = {
     "transformers-ctc": Install(("torch", "transformers"), _TORCH),
     "onnx-ctc": Install(("onnx_asr", "onnxruntime"), _RUN),
     "campplus-seg3": Install(("onnxruntime",), _RUN),
+    "pyannote-community-1": Install(("onnxruntime",), _RUN),
+    "sortformer": Install(("onnxruntime",), _RUN),
     "onnx-transducer": Install(("onnx_asr", "onnxruntime"), _RUN),
 }
 """By engine. The oracle needs nothing."""

@@ -7,7 +7,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from shared.models.sources import FOLDER_PREFIX, Source
 
-DiarizerName = Literal["campplus-seg3"]
+DiarizerName = Literal["campplus-seg3", "pyannote-community-1", "sortformer"]
 
 
 class Entry(Source):

@@ -29,12 +29,13 @@ class Commit:
     """As the repository's card states it."""
 
 
-def snapshot(source: Source) -> Path | None:
+def snapshot(source: Source, layout: str) -> Path | None:
     """Return the cache's folder of the pinned commit, complete or not; None if there is none."""
     if find_spec("huggingface_hub") is None:
         return None
-    found = _hub().try_to_load_from_cache(source.source, "config.json", revision=source.revision)
-    return Path(found).parent if isinstance(found, str) else None
+    name = files.first_required(layout)
+    found = _hub().try_to_load_from_cache(source.source, name, revision=source.revision)
+    return _root(Path(found), name) if isinstance(found, str) else None
 
 
 def snapshot_folder(source: Source) -> Path:
@@ -96,7 +97,12 @@ def fetch(
         raise ModelError(
             f"the weights of model '{model_id}' cannot be fetched from {source.source}"
         ) from error
-    return path.parent
+    return _root(path, name)
+
+
+def _root(path: Path, name: str) -> Path:
+    """Return the folder of a repository's commit, given one of its files and that file's name."""
+    return path.parents[name.count("/")]
 
 
 def newest(source: Source, layout: str) -> Commit:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from shared.infra.errors import ModelError
 from shared.models import hub, weights
 from shared.models import weight_files as files
-from shared.models.catalogue import Model
 from shared.models.pins import Pin
+from shared.models.weights import AnyModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Found:
     """As the hub states it; None: of the operator's own folder."""
 
 
-def find_newest(model: Model) -> Found:
+def find_newest(model: AnyModel) -> Found:
     """Look at the newest commit of a model's repository, or at the files of its folder.
 
     Raises:

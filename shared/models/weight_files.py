@@ -2,8 +2,9 @@
 
 A layout (``Model.layout``) is an engine, and the quantization where there is one.
 
-No other files are fetched, hashed or loaded: no training state, no second format, and no pickles
-(PyTorch's ``*.bin``), which can run code when read. CTranslate2's ``model.bin`` is plain data.
+No other files are fetched, hashed or loaded: no training state, no second format. PyTorch's pickles
+(``pytorch_model.bin``) can run code when they are unpickled, which nothing here does: those of
+diarizers are read by ``conversion.checkpoints``. CTranslate2's ``model.bin`` is plain data.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 SAFETENSORS, SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARDS = "model-?????-of-?????.safetensors"
@@ -26,7 +27,8 @@ class Files:
     """The files that an engine reads from a repository or folder."""
 
     required: tuple[tuple[str, ...], ...]
-    """Groups of alternatives: at least one of each must be there, and all that are there count."""
+    """Groups of alternatives: at least one of each must be there, and all that are there count.
+    Names may have folders (``plda/plda.npz``)."""
     optional: tuple[str, ...] = ()
 
 
@@ -83,6 +85,15 @@ FILES: Mapping[str, Files] = {
         for suffix in ("", ".int8")
     },
     "campplus-seg3": Files(required=(("segmentation.onnx",), ("embedding.onnx",))),
+    "sortformer": Files(required=(("sortformer.onnx",), ("embedding.onnx",))),
+    "pyannote-community-1": Files(
+        required=(
+            ("segmentation/pytorch_model.bin",),
+            ("embedding/pytorch_model.bin",),
+            ("plda/plda.npz",),
+            ("plda/xvec_transform.npz",),
+        )
+    ),
 }
 """By layout. The packages of other engines contain their weights."""
 
@@ -116,7 +127,7 @@ def present(layout: str, folder: Path) -> list[str] | None:
     """Return the names of a layout's files in a folder; None if a required one is missing."""
     if not folder.is_dir():
         return None
-    chosen = choose(layout, (path.name for path in folder.iterdir() if path.exists()))
+    chosen = choose(layout, listed(layout, folder))
     if missing(layout, chosen):
         return None
     if SHARD_INDEX in chosen:
@@ -124,6 +135,24 @@ def present(layout: str, folder: Path) -> list[str] | None:
         if not set(index["weight_map"].values()) <= set(chosen):
             return None
     return chosen
+
+
+def listed(layout: str, folder: Path) -> list[str]:
+    """Return the names of all files in the folders of a layout, whether it reads them or not."""
+    files = FILES[layout]
+    parents = {PurePosixPath(name).parent for name in set(files.optional).union(*files.required)}
+    return [
+        (parent / path.name).as_posix()
+        for parent in sorted(parents)
+        if (folder / parent).is_dir()
+        for path in (folder / parent).iterdir()
+        if path.exists()
+    ]
+
+
+def first_required(layout: str) -> str:
+    """Return the name of a file that every copy of a layout's weights has."""
+    return next(group[0] for group in FILES[layout].required if len(group) == 1)
 
 
 def digest(folder: Path, names: Iterable[str] | None = None) -> str:

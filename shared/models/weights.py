@@ -67,7 +67,7 @@ def _find(model: AnyModel) -> tuple[Source, Path] | None:
         if place.is_folder:
             folder: Path | None = model.folder_of(place)
         else:
-            folder = wheels.folder(place) if place.wheel else hub.snapshot(place)
+            folder = wheels.folder(place) if place.wheel else hub.snapshot(place, model.layout)
         if folder and files.present(model.layout, folder) is not None:
             return place, folder
     return None
@@ -114,6 +114,6 @@ def incomplete(model: AnyModel, folder: Path) -> str:
     """Return what a folder of the operator lacks."""
     if not folder.is_dir():
         return f"the folder that the catalogue names for model '{model.id}' is not there"
-    names = files.choose(model.layout, (path.name for path in folder.iterdir()))
+    names = files.choose(model.layout, files.listed(model.layout, folder))
     lacking = ", ".join(files.missing(model.layout, names)) or "a shard of its weights"
     return f"the folder of model '{model.id}' has no {lacking}"

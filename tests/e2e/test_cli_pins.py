@@ -34,6 +34,14 @@ window_s = 20
 vad = "silero"
 size_bytes = 1
 
+[models.voices]
+kind = "diarization"
+description = "In folders of a folder."
+engine = "pyannote-community-1"
+source = "file:voices"
+revision = "unpinned"
+size_bytes = 1
+
 [models.fixed]
 description = "Pinned."
 engine = "faster-whisper"
@@ -101,6 +109,26 @@ def test_newest_commit_is_shown_and_pinned_and_nothing_is_fetched(site: Path, hu
     hub.newest = "e" * 40
     assert f"some/speech at {'e' * 40}" in models(site, hub.url, "pin", "speech").stdout
     assert "e" * 40 in (site / "own.lock.toml").read_text()
+
+
+def test_a_model_that_tells_speakers_apart_is_pinned_by_files_in_folders(site: Path) -> None:
+    (site / "voices/plda").mkdir(parents=True)
+    (site / "voices/plda/plda.npz").write_text("p")
+    refused = models(site, "http://127.0.0.1:9", "pin", "voices")
+    assert refused.stderr == (
+        "longhand: error: the folder of model 'voices' has no segmentation/pytorch_model.bin, "
+        "embedding/pytorch_model.bin, plda/xvec_transform.npz\n"
+    )
+    for name in ("segmentation/pytorch_model.bin", "embedding/pytorch_model.bin"):
+        (site / "voices" / name).parent.mkdir()
+        (site / "voices" / name).write_text("w")
+    (site / "voices/plda/xvec_transform.npz").write_text("x")
+
+    done = models(site, "http://127.0.0.1:9", "pin", "voices")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("voices is pinned in own.lock.toml; it can be used now.\n")
+    assert f"{'voices':<29} yes  ready" in models(site, "http://127.0.0.1:9").stdout
 
 
 def test_a_folder_is_pinned_by_the_digest_of_its_files(site: Path) -> None:

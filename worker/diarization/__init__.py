@@ -19,6 +19,14 @@ def load_diarizer(model: DiarizationModel, *, threads: int = 1) -> Diarizer:
     """
     if (missing := missing_engine(model)) is not None:
         raise ModelError(f"model '{model.id}': {missing}")
+    if model.engine == "pyannote-community-1":
+        from worker.diarization.community_1 import Community1
+
+        return Community1(pinned(model), threads)
+    if model.engine == "sortformer":
+        from worker.diarization.sortformer import Sortformer
+
+        return Sortformer.load(pinned(model), threads)
     from worker.diarization.campplus_seg3 import CampplusSeg3
 
     return CampplusSeg3(pinned(model), threads)

@@ -6,6 +6,8 @@ how alike those are shows in every embedding's nearest neighbour. Thousands of e
 reduced to groups first.
 """
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
@@ -38,6 +40,7 @@ _ROUNDS = 10
 
 Labels = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float32]
+Linkage = Literal["average", "centroid"]
 
 
 def cluster(
@@ -53,28 +56,28 @@ def cluster(
     """
     if not len(embeddings):
         return np.zeros(0, np.int64)
-    groups = _groups(embeddings, weights)
-    nodes = _mean_vectors(embeddings, weights, groups)
+    groups = grouped(embeddings, weights)
+    nodes = mean_vectors(embeddings, weights, groups)
     totals = np.bincount(groups, weights).astype(np.float32)
     tree = Dendrogram(nodes, totals)
     near = _nearest_similarity(embeddings, starts_s)
     labels = _without_small(nodes, totals, tree.cut(alike=ALIKE * near), LIKE_NONE * near)
-    labels = _merged(nodes, totals, labels, 1, ONE_VOICE)
+    labels = merged(nodes, totals, labels, 1, ONE_VOICE)
     least, most = limits(hints)
     n_found = int(labels.max()) + 1
     if not least <= n_found <= most:
-        labels = _exactly(nodes, totals, tree, least if n_found < least else most)
+        labels = exactly(nodes, totals, tree, least if n_found < least else most)
     return _refined(embeddings, weights, labels[groups])
 
 
 def means(embeddings: Vectors, weights: Weights, labels: Labels) -> Vectors:
     """Return the mean of each cluster, of unit length; shape (n_clusters, n_features)."""
-    vectors = _mean_vectors(embeddings, weights, labels)
+    vectors = mean_vectors(embeddings, weights, labels)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-6), np.float32)
 
 
-def _mean_vectors(embeddings: Vectors, weights: Weights, labels: Labels) -> Vectors:
+def mean_vectors(embeddings: Vectors, weights: Weights, labels: Labels) -> Vectors:
     """Return the means as they are: the product of two is the mean of their members' products."""
     n_clusters = labels.max(initial=-1) + 1
     sums = np.zeros((n_clusters, embeddings.shape[1]), np.float32)
@@ -94,14 +97,30 @@ def limits(hints: SpeakerHints) -> tuple[int, int]:
 class Dendrogram:
     """All merges of the most similar clusters, from single embeddings to one cluster.
 
-    The similarity of two clusters is the mean of their members' (average linkage).
+    The similarity of two clusters is the mean of their members' (average linkage), or the negative
+    square of the distance of their means (centroid linkage).
     """
 
-    def __init__(self, embeddings: Vectors, weights: Weights) -> None:
-        """Merge embeddings, which count by their weights."""
+    def __init__(
+        self,
+        embeddings: Vectors,
+        weights: Weights,
+        linkage: Linkage = "average",
+        apart: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Merge embeddings, which count by their weights.
+
+        ``apart``, of shape (n, n), says which are never one: clusters with any two of these have a
+        similarity of minus infinity.
+        """
         self._n = n = len(embeddings)
         sizes = weights.astype(np.float32)
         similarity = np.asarray(embeddings @ embeddings.T, np.float32)
+        if linkage == "centroid":
+            squares = np.diag(similarity).copy()
+            similarity = 2 * similarity - squares - squares[:, np.newaxis]
+        if apart is not None:
+            similarity[apart] = -np.inf
         np.fill_diagonal(similarity, -np.inf)
         nearest = similarity.argmax(axis=1)
         closeness = similarity.max(axis=1)
@@ -112,6 +131,9 @@ class Dendrogram:
             self._merges.append((first, second, float(closeness[first])))
             total = sizes[first] + sizes[second]
             row = (similarity[first] * sizes[first] + similarity[second] * sizes[second]) / total
+            if linkage == "centroid":
+                # A mean is nearer to anything than its members are on average (Lance and Williams).
+                row -= closeness[first] * sizes[first] * sizes[second] / total**2
             row[[first, second]] = -np.inf
             similarity[first], similarity[:, first] = row, row
             similarity[second], similarity[:, second] = -np.inf, -np.inf
@@ -134,7 +156,7 @@ class Dendrogram:
         return _compact(labels)
 
 
-def _groups(embeddings: Vectors, weights: Weights) -> Labels:
+def grouped(embeddings: Vectors, weights: Weights) -> Labels:
     """Reduce many embeddings to groups, block by block in their order."""
     n = len(embeddings)
     if n <= BLOCK:
@@ -171,7 +193,7 @@ def _without_small(nodes: Vectors, weights: Weights, labels: Labels, like_none: 
     return labels
 
 
-def _merged(
+def merged(
     nodes: Vectors, weights: Weights, labels: Labels, count: int, alike: float = -np.inf
 ) -> Labels:
     """Merge clusters by their mean voices until ``count`` are left, or none are ``alike``."""
@@ -184,12 +206,12 @@ def _merged(
     return labels
 
 
-def _exactly(nodes: Vectors, weights: Weights, tree: Dendrogram, count: int) -> Labels:
+def exactly(nodes: Vectors, weights: Weights, tree: Dendrogram, count: int) -> Labels:
     """Return ``count`` clusters, large ones if there are as many; fewer of fewer nodes."""
     for n_clusters in range(count, min(count + MORE_CLUSTERS, len(nodes)) + 1):
         labels = _without_small(nodes, weights, tree.cut(n_clusters), -np.inf)
         if labels.max() + 1 >= count:
-            return _merged(nodes, weights, labels, count)
+            return merged(nodes, weights, labels, count)
     return tree.cut(count)
 
 

@@ -4,6 +4,7 @@ The same as kaldi-native-fbank's and torchaudio's with 80 bands, without dither.
 """
 
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +21,26 @@ _FFT_SAMPLES = 512
 _BLOCK_FRAMES = 1000
 """Frames computed at once, so that memory does not grow with the audio: 10 s."""
 
+Shape = Literal["povey", "hamming"]
+"""Of the window over a frame. Kaldi's own is "povey": Hann's, to the power of 0.85."""
+
 Features = npt.NDArray[np.float32]
 """Shape (n_frames, N_MELS)."""
 
 
-def log_mel_energies(samples: Samples) -> Features:
+def log_mel_energies(samples: Samples, shape: Shape = "povey") -> Features:
     """Return the features of whole frames, one every 10 ms; none of audio shorter than 25 ms."""
     if len(samples) < FRAME_SAMPLES:
         return np.zeros((0, N_MELS), np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME_SAMPLES)[::STEP_SAMPLES]
     blocks = range(0, len(frames), _BLOCK_FRAMES)
-    return np.concatenate([_block(frames[each : each + _BLOCK_FRAMES]) for each in blocks])
+    return np.concatenate([_block(frames[each : each + _BLOCK_FRAMES], shape) for each in blocks])
 
 
-def _block(frames: npt.NDArray[np.float32]) -> Features:
+def _block(frames: npt.NDArray[np.float32], shape: Shape) -> Features:
     frames = frames - frames.mean(axis=1, keepdims=True)
     before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-    sharpened = (frames - np.float32(PREEMPHASIS) * before) * _window()
+    sharpened = (frames - np.float32(PREEMPHASIS) * before) * _window(shape)
     spectrum = np.fft.rfft(sharpened, _FFT_SAMPLES)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     energies = power @ _mel_bands()
@@ -44,8 +48,9 @@ def _block(frames: npt.NDArray[np.float32]) -> Features:
 
 
 @cache
-def _window() -> npt.NDArray[np.float32]:
-    """Return Kaldi's "povey" window: Hann's, to the power of 0.85."""
+def _window(shape: Shape) -> npt.NDArray[np.float32]:
+    if shape == "hamming":
+        return np.hamming(FRAME_SAMPLES).astype(np.float32)
     angles = 2 * np.pi * np.arange(FRAME_SAMPLES) / (FRAME_SAMPLES - 1)
     return ((0.5 - 0.5 * np.cos(angles)) ** 0.85).astype(np.float32)
 

@@ -1,6 +1,7 @@
-"""What ``campplus-seg3`` hears in a span: local speakers of windows, and an embedding of each."""
+"""What is heard in a span: local speakers of windows of 10 s, and embeddings of their voices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +9,8 @@ import numpy.typing as npt
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
 from worker.diarization.agreement import disagree
-from worker.diarization.features import STEP_SAMPLES, log_mel_energies
-from worker.diarization.networks import Networks
-from worker.diarization.protocol import Activities
+from worker.diarization.networks import Network, activity
+from worker.diarization.protocol import Activities, Vectors
 
 WINDOW_SAMPLES = 10 * SAMPLE_RATE
 """The segmentation network was trained on windows of 10 s."""
@@ -34,60 +34,126 @@ BATCH_WINDOWS = 4
 """Windows that the network hears at once. More are not faster, and take 20 MB each."""
 SILENCE_PEAK = 1e-4
 """Windows whose peak is lower (-80 dBFS) are not heard: the network would amplify their noise."""
-MAX_VOICE_FRAMES = 300
-"""Longest speech, in frames of 10 ms, that an embedding is made from."""
 LEAST_ALONE_S = 0.4
 """A speaker who talks alone for less is embedded from all of their speech."""
-LEAST_VOICE_FRAMES = 20
-"""Shorter speech is not embedded."""
 N_LOCAL = 3
 TALKS = 0.5
 """A local speaker talks where the network gives it this probability."""
 
 
-def hear(networks: Networks, audio: Samples, start: int) -> Activities:
-    """Return what is heard in a span that begins at sample ``start`` of the recording."""
-    if len(audio) < LEAST_SAMPLES:
-        audio = np.pad(audio, (0, LEAST_SAMPLES - len(audio)))
+Talks = npt.NDArray[np.bool_]
+"""Who talks in a window; shape (n_frames, n_local)."""
+
+
+class LocalVoice(NamedTuple):
+    """The voice of a local speaker of a window."""
+
+    local: int
+    """The speaker's number in the window."""
+    alone_s: float
+    """How long they talk while nobody else does."""
+    embedding: Vectors
+    """Shape (n_features,), of unit length."""
+    plda: Vectors = np.zeros(0, np.float32)
+    """See ``Activities.plda``; shape (n_plda,)."""
+
+
+Embed = Callable[[int, Talks], Iterable[LocalVoice]]
+"""Embeds the voices of the window that begins at a sample, given who talks in it."""
+
+
+class Embedder(Protocol):
+    """A network that turns voices into embeddings."""
+
+    def listen(self, audio: Samples) -> Embed:
+        """Return what embeds the voices of the audio's windows.
+
+        Raises:
+            ModelError: the network failed; what is returned raises it as well.
+        """
+        ...
+
+
+def hear(
+    segmentation: Network,
+    embedder: Embedder,
+    audio: Samples,
+    start: int,
+    embed_every: int = EMBED_EVERY,
+) -> Activities:
+    """Return what is heard in a span that begins at sample ``start`` of the recording.
+
+    Voices of each ``embed_every``-th window are embedded, and where windows disagree.
+    """
+    audio = padded(audio)
     length = min(WINDOW_SAMPLES, len(audio))
     step = WINDOW_STEP_SAMPLES if len(audio) > SHORT_SAMPLES else SHORT_STEP_SAMPLES
-    offsets = list(range(0, len(audio) - length + 1, step))
-    if (rest := len(audio) - length - offsets[-1]) > 0:
-        # The last window ends with the audio.
-        offsets[len(offsets) - (offsets[-1] > 0 and rest < step / 2) :] = [len(audio) - length]
-    sounds = [offset for offset in offsets if _has_sound(audio[offset : offset + length])]
-    activity = _activity(networks, audio, sounds, length)
-    features = log_mel_energies(audio)
-    windows: list[int] = []
-    voices: list[int] = []
-    alone_s: list[float] = []
-    embeddings: list[npt.NDArray[np.float32]] = []
-    for window in _embedded(activity >= TALKS, sounds, offsets):
-        offset = sounds[window]
-        for voice in range(N_LOCAL):
-            frames, seconds = voice_frames(activity[window] >= TALKS, voice, offset, len(features))
-            if len(frames) >= LEAST_VOICE_FRAMES:
-                windows.append(window)
-                voices.append(voice)
-                alone_s.append(seconds)
-                embeddings.append(networks.embedding(features[frames]))
-    n_features = len(embeddings[0]) if embeddings else 0
+    offsets = window_offsets(len(audio), length, step)
+    sounds = [offset for offset in offsets if has_sound(audio[offset : offset + length])]
+    likely = _activity(segmentation, audio, sounds, length)
+    embed = embedder.listen(audio)
+    found = [
+        (window, voice)
+        for window in _embedded(likely >= TALKS, sounds, offsets, embed_every)
+        for voice in embed(sounds[window], likely[window] >= TALKS)
+    ]
+    return activities(start, sounds, likely, found)
+
+
+def padded(audio: Samples) -> Samples:
+    """Return audio of LEAST_SAMPLES at least."""
+    lacking = LEAST_SAMPLES - len(audio)
+    return np.pad(audio, (0, lacking)) if lacking > 0 else audio
+
+
+def window_offsets(n_samples: int, length: int, step: int) -> list[int]:
+    """Return where windows begin; the last one ends with the audio."""
+    offsets = list(range(0, n_samples - length + 1, step))
+    if (rest := n_samples - length - offsets[-1]) > 0:
+        offsets[len(offsets) - (offsets[-1] > 0 and rest < step / 2) :] = [n_samples - length]
+    return offsets
+
+
+def has_sound(samples: Samples) -> bool:
+    """Whether a window is worth hearing."""
+    return bool(max(samples.max(), -samples.min()) >= SILENCE_PEAK)
+
+
+def activities(
+    start: int,
+    sounds: Sequence[int],
+    likely: npt.NDArray[np.float32],
+    found: Sequence[tuple[int, LocalVoice]],
+) -> Activities:
+    """Return what was heard of a span that begins at sample ``start`` of the recording.
+
+    Args:
+        start: as above.
+        sounds: where in the span the windows begin that were heard.
+        likely: how likely each local speaker talks; shape (n_windows, n_frames, n_local).
+        found: voices, with the numbers of their windows.
+    """
     return Activities(
         np.array(sounds, np.int64) + start,
-        np.full(len(sounds), activity.shape[1], np.int32),
-        np.round(activity * 255).astype(np.uint8),
-        np.array(windows, np.int32),
-        np.array(voices, np.uint8),
-        np.array(alone_s, np.float16),
-        np.array(embeddings, np.float16).reshape(len(embeddings), n_features),
+        np.full(len(sounds), likely.shape[1], np.int32),
+        np.round(likely * 255).astype(np.uint8),
+        np.array([window for window, _ in found], np.int32),
+        np.array([voice.local for _, voice in found], np.uint8),
+        np.array([voice.alone_s for _, voice in found], np.float16),
+        _rows([voice.embedding for _, voice in found]),
+        _rows([voice.plda for _, voice in found]),
     )
 
 
+def _rows(vectors: Sequence[Vectors]) -> npt.NDArray[np.float16]:
+    return np.array(vectors, np.float16).reshape(len(vectors), len(vectors[0]) if vectors else 0)
+
+
 def _embedded(
-    talks: npt.NDArray[np.bool_], sounds: Sequence[int], offsets: Sequence[int]
+    talks: npt.NDArray[np.bool_], sounds: Sequence[int], offsets: Sequence[int], embed_every: int
 ) -> list[int]:
     """Return the numbers, among the windows with sound, of those whose voices are embedded."""
-    usual = {*offsets[::EMBED_EVERY], offsets[-1]}
+    usual = {*offsets[::embed_every], offsets[-1]}
     chosen = {window for window, offset in enumerate(sounds) if offset in usual}
     for window in range(len(sounds)):
         for other in range(window + 1, min(window + 1 + N_COMPARED, len(sounds))):
@@ -97,51 +163,23 @@ def _embedded(
     return sorted(chosen)
 
 
-def _has_sound(samples: Samples) -> bool:
-    return bool(max(samples.max(), -samples.min()) >= SILENCE_PEAK)
-
-
 def _activity(
-    networks: Networks, audio: Samples, offsets: list[int], length: int
+    segmentation: Network, audio: Samples, offsets: list[int], length: int
 ) -> npt.NDArray[np.float32]:
     """Return how likely each local speaker talks, shape (n_windows, n_frames, N_LOCAL)."""
     blocks = [np.zeros((0, 0, N_LOCAL), np.float32)]
     for first in range(0, len(offsets), BATCH_WINDOWS):
         batch = [audio[o : o + length] for o in offsets[first : first + BATCH_WINDOWS]]
-        blocks.append(networks.activity(np.stack(batch)))
+        blocks.append(activity(segmentation, np.stack(batch)))
     return np.concatenate(blocks[1:] or blocks)
 
 
-def voice_frames(
-    talks: npt.NDArray[np.bool_], voice: int, offset: int, n_features: int
-) -> tuple[npt.NDArray[np.int64], float]:
-    """Choose the feature frames for a local speaker's embedding.
-
-    Args:
-        talks: who talks, shape (n_frames, N_LOCAL).
-        voice: the local speaker.
-        offset: the window's first sample in the span.
-        n_features: feature frames of the span.
+def voice_mask(talks: Talks, local: int) -> tuple[npt.NDArray[np.bool_], float]:
+    """Choose the frames, shape (n_frames,), that a local speaker's voice is embedded from.
 
     Returns:
-        The frames' numbers in the span, and the seconds that the speaker talks alone.
+        The frames, and the seconds that the speaker talks alone.
     """
-    alone = talks[:, voice] & (talks.sum(axis=1) == 1)
+    alone = talks[:, local] & (talks.sum(axis=1) == 1)
     alone_s = float(alone.sum()) * FRAME_SAMPLES / SAMPLE_RATE
-    chosen = alone if alone_s >= LEAST_ALONE_S else talks[:, voice]
-    # The segmentation's frame at the middle of each feature frame.
-    first = -(-offset // STEP_SAMPLES)
-    numbers = np.arange(first, min(n_features, first + WINDOW_SAMPLES // STEP_SAMPLES))
-    middles = numbers * STEP_SAMPLES + 200 - offset - FIRST_FRAME_SAMPLES
-    frames = np.clip(np.round(middles / FRAME_SAMPLES).astype(int), 0, len(talks) - 1)
-    numbers = numbers[chosen[frames]]
-    return _longest(numbers), alone_s
-
-
-def _longest(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Keep MAX_VOICE_FRAMES of the frames, of the longest stretches first."""
-    if len(numbers) <= MAX_VOICE_FRAMES:
-        return numbers
-    stretches = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-    stretches.sort(key=len, reverse=True)
-    return np.sort(np.concatenate(stretches)[:MAX_VOICE_FRAMES])
+    return (alone if alone_s >= LEAST_ALONE_S else talks[:, local]), alone_s

@@ -11,7 +11,7 @@ any order and more than once.
 import io
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol, Self
 
 import numpy as np
@@ -31,7 +31,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Activities:
-    """What was heard in a span: windows, in each of which up to three local speakers talk.
+    """What was heard in a span: windows, in each of which a few local speakers talk.
 
     Speaker 0 of one window has nothing to do with speaker 0 of the next.
     """
@@ -41,7 +41,8 @@ class Activities:
     lengths: npt.NDArray[np.int32]
     """Frames of each window; shape (n_windows,). The rest of its activity is 0."""
     activity: npt.NDArray[np.uint8]
-    """How surely each local speaker talks, from 0 to 255; shape (n_windows, n_frames, 3)."""
+    """How surely each local speaker talks, from 0 to 255, in frames of ``hearing.FRAME_SAMPLES``;
+    shape (n_windows, n_frames, n_local). A diarizer's n_local is always the same."""
     windows: npt.NDArray[np.int32]
     """The window of each embedding; shape (n_embeddings,)."""
     voices: npt.NDArray[np.uint8]
@@ -50,12 +51,18 @@ class Activities:
     """Speech of each embedding's speaker while nobody else talks; shape (n_embeddings,)."""
     embeddings: npt.NDArray[np.float16]
     """Shape (n_embeddings, n_features)."""
+    plda: npt.NDArray[np.float16] = field(default_factory=lambda: np.zeros((0, 0), np.float16))
+    """The embeddings in the space of a PLDA (``plda.Plda``), shape (n_embeddings, n_plda); n_plda
+    is 0 where the diarizer has none."""
+    plda_variances: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """How much speakers vary along each axis of that space; shape (n_plda,). It is here because
+    ``cluster`` has no weights."""
 
     def to_bytes(self) -> bytes:
         """Return a compact form, some 100 KB for ten minutes."""
         buffer = io.BytesIO()
-        for field in fields(self):
-            np.lib.format.write_array(buffer, getattr(self, field.name), allow_pickle=False)
+        for each in fields(self):
+            np.lib.format.write_array(buffer, getattr(self, each.name), allow_pickle=False)
         return zlib.compress(buffer.getvalue())
 
     @classmethod

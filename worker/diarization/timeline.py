@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.speakers.turns import Turn
-from worker.diarization.hearing import FIRST_FRAME_SAMPLES, FRAME_SAMPLES, N_LOCAL
+from worker.diarization.hearing import FIRST_FRAME_SAMPLES, FRAME_SAMPLES
 from worker.diarization.protocol import Activities, Vectors
 
 BLOCK_FRAMES = 600 * SAMPLE_RATE // FRAME_SAMPLES
@@ -33,12 +33,21 @@ class Windows:
     """The first frame of each, on the recording's timeline; shape (n_windows,)."""
     lengths: npt.NDArray[np.int32]
     activity: Sequence[npt.NDArray[np.uint8]]
-    """Of each window, shape (n_frames, N_LOCAL)."""
+    """Of each window, shape (n_frames, n_local)."""
     windows: npt.NDArray[np.int64]
     """The window of each embedding."""
     voices: npt.NDArray[np.int64]
     alone_s: npt.NDArray[np.float32]
     embeddings: Vectors
+    plda: Vectors
+    """See ``Activities.plda``."""
+    plda_variances: Vectors
+    """See ``Activities.plda_variances``."""
+
+    @property
+    def n_local(self) -> int:
+        """How many local speakers a window has."""
+        return self.activity[0].shape[1] if self.activity else 0
 
 
 def join(activities: Sequence[Activities]) -> Windows:
@@ -47,8 +56,8 @@ def join(activities: Sequence[Activities]) -> Windows:
     starts = np.concatenate([np.zeros(0, np.int64), *(each.starts for each in spans)])
     counts = np.cumsum([0, *(len(each.starts) for each in spans)])
     offsets = [n + each.windows.astype(np.int64) for n, each in zip(counts, spans, strict=False)]
-    with_voices = [each.embeddings for each in spans if len(each.embeddings)]
-    embeddings = np.concatenate(with_voices) if with_voices else np.zeros((0, 0))
+    with_voices = [each for each in spans if len(each.embeddings)]
+    no_voices = [np.zeros((0, 0))]
     lengths = np.concatenate([np.zeros(0, np.int32), *(each.lengths for each in spans)])
     activity = [window for each in spans for window in each.activity]
     # Spans hear what is around them, so their windows begin before others' have ended.
@@ -61,24 +70,26 @@ def join(activities: Sequence[Activities]) -> Windows:
         places[np.concatenate([np.zeros(0, np.int64), *offsets])],
         np.concatenate([np.zeros(0, np.int64), *(each.voices for each in spans)]).astype(int),
         np.concatenate([np.zeros(0, np.float32), *(each.alone_s for each in spans)]),
-        embeddings.astype(np.float32),
+        np.concatenate([each.embeddings for each in with_voices] or no_voices).astype(np.float32),
+        np.concatenate([each.plda for each in with_voices] or no_voices).astype(np.float32),
+        with_voices[0].plda_variances if with_voices else np.zeros(0, np.float32),
     )
 
 
 def assign(
     windows: Windows, centroids: Vectors
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return whose voice each local speaker is, and how surely; shapes (n_windows, N_LOCAL).
+    """Return whose voice each local speaker is, and how surely; shapes (n_windows, n_local).
 
     Two local speakers of a window are two speakers, if there are so many. -1: nobody's.
     """
-    n_windows, n_speakers = len(windows.firsts), len(centroids)
-    speakers = np.full((n_windows, N_LOCAL), -1)
-    sureness = np.zeros((n_windows, N_LOCAL), np.float32)
+    n_windows, n_speakers, n_local = len(windows.firsts), len(centroids), windows.n_local
+    speakers = np.full((n_windows, n_local), -1)
+    sureness = np.zeros((n_windows, n_local), np.float32)
     if not n_speakers:
         return speakers, sureness
     alike = windows.embeddings @ centroids.T
-    ranked = np.argsort(-alike, axis=1, kind="stable")[:, :N_LOCAL]
+    ranked = np.argsort(-alike, axis=1, kind="stable")[:, :n_local]
     order = np.argsort(windows.windows, kind="stable")
     borders = np.flatnonzero(np.diff(windows.windows[order])) + 1
     for members in np.split(order, borders) if len(order) else ():
@@ -100,8 +111,8 @@ def _assign_by_times(
     sureness: npt.NDArray[np.float32],
 ) -> None:
     """Say whose voices a window's are by who talks at the same times in embedded windows."""
-    n_speakers = int(speakers.max()) + 1
-    together = np.zeros((N_LOCAL, max(n_speakers, N_LOCAL)), np.float32)
+    n_speakers, n_local = int(speakers.max()) + 1, windows.n_local
+    together = np.zeros((n_local, max(n_speakers, n_local)), np.float32)
     first, activity = int(windows.firsts[number]), windows.activity[number]
     end = first + int(windows.lengths[number])
     near = np.searchsorted(embedded, number)
@@ -117,7 +128,7 @@ def _assign_by_times(
     heard = np.flatnonzero(together.max(axis=1) > 0)
     if len(heard):
         rows = together[heard]
-        chosen = _distinct(rows, np.argsort(-rows, axis=1, kind="stable")[:, :N_LOCAL])
+        chosen = _distinct(rows, np.argsort(-rows, axis=1, kind="stable")[:, :n_local])
         share = rows[np.arange(len(heard)), chosen] / rows.sum(axis=1)
         is_known = share > 0
         speakers[number, heard[is_known]] = chosen[is_known]

@@ -13,17 +13,15 @@ import numpy.typing as npt
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
 from shared.speech.speakers.voices import Voice
-from worker.diarization.features import log_mel_energies
 from worker.diarization.hearing import (
     FIRST_FRAME_SAMPLES,
     FRAME_SAMPLES,
-    LEAST_SAMPLES,
-    LEAST_VOICE_FRAMES,
-    N_LOCAL,
+    TALKS,
     WINDOW_SAMPLES,
-    voice_frames,
+    Embedder,
+    padded,
 )
-from worker.diarization.networks import Networks
+from worker.diarization.networks import Network, activity
 
 LEAST_TURN_FRAMES = 6
 """Shorter turns, 0.1 s, are clicks."""
@@ -42,22 +40,19 @@ class HearsVoices(Protocol):
         ...
 
 
-def hear_voices(networks: Networks, audio: Samples) -> tuple[Voice, ...]:
+def hear_voices(segmentation: Network, embedder: Embedder, audio: Samples) -> tuple[Voice, ...]:
     """Return the voices of an utterance; see ``HearsVoices``."""
-    if len(audio) < LEAST_SAMPLES:
-        audio = np.pad(audio, (0, LEAST_SAMPLES - len(audio)))
-    features = log_mel_energies(audio)
+    audio = padded(audio)
+    embed = embedder.listen(audio)
     n_windows = -(-len(audio) // WINDOW_SAMPLES)
     borders = np.linspace(0, len(audio), n_windows + 1).astype(int).tolist()
     found: list[Voice] = []
     for start, end in itertools.pairwise(borders):
-        talks = networks.activity(audio[np.newaxis, start:end])[0] >= 0.5
-        for local in range(N_LOCAL):
-            turns = _turns(talks[:, local], start)
-            frames, alone_s = voice_frames(talks, local, start, len(features))
-            if turns and len(frames) >= LEAST_VOICE_FRAMES:
-                embedding = networks.embedding(features[frames])
-                found.append(Voice(tuple(embedding.tolist()), round(alone_s, 3), turns))
+        talks = activity(segmentation, audio[np.newaxis, start:end])[0] >= TALKS
+        for voice in embed(start, talks):
+            if turns := _turns(talks[:, voice.local], start):
+                vector = tuple(voice.embedding.tolist())
+                found.append(Voice(vector, round(voice.alone_s, 3), turns))
     return tuple(found)
 
 

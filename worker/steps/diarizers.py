@@ -30,9 +30,11 @@ def cluster_of(catalogue: Catalogue, model_id: str) -> Cluster:
     Raises:
         ModelError: the catalogue has no such model.
     """
-    from worker.diarization import campplus_seg3, timeline
+    from worker.diarization import campplus_seg3, community_1, sortformer, timeline
 
-    engines: dict[str, Cluster] = {
-        "campplus-seg3": lambda heard, hints: campplus_seg3.tell_apart(timeline.join(heard), hints)
-    }
-    return engines[entry_of(catalogue, model_id).engine]
+    tell_apart = {
+        "campplus-seg3": campplus_seg3.tell_apart,
+        "pyannote-community-1": community_1.tell_apart,
+        "sortformer": sortformer.tell_apart,
+    }[entry_of(catalogue, model_id).engine]
+    return lambda heard, hints: tell_apart(timeline.join(heard), hints)

@@ -9,6 +9,7 @@ masked by what is around it.
 from collections.abc import Mapping
 
 from shared.models.conversion.checkpoints import Array
+from shared.models.conversion.layers import Layers
 from shared.models.conversion.onnx_format import Graph
 
 BLOCKS = ((12, 1), (24, 2), (16, 2))
@@ -17,8 +18,6 @@ KERNEL = 3
 CONTEXT_FRAMES = 100
 """Frames, of 20 ms, whose mean is the near context of a layer's mask."""
 N_MELS = 80
-EPSILON = 1e-5
-"""Of batch normalization. The class that calls it leaves PyTorch's default."""
 
 Weights = Mapping[str, Array]
 
@@ -39,6 +38,7 @@ class _Campplus:
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
         self._graph = Graph("campplus")
+        self._layers = Layers(self._graph, weights)
         self._positions = ""
         """Names the frames' numbers of their near contexts."""
 
@@ -53,9 +53,9 @@ class _Campplus:
                 name = f"xvector.block{number}.tdnnd{layer}"
                 new = self._dense_layer(value, name, dilation)
                 value = graph.add("Concat", value, new, axis=1)
-            value = self._activated(value, f"xvector.transit{number}.nonlinear.batchnorm")
-            value = self._convolved(value, f"xvector.transit{number}.linear")
-        value = self._activated(value, "xvector.out_nonlinear.batchnorm")
+            value = self._layers.activated(value, f"xvector.transit{number}.nonlinear.batchnorm")
+            value = self._layers.convolved(value, f"xvector.transit{number}.linear")
+        value = self._layers.activated(value, "xvector.out_nonlinear.batchnorm")
         embeddings = self._embedded(self._statistics(value))
         n_outputs = len(self._weights["xvector.dense.linear.weight"])
         return graph.to_bytes(
@@ -68,43 +68,26 @@ class _Campplus:
         graph = self._graph
         value = graph.add("Transpose", "features", perm=[0, 2, 1])
         value = graph.add("Unsqueeze", value, graph.constant([1]))  # (n_items, 1, n_mels, n_frames)
-        value = self._plane(value, "head.conv1", "head.bn1", is_activated=True)
+        value = self._layers.plane(value, "head.conv1", "head.bn1", is_activated=True)
         for layer in ("head.layer1", "head.layer2"):
-            value = self._residual(value, f"{layer}.0", stride=2)
-            value = self._residual(value, f"{layer}.1", stride=1)
-        value = self._plane(value, "head.conv2", "head.bn2", stride=2, is_activated=True)
+            value = self._layers.residual(value, f"{layer}.0", (2, 1))
+            value = self._layers.residual(value, f"{layer}.1")
+        value = self._layers.plane(value, "head.conv2", "head.bn2", (2, 1), is_activated=True)
         n_features = self._weights["xvector.tdnn.linear.weight"].shape[1]
         return graph.add("Reshape", value, graph.constant([0, n_features, -1]))
 
-    def _residual(self, value: str, name: str, stride: int) -> str:
-        new = self._plane(value, f"{name}.conv1", f"{name}.bn1", stride, is_activated=True)
-        new = self._plane(new, f"{name}.conv2", f"{name}.bn2")
-        if f"{name}.shortcut.0.weight" in self._weights:
-            value = self._plane(value, f"{name}.shortcut.0", f"{name}.shortcut.1", stride)
-        return self._graph.add("Relu", self._graph.add("Add", new, value))
-
-    def _plane(
-        self, value: str, kernel: str, norm: str, stride: int = 1, *, is_activated: bool = False
-    ) -> str:
-        """Convolve over frequency and time; the stride is that of frequency."""
-        around = self._weights[f"{kernel}.weight"].shape[-1] // 2
-        value = self._convolved(value, kernel, strides=[stride, 1], pads=[around] * 4)
-        if is_activated:
-            return self._activated(value, norm)
-        return self._batch_normalized(value, norm)
-
     def _time_delay(self, value: str) -> str:
         """Return (n_items, 128, frames of 20 ms)."""
-        value = self._convolved(value, "xvector.tdnn.linear", strides=[2], pads=[2, 2])
-        return self._activated(value, "xvector.tdnn.nonlinear.batchnorm")
+        value = self._layers.convolved(value, "xvector.tdnn.linear", strides=[2], pads=[2, 2])
+        return self._layers.activated(value, "xvector.tdnn.nonlinear.batchnorm")
 
     def _dense_layer(self, value: str, name: str, dilation: int) -> str:
         """Return the layer's new features, masked by their context."""
         graph = self._graph
-        value = self._activated(value, f"{name}.nonlinear1.batchnorm")
-        value = self._convolved(value, f"{name}.linear1")
-        value = self._activated(value, f"{name}.nonlinear2.batchnorm")
-        local = self._convolved(
+        value = self._layers.activated(value, f"{name}.nonlinear1.batchnorm")
+        value = self._layers.convolved(value, f"{name}.linear1")
+        value = self._layers.activated(value, f"{name}.nonlinear2.batchnorm")
+        local = self._layers.convolved(
             value,
             f"{name}.cam_layer.linear_local",
             dilations=[dilation],
@@ -118,8 +101,8 @@ class _Campplus:
             ceil_mode=1,
         )
         context = graph.add("Add", graph.add("ReduceMean", value, axes=[-1]), near)
-        mask = graph.add("Relu", self._convolved(context, f"{name}.cam_layer.linear1"))
-        mask = graph.add("Sigmoid", self._convolved(mask, f"{name}.cam_layer.linear2"))
+        mask = graph.add("Relu", self._layers.convolved(context, f"{name}.cam_layer.linear1"))
+        mask = graph.add("Sigmoid", self._layers.convolved(mask, f"{name}.cam_layer.linear2"))
         return graph.add("Mul", local, graph.add("Gather", mask, self._positions, axis=2))
 
     def _statistics(self, value: str) -> str:
@@ -134,23 +117,6 @@ class _Campplus:
         return graph.add("Concat", mean, deviation, axis=1)
 
     def _embedded(self, statistics: str) -> str:
-        value = self._convolved(statistics, "xvector.dense.linear")
+        value = self._layers.convolved(statistics, "xvector.dense.linear")
         value = self._graph.add("Squeeze", value, self._graph.constant([2]))
-        return self._batch_normalized(value, "xvector.dense.nonlinear.batchnorm")
-
-    def _convolved(self, value: str, name: str, **attributes: list[int]) -> str:
-        constants = [self._graph.constant(self._weights[f"{name}.weight"])]
-        if f"{name}.bias" in self._weights:
-            constants.append(self._graph.constant(self._weights[f"{name}.bias"]))
-        return self._graph.add("Conv", value, *constants, **attributes)
-
-    def _activated(self, value: str, name: str) -> str:
-        return self._graph.add("Relu", self._batch_normalized(value, name))
-
-    def _batch_normalized(self, value: str, name: str) -> str:
-        mean, variance = (self._weights[f"{name}.running_{kind}"] for kind in ("mean", "var"))
-        # The last one has neither scale nor shift.
-        scale = self._weights.get(f"{name}.weight", 0 * mean + 1)
-        shift = self._weights.get(f"{name}.bias", 0 * mean)
-        constants = [self._graph.constant(each) for each in (scale, shift, mean, variance)]
-        return self._graph.add("BatchNormalization", value, *constants, epsilon=EPSILON)
+        return self._layers.batch_normalized(value, "xvector.dense.nonlinear.batchnorm")

@@ -4,6 +4,9 @@ A checkpoint (``torch.save``) is an uncompressed zip file: a pickle that describ
 a file of raw bytes for each storage. ``pickle`` would import and call what the pickle names. This
 reader walks the opcodes itself and knows only those that ``torch.save`` writes for dictionaries,
 lists, tuples, numbers, strings and tensors. It fails on any other.
+
+Checkpoints of PyTorch Lightning also describe the training: objects of the trainer's classes. They
+are left out where that is asked for, and nothing of theirs is imported or called either.
 """
 
 import pickletools
@@ -50,21 +53,29 @@ class _Name(NamedTuple):
     name: str
 
 
+class LeftOut:
+    """Stands where an object of another class would be."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Storage:
     items: Array
     """Shape (n_items,)."""
 
 
-def read_checkpoint(file: IO[bytes]) -> Any:
+def read_checkpoint(file: IO[bytes], *, leave_out_objects: bool = False) -> Any:
     """Return the objects of a checkpoint: dictionaries, lists, tuples, numbers, strings, arrays.
+
+    Args:
+        file: the checkpoint.
+        leave_out_objects: put ``LeftOut`` in the place of all other objects, instead of failing.
 
     Raises:
         ModelError: it is damaged, or has anything else in it.
     """
     try:
         with ZipFile(file) as archive:
-            return _Reader(archive).read()
+            return _Reader(archive).read(leave_out_objects)
     except (BadZipFile, KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError("the checkpoint is damaged") from error
 
@@ -76,9 +87,9 @@ class _Reader:
         self._storage_bytes = 0
         self._storages: dict[str, _Storage] = {}
 
-    def read(self) -> Any:
+    def read(self, leave_out_objects: bool) -> Any:
         pickled = self._member("data.pkl", MAX_PICKLE_BYTES)
-        machine = _Machine(self._storage)
+        machine = _Machine(self._storage, leave_out_objects)
         for opcode, argument, _ in pickletools.genops(pickled):
             machine.step(opcode.name, argument)
         return machine.stack[-1]
@@ -107,11 +118,12 @@ class _Reader:
 class _Machine:
     """The part of the pickle machine that plain values and tensors need."""
 
-    def __init__(self, load_storage: Any) -> None:
+    def __init__(self, load_storage: Any, leave_out_objects: bool) -> None:
         self.stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
         self._load_storage = load_storage
+        self._leaves_out_objects = leave_out_objects
 
     def step(self, opcode: str, argument: Any) -> None:
         """Carry out one opcode.
@@ -134,39 +146,45 @@ class _Machine:
                 stack.append(tuple(self._pop_to_mark()))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 stack.append(tuple(self._pop(int(opcode[-1]))))
-            case "APPEND":
-                (value,) = self._pop(1)
-                _typed(stack[-1], list).append(value)
-            case "APPENDS":
-                values = self._pop_to_mark()
-                _typed(stack[-1], list).extend(values)
-            case "SETITEM":
-                key, value = self._pop(2)
-                _typed(stack[-1], dict)[key] = value
-            case "SETITEMS":
-                pairs = self._pop_to_mark()
-                _typed(stack[-1], dict).update(zip(pairs[::2], pairs[1::2], strict=True))
+            case "APPEND" | "APPENDS":
+                values = self._pop(1) if opcode == "APPEND" else self._pop_to_mark()
+                if not self._is_left_out(stack[-1]):
+                    _typed(stack[-1], list).extend(values)
+            case "SETITEM" | "SETITEMS":
+                pairs = self._pop(2) if opcode == "SETITEM" else self._pop_to_mark()
+                if not self._is_left_out(stack[-1]):
+                    _typed(stack[-1], dict).update(zip(pairs[::2], pairs[1::2], strict=True))
             case "BINPUT" | "LONG_BINPUT":
                 self._memo[argument] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(self._memo[argument])
             case "GLOBAL":
                 name = _Name(*argument.split(" "))
-                if name not in _NAMES:
+                if name in _NAMES:
+                    stack.append(name)
+                elif self._leaves_out_objects:
+                    stack.append(LeftOut())
+                else:
                     raise ModelError(f"the checkpoint names {name.module}.{name.name}")
-                stack.append(name)
             case "BINPERSID":
                 (reference,) = self._pop(1)
                 stack.append(self._load_storage(reference))
             case "REDUCE":
                 name, arguments = self._pop(2)
-                stack.append(_build(name, arguments))
+                stack.append(name if self._is_left_out(name) else _build(name, arguments))
+            case "NEWOBJ" if self._leaves_out_objects:
+                self._pop(2)
+                stack.append(LeftOut())
             case "BUILD":
                 # The state of an OrderedDict: torch notes the versions of modules there.
                 self._pop(1)
-                _typed(stack[-1], dict)
+                if not self._is_left_out(stack[-1]):
+                    _typed(stack[-1], dict)
             case _:
                 raise ModelError(f"the checkpoint's pickle has the opcode {opcode}")
+
+    def _is_left_out(self, value: Any) -> bool:
+        return self._leaves_out_objects and isinstance(value, LeftOut)
 
     def _pop(self, n: int) -> list[Any]:
         values = self.stack[-n:]

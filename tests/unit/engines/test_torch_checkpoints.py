@@ -2,14 +2,15 @@
 
 import io
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from torchfiles import checkpoint, packed
+from torchfiles import checkpoint, lightning_checkpoint, packed
 
 from shared.infra.errors import ModelError
-from shared.models.conversion.checkpoints import read_checkpoint, tensors
+from shared.models.conversion.checkpoints import LeftOut, read_checkpoint, tensors
 
 GLOBAL = b"\x80\x02c"
 STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
@@ -35,6 +36,21 @@ def test_tensors_of_a_state_dictionary_are_read() -> None:
     assert found.keys() == state.keys()
     for name, array in state.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+def test_objects_of_the_trainers_classes_are_left_out_where_that_is_asked_for() -> None:
+    state = {"layer.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    content = lightning_checkpoint(state)
+    with pytest.raises(ModelError, match=r"names pyannote\.audio\.core\.task\.Specifications"):
+        read(content)
+
+    found = read_checkpoint(io.BytesIO(content), leave_out_objects=True)
+
+    assert found["epoch"] == 7
+    assert isinstance(found["pyannote.audio"]["specifications"], LeftOut)
+    np.testing.assert_array_equal(
+        tensors(found["state_dict"])["layer.weight"], state["layer.weight"]
+    )
 
 
 class Evil:
@@ -66,6 +82,28 @@ class Evil:
 def test_pickle_that_would_call_something_is_refused(pickled: bytes) -> None:
     with pytest.raises(ModelError):
         read(packed(pickled))
+
+
+class Telltale:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_objects_that_are_left_out_are_not_called(tmp_path: Path) -> None:
+    traces = {"state_dict": {}, "hook": Telltale(tmp_path / "unpickled")}
+    pickled = pickle.dumps(traces, protocol=2)
+
+    found = read_checkpoint(io.BytesIO(packed(pickled)), leave_out_objects=True)
+
+    assert isinstance(found["hook"], LeftOut)
+    assert not (tmp_path / "unpickled").exists()
+    pickle.loads(pickled)
+    assert (tmp_path / "unpickled").exists()
 
 
 @pytest.mark.parametrize(

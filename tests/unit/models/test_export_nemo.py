@@ -28,6 +28,25 @@ size_bytes = 1
 """
 
 
+SPEAKERS = """
+[models.campplus-seg3]
+kind = "diarization"
+description = "Tells speakers apart."
+engine = "campplus-seg3"
+source = "file:voices"
+revision = "unpinned"
+size_bytes = 1
+
+[models.four]
+kind = "diarization"
+description = "Tells four speakers apart."
+engine = "sortformer"
+source = "file:diar_v2"
+revision = "unpinned"
+size_bytes = 1
+"""
+
+
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("export_nemo", SCRIPT)
@@ -97,20 +116,83 @@ def test_an_exported_model_is_pinned_and_usable(
 
 
 def test_an_export_that_fails_leaves_the_folder_as_it_was(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, tmp_path: Path
 ) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
 
-    def export(name: str, folder: Path) -> None:
+    def export(folder: Path) -> None:
         (folder / "model.onnx").write_bytes(b"half")
         raise OSError
 
-    monkeypatch.setattr(script, "export", export)
     with pytest.raises(OSError):
-        script.replace_folder(tmp_path / "model", "x")
+        script.replace_folder(tmp_path / "model", export)
 
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "config.json"]
+
+
+class Zeros:
+    """What the script uses of a tensor."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def new_zeros(self, shape: tuple[int, ...]) -> "Zeros":
+        return Zeros(*shape)
+
+
+class Streamed:
+    """What the script uses of NeMo's Sortformer."""
+
+    cfg = SimpleNamespace(preprocessor=SimpleNamespace(features=128))
+    example: tuple[Zeros, ...] = ()
+
+    def eval(self) -> "Streamed":
+        return self
+
+    def streaming_input_examples(self) -> tuple[Zeros, ...]:
+        return (
+            Zeros(4, 120, 80),
+            Zeros(4),
+            Zeros(4, 188, 512),
+            Zeros(4),
+            Zeros(4, 188, 512),
+            Zeros(4),
+        )
+
+    def export(self, path: str, input_example: tuple[Zeros, ...]) -> None:
+        self.example = input_example
+        Path(path).write_bytes(b"graph")
+
+
+def test_a_sortformer_is_exported_for_its_features_beside_a_network_for_voices(
+    script: ModuleType,
+    catalogue: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    catalogue.write_text(CATALOGUE + SPEAKERS)
+    voices = catalogue.parent / "voices"
+    voices.mkdir()
+    for name in ("segmentation.onnx", "embedding.onnx"):
+        (voices / name).write_bytes(name.encode())
+    model, asked = Streamed(), []
+
+    def from_pretrained(name: str, map_location: str) -> Streamed:
+        asked.append((name, map_location))
+        return model
+
+    monkeypatch.setattr(script, "_nemo", lambda _: SimpleNamespace(from_pretrained=from_pretrained))
+    monkeypatch.setattr(sys, "argv", ["export_nemo.py", "four", "--catalogue", str(catalogue)])
+
+    script.main()
+
+    assert asked == [("nvidia/diar_v2", "cpu")]
+    assert [each.shape for each in model.example][:3] == [(4, 120, 128), (4,), (4, 188, 512)]
+    entry = load_catalogue(catalogue).diarizers["four"]
+    assert f"four is pinned in models.lock.toml: {entry.revision}" in capsys.readouterr().out
+    found = {path.name: path.read_bytes() for path in (catalogue.parent / "diar_v2").iterdir()}
+    assert found == {"sortformer.onnx": b"graph", "embedding.onnx": b"embedding.onnx"}
 
 
 def test_a_hybrid_exports_its_ctc_half(script: ModuleType, tmp_path: Path) -> None:

@@ -147,6 +147,35 @@ def test_weights_of_every_kind_of_source_are_found_where_they_were_brought(
         assert weight_files.digest(folder) == digest_of(CONTENT)
 
 
+def test_files_in_folders_are_carried(tmp_path: Path) -> None:
+    names = ("segmentation/pytorch_model.bin", "embedding/pytorch_model.bin")
+    names += ("plda/plda.npz", "plda/xvec_transform.npz")
+    office, site = tmp_path / "office", tmp_path / "site"
+    content = {name: name.encode() for name in names}
+    for name in names:
+        (office / "weights" / name).parent.mkdir(parents=True, exist_ok=True)
+        (office / "weights" / name).write_bytes(content[name])
+    site.mkdir()
+    for folder in (office, site):
+        (folder / "models.toml").write_text(
+            f"""
+            [models.voices]
+            kind = "diarization"
+            engine = "pyannote-community-1"
+            description = "in folders of a folder"
+            size_bytes = 1
+            source = "file:weights"
+            revision = "{digest_of(content)}"
+            """
+        )
+
+    model = load_catalogue(office / "models.toml").diarizers["voices"]
+    bundle.export([model], tmp_path / "models.tar", nothing)
+    bundle.import_(tmp_path / "models.tar", load_catalogue(site / "models.toml"), nothing)
+
+    assert {name: (site / "weights" / name).read_bytes() for name in names} == content
+
+
 def test_weights_that_are_here_stay(exported: Path, site: Machine) -> None:
     catalogue = site.use()
     told: list[tuple[str, int]] = []
