@@ -223,6 +223,7 @@ async def show_tus_upload(
                 example=0,
                 type="integer",
                 minimum=0,
+                maximum=MAX_RESUMABLE_BYTES,
             ),
             _CHECKSUM,
         ],
