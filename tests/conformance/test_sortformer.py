@@ -13,10 +13,10 @@ from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 from realmodels import diarization_networks
 
 from bench.pipeline import as_float, read
+from shared.infra import onnx_format
 from shared.infra.errors import ModelError
+from shared.infra.onnx_format import Graph
 from shared.models.catalogue import load_catalogue
-from shared.models.conversion import onnx_format
-from shared.models.conversion.onnx_format import Graph
 from shared.models.pinning import find_newest
 from shared.models.pins import write_pin
 from shared.models.weights import Weights

@@ -8,9 +8,9 @@ masked by what is around it.
 
 from collections.abc import Mapping
 
+from shared.infra.onnx_format import Graph
 from shared.models.conversion.checkpoints import Array
 from shared.models.conversion.layers import Layers
-from shared.models.conversion.onnx_format import Graph
 
 BLOCKS = ((12, 1), (24, 2), (16, 2))
 """Layers and dilation of each block."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from shared.infra.onnx_format import Graph
 from shared.models.conversion.checkpoints import Array
-from shared.models.conversion.onnx_format import Graph
 
 EPSILON = 1e-5
 """Of batch normalization. The networks leave PyTorch's default."""

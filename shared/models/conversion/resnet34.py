@@ -7,9 +7,9 @@ speaker and a linear layer, is no part of the graph, so that it runs once for al
 
 from collections.abc import Mapping
 
+from shared.infra.onnx_format import Graph
 from shared.models.conversion.checkpoints import Array
 from shared.models.conversion.layers import Layers
-from shared.models.conversion.onnx_format import Graph
 
 BLOCKS = (3, 4, 6, 3)
 """Residual blocks of each layer; the first block of all layers but the first halves both axes."""

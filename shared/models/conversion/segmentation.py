@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from shared.infra.onnx_format import Graph
 from shared.models.conversion.checkpoints import Array
-from shared.models.conversion.onnx_format import Graph
 
 SAMPLE_RATE = 16_000
 STRIDE = 10

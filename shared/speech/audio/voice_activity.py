@@ -1,31 +1,22 @@
 """Voice activity detection on a stream of audio.
 
-The Silero model and the meaning of its two thresholds come from
-https://github.com/snakers4/silero-vad (v6, MIT). Its ONNX file is in the faster-whisper wheel.
+The meaning of Silero's two thresholds comes from https://github.com/snakers4/silero-vad.
 """
 
 from abc import ABC, abstractmethod
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.infra.errors import ModelError
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Pcm, Samples
+from shared.speech.audio.silero import WINDOW_SAMPLES, SileroNetwork
 from shared.speech.audio.spans import Span
 from shared.speech.names import VadName
 
-if TYPE_CHECKING:
-    import onnxruntime
-
 MAX_LAG_SAMPLES = 2 * SAMPLE_RATE
 """A span is released within so much audio after its start. The chunk planner relies on it."""
-WINDOW_SAMPLES = 512
-"""A window of 32 ms has one score. The Silero model takes no other size at 16 kHz."""
 PADDING_SAMPLES = SAMPLE_RATE * 400 // 1000
 """400 ms before and after speech are kept, as faster-whisper does. Silero's own 30 ms clips soft
 beginnings and ends of words. Spans less than twice this apart merge."""
@@ -253,55 +244,3 @@ class SileroVad(_ScoringVad):
     def _judge(self, windows: Samples) -> npt.NDArray[np.float64]:
         """Return probabilities of speech."""
         return self._network(windows)
-
-
-class SileroNetwork:
-    """The network, with what it remembers of one stream of windows."""
-
-    _CONTEXT_SAMPLES = 64
-    """It hears these samples of the window before as well."""
-
-    def __init__(self) -> None:
-        """Load the model, unless this process has it.
-
-        Raises:
-            ModelError: onnxruntime or the package that carries the model is not installed.
-        """
-        self._session = _silero_session()
-        self._context = np.zeros(self._CONTEXT_SAMPLES, np.float32)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the windows before, apart from the last one's end."""
-        self._h = self._c = np.zeros((1, 1, 128), np.float32)
-
-    def __call__(self, windows: Samples) -> npt.NDArray[np.float64]:
-        """Return probabilities of speech: (n_windows, WINDOW_SAMPLES) -> (n_windows,)."""
-        tails = windows[:, -self._CONTEXT_SAMPLES :]
-        contexts = np.concatenate([self._context[np.newaxis], tails[:-1]])
-        self._context = tails[-1]
-        inputs = {"input": np.hstack([contexts, windows]), "h": self._h, "c": self._c}
-        probabilities, self._h, self._c = self._session.run(None, inputs)
-        return np.asarray(probabilities, np.float64)
-
-
-@cache
-def _silero_session() -> "onnxruntime.InferenceSession":
-    """Load the model, once per process.
-
-    Raises:
-        ModelError: onnxruntime or the package that carries the model is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ModelError("The Silero VAD needs onnxruntime, which is not installed.") from error
-    # Importing faster_whisper would load CTranslate2 as well.
-    wheel = find_spec("faster_whisper")
-    if wheel is None or wheel.origin is None:
-        raise ModelError("The Silero VAD needs the faster-whisper package for its model file.")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
-    model = Path(wheel.origin).parent / "assets" / "silero_vad_v6.onnx"
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

@@ -3,8 +3,9 @@
 from enum import Enum, auto
 
 from shared.speech.audio.samples import Pcm
+from shared.speech.audio.silero import WINDOW_SAMPLES
 from shared.speech.audio.spans import Span
-from shared.speech.audio.voice_activity import LOOK_BACK_SAMPLES, WINDOW_SAMPLES
+from shared.speech.audio.voice_activity import LOOK_BACK_SAMPLES
 from shared.speech.live.options import LiveOptions, samples_of
 from shared.speech.live.scores import Scorer
 

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from shared.speech.audio.samples import Pcm
-from shared.speech.audio.voice_activity import WINDOW_SAMPLES, SileroNetwork
+from shared.speech.audio.silero import WINDOW_SAMPLES, SileroNetwork
 from shared.speech.names import VadName
 
 _LEAST_PEAK = 0.03

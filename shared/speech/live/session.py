@@ -11,8 +11,9 @@ from uuid import uuid4
 import numpy as np
 
 from shared.speech.audio.samples import Pcm
+from shared.speech.audio.silero import WINDOW_SAMPLES
 from shared.speech.audio.spans import Span
-from shared.speech.audio.voice_activity import LOOK_BACK_SAMPLES, WINDOW_SAMPLES
+from shared.speech.audio.voice_activity import LOOK_BACK_SAMPLES
 from shared.speech.live.activity import Activity, Change
 from shared.speech.live.audio import AudioRing
 from shared.speech.live.events import (

@@ -4,15 +4,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vowels import vowels
 
+from shared.infra.errors import ModelError
+from shared.infra.onnx_format import Graph
+from shared.speech.audio import silero
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Pcm, Samples
 from shared.speech.audio.spans import Span
@@ -175,7 +182,7 @@ def test_a_quiet_recording_has_the_spans_of_a_loud_one(
         assert abs(span.end - same.end) <= 8 * WINDOW_SAMPLES
 
 
-def test_batches_give_the_probabilities_of_one_long_run() -> None:
+def test_batches_are_judged_as_the_published_network_judges_one_long_run() -> None:
     vad, audio = SileroVad(), recording()[: 360 * WINDOW_SAMPLES]
     batches = audio.reshape(-1, 12, WINDOW_SAMPLES)
 
@@ -184,8 +191,32 @@ def test_batches_give_the_probabilities_of_one_long_run() -> None:
     with_context = np.concatenate([np.zeros(64), audio / 32768]).astype(np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(with_context, 576)[::WINDOW_SAMPLES]
     state = np.zeros((1, 1, 128), np.float32)
-    expected = vad._network._session.run(None, {"input": windows, "h": state, "c": state})[0]
+    package = find_spec("faster_whisper")
+    assert package is not None
+    assert package.origin is not None
+    published = onnxruntime.InferenceSession(
+        Path(package.origin).parent / "assets" / "silero_vad_v6.onnx"
+    )
+    expected = published.run(None, {"input": windows, "h": state, "c": state})[0]
+    assert expected.min() < 0.1
+    assert expected.max() > 0.9
     assert np.abs(probabilities - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "file", [None, b"", b"\x3a\x7f not a whole model", Graph("another").to_bytes({}, {})]
+)
+def test_a_package_with_another_network_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: bytes | None
+) -> None:
+    (tmp_path / "assets").mkdir()
+    if file is not None:
+        (tmp_path / "assets" / "silero_vad_v6.onnx").write_bytes(file)
+    package = ModuleSpec("faster_whisper", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(silero, "find_spec", lambda _: package)
+
+    with pytest.raises(ModelError, match="no Silero VAD that is known"):
+        silero._session.__wrapped__()
 
 
 def test_speech_at_the_very_end_stops_with_the_audio() -> None:

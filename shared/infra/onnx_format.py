@@ -1,9 +1,9 @@
-"""A writer of ONNX files: the few messages of onnx.proto that a graph of tensors needs.
+"""ONNX files: the few messages of onnx.proto that a graph of tensors needs, written and read.
 
-The bytes depend on the graph alone, so that a file is known by its digest.
+The bytes that are written depend on the graph alone, so that a file is known by its digest.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -42,9 +42,16 @@ class Graph:
 
     def add(self, operator: str, *inputs: str, **attributes: Attribute) -> str:
         """Add an operator with one output, and return the output's name; '' is a missing input."""
-        output = self._new_name()
-        self._nodes.append(_node(operator, inputs, output, attributes))
+        (output,) = self.add_of_several(operator, 1, *inputs, **attributes)
         return output
+
+    def add_of_several(
+        self, operator: str, n_outputs: int, *inputs: str, **attributes: Attribute
+    ) -> tuple[str, ...]:
+        """Add an operator, and return the names of its first outputs."""
+        outputs = tuple(self._new_name() for _ in range(n_outputs))
+        self._nodes.append(_node(operator, inputs, outputs, attributes))
+        return outputs
 
     def to_bytes(
         self,
@@ -57,7 +64,7 @@ class Graph:
         the graph and their shapes by name. All are float32.
         """
         for name, (value, _) in outputs.items():
-            self._nodes.append(_node("Identity", (value,), name, {}))
+            self._nodes.append(_node("Identity", (value,), (name,), {}))
         graph = b"".join(_field(1, node) for node in self._nodes)
         graph += _text(2, self._name)
         graph += b"".join(_field(5, tensor) for tensor in self._tensors)
@@ -71,10 +78,83 @@ class Graph:
         return f"v{self._n_values}"
 
 
+def read_tensors(file: bytes) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the weights of an ONNX file by name: its constant tensors of float32.
+
+    Raises:
+        ValueError: it is not a whole file, or has weights in a form that is not known here.
+    """
+    found = {}
+    for graph in _contents(memoryview(file), 7):
+        for tensor in _contents(graph, 5):
+            if list(_numbers(tensor, 2)) == [_FLOAT]:
+                (name,), (raw,) = _contents(tensor, 8), _contents(tensor, 9)
+                array = np.frombuffer(raw, np.dtype("<f4"))
+                found[bytes(name).decode()] = array.reshape([*_numbers(tensor, 1)])
+    return found
+
+
+def _contents(message: memoryview, number: int) -> Iterator[memoryview]:
+    """Return what a message has in a field of bytes, text or messages."""
+    for key, content in _fields(message):
+        if key == number and isinstance(content, memoryview):
+            yield content
+
+
+def _numbers(message: memoryview, number: int) -> Iterator[int]:
+    """Return the integers of a field."""
+    for key, content in _fields(message):
+        if key == number and isinstance(content, int):
+            yield content
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Return a message's fields, each with its number.
+
+    Raises:
+        ValueError: it ends within a field, or has a field of a kind that protobuf has given up.
+    """
+    rest = message
+    while rest:
+        key, rest = _read_varint(rest)
+        number, wire_type = key >> 3, key & 7
+        match wire_type:
+            case 0:
+                value, rest = _read_varint(rest)
+                yield number, value
+                continue
+            case 1:
+                n_bytes = 8
+            case 2:
+                n_bytes, rest = _read_varint(rest)
+            case 5:
+                n_bytes = 4
+            case _:
+                raise ValueError(f"not protobuf: a field of kind {wire_type}")
+        if n_bytes > len(rest):
+            raise ValueError("not protobuf: it is cut off")
+        yield number, rest[:n_bytes]
+        rest = rest[n_bytes:]
+
+
+def _read_varint(data: memoryview) -> tuple[int, memoryview]:
+    """Return the integer at the start of ``data``, and what follows."""
+    value = 0
+    for at, byte in enumerate(data[:10]):
+        value |= (byte & 127) << 7 * at
+        if byte < 128:
+            return value, data[at + 1 :]
+    raise ValueError("not protobuf: it is cut off")
+
+
 def _node(
-    operator: str, inputs: Iterable[str], output: str, attributes: Mapping[str, Attribute]
+    operator: str,
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    attributes: Mapping[str, Attribute],
 ) -> bytes:
-    node = b"".join(_text(1, name) for name in inputs) + _text(2, output) + _text(4, operator)
+    names = b"".join(_text(1, name) for name in inputs) + b"".join(_text(2, n) for n in outputs)
+    node = names + _text(4, operator)
     return node + b"".join(_field(5, _attribute(*each)) for each in attributes.items())
 
 
