@@ -237,7 +237,7 @@ def run(
     crowd.start(4)
     try:
         for attack in attacks:
-            crowd.allow(min(files_per_attack, max(0, most_active - _count_active(stack))))
+            crowd.allow(min(files_per_attack, max(0, most_active - count_active(stack))))
             stack.pause(rng.uniform(0, breath_s))
             attack(stack, crowd, rng)
             if crowd.is_done:
@@ -257,7 +257,8 @@ def share(n_files: int, n_attacks: int) -> int:
     return math.ceil(n_files / n_attacks)
 
 
-def _count_active(stack: FaultStack) -> int:
+def count_active(stack: FaultStack) -> int:
+    """Return how many jobs have not ended."""
     with begin(stack.database) as connection:
         return connection.execute(
             text("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")

@@ -22,7 +22,7 @@ from faultstack import FaultStack, Hosts, OpenFault, add_everything, fault_stack
 from history import pid_of
 from hosts import Host, NoHosts, Way, Wire, connections_in_doubt, hosts
 from moods import moods
-from nemesis import Attack, kill_beat, kill_cpu_child, kill_model, kill_redis, run
+from nemesis import Attack, count_active, kill_beat, kill_cpu_child, kill_model, kill_redis, run
 from readings import read_history, table
 from sqlalchemy import text
 
@@ -114,10 +114,15 @@ class Network:
             stack.pause(0.05)
 
     def _see_it_back(self, stack: FaultStack, crowd: Crowd, cut: Sequence[Far]) -> None:
-        """Wait until each worker of these hosts has claimed a step; note how long it took."""
+        """Wait until each worker of these hosts has claimed a step; note how long it took.
+
+        Once all files are submitted and all jobs have ended there is nothing to claim.
+        """
         since, began = now(), time.monotonic()
         missing = {name for each in cut for name in each.services if name != "deliver"}
         while missing := {name for name in missing if not _claimed(stack, name, since)}:
+            if crowd.is_done and not count_active(stack):
+                return
             assert time.monotonic() < began + 2 * BACK_S, f"{missing} claim nothing"
             # There must be something to claim.
             crowd.allow(1)
