@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 half = len(audio) // 2
                 kept = audio[: min(half, round(REMEMBERED_S * SAMPLE_RATE))]
                 name = "".join(takewhile(lambda c: not c.isdigit(), path.stem))
-                people.setdefault(name, []).append((_voice(diarizer, kept), audio[half:]))
+                if len(voice := _voice(diarizer, kept)):
+                    people.setdefault(name, []).append((voice, audio[half:]))
+                else:
+                    print(f"{path.name}: nobody speaks")
     print(f"{len(people)} people: {', '.join(people)}")
     print(f"{'pieces of':<12}{'own':>24}{'others':>26}  limit: not found, wrong")
     for seconds in PIECES_S:
@@ -52,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for _, rest in recordings:
                 for piece in _pieces(rest, seconds):
                     voice = _voice(diarizer, piece)
+                    if not len(voice):
+                        continue  # nobody is heard, and nobody is named
                     for other, theirs in people.items():
                         alike = max(float((voice @ known.T).max()) for known, _ in theirs)
                         (own if other == name else others).append(alike)
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _voice(diarizer: Diarizer, audio: Samples) -> Vectors:
-    """Return how the only person in a stretch of audio sounds; shape (1, n_features)."""
+    """Return how the only person in a stretch of audio sounds, if anybody: (0 or 1, n_features)."""
     return diarizer.cluster([diarizer.local(audio, 0.0)], SpeakerHints(count=1)).centroids
 
 
