@@ -25,7 +25,7 @@ from worker.media.decode import decode
 
 CALL_MS, MAX_BATCH = 100, 32
 TALKERS = (1, 2, 4, 8, 16, 32, 64)
-"""Who speak at once to a real model, until it is late."""
+"""Who speak at once to a real model, until it is late or refuses somebody."""
 LATE_S = 1.0
 """Half of the finals after a flush come later. On a busy machine a few always do."""
 SECONDS = 30
@@ -63,17 +63,20 @@ class Cost:
     final_s: tuple[float, float]
     """From its end to the final, at p50 and p95; infinite where there were none."""
 
+    errors: list[str]
+    """What clients were told, refusals among it."""
+
     @property
-    def is_late(self) -> bool:
+    def is_too_much(self) -> bool:
         """Whether more talk than fit."""
-        return self.final_s[0] > LATE_S
+        return bool(self.errors) or self.final_s[0] > LATE_S
 
 
 def run_real(catalogue: Path, model_ids: Sequence[str], audio: Path) -> None:
     """Print the latencies of people who say what a recording says, with real models.
 
     Each model has a platform of its own; they are measured in turn, as ever more people talk, until
-    they are late. Then what a talker costs each model is printed.
+    they are late or refuse somebody. Then what a talker costs each model is printed.
     """
     environment = {"LONGHAND_CATALOGUE": str(catalogue.resolve())}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -89,7 +92,7 @@ def run_real(catalogue: Path, model_ids: Sequence[str], audio: Path) -> None:
         costs: dict[str, list[Cost]] = {model_id: [] for model_id in model_ids}
         for n_talkers in TALKERS:
             for model_id, running in platforms.items():
-                if any(cost.is_late for cost in costs[model_id]):
+                if any(cost.is_too_much for cost in costs[model_id]):
                     continue
                 print(f"\n{model_id}, {audio.name}", end="")
                 plan = _plan(running, model_id, n_talkers, n_talkers, frame_ms=20, flushes=True)
@@ -106,7 +109,7 @@ def _print_costs(costs: dict[str, list[Cost]]) -> None:
             final_ms = ", ".join(f"{1000 * seconds:.0f}" for seconds in cost.final_s)
             print(
                 f"{model_id:<24}{cost.n_talkers:>5}{cost.cores / cost.n_talkers:>19.3f}"
-                f"{cost.partials:>12.2f}{final_ms:>20}{'  late' if cost.is_late else ''}"
+                f"{cost.partials:>12.2f}{final_ms:>20}{'  too many' if cost.is_too_much else ''}"
             )
 
 
@@ -157,6 +160,7 @@ def _measure(running: Platform, plan: Plan) -> Cost:
         cores=cores.get(worker, 0.0),
         partials=n_partials / (plan.n_talkers * plan.seconds * PHRASE_S / (PHRASE_S + PAUSE_S)),
         final_s=(float(np.percentile(finals, 50)), float(np.percentile(finals, 95))),
+        errors=errors,
     )
 
 
