@@ -19,7 +19,8 @@ another tree.
 prints what is left to either.
 
 ``live`` prints how soon 50 people who speak read what they say, with a model worker that sleeps, or
-how soon 1 to 8 do with a real model (``--catalogue FILE --model ID --audio FILE``).
+how soon ever more do with real models until these are late, and what a talker costs
+(``--catalogue FILE --model ID --audio FILE``, the model repeatable).
 
 ``live FOLDER`` prints how much of a live text changes after it was shown, and what its finals get
 wrong beside the transcript of the whole file, with each ``--model`` on the folder's recordings that
@@ -181,7 +182,7 @@ def _run_live(
     if folders:
         steadiness.run(folders, models)
     elif arguments.audio:
-        live.run_real(arguments.catalogue, arguments.models[0], arguments.audio[0])
+        live.run_real(arguments.catalogue, arguments.models, arguments.audio[0])
     else:
         live.run()
 

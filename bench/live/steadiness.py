@@ -1,10 +1,12 @@
-"""How much of a live text changes after it was shown, and what its finals get wrong.
+"""How much of a live text changes after it was shown, what its finals get wrong, and what it takes.
 
 ``python -m bench live FOLDER --catalogue CATALOGUE --model ID`` replays each recording of a
 folder that has a text: a session hears it, and each request is answered by the model a fixed time
-of the recording's later. So a slow machine finds the same as a fast one.
+of the recording's later. So a slow machine finds the same as a fast one. ``cores`` is the processor
+time of the answers to a second of the recording: what a talker takes whose answers are all on time.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -44,6 +46,8 @@ class Told:
 
     shown: dict[str, list[Partial | Final]] = field(default_factory=dict)
     """By segment: its partials, and its final."""
+    cpu_s: float = 0.0
+    """Processor time of the answers, by all threads."""
 
     @property
     def finals(self) -> list[Final]:
@@ -93,7 +97,7 @@ def run(folders: Sequence[Path], models: Sequence[Model]) -> None:
         print(f"-- {model.id}")
         print(
             f"{'recording':<20}{'words':>6}{'changed':>9}{'erased':>8}{'retracted':>11}"
-            f"{'errors: live':>14}{'batch':>7}"
+            f"{'errors: live':>14}{'batch':>7}{'cores':>8}"
         )
         for recording in (each for folder in folders for each in find_recordings(folder)):
             told = replay(recording.pcm, options_of(model), hear)
@@ -115,6 +119,7 @@ def line(recording: Recording, told: Told, batch: str) -> str:
     return (
         f"{recording.name:<20}{told.n_words:>6}{changed:>9}{erased:>8}{told.n_retracted:>11}"
         f"{n_errors(recording.text, told.text):>14}{n_errors(recording.text, batch):>7}"
+        f"{told.cpu_s * SAMPLE_RATE / len(recording.pcm):>8.3f}"
     )
 
 
@@ -155,7 +160,10 @@ def replay(pcm: Pcm, options: LiveOptions, hear: Hear) -> Told:
     def answer(until: float) -> None:
         while waiting and waiting[0][0] <= until:
             _, request = waiting.pop(0)
-            take(session.answer(LiveAnswer(request.id, hear(request))))
+            before_s = time.process_time()
+            heard = hear(request)
+            told.cpu_s += time.process_time() - before_s
+            take(session.answer(LiveAnswer(request.id, heard)))
 
     for frame in _frames(pcm):
         take(session.push(frame.tobytes()))

@@ -1,7 +1,7 @@
 """People who speak at real time: each says a phrase, pauses for a second, says the next one.
 
 ``python -m bench.live.talkers PLAN``, a JSON object of ``Plan``. The output is a JSON object: all
-seconds measured, by kind, and errors.
+seconds measured, by kind, the number of partials, and errors.
 """
 
 import asyncio
@@ -66,6 +66,7 @@ class Talker:
         """When the last sound of each phrase was sent, or its flush."""
         self._spoke_at: float | None = None
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self.n_partials = 0
         self.errors: list[str] = []
 
     async def run(self) -> None:
@@ -105,6 +106,7 @@ class Talker:
                 self._take(json.loads(text), time.perf_counter())
 
     def _take(self, message: dict[str, Any], now: float) -> None:
+        self.n_partials += message["type"] == "partial_transcript"
         match message["type"]:
             case "vad_event" if message["state"] == "speech_start":
                 self._spoke_at = now
@@ -126,7 +128,9 @@ async def main(plan: Plan) -> None:
     for talker in talkers:
         for name, values in talker.seconds.items():
             found[name] += values
-    print(json.dumps({"seconds": found, "errors": [e for t in talkers for e in t.errors]}))
+    n_partials = sum(talker.n_partials for talker in talkers)
+    errors = [error for talker in talkers for error in talker.errors]
+    print(json.dumps({"seconds": found, "n_partials": n_partials, "errors": errors}))
 
 
 if __name__ == "__main__":

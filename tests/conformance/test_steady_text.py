@@ -47,6 +47,7 @@ def test_few_words_change_that_were_shown_and_none_that_was_committed(
         assert n_partials > len(each.finals)
         assert each.n_changed <= MOST_CHANGED * each.n_words
         assert each.n_retracted == 0
+        assert each.cpu_s > 0
 
 
 def test_the_finals_have_what_was_said(told: tuple[Told, Told]) -> None:
