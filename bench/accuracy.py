@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 
 import jiwer
 import numpy as np
-from transformers.models.whisper import english_normalizer
 
 from bench import kept
 from bench.audio import wav_of
@@ -146,6 +145,9 @@ def compare(
     said: str, heard: str, language: str, wall_s: float = 0.0, cpu_s: float = 0.0
 ) -> Errors:
     """Return the errors of a transcript, both texts normalised."""
+    # Other measurements need not wait seconds for this.
+    from transformers.models.whisper import english_normalizer
+
     # Without the library's list of spellings: it is in no package.
     normalise: Any = (
         english_normalizer.EnglishTextNormalizer({})

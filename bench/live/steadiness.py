@@ -14,7 +14,6 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
-from transformers.models.whisper import english_normalizer
 
 from bench.accuracy import find_recordings
 from bench.pipeline import as_float, transcribe
@@ -175,6 +174,9 @@ def replay(pcm: Pcm, options: LiveOptions, hear: Hear) -> Told:
 
 def n_errors(said: str, heard: str) -> int:
     """Return the words that a text has wrong, as OpenAI compares them."""
+    # Other measurements need not wait seconds for this.
+    from transformers.models.whisper import english_normalizer
+
     normalise = english_normalizer.EnglishTextNormalizer({})
     found = jiwer.process_words(normalise(said), normalise(heard))
     return int(found.insertions + found.deletions + found.substitutions)
