@@ -35,6 +35,11 @@ def speech() -> Sound:
     return np.concatenate([once * (0.9 - 0.15 * index) for index in range(REPEATS)])
 
 
+@pytest.fixture(scope="module")
+def encoded(speech: Sound) -> bytes:
+    return encode("webm opus", at_rate(speech, 48_000)[np.newaxis])
+
+
 def remuxed(data: bytes, muxer: str, move: dict[str, float] | None = None) -> bytes:
     """Copy packets with other stamps: ``speed``, ``jitter_s``, ``step_s`` back every 300th."""
     move = move or {}
@@ -72,9 +77,9 @@ def found_at(heard: Sound, part: Sound, near: int) -> tuple[int, float]:
 @pytest.mark.parametrize(
     "move", [{}, {"jitter_s": 0.015}, {"speed": 0.99}, {"speed": 1.01}, {"step_s": 0.03}]
 )
-def test_speech_is_where_wandering_stamps_have_it(speech: Sound, move: dict[str, float]) -> None:
-    encoded = encode("webm opus", at_rate(speech, 48_000)[np.newaxis])
-
+def test_speech_is_where_wandering_stamps_have_it(
+    speech: Sound, encoded: bytes, move: dict[str, float]
+) -> None:
     heard, findings = decoded(remuxed(encoded, "matroska", move))
 
     assert abs(len(heard) - len(speech)) < 0.03 * SAMPLE_RATE, "nothing is stretched or lost"
