@@ -7,6 +7,7 @@ member of a body has an example or a default.
 
 import inspect
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -302,18 +303,25 @@ def reference_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def install_schemas(app: FastAPI) -> None:
-    """Add to the document of ``app`` what FastAPI does not know, and drop nulls from parameters."""
-    generate = app.openapi
+@cache
+def _own_schemas() -> dict[str, Any]:
+    """Return the schemas of what no route returns by itself, by name; the start need not wait."""
     models = (Problem, StateEvent, SegmentsEvent, ProgressEvent, PartialTranscript)
     _, schemas = models_json_schema(
         [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
     )
+    definitions: dict[str, Any] = schemas["$defs"]
+    return definitions
+
+
+def install_schemas(app: FastAPI) -> None:
+    """Add to the document of ``app`` what FastAPI does not know, and drop nulls from parameters."""
+    generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
         components = document["components"]["schemas"]
-        document["components"]["schemas"] = schemas["$defs"] | components
+        document["components"]["schemas"] = _own_schemas() | components
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 if not _has_own_face(app, path):
