@@ -12,7 +12,7 @@ CLIENTS := livekit pipecat
 # Python compiles what it imports. To compile all that is installed takes longer than to install it.
 INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
 
-.PHONY: setup newest test test-pythons first-runs newest-units test-clients test-servers debian-servers
+.PHONY: setup newest test compiled test-pythons first-runs newest-units test-clients test-servers debian-servers
 .PHONY: check audit docs format soak bench lock trace
 
 setup: $(VENV)/dev.stamp
@@ -28,6 +28,10 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt requirements/depl
 # the other tests time, so it gets one thread.
 test: setup ## every test except the soaks and those of other Pythons
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# Each of the processes of `make test` would compile all that it imports.
+compiled: setup ## byte code of what the tests import
+	$(BIN)/python -m pytest --collect-only -qq > /dev/null
 
 test-pythons: first-runs newest-units ## what other Pythons must do
 

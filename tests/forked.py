@@ -7,6 +7,7 @@ folder, signals and exit code. It does not show that the program starts by itsel
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -174,6 +175,7 @@ def _become(
     started: Connection,
 ) -> None:
     """Run the program in this process, which ends with it."""
+    gc.freeze()  # a collection would look through all that was preloaded, and copy its pages
     too_early = [name for name in NOT_PRELOADED if name in sys.modules]
     assert not too_early, too_early
     os.setsid()
