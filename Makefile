@@ -40,7 +40,7 @@ first-runs: setup ## the first run on this machine's other Pythons
 	$(BIN)/python -m pytest -m pythons -n 2 tests/e2e/test_first_run.py || [ $$? = 5 ]
 
 # Empty where no Python here is newer than that of .venv.
-newest_python = $(shell $(PYTHON) tests/interpreters.py)
+newest_python = $(shell $(PYTHON) tests/harness/programs/interpreters.py)
 
 # No unit test needs torch, of which there is not a build for every Python: torch.txt stays away.
 newest: ## the environment of the newest of this machine's Pythons
@@ -66,7 +66,7 @@ $(VENV)/%.stamp: client/%/requirements.txt
 
 # Tests of the embedded servers and of the files in deploy/ ask nothing of these servers.
 test-servers: setup debian-servers $(VENV)/seaweedfs/bin/weed ## the integration tests on other servers
-	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/otherservers.py $(VENV)/seaweedfs/bin/weed \
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/harness/servers/other.py $(VENV)/seaweedfs/bin/weed \
 		$(BIN)/python -m pytest --timeout 600 --ignore-glob='*embedded*' \
 		--ignore=tests/integration/deploy tests/integration
 

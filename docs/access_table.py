@@ -1,7 +1,8 @@
 """``python -m docs.access_table``: write the table of who sees what into docs/security.md.
 
-The rows follow from the routes' declarations. ``tests/integration/test_access_table.py`` walks the
-same routes of a live API, and finds the same.
+The rows follow from the routes' declarations.
+``tests/integration/access/test_access_table.py`` walks the same routes of a live API, and finds the
+same.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Real servers for the tests: Postgres, Valkey and rclone's S3, started once in each process.
 
-``givenservers`` puts others in their place.
+``given`` puts others in their place.
 """
 
 import gc
@@ -9,18 +9,18 @@ from functools import cache
 from pathlib import Path
 
 import hypothesis
-import interpreters
 import pytest
 from celery import Celery
-from givenservers import with_given_servers
 from httpx._transports import default as transports
-from patience import as_in_production, be_patient
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
 
 from cli.embedded import postgres
 from cli.embedded.directory import DataDirectory
 from cli.embedded.servers import running_servers
+from harness.programs import interpreters
+from harness.servers.given import with_given_servers
+from harness.servers.patience import as_in_production, be_patient
 from shared.infra.database import make_engine
 from shared.infra.roles import admit_roles
 from shared.infra.settings import Settings
@@ -100,7 +100,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 def let_in_api_role(settings: Settings) -> None:
-    """Give the API's role the owner's password: see ``apiserver.confined``."""
+    """Give the API's role the owner's password: see ``api_server.confined``."""
     password = make_url(settings.database_url.get_secret_value()).password or ""
     admit_roles(settings.model_copy(update={"api_database_password": SecretStr(password)}))
 

@@ -60,7 +60,7 @@ MULTI_WORKER = renamed(
     Kind.OPTION,
     "--workers N",
     Shown(
-        "tests/integration/test_api_calls.py",
+        "tests/integration/calls/test_api_calls.py",
         "test_a_call_outlives_its_api_process_for_the_grace_and_is_found_by_another",
     ),
     "`python -m api` as often as wanted: its processes share nothing but the servers",

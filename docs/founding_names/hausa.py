@@ -102,7 +102,7 @@ HAUSA = Service(
             Kind.BEHAVIOUR,
             "503 when busy",
             Shown(
-                "tests/integration/test_api_calls.py",
+                "tests/integration/calls/test_api_calls.py",
                 "test_calls_beyond_the_capacity_are_refused_before_their_file_is_read",
             ),
             "with `Retry-After`",
@@ -123,7 +123,7 @@ HAUSA = Service(
             Kind.BEHAVIOUR,
             "cache by the file's SHA-256",
             Shown(
-                "tests/integration/test_api_calls.py",
+                "tests/integration/calls/test_api_calls.py",
                 "test_a_second_call_with_the_same_file_is_a_cache_hit",
             ),
             "together with the options and the model's weights; it outlives restarts",
@@ -187,7 +187,7 @@ HAUSA = Service(
             Kind.BEHAVIOUR,
             "the model is loaded before the first request",
             Shown(
-                "tests/integration/test_worker_start.py",
+                "tests/integration/queue/test_worker_start.py",
                 "test_a_model_worker_is_loading_until_its_weights_are_there_and_then_ready",
             ),
         ),

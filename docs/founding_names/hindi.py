@@ -56,7 +56,8 @@ HINDI = Service(
             Kind.BEHAVIOUR,
             "concurrent requests",
             Shown(
-                "tests/integration/test_api_calls.py", "test_equal_calls_are_one_job_with_one_file"
+                "tests/integration/calls/test_api_calls.py",
+                "test_equal_calls_are_one_job_with_one_file",
             ),
         ),
     ),

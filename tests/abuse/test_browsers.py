@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from apiserver import assert_problem, serving
-from liveclients import live
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 from test_connections import NOWHERE
@@ -13,6 +11,8 @@ from websockets.exceptions import InvalidStatus
 
 from api.app import create_app
 from api.origins import AllowedOrigins
+from harness.live.clients import live
+from harness.servers.api_server import assert_problem, serving
 from shared.infra.errors import LonghandError, UnknownHost
 from shared.infra.settings import Settings
 

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import patient
 import pytest
-from apiserver import api_process, read_answer, serving
-from processes import wait_until
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
@@ -22,6 +19,9 @@ from api import connections
 from api.__main__ import max_connections
 from api.rare_warnings import PERIOD_S
 from api.server import LoopErrors
+from harness.programs.workers import wait_until
+from harness.servers import patient
+from harness.servers.api_server import api_process, read_answer, serving
 from shared.infra.open_files import OPEN_FILES
 from shared.infra.settings import Settings
 

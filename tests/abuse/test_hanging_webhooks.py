@@ -9,13 +9,13 @@ from uuid import UUID
 
 import psutil
 import pytest
-from jobstore import add_job, column
-from processes import fleet, wait_until
-from receivers import Reply, receiving
 from sqlalchemy import Engine, text
-from webhookstore import SECRET, add_hook, cancel, create, on_loopback
 
 from api.webhook_tests import HOST_SHARE, TENANT_SHARE, TEST_THREADS, TestPlaces
+from harness.jobs.job_store import add_job, column
+from harness.jobs.webhook_store import SECRET, add_hook, cancel, create, on_loopback
+from harness.peers.receivers import Reply, receiving
+from harness.programs.workers import fleet, wait_until
 from shared.infra.errors import TooManyTests
 from shared.infra.settings import Settings
 from shared.infra.webhooks.attempt import Attempt

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from apiserver import api_process
-from liveclients import live
 
 from api.request_log import MAX_PATH_CHARS
+from harness.live.clients import live
+from harness.servers.api_server import api_process
 from shared.infra.settings import Settings
 
 FORGED = "2026-11-27T06:00:00.000+00:00 CRITICAL api: all jobs were deleted"

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from apiserver import stored
-from bombs import silent_flac, silent_matroska, stepped_flac
-from jobstore import add_job, add_stored_job, claim, column, step_ids
 from sqlalchemy import Engine, text
 
+from harness.jobs.job_store import add_job, add_stored_job, claim, column, step_ids
+from harness.media.bombs import silent_flac, silent_matroska, stepped_flac
+from harness.servers.api_server import stored
 from shared.infra.errors import AudioTooLong, LargeFile
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage

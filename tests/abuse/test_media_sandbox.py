@@ -10,17 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mutants
 import numpy as np
 import psutil
 import pytest
-import takenover
-from jobstore import add_stored_job, step_ids
-from media import KINDS, wav
-from processes import wait_until
 from sqlalchemy import Engine
-from steprunner import run_claimed
 
+from harness.jobs.job_store import add_stored_job, step_ids
+from harness.jobs.step_runner import run_claimed
+from harness.media import mutants, taken_over
+from harness.media.recipes import KINDS, wav
+from harness.programs.workers import wait_until
 from shared.infra.decoder_server import DecoderServer
 from shared.infra.errors import MediaError, PoisonousInput, StorageUnavailable, UnreadableMedia
 from shared.infra.settings import Settings
@@ -50,11 +49,11 @@ def server() -> Iterator[DecoderServer]:
 @pytest.fixture(scope="module")
 def taken() -> Iterator[DecoderServer]:
     """Decoders that do what their file says."""
-    taken_over = DecoderServer(takenover.__name__)
-    if "seccomp" in (lacks := taken_over.sandbox().lacks):
+    decoders = DecoderServer(taken_over.__name__)
+    if "seccomp" in (lacks := decoders.sandbox().lacks):
         pytest.skip(f"this system has no seccomp: {lacks}")
-    yield taken_over
-    taken_over.close()
+    yield decoders
+    decoders.close()
 
 
 def do(
@@ -77,12 +76,12 @@ def test_a_decoder_that_is_taken_over_can_do_nothing_but_read_and_write(
 ) -> None:
     outcomes = told(taken, "try all that fails", pid=os.getpid())
 
-    assert outcomes.keys() == takenover.FAILING.keys()
+    assert outcomes.keys() == taken_over.FAILING.keys()
     allowed = {name: how for name, how in outcomes.items() if how != "PermissionError"}
     assert allowed == {"lift a limit": "ValueError"}
 
 
-@pytest.mark.parametrize("act", takenover.DEADLY)
+@pytest.mark.parametrize("act", taken_over.DEADLY)
 def test_a_decoder_that_tries_what_no_library_tries_is_ended(
     act: str, taken: DecoderServer
 ) -> None:

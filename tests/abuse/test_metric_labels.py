@@ -8,7 +8,6 @@ from itertools import chain
 import prometheus_client
 import pytest
 from fastapi.testclient import TestClient
-from livehearers import ToneHearer
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 from starlette.websockets import WebSocketDisconnect
@@ -17,6 +16,7 @@ import worker.metrics  # noqa: F401 - registers those of the workers
 from api.app import create_app
 from api.native.call_metrics import OTHER, UNKNOWN
 from api.request_log import METHODS, OTHER_METHOD, UNMATCHED
+from harness.live.hearers import ToneHearer
 from shared.infra.errors import LonghandError
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue

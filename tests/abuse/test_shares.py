@@ -10,16 +10,16 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, part
-from jobstore import add_job
-from liveclients import live
-from livehearers import ToneHearer
-from processes import wait_until
 from sqlalchemy import Engine
-from streams import events_of
 from websockets.exceptions import InvalidStatus
 
 from api.intake.admission import MAX_LARGE, MAX_SMALL
+from harness.clients.streams import events_of
+from harness.jobs.job_store import add_job
+from harness.live.clients import live
+from harness.live.hearers import ToneHearer
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api, assert_problem, part
 from shared.infra.settings import Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES

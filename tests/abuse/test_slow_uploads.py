@@ -7,13 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from apiserver import api, open_upload, part
-from processes import wait_until
 from starlette.requests import Request
 from starlette.types import Message
 
 from api.intake.admission import MAX_LARGE
 from api.intake.bodies import MIN_BYTES_S, read_upload
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api, open_upload, part
 from shared.infra.errors import UploadStalled
 from shared.infra.settings import Settings
 

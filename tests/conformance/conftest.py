@@ -6,9 +6,9 @@ from pathlib import Path
 import huggingface_hub.constants
 import numpy as np
 import pytest
-from randomctc import WRITERS, catalogue_entry
-from randomwhisper import write_random_transformers_whisper, write_random_whisper
 
+from harness.engines.random_ctc import WRITERS, catalogue_entry
+from harness.engines.random_whisper import write_random_transformers_whisper, write_random_whisper
 from shared.models.catalogue import Model, load_catalogue
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples

@@ -1,18 +1,18 @@
-"""pyannote's community-1, loaded from files as its repository has them (``community1``)."""
+"""pyannote's community-1, loaded from files as its repository has them (``community_1``)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import community1
 import numpy as np
 import pytest
 import torch
-from realmodels import diarization_networks
 from torch.nn import functional
-from torchfiles import lightning_checkpoint
 
 from bench.pipeline import as_float, read
+from harness.engines import community_1
+from harness.engines.real_models import diarization_networks
+from harness.engines.torch_files import lightning_checkpoint
 from shared.infra.errors import ModelError
 from shared.models.catalogue import Catalogue, load_catalogue
 from shared.models.pinning import find_newest
@@ -58,7 +58,7 @@ def pinned_catalogue(folder: Path) -> Catalogue:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("community-1")
-    write(folder / "weights", community1.files())
+    write(folder / "weights", community_1.files())
     return folder
 
 
@@ -113,7 +113,7 @@ def test_embeddings_are_pytorchs(heard: Activities) -> None:
 
 def embedded(audio: np.ndarray, mask: np.ndarray) -> torch.Tensor:
     """WeSpeaker's ResNet34 in PyTorch, pooled over a speaker's frames, shape (256,)."""
-    weights = {name: torch.from_numpy(each) for name, each in community1.random_resnet34().items()}
+    weights = {name: torch.from_numpy(each) for name, each in community_1.random_resnet34().items()}
 
     def plane(value: torch.Tensor, kernel: str, norm: str, stride: int = 1) -> torch.Tensor:
         around = weights[f"{kernel}.weight"].shape[-1] // 2

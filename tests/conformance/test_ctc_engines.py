@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
-from randomctc import WRITERS, catalogue_entry
 from safetensors.torch import load_file, save_file
-from trainedmodels import FRAMEWISE, MODELS, catalogue, heldout, recite
 
+from harness.engines.random_ctc import WRITERS, catalogue_entry
+from harness.engines.trained_models import FRAMEWISE, MODELS, catalogue, heldout, recite
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
 from shared.models.catalogue import Model
 from shared.speech.audio.rate import SAMPLE_RATE

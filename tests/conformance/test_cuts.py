@@ -3,12 +3,12 @@
 import jiwer
 import numpy as np
 import pytest
-from trainedmodels import catalogue
 
 from bench.audio import to_pcm
 from bench.cuts import accuracy, transcribe_uncut
 from bench.pipeline import transcribe
 from bench.speech import heldout, recite
+from harness.engines.trained_models import catalogue
 from worker.engines import load_engine
 
 SOAK_S = 600

@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from realmodels import SHIPPED, diarization_networks, diarization_wheel
 from torch.nn import functional
 
 from bench.pipeline import as_float, read
+from harness.engines.real_models import SHIPPED, diarization_networks, diarization_wheel
 from shared.models import weight_files
 from shared.models.conversion.checkpoints import read_checkpoint, tensors
 from shared.models.conversion.speaker_networks import EMBEDDING, SEGMENTATION

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trainedmodels
-from randomctc import WRITERS
 
+from harness.engines import trained_models
+from harness.engines.random_ctc import WRITERS
 from shared.infra.errors import ModelError
 from shared.models import weights
 from shared.models.catalogue import Model
@@ -38,7 +38,7 @@ def hello() -> Samples:
     scope="session",
     params=[
         *("starter", "whisper-tiny", "random-whisper", "oracle"),
-        *(*WRITERS, *trainedmodels.FRAMEWISE),
+        *(*WRITERS, *trained_models.FRAMEWISE),
     ],
 )
 def engine(
@@ -50,7 +50,7 @@ def engine(
 ) -> Engine:
     models = catalogue_models | random_ctcs | {"random-whisper": random_transformers_whisper}
     if request.param not in models:
-        models |= trainedmodels.catalogue().models
+        models |= trained_models.catalogue().models
     return load_engine(models[request.param], device="cpu")
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from livesender import LiveSender
-from processes import fleet, wait_until
 from pydantic import SecretStr
-from realmodels import diarization_networks
-from redisserver import RedisServer
 from test_diarization import piece
 
 from api.live.transcriber import Transcriber
+from harness.engines.real_models import diarization_networks
+from harness.live.sender import LiveSender
+from harness.programs.workers import fleet, wait_until
+from harness.servers.redis_server import RedisServer
 from shared.infra.settings import Settings
 from shared.models import weight_files
 from shared.models.weights import Weights

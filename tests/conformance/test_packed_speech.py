@@ -3,12 +3,12 @@
 import jiwer
 import numpy as np
 import pytest
-from accuracy import SAMPLES, plain_words
-from realmodels import BECKETT, TINY_EN, real_models, recording
-from trainedmodels import read
 
 from bench.audio import to_pcm
 from bench.pipeline import Outcome, transcribe
+from harness.engines.accuracy import SAMPLES, plain_words
+from harness.engines.real_models import BECKETT, TINY_EN, real_models, recording
+from harness.engines.trained_models import read
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Pcm
 from worker.engines import load_engine

@@ -7,8 +7,9 @@ import ctranslate2
 import jiwer
 import numpy as np
 import pytest
-from accuracy import SAMPLES, plain_words, word_error_rate
-from realmodels import (
+
+from harness.engines.accuracy import SAMPLES, plain_words, word_error_rate
+from harness.engines.real_models import (
     BECKETT,
     ENGINES,
     TINY_EN,
@@ -19,9 +20,8 @@ from realmodels import (
     recording,
     transformers_model,
 )
-from realwhisper import read_variables
-from trainedmodels import read
-
+from harness.engines.real_whisper import read_variables
+from harness.engines.trained_models import read
 from shared.models import weight_files
 from shared.models.weight_files import digest
 from shared.speech.audio.rate import SAMPLE_RATE

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
-from realmodels import diarization_networks
 
 from bench.pipeline import as_float, read
+from harness.engines.real_models import diarization_networks
 from shared.infra import onnx_format
 from shared.infra.errors import ModelError
 from shared.infra.onnx_format import Graph

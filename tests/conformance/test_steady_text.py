@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from realmodels import BECKETT, TWO_CITIES, real_models, recording
 
 from bench.live.steadiness import Told, hearing, n_errors, options_of, replay
 from bench.pipeline import read
+from harness.engines.real_models import BECKETT, TWO_CITIES, real_models, recording
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.live.options import samples_of
 from worker.engines import load_engine

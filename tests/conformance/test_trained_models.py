@@ -6,7 +6,10 @@ from functools import cache
 import jiwer
 import numpy as np
 import pytest
-from trainedmodels import (
+
+from bench import loops
+from bench.audio import music
+from harness.engines.trained_models import (
     FRAMEWISE,
     MODELS,
     MOST_WORD_ERRORS,
@@ -16,9 +19,6 @@ from trainedmodels import (
     heldout,
     recite,
 )
-
-from bench import loops
-from bench.audio import music
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
 from shared.speech.chunks.hypothesis import Hypothesis

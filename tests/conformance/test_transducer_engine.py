@@ -11,10 +11,10 @@ import onnx_asr
 import onnxruntime
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
-from randomctc import catalogue_entry
-from trainedmodels import MODELS, MOST_WORD_ERRORS, catalogue, heldout, recite
 
 from bench.audio import music
+from harness.engines.random_ctc import catalogue_entry
+from harness.engines.trained_models import MODELS, MOST_WORD_ERRORS, catalogue, heldout, recite
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
 from shared.models.catalogue import Model
 from shared.models.weight_files import digest, present

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from randomctc import catalogue_entry
 
+from harness.engines.random_ctc import catalogue_entry
 from shared.infra.errors import ModelError
 from shared.models.catalogue import Model
 from shared.speech.audio.samples import Samples

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from processes import ROOT
-from realmodels import TINY_EN, real_catalogue
+
+from harness.engines.real_models import TINY_EN, real_catalogue
+from harness.repository.tree import ROOT
 
 PROGRAM = """
 import json, sys

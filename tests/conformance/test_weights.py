@@ -6,8 +6,8 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from hub import Hub, running_hub
 
+from harness.peers.hub import Hub, running_hub
 from shared.infra.errors import ModelError
 from shared.models import weight_files as files
 from shared.models import weights

@@ -14,10 +14,16 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from hub import running_hub
-from packageindex import NO_INDEX, PackageIndex, running_index, wheel_facts, write_wheel
-from processes import wait_until
 
+from harness.peers.hub import running_hub
+from harness.peers.package_index import (
+    NO_INDEX,
+    PackageIndex,
+    running_index,
+    wheel_facts,
+    write_wheel,
+)
+from harness.programs.workers import wait_until
 from shared.infra.errors import ModelError
 from shared.infra.settings import get_settings
 from shared.models import weights, wheels

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatedengine import begin_with
-from randomctc import catalogue_entry
-from randomwhisper import convert_to_ctranslate2
 
+from harness.engines.gated import begin_with
+from harness.engines.random_ctc import catalogue_entry
+from harness.engines.random_whisper import convert_to_ctranslate2
 from shared.infra.errors import DeviceOutOfMemory, EngineFailed, LonghandError, ModelError
 from shared.models.catalogue import Model
 from shared.speech.audio.samples import Samples

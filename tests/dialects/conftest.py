@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-from apiserver import api
-from livehearers import ToneHearer
-from processes import Fleet, fleet, wait_until
-from realmodels import real_entries
 from sqlalchemy import Engine
 
+from harness.engines.real_models import real_entries
+from harness.live.hearers import ToneHearer
+from harness.programs.workers import Fleet, fleet, wait_until
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 from shared.queue.broker import make_broker
 from shared.store.accounts.keys import create_key

@@ -15,7 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from commandline import COMMAND, ENV, ROOT, longhand
+
+from harness.programs.command_line import COMMAND, ENV, longhand
+from harness.repository.tree import ROOT
 
 
 def the_one_line(done: subprocess.CompletedProcess[str], code: int = 1) -> str:

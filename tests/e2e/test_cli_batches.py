@@ -13,12 +13,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import patient
 import psutil
 import pytest
-from commandline import COMMAND, ENV, PATIENT_COMMAND, Up, transcribe, write_words
-from processes import wait_until
-from terminal import Terminal
+
+from harness.programs.command_line import COMMAND, ENV, PATIENT_COMMAND, Up, transcribe, write_words
+from harness.programs.terminal import Terminal
+from harness.programs.workers import wait_until
+from harness.servers import patient
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "docx")
 ROWS, COLUMNS = 24, 80

@@ -4,9 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from commandline import ENV, ROOT, write_words
+from harness.programs.command_line import ENV, write_words
+from harness.repository.tree import ROOT
 
-FAULTY_COMMAND = ROOT / "tests" / "faultycommand.py"
+FAULTY_COMMAND = ROOT / "tests/harness/faults/faulty_command.py"
 
 
 def test_a_bug_in_every_step_ends_soon_and_in_a_line_that_names_the_log(tmp_path: Path) -> None:

@@ -6,10 +6,20 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import patient
 import pytest
-from commandline import COMMAND, ENV, OWN_CATALOGUE, Up, ended, longhand, running_on, write_words
-from processes import wait_until
+
+from harness.programs.command_line import (
+    COMMAND,
+    ENV,
+    OWN_CATALOGUE,
+    Up,
+    ended,
+    longhand,
+    running_on,
+    write_words,
+)
+from harness.programs.workers import wait_until
+from harness.servers import patient
 
 SOON = {f"LONGHAND_{name}_S": "1" for name in ("HEARTBEAT", "SWEEP")} | {"LONGHAND_LEASE_S": "3"}
 

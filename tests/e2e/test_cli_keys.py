@@ -3,9 +3,8 @@
 import signal
 from pathlib import Path
 
-import patient
-from commandline import Up, longhand, transcribe, write_words
-
+from harness.programs.command_line import Up, longhand, transcribe, write_words
+from harness.servers import patient
 from shared.infra.api_keys import check_key
 from shared.store.accounts.scopes import Scope
 

@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from commandline import COMMAND, ENV, longhand, running_on, write_words
-from processes import wait_until
-from sttpeer import SttPeer, spoken, stt_peer
+
+from harness.peers.stt_peer import SttPeer, spoken, stt_peer
+from harness.programs.command_line import COMMAND, ENV, longhand, running_on, write_words
+from harness.programs.workers import wait_until
 
 
 def write(path: Path, pcm: bytes) -> Path:

@@ -4,9 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commandline import ENV, OWN_CATALOGUE, write_words
-from forked import run
-from packageindex import NO_INDEX
+
+from harness.peers.package_index import NO_INDEX
+from harness.programs.command_line import ENV, OWN_CATALOGUE, write_words
+from harness.programs.forked import run
 
 NO_NETWORK = {"HF_ENDPOINT": "http://127.0.0.1:9"} | NO_INDEX
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import jiwer
 import pytest
-from accuracy import MAX_WER, SAMPLES, plain_words, word_error_rate
-from commandline import ROOT, transcribe
-from hub import running_hub
-from packageindex import running_index
-from randomwhisper import write_random_whisper
-from realmodels import TWO_CITIES, model_wheel, recording
 
+from harness.engines.accuracy import MAX_WER, SAMPLES, plain_words, word_error_rate
+from harness.engines.random_whisper import write_random_whisper
+from harness.engines.real_models import TWO_CITIES, model_wheel, recording
+from harness.peers.hub import running_hub
+from harness.peers.package_index import running_index
+from harness.programs.command_line import transcribe
+from harness.repository.tree import ROOT
 from shared.models.catalogue import load_catalogue
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commandline import ENV
-from forked import run
-from hub import Hub, running_hub
-from packageindex import NO_INDEX
+
+from harness.peers.hub import Hub, running_hub
+from harness.peers.package_index import NO_INDEX
+from harness.programs.command_line import ENV
+from harness.programs.forked import run
 
 CATALOGUE = """
 [languages]

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import av
 import numpy as np
-import patient
 import pytest
-from commandline import (
+
+from cli.embedded.directory import DataDirectory
+from cli.embedded.ports import free_ports
+from harness.programs.command_line import (
     COMMAND,
     ENV,
     PATIENT_COMMAND,
-    ROOT,
     Up,
     ended,
     longhand,
@@ -26,10 +27,9 @@ from commandline import (
     transcribe,
     write_words,
 )
-from processes import wait_until
-
-from cli.embedded.directory import DataDirectory
-from cli.embedded.ports import free_ports
+from harness.programs.workers import wait_until
+from harness.repository.tree import ROOT
+from harness.servers import patient
 from worker.media.container import SUPPORTED
 
 MAX_UPLOAD_BYTES = 20_000_000

@@ -20,16 +20,17 @@ from itertools import product
 from pathlib import Path
 
 import httpx
-import patient
 import pytest
-from commandline import COMMAND, ENV, ended
-from documents import LANGUAGES, ROOT, Block, blocks, documents
-from processes import environment, wait_until
-from receivers import Receiver, receiving
-from trainedmodels import MODELS
 
 from bench.__main__ import MEASUREMENTS
 from cli.embedded.ports import free_ports
+from harness.engines.trained_models import MODELS
+from harness.peers.receivers import Receiver, receiving
+from harness.programs.command_line import COMMAND, ENV, ended
+from harness.programs.workers import environment, wait_until
+from harness.repository.documents import LANGUAGES, Block, blocks, documents
+from harness.repository.tree import ROOT
+from harness.servers import patient
 from shared.infra.settings import Settings
 from shared.infra.webhooks.signature import new_secret
 

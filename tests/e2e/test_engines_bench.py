@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from forked import run
+
+from harness.programs.forked import run
 
 ROOT = Path(__file__).resolve().parents[2]
 HELDOUT = sorted((ROOT / "tests/models/heldout").glob("*.flac"))[:4]

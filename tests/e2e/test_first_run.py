@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import interpreters
 import pytest
-import tree
-from accuracy import MAX_WER, plain_words, word_error_rate
-from commandline import ROOT, running_on
-from packageindex import NO_INDEX
+
+from harness.engines.accuracy import MAX_WER, plain_words, word_error_rate
+from harness.peers.package_index import NO_INDEX
+from harness.programs import interpreters
+from harness.programs.command_line import running_on
+from harness.repository import tree
+from harness.repository.tree import ROOT
 
 NOWHERE = "http://127.0.0.1:9"
 """Nobody listens on port 9 (discard)."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from forked import run
 
 from bench.fleet.costs import Costs
+from harness.programs.forked import run
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,9 +12,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from apiserver import api
-from processes import Fleet, fleet, wait_until
-from trainedmodels import (
+
+from harness.engines.trained_models import (
     CATALOGUE,
     FRAMEWISE,
     MODELS,
@@ -24,7 +23,8 @@ from trainedmodels import (
     heldout,
     recite,
 )
-
+from harness.programs.workers import Fleet, fleet, wait_until
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 from shared.speech.audio.rate import SAMPLE_RATE
 

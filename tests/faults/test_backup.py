@@ -8,18 +8,18 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from clients import Crowd, Work
-from faultstack import add_everything, fault_stack
-from history import Recording
-from nemesis import kill_model
-from processes import fleet, wait_until
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
-from transcripts import get_transcript
 
 from cli.backup.make import Made, make_backup
 from cli.backup.restore import restore_backup
 from cli.embedded.servers import running_servers
+from harness.faults.fault_stack import add_everything, fault_stack
+from harness.faults.history import Recording
+from harness.faults.nemesis import kill_model
+from harness.faults.submitters import Crowd, Work
+from harness.jobs.transcripts import get_transcript
+from harness.programs.workers import fleet, wait_until
 from shared.infra.database import begin, make_engine
 from shared.infra.storage import Storage
 from shared.store.jobs.audio import find_audio

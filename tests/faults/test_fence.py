@@ -10,13 +10,13 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
-from checker import Verdict, check
-from clients import Crowd, Work
-from faultstack import FaultStack, OpenFault, fault_stack, now
-from jobstore import end_leases
-from readings import read_history
-from replay import Rule
 
+from harness.faults.checker import Verdict, check
+from harness.faults.fault_stack import FaultStack, OpenFault, fault_stack, now
+from harness.faults.readings import read_history
+from harness.faults.replay import Rule
+from harness.faults.submitters import Crowd, Work
+from harness.jobs.job_store import end_leases
 from shared.store.jobs.read import get_job
 
 LEASE_S = 20.0

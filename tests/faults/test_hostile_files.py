@@ -8,12 +8,12 @@ from uuid import UUID
 import numpy as np
 import psutil
 import pytest
-from jobstore import add_stored_job
-from media import encode, ten_hours_of_silence, wav
-from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine
-from transcripts import get_transcript
 
+from harness.jobs.job_store import add_stored_job
+from harness.jobs.transcripts import get_transcript
+from harness.media.recipes import encode, ten_hours_of_silence, wav
+from harness.programs.workers import Fleet, Worker, fleet, wait_until
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.store.jobs.read import JobView, get_job

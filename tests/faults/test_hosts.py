@@ -1,6 +1,6 @@
 """Workers on other hosts than Postgres, Redis and S3, and a network between them that fails.
 
-The servers, the API and beat are on one host (``tests/hosts.py``), a CPU and a model worker on each
+The servers, the API and beat are on one host (``hosts``), a CPU and a model worker on each
 of two others; that which delivers webhooks is on the first of these. ``make test`` attacks the
 network in each way once, ``make soak`` at random; SOAK_NETWORK_JOBS and SOAK_SEED change how much.
 """
@@ -14,18 +14,33 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import forked
 import pytest
-from checker import check
-from clients import Crowd, make_works
-from faultstack import FaultStack, Hosts, OpenFault, add_everything, fault_stack, now
-from history import pid_of
-from hosts import Host, NoHosts, Way, Wire, connections_in_doubt, hosts
-from moods import moods
-from nemesis import Attack, count_active, kill_beat, kill_cpu_child, kill_model, kill_redis, run
-from readings import read_history, table
 from sqlalchemy import text
 
+from harness.faults.checker import check
+from harness.faults.fault_stack import (
+    FaultStack,
+    Hosts,
+    OpenFault,
+    add_everything,
+    fault_stack,
+    now,
+)
+from harness.faults.history import pid_of
+from harness.faults.nemesis import (
+    Attack,
+    count_active,
+    kill_beat,
+    kill_cpu_child,
+    kill_model,
+    kill_redis,
+    run,
+)
+from harness.faults.readings import read_history, table
+from harness.faults.submitters import Crowd, make_works
+from harness.peers.moods import moods
+from harness.programs import forked
+from harness.servers.hosts import Host, NoHosts, Way, Wire, connections_in_doubt, hosts
 from shared.infra.database import begin
 
 JOBS = 80

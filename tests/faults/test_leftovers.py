@@ -8,14 +8,14 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from apiserver import api_process, open_upload, part, relayed, stored
-from equaljobs import compute
-from jobstore import add_job, add_stored_job, claim, column, expire, step_ids
-from media import wav
-from processes import Fleet, fleet, wait_until
-from removals import pending, remove_all
 from sqlalchemy import Engine
 
+from harness.jobs.equal import compute
+from harness.jobs.job_store import add_job, add_stored_job, claim, column, expire, step_ids
+from harness.jobs.removals import pending, remove_all
+from harness.media.recipes import wav
+from harness.programs.workers import Fleet, fleet, wait_until
+from harness.servers.api_server import api_process, open_upload, part, relayed, stored
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.queue.broker import make_broker, send_wakeups

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from checker import check
-from clients import Crowd, make_works
-from faultstack import add_everything, fault_stack
-from moods import moods
-from nemesis import (
+
+from harness.faults.checker import check
+from harness.faults.fault_stack import add_everything, fault_stack
+from harness.faults.nemesis import (
     SERVER_ATTACKS,
     WORKER_ATTACKS,
     Attack,
@@ -24,7 +23,9 @@ from nemesis import (
     s3_answers_500,
     share,
 )
-from readings import read_history, table
+from harness.faults.readings import read_history, table
+from harness.faults.submitters import Crowd, make_works
+from harness.peers.moods import moods
 
 JOBS = 2 * (len(WORKER_ATTACKS) + len(SERVER_ATTACKS) + 1)
 SEED = 4

@@ -8,12 +8,12 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from changes import read_changes, recorded
-from jobstore import add_stored_job, end_leases
-from processes import Fleet, Worker, fleet, wait_until
 from sqlalchemy import Engine, text
-from transcripts import get_transcript
 
+from harness.database.changes import read_changes, recorded
+from harness.jobs.job_store import add_stored_job, end_leases
+from harness.jobs.transcripts import get_transcript
+from harness.programs.workers import Fleet, Worker, fleet, wait_until
 from shared.infra.database import begin
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import Settings

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import api_process
-from collector import Collector, Seen, collecting
-from jobstore import end_leases
-from processes import Fleet, Worker, fleet, wait_until
-from receivers import Receiver, receiving
 from sqlalchemy import Engine, text
-from webhookstore import SECRET, on_loopback
 
 from docs.trace_picture import draw
+from harness.jobs.job_store import end_leases
+from harness.jobs.webhook_store import SECRET, on_loopback
+from harness.peers.collector import Collector, Seen, collecting
+from harness.peers.receivers import Receiver, receiving
+from harness.programs.workers import Fleet, Worker, fleet, wait_until
+from harness.servers.api_server import api_process
 from shared.infra.settings import Settings
 from shared.queue.broker import make_broker
 from shared.speech.audio.rate import SAMPLE_RATE

@@ -7,18 +7,18 @@ from pathlib import Path
 from uuid import UUID
 
 import numpy as np
-import patient
 import pytest
-from jobstore import add_stored_job, column, step_ids
-from livesender import LiveSender, final, texts, words_of
-from media import wav
-from processes import Fleet, Worker, fleet, wait_until
 from pydantic import SecretStr
-from redisserver import RedisServer
 from sqlalchemy import Engine
-from transcripts import get_transcript
 
 from cli.embedded.ports import free_ports
+from harness.jobs.job_store import add_stored_job, column, step_ids
+from harness.jobs.transcripts import get_transcript
+from harness.live.sender import LiveSender, final, texts, words_of
+from harness.media.recipes import wav
+from harness.programs.workers import Fleet, Worker, fleet, wait_until
+from harness.servers import patient
+from harness.servers.redis_server import RedisServer
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.store.jobs.read import get_job

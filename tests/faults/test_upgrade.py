@@ -14,11 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from checker import check
-from clients import Crowd, make_works
-from faultstack import FaultStack, add_everything, fault_stack
-from moods import moods
-from nemesis import (
+from sqlalchemy import text
+
+from harness.database.newer_schema import NEWEST, newer_migrations
+from harness.faults.checker import check
+from harness.faults.fault_stack import FaultStack, add_everything, fault_stack
+from harness.faults.nemesis import (
     SERVER_ATTACKS,
     WORKER_ATTACKS,
     Attack,
@@ -30,10 +31,9 @@ from nemesis import (
     share,
     stop_model,
 )
-from newerschema import NEWEST, newer_migrations
-from readings import read_history, table
-from sqlalchemy import text
-
+from harness.faults.readings import read_history, table
+from harness.faults.submitters import Crowd, make_works
+from harness.peers.moods import moods
 from shared.infra import database, schema
 
 LEASE_S = 6.0

@@ -12,14 +12,14 @@ from uuid import UUID
 import numpy as np
 import psutil
 import pytest
-from apiserver import stored
-from jobstore import add_stored_job, column, end_leases, step_ids
-from processes import Fleet, Worker, fleet, wait_until
 from pydantic import SecretStr
-from redisserver import RedisServer
 from sqlalchemy import Engine
-from transcripts import get_transcript
 
+from harness.jobs.job_store import add_stored_job, column, end_leases, step_ids
+from harness.jobs.transcripts import get_transcript
+from harness.programs.workers import Fleet, Worker, fleet, wait_until
+from harness.servers.api_server import stored
+from harness.servers.redis_server import RedisServer
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.speech.audio.rate import SAMPLE_RATE

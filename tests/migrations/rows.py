@@ -14,7 +14,12 @@ from uuid import UUID
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]  # run as a program, and imported by tests alike
 
-from jobstore import (  # noqa: E402
+from pydantic import SecretStr  # noqa: E402
+from sqlalchemy import Connection, Engine, text  # noqa: E402
+from uuid_utils.compat import uuid7  # noqa: E402
+
+from cli.embedded.servers import running_servers  # noqa: E402
+from harness.jobs.job_store import (  # noqa: E402
     CHUNK,
     add_batch,
     add_job,
@@ -25,13 +30,8 @@ from jobstore import (  # noqa: E402
     prepare,
     transcribe,
 )
-from pydantic import SecretStr  # noqa: E402
-from registry import enter_worker  # noqa: E402
-from sqlalchemy import Connection, Engine, text  # noqa: E402
-from uuid_utils.compat import uuid7  # noqa: E402
-from webhookstore import add_hook, create  # noqa: E402
-
-from cli.embedded.servers import running_servers  # noqa: E402
+from harness.jobs.registry import enter_worker  # noqa: E402
+from harness.jobs.webhook_store import add_hook, create  # noqa: E402
 from shared.infra.database import make_engine  # noqa: E402
 from shared.infra.errors import StorageUnavailable, UnreadableMedia  # noqa: E402
 from shared.infra.schema import MIGRATIONS  # noqa: E402

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from newerschema import EXPANDED, NEWEST, newer_migrations
-from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import inspect, text
 
+from harness.database.newer_schema import EXPANDED, NEWEST, newer_migrations
+from harness.servers.databases import alembic_config, scratch_settings
 from shared.infra import schema
 from shared.infra.database import make_engine
 from shared.infra.errors import DatabaseUnfit, SchemaMissing

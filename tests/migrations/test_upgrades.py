@@ -4,11 +4,11 @@ from uuid import UUID
 
 import pytest
 from alembic import command
-from jobstore import claim, finish, transcribe
-from migrations.rows import ROWS, load, revisions
-from scratchdatabases import alembic_config, scratch_settings
 from sqlalchemy import Engine, text
 
+from harness.jobs.job_store import claim, finish, transcribe
+from harness.servers.databases import alembic_config, scratch_settings
+from migrations.rows import ROWS, load, revisions
 from shared.infra.database import make_engine
 from shared.infra.schema import migrate
 from shared.infra.settings import Settings

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from apiserver import api
-from browser import CHROMIUM
-from pagetabs import ARGUMENTS, SLOWEST_MS, Tab, opened
 from playwright.sync_api import Browser, expect, sync_playwright
 from sqlalchemy import Engine
 
+from harness.pages.browser import CHROMIUM
+from harness.pages.tabs import ARGUMENTS, SLOWEST_MS, Tab, opened
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 
 expect.set_options(timeout=SLOWEST_MS)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import Relay
-from equaljobs import compute, store
-from jobstore import add_job, claim, prepare, transcribe
-from pagetabs import PHONE, WIDE, Tab, opened
 from playwright.sync_api import Browser, Locator, Route, expect
 from sqlalchemy import Engine
 
+from harness.jobs.equal import compute, store
+from harness.jobs.job_store import add_job, claim, prepare, transcribe
+from harness.pages.tabs import PHONE, WIDE, Tab, opened
+from harness.servers.api_server import Relay
 from shared.infra.errors import UnreadableMedia
 from shared.store import steps
 from shared.store.jobs.cancel import cancel_job

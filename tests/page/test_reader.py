@@ -5,13 +5,13 @@ from uuid import UUID
 
 import httpx
 import pytest
-from jobstore import add_job, claim, finish, prepare, transcribe
-from pagejobs import SECONDS, add_transcribed, sound, spoken
-from pagetabs import PHONE, WIDE, Tab, opened
 from playwright.sync_api import Browser, Locator, expect
-from processes import wait_until
 from sqlalchemy import Engine, text
 
+from harness.jobs.job_store import add_job, claim, finish, prepare, transcribe
+from harness.pages.jobs import SECONDS, add_transcribed, sound, spoken
+from harness.pages.tabs import PHONE, WIDE, Tab, opened
+from harness.programs.workers import wait_until
 from shared.infra.storage import Storage
 from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis, hypothesis_to_json
 from shared.speech.names import FORMATS

@@ -1,9 +1,10 @@
 """Recordings from the microphone, which nothing loses."""
 
 import httpx
-from pagetabs import Tab
 from playwright.sync_api import Page, expect
-from processes import wait_until
+
+from harness.pages.tabs import Tab
+from harness.programs.workers import wait_until
 
 EBML = b"\x1a\x45\xdf\xa3"
 """The first bytes of WebM."""

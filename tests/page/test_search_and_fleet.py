@@ -4,15 +4,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from equaljobs import compute, submit
-from jobstore import add_job, claim_step, prepare, step_ids
-from pagejobs import add_transcribed, sound, spoken
-from pagetabs import PHONE, WIDE, Tab, opened
 from playwright.sync_api import Browser, expect
-from registry import enter_worker
 from sqlalchemy import Engine, text
-from webhookstore import add_hook
 
+from harness.jobs.equal import compute, submit
+from harness.jobs.job_store import add_job, claim_step, prepare, step_ids
+from harness.jobs.registry import enter_worker
+from harness.jobs.webhook_store import add_hook
+from harness.pages.jobs import add_transcribed, sound, spoken
+from harness.pages.tabs import PHONE, WIDE, Tab, opened
 from shared.infra.storage import Storage
 
 

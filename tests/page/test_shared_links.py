@@ -4,12 +4,12 @@ import re
 from uuid import UUID
 
 import pytest
-from apiserver import api
-from pagejobs import add_transcribed, sound, spoken
-from pagetabs import PHONE, opened
 from playwright.sync_api import Browser, expect
 from sqlalchemy import Engine
 
+from harness.pages.jobs import add_transcribed, sound, spoken
+from harness.pages.tabs import PHONE, opened
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.store.accounts.keys import create_key

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import httpx
-from apiserver import api, assert_problem
-from jobstore import add_job
-from pagetabs import Tab, opened
 from playwright.sync_api import Browser, expect
-from processes import wait_until
 from sqlalchemy import Engine
 
+from harness.jobs.job_store import add_job
+from harness.pages.tabs import Tab, opened
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api, assert_problem
 from shared.infra.settings import Settings
 from shared.store.accounts.keys import create_key, revoke_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from apiserver import api
 from longhand_sdk import live
-from patience import LONG_S
-from processes import fleet, wait_until
-from sdkclients import Clients, Connect, Platform
 
+from harness.clients.sdk import Clients, Connect, Platform
+from harness.programs.workers import fleet, wait_until
+from harness.servers.api_server import api
+from harness.servers.patience import LONG_S
 from shared.infra.settings import Settings
 from shared.queue.broker import make_broker
 

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from documents import blocks
 from fastapi import FastAPI
 from longhand_sdk import AsyncJob, AsyncLonghand, Job, Longhand, errors, models
 from longhand_sdk.async_client import AsyncJobs, AsyncWebhooks
 from longhand_sdk.client import Jobs, Webhooks
 from longhand_sdk.jobs import JobFilters, JobOptions
 from pydantic import BaseModel
-from tree import ROOT
 
 from api import problems
 from api.app import create_app
 from docs import exceptions_table
+from harness.repository.documents import blocks
+from harness.repository.tree import ROOT
 from shared.infra import errors as server_errors
 from shared.infra.settings import Settings
 

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-import jobstore
 import pytest
-from apiserver import Relay, api
-from jobstore import add_job, claim
 from longhand_sdk import JobFailed, ProgressEvent, SegmentsEvent, StateEvent
 from longhand_sdk.events import Decoder, Sent
-from sdkclients import Connect
-from spokenjobs import ended_job, hear, planned, said_in
 from sqlalchemy import Engine
 
+from harness.clients.sdk import Connect
+from harness.jobs import job_store
+from harness.jobs.job_store import add_job, claim
+from harness.jobs.spoken import ended_job, hear, planned, said_in
+from harness.servers.api_server import Relay, api
 from shared.infra.settings import Settings
 
 
@@ -67,7 +67,7 @@ def test_events_over_two_restarts_of_the_api_come_once_each(
             if event.chunk < 5:
                 hear(database, job_id, event.chunk + 1)
             else:
-                jobstore.finish(database, claim(database, job_id, "finish"))
+                job_store.finish(database, claim(database, job_id, "finish"))
 
     assert heard == [0, 1, 2, 3, 4, 5]
     assert states == ["queued", "running", "succeeded"]

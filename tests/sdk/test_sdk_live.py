@@ -7,8 +7,9 @@ import pytest
 from longhand_sdk import AsyncLonghand, live
 from longhand_sdk.errors import ConnectionFailed, LiveError
 from longhand_sdk.live import LiveActivity, LiveEnded, LiveEvent, LiveFinal, LiveLost, LivePartial
-from sttpeer import SttPeer, spoken, stt_peer
 from websockets.asyncio.server import ServerConnection, serve
+
+from harness.peers.stt_peer import SttPeer, spoken, stt_peer
 
 PIECE = 3200
 

@@ -14,10 +14,6 @@ from pathlib import Path
 
 import longhand_sdk.jobs
 import pytest
-from apiserver import Relay
-from commandline import COMMAND, ENV, longhand, write_words
-from documents import ROOT, Block, blocks
-from fileserver import serving_files
 from longhand_sdk import (
     JobCanceled,
     Progress,
@@ -27,8 +23,14 @@ from longhand_sdk import (
     WaitTimeout,
 )
 from longhand_sdk.errors import JobNotFound, UnreadableMedia
-from processes import wait_until
-from sdkclients import Connect, Platform
+
+from harness.clients.sdk import Connect, Platform
+from harness.peers.file_server import serving_files
+from harness.programs.command_line import COMMAND, ENV, longhand, write_words
+from harness.programs.workers import wait_until
+from harness.repository.documents import Block, blocks
+from harness.repository.tree import ROOT
+from harness.servers.api_server import Relay
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from longhand_sdk.errors import (
     TooMuchAudio,
     UnexpectedAnswer,
 )
-from sdkclients import Connect
+
+from harness.clients.sdk import Connect
 
 URL = "http://127.0.0.1:1"
 JOB = {"id": "one", "state": "queued"}

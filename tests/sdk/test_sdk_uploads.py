@@ -12,7 +12,8 @@ import longhand_sdk.jobs
 import pytest
 from longhand_sdk import Progress
 from longhand_sdk.errors import ModelNotServed
-from sdkclients import Connect
+
+from harness.clients.sdk import Connect
 
 MIB = 1 << 20
 

@@ -11,7 +11,8 @@ from livekit.agents.metrics import STTMetrics
 from livekit.agents.stt import RecognizeStream, SpeechEvent, SpeechEventType
 from livekit.agents.types import NOT_GIVEN
 from livekit.plugins import longhand
-from sttpeer import RATE, spoken, stt_peer
+
+from harness.peers.stt_peer import RATE, spoken, stt_peer
 
 Make = Callable[..., longhand.STT]
 AT_ONCE = APIConnectOptions(max_retry=3, retry_interval=0.01, timeout=5.0)

@@ -18,7 +18,8 @@ from pipecat.pipeline.worker import PipelineParams
 from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.transcriptions.language import Language
 from pipecat_longhand import LonghandSTTService
-from sttpeer import RATE, spoken, stt_peer
+
+from harness.peers.stt_peer import RATE, spoken, stt_peer
 
 Settings = LonghandSTTService.Settings
 

@@ -11,7 +11,6 @@ from assemblyai.streaming.v3.models import (
     TerminateSession,
     UpdateConfiguration,
 )
-from sdkfields import arguments, members, unknown_members, unknown_parameters
 
 from api.dialects.assemblyai.live_tables import STREAM, TOKEN, UPDATE
 from api.dialects.assemblyai.tables import (
@@ -22,6 +21,7 @@ from api.dialects.assemblyai.tables import (
     WORD_SEARCH,
 )
 from api.dialects.parameters import Presence
+from harness.clients.sdk_fields import arguments, members, unknown_members, unknown_parameters
 
 NOT_IN_THE_SDK = {"token", "language"}
 """Parameters of live sessions: one of AssemblyAI's client for browsers, and one of old."""

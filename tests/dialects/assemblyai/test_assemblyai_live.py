@@ -26,16 +26,16 @@ from assemblyai.streaming.v3 import (
     TurnEvent,
 )
 from assemblyai.streaming.v3.models import SpeechStartedEvent, WarningEvent
-from liveaudio import companded, say, silence, texts
-from liveclients import LiveClient, live, of
-from livehearers import IDLE, ToneHearer, hasten
-from livevoices import VoiceHearer, quietly, spoken
-from processes import wait_until
 from pydantic import BaseModel
 from sqlalchemy import Engine
-from webm import encode_webm
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from harness.live.audio import companded, say, silence, texts
+from harness.live.clients import LiveClient, live, of
+from harness.live.hearers import IDLE, ToneHearer, hasten
+from harness.live.voices import VoiceHearer, quietly, spoken
+from harness.media.webm import encode_webm
+from harness.programs.workers import wait_until
 from shared.speech.live.requests import LiveAnswer, LiveRequest
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope

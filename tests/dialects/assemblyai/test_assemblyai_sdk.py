@@ -10,7 +10,6 @@ from typing import Any
 import assemblyai as aai
 import httpx
 import numpy as np
-import patient
 import pytest
 from assemblyai.streaming.v3 import (
     RealTimeEvents,
@@ -19,11 +18,12 @@ from assemblyai.streaming.v3 import (
     RealTimeTranscriberOptions,
     TurnEvent,
 )
-from clients import Work
-from fileserver import FileServer, serving_files
-from processes import wait_until
-from receivers import Received, Receiver, receiving
 
+from harness.faults.submitters import Work
+from harness.peers.file_server import FileServer, serving_files
+from harness.peers.receivers import Received, Receiver, receiving
+from harness.programs.workers import wait_until
+from harness.servers import patient
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES, Scope

@@ -9,10 +9,10 @@ from deepgram.listen.v1.media.client import MediaClient
 from deepgram.listen.v1.socket_client import V1SocketClientResponse
 from deepgram.types.grant_v1response import GrantV1Response
 from deepgram.types.listen_v1response import ListenV1Response
-from sdkfields import arguments, members, unknown_members, unknown_parameters
 
 from api.dialects.deepgram.live_tables import CONFIGURE, GRANT, LIVE
 from api.dialects.deepgram.tables import LISTEN
+from harness.clients.sdk_fields import arguments, members, unknown_members, unknown_parameters
 
 OF_THE_CLIENT = ("request_options", "url", "request", "authorization")
 NOT_IN_THE_SDK = {"no_delay", "filler_words"}

@@ -23,16 +23,16 @@ from deepgram.listen.v1.types import (
     ListenV1SpeechStarted,
     ListenV1UtteranceEnd,
 )
-from liveaudio import companded, say, silence, texts
-from liveclients import LiveClient, live, of
-from livehearers import IDLE, ToneHearer, hasten
-from livevoices import VoiceHearer, quietly, spoken
-from processes import wait_until
 from pydantic import BaseModel
 from sqlalchemy import Engine
-from webm import encode_webm
 from websockets.exceptions import InvalidStatus
 
+from harness.live.audio import companded, say, silence, texts
+from harness.live.clients import LiveClient, live, of
+from harness.live.hearers import IDLE, ToneHearer, hasten
+from harness.live.voices import VoiceHearer, quietly, spoken
+from harness.media.webm import encode_webm
+from harness.programs.workers import wait_until
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope
 

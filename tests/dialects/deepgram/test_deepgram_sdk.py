@@ -11,9 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-import patient
 import pytest
-from clients import Work
 from deepgram import AsyncDeepgramClient, DeepgramClient
 from deepgram.core.api_error import ApiError
 from deepgram.core.events import EventType
@@ -22,11 +20,13 @@ from deepgram.errors import BadRequestError
 from deepgram.listen.v1.types import ListenV1Results
 from deepgram.types.listen_v1accepted_response import ListenV1AcceptedResponse
 from deepgram.types.listen_v1response import ListenV1Response
-from fileserver import FileServer, serving_files
-from processes import wait_until
-from receivers import Received, Receiver, receiving
 
 from api.dialects.deepgram import routes
+from harness.faults.submitters import Work
+from harness.peers.file_server import FileServer, serving_files
+from harness.peers.receivers import Received, Receiver, receiving
+from harness.programs.workers import wait_until
+from harness.servers import patient
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.store.accounts.keys import list_keys
 from worker.engines.oracle import encode, word_text

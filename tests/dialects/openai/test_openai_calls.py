@@ -10,17 +10,17 @@ from uuid import UUID
 
 import openai
 import pytest
-from apiserver import Relay
-from calling import AUDIO, Caller, active_jobs, calling
-from equaljobs import compute, store
-from jobstore import claim
 from openai import OpenAI
-from processes import wait_until
-from spokenjobs import complete_plan, hear, plan, said_in
 from sqlalchemy import Engine, text
 
 from api.app import end_waits
 from api.problems import RETRY_AFTER_S
+from harness.clients.calls import AUDIO, Caller, active_jobs, calling
+from harness.jobs.equal import compute, store
+from harness.jobs.job_store import claim
+from harness.jobs.spoken import complete_plan, hear, plan, said_in
+from harness.programs.workers import wait_until
+from harness.servers.api_server import Relay
 from shared.infra.errors import ModelError
 from shared.infra.settings import Settings
 from shared.store import steps

@@ -14,7 +14,6 @@ from openai.types.audio import (
 )
 from openai.types.audio.transcription_create_params import TranscriptionCreateParamsStreaming
 from openai.types.audio.translation_create_params import TranslationCreateParams
-from sdkfields import arguments, keys, members, unknown_members, unknown_parameters
 
 from api.dialects.openai.tables import (
     DIARIZED,
@@ -25,6 +24,7 @@ from api.dialects.openai.tables import (
     VERBOSE,
     VERBOSE_TRANSLATION,
 )
+from harness.clients.sdk_fields import arguments, keys, members, unknown_members, unknown_parameters
 
 OF_THE_CLIENT = ("extra_body", "extra_headers", "extra_query", "timeout")
 

@@ -9,18 +9,18 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from liveaudio import say, silence, texts
-from livehearers import ToneHearer
-from livevoices import spoken
 from openai import OpenAI
 from openai.types.realtime import RealtimeTranscriptionSessionCreateRequestParam
-from patient import connect
-from sdkfields import keys, unknown_parameters
 from sqlalchemy import Engine
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from api.dialects.openai.tables import REALTIME
+from harness.clients.sdk_fields import keys, unknown_parameters
+from harness.live.audio import say, silence, texts
+from harness.live.hearers import ToneHearer
+from harness.live.voices import spoken
+from harness.servers.patient import connect
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import openai
 import pytest
-from clients import Work
 from openai import AsyncOpenAI, OpenAI
 from openai.types.audio import TranscriptionStreamEvent
-from realmodels import BECKETT, recording
 
 from api.dialects.openai.tables import TRANSCRIPTION
+from harness.engines.real_models import BECKETT, recording
+from harness.faults.submitters import Work
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope
 

@@ -7,21 +7,22 @@ import sys
 
 import pytest
 import yaml
-from composefile import (
+
+from harness.deployment.compose_file import (
     SECRETS,
-    TREE,
     Compose,
     HelpOf,
     interpolated,
 )
-from dockerfile import (
+from harness.deployment.dockerfile import (
     DOCKERFILE,
 )
+from harness.repository.tree import ROOT
 
 
 @pytest.fixture(scope="module")
 def raw() -> Compose:
-    loaded: Compose = yaml.safe_load((TREE / "docker-compose.yml").read_text())
+    loaded: Compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     return loaded
 
 
@@ -52,9 +53,9 @@ def help_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture(scope="module")
 def dockerfile() -> str:
-    return (TREE / DOCKERFILE).read_text()
+    return (ROOT / DOCKERFILE).read_text()
 
 
 @pytest.fixture(scope="module")
 def ignore() -> str:
-    return (TREE / ".dockerignore").read_text()
+    return (ROOT / ".dockerignore").read_text()

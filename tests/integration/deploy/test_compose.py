@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import redis
 import yaml
-from composefile import (
+
+from cli.embedded import postgres, rclone, valkey
+from cli.embedded.ports import free_ports
+from harness.deployment.compose_file import (
     MODEL_SERVICES,
     OPTIONAL,
     SECRETS,
-    TREE,
     VARIABLE,
     Compose,
     HelpOf,
@@ -26,10 +28,8 @@ from composefile import (
     unknown_settings,
     unresolved_commands,
 )
-from processes import wait_until
-
-from cli.embedded import postgres, rclone, valkey
-from cli.embedded.ports import free_ports
+from harness.programs.workers import wait_until
+from harness.repository.tree import ROOT
 
 
 def test_every_service_of_the_production_shape_is_there(default: Compose, broken: Compose) -> None:
@@ -124,7 +124,7 @@ def test_the_page_says_which_compose_understands_the_file(raw: Compose, page: st
     assert any(
         "start_interval" in service.get("healthcheck", ()) for service in raw["services"].values()
     )
-    text = " ".join((TREE / page).read_text().split())
+    text = " ".join((ROOT / page).read_text().split())
     assert "Docker Engine 25.0 and Docker Compose 2.24 or later" in text
 
 

@@ -6,14 +6,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from composefile import SECRETS, TREE, Compose, env_of, example_env, interpolated
-from confinement import (
+
+from harness.deployment.compose_file import SECRETS, Compose, env_of, example_env, interpolated
+from harness.deployment.confinement import (
     exposed_ports,
     exposed_secrets,
     unconfined,
     wrong_addresses,
     wrong_database_users,
 )
+from harness.repository.tree import ROOT
 
 
 def test_every_url_reaches_a_service_with_the_password_that_service_was_given(raw: Compose) -> None:
@@ -75,8 +77,8 @@ def test_compose_refuses_to_start_without_secrets_of_ones_own(raw: Compose, miss
 
 
 def test_the_command_of_the_page_makes_secrets_of_ones_own(raw: Compose, tmp_path: Path) -> None:
-    (command,) = re.findall(r"^python3 -c '.+$", (TREE / "deploy/README.md").read_text(), re.M)
-    shutil.copy(TREE / ".env.example", tmp_path)
+    (command,) = re.findall(r"^python3 -c '.+$", (ROOT / "deploy/README.md").read_text(), re.M)
+    shutil.copy(ROOT / ".env.example", tmp_path)
     subprocess.run(["sh", "-c", f"umask 077\n{command}"], cwd=tmp_path, check=True)
     made = env_of((tmp_path / ".env").read_text())
     assert len({made[name] for name in SECRETS}) == len(SECRETS)

@@ -4,16 +4,16 @@ import re
 import tomllib
 
 import pytest
-from composefile import (
+
+from harness.deployment.compose_file import (
     MODEL_SERVICES,
     SECRETS,
-    TREE,
     Compose,
     failing_healthchecks,
     interpolated,
     is_ours,
 )
-from dockerfile import (
+from harness.deployment.dockerfile import (
     broken_builds,
     broken_copies,
     instructions_of,
@@ -22,7 +22,7 @@ from dockerfile import (
     unpinned_images,
     user_of,
 )
-
+from harness.repository.tree import ROOT
 from shared.models.engine_packages import INSTALLS
 
 
@@ -79,7 +79,7 @@ def test_model_workers_run_from_the_image_with_torch_where_the_environment_says_
 
 def test_the_image_with_torch_changes_no_pin_of_the_image_it_starts_from() -> None:
     pins = {
-        file: dict(re.findall(r"^([a-z][^=]*)==(\S+)", (TREE / file).read_text(), re.MULTILINE))
+        file: dict(re.findall(r"^([a-z][^=]*)==(\S+)", (ROOT / file).read_text(), re.MULTILINE))
         for file in ("requirements/server.txt", "deploy/torch.txt")
     }
     server, torch = pins.values()
@@ -112,7 +112,7 @@ def test_every_copied_file_is_in_the_tree_and_in_the_build_context(
 
 
 def test_everything_the_distribution_packages_is_copied(dockerfile: str) -> None:
-    project = tomllib.loads((TREE / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     copied = {
         word for words in instructions_of(dockerfile) if words[0] == "COPY" for word in words[1:-1]
@@ -143,7 +143,7 @@ def test_processes_of_an_image_are_not_root(dockerfile: str, target: str) -> Non
 
 
 def test_the_interpreter_is_the_one_the_wheels_are_pinned_for(dockerfile: str) -> None:
-    lock = (TREE / "requirements/lock.sh").read_text()
+    lock = (ROOT / "requirements/lock.sh").read_text()
     pinned = re.search(r"--python-version (\d+\.\d+)", lock)
     assert pinned is not None
 
@@ -151,11 +151,11 @@ def test_the_interpreter_is_the_one_the_wheels_are_pinned_for(dockerfile: str) -
 
 
 def test_the_list_of_images_is_what_compose_the_chart_and_the_dockerfile_pull() -> None:
-    listed = (TREE / "deploy" / "images.txt").read_text().splitlines()[1:]
+    listed = (ROOT / "deploy" / "images.txt").read_text().splitlines()[1:]
     files = [
-        TREE / "docker-compose.yml",
-        TREE / "deploy" / "Dockerfile",
-        *(TREE / "deploy" / "helm" / "longhand" / "templates").glob("*.yaml"),
+        ROOT / "docker-compose.yml",
+        ROOT / "deploy" / "Dockerfile",
+        *(ROOT / "deploy" / "helm" / "longhand" / "templates").glob("*.yaml"),
     ]
     named = re.compile(r"^\s*(?:image:|FROM) ([\w./-]+:[\w.-]+)", re.MULTILINE)
     assert listed == sorted({name for file in files for name in named.findall(file.read_text())})

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from apiserver import api
-from livehearers import ToneHearer
 
+from harness.live.hearers import ToneHearer
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 
 

@@ -12,20 +12,20 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from apiserver import Relay, assert_problem, open_upload, read_answer, relayed
-from commandline import longhand
-from jobstore import add_job, new_job, prepare
-from liveclients import LiveClient, live
-from processes import wait_until
-from registry import enter_worker
 from sqlalchemy import Engine, text
-from streams import events_of
-from tenants import add_tenant, asked_by, asking
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from api.limits import requests
 from api.limits.backlog import check_backlog
 from api.limits.requests import RequestCounter
+from harness.clients.streams import events_of
+from harness.jobs.job_store import add_job, new_job, prepare
+from harness.jobs.registry import enter_worker
+from harness.jobs.tenants import add_tenant, asked_by, asking
+from harness.live.clients import LiveClient, live
+from harness.programs.command_line import longhand
+from harness.programs.workers import wait_until
+from harness.servers.api_server import Relay, assert_problem, open_upload, read_answer, relayed
 from shared.infra.errors import InvalidRequest, QueueFull, TooManyJobs
 from shared.infra.settings import Settings
 from shared.store.counts import Backlog, measure_backlog

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from apiserver import assert_problem
-from jobstore import add_job, claim, expire, finish, new_job, prepare
-from liveaudio import silence
-from liveclients import live
-from processes import wait_until
 from sqlalchemy import Engine, text
-from tenants import add_tenant, asking
 
+from harness.jobs.job_store import add_job, claim, expire, finish, new_job, prepare
+from harness.jobs.tenants import add_tenant, asking
+from harness.live.audio import silence
+from harness.live.clients import live
+from harness.programs.workers import wait_until
+from harness.servers.api_server import assert_problem
 from shared.infra.errors import LeaseLost, UnreadableMedia
 from shared.speech.chunks.hypothesis import Hypothesis, hypothesis_to_json
 from shared.store import steps

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from apiserver import api
-from livehearers import ToneHearer
 
+from harness.live.hearers import ToneHearer
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-from apiserver import api
-from liveaudio import say, silence, texts
-from liveclients import LiveClient, live, of
-from livehearers import ToneHearer, stop_clock
-from processes import wait_until
 from websockets.exceptions import ConnectionClosed
 
 from api.live import flow, incoming, outbox, requests, watch
+from harness.live.audio import say, silence, texts
+from harness.live.clients import LiveClient, live, of
+from harness.live.hearers import ToneHearer, stop_clock
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api
 from shared.infra.errors import ModelError
 from shared.infra.settings import Settings
 

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import httpx
-from documents import blocks
-from liveaudio import say, silence, texts
+
+from harness.live.audio import say, silence, texts
+from harness.repository.documents import blocks
 
 
 def test_the_client_of_the_documents_prints_a_final_and_the_end(

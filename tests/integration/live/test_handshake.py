@@ -5,11 +5,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import api, api_process
-from liveclients import live
-from livehearers import ToneHearer
 from websockets.exceptions import InvalidStatus
 
+from harness.live.clients import live
+from harness.live.hearers import ToneHearer
+from harness.servers.api_server import api, api_process
 from shared.infra.settings import Settings
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import api
-from browser import CHROMIUM, chromium
-from commandline import longhand
-from liveaudio import say, silence, texts
-from liveclients import live
-from livehearers import ToneHearer
-from processes import wait_until
 from sqlalchemy import Engine
 from websockets.exceptions import InvalidStatus
 
+from harness.live.audio import say, silence, texts
+from harness.live.clients import live
+from harness.live.hearers import ToneHearer
+from harness.pages.browser import CHROMIUM, chromium
+from harness.programs.command_line import longhand
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import Scope

@@ -5,12 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
-from apiserver import api
-from liveaudio import say, silence, texts
-from liveclients import LiveClient, live, of
-from livevoices import DIARIZER, VoiceHearer, quietly
 
 from api.live import voices
+from harness.live.audio import say, silence, texts
+from harness.live.clients import LiveClient, live, of
+from harness.live.voices import DIARIZER, VoiceHearer, quietly
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 
 LOUD = say(1, 2, 3, 4, 5, 6) + silence(0.8)

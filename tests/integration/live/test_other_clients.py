@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from documents import blocks
-from liveaudio import say, silence, texts
-from livehearers import ToneHearer
 
+from harness.live.audio import say, silence, texts
+from harness.live.hearers import ToneHearer
+from harness.repository.documents import blocks
 from shared.speech.live.requests import LiveKind
 
 PAGES = os.environ.get("FOUNDING_PAGES", "")

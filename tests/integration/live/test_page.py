@@ -7,15 +7,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import Relay, api
-from browser import CHROMIUM, chromium
-from liveaudio import say, silence, texts
-from livehearers import ToneHearer
-from processes import wait_until
 from sqlalchemy import Engine
 
 from api.live.checkpoints import Checkpoints
 from api.live.errors import LiveError
+from harness.live.audio import say, silence, texts
+from harness.live.hearers import ToneHearer
+from harness.pages.browser import CHROMIUM, chromium
+from harness.programs.workers import wait_until
+from harness.servers.api_server import Relay, api
 from shared.infra.settings import Settings
 from shared.store.accounts.keys import create_key
 from shared.store.accounts.scopes import ALL_SCOPES

@@ -11,14 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
-from apiserver import api, api_process, rerouted
-from liveaudio import say, silence, texts
-from liveclients import LiveClient, live, of
-from livehearers import ToneHearer
-from processes import fleet, wait_until
 
 from api.access import authenticator
 from api.access.principal import ANYBODY
+from harness.live.audio import say, silence, texts
+from harness.live.clients import LiveClient, live, of
+from harness.live.hearers import ToneHearer
+from harness.programs.workers import fleet, wait_until
+from harness.servers.api_server import api, api_process, rerouted
 from shared.infra.settings import Settings
 
 CONFIG = {"lang_code": "pt", "partial_results": False}

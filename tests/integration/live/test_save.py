@@ -8,14 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
-from apiserver import api, rerouted
-from liveaudio import say, silence, texts
-from liveclients import LiveClient, live, of
-from livehearers import ToneHearer
-from processes import fleet, wait_until
 from test_resume import break_off
 
 from api.live import recording
+from harness.live.audio import say, silence, texts
+from harness.live.clients import LiveClient, live, of
+from harness.live.hearers import ToneHearer
+from harness.programs.workers import fleet, wait_until
+from harness.servers.api_server import api, rerouted
 from shared.infra.settings import Settings
 
 CONFIG = {"lang_code": "en", "save": True}

@@ -4,12 +4,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-from apiserver import api
-from liveaudio import say, silence, texts
-from liveclients import live, of
-from livehearers import ToneHearer
-from processes import fleet, wait_until
 
+from harness.live.audio import say, silence, texts
+from harness.live.clients import live, of
+from harness.live.hearers import ToneHearer
+from harness.programs.workers import fleet, wait_until
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import api_process, confined, serving
-from liveaudio import say, silence, texts
-from liveclients import live, of
-from livehearers import ToneHearer
-from processes import fleet, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from api import app as application
 from api.app import create_app, drain_sessions, end_waits
+from harness.live.audio import say, silence, texts
+from harness.live.clients import live, of
+from harness.live.hearers import ToneHearer
+from harness.programs.workers import fleet, wait_until
+from harness.servers.api_server import api_process, confined, serving
 from shared.infra.settings import Settings
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from apiserver import api
-from liveaudio import say, silence, texts
-from liveclients import live, of
-from livehearers import IDLE, ToneHearer
 
 from api.live import watch
 from api.live.checkpoints import Checkpoint, Checkpoints
+from harness.live.audio import say, silence, texts
+from harness.live.clients import live, of
+from harness.live.hearers import IDLE, ToneHearer
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 
 SENTENCE = silence(0.5) + say(1, 2, 3, 4) + silence(0.8)

@@ -9,9 +9,10 @@ from unittest.mock import ANY
 import httpx
 import pytest
 import websockets
-from liveaudio import say, silence, texts
-from liveclients import LiveClient, live, of
-from livehearers import ToneHearer
+
+from harness.live.audio import say, silence, texts
+from harness.live.clients import LiveClient, live, of
+from harness.live.hearers import ToneHearer
 
 PATH = "/ws/transcribe"
 FIRST = silence(0.5) + say(1, 2, 3) + silence(1)

@@ -12,16 +12,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from browser import CHROMIUM, chromium
-from liveaudio import companded, say, silence, texts
-from liveclients import LiveClient, live, of
-from livehearers import ToneHearer
-from processes import wait_until
-from webm import encode_webm, slices
 from websockets.exceptions import ConnectionClosed
 
 from api.live.decoders import Decoder, Decoders
 from bench.audio import wav_of
+from harness.live.audio import companded, say, silence, texts
+from harness.live.clients import LiveClient, live, of
+from harness.live.hearers import ToneHearer
+from harness.media.webm import encode_webm, slices
+from harness.pages.browser import CHROMIUM, chromium
+from harness.programs.workers import wait_until
 
 START = {"lang_code": "en", "encoding": "webm_opus"}
 SPOKEN = silence(0.5) + say(1, 2, 3, 4) + silence(0.8) + say(5, 6) + silence(0.3)

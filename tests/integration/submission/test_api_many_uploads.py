@@ -8,7 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import (
+
+from api import resources
+from api.app import create_app
+from api.intake.admission import MAX_LARGE, MAX_SMALL, SMALL_BYTES
+from harness.programs.workers import wait_until
+from harness.servers.api_server import (
     api,
     api_process,
     assert_problem,
@@ -20,12 +25,7 @@ from apiserver import (
     relayed,
     serving,
 )
-from patience import as_in_production
-from processes import wait_until
-
-from api import resources
-from api.app import create_app
-from api.intake.admission import MAX_LARGE, MAX_SMALL, SMALL_BYTES
+from harness.servers.patience import as_in_production
 from shared.infra.settings import Settings
 
 MIB = 1024**2

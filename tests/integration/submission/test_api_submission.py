@@ -7,9 +7,9 @@ from uuid import UUID
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, part, stored
 from sqlalchemy import Engine, text
 
+from harness.servers.api_server import api, assert_problem, part, stored
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.models.options import JobOptions

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import (
+
+from api.app import create_app
+from api.intake.bodies import read_upload
+from harness.programs.workers import wait_until
+from harness.servers.api_server import (
     api_process,
     assert_problem,
     confined,
@@ -16,10 +20,6 @@ from apiserver import (
     serving,
     stored,
 )
-from processes import wait_until
-
-from api.app import create_app
-from api.intake.bodies import read_upload
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 

@@ -8,12 +8,20 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from apiserver import api, assert_problem
-from receivers import Receiver, receiving
 from sqlalchemy import Engine, text
 from standardwebhooks import WebhookVerificationError
-from webhookstore import OTHER_SECRET, SECRET, add_hook, attempt, cancel, deliveries, on_loopback
 
+from harness.jobs.webhook_store import (
+    OTHER_SECRET,
+    SECRET,
+    add_hook,
+    attempt,
+    cancel,
+    deliveries,
+    on_loopback,
+)
+from harness.peers.receivers import Receiver, receiving
+from harness.servers.api_server import api, assert_problem
 from shared.infra.settings import Settings
 from shared.store.counts import count_jobs
 from shared.store.jobs.delete import delete_job

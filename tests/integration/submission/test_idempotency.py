@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, open_upload, part, read_answer, stored
-from processes import wait_until
 from sqlalchemy import Engine, text
-from webhookstore import on_loopback
 
+from harness.jobs.webhook_store import on_loopback
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api, assert_problem, open_upload, part, read_answer, stored
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.store import idempotency

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 from anyio import CapacityLimiter
-from apiserver import stored
 
 from api.intake.landing import PARTS_IN_FLIGHT, Cleanups, Landed, Landing
+from harness.servers.api_server import stored
 from shared.infra.errors import EmptyFile, StorageUnavailable, UploadTooLarge
 from shared.infra.storage import PART_BYTES, Storage, Upload
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
-from apiserver import stored
-from jobstore import claim
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
@@ -18,6 +16,8 @@ from api.access.principal import ANYBODY, principal_of_request
 from api.intake.submit import Intake, JobRequest, Uploaded, submit
 from api.live.transcriber import Transcriber
 from api.resources import Resources, open_resources
+from harness.jobs.job_store import claim
+from harness.servers.api_server import stored
 from shared.infra.errors import InvalidRequest, JobNotFound
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import httpx
 import pytest
-from apiserver import api, assert_problem, stored
-from jobstore import step_ids
 from sqlalchemy import Engine, text
-from webhookstore import on_loopback
 
+from harness.jobs.job_store import step_ids
+from harness.jobs.webhook_store import on_loopback
+from harness.servers.api_server import api, assert_problem, stored
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.store.counts import count_jobs

@@ -9,13 +9,13 @@ from uuid import UUID
 
 import httpx
 import pytest
-from apiserver import api, assert_problem
-from processes import wait_until
 from sqlalchemy import Engine
 
 from api.uploads import transfers
 from api.uploads.transfers import Transfers
 from api.uploads.uploads import Uploads
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api, assert_problem
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.store.objects.keys import upload_key

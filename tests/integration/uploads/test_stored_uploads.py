@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from jobstore import claim, new_job, prepare
-from removals import pending, remove_all
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
 from api.uploads.transfers import Transfers
+from harness.jobs.job_store import claim, new_job, prepare
+from harness.jobs.removals import pending, remove_all
 from shared.infra.errors import (
     DigestMismatch,
     InvalidRequest,

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import httpx
 import numpy as np
-from media import wav
-from preparations import run_all, speech, texts
 from sqlalchemy import Engine
-from tusrequests import begin
 from uuid_utils.compat import uuid7
 
+from harness.clients.tus import begin
+from harness.jobs.preparations import run_all, speech, texts
+from harness.media.recipes import wav
 from shared.infra.settings import Settings
 from shared.models.options import ResolvedOptions
 from shared.store.jobs.create import NewJob, create_job

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apiserver import api, api_process, assert_problem, peak_memory, read_answer
-from processes import wait_until
 from sqlalchemy import Engine
-from tusrequests import OFFSET_STREAM, RESUMABLE, TusUpload, begin, metadata
 
 from api import resources
 from api.intake.admission import Admission
 from api.intake.bodies import read_upload
 from api.uploads.transfers import Transfers
+from harness.clients.tus import OFFSET_STREAM, RESUMABLE, TusUpload, begin, metadata
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api, api_process, assert_problem, peak_memory, read_answer
 from shared.infra.settings import Settings
 from shared.infra.storage import PART_BYTES, Storage
 from shared.store.objects.keys import tail_key, upload_key

@@ -4,10 +4,10 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from removals import remove_all
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
+from harness.jobs.removals import remove_all
 from shared.infra.settings import Settings
 from shared.infra.storage import Storage
 from shared.store.limits import NO_LIMITS

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from apiserver import api
 
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 
 

@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import httpx
-import jobstore
 import pytest
-from apiserver import assert_problem
 from httpx_sse import ServerSentEvent
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder
-from jobstore import add_job, claim
-from processes import wait_until
-from spokenjobs import CHUNK_S, ended_job, hear, planned, said_in
 from sqlalchemy import Engine, text
-from streams import HISTORY, events_of, history, read_all, read_until
 
+from harness.clients.streams import HISTORY, events_of, history, read_all, read_until
+from harness.jobs import job_store
+from harness.jobs.job_store import add_job, claim
+from harness.jobs.spoken import CHUNK_S, ended_job, hear, planned, said_in
+from harness.programs.workers import wait_until
+from harness.servers.api_server import assert_problem
 from shared.store.jobs.cancel import cancel_job
 from shared.store.jobs.retry import retry_job
 
@@ -101,7 +101,7 @@ def test_a_stream_cut_anywhere_and_resumed_tells_everything_once(
         planned(database, job_id, n_chunks)
         for idx in chance.sample(range(n_chunks), n_chunks):
             hear(database, job_id, idx)
-        jobstore.finish(database, claim(database, job_id, "finish"))
+        job_store.finish(database, claim(database, job_id, "finish"))
 
     cutting = random.Random(8)
     got: list[ServerSentEvent] = []
@@ -160,7 +160,7 @@ def test_progress_is_told_when_it_changes_and_never_falls(
     for idx in range(4):
         hear(database, job_id, idx)
         wait_until(lambda: told[-1]["chunks_done"] == idx + 1)  # noqa: B023
-    jobstore.finish(database, claim(database, job_id, "finish"))
+    job_store.finish(database, claim(database, job_id, "finish"))
     reader.join(60)
 
     percents = [progress["percent"] for progress in told]
@@ -203,7 +203,7 @@ def test_a_canceled_job_that_is_retried_is_followed_to_its_next_end(
         told = source.iter_sse()
         states = [json.loads(e.data)["state"] for e in take_states(told, 1)]
         hear(database, job_id, 1)
-        jobstore.finish(database, claim(database, job_id, "finish"))
+        job_store.finish(database, claim(database, job_id, "finish"))
         rest = list(told)
     states += [json.loads(e.data)["state"] for e in rest if e.event == "state"]
     assert states == ["queued", "running", "succeeded"]
@@ -217,7 +217,7 @@ def test_a_retried_job_is_followed_past_its_failure(client: httpx.Client, databa
     with events_of(client, job_id) as source:
         told = source.iter_sse()
         states = [json.loads(e.data)["state"] for e in take_states(told, 4)]
-        jobstore.finish(database, claim(database, job_id, "finish"))
+        job_store.finish(database, claim(database, job_id, "finish"))
         states += [json.loads(e.data)["state"] for e in told if e.event == "state"]
     assert states == ["queued", "running", "failed", "queued", "running", "succeeded"]
 

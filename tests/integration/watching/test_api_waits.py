@@ -5,15 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import httpx
-import jobstore
 import pytest
-from apiserver import assert_problem, confined, serving
-from jobstore import add_job, claim
-from processes import wait_until
-from spokenjobs import planned
 from sqlalchemy import Engine
 
 from api.app import create_app, end_waits
+from harness.jobs import job_store
+from harness.jobs.job_store import add_job, claim
+from harness.jobs.spoken import planned
+from harness.programs.workers import wait_until
+from harness.servers.api_server import assert_problem, confined, serving
 from shared.infra.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -37,11 +37,11 @@ def test_a_long_poll_is_answered_as_soon_as_the_job_ends(
         finishing = claim(database, job_id, "finish")
         assert not polling.done()
         began = time.monotonic()
-        jobstore.finish(database, finishing)
+        job_store.finish(database, finishing)
         answer = polling.result().json()
         assert time.monotonic() - began < 30
         assert answer["state"] == "succeeded"
-        assert answer["transcript"] == jobstore.TRANSCRIPT.model_dump(mode="json")
+        assert answer["transcript"] == job_store.TRANSCRIPT.model_dump(mode="json")
         # Of an ended job at once.
         began = time.monotonic()
         client.get(f"/jobs/{job_id}", params={"wait": 60})

@@ -11,17 +11,17 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from apiserver import api, confined, serving
-from jobstore import add_job
-from processes import wait_until
 from sqlalchemy import Engine, text
-from statements import seen_by
-from streams import events_of, read_until
 
 from api import resources
 from api.app import create_app, end_waits
 from api.native import events
 from api.watch import Watcher
+from harness.clients.streams import events_of, read_until
+from harness.database.statements import seen_by
+from harness.jobs.job_store import add_job
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api, confined, serving
 from shared.infra.database import begin, make_engine
 from shared.infra.driver import Driver
 from shared.infra.settings import Settings

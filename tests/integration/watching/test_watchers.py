@@ -11,18 +11,18 @@ from typing import Any
 
 import fastapi.routing
 import httpx
-import jobstore
 import pytest
-from apiserver import api, api_process, assert_problem, confined, relayed, serving
-from jobstore import add_job, claim
-from processes import wait_until
-from spokenjobs import ended_job, hear, planned
 from sqlalchemy import Engine
-from streams import events_of, history, read_all, read_until
 
 from api.app import create_app, end_waits
 from api.native import events
 from api.problems import RETRY_AFTER_S
+from harness.clients.streams import events_of, history, read_all, read_until
+from harness.jobs import job_store
+from harness.jobs.job_store import add_job, claim
+from harness.jobs.spoken import ended_job, hear, planned
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api, api_process, assert_problem, confined, relayed, serving
 from shared.infra.errors import DatabaseUnavailable
 from shared.infra.settings import Settings
 
@@ -59,7 +59,7 @@ def test_an_outage_of_postgres_is_bridged_and_nothing_is_lost(
             read_until(lines, '"chunk":0')
             relay.go_away()
             hear(database, job_id, 1)
-            jobstore.finish(database, claim(database, job_id, "finish"))
+            job_store.finish(database, claim(database, job_id, "finish"))
             for _ in range(5):
                 assert not read_until(lines, ": ping")
             relay.come_back()

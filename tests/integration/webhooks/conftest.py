@@ -6,11 +6,11 @@ from uuid import UUID
 
 import httpx
 import pytest
-from apiserver import api
-from receivers import Receiver, receiving
 from sqlalchemy import Engine
-from webhookstore import add_hook, loopback, on_loopback
 
+from harness.jobs.webhook_store import add_hook, loopback, on_loopback
+from harness.peers.receivers import Receiver, receiving
+from harness.servers.api_server import api
 from shared.infra.settings import Settings
 from worker.process.runtime import Runtime, make_runtime
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import httpx
 import pytest
-from apiserver import assert_problem
-from jobstore import add_job
 from sqlalchemy import Engine, text
-from webhookstore import add_hook, cancel, deliver_steps, deliveries
+
+from harness.jobs.job_store import add_job
+from harness.jobs.webhook_store import add_hook, cancel, deliver_steps, deliveries
+from harness.servers.api_server import assert_problem
 
 URL = "https://receiver.example/hook"
 

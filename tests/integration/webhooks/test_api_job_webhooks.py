@@ -10,10 +10,11 @@ from uuid import UUID
 
 import httpx
 import pytest
-from apiserver import assert_problem
-from receivers import Receiver
 from sqlalchemy import Engine, text
-from webhookstore import SECRET, deliveries
+
+from harness.jobs.webhook_store import SECRET, deliveries
+from harness.peers.receivers import Receiver
+from harness.servers.api_server import assert_problem
 
 URL = "https://receiver.example/hook"
 FILE = {"file": ("a.wav", b"audio")}

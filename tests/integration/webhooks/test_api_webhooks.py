@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
-from apiserver import api, assert_problem
-from jobstore import add_job
-from processes import wait_until
-from receivers import Receiver, Reply
 from sqlalchemy import Engine, text
-from webhookstore import SECRET, add_hook, cancel, endpoint
 
 from cli.embedded.ports import free_ports
+from harness.jobs.job_store import add_job
+from harness.jobs.webhook_store import SECRET, add_hook, cancel, endpoint
+from harness.peers.receivers import Receiver, Reply
+from harness.programs.workers import wait_until
+from harness.servers.api_server import api, assert_problem
 from shared.infra.settings import Settings
 from shared.store.webhooks.endpoints import MAX_ENDPOINTS
 

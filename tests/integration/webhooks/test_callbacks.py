@@ -5,11 +5,11 @@ import secrets
 from uuid import UUID
 
 import pytest
-from jobstore import TRANSCRIPT, claim, finish, prepare, transcribe
-from receivers import Receiver, Reply
 from sqlalchemy import Engine
-from webhookstore import SECRET, TENANT, attempt, cancel, create, deliveries, only
 
+from harness.jobs.job_store import TRANSCRIPT, claim, finish, prepare, transcribe
+from harness.jobs.webhook_store import SECRET, TENANT, attempt, cancel, create, deliveries, only
+from harness.peers.receivers import Receiver, Reply
 from shared.infra.errors import LonghandError, NoWorker, UnreadableMedia
 from shared.infra.outbound import MAX_URL_CHARS
 from shared.speech.dialects.deepgram import Wish

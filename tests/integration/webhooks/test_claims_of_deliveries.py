@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
-from jobstore import add_job, claim, column, step_ids
-from processes import wait_until
-from queryplans import buffers, explain
-from receivers import Receiver, Reply
 from sqlalchemy import Engine, text
-from webhookstore import add_hook, cancel, deliveries, make_due
 
+from harness.database.query_plans import buffers, explain
+from harness.jobs.job_store import add_job, claim, column, step_ids
+from harness.jobs.webhook_store import add_hook, cancel, deliveries, make_due
+from harness.peers.receivers import Receiver, Reply
+from harness.programs.workers import wait_until
 from shared.infra.webhooks.attempt import Attempt
 from shared.store import steps
 from shared.store.queues import CPU_QUEUE, DELIVER_QUEUE, DELIVERY_SLOTS

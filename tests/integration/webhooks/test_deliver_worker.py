@@ -5,12 +5,19 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from jobstore import add_job, claim
-from processes import Fleet, fleet, wait_until
-from receivers import Reply, receiving
 from sqlalchemy import Engine
-from webhookstore import TENANT, add_hook, cancel, deliver_steps, deliveries, on_loopback
 
+from harness.jobs.job_store import add_job, claim
+from harness.jobs.webhook_store import (
+    TENANT,
+    add_hook,
+    cancel,
+    deliver_steps,
+    deliveries,
+    on_loopback,
+)
+from harness.peers.receivers import Reply, receiving
+from harness.programs.workers import Fleet, fleet, wait_until
 from shared.infra.errors import UnreadableMedia
 from shared.infra.settings import Settings
 from shared.infra.webhooks.attempt import TIMEOUT_S

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from jobstore import add_job, claim, column, expire, missing_table
 from prometheus_client import REGISTRY
-from receivers import Receiver, Reply, receiving
 from sqlalchemy import Engine, text
 from standardwebhooks import WebhookVerificationError
-from steprunner import run_claimed
-from webhookstore import (
+
+from harness.jobs.job_store import add_job, claim, column, expire, missing_table
+from harness.jobs.step_runner import run_claimed
+from harness.jobs.webhook_store import (
     TENANT,
     add_hook,
     attempt,
@@ -24,7 +24,7 @@ from webhookstore import (
     make_due,
     only,
 )
-
+from harness.peers.receivers import Receiver, Reply, receiving
 from shared.infra.errors import LeaseLost
 from shared.infra.outbound import Outbound
 from shared.infra.webhooks.attempt import MAX_ATTEMPTS, RETRY_DELAYS_S

@@ -4,10 +4,10 @@ import threading
 import time
 from uuid import UUID
 
-from jobstore import column
-from receivers import Receiver, Reply
 from sqlalchemy import Engine, text
-from webhookstore import (
+
+from harness.jobs.job_store import column
+from harness.jobs.webhook_store import (
     TENANT,
     attempt,
     deliver_steps,
@@ -16,7 +16,7 @@ from webhookstore import (
     endpoint,
     only,
 )
-
+from harness.peers.receivers import Receiver, Reply
 from shared.infra.errors import DeliveryVoid
 from shared.store.queues import DELIVER_QUEUE
 from shared.store.states import DeliveryState, StepKind

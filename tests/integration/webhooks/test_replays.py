@@ -3,17 +3,17 @@
 from uuid import UUID
 
 import pytest
-from jobstore import column
-from receivers import Receiver, Reply
 from sqlalchemy import Engine
-from webhookstore import (
+
+from harness.jobs.job_store import column
+from harness.jobs.webhook_store import (
     TENANT,
     attempt,
     deliver_steps,
     ended_job,
     only,
 )
-
+from harness.peers.receivers import Receiver, Reply
 from shared.infra.errors import DeliveryNotFound, DeliveryNotReplayable
 from shared.infra.webhooks.attempt import MAX_ATTEMPTS
 from shared.store.states import DeliveryState

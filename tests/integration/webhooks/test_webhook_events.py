@@ -6,11 +6,12 @@ from datetime import datetime
 from uuid import UUID
 
 import pytest
-from equaljobs import compute, submit
-from jobstore import add_job, claim, expire, finish, missing_table, prepare
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
-from webhookstore import (
+
+from harness.jobs.equal import compute, submit
+from harness.jobs.job_store import add_job, claim, expire, finish, missing_table, prepare
+from harness.jobs.webhook_store import (
     OTHER_SECRET,
     SECRET,
     TENANT,
@@ -22,7 +23,6 @@ from webhookstore import (
     endpoint,
     events,
 )
-
 from shared.infra.errors import EngineFailed, UnreadableMedia
 from shared.store import steps
 from shared.store.jobs.delete import delete_job

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
-from interleaving import interleave, waiting_sessions
-from processes import wait_until
 from sqlalchemy import Engine, text
-from webhookstore import (
+
+from harness.database.interleaving import interleave, waiting_sessions
+from harness.jobs.webhook_store import (
     SECRET,
     TENANT,
     add_hook,
@@ -19,7 +19,7 @@ from webhookstore import (
     events,
     only,
 )
-
+from harness.programs.workers import wait_until
 from shared.infra.webhooks.attempt import Attempt
 from shared.store.jobs.delete import delete_job
 from shared.store.retention import KEEP_TESTS_S, expire_jobs, expire_test_events

@@ -4,10 +4,10 @@ import socket
 import time
 
 import httpx
-from apiserver import endless, open_upload, serving
 from starlette.types import Receive, Scope, Send
 
 from api.intake.lingering_close import LingeringClose
+from harness.servers.api_server import endless, open_upload, serving
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,10 +4,10 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
-from fakeengines import Item
-from gatedengine import EN, GatedEngine, await_prepared, item, occupy
-from processes import wait_until
 
+from harness.engines.fake import Item
+from harness.engines.gated import EN, GatedEngine, await_prepared, item, occupy
+from harness.programs.workers import wait_until
 from shared.infra.errors import ModelError
 from shared.speech.audio.samples import Samples
 from shared.speech.chunks.hypothesis import Hypothesis

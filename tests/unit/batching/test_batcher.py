@@ -8,8 +8,8 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import psutil
 import pytest
-from gatedengine import DE, EN, GatedEngine, await_prepared, item, occupy
 
+from harness.engines.gated import DE, EN, GatedEngine, await_prepared, item, occupy
 from shared.infra.errors import ModelError
 from worker.batching.batcher import Batcher
 

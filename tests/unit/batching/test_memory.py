@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fakeengines import Item
-from gatedengine import EN, GatedEngine, await_prepared, item, occupy
 
+from harness.engines.fake import Item
+from harness.engines.gated import EN, GatedEngine, await_prepared, item, occupy
 from shared.infra.errors import DeviceOutOfMemory
 from shared.speech.audio.samples import Samples
 from worker.batching.batcher import Batcher

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import pytest
-from fakeengines import ItemEngine
-from gatedengine import EN, GatedEngine, item
-from processes import wait_until
 
+from harness.engines.fake import ItemEngine
+from harness.engines.gated import EN, GatedEngine, item
+from harness.programs.workers import wait_until
 from shared.infra.errors import ModelError, WorkerStopping
 from shared.infra.settings import Settings
 from worker.batching.load import Loaded

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import pytest
-from fakeengines import Item
-from gatedengine import DE, EN, GatedEngine, await_prepared, item, occupy
 
+from harness.engines.fake import Item
+from harness.engines.gated import DE, EN, GatedEngine, await_prepared, item, occupy
 from shared.infra.errors import DeviceOutOfMemory
 from worker.batching.batcher import Batcher
 from worker.engines.protocol import Prepared

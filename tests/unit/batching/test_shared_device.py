@@ -6,10 +6,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 
 import pytest
-from fakeengines import Item, ItemEngine
-from gatedengine import EN, GatedEngine, await_prepared, item
-from processes import wait_until
 
+from harness.engines.fake import Item, ItemEngine
+from harness.engines.gated import EN, GatedEngine, await_prepared, item
+from harness.programs.workers import wait_until
 from shared.infra.errors import DeviceOutOfMemory, ModelError
 from shared.infra.settings import Settings
 from worker.batching.batcher import Batcher

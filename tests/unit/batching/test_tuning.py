@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakeengines import ItemEngine
 
+from harness.engines.fake import ItemEngine
 from worker.batching.tuning import BUDGET_S, KEEP_S, Remembered, tune
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fakeengines import Item, ItemEngine
 
+from harness.engines.fake import Item, ItemEngine
 from worker.batching.batcher import Batcher
 from worker.batching.watchdog import EXIT_HUNG, Watchdog
 from worker.engines.protocol import DecodeOptions, Prepared

@@ -2,11 +2,11 @@
 
 import click
 import pytest
-from transcripts import contents
 
 from api.native.transcripts import show_transcript
 from cli.commands.transcribe import transcribe
 from cli.transcribe.file_jobs import has_words
+from harness.jobs.transcripts import contents
 from shared.speech.files import cues, formats
 from shared.speech.names import FORMATS
 from shared.speech.transcript.transcript import Segment, TranscriptHeader, Word

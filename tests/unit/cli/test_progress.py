@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
-from terminal import Terminal
 
 from cli.progress.figures import Total, duration
 from cli.progress.lines import Progress
 from cli.progress.terminal import TerminalProgress, fit_line, fit_total
+from harness.programs.terminal import Terminal
 
 LONG_NAME = "recordings/2026-11-21-meeting-of-the-board-part-one-of-three.wav"
 TOTAL = Total(files=200, done=57, failed=2, fraction=0.3, audio_s=4321.0, rtfx=34.2, eta_s=3725.0)

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from processes import wait_until
 
 from cli.embedded.watch import MISSED_LOOKS, MISSED_LOOKS_AT_START, Vitals, Watch
+from harness.programs.workers import wait_until
 
 
 def after(*signs: bool | None, was_up: bool = True) -> bool:

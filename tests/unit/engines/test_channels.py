@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 import pytest
-from media import KINDS, Channels, at_rate, mux, wav
 
+from harness.media.recipes import KINDS, Channels, at_rate, mux, wav
 from shared.infra.errors import AudioTooLong, UnreadableMedia
 from shared.speech.audio.rate import SAMPLE_RATE
 from worker.engines.oracle import OracleEngine, encode, word_text

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torchfiles import checkpoint, lightning_checkpoint, packed
 
+from harness.engines.torch_files import checkpoint, lightning_checkpoint, packed
 from shared.infra.errors import ModelError
 from shared.models.conversion.checkpoints import LeftOut, read_checkpoint, tensors
 

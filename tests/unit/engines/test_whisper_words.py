@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from randomwhisper import write_random_whisper
 from tokenizers import Tokenizer
 
+from harness.engines.random_whisper import write_random_whisper
 from shared.infra.errors import ModelError
 from shared.speech.chunks.chunk import Chunk
 from shared.speech.chunks.hypothesis import Hypothesis

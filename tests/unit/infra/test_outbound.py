@@ -11,8 +11,8 @@ from ipaddress import ip_address
 
 import pytest
 import trustme
-from receivers import Receiver, Reply, receiving
 
+from harness.peers.receivers import Receiver, Reply, receiving
 from shared.infra.addresses import is_public
 from shared.infra.errors import ForbiddenUrl, OutboundFailed
 from shared.infra.outbound import Answer, Outbound

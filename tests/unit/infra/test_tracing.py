@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from collector import Collector, collecting
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.peers.collector import Collector, collecting
 from shared.infra import logs, tracing
 from shared.infra.errors import StorageUnavailable
 from shared.infra.tracing import Kind, TraceContext, export

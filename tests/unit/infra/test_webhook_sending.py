@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from receivers import Receiver, Reply, receiving
-from webhookstore import SECRET, loopback
 
+from harness.jobs.webhook_store import SECRET, loopback
+from harness.peers.receivers import Receiver, Reply, receiving
 from shared.infra.webhooks.attempt import (
     JITTER,
     LONGEST_RETRY_AFTER_S,

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from liveaudio import OPTIONS, Talk, samples, silence
-from vowels import vowels
 
+from harness.live.audio import OPTIONS, Talk, samples, silence
+from harness.media.vowels import vowels
 from shared.speech.audio.samples import Pcm
 from shared.speech.audio.spans import Span
 from shared.speech.audio.voice_activity import WINDOW_SAMPLES

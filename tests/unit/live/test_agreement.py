@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from liveaudio import words as hypothesis
-
+from harness.live.audio import words as hypothesis
 from shared.speech.chunks.hypothesis import WordHypothesis
 from shared.speech.live.agreement import Agreement
 from shared.speech.live.words import text_of

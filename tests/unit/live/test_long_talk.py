@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from liveaudio import OPTIONS, Talk, samples, say, silence, texts
 
+from harness.live.audio import OPTIONS, Talk, samples, say, silence, texts
 from shared.speech.live.events import Partial
 from shared.speech.live.segment import UNSETTLED
 

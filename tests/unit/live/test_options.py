@@ -1,13 +1,13 @@
 """What follows from a client's wishes and the settings."""
 
 import pytest
-from livehearers import ToneHearer
 from prometheus_client import CollectorRegistry
 
 from api.limits.live_usage import LiveUsage
 from api.limits.places import no_limit
 from api.live.errors import LiveError
 from api.live.sessions import LiveMetrics, LiveSessions, Wish
+from harness.live.hearers import ToneHearer
 from shared.infra.settings import Settings
 from shared.models.catalogue import read_catalogue
 from shared.models.options import JobOptions

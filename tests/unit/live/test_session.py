@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from liveaudio import OPTIONS, Talk, answer_to, samples, say, silence, texts, words
 
+from harness.live.audio import OPTIONS, Talk, answer_to, samples, say, silence, texts, words
 from shared.speech.live.events import (
     Cause,
     Ended,

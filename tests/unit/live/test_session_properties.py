@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from liveaudio import OPTIONS, Talk, samples, say, silence, texts, words
 
+from harness.live.audio import OPTIONS, Talk, samples, say, silence, texts, words
 from shared.speech.live.events import Cause, Ended, Event, Final, Partial
 from shared.speech.live.requests import LiveAnswer, LiveRequest
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from liveaudio import words
 
+from harness.live.audio import words
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.chunks.hypothesis import Hypothesis, WordHypothesis
 from shared.speech.live.events import Cause, Final, Partial

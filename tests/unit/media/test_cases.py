@@ -6,8 +6,8 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from media import FRAGMENTED, KINDS, Channels, Kind, at_rate, mux, wav
 
+from harness.media.recipes import FRAGMENTED, KINDS, Channels, Kind, at_rate, mux, wav
 from shared.infra.errors import NoAudioTrack, UnreadableMedia
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.transcript.stitching import CLIPPED_SHARE

@@ -4,9 +4,9 @@ import struct
 
 import numpy as np
 import pytest
-from media import Kind, at_rate, mux
 from test_cases import WORDS, due, hear, sound
 
+from harness.media.recipes import Kind, at_rate, mux
 from shared.infra.errors import TruncatedMedia
 from shared.speech.audio.rate import SAMPLE_RATE
 from worker.engines.oracle import encode, word_text

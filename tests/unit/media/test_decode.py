@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media import KINDS, encode, mux, noise, wav
 
+from harness.media.recipes import KINDS, encode, mux, noise, wav
 from shared.infra.errors import (
     AudioTooLong,
     MediaError,

@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import Path
 
 import av
-import mutants
 import numpy as np
 import pytest
-from media import KINDS, Kind, encode, mux, noise, ten_hours_of_silence, wav
 
+from harness.media import mutants
+from harness.media.recipes import KINDS, Kind, encode, mux, noise, ten_hours_of_silence, wav
 from shared.infra.errors import AudioOutOfBounds, AudioTooLong, MediaError, UnreadableMedia
 from shared.speech.audio.rate import SAMPLE_RATE
 from worker.media.container import FORMATS

@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 import pytest
-from media import KINDS, MORE_KINDS, Channels, at_rate, mux
 
+from harness.media.recipes import KINDS, MORE_KINDS, Channels, at_rate, mux
 from shared.speech.chunks.hypothesis import Hypothesis
 from worker.engines.oracle import EncodedWord, OracleEngine, word_text
 from worker.engines.oracle import encode as encode_words

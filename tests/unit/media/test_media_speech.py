@@ -8,8 +8,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from media import KINDS, at_rate, encode, mux
 
+from harness.media.recipes import KINDS, at_rate, encode, mux
 from shared.speech.audio.rate import SAMPLE_RATE
 from worker.media.decode import decode
 from worker.media.findings import Findings

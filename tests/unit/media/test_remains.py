@@ -8,7 +8,6 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from media import FRAGMENTED, Kind, mux
 from test_cases import WORDS, due, hear, sound
 from test_damage import (
     FORM,
@@ -21,6 +20,7 @@ from test_damage import (
     zeroed,
 )
 
+from harness.media.recipes import FRAGMENTED, Kind, mux
 from shared.infra.errors import TruncatedMedia
 from shared.speech.audio.rate import SAMPLE_RATE
 from worker.engines.oracle import word_text

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from media import wav
 
+from harness.media.recipes import wav
 from worker.media.wav_stream import Head, RawSound, read_head
 
 PLAIN = {"sample_rate": "16000", "ch_layout": "mono"}

@@ -4,10 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from checker import check
-from history import Fault, History, Received, Recording, Step, Told, pid_of
-from replay import Rule
-from righthistory import (
+
+from harness.faults.checker import check
+from harness.faults.history import Fault, History, Received, Recording, Step, Told, pid_of
+from harness.faults.replay import Rule
+from harness.faults.right_history import (
     AFTER,
     BEFORE,
     COPY,

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from history import Change, History, Told, pid_of
-from replay import Rule
-from righthistory import (
+
+from harness.faults.history import Change, History, Told, pid_of
+from harness.faults.replay import Rule
+from harness.faults.right_history import (
     AFTER,
     BEFORE,
     FIRST,

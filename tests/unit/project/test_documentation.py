@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import documents
 
 from cli.main import cli
 from docs import access_table, chart_table, dialects_table, settings_table
+from harness.repository.documents import documents
 from shared.infra.settings import Settings
 from shared.models import AUTO_RULE
 from shared.models.options import JobOptions

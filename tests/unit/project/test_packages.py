@@ -6,7 +6,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from forked import PRELOADED
+
+from harness.programs.forked import PRELOADED
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("api", "cli", "shared", "worker")

@@ -5,8 +5,9 @@ import tomllib
 from collections import defaultdict
 
 import pytest
-import tree
-from tree import ROOT
+
+from harness.repository import tree
+from harness.repository.tree import ROOT
 
 LOCKED = ("requirements/dev.txt", "requirements/run.txt", "requirements/server.txt")
 TORCH = ("requirements/transformers.txt", "deploy/torch.txt")

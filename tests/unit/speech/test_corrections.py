@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wordstreams import transcript_of
 
+from harness.jobs.word_streams import transcript_of
 from shared.speech.transcript.corrections import correct
 from shared.speech.transcript.transcript import Segment, Word, join_words
 

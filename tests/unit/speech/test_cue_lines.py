@@ -1,9 +1,9 @@
 """Where the lines of a cue break, in each script and width."""
 
 import pytest
-from cuetexts import cues_of, fits, speak, text_of
-from wordstreams import transcript_of
 
+from harness.jobs.cues import cues_of, fits, speak, text_of
+from harness.jobs.word_streams import transcript_of
 from shared.speech.files.cues import CUE_LINES, LINE_COLUMNS, make_cues
 from shared.speech.text.scripts import columns
 from shared.speech.transcript.transcript import Word

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from cuetexts import cues_of, fits, speak, text_of
 from hypothesis import given
 from hypothesis import strategies as st
-from wordstreams import transcript_of, transcripts
 
 from bench.subtitles import count, read_aloud
+from harness.jobs.cues import cues_of, fits, speak, text_of
+from harness.jobs.word_streams import transcript_of, transcripts
 from shared.speech.files.cue_times import GAP_MS, LINGER_MS, MAX_CUE_MS, MIN_CUE_MS
 from shared.speech.files.cues import LONG_PAUSE_MS, make_cues
 from shared.speech.transcript.transcript import Header, Segment, Transcript, Word

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wordstreams import transcript_of, transcripts
 
+from harness.jobs.word_streams import transcript_of, transcripts
 from shared.speech.text.number_words import find_numbers
 from shared.speech.transcript.edits import EditedSegments, Editor, Edits
 from shared.speech.transcript.transcript import Segment, Transcript, Word, join_words

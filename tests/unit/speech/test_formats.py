@@ -8,9 +8,9 @@ from zipfile import ZipFile
 
 import pytest
 from hypothesis import given
-from transcripts import WORD, contents, docx_paragraphs
-from wordstreams import transcript_of, transcripts
 
+from harness.jobs.transcripts import WORD, contents, docx_paragraphs
+from harness.jobs.word_streams import transcript_of, transcripts
 from shared.infra.errors import UnknownFormat
 from shared.speech.files.formats import in_blocks, write_json, write_text_json
 from shared.speech.files.formats import render as render_stream

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wordstreams import transcript_of
 
+from harness.jobs.word_streams import transcript_of
 from shared.speech.transcript.search import find_matches, fold, parse_query, terms_of
 from shared.speech.transcript.transcript import Segment, Word
 from shared.store.search import segment_terms

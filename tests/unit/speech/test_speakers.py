@@ -3,8 +3,7 @@
 import json
 from dataclasses import replace
 
-from transcripts import contents, docx_paragraphs
-
+from harness.jobs.transcripts import contents, docx_paragraphs
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.chunks.chunk import Chunk
 from shared.speech.files.formats import render

@@ -15,8 +15,8 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vowels import vowels
 
+from harness.media.vowels import vowels
 from shared.infra.errors import ModelError
 from shared.infra.onnx_format import Graph
 from shared.speech.audio import silero

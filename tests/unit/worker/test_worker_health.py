@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import pytest
-from fakeengines import Item, ItemEngine
 
 import worker.batching.load
 import worker.process.drain
+from harness.engines.fake import Item, ItemEngine
 from shared.infra.errors import DeviceOutOfMemory, ModelError
 from shared.infra.settings import Settings
 from shared.models.catalogue import load_catalogue
