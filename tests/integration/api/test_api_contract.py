@@ -140,7 +140,7 @@ def run_schemathesis(served: Served, path: Path, *options: str) -> None:
         cwd=path,
         env={
             **os.environ,
-            "PYTHONPATH": str(CONFIGURATION.parent),
+            "PYTHONPATH": str(ROOT / "tests"),
             "API_KEY": served.key,
             "DELIVERY_ID": served.delivery_id,
             "COLUMNS": "160",
