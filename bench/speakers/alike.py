@@ -24,7 +24,7 @@ from worker.diarization.protocol import Diarizer
 REMEMBERED_S = 60.0
 """The most of a person that is remembered."""
 PIECES_S = (5.0, 10.0, 30.0)
-LIMITS = (0.5, 0.6, 0.65, 0.7, 0.75)
+LIMITS = (0.5, 0.6, 0.65, SAME_PERSON, 0.75)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

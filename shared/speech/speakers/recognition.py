@@ -12,7 +12,7 @@ from shared.speech.speakers.voiceprints import LEAST_SPEECH_S, KnownVoice, Voice
 Vectors = npt.NDArray[np.float32]
 """Shape (n, n_features); each of unit length."""
 
-SAME_PERSON = 0.6
+SAME_PERSON = 0.7
 """Cosine from which a speaker is taken for a known voice (docs/fidelity.md has its errors)."""
 
 
