@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.media.vowels import vowels
+from harness.repository.tree import ROOT
 from shared.infra.errors import ModelError
 from shared.infra.onnx_format import Graph
 from shared.speech.audio import silero
@@ -34,6 +35,7 @@ from shared.speech.audio.voice_activity import (
     make_vad,
 )
 from shared.speech.names import VAD_NAMES
+from worker.media.decode import decode
 
 
 def silence(duration_s: float) -> Pcm:
@@ -182,8 +184,17 @@ def test_a_quiet_recording_has_the_spans_of_a_loud_one(
         assert abs(span.end - same.end) <= 8 * WINDOW_SAMPLES
 
 
-def test_batches_are_judged_as_the_published_network_judges_one_long_run() -> None:
-    vad, audio = SileroVad(), recording()[: 360 * WINDOW_SAMPLES]
+def read_aloud() -> Pcm:
+    """A person's voice."""
+    with (ROOT / "samples" / "austen.flac").open("rb") as file:
+        return np.concatenate([block[0] for block in decode(file, 60)])
+
+
+@pytest.mark.parametrize("speech", [recording, read_aloud])
+def test_batches_are_judged_as_the_published_network_judges_one_long_run(
+    speech: Callable[[], Pcm],
+) -> None:
+    vad, audio = SileroVad(), speech()[: 360 * WINDOW_SAMPLES]
     batches = audio.reshape(-1, 12, WINDOW_SAMPLES)
 
     probabilities = np.concatenate([vad._judge(batch) for batch in batches / np.float32(32768)])
