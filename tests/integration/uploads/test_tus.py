@@ -178,6 +178,15 @@ def test_a_patch_must_begin_where_the_upload_ends(client: httpx.Client) -> None:
     assert_problem(upload.patch(client, 10, b""), 409, "offset_mismatch")
 
 
+def test_every_offset_that_the_document_allows_is_compared(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    parameters = document["paths"]["/uploads/tus/{upload_id}"]["patch"]["parameters"]
+    (offset,) = (each["schema"] for each in parameters if each["name"] == "Upload-Offset")
+    upload = begin(client, 10)
+
+    assert_problem(upload.patch(client, offset["maximum"], b"x"), 409, "offset_mismatch")
+
+
 def test_a_patch_of_another_type_or_length_is_refused(client: httpx.Client) -> None:
     upload = begin(client, 3)
     other = upload.patch(client, 0, b"abc", Content_Type="application/octet-stream")
