@@ -6,6 +6,7 @@ wall time does.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import numpy as np
 from bench.audio import to_pcm, write_wav
 from bench.engines.over_http import Sent, longhand, peer
 from bench.platform import ROOT
+from cli.embedded.services import ALLOCATION
 from shared.models.catalogue import ONNX_ENGINES, Model, load_catalogue
 from shared.speech.audio.rate import SAMPLE_RATE
 from shared.speech.audio.samples import Samples
@@ -239,7 +241,7 @@ def _measure(side: Side) -> dict[str, float]:
     done = subprocess.run(
         command,
         input=json.dumps(side.given),
-        env=_environment(side.tree),
+        env=_environment(side),
         cwd=side.tree,
         stdout=subprocess.PIPE,
         text=True,
@@ -251,10 +253,11 @@ def _measure(side: Side) -> dict[str, float]:
     return took
 
 
-def _environment(tree: Path) -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(tree), "TOKENIZERS_PARALLELISM": "false"}
+def _environment(side: Side) -> dict[str, str]:
+    """Return a side's environment; ours has its memory as services have it."""
+    allocation = ALLOCATION if side.name.endswith("-ours") else {}
+    ours = {"PYTHONPATH": str(side.tree), "TOKENIZERS_PARALLELISM": "false"}
+    return allocation | os.environ | ours
 
 
 def _print_shares(sent: Sent) -> None:

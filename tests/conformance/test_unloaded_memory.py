@@ -1,11 +1,13 @@
 """The memory of a real model that is unloaded is the system's again."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+from cli.embedded.services import ALLOCATION
 from harness.engines.real_models import TINY_EN, real_catalogue
 from harness.repository.tree import ROOT
 
@@ -44,7 +46,10 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.mark.parametrize("model_id", ["tiny.en-ct2", "tiny.en-hf"])
 def test_a_model_that_is_unloaded_leaves_no_weights_in_memory(model_id: str) -> None:
     command = [sys.executable, "-c", PROGRAM, str(real_catalogue()), model_id]
-    told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    environment = ALLOCATION | os.environ
+    told = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
     used, unloaded, used_again, unloaded_again = json.loads(told.stdout)
     assert used - unloaded > TINY_EN.size_bytes
     assert used_again - unloaded_again > TINY_EN.size_bytes

@@ -5,6 +5,7 @@ import tomllib
 
 import pytest
 
+from cli.embedded.services import ALLOCATION
 from harness.deployment.compose_file import (
     MODEL_SERVICES,
     SECRETS,
@@ -46,6 +47,15 @@ def test_every_process_reads_the_catalogue_and_the_weights_of_a_mounted_folder(
         if is_ours(service):
             assert f"/srv/models:{working[1]}/models:ro" in service["volumes"]
             assert service["environment"]["LONGHAND_CATALOGUE"] == "models/models.toml"
+
+
+def test_services_allocate_memory_in_an_image_as_they_do_beside_the_command_line(
+    dockerfile: str,
+) -> None:
+    set_ = {
+        word for words in instructions_of(dockerfile) if words[0] == "ENV" for word in words[1:]
+    }
+    assert set_ >= {f"{name}={value}" for name, value in ALLOCATION.items()}
 
 
 @pytest.mark.parametrize("target", ["server", "gpu", "torch"])

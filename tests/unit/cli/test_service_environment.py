@@ -3,7 +3,7 @@
 import pytest
 
 from cli.embedded.servers import Endpoints
-from cli.embedded.services import service_environment
+from cli.embedded.services import ALLOCATION, service_environment
 
 ENDPOINTS = Endpoints("owner", "api", "worker", "broker", "storage")
 
@@ -18,3 +18,16 @@ def test_a_user_may_have_no_listening_copies(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("LONGHAND_KEEP_LISTENING_S", "0")
 
     assert service_environment(ENDPOINTS)["LONGHAND_KEEP_LISTENING_S"] == "0"
+
+
+def test_services_have_large_pages_and_one_heap(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALLOCATION:
+        monkeypatch.delenv(name, raising=False)
+
+    assert service_environment(ENDPOINTS).items() >= ALLOCATION.items()
+
+
+def test_a_user_may_allocate_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+
+    assert service_environment(ENDPOINTS)["MALLOC_ARENA_MAX"] == "4"

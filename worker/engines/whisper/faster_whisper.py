@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from worker.engines.whisper.whisper import (
 )
 from worker.engines.whisper.word_times import Alignment, align_tokens
 
+T = TypeVar("T")
 Encoded = npt.NDArray[np.floating]
 """Encoder output in main memory, shape (n_items, 1500, width): CTranslate2 cannot select items of
 an array on a GPU."""
@@ -38,8 +39,8 @@ N_FRAMES = 3_000
 CPU_BATCH = 4
 """Of models that are too large to be measured: items share the reading of their weights."""
 CPU_BATCHES = (1, 4, 8)
-"""Beams of several windows may not fit a core's cache: in one thread a window of tiny.en takes
-0.89 s of processor time alone, 1.13 s in a batch of 4 and 1.20 s in one of 8."""
+"""Beams of several windows share the reading of the decoder's weights, but may not fit a core's
+cache."""
 MOST_BYTES_TWICE = 500_000_000
 """Files of weights up to this size are loaded a second time, for calls that are alone: those of
 Whisper small. Those of tiny.en, 75 MB, add 90 MB to the process."""
@@ -124,7 +125,12 @@ class FasterWhisperEngine(Whisper[Encoded]):
         return features
 
     def _encode(self, features: Sequence[Features]) -> Encoded:
-        return np.array(self._model.encode(_storage(np.stack(features)), to_cpu=True))
+        return np.concatenate(
+            [
+                np.array(self._model.encode(_storage(np.stack(part)), to_cpu=True))
+                for part in self._divide(features)
+            ]
+        )
 
     def _select(self, encoded: Encoded, items: Sequence[int]) -> Encoded:
         return encoded if len(items) == len(encoded) else encoded[list(items)]
@@ -195,14 +201,25 @@ class FasterWhisperEngine(Whisper[Encoded]):
         for start in {tuple(start) for start in starts}:
             # A call takes one start sequence, so there is a call for each language.
             alike = [i for i, other in enumerate(starts) if tuple(other) == start]
-            results = self._model.align(
-                _storage(self._select(encoded, alike)),
-                list(start),
-                [list(texts[i]) for i in alike],
-                [2 * n_frames[i] for i in alike],  # as they are before the encoder halves them
-            )
-            alignments |= zip(alike, results, strict=True)
+            for part in self._divide(alike):
+                results = self._model.align(
+                    _storage(self._select(encoded, part)),
+                    list(start),
+                    [list(texts[i]) for i in part],
+                    [2 * n_frames[i] for i in part],  # as they are before the encoder halves them
+                )
+                alignments |= zip(part, results, strict=True)
         return [alignments[i] for i in range(len(texts))]
+
+    def _divide(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Yield the items of a batch that are to share a call that reads whole windows.
+
+        On a CPU that is each by itself: the encoder and the alignment have rows enough in one
+        window, and several do not fit a core's cache.
+        """
+        size = 1 if self.device == "cpu" else len(items)
+        for at in range(0, len(items), size):
+            yield items[at : at + size]
 
     def _place(self, attention: Any) -> Alignment:
         return align_tokens(_first_frames(attention.alignments), attention.text_token_probs)

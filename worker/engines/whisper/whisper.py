@@ -22,8 +22,9 @@ WINDOW_SAMPLES = 30 * SAMPLE_RATE
 """A Whisper takes exactly 30 s; shorter items are padded with silence."""
 FRAME_SAMPLES = SAMPLE_RATE // 50
 """20 ms: one frame of the encoder's output."""
-REHEARSED_TOKENS = 6
-"""Tokens decoded to compare batch sizes; a window of speech has about 100."""
+REHEARSED_TOKENS = 12
+"""Tokens decoded to compare batch sizes; a window of speech has about 100. With few of them what a
+window costs once, its keys and values of cross-attention, hides what a batch gains."""
 SAMPLED_ANSWERS = 5
 """Answers drawn at temperatures above 0, of which the likeliest is taken: OpenAI's ``best_of``."""
 SEED = 0
